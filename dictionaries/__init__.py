@@ -1,0 +1,1 @@
+"""Sparse dictionaries: architectures, losses, training, checkpoints, evaluation."""

@@ -1,0 +1,1 @@
+"""Fused sparse encode, decode and gradients: tensors in, tensors out."""

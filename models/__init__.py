@@ -1,0 +1,1 @@
+"""A live torch module: sites, capture, splice, tokens and spans."""

@@ -1,0 +1,1 @@
+"""isogloss.v1: the wire format, generated code only."""

@@ -1,0 +1,1 @@
+"""The same verbs over the network: server, jobs, client, command line, pages."""

@@ -1,0 +1,33 @@
+"""isogloss: which features do two models share?
+
+``connect`` opens a store (a path) or a server (``unix:...`` or ``host:port``) and gives one client
+API for all of it. Nothing heavy is imported until a name is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isogloss.service.client import AsyncClient, Client, connect, connect_async
+
+__version__ = "0.1.0"
+
+__all__ = ["AsyncClient", "Client", "__version__", "connect", "connect_async"]
+
+_HOMES = {
+    "AsyncClient": "isogloss.service.client",
+    "Client": "isogloss.service.client",
+    "connect": "isogloss.service.client",
+    "connect_async": "isogloss.service.client",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'isogloss' has no attribute {name!r}; public: {__all__}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

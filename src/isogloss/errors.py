@@ -1,0 +1,187 @@
+"""Every error this package raises on purpose.
+
+* IsoglossError
+  + InvalidInput (ValueError)
+    - ShapeError
+    - InvalidName
+    - NonFiniteRows
+    - SequenceGap
+    - DocumentMismatch
+    - NoSharedDocuments
+    - EmptyProbe
+    - DeadFeature
+    - UnsupportedVersion
+  + NotFound (LookupError)
+    - UnknownSite
+  + AlreadyExists (ValueError)
+  + Conflict (RuntimeError)
+    - Fenced
+    - StoreOwned
+  + StorageError (OSError)
+    - CorruptData
+    - StorageFull
+    - LaneEnded
+  + ServerError (RuntimeError)
+    - ServerUnavailable (ConnectionError)
+    - DeadlineExceeded (TimeoutError)
+    - ResourceExhausted
+    - NotAuthenticated (PermissionError)
+    - NotPermitted (PermissionError)
+    - InternalError
+  + JobError (RuntimeError)
+    - JobFailed
+    - JobCancelled
+  + MissingExtra (ImportError)
+
+A message holds the found value, the wanted one and the remedy. ``reason`` is the name an error has
+on the wire (google.rpc.ErrorInfo); :func:`from_reason` finds the class again.
+"""
+
+import re
+
+
+class IsoglossError(Exception):
+    """Base of every error raised on purpose; catch this to catch them all."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.reason = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).upper()
+
+    reason: str = "ISOGLOSS_ERROR"
+    """Upper-case name of the class on the wire, such as ``UNKNOWN_SITE``."""
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in self.args)
+
+
+class InvalidInput(IsoglossError, ValueError):
+    """A value that cannot be used as it is."""
+
+
+class ShapeError(InvalidInput):
+    """An array's shape, dtype or device does not fit the operation."""
+
+
+class InvalidName(InvalidInput):
+    """A resource id is not of the form ``[a-z][a-z0-9-]{0,62}``."""
+
+
+class NonFiniteRows(InvalidInput):
+    """Rows hold NaN or infinity where the recording refuses them."""
+
+
+class SequenceGap(InvalidInput):
+    """A producer skipped a sequence number: a batch before this one is missing."""
+
+
+class DocumentMismatch(InvalidInput):
+    """Two documents share a key but differ in text or tokens."""
+
+
+class NoSharedDocuments(InvalidInput):
+    """The recordings have no document in common, so nothing can be compared."""
+
+
+class EmptyProbe(InvalidInput):
+    """A probe holds no segment."""
+
+
+class DeadFeature(InvalidInput):
+    """The feature fires too rarely on the probe to be compared."""
+
+
+class UnsupportedVersion(InvalidInput):
+    """A file or message has a schema version this release does not read."""
+
+
+class NotFound(IsoglossError, LookupError):
+    """No resource of that name."""
+
+
+class UnknownSite(NotFound):
+    """The model or recording has no such site; the message lists the nearest names."""
+
+
+class AlreadyExists(IsoglossError, ValueError):
+    """A different resource already has that name."""
+
+
+class Conflict(IsoglossError, RuntimeError):
+    """The resource changed, or is not in a state that allows this."""
+
+
+class Fenced(Conflict):
+    """Another writer took over; this one can no longer commit."""
+
+
+class StoreOwned(Conflict):
+    """Another process owns the store."""
+
+
+class StorageError(IsoglossError, OSError):
+    """The storage below refused or failed."""
+
+
+class CorruptData(StorageError):
+    """Stored bytes do not match their checksum or their description."""
+
+
+class StorageFull(StorageError):
+    """No space, or a quota or disk floor was reached; nothing was accepted."""
+
+
+class LaneEnded(StorageError):
+    """The lane ended after a failed write; what it acknowledged is safe, open a new lane."""
+
+
+class ServerError(IsoglossError, RuntimeError):
+    """The server could not answer."""
+
+
+class ServerUnavailable(ServerError, ConnectionError):
+    """No server answered at the address."""
+
+
+class DeadlineExceeded(ServerError, TimeoutError):
+    """The answer did not come in time."""
+
+
+class ResourceExhausted(ServerError):
+    """A limit of the server was reached."""
+
+
+class NotAuthenticated(ServerError, PermissionError):
+    """No valid token or certificate was given."""
+
+
+class NotPermitted(ServerError, PermissionError):
+    """The token does not allow this."""
+
+
+class InternalError(ServerError):
+    """A defect in isogloss: please report it."""
+
+
+class JobError(IsoglossError, RuntimeError):
+    """A job did not end with a result."""
+
+
+class JobFailed(JobError):
+    """The job ended with an error."""
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+
+class MissingExtra(IsoglossError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+def _descendants(root: type[IsoglossError]) -> list[type[IsoglossError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _descendants(child))]
+
+
+def from_reason(reason: str) -> type[IsoglossError]:
+    """Return the error class of a wire reason; ``IsoglossError`` when this release has none."""
+    return next((e for e in _descendants(IsoglossError) if e.reason == reason), IsoglossError)

@@ -1,0 +1,1 @@
+"""Recordings on disk: lanes, commits, reading; the files of probes and codes."""

@@ -1,0 +1,1 @@
+"""Which features of two dictionaries are one: probes, signatures, atlas, matches, nulls."""
