@@ -1,0 +1,83 @@
+"""What a kernel refuses before it launches."""
+
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput, ShapeError
+
+
+def matrix(
+    name: str, tensor: Tensor, *, columns: int | None = None, rows: int | None = None
+) -> None:
+    """Raise ShapeError unless ``tensor`` is a matrix of that shape (None: any)."""
+    wanted = f"[{'*' if rows is None else rows}, {'*' if columns is None else columns}]"
+    if (
+        tensor.ndim != 2
+        or (columns is not None and tensor.shape[1] != columns)
+        or (rows is not None and tensor.shape[0] != rows)
+    ):
+        raise ShapeError(f"{name} is {tuple(tensor.shape)}; {wanted} is wanted")
+
+
+def vector(name: str, tensor: Tensor, length: int) -> None:
+    """Raise ShapeError unless ``tensor`` is ``[length]``."""
+    if tuple(tensor.shape) != (length,):
+        raise ShapeError(f"{name} is {tuple(tensor.shape)}; [{length}] is wanted")
+
+
+def floating(**tensors: Tensor) -> None:
+    """Raise ShapeError unless every tensor is float32, bfloat16 or float16."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.element_size() > 4:
+            raise ShapeError(
+                f"{name} is {tensor.dtype}; float32, bfloat16 or float16 is wanted "
+                "(float64: isogloss.kernels.reference)"
+            )
+
+
+def one_device(**tensors: Tensor) -> None:
+    """Raise ShapeError unless all tensors are on one device."""
+    devices = {name: tensor.device for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        found = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ShapeError(f"{found}; move them to one device")
+
+
+def contiguous(**tensors: Tensor) -> None:
+    """Raise ShapeError unless every tensor is contiguous."""
+    for name, tensor in tensors.items():
+        if not tensor.is_contiguous():
+            raise ShapeError(
+                f"{name} has strides {tensor.stride()} for shape {tuple(tensor.shape)}; "
+                "pass a contiguous tensor (.contiguous())"
+            )
+
+
+def k_within(k: int, features: int) -> None:
+    """Raise InvalidInput unless ``1 <= k <= features``."""
+    if not 1 <= k <= features:
+        raise InvalidInput(f"k is {k}; it must be in [1, {features}], the number of features")
+
+
+def indices_within(indices: Tensor, features: int) -> None:
+    """Raise InvalidInput when an index is outside ``[0, features)``."""
+    if indices.numel() == 0:
+        return
+    low, high = (int(bound) for bound in indices.aminmax())
+    if low < 0 or high >= features:
+        raise InvalidInput(f"indices span [{low}, {high}]; each must be in [0, {features})")
+
+
+def offsets_within(offsets: Tensor, entries: int) -> None:
+    """Raise InvalidInput unless offsets rise from 0 to the number of entries."""
+    if int(offsets[0]) != 0 or int(offsets[-1]) != entries or bool((offsets.diff() < 0).any()):
+        raise InvalidInput(
+            f"offsets run from {int(offsets[0])} to {int(offsets[-1])}; they must start at 0, "
+            f"never fall, and end at {entries}, the number of entries"
+        )
+
+
+def exactly(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    """Raise ShapeError unless ``tensor`` has that dtype."""
+    if tensor.dtype != dtype:
+        raise ShapeError(f"{name} is {tensor.dtype}; {dtype} is wanted")

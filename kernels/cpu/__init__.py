@@ -1,0 +1,1 @@
+"""CPU kernels: numba loops beside torch's GEMM."""

@@ -1,0 +1,95 @@
+"""Gradients of a sparse dictionary, summed by feature in a fixed order."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels import checks
+from isogloss.kernels.codes import Codes
+from isogloss.kernels.reconstruct import check_codes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseGradients:
+    """Gradients of a loss to the parameters of a dictionary, float32."""
+
+    values: Tensor
+    """To the codes' values before their ReLU, shaped as they; 0 where the value is 0."""
+    decoder: Tensor
+    """``[features, width]``, or ``[touched, width]``."""
+    encoder: Tensor
+    """``[features, width]``, or ``[touched, width]``."""
+    encoder_bias: Tensor
+    """``[features]``, or ``[touched]``."""
+    features: Tensor | None = None
+    """With ``touched_rows_only``: int64 ``[touched]``, the features of the rows above, ascending."""
+
+
+def sparse_gradients(
+    codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, *, touched_rows_only: bool = False
+) -> SparseGradients:
+    """All gradients of ``codes = relu(topk(x @ encoder.T + bias))``, ``xhat = codes @ decoder``.
+
+    With ``d = <grad[row], decoder[f]>`` at every entry whose value is not 0:
+    ``to_decoder[f] = sum value * grad[row]``, ``to_encoder[f] = sum d * x[row]``,
+    ``to_bias[f] = sum d``, each in the order of the rows: the same bits on every run, with any number
+    of threads and any schedule. No floating-point atomics, no ``[entries, width]`` array.
+
+    Args:
+        codes: as encoded from ``x``.
+        grad: gradient of the loss to the reconstruction, ``[rows, width]``.
+        x: what was encoded (less the decoder bias, where the dictionary subtracts it), ``[rows, width]``.
+        decoder: ``[features, width]``, contiguous.
+        touched_rows_only: give only the rows of features that fire.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: an index is outside ``[0, features)``.
+    """
+    check_codes(codes, decoder)
+    checks.matrix("grad", grad, rows=codes.rows, columns=decoder.shape[1])
+    checks.matrix("x", x, rows=codes.rows, columns=decoder.shape[1])
+    checks.floating(grad=grad, x=x)
+    checks.one_device(values=codes.values, grad=grad, x=x)
+    touched = None
+    if touched_rows_only:
+        touched = torch.unique(codes.indices[codes.values != 0]).long()
+    found = _sparse_gradients(codes, grad.detach(), x.detach(), decoder.detach(), touched)
+    values, to_decoder, to_encoder, to_bias = found
+    return SparseGradients(
+        values=values,
+        decoder=to_decoder,
+        encoder=to_encoder,
+        encoder_bias=to_bias,
+        features=touched,
+    )
+
+
+def _sparse_gradients(
+    codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, touched: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if decoder.device.type == "cpu":
+        from isogloss.kernels.cpu.gradients import sparse_gradients as on_cpu
+
+        return on_cpu(codes, grad, x, decoder, touched)
+    raise InvalidInput(f"no kernel for device {decoder.device}; move the tensors to the CPU")
+
+
+def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
+    """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
+    if weight.device.type == "cpu":
+        from isogloss.kernels.cpu.gradients import value_slopes as on_cpu
+
+        return on_cpu(codes, grad.detach(), weight.detach())
+    raise InvalidInput(f"no kernel for device {weight.device}; move the tensors to the CPU")
+
+
+def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``sum value * x[row]`` and ``sum value`` over each feature's entries: ``[features, width], [features]``."""
+    if x.device.type == "cpu":
+        from isogloss.kernels.cpu.gradients import feature_sums as on_cpu
+
+        return on_cpu(codes, x.detach())
+    raise InvalidInput(f"no kernel for device {x.device}; move the tensors to the CPU")

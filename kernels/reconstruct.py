@@ -1,0 +1,96 @@
+"""Sparse decode: from the features that fire on a row back to the width of the model."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels import checks
+from isogloss.kernels.codes import Codes
+
+
+def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Reconstruct rows: ``out[row] = bias + sum over its entries of value * weight[feature]``.
+
+    Differentiable in ``codes.values``, ``weight`` and ``bias``.
+
+    Args:
+        codes: fixed ``k`` or ragged.
+        weight: decoder directions, ``[features, width]``, contiguous; float32, bfloat16 or float16.
+        bias: ``[width]``, or None for none.
+
+    Returns:
+        ``[rows, width]`` in the dtype of ``weight``, summed in float32.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: an index is outside ``[0, features)``.
+    """
+    check_codes(codes, weight)
+    if bias is not None:
+        checks.vector("bias", bias, weight.shape[1])
+        checks.floating(bias=bias)
+        checks.one_device(weight=weight, bias=bias)
+    wants = codes.values.requires_grad or weight.requires_grad
+    if torch.is_grad_enabled() and (wants or (bias is not None and bias.requires_grad)):
+        return _Decode.apply(codes.values, weight, bias, codes)
+    return _decode(codes.values, weight, bias, codes)
+
+
+def check_codes(codes: Codes, weight: Tensor) -> None:
+    """Raise unless the codes belong to a dictionary with that decoder."""
+    checks.matrix("weight", weight, rows=codes.features)
+    checks.floating(values=codes.values, weight=weight)
+    checks.one_device(values=codes.values, indices=codes.indices, weight=weight)
+    checks.contiguous(weight=weight)
+    if weight.device.type == "cpu":  # elsewhere reading the bounds would stop the device's queue
+        checks.indices_within(codes.indices, codes.features)
+        if codes.offsets is not None:
+            checks.offsets_within(codes.offsets, codes.values.numel())
+
+
+def _decode(values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes) -> Tensor:
+    if weight.device.type == "cpu":
+        from isogloss.kernels.cpu.gradients import decode as on_cpu
+
+        own = with_values(codes, values.detach())
+        return on_cpu(own, weight.detach(), None if bias is None else bias.detach()).to(
+            weight.dtype
+        )
+    raise InvalidInput(f"no kernel for device {weight.device}; move the tensors to the CPU")
+
+
+def with_values(codes: Codes, values: Tensor) -> Codes:
+    """The same entries with other values."""
+    return Codes(
+        values=values, indices=codes.indices, features=codes.features, offsets=codes.offsets
+    )
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes
+    ) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.codes = codes  # pyright: ignore[reportAttributeAccessIssue] (autograd's place to keep things)
+        ctx.bias_dtype = None if bias is None else bias.dtype  # pyright: ignore[reportAttributeAccessIssue] (same)
+        return _decode(values, weight, bias, codes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        from isogloss.kernels.gradients import feature_sums, value_slopes
+
+        values, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
+        codes: Codes = with_values(ctx.codes, values)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
+        bias_dtype: torch.dtype | None = ctx.bias_dtype  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        to_values = value_slopes(codes, grad, weight).to(values.dtype) if needs[0] else None
+        to_weight = feature_sums(codes, grad)[0].to(weight.dtype) if needs[1] else None
+        to_bias = None
+        if needs[2] and bias_dtype is not None:
+            to_bias = grad.float().sum(0).to(bias_dtype)
+        return to_values, to_weight, to_bias, None

@@ -1,0 +1,160 @@
+"""encode_topk on the CPU: exact against the reference, ties, NaN and infinity, gradients, bad input."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput, ShapeError
+from isogloss.kernels import encode_topk, reference
+from isogloss.kernels.cpu.select import select_among, select_topk
+
+NAN, INF = float("nan"), float("inf")
+
+
+def select(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    values = torch.full((pre.shape[0], k), NAN)
+    indices = torch.full((pre.shape[0], k), -1, dtype=torch.int32)
+    select_topk(pre.clone(), k, values, indices)
+    return values, indices
+
+
+def expected(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    activations = torch.relu(pre)
+    order = torch.sort(activations, dim=1, descending=True, stable=True).indices[:, :k]
+    return activations.gather(1, order), order.int()
+
+
+def awkward_rows(features: int) -> Tensor:
+    pre = torch.randn(16, features)
+    pre[0] = -1
+    pre[1] = 0.5
+    pre[2, features // 2] = NAN
+    pre[3, 0] = -NAN
+    pre[4, : features // 3] = INF
+    pre[5] = (pre[5] * 2).round() / 2
+    pre[6] = pre[6].sort().values
+    pre[7] = pre[7].sort(descending=True).values
+    pre[8] = torch.where(torch.rand(features) < 0.99, -pre[8].abs(), pre[8])
+    pre[9] = -INF
+    pre[10, features // 2 :] = 3.0  # more ties than k
+    pre[11, : 8 * (features // 64)] += 100.0  # every winner in a few places
+    pre[12, :: max(1, features // 8)] += 100.0  # every winner in one folded group
+    return pre
+
+
+@pytest.mark.parametrize("features", [1, 7, 64, 130, 1031, 3072, 12289])
+@pytest.mark.parametrize("k", [1, 3, 32, 130])
+def test_selection_is_exact_with_ties_by_lowest_feature(features: int, k: int) -> None:
+    if k > features:
+        pytest.skip("k above features is refused")
+    torch.manual_seed(0)
+    pre = awkward_rows(features)
+    values, indices = select(pre, k)
+    wanted, order = expected(pre, k)
+    torch.testing.assert_close(indices, order, rtol=0, atol=0, msg=lambda m: f"indices: {m}")
+    torch.testing.assert_close(values, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("k", [1, 5, 32])
+def test_selection_among_candidates_equals_selection_of_those_columns(k: int) -> None:
+    torch.manual_seed(0)
+    pre = torch.randn(9, 3000)
+    candidates = torch.randperm(3000)[:1200].sort().values.int()
+    values, indices = torch.empty(9, k), torch.empty(9, k, dtype=torch.int32)
+    select_among(pre, candidates, values, indices)
+    wanted, order = expected(pre[:, candidates.long()], k)
+    assert torch.equal(values, wanted)
+    assert torch.equal(indices, candidates[order.long()])
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "features", "k"),
+    [(1, 1, 1, 1), (5, 48, 130, 7), (130, 130, 1030, 32), (3, 16, 9, 9), (0, 4, 6, 2)],
+)
+def test_encode_matches_reference(rows: int, width: int, features: int, k: int) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(rows, width), torch.randn(features, width)
+    bias = torch.randn(features)
+    codes = encode_topk(x, weight, bias, k)
+    wanted, order = reference.encode_topk(x.double(), weight.double(), bias.double(), k)
+    torch.testing.assert_close(codes.values.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(codes.indices.long(), order)
+    assert codes.features == features
+
+
+def test_encode_spans_chunks_of_rows() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(1100, 8), torch.randn(700, 8), torch.zeros(700)
+    codes = encode_topk(x, weight, bias, 4)
+    assert torch.equal(codes.indices.long(), reference.encode_topk(x, weight, bias, 4)[1])
+
+
+def test_encode_reads_rows_with_a_stride_and_half_precision() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(6, 20)[:, ::2], torch.randn(30, 10), torch.randn(30)
+    wanted = encode_topk(x.contiguous(), weight, bias, 3)
+    assert torch.equal(encode_topk(x, weight, bias, 3).indices, wanted.indices)
+    half = encode_topk(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), 3)
+    same = encode_topk(x.bfloat16().float(), weight.bfloat16().float(), bias.bfloat16().float(), 3)
+    assert half.values.dtype == torch.float32
+    assert torch.equal(half.values, same.values)
+
+
+def test_nan_rows_show_and_other_rows_stay_clean() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 6), torch.randn(50, 6)
+    clean = encode_topk(x, weight, torch.zeros(50), 3)
+    x[2, 1] = NAN
+    codes = encode_topk(x, weight, torch.zeros(50), 3)
+    assert codes.values[2].isnan().all()
+    assert codes.indices[2].tolist() == [0, 1, 2]
+    assert torch.equal(codes.values[[0, 1, 3]], clean.values[[0, 1, 3]])
+
+
+def test_encode_gradients_match_reference() -> None:
+    torch.manual_seed(0)
+    start = [torch.randn(7, 12), torch.randn(40, 12), torch.randn(40)]
+    grad = torch.randn(7, 6)
+    mine = [tensor.clone().requires_grad_() for tensor in start]
+    encode_topk(mine[0], mine[1], mine[2], 6).values.backward(grad)
+    theirs = [tensor.double().requires_grad_() for tensor in start]
+    reference.encode_topk(theirs[0], theirs[1], theirs[2], 6)[0].backward(grad.double())
+    for name, got, want in zip(("x", "weight", "bias"), mine, theirs, strict=True):
+        assert got.grad is not None
+        assert want.grad is not None
+        torch.testing.assert_close(
+            got.grad.double(), want.grad, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_reference_encode_passes_gradcheck() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((3, 4), (9, 4), (9,))
+    )
+    assert torch.autograd.gradcheck(
+        lambda *inputs: reference.encode_topk(*inputs, k=3)[0], (x, weight, bias)
+    )
+
+
+def test_encode_refuses_what_does_not_fit() -> None:
+    x, weight, bias = torch.zeros(2, 4), torch.zeros(6, 4), torch.zeros(6)
+    with pytest.raises(ShapeError, match=r"weight is \(6, 5\); \[\*, 4\] is wanted"):
+        encode_topk(x, torch.zeros(6, 5), bias, 2)
+    with pytest.raises(ShapeError, match=r"bias is \(5,\); \[6\] is wanted"):
+        encode_topk(x, weight, torch.zeros(5), 2)
+    with pytest.raises(ShapeError, match=r"x is \(4,\)"):
+        encode_topk(x[0], weight, bias, 2)
+    with pytest.raises(ShapeError, match=r"weight has strides \(1, 6\)"):
+        encode_topk(x, torch.zeros(4, 6).T, bias, 2)
+    with pytest.raises(ShapeError, match=r"x is torch.float64; float32, bfloat16 or float16"):
+        encode_topk(x.double(), weight, bias, 2)
+    with pytest.raises(ShapeError, match="x on meta, weight on cpu"):
+        encode_topk(x.to("meta"), weight, bias, 2)
+    for k in (0, 7):
+        with pytest.raises(InvalidInput, match=rf"k is {k}; it must be in \[1, 6\]"):
+            encode_topk(x, weight, bias, k)
+    meta = [tensor.to("meta") for tensor in (x, weight, bias)]
+    with pytest.raises(InvalidInput, match="no kernel for device meta"):
+        encode_topk(meta[0], meta[1], meta[2], 2)
