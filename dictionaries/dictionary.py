@@ -1,0 +1,57 @@
+"""The seam every kind of dictionary implements."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from isogloss.dictionaries.provenance import DictionaryProvenance
+from isogloss.kernels import Codes
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """Features learned from activations.
+
+    ``isogloss.dictionaries.testing.DictionaryContract`` states in tests what holds for all kinds.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Architecture, such as ``topk``."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Columns of the rows it reads."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """Number of features."""
+        ...
+
+    @property
+    def decoder(self) -> Tensor:
+        """What one unit of each feature adds to a row: float32 ``[features, width]``."""
+        ...
+
+    @property
+    def provenance(self) -> DictionaryProvenance:
+        """Where it comes from."""
+        ...
+
+    def encode(self, rows: Tensor) -> Codes:
+        """Return the features active on raw (not normalised) activations ``[rows, width]``.
+
+        Raises:
+            ShapeError: ``rows`` is not two-dimensional floating point of this width.
+        """
+        ...
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Reconstruct raw activations, float32 ``[rows, width]``.
+
+        Raises:
+            ShapeError: ``codes`` are of another number of features.
+        """
+        ...

@@ -1,0 +1,116 @@
+"""Files written whole or not at all, with checksums."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from isogloss.errors import CorruptData
+
+_BLOCK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal, reading a MiB at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the entries of a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Replace a JSON file: after any crash it is the old one or the new one, whole."""
+    temporary = _temporary(path)
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object.
+
+    Raises:
+        CorruptData: the file is not a JSON object in UTF-8.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        value: object = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"{path} is not JSON ({error}); restore it or train again") from error
+    if not isinstance(value, dict):
+        raise CorruptData(f"{path} holds a {type(value).__name__}; wanted a JSON object")
+    return cast("dict[str, object]", value)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Replace a safetensors file, whole or not at all; return the file's sha256."""
+    temporary = _temporary(path)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary
+    )
+    _sync_file(temporary)
+    digest = sha256_of(temporary)
+    temporary.replace(path)
+    sync_directory(path.parent)
+    return digest
+
+
+def read_tensors(path: Path, sha256: object) -> dict[str, Tensor]:
+    """Read a safetensors file whose sha256 must be the one given; the tensors own their memory.
+
+    Raises:
+        CorruptData: the file is missing, has another checksum or is not safetensors.
+    """
+    check_sha256(path, sha256)
+    try:
+        return {name: value.clone() for name, value in load_file(path).items()}
+    except (SafetensorError, ValueError) as error:
+        raise CorruptData(f"{path} is not a safetensors file: {error}") from error
+
+
+def check_sha256(path: Path, sha256: object) -> None:
+    """Compare a file with its recorded checksum.
+
+    Raises:
+        CorruptData: the file is missing or differs.
+    """
+    if not path.is_file():
+        raise CorruptData(f"{path} is missing; restore it from a copy or train again")
+    found = sha256_of(path)
+    if found != sha256:
+        raise CorruptData(
+            f"{path} has sha256 {found}, its manifest says {sha256}; "
+            "restore it from a copy or train again"
+        )

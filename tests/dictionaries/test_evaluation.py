@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from isogloss.dictionaries import DictionaryProvenance, SparseAutoencoder, evaluate
+from isogloss.errors import InvalidInput, NonFiniteRows, ShapeError
+from isogloss.kernels import Weights
+
+
+def _identity(width: int, k: int) -> SparseAutoencoder:
+    """A dictionary that reconstructs the k largest positive coordinates exactly."""
+    weights = Weights(
+        encoder=torch.eye(width),
+        encoder_bias=torch.zeros(width),
+        decoder=torch.eye(width),
+        decoder_bias=torch.zeros(width),
+    )
+    return SparseAutoencoder(weights=weights, k=k, provenance=DictionaryProvenance())
+
+
+def test_figures_of_a_dictionary_worked_out_by_hand():
+    # coordinate 2 is never reconstructed: k = 1 keeps the larger of the first two
+    rows = torch.tensor([[3.0, 0.0, -1.0], [0.0, 2.0, 1.0], [4.0, 0.0, 0.0], [0.0, 0.0, -2.0]])
+    found = evaluate(_identity(3, 1), [rows[:3], rows[3:]])
+    errors = 1 + 1 + 0 + 4
+    variance = float((rows - rows.mean(0)).square().sum())
+    assert found.rows == 4
+    assert found.fvu == pytest.approx(errors / variance, rel=1e-12)
+    assert found.l0 == pytest.approx(3 / 4)
+    assert found.density.tolist() == [0.5, 0.25, 0.0]
+    assert found.dead_fraction == pytest.approx(1 / 3)
+
+
+def test_fvu_of_a_dictionary_that_returns_the_mean_is_one():
+    rows = torch.randn(500, 6, generator=torch.Generator().manual_seed(2)) + 100
+    dictionary = _identity(6, 1)
+    weights = dictionary.weights
+    weights.decoder_bias.copy_(rows.mean(0))
+    weights.encoder_bias.fill_(-1e6)
+    assert evaluate(dictionary, rows.split(64)).fvu == pytest.approx(1.0, abs=1e-6)
+
+
+def test_batches_of_any_size_give_the_same_figures(autoencoder: SparseAutoencoder):
+    rows = torch.randn(300, autoencoder.width, generator=torch.Generator().manual_seed(2))
+    whole, parts = (evaluate(autoencoder, rows.split(size)) for size in (300, 7))
+    assert whole.fvu == pytest.approx(parts.fvu, rel=1e-9)
+    np.testing.assert_array_equal(whole.density, parts.density)
+
+
+def test_a_mean_a_thousand_times_the_spread_does_not_spoil_fvu():
+    rows = torch.randn(400, 4, generator=torch.Generator().manual_seed(2)).double() + 1e4
+    found = evaluate(_identity(4, 4), [rows.float()])
+    assert found.fvu == pytest.approx(0.0, abs=1e-12)
+
+
+def test_bfloat16_rows_are_measured_as_they_are(autoencoder: SparseAutoencoder):
+    rows = torch.randn(100, autoencoder.width).to(torch.bfloat16)
+    assert evaluate(autoencoder, [rows]).fvu == evaluate(autoencoder, [rows.float()]).fvu
+
+
+def test_the_scalar_figures_are_json_ready(autoencoder: SparseAutoencoder):
+    found = evaluate(autoencoder, [torch.randn(64, autoencoder.width)]).to_dict()
+    assert set(found) == {"rows", "fvu", "l0", "dead_fraction"}
+
+
+def test_rows_that_cannot_be_measured_are_refused(autoencoder: SparseAutoencoder):
+    width = autoencoder.width
+    with pytest.raises(InvalidInput, match="no rows"):
+        evaluate(autoencoder, [])
+    with pytest.raises(InvalidInput, match="no rows"):
+        evaluate(autoencoder, [torch.zeros(0, width)])
+    with pytest.raises(InvalidInput, match="do not vary"):
+        evaluate(autoencoder, [torch.ones(5, width)])
+    with pytest.raises(NonFiniteRows, match="finite"):
+        evaluate(autoencoder, [torch.full((5, width), float("nan"))])
+    with pytest.raises(ShapeError, match=str(width)):
+        evaluate(autoencoder, [torch.zeros(5, width + 1)])

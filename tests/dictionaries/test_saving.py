@@ -1,0 +1,178 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from isogloss.dictionaries import (
+    DictionaryProvenance,
+    SparseAutoencoder,
+    load_dictionary,
+    load_provenance,
+    save_dictionary,
+)
+from isogloss.dictionaries.saving import verify_dictionary
+from isogloss.errors import CorruptData, InvalidInput, IsoglossError, NotFound, UnsupportedVersion
+
+
+@pytest.fixture
+def saved(autoencoder: SparseAutoencoder, tmp_path: Path) -> Path:
+    save_dictionary(autoencoder, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def _edit(directory: Path, **changes: object) -> None:
+    path = directory / "dictionary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_saved_dictionary_is_two_plain_files_that_other_tools_read(
+    saved: Path, autoencoder: SparseAutoencoder
+):
+    assert sorted(os.listdir(saved)) == ["dictionary.json", "weights.safetensors"]
+    tensors = load_file(saved / "weights.safetensors")
+    assert set(tensors) == {"encoder", "encoder_bias", "decoder", "decoder_bias"}
+    torch.testing.assert_close(tensors["decoder"], autoencoder.decoder, rtol=0, atol=0)
+    body = json.loads((saved / "dictionary.json").read_text())
+    assert (body["format"], body["version"]) == ("isogloss-dictionary", 1)
+
+
+def test_provenance_is_kept_and_names_the_hash_of_the_weights(
+    saved: Path, autoencoder: SparseAutoencoder
+):
+    read = load_provenance(saved)
+    assert read == load_dictionary(saved).provenance
+    assert len(read.weights_sha256) == 64
+    kept = autoencoder.provenance.to_dict()
+    assert read.to_dict() == kept | {"weights_sha256": read.weights_sha256}
+
+
+def test_loaded_weights_live_in_memory_of_their_own(saved: Path):
+    loaded = load_dictionary(saved)
+    before = loaded.decoder.clone()
+    (saved / "weights.safetensors").write_bytes(b"\0" * 64)
+    torch.testing.assert_close(loaded.decoder, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_one_flipped_bit_is_found(saved: Path, place: int):
+    path = saved / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    for check in (load_dictionary, verify_dictionary):
+        with pytest.raises(CorruptData, match="sha256"):
+            check(saved)
+
+
+def test_a_missing_weights_file_is_found(saved: Path):
+    (saved / "weights.safetensors").unlink()
+    with pytest.raises(CorruptData, match="missing"):
+        load_dictionary(saved)
+
+
+def test_weights_replaced_together_with_their_checksum_do_not_match_the_provenance(saved: Path):
+    path = saved / "weights.safetensors"
+    tensors = load_file(path)
+    tensors["decoder"][0, 0] += 1
+    save_file(tensors, path)
+    import hashlib
+
+    _edit(saved, files={path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    with pytest.raises(CorruptData, match="provenance names"):
+        load_dictionary(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"version": 2}, UnsupportedVersion, "version 2.*reads 1"),
+        ({"version": None}, UnsupportedVersion, "None"),
+        ({"kind": "gated"}, UnsupportedVersion, "gated"),
+        ({"format": "sae"}, CorruptData, "format 'sae'"),
+        ({"k": 0}, CorruptData, "k is 0"),
+        ({"k": "five"}, CorruptData, "five"),
+        ({"features": 41}, CorruptData, "41"),
+        ({"files": {}}, CorruptData, "files"),
+        ({"files": {"../weights.safetensors": "0"}}, CorruptData, "files"),
+        ({"provenance": None}, CorruptData, "provenance"),
+        ({"provenance": {}}, CorruptData, "provenance"),
+        ({"extra": 1}, CorruptData, "extra"),
+    ],
+)
+def test_a_description_that_cannot_be_true_is_refused(
+    saved: Path, changes: dict[str, object], error: type[IsoglossError], message: str
+):
+    _edit(saved, **changes)
+    with pytest.raises(error, match=message):
+        load_dictionary(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_a_description_that_is_no_json_object_is_refused(saved: Path, content: bytes):
+    (saved / "dictionary.json").write_bytes(content)
+    with pytest.raises(CorruptData, match=r"dictionary\.json"):
+        load_dictionary(saved)
+
+
+def test_a_config_in_the_provenance_that_is_out_of_range_is_corrupt_data(saved: Path):
+    body = json.loads((saved / "dictionary.json").read_text())
+    body["provenance"]["config"]["k"] = -1
+    _edit(saved, provenance=body["provenance"])
+    with pytest.raises(CorruptData, match="k is -1"):
+        load_dictionary(saved)
+
+
+def test_a_directory_without_a_description_is_no_dictionary(tmp_path: Path):
+    with pytest.raises(NotFound, match=r"dictionary\.json"):
+        load_dictionary(tmp_path)
+
+
+def test_a_crash_before_the_description_leaves_no_dictionary_and_saving_again_works(
+    autoencoder: SparseAutoencoder, saved: Path
+):
+    (saved / "dictionary.json").unlink()
+    (saved / ".weights.safetensors.77.tmp").write_bytes(b"half")
+    with pytest.raises(NotFound):
+        load_dictionary(saved)
+    save_dictionary(autoencoder, saved)
+    torch.testing.assert_close(load_dictionary(saved).decoder, autoencoder.decoder)
+
+
+def test_an_object_that_is_no_kind_of_ours_is_not_saved(
+    autoencoder: SparseAutoencoder, tmp_path: Path
+):
+    class Other:
+        kind, width, features = "other", 12, 40
+        decoder = autoencoder.decoder
+        provenance = DictionaryProvenance()
+        encode, decode = autoencoder.encode, autoencoder.decode
+
+    with pytest.raises(InvalidInput, match="Other has no saved form"):
+        save_dictionary(Other(), tmp_path)
+
+
+def test_the_room_and_its_plain_settings_import_without_torch():
+    code = (
+        "import sys, isogloss.dictionaries as room\n"
+        "room.TrainConfig(features=2, k=1).to_dict(); room.DictionaryProvenance().to_dict()\n"
+        "print([name for name in ('torch', 'numba', 'zarr') if name in sys.modules])"
+    )
+    result = subprocess.run(  # our own interpreter and code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_public_name_of_the_room_exists():
+    import isogloss.dictionaries as room
+
+    for name in room.__all__:
+        assert getattr(room, name).__name__ == name
+    assert dir(room) == sorted(room.__all__)
+    with pytest.raises(AttributeError, match="SparseAutoencoder"):
+        getattr(room, "Autoencoder")  # noqa: B009  # a plain attribute is an error of the type checker

@@ -1,0 +1,236 @@
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from isogloss.dictionaries import DictionaryProvenance, SparseAutoencoder
+from isogloss.errors import (
+    Conflict,
+    DeadFeature,
+    InvalidInput,
+    NotFound,
+    ShapeError,
+    UnsupportedVersion,
+)
+from isogloss.kernels import Weights
+from isogloss.store import CodesFile, RecordingReader, read_arrays, write_arrays
+from isogloss.universality import Probe, build_probe, encode_probe, load_probed, segment_rows
+
+Record = Callable[..., RecordingReader]
+Encoded = tuple[RecordingReader, Probe, Path]
+Floats = NDArray[np.float32]
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "unhappy", "numbers", "12"]
+
+
+def texts(count: int, words: int = 40, seed: int = 0) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, words)) + f" #{n}" for n in range(count)]
+
+
+def dictionary(
+    width: int = 8, features: int = 24, k: int = 4, seed: int = 0, sha: str = "a" * 64
+) -> SparseAutoencoder:
+    generator = torch.Generator().manual_seed(seed)
+    weights = Weights(
+        encoder=torch.randn(features, width, generator=generator),
+        encoder_bias=torch.zeros(features),
+        decoder=torch.randn(features, width, generator=generator),
+        decoder_bias=torch.zeros(width),
+    )
+    provenance = DictionaryProvenance(weights_sha256=sha)
+    return SparseAutoencoder(weights=weights, k=k, provenance=provenance)
+
+
+def dense(codes: CodesFile) -> Floats:
+    block = codes.row_slice(0, codes.rows)
+    rows = np.repeat(np.arange(codes.rows), np.diff(block.indptr))
+    values = np.zeros((codes.rows, codes.features), np.float32)
+    values[rows, block.indices] = block.values
+    return values
+
+
+@pytest.fixture(scope="module")
+def written(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+    documents = texts(40)
+    long = record_once("a", documents, cut="pieces")
+    short = record_once("b", documents, max_tokens=20)
+    probe = build_probe({"a": long, "b": short})
+    directory = tmp_path_factory.mktemp("written") / "codes"
+    encode_probe(dictionary(), short, "layer", probe, directory, block_rows=64)
+    return short, probe, directory
+
+
+@pytest.fixture
+def encoded(written: Encoded, tmp_path: Path) -> Encoded:
+    """Reader, probe, and a directory of codes that the test may change."""
+    reader, probe, directory = written
+    copy = tmp_path / "codes" / "d" / probe.uid
+    shutil.copytree(directory, copy)
+    return reader, probe, copy
+
+
+def test_codes_are_those_of_the_segments_rows(encoded: Encoded) -> None:
+    reader, probe, directory = encoded
+    probed = load_probed(directory, "d")
+    rows = segment_rows(probe, reader)
+    here = rows >= 0
+    assert 0 < here.sum() < probe.segments
+    found = dense(probed.codes)
+    activations = torch.from_numpy(reader.take("layer", rows[here]))
+    wanted = dictionary().encode(activations)
+    values = np.zeros((here.sum(), 24), np.float32)
+    np.put_along_axis(values, wanted.indices.numpy().astype(np.int64), wanted.values.numpy(), 1)
+    np.testing.assert_allclose(found[here], values, rtol=1e-6)
+    assert not found[~here].any()
+    assert np.array_equal(probed.present, here)
+
+
+def test_moments_are_those_of_the_present_segments(encoded: Encoded) -> None:
+    probed = load_probed(encoded[2], "d")
+    found = dense(probed.codes).astype(np.float64)
+    assert probed.moments.rows == probed.present.sum()
+    np.testing.assert_allclose(probed.moments.total, found.sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(probed.moments.squares, (found**2).sum(axis=0), rtol=1e-12)
+    assert np.array_equal(probed.moments.fires, (found > 0).sum(axis=0))
+
+
+def test_codes_do_not_depend_on_the_block(encoded: Encoded, tmp_path: Path) -> None:
+    reader, probe, directory = encoded
+    whole = encode_probe(dictionary(), reader, "layer", probe, tmp_path / "one", block_rows=10**6)
+    np.testing.assert_allclose(dense(whole), dense(load_probed(directory, "d").codes), rtol=1e-6)
+
+
+@pytest.mark.parametrize("resident", [0, 10**6])
+def test_features_are_read_in_the_order_asked(
+    encoded: Encoded, monkeypatch: pytest.MonkeyPatch, resident: int
+) -> None:
+    monkeypatch.setattr("isogloss.universality.probed._RESIDENT_ENTRIES", resident)
+    probed = load_probed(encoded[2], "d")
+    found = probed.features_matrix([7, 2, 7]).toarray()
+    np.testing.assert_array_equal(found, dense(probed.codes)[:, [7, 2, 7]].T)
+    assert probed.features_matrix([]).shape == (0, encoded[1].segments)
+
+
+def files(directory: Path) -> dict[Path, tuple[int, int]]:
+    return {
+        path: (path.stat().st_mtime_ns, path.stat().st_ino)
+        for path in Path(directory).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_codes_that_stand_are_not_written_again(encoded: Encoded) -> None:
+    reader, probe, directory = encoded
+    before = files(directory)
+    steps: list[tuple[int, int]] = []
+    encode_probe(
+        dictionary(),
+        reader,
+        "layer",
+        probe,
+        directory,
+        on_progress=lambda done, total: steps.append((done, total)),
+    )
+    assert files(directory) == before
+    assert steps == []
+
+
+def test_progress_is_told_after_each_block(encoded: Encoded, tmp_path: Path) -> None:
+    reader, probe, _ = encoded
+    steps: list[tuple[int, int]] = []
+    encode_probe(
+        dictionary(),
+        reader,
+        "layer",
+        probe,
+        tmp_path / "codes2",
+        block_rows=100,
+        on_progress=lambda done, total: steps.append((done, total)),
+    )
+    wanted = [*range(100, probe.segments, 100), probe.segments]
+    assert steps == [(done, probe.segments) for done in wanted]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_stopped_encoding_leaves_nothing_and_starts_again(
+    encoded: Encoded, tmp_path: Path, at: int
+) -> None:
+    reader, probe, directory = encoded
+    target = tmp_path / "again" / "codes"
+    seen: list[int] = []
+
+    def stop(done: int, _: int) -> None:
+        seen.append(done)
+        if len(seen) == at:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        encode_probe(dictionary(), reader, "layer", probe, target, block_rows=64, on_progress=stop)
+    with pytest.raises(NotFound):
+        load_probed(target, "d")
+    encode_probe(dictionary(), reader, "layer", probe, target, block_rows=64)
+    wanted = dense(load_probed(directory, "d").codes)
+    np.testing.assert_array_equal(dense(load_probed(target, "d").codes), wanted)
+
+
+def test_a_process_killed_before_the_sums_writes_them_next_time(
+    encoded: Encoded, tmp_path: Path
+) -> None:
+    reader, probe, directory = encoded
+    before = load_probed(directory, "d")
+    os.rename(directory / "sums", tmp_path / "lost")
+    with pytest.raises(NotFound):
+        load_probed(directory, "d")
+    encode_probe(dictionary(), reader, "layer", probe, directory)
+    after = load_probed(directory, "d")
+    assert np.array_equal(before.moments.total, after.moments.total)
+    assert np.array_equal(before.present, after.present)
+
+
+def test_a_directory_is_for_one_probe_and_one_dictionary(encoded: Encoded) -> None:
+    reader, probe, directory = encoded
+    other = build_probe({"b": reader}, grid="word_ends", seed=1)
+    with pytest.raises(Conflict, match="own directory"):
+        encode_probe(dictionary(), reader, "layer", other, directory)
+    with pytest.raises(Conflict, match="own directory"):
+        encode_probe(dictionary(seed=1, sha="b" * 64), reader, "layer", probe, directory)
+
+
+def test_width_and_site_must_fit(encoded: Encoded, tmp_path: Path) -> None:
+    reader, probe, _ = encoded
+    with pytest.raises(ShapeError, match="has width 8, the dictionary 9"):
+        encode_probe(dictionary(width=9), reader, "layer", probe, tmp_path / "x")
+    with pytest.raises(NotFound, match="layer"):
+        encode_probe(dictionary(), reader, "lair", probe, tmp_path / "x")
+    with pytest.raises(InvalidInput, match="block_rows"):
+        encode_probe(dictionary(), reader, "layer", probe, tmp_path / "x", block_rows=0)
+    with pytest.raises(NotFound):
+        load_probed(tmp_path / "x", "d")
+
+
+def test_unfit_features_are_refused(encoded: Encoded) -> None:
+    probed = load_probed(encoded[2], "d")
+    with pytest.raises(InvalidInput, match="features 0 to 23"):
+        probed.check_feature(24)
+    fires = int(probed.moments.fires[3])
+    probed.check_feature(3, fires)
+    with pytest.raises(DeadFeature, match=f"fires on {fires} of"):
+        probed.check_feature(3, fires + 1)
+
+
+def test_sums_of_a_later_release_are_refused(encoded: Encoded) -> None:
+    directory = encoded[2]
+    arrays, attributes = read_arrays(directory / "sums")
+    write_arrays(directory / "sums", arrays, {**attributes, "version": 2})
+    with pytest.raises(UnsupportedVersion, match="version 2"):
+        load_probed(directory, "d")

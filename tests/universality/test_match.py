@@ -1,0 +1,397 @@
+"""Matching finds what was planted, says what explains it, and refuses what cannot be matched."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from isogloss.errors import (
+    CorruptData,
+    DeadFeature,
+    EmptyProbe,
+    InvalidInput,
+    NotFound,
+    ShapeError,
+    UnsupportedVersion,
+)
+from isogloss.store import read_arrays, write_arrays
+from isogloss.universality.cautions import shared_ancestry
+from isogloss.universality.match import Match, MatchSettings, match
+from isogloss.universality.probe import Probe
+from isogloss.universality.probed import ProbedDictionary
+from isogloss.universality.testing import (
+    ProbeShape,
+    drop_firings,
+    random_codes,
+    synthetic_probe,
+    write_probed,
+)
+
+SHAPE = ProbeShape(documents=80, length=50)
+FEATURES = 120
+Array = NDArray[Any]
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    return synthetic_probe(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def permutation() -> Array:
+    return np.random.default_rng(1).permutation(FEATURES)
+
+
+@pytest.fixture(scope="module")
+def copied(
+    probe: Probe, permutation: Array, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ProbedDictionary, ProbedDictionary]:
+    """A dictionary, and its copy with permuted features and a fifth of the firings dropped."""
+    generator = np.random.default_rng(2)
+    codes = random_codes(generator, SHAPE.segments, FEATURES, 8)
+    copy = drop_firings(generator, codes[:, permutation], 0.2)
+    root = tmp_path_factory.mktemp("copied")
+    return write_probed(root / "a", "left", codes), write_probed(root / "b", "right", copy)
+
+
+@pytest.fixture(scope="module")
+def found(copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe) -> Match:
+    return match(*copied, probe, settings=MatchSettings(keys=("none", "token", "position")))
+
+
+def independent(
+    root: Path, rows: int = SHAPE.segments, seeds: tuple[int, ...] = (3, 4)
+) -> list[ProbedDictionary]:
+    return [
+        write_probed(
+            root / str(seed),
+            f"seed-{seed}",
+            random_codes(np.random.default_rng(seed), rows, FEATURES, 4),
+        )
+        for seed in seeds
+    ]
+
+
+def test_a_permuted_copy_with_dropped_firings_is_matched_feature_by_feature(
+    found: Match, permutation: Array
+) -> None:
+    pairs = found.pairs
+    assert len(pairs) == FEATURES
+    np.testing.assert_array_equal(permutation[pairs.feature_b], pairs.feature_a)
+    assert pairs.replicated.all()
+    assert (pairs.r > 0.6).all()
+    assert (np.diff(pairs.r) <= 0).all()
+    np.testing.assert_array_equal(pairs.cofires, pairs.fires_b)
+    assert (pairs.margin > 0.4).all()
+
+
+def test_statistics_of_pairs_equal_dense_numpy_on_the_half_that_did_not_choose(
+    found: Match, copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    dense = [
+        sp.csr_array((c.values, c.indices, c.indptr), shape=(SHAPE.segments, FEATURES)).toarray()
+        for c in (side.codes.row_slice(0, SHAPE.segments) for side in copied)
+    ]
+    for half, column in ((0, found.pairs.r_choose), (1, found.pairs.r)):
+        a, b = (side[probe.half == half].astype(np.float64) for side in dense)
+        r = np.corrcoef(a.T, b.T)[:FEATURES, FEATURES:]
+        of = (found.pairs.feature_a, found.pairs.feature_b)
+        np.testing.assert_allclose(column, r[of], atol=1e-12)
+    fires = (dense[0][probe.half == 1] > 0).sum(0)
+    np.testing.assert_array_equal(found.pairs.fires_a, fires[found.pairs.feature_a])
+
+
+def test_intervals_hold_the_correlation_they_are_about(found: Match) -> None:
+    pairs = found.pairs
+    assert (pairs.ci_low <= pairs.ci_high).all()
+    assert ((pairs.ci_low <= pairs.r) & (pairs.r <= pairs.ci_high)).mean() > 0.95
+    assert (pairs.ci_high - pairs.ci_low).max() < 0.3
+
+
+def test_what_copies_share_is_not_explained_by_any_stratum(found: Match) -> None:
+    pairs = found.pairs
+    assert (np.abs(pairs.token_null) < 0.15).all()
+    assert (np.abs(pairs.position_null) < 0.3).all()
+    assert (np.abs(pairs.document_null) < 0.2).all()
+    assert (pairs.partial_token > 0.6).all()
+    assert set(pairs.explained_by) == {"none"}
+    for null in found.nulls:
+        assert null.shared(np.array([0.3]))[0] == 0
+        assert null.best_a.shape == (1, FEATURES)
+    assert [caution.code for caution in found.cautions] == []
+
+
+def test_independent_dictionaries_replicate_no_pair(probe: Probe, tmp_path: Path) -> None:
+    one, other = independent(tmp_path)
+    found = match(one, other, probe, settings=MatchSettings(min_r=0.0))
+    assert 10 < len(found.pairs) < FEATURES
+    assert not found.pairs.replicated.any()
+    assert (np.abs(found.pairs.r) < 0.15).all()
+    free = found.null("none")
+    assert abs(len(found.pairs) - len(free.pair_r)) < 25
+    assert abs(np.median(found.a.best) - np.median(free.best_a)) < 0.01
+    assert [caution.code for caution in found.cautions] == ["FEW_PAIRS"]
+
+
+def test_features_of_the_token_alone_are_shared_but_wholly_explained(
+    probe: Probe, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(5)
+    means = generator.random((SHAPE.tokens, 30)) * (generator.random((SHAPE.tokens, 30)) < 0.2)
+    means[np.arange(30), np.arange(30)] = 1.0
+    sides = [
+        write_probed(
+            tmp_path / name,
+            name,
+            sp.csr_array(
+                means[probe.stratum_token] * (1 + 0.3 * generator.random((SHAPE.segments, 30)))
+            ),
+        )
+        for name in ("a", "b")
+    ]
+    found = match(sides[0], sides[1], probe)
+    pairs = found.pairs
+    assert len(pairs) == 30
+    assert pairs.replicated.all()
+    np.testing.assert_array_equal(pairs.feature_a, pairs.feature_b)
+    np.testing.assert_allclose(pairs.token_null, pairs.r, atol=0.02)
+    # zero but for noise: a feature fires on some 30 rows or more, so its error is below 0.2
+    assert (np.abs(pairs.partial_token) < 0.6).all()
+    assert abs(np.median(pairs.partial_token)) < 0.05
+    assert (pairs.eta2_token_a > 0.8).all()
+    assert set(pairs.explained_by) == {"token"}
+    assert found.null("token").shared(np.array([0.5]))[0] == (pairs.r >= 0.5).sum()
+    assert found.null("none").shared(np.array([0.3]))[0] == 0
+    codes = [caution.code for caution in found.cautions]
+    assert "TOKEN_DRIVEN" in codes
+    assert "SHARED_INIT" in codes  # equal indices in both
+
+
+def test_features_of_the_position_are_named_positional(probe: Probe, tmp_path: Path) -> None:
+    generator = np.random.default_rng(6)
+    first = probe.stratum_position[:, None] == np.arange(25)
+    sides = [
+        write_probed(
+            tmp_path / name, name, sp.csr_array(first * (1 + generator.random(first.shape)))
+        )
+        for name in ("a", "b")
+    ]
+    found = match(sides[0], sides[1], probe)
+    np.testing.assert_allclose(found.pairs.position_null, found.pairs.r, atol=0.1)
+    assert "POSITIONAL" in [caution.code for caution in found.cautions]
+    assert "position" in found.pairs.explained_by
+
+
+def test_segments_that_one_recording_lacks_are_left_out_of_both(
+    copied: tuple[ProbedDictionary, ProbedDictionary],
+    probe: Probe,
+    permutation: Array,
+    tmp_path: Path,
+) -> None:
+    generator = np.random.default_rng(7)
+    rows = SHAPE.segments
+    present = generator.random(rows) < 0.8
+    codes = [copied[0].codes.row_slice(0, rows), copied[1].codes.row_slice(0, rows)]
+    a, b = (
+        sp.csr_array((c.values.astype(float), c.indices, c.indptr), shape=(rows, FEATURES))
+        for c in codes
+    )
+    partial = write_probed(tmp_path / "partial", "partial", b, present)
+    masked = match(copied[0], partial, probe)
+    assert sum(masked.on.segments) == present.sum()
+    chosen = present & (probe.half == 1)
+    dense_a, dense_b = a.toarray()[chosen], b.toarray()[chosen]
+    r = np.corrcoef(dense_a.T, dense_b.T)[:FEATURES, FEATURES:]
+    np.testing.assert_allclose(
+        masked.pairs.r, r[masked.pairs.feature_a, masked.pairs.feature_b], atol=1e-12
+    )
+
+
+def test_silent_and_rare_features_are_counted_and_left_out(probe: Probe, tmp_path: Path) -> None:
+    generator = np.random.default_rng(8)
+    codes = random_codes(generator, SHAPE.segments, 20, 4).tolil()
+    codes[:, 3] = 0
+    codes[:, 4] = 0
+    codes[:19, 4] = 1.0
+    side = write_probed(tmp_path / "a", "a", codes.tocsr())
+    found = match(side, side, probe)
+    assert (found.a.dead, found.a.rare, len(found.a.compared)) == (1, 1, 18)
+    assert not {3, 4} & set(found.a.compared.tolist())
+    assert len(found.pairs) == 18
+
+
+def test_equal_seeds_give_equal_matches(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe, found: Match
+) -> None:
+    again = match(*copied, probe)
+    for name, column in found.pairs.columns().items():
+        np.testing.assert_array_equal(again.pairs.columns()[name], column, err_msg=name)
+    np.testing.assert_array_equal(again.null("token").pair_r, found.null("token").pair_r)
+    other = match(*copied, probe, settings=MatchSettings(seed=1))
+    assert not np.array_equal(other.null("none").best_a, found.null("none").best_a)
+    np.testing.assert_array_equal(other.pairs.r, found.pairs.r)
+
+
+def test_swapping_the_dictionaries_swaps_the_pairs(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe, found: Match
+) -> None:
+    swapped = match(copied[1], copied[0], probe).pairs
+    np.testing.assert_allclose(swapped.r, found.pairs.r, atol=1e-13)
+    np.testing.assert_array_equal(swapped.feature_a, found.pairs.feature_b)
+
+
+def test_a_replicated_pair_reaches_both_the_setting_and_the_null(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    high = match(*copied, probe, settings=MatchSettings(replicated_r=0.8)).pairs
+    np.testing.assert_array_equal(high.replicated, high.r >= 0.8)
+    assert 0 < high.replicated.sum() < len(high)
+
+
+def test_what_the_caller_knows_stands_among_the_cautions(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    known = shared_ancestry(related=True, similarity=0.9, why="equal embeddings")
+    assert known is not None
+    assert match(*copied, probe, cautions=[known]).cautions == (known,)
+
+
+def test_progress_counts_up_and_can_stop_the_matching(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    seen = []
+    match(*copied, probe, on_progress=lambda done, steps: seen.append((done, steps)))
+    assert seen == [(step, 6) for step in range(1, 7)]
+
+    def stop(done: int, steps: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        match(*copied, probe, on_progress=stop)
+
+
+def test_a_saved_match_loads_equal(found: Match, tmp_path: Path) -> None:
+    found.save(tmp_path / "match")
+    loaded = Match.load(tmp_path / "match")
+    assert loaded.to_dict() == found.to_dict()
+    assert loaded.summary() == found.summary()
+    for name, column in found.pairs.columns().items():
+        np.testing.assert_array_equal(loaded.pairs.columns()[name], column, err_msg=name)
+        assert loaded.pairs.columns()[name].dtype == column.dtype
+    for one, other in zip(found.nulls, loaded.nulls, strict=True):
+        np.testing.assert_array_equal(one.best_b, other.best_b)
+        np.testing.assert_array_equal(one.pair_draw, other.pair_draw)
+    np.testing.assert_array_equal(loaded.b.fires, found.b.fires)
+
+
+def test_a_match_without_pairs_is_saved_and_summarised(probe: Probe, tmp_path: Path) -> None:
+    strict = MatchSettings(min_r=0.9)
+    one, other = independent(tmp_path)
+    found = match(one, other, probe, settings=strict)
+    assert len(found.pairs) == 0
+    found.save(tmp_path / "match")
+    loaded = Match.load(tmp_path / "match")
+    assert loaded.settings == strict
+    assert "No pair reaches r >= 0.3" in loaded.summary()
+    assert loaded.null("none").shared(np.array([0.3])).tolist() == [0.0]
+
+
+def test_a_match_has_a_json_form(found: Match) -> None:
+    described = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert described["a"]["dictionary"] == "left"
+    assert described["pairs"]["r"] == found.pairs.r.tolist()
+
+
+def test_other_directories_and_versions_are_refused(found: Match, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        Match.load(tmp_path / "nothing")
+    found.save(tmp_path / "match")
+    arrays, attributes = read_arrays(tmp_path / "match")
+    write_arrays(tmp_path / "later", arrays, {**attributes, "version": 99})
+    with pytest.raises(UnsupportedVersion, match="'match' version 99"):
+        Match.load(tmp_path / "later")
+    without = {name: array for name, array in arrays.items() if name != "pairs_r"}
+    write_arrays(tmp_path / "part", without, attributes)
+    with pytest.raises(CorruptData, match="lack r"):
+        Match.load(tmp_path / "part")
+    del attributes["settings"]
+    write_arrays(tmp_path / "headless", arrays, attributes)
+    with pytest.raises(CorruptData, match="settings"):
+        Match.load(tmp_path / "headless")
+
+
+def test_a_null_that_was_not_drawn_is_an_error(found: Match) -> None:
+    with pytest.raises(InvalidInput, match=r"'document' was not drawn.*none, token, position"):
+        found.null("document")
+
+
+def test_codes_of_another_probe_are_refused(
+    copied: tuple[ProbedDictionary, ProbedDictionary], tmp_path: Path, probe: Probe
+) -> None:
+    short = write_probed(
+        tmp_path / "short", "short", random_codes(np.random.default_rng(0), 100, 5, 2)
+    )
+    with pytest.raises(ShapeError, match=r"'short' cover 100 segments.*has 4000"):
+        match(copied[0], short, probe)
+
+
+def test_a_half_without_shared_segments_is_an_empty_probe(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    nowhere = replace(copied[1], present=probe.half == 0)
+    with pytest.raises(EmptyProbe, match="2000 segments to choose pairs and 0 to report"):
+        match(copied[0], nowhere, probe)
+
+
+def test_a_dictionary_that_hardly_fires_is_refused(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe, tmp_path: Path
+) -> None:
+    silent = write_probed(tmp_path / "dead", "dead", sp.csr_array((SHAPE.segments, 5)))
+    with pytest.raises(DeadFeature, match="no feature of 'dead' fires on 20 of the 2000"):
+        match(copied[0], silent, probe)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"draws": 0}, "draws 0 must be at least 1"),
+        ({"min_fires": 0}, "min_fires 0"),
+        ({"min_r": 1.5}, r"min_r 1.5 must lie in \[0, 1\]"),
+        ({"null_quantile": 1.0}, "null_quantile 1.0"),
+        ({"keys": ("token",)}, "include none"),
+        ({"keys": ("none", "colour")}, "among none, token"),
+        ({"keys": ("none", "none")}, "different"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_senseless_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        MatchSettings(**change)
+
+
+def test_settings_survive_json_and_numbers_that_became_floats() -> None:
+    settings = MatchSettings(draws=3, keys=("none", "document"), min_r=0.2)
+    assert MatchSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert MatchSettings.from_dict({"draws": 3.0, "min_r": 0}) == MatchSettings(draws=3, min_r=0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"drawz": 1}, "unknown match setting drawz; known: min_fires"),
+        ({"draws": 1.5}, "draws 1.5 must be int"),
+        ({"draws": True}, "draws True must be int"),
+        ({"keys": "none"}, "keys 'none' must be a list"),
+        ({"min_r": "0.1"}, "min_r '0.1' must be float"),
+    ],
+)
+def test_settings_of_unknown_name_or_type_are_refused(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        MatchSettings.from_dict(values)
