@@ -1,0 +1,118 @@
+"""Documents: the texts that rows come from, named by their content."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isogloss.errors import DocumentMismatch, InvalidInput
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """One text, or one sequence of tokens whose text is unknown."""
+
+    key: bytes
+    """sha256 of the UTF-8 text, or of the token ids as little-endian uint32."""
+
+    text: str | None = None
+    """The text; None where only token ids were given."""
+
+    group: str = ""
+    """Source it was cut from: documents of one group fall on the same side of every split."""
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_BYTES:
+            raise InvalidInput(f"document key has {len(self.key)} bytes, wanted {KEY_BYTES}")
+        if self.text is not None and _text_key(self.text) != self.key:
+            raise DocumentMismatch(
+                f"document key {self.key.hex()[:16]} is not the sha256 of its text "
+                f"{self.text[:40]!r}: use Document.from_text"
+            )
+
+    @classmethod
+    def from_text(cls, text: str, group: str = "") -> "Document":
+        """Return the document of a text."""
+        return cls(key=_text_key(text), text=text, group=group)
+
+    @classmethod
+    def from_token_ids(cls, ids: Sequence[int] | np.ndarray, group: str = "") -> "Document":
+        """Return the document of a token sequence whose text is not known.
+
+        Raises:
+            InvalidInput: an id lies outside ``[0, 2**32)``.
+        """
+        wide = np.asarray(ids, np.int64)
+        if wide.ndim != 1 or (wide.size and (wide.min() < 0 or wide.max() > 0xFFFFFFFF)):
+            raise InvalidInput(f"token ids of shape {wide.shape} must be one row in [0, 2**32)")
+        return cls(key=hashlib.sha256(wide.astype("<u4").tobytes()).digest(), group=group)
+
+    @property
+    def id(self) -> int:
+        """The first 8 bytes of the key, big endian: what rows hold."""
+        return int.from_bytes(self.key[:8], "big")
+
+    @property
+    def split_position(self) -> float:
+        """Place in ``[0, 1)`` that decides the side of a split; equal within a group."""
+        seed = self.group.encode("utf-8", "surrogatepass") if self.group else self.key
+        return int.from_bytes(hashlib.sha256(seed).digest()[:6], "big") / float(1 << 48)
+
+
+def _text_key(text: str) -> bytes:
+    try:
+        return hashlib.sha256(text.encode()).digest()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"text has a lone surrogate at {error.start}, which UTF-8 cannot hold: replace it"
+        ) from error
+
+
+class DocumentTable:
+    """The documents described so far; refuses a second, different one under an id.
+
+    Keeps keys and groups, not texts, so that a long recording fits in memory.
+    """
+
+    def __init__(self, documents: Iterable[Document] = ()) -> None:
+        self._known: dict[int, tuple[bytes, str, bool]] = {}
+        for document in documents:
+            self.add(document)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, document_id: int) -> bool:
+        return document_id in self._known
+
+    def check(self, document: Document) -> bool:
+        """Return whether ``document`` says something new.
+
+        Raises:
+            DocumentMismatch: another document has its id, or it has another group.
+        """
+        known = self._known.get(document.id)
+        if known is None:
+            return True
+        key, group, has_text = known
+        if key != document.key:
+            raise DocumentMismatch(
+                f"documents {key.hex()} and {document.key.hex()} share the id "
+                f"{document.id:#018x}: change one of the texts"
+            )
+        if group != document.group:
+            raise DocumentMismatch(
+                f"document {key.hex()[:16]} came with group {group!r} and now with "
+                f"{document.group!r}: drop repeated texts, or give them one group"
+            )
+        return not has_text and document.text is not None
+
+    def add(self, document: Document) -> bool:
+        """Add a document; return whether it says something new. Raises as :meth:`check`."""
+        is_new = self.check(document)
+        if is_new:
+            self._known[document.id] = (document.key, document.group, document.text is not None)
+        return is_new

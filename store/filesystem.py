@@ -1,0 +1,220 @@
+"""The file operations the store is built on: one seam, so that every fault can be tried.
+
+All writing of the store goes through a :class:`FileSystem`. Tests put simulated disks and failing
+ones in its place (``isogloss.store.testing``).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import CorruptData
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
+
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors that mean "no room", after which nothing is damaged."""
+
+_MAX_VECTOR = 512
+_LOCK = struct.Struct("@hhqqi4x")
+
+
+class FileSystem:
+    """The operating system's own files. Every failure is an ``OSError``."""
+
+    def create(self, path: Path) -> int:
+        """Create a file that does not exist yet, for reading and writing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def open(self, path: Path, *, write: bool = False) -> int:
+        """Open an existing file."""
+        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+
+    def close(self, descriptor: int) -> None:
+        """Close a file."""
+        os.close(descriptor)
+
+    def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write buffers one after the other from ``offset``: all of them, or an error."""
+        pending = [view for view in map(_as_view, buffers) if len(view)]
+        while pending:
+            written = os.pwritev(descriptor, pending[:_MAX_VECTOR], offset)
+            offset += written
+            while written and written >= len(pending[0]):
+                written -= len(pending.pop(0))
+            if written:
+                pending[0] = pending[0][written:]
+
+    def read_into(self, descriptor: int, buffer: NDArray[np.uint8], offset: int) -> None:
+        """Fill ``buffer`` from ``offset``.
+
+        Raises:
+            CorruptData: the file ends before.
+        """
+        view = _as_view(buffer)
+        while len(view):
+            count = os.preadv(descriptor, [view], offset)
+            if count == 0:
+                raise CorruptData(f"file ends at {offset}, {len(view)} bytes too early")
+            offset += count
+            view = view[count:]
+
+    def sync_data(self, descriptor: int) -> None:
+        """Make the file's bytes and size survive a power loss."""
+        os.fdatasync(descriptor)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut the file, or extend it with zeros."""
+        os.ftruncate(descriptor, length)
+
+    def size(self, descriptor: int) -> int:
+        """Return the file's length in bytes."""
+        return os.fstat(descriptor).st_size
+
+    def drop_cache(self, descriptor: int) -> None:
+        """Forget cached pages, so that the next read comes from the disk."""
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def lock(self, descriptor: int) -> bool:
+        """Try to take the exclusive lock of a file open for writing; freed when it is closed.
+
+        An open-file-description lock: unlike a POSIX lock it is not lost when another descriptor
+        of the same file is closed, and unlike ``flock`` it holds over NFS.
+        """
+        request = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def is_locked(self, descriptor: int) -> bool:
+        """Whether another open file description holds the exclusive lock; takes none itself."""
+        request = _LOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, request)
+        return bool(_LOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+    def make_directory(self, path: Path) -> None:
+        """Create a directory that does not exist yet; its parent must."""
+        path.mkdir()
+
+    def sync_directory(self, path: Path) -> None:
+        """Make the names in a directory survive a power loss."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename a file over another, or a directory to a name not yet taken."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory."""
+        path.rmdir()
+
+    def names(self, path: Path) -> list[str]:
+        """Return the names in a directory, sorted; none when there is no such directory."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(path))
+        return []
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is a file or directory of that name."""
+        return path.exists()
+
+    def is_directory(self, path: Path) -> bool:
+        """Whether the name is a directory (a symbolic link is none)."""
+        return path.is_dir() and not path.is_symlink()
+
+    def free_bytes(self, path: Path) -> int:
+        """Return the bytes that an unprivileged process may still write."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
+    def monotonic_s(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+    def time_s(self) -> float:
+        """Return the wall clock in seconds since 1970; may run backwards."""
+        return time.time()
+
+
+def _as_view(buffer: Buffer) -> memoryview:
+    return memoryview(buffer).cast("B")  # pyright: ignore[reportArgumentType] - numpy declares no __buffer__ before 3.12
+
+
+def read_range(files: FileSystem, descriptor: int, offset: int, length: int) -> NDArray[np.uint8]:
+    """Read ``length`` bytes from ``offset``; CorruptData when the file ends before."""
+    buffer = np.empty(length, np.uint8)
+    files.read_into(descriptor, buffer, offset)
+    return buffer
+
+
+def read_file(files: FileSystem, path: Path) -> bytes:
+    """Read a whole file."""
+    descriptor = files.open(path)
+    try:
+        return read_range(files, descriptor, 0, files.size(descriptor)).tobytes()
+    finally:
+        files.close(descriptor)
+
+
+def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
+    """Create a file, write it and sync its bytes; its name still wants a directory sync."""
+    descriptor = files.create(path)
+    try:
+        files.write(descriptor, buffers, 0)
+        files.sync_data(descriptor)
+    finally:
+        files.close(descriptor)
+
+
+def write_atomic(files: FileSystem, path: Path, content: bytes) -> None:
+    """Replace a small file so that after any crash it is the old one or the new one, whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    with contextlib.suppress(FileNotFoundError):
+        files.remove(partial)
+    write_new(files, partial, [content])
+    files.replace(partial, path)
+    files.sync_directory(path.parent)
+
+
+def make_directories(files: FileSystem, path: Path) -> None:
+    """Create a directory and its missing parents, each made durable."""
+    if files.exists(path):
+        return
+    make_directories(files, path.parent)
+    with contextlib.suppress(FileExistsError):
+        files.make_directory(path)
+    files.sync_directory(path.parent)
+
+
+def remove_tree(files: FileSystem, path: Path) -> None:
+    """Remove a directory and all below it; names that are already gone are no error."""
+    for name in files.names(path):
+        child = path / name
+        if files.is_directory(child):
+            remove_tree(files, child)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                files.remove(child)
+    with contextlib.suppress(FileNotFoundError):
+        files.remove_directory(path)

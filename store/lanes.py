@@ -1,0 +1,461 @@
+"""Lane writers: group commits to the site files and the log of one lane.
+
+A commit writes the rows to the site files and syncs them, then appends one frame to the log (token
+columns, producers' cursors, checksums of what was written) and syncs that; only then is it
+acknowledged. A frame therefore proves that everything before it was durable.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import Conflict, InvalidInput, LaneEnded, SequenceGap, StorageFull
+from isogloss.store.batches import RowBatch, TokenColumns, as_bytes
+from isogloss.store.documents import Document, DocumentTable
+from isogloss.store.filesystem import FULL_ERRNOS, FileSystem, write_atomic, write_new
+from isogloss.store.frames import (
+    KIND_COMMIT,
+    KIND_LANE,
+    ByteRange,
+    CommitFrame,
+    crc32c,
+    encode_frame,
+    lane_payload,
+)
+from isogloss.store.seals import LOG_NAME, LaneHeader, Seal, write_seal
+from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.specs import RecordingSpec
+
+_log = logging.getLogger(__name__)
+
+PUBLISH_S = 5.0
+"""How often a live lane brings the ``shape`` of its arrays up to date, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """What is durable after an append."""
+
+    lane: str
+    """Name of the lane."""
+
+    rows: int
+    """Committed rows of the lane."""
+
+    cursors: Mapping[str, int]
+    """Last durable sequence number of every producer of the batches appended."""
+
+
+@dataclass(slots=True, eq=False)
+class _Shard:
+    """A shard file open for writing."""
+
+    number: int
+    descriptor: int
+    length: int
+
+
+class LaneWriter:
+    """Writes one lane, from its creation to its end; safe to call from several threads.
+
+    Obtained from :meth:`Recording.open_lane`. A context manager that seals on leaving.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        header: LaneHeader,
+        cursors: Mapping[str, int],
+        documents: DocumentTable,
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._spec = spec
+        self._header = header
+        self._cursors = dict(cursors)
+        self._own_cursors: dict[str, int] = {}
+        self._documents = documents
+        self._rows = 0
+        self._frames = 1
+        self._log_bytes = 0
+        self._shards: dict[int, _Shard] = {}
+        self._log: int | None = None
+        self._ended: str | None = None
+        self._published = (-1, files.monotonic_s())
+        self._lock = threading.RLock()
+        self._create()
+
+    @property
+    def name(self) -> str:
+        """Name of the lane."""
+        return self._directory.name
+
+    @property
+    def rows(self) -> int:
+        """Committed rows of the lane."""
+        return self._rows
+
+    @property
+    def cursors(self) -> Mapping[str, int]:
+        """Last durable sequence number of each producer, over all lanes of the recording."""
+        return dict(self._cursors)
+
+    @property
+    def own_cursors(self) -> Mapping[str, int]:
+        """Last durable sequence number of the producers that wrote to this lane."""
+        return dict(self._own_cursors)
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of the log that are durable."""
+        return self._log_bytes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the lane still takes batches."""
+        return self._log is not None and self._ended is None
+
+    def __enter__(self) -> "LaneWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _create(self) -> None:
+        """Lay out the lane: directories, metadata, log with frame 0; all of it durable."""
+        files = self._files
+        files.make_directory(self._directory)
+        files.sync_directory(self._directory.parent)
+        log = files.create(self._directory / LOG_NAME)
+        self._log = log
+        if not files.lock(log):
+            raise Conflict(f"the log of new lane {self.name!r} is locked: another writer took it")
+        for index, (site, layout) in enumerate(
+            zip(self._spec.sites, self._header.layouts, strict=True)
+        ):
+            directory = self._directory / site_directory(index)
+            files.make_directory(directory)
+            files.make_directory(directory / "c")
+            write_new(files, directory / "zarr.json", [array_metadata(site, layout, 0)])
+            files.sync_directory(directory)
+        frame = encode_frame(KIND_LANE, self._header.epoch, 0, lane_payload(self._header.to_dict()))
+        files.write(log, frame, 0)
+        files.sync_data(log)
+        files.sync_directory(self._directory)
+        self._log_bytes = sum(len(piece) for piece in frame)
+
+    def append(self, batches: Sequence[RowBatch]) -> Commit:
+        """Commit batches in one group: all are durable when this returns, or none is.
+
+        A batch whose sequence number is committed already is acknowledged without writing.
+
+        Args:
+            batches: any number, of any producers; those of one producer in ascending sequence.
+
+        Returns:
+            What is durable now.
+
+        Raises:
+            SequenceGap: a producer skipped a number; nothing was accepted.
+            ShapeError: a batch does not fit the recording; nothing was accepted.
+            DocumentMismatch: two documents share a key and differ; nothing was accepted.
+            StorageFull: there is no room; nothing was accepted, and the lane goes on.
+            LaneEnded: writing failed for good; what was acknowledged is safe, open a new lane.
+        """
+        with self._lock:
+            self._check_open()
+            accepted, cursors, documents = self._admit(batches)
+            if accepted:
+                try:
+                    self._commit(accepted, cursors, documents)
+                except LaneEnded:
+                    self._release()
+                    raise
+                except OSError as error:
+                    if error.errno in FULL_ERRNOS:
+                        raise StorageFull(
+                            f"lane {self.name!r} cannot grow beyond {self._rows} rows: {error}; "
+                            "free space and send the batches again"
+                        ) from error
+                    ended = self._end(error)
+                    self._release()
+                    raise ended from error
+            producers = {batch.producer for batch in batches}
+            result = Commit(
+                lane=self.name,
+                rows=self._rows,
+                cursors={producer: self._cursors[producer] for producer in producers},
+            )
+            self._publish_when_due()
+            return result
+
+    def _check_open(self) -> None:
+        if self._ended is not None:
+            raise LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
+        if self._log is None:
+            raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
+
+    def _admit(
+        self, batches: Sequence[RowBatch]
+    ) -> tuple[list[RowBatch], dict[str, int], list[Document]]:
+        """Return the batches to write, the cursors after them and the documents they add."""
+        cursors: dict[str, int] = {}
+        accepted: list[RowBatch] = []
+        added = DocumentTable()
+        documents: list[Document] = []
+        for batch in batches:
+            batch.check(self._spec)
+            last = cursors.get(batch.producer, self._cursors.get(batch.producer, 0))
+            if batch.sequence <= last:
+                continue
+            if batch.sequence != last + 1:
+                raise SequenceGap(
+                    f"producer {batch.producer!r} sent batch {batch.sequence} after {last}: send "
+                    f"{last + 1} first"
+                )
+            documents += [
+                document
+                for document in batch.documents
+                if self._documents.check(document) and added.add(document)
+            ]
+            self._check_documents(batch, added)
+            cursors[batch.producer] = batch.sequence
+            accepted.append(batch)
+        return accepted, cursors, documents
+
+    def _check_documents(self, batch: RowBatch, added: DocumentTable) -> None:
+        for document in np.unique(batch.document).tolist():
+            if document not in self._documents and document not in added:
+                raise InvalidInput(
+                    f"batch {batch.sequence} of producer {batch.producer!r} has rows of document "
+                    f"{document:#018x}, which no batch described: put it in `documents`"
+                )
+
+    def _commit(
+        self, batches: list[RowBatch], cursors: Mapping[str, int], documents: list[Document]
+    ) -> None:
+        rows = sum(batch.rows for batch in batches)
+        ranges = self._write_sites(batches)
+        frame = CommitFrame(
+            first_row=self._rows,
+            rows=rows,
+            time_s=self._files.time_s(),
+            cursors=cursors,
+            ranges=tuple(ranges),
+            columns=TokenColumns.concatenate([b.columns for b in batches], self._spec.has_spans),
+            documents=tuple(documents),
+        )
+        self._append_frame(frame)
+        self._rows += rows
+        self._cursors.update(cursors)
+        self._own_cursors.update(cursors)
+        for document in documents:
+            self._documents.add(document)
+
+    def _write_sites(self, batches: Sequence[RowBatch]) -> list[ByteRange]:
+        """Write and sync the rows of all sites; shards that they filled are closed."""
+        touched: list[_Shard] = []
+        ranges: list[ByteRange] = []
+        try:
+            for index, site in enumerate(self._spec.sites):
+                parts = [as_bytes(batch.sites[site.name]) for batch in batches]
+                ranges += self._write_site(index, parts, touched)
+            for shard in touched:
+                self._sync(shard.descriptor)
+        except OSError:
+            self._close_shards(touched)
+            raise
+        current = list(self._shards.values())
+        self._close_shards([shard for shard in touched if shard not in current])
+        return ranges
+
+    def _append_frame(self, frame: CommitFrame) -> None:
+        if self._log is None:
+            raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
+        pieces = encode_frame(KIND_COMMIT, self._header.epoch, self._frames, frame.to_buffers())
+        self._files.write(self._log, pieces, self._log_bytes)
+        self._sync(self._log)
+        self._log_bytes += sum(len(piece) for piece in pieces)
+        self._frames += 1
+
+    def _write_site(
+        self, index: int, parts: Sequence[NDArray[np.uint8]], touched: list[_Shard]
+    ) -> list[ByteRange]:
+        """Write the rows of one site behind its committed ones, one run of bytes a shard."""
+        layout = self._header.layouts[index]
+        ranges: list[ByteRange] = []
+        for shard, offset, pieces in split_rows(layout, self._rows, parts):
+            length = sum(len(piece) for piece in pieces)
+            end_row = (offset + length - layout.data_offset) // layout.row_bytes
+            file = self._open_shard(index, shard, layout.padded_bytes(end_row))
+            if file not in touched:
+                touched.append(file)
+            self._files.write(file.descriptor, pieces, offset)
+            checksum = 0
+            for piece in pieces:
+                checksum = crc32c(piece, checksum)
+            ranges.append(
+                ByteRange(site=index, shard=shard, offset=offset, length=length, checksum=checksum)
+            )
+        return ranges
+
+    def _open_shard(self, index: int, number: int, length: int) -> _Shard:
+        """Return the shard open for writing and at least ``length`` long, created if need be."""
+        current = self._shards.get(index)
+        if current is None or current.number != number:
+            current = self._create_shard(index, number)
+            self._shards[index] = current
+        if current.length < length:
+            self._files.truncate(current.descriptor, length)
+            current.length = length
+        return current
+
+    def _create_shard(self, index: int, number: int) -> _Shard:
+        files = self._files
+        path = self._directory / site_directory(index) / shard_key(number)
+        with contextlib.suppress(FileExistsError):
+            files.make_directory(path.parent)
+        try:
+            descriptor = files.create(path)
+        except FileExistsError:
+            descriptor = files.open(path, write=True)
+        shard = _Shard(number, descriptor, 0)
+        try:
+            files.write(descriptor, [self._header.layouts[index].head()], 0)
+            self._sync_directory(path.parent)
+            self._sync_directory(path.parent.parent)
+        except BaseException:
+            files.close(descriptor)
+            raise
+        return shard
+
+    def _close_shards(self, shards: Sequence[_Shard]) -> None:
+        for shard in shards:
+            with contextlib.suppress(OSError):
+                self._files.close(shard.descriptor)
+        self._shards = {i: shard for i, shard in self._shards.items() if shard not in shards}
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            self._files.sync_data(descriptor)
+        except OSError as error:
+            raise self._end(error) from error
+
+    def _sync_directory(self, path: Path) -> None:
+        try:
+            self._files.sync_directory(path)
+        except OSError as error:
+            raise self._end(error) from error
+
+    def _end(self, error: OSError) -> LaneEnded:
+        """End the lane after a failure that may have lost unacknowledged bytes."""
+        self._ended = f"writing failed after {self._rows} rows ({error})"
+        return LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
+
+    def _release(self) -> None:
+        self._close_shards(list(self._shards.values()))
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                self._files.close(self._log)
+            self._log = None
+
+    def _publish_when_due(self) -> None:
+        if self._files.monotonic_s() - self._published[1] < PUBLISH_S:
+            return
+        try:
+            self.publish()
+        except OSError as error:
+            _log.warning("lane %s: zarr.json stays at %d rows: %s", self.name, self._rows, error)
+            self._published = (self._published[0], self._files.monotonic_s())
+
+    def publish(self) -> None:
+        """Let the arrays' ``shape`` cover all committed rows, for readers that only know zarr."""
+        with self._lock:
+            if self._published[0] != self._rows:
+                publish_shapes(self._files, self._directory, self._spec, self._header, self._rows)
+            self._published = (self._rows, self._files.monotonic_s())
+
+    def close(self) -> None:
+        """End the lane in good order: arrays published, seal written. Later calls do nothing.
+
+        Raises:
+            StorageError: the seal could not be written; the rows are safe all the same.
+        """
+        with self._lock:
+            if self._log is None:
+                return
+            try:
+                self.publish()
+                write_seal(
+                    self._files,
+                    self._directory,
+                    Seal(
+                        lane=self.name,
+                        epoch=self._header.epoch,
+                        rows=self._rows,
+                        frames=self._frames,
+                        log_bytes=self._log_bytes,
+                        cursors=self._own_cursors,
+                        reason="closed",
+                    ),
+                )
+            except OSError as error:
+                raise LaneEnded(
+                    f"lane {self.name!r} could not be sealed ({error}): its {self._rows} rows are "
+                    "safe and are sealed when the store is next opened"
+                ) from error
+            finally:
+                self._ended = "it was closed"
+                self._release()
+
+    def seal(self) -> None:
+        """Same as :meth:`close`; columns and statistics are then derived when first asked for."""
+        self.close()
+
+
+def split_rows(
+    layout: ShardLayout, first_row: int, parts: Sequence[NDArray[np.uint8]]
+) -> list[tuple[int, int, list[NDArray[np.uint8]]]]:
+    """Cut the bytes of rows that follow ``first_row`` at the bounds of shards.
+
+    Returns:
+        For each shard: its number, the byte where the rows start in it, the pieces to write.
+    """
+    runs: list[tuple[int, int, list[NDArray[np.uint8]]]] = []
+    row = first_row
+    for part in parts:
+        start = 0
+        while start < len(part):
+            shard, offset = layout.row_offset(row)
+            room = (layout.shard_rows - row % layout.shard_rows) * layout.row_bytes
+            piece = part[start : start + room]
+            if not runs or runs[-1][0] != shard:
+                runs.append((shard, offset, []))
+            runs[-1][2].append(piece)
+            start += len(piece)
+            row += len(piece) // layout.row_bytes
+    return runs
+
+
+def publish_shapes(
+    files: FileSystem, directory: Path, spec: RecordingSpec, header: LaneHeader, rows: int
+) -> None:
+    """Write the ``zarr.json`` of every site of a lane."""
+    for index, (site, layout) in enumerate(zip(spec.sites, header.layouts, strict=True)):
+        content = array_metadata(site, layout, rows)
+        write_atomic(files, directory / site_directory(index) / "zarr.json", content)

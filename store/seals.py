@@ -1,0 +1,374 @@
+"""How a lane begins and ends: its header, its seal, and what becomes of one whose writer died."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from isogloss.errors import CorruptData, InvalidInput
+from isogloss.store.filesystem import FileSystem, read_file, read_range, write_atomic
+from isogloss.store.frames import (
+    ByteRange,
+    CommitFrame,
+    crc32c,
+    find_frame_after,
+    read_frames,
+    read_payload_json,
+)
+from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.specs import (
+    SCHEMA_VERSION,
+    RecordingSpec,
+    check_version,
+    get_count,
+    get_items,
+    get_mapping,
+    get_text,
+    is_mapping,
+)
+
+_log = logging.getLogger(__name__)
+
+LOG_NAME = "commit.log"
+SEAL_NAME = "seal.json"
+CHECKED_BYTES = 256 << 20
+"""How much of a dead lane's tail is read again: at least its last commit, at most about this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaneHeader:
+    """Frame 0 of a lane's log."""
+
+    recording: str
+    """Uid of the recording."""
+
+    lane: str
+    """Name of the lane."""
+
+    epoch: int
+    """Random number of the writer's life, in every frame."""
+
+    layouts: tuple[ShardLayout, ...]
+    """How each site falls into shards."""
+
+    created_s: float
+    """Wall clock, for people only."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the header as a JSON object."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "recording": self.recording,
+            "lane": self.lane,
+            "epoch": f"{self.epoch:016x}",
+            "layouts": [layout.to_dict() for layout in self.layouts],
+            "created_s": self.created_s,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> "LaneHeader":
+        """Read a header from a JSON object."""
+        check_version(document, "lane")
+        layouts = [item for item in get_items(document, "layouts") if is_mapping(item)]
+        return cls(
+            recording=get_text(document, "recording"),
+            lane=get_text(document, "lane"),
+            epoch=int(get_text(document, "epoch"), 16),
+            layouts=tuple(ShardLayout.from_dict(item) for item in layouts),
+            created_s=float(str(document.get("created_s", 0))),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seal:
+    """The end of a lane: how many rows it holds, once and for all."""
+
+    lane: str
+    """Name of the lane."""
+
+    epoch: int
+    """The writer's life."""
+
+    rows: int
+    """Committed rows."""
+
+    frames: int
+    """Sound frames of the log, frame 0 included."""
+
+    log_bytes: int
+    """Where the last of them ends."""
+
+    cursors: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Last sequence number of each producer that wrote here."""
+
+    reason: Literal["closed", "recovered"]
+    """Sealed by its writer, or after the writer's death."""
+
+    damage: str = ""
+    """What was lost of acknowledged rows; empty when nothing was."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the seal as a JSON object."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "lane": self.lane,
+            "epoch": f"{self.epoch:016x}",
+            "rows": self.rows,
+            "frames": self.frames,
+            "log_bytes": self.log_bytes,
+            "cursors": dict(self.cursors),
+            "reason": self.reason,
+            "damage": self.damage,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> "Seal":
+        """Read a seal from a JSON object."""
+        check_version(document, "seal")
+        cursors = get_mapping(document, "cursors")
+        return cls(
+            lane=get_text(document, "lane"),
+            epoch=int(get_text(document, "epoch"), 16),
+            rows=get_count(document, "rows"),
+            frames=get_count(document, "frames"),
+            log_bytes=get_count(document, "log_bytes"),
+            cursors={name: get_count(cursors, name) for name in cursors},
+            reason="closed" if document.get("reason") == "closed" else "recovered",
+            damage=get_text(document, "damage"),
+        )
+
+
+def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
+    """Make a seal durable."""
+    write_atomic(files, directory / SEAL_NAME, json.dumps(seal.to_dict(), indent=1).encode())
+
+
+def read_seal(files: FileSystem, directory: Path) -> Seal | None:
+    """Return the seal of a lane, or None while it has none.
+
+    Raises:
+        CorruptData: there is one and it cannot be read.
+    """
+    try:
+        document: object = json.loads(read_file(files, directory / SEAL_NAME))
+        if not is_mapping(document):
+            raise InvalidInput("it is no object")
+        return Seal.from_dict(document)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CorruptData(f"seal of lane {directory.name!r} cannot be read: {error}") from error
+
+
+@dataclass(slots=True)
+class LaneScan:
+    """What the log of a lane proves."""
+
+    header: LaneHeader
+    """Its frame 0."""
+
+    frames: int = 1
+    """Sound frames."""
+
+    log_bytes: int = 0
+    """Where the last of them ends."""
+
+    rows: int = 0
+    """Committed rows."""
+
+    cursors: dict[str, int] = field(default_factory=dict[str, int])
+    """Last sequence number of each producer."""
+
+    tail: list[tuple[CommitFrame, int, int]] = field(
+        default_factory=list[tuple[CommitFrame, int, int]]
+    )
+    """The last commits with their ``[start, end)`` in the log, newest last."""
+
+
+def scan_log(
+    files: FileSystem, descriptor: int, *, known: LaneScan | None = None, keep_tail: bool = False
+) -> LaneScan | None:
+    """Read a log up to its first unsound frame; None while frame 0 is not whole.
+
+    Args:
+        files: where the log lies.
+        descriptor: the open log.
+        known: what an earlier scan of the same log proved, to go on from there.
+        keep_tail: keep the last commits, whose data the caller wants to check.
+    """
+    scan = known
+    start = (0, 0, None) if scan is None else (scan.log_bytes, scan.frames, scan.header.epoch)
+    for frame in read_frames(files, descriptor, start=start[0], first=start[1], epoch=start[2]):
+        if scan is None:
+            document, _ = read_payload_json(frame.payload)
+            scan = LaneScan(header=LaneHeader.from_dict(document), log_bytes=frame.end)
+            continue
+        commit = CommitFrame.from_payload(frame.payload)
+        if commit.first_row != scan.rows:
+            raise CorruptData(
+                f"frame {frame.number} of lane {scan.header.lane!r} starts at row "
+                f"{commit.first_row}, wanted {scan.rows}: run verify"
+            )
+        scan.rows += commit.rows
+        scan.frames += 1
+        scan.log_bytes = frame.end
+        scan.cursors.update(commit.cursors)
+        if keep_tail:
+            scan.tail.append((commit, frame.offset, frame.end))
+            _trim(scan.tail)
+    return scan
+
+
+def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
+    """Drop the oldest commits that the checked tail does not need."""
+    sizes = [sum(r.length for r in commit.ranges) for commit, _, _ in tail]
+    while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
+        tail.pop(0)
+        sizes.pop(0)
+
+
+def settle_lane(files: FileSystem, directory: Path, spec: RecordingSpec) -> Seal | None:
+    """Seal a lane whose writer is gone, at the last commit that the disk really holds.
+
+    After a failed sync Linux may show bytes that no disk holds, so everything is synced, dropped
+    from the page cache and read again before it is believed.
+
+    Returns:
+        The seal, old or new; None while its writer lives, or when it was never fully created.
+
+    Raises:
+        CorruptData: the seal or a sound frame makes no sense.
+    """
+    seal = read_seal(files, directory)
+    if seal is not None:
+        return seal
+    try:
+        log = files.open(directory / LOG_NAME, write=True)
+    except FileNotFoundError:
+        return None
+    try:
+        if not files.lock(log):
+            return None
+        _reread(files, log)
+        scan = scan_log(files, log, keep_tail=True)
+        if scan is None:
+            return None
+        later = find_frame_after(
+            files, log, start=scan.log_bytes, number=scan.frames, epoch=scan.header.epoch
+        )
+        damage = "" if later is None else f"frame {scan.frames} is broken, frame {later.number} not"
+        bad = _first_bad_commit(files, directory, scan)
+        if bad is not None:
+            is_last = bad == len(scan.tail) - 1 and later is None
+            damage = damage if is_last else f"data of frame {scan.frames - len(scan.tail) + bad}"
+            scan = _cut(files, log, scan.tail[bad][1])
+        return _write_recovered(files, directory, spec, scan, damage)
+    finally:
+        files.close(log)
+
+
+def _reread(files: FileSystem, descriptor: int) -> None:
+    files.sync_data(descriptor)
+    files.drop_cache(descriptor)
+
+
+def _cut(files: FileSystem, log: int, log_bytes: int) -> LaneScan:
+    """Scan a log as if it ended at ``log_bytes``."""
+    scan: LaneScan | None = None
+    for frame in read_frames(files, log):
+        if frame.end > log_bytes:
+            break
+        if scan is None:
+            header = LaneHeader.from_dict(read_payload_json(frame.payload)[0])
+            scan = LaneScan(header=header, log_bytes=frame.end)
+            continue
+        commit = CommitFrame.from_payload(frame.payload)
+        scan.rows += commit.rows
+        scan.frames += 1
+        scan.log_bytes = frame.end
+        scan.cursors.update(commit.cursors)
+    if scan is None:
+        raise CorruptData("the log lost its frame 0 while it was being read")
+    return scan
+
+
+def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int | None:
+    """Return which commit of the tail is the first whose bytes do not match; None if all do."""
+    synced: set[tuple[int, int]] = set()
+    for index, (commit, _, _) in enumerate(scan.tail):
+        for written in commit.ranges:
+            is_new = (written.site, written.shard) not in synced
+            if not is_sound(files, directory, written, reread=is_new):
+                return index
+            synced.add((written.site, written.shard))
+    return None
+
+
+def is_sound(
+    files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
+) -> bool:
+    """Whether bytes that a commit wrote are there and match their checksum."""
+    path = directory / site_directory(written.site) / shard_key(written.shard)
+    try:
+        descriptor = files.open(path)
+    except FileNotFoundError:
+        return False
+    try:
+        if reread:
+            _reread(files, descriptor)
+        if files.size(descriptor) < written.offset + written.length:
+            return False
+        checksum = 0
+        block = 8 << 20
+        for start in range(0, written.length, block):
+            length = min(block, written.length - start)
+            content = read_range(files, descriptor, written.offset + start, length)
+            checksum = crc32c(content, checksum)
+        return checksum == written.checksum
+    finally:
+        files.close(descriptor)
+
+
+def _write_recovered(
+    files: FileSystem, directory: Path, spec: RecordingSpec, scan: LaneScan, damage: str
+) -> Seal:
+    """Bring files, metadata and seal of a dead lane to its proven rows."""
+    for index, (site, layout) in enumerate(zip(spec.sites, scan.header.layouts, strict=True)):
+        metadata = array_metadata(site, layout, scan.rows)
+        write_atomic(files, directory / site_directory(index) / "zarr.json", metadata)
+        if scan.rows % layout.shard_rows:
+            shard = scan.rows // layout.shard_rows
+            length = layout.padded_bytes(scan.rows % layout.shard_rows)
+            path = directory / site_directory(index) / shard_key(shard)
+            _pad(files, path, length)
+    seal = Seal(
+        lane=scan.header.lane,
+        epoch=scan.header.epoch,
+        rows=scan.rows,
+        frames=scan.frames,
+        log_bytes=scan.log_bytes,
+        cursors=scan.cursors,
+        reason="recovered",
+        damage=damage,
+    )
+    if damage:
+        _log.error("lane %s of %s: cut to %d rows: %s", seal.lane, directory, seal.rows, damage)
+    write_seal(files, directory, seal)
+    return seal
+
+
+def _pad(files: FileSystem, path: Path, length: int) -> None:
+    descriptor = files.open(path, write=True)
+    try:
+        if files.size(descriptor) < length:
+            files.truncate(descriptor, length)
+            files.sync_data(descriptor)
+    finally:
+        files.close(descriptor)
+
+
+def lane_names(files: FileSystem, directory: Path) -> Sequence[str]:
+    """Return the names of the lanes below ``lanes/``, in the order their rows are numbered."""
+    return [name for name in files.names(directory) if not name.startswith(".")]

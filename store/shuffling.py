@@ -1,0 +1,89 @@
+"""The order of shuffled reading: a pure function of seed, epoch and step.
+
+Rows that follow one another form blocks of at most 32; blocks are shuffled over the whole epoch,
+rows within windows of blocks. Sequential disk reads stay possible, and a batch is nearly as varied
+as an independent draw. The random numbers are raw Philox words, which numpy promises never to
+change.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import InvalidInput
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShuffleOrder:
+    """Gives the rows of each step of one epoch."""
+
+    rows: NDArray[np.int64] | None
+    """Rows to visit, ascending ``[count]``; None for all of ``[0, count)``."""
+
+    count: int
+    """How many rows there are to visit."""
+
+    seed: int
+    """Any integer."""
+
+    epoch: int
+    """Any integer."""
+
+    batch_rows: int
+    """Rows of one batch of one rank."""
+
+    block_rows: int = 32
+    """Rows that stay together on disk."""
+
+    window_rows: int = 16_384
+    """Rows that are mixed with one another; rounded up to whole blocks."""
+
+    rank: int = 0
+    """Which share of each step this reader takes."""
+
+    world: int = 1
+    """Into how many shares each step falls."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_rows, self.block_rows, self.window_rows, self.world) < 1:
+            raise InvalidInput(
+                f"batch_rows {self.batch_rows}, block_rows {self.block_rows}, window_rows "
+                f"{self.window_rows} and world {self.world} must be at least 1"
+            )
+        if not 0 <= self.rank < self.world:
+            raise InvalidInput(f"rank {self.rank} must be in [0, {self.world})")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the epoch; the last rows that fill no whole step are left out."""
+        return self.count // (self.batch_rows * self.world)
+
+    def windows(self, first_row: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield each window from the one that holds place ``first_row`` of the epoch's order.
+
+        Yields:
+            The place where the window starts, and its rows in order.
+        """
+        blocks = -(-self.count // self.block_rows)
+        order = _permutation(f"{self.seed}|{self.epoch}|blocks", blocks)
+        slots = -(-self.window_rows // self.block_rows)
+        short = int(np.argmax(order == blocks - 1)) if blocks else 0
+        missing = blocks * self.block_rows - self.count
+        for window in range(-(-blocks // slots)):
+            place = window * slots * self.block_rows - (missing if short < window * slots else 0)
+            chosen = order[window * slots : (window + 1) * slots]
+            rows = (chosen[:, None] * self.block_rows + np.arange(self.block_rows)).reshape(-1)
+            rows = rows[rows < self.count]
+            if place + len(rows) <= first_row:
+                continue
+            mixed = rows[_permutation(f"{self.seed}|{self.epoch}|window {window}", len(rows))]
+            yield place, mixed if self.rows is None else self.rows[mixed]
+
+
+def _permutation(name: str, count: int) -> NDArray[np.int64]:
+    key = np.frombuffer(hashlib.sha256(f"isogloss shuffle 1|{name}".encode()).digest(), "<u8")
+    words = np.random.Philox(key=key[:2]).random_raw(count)
+    return np.argsort(words, kind="stable").astype(np.int64)

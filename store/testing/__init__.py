@@ -1,0 +1,14 @@
+"""Ways to try a store's promises: sample recordings, failing files, a disk that loses power."""
+
+from isogloss.store.testing.disk import PowerLoss, SimulatedDisk
+from isogloss.store.testing.faults import FaultyFiles
+from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
+
+__all__ = [
+    "FaultyFiles",
+    "PowerLoss",
+    "SimulatedDisk",
+    "check_sample",
+    "sample_batch",
+    "sample_spec",
+]
