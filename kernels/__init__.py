@@ -1,8 +1,8 @@
 """Fused sparse encode, decode and gradients: tensors in, tensors out.
 
-Each operation looks at the device of the tensors it is given, at every call: Triton kernels for CUDA
-and ROCm, numba and torch's GEMM for the CPU. ``reference`` holds the same mathematics in plain torch.
-Nothing heavy is imported until a name is used.
+Each operation looks at the device of its tensors at every call and picks its own path.
+``reference`` holds the same mathematics in plain torch. Nothing heavy is imported until a name is
+used.
 No module here is named as a public function: importing it would hide the function.
 """
 

@@ -24,7 +24,8 @@ class Codes:
     def __post_init__(self) -> None:
         if self.values.shape != self.indices.shape:
             raise ShapeError(
-                f"values {tuple(self.values.shape)} and indices {tuple(self.indices.shape)} must match"
+                f"values {tuple(self.values.shape)} and indices {tuple(self.indices.shape)} "
+                "must match"
             )
         if self.indices.dtype != torch.int32:
             raise ShapeError(f"indices are {self.indices.dtype}; convert them to torch.int32")
@@ -35,7 +36,8 @@ class Codes:
         if self.offsets is None:
             if self.values.ndim != 2:
                 raise ShapeError(
-                    f"values have {self.values.ndim} dimensions; [rows, k] is wanted, or pass offsets"
+                    f"values have {self.values.ndim} dimensions; "
+                    "[rows, k] is wanted, or pass offsets"
                 )
             return
         if self.values.ndim != 1 or self.offsets.ndim != 1 or self.offsets.numel() < 1:

@@ -17,8 +17,8 @@ def encode_topk(
 
     Entries are ordered by (value descending, feature ascending), so ties are deterministic. Where
     fewer than ``k`` features are positive the rest are the lowest other features, with value 0.
-    NaN ranks above infinity. Differentiable in ``x``, ``weight`` and ``bias`` (the choice of features
-    is held fixed). See Gao et al. 2024 (arXiv:2406.04093).
+    NaN ranks above infinity. Differentiable in ``x``, ``weight`` and ``bias`` (the choice of
+    features is held fixed). See Gao et al. 2024 (arXiv:2406.04093).
 
     Args:
         x: ``[rows, width]``; float32, bfloat16 or float16.
@@ -80,7 +80,7 @@ class _EncodeTopk(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
         ctx: FunctionCtx, grad: Tensor, _: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         from isogloss.kernels.gradients import feature_sums

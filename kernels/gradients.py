@@ -24,7 +24,7 @@ class SparseGradients:
     encoder_bias: Tensor
     """``[features]``, or ``[touched]``."""
     features: Tensor | None = None
-    """With ``touched_rows_only``: int64 ``[touched]``, the features of the rows above, ascending."""
+    """With ``touched_rows_only``: whose rows these are, int64 ``[touched]``, ascending."""
 
 
 def sparse_gradients(
@@ -34,13 +34,13 @@ def sparse_gradients(
 
     With ``d = <grad[row], decoder[f]>`` at every entry whose value is not 0:
     ``to_decoder[f] = sum value * grad[row]``, ``to_encoder[f] = sum d * x[row]``,
-    ``to_bias[f] = sum d``, each in the order of the rows: the same bits on every run, with any number
-    of threads and any schedule. No floating-point atomics, no ``[entries, width]`` array.
+    ``to_bias[f] = sum d``, each in the order of the rows: the same bits on every run, with any
+    number of threads and any schedule. No floating-point atomics, no ``[entries, width]`` array.
 
     Args:
         codes: as encoded from ``x``.
         grad: gradient of the loss to the reconstruction, ``[rows, width]``.
-        x: what was encoded (less the decoder bias, where the dictionary subtracts it), ``[rows, width]``.
+        x: what was encoded, ``[rows, width]``; less the decoder bias, where that is subtracted.
         decoder: ``[features, width]``, contiguous.
         touched_rows_only: give only the rows of features that fire.
 
@@ -87,7 +87,7 @@ def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``sum value * x[row]`` and ``sum value`` over each feature's entries: ``[features, width], [features]``."""
+    """``sum value * x[row]``, ``[features, width]``, and ``sum value`` over a feature's entries."""
     if x.device.type == "cpu":
         from isogloss.kernels.cpu.gradients import feature_sums as on_cpu
 

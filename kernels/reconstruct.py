@@ -79,7 +79,7 @@ class _Decode(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         from isogloss.kernels.gradients import feature_sums, value_slopes

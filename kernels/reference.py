@@ -1,6 +1,7 @@
-"""The mathematics of every kernel in plain torch: dense, obvious, any floating dtype; what the tests trust.
+"""The mathematics of every kernel in plain torch: dense, obvious, any floating dtype.
 
-Never called by the kernels. Everything here is differentiable by autograd.
+What the tests trust. No operation falls back to it; only the optimiser's equations at the end are
+used elsewhere, by the training step for devices without a fused one.
 """
 
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ def sparse_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of a loss whose gradient to the reconstruction is ``grad``.
 
-    With ``a[row, f]`` the dense codes and ``d = (a != 0) * (grad @ decoder.T)``: values ``d`` at the
-    entries, decoder ``a.T @ grad``, encoder ``d.T @ x``, encoder bias the column sums of ``d``.
+    With ``a[row, f]`` the dense codes and ``d = (a != 0) * (grad @ decoder.T)``: values ``d`` at
+    the entries, decoder ``a.T @ grad``, encoder ``d.T @ x``, encoder bias the column sums of ``d``.
     """
     features = decoder.shape[0]
     dense = torch.zeros(values.shape[0], features, dtype=values.dtype)
@@ -76,7 +77,7 @@ def topk_loss(
 
     Args:
         x: ``[rows, width]``.
-        parameters: encoder ``[features, width]``, encoder bias, decoder ``[features, width]``, decoder bias.
+        parameters: encoder and its bias, decoder (both ``[features, width]``) and its bias.
         k: features kept a row.
         variance: total variance of the data, which the squared error is divided by.
         aux_k: dead features that AuxK may use on a row.

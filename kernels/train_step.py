@@ -24,14 +24,14 @@ def train_step_topk(
     ``pre = (x - decoder_bias) @ encoder.T + encoder_bias``; codes = relu of the top k;
     ``xhat = codes @ decoder + decoder_bias``; ``loss = mean |xhat - x|^2 / variance +
     aux_coefficient * aux_loss``. AuxK (Gao et al. 2024, arXiv:2406.04093) reconstructs the residual
-    ``x - xhat`` (held fixed, without the decoder bias) from the best ``aux_k`` dead features of each
-    row: ``aux_loss = min(dead / aux_k, 1) * sum |z @ decoder - residual|^2 / sum |residual - its mean|^2``;
-    its gradient reaches encoder and decoder. Adam is exact: every row of every matrix moves.
-    With ``unit_norm`` the decoder's gradient is projected orthogonal to its rows, and they are
-    divided by their norms after the step.
+    ``x - xhat`` (held fixed, without the decoder bias) from the best ``aux_k`` dead features of
+    each row: ``aux_loss = min(dead / aux_k, 1) * sum |z @ decoder - residual|^2 /
+    sum |residual - its mean|^2``; its gradient reaches encoder and decoder. Adam is exact: every
+    row of every matrix moves. With ``unit_norm`` the decoder's gradient is projected orthogonal to
+    its rows, and they are divided by their norms after the step.
 
-    On the CPU one fused step: pre-activations exist for a chunk of rows at a time and gradients for a
-    feature at a time. The same bits on every run and with any number of threads.
+    On the CPU one fused step: pre-activations exist for a chunk of rows at a time and gradients for
+    a feature at a time. The same bits on every run and with any number of threads.
 
     Args:
         x: ``[rows, width]``, float32 (bfloat16 and float16 are converted).

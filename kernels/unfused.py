@@ -21,7 +21,7 @@ def train_step(
     candidates: Tensor | None,
     workspace: Workspace,
 ) -> StepResult:
-    """``isogloss.kernels.train_step_topk`` on any device; ``candidates``: the dead features, int32."""
+    """``isogloss.kernels.train_step_topk`` anywhere; ``candidates``: the dead features, int32."""
     centred = x - weights.decoder_bias
     codes = encode_topk(
         centred, weights.encoder, weights.encoder_bias, settings.k, workspace=workspace

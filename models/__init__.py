@@ -1,1 +1,75 @@
-"""A live torch module: sites, capture, splice, tokens and spans."""
+"""A live torch module: sites, capture, splice, tokens and spans, documents, ancestry.
+
+Importing this package imports neither torch nor transformers; a name's module is loaded when the
+name is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isogloss.models.corpus import standard_library_texts
+    from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
+    from isogloss.models.hooks import Capture, capture, splice
+    from isogloss.models.load import LoadedModel, load_model
+    from isogloss.models.packaged import PACKAGED
+    from isogloss.models.recording import CapturedRows, RecordProgress, record
+    from isogloss.models.resolve import resolve_sites
+    from isogloss.models.sites import Site
+    from isogloss.models.texts import TextDocument, passages
+    from isogloss.models.tokens import tokenizer_id, vocabulary
+
+__all__ = [
+    "PACKAGED",
+    "Capture",
+    "CapturedRows",
+    "LoadedModel",
+    "RecordProgress",
+    "Relatedness",
+    "Site",
+    "TextDocument",
+    "ancestry",
+    "capture",
+    "load_model",
+    "passages",
+    "record",
+    "relatedness",
+    "resolve_sites",
+    "splice",
+    "standard_library_texts",
+    "tokenizer_id",
+    "vocabulary",
+]
+
+_HOMES = {
+    "PACKAGED": "packaged",
+    "Capture": "hooks",
+    "CapturedRows": "recording",
+    "LoadedModel": "load",
+    "RecordProgress": "recording",
+    "Relatedness": "fingerprint",
+    "Site": "sites",
+    "TextDocument": "texts",
+    "ancestry": "fingerprint",
+    "capture": "hooks",
+    "load_model": "load",
+    "passages": "texts",
+    "record": "recording",
+    "relatedness": "fingerprint",
+    "resolve_sites": "resolve",
+    "splice": "hooks",
+    "standard_library_texts": "corpus",
+    "tokenizer_id": "tokens",
+    "vocabulary": "tokens",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'isogloss.models' has no attribute {name!r}")
+    return getattr(import_module(f"isogloss.models.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -23,6 +23,7 @@ from isogloss.store.filesystem import (
     read_file,
     read_range,
     remove_tree,
+    storage_errors,
     write_new,
 )
 from isogloss.store.frames import crc32c
@@ -105,6 +106,8 @@ class ArrayWriter:
     def finish(self) -> None:
         """Write the last chunk and the metadata."""
         if self._pending_rows and 0 not in self._row_shape:
+            if self._chunks == 0:
+                self._chunk_rows = self._pending_rows
             self._write_chunk()
         shape = [self.rows, *self._row_shape]
         chunk = [self._chunk_rows, *(max(1, n) for n in self._row_shape)]
@@ -356,15 +359,17 @@ def write_arrays(
     Raises:
         InvalidInput: a name or the attributes cannot be stored.
         ShapeError: a dtype cannot be stored.
+        StorageFull: there is no room; nothing changed.
     """
-    group = GroupWriter(files or FileSystem(), directory)
-    try:
-        for name, values in arrays.items():
-            group.write(name, values)
-        group.finish(attributes)
-    except BaseException:
-        group.abandon()
-        raise
+    with storage_errors(f"arrays {directory.name!r} cannot be written"):
+        group = GroupWriter(files or FileSystem(), directory)
+        try:
+            for name, values in arrays.items():
+                group.write(name, values)
+            group.finish(attributes)
+        except BaseException:
+            group.abandon()
+            raise
 
 
 def read_arrays(

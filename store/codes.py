@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, CorruptData, InvalidInput, NotFound, ShapeError
 from isogloss.store.arrays import ArrayFile, GroupWriter, read_attributes
-from isogloss.store.filesystem import FileSystem
+from isogloss.store.filesystem import FileSystem, storage_errors
 from isogloss.store.specs import SCHEMA_VERSION, check_version, get_count, get_mapping
 
 _PASS_ENTRIES = 32 << 20
@@ -90,9 +90,10 @@ class CodesWriter:
         if not self._is_open:
             raise Conflict("these codes were finished or abandoned: start a new CodesWriter")
         _check_csr(indptr, indices, values, self._features)
-        self._ends.append(indptr[1:] + self._entries)
-        self._indices.append(indices)
-        self._values.append(values)
+        with storage_errors("codes cannot be written"):
+            self._ends.append(indptr[1:] + self._entries)
+            self._indices.append(indices)
+            self._values.append(values)
         self._counts += np.bincount(indices, minlength=self._features)
         self._entries += len(indices)
 
@@ -105,19 +106,19 @@ class CodesWriter:
         """Sort the codes by feature too and make the file durable under its name."""
         if not self._is_open:
             raise Conflict("these codes were finished or abandoned: start a new CodesWriter")
-        for array in (self._ends, self._indices, self._values):
-            array.finish()
-        self._group.forget(self._ends, self._indices, self._values)
-        self._write_features()
-        self._group.finish(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "rows": self.rows,
-                "features": self._features,
-                "entries": self._entries,
-                "attributes": dict(attributes),
-            }
-        )
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "rows": self.rows,
+            "features": self._features,
+            "entries": self._entries,
+            "attributes": dict(attributes),
+        }
+        with storage_errors("codes cannot be written"):
+            for array in (self._ends, self._indices, self._values):
+                array.finish()
+            self._group.forget(self._ends, self._indices, self._values)
+            self._write_features()
+            self._group.finish(header)
         self._is_open = False
 
     def _write_features(self) -> None:

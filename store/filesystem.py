@@ -10,14 +10,14 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import CorruptData
+from isogloss.errors import CorruptData, IsoglossError, StorageError, StorageFull
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
@@ -155,6 +155,19 @@ class FileSystem:
     def time_s(self) -> float:
         """Return the wall clock in seconds since 1970; may run backwards."""
         return time.time()
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Generator[None]:
+    """Tell an ``OSError`` within as ours: StorageFull when there is no room, else StorageError."""
+    try:
+        yield
+    except IsoglossError:
+        raise
+    except OSError as error:
+        if error.errno in FULL_ERRNOS:
+            raise StorageFull(f"{what}: no room ({error}); free space and try again") from error
+        raise StorageError(f"{what}: {error}") from error
 
 
 def _as_view(buffer: Buffer) -> memoryview:

@@ -137,7 +137,7 @@ class LaneWriter:
         self.close()
 
     def _create(self) -> None:
-        """Lay out the lane: directories, metadata, log with frame 0; all of it durable."""
+        """Lay out the lane, all of it durable, and only then say with frame 0 that it exists."""
         files = self._files
         files.make_directory(self._directory)
         files.sync_directory(self._directory.parent)
@@ -153,10 +153,10 @@ class LaneWriter:
             files.make_directory(directory / "c")
             write_new(files, directory / "zarr.json", [array_metadata(site, layout, 0)])
             files.sync_directory(directory)
+        files.sync_directory(self._directory)
         frame = encode_frame(KIND_LANE, self._header.epoch, 0, lane_payload(self._header.to_dict()))
         files.write(log, frame, 0)
         files.sync_data(log)
-        files.sync_directory(self._directory)
         self._log_bytes = sum(len(piece) for piece in frame)
 
     def append(self, batches: Sequence[RowBatch]) -> Commit:

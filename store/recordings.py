@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from isogloss.errors import Conflict, CorruptData, NotFound, StorageError, StoreOwned
+from isogloss.errors import Conflict, CorruptData, NotFound, StoreOwned
 from isogloss.store.arrays import GroupWriter, read_arrays, read_attributes, write_arrays
 from isogloss.store.documents import Document, DocumentTable
-from isogloss.store.filesystem import FileSystem, read_file, write_new
+from isogloss.store.filesystem import FileSystem, read_file, storage_errors, write_new
 from isogloss.store.lane_files import (
     LaneFiles,
     derive_columns,
@@ -209,7 +209,7 @@ class Recording:
             ),
             created_s=self._files.time_s(),
         )
-        try:
+        with storage_errors(f"no lane can be created for recording {self.id!r}"):
             return LaneWriter(
                 files=self._files,
                 directory=self._directory / "lanes" / name,
@@ -218,10 +218,6 @@ class Recording:
                 cursors=cursors,
                 documents=documents,
             )
-        except OSError as error:
-            raise StorageError(
-                f"no lane could be created for recording {self.id!r}: {error}"
-            ) from error
 
     def _lane_files(self, name: str, rows: int) -> LaneFiles:
         return LaneFiles(self._files, self._directory / "lanes" / name, self._spec, rows)
@@ -290,7 +286,8 @@ class Recording:
             if lane.seal is None or not lane.rows or not self._is_owner:
                 continue
             directory = self._directory / "lanes" / lane.name
-            derive_columns(self._files, directory, self._spec, lane.rows)
+            with storage_errors(f"columns of lane {lane.name!r} cannot be written"):
+                derive_columns(self._files, directory, self._spec, lane.rows)
             for site in range(len(self._spec.sites)):
                 self._lane_statistics(lane.name, lane.rows, site, keep=True)
 
@@ -314,19 +311,20 @@ def create_recording_files(
     shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
     """Lay out a recording that has no lane yet; durable when this returns."""
-    files.make_directory(directory)
-    files.make_directory(directory / "lanes")
-    group = GroupWriter(files, directory / "vocabulary")
-    write_strings(group, "token", [t.encode("utf-8", "surrogatepass") for t in vocabulary])
-    group.finish({"tokens": len(vocabulary)})
     document = {
         "schema_version": SCHEMA_VERSION,
         "spec": spec.to_dict(),
         "shard_bytes": shard_bytes,
     }
-    write_new(files, directory / "recording.json", [json.dumps(document, indent=1).encode()])
-    files.sync_directory(directory)
-    files.sync_directory(directory.parent)
+    with storage_errors(f"recording {spec.recording!r} cannot be created"):
+        files.make_directory(directory)
+        files.make_directory(directory / "lanes")
+        group = GroupWriter(files, directory / "vocabulary")
+        write_strings(group, "token", [t.encode("utf-8", "surrogatepass") for t in vocabulary])
+        group.finish({"tokens": len(vocabulary)})
+        write_new(files, directory / "recording.json", [json.dumps(document, indent=1).encode()])
+        files.sync_directory(directory)
+        files.sync_directory(directory.parent)
 
 
 def _read_description(files: FileSystem, directory: Path) -> tuple[RecordingSpec, int]:

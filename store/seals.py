@@ -265,6 +265,8 @@ def settle_lane(files: FileSystem, directory: Path, spec: RecordingSpec) -> Seal
             damage = damage if is_last else f"data of frame {scan.frames - len(scan.tail) + bad}"
             scan = _cut(files, log, scan.tail[bad][1])
         return _write_recovered(files, directory, spec, scan, damage)
+    except FileNotFoundError as error:
+        raise CorruptData(f"lane {directory.name!r} lost a file: {error}; run verify") from error
     finally:
         files.close(log)
 

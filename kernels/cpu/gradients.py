@@ -1,5 +1,6 @@
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
-# (numba compiles these functions from the arguments they meet; pyright sees them untyped)
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped, and
+# counts a starred argument as one)
 """Decode and its gradients on the CPU, by numba: a row, or a feature, belongs to one thread."""
 
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class Segments(NamedTuple):
 
 
 def row_offsets(codes: Codes) -> Tensor:
-    """Where each row's entries begin and end, int64 ``[rows + 1]``, also for codes with fixed ``k``."""
+    """Where each row's entries begin and end, int64 ``[rows + 1]``, ragged or not."""
     if codes.offsets is not None:
         return codes.offsets
     return torch.arange(codes.rows + 1) * codes.k
@@ -81,7 +82,7 @@ def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``sum value * x[row]`` and ``sum value`` over each feature's entries: ``[features, width], [features]``."""
+    """``isogloss.kernels.gradients.feature_sums`` on the CPU."""
     found = segments(codes)
     sums = torch.empty(codes.features, x.shape[1])
     totals = torch.empty(codes.features)
@@ -131,8 +132,8 @@ def sparse_gradients(
 
 
 @njit(cache=True)
-def sort_by_feature(values, indices, offsets, starts, entries, rows):
-    """Fill ``starts [features + 1]`` (zeros on entry), ``entries``, ``rows``; returns how many entries."""
+def sort_by_feature(values, indices, offsets, starts, entries, rows) -> int:
+    """Fill ``starts [features + 1]`` (zeros on entry), ``entries``, ``rows``; returns how many."""
     features = starts.size - 1
     for i in range(indices.size):
         if values[i] != 0:

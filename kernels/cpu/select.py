@@ -1,14 +1,17 @@
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
-# (numba compiles these functions from the arguments they meet; pyright sees them untyped)
-"""Exact top-k of rows of pre-activations, by numba.
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped, and
+# counts a starred argument as one)
+"""Exact top-k of rows of pre-activations, by numba, over one chunk of the features after another.
 
-A non-negative float32 orders as its bits do, so rows are compared as int32. Rows are folded by eight
-into group maxima, once or twice; the value that at least ``k`` groups reach is a lower bound of the
-k-th largest element, and only groups that reach it are opened. One pass over the row, then a few
-hundred elements.
+A non-negative float32 orders as its bits do, so rows are compared as int32. A row is folded by
+eight into group maxima, once or twice; the value that at least ``k`` groups reach is a lower bound
+of the k-th largest element, as is the k-th value so far; only groups that reach the bound are
+opened. One pass over the chunk, then a few hundred elements. Rows are lists sorted by (value
+descending, feature ascending), and what a chunk offers is merged into them.
 """
 
 import numpy as np
+import torch
 from numba import njit, prange
 from torch import Tensor
 
@@ -20,31 +23,44 @@ _INF = np.int32(0x7F800000)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
-def select_topk(pre: Tensor, k: int, values: Tensor, indices: Tensor) -> None:
-    """Write the ``k`` largest of each row of ``relu(pre)``, by value descending, then feature ascending.
+def merge_topk(pre: Tensor, features: Tensor, values: Tensor, indices: Tensor) -> None:
+    """Merge a chunk of pre-activations into the best of each row so far; 0 is never merged.
 
     Args:
-        pre: ``[rows, features]`` float32, contiguous; NaNs in it are made canonical in place.
-        k: at most ``features``.
-        values: out, ``[rows, k]`` float32; NaN ranks above infinity.
-        indices: out, ``[rows, k]`` int32.
+        pre: ``[rows, columns]`` float32, contiguous; NaNs in it are made canonical in place.
+        features: int32 ``[2, taking part]``, ascending: the columns that take part, and which
+            features they are; above all features merged before.
+        values: ``[rows, k]`` float32, sorted; NaN ranks above infinity; 0 where nothing is yet.
+        indices: ``[rows, k]`` int32.
     """
     with parallel_loops():
-        _select_rows(pre.numpy(), k, values.numpy(), indices.numpy())
+        _merge_rows(pre.numpy(), features.numpy(), values.numpy(), indices.numpy())
 
 
-def select_among(pre: Tensor, candidates: Tensor, values: Tensor, indices: Tensor) -> None:
-    """:func:`select_topk` among some features only; ``k`` is the number of columns of ``values``.
-
-    ``candidates``: int32, ascending, at least ``k``; NaNs in ``pre`` were made canonical before.
-    """
+def merge_all(pre: Tensor, count: int, start: int, values: Tensor, indices: Tensor) -> None:
+    """:func:`merge_topk` of the first ``count`` columns: the features from ``start`` on."""
     with parallel_loops():
-        _select_among(pre.numpy(), candidates.numpy(), values.numpy(), indices.numpy())
+        _merge_chunks(pre.numpy(), count, start, values.numpy(), indices.numpy())
+
+
+def fill_topk(values: Tensor, indices: Tensor) -> None:
+    """Give places without a value (0) the lowest features that the row does not hold, ascending."""
+    with parallel_loops():
+        _fill_rows(values.numpy(), indices.numpy())
+
+
+def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of each row of ``relu(pre)``: values, and indices int32; ties by lowest."""
+    values = torch.zeros(pre.shape[0], k)
+    indices = torch.empty(pre.shape[0], k, dtype=torch.int32)
+    merge_all(pre, pre.shape[1], 0, values, indices)
+    fill_topk(values, indices)
+    return values, indices
 
 
 @njit(fastmath=FAST, cache=True)
 def _fold(source, n, out):
-    """Maxima of groups of eight (element ``i`` is in group ``i mod (n // 8)``); returns their number."""
+    """Maxima of groups of eight (element ``i`` in group ``i mod (n // 8)``); returns how many."""
     g = n // 8
     b1, b2, b3, b4, b5, b6, b7 = g, 2 * g, 3 * g, 4 * g, 5 * g, 6 * g, 7 * g
     for i in range(g):
@@ -90,14 +106,12 @@ def _count(keys, n, least):
 
 
 @njit(fastmath=FAST, cache=True)
-def _lower_bound(keys, n, k, slack):
-    """A value that at least ``k`` keys reach and at most ``k + slack`` (ties aside); 0 if none is > 0."""
+def _lower_bound(keys, n, k, slack, floor):
+    """A value that ``k`` to ``k + slack`` keys reach, ties aside; k or more reach ``floor``."""
     top = np.int32(0)
     for i in range(n):
         top = max(top, keys[i])
-    if _count(keys, n, np.int32(1)) < k:
-        return np.int32(0)
-    low, high = np.int64(1), np.int64(top) + 1
+    low, high = np.int64(floor), np.int64(top) + 1
     while high - low > 1:
         middle = (low + high) // 2
         reached = _count(keys, n, np.int32(middle))
@@ -142,96 +156,139 @@ def _sort_descending(entries, n):
 
 
 @njit(fastmath=FAST, cache=True)
-def _fill_with_zeros(found, n, k, values, indices):
-    """Complete a row that has fewer than ``k`` positive elements by its lowest other features."""
-    feature = 0
-    taken = np.zeros(n, np.bool_)
-    for j in range(found):
-        taken[indices[j]] = True
-    for j in range(found, k):
-        while taken[feature]:
-            feature += 1
-        values[j] = np.float32(0)
-        indices[j] = feature
-        feature += 1
+def _reach(level, size, least, groups):
+    """List the groups that reach ``least``; returns how many."""
+    count = 0
+    for i in range(size):
+        if level[i] >= least:
+            groups[count] = i
+            count += 1
+    return count
 
 
 @njit(fastmath=FAST, cache=True)
-def select_row(keys, n, k, first, second, groups, entries, values, indices):
-    """Top-k of one row given as int32 bits; see the module's first lines.
+def _raise_bound(level, size, k, slack, least):
+    if _count(level, size, least) <= k + slack:
+        return least
+    return _lower_bound(level, size, k, slack, least)
 
-    ``first`` and ``second`` hold ``n // 8 + 8`` int32 each, ``groups`` 2n int32, ``entries`` n int64.
+
+@njit(fastmath=FAST, cache=True)
+def _offer(keys, n, k, least, first, second, groups, entries):
+    """The best of a chunk that reach ``least`` (> 0): fills sorted ``entries``; at most k count.
+
+    An entry is the key's bits above, the complement of the column below. Scratch: ``first`` and
+    ``second`` of ``n // 8 + 8`` int32, ``groups`` 2n int32, ``entries`` n int64.
     """
-    if _has_nan(keys, n):
-        _canonical_nans(keys, n)
-    least = np.int32(0)
-    count = 0
     if n >= 32 * k:
         ones = _fold(keys, n, first)
         if ones >= 32 * k:
             twos = _fold(first, ones, second)
-            least = _lower_bound(second, twos, k, k // 8)
-            if least > 0:
-                for i in range(twos):
-                    if second[i] >= least:
-                        groups[count] = i
-                        count += 1
-                count = _open(first, ones, groups, count, least)
+            least = _raise_bound(second, twos, k, k // 8, least)
+            count = _open(first, ones, groups, _reach(second, twos, least, groups), least)
         else:
-            least = _lower_bound(first, ones, k, k // 8)
-            if least > 0:
-                for i in range(ones):
-                    if first[i] >= least:
-                        groups[count] = i
-                        count += 1
-        if least > 0:
-            count = _open(keys, n, groups, count, least)
-    if least <= 0:  # too few positive groups, or a short row: look at every element
-        least = max(_lower_bound(keys, n, k, 0), np.int32(1))
-        for i in range(n):
-            if keys[i] >= least:
-                groups[count] = i
-                count += 1
+            least = _raise_bound(first, ones, k, k // 8, least)
+            count = _reach(first, ones, least, groups)
+        count = _open(keys, n, groups, count, least)
+    else:
+        least = _raise_bound(keys, n, k, 0, least)
+        count = _reach(keys, n, least, groups)
     for t in range(count):
-        feature = groups[t]
-        entries[t] = (np.int64(keys[feature]) << 32) | np.int64(_MAGNITUDE - feature)
+        column = groups[t]
+        entries[t] = (np.int64(keys[column]) << 32) | np.int64(_MAGNITUDE - column)
     _sort_descending(entries, count)
-    found = min(count, k)
-    as_bits = values.view(np.int32)
-    for j in range(found):
-        as_bits[j] = np.int32(entries[j] >> 32)
-        indices[j] = _MAGNITUDE - np.int32(entries[j] & np.int64(_MAGNITUDE))
-    if found < k:
-        _fill_with_zeros(found, n, k, values, indices)
+    return min(count, k)
+
+
+@njit(fastmath=FAST, cache=True)
+def _merge_row(keys, n, k, scratch, bits, features):
+    """Offer one row's chunk to its list; new ones get ``-1 - column`` as their feature."""
+    first, second, groups, entries, merged, owners = scratch
+    if _has_nan(keys, n):
+        _canonical_nans(keys, n)
+    held = k
+    while held > 0 and bits[held - 1] == 0:
+        held -= 1
+    least = bits[k - 1] + np.int32(1) if held == k else np.int32(1)
+    offered = _offer(keys, n, k, np.int32(least), first, second, groups, entries)
+    if offered == 0:
+        return
+    i = j = t = 0
+    while t < k and (i < held or j < offered):
+        if j >= offered or (i < held and np.int64(bits[i]) >= entries[j] >> 32):
+            merged[t], owners[t] = bits[i], features[i]
+            i += 1
+        else:
+            merged[t] = np.int32(entries[j] >> 32)
+            owners[t] = np.int32(entries[j] & np.int64(_MAGNITUDE)) - _MAGNITUDE - np.int32(1)
+            j += 1
+        t += 1
+    bits[:t] = merged[:t]
+    features[:t] = owners[:t]
+
+
+@njit(fastmath=FAST, cache=True)
+def _scratch(n, k):
+    return (
+        np.empty(n // 8 + 8, np.int32),
+        np.empty(n // 8 + 8, np.int32),
+        np.empty(2 * n, np.int32),
+        np.empty(n, np.int64),
+        np.empty(k, np.int32),
+        np.empty(k, np.int32),
+    )
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)
-def _select_rows(pre, k, values, indices):
-    rows, n = pre.shape
+def _merge_chunks(pre, n, start, values, indices):
+    rows, k = values.shape
     for block in prange((rows + _ROWS - 1) // _ROWS):
-        first = np.empty(n // 8 + 8, np.int32)
-        second = np.empty(n // 8 + 8, np.int32)
-        groups = np.empty(2 * n, np.int32)
-        entries = np.empty(n, np.int64)
+        scratch = _scratch(n, k)
         for row in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
-            keys = pre[row].view(np.int32)
-            select_row(keys, n, k, first, second, groups, entries, values[row], indices[row])
+            owners = indices[row]
+            _merge_row(pre[row].view(np.int32), n, k, scratch, values[row].view(np.int32), owners)
+            for j in range(k):
+                if owners[j] < 0:
+                    owners[j] = start - 1 - owners[j]
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)
-def _select_among(pre, candidates, values, indices):
-    rows = pre.shape[0]
-    n, k = candidates.size, values.shape[1]
+def _merge_rows(pre, features, values, indices):
+    rows, k = values.shape
+    n = features.shape[1]
     for block in prange((rows + _ROWS - 1) // _ROWS):
-        first = np.empty(n // 8 + 8, np.int32)
-        second = np.empty(n // 8 + 8, np.int32)
-        groups = np.empty(2 * n, np.int32)
-        entries = np.empty(n, np.int64)
+        scratch = _scratch(n, k)
         keys = np.empty(n, np.int32)
         for row in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
-            bits = pre[row].view(np.int32)
+            bits, owners = pre[row].view(np.int32), indices[row]
             for i in range(n):
-                keys[i] = bits[candidates[i]]
-            select_row(keys, n, k, first, second, groups, entries, values[row], indices[row])
+                keys[i] = bits[features[0, i]]
+            _merge_row(keys, n, k, scratch, values[row].view(np.int32), owners)
             for j in range(k):
-                indices[row, j] = candidates[indices[row, j]]
+                if owners[j] < 0:
+                    owners[j] = features[1, -1 - owners[j]]
+
+
+@njit(parallel=True, cache=True)
+def _fill_rows(values, indices):
+    rows, k = values.shape
+    for row in prange(rows):
+        if values[row, k - 1] == 0:
+            _fill_row(values[row], indices[row], k)
+
+
+@njit(cache=True)
+def _fill_row(values, indices, k):
+    found = k
+    while found > 0 and values[found - 1] == 0:
+        found -= 1
+    taken = np.zeros(k, np.bool_)
+    for j in range(found):
+        if indices[j] < k:
+            taken[indices[j]] = True
+    feature = 0
+    for j in range(found, k):
+        while taken[feature]:
+            feature += 1
+        indices[j] = feature
+        feature += 1

@@ -1,8 +1,8 @@
 """The fused training step on the CPU.
 
-Rows: GEMM of a chunk into a reused buffer, selection, then the residual. Features: entries sorted by
-feature, and for one feature after another the two gradient rows, projection, Adam and normalising,
-all in cache. Every sum has one order, whatever the number of threads.
+Rows: GEMM of a chunk into a reused buffer, selection, then the residual. Features: entries sorted
+by feature, and for one feature after another the two gradient rows, projection, Adam and
+normalising, all in cache. Every sum has one order, whatever the number of threads.
 """
 
 from typing import NamedTuple
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from isogloss.kernels.cpu import step_loops as loops
-from isogloss.kernels.cpu.encode import chunk_rows
+from isogloss.kernels.cpu.encode import chunks
 from isogloss.kernels.cpu.gradients import sort_by_feature
-from isogloss.kernels.cpu.select import select_among, select_topk
+from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk
 from isogloss.kernels.cpu.threads import parallel_loops
 from isogloss.kernels.step_types import Moments, StepResult, StepSettings, Weights
 from isogloss.kernels.workspace import Workspace
@@ -85,25 +85,30 @@ def _encode(
     candidates: Tensor | None,
     workspace: Workspace,
 ) -> tuple[_Codes, _Codes | None]:
-    """Top-k codes of every row, and those among the candidates from the same pre-activations."""
-    rows, features = centred.shape[0], weights.features
+    """Top-k codes of every row, and those among the candidates from the same pre-activations.
+
+    Places of the latter that hold no value have index 0 and value 0.
+    """
+    rows = centred.shape[0]
 
     def room(name: str, k: int) -> _Codes:
-        values = workspace.take(f"{name}_values", (rows, k))
-        return values, workspace.take(f"{name}_indices", (rows, k), torch.int32)
+        values = workspace.take(f"{name}_values", (rows, k)).zero_()
+        return values, workspace.take(f"{name}_indices", (rows, k), torch.int32).zero_()
 
-    main, aux = room("main", settings.k), None
+    (values, indices), aux = room("main", settings.k), None
     if candidates is not None:
         aux = room("aux", min(settings.aux_k, candidates.numel()))
-    chunk = chunk_rows(features)
-    for start in range(0, rows, chunk):
-        part = slice(start, start + chunk)
-        pre = workspace.take("pre", (min(chunk, rows - start), features))
-        torch.addmm(weights.encoder_bias, centred[part], weights.encoder.T, out=pre)
-        select_topk(pre, settings.k, main[0][part], main[1][part])
+    for chunk in chunks(centred, weights.encoder, weights.encoder_bias, workspace):
+        part, start = chunk.rows, chunk.start
+        merge_all(chunk.pre, chunk.count, start, values[part], indices[part])
         if aux is not None and candidates is not None:
-            select_among(pre, candidates, aux[0][part], aux[1][part])
-    return main, aux
+            bounds = torch.tensor([start, start + chunk.count], dtype=torch.int32)
+            first, last = torch.searchsorted(candidates, bounds).tolist()
+            if first < last:
+                here = torch.stack((candidates[first:last] - start, candidates[first:last]))
+                merge_topk(chunk.pre, here, aux[0][part], aux[1][part])
+    fill_topk(values, indices)
+    return (values, indices), aux
 
 
 def _aux(
@@ -147,48 +152,46 @@ def _update(
     step: int,
     workspace: Workspace,
 ) -> Tensor:
-    """Gradients, Adam and normalising, a feature at a time; returns how often each feature fired."""
-    rows, width = centred.shape
-    features = weights.features
+    """Gradients, Adam and normalising, a feature at a time; returns how often each fired."""
+    width, features = weights.width, weights.features
     sums = torch.empty(width, dtype=torch.float64)
     partial = workspace.take("partial", (loops.blocks(features), width))
     constants = loops.adam_constants(settings, step)
-    sorted_parts = [
-        _sorted(batch, features, workspace, f"order{n}") for n, batch in enumerate(batches)
-    ]
-    fired = sorted_parts[0][0].diff().to(torch.int32)
-    if (
-        len(batches) == 1
-    ):  # no second batch: one without entries, so that one compiled loop serves both
-        empty = torch.zeros(features + 1, dtype=torch.int64)
-        batches = [*batches, batches[0]._replace(scale=0.0)]
-        sorted_parts.append((empty, *sorted_parts[0][1:]))
-    lists = tuple(
+    orders = [_sorted(batch, features, workspace, f"order{n}") for n, batch in enumerate(batches)]
+    fired = orders[0][0].diff().to(torch.int32)
+    if len(batches) == 1:
+        # a second batch without entries, so that one compiled loop serves both
+        batches = [*batches, batches[0]]
+        orders.append((torch.zeros(features + 1, dtype=torch.int64), *orders[0][1:]))
+    lists = [
         (
             batch.values.view(-1).numpy(),
-            *(part.numpy() for part in parts),
+            *(part.numpy() for part in order),
             batch.error.numpy(),
             loops.single(batch.scale),
         )
-        for batch, parts in zip(batches, sorted_parts, strict=True)
-    )
-    tensors = [
+        for batch, order in zip(batches, orders, strict=True)
+    ]
+    parameters, first, second = (
         tuple(tensor.numpy() for tensor in holder.named().values())
         for holder in (weights, moments.first, moments.second)
-    ]
+    )
+    error, scale = batches[0].error.numpy(), batches[0].scale
     with parallel_loops():
-        loops.column_sums(batches[0].error.numpy(), sums.numpy())
+        loops.column_sums(error, sums.numpy())
         loops.update_features(
             centred.numpy(),
             lists[0],
             lists[1],
-            *tensors,
+            parameters,
+            first,
+            second,
             partial.numpy(),
             constants,
             settings.unit_norm,
         )
         loops.update_decoder_bias(
-            sums.numpy(), batches[0].scale, partial.numpy(), *(t[3] for t in tensors), constants
+            sums.numpy(), scale, partial.numpy(), parameters[3], first[3], second[3], constants
         )
     return fired
 

@@ -1,6 +1,7 @@
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
-# (numba compiles these functions from the arguments they meet; pyright sees them untyped)
-"""Loops of the fused training step, by numba. Each row or feature is summed by one thread, in order."""
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped, and
+# counts a starred argument as one)
+"""Loops of the fused training step, by numba; one thread sums a row or a feature, in order."""
 
 import numpy as np
 from numba import njit, prange
@@ -34,7 +35,7 @@ def adam_constants(settings: StepSettings, step: int) -> tuple[np.float32, ...]:
 
 
 @njit(cache=True)
-def ordered_sum(parts):
+def ordered_sum(parts) -> float:
     """Sum from first to last."""
     total = 0.0
     for i in range(parts.size):
@@ -43,7 +44,7 @@ def ordered_sum(parts):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)
-def residuals(x, values, indices, decoder, bias, out, squares):
+def residuals(x, values, indices, decoder, bias, out, squares) -> None:
     """``out = values @ decoder[indices] + bias - x`` and the squared norm of each row."""
     rows, width = x.shape
     for row in prange(rows):
@@ -63,8 +64,8 @@ def residuals(x, values, indices, decoder, bias, out, squares):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)
-def aux_errors(residual, values, indices, decoder, out, squares):
-    """``out = values @ decoder[indices] + residual`` (the target is ``x - xhat``), and its squares."""
+def aux_errors(residual, values, indices, decoder, out, squares) -> None:
+    """``out = values @ decoder[indices] + residual``, for the target ``x - xhat``; its squares."""
     rows, width = residual.shape
     for row in prange(rows):
         error, target = out[row], residual[row]
@@ -91,7 +92,7 @@ def _add_columns(source, first, last, sums):
 
 
 @njit(parallel=True, cache=True)
-def column_sums(source, out):
+def column_sums(source, out) -> None:
     """Float64 sums of the columns, each from the first row to the last."""
     width = source.shape[1]
     for block in prange((width + _COLUMNS - 1) // _COLUMNS):
@@ -103,7 +104,7 @@ def column_sums(source, out):
 
 
 @njit(parallel=True, cache=True)
-def column_spreads(source, out):
+def column_spreads(source, out) -> None:
     """Float64 sums of squared deviations of each column from its mean."""
     rows, width = source.shape
     for block in prange((width + _COLUMNS - 1) // _COLUMNS):
@@ -178,7 +179,9 @@ def _normalise(direction):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)
-def update_features(centred, main, aux, weights, first, second, partial, constants, unit_norm):
+def update_features(
+    centred, main, aux, weights, first, second, partial, constants, unit_norm
+) -> None:
     """Gradients, projection, Adam and normalising of every feature.
 
     ``partial[block]`` becomes the block's share of ``bias gradient @ encoder`` (before the update).
@@ -212,8 +215,8 @@ def update_features(centred, main, aux, weights, first, second, partial, constan
 
 
 @njit(fastmath=FAST, cache=True)
-def update_decoder_bias(sums, scale, partial, bias, first, second, constants):
-    """Adam on the decoder bias: its gradient as an offset of the output less that through the encoder."""
+def update_decoder_bias(sums, scale, partial, bias, first, second, constants) -> None:
+    """Adam on the decoder bias: its gradient at the output less that through the encoder."""
     gradient = np.empty(bias.size, np.float32)
     for i in range(bias.size):
         gradient[i] = np.float32(sums[i] * scale)

@@ -8,30 +8,33 @@ first parallel loop aborts in its own first one: use the spawn or forkserver sta
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numba
 import torch
+from numba.np.ufunc.parallel import threading_layer
 
 _LOCK = threading.RLock()
 _LOG = logging.getLogger(__name__)
 _checked: list[str] = []
+_most_threads: int = numba.config.NUMBA_NUM_THREADS  # pyright: ignore (set from the environment)
 
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
-"""Fast-math flags of every loop: sums may be reordered by the compiler; NaN and inf keep their meaning."""
+"""Fast-math flags of the loops: the compiler may reorder sums; NaN and inf keep their meaning."""
 
 
 @contextmanager
-def parallel_loops() -> Iterator[None]:
+def parallel_loops() -> Generator[None]:
     """Hold the process-wide lock, with numba's threads set to torch's."""
     with _LOCK:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(torch.get_num_threads(), _most_threads))
         yield
         if not _checked:
-            _checked.append(numba.threading_layer())
+            _checked.append(threading_layer())
             if _checked[0] == "workqueue":
                 _LOG.warning(
-                    "numba runs on its workqueue layer: parallel numba code outside isogloss.kernels "
-                    "must not run in another thread at the same time; install tbb or OpenMP"
+                    "numba runs on its workqueue layer: parallel numba code outside "
+                    "isogloss.kernels must not run in another thread at the same time; "
+                    "install tbb or OpenMP"
                 )

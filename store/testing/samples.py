@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,10 +36,28 @@ def sample_spec(
     )
 
 
+@lru_cache(maxsize=512)
+def _batch(sites: tuple[SiteSpec, ...], has_spans: bool, name: str, rows: int) -> RowBatch:
+    producer, sequence = name.rsplit(" ", 1)
+    seed = hashlib.sha256(name.encode()).digest()
+    random = np.random.default_rng(list(seed[:8]))
+    document = Document.from_text(f"{name} {rows}", group=producer)
+    return RowBatch(
+        producer=producer,
+        sequence=int(sequence),
+        sites={site.name: _activations(random, rows, site) for site in sites},
+        token_id=random.integers(0, 1000, rows).astype(np.uint32),
+        document=np.full(rows, document.id, np.uint64),
+        position=np.arange(rows, dtype=np.uint32),
+        span=np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2) if has_spans else None,
+        documents=(document,),
+    )
+
+
 def sample_batch(
     spec: RecordingSpec, producer: str, sequence: int, rows: int | None = None
 ) -> RowBatch:
-    """Return the batch that a producer sends under a sequence number; always the same.
+    """Return the batch that a producer sends under a sequence number; always the same; do not change its arrays.
 
     Args:
         spec: the recording.
@@ -45,20 +65,10 @@ def sample_batch(
         sequence: from 1.
         rows: how many; by default 1 to 40, from producer and sequence.
     """
-    seed = hashlib.sha256(f"{producer} {sequence}".encode()).digest()
-    random = np.random.default_rng(list(seed[:8]))
-    rows = 1 + seed[8] % MAX_ROWS if rows is None else rows
-    document = Document.from_text(f"{producer} {sequence} {rows}", group=producer)
-    return RowBatch(
-        producer=producer,
-        sequence=sequence,
-        sites={site.name: _activations(random, rows, site) for site in spec.sites},
-        token_id=random.integers(0, 1000, rows).astype(np.uint32),
-        document=np.full(rows, document.id, np.uint64),
-        position=np.arange(rows, dtype=np.uint32),
-        span=np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2) if spec.has_spans else None,
-        documents=(document,),
-    )
+    if rows is None:
+        rows = 1 + hashlib.sha256(f"{producer} {sequence}".encode()).digest()[8] % MAX_ROWS
+    batch = _batch(spec.sites, spec.has_spans, f"{producer} {sequence}", rows)
+    return replace(batch, sites=dict(batch.sites))
 
 
 def _activations(random: np.random.Generator, rows: int, site: SiteSpec) -> Rows:

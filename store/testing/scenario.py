@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isogloss.errors import LaneEnded, NotFound, StorageError
+from isogloss.errors import StorageError
 from isogloss.store.recordings import Recording, create_recording_files
 from isogloss.store.testing.disk import PowerLoss, SimulatedDisk
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
@@ -46,6 +46,9 @@ def run(
     try:
         create_recording_files(disk, ROOT, SPEC, ["a"], shard_bytes)
         outcome.was_created = True
+    except (PowerLoss, StorageError):
+        return outcome
+    try:
         for _ in range(lives):
             live(disk, outcome, groups=groups, derive=derive)
     except PowerLoss:
@@ -68,8 +71,6 @@ def live(disk: SimulatedDisk, outcome: Outcome, *, groups: int, derive: bool) ->
         lane.close()
         if derive:
             recording.derive()
-    except LaneEnded:
-        return
     except StorageError:
         return
 
@@ -80,12 +81,9 @@ def check(disk: SimulatedDisk, outcome: Outcome) -> dict[str, int]:
     Raises:
         CorruptData: it is not.
     """
-    try:
-        recording = open_recording(disk)
-    except NotFound:
-        if outcome.was_created:
-            raise
+    if not outcome.was_created:
         return {}
+    recording = open_recording(disk)
     found = check_sample(recording.reader(), outcome.acknowledged)
     for lane in recording.lanes():
         if lane.seal is not None and lane.seal.damage:

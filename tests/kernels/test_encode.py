@@ -1,4 +1,4 @@
-"""encode_topk on the CPU: exact against the reference, ties, NaN and infinity, gradients, bad input."""
+"""encode_topk on the CPU: exact, ties, NaN and infinity, gradients, bad input."""
 
 import pytest
 import torch
@@ -6,16 +6,9 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import encode_topk, reference
-from isogloss.kernels.cpu.select import select_among, select_topk
+from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk, select_topk
 
 NAN, INF = float("nan"), float("inf")
-
-
-def select(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values = torch.full((pre.shape[0], k), NAN)
-    indices = torch.full((pre.shape[0], k), -1, dtype=torch.int32)
-    select_topk(pre.clone(), k, values, indices)
-    return values, indices
 
 
 def expected(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -49,19 +42,39 @@ def test_selection_is_exact_with_ties_by_lowest_feature(features: int, k: int) -
         pytest.skip("k above features is refused")
     torch.manual_seed(0)
     pre = awkward_rows(features)
-    values, indices = select(pre, k)
+    values, indices = select_topk(pre.clone(), k)
+    wanted, order = expected(pre, k)
+    torch.testing.assert_close(indices, order, rtol=0, atol=0, msg=lambda m: f"indices: {m}")
+    torch.testing.assert_close(values, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("k", [1, 32, 130])
+@pytest.mark.parametrize("chunk", [64, 500, 2048])
+def test_selection_in_chunks_equals_selection_at_once(k: int, chunk: int) -> None:
+    torch.manual_seed(0)
+    pre = awkward_rows(3000)
+    pre[13], pre[14] = torch.linspace(-1, 9, 3000), torch.linspace(9, -1, 3000)
+    pre[15] = torch.linspace(-5, 5, 3000).round()
+    values, indices = torch.zeros(16, k), torch.zeros(16, k, dtype=torch.int32)
+    for start in range(0, 3000, chunk):
+        part = pre[:, start : start + chunk].contiguous()
+        merge_all(part, part.shape[1], start, values, indices)
+    fill_topk(values, indices)
     wanted, order = expected(pre, k)
     torch.testing.assert_close(indices, order, rtol=0, atol=0, msg=lambda m: f"indices: {m}")
     torch.testing.assert_close(values, wanted, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("k", [1, 5, 32])
-def test_selection_among_candidates_equals_selection_of_those_columns(k: int) -> None:
+def test_selection_among_features_in_chunks_equals_selection_of_their_columns(k: int) -> None:
     torch.manual_seed(0)
     pre = torch.randn(9, 3000)
     candidates = torch.randperm(3000)[:1200].sort().values.int()
-    values, indices = torch.empty(9, k), torch.empty(9, k, dtype=torch.int32)
-    select_among(pre, candidates, values, indices)
+    values, indices = torch.zeros(9, k), torch.zeros(9, k, dtype=torch.int32)
+    for start in (0, 1000, 2000):
+        here = candidates[(candidates >= start) & (candidates < start + 1000)]
+        part = pre[:, start : start + 1000].contiguous()
+        merge_topk(part, torch.stack((here - start, here)), values, indices)
     wanted, order = expected(pre[:, candidates.long()], k)
     assert torch.equal(values, wanted)
     assert torch.equal(indices, candidates[order.long()])
@@ -82,9 +95,9 @@ def test_encode_matches_reference(rows: int, width: int, features: int, k: int) 
     assert codes.features == features
 
 
-def test_encode_spans_chunks_of_rows() -> None:
+def test_encode_spans_chunks_of_rows_and_of_features() -> None:
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(1100, 8), torch.randn(700, 8), torch.zeros(700)
+    x, weight, bias = torch.randn(2100, 8), torch.randn(3100, 8), torch.zeros(3100)
     codes = encode_topk(x, weight, bias, 4)
     assert torch.equal(codes.indices.long(), reference.encode_topk(x, weight, bias, 4)[1])
 

@@ -9,7 +9,9 @@ from isogloss.kernels import Codes, encode_topk, reference, sparse_gradients
 NAMES = ("values", "decoder", "encoder", "encoder_bias")
 
 
-def problem(rows: int, width: int, features: int, k: int) -> tuple[Codes, torch.Tensor, ...]:
+def problem(
+    rows: int, width: int, features: int, k: int
+) -> tuple[Codes, torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     x, encoder = torch.randn(rows, width), torch.randn(features, width)
     codes = encode_topk(x, encoder, torch.randn(features), k)
@@ -90,7 +92,7 @@ def test_gradients_refuse_what_does_not_fit() -> None:
         sparse_gradients(codes, grad[:5], x, decoder)
     with pytest.raises(ShapeError, match=r"x is \(6, 11\); \[6, 12\] is wanted"):
         sparse_gradients(codes, grad, x[:, :11], decoder)
-    with pytest.raises(ShapeError, match="grad is torch.float64"):
+    with pytest.raises(ShapeError, match=r"grad is torch\.float64"):
         sparse_gradients(codes, grad.double(), x, decoder)
     wrong = Codes(values=codes.values, indices=codes.indices - 50, features=50)
     with pytest.raises(InvalidInput, match="indices span"):

@@ -77,9 +77,11 @@ def test_reference_decode_passes_gradcheck() -> None:
         tensor.double().requires_grad_() if tensor.is_floating_point() else tensor
         for tensor in draw(3, 2, 4)
     )
-    assert torch.autograd.gradcheck(
-        lambda v, w, b: reference.decode(v, indices, w, b), (values, weight, bias)
-    )
+
+    def function(v: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return reference.decode(v, indices, w, b)
+
+    assert torch.autograd.gradcheck(function, (values, weight, bias))
 
 
 def test_decode_refuses_what_does_not_fit() -> None:
@@ -92,9 +94,8 @@ def test_decode_refuses_what_does_not_fit() -> None:
     with pytest.raises(ShapeError, match="weight has strides"):
         decode(codes, torch.zeros(8, FEATURES).T)
     wrong = indices.clone()
-    wrong[1, 1] = FEATURES
+    wrong[1, 1], wrong[0, 0] = FEATURES, 0
     with pytest.raises(InvalidInput, match=r"indices span \[0, 17\]; each must be in \[0, 17\)"):
-        wrong[0, 0] = 0
         decode(Codes(values=values, indices=wrong, features=FEATURES), weight)
     torn = Codes(
         values=torch.ones(3),

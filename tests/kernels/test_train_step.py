@@ -101,7 +101,7 @@ def test_two_hundred_steps_equal_the_unfused_and_the_float64_path() -> None:
             assert getattr(two, name) == pytest.approx(wanted, rel=5e-6), (n, name)
         assert torch.equal(one.fired, (three.activations > 0).sum(0).int())
         assert torch.equal(one.fired, two.fired)
-    # 200 steps of Adam at 1e-3 move a weight by up to 0.2: 2e-5 of that is float32 rounding, carried on
+    # 200 steps of Adam at 1e-3 move a weight by up to 0.2; 2e-5 of that is rounding, carried on
     close(fused, (exact[0], exact[1], exact[2], exact[3]), 4e-6)
     close(fused, composed, 4e-6)
 
@@ -221,19 +221,25 @@ from isogloss.kernels import Moments, StepSettings, Weights, Workspace, train_st
 
 torch.set_num_threads(int(sys.argv[1]))
 digest = hashlib.sha256()
-for rows, width, features, k in ((130, 130, 1031, 9), (600, 48, 3000, 16), (33, 384, 513, 32)):
+shapes = ((130, 130, 1031, 9), (600, 48, 3000, 16), (7, 100, 513, 32), (100, 64, 100, 3))
+for rows, width, features, k in shapes:
     generator = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=generator)
     encoder = draw(features, width)
     weights = Weights(
-        encoder=encoder, encoder_bias=draw(features), decoder=encoder / width**0.5, decoder_bias=draw(width)
+        encoder=encoder,
+        encoder_bias=draw(features),
+        decoder=encoder / width**0.5,
+        decoder_bias=draw(width),
     )
     moments, scratch = Moments.zeros_like(weights), Workspace()
     dead = torch.rand(features, generator=generator) < 0.3
     settings = StepSettings(k=k, learning_rate=1e-3, variance=float(width), aux_k=24)
     for step in range(1, 6):
         x = draw(rows, width)
-        result = train_step_topk(x, weights, moments, settings, step=step, dead=dead, workspace=scratch)
+        result = train_step_topk(
+            x, weights, moments, settings, step=step, dead=dead, workspace=scratch
+        )
         digest.update(repr((result.loss, result.aux_loss)).encode())
         digest.update(result.fired.numpy().tobytes())
     for holder in (weights, moments.first, moments.second):
@@ -284,15 +290,15 @@ def test_steps_refuse_what_does_not_fit() -> None:
         train_step_topk(x, weights, moments, settings(), step=0)
     with pytest.raises(ShapeError, match=r"dead is \(3,\); \[200\] is wanted"):
         train_step_topk(x, weights, moments, settings(), step=1, dead=torch.ones(3).bool())
-    with pytest.raises(ShapeError, match="dead is torch.float32; torch.bool is wanted"):
+    with pytest.raises(ShapeError, match=r"dead is torch\.float32; torch\.bool is wanted"):
         train_step_topk(x, weights, moments, settings(), step=1, dead=torch.ones(FEATURES))
     with pytest.raises(InvalidInput, match="k is 201"):
         train_step_topk(
             x, weights, moments, StepSettings(k=201, learning_rate=1.0, variance=1.0), step=1
         )
+    other = Moments.zeros_like(start(features=10))
     with pytest.raises(ShapeError, match="moments is"):
-        other = start(features=10)
-        train_step_topk(x, weights, Moments.zeros_like(other), settings(), step=1)
+        train_step_topk(x, weights, other, settings(), step=1)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +322,9 @@ def test_weights_refuse_tensors_that_do_not_fit_together() -> None:
     given = start().named()
     with pytest.raises(ShapeError, match=r"decoder is \(200, 47\); \[200, 48\] is wanted"):
         Weights(**{**given, "decoder": torch.zeros(200, 47)})
-    with pytest.raises(ShapeError, match="encoder_bias is torch.float64; torch.float32 is wanted"):
+    with pytest.raises(
+        ShapeError, match=r"encoder_bias is torch\.float64; torch\.float32 is wanted"
+    ):
         Weights(**{**given, "encoder_bias": torch.zeros(200, dtype=torch.float64)})
     with pytest.raises(ShapeError, match="encoder has strides"):
         Weights(**{**given, "encoder": torch.zeros(48, 200).T})

@@ -165,7 +165,9 @@ def test_rows_with_nan_or_infinity_are_found_in_every_dtype(dtype: str) -> None:
 
 def test_a_recording_can_refuse_rows_that_are_not_finite() -> None:
     batch = sample_batch(SPEC, "p", 1, rows=3)
-    batch.sites["layer.2"][1, 1] = np.nan
+    values = batch.sites["layer.2"].copy()
+    values[1, 1] = np.nan
+    batch = dataclasses.replace(batch, sites={**batch.sites, "layer.2": values})
     batch.check(SPEC)
     with pytest.raises(NonFiniteRows, match="first at 1"):
         batch.check(dataclasses.replace(SPEC, nonfinite="reject"))

@@ -1,0 +1,247 @@
+"""From two real models to the features they share: the whole path in one command.
+
+Records two models reading the standard library's documentation, trains a dictionary on one site of
+each, matches their features on documents that neither was trained on, and writes a report. Run it
+with ``make demo``; what is in the directory already is not made again.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import isogloss
+from isogloss.errors import IsoglossError, UnknownSite
+from isogloss.models import (
+    LoadedModel,
+    TextDocument,
+    load_model,
+    passages,
+    resolve_sites,
+    standard_library_texts,
+)
+from isogloss.service.client import Client
+from isogloss.service.record_documents import DocumentOptions
+from isogloss.service.report import write_report
+from isogloss.service.results import DictionaryInfo, MatchInfo
+
+PAIR = ("packaged:minilm-l6", "packaged:mpnet-base")
+CONTROL = ("packaged:minilm-l6", "packaged:paraphrase-minilm-l3")
+SWEEP = Path(__file__).with_name("site_sweep.json")
+FEATURES, K, EPOCHS = 3072, 32, 6.0
+CORPUS = "python-standard-library"
+
+console = Console()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one run of the demo does."""
+
+    directory: Path
+    """Holds the store, the report and the figures."""
+    models: tuple[str, str]
+    """Hub ids, local directories or ``packaged:`` names."""
+    sites: tuple[str | None, str | None]
+    """A site of each model; None: from the sweep, else two thirds up the model."""
+    documents: int
+    """Passages to record."""
+    features: int
+    """Of each dictionary."""
+
+
+@dataclass
+class Figures:
+    """What was measured on the way, written to ``figures.json``."""
+
+    values: dict[str, object]
+    """By name; seconds are wall clock."""
+
+    def timed(self, name: str, began: float) -> float:
+        """Note the seconds since ``began`` under a name."""
+        seconds = time.perf_counter() - began
+        self.values[f"{name}_s"] = round(seconds, 2)
+        return seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    plan = parse(arguments)
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    figures = Figures({"models": list(plan.models)})
+    try:
+        report = run(plan, figures)
+    except IsoglossError as error:
+        console.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        return 1
+    figures.timed("total", began)
+    path = plan.directory / f"figures-{pair_name(plan.models)}.json"
+    path.write_text(json.dumps(figures.values, indent=1) + "\n")
+    console.print(f"\nreport   {report.resolve()}\nfigures  {path.resolve()}", highlight=False)
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> Plan:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=Path("demo"), help="store and report go here")
+    parser.add_argument("--models", nargs=2, default=PAIR, metavar="MODEL", help="hub ids or directories")
+    parser.add_argument("--control", action="store_true", help="MiniLM-L6 beside its relative L3")
+    parser.add_argument("--sites", nargs=2, default=(None, None), metavar="SITE", help="one of each model")
+    parser.add_argument("--documents", type=int, default=10_000, help="passages of about 100 words, at most")
+    parser.add_argument("--features", type=int, default=FEATURES, help="of each dictionary")
+    found = parser.parse_args(arguments)
+    return Plan(
+        directory=found.directory,
+        models=CONTROL if found.control else tuple(found.models),
+        sites=tuple(found.sites),
+        documents=found.documents,
+        features=found.features,
+    )
+
+
+def run(plan: Plan, figures: Figures) -> Path:
+    """Record, train, match, report; returns the report's path."""
+    documents = corpus(plan.documents, for_sweep=False)
+    console.print(f"{len(documents):,} passages of the standard library's documentation")
+    with isogloss.connect(plan.directory / "store") as client:
+        trained = [
+            learn(client, plan, number, documents, figures) for number in range(len(plan.models))
+        ]
+        match = compare(client, *trained, figures)
+        console.print(f"\n{match.summary()}", highlight=False)
+        path = plan.directory / f"report-{pair_name(plan.models)}.html"
+    return write_report([match.details], path)
+
+
+def corpus(count: int, *, for_sweep: bool) -> list[TextDocument]:
+    """Return evenly spaced passages of the standard library's documentation.
+
+    A quarter of the sources, by hash, serves only the sweep that chose the sites
+    (``site_sweep.py``): what is reported was not looked at to choose them.
+    """
+    found = [
+        document
+        for document in passages(standard_library_texts(), words=100)
+        if (hashlib.sha256(f"sweep {document.group}".encode()).digest()[0] < 64) is for_sweep
+    ]
+    step = max(1.0, len(found) / count)
+    return [found[int(i * step)] for i in range(min(count, len(found)))]
+
+
+def learn(
+    client: Client, plan: Plan, number: int, documents: Sequence[TextDocument], figures: Figures
+) -> DictionaryInfo:
+    """Record one model and train a dictionary on it."""
+    name = plan.models[number]
+    short = short_name(name)
+    console.rule(f"[bold]{short}", align="left")
+    model = load_model(name)
+    site = plan.sites[number] or default_site(model, plan.models)
+    recording = f"{short}-{site_slug(site)}"
+    began = time.perf_counter()
+    with bar(f"record {site}", len(documents)) as show:
+        info = client.record_documents(
+            model, documents, sites=[site], recording=recording,
+            options=DocumentOptions(corpus=CORPUS),
+            on_progress=lambda progress: show(progress.documents),
+        )  # fmt: skip
+    seconds = figures.timed(f"record_{short}", began)
+    figures.values[f"rows_{short}"] = info.rows
+    figures.values[f"rows_per_s_{short}"] = round(info.rows / seconds)
+    return train(client, plan, recording, site, figures)
+
+
+def train(client: Client, plan: Plan, recording: str, site: str, figures: Figures) -> DictionaryInfo:
+    """Train a dictionary as a job, with its progress shown."""
+    began = time.perf_counter()
+    job = client.train(recording, site=site, features=plan.features, k=K, epochs=EPOCHS)
+    with bar(f"train {plan.features} features, k = {K}", 1) as show:
+        for progress in job.progress():
+            show(progress.step, progress.total_steps or 1)
+    dictionary = job.result()
+    figures.timed(f"train_{recording}", began)
+    return dictionary
+
+
+def compare(client: Client, a: DictionaryInfo, b: DictionaryInfo, figures: Figures) -> MatchInfo:
+    """Build the probe, encode both dictionaries on it, and match them."""
+    console.rule("[bold]match", align="left")
+    began = time.perf_counter()
+    job = client.match(a, b)
+    with bar("probe, correlate, draw the nulls", 1) as show:
+        for progress in job.progress():
+            show(progress.step, progress.total_steps or 1)
+    match = job.result()
+    figures.timed("match", began)
+    figures.values["match"] = match.details
+    return match
+
+
+class bar:  # noqa: N801  # reads as a function where it is used
+    """A progress bar, as a context manager that gives a function to move it."""
+
+    def __init__(self, text: str, total: int) -> None:
+        self._progress = Progress(
+            TextColumn("  {task.description:<44}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(), TimeRemainingColumn(compact=True), console=console,
+        )  # fmt: skip
+        self._task = self._progress.add_task(text, total=total)
+
+    def __enter__(self) -> Callable[..., None]:
+        self._progress.start()
+        return self._show
+
+    def __exit__(self, *error: object) -> None:
+        task = self._progress.tasks[0]
+        if error[0] is None:
+            self._progress.update(self._task, completed=task.total)
+        self._progress.stop()
+
+    def _show(self, done: int, total: int | None = None) -> None:
+        self._progress.update(self._task, completed=done, total=total or self._progress.tasks[0].total)
+
+
+def default_site(model: LoadedModel, models: tuple[str, str]) -> str:
+    """Return the site that the committed sweep chose, else the block two thirds up the model."""
+    sweep = json.loads(SWEEP.read_text()) if SWEEP.exists() else {}
+    chosen = sweep.get("chosen", {}).get(" ".join(models), {}).get(model.name)
+    if chosen:
+        return str(chosen)
+    for pattern in ("*.layer.*", "*.layers.*", "*.h.*", "layer.*", "layers.*", "h.*", "*.block.*"):
+        try:
+            blocks = [s.name for s in resolve_sites(model.module, [pattern]) if s.name.split(".")[-1].isdigit()]
+        except UnknownSite:
+            continue
+        if blocks:
+            return blocks[round((len(blocks) - 1) * 2 / 3)]
+    raise UnknownSite(f"no list of blocks found in {model.name!r}; name a site of each with --sites")
+
+
+def short_name(model: str) -> str:
+    """Make a resource id of a model's name."""
+    last = model.removeprefix("packaged:").rstrip("/").split("/")[-1].lower()
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in last).strip("-")
+    return kept if kept[:1].isalpha() else f"m-{kept}"
+
+
+def site_slug(site: str) -> str:
+    """Make the part of a resource id that tells sites apart."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in site.lower())[-24:].strip("-")
+
+
+def pair_name(models: tuple[str, str]) -> str:
+    """Name the files of a pair of models."""
+    return "-".join(short_name(model) for model in models)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

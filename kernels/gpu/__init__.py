@@ -1,0 +1,1 @@
+"""Triton kernels (CUDA and ROCm). Importing a module of this folder imports triton."""

@@ -1,0 +1,117 @@
+"""Triton's interpreter as a test bed: CPU tensors run through the Triton kernels."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.runtime import interpreter as runtime
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels.dispatch import interpreting
+
+
+class _Scope(Protocol):
+    def restore(self) -> None: ...
+
+
+@contextmanager
+def interpreter() -> Generator[None]:
+    """Send CPU tensors to the Triton kernels, run by Triton's interpreter.
+
+    Two faults of Triton 3.9 are repaired meanwhile: ``tl.dot`` of bfloat16 multiplied the bit
+    patterns, and each call of a nested jit function patched the whole language again (40 to 60 % of
+    the time).
+
+    Raises:
+        InvalidInput: ``TRITON_INTERPRET=1`` was not in the environment when triton was imported.
+    """
+    if not triton.knobs.runtime.interpret:
+        raise InvalidInput(
+            "triton was imported without TRITON_INTERPRET=1; set it before the first import of triton"
+        )
+    builder = runtime.InterpreterBuilder
+    dot, patch = builder.create_dot, runtime._patch_lang
+    depth: list[_Scope] = []
+
+    class Launch:
+        """The language stays patched until the outermost launch ends."""
+
+        def __init__(self, scope: _Scope | None) -> None:
+            self._scope = scope
+
+        def restore(self) -> None:
+            if self._scope is not None:
+                depth.clear()
+                self._scope.restore()
+
+    def patch_once(function: Callable[..., object]) -> Launch:
+        if depth:
+            return Launch(None)
+        depth.append(patch(_Everything))
+        return Launch(depth[0])
+
+    builder.create_dot, runtime._patch_lang = _widened_dot, patch_once
+    token = interpreting.set(True)
+    try:
+        yield
+    finally:
+        interpreting.reset(token)
+        builder.create_dot, runtime._patch_lang = dot, patch
+
+
+class _Everything:
+    """Stands for a function whose globals name all of the language."""
+
+    __globals__ = {"tl": tl, "core": tl.core, "standard": tl.standard}
+
+
+def _widened_dot(
+    self: object,
+    a: runtime.TensorHandle,
+    b: runtime.TensorHandle,
+    d: runtime.TensorHandle,
+    input_precision: object,
+    max_num_imprecise_acc: object,
+) -> runtime.TensorHandle:
+    product = np.matmul(_as_float32(a), _as_float32(b))
+    return runtime.TensorHandle(product.astype(d.data.dtype) + d.data, d.dtype.scalar)
+
+
+def _as_float32(handle: runtime.TensorHandle) -> np.ndarray:
+    scalar = handle.dtype.scalar
+    if scalar == tl.bfloat16:  # kept as uint16
+        return (handle.data.astype(np.uint32) << 16).view(np.float32)
+    return handle.data.astype(np.float32)
+
+
+@contextmanager
+def poisoned() -> Generator[None]:
+    """Fill what ``torch.empty`` and ``torch.empty_like`` return: NaN, or the lowest integer.
+
+    A kernel that leaves a place unwritten, or reads one, then shows.
+    """
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def poison(tensor: Tensor) -> Tensor:
+        if tensor.dtype == torch.bool:
+            return tensor.fill_(True)
+        if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+            return tensor.fill_(float("nan"))
+        return tensor.fill_(torch.iinfo(tensor.dtype).min)
+
+    def filled(*args: object, **options: object) -> Tensor:
+        return poison(empty(*args, **options))  # pyright: ignore (passed on as they came)
+
+    def filled_like(*args: object, **options: object) -> Tensor:
+        return poison(empty_like(*args, **options))  # pyright: ignore (passed on as they came)
+
+    torch.empty, torch.empty_like = filled, filled_like  # pyright: ignore (a stand-in)
+    try:
+        yield
+    finally:
+        torch.empty, torch.empty_like = empty, empty_like

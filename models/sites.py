@@ -1,0 +1,113 @@
+"""A site: where in a model activations are read, found by its module path or a glob of paths."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from isogloss.errors import InvalidInput, UnknownSite
+
+_GLOB = re.compile(r"[*?\[]")
+_TOKEN = re.compile(r"\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """A hook point of a model."""
+
+    name: str
+    """Path of the submodule whose output is read, as in ``module.named_modules()``."""
+    width: int
+    """Numbers per row: the size of all dimensions behind ``[batch, tokens]``."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InvalidInput("a site's name is empty; give the path of a submodule")
+        if self.width < 1:
+            raise InvalidInput(f"site {self.name!r} has width {self.width}; it must be at least 1")
+
+
+def site_names(sites: Sequence[str | Site]) -> tuple[str, ...]:
+    """Return the names of ``sites``, which may be names already.
+
+    Raises:
+        InvalidInput: there is none, or one is named twice.
+    """
+    if isinstance(sites, str):
+        raise InvalidInput(f"sites is the string {sites!r}; give a list of names: [{sites!r}]")
+    names = tuple(site.name if isinstance(site, Site) else site for site in sites)
+    if not names:
+        raise InvalidInput("no site was given; name at least one submodule")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise InvalidInput(f"sites {twice} are named twice; name each once")
+    return names
+
+
+def submodule(module: nn.Module, name: str) -> nn.Module:
+    """Return the submodule at a path.
+
+    Raises:
+        UnknownSite: there is none; the message lists the nearest names.
+    """
+    found = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
+    if found is None:
+        raise unknown_site(name, paths(module))
+    return found
+
+
+def paths(module: nn.Module) -> list[str]:
+    """Return the path of every submodule, parents before children."""
+    return [name for name, _ in module.named_modules(remove_duplicate=False) if name]
+
+
+def match_paths(module: nn.Module, pattern: str) -> list[str]:
+    """Return the paths that a pattern names, in the module's order.
+
+    A pattern without ``*``, ``?`` or ``[`` is one path. In a glob, ``*`` and ``?`` stay within one
+    component of the path and ``**`` crosses dots. A path that starts with a Hugging Face model's
+    own prefix (``gpt_neox.layers.3``) also names the base model's submodule (``layers.3``).
+
+    Raises:
+        UnknownSite: nothing matches; the message lists the nearest names.
+    """
+    names = paths(module)
+    prefix = getattr(module, "base_model_prefix", "")
+    forms = [pattern]
+    if isinstance(prefix, str) and prefix and pattern.startswith(f"{prefix}."):
+        forms.append(pattern.removeprefix(f"{prefix}."))
+    for form in forms:
+        if form in names:
+            return [form]
+        if _GLOB.search(form):
+            expression = re.compile(_expression(form))
+            if found := [name for name in names if expression.fullmatch(name)]:
+                return found
+    raise unknown_site(pattern, names)
+
+
+def _expression(glob: str) -> str:
+    parts: list[str] = []
+    for token in _TOKEN.findall(glob):
+        if token == "**":
+            parts.append(".*")
+        elif token == "*":
+            parts.append("[^.]*")
+        elif token == "?":
+            parts.append("[^.]")
+        elif token.startswith("[") and token.endswith("]"):
+            inside = token[1:-1].replace("\\", r"\\")
+            parts.append("[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]")
+        else:
+            parts.append(re.escape(token))
+    return "".join(parts)
+
+
+def unknown_site(name: str, names: Sequence[str]) -> UnknownSite:
+    """Return the error for a name that is not among ``names``."""
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    near = near or [known for known in names if "." not in known][:5]
+    hint = f"nearest: {', '.join(near)}" if near else "the module has no submodules"
+    return UnknownSite(f"no site {name!r}; {hint}; all names are in module.named_modules()")

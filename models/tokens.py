@@ -1,0 +1,212 @@
+"""Documents to token ids, positions and code-point spans; what names a tokenizer."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from isogloss.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
+_UNBOUNDED = 1_000_000  # transformers writes 1e30 where a tokenizer has no limit of its own
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What all tokenizers have: Hugging Face's, fast and slow, and ``tokenizers.Tokenizer``."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return token string -> id."""
+        ...
+
+
+@runtime_checkable
+class _SlowTokenizer(Tokenizer, Protocol):
+    """The part of a tokenizer written in Python (no spans) that is used here."""
+
+    def tokenize(self, text: str) -> list[str]: ...
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
+    def num_special_tokens_to_add(self) -> int: ...
+    def build_inputs_with_special_tokens(self, token_ids_0: list[int]) -> list[int]: ...
+    def get_special_tokens_mask(self, token_ids_0: list[int]) -> list[int]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedDocument:
+    """One document as the model reads it."""
+
+    input_ids: NDArray[np.int64]
+    """Token ids with special tokens, ``[tokens]``."""
+    content: NDArray[np.bool_]
+    """False at special tokens, ``[tokens]``."""
+    span: NDArray[np.uint32] | None
+    """Code points ``[start, end)`` of each token in the text, ``[tokens, 2]``; None: not known.
+
+    As the tokenizer tells: empty for a token that is white space alone; pieces of one code point
+    all have its span.
+    """
+    dropped: int
+    """Content tokens cut off at the maximum length."""
+
+
+def fast_backend(tokenizer: Tokenizer) -> "tokenizers.Tokenizer | None":
+    """Return a copy of the Rust tokenizer inside, without padding; None for a slow tokenizer."""
+    inside = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(inside, "encode_batch") or not hasattr(inside, "to_str"):
+        return None
+    rust = cast("tokenizers.Tokenizer", inside)
+    copy = type(rust).from_str(rust.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return copy
+
+
+def encode_documents(
+    tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int
+) -> list[EncodedDocument]:
+    """Encode texts, each cut at ``max_tokens`` (special tokens count).
+
+    Raises:
+        InvalidInput: ``max_tokens`` leaves no room for content, or the tokenizer is of no known
+            kind.
+    """
+    return encoder(tokenizer, max_tokens).encode(texts)
+
+
+def encoder(tokenizer: Tokenizer, max_tokens: int) -> "Encoder":
+    """Return the encoder for a tokenizer; building one for a fast tokenizer copies it."""
+    backend = fast_backend(tokenizer)
+    if backend is not None:
+        return _FastEncoder(backend, max_tokens)
+    if hasattr(tokenizer, "build_inputs_with_special_tokens"):
+        return _SlowEncoder(cast("_SlowTokenizer", tokenizer), max_tokens)
+    raise InvalidInput(
+        f"{type(tokenizer).__name__} is no tokenizer that is known here; give one of "
+        f"transformers or "
+        "tokenizers, or documents as token ids and no tokenizer"
+    )
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns texts into what the model reads."""
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedDocument]:
+        """Encode texts in order."""
+        ...
+
+
+class _FastEncoder:
+    def __init__(self, backend: "tokenizers.Tokenizer", max_tokens: int) -> None:
+        _check_room(max_tokens, int(backend.num_special_tokens_to_add(is_pair=False)))
+        backend.enable_truncation(max_tokens)
+        self._backend = backend
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedDocument]:
+        return [self._one(e) for e in self._backend.encode_batch(list(texts))]
+
+    def _one(self, encoding: "tokenizers.Encoding") -> EncodedDocument:
+        special = np.array(encoding.special_tokens_mask, dtype=np.bool_)
+        span = np.array(encoding.offsets, dtype=np.uint32).reshape(-1, 2)
+        dropped = sum(piece.special_tokens_mask.count(0) for piece in encoding.overflowing)
+        ids = np.array(encoding.ids, dtype=np.int64)
+        return EncodedDocument(input_ids=ids, content=~special, span=span, dropped=dropped)
+
+
+class _SlowEncoder:
+    def __init__(self, tokenizer: _SlowTokenizer, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._room = _check_room(max_tokens, tokenizer.num_special_tokens_to_add())
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedDocument]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> EncodedDocument:
+        tokenizer = self._tokenizer
+        ids = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
+        kept = ids[: self._room]
+        special = np.array(tokenizer.get_special_tokens_mask(kept), dtype=np.bool_)
+        full = np.array(tokenizer.build_inputs_with_special_tokens(kept), dtype=np.int64)
+        dropped = len(ids) - len(kept)
+        return EncodedDocument(input_ids=full, content=~special, span=None, dropped=dropped)
+
+
+def _check_room(max_tokens: int, special: int) -> int:
+    if max_tokens <= special:
+        raise InvalidInput(
+            f"max_tokens {max_tokens} leaves no room beside {special} special tokens; "
+            f"give at least {special + 1}"
+        )
+    return max_tokens - special
+
+
+def encode_token_ids(ids: Sequence[int], max_tokens: int | None) -> EncodedDocument:
+    """Take a document given as token ids: all of it is content, and no span is known.
+
+    Raises:
+        InvalidInput: an id is negative or does not fit 32 bits.
+    """
+    kept = np.array(ids[:max_tokens], dtype=np.int64).reshape(-1)
+    if kept.size and (kept.min() < 0 or kept.max() > np.iinfo(np.uint32).max):
+        raise InvalidInput(f"token ids go from {kept.min()} to {kept.max()}; wanted [0, 2**32)")
+    content = np.ones(len(kept), dtype=np.bool_)
+    dropped = len(ids) - len(kept)
+    return EncodedDocument(input_ids=kept, content=content, span=None, dropped=dropped)
+
+
+def tokenizer_id(tokenizer: Tokenizer) -> str:
+    """Return a hash that is equal where the same text gives the same token ids.
+
+    It covers vocabulary, merges, added tokens, normaliser and pre-tokeniser; not padding,
+    truncation, special-token template and decoder, which change no content token. Of a slow
+    tokenizer it covers the class and the vocabulary.
+    """
+    backend = fast_backend(tokenizer)
+    if backend is None:
+        described: object = {
+            "class": type(tokenizer).__name__,
+            "vocabulary": sorted(tokenizer.get_vocab().items()),
+        }
+    else:
+        parts = cast("Mapping[str, object]", json.loads(backend.to_str()))
+        keys = ("added_tokens", "model", "normalizer", "pre_tokenizer")
+        described = {key: parts.get(key) for key in keys}
+    text = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def vocabulary(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the token string of every id as the tokenizer writes it; ``""`` where it has none."""
+    known = tokenizer.get_vocab()
+    strings = [""] * (1 + max(known.values(), default=-1))
+    for string, token_id in known.items():
+        strings[token_id] = string
+    return tuple(strings)
+
+
+def pad_id(tokenizer: Tokenizer | None) -> int:
+    """Return the id to fill short rows of a batch with (the attention mask hides it)."""
+    found = getattr(tokenizer, "pad_token_id", None)
+    return found if isinstance(found, int) else 0
+
+
+def token_limit(module: nn.Module, tokenizer: Tokenizer | None) -> int | None:
+    """Return the longest input a model takes, where its tokenizer or its position table tells."""
+    limits: list[int] = []
+    told = getattr(tokenizer, "model_max_length", None)
+    if isinstance(told, int | float) and told < _UNBOUNDED:
+        limits.append(int(told))
+    for name, table in module.named_modules():
+        if isinstance(table, nn.Embedding) and name.endswith(_POSITION_TABLES):
+            # with a padding index (RoBERTa, MPNet) positions are counted from behind it
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            limits.append(table.num_embeddings - first)
+    return min(limits, default=None)

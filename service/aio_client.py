@@ -1,0 +1,435 @@
+"""The client for asyncio: the verbs of :class:`isogloss.Client`, awaited."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import Conflict, IsoglossError, ServerUnavailable
+from isogloss.proto.v1 import jobs_pb2
+from isogloss.service import methods, naming, verbs
+from isogloss.service.appender import Appender
+from isogloss.service.convert import to_name
+from isogloss.service.convert_results import from_operation
+from isogloss.service.grpc_transport import AsyncGrpcTransport, read_certificate
+from isogloss.service.job import FETCHES, AsyncJob, Made
+from isogloss.service.owner import find_target
+from isogloss.service.plans import RECONNECT_S, Patience, Pause, Plan, Running
+from isogloss.service.reading import (
+    codes_of,
+    documents_of,
+    documents_request,
+    read_request,
+    rows_of,
+    rows_to_encode,
+    statistics_of,
+    tokens_of,
+    tokens_request,
+)
+from isogloss.service.results import (
+    DictionaryInfo,
+    FeatureInfo,
+    FeatureRef,
+    Hit,
+    JobInfo,
+    MatchInfo,
+    PairInfo,
+    ProbeInfo,
+    RecordingInfo,
+)
+from isogloss.service.settings import Setting
+from isogloss.service.transport import AsyncLocalTransport, AsyncTransport, LocalTransport
+from isogloss.store import (
+    Document,
+    RecordingSpec,
+    Revision,
+    RowBatch,
+    SiteStatistics,
+    TokenColumns,
+)
+
+T = TypeVar("T")
+
+
+async def connect_async(
+    target: str | Path,
+    *,
+    token: str | None = None,
+    certificate: str | Path | None = None,
+    timeout_s: float = 30.0,
+) -> "AsyncClient":
+    """Open a store, or connect to a server; arguments and errors as for :func:`connect`."""
+    found = await asyncio.to_thread(find_target, target, token)
+    if found.handlers is not None:
+        local = AsyncLocalTransport(LocalTransport(found.handlers, str(target)))
+        return AsyncClient(local, timeout_s=timeout_s)
+    pem = None if certificate is None else read_certificate(certificate)
+    address = found.address or str(target)
+    client = AsyncClient(
+        AsyncGrpcTransport(address, token=found.token, certificate=pem), timeout_s=timeout_s
+    )
+    try:
+        await client.ping()
+    except IsoglossError:
+        await client.close()
+        raise
+    return client
+
+
+class AsyncAppender:
+    """A producer's stream of batches; the blocking :class:`Appender`, in a thread."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+
+    async def __aenter__(self) -> "AsyncAppender":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self._appender.close, flush=error is None)
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number that the next batch must have."""
+        return self._appender.next_sequence
+
+    @property
+    def durable_sequence(self) -> int:
+        """Last batch on the server's disk."""
+        return self._appender.durable_sequence
+
+    async def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
+        """Send a batch; returns when it is on its way. Errors as for :meth:`Appender.write`."""
+        await asyncio.to_thread(self._appender.write, batch, timeout_s)
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until everything written is durable."""
+        await asyncio.to_thread(self._appender.flush, timeout_s)
+
+    async def close(self) -> None:
+        """End the stream once everything is durable."""
+        await asyncio.to_thread(self._appender.close)
+
+
+class AsyncClient:
+    """Everything that can be done with a store, within one event loop. Not across fork."""
+
+    def __init__(self, transport: AsyncTransport, *, timeout_s: float = 30.0) -> None:
+        """Take a transport; :func:`connect_async` makes the right one."""
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._process = os.getpid()
+        self._closed = False
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def address(self) -> str:
+        """Path of the store, or address of the server."""
+        return self._transport.address
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this process owns the store."""
+        return isinstance(self._transport, AsyncLocalTransport)
+
+    async def close(self) -> None:
+        """Let go of the store or the connection. Later calls do nothing."""
+        if not self._closed and self._process == os.getpid():
+            self._closed = True
+            await self._transport.close()
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Run a plan of :mod:`isogloss.service.verbs` with awaited calls."""
+        self._check_usable()
+        running = Running(plan)
+        while (step := running.step) is not None:
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                running.send(None)
+                continue
+            try:
+                timeout_s = self._timeout_s + step.extra_s
+                answer = await self._transport.unary(step.method, step.request, timeout_s)
+            except IsoglossError as error:
+                running.throw(error)
+            else:
+                running.send(answer)
+        return running.result()
+
+    async def ping(self) -> None:
+        """Make one small call: raises what stands in the way of any call."""
+        await self.run(verbs.ping())
+
+    # Recordings.
+
+    async def create_recording(
+        self, spec: RecordingSpec, vocabulary: Sequence[str]
+    ) -> RecordingInfo:
+        """Create a recording, or return the equal one that exists."""
+        return await self.run(verbs.create_recording(spec, vocabulary))
+
+    async def recording(self, recording: str) -> RecordingInfo:
+        """Return a recording as it stands; NotFound where there is none."""
+        return await self.run(verbs.recording(recording))
+
+    async def recordings(self) -> list[RecordingInfo]:
+        """Return all recordings, by id."""
+        return await self.run(verbs.recordings())
+
+    async def delete_recording(self, recording: str, etag: str) -> None:
+        """Delete a recording and its rows; Conflict where ``etag`` is not its newest."""
+        await self.run(verbs.delete_recording(recording, etag))
+
+    async def vocabulary(self, recording: str) -> tuple[str, ...]:
+        """Return the token strings of a recording, by token id."""
+        return await self.run(verbs.vocabulary(recording))
+
+    async def statistics(
+        self, recording: str, site: str, revision: Revision | None = None
+    ) -> SiteStatistics:
+        """Return count, mean and spread of a site's rows."""
+        return statistics_of(await self.run(verbs.statistics(recording, site, revision)))
+
+    async def appender(
+        self, recording: str, producer: str, *, reconnect_s: float = RECONNECT_S
+    ) -> AsyncAppender:
+        """Open a producer's stream of batches; use it as an asynchronous context manager."""
+        spec = (await self.recording(recording)).spec
+
+        def start() -> Appender:
+            return Appender(
+                self._transport.blocking,
+                spec,
+                producer,
+                timeout_s=self._timeout_s,
+                reconnect_s=reconnect_s,
+            )
+
+        return AsyncAppender(await asyncio.to_thread(start))
+
+    async def read(
+        self,
+        recording: str,
+        site: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        revision: Revision | None = None,
+    ) -> NDArray[np.generic]:
+        """Return rows ``[start, stop)`` of a site, ``[rows, width]`` in its dtype."""
+        self._check_usable()
+        request = read_request(recording, site, start, stop, revision)
+        return rows_of([block async for block in self._transport.stream(methods.READ, request)])
+
+    async def tokens(
+        self,
+        recording: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        revision: Revision | None = None,
+    ) -> TokenColumns:
+        """Return what is known of rows ``[start, stop)`` beside their activations."""
+        self._check_usable()
+        request = tokens_request(recording, start, stop, revision)
+        found = self._transport.stream(methods.READ_TOKENS, request)
+        return tokens_of([block.head async for block in found])
+
+    async def documents(
+        self, recording: str, *, with_text: bool = True, revision: Revision | None = None
+    ) -> dict[int, Document]:
+        """Return the documents of which rows are committed, by id."""
+        self._check_usable()
+        request = documents_request(recording, with_text=with_text, revision=revision)
+        found = self._transport.stream(methods.READ_DOCUMENTS, request)
+        return documents_of([block.head async for block in found])
+
+    # Dictionaries.
+
+    async def train(
+        self,
+        recording: str,
+        *,
+        site: str,
+        features: int,
+        k: int = 32,
+        kind: str = "topk",
+        dictionary: str | None = None,
+        epochs: float | None = None,
+        seed: int | None = None,
+        more: Mapping[str, Setting] | None = None,
+        request_id: str | None = None,
+    ) -> AsyncJob[DictionaryInfo]:
+        """Train a dictionary on a site, as a job; arguments as for :meth:`Client.train`."""
+        given = {"features": features, "k": k, "kind": kind, "epochs": epochs, "seed": seed}
+        config = naming.train_config(given, more)
+        name = dictionary or naming.dictionary_id(recording, site, config)
+        made = await self.run(
+            verbs.train(recording, site=site, name=name, config=config, request=request_id)
+        )
+        return AsyncJob(self, made.name, made.kind, "dictionaries", verbs.dictionary)
+
+    async def dictionary(self, dictionary: str) -> DictionaryInfo:
+        """Return a dictionary; NotFound where there is none."""
+        return await self.run(verbs.dictionary(dictionary))
+
+    async def dictionaries(self) -> list[DictionaryInfo]:
+        """Return all dictionaries, by id."""
+        return await self.run(verbs.dictionaries())
+
+    async def delete_dictionary(self, dictionary: str, etag: str) -> None:
+        """Delete a dictionary; Conflict where ``etag`` is not its newest."""
+        await self.run(verbs.delete_dictionary(dictionary, etag))
+
+    async def encode(
+        self, dictionary: DictionaryInfo | str, rows: NDArray[np.generic]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return the features active on rows: values and indices, both ``[rows, k]``."""
+        dtype, count, width, data = rows_to_encode(rows)
+        plan = verbs.encode(naming.id_of(dictionary), dtype, count, width, data)
+        return codes_of(await self.run(plan))
+
+    # Universality.
+
+    async def create_probe(
+        self,
+        recordings: Sequence[str],
+        *,
+        dictionaries: Sequence[DictionaryInfo | str] = (),
+        probe: str | None = None,
+        holdout: float | None = None,
+        grid: str | None = None,
+        request_id: str | None = None,
+    ) -> AsyncJob[ProbeInfo]:
+        """Pin held-out documents and encode dictionaries; as :meth:`Client.create_probe`."""
+        made = await self.run(
+            verbs.create_probe(
+                recordings,
+                dictionary_names=[naming.id_of(d) for d in dictionaries],
+                name=probe,
+                holdout=holdout,
+                grid=grid,
+                request=request_id,
+            )
+        )
+        return AsyncJob(self, made.name, made.kind, "probes", verbs.probe)
+
+    async def probe(self, probe: str) -> ProbeInfo:
+        """Return a probe; NotFound where there is none."""
+        return await self.run(verbs.probe(probe))
+
+    async def probes(self) -> list[ProbeInfo]:
+        """Return all probes, by id."""
+        return await self.run(verbs.probes())
+
+    async def nearest(
+        self,
+        feature: FeatureRef,
+        among: Sequence[DictionaryInfo | str],
+        count: int = 5,
+        *,
+        probe: str | None = None,
+    ) -> list[Hit]:
+        """Return the features that fire most like one; arguments as :meth:`Client.nearest`."""
+        names = [naming.id_of(dictionary) for dictionary in among]
+        return await self.run(verbs.nearest(feature, names, count, probe))
+
+    async def feature(
+        self, feature: FeatureRef, *, probe: str | None = None, contexts: int = 8
+    ) -> FeatureInfo:
+        """Return how often, how strongly and where a feature fires on a probe."""
+        return await self.run(verbs.feature(feature, probe, contexts))
+
+    async def match(
+        self,
+        a: DictionaryInfo | str,
+        b: DictionaryInfo | str,
+        *,
+        match: str | None = None,
+        probe: str | None = None,
+        settings: Mapping[str, Setting] | None = None,
+        request_id: str | None = None,
+    ) -> AsyncJob[MatchInfo]:
+        """Match all features of two dictionaries, as a job; as :meth:`Client.match`."""
+        names = naming.id_of(a), naming.id_of(b)
+        made = await self.run(
+            verbs.create_match(
+                *names,
+                name=match or naming.match_id(*names, probe, settings or {}),
+                probe_name=probe,
+                settings=settings or {},
+                request=request_id,
+            )
+        )
+        return AsyncJob(self, made.name, made.kind, "matches", verbs.match)
+
+    async def get_match(self, match: str) -> MatchInfo:
+        """Return a match with its summary and details; NotFound where there is none."""
+        return await self.run(verbs.match(match))
+
+    async def matches(self) -> list[MatchInfo]:
+        """Return all matches, by id, without their details."""
+        return await self.run(verbs.matches())
+
+    async def pairs(self, match: MatchInfo | str, *, min_r: float | None = None) -> list[PairInfo]:
+        """Return the mutual pairs of a match, highest r first, from ``min_r`` up."""
+        name = match if isinstance(match, str) else match.id
+        return await self.run(verbs.pairs(name, min_r))
+
+    # Jobs.
+
+    async def jobs(self) -> list[JobInfo]:
+        """Return all jobs, oldest first."""
+        return await self.run(verbs.jobs())
+
+    async def job(self, name: str) -> AsyncJob[Made]:
+        """Return the handle of a job; NotFound where there is none."""
+        kind = (await self.run(verbs.job(name))).kind
+        return AsyncJob(self, name, kind, *FETCHES[kind])
+
+    async def watch(self, job: str) -> AsyncIterator[JobInfo]:
+        """Yield a job now and at each change until it is done; outlasts server restarts."""
+        self._check_usable()
+        request = jobs_pb2.WatchJobRequest(name=to_name("operations", job))
+        patience = Patience()
+        while True:
+            try:
+                async for block in self._transport.stream(methods.WATCH_JOB, request):
+                    patience.reset()
+                    info = from_operation(block.head)
+                    yield info
+                    if info.is_done:
+                        return
+                ended = ServerUnavailable(f"{self.address}: the stream of job {job!r} ended early")
+            except ServerUnavailable as error:
+                ended = error
+            await asyncio.sleep(patience.pause_s(ended))
+
+    def _check_usable(self) -> None:
+        if self._process != os.getpid():
+            raise Conflict(
+                f"this client was made in process {self._process} and cannot be used in its fork "
+                f"{os.getpid()}: connect again there, or use the spawn start method"
+            )
+        if self._closed:
+            raise Conflict("this client was closed: connect again")

@@ -1,0 +1,38 @@
+"""All handlers of one process, over one engine."""
+
+from isogloss.service.engine import Engine
+from isogloss.service.handlers import Streaming, Unary
+from isogloss.service.handlers_dictionaries import DictionaryHandlers
+from isogloss.service.handlers_jobs import JobHandlers
+from isogloss.service.handlers_recordings import RecordingHandlers
+from isogloss.service.handlers_universality import UniversalityHandlers
+from isogloss.service.ingest import Ingest
+
+
+class EngineHandlers:
+    """Every call by path; what LocalTransport and the server both call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        recordings = RecordingHandlers(engine)
+        jobs = JobHandlers(engine.jobs)
+        dictionaries, universality = DictionaryHandlers(engine), UniversalityHandlers(engine)
+        self.unary: dict[str, Unary] = {
+            handler.method.path: handler
+            for room in (recordings, dictionaries, universality, jobs)
+            for handler in room.unary()
+        }
+        self.streaming: dict[str, Streaming] = {
+            handler.method.path: handler
+            for room in (recordings, jobs)
+            for handler in room.streaming()
+        }
+
+    @property
+    def ingest(self) -> Ingest:
+        """What Append feeds."""
+        return self.engine.ingest
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.engine.close()

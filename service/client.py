@@ -1,0 +1,449 @@
+"""The client: one API over a store in this process and over a server."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import IsoglossError
+from isogloss.service import methods, naming, verbs
+from isogloss.service.aio_client import AsyncClient, connect_async
+from isogloss.service.appender import Appender
+from isogloss.service.blocking import BlockingClient
+from isogloss.service.grpc_transport import GrpcTransport, read_certificate
+from isogloss.service.job import Job
+from isogloss.service.owner import find_target
+from isogloss.service.plans import RECONNECT_S
+from isogloss.service.reading import (
+    codes_of,
+    documents_of,
+    documents_request,
+    read_request,
+    rows_of,
+    rows_to_encode,
+    statistics_of,
+    tokens_of,
+    tokens_request,
+)
+from isogloss.service.record_documents import DocumentOptions, record_documents
+from isogloss.service.record_spec import Precision, describe
+from isogloss.service.results import (
+    DictionaryInfo,
+    FeatureInfo,
+    FeatureRef,
+    Hit,
+    MatchInfo,
+    PairInfo,
+    ProbeInfo,
+    RecordingInfo,
+)
+from isogloss.service.settings import Setting
+from isogloss.service.transport import LocalTransport
+from isogloss.store import Document, RecordingSpec, Revision, SiteStatistics, TokenColumns
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from isogloss.models import LoadedModel, RecordProgress, TextDocument
+    from isogloss.models.tokens import Tokenizer
+    from isogloss.service.recorder import Recorder, RecorderOptions
+
+T = TypeVar("T")
+
+__all__ = ["AsyncClient", "Client", "connect", "connect_async"]
+
+
+def connect(
+    target: str | Path,
+    *,
+    token: str | None = None,
+    certificate: str | Path | None = None,
+    timeout_s: float = 30.0,
+) -> "Client":
+    """Open a store, or connect to a server.
+
+    Args:
+        target: a path: this process owns the store until the client is closed, or where a server
+            owns it, that server is called. ``unix:/path`` or ``host:port``: that server is called.
+        token: for servers on TCP; None takes the environment variable ISOGLOSS_TOKEN.
+        certificate: PEM file of what signs the server's certificate; with it TLS is spoken.
+        timeout_s: how long a call may take.
+
+    Raises:
+        StoreOwned: another process has the store and runs no server.
+        ServerUnavailable: no server answers at the address.
+    """
+    found = find_target(target, token)
+    if found.handlers is not None:
+        return Client(LocalTransport(found.handlers, str(target)), timeout_s=timeout_s)
+    pem = None if certificate is None else read_certificate(certificate)
+    address = found.address or str(target)
+    client = Client(GrpcTransport(address, token=found.token, certificate=pem), timeout_s=timeout_s)
+    try:
+        client.ping()
+    except IsoglossError:
+        client.close()
+        raise
+    return client
+
+
+class Client(BlockingClient):
+    """Everything that can be done with a store. Safe from several threads, not across fork."""
+
+    # Recordings.
+
+    def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
+        """Create a recording, or return the equal one that exists.
+
+        Args:
+            spec: model, tokenizer, corpus and sites.
+            vocabulary: the tokenizer's token strings, by id.
+
+        Raises:
+            AlreadyExists: a different recording has that id.
+        """
+        return self.run(verbs.create_recording(spec, vocabulary))
+
+    def recording(self, recording: str) -> RecordingInfo:
+        """Return a recording as it stands; NotFound where there is none."""
+        return self.run(verbs.recording(recording))
+
+    def recordings(self) -> list[RecordingInfo]:
+        """Return all recordings, by id."""
+        return self.run(verbs.recordings())
+
+    def delete_recording(self, recording: str, etag: str) -> None:
+        """Delete a recording and its rows; Conflict where ``etag`` is not its newest."""
+        self.run(verbs.delete_recording(recording, etag))
+
+    def vocabulary(self, recording: str) -> tuple[str, ...]:
+        """Return the token strings of a recording, by token id."""
+        return self.run(verbs.vocabulary(recording))
+
+    def statistics(
+        self, recording: str, site: str, revision: Revision | None = None
+    ) -> SiteStatistics:
+        """Return count, mean and spread of a site's rows."""
+        return statistics_of(self.run(verbs.statistics(recording, site, revision)))
+
+    def appender(
+        self, recording: str, producer: str, *, reconnect_s: float = RECONNECT_S
+    ) -> Appender:
+        """Open a producer's stream of batches; use it as a context manager.
+
+        Args:
+            recording: id of the recording.
+            producer: name of this stream, stable over restarts, such as ``rank-0``.
+            reconnect_s: how long to go on trying when the server is away.
+        """
+        self._check_usable()
+        return Appender(
+            self._transport,
+            self.recording(recording).spec,
+            producer,
+            timeout_s=self._timeout_s,
+            reconnect_s=reconnect_s,
+        )
+
+    def read(
+        self,
+        recording: str,
+        site: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        revision: Revision | None = None,
+    ) -> NDArray[np.generic]:
+        """Return rows ``[start, stop)`` of a site, ``[rows, width]`` in its dtype.
+
+        Args:
+            recording: id of the recording.
+            site: name of the site.
+            start: first row.
+            stop: row behind the last; None: to the end.
+            revision: which rows count; None: the newest.
+        """
+        self._check_usable()
+        request = read_request(recording, site, start, stop, revision)
+        return rows_of(list(self._transport.stream(methods.READ, request)))
+
+    def tokens(
+        self,
+        recording: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        revision: Revision | None = None,
+    ) -> TokenColumns:
+        """Return what is known of rows ``[start, stop)`` beside their activations."""
+        self._check_usable()
+        request = tokens_request(recording, start, stop, revision)
+        return tokens_of([b.head for b in self._transport.stream(methods.READ_TOKENS, request)])
+
+    def documents(
+        self, recording: str, *, with_text: bool = True, revision: Revision | None = None
+    ) -> dict[int, Document]:
+        """Return the documents of which rows are committed, by id."""
+        self._check_usable()
+        request = documents_request(recording, with_text=with_text, revision=revision)
+        found = self._transport.stream(methods.READ_DOCUMENTS, request)
+        return documents_of(block.head for block in found)
+
+    def record(
+        self,
+        model: "nn.Module",
+        tokenizer: "Tokenizer | None" = None,
+        *,
+        sites: Sequence[str],
+        recording: str,
+        name: str = "",
+        corpus: str = "live",
+        producer: str = "rank-0",
+        dtype: Precision = "bfloat16",
+        options: "RecorderOptions | None" = None,
+    ) -> "Recorder":
+        """Record what a live model computes while the returned recorder is entered.
+
+        Args:
+            model: any module whose forward takes ``input_ids``.
+            tokenizer: names the tokens and says which are special; None: ids only.
+            sites: names or globs of submodules.
+            recording: its id; made where there is none.
+            name: what the model is called; empty: the class of the module.
+            corpus: what the text is, for people.
+            producer: name of this stream, stable over restarts, one per process.
+            dtype: how a number is kept.
+            options: what to do when the server is slower than the loop.
+
+        Raises:
+            UnknownSite: a name matches nothing; the message lists the nearest names.
+        """
+        # torch takes a second to import, and only recording needs it
+        from isogloss.models import LoadedModel
+        from isogloss.service.recorder import Recorder
+
+        loaded = LoadedModel(module=model, tokenizer=tokenizer, name=name or type(model).__name__)
+        spec, vocabulary = describe(
+            loaded, sites, recording=recording, corpus=corpus, dtype=dtype, has_spans=False
+        )
+        self.create_recording(spec, vocabulary)
+        special: Sequence[int] = getattr(tokenizer, "all_special_ids", ())
+        appender = self.appender(recording, producer)
+        return Recorder(appender, model, spec, special_ids=special, options=options)
+
+    def record_documents(
+        self,
+        model: "LoadedModel",
+        documents: "Sequence[TextDocument] | Sequence[Sequence[int]]",
+        *,
+        sites: Sequence[str],
+        recording: str,
+        options: DocumentOptions | None = None,
+        on_progress: "Callable[[RecordProgress], None] | None" = None,
+    ) -> RecordingInfo:
+        """Run a model over documents and record its sites; goes on where an earlier run ended.
+
+        Args:
+            model: from :func:`isogloss.models.load_model`.
+            documents: texts, or token ids for a model without tokenizer; each is recorded once.
+            sites: names or globs of submodules.
+            recording: its id; made where there is none.
+            options: batch size, precision, names.
+            on_progress: called after each batch was captured.
+
+        Raises:
+            UnknownSite: a name matches nothing; the message lists the nearest names.
+            AlreadyExists: a different recording has that id.
+        """
+        return record_documents(
+            self,
+            model,
+            documents,
+            sites=sites,
+            recording=recording,
+            options=options or DocumentOptions(),
+            on_progress=on_progress,
+        )
+
+    # Dictionaries.
+
+    def train(
+        self,
+        recording: str,
+        *,
+        site: str,
+        features: int,
+        k: int = 32,
+        kind: str = "topk",
+        dictionary: str | None = None,
+        epochs: float | None = None,
+        seed: int | None = None,
+        more: Mapping[str, Setting] | None = None,
+        request_id: str | None = None,
+    ) -> Job[DictionaryInfo]:
+        """Train a dictionary on a site, as a job.
+
+        Args:
+            recording: id of the recording.
+            site: name of the site.
+            features: number of features.
+            k: features that may fire on one row.
+            kind: architecture.
+            dictionary: its id; None makes one up, equal for equal settings.
+            epochs: passes over the training rows; None: the default.
+            seed: of the initial weights and the order of rows; None: the default.
+            more: other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
+            request_id: a second call with it gives the first job again.
+
+        Raises:
+            NotFound: no such recording.
+            UnknownSite: no such site; the message lists the nearest names.
+            InvalidInput: a setting that there is not.
+        """
+        given = {"features": features, "k": k, "kind": kind, "epochs": epochs, "seed": seed}
+        config = naming.train_config(given, more)
+        name = dictionary or naming.dictionary_id(recording, site, config)
+        made = self.run(
+            verbs.train(recording, site=site, name=name, config=config, request=request_id)
+        )
+        return Job(self, made.name, made.kind, "dictionaries", verbs.dictionary)
+
+    def dictionary(self, dictionary: str) -> DictionaryInfo:
+        """Return a dictionary; NotFound where there is none."""
+        return self.run(verbs.dictionary(dictionary))
+
+    def dictionaries(self) -> list[DictionaryInfo]:
+        """Return all dictionaries, by id."""
+        return self.run(verbs.dictionaries())
+
+    def delete_dictionary(self, dictionary: str, etag: str) -> None:
+        """Delete a dictionary; Conflict where ``etag`` is not its newest."""
+        self.run(verbs.delete_dictionary(dictionary, etag))
+
+    def encode(
+        self, dictionary: DictionaryInfo | str, rows: NDArray[np.generic]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return the features active on rows: values and indices, both ``[rows, k]``.
+
+        Raises:
+            ShapeError: the rows are not ``[rows, width]`` of the dictionary's width.
+        """
+        dtype, count, width, data = rows_to_encode(rows)
+        return codes_of(self.run(verbs.encode(naming.id_of(dictionary), dtype, count, width, data)))
+
+    # Universality.
+
+    def create_probe(
+        self,
+        recordings: Sequence[str],
+        *,
+        dictionaries: Sequence[DictionaryInfo | str] = (),
+        probe: str | None = None,
+        holdout: float | None = None,
+        grid: str | None = None,
+        request_id: str | None = None,
+    ) -> Job[ProbeInfo]:
+        """Pin the held-out documents that recordings share, and encode dictionaries on them.
+
+        Args:
+            recordings: ids.
+            dictionaries: what to encode; a probe that exists gains those it lacks.
+            probe: its id; None: the default probe of these recordings.
+            holdout: share of the documents; None: what the dictionaries were not trained on.
+            grid: ``tokens`` or ``word_ends``; None chooses by the tokenizers.
+            request_id: a second call with it gives the first job again.
+        """
+        made = self.run(
+            verbs.create_probe(
+                recordings,
+                dictionary_names=[naming.id_of(d) for d in dictionaries],
+                name=probe,
+                holdout=holdout,
+                grid=grid,
+                request=request_id,
+            )
+        )
+        return Job(self, made.name, made.kind, "probes", verbs.probe)
+
+    def probe(self, probe: str) -> ProbeInfo:
+        """Return a probe; NotFound where there is none."""
+        return self.run(verbs.probe(probe))
+
+    def probes(self) -> list[ProbeInfo]:
+        """Return all probes, by id."""
+        return self.run(verbs.probes())
+
+    def nearest(
+        self,
+        feature: FeatureRef,
+        among: Sequence[DictionaryInfo | str],
+        count: int = 5,
+        *,
+        probe: str | None = None,
+    ) -> list[Hit]:
+        """Return the features of other dictionaries that fire most like one feature.
+
+        Args:
+            feature: such as ``client.dictionary("a").feature(1207)``.
+            among: the dictionaries to search.
+            count: hits per dictionary.
+            probe: id of the probe; None: the newest that has all of them, else the default probe
+                of their recordings, built now.
+
+        Raises:
+            DeadFeature: the feature fires too rarely on the probe.
+        """
+        names = [naming.id_of(dictionary) for dictionary in among]
+        return self.run(verbs.nearest(feature, names, count, probe))
+
+    def feature(
+        self, feature: FeatureRef, *, probe: str | None = None, contexts: int = 8
+    ) -> FeatureInfo:
+        """Return how often, how strongly and where a feature fires on a probe."""
+        return self.run(verbs.feature(feature, probe, contexts))
+
+    def match(
+        self,
+        a: DictionaryInfo | str,
+        b: DictionaryInfo | str,
+        *,
+        match: str | None = None,
+        probe: str | None = None,
+        settings: Mapping[str, Setting] | None = None,
+        request_id: str | None = None,
+    ) -> Job[MatchInfo]:
+        """Match all features of two dictionaries, as a job.
+
+        Args:
+            a: first dictionary.
+            b: second dictionary.
+            match: id of the match; None makes one up, equal for equal settings.
+            probe: id of the probe; None: as in :meth:`nearest`.
+            settings: fields of :class:`isogloss.universality.MatchSettings`, by name.
+            request_id: a second call with it gives the first job again.
+        """
+        names = naming.id_of(a), naming.id_of(b)
+        made = self.run(
+            verbs.create_match(
+                *names,
+                name=match or naming.match_id(*names, probe, settings or {}),
+                probe_name=probe,
+                settings=settings or {},
+                request=request_id,
+            )
+        )
+        return Job(self, made.name, made.kind, "matches", verbs.match)
+
+    def get_match(self, match: str) -> MatchInfo:
+        """Return a match with its summary and details; NotFound where there is none."""
+        return self.run(verbs.match(match))
+
+    def matches(self) -> list[MatchInfo]:
+        """Return all matches, by id, without their details."""
+        return self.run(verbs.matches())
+
+    def pairs(self, match: MatchInfo | str, *, min_r: float | None = None) -> list[PairInfo]:
+        """Return the mutual pairs of a match, highest r first, from ``min_r`` up."""
+        return self.run(verbs.pairs(match if isinstance(match, str) else match.id, min_r))

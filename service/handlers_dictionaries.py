@@ -1,0 +1,89 @@
+"""DictionaryService: messages in, engine, messages out."""
+
+import shutil
+
+import numpy as np
+from google.longrunning import operations_pb2 as operations
+
+from isogloss.errors import InvalidInput, ShapeError
+from isogloss.proto.v1 import dictionaries_pb2 as pb
+from isogloss.service import methods
+from isogloss.service.convert import from_dtype, from_name, page_of
+from isogloss.service.convert_results import to_dictionary, to_job, to_operation
+from isogloss.service.engine import Engine
+from isogloss.service.entries import dictionary_info
+from isogloss.service.handlers import Unary, unary
+from isogloss.service.settings import set_fields
+from isogloss.store import SiteSpec
+
+
+class DictionaryHandlers:
+    """Answers every call of DictionaryService."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def unary(self) -> list[Unary]:
+        """Return the calls with one answer."""
+        return [
+            unary(methods.TRAIN_DICTIONARY, self._train),
+            unary(methods.GET_DICTIONARY, self._get),
+            unary(methods.LIST_DICTIONARIES, self._list),
+            unary(methods.DELETE_DICTIONARY, self._delete),
+            unary(methods.ENCODE, self._encode),
+        ]
+
+    def _train(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
+        recording = from_name("recordings", request.recording)
+        self._engine.check_site(recording, request.site)
+        spec = {
+            "dictionary": from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
+            "recording": recording,
+            "site": request.site,
+            "config": set_fields(request.config),
+        }
+        return to_operation(
+            to_job(self._engine.jobs.submit("train", spec, request_id=request.request_id))
+        )
+
+    def _get(self, request: pb.GetDictionaryRequest) -> pb.Dictionary:
+        catalog = self._engine.store.catalog
+        found = catalog.get("dictionary", from_name("dictionaries", request.name))
+        return to_dictionary(dictionary_info(found))
+
+    def _list(self, request: pb.ListDictionariesRequest) -> pb.ListDictionariesResponse:
+        found = self._engine.store.catalog.list("dictionary")
+        page, token = page_of(found, lambda e: e.id, request.page_size, request.page_token)
+        return pb.ListDictionariesResponse(
+            dictionaries=[to_dictionary(dictionary_info(entry)) for entry in page],
+            next_page_token=token,
+        )
+
+    def _delete(self, request: pb.DeleteDictionaryRequest) -> pb.DeleteDictionaryResponse:
+        if not request.etag:
+            raise InvalidInput(
+                "etag is empty: pass the etag of the dictionary you mean, as get or list gave it"
+            )
+        store = self._engine.store
+        found = store.catalog.get("dictionary", from_name("dictionaries", request.name))
+        store.catalog.delete("dictionary", found.id, request.etag)
+        shutil.rmtree(store.artifact("dictionary", found.uid), ignore_errors=True)
+        return pb.DeleteDictionaryResponse()
+
+    def _encode(self, request: pb.EncodeRequest) -> pb.EncodeResponse:
+        rows, width = request.rows.rows, request.rows.width
+        dtype = SiteSpec(name="-", width=width, dtype=from_dtype(request.rows.dtype)).numpy_dtype
+        found, wanted = len(request.rows.data), rows * width * dtype.itemsize
+        if rows < 1 or width < 1 or found != wanted:
+            raise ShapeError(
+                f"rows [{rows}, {width}] of {dtype} have {found} bytes, wanted {max(wanted, 0)}"
+            )
+        array = np.frombuffer(request.rows.data, dtype).reshape(rows, width)
+        name = from_name("dictionaries", request.name)
+        values, indices = self._engine.encode(name, array.astype(np.float32))
+        return pb.EncodeResponse(
+            rows=values.shape[0],
+            k=values.shape[1],
+            values=values.astype("<f4", copy=False).tobytes(),
+            indices=indices.astype("<i4", copy=False).tobytes(),
+        )

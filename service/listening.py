@@ -1,0 +1,201 @@
+"""Where a server listens; what an address must have: a private directory, a token, or TLS."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from isogloss.errors import InvalidInput, NotAuthenticated, NotPermitted
+from isogloss.service.status import DETAILS_KEY, code_of, to_status
+
+TOKEN_NAME = "token"
+_MAX_SOCKET_PATH = 100
+"""The system's limit is 108 bytes with the closing zero."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """One place to listen."""
+
+    socket: Path | None = None
+    """Path of a unix socket; None for TCP."""
+    host: str = ""
+    """Name or number of the interface, for TCP."""
+    port: int = 0
+    """Port, for TCP; 0 lets the system choose."""
+
+    def __str__(self) -> str:
+        if self.socket is not None:
+            return f"unix:{self.socket}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_address(text: str) -> Address:
+    """Read ``unix:/path`` or ``host:port``.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if text.startswith("unix:"):
+        path = Path(text.removeprefix("unix:"))
+        if not path.is_absolute() or len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise InvalidInput(
+                f"socket {text!r} must be an absolute path of at most {_MAX_SOCKET_PATH} bytes"
+            )
+        return Address(socket=path)
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise InvalidInput(
+            f"address {text!r} is neither unix:/PATH nor HOST:PORT, such as 127.0.0.1:7447"
+        )
+    return Address(host=host.removeprefix("[").removesuffix("]"), port=int(port))
+
+
+def default_address(store: Path) -> Address:
+    """Return the unix socket of a store: inside it, or where that path is too long, in /tmp."""
+    inside = store.resolve() / "run" / "socket"
+    if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH:
+        return Address(socket=inside)
+    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]
+    return Address(socket=Path(tempfile.gettempdir()) / f"isogloss-{os.getuid()}" / digest)
+
+
+def check_address(address: Address, *, has_tls: bool) -> None:
+    """Make the directory of a socket private; refuse other machines without TLS.
+
+    Raises:
+        NotPermitted: the socket's directory is open to others, or belongs to someone else; or the
+            address reaches beyond this machine and there is no certificate.
+    """
+    if address.socket is None:
+        if not address.is_loopback and not has_tls:
+            raise NotPermitted(
+                f"{address} can be reached from other machines, and without TLS everyone between "
+                "reads tokens and activations: give a certificate and key, or listen on 127.0.0.1 "
+                "and tunnel"
+            )
+        return
+    directory = address.socket.parent
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise NotPermitted(
+            f"{directory} has mode {stat.S_IMODE(found.st_mode):o} and owner {found.st_uid}, "
+            f"wanted 700 and {os.getuid()}: whoever can open the socket controls the store; "
+            f"chmod 700 {directory}, or give another directory"
+        )
+
+
+def store_token(store: Path, token: str | None) -> str:
+    """Return the token of a store's TCP ports, kept in a file that only its owner reads.
+
+    Args:
+        store: the store's directory.
+        token: written over what is kept; None keeps it, or makes one.
+
+    Raises:
+        InvalidInput: a token of less than 16 characters.
+    """
+    path = store / TOKEN_NAME
+    if token is None and path.exists():
+        return path.read_text().strip()
+    made = token if token is not None else secrets.token_urlsafe(32)
+    if len(made) < 16 or not made.isascii() or not made.isprintable():
+        raise InvalidInput(
+            f"token has {len(made)} characters, wanted at least 16 that print: leave it out and "
+            "one is made"
+        )
+    fresh = path.with_name(f"{TOKEN_NAME}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(made + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    return made
+
+
+Handler = grpc.RpcMethodHandler
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class TokenGuard(grpc.aio.ServerInterceptor):
+    """Asks every call for the token, but health checks and what comes through a unix socket."""
+
+    def __init__(self, token: str) -> None:
+        self._wanted = f"Bearer {token}".encode()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Put the check in front of the handler; who calls is known only there."""
+        handler = await continuation(handler_call_details)
+        # None: no such method, which grpc itself answers.
+        if handler is None or handler_call_details.method.startswith("/grpc.health.v1.Health/"):
+            return handler
+        return self._guarded(handler)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        one = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        many = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        async def answer_one(request: bytes, context: Context) -> bytes:
+            await self._check(context)
+            return await one(request, context)
+
+        async def answer_many(request: bytes, context: Context) -> AsyncIterator[bytes]:
+            await self._check(context)
+            async for response in many(request, context):
+                yield response
+
+        if handler.response_streaming:
+            wrap = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return wrap(answer_many, *codecs)
+        wrap_one = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return wrap_one(answer_one, *codecs)
+
+    async def _check(self, context: Context) -> None:
+        if context.peer().startswith("unix:"):
+            return
+        metadata = dict(context.invocation_metadata() or ())
+        given = metadata.get("authorization", "")
+        given_bytes = given.encode() if isinstance(given, str) else given
+        if hmac.compare_digest(given_bytes, self._wanted):
+            return
+        what = "a wrong token" if given else "no token"
+        refused = NotAuthenticated(
+            f"the call carries {what}: give connect(..., token=...) what the file {TOKEN_NAME!r} "
+            "of the store holds"
+        )
+        trailers = ((DETAILS_KEY, to_status(refused).SerializeToString()),)
+        await context.abort(code_of(refused), str(refused), trailers)

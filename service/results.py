@@ -1,0 +1,294 @@
+"""What a client gets back: plain values, the same in this process and over the network."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isogloss.errors import InvalidInput
+from isogloss.store import RecordingSpec, Revision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordingInfo:
+    """A recording as it stands."""
+
+    uid: str
+    """Never given twice; an id may be, after its recording was deleted."""
+    etag: str
+    """Names this version of it; deleting asks for it."""
+    spec: RecordingSpec
+    """Model, tokenizer, corpus, sites."""
+    revision: Revision
+    """Its committed rows now."""
+    created: float
+    """Seconds since the epoch."""
+
+    @property
+    def id(self) -> str:
+        """Resource id."""
+        return self.spec.recording
+
+    @property
+    def rows(self) -> int:
+        """Committed rows."""
+        return self.revision.rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureRef:
+    """Names one feature of one dictionary."""
+
+    dictionary: str
+    """Id of the dictionary."""
+    feature: int
+    """Index, from 0."""
+
+    def __post_init__(self) -> None:
+        if self.feature < 0:
+            raise InvalidInput(f"feature {self.feature} must be 0 or more")
+
+    def __str__(self) -> str:
+        return f"{self.dictionary}/{self.feature}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DictionaryInfo:
+    """A trained dictionary."""
+
+    id: str
+    """Resource id."""
+    uid: str
+    """Never given twice."""
+    etag: str
+    """Names this version of it; deleting asks for it."""
+    kind: str
+    """Architecture, such as ``topk``."""
+    features: int
+    """Number of features."""
+    width: int
+    """Numbers in a row that it reads."""
+    k: int
+    """Features that may fire on one row."""
+    recording: str
+    """Id of the recording it was trained on."""
+    recording_uid: str
+    """Uid of that recording."""
+    site: str
+    """Site of that recording."""
+    revision: Revision
+    """The rows it was trained on."""
+    metrics: Mapping[str, float]
+    """Figures of the finished run, such as ``fvu``."""
+    provenance: Mapping[str, object]
+    """Configuration, seed, hashes and training curve, as JSON values."""
+    created: float
+    """Seconds since the epoch."""
+
+    def feature(self, feature: int) -> FeatureRef:
+        """Return the name of one feature.
+
+        Raises:
+            InvalidInput: the dictionary has no such feature.
+        """
+        if not 0 <= feature < self.features:
+            raise InvalidInput(
+                f"feature {feature} is not in [0, {self.features}) of dictionary {self.id!r}"
+            )
+        return FeatureRef(dictionary=self.id, feature=feature)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeInfo:
+    """A pinned set of documents on which features are compared."""
+
+    id: str
+    """Resource id."""
+    uid: str
+    """Never given twice."""
+    etag: str
+    """Names this version of it."""
+    recordings: tuple[str, ...]
+    """Ids of the recordings whose shared documents it holds."""
+    dictionaries: tuple[str, ...]
+    """Ids of the dictionaries encoded on it."""
+    grid: str
+    """``tokens`` or ``word_ends``: what the segments are."""
+    documents: int
+    """Number of documents."""
+    segments: int
+    """Number of segments."""
+    created: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """A feature that fires like another one."""
+
+    dictionary: str
+    """Id of its dictionary."""
+    feature: int
+    """Its index."""
+    r: float
+    """Pearson correlation over the probe."""
+    excess: float
+    """``r`` less what the tokens alone explain."""
+    margin: float
+    """``r`` less the next best of the same dictionary."""
+    mutual: bool
+    """Whether each is the other's best."""
+    cofires: int
+    """Segments on which both fire."""
+    fires: int
+    """Segments on which this one fires."""
+    partial_token: float
+    """Correlation among segments of the same token; NaN where neither varies there."""
+
+    @property
+    def ref(self) -> FeatureRef:
+        """The feature's name."""
+        return FeatureRef(dictionary=self.dictionary, feature=self.feature)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureContext:
+    """One place where a feature fires."""
+
+    document: int
+    """Id of the document."""
+    before: str
+    """Text in front."""
+    peak: str
+    """The segment on which it fires."""
+    after: str
+    """Text behind."""
+    value: float
+    """Activation there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureInfo:
+    """What a feature does on a probe."""
+
+    dictionary: str
+    """Id of its dictionary."""
+    feature: int
+    """Its index."""
+    probe: str
+    """Id of the probe."""
+    fires: int
+    """Segments on which it is active."""
+    density: float
+    """``fires`` over the segments present."""
+    max_activation: float
+    """Its highest activation."""
+    contexts: tuple[FeatureContext, ...]
+    """Where it fires most strongly, strongest first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairInfo:
+    """Two features of two dictionaries that are each other's best match."""
+
+    feature_a: int
+    """Feature of the first dictionary."""
+    feature_b: int
+    """Feature of the second dictionary."""
+    r_choose: float
+    """Correlation on the documents that chose the pair."""
+    margin: float
+    """``r_choose`` less the best that either has with another partner."""
+    r: float
+    """Correlation on the other documents."""
+    ci_low: float
+    """Lower end of the bootstrap interval of ``r``."""
+    ci_high: float
+    """Upper end of it."""
+    fires_a: int
+    """Segments on which the first fires."""
+    fires_b: int
+    """Segments on which the second fires."""
+    cofires: int
+    """Segments on which both fire."""
+    jaccard: float
+    """``cofires`` over the segments on which either fires."""
+    token_null: float
+    """r expected from the tokens alone."""
+    position_null: float
+    """r expected from positions alone."""
+    document_null: float
+    """r expected from documents alone."""
+    partial_token: float
+    """Correlation among segments of the same token."""
+    replicated: bool
+    """Whether ``r`` holds up by itself."""
+    explained_by: str
+    """``token``, ``position``, ``document`` or ``none``."""
+
+    @property
+    def excess(self) -> float:
+        """``r`` less what the tokens alone explain."""
+        return self.r - self.token_null if math.isfinite(self.token_null) else math.nan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatchInfo:
+    """All features of two dictionaries, matched."""
+
+    id: str
+    """Resource id."""
+    uid: str
+    """Never given twice."""
+    etag: str
+    """Names this version of it."""
+    a: str
+    """Id of the first dictionary."""
+    b: str
+    """Id of the second dictionary."""
+    probe: str
+    """Id of the probe it was made on."""
+    pairs: int
+    """Mutual pairs."""
+    created: float
+    """Seconds since the epoch."""
+    text: str = ""
+    """The summary for people; empty in a list of matches."""
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Curves beside their nulls, cautions and counts, as JSON values; empty in a list."""
+
+    def summary(self) -> str:
+        """Return how universal the features are, beside the nulls, for people."""
+        return self.text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobInfo:
+    """A job at one moment."""
+
+    name: str
+    """Id of the job."""
+    kind: str
+    """``train``, ``probe`` or ``match``."""
+    state: str
+    """QUEUED, STARTING, RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED."""
+    step: int
+    """Steps done."""
+    total_steps: int
+    """Steps in all; 0 while unknown."""
+    metrics: Mapping[str, float]
+    """Newest figures, such as ``fvu``."""
+    attempt: int
+    """Workers started for it so far."""
+    created: float
+    """Seconds since the epoch."""
+    updated: float
+    """Seconds since the epoch of the last change."""
+    made: str
+    """Resource that it made, such as ``dictionaries/a``; empty until it succeeded."""
+    error: tuple[str, str] | None
+    """Reason and message, once it failed."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it will never change again."""
+        return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")

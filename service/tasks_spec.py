@@ -1,0 +1,62 @@
+"""Reading what a job's spec and the catalog's bodies say: JSON values, checked by type."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from isogloss.errors import InvalidInput
+from isogloss.store import Revision
+
+
+def text_of(values: Mapping[str, object], name: str) -> str:
+    """Return a text field, or raise ``InvalidInput``."""
+    value = values.get(name)
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} is {value!r}, wanted text")
+    return value
+
+
+def texts_of(values: Mapping[str, object], name: str) -> list[str]:
+    """Return a list of texts, or raise ``InvalidInput``."""
+    value = values.get(name)
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) for item in cast("list[object]", value)
+    ):
+        raise InvalidInput(f"{name} is {value!r}, wanted a list of texts")
+    return cast("list[str]", value)
+
+
+def object_of(values: Mapping[str, object], name: str) -> dict[str, object]:
+    """Return an object; empty where there is none; ``InvalidInput`` where it is something else."""
+    value = values.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{name} is {value!r}, wanted an object")
+    return cast("dict[str, object]", value)
+
+
+def share_of(values: Mapping[str, object], name: str) -> float | None:
+    """Return a number, or None where there is none; ``InvalidInput`` where it is something else."""
+    value = values.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"{name} is {value!r}, wanted a number")
+    return float(value)
+
+
+def revision_of(values: Mapping[str, object], name: str = "revision") -> Revision:
+    """Return a revision of a recording, or raise ``InvalidInput``."""
+    return Revision.from_dict(object_of(values, name))
+
+
+def codes_id(dictionary_uid: str, probe_uid: str) -> str:
+    """Return the catalog id of a dictionary's codes on a probe."""
+    return "c" + hashlib.sha256(f"{dictionary_uid}/{probe_uid}".encode()).hexdigest()[:24]
+
+
+def default_probe_id(recordings: Iterable[str]) -> str:
+    """Return the id of the default probe of recordings: the same for the same set of ids."""
+    names = "\n".join(sorted(set(recordings)))
+    return "probe-" + hashlib.sha256(names.encode()).hexdigest()[:12]

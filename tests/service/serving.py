@@ -1,0 +1,64 @@
+"""Starting and ending real servers, and the two kinds of client that must agree."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from isogloss.service.appender import Appender
+from isogloss.store import RecordingSpec
+from isogloss.store.testing import sample_batch
+
+SCRIPT = Path(__file__).with_name("serve_store.py")
+
+
+@dataclass
+class Server:
+    """A server process."""
+
+    process: subprocess.Popen[str]
+    addresses: list[str]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def start_server(store: Path, **options: object) -> Server:
+    """Start a server that runs no jobs; returns once it answers."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(store), json.dumps(options)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"the server ended with {process.wait(10)}"
+    return Server(process, json.loads(line))
+
+
+@contextmanager
+def server_on(store: Path, **options: object) -> Iterator[Server]:
+    """Run a server for the length of a block."""
+    server = start_server(store, **options)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+
+
+def append_samples(appender: Appender, spec: RecordingSpec, count: int) -> None:
+    """Append the next ``count`` sample batches."""
+    for _ in range(count):
+        appender.write(sample_batch(spec, appender.producer, appender.next_sequence))
