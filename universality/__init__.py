@@ -4,23 +4,23 @@ Names are imported when first used: this room pulls in torch, scipy and faiss, a
 only wants one of them should not pay for the others.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isogloss.universality.atlas import Atlas, Candidates
-    from isogloss.universality.cautions import Caution
-    from isogloss.universality.contexts import Context, contexts
+    from isogloss.universality.cautions import Caution, shared_ancestry, shared_init
+    from isogloss.universality.context import Context, contexts
     from isogloss.universality.correlation import Moments, pair_statistics
+    from isogloss.universality.countsketch import Sketch, signatures, sketch
     from isogloss.universality.encode import encode_probe
     from isogloss.universality.grid import Grid, word_segments
-    from isogloss.universality.match import Match, MatchSettings, match
-    from isogloss.universality.nearest import Hit, nearest
+    from isogloss.universality.matching import Match, MatchSettings, match
+    from isogloss.universality.neighbours import Hit, nearest
+    from isogloss.universality.pairs import Pairs
     from isogloss.universality.probe import Probe, build_probe, segment_rows
     from isogloss.universality.probed import ProbedDictionary, load_probed
-    from isogloss.universality.signatures import Sketch, signatures, sketch
+    from isogloss.universality.summary import report_data
 
 __all__ = [
     "Atlas",
@@ -32,6 +32,7 @@ __all__ = [
     "Match",
     "MatchSettings",
     "Moments",
+    "Pairs",
     "Probe",
     "ProbedDictionary",
     "Sketch",
@@ -42,7 +43,10 @@ __all__ = [
     "match",
     "nearest",
     "pair_statistics",
+    "report_data",
     "segment_rows",
+    "shared_ancestry",
+    "shared_init",
     "signatures",
     "sketch",
     "word_segments",
@@ -53,25 +57,29 @@ _HOMES = {
     "Atlas": "atlas",
     "Candidates": "atlas",
     "Caution": "cautions",
-    "Context": "contexts",
+    "Context": "context",
     "Grid": "grid",
-    "Hit": "nearest",
-    "Match": "match",
-    "MatchSettings": "match",
+    "Hit": "neighbours",
+    "Match": "matching",
+    "MatchSettings": "matching",
     "Moments": "correlation",
+    "Pairs": "pairs",
     "Probe": "probe",
     "ProbedDictionary": "probed",
-    "Sketch": "signatures",
+    "Sketch": "countsketch",
     "build_probe": "probe",
-    "contexts": "contexts",
+    "contexts": "context",
     "encode_probe": "encode",
     "load_probed": "probed",
-    "match": "match",
-    "nearest": "nearest",
+    "match": "matching",
+    "nearest": "neighbours",
     "pair_statistics": "correlation",
+    "report_data": "summary",
     "segment_rows": "probe",
-    "signatures": "signatures",
-    "sketch": "signatures",
+    "shared_ancestry": "cautions",
+    "shared_init": "cautions",
+    "signatures": "countsketch",
+    "sketch": "countsketch",
     "word_segments": "grid",
 }
 
@@ -85,19 +93,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Room(ModuleType):
-    """This package, in which ``match`` is always the function and never the file it lives in.
-
-    Importing ``match.py`` makes the import system bind the module to the package under its name;
-    without this, ``from isogloss.universality import match`` would depend on what ran before.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and _HOMES.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Room

@@ -18,7 +18,14 @@ import numpy as np
 from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 
-from isogloss.errors import CorruptData, DeadFeature, InvalidInput, NotFound, ShapeError
+from isogloss.errors import (
+    AlreadyExists,
+    CorruptData,
+    DeadFeature,
+    InvalidInput,
+    NotFound,
+    ShapeError,
+)
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.formats import attribute, check_kind, column
 
@@ -50,25 +57,27 @@ class _Range:
 class Atlas:
     """Nearest features by signature, among any of the dictionaries of a probe."""
 
-    def __init__(
-        self,
-        rounded: NDArray[np.generic],
-        feature: NDArray[np.int32],
-        ranges: Mapping[str, _Range],
-        *,
-        min_fires: int,
-        probe_uid: str,
-    ) -> None:
-        self._feature = feature
-        self._ranges = dict(ranges)
-        self.m = int(rounded.shape[1])
+    def __init__(self, m: int, *, min_fires: int = 20, probe_uid: str = "") -> None:
+        """Start an empty atlas.
+
+        Args:
+            m: numbers per signature.
+            min_fires: a feature that fires on fewer segments is left out: its signature is noise.
+            probe_uid: the probe that the signatures are taken on.
+
+        Raises:
+            InvalidInput: m is not positive.
+        """
+        if m < 1:
+            raise InvalidInput(f"m is {m}, wanted at least 1")
+        self.m = m
         self.min_fires = min_fires
         self.probe_uid = probe_uid
+        self._feature = np.empty(0, np.int32)
+        self._ranges: dict[str, _Range] = {}
         self._index = faiss.IndexScalarQuantizer(
-            self.m, faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
+            m, faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
         )
-        for at in range(0, len(rounded), _ADD_ROWS):
-            self._index.add(rounded[at : at + _ADD_ROWS].astype(np.float32))
 
     @property
     def dictionaries(self) -> tuple[str, ...]:
@@ -102,29 +111,48 @@ class Atlas:
         """
         if not signatures:
             raise InvalidInput("0 dictionaries; an atlas needs the signatures of at least one")
+        if set(signatures) != set(fires):
+            raise InvalidInput(
+                f"signatures of {sorted(signatures)} and fires of {sorted(fires)} must be of the "
+                "same dictionaries"
+            )
         m = next(iter(signatures.values())).shape[-1]
-        ranges: dict[str, _Range] = {}
-        rounded: list[NDArray[np.generic]] = []
-        features: list[NDArray[np.int32]] = []
-        start = 0
+        atlas = cls(m, min_fires=min_fires, probe_uid=probe_uid)
         for name, rows in signatures.items():
-            if rows.ndim != 2 or rows.shape[1] != m or fires[name].shape != rows.shape[:1]:
-                raise ShapeError(
-                    f"signatures {rows.shape} and fires {fires[name].shape} of {name!r} must be "
-                    f"[features, {m}] and [features]; sketch all dictionaries with one m"
-                )
-            live = np.flatnonzero((fires[name] >= min_fires) & rows.any(axis=1)).astype(np.int32)
-            ranges[name] = _Range(start=start, stop=start + len(live), features=len(rows))
-            start += len(live)
-            rounded.append(rows[live].astype(bfloat16))
-            features.append(live)
-        return cls(
-            np.concatenate(rounded),
-            np.concatenate(features),
-            ranges,
-            min_fires=min_fires,
-            probe_uid=probe_uid,
-        )
+            atlas.add(name, rows, fires[name])
+        return atlas
+
+    def add(
+        self, dictionary: str, signatures: NDArray[np.float32], fires: NDArray[np.int64]
+    ) -> None:
+        """Index the signatures of one more dictionary.
+
+        Args:
+            dictionary: its id.
+            signatures: ``[features, m]``, sketched with the seed of the others.
+            fires: segments on which each feature fires, ``[features]``.
+
+        Raises:
+            AlreadyExists: the atlas has a dictionary of that id.
+            ShapeError: the arrays do not fit the atlas or each other.
+        """
+        if dictionary in self._ranges:
+            raise AlreadyExists(f"dictionary {dictionary!r} is in the atlas; build it anew instead")
+        if signatures.shape != (len(fires), self.m):
+            raise ShapeError(
+                f"signatures {signatures.shape} of {dictionary!r} must be "
+                f"[features, m] = {(len(fires), self.m)}; sketch all dictionaries with one m"
+            )
+        enough = (fires >= self.min_fires) & signatures.any(axis=1)
+        live = np.flatnonzero(enough).astype(np.int32)
+        self._append(signatures[live], live)
+        start = len(self._feature) - len(live)
+        self._ranges[dictionary] = _Range(start=start, stop=start + len(live), features=len(fires))
+
+    def _append(self, rows: NDArray[np.generic], features: NDArray[np.int32]) -> None:
+        for at in range(0, len(rows), _ADD_ROWS):
+            self._index.add(np.ascontiguousarray(rows[at : at + _ADD_ROWS], np.float32))
+        self._feature = np.concatenate([self._feature, features])
 
     def vectors(self, dictionary: str, features: Sequence[int]) -> NDArray[np.float32]:
         """Return the signatures of features, as the index holds them, ``[features, m]``.
@@ -142,14 +170,13 @@ class Atlas:
                 f"feature {outside[0]} of {dictionary!r}: it has features 0 to {found.features - 1}"
             )
         live = self._feature[found.start : found.stop]
-        at = np.searchsorted(live, wanted)
-        missing = (at == len(live)) | (live[np.minimum(at, len(live) - 1)] != wanted)
-        if missing.any():
+        missing = wanted[~np.isin(wanted, live)]
+        if len(missing):
             raise DeadFeature(
-                f"feature {wanted[missing][0]} of {dictionary!r} fires on fewer than "
+                f"feature {missing[0]} of {dictionary!r} fires on fewer than "
                 f"{self.min_fires} segments of the probe; choose another, or a larger probe"
             )
-        return self._index.reconstruct_batch(found.start + at)
+        return self._index.reconstruct_batch(found.start + np.searchsorted(live, wanted))
 
     def search(
         self, vectors: NDArray[np.float32], among: Sequence[str], *, count: int = 100
@@ -232,13 +259,14 @@ class Atlas:
                 f"{directory}: {len(rounded)} signatures, {len(feature)} features and ranges of "
                 "other lengths; build the atlas again"
             )
-        return cls(
-            rounded,
-            feature,
-            ranges,
+        atlas = cls(
+            rounded.shape[1],
             min_fires=attribute(attributes, "min_fires", int),
             probe_uid=attribute(attributes, "probe", str),
         )
+        atlas._append(rounded, feature)
+        atlas._ranges.update(ranges)
+        return atlas
 
 
 @contextmanager

@@ -58,13 +58,15 @@ def encode_probe(
     if codes is not None and has_sums(directory):
         return codes
     rows = segment_rows(probe, reader)
-    if codes is None:
+    revision = reader.revision.id
+    # Left without sums by a crash: they can be made up only for the rows that were encoded.
+    if codes is None or codes.attributes.get("revision") != revision:
         with CodesWriter(directory, dictionary.features) as writer:
             for start in range(0, probe.segments, block_rows):
                 writer.append(*_encode(dictionary, reader, site, rows[start : start + block_rows]))
                 if on_progress is not None:
                     on_progress(min(start + block_rows, probe.segments), probe.segments)
-            writer.finish(identity)
+            writer.finish({**identity, "revision": revision})
         codes = CodesFile(directory)
     write_sums(directory, codes, rows >= 0)
     return codes
@@ -98,10 +100,11 @@ def _encode(
             f"dictionary {dictionary.width}; encode the site that it was trained on"
         )
     with torch.inference_mode():
-        codes = dictionary.encode(torch.from_numpy(activations)).to_ragged()
+        block = torch.from_numpy(activations).to(dictionary.decoder.device)
+        codes = dictionary.encode(block).to_ragged()
     if codes.offsets is None:
         raise ShapeError("ragged codes have no offsets; Codes.to_ragged must give them")
     entries = np.zeros(len(rows), np.int64)
-    entries[here] = np.diff(codes.offsets.numpy())
+    entries[here] = np.diff(codes.offsets.cpu().numpy())
     indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(entries)])
-    return indptr, codes.indices.numpy(), codes.values.numpy()
+    return indptr, codes.indices.cpu().numpy(), codes.values.cpu().numpy()

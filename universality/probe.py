@@ -207,28 +207,15 @@ def build_probe(
         EmptyProbe: none of the shared documents is held out, has text, or one half has none.
         DocumentMismatch: two recordings differ in a document or in its tokens.
     """
-    if not readers:
-        raise InvalidInput("0 recordings; a probe needs at least one")
     if not 0 < holdout <= 1:
         raise InvalidInput(f"holdout is {holdout}, wanted a share in (0, 1]")
     grid = _check_grid(readers, grid)
     shared = _held_out(_shared_documents(readers), holdout)
-    if grid == "tokens":
-        documents, position, token_id = _token_segments(readers, list(shared))
-        span = np.stack([position, position], axis=1)
-        stratum = token_strata(token_id)
-    else:
-        documents, span, stratum = _word_segments(shared)
-    if not len(span):
-        raise EmptyProbe(
-            f"{len(shared)} shared documents are held out and none has a segment; "
-            "record documents with text"
-        )
+    documents, span, stratum = _segments(readers, grid, shared)
     # Documents without a segment (no text, no recorded token) leave the probe.
-    kept, segment_document = np.unique(documents, return_inverse=True)
-    chosen = [list(shared.values())[n] for n in kept]
-    firsts = np.searchsorted(segment_document, np.arange(len(chosen)))
-    keys = _document_keys([variants[0] for variants in chosen])
+    kept, document = np.unique(documents, return_inverse=True)
+    variants = list(shared.values())
+    chosen = [variants[n] for n in kept.tolist()]
     probe = Probe(
         id=probe_id,
         uid=uid,
@@ -240,15 +227,21 @@ def build_probe(
         origin=ProbeOrigin(
             holdout=holdout, seed=seed, segmenter=SEGMENTER if grid == "word_ends" else "tokens"
         ),
-        documents=np.array([variants[0].id for variants in chosen], np.uint64),
-        segment_document=segment_document.astype(np.int32),
+        documents=np.array([found[0].id for found in chosen], np.uint64),
+        segment_document=document.astype(np.int32),
         segment_span=span,
         stratum_token=stratum,
-        stratum_position=(np.arange(len(span)) - firsts[segment_document]).astype(np.int32),
-        half=_halves(chosen, seed)[segment_document],
-        keys=segment_keys(keys, segment_document, span[:, 1]),
+        stratum_position=_index_within(document),
+        half=_halves(chosen, seed)[document],
+        keys=segment_keys(_document_keys([found[0] for found in chosen]), document, span[:, 1]),
     )
     return probe if uid else replace(probe, uid=probe.digest[:32])
+
+
+def _index_within(document: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Number the segments of each document from 0."""
+    firsts = np.searchsorted(document, np.arange(document[-1] + 1))
+    return (np.arange(len(document)) - firsts[document]).astype(np.int32)
 
 
 def segment_rows(probe: Probe, reader: RecordingReader) -> NDArray[np.int64]:
@@ -283,6 +276,8 @@ def segment_rows(probe: Probe, reader: RecordingReader) -> NDArray[np.int64]:
 
 
 def _check_grid(readers: Mapping[str, RecordingReader], grid: Grid | None) -> Grid:
+    if not readers:
+        raise InvalidInput("0 recordings; a probe needs at least one")
     tokenizers = {reader.spec.tokenizer for reader in readers.values()}
     if grid is None:
         grid = "tokens" if len(tokenizers) == 1 else "word_ends"
@@ -336,6 +331,23 @@ def _held_out(shared: dict[int, list[Document]], holdout: float) -> dict[int, li
             "record more documents (or more groups of them), or train with a larger holdout"
         )
     return kept
+
+
+def _segments(
+    readers: Mapping[str, RecordingReader], grid: Grid, shared: dict[int, list[Document]]
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
+    """Return document index, span and stratum of every segment."""
+    if grid == "tokens":
+        documents, position, token_id = _token_segments(readers, list(shared))
+        span, stratum = np.stack([position, position], axis=1), token_strata(token_id)
+    else:
+        documents, span, stratum = _word_segments(shared)
+    if not len(span):
+        raise EmptyProbe(
+            f"{len(shared)} shared documents are held out and none has a segment; "
+            "record documents with text"
+        )
+    return documents, span, stratum
 
 
 def _word_segments(

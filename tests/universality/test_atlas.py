@@ -8,6 +8,7 @@ from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 
 from isogloss.errors import (
+    AlreadyExists,
     CorruptData,
     DeadFeature,
     InvalidInput,
@@ -104,6 +105,25 @@ def test_a_dictionary_without_live_features_has_no_candidates(three: Three) -> N
     assert found["dead"].feature.tolist() == [[-1, -1, -1]]
     assert np.isneginf(found["dead"].estimate).all()
     assert (found["b"].feature >= 0).all()
+    with pytest.raises(DeadFeature):
+        atlas.vectors("dead", [0])
+
+
+def test_adding_a_dictionary_changes_no_answer_of_the_others(three: Three) -> None:
+    vectors, atlas = three
+    grown = Atlas(32)
+    for name in "abc":
+        grown.add(name, vectors[name], fires(len(vectors[name])))
+    before = grown.search(vectors["a"][:5], ["b"], count=9)["b"]
+    grown.add("d", signatures(70, seed=9), fires(70))
+    after = grown.search(vectors["a"][:5], ["b"], count=9)["b"]
+    assert np.array_equal(before.feature, after.feature)
+    assert np.array_equal(
+        before.feature, atlas.search(vectors["a"][:5], ["b"], count=9)["b"].feature
+    )
+    assert len(grown) == len(atlas) + 70
+    with pytest.raises(AlreadyExists, match="'d' is in the atlas"):
+        grown.add("d", signatures(70), fires(70))
 
 
 def test_vectors_are_the_signatures_rounded_to_bfloat16(three: Three) -> None:
@@ -182,6 +202,10 @@ def test_shapes_must_fit(three: Three) -> None:
         Atlas.build({"a": signatures(5), "b": signatures(5, m=16)}, {"a": fires(5), "b": fires(5)})
     with pytest.raises(ShapeError):
         Atlas.build({"a": signatures(5)}, {"a": fires(4)})
+    with pytest.raises(InvalidInput, match="same dictionaries"):
+        Atlas.build({"a": signatures(5)}, {"b": fires(5)})
+    with pytest.raises(InvalidInput, match="m is 0"):
+        Atlas(0)
 
 
 def test_the_room_imports_neither_faiss_nor_torch_until_asked() -> None:
@@ -196,10 +220,10 @@ def test_the_room_imports_neither_faiss_nor_torch_until_asked() -> None:
 
 def test_public_names_are_never_the_files_they_live_in() -> None:
     code = (
-        "import isogloss.universality.signatures, isogloss.universality.nearest; "
+        "import isogloss.universality.countsketch, isogloss.universality.neighbours; "
         "import isogloss.universality as room; "
         "assert callable(room.signatures) and callable(room.nearest); "
         "from isogloss.universality import nearest; assert callable(nearest); "
-        "from isogloss.universality.nearest import Hit; assert Hit is room.Hit"
+        "from isogloss.universality.neighbours import Hit; assert Hit is room.Hit"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

@@ -92,6 +92,8 @@ def test_ties_go_to_the_lowest_feature_and_leave_no_margin() -> None:
     found = best_matches(major(a), sp.csr_array(twice), block_entries=4)
     assert found.a.index.tolist()[1:] == [1, 0]
     np.testing.assert_allclose(found.a.margin[1:], 0.0, atol=1e-15)
+    back = best_matches(major(twice), sp.csr_array(a), block_entries=1)
+    assert back.b.index.tolist()[1:] == [1, 0]
     of_a, of_b = found.mutual()
     assert (1, 1) in zip(of_a.tolist(), of_b.tolist(), strict=True)
     assert (1, 2) not in zip(of_a.tolist(), of_b.tolist(), strict=True)
@@ -175,6 +177,7 @@ def test_codes_matrix_drops_zeros_and_leaves_its_input_alone() -> None:
     found = codes_matrix(given, 3)
     np.testing.assert_array_equal(found.toarray(), [[0, 0, 1], [0, 2, 0]])
     assert found.nnz == 2
+    assert found.dtype == np.float64
     assert values.tolist() == [1.0, 0.0, 2.0]
     assert indices.tolist() == [2, 0, 1]
 

@@ -1,6 +1,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,18 @@ def test_a_process_killed_before_the_sums_writes_them_next_time(
     after = load_probed(directory, "d")
     assert np.array_equal(before.moments.total, after.moments.total)
     assert np.array_equal(before.present, after.present)
+
+
+def test_codes_without_sums_are_encoded_again_when_the_recording_grew(
+    encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, probe, directory = encoded
+    shutil.rmtree(directory / "sums")
+    before = files(directory)
+    monkeypatch.setattr(reader, "revision", replace(reader.revision, lanes=(("other", 1),)))
+    encode_probe(dictionary(), reader, "layer", probe, directory)
+    assert before.items().isdisjoint(files(directory).items())
+    assert load_probed(directory, "d").codes.attributes["revision"] == reader.revision.id
 
 
 def test_a_directory_is_for_one_probe_and_one_dictionary(encoded: Encoded) -> None:

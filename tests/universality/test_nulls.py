@@ -95,6 +95,21 @@ def test_pairs_that_agree_beyond_their_token_exceed_the_token_null() -> None:
     assert null.shared(THRESHOLDS)[2] == 0
 
 
+def test_both_halves_are_shuffled_and_not_only_the_one_that_chooses() -> None:
+    generator = np.random.default_rng(4)
+    halves: list[Half] = []
+    for _ in range(2):
+        tokens = generator.integers(0, 20, 3000)
+        strength = 0.1 + generator.random((3000, 20))
+        both = (tokens[:, None] == np.arange(20)) * strength
+        halves.append(half(both, both, tokens))
+    null = draw_null("token", halves[0], halves[1], draws=1, seed=0, min_r=0.1)
+    np.testing.assert_allclose(observed(halves[0], halves[1], 0.1), 1.0)
+    # the token still finds each pair; how strongly it fires there agrees no more
+    assert len(null.pair_r) == 20
+    assert (null.pair_r < 0.85).all()
+
+
 def test_equal_seeds_give_equal_draws_and_more_draws_keep_the_first() -> None:
     generator = np.random.default_rng(3)
     tokens = generator.integers(0, 9, 300)

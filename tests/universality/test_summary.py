@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from isogloss.universality.match import MatchSettings, match
+from isogloss.universality.matching import MatchSettings, match
 from isogloss.universality.probe import Probe
 from isogloss.universality.result import Match
 from isogloss.universality.summary import LEVELS, report_data, summary_text
@@ -81,6 +81,8 @@ def test_curves_fall_and_stand_beside_every_null(found: Match, data: Any) -> Non
     for line in (curves["shared"], curves["beyond_token"], *curves["nulls"].values()):
         assert len(line) == 19
         assert all(high >= low for high, low in pairwise(line))
+    for key, line in curves["nulls"].items():
+        assert line[5] == data["counts"][0]["nulls"][key]
     assert curves["shared"][5] == (found.pairs.r >= 0.3).sum()
     assert all(
         beyond <= shared

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NotFound, ShapeError
 from isogloss.store import Document
-from isogloss.universality.contexts import contexts
+from isogloss.universality.context import contexts
 from isogloss.universality.grid import Grid, word_segments
 from isogloss.universality.probe import Probe, ProbeOrigin
 from isogloss.universality.probed import ProbedDictionary

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from isogloss.errors import CorruptData, InvalidInput, ShapeError, UnsupportedVersion
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality import Probe, ProbedDictionary, Sketch, signatures, sketch
+from isogloss.universality.countsketch import fold
 from isogloss.universality.hashing import splitmix64
-from isogloss.universality.signatures import fold
 
 WriteCodes = Callable[..., ProbedDictionary]
 MakeProbe = Callable[..., Probe]

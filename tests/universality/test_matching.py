@@ -21,7 +21,7 @@ from isogloss.errors import (
 )
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.cautions import shared_ancestry
-from isogloss.universality.match import Match, MatchSettings, match
+from isogloss.universality.matching import Match, MatchSettings, match
 from isogloss.universality.probe import Probe
 from isogloss.universality.probed import ProbedDictionary
 from isogloss.universality.testing import (
@@ -102,6 +102,11 @@ def test_statistics_of_pairs_equal_dense_numpy_on_the_half_that_did_not_choose(
         r = np.corrcoef(a.T, b.T)[:FEATURES, FEATURES:]
         of = (found.pairs.feature_a, found.pairs.feature_b)
         np.testing.assert_allclose(column, r[of], atol=1e-12)
+        if half == 0:
+            others = np.array(
+                [max(*np.delete(r[i], j), *np.delete(r[:, j], i)) for i, j in zip(*of, strict=True)]
+            )
+            np.testing.assert_allclose(found.pairs.margin, column - others, atol=1e-12)
     fires = (dense[0][probe.half == 1] > 0).sum(0)
     np.testing.assert_array_equal(found.pairs.fires_a, fires[found.pairs.feature_a])
 
@@ -136,6 +141,15 @@ def test_independent_dictionaries_replicate_no_pair(probe: Probe, tmp_path: Path
     assert abs(len(found.pairs) - len(free.pair_r)) < 25
     assert abs(np.median(found.a.best) - np.median(free.best_a)) < 0.01
     assert [caution.code for caution in found.cautions] == ["FEW_PAIRS"]
+
+
+def test_without_a_fixed_bar_chance_pairs_still_fail_that_of_the_null(
+    probe: Probe, tmp_path: Path
+) -> None:
+    one, other = independent(tmp_path)
+    pairs = match(one, other, probe, settings=MatchSettings(min_r=0.0, replicated_r=0.0)).pairs
+    assert (pairs.r > 0).sum() > 10
+    assert pairs.replicated.sum() <= 1
 
 
 def test_features_of_the_token_alone_are_shared_but_wholly_explained(

@@ -1,6 +1,7 @@
 """Match the features of two dictionaries: pairs from one half of a probe, reported on the other."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,7 @@ from isogloss.errors import DeadFeature, EmptyProbe, ShapeError
 from isogloss.universality.cautions import Caution, aligned_pairs, pair_cautions
 from isogloss.universality.correlation import (
     BestMatches,
+    Nearest,
     best_matches,
     codes_matrix,
     moments,
@@ -62,45 +64,19 @@ def match(
     settings = settings or MatchSettings()
     progress = on_progress or _silent
     steps = 3 + len(settings.keys)
-    rows = _shared_rows(a, b, probe)
-    codes_a, codes_b = _read(a, rows[0]), _read(b, rows[0])
-    compared_a = _compared(codes_a, a.id, settings.min_fires)
-    compared_b = _compared(codes_b, b.id, settings.min_fires)
-    choose = Half(
-        a=codes_a[:, compared_a].T.tocsr(),
-        b=codes_b[:, compared_b],
-        strata=_strata(probe, rows[0]),
-    )
-    report = Half(
-        a=_read(a, rows[1])[:, compared_a].T.tocsr(),
-        b=_read(b, rows[1])[:, compared_b],
-        strata=_strata(probe, rows[1]),
-    )
+    choose, report, sides = _load(a, b, probe, settings.min_fires)
     progress(1, steps)
     best = best_matches(choose.a, choose.b)
+    sides = (_with_best(sides[0], best.a), _with_best(sides[1], best.b))
     progress(2, steps)
-    nulls: list[NullDraws] = []
-    for done, key in enumerate(settings.keys, start=3):
-        nulls.append(
-            draw_null(
-                key,
-                choose,
-                report,
-                draws=settings.draws,
-                seed=settings.seed,
-                min_r=settings.min_r,
-            )
-        )
-        progress(done, steps)
-    side_a = _side(a, codes_a, compared_a, best.a.r)
-    side_b = _side(b, codes_b, compared_b, best.b.r)
-    pairs = _measure(report, best, (side_a, side_b), nulls, settings)
+    nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
+    pairs = _measure(report, best, sides, nulls, settings)
     documents = (choose.partition("document").size, report.partition("document").size)
     found = [*cautions, *_found(pairs, (a, b), settings, documents, choose)]
     progress(steps, steps)
     return Match(
-        a=side_a,
-        b=side_b,
+        a=sides[0],
+        b=sides[1],
         on=MatchedProbe(
             probe=probe.id,
             grid=probe.grid,
@@ -109,9 +85,45 @@ def match(
         ),
         settings=settings,
         pairs=pairs,
-        nulls=tuple(nulls),
+        nulls=nulls,
         cautions=tuple(found),
     )
+
+
+def _load(
+    a: ProbedDictionary, b: ProbedDictionary, probe: Probe, min_fires: int
+) -> tuple[Half, Half, tuple[Side, Side]]:
+    """Read the features to compare on both halves; the sides have no best yet."""
+    rows = _shared_rows(a, b, probe)
+    codes_a, codes_b = _read(a, rows[0]), _read(b, rows[0])
+    sides = (_side(a, codes_a, min_fires), _side(b, codes_b, min_fires))
+    of_a, of_b = sides[0].compared, sides[1].compared
+    choose = Half(a=codes_a[:, of_a].T.tocsr(), b=codes_b[:, of_b], strata=_strata(probe, rows[0]))
+    report = Half(
+        a=_read(a, rows[1])[:, of_a].T.tocsr(),
+        b=_read(b, rows[1])[:, of_b],
+        strata=_strata(probe, rows[1]),
+    )
+    return choose, report, sides
+
+
+def _draw_nulls(
+    choose: Half, report: Half, settings: MatchSettings, on_done: Callable[[int], None]
+) -> tuple[NullDraws, ...]:
+    """Draw the null of every key."""
+    nulls: list[NullDraws] = []
+    for key in settings.keys:
+        null = draw_null(
+            key,
+            choose,
+            report,
+            draws=settings.draws,
+            seed=settings.seed,
+            min_r=settings.min_r,
+        )
+        nulls.append(null)
+        on_done(len(nulls))
+    return tuple(nulls)
 
 
 def _silent(done: int, steps: int) -> None:
@@ -167,21 +179,21 @@ def _compared(codes: sp.csr_array, dictionary: str, min_fires: int) -> NDArray[n
     return compared
 
 
-def _side(
-    probed: ProbedDictionary,
-    codes: sp.csr_array,
-    compared: NDArray[np.int32],
-    best: NDArray[np.float64],
-) -> Side:
+def _side(probed: ProbedDictionary, codes: sp.csr_array, min_fires: int) -> Side:
     fires = _fires(codes)
+    compared = _compared(codes, probed.id, min_fires)
     return Side(
         dictionary=probed.id,
         features=probed.features,
         dead=int((fires == 0).sum()),
         compared=compared,
         fires=fires[compared],
-        best=best.astype(np.float32),
+        best=np.zeros(len(compared), np.float32),
     )
+
+
+def _with_best(side: Side, nearest: Nearest) -> Side:
+    return replace(side, best=nearest.r.astype(np.float32))
 
 
 def _strata(probe: Probe, rows: NDArray[np.int64]) -> tuple[Strata, ...]:
