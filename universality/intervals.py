@@ -1,8 +1,8 @@
-"""Bootstrap intervals of correlations: documents are resampled, not rows.
+"""Bootstrap intervals of correlations: sources of text are resampled, not rows.
 
-Rows of one document depend on each other, so resampling rows would give intervals far too narrow.
-r is a function of six sums, and sums over documents can be reweighted, so 200 resamples cost one
-matrix product a sum and never touch the rows again.
+Rows of one document depend on each other, and so do passages cut from one source: resampling rows
+would give intervals far too narrow. r is a function of six sums, and sums over sources can be
+reweighted, so 200 resamples cost one matrix product a sum and never touch the rows again.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def bootstrap_intervals(
     b: sp.csr_array,
     feature_a: NDArray[np.integer],
     feature_b: NDArray[np.integer],
-    documents: Strata,
+    sources: Strata,
     *,
     resamples: int,
     confidence: float,
@@ -40,7 +40,7 @@ def bootstrap_intervals(
 ) -> Intervals:
     """Return percentile bootstrap intervals of the correlation of given pairs.
 
-    A resample draws as many documents as there are, with replacement (Efron, 1979). A resample in
+    A resample draws as many sources as there are, with replacement (Efron, 1979). A resample in
     which a feature is constant counts as r = 0.
 
     Args:
@@ -48,7 +48,7 @@ def bootstrap_intervals(
         b: feature-major codes of the second, ``[features_b, rows]``.
         feature_a: rows of ``a``, ``[pairs]``.
         feature_b: rows of ``b``, ``[pairs]``.
-        documents: which document each row belongs to.
+        sources: which source each row comes from.
         resamples: how many resamples.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
@@ -60,35 +60,35 @@ def bootstrap_intervals(
         raise InvalidInput(
             f"resamples {resamples} must be at least 1 and confidence {confidence} in (0, 1)"
         )
-    weights = _resample(documents, resamples, seed)
-    rows = documents.counts @ weights
+    weights = _resample(sources, resamples, seed)
+    rows = sources.counts @ weights
     low, high = np.zeros(len(feature_a)), np.zeros(len(feature_a))
     for start in range(0, len(feature_a), _BLOCK_PAIRS):
         part = slice(start, start + _BLOCK_PAIRS)
-        r = _resampled_r(a[feature_a[part]], b[feature_b[part]], documents, weights, rows)
+        r = _resampled_r(a[feature_a[part]], b[feature_b[part]], sources, weights, rows)
         tail = (1 - confidence) / 2
         low[part], high[part] = np.quantile(r, [tail, 1 - tail], axis=1)
     return Intervals(low=low, high=high)
 
 
-def _resample(documents: Strata, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Return how often each document is drawn in each resample, ``[documents, resamples]``."""
+def _resample(sources: Strata, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return how often each source is drawn in each resample, ``[sources, resamples]``."""
     generator = np.random.default_rng(seed)
-    even = np.full(documents.size, 1 / documents.size)
-    return generator.multinomial(documents.size, even, size=resamples).T.astype(np.float64)
+    even = np.full(sources.size, 1 / sources.size)
+    return generator.multinomial(sources.size, even, size=resamples).T.astype(np.float64)
 
 
 def _resampled_r(
     a: sp.csr_array,
     b: sp.csr_array,
-    documents: Strata,
+    sources: Strata,
     weights: NDArray[np.float64],
     rows: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return r of each pair in each resample, ``[pairs, resamples]``."""
 
     def total(codes: sp.csr_array) -> NDArray[np.float64]:
-        return np.asarray(stratum_sums(codes, documents) @ weights)
+        return np.asarray(stratum_sums(codes, sources) @ weights)
 
     sum_a, sum_b = total(a), total(b)
     spread_a = np.maximum(rows * total(a.multiply(a).tocsr()) - sum_a**2, 0.0)

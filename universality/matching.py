@@ -70,7 +70,9 @@ def match(
     sides = (_with_best(sides[0], best.a), _with_best(sides[1], best.b))
     progress(2, steps)
     nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
-    pairs = _measure(report, best, sides, nulls, settings)
+    # passages of one source depend on each other: a source counts as one large document
+    sources = Strata.of("document", probe.segment_source[_shared_rows(a, b, probe)[1]])
+    pairs = _measure(report, best, sides, nulls, settings, sources)
     documents = (choose.partition("document").size, report.partition("document").size)
     found = [*cautions, *_found(pairs, (a, b), settings, documents, choose)]
     progress(steps, steps)
@@ -212,6 +214,7 @@ def _measure(
     sides: tuple[Side, Side],
     nulls: Sequence[NullDraws],
     settings: MatchSettings,
+    sources: Strata,
 ) -> Pairs:
     """Measure the mutual pairs on the report half, strongest first."""
     of_a, of_b = best.mutual(settings.min_r)
@@ -235,7 +238,7 @@ def _measure(
         b,
         of_a,
         of_b,
-        report.partition("document"),
+        sources,
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=settings.seed,

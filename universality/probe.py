@@ -30,6 +30,7 @@ _VERSION = 1
 _ARRAYS = (
     "documents",
     "segment_document",
+    "segment_source",
     "segment_span",
     "stratum_token",
     "stratum_position",
@@ -76,6 +77,10 @@ class Probe:
 
     segment_document: NDArray[np.int32]
     """Index into ``documents``, ascending, ``[segments]``."""
+
+    segment_source: NDArray[np.int32]
+    """Which source (group of documents) the segment comes from: the independent unit of the text,
+    numbered from 0, ``[segments]``."""
 
     segment_span: NDArray[np.uint32]
     """Code points ``[start, end)``; on the token grid the position twice, ``[segments, 2]``."""
@@ -166,6 +171,7 @@ class Probe:
             ),
             documents=column(arrays, "documents", np.uint64),
             segment_document=column(arrays, "segment_document", np.int32),
+            segment_source=column(arrays, "segment_source", np.int32),
             segment_span=column(arrays, "segment_span", np.uint32),
             stratum_token=column(arrays, "stratum_token", np.int64),
             stratum_position=column(arrays, "stratum_position", np.int32),
@@ -216,6 +222,8 @@ def build_probe(
     kept, document = np.unique(documents, return_inverse=True)
     variants = list(shared.values())
     chosen = [variants[n] for n in kept.tolist()]
+    names = _source_names(chosen)
+    source = np.unique(np.array(names, object), return_inverse=True)[1].astype(np.int32)
     probe = Probe(
         id=probe_id,
         uid=uid,
@@ -229,10 +237,11 @@ def build_probe(
         ),
         documents=np.array([found[0].id for found in chosen], np.uint64),
         segment_document=document.astype(np.int32),
+        segment_source=source[document],
         segment_span=span,
         stratum_token=stratum,
         stratum_position=_index_within(document),
-        half=_halves(chosen, seed)[document],
+        half=_halves(names, seed)[document],
         keys=segment_keys(_document_keys([found[0] for found in chosen]), document, span[:, 1]),
     )
     return probe if uid else replace(probe, uid=probe.digest[:32])
@@ -430,19 +439,23 @@ def _check_tokens(
         )
 
 
-def _halves(chosen: Sequence[list[Document]], seed: int) -> NDArray[np.int8]:
-    """One half per document; the first group name decides where recordings disagree."""
+def _source_names(chosen: Sequence[list[Document]]) -> list[bytes]:
+    """Name the source of each document: its group (the first of several), or itself."""
     groups = [
         min(v.group for v in variants) or max(v.group for v in variants) for variants in chosen
     ]
-    names = [
+    return [
         group.encode("utf-8", "surrogatepass") if group else variants[0].key
         for group, variants in zip(groups, chosen, strict=True)
     ]
-    half = halves(names, seed)
+
+
+def _halves(sources: list[bytes], seed: int) -> NDArray[np.int8]:
+    """One half per source."""
+    half = halves(sources, seed)
     if half.min() == half.max():
         raise EmptyProbe(
-            f"{len(chosen)} shared held-out documents in {len(set(names))} groups all fall in one "
+            f"{len(sources)} shared held-out documents in {len(set(sources))} groups all fall in one "
             "half, so that none is left to confirm what the others chose; record more groups of "
             f"documents, or use another seed than {seed}"
         )

@@ -45,6 +45,7 @@ def synthetic_probe(shape: ProbeShape, *, seed: int = 0) -> Probe:
         origin=ProbeOrigin(holdout=1.0, seed=seed, segmenter="tokens"),
         documents=np.arange(shape.documents, dtype=np.uint64),
         segment_document=document,
+        segment_source=document,
         segment_span=np.stack([position, position], axis=1).astype(np.uint32),
         stratum_token=token.astype(np.int64),
         stratum_position=position,

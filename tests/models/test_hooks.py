@@ -1,8 +1,8 @@
 """Reading and replacing activations by hooks."""
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import pytest
 import torch

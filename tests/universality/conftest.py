@@ -174,6 +174,7 @@ def make_probe() -> Callable[..., Probe]:
             origin=ProbeOrigin(holdout=0.25, seed=0, segmenter="test"),
             documents=np.arange(document.max() + 1, dtype=np.uint64),
             segment_document=document,
+            segment_source=document,
             segment_span=np.stack([end, end + 1], axis=1).astype(np.uint32),
             stratum_token=np.asarray(token, np.int64),
             stratum_position=(index % per_document).astype(np.int32),

@@ -36,6 +36,7 @@ def cut(texts: Sequence[str], grid: Grid = "word_ends") -> tuple[Probe, dict[int
         origin=ProbeOrigin(holdout=1.0, seed=0, segmenter="test"),
         documents=np.array([document.id for document in documents], np.uint64),
         segment_document=index,
+        segment_source=index,
         segment_span=places if grid == "word_ends" else np.stack([position] * 2, 1).astype("u4"),
         stratum_token=np.zeros(len(index), np.int64),
         stratum_position=position,

@@ -118,6 +118,21 @@ def test_intervals_hold_the_correlation_they_are_about(found: Match) -> None:
     assert (pairs.ci_high - pairs.ci_low).max() < 0.3
 
 
+def test_intervals_resample_whole_sources(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe, found: Match
+) -> None:
+    """With few sources there are few independent units: intervals get wider, r stays."""
+    few = replace(probe, segment_source=(probe.segment_document // 10).astype(np.int32))
+    again = match(*copied, few, settings=MatchSettings(keys=("none", "token", "position")))
+    assert np.array_equal(again.pairs.r, found.pairs.r)
+    changed = again.pairs.ci_low != found.pairs.ci_low
+    assert changed.mean() > 0.9
+    one = replace(probe, segment_source=np.zeros(probe.segments, np.int32))
+    alone = match(*copied, one, settings=MatchSettings(keys=("none", "token", "position")))
+    np.testing.assert_allclose(alone.pairs.ci_low, alone.pairs.r, atol=1e-12)
+    np.testing.assert_allclose(alone.pairs.ci_high, alone.pairs.r, atol=1e-12)
+
+
 def test_what_copies_share_is_not_explained_by_any_stratum(found: Match) -> None:
     pairs = found.pairs
     assert (np.abs(pairs.token_null) < 0.15).all()

@@ -26,6 +26,7 @@ WORDS = ["the", "The", "cat", "sat", "on", "a", "mat", "and", "unhappy", "number
 ARRAYS = [
     "documents",
     "segment_document",
+    "segment_source",
     "segment_span",
     "stratum_token",
     "stratum_position",
@@ -109,16 +110,22 @@ def test_probe_does_not_depend_on_the_order_of_recording(record: Record) -> None
     assert same_arrays(one, other)
 
 
-def test_groups_of_documents_stay_in_one_half(record: Record) -> None:
+def test_groups_of_documents_stay_in_one_half_and_are_one_source(record: Record) -> None:
     documents = [(text, f"source {n // 4}") for n, text in enumerate(texts(160))]
     probe = build_probe({"a": record("a", documents)})
     groups = {Document.from_text(text).id: group for text, group in documents}
+    numbered: dict[str, set[int]] = {}
     halves: dict[str, set[int]] = {}
     for n, name in enumerate(probe.documents.tolist()):
         found = set(probe.half[probe.segment_document == n].tolist())
         halves.setdefault(groups[name], set()).update(found)
+        sources = set(probe.segment_source[probe.segment_document == n].tolist())
+        assert len(sources) == 1
+        numbered.setdefault(groups[name], set()).update(sources)
     assert all(len(found) == 1 for found in halves.values())
     assert {0, 1} == set().union(*halves.values())
+    assert all(len(found) == 1 for found in numbered.values())
+    assert len(set().union(*numbered.values())) == len(numbered)
 
 
 def test_another_seed_gives_other_halves(record: Record) -> None:
