@@ -31,12 +31,12 @@ class TrainConfig:
     """Number of features."""
     k: int = 32
     """Features that may fire on one row."""
-    batch_rows: int = 2048
+    batch_rows: int = 1024
     """Rows per optimiser step."""
     epochs: float = 4.0
     """Passes over the training rows; a fraction is part of a pass."""
     learning_rate: float | None = None
-    """Peak of the schedule; None chooses it by the number of features."""
+    """Peak of the schedule; None: see ``plan.default_learning_rate``."""
     decay: float = 0.3
     """Last share of the steps, over which the learning rate falls linearly to zero."""
     seed: int = 0

@@ -35,8 +35,7 @@ class DictionaryContract:
 
     def test_it_has_every_member_of_the_protocol(self) -> None:
         made = self.make()
-        subject: object = made
-        _require(isinstance(subject, Dictionary), f"{type(made).__name__} is no Dictionary")
+        _require(_is_dictionary(made), f"{type(made).__name__} lacks a member of Dictionary")
         _require(bool(made.kind), "kind is empty")
         _require(made.decoder.dtype == torch.float32, f"decoder is {made.decoder.dtype}")
         _require(made.decoder.shape[0] == made.features, "decoder has another number of features")
@@ -132,6 +131,10 @@ class DictionaryContract:
         made.decoder[0] += 1
         with pytest.raises(AlreadyExists, match="another"):
             save_dictionary(made, tmp_path)
+
+
+def _is_dictionary(subject: object) -> bool:
+    return isinstance(subject, Dictionary)
 
 
 def _dense(codes: Codes) -> Tensor:

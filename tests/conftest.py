@@ -1,8 +1,10 @@
-"""Switches that must be set before the first import of triton or numba."""
+"""Switches that must be set before the first import of torch, triton or numba."""
 
 import os
 
-import torch
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other in CI
+
+import torch  # noqa: E402  # after the switch it reads
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -455,8 +455,8 @@ def _halves(sources: list[bytes], seed: int) -> NDArray[np.int8]:
     half = halves(sources, seed)
     if half.min() == half.max():
         raise EmptyProbe(
-            f"{len(sources)} shared held-out documents in {len(set(sources))} groups all fall in one "
-            "half, so that none is left to confirm what the others chose; record more groups of "
+            f"{len(sources)} shared held-out documents in {len(set(sources))} groups all fall in "
+            "one half, so that none is left to confirm what others chose; record more groups of "
             f"documents, or use another seed than {seed}"
         )
     return half

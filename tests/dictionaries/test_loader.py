@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 from contextlib import closing
 
 import ml_dtypes
@@ -14,9 +15,11 @@ from isogloss.store import RecordingReader
 
 SITE = "encoder.layer.3"
 
+Record = Callable[..., RecordingReader]
+
 
 @pytest.fixture
-def numbered(record) -> RecordingReader:
+def numbered(record: Record) -> RecordingReader:
     """Rows that hold their own number in column 0: 3,000 of width 2."""
     rows = np.stack([np.arange(3000.0), np.ones(3000)], axis=1).astype(np.float32)
     return record(rows, dtype="float32")
@@ -119,7 +122,7 @@ def test_closing_early_ends_the_thread(numbered: RecordingReader):
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_a_row_that_is_not_finite_is_named(record, depth: int):
+def test_a_row_that_is_not_finite_is_named(record: Record, depth: int):
     rows = np.ones((500, 4), dtype=np.float32)
     rows[321, 2] = np.inf
     reader = record(rows)

@@ -80,6 +80,7 @@ def test_a_run_killed_at_random_steps_and_inside_saves_ends_with_equal_tensors(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_run_killed_at_any_disk_call_ends_with_equal_tensors(
     store: Store,
     recorded: RecordingReader,

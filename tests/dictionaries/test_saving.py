@@ -176,3 +176,15 @@ def test_every_public_name_of_the_room_exists():
     assert dir(room) == sorted(room.__all__)
     with pytest.raises(AttributeError, match="SparseAutoencoder"):
         getattr(room, "Autoencoder")  # noqa: B009  # a plain attribute is an error of the type checker
+
+
+def test_the_bytes_of_format_version_1_still_read():
+    read = load_dictionary(Path(__file__).parent / "released" / "dictionary-v1")
+    assert (read.kind, read.features, read.width) == ("topk", 4, 3)
+    codes = read.encode(torch.tensor([[4.0, 3.0, 3.0]]))
+    assert codes.indices.tolist() == [[0, 3]]
+    torch.testing.assert_close(codes.values, torch.tensor([[3.0, 2.85]]))
+    torch.testing.assert_close(read.decode(codes), torch.tensor([[5.71, 4.28, 3.0]]))
+    assert read.provenance.config is not None
+    assert read.provenance.config.k == 2
+    assert read.provenance.curve[0].fvu == 0.5

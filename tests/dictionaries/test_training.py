@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.dictionaries import (
@@ -23,11 +24,14 @@ from isogloss.dictionaries.plan import default_learning_rate, make_plan, measure
 from isogloss.dictionaries.state import mean_cosine
 from isogloss.errors import InvalidInput, JobCancelled, NonFiniteRows, UnknownSite
 from isogloss.kernels import Moments, StepSettings, Weights, train_step_topk
-from isogloss.store import RecordingReader
+from isogloss.store import RecordingReader, Store
 
 SITE = "encoder.layer.3"
 NAMES = ("encoder", "encoder_bias", "decoder", "decoder_bias")
 K, AUX_K, VARIANCE = 3, 5, 1.7
+
+Record = Callable[..., RecordingReader]
+Superpose = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def _weights() -> Weights:
@@ -130,7 +134,7 @@ def test_provenance_says_what_was_learned_from_and_how(
 
 
 def test_the_scale_of_the_input_changes_codes_by_that_scale_and_nothing_else(
-    record, superpose, small_config: TrainConfig, tmp_path: Path
+    record: Record, superpose: Superpose, small_config: TrainConfig, tmp_path: Path
 ):
     rows, _ = superpose(rows=8_000, features=64, width=32, active=3.0, seed=3)
     config = replace(small_config, holdout=0.0)
@@ -190,11 +194,18 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_almost_nothing(
     assert set(rates[warmup : plan.total_steps // 2]) == {0.01}
     assert rates[plan.total_steps // 2 :] == sorted(rates[plan.total_steps // 2 :], reverse=True)
     assert 0 < rates[-1] < 0.01 / (0.4 * plan.total_steps)
-    assert default_learning_rate(1024) > default_learning_rate(65_536)
+
+
+def test_the_default_learning_rate_falls_with_width_features_and_steps():
+    rate = default_learning_rate(384, 3072, 600)
+    assert rate == pytest.approx(3.06e-3, rel=1e-3)
+    assert default_learning_rate(4 * 384, 3072, 600) == pytest.approx(rate / 2)
+    assert default_learning_rate(384, 16_384, 600) == pytest.approx(rate / 2)
+    assert default_learning_rate(384, 3072, 100_000) == pytest.approx(rate / 10)
 
 
 def test_the_same_bits_come_from_any_number_of_threads(
-    store, recorded: RecordingReader, small_config: TrainConfig, tmp_path: Path
+    store: Store, recorded: RecordingReader, small_config: TrainConfig, tmp_path: Path
 ):
     code = (
         "import json, sys\n"
@@ -229,10 +240,12 @@ def test_the_initial_decoder_is_a_pure_function_of_its_seed():
     torch.testing.assert_close(first.norm(dim=1), torch.ones(40), rtol=1e-6, atol=1e-6)
 
 
-def test_a_feature_of_every_true_direction_is_recovered(record, superpose, tmp_path: Path):
-    rows, directions = superpose(rows=60_000, features=64, width=32, active=3.0, seed=3)
+def test_a_feature_of_every_true_direction_is_recovered(
+    record: Record, superpose: Superpose, tmp_path: Path
+):
+    rows, directions = superpose(rows=40_000, features=64, width=32, active=3.0, seed=3)
     config = TrainConfig(
-        features=128, k=4, batch_rows=512, epochs=8.0, learning_rate=3e-3, dead_after_rows=20_000
+        features=128, k=4, batch_rows=512, epochs=4.0, learning_rate=1e-2, dead_after_rows=20_000
     )
     dictionary = train(config, record(rows), SITE, tmp_path)
     cosines = torch.from_numpy(directions) @ dictionary.decoder.T
@@ -255,13 +268,17 @@ def test_too_few_rows_for_one_batch_are_refused(
         train(replace(small_config, batch_rows=16_384), recorded, SITE, tmp_path)
 
 
-def test_rows_that_do_not_vary_are_refused(record, small_config: TrainConfig, tmp_path: Path):
+def test_rows_that_do_not_vary_are_refused(
+    record: Record, small_config: TrainConfig, tmp_path: Path
+):
     reader = record(np.ones((2000, 8), dtype=np.float32))
     with pytest.raises(InvalidInput, match="do not vary"):
         train(replace(small_config, features=16), reader, SITE, tmp_path)
 
 
-def test_rows_that_are_not_finite_are_refused(record, small_config: TrainConfig, tmp_path: Path):
+def test_rows_that_are_not_finite_are_refused(
+    record: Record, small_config: TrainConfig, tmp_path: Path
+):
     rows = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
     rows[:, 3] = np.nan
     with pytest.raises(NonFiniteRows, match=r"encoder\.layer\.3"):
