@@ -12,12 +12,13 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control serve test test-slow check bench proto clean
+.PHONY: help setup demo demo-control sweep serve test test-slow check bench proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
 	@echo "make demo-control  the same with a model of the same ancestry: the negative control"
 	@echo "make demo MODELS=\"EleutherAI/pythia-70m EleutherAI/pythia-160m\"   any two hub ids or local directories"
+	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes;  make test-slow: long fault loops and compile matrix"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
@@ -39,6 +40,9 @@ demo: $(READY)
 demo-control: $(READY)
 	@$(BIN)/python examples/demo.py --directory $(DEMO) --control
 
+sweep: $(READY)
+	@PYTHONPATH=examples $(BIN)/python examples/site_sweep.py
+
 serve: $(READY)
 	@$(BIN)/isogloss --store $(STORE) serve
 
@@ -51,7 +55,7 @@ test-slow: $(READY)
 check: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@PYTHONPATH=src $(BIN)/lint-imports
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code

@@ -91,12 +91,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> Plan:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--directory", type=Path, default=Path("demo"), help="store and report go here")
-    parser.add_argument("--models", nargs=2, default=PAIR, metavar="MODEL", help="hub ids or directories")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--directory", type=Path, default=Path("demo"), help="store and report go here"
+    )
+    parser.add_argument(
+        "--models", nargs=2, default=PAIR, metavar="MODEL", help="hub ids or directories"
+    )
     parser.add_argument("--control", action="store_true", help="MiniLM-L6 beside its relative L3")
-    parser.add_argument("--sites", nargs=2, default=(None, None), metavar="SITE", help="one of each model")
-    parser.add_argument("--documents", type=int, default=10_000, help="passages of about 100 words, at most")
+    parser.add_argument(
+        "--sites", nargs=2, default=(None, None), metavar="SITE", help="one of each model"
+    )
+    parser.add_argument(
+        "--documents", type=int, default=10_000, help="passages of about 100 words, at most"
+    )
     parser.add_argument("--features", type=int, default=FEATURES, help="of each dictionary")
     found = parser.parse_args(arguments)
     return Plan(
@@ -113,10 +123,9 @@ def run(plan: Plan, figures: Figures) -> Path:
     documents = corpus(plan.documents, for_sweep=False)
     console.print(f"{len(documents):,} passages of the standard library's documentation")
     with isogloss.connect(plan.directory / "store") as client:
-        trained = [
-            learn(client, plan, number, documents, figures) for number in range(len(plan.models))
-        ]
-        match = compare(client, *trained, figures)
+        first = learn(client, plan, 0, documents, figures)
+        second = learn(client, plan, 1, documents, figures)
+        match = compare(client, first, second, figures)
         console.print(f"\n{match.summary()}", highlight=False)
         path = plan.directory / f"report-{pair_name(plan.models)}.html"
     return write_report([match.details], path)
@@ -160,7 +169,9 @@ def learn(
     return train(client, plan, recording, site, figures)
 
 
-def train(client: Client, plan: Plan, recording: str, site: str, figures: Figures) -> DictionaryInfo:
+def train(
+    client: Client, plan: Plan, recording: str, site: str, figures: Figures
+) -> DictionaryInfo:
     """Train a dictionary as a job, with its progress shown."""
     began = time.perf_counter()
     job = client.train(recording, site=site, features=plan.features, k=K, epochs=EPOCHS)
@@ -186,14 +197,18 @@ def compare(client: Client, a: DictionaryInfo, b: DictionaryInfo, figures: Figur
     return match
 
 
-class bar:  # noqa: N801  # reads as a function where it is used
+class bar:  # reads as a function where it is used
     """A progress bar, as a context manager that gives a function to move it."""
 
     def __init__(self, text: str, total: int) -> None:
         self._progress = Progress(
-            TextColumn("  {task.description:<44}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(), TimeRemainingColumn(compact=True), console=console,
-        )  # fmt: skip
+            TextColumn("  {task.description:<40}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+        )
         self._task = self._progress.add_task(text, total=total)
 
     def __enter__(self) -> Callable[..., None]:
@@ -207,7 +222,9 @@ class bar:  # noqa: N801  # reads as a function where it is used
         self._progress.stop()
 
     def _show(self, done: int, total: int | None = None) -> None:
-        self._progress.update(self._task, completed=done, total=total or self._progress.tasks[0].total)
+        self._progress.update(
+            self._task, completed=done, total=total or self._progress.tasks[0].total
+        )
 
 
 def default_site(model: LoadedModel, models: tuple[str, str]) -> str:
@@ -218,12 +235,18 @@ def default_site(model: LoadedModel, models: tuple[str, str]) -> str:
         return str(chosen)
     for pattern in ("*.layer.*", "*.layers.*", "*.h.*", "layer.*", "layers.*", "h.*", "*.block.*"):
         try:
-            blocks = [s.name for s in resolve_sites(model.module, [pattern]) if s.name.split(".")[-1].isdigit()]
+            blocks = [
+                s.name
+                for s in resolve_sites(model.module, [pattern])
+                if s.name.split(".")[-1].isdigit()
+            ]
         except UnknownSite:
             continue
         if blocks:
             return blocks[round((len(blocks) - 1) * 2 / 3)]
-    raise UnknownSite(f"no list of blocks found in {model.name!r}; name a site of each with --sites")
+    raise UnknownSite(
+        f"no list of blocks found in {model.name!r}; name a site of each with --sites"
+    )
 
 
 def short_name(model: str) -> str:

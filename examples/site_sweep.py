@@ -11,8 +11,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
-from demo import CONTROL, K, PAIR, SWEEP, bar, console, corpus, short_name, site_slug
+from demo import CONTROL, PAIR, SWEEP, K, bar, console, corpus, short_name, site_slug
 
 import isogloss
 from isogloss.models import load_model
@@ -21,11 +22,32 @@ from isogloss.service.record_documents import DocumentOptions
 from isogloss.service.results import DictionaryInfo
 
 CANDIDATES = {
-    "packaged:minilm-l6": ["encoder.layer.1", "encoder.layer.2", "encoder.layer.3", "encoder.layer.4"],
-    "packaged:mpnet-base": ["encoder.layer.3", "encoder.layer.5", "encoder.layer.7", "encoder.layer.9"],
+    "packaged:minilm-l6": [
+        "encoder.layer.1",
+        "encoder.layer.2",
+        "encoder.layer.3",
+        "encoder.layer.4",
+    ],
+    "packaged:mpnet-base": [
+        "encoder.layer.3",
+        "encoder.layer.5",
+        "encoder.layer.7",
+        "encoder.layer.9",
+    ],
     "packaged:paraphrase-minilm-l3": ["encoder.layer.0", "encoder.layer.1"],
 }
 FEATURES, EPOCHS = 1536, 8.0
+
+
+class Result(TypedDict):
+    """What one pair of sites shares."""
+
+    pair: str
+    sites: list[str]
+    fvu: list[float]
+    mutual_r_03: int
+    mutual_r_05: int
+    beyond_token_r_05: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for b in trained[pair[1]]
         ]
     document = {
-        "what": " ".join(__doc__.split()),
+        "what": " ".join((__doc__ or "").split()),
         "settings": {"features": FEATURES, "k": K, "epochs": EPOCHS},
         "chosen": {" ".join(pair): choose(pair, results) for pair in (PAIR, CONTROL)},
         "results": results,
@@ -75,30 +97,28 @@ def learn(client: Client, name: str, sites: Sequence[str], documents: int) -> li
     ]  # fmt: skip
 
 
-def compare(
-    client: Client, pair: tuple[str, str], a: DictionaryInfo, b: DictionaryInfo
-) -> dict[str, object]:
+def compare(client: Client, pair: tuple[str, str], a: DictionaryInfo, b: DictionaryInfo) -> Result:
     """Match two dictionaries and count what they share."""
     match = client.match(a, b).result()
     pairs = [p for p in client.pairs(match, min_r=0.3) if p.replicated]
     strong = [p for p in pairs if p.r >= 0.5]
-    result: dict[str, object] = {
+    result: Result = {
         "pair": " ".join(pair),
         "sites": [a.site, b.site],
         "fvu": [round(d.metrics["fvu"], 4) for d in (a, b)],
-        "mutual_r_0.3": len(pairs),
-        "mutual_r_0.5": len(strong),
-        "beyond_token_r_0.5": sum(p.partial_token >= 0.3 for p in strong),
+        "mutual_r_03": len(pairs),
+        "mutual_r_05": len(strong),
+        "beyond_token_r_05": sum(p.partial_token >= 0.3 for p in strong),
     }
     console.print(result)
     return result
 
 
-def choose(pair: tuple[str, str], results: Sequence[dict[str, object]]) -> dict[str, str]:
+def choose(pair: tuple[str, str], results: Sequence[Result]) -> dict[str, str]:
     """Return the pair of sites that shares most features beyond token identity."""
     own = [result for result in results if result["pair"] == " ".join(pair)]
-    best = max(own, key=lambda result: (result["beyond_token_r_0.5"], result["mutual_r_0.5"]))
-    return dict(zip(pair, best["sites"], strict=True))  # type: ignore[arg-type]
+    best = max(own, key=lambda result: (result["beyond_token_r_05"], result["mutual_r_05"]))
+    return dict(zip(pair, best["sites"], strict=True))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from transformers import BertConfig, BertModel
 
 import isogloss
 from isogloss import Client
-from isogloss.dictionaries import load_dictionary
+from isogloss.dictionaries import SparseAutoencoder, load_dictionary
 from isogloss.models import TextDocument, load_model
 from isogloss.service.record_documents import DocumentOptions
 from isogloss.store import Store
@@ -76,13 +76,14 @@ def walk(client: Client, models: dict[str, Path], documents: list[TextDocument])
     client.match(*trained, match="both").result(timeout_s=120)
 
 
-def outcome(store: Path, models: dict[str, Path]) -> dict[str, object]:
+def outcome(store: Path, models: dict[str, Path]) -> dict[str, torch.Tensor]:
     """Everything that must not depend on the kills."""
-    found: dict[str, object] = {}
+    found: dict[str, torch.Tensor] = {}
     with Store.attach(store) as opened:
         for name in models:
             entry = opened.catalog.get("dictionary", f"of-{name}")
             dictionary = load_dictionary(opened.artifact("dictionary", entry.uid))
+            assert isinstance(dictionary, SparseAutoencoder)
             for part in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
                 found[f"{name}.{part}"] = getattr(dictionary.weights, part)
             reader = opened.recording(name).reader()
@@ -134,7 +135,7 @@ class Killer:
 
 
 @contextmanager
-def served(store: Path, listen: str, kills: int) -> Iterator[tuple[Client, Killer]]:
+def served(store: Path, listen: str, kills: int) -> Generator[tuple[Client, Killer]]:
     with Killer(store, listen, kills) as killer, isogloss.connect(listen) as client:
         yield client, killer
 
@@ -144,7 +145,7 @@ def undisturbed(
     tmp_path_factory: pytest.TempPathFactory,
     models: dict[str, Path],
     documents: list[TextDocument],
-) -> dict[str, object]:
+) -> dict[str, torch.Tensor]:
     store = tmp_path_factory.mktemp("undisturbed") / "store"
     with isogloss.connect(store) as client:
         walk(client, models, documents)
@@ -156,7 +157,7 @@ def test_killed_at_random_points_the_path_ends_in_equal_tensors(
     tmp_path: Path,
     models: dict[str, Path],
     documents: list[TextDocument],
-    undisturbed: dict[str, object],
+    undisturbed: dict[str, torch.Tensor],
     kills: int,
 ) -> None:
     began = time.monotonic()
@@ -171,5 +172,5 @@ def test_killed_at_random_points_the_path_ends_in_equal_tensors(
         found = outcome(store, models)
         assert found.keys() == undisturbed.keys()
         for name, tensor in undisturbed.items():
-            assert torch.equal(found[name], tensor), f"{name} differs after {killed}"  # type: ignore[arg-type]
+            assert torch.equal(found[name], tensor), f"{name} differs after {killed}"
     assert len(killed) >= kills, f"{killed} in {time.monotonic() - began:.0f} s"
