@@ -44,7 +44,7 @@ sweep: $(READY)
 	@PYTHONPATH=examples $(BIN)/python examples/site_sweep.py
 
 serve: $(READY)
-	@$(BIN)/isogloss --store $(STORE) serve
+	@$(BIN)/isogloss serve --store $(STORE)
 
 test: $(READY)
 	@$(BIN)/python -m pytest
