@@ -1,1 +1,3 @@
-"""isogloss.v1, the wire format: ``isogloss/v1/*.proto`` and, in ``v1``, the code made from them."""
+"""isogloss.v1, the wire format: ``isogloss/v1/*.proto``, and the code made from them in ``v1``."""
+
+__all__ = ["v1"]

@@ -33,7 +33,10 @@ def generate(out: Path) -> None:
         subprocess.run(command, check=True, cwd=_HERE, env={**os.environ, "PATH": path})
         out.mkdir(parents=True, exist_ok=True)
         for made in sorted(Path(scratch).glob("isogloss/v1/*")):
-            (out / made.name).write_text(_HEADER + _rewrite(made.read_text()))
+            text = made.read_text()
+            # a file without services gives a grpc module that says nothing
+            if not made.stem.endswith("_grpc") or "Stub" in text:
+                (out / made.name).write_text(_HEADER + _rewrite(text))
 
 
 def _rewrite(text: str) -> str:

@@ -273,7 +273,7 @@ class Appender:
                 if time.monotonic() > end:
                     raise
                 time.sleep(random.uniform(0.5, 1.0) * pause_s)
-                pause_s = min(2 * pause_s, 2.0)
+                pause_s = min(2 * pause_s, 0.5)
                 continue
             with self._changed:
                 again = list(self._pending)

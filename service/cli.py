@@ -112,6 +112,7 @@ def record(
     documents = read_texts(texts or [], standard_library=standard_library, words=words)
     with _connect(store) as client, progress(is_quiet=is_json) as show:
         from isogloss.models import RecordProgress, load_model
+        from isogloss.service.record_documents import DocumentOptions
 
         def on_progress(at: RecordProgress) -> None:
             show(f"{recording}: {at.rows:,} rows", at.documents, at.total_documents)
@@ -122,6 +123,7 @@ def record(
             documents,
             sites=site,
             recording=recording,
+            options=DocumentOptions(corpus=_corpus(texts or [], standard_library)),
             on_progress=on_progress,
         )
     if is_json:
@@ -364,6 +366,12 @@ def _connect(store: str) -> "Client":
     import isogloss
 
     return isogloss.connect(store)
+
+
+def _corpus(texts: Sequence[Path], standard_library: bool) -> str:
+    """Name the text that was read, for people."""
+    names = ["standard library"] if standard_library else []
+    return ", ".join([*names, *(path.name for path in texts)])
 
 
 def _local(store: str) -> Path:

@@ -28,7 +28,7 @@ from isogloss.service.reading import (
     tokens_request,
 )
 from isogloss.service.record_documents import DocumentOptions, record_documents
-from isogloss.service.record_spec import Precision, describe
+from isogloss.service.record_spec import Precision, Tokenizer, describe
 from isogloss.service.results import (
     DictionaryInfo,
     FeatureInfo,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from isogloss.models import LoadedModel, RecordProgress, TextDocument
-    from isogloss.models.tokens import Tokenizer
     from isogloss.service.recorder import Recorder, RecorderOptions
 
 T = TypeVar("T")
@@ -194,7 +193,7 @@ class Client(BlockingClient):
     def record(
         self,
         model: "nn.Module",
-        tokenizer: "Tokenizer | None" = None,
+        tokenizer: Tokenizer | None = None,
         *,
         sites: Sequence[str],
         recording: str,

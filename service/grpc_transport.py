@@ -56,24 +56,25 @@ def channel_options() -> list[tuple[str, int | str]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 1),
         ("grpc.service_config", json.dumps(config)),
     ]
 
 
-def _metadata(token: str | None) -> list[tuple[str, str]]:
-    return [("authorization", f"Bearer {token}")] if token else []
+def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def _error(error: grpc.RpcError, address: str) -> IsoglossError:
     """Return our error for what a call raised; a blocking call raises its own object."""
     if isinstance(error, grpc.aio.AioRpcError):
-        trailers = tuple(error.trailing_metadata())
+        trailers = tuple((str(key), value) for key, value in error.trailing_metadata())
         return from_call(error.code(), error.details(), trailers, address)
     if isinstance(error, grpc.Call):
-        return from_call(error.code(), error.details(), error.trailing_metadata(), address)
+        found = tuple((item.key, item.value) for item in error.trailing_metadata() or ())
+        return from_call(error.code(), error.details(), found, address)
     return ServerUnavailable(f"{address}: {error}; connect again")
 
 
@@ -167,7 +168,7 @@ class _GrpcAppend:
         self,
         channel: grpc.Channel,
         address: str,
-        metadata: list[tuple[str, str]],
+        metadata: tuple[tuple[str, str], ...],
         header: pb.AppendHeader,
     ) -> None:
         self._address = address

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 from google.longrunning import operations_pb2 as operations
 
+from isogloss.dictionaries import TrainConfig
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service import methods
@@ -40,7 +41,7 @@ class DictionaryHandlers:
             "dictionary": from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
             "recording": recording,
             "site": request.site,
-            "config": set_fields(request.config),
+            "config": TrainConfig.from_dict(set_fields(request.config)).to_dict(),
         }
         return to_operation(
             to_job(self._engine.jobs.submit("train", spec, request_id=request.request_id))

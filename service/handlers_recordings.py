@@ -112,7 +112,7 @@ class RecordingHandlers:
             )
             yield Framed(
                 head=head,
-                payload=(memoryview(flat),),
+                payload=(flat.data,),
             )
 
     def _read_tokens(

@@ -95,13 +95,16 @@ class UniversalityHandlers:
         return pb.NearestFeaturesResponse(hits=[to_hit(hit) for hit in hits])
 
     def _create_match(self, request: pb.CreateMatchRequest) -> operations.Operation:
+        # scipy comes with it, which the server need not wait for at its start
+        from isogloss.universality import MatchSettings
+
         catalog = self._engine.store.catalog
         spec: dict[str, object] = {
             "match": from_name("matches", f"matches/{request.match_id}"),
             "a": catalog.get("dictionary", from_name("dictionaries", request.a)).id,
             "b": catalog.get("dictionary", from_name("dictionaries", request.b)).id,
             "probe": None,
-            "settings": set_fields(request.settings),
+            "settings": MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
         }
         if request.probe:
             spec["probe"] = catalog.get("probe", from_name("probes", request.probe)).id

@@ -287,9 +287,15 @@ class Ingest:
                     f"{len(self._sessions)} producers are connected, which is the limit: close "
                     "some, or send through fewer"
                 )
-            # What the older session has in the writer's hands may still be committed: the answer
-            # must count it.
-            self._changed.wait_for(lambda: self._busy != found.uid)
+            # What earlier sessions left may still be committed, and the answer must count it.
+            self._changed.wait_for(
+                lambda: (
+                    self._busy != found.uid
+                    and not any(
+                        (w.session.recording.uid, w.session.producer) == key for w in self._waiting
+                    )
+                )
+            )
             lane = self._lanes.get(found.uid)
             live = 0 if lane is None else lane.cursors.get(producer, 0)
             durable = max(found.cursor(producer), live)

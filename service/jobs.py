@@ -264,7 +264,14 @@ class _Supervisor:
             return
         logs = self._root / "jobs"
         logs.mkdir(exist_ok=True)
-        environment = os.environ | {SUPERVISOR_VARIABLE: str(os.getpid()), "PYTHONSAFEPATH": "1"}
+        environment = {
+            # Threads of torch and numba that wait for work spin by default: beside other load
+            # that made a small training step 30 times slower (20 against 0.65 ms of CPU time).
+            "OMP_WAIT_POLICY": "passive",
+            **os.environ,
+            SUPERVISOR_VARIABLE: str(os.getpid()),
+            "PYTHONSAFEPATH": "1",
+        }
         with (logs / f"{job.id}.log").open("ab") as log:
             self._child = subprocess.Popen(
                 [*self._command, str(self._root), job.id, str(job.attempt)],

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -134,8 +135,25 @@ def store_token(store: Path, token: str | None) -> str:
     return made
 
 
-Handler = grpc.RpcMethodHandler
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
 Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+_PLAIN = (
+    "request_streaming",
+    "response_streaming",
+    "request_deserializer",
+    "response_serializer",
+)
+_ANSWERS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+# At run time grpc's class takes no type arguments.
+class _Guarded(grpc.RpcMethodHandler):  # pyright: ignore[reportMissingTypeArgument]
+    """A handler whose attributes are set one by one."""
 
 
 class TokenGuard(grpc.aio.ServerInterceptor):
@@ -146,9 +164,12 @@ class TokenGuard(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[
+            [grpc.HandlerCallDetails],
+            "Awaitable[grpc.RpcMethodHandler[RequestT, ResponseT] | None]",
+        ],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> "grpc.RpcMethodHandler[RequestT, ResponseT] | None":
         """Put the check in front of the handler; who calls is known only there."""
         handler = await continuation(handler_call_details)
         # None: no such method, which grpc itself answers.
@@ -156,33 +177,37 @@ class TokenGuard(grpc.aio.ServerInterceptor):
             return handler
         return self._guarded(handler)
 
-    def _guarded(self, handler: Handler) -> Handler:
-        codecs = (handler.request_deserializer, handler.response_serializer)
-        one = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        many = handler.stream_stream if handler.request_streaming else handler.unary_stream
+    def _guarded(
+        self, handler: "grpc.RpcMethodHandler[RequestT, ResponseT]"
+    ) -> "grpc.RpcMethodHandler[RequestT, ResponseT]":
+        """Return the same handler behind the check: of its four functions one is set."""
+        guarded = _Guarded()
+        for name in _PLAIN:
+            setattr(guarded, name, getattr(handler, name))
+        guard = self._stream if handler.response_streaming else self._single
+        for name in _ANSWERS:
+            answer = getattr(handler, name)
+            setattr(guarded, name, answer and guard(answer))
+        return guarded
 
-        async def answer_one(request: bytes, context: Context) -> bytes:
+    def _single(
+        self, answer: Callable[[RequestT, Context], Awaitable[ResponseT]]
+    ) -> Callable[[RequestT, Context], Awaitable[ResponseT]]:
+        async def checked(request: RequestT, context: Context) -> ResponseT:
             await self._check(context)
-            return await one(request, context)
+            return await answer(request, context)
 
-        async def answer_many(request: bytes, context: Context) -> AsyncIterator[bytes]:
+        return checked
+
+    def _stream(
+        self, answer: Callable[[RequestT, Context], AsyncIterator[ResponseT]]
+    ) -> Callable[[RequestT, Context], AsyncIterator[ResponseT]]:
+        async def checked(request: RequestT, context: Context) -> AsyncIterator[ResponseT]:
             await self._check(context)
-            async for response in many(request, context):
+            async for response in answer(request, context):
                 yield response
 
-        if handler.response_streaming:
-            wrap = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return wrap(answer_many, *codecs)
-        wrap_one = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-        return wrap_one(answer_one, *codecs)
+        return checked
 
     async def _check(self, context: Context) -> None:
         if context.peer().startswith("unix:"):

@@ -41,7 +41,7 @@ def main(store: str, address: str) -> None:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        by_service: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
         for path in methods.QUERIES:
             handler = handlers.unary[path]
             by_service.setdefault(handler.method.service, {})[handler.method.name] = (
@@ -60,7 +60,7 @@ def main(store: str, address: str) -> None:
 
 def _preload() -> None:
     """Import what the first query needs while it is on its way."""
-    for name in ("isogloss.universality.nearest", "isogloss.service.report_contexts"):
+    for name in ("isogloss.universality.neighbours", "isogloss.service.report_contexts"):
         import_module(name)
 
 

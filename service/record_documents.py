@@ -70,11 +70,9 @@ def record_documents(
     A document's rows are in one batch, so it is there whole or not at all: a run that was broken
     off, here or at the server, goes on with the same rows in the same order.
     """
-    # torch takes a second to import, and only recording needs it
-    from isogloss.models import record
-    from isogloss.models.tokens import fast_backend
-
-    has_spans = model.tokenizer is not None and fast_backend(model.tokenizer) is not None
+    # a Rust tokenizer, by itself or inside a fast one, knows where each token lies in the text
+    backend = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
+    has_spans = hasattr(backend, "encode_batch")
     spec, vocabulary = describe(
         model,
         sites,
@@ -84,10 +82,28 @@ def record_documents(
         has_spans=has_spans,
     )
     client.create_recording(spec, vocabulary)
+    with client.appender(recording, options.producer) as appender:
+        # asked once the stream is open: what an earlier run sent is on disk by now, or lost
+        done = set(client.documents(recording, with_text=False))
+        _append(appender, model, documents, spec, options, done, on_progress)
+    return client.recording(recording)
+
+
+def _append(
+    appender: Appender,
+    model: "LoadedModel",
+    documents: "Sequence[TextDocument] | Sequence[Sequence[int]]",
+    spec: RecordingSpec,
+    options: DocumentOptions,
+    done: set[int],
+    on_progress: "Callable[[RecordProgress], None] | None",
+) -> None:
+    from isogloss.models import record
+
     known = [_document(document) for document in documents]
-    done = set(client.documents(recording, with_text=False))
     todo = _first_of_each([document.id for document in known], done)
     left = [documents[i] for i in todo]
+    ids = np.array([known[i].id for i in todo], np.uint64)
     skipped = len(documents) - len(left)
 
     def report(progress: "RecordProgress") -> None:
@@ -108,12 +124,9 @@ def record_documents(
         max_tokens=options.max_tokens,
         on_progress=report,
     )
-    with client.appender(recording, options.producer) as appender:
-        for piece in pieces:
-            described = [known[todo[i]] for i in np.unique(piece.document_index)]
-            ids = np.array([known[i].id for i in todo], np.uint64)
-            appender.write(_batch(spec, piece, appender, ids[piece.document_index], described))
-    return client.recording(recording)
+    for piece in pieces:
+        described = [known[todo[i]] for i in np.unique(piece.document_index)]
+        appender.write(_batch(spec, piece, appender, ids[piece.document_index], described))
 
 
 def _document(document: "TextDocument | Sequence[int]") -> Document:

@@ -1,7 +1,7 @@
 """What a live model's recording is: sites with widths, tokenizer, vocabulary, ancestry."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from isogloss.models import LoadedModel
 
 Precision = Literal["bfloat16", "float16", "float32"]
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer has."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return token string -> id."""
+        ...
 
 
 def describe(

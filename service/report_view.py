@@ -283,7 +283,8 @@ def decimal(value: float | None) -> str:
     """Write a correlation: two places, a real minus, a dash where it is unknown."""
     if value is None:
         return "–"
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    # Adding 0.0 turns what rounds to minus zero into zero.
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _level(node: Node) -> Level:

@@ -53,7 +53,7 @@ class Calls:
 
     def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return a handler for each service."""
-        by_service: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
         for unary in self._handlers.unary.values():
             answer = self._query if unary.method.path in methods.QUERIES else self._unary
             by_service.setdefault(unary.method.service, {})[unary.method.name] = (

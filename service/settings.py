@@ -35,7 +35,8 @@ def fill(message: MessageT, values: Mapping[str, Setting]) -> MessageT:
         if value is None:
             continue
         try:
-            _set(message, fields[name], value)
+            is_bool = fields[name].type == FieldDescriptor.TYPE_BOOL
+            _set(message, name, value, is_repeated=fields[name].is_repeated, is_bool=is_bool)
         except (TypeError, ValueError) as error:
             raise InvalidInput(
                 f"setting {name} is {value!r}, a {type(value).__name__}: {error}"
@@ -43,10 +44,10 @@ def fill(message: MessageT, values: Mapping[str, Setting]) -> MessageT:
     return message
 
 
-def _set(message: Message, field: FieldDescriptor, value: Setting) -> None:
-    if isinstance(value, bool) and field.type != FieldDescriptor.TYPE_BOOL:
+def _set(message: Message, name: str, value: Setting, *, is_repeated: bool, is_bool: bool) -> None:
+    if isinstance(value, bool) and not is_bool:
         raise TypeError("wanted a number or text")
-    if field.is_repeated:
-        getattr(message, field.name).extend(value)
+    if is_repeated:
+        getattr(message, name).extend(value)
     else:
-        setattr(message, field.name, value)
+        setattr(message, name, value)

@@ -10,7 +10,7 @@ from typing import cast
 import isogloss
 from isogloss.dictionaries import load_dictionary
 from isogloss.errors import AlreadyExists, InvalidInput
-from isogloss.models import relatedness
+from isogloss.models import Relatedness, relatedness
 from isogloss.service.jobs_table import JobRecord
 from isogloss.service.queries import REPORT_FILE, newest_probe
 from isogloss.service.report_contexts import ContextReader
@@ -88,7 +88,10 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
 def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
     """Return the cautions that follow from where two dictionaries come from."""
     specs = [store.recording(text_of(side.body, "recording")).spec for side in sides]
-    related = relatedness(specs[0].model.ancestry, specs[1].model.ancestry)
+    models = [spec.model for spec in specs]
+    related = relatedness(models[0].ancestry, models[1].ancestry)
+    if (models[0].name, models[0].revision) == (models[1].name, models[1].revision):
+        related = Relatedness(related=True, similarity=1.0, why=f"both are {models[0].name}")
     hashes = [str(object_of(side.body, "provenance").get("init_hash", "")) for side in sides]
     decoders = [
         load_dictionary(store.artifact("dictionary", side.uid)).decoder.numpy() for side in sides

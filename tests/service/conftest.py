@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.service.serving import server_on
 
 import isogloss
 from isogloss import Client
-from tests.service.serving import server_on
 
 
 @pytest.fixture(scope="module")

@@ -85,12 +85,12 @@ def record(store: Store, recording: str, *, seed: int) -> None:
 
 def train_spec(recording: str, dictionary: str, **config: object) -> dict[str, object]:
     settings: dict[str, object] = {
-        "features": 48,
+        "features": 40,
         "k": 3,
-        "batch_rows": 256,
-        "epochs": 30.0,
-        "learning_rate": 0.003,
-        "checkpoint_every": 50,
+        "batch_rows": 512,
+        "epochs": 10.0,
+        "learning_rate": 0.01,
+        "checkpoint_every": 20,
     }
     return {
         "dictionary": dictionary,

@@ -1,8 +1,11 @@
 """A real server process for tests: serve_store.py STORE OPTIONS(JSON); says its addresses."""
 
+import argparse
 import errno
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.service.ingest import IngestLimits
@@ -11,20 +14,34 @@ from isogloss.store import Store
 from isogloss.store.testing import FaultyFiles
 
 
+def announce(addresses: Sequence[str]) -> None:
+    os.write(sys.stdout.fileno(), json.dumps(list(addresses)).encode() + b"\n")
+
+
 def main() -> None:
-    root, options = Path(sys.argv[1]), json.loads(sys.argv[2])
-    full_after = options.pop("full_after", 0)
-    limits = IngestLimits(**options.pop("limits", {}))
-    options = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
-    }
-    store: Store | Path = root
-    if full_after:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--listen", action="append", default=[])
+    parser.add_argument("--certificate", type=Path)
+    parser.add_argument("--key", type=Path)
+    parser.add_argument("--full-after", type=int, default=0, help="writes before the disk is full")
+    parser.add_argument("--held-bytes", type=int, default=256 << 20)
+    parser.add_argument("--workers", action="store_true")
+    given = parser.parse_args()
+    store: Store | Path = given.store
+    if given.full_after:
         files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
-        store = Store.open(root, files=files)
-        files.fail_at = files.count + full_after
-    config = ServerConfig(limits=limits, run_workers=False, **options)
-    serve(store, config, on_ready=lambda addresses: print(json.dumps(list(addresses)), flush=True))
+        store = Store.open(given.store, files=files)
+        files.fail_at = files.count + given.full_after
+    limits = IngestLimits(held_bytes=given.held_bytes, batch_bytes=min(64 << 20, given.held_bytes))
+    config = ServerConfig(
+        listen=tuple(given.listen),
+        certificate=given.certificate,
+        key=given.key,
+        run_workers=given.workers,
+        limits=limits,
+    )
+    serve(store, config, on_ready=announce)
 
 
 if __name__ == "__main__":

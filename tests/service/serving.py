@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,36 +26,37 @@ class Server:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
 
-def start_server(store: Path, **options: object) -> Server:
+def start_server(store: Path, *options: str) -> Server:
     """Start a server that runs no jobs; returns once it answers."""
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(store), json.dumps(options)],
+        [sys.executable, str(SCRIPT), str(store), *options],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line, f"the server ended with {process.wait(10)}"
+    if not line:
+        process.stdout.close()
+        raise AssertionError(f"the server ended with {process.wait(10)}")
     return Server(process, json.loads(line))
 
 
 @contextmanager
-def server_on(store: Path, **options: object) -> Iterator[Server]:
+def server_on(store: Path, *options: str) -> Generator[Server]:
     """Run a server for the length of a block."""
-    server = start_server(store, **options)
+    server = start_server(store, *options)
     try:
         yield server
     finally:
-        if server.process.poll() is None:
-            server.kill()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+        server.kill()
 
 
 def append_samples(appender: Appender, spec: RecordingSpec, count: int) -> None:

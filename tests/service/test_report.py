@@ -16,7 +16,7 @@ from isogloss.errors import CorruptData, InvalidInput, UnsupportedVersion
 from isogloss.service.report import render_report, write_report
 from isogloss.service.report_charts import count_axis, linear_axis, ruler
 from isogloss.service.report_document import Node
-from isogloss.service.report_view import clean, headline_of, sides_of
+from isogloss.service.report_view import clean, decimal, headline_of, sides_of
 
 CHROMIUM = next(
     (
@@ -239,6 +239,11 @@ def test_unknown_values_are_drawn_as_unknown() -> None:
     assert "No training curve was kept." in page
     assert "not evaluated on held-out documents" in page
     assert "<dd>–</dd>" in page
+
+
+def test_a_correlation_is_written_with_two_places_and_a_real_minus() -> None:
+    written = [decimal(value) for value in (0.256, -0.256, -0.001, None)]
+    assert written == ["0.26", "\N{MINUS SIGN}0.26", "0.00", "–"]
 
 
 def test_axes_cover_their_values_with_round_ticks() -> None:

@@ -9,15 +9,14 @@ import numpy as np
 import psutil
 import pytest
 from tests.service import planted
+from tests.service.run_here import run_here
 
 from isogloss.dictionaries import load_dictionary
 from isogloss.errors import from_reason
 from isogloss.service.jobs import Jobs
-from isogloss.service.jobs_table import JobRecord, JobState, JobTable
+from isogloss.service.jobs_table import JobState
 from isogloss.service.queries import Queries
-from isogloss.service.tasks import TASKS
 from isogloss.service.tasks_spec import default_probe_id
-from isogloss.service.worker import Heart
 from isogloss.store import Store
 
 
@@ -27,28 +26,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         planted.record(store, "small-docs", seed=1)
         planted.record(store, "large-docs", seed=2)
         yield store
-
-
-def run_here(store: Store, kind: str, spec: dict[str, object]) -> JobRecord:
-    """Run a job's task in this process, as the worker does."""
-    table = JobTable(store.catalog.path)
-    job = table.submit(kind, spec, "")
-    claimed = table.claim(30)
-    assert claimed is not None
-    assert claimed.id == job.id
-    heart = Heart(table, claimed, on_fenced=lambda: None)
-    try:
-        result = TASKS[kind](store, claimed, heart)
-        heart.close()
-        table.finish(job.id, claimed.attempt, JobState.SUCCEEDED, result=result)
-    except BaseException:
-        heart.close()
-        table.finish(job.id, claimed.attempt, JobState.FAILED, error=("JOB_FAILED", "see the test"))
-        raise
-    finally:
-        record = table.get(job.id)
-        table.close()
-    return record
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +46,7 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
     assert isinstance(metrics, dict)
     assert 0 < metrics["fvu"] < 0.2
     dictionary = load_dictionary(matched.artifact("dictionary", entry.uid))
-    assert (dictionary.width, dictionary.features) == (24, 48)
+    assert (dictionary.width, dictionary.features) == (24, 40)
     assert not list(matched.artifact("dictionary", entry.uid).glob("checkpoint*"))
 
 
@@ -119,10 +96,17 @@ def test_the_default_probe_was_built_of_held_out_documents(matched: Store) -> No
     assert entry.body["grid"] == "tokens"
 
 
-def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(matched: Store) -> None:
+@pytest.fixture(scope="module")
+def with_other_seed(matched: Store) -> Store:
+    """The store with a second dictionary of one recording."""
+    run_here(matched, "train", planted.train_spec("small-docs", "other-seed", seed=5, epochs=4))
+    return matched
+
+
+def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(with_other_seed: Store) -> None:
+    matched = with_other_seed
     probe = default_probe_id(["small-docs", "large-docs"])
     before = matched.catalog.get("atlas", probe)
-    run_here(matched, "train", planted.train_spec("small-docs", "other-seed", seed=5, epochs=8))
     spec: dict[str, object] = {
         "probe": probe,
         "recordings": ["small-docs"],
@@ -189,7 +173,8 @@ def test_a_match_job_that_cannot_be_done_says_why(
         run_here(matched, "match", spec | change)
 
 
-def test_two_dictionaries_of_one_recording_are_named_related(matched: Store) -> None:
+def test_two_dictionaries_of_one_recording_are_named_related(with_other_seed: Store) -> None:
+    matched = with_other_seed
     run_here(matched, "match", {"match": "seeds", "a": "small", "b": "other-seed"})
     report = Queries(matched).match("seeds").details
     data = report["data"]
@@ -198,29 +183,35 @@ def test_two_dictionaries_of_one_recording_are_named_related(matched: Store) -> 
     assert json.dumps(report, allow_nan=False)
 
 
-def test_workers_killed_at_any_point_give_the_tensors_of_an_unbroken_run(
-    tmp_path: Path, matched: Store
-) -> None:
-    with Store.open(tmp_path / "store") as store:
+def test_workers_killed_at_any_point_give_the_tensors_of_an_unbroken_run(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store, Jobs(store, max_stalls=50) as jobs:
         planted.record(store, "small-docs", seed=1)
+        names = ("broken", "unbroken")
+        work = [
+            jobs.submit("train", planted.train_spec("small-docs", name, epochs=80))
+            for name in names
+        ]
         rng = np.random.default_rng(3)
-        with Jobs(store, max_stalls=50) as jobs:
-            job = jobs.submit("train", planted.train_spec("small-docs", "small"))
-            for _ in range(2):
-                seen = jobs.get(job.id)
-                target = seen.step + int(rng.integers(20, 150))
-                while not jobs.get(job.id).state.is_final and jobs.get(job.id).step < target:
-                    time.sleep(0.01)
-                for child in psutil.Process().children():
-                    child.kill()
-            last = jobs.wait(job.id, 120)
-        assert last.state is JobState.SUCCEEDED
-        assert last.attempt >= 2
-        uid = store.catalog.get("dictionary", "small").uid
-        found = load_dictionary(store.artifact("dictionary", uid))
-    wanted = matched.catalog.get("dictionary", "small")
-    unbroken = load_dictionary(matched.artifact("dictionary", wanted.uid))
-    assert found.provenance.weights_sha256 == unbroken.provenance.weights_sha256
+        for attempt in (1, 2):
+            deadline = time.monotonic() + 60
+            while not (now := jobs.get(work[0].id)).state.is_final and (
+                now.attempt < attempt or now.state is not JobState.RUNNING or now.step == 0
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0, 0.2)))
+            for child in psutil.Process().children():
+                child.kill()
+        last = [jobs.wait(job.id, 120) for job in work]
+        assert [record.state for record in last] == [JobState.SUCCEEDED] * 2
+        assert last[0].attempt >= 2, "it was never killed in mid-run"
+        hashes = [
+            load_dictionary(
+                store.artifact("dictionary", store.catalog.get("dictionary", name).uid)
+            ).provenance.weights_sha256
+            for name in names
+        ]
+    assert hashes[0] == hashes[1]
 
 
 def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

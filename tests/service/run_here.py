@@ -1,0 +1,28 @@
+"""Running a job's task in the test's own process, as a worker does in its own."""
+
+from isogloss.service.jobs_table import JobRecord, JobState, JobTable
+from isogloss.service.tasks import TASKS
+from isogloss.service.worker import Heart
+from isogloss.store import Store
+
+
+def run_here(store: Store, kind: str, spec: dict[str, object]) -> JobRecord:
+    """Queue a job, run it here, and return how it ended; its error is raised."""
+    table = JobTable(store.catalog.path)
+    job = table.submit(kind, spec, "")
+    claimed = table.claim(30)
+    assert claimed is not None
+    assert claimed.id == job.id
+    heart = Heart(table, claimed, on_fenced=lambda: None)
+    try:
+        result = TASKS[kind](store, claimed, heart)
+        heart.close()
+        table.finish(job.id, claimed.attempt, JobState.SUCCEEDED, result=result)
+    except BaseException:
+        heart.close()
+        table.finish(job.id, claimed.attempt, JobState.FAILED, error=("JOB_FAILED", "see the test"))
+        raise
+    finally:
+        record = table.get(job.id)
+        table.close()
+    return record
