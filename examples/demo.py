@@ -27,10 +27,7 @@ from isogloss.models import (
     resolve_sites,
     standard_library_texts,
 )
-from isogloss.service.client import Client
-from isogloss.service.record_documents import DocumentOptions
-from isogloss.service.report import write_report
-from isogloss.service.results import DictionaryInfo, MatchInfo
+from isogloss.service import Client, DictionaryInfo, DocumentOptions, MatchInfo, write_report
 
 PAIR = ("packaged:minilm-l6", "packaged:mpnet-base")
 CONTROL = ("packaged:minilm-l6", "packaged:paraphrase-minilm-l3")

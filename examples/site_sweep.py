@@ -17,9 +17,7 @@ from demo import CONTROL, PAIR, SWEEP, K, bar, console, corpus, short_name, site
 
 import isogloss
 from isogloss.models import load_model
-from isogloss.service.client import Client
-from isogloss.service.record_documents import DocumentOptions
-from isogloss.service.results import DictionaryInfo
+from isogloss.service import Client, DictionaryInfo, DocumentOptions
 
 CANDIDATES = {
     "packaged:minilm-l6": [
@@ -70,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document = {
         "what": " ".join((__doc__ or "").split()),
         "settings": {"features": FEATURES, "k": K, "epochs": EPOCHS},
-        "chosen": {" ".join(pair): choose(pair, results) for pair in (PAIR, CONTROL)},
+        "chosen": chosen(results),
         "results": results,
     }
     found.output.write_text(json.dumps(document, indent=1) + "\n")
@@ -114,9 +112,23 @@ def compare(client: Client, pair: tuple[str, str], a: DictionaryInfo, b: Diction
     return result
 
 
-def choose(pair: tuple[str, str], results: Sequence[Result]) -> dict[str, str]:
-    """Return the pair of sites that shares most features beyond token identity."""
-    own = [result for result in results if result["pair"] == " ".join(pair)]
+def chosen(results: Sequence[Result]) -> dict[str, dict[str, str]]:
+    """Return the sites of both pairs; the control takes the demo's site of the model they share."""
+    pair = choose(PAIR, results, "")
+    control = choose(CONTROL, results, pair[PAIR[0]])
+    return {" ".join(PAIR): pair, " ".join(CONTROL): control}
+
+
+def choose(pair: tuple[str, str], results: Sequence[Result], first: str) -> dict[str, str]:
+    """Return the pair of sites that shares most features beyond token identity.
+
+    ``first`` fixes the first model's site; empty: any.
+    """
+    own = [
+        result
+        for result in results
+        if result["pair"] == " ".join(pair) and first in ("", result["sites"][0])
+    ]
     best = max(own, key=lambda result: (result["beyond_token_r_05"], result["mutual_r_05"]))
     return dict(zip(pair, best["sites"], strict=True))
 

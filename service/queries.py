@@ -17,8 +17,7 @@ from isogloss.store import CatalogEntry, Store
 
 if TYPE_CHECKING:
     from isogloss.service.report_contexts import ContextReader
-    from isogloss.universality import Match, Probe, ProbedDictionary
-    from isogloss.universality.pairs import Pairs
+    from isogloss.universality import Match, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""

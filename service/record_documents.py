@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class DocumentOptions:
     """Rows of one batch; fewer where they would be more than 16 MiB."""
     max_tokens: int = 512
     """Longest input of the model, special tokens counted."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the model's matrix products; bfloat16 is twice as fast on a CPU that has AVX512-BF16."""
 
 
 def record_documents(
@@ -80,6 +82,7 @@ def record_documents(
         corpus=options.corpus,
         dtype=options.dtype,
         has_spans=has_spans,
+        provenance={"precision": options.precision, "max_tokens": str(options.max_tokens)},
     )
     client.create_recording(spec, vocabulary)
     with client.appender(recording, options.producer) as appender:
@@ -122,6 +125,7 @@ def _append(
         [site.name for site in spec.sites],
         batch_rows=max(1, min(options.batch_rows, _BATCH_BYTES // spec.row_bytes)),
         max_tokens=options.max_tokens,
+        precision=options.precision,
         on_progress=report,
     )
     for piece in pieces:

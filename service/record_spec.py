@@ -1,6 +1,6 @@
 """What a live model's recording is: sites with widths, tokenizer, vocabulary, ancestry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -33,8 +33,12 @@ def describe(
     corpus: str,
     dtype: Precision,
     has_spans: bool,
+    provenance: Mapping[str, str] | None = None,
 ) -> tuple[RecordingSpec, tuple[str, ...]]:
     """Return the description of a recording of ``model``, and the vocabulary of its tokenizer.
+
+    What else decides the rows belongs into ``provenance``: a recording goes on only with what it
+    was begun with.
 
     Raises:
         UnknownSite: a name matches nothing in the model; the message lists the nearest names.
@@ -53,6 +57,7 @@ def describe(
         corpus=corpus,
         sites=tuple(SiteSpec(name=s.name, width=s.width, dtype=dtype) for s in found),
         has_spans=has_spans,
+        provenance=provenance or {},
     )
     return spec, () if tokenizer is None else vocabulary(tokenizer)
 

@@ -23,9 +23,18 @@ from isogloss.service.tasks_spec import (
 )
 from isogloss.service.worker import Heart
 from isogloss.store import CatalogEntry, Store
-from isogloss.universality import Caution, Context, Match, MatchSettings, Probe, load_probed, match
-from isogloss.universality.cautions import shared_ancestry, shared_init
-from isogloss.universality.summary import report_data
+from isogloss.universality import (
+    Caution,
+    Context,
+    Match,
+    MatchSettings,
+    Probe,
+    load_probed,
+    match,
+    report_data,
+    shared_ancestry,
+    shared_init,
+)
 
 _CONTEXTS = 5
 _SHOWN = 12

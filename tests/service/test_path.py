@@ -5,15 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.service import planted
+from tests.service.serving import server_on
 
 import isogloss
 from isogloss import Client
-from isogloss.errors import DeadFeature, InvalidInput, JobFailed, NoSharedDocuments, NotFound, ShapeError
+from isogloss.errors import (
+    DeadFeature,
+    InvalidInput,
+    JobFailed,
+    NoSharedDocuments,
+    NotFound,
+    ShapeError,
+)
 from isogloss.service.results import DictionaryInfo, FeatureRef, Hit, MatchInfo
 from isogloss.store import RecordingSpec, RowBatch
 from isogloss.store.testing import sample_batch, sample_spec
-from tests.service import planted
-from tests.service.serving import server_on
 
 MORE = {"batch_rows": 512, "learning_rate": 0.01, "checkpoint_every": 20}
 
