@@ -151,7 +151,7 @@ def learn(
     short = short_name(name)
     console.rule(f"[bold]{short}", align="left")
     model = load_model(name)
-    site = plan.sites[number] or default_site(model, plan.models)
+    site = plan.sites[number] or swept_site(name, plan.models) or default_site(model)
     recording = f"{short}-{site_slug(site)}"
     began = time.perf_counter()
     with bar(f"record {site}", len(documents)) as show:
@@ -224,12 +224,13 @@ class bar:  # reads as a function where it is used
         )
 
 
-def default_site(model: LoadedModel, models: tuple[str, str]) -> str:
-    """Return the site that the committed sweep chose, else the block two thirds up the model."""
-    sweep = json.loads(SWEEP.read_text()) if SWEEP.exists() else {}
-    chosen = sweep.get("chosen", {}).get(" ".join(models), {}).get(model.name)
-    if chosen:
-        return str(chosen)
+def swept_site(model: str, models: tuple[str, str]) -> str | None:
+    """Return the site that the committed sweep chose; None where it did not see these models."""
+    return json.loads(SWEEP.read_text())["chosen"].get(" ".join(models), {}).get(model)
+
+
+def default_site(model: LoadedModel) -> str:
+    """Return the block two thirds up the model."""
     for pattern in ("*.layer.*", "*.layers.*", "*.h.*", "layer.*", "layers.*", "h.*", "*.block.*"):
         try:
             blocks = [
