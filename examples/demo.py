@@ -32,7 +32,7 @@ from isogloss.service import Client, DictionaryInfo, DocumentOptions, MatchInfo,
 PAIR = ("packaged:minilm-l6", "packaged:mpnet-base")
 CONTROL = ("packaged:minilm-l6", "packaged:paraphrase-minilm-l3")
 SWEEP = Path(__file__).with_name("site_sweep.json")
-FEATURES, K, EPOCHS = 3072, 32, 6.0
+FEATURES, K, EPOCHS = 3072, 32, 4.0
 CORPUS = "python-standard-library"
 
 console = Console()
@@ -120,8 +120,9 @@ def run(plan: Plan, figures: Figures) -> Path:
     documents = corpus(plan.documents, for_sweep=False)
     console.print(f"{len(documents):,} passages of the standard library's documentation")
     with isogloss.connect(plan.directory / "store") as client:
-        first = learn(client, plan, 0, documents, figures)
-        second = learn(client, plan, 1, documents, figures)
+        models = [load_model(name) for name in plan.models]
+        first = learn(client, plan, 0, models[0], documents, figures)
+        second = learn(client, plan, 1, models[1], documents, figures)
         match = compare(client, first, second, figures)
         console.print(f"\n{match.summary()}", highlight=False)
         path = plan.directory / f"report-{pair_name(plan.models)}.html"
@@ -144,13 +145,17 @@ def corpus(count: int, *, for_sweep: bool) -> list[TextDocument]:
 
 
 def learn(
-    client: Client, plan: Plan, number: int, documents: Sequence[TextDocument], figures: Figures
+    client: Client,
+    plan: Plan,
+    number: int,
+    model: LoadedModel,
+    documents: Sequence[TextDocument],
+    figures: Figures,
 ) -> DictionaryInfo:
     """Record one model and train a dictionary on it."""
     name = plan.models[number]
     short = short_name(name)
     console.rule(f"[bold]{short}", align="left")
-    model = load_model(name)
     site = plan.sites[number] or swept_site(name, plan.models) or default_site(model)
     recording = f"{short}-{site_slug(site)}"
     began = time.perf_counter()

@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     from isogloss.store.catalog import Catalog, CatalogEntry
     from isogloss.store.codes import CodesFile, CodesWriter, Csr
     from isogloss.store.documents import Document
+    from isogloss.store.exporting import export_recording
     from isogloss.store.filesystem import FileSystem
     from isogloss.store.lanes import Commit, LaneWriter
+    from isogloss.store.limits import LaneLimits
     from isogloss.store.ownership import StoreOwner, store_owner
-    from isogloss.store.readers import RecordingReader, ShuffledBatch, shared_documents
+    from isogloss.store.readers import RecordingReader, shared_documents
     from isogloss.store.recordings import LaneState, Recording
+    from isogloss.store.shuffled_reading import ShuffledBatch
     from isogloss.store.shuffling import ShuffleOrder
     from isogloss.store.specs import ModelInfo, RecordingSpec, Revision, SiteSpec, check_id
     from isogloss.store.statistics import SiteStatistics
     from isogloss.store.stores import Store
+    from isogloss.store.verifying import Problem
 
 _HOMES = {
     "ArrayFile": "arrays",
@@ -31,22 +35,25 @@ _HOMES = {
     "Csr": "codes",
     "Document": "documents",
     "FileSystem": "filesystem",
+    "LaneLimits": "limits",
     "LaneState": "recordings",
     "LaneWriter": "lanes",
     "ModelInfo": "specs",
+    "Problem": "verifying",
     "Recording": "recordings",
     "RecordingReader": "readers",
     "RecordingSpec": "specs",
     "Revision": "specs",
     "RowBatch": "batches",
     "ShuffleOrder": "shuffling",
-    "ShuffledBatch": "readers",
+    "ShuffledBatch": "shuffled_reading",
     "SiteSpec": "specs",
     "SiteStatistics": "statistics",
     "Store": "stores",
     "StoreOwner": "ownership",
     "TokenColumns": "batches",
     "check_id": "specs",
+    "export_recording": "exporting",
     "read_arrays": "arrays",
     "register_bfloat16": "bfloat16",
     "shared_documents": "readers",
@@ -65,9 +72,11 @@ __all__ = [
     "Csr",
     "Document",
     "FileSystem",
+    "LaneLimits",
     "LaneState",
     "LaneWriter",
     "ModelInfo",
+    "Problem",
     "Recording",
     "RecordingReader",
     "RecordingSpec",
@@ -81,6 +90,7 @@ __all__ = [
     "StoreOwner",
     "TokenColumns",
     "check_id",
+    "export_recording",
     "read_arrays",
     "register_bfloat16",
     "shared_documents",

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
+from isogloss.store import signed_json
 from isogloss.store.batches import as_bytes
+from isogloss.store.checksums import crc32c
 from isogloss.store.filesystem import (
     FileSystem,
     make_directories,
@@ -26,8 +28,7 @@ from isogloss.store.filesystem import (
     storage_errors,
     write_new,
 )
-from isogloss.store.frames import crc32c
-from isogloss.store.specs import get_items, get_mapping, get_text, is_mapping
+from isogloss.store.specs import get_items, get_mapping, get_text
 
 CHUNK_BYTES = 1 << 20
 """About how many bytes one chunk file holds."""
@@ -137,8 +138,31 @@ def _write_metadata(
         "codecs": _codecs(dtype),
         "attributes": {},
     }
-    write_new(files, directory / "zarr.json", [json.dumps(document).encode()])
+    write_new(files, directory / "zarr.json", [_sign(document)])
     files.sync_directory(directory)
+
+
+def _sign(document: Mapping[str, object]) -> bytes:
+    """Return zarr metadata as bytes, its checksum among the attributes."""
+    attributes = get_mapping(document, "attributes")
+    if signed_json.KEY in attributes:
+        raise InvalidInput(f"the attribute {signed_json.KEY!r} is reserved: name it otherwise")
+    signed = {**attributes, signed_json.KEY: signed_json.checksum(document)}
+    return json.dumps({**document, "attributes": signed}).encode()
+
+
+def _check_signed(content: bytes, what: str) -> Mapping[str, object]:
+    """Return zarr metadata without its checksum; CorruptData when it does not match."""
+    document = signed_json.parse(content, what)
+    try:
+        signed = get_mapping(document, "attributes")
+    except InvalidInput as error:
+        raise CorruptData(f"{what} does not match its checksum") from error
+    attributes = {name: value for name, value in signed.items() if name != signed_json.KEY}
+    document = {**document, "attributes": attributes}
+    if signed.get(signed_json.KEY) != signed_json.checksum(document):
+        raise CorruptData(f"{what} does not match its checksum")
+    return document
 
 
 def _codecs(dtype: np.dtype[np.generic]) -> list[object]:
@@ -183,16 +207,10 @@ class GroupWriter:
 
     def finish(self, attributes: Mapping[str, object]) -> None:
         """Make the group durable and give it its name, in place of one that stood there."""
-        try:
-            text = json.dumps(
-                {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)},
-                allow_nan=False,
-            )
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"attributes must be plain JSON: {error}") from error
+        text = _sign({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)})
         for array in self._arrays:
             array.finish()
-        write_new(self._files, self.directory / "zarr.json", [text.encode()])
+        write_new(self._files, self.directory / "zarr.json", [text])
         self._files.sync_directory(self.directory)
         old: Path | None = None
         if self._files.exists(self._target):
@@ -229,9 +247,11 @@ class ArrayFile:
         self._files = files
         self._directory = directory
         try:
-            document: object = json.loads(read_file(files, directory / "zarr.json"))
-            if not is_mapping(document):
-                raise InvalidInput("zarr.json is no object")
+            content = read_file(files, directory / "zarr.json")
+        except FileNotFoundError as error:
+            raise NotFound(f"no array at {directory}") from error
+        document = _check_signed(content, f"metadata of array {directory.name!r}")
+        try:
             self.shape = tuple(_whole(n) for n in get_items(document, "shape"))
             self.dtype = _NAMES[get_text(document, "data_type")]
             grid = get_mapping(get_mapping(document, "chunk_grid"), "configuration")
@@ -240,8 +260,6 @@ class ArrayFile:
                 raise InvalidInput(f"codecs are {document.get('codecs')}")
             if self.shape and chunk[1:] != tuple(max(1, n) for n in self.shape[1:]):
                 raise InvalidInput(f"chunk shape {chunk} does not fit {self.shape}")
-        except FileNotFoundError as error:
-            raise NotFound(f"no array at {directory}") from error
         except (ValueError, KeyError) as error:
             raise CorruptData(f"array {directory.name!r} has unusable metadata: {error}") from error
         self._chunk_rows = max(1, chunk[0]) if chunk else 1
@@ -331,12 +349,11 @@ def read_attributes(files: FileSystem, directory: Path) -> dict[str, object]:
         CorruptData: its metadata cannot be read.
     """
     try:
-        document: object = json.loads(read_file(files, directory / "zarr.json"))
+        content = read_file(files, directory / "zarr.json")
     except FileNotFoundError as error:
         raise NotFound(f"no arrays at {directory}") from error
-    except ValueError as error:
-        raise CorruptData(f"group {directory.name!r} has unusable metadata: {error}") from error
-    if not is_mapping(document) or document.get("node_type") != "group":
+    document = _check_signed(content, f"metadata of group {directory.name!r}")
+    if document.get("node_type") != "group":
         raise CorruptData(f"{directory.name!r} is no zarr group")
     return dict(get_mapping(document, "attributes"))
 

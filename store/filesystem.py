@@ -31,6 +31,9 @@ _LOCK = struct.Struct("@hhqqi4x")
 class FileSystem:
     """The operating system's own files. Every failure is an ``OSError``."""
 
+    can_map = True
+    """Whether descriptors are the system's own, so that files can be mapped into memory."""
+
     def create(self, path: Path) -> int:
         """Create a file that does not exist yet, for reading and writing."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -148,6 +151,10 @@ class FileSystem:
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
 
+    def modified_s(self, path: Path) -> float:
+        """Return when a file or directory was last changed, by the wall clock."""
+        return path.stat().st_mtime
+
     def monotonic_s(self) -> float:
         """Return seconds that never run backwards."""
         return time.monotonic()
@@ -159,10 +166,13 @@ class FileSystem:
 
 @contextlib.contextmanager
 def storage_errors(what: str) -> Generator[None]:
-    """Tell an ``OSError`` within as ours: StorageFull when there is no room, else StorageError."""
+    """Tell an ``OSError`` within as ours: StorageFull when there is no room, else StorageError.
+
+    A missing file passes: whoever looks for it knows what it means.
+    """
     try:
         yield
-    except IsoglossError:
+    except (IsoglossError, FileNotFoundError):
         raise
     except OSError as error:
         if error.errno in FULL_ERRNOS:
@@ -172,6 +182,19 @@ def storage_errors(what: str) -> Generator[None]:
 
 def _as_view(buffer: Buffer) -> memoryview:
     return memoryview(buffer).cast("B")  # pyright: ignore[reportArgumentType] - numpy declares no __buffer__ before 3.12
+
+
+class OpenFile:
+    """A descriptor that is closed when its last user lets go of it."""
+
+    def __init__(self, files: FileSystem, path: Path) -> None:
+        self._files = files
+        self.descriptor = files.open(path)
+        """The open file."""
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self._files.close(self.descriptor)
 
 
 def read_range(files: FileSystem, descriptor: int, offset: int, length: int) -> NDArray[np.uint8]:

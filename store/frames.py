@@ -13,12 +13,12 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput
 from isogloss.store.batches import TokenColumns, as_bytes
+from isogloss.store.checksums import crc32c
 from isogloss.store.documents import Document
 from isogloss.store.filesystem import FileSystem, read_range
 from isogloss.store.specs import SCHEMA_VERSION, get_count, get_items, get_mapping, is_mapping
@@ -29,11 +29,6 @@ KIND_LANE = 1
 KIND_COMMIT = 2
 _LENGTH = struct.Struct("<Q")
 _MAX_PAYLOAD = (1 << 32) - 8
-
-
-def crc32c(buffer: bytes | NDArray[np.generic], previous: int = 0) -> int:
-    """Return the CRC-32C (Castagnoli) of a buffer, continuing ``previous``."""
-    return google_crc32c.extend(previous, buffer)  # pyright: ignore[reportArgumentType] - takes any read-only buffer; its stub says bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,10 +1,10 @@
 """Reading one lane: rows by pread from its shards, columns and documents from files or log."""
 
-import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,27 +13,19 @@ from isogloss.errors import CorruptData, NotFound
 from isogloss.store.arrays import ArrayFile, GroupWriter, read_arrays
 from isogloss.store.batches import TokenColumns
 from isogloss.store.documents import KEY_BYTES, Document
-from isogloss.store.filesystem import FileSystem
+from isogloss.store.filesystem import FileSystem, OpenFile, remove_tree
 from isogloss.store.frames import CommitFrame, read_frames, read_payload_json
-from isogloss.store.seals import LOG_NAME, LaneHeader
-from isogloss.store.shards import shard_key, site_directory
+from isogloss.store.mapping import MappedRun
+from isogloss.store.seals import LOG_NAME, LaneHeader, is_sound
+from isogloss.store.shards import compressed_directory, shard_key, site_directory
 from isogloss.store.specs import RecordingSpec, Rows
+
+if TYPE_CHECKING:
+    from isogloss.store.compressing import CompressedShard
 
 COLUMNS_NAME = "columns"
 DOCUMENTS_NAME = "documents"
 _MAX_OPEN = 128
-
-
-class _OpenFile:
-    """A descriptor that is closed when its last user lets go of it."""
-
-    def __init__(self, files: FileSystem, path: Path) -> None:
-        self._files = files
-        self.descriptor = files.open(path)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            self._files.close(self.descriptor)
 
 
 class LaneFiles:
@@ -42,10 +34,10 @@ class LaneFiles:
     def __init__(self, files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
         self._files = files
         self._directory = directory
-        self._spec = spec
+        self.spec = spec
         self.rows = rows
         self._header: LaneHeader | None = None
-        self._open: OrderedDict[tuple[int, int], _OpenFile] = OrderedDict()
+        self._open: OrderedDict[tuple[int, int], OpenFile | CompressedShard] = OrderedDict()
         self._lock = threading.Lock()
         self._from_log: tuple[TokenColumns, list[Document]] | None = None
         self._arrays: dict[str, ArrayFile] | None = None
@@ -54,6 +46,10 @@ class LaneFiles:
     def name(self) -> str:
         """Name of the lane."""
         return self._directory.name
+
+    def can_map(self, site: int) -> bool:
+        """Whether the shards of a site can be mapped into memory."""
+        return self._files.can_map and not self.is_compressed(site)
 
     @property
     def header(self) -> LaneHeader:
@@ -72,22 +68,48 @@ class LaneFiles:
         done = 0
         while done < len(out):
             shard, offset = layout.row_offset(row + done)
-            take = min(len(out) - done, layout.shard_rows - (row + done) % layout.shard_rows)
+            within = (row + done) % layout.shard_rows
+            take = min(len(out) - done, layout.shard_rows - within)
             file = self._shard(site, shard)
-            self._files.read_into(file.descriptor, out[done : done + take].reshape(-1), offset)
+            part = out[done : done + take]
+            if isinstance(file, OpenFile):
+                self._files.read_into(file.descriptor, part.reshape(-1), offset)
+            else:
+                file.read_into(within, part)
             done += take
 
-    def _shard(self, site: int, shard: int) -> _OpenFile:
+    def is_compressed(self, site: int) -> bool:
+        """Whether the rows of a site were compressed."""
+        return self._files.exists(self._directory / compressed_directory(site))
+
+    def _open_shard(self, site: int, shard: int) -> "OpenFile | CompressedShard":
+        if not self.is_compressed(site):
+            try:
+                return OpenFile(self._files, self._shard_path(site, shard))
+            except FileNotFoundError:
+                if not self.is_compressed(site):  # else they were compressed this very moment
+                    raise
+        # numcodecs takes 0.1 s to import: only where something is compressed
+        from isogloss.store.compressing import (
+            CompressedShard,
+            compressed_layout,
+        )
+
+        path = self._directory / compressed_directory(site) / shard_key(shard)
+        layout = compressed_layout(self.header.layouts[site])
+        item_bytes = self.spec.sites[site].numpy_dtype.itemsize
+        return CompressedShard(self._files, path, layout, item_bytes)
+
+    def _shard(self, site: int, shard: int) -> "OpenFile | CompressedShard":
         key = (site, shard)
         with self._lock:
             file = self._open.get(key)
             if file is None:
-                path = self._directory / site_directory(site) / shard_key(shard)
                 try:
-                    file = _OpenFile(self._files, path)
+                    file = self._open_shard(site, shard)
                 except FileNotFoundError as error:
                     raise CorruptData(
-                        f"shard {shard} of site {self._spec.sites[site].name!r} is missing from "
+                        f"shard {shard} of site {self.spec.sites[site].name!r} is missing from "
                         f"lane {self.name!r}: run verify"
                     ) from error
                 self._open[key] = file
@@ -97,9 +119,32 @@ class LaneFiles:
                 self._open.move_to_end(key)
             return file
 
+    def map_runs(self, site: int) -> list[MappedRun]:
+        """Return the shards of a site, open, for :func:`map_rows`."""
+        layout = self.header.layouts[site]
+        runs: list[MappedRun] = []
+        for shard in range(-(-self.rows // layout.shard_rows)):
+            rows = min(layout.shard_rows, self.rows - shard * layout.shard_rows)
+            file = OpenFile(self._files, self._shard_path(site, shard))
+            length = rows * layout.row_bytes
+            if self._files.size(file.descriptor) < layout.data_offset + length:
+                raise CorruptData(f"shard {shard} of lane {self.name!r} is too short: run verify")
+            runs.append(
+                MappedRun(
+                    file=file,
+                    offset=layout.data_offset,
+                    length=length,
+                    room=layout.shard_rows * layout.row_bytes,
+                )
+            )
+        return runs
+
+    def _shard_path(self, site: int, shard: int) -> Path:
+        return self._directory / site_directory(site) / shard_key(shard)
+
     def blocks(self, site: int, block_rows: int) -> Iterator[Rows]:
         """Yield all rows of a site in blocks."""
-        spec = self._spec.sites[site]
+        spec = self.spec.sites[site]
         for start in range(0, self.rows, block_rows):
             count = min(block_rows, self.rows - start)
             flat = np.empty((count, spec.row_bytes), np.uint8)
@@ -115,7 +160,7 @@ class LaneFiles:
             token_id=arrays["token_id"].read(start, stop),
             document=arrays["document"].read(start, stop),
             position=arrays["position"].read(start, stop),
-            span=arrays["span"].read(start, stop) if self._spec.has_spans else None,
+            span=arrays["span"].read(start, stop) if self.spec.has_spans else None,
         )
 
     def _column_files(self) -> dict[str, ArrayFile] | None:
@@ -124,7 +169,7 @@ class LaneFiles:
             directory = self._directory / COLUMNS_NAME
             if not self._files.exists(directory):
                 return None
-            names = ["token_id", "document", "position"] + ["span"] * self._spec.has_spans
+            names = ["token_id", "document", "position"] + ["span"] * self.spec.has_spans
             arrays = {name: ArrayFile(self._files, directory / name) for name in names}
             short = [name for name, array in arrays.items() if array.rows < self.rows]
             if short:
@@ -146,12 +191,51 @@ class LaneFiles:
             if self._from_log is None:
                 commits = list(read_commits(self._files, self._directory, self.rows))
                 columns = TokenColumns.concatenate(
-                    [commit.columns for commit in commits], self._spec.has_spans
+                    [commit.columns for commit in commits], self.spec.has_spans
                 )
                 _check_proven(self._directory, min(columns.rows, self.rows), self.rows)
                 documents = [document for commit in commits for document in commit.documents]
                 self._from_log = (columns, documents)
             return self._from_log
+
+
+def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int) -> bool:
+    """Compress the rows of one site of a sealed lane, then remove the raw ones.
+
+    A crash leaves the raw rows, or the compressed ones beside some of the raw, which the next call
+    removes.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    from isogloss.store.compressing import SiteCompressor
+
+    raw = directory / site_directory(site)
+    if not lane.is_compressed(site):
+        layout = lane.header.layouts[site]
+        compressor = SiteCompressor(files, directory, site, lane.spec.sites[site], layout)
+        for shard in range(-(-lane.rows // layout.shard_rows)):
+            rows = min(layout.shard_rows, lane.rows - shard * layout.shard_rows)
+            content = np.empty((rows, layout.row_bytes), np.uint8)
+            lane.read_into(site, shard * layout.shard_rows, content)
+            compressor.write(shard, content)
+        compressor.finish(lane.rows)
+    elif not files.exists(raw):
+        return False
+    remove_tree(files, raw)
+    return True
+
+
+def check_ranges(files: FileSystem, directory: Path, rows: int, site: int) -> None:
+    """Check a site's raw rows against their commits; CorruptData when one does not match."""
+    for commit in read_commits(files, directory, rows):
+        for written in commit.ranges:
+            if written.site == site and not is_sound(files, directory, written):
+                raise CorruptData(
+                    f"bytes [{written.offset}, {written.offset + written.length}) of shard "
+                    f"{written.shard} of site {site} in lane {directory.name!r} do not match "
+                    "their checksum: run verify"
+                )
 
 
 def read_header(files: FileSystem, directory: Path) -> LaneHeader:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, InvalidInput, LaneEnded, SequenceGap, StorageFull
 from isogloss.store.batches import RowBatch, TokenColumns, as_bytes
+from isogloss.store.checksums import crc32c
 from isogloss.store.documents import Document, DocumentTable
 from isogloss.store.filesystem import FULL_ERRNOS, FileSystem, write_atomic, write_new
 from isogloss.store.frames import (
@@ -25,10 +26,10 @@ from isogloss.store.frames import (
     KIND_LANE,
     ByteRange,
     CommitFrame,
-    crc32c,
     encode_frame,
     lane_payload,
 )
+from isogloss.store.limits import LaneLimits
 from isogloss.store.seals import LOG_NAME, LaneHeader, Seal, write_seal
 from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
 from isogloss.store.specs import RecordingSpec
@@ -77,6 +78,8 @@ class LaneWriter:
         header: LaneHeader,
         cursors: Mapping[str, int],
         documents: DocumentTable,
+        limits: LaneLimits,
+        rows_before: int,
     ) -> None:
         self._files = files
         self._directory = directory
@@ -85,6 +88,8 @@ class LaneWriter:
         self._cursors = dict(cursors)
         self._own_cursors: dict[str, int] = {}
         self._documents = documents
+        self._limits = limits
+        self._rows_before = rows_before
         self._rows = 0
         self._frames = 1
         self._log_bytes = 0
@@ -174,13 +179,21 @@ class LaneWriter:
             SequenceGap: a producer skipped a number; nothing was accepted.
             ShapeError: a batch does not fit the recording; nothing was accepted.
             DocumentMismatch: two documents share a key and differ; nothing was accepted.
-            StorageFull: there is no room; nothing was accepted, and the lane goes on.
+            StorageFull: there is no room, or a limit would be passed; nothing was accepted, and
+                the lane goes on.
             LaneEnded: writing failed for good; what was acknowledged is safe, open a new lane.
         """
         with self._lock:
             self._check_open()
             accepted, cursors, documents = self._admit(batches)
             if accepted:
+                self._limits.check(
+                    self._files,
+                    self._directory,
+                    rows=self._rows_before + self._rows,
+                    row_bytes=self._spec.row_bytes + (24 if self._spec.has_spans else 16),
+                    more_rows=sum(batch.rows for batch in accepted),
+                )
                 try:
                     self._commit(accepted, cursors, documents)
                 except LaneEnded:

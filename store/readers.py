@@ -4,8 +4,6 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +11,12 @@ from numpy.typing import NDArray
 from isogloss.errors import InvalidInput, NoSharedDocuments, ShapeError
 from isogloss.store.batches import TokenColumns
 from isogloss.store.documents import Document, DocumentTable
+from isogloss.store.filesystem import storage_errors
 from isogloss.store.lane_files import LaneFiles
+from isogloss.store.mapping import Table, can_map, map_rows
+from isogloss.store.shuffled_reading import ShuffledBatch, ShuffledReading
 from isogloss.store.shuffling import ShuffleOrder
 from isogloss.store.specs import RecordingSpec, Revision, Rows
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShuffledBatch:
-    """One step of shuffled reading."""
-
-    step: int
-    """Place in the epoch, from 0."""
-
-    rows: NDArray[np.int64]
-    """Which rows of the recording these are, ``[batch_rows]``."""
-
-    sites: Mapping[str, Rows]
-    """Activations by site, ``[batch_rows, width]``; row i belongs to ``rows[i]``."""
 
 
 class RecordingReader:
@@ -38,15 +25,23 @@ class RecordingReader:
     Obtained from :meth:`Recording.reader`.
     """
 
-    def __init__(self, spec: RecordingSpec, revision: Revision, lanes: Sequence[LaneFiles]) -> None:
+    def __init__(
+        self,
+        spec: RecordingSpec,
+        revision: Revision,
+        lanes: Sequence[LaneFiles],
+        retired: Sequence[LaneFiles] = (),
+    ) -> None:
         self.spec = spec
         """What is recorded."""
         self.revision = revision
         """What this reader is pinned to."""
         self._lanes = list(lanes)
+        self._retired = list(retired)
         self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
         self._lock = threading.Lock()
         self._documents: dict[int, Document] | None = None
+        self._tables: dict[str, tuple[Table, NDArray[np.int64]] | None] = {}
         self._by_document: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
 
     @property
@@ -64,7 +59,8 @@ class RecordingReader:
         index = self.spec.site_index(site)
         self._check_range(start, stop)
         out = np.empty((stop - start, self.spec.sites[index].row_bytes), np.uint8)
-        self._read_run(index, start, out)
+        with storage_errors(f"site {site!r} cannot be read"):
+            self._read_run(index, start, out)
         return out.view(self.spec.sites[index].numpy_dtype)
 
     def _check_range(self, start: int, stop: int) -> None:
@@ -100,9 +96,10 @@ class RecordingReader:
         out = np.empty((len(rows), self.spec.sites[index].row_bytes), np.uint8)
         breaks = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
         bounds = [0, *breaks, len(rows)]
-        for start, stop in itertools.pairwise(bounds):
-            if stop > start:
-                self._read_run(index, int(rows[start]), out[start:stop])
+        with storage_errors(f"site {site!r} cannot be read"):
+            for start, stop in itertools.pairwise(bounds):
+                if stop > start:
+                    self._read_run(index, int(rows[start]), out[start:stop])
         return out.view(self.spec.sites[index].numpy_dtype)
 
     def tokens(self, start: int = 0, stop: int | None = None) -> TokenColumns:
@@ -113,7 +110,8 @@ class RecordingReader:
         for lane, (first, end) in zip(self._lanes, itertools.pairwise(self._starts), strict=True):
             low, high = max(start, first), min(stop, end)
             if low < high:
-                parts.append(lane.columns(low - first, high - first))
+                with storage_errors(f"columns of lane {lane.name!r} cannot be read"):
+                    parts.append(lane.columns(low - first, high - first))
         return TokenColumns.concatenate(parts, self.spec.has_spans)
 
     def documents(self) -> dict[int, Document]:
@@ -122,8 +120,10 @@ class RecordingReader:
             if self._documents is None:
                 found: dict[int, Document] = {}
                 table = DocumentTable()
-                for lane in self._lanes:
-                    for document in lane.documents():
+                with storage_errors("documents cannot be read"):
+                    for document in itertools.chain(
+                        *(lane.documents() for lane in [*self._retired, *self._lanes])
+                    ):
                         if table.add(document):
                             found[document.id] = document
                 self._documents = found
@@ -169,6 +169,7 @@ class RecordingReader:
         rank: int = 0,
         world: int = 1,
         prefetch: int = 1,
+        mapped: bool = True,
     ) -> Iterator[ShuffledBatch]:
         """Yield the batches of one epoch in shuffled order.
 
@@ -187,20 +188,17 @@ class RecordingReader:
             start_step: the step to begin with.
             rank: which share of each step to read.
             world: into how many shares of ``batch_rows`` a step falls.
-            prefetch: windows read ahead by a thread; 0 reads when asked.
+            prefetch: how much a thread reads ahead (batches when mapped, else windows); 0 reads
+                when asked.
+            mapped: read through memory maps where that is possible, which is several times
+                faster; an input or output error of the disk then ends the process with SIGBUS.
 
         Raises:
             NotFound: the recording has no such site.
             InvalidInput: a size or the rank makes no sense.
             ShapeError: ``keep`` has another length than the revision.
         """
-        for site in sites:
-            self.spec.site_index(site)
-        if start_step < 0 or prefetch < 0 or not sites:
-            raise InvalidInput(
-                f"start_step {start_step} and prefetch {prefetch} must be >= 0, and {len(sites)} "
-                "sites at least one"
-            )
+        self._check_shuffle(sites, start_step, prefetch)
         chosen = None if keep is None else np.flatnonzero(self._check_keep(keep)).astype(np.int64)
         order = ShuffleOrder(
             rows=chosen,
@@ -213,86 +211,52 @@ class RecordingReader:
             rank=rank,
             world=world,
         )
-        return self._batches(order, tuple(dict.fromkeys(sites)), start_step, prefetch)
+        reading = ShuffledReading(self, order, tuple(dict.fromkeys(sites)), start_step)
+        return reading.batches(prefetch, mapped=mapped)
 
-    def _batches(
-        self, order: ShuffleOrder, sites: tuple[str, ...], start_step: int, prefetch: int
-    ) -> Iterator[ShuffledBatch]:
-        held_rows = np.empty(0, np.int64)
-        held: dict[str, Rows] = {}
-        step = start_step
-        for rows, window in self._windows(order, sites, start_step, prefetch):
-            held_rows = np.concatenate([held_rows, rows]) if len(held_rows) else rows
-            held = {
-                site: np.concatenate([held[site], window[site]]) if site in held else window[site]
-                for site in sites
-            }
-            whole = len(held_rows) // order.batch_rows
-            for batch in range(whole):
-                part = slice(batch * order.batch_rows, (batch + 1) * order.batch_rows)
-                yield ShuffledBatch(
-                    step=step,
-                    rows=held_rows[part],
-                    sites={site: values[part] for site, values in held.items()},
-                )
-                step += 1
-            held_rows = held_rows[whole * order.batch_rows :]
-            held = {
-                site: values[whole * order.batch_rows :]
-                for site, values in held.items()
-                if len(held_rows)
-            }
-
-    def _windows(
-        self, order: ShuffleOrder, sites: tuple[str, ...], start_step: int, prefetch: int
-    ) -> Iterator[tuple[NDArray[np.int64], dict[str, Rows]]]:
-        wanted = self._wanted_rows(order, start_step)
-        if prefetch == 0:
-            for rows in wanted:
-                yield rows, self._gather(sites, rows)
-            return
-        pending: list[tuple[NDArray[np.int64], Future[dict[str, Rows]]]] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="isogloss-prefetch") as executor:
-            try:
-                for rows in wanted:
-                    pending.append((rows, executor.submit(self._gather, sites, rows)))
-                    if len(pending) > prefetch:
-                        ready, window = pending.pop(0)
-                        yield ready, window.result()
-                for ready, window in pending:
-                    yield ready, window.result()
-            finally:
-                for _, window in pending:
-                    window.cancel()
-
-    @staticmethod
-    def _wanted_rows(order: ShuffleOrder, start_step: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows of each window that this rank reads."""
-        step_rows = order.batch_rows * order.world
-        first, end = start_step * step_rows, order.steps * step_rows
-        if first >= end:
-            return
-        for place, rows in order.windows(first):
-            if place >= end:
-                return
-            places = np.arange(place, place + len(rows))
-            mine = (places >= first) & (places < end)
-            if order.world > 1:
-                mine &= places % step_rows // order.batch_rows == order.rank
-            yield rows[mine]
-
-    def _gather(self, sites: tuple[str, ...], rows: NDArray[np.int64]) -> dict[str, Rows]:
-        """Read rows in the order of the disk and return them in the order given."""
-        order = np.argsort(rows, kind="stable")
-        inverse = np.empty_like(order)
-        inverse[order] = np.arange(len(order))
-        gathered: dict[str, Rows] = {}
+    def _check_shuffle(self, sites: Sequence[str], start_step: int, prefetch: int) -> None:
         for site in sites:
-            values = self.take(site, rows[order])
-            whole_rows = values.view(f"V{values.shape[1] * values.dtype.itemsize}").reshape(-1)
-            mixed = whole_rows[inverse].view(np.uint8).reshape(len(rows), -1)
-            gathered[site] = mixed.view(values.dtype)
-        return gathered
+            self.spec.site_index(site)
+        if start_step < 0 or prefetch < 0 or not sites:
+            raise InvalidInput(
+                f"start_step {start_step} and prefetch {prefetch} must be >= 0, and {len(sites)} "
+                "sites at least one"
+            )
+
+    def table(self, site: str) -> tuple[Table, NDArray[np.int64]] | None:
+        """Return all rows of a site mapped into memory, or None where they cannot be.
+
+        Returns:
+            The table, and for each lane how far its rows stand behind their number in it.
+
+        Raises:
+            StorageError: a shard is missing or too short.
+        """
+        index = self.spec.site_index(site)
+        with self._lock:
+            if site not in self._tables:
+                self._tables[site] = self._map(index)
+            return self._tables[site]
+
+    def _map(self, site: int) -> tuple[Table, NDArray[np.int64]] | None:
+        row_bytes = self.spec.sites[site].row_bytes
+        if not all(lane.can_map(site) for lane in self._lanes):
+            return None
+        with storage_errors(f"site {self.spec.sites[site].name!r} cannot be mapped"):
+            by_lane = [lane.map_runs(site) for lane in self._lanes]
+            runs = [run for lane in by_lane for run in lane]
+            if not can_map(runs):
+                return None
+            virtual = [0, *itertools.accumulate(sum(r.room for r in lane) for lane in by_lane)]
+            shifts = [
+                place // row_bytes - start
+                for place, start in zip(virtual, self._starts, strict=True)
+            ]
+            return map_rows(runs, row_bytes), np.array(shifts[:-1], np.int64)
+
+    def lane_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place in the revision of the lane that holds each row."""
+        return np.searchsorted(np.array(self._starts[1:]), rows, "right").astype(np.int64)
 
 
 def shared_documents(readers: Mapping[str, RecordingReader]) -> tuple[int, ...]:

@@ -1,18 +1,18 @@
 """How a lane begins and ends: its header, its seal, and what becomes of one whose writer died."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from isogloss.errors import CorruptData, InvalidInput
+from isogloss.errors import CorruptData
+from isogloss.store import signed_json
+from isogloss.store.checksums import crc32c
 from isogloss.store.filesystem import FileSystem, read_file, read_range, write_atomic
 from isogloss.store.frames import (
     ByteRange,
     CommitFrame,
-    crc32c,
     find_frame_after,
     read_frames,
     read_payload_json,
@@ -103,8 +103,8 @@ class Seal:
     cursors: Mapping[str, int] = field(default_factory=dict[str, int])
     """Last sequence number of each producer that wrote here."""
 
-    reason: Literal["closed", "recovered"]
-    """Sealed by its writer, or after the writer's death."""
+    reason: Literal["closed", "recovered", "retired"]
+    """Sealed by its writer, or after the writer's death; or its rows were removed to make room."""
 
     damage: str = ""
     """What was lost of acknowledged rows; empty when nothing was."""
@@ -135,14 +135,22 @@ class Seal:
             frames=get_count(document, "frames"),
             log_bytes=get_count(document, "log_bytes"),
             cursors={name: get_count(cursors, name) for name in cursors},
-            reason="closed" if document.get("reason") == "closed" else "recovered",
+            reason=_reason(get_text(document, "reason")),
             damage=get_text(document, "damage"),
         )
 
 
+def _reason(text: str) -> Literal["closed", "recovered", "retired"]:
+    match text:
+        case "closed" | "recovered" | "retired":
+            return text
+        case _:
+            raise CorruptData(f"a seal's reason is {text!r}: run verify")
+
+
 def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
     """Make a seal durable."""
-    write_atomic(files, directory / SEAL_NAME, json.dumps(seal.to_dict(), indent=1).encode())
+    write_atomic(files, directory / SEAL_NAME, signed_json.encode(seal.to_dict()))
 
 
 def read_seal(files: FileSystem, directory: Path) -> Seal | None:
@@ -152,14 +160,10 @@ def read_seal(files: FileSystem, directory: Path) -> Seal | None:
         CorruptData: there is one and it cannot be read.
     """
     try:
-        document: object = json.loads(read_file(files, directory / SEAL_NAME))
-        if not is_mapping(document):
-            raise InvalidInput("it is no object")
-        return Seal.from_dict(document)
+        content = read_file(files, directory / SEAL_NAME)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise CorruptData(f"seal of lane {directory.name!r} cannot be read: {error}") from error
+    return Seal.from_dict(signed_json.decode(content, f"seal of lane {directory.name!r}"))
 
 
 @dataclass(slots=True)
@@ -369,6 +373,18 @@ def _pad(files: FileSystem, path: Path, length: int) -> None:
             files.sync_data(descriptor)
     finally:
         files.close(descriptor)
+
+
+def is_being_born(files: FileSystem, directory: Path) -> bool:
+    """Whether a writer holds the log of a lane, which it locks before anything else."""
+    try:
+        log = files.open(directory / LOG_NAME, write=True)
+    except FileNotFoundError:
+        return False
+    try:
+        return files.is_locked(log)
+    finally:
+        files.close(log)
 
 
 def lane_names(files: FileSystem, directory: Path) -> Sequence[str]:

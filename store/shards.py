@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from isogloss.errors import InvalidInput
-from isogloss.store.frames import crc32c
+from isogloss.store.checksums import crc32c
 from isogloss.store.specs import SCHEMA_VERSION, SiteSpec, get_count
 
 ALIGNMENT = 4096
@@ -111,6 +111,11 @@ def _head(data_offset: int, chunk_bytes: int, shard_chunks: int) -> bytes:
 def site_directory(index: int) -> str:
     """Name of the directory of a site in a lane; a site's own name never is part of a path."""
     return f"site-{index}"
+
+
+def compressed_directory(index: int) -> str:
+    """Name of the directory of a site's compressed rows in a lane."""
+    return f"compressed-{index}"
 
 
 def shard_key(shard: int) -> str:

@@ -61,6 +61,30 @@ class ShuffleOrder:
         """Steps of the epoch; the last rows that fill no whole step are left out."""
         return self.count // (self.batch_rows * self.world)
 
+    def step_rows(self, start_step: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows that this rank reads in each step, ``[batch_rows]``."""
+        held = np.empty(0, np.int64)
+        for rows in self._wanted(start_step):
+            held = np.concatenate([held, rows]) if len(held) else rows
+            whole = len(held) // self.batch_rows * self.batch_rows
+            yield from held[:whole].reshape(-1, self.batch_rows)
+            held = held[whole:]
+
+    def _wanted(self, start_step: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of each window that this rank reads."""
+        step_rows = self.batch_rows * self.world
+        first, end = start_step * step_rows, self.steps * step_rows
+        if first >= end:
+            return
+        for place, rows in self.windows(first):
+            if place >= end:
+                return
+            places = np.arange(place, place + len(rows))
+            mine = (places >= first) & (places < end)
+            if self.world > 1:
+                mine &= places % step_rows // self.batch_rows == self.rank
+            yield rows[mine]
+
     def windows(self, first_row: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield each window from the one that holds place ``first_row`` of the epoch's order.
 
@@ -85,5 +109,10 @@ class ShuffleOrder:
 
 def _permutation(name: str, count: int) -> NDArray[np.int64]:
     key = np.frombuffer(hashlib.sha256(f"isogloss shuffle 1|{name}".encode()).digest(), "<u8")
-    words = np.random.Philox(key=key[:2]).random_raw(count)
-    return np.argsort(words, kind="stable").astype(np.int64)
+    words = np.asarray(np.random.Philox(key=key[:2]).random_raw(count), np.uint64)
+    # Sorting words that carry their place in the low bits is faster than argsort, and ties are
+    # broken by place: the order does not depend on the sort.
+    bits = np.uint64(max(1, (count - 1).bit_length()))
+    places = np.arange(count, dtype=np.uint64)
+    words = np.sort((words >> bits << bits) | places)
+    return (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)

@@ -1,7 +1,6 @@
 """The store: one root, one owner, everything below it."""
 
 import contextlib
-import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +9,18 @@ from types import TracebackType
 from isogloss.errors import (
     AlreadyExists,
     Conflict,
-    CorruptData,
     InvalidInput,
     NotFound,
     StoreOwned,
 )
+from isogloss.store import signed_json
 from isogloss.store.catalog import Catalog, CatalogEntry
 from isogloss.store.filesystem import (
     FileSystem,
     make_directories,
     read_file,
     remove_tree,
+    storage_errors,
     write_atomic,
 )
 from isogloss.store.ownership import LOCK_NAME, SERVER_NAME, Ownership
@@ -30,9 +30,8 @@ from isogloss.store.specs import (
     SCHEMA_VERSION,
     RecordingSpec,
     check_uid,
-    check_version,
-    is_mapping,
 )
+from isogloss.store.verifying import Problem
 
 MANIFEST_NAME = "isogloss.json"
 CATALOG_NAME = "catalog.sqlite"
@@ -89,7 +88,7 @@ class Store:
         try:
             if not files.exists(root / MANIFEST_NAME):
                 manifest = {"schema_version": SCHEMA_VERSION, "uid": Catalog.new_uid()}
-                write_atomic(files, root / MANIFEST_NAME, json.dumps(manifest).encode())
+                write_atomic(files, root / MANIFEST_NAME, signed_json.encode(manifest))
             _check_manifest(files, root)
             make_directories(files, root / "recordings")
             return cls(root, files, ownership)
@@ -202,6 +201,7 @@ class Store:
                     is_owner=self.is_owner,
                 )
                 self._recordings[entry.uid] = known
+            known.etag = entry.etag
             return known
 
     def recording(self, id: str) -> Recording:  # noqa: A002 - the word for it everywhere
@@ -233,6 +233,34 @@ class Store:
                 self._files.replace(recording.directory, trash / recording.uid)
             remove_tree(self._files, trash / recording.uid)
 
+    def verify(self) -> list[Problem]:
+        """Check every stored byte of every recording; an empty list when all is well."""
+        return [problem for recording in self.recordings() for problem in recording.verify()]
+
+    def collect_garbage(self, older_s: float = 86_400.0) -> int:
+        """Remove what crashes left behind, and nothing that the catalog knows.
+
+        Args:
+            older_s: artifacts that a worker might still be writing are removed at this age only.
+
+        Returns:
+            How many files and directories were removed.
+
+        Raises:
+            StoreOwned: the store was attached, not opened.
+        """
+        self._owned()
+        with self._lock, storage_errors("garbage cannot be collected"):
+            kept = {entry.uid for entry in self.catalog.list("recording")}
+            recordings = self.root / "recordings"
+            litter = [recordings / n for n in self._files.names(recordings) if n not in kept]
+            litter += [self.root / "trash" / n for n in self._files.names(self.root / "trash")]
+            for folder in _FOLDERS.values():
+                litter += _old_partials(self._files, self.root / folder, older_s)
+            for path in litter:
+                remove_tree(self._files, path)
+            return len(litter) + sum(found.drop_litter() for found in self.recordings())
+
     def artifact(self, kind: str, uid: str, *more: str) -> Path:
         """Return where the files of an artifact belong; its parent exists, itself need not.
 
@@ -256,13 +284,22 @@ class Store:
         return path
 
 
+def _old_partials(files: FileSystem, directory: Path, older_s: float) -> list[Path]:
+    found: list[Path] = []
+    for name in files.names(directory):
+        path = directory / name
+        if not files.is_directory(path):
+            continue
+        if not name.startswith("."):
+            found += _old_partials(files, path, older_s)
+        elif files.time_s() - files.modified_s(path) > older_s:
+            found.append(path)
+    return found
+
+
 def _check_manifest(files: FileSystem, root: Path) -> None:
     try:
-        document: object = json.loads(read_file(files, root / MANIFEST_NAME))
+        content = read_file(files, root / MANIFEST_NAME)
     except FileNotFoundError as error:
         raise NotFound(f"no store at {root}: create one with Store.open(path)") from error
-    except ValueError as error:
-        raise CorruptData(f"{root / MANIFEST_NAME} cannot be read: {error}") from error
-    if not is_mapping(document):
-        raise CorruptData(f"{root / MANIFEST_NAME} is no JSON object")
-    check_version(document, f"store {root}")
+    signed_json.decode(content, f"{root / MANIFEST_NAME}")

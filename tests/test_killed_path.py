@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from tests.models.conftest import SENTENCES, wordpiece
+from tests.models.conftest import SENTENCES
 from tests.service.serving import Server, start_server
-from transformers import BertConfig, BertModel
+from tests.tiny_models import save_tiny_bert
 
 import isogloss
 from isogloss import Client
@@ -31,21 +31,11 @@ SETTINGS = {"batch_rows": 128, "checkpoint_every": 20, "holdout": 0.4}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two independently initialised models on disk, as users have them."""
-    folders: dict[str, Path] = {}
-    for seed, (name, width) in enumerate(MODELS.items()):
-        folders[name] = tmp_path_factory.mktemp("models") / name
-        torch.manual_seed(seed)
-        config = BertConfig(
-            vocab_size=len(wordpiece()),
-            hidden_size=width,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=40,
-        )
-        BertModel(config).save_pretrained(folders[name])
-        wordpiece().save_pretrained(folders[name])
-    return folders
+    root = tmp_path_factory.mktemp("models")
+    return {
+        name: save_tiny_bert(root / name, seed=seed, width=width)
+        for seed, (name, width) in enumerate(MODELS.items())
+    }
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,8 @@ class SimulatedDisk(FileSystem):
         ignore: says of an operation and a path whether it does nothing (a removed sync).
     """
 
+    can_map = False
+
     def __init__(
         self,
         *,
@@ -75,6 +77,8 @@ class SimulatedDisk(FileSystem):
         self.ignore = ignore
         self.operations = 0
         """Operations that changed something so far."""
+        self.trace: list[tuple[str, Path]] = []
+        """Each of those operations and its path."""
         self.syncs = 0
         """Syncs of files so far."""
         self._root = _Directory()
@@ -89,6 +93,7 @@ class SimulatedDisk(FileSystem):
         if self._is_off:
             raise PowerLoss
         self.operations += 1
+        self.trace.append((operation, path))
         if self.operations == self.stop_at:
             self._is_off = True
             raise PowerLoss
@@ -259,6 +264,10 @@ class SimulatedDisk(FileSystem):
     def free_bytes(self, path: Path) -> int:
         """See FileSystem; there is always room."""
         return 1 << 50
+
+    def modified_s(self, path: Path) -> float:
+        """See FileSystem; everything is new."""
+        return self.time_s()
 
     def monotonic_s(self) -> float:
         """See FileSystem; a second passes between any two looks."""

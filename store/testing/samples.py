@@ -57,7 +57,9 @@ def _batch(sites: tuple[SiteSpec, ...], has_spans: bool, name: str, rows: int) -
 def sample_batch(
     spec: RecordingSpec, producer: str, sequence: int, rows: int | None = None
 ) -> RowBatch:
-    """Return the batch that a producer sends under a sequence number; always the same; do not change its arrays.
+    """Return the batch that a producer sends under a sequence number: always the same.
+
+    Its arrays are shared: do not change them.
 
     Args:
         spec: the recording.

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import struct
@@ -100,10 +101,8 @@ def test_mutated_bytes_are_refused_or_read_but_never_crash(data: st.DataObject) 
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(piece) - 1))
         piece[at] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(IsoglossError):
         RowBatch.decode(piece, SPEC)
-    except IsoglossError:
-        pass
 
 
 def test_a_batch_for_another_recording_is_refused() -> None:

@@ -16,7 +16,7 @@ from isogloss.store.testing.writer import PRODUCERS
 def kill_loop(root: Path, kills: int, seed: int) -> int:
     """Kill the writer again and again; return how many batches were acknowledged."""
     chance = random.Random(seed)
-    acknowledged = dict.fromkeys(PRODUCERS, 0)
+    acknowledged: dict[str, int] = dict.fromkeys(PRODUCERS, 0)
     for kill in range(kills):
         writer = subprocess.Popen(
             [sys.executable, "-m", "isogloss.store.testing.writer", str(root)],

@@ -28,7 +28,7 @@ SPEC = sample_spec()
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     """Three lanes of small shards: sealed, sealed and derived, live."""
     with Store.open(tmp_path_factory.mktemp("readers")) as store:
-        recording = store.create_recording(SPEC, ["a"], shard_bytes=32 << 10)
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=12 << 10)
         for first in (1, 21, 41):
             lane = recording.open_lane()
             lane.append([sample_batch(SPEC, "p", first + i) for i in range(20)])
@@ -96,11 +96,21 @@ def test_the_rows_of_a_document_are_found(reader: RecordingReader) -> None:
     assert reader.document_rows(1).size == 0
 
 
+@pytest.mark.parametrize("mapped", [True, False])
 def test_an_epoch_visits_every_row_once_with_its_own_activations(
-    reader: RecordingReader,
+    reader: RecordingReader, mapped: bool
 ) -> None:
+    assert all(reader.table(site) is not None for site in SITES)
     steps = list(
-        reader.shuffled(SITES, seed=3, epoch=1, batch_rows=50, window_rows=256, block_rows=8)
+        reader.shuffled(
+            SITES,
+            seed=3,
+            epoch=1,
+            batch_rows=50,
+            window_rows=256,
+            block_rows=8,
+            mapped=mapped,
+        )
     )
     assert [batch.step for batch in steps] == list(range(reader.steps_per_epoch(50)))
     rows = np.concatenate([batch.rows for batch in steps])
@@ -126,6 +136,7 @@ def test_reading_resumed_at_a_step_gives_the_same_remaining_batches(
             window_rows=200,
             start_step=start,
             prefetch=prefetch,
+            mapped=start % 2 == 0,
         )
     )
     assert [batch.step for batch in part] == list(range(start, len(whole)))
@@ -269,11 +280,11 @@ def test_statistics_agree_with_numpy(recording: Recording, site: str) -> None:
     values = wanted(site).astype(np.float64)
     for found in (recording.statistics(site), recording.statistics(site)):
         assert (found.count, found.nonfinite) == (len(values), 0)
-        np.testing.assert_allclose(found.mean, values.mean(0), rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(found.m2, ((values - values.mean(0)) ** 2).sum(0), rtol=1e-10)
+        np.testing.assert_allclose(found.mean, values.mean(0), atol=1e-6)
+        np.testing.assert_allclose(found.m2, ((values - values.mean(0)) ** 2).sum(0), rtol=2e-6)
         norms = np.linalg.norm(values, axis=1)
         np.testing.assert_allclose([found.norm_mean, found.norm_max], [norms.mean(), norms.max()])
-        np.testing.assert_allclose(found.variance, values.var(0).sum())
+        np.testing.assert_allclose(found.variance, values.var(0).sum(), rtol=2e-6)
         assert found.revision == recording.revision().id
 
 
@@ -285,17 +296,24 @@ def test_rows_that_are_not_finite_are_counted_and_left_out(dtype: str) -> None:
     found = measure([values[:700], values[700:]], 7)
     good = np.delete(values, [3, 1400], axis=0).astype(np.float64)
     assert (found.count, found.nonfinite) == (1498, 2)
-    np.testing.assert_allclose(found.mean, good.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found.m2, good.var(0) * len(good), rtol=1e-10)
+    np.testing.assert_allclose(found.mean, good.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.m2, good.var(0) * len(good), rtol=2e-6)
     assert measure([values[3:4]], 7).count == 0
 
 
 def test_statistics_of_a_far_off_mean_lose_nothing() -> None:
     values = (1e4 + np.random.default_rng(0).normal(0, 1, (4000, 3))).astype(np.float32)
     found = measure([values], 3)
-    np.testing.assert_allclose(found.m2 / found.count, values.astype(np.float64).var(0), rtol=1e-9)
+    np.testing.assert_allclose(found.m2 / found.count, values.astype(np.float64).var(0), rtol=2e-6)
     with pytest.raises(ShapeError, match="widths"):
         found.merge(SiteStatistics.empty(4))
+
+
+def test_statistics_of_huge_numbers_do_not_overflow() -> None:
+    values = np.random.default_rng(0).normal(0, 1e30, (100, 3)).astype(np.float32)
+    found = measure([values], 3)
+    assert found.count == 100
+    np.testing.assert_allclose(found.m2 / 100, values.astype(np.float64).var(0), rtol=1e-9)
 
 
 def test_documents_without_text_are_read_back(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""The compressed tier: a sealed lane's rows as blosc chunks, still plain zarr, still lossless.
+
+zstd level 1 behind a byte shuffle, one block a chunk, the two byte planes compressed apart: 1.44x
+on normally distributed bfloat16 in chunks of 64 rows of 384, where the default, both planes in one
+stream, gives 1.29x (the bound of the planes' entropies is 1.50x). Each chunk carries its CRC-32C.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - a compiled module
+from numpy.typing import NDArray
+
+from isogloss.errors import CorruptData
+from isogloss.store.checksums import crc32c
+from isogloss.store.filesystem import (
+    FileSystem,
+    OpenFile,
+    read_range,
+    remove_tree,
+    write_new,
+)
+from isogloss.store.shards import ShardLayout, array_metadata, compressed_directory, shard_key
+from isogloss.store.specs import SiteSpec
+
+_CHUNK_BYTES = 64 << 10
+_BLOCK_BYTES = 1 << 20
+_MIN_ROWS = 32
+
+
+def compressed_layout(raw: ShardLayout) -> ShardLayout:
+    """Return how rows fall into chunks when compressed: the same shards, smaller chunks."""
+    rows = max(_MIN_ROWS, 1 << max(0, (_CHUNK_BYTES // raw.row_bytes).bit_length() - 1))
+    rows = min(rows, raw.shard_rows)
+    while raw.shard_rows % rows:
+        rows //= 2
+    return ShardLayout(
+        row_bytes=raw.row_bytes, chunk_rows=rows, shard_chunks=raw.shard_rows // rows
+    )
+
+
+def _split_planes() -> None:
+    """Let this process's blosc compress byte planes apart; any blosc decompresses the result.
+
+    The library has no other way in: it reads the variable when it compresses with its own threads
+    (which zarr switches off), and remembers what it read.
+    """
+    os.environ.setdefault("BLOSC_SPLITMODE", "ALWAYS")
+    before = blosc.use_threads
+    blosc.use_threads = True
+    try:
+        blosc.Blosc().encode(np.zeros(64, np.uint8))
+    finally:
+        blosc.use_threads = before
+
+
+_split_planes()
+
+
+@runtime_checkable
+class _Codec(Protocol):
+    """What is used of a numcodecs codec, which has no types."""
+
+    def encode(self, buf: NDArray[np.generic]) -> bytes: ...
+
+    def decode(self, buf: NDArray[np.uint8], out: NDArray[np.uint8]) -> object: ...
+
+
+def _codec(item_bytes: int) -> _Codec:
+    codec: _Codec = blosc.Blosc(
+        cname="zstd", clevel=1, shuffle=blosc.SHUFFLE, blocksize=_BLOCK_BYTES
+    )
+    if item_bytes not in (2, 4):
+        raise CorruptData(f"numbers of {item_bytes} bytes are not compressed")
+    return codec
+
+
+def compressed_metadata(site: SiteSpec, layout: ShardLayout, rows: int) -> bytes:
+    """Return the ``zarr.json`` of a site's compressed rows."""
+    document = json.loads(array_metadata(site, layout, rows))
+    configuration = {
+        "cname": "zstd",
+        "clevel": 1,
+        "shuffle": "shuffle",
+        "typesize": site.numpy_dtype.itemsize,
+        "blocksize": _BLOCK_BYTES,
+    }
+    inner = document["codecs"][0]["configuration"]["codecs"]
+    inner += [{"name": "blosc", "configuration": configuration}, {"name": "crc32c"}]
+    return json.dumps(document, indent=1).encode()
+
+
+def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: int) -> bytes:
+    """Return the bytes of a compressed shard.
+
+    Args:
+        content: its rows, ``[rows, row_bytes]``; the last chunk is completed with zeros.
+        layout: of the compressed shard.
+        item_bytes: bytes of one number, whose bytes are shuffled apart.
+    """
+    codec = _codec(item_bytes)
+    index = np.full((layout.shard_chunks, 2), np.iinfo(np.uint64).max, "<u8")
+    pieces: list[bytes] = []
+    place = layout.data_offset
+    for chunk in range(-(-len(content) // layout.chunk_rows)):
+        rows = content[chunk * layout.chunk_rows : (chunk + 1) * layout.chunk_rows]
+        whole = np.zeros((layout.chunk_rows, layout.row_bytes), np.uint8)
+        whole[: len(rows)] = rows
+        encoded = bytes(codec.encode(whole.reshape(-1).view(f"u{item_bytes}")))
+        encoded += crc32c(encoded).to_bytes(4, "little")
+        index[chunk] = place, len(encoded)
+        pieces.append(encoded)
+        place += len(encoded)
+    head = index.tobytes()
+    head += crc32c(head).to_bytes(4, "little")
+    return head + bytes(layout.data_offset - len(head)) + b"".join(pieces)
+
+
+class CompressedShard:
+    """Reads rows of one compressed shard; every chunk read is checked."""
+
+    def __init__(self, files: FileSystem, path: Path, layout: ShardLayout, item_bytes: int) -> None:
+        self._files = files
+        self._path = path
+        self._layout = layout
+        self._codec = _codec(item_bytes)
+        self._file = OpenFile(files, path)
+        size = files.size(self._file.descriptor)
+        length = 16 * layout.shard_chunks + 4
+        if size < length:
+            raise CorruptData(f"shard {path} has {size} bytes, its index alone {length}")
+        head = read_range(files, self._file.descriptor, 0, length)
+        if crc32c(head[:-4]).to_bytes(4, "little") != head[-4:].tobytes():
+            raise CorruptData(f"the index of shard {path} does not match its checksum")
+        self._index = head[:-4].view("<u8").reshape(-1, 2)
+        self._size = size
+
+    def read_into(self, row: int, out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` (``[rows, row_bytes]``) with the rows from ``row`` of the shard on."""
+        done = 0
+        while done < len(out):
+            chunk, within = divmod(row + done, self._layout.chunk_rows)
+            take = min(len(out) - done, self._layout.chunk_rows - within)
+            out[done : done + take] = self._chunk(chunk)[within : within + take]
+            done += take
+
+    def _chunk(self, chunk: int) -> NDArray[np.uint8]:
+        offset, length = (int(number) for number in self._index[chunk])
+        if offset + length > self._size or length < 4:
+            raise CorruptData(f"chunk {chunk} of shard {self._path} is not within its file")
+        encoded = read_range(self._files, self._file.descriptor, offset, length)
+        if crc32c(encoded[:-4]).to_bytes(4, "little") != encoded[-4:].tobytes():
+            raise CorruptData(f"chunk {chunk} of shard {self._path} does not match its checksum")
+        whole = np.empty(self._layout.chunk_bytes, np.uint8)
+        try:
+            self._codec.decode(encoded[:-4], whole)
+        except (ValueError, RuntimeError) as error:
+            raise CorruptData(f"chunk {chunk} of shard {self._path}: {error}") from error
+        return whole.reshape(self._layout.chunk_rows, self._layout.row_bytes)
+
+
+class SiteCompressor:
+    """Writes the compressed rows of one site of a sealed lane, shard by shard."""
+
+    def __init__(
+        self, files: FileSystem, lane: Path, index: int, site: SiteSpec, raw: ShardLayout
+    ) -> None:
+        self._files = files
+        self._target = lane / compressed_directory(index)
+        self._partial = lane / f".{compressed_directory(index)}.partial"
+        self._site = site
+        self._layout = compressed_layout(raw)
+        remove_tree(files, self._partial)
+        files.make_directory(self._partial)
+        files.make_directory(self._partial / "c")
+
+    def write(self, shard: int, content: NDArray[np.uint8]) -> None:
+        """Write one shard, make it durable, and read it back to prove that nothing is lost.
+
+        Raises:
+            CorruptData: what the disk holds is not what was given.
+        """
+        item_bytes = self._site.numpy_dtype.itemsize
+        path = self._partial / shard_key(shard)
+        self._files.make_directory(path.parent)
+        write_new(self._files, path, [encode_shard(content, self._layout, item_bytes)])
+        self._files.sync_directory(path.parent)
+        descriptor = self._files.open(path)
+        self._files.drop_cache(descriptor)
+        self._files.close(descriptor)
+        back = np.empty_like(content)
+        CompressedShard(self._files, path, self._layout, item_bytes).read_into(0, back)
+        if not np.array_equal(back, content):
+            raise CorruptData(f"shard {shard} of site {self._site.name!r} came back changed")
+
+    def finish(self, rows: int) -> None:
+        """Give the compressed rows their name; from then on they are what is read."""
+        metadata = compressed_metadata(self._site, self._layout, rows)
+        write_new(self._files, self._partial / "zarr.json", [metadata])
+        self._files.sync_directory(self._partial / "c")
+        self._files.sync_directory(self._partial)
+        self._files.replace(self._partial, self._target)
+        self._files.sync_directory(self._target.parent)

@@ -1,0 +1,80 @@
+"""The contracts of batches, lanes and readers, on every implementation of today."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from isogloss.store import LaneWriter, Recording, RecordingSpec, RowBatch, Store
+from isogloss.store.recordings import create_recording_files
+from isogloss.store.testing import SimulatedDisk, sample_batch
+from isogloss.store.testing.contracts import (
+    GrowingRecording,
+    LaneWriterContract,
+    ReaderContract,
+    RowBatchContract,
+)
+
+SHARD_BYTES = 8 << 10
+
+
+@contextmanager
+def in_a_store(directory: Path, spec: RecordingSpec) -> Generator[Recording]:
+    with Store.open(directory) as store:
+        yield store.create_recording(spec, ["a"], shard_bytes=SHARD_BYTES)
+
+
+class OnSimulatedDisks:
+    """Recordings without a store, in memory."""
+
+    disks: dict[Path, SimulatedDisk]
+
+    def setup_method(self) -> None:
+        self.disks = {}
+
+    @contextmanager
+    def make(self, directory: Path, spec: RecordingSpec) -> Generator[Recording]:
+        root = Path("/recording")
+        if directory not in self.disks:
+            self.disks[directory] = SimulatedDisk()
+            create_recording_files(self.disks[directory], root, spec, ["a"], SHARD_BYTES)
+        recording = Recording(files=self.disks[directory], directory=root, etag="", is_owner=True)
+        try:
+            yield recording
+        finally:
+            recording.close()
+
+
+class TestRowBatch(RowBatchContract):
+    def make(self, spec: RecordingSpec, rows: int) -> RowBatch:
+        return sample_batch(spec, "producer", 7, rows)
+
+
+class TestLaneWriter(LaneWriterContract):
+    make = staticmethod(in_a_store)
+
+
+class TestLaneWriterOnASimulatedDisk(OnSimulatedDisks, LaneWriterContract):
+    pass
+
+
+class TestReader(ReaderContract):
+    """Of sealed lanes, which are mapped into memory."""
+
+    make = staticmethod(in_a_store)
+
+
+class TestReaderOfALiveLane(OnSimulatedDisks, ReaderContract):
+    lane: LaneWriter | None = None
+
+    def write(self, recording: GrowingRecording, batches: Sequence[RowBatch]) -> None:
+        assert isinstance(recording, Recording)
+        self.lane = self.lane or recording.open_lane()
+        self.lane.append(batches)
+
+
+class TestReaderOfCompressedLanes(OnSimulatedDisks, ReaderContract):
+    def write(self, recording: GrowingRecording, batches: Sequence[RowBatch]) -> None:
+        super().write(recording, batches)
+        assert isinstance(recording, Recording)
+        recording.derive()
+        assert recording.compress() > 0

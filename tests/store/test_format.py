@@ -1,0 +1,114 @@
+"""The format is what docs/store-format.md says, and stays what it was."""
+
+import importlib.util
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isogloss.errors import UnsupportedVersion
+from isogloss.store import CodesFile, CodesWriter, Store, read_arrays, signed_json, write_arrays
+from isogloss.store.testing import check_sample, sample_batch, sample_spec
+
+HERE = Path(__file__).parent
+FIXTURES = sorted((HERE / "fixtures").glob("store-*.tar.gz"))
+SPEC = sample_spec()
+
+
+def independent_reader() -> object:
+    spec = importlib.util.spec_from_file_location("independent", HERE / "independent_reader.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.read_recording
+
+
+def build(root: Path) -> None:
+    """Write a store with all there is: lanes sealed, derived and cut short, arrays, codes."""
+    with Store.open(root) as store:
+        recording = store.create_recording(SPEC, ["a", "b", "\ud800"], shard_bytes=3 << 10)
+        for first in (1, 5, 9):
+            with recording.open_lane() as lane:
+                for sequence in range(first, first + 4):
+                    lane.append([sample_batch(SPEC, p, sequence) for p in ("p", "q")])
+            if first == 1:
+                recording.derive()
+        seal = recording.directory / "lanes" / recording.lanes()[-1].name / "seal.json"
+        arrays = {"x": np.arange(10.0), "y": np.arange(6, dtype=np.int32).reshape(2, 3)}
+        write_arrays(store.artifact("probe", "0" * 24), arrays, {"who": "fixture"})
+        with CodesWriter(store.artifact("codes", "0" * 24, "1" * 24), 7) as codes:
+            codes.append(np.array([0, 2, 3]), np.array([1, 4, 4], np.int32), np.ones(3, np.float32))
+            codes.finish({"who": "fixture"})
+    seal.unlink()
+
+
+def check(root: Path) -> None:
+    directory = next((root / "recordings").iterdir())
+    sites, columns, documents = independent_reader()(directory)  # type: ignore[operator]
+    with Store.open(root) as store:
+        recording = store.recording("sample")
+        reader = recording.reader()
+        assert check_sample(reader, {}) == {"p": 12, "q": 12}
+        assert recording.spec == SPEC
+        assert recording.vocabulary() == ("a", "b", "\ud800")
+        for name, values in sites.items():
+            assert reader.read(name, 0, reader.rows).tobytes() == values.tobytes()
+        ours = reader.tokens()
+        for name, values in columns.items():
+            assert getattr(ours, name).tobytes() == values.tobytes()
+        assert documents == {key: found.text for key, found in reader.documents().items()}
+        assert store.verify() == []
+        for site in sites:
+            assert recording.statistics(site).count == reader.rows
+        arrays, attributes = read_arrays(store.artifact("probe", "0" * 24))
+        assert arrays["y"].tolist() == [[0, 1, 2], [3, 4, 5]]
+        assert attributes == {"who": "fixture"}
+        codes = CodesFile(store.artifact("codes", "0" * 24, "1" * 24))
+        assert codes.feature(4)[0].tolist() == [0, 1]
+        assert codes.attributes == {"who": "fixture"}
+
+
+def test_an_independent_reader_reads_what_the_store_wrote(tmp_path: Path) -> None:
+    build(tmp_path / "store")
+    check(tmp_path / "store")
+
+
+def test_the_independent_reader_stays_small() -> None:
+    lines = (HERE / "independent_reader.py").read_text().splitlines()
+    assert len([line for line in lines if line.strip()]) <= 60
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.name)
+def test_bytes_of_every_released_version_are_still_read(tmp_path: Path, fixture: Path) -> None:
+    with tarfile.open(fixture) as archive:
+        archive.extractall(tmp_path, filter="data")
+    check(tmp_path / "store")
+
+
+def test_there_is_a_fixture_of_this_version() -> None:
+    assert [path.name for path in FIXTURES] == ["store-1.tar.gz"]
+
+
+def test_a_later_version_of_any_part_is_refused(tmp_path: Path) -> None:
+    build(tmp_path / "store")
+    lane = next((tmp_path / "store" / "recordings").glob("*/lanes/*/seal.json"))
+    whole = lane.read_bytes()
+    later = {**signed_json.decode(whole, "seal"), "schema_version": 2}
+    lane.write_bytes(signed_json.encode(later))
+    with (
+        Store.open(tmp_path / "store") as store,
+        pytest.raises(UnsupportedVersion, match="schema version 2"),
+    ):
+        store.recording("sample").revision()
+
+
+def write_fixture(target: Path, work: Path) -> None:
+    """Keep the bytes of this version; run once per version, never again."""
+    build(work / "store")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.add(work / "store", "store")
+    target.write_bytes(buffer.getvalue())

@@ -1,0 +1,90 @@
+"""What a newcomer runs first: the demo on other models, and the README's own code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.tiny_models import save_tiny_bert, save_tiny_pythia
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "OMP_WAIT_POLICY": "passive"}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+@pytest.fixture(scope="module")
+def berts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("berts")
+    return [
+        str(save_tiny_bert(root / "tiny-one", seed=0, width=32)),
+        str(save_tiny_bert(root / "2nd.Tiny_Model", seed=1, width=48)),
+    ]
+
+
+def demo(directory: Path, models: list[str], *more: str) -> subprocess.CompletedProcess[str]:
+    script = str(ROOT / "examples" / "demo.py")
+    return run(
+        script, "--directory", str(directory), "--models", *models, *more, cwd=directory.parent
+    )
+
+
+def artifacts(store: Path) -> list[str]:
+    """What was recorded, trained and matched; the logs of the jobs are left out."""
+    found = store.glob("*/*")
+    return sorted(str(path.relative_to(store)) for path in found if path.parent.name != "jobs")
+
+
+def test_the_demo_takes_local_directories_and_does_nothing_twice(
+    tmp_path: Path, berts: list[str]
+) -> None:
+    sizes = ("--documents", "500", "--features", "128")
+    first = demo(tmp_path / "demo", berts, *sizes)
+    assert first.returncode == 0, first.stdout + first.stderr
+    (report,) = (tmp_path / "demo").glob("report-*.html")
+    assert str(report) in first.stdout.replace("\n", "")
+    assert "<svg" in report.read_text()
+    (figures,) = (tmp_path / "demo").glob("figures-*.json")
+    measured = json.loads(figures.read_text())
+    assert measured["rows_tiny-one"] == measured["rows_m-2nd-tiny-model"] > 5_000
+    assert measured["rows_per_s_tiny-one"] > 0
+
+    stored = artifacts(tmp_path / "demo" / "store")
+    assert len(stored) >= 6  # two recordings, two dictionaries, a probe, a match
+    second = demo(tmp_path / "demo", berts, *sizes)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert artifacts(tmp_path / "demo" / "store") == stored
+
+
+def test_the_demo_says_in_one_line_what_is_wrong(tmp_path: Path, berts: list[str]) -> None:
+    wrong = demo(tmp_path / "demo", [berts[0], str(tmp_path / "absent")], "--documents", "20")
+    assert wrong.returncode == 1
+    assert "absent" in wrong.stdout
+    assert "Traceback" not in wrong.stdout + wrong.stderr
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(
+        r"```python\n(import isogloss\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert code.count("words=100)") == 1
+    code = code.replace("words=100)", "words=100)[::8]")  # an eighth of the text is enough here
+    for seed, name in enumerate(("EleutherAI/pythia-70m", "EleutherAI/pythia-160m")):
+        assert code.count(f'"{name}"') == 1
+        folder = save_tiny_pythia(tmp_path / f"pythia-{seed}", seed=seed, width=32 + 16 * seed)
+        code = code.replace(f'"{name}"', repr(str(folder)))
+    done = run("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "r 0." in done.stdout or "r 1." in done.stdout, done.stdout
