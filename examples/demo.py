@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures.timed("total", began)
     path = plan.directory / f"figures-{pair_name(plan.models)}.json"
     path.write_text(json.dumps(figures.values, indent=1) + "\n")
-    console.print(f"\nreport   {report.resolve()}\nfigures  {path.resolve()}", highlight=False)
+    console.print(
+        f"\nreport   {report.resolve()}\nfigures  {path.resolve()}", highlight=False, soft_wrap=True
+    )
     return 0
 
 
@@ -124,7 +126,7 @@ def run(plan: Plan, figures: Figures) -> Path:
         first = learn(client, plan, 0, models[0], documents, figures)
         second = learn(client, plan, 1, models[1], documents, figures)
         match = compare(client, first, second, figures)
-        console.print(f"\n{match.summary()}", highlight=False)
+        console.print(f"\n{match.summary()}", highlight=False, soft_wrap=True)
         path = plan.directory / f"report-{pair_name(plan.models)}.html"
     return write_report([match.details], path)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isogloss.kernels.codes import Codes
     from isogloss.kernels.encode import encode_topk
     from isogloss.kernels.gradients import SparseGradients, sparse_gradients
-    from isogloss.kernels.reconstruct import decode
+    from isogloss.kernels.reconstruct import Residual, decode, decode_loss
     from isogloss.kernels.step_types import Moments, StepResult, StepSettings, Weights
     from isogloss.kernels.train_step import train_step_topk
     from isogloss.kernels.workspace import Workspace
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Codes",
     "Moments",
+    "Residual",
     "SparseGradients",
     "StepResult",
     "StepSettings",
     "Weights",
     "Workspace",
     "decode",
+    "decode_loss",
     "encode_topk",
     "sparse_gradients",
     "train_step_topk",
@@ -35,12 +37,14 @@ __all__ = [
 _HOMES = {
     "Codes": "isogloss.kernels.codes",
     "Moments": "isogloss.kernels.step_types",
+    "Residual": "isogloss.kernels.reconstruct",
     "SparseGradients": "isogloss.kernels.gradients",
     "StepResult": "isogloss.kernels.step_types",
     "StepSettings": "isogloss.kernels.step_types",
     "Weights": "isogloss.kernels.step_types",
     "Workspace": "isogloss.kernels.workspace",
     "decode": "isogloss.kernels.reconstruct",
+    "decode_loss": "isogloss.kernels.reconstruct",
     "encode_topk": "isogloss.kernels.encode",
     "sparse_gradients": "isogloss.kernels.gradients",
     "train_step_topk": "isogloss.kernels.train_step",

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from isogloss.errors import InvalidInput
 from isogloss.kernels import checks
 from isogloss.kernels.codes import Codes
+from isogloss.kernels.dispatch import takes_triton
 from isogloss.kernels.workspace import Workspace
 
 
@@ -55,11 +55,13 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> None:
 def _encode_topk(
     x: Tensor, weight: Tensor, bias: Tensor, k: int, workspace: Workspace | None
 ) -> tuple[Tensor, Tensor]:
-    if x.device.type == "cpu":
-        from isogloss.kernels.cpu.encode import encode_topk as on_cpu
+    if takes_triton(x):
+        from isogloss.kernels.gpu.encode import encode_topk as by_triton
 
-        return on_cpu(x.detach(), weight.detach(), bias.detach(), k, workspace or Workspace())
-    raise InvalidInput(f"no kernel for device {x.device}; move the tensors to the CPU")
+        return by_triton(x.detach(), weight.detach(), bias.detach(), k)[:2]
+    from isogloss.kernels.cpu.encode import encode_topk as on_cpu
+
+    return on_cpu(x.detach(), weight.detach(), bias.detach(), k, workspace or Workspace())
 
 
 class _EncodeTopk(torch.autograd.Function):

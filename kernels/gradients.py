@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isogloss.errors import InvalidInput
 from isogloss.kernels import checks
 from isogloss.kernels.codes import Codes
+from isogloss.kernels.dispatch import takes_triton
 from isogloss.kernels.reconstruct import check_codes
 
 
@@ -70,26 +70,32 @@ def sparse_gradients(
 def _sparse_gradients(
     codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, touched: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if decoder.device.type == "cpu":
-        from isogloss.kernels.cpu.gradients import sparse_gradients as on_cpu
+    if takes_triton(decoder):
+        from isogloss.kernels.gpu.gradients import sparse_gradients as by_triton
 
-        return on_cpu(codes, grad, x, decoder, touched)
-    raise InvalidInput(f"no kernel for device {decoder.device}; move the tensors to the CPU")
+        return by_triton(codes, grad, x, decoder, touched)
+    from isogloss.kernels.cpu.gradients import sparse_gradients as on_cpu
+
+    return on_cpu(codes, grad, x, decoder, touched)
 
 
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
     """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
-    if weight.device.type == "cpu":
-        from isogloss.kernels.cpu.gradients import value_slopes as on_cpu
+    if takes_triton(weight):
+        from isogloss.kernels.gpu.decode import value_slopes as by_triton
 
-        return on_cpu(codes, grad.detach(), weight.detach())
-    raise InvalidInput(f"no kernel for device {weight.device}; move the tensors to the CPU")
+        return by_triton(codes, grad.detach(), weight.detach())
+    from isogloss.kernels.cpu.gradients import value_slopes as on_cpu
+
+    return on_cpu(codes, grad.detach(), weight.detach())
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
     """``sum value * x[row]``, ``[features, width]``, and ``sum value`` over a feature's entries."""
-    if x.device.type == "cpu":
-        from isogloss.kernels.cpu.gradients import feature_sums as on_cpu
+    if takes_triton(x):
+        from isogloss.kernels.gpu.gradients import feature_sums as by_triton
 
-        return on_cpu(codes, x.detach())
-    raise InvalidInput(f"no kernel for device {x.device}; move the tensors to the CPU")
+        return by_triton(codes, x.detach())
+    from isogloss.kernels.cpu.gradients import feature_sums as on_cpu
+
+    return on_cpu(codes, x.detach())

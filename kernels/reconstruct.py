@@ -1,12 +1,14 @@
 """Sparse decode: from the features that fire on a row back to the width of the model."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from isogloss.errors import InvalidInput
 from isogloss.kernels import checks
 from isogloss.kernels.codes import Codes
+from isogloss.kernels.dispatch import takes_triton
 
 
 def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,6 +39,53 @@ def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _decode(codes.values, weight, bias, codes)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Residual:
+    """What is left of rows after reconstruction."""
+
+    residual: Tensor
+    """Reconstruction less target, float32 ``[rows, width]``; half the gradient of its square."""
+    squared_norms: Tensor
+    """Squared norm of each row of it, float32 ``[rows]``."""
+
+
+def decode_loss(
+    codes: Codes, weight: Tensor, target: Tensor, bias: Tensor | None = None
+) -> Residual:
+    """Reconstruct rows, subtract the target and square in one pass; the residual is written once.
+
+    Not differentiable: ``residual`` times ``2 / scale`` is the gradient that ``sparse_gradients``
+    takes.
+
+    Args:
+        codes: fixed ``k`` or ragged.
+        weight: decoder directions, ``[features, width]``, contiguous; float32, bfloat16 or float16.
+        target: ``[rows, width]``; float32, bfloat16 or float16.
+        bias: ``[width]``, or None for none.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: an index is outside ``[0, features)``.
+    """
+    check_codes(codes, weight)
+    checks.matrix("target", target, rows=codes.rows, columns=weight.shape[1])
+    checks.floating(target=target)
+    checks.one_device(weight=weight, target=target)
+    if bias is not None:
+        checks.vector("bias", bias, weight.shape[1])
+    own, matrix, aim = with_values(codes, codes.values.detach()), weight.detach(), target.detach()
+    offset = None if bias is None else bias.detach()
+    if takes_triton(weight):
+        from isogloss.kernels.gpu.decode import decode_loss as by_triton
+
+        squares, residual = by_triton(own, matrix, offset, aim)
+    else:
+        from isogloss.kernels.cpu.gradients import decode_loss as on_cpu
+
+        squares, residual = on_cpu(own, matrix, offset, aim)
+    return Residual(residual=residual, squared_norms=squares)
+
+
 def check_codes(codes: Codes, weight: Tensor) -> None:
     """Raise unless the codes belong to a dictionary with that decoder."""
     checks.matrix("weight", weight, rows=codes.features)
@@ -50,14 +99,15 @@ def check_codes(codes: Codes, weight: Tensor) -> None:
 
 
 def _decode(values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes) -> Tensor:
-    if weight.device.type == "cpu":
-        from isogloss.kernels.cpu.gradients import decode as on_cpu
+    own = with_values(codes, values.detach())
+    offset = None if bias is None else bias.detach()
+    if takes_triton(weight):
+        from isogloss.kernels.gpu.decode import decode as by_triton
 
-        own = with_values(codes, values.detach())
-        return on_cpu(own, weight.detach(), None if bias is None else bias.detach()).to(
-            weight.dtype
-        )
-    raise InvalidInput(f"no kernel for device {weight.device}; move the tensors to the CPU")
+        return by_triton(own, weight.detach(), offset)
+    from isogloss.kernels.cpu.gradients import decode as on_cpu
+
+    return on_cpu(own, weight.detach(), offset).to(weight.dtype)
 
 
 def with_values(codes: Codes, values: Tensor) -> Codes:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import checks
+from isogloss.kernels.dispatch import takes_triton
 from isogloss.kernels.step_types import Moments, StepResult, StepSettings, Weights
 from isogloss.kernels.workspace import Workspace
 
@@ -52,13 +53,13 @@ def train_step_topk(
     if dead is not None and settings.aux_k > 0 and bool(dead.any()):
         candidates = dead.nonzero().squeeze(1).to(torch.int32)
     with torch.no_grad():
-        if x.device.type == "cpu":
-            from isogloss.kernels.cpu.step import train_step as fused
+        if takes_triton(x):
+            from isogloss.kernels.unfused import train_step as composed
 
-            return fused(x.float(), weights, moments, settings, step, candidates, scratch)
-        from isogloss.kernels.unfused import train_step as unfused
+            return composed(x.float(), weights, moments, settings, step, candidates, scratch)
+        from isogloss.kernels.cpu.step import train_step as fused
 
-        return unfused(x.float(), weights, moments, settings, step, candidates, scratch)
+        return fused(x.float(), weights, moments, settings, step, candidates, scratch)
 
 
 def _check(

@@ -41,9 +41,9 @@ def train_step(
         aux_loss, extra = _aux(centred, residual, weights, settings, candidates, workspace)
         if extra is not None:
             at = candidates.long()
-            gradients.encoder.index_add_(0, at, extra.encoder)
-            gradients.encoder_bias.index_add_(0, at, extra.encoder_bias)
-            gradients.decoder.index_add_(0, at, extra.decoder)
+            gradients.encoder[at] += extra.encoder
+            gradients.encoder_bias[at] += extra.encoder_bias
+            gradients.decoder[at] += extra.decoder
     gradients.decoder_bias.sub_(gradients.encoder_bias @ weights.encoder)
     _update(weights, moments, gradients, settings, step)
     active = codes.indices[codes.values != 0]

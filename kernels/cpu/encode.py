@@ -21,10 +21,10 @@ class Chunk(NamedTuple):
     """Which rows."""
     start: int
     """The first feature."""
-    count: int
+    size: int
     """How many features."""
     pre: Tensor
-    """``[rows, at least count]`` float32; columns from ``count`` on mean nothing."""
+    """``[rows, at least size]`` float32; columns from ``size`` on mean nothing."""
 
 
 def _even(number: int) -> int:
@@ -80,6 +80,6 @@ def encode_topk(
     values = torch.zeros(x.shape[0], k)
     indices = torch.empty(x.shape[0], k, dtype=torch.int32)
     for chunk in chunks(x.float(), weight.float(), bias.float(), workspace):
-        merge_all(chunk.pre, chunk.count, chunk.start, values[chunk.rows], indices[chunk.rows])
+        merge_all(chunk.pre, chunk.size, chunk.start, values[chunk.rows], indices[chunk.rows])
     fill_topk(values, indices)
     return values, indices

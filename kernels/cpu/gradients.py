@@ -67,6 +67,27 @@ def decode(codes: Codes, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
+def decode_loss(
+    codes: Codes, weight: Tensor, bias: Tensor | None, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``isogloss.kernels.decode_loss``: squared norms ``[rows]`` and residual, both float32."""
+    residual = torch.empty(codes.rows, weight.shape[1])
+    squares = torch.empty(codes.rows)
+    start = torch.zeros(weight.shape[1]) if bias is None else bias.float()
+    with parallel_loops():
+        _decode_residuals(
+            codes.values.float().reshape(-1).numpy(),
+            codes.indices.reshape(-1).numpy(),
+            row_offsets(codes).numpy(),
+            weight.float().numpy(),
+            start.numpy(),
+            target.float().contiguous().numpy(),
+            residual.numpy(),
+            squares.numpy(),
+        )
+    return squares, residual
+
+
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
     """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
     out = torch.empty(codes.values.shape)
@@ -164,6 +185,25 @@ def _decode_rows(values, indices, offsets, weight, bias, out):
             if value != 0:
                 for i in range(width):
                     total[i] += value * direction[i]
+
+
+@njit(parallel=True, fastmath=FAST, cache=True)
+def _decode_residuals(values, indices, offsets, weight, bias, target, out, squares):
+    rows, width = out.shape
+    for row in prange(rows):
+        total, aim = out[row], target[row]
+        for i in range(width):
+            total[i] = bias[i] - aim[i]
+        for j in range(offsets[row], offsets[row + 1]):
+            value = values[j]
+            direction = weight[indices[j]]
+            if value != 0:
+                for i in range(width):
+                    total[i] += value * direction[i]
+        square = np.float32(0)
+        for i in range(width):
+            square += total[i] * total[i]
+        squares[row] = square
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)

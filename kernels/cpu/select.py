@@ -45,8 +45,9 @@ def merge_all(pre: Tensor, count: int, start: int, values: Tensor, indices: Tens
 
 def fill_topk(values: Tensor, indices: Tensor) -> None:
     """Give places without a value (0) the lowest features that the row does not hold, ascending."""
-    with parallel_loops():
-        _fill_rows(values.numpy(), indices.numpy())
+    if bool((values[:, -1:] == 0).any()):  # rarely: spares the threads a start
+        with parallel_loops():
+            _fill_rows(values.numpy(), indices.numpy())
 
 
 def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:

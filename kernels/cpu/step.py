@@ -100,9 +100,9 @@ def _encode(
         aux = room("aux", min(settings.aux_k, candidates.numel()))
     for chunk in chunks(centred, weights.encoder, weights.encoder_bias, workspace):
         part, start = chunk.rows, chunk.start
-        merge_all(chunk.pre, chunk.count, start, values[part], indices[part])
+        merge_all(chunk.pre, chunk.size, start, values[part], indices[part])
         if aux is not None and candidates is not None:
-            bounds = torch.tensor([start, start + chunk.count], dtype=torch.int32)
+            bounds = torch.tensor([start, start + chunk.size], dtype=torch.int32)
             first, last = torch.searchsorted(candidates, bounds).tolist()
             if first < last:
                 here = torch.stack((candidates[first:last] - start, candidates[first:last]))

@@ -1,5 +1,7 @@
-# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false, reportIndexIssue=false, reportUnknownLambdaType=false
-# (triton compiles these functions from the arguments they meet; pyright sees them untyped)
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# (triton compiles these functions from the arguments they meet; pyright sees plain Python)
 """encode_topk by Triton: the dense pre-activations are never written.
 
 A program runs the GEMM of some rows with some features and keeps its best candidates of each row in
@@ -14,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.configs import EncodeConfig, encode_config
+from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
 
 
 def encode_topk(
@@ -30,9 +32,9 @@ def encode_topk(
     if x.dtype != weight.dtype:
         x, weight = x.float(), weight.float()
     x = x if x.stride(1) == 1 else x.contiguous()
-    tile = config or encode_config(weight.dtype)
-    programs = triton.cdiv(features, tile.columns * tile.tiles)
     device = x.device
+    tile = config or fitted(encode_config(weight.dtype, device), k, features)
+    programs = triton.cdiv(features, tile.columns * tile.tiles)
     keys = torch.empty(rows, programs, tile.kept, dtype=torch.int32, device=device)
     places = torch.empty(rows, programs, tile.kept, dtype=torch.int16, device=device)
     values = torch.empty(rows, k, dtype=torch.float32, device=device)
@@ -40,7 +42,36 @@ def encode_topk(
     repaired = torch.empty(rows, dtype=torch.int32, device=device)
     if rows == 0:
         return values, indices, repaired
-    shape = {
+    shape, bias = _shape(tile, width), bias.contiguous()
+    limit = register_limit(device)
+    options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    sizes = (rows, features, width, programs)
+    _candidates_kernel[(triton.cdiv(rows, tile.rows), programs)](
+        x, weight, bias, keys, places, *sizes, x.stride(0), **shape, **options
+    )
+    padded, groups = list_sizes(k, programs, tile.kept)
+    found = (keys, places, values, indices, repaired)
+    lists = {"PADDED": padded, "GROUPS": groups, **limit}
+    _select_kernel[(rows,)](
+        *found, k, programs, KEPT=tile.kept, num_warps=list_warps(padded), **lists
+    )
+    _repair_kernel[(rows,)](
+        x,
+        weight,
+        bias,
+        *found,
+        k,
+        *sizes,
+        x.stride(0),
+        **{**shape, "ROWS": tile.repair_rows},
+        **options,
+        **lists,
+    )
+    return values, indices, repaired
+
+
+def _shape(tile: EncodeConfig, width: int) -> dict[str, int]:
+    return {
         "ROWS": tile.rows,
         "COLUMNS": tile.columns,
         "TILES": tile.tiles,
@@ -48,43 +79,18 @@ def encode_topk(
         "DEPTH": tile.depth,
         "EVEN": width % tile.depth == 0,
     }
-    options = {"num_warps": tile.warps, "num_stages": tile.stages}
-    sizes = (rows, features, width, programs)
-    _candidates_kernel[(triton.cdiv(rows, tile.rows), programs)](
-        x, weight, bias, keys, places, *sizes, x.stride(0), **shape, **options
-    )
+
+
+def list_sizes(k: int, programs: int, kept: int) -> tuple[int, int]:
+    """Length of a row's list, and the programs whose candidates are merged into it at once."""
     padded = max(16, triton.next_power_of_2(k))
-    groups = max(padded // tile.kept, min(triton.next_power_of_2(programs), 1024 // tile.kept))
-    _select_kernel[(rows,)](
-        keys,
-        places,
-        values,
-        indices,
-        repaired,
-        k,
-        programs,
-        PADDED=padded,
-        KEPT=tile.kept,
-        GROUPS=groups,
-    )
-    _repair_kernel[(rows,)](
-        x,
-        weight,
-        bias,
-        keys,
-        places,
-        values,
-        indices,
-        repaired,
-        k,
-        *sizes,
-        x.stride(0),
-        PADDED=padded,
-        GROUPS=groups,
-        **shape,
-        **options,
-    )
-    return values, indices, repaired
+    at_once = min(triton.next_power_of_2(programs), 1024 // kept)
+    return padded, max(1, padded // kept, at_once)
+
+
+def list_warps(padded: int) -> int:
+    """Warps that sort a row's list."""
+    return 4 if padded <= 256 else 8
 
 
 @triton.jit

@@ -1,5 +1,7 @@
 """encode_topk on the CPU: exact, ties, NaN and infinity, gradients, bad input."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
@@ -111,6 +113,17 @@ def test_encode_reads_rows_with_a_stride_and_half_precision() -> None:
     same = encode_topk(x.bfloat16().float(), weight.bfloat16().float(), bias.bfloat16().float(), 3)
     assert half.values.dtype == torch.float32
     assert torch.equal(half.values, same.values)
+
+
+def test_two_threads_may_encode_at_once() -> None:
+    """numba's workqueue layer would end the process; the room's lock lets in one loop at a time."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(300, 16), torch.randn(700, 16), torch.zeros(700)
+    wanted = encode_topk(x, weight, bias, 5)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(encode_topk, x, weight, bias, 5) for _ in range(20)]
+        for call in calls:
+            assert torch.equal(call.result().indices, wanted.indices)
 
 
 def test_nan_rows_show_and_other_rows_stay_clean() -> None:

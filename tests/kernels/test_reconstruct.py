@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.kernels import Codes, decode, reference
+from isogloss.kernels import Codes, decode, decode_loss, reference
 
 ROWS, FEATURES = 5, 17
 
@@ -63,6 +63,22 @@ def test_decode_keeps_the_dtype_of_the_weight_and_sums_in_float32() -> None:
     assert half.dtype == torch.bfloat16
     full = decode(codes, weight.bfloat16().float(), bias.bfloat16().float())
     assert torch.equal(half, full.bfloat16())
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_decode_loss_gives_the_residual_and_its_squared_norms(with_bias: bool) -> None:
+    values, indices, weight, bias = draw(ROWS, 3, 48)
+    target = torch.randn(ROWS, 48)
+    for codes in (
+        Codes(values=values, indices=indices, features=FEATURES),
+        Codes(values=values, indices=indices, features=FEATURES).to_ragged(),
+    ):
+        found = decode_loss(codes, weight, target, bias if with_bias else None)
+        want = reference.decode(values, indices, weight, bias if with_bias else None) - target
+        torch.testing.assert_close(found.residual, want)
+        torch.testing.assert_close(found.squared_norms, want.square().sum(1))
+    with pytest.raises(ShapeError, match=r"target is \(4, 48\); \[5, 48\] is wanted"):
+        decode_loss(codes, weight, target[:4])
 
 
 def test_decode_of_no_rows_is_empty() -> None:

@@ -1,0 +1,158 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# (triton compiles these functions from the arguments they meet; pyright sees plain Python)
+"""decode and its gradient to the values, by Triton: a program takes one row."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from isogloss.kernels.codes import Codes
+
+
+def decode(codes: Codes, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``isogloss.kernels.decode``: ``[rows, width]`` in the dtype of ``weight``."""
+    out = torch.empty(codes.rows, weight.shape[1], dtype=weight.dtype, device=weight.device)
+    _launch(codes, weight, bias, None, out, None)
+    return out
+
+
+def decode_loss(
+    codes: Codes, weight: Tensor, bias: Tensor | None, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``isogloss.kernels.decode_loss``: squared norms ``[rows]`` and residual, both float32."""
+    residual = torch.empty(codes.rows, weight.shape[1], device=weight.device)
+    squares = torch.empty(codes.rows, device=weight.device)
+    _launch(codes, weight, bias, target.contiguous(), residual, squares)
+    return squares, residual
+
+
+def _launch(
+    codes: Codes,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor | None,
+    out: Tensor,
+    squares: Tensor | None,
+) -> None:
+    if codes.rows == 0:
+        return
+    width = weight.shape[1]
+    values = codes.values.detach().contiguous()
+    _decode_kernel[(codes.rows,)](
+        values,
+        codes.indices.contiguous(),
+        values if codes.offsets is None else codes.offsets,
+        weight,
+        weight if bias is None else bias.contiguous(),
+        weight if target is None else target,
+        out,
+        out if squares is None else squares,
+        width,
+        0 if codes.is_ragged else codes.k,
+        RAGGED=codes.is_ragged,
+        BIAS=bias is not None,
+        LOSS=target is not None,
+        WIDTH=triton.next_power_of_2(width),
+        num_warps=row_warps(width),
+    )
+
+
+def row_warps(width: int) -> int:
+    """Warps that hold a row of float32 in at most 16 registers a thread."""
+    return max(1, min(16, triton.next_power_of_2(width) // 512))
+
+
+def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
+    """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
+    out = torch.empty(codes.values.shape, device=weight.device)
+    if codes.rows == 0:
+        return out
+    width = weight.shape[1]
+    _slopes_kernel[(codes.rows,)](
+        codes.indices.contiguous(),
+        codes.indices if codes.offsets is None else codes.offsets,
+        grad.contiguous(),
+        weight,
+        out,
+        width,
+        0 if codes.is_ragged else codes.k,
+        RAGGED=codes.is_ragged,
+        WIDTH=triton.next_power_of_2(width),
+        num_warps=row_warps(width),
+    )
+    return out
+
+
+@triton.jit
+def _bounds(offsets_ptr, row, k, RAGGED: tl.constexpr):
+    if RAGGED:
+        first = tl.load(offsets_ptr + row)
+        last = tl.load(offsets_ptr + row + 1)
+    else:
+        first = row * k
+        last = first + k
+    return first, last
+
+
+@triton.jit
+def _decode_kernel(
+    values_ptr,  # [rows, k] or [entries]
+    indices_ptr,  # as values, int32
+    offsets_ptr,  # [rows + 1] int64, read when RAGGED
+    weight_ptr,  # [features, width]
+    bias_ptr,  # [width], read when BIAS
+    target_ptr,  # [rows, width], read when LOSS
+    out_ptr,  # out [rows, width]: the reconstruction, less the target when LOSS
+    squares_ptr,  # out [rows], written when LOSS
+    width,
+    k,
+    RAGGED: tl.constexpr,
+    BIAS: tl.constexpr,
+    LOSS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, WIDTH)
+    inside = column < width
+    total = tl.zeros([WIDTH], tl.float32)
+    if BIAS:
+        total += tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    first, last = _bounds(offsets_ptr, row, k, RAGGED)
+    for entry in range(first, last):
+        value = tl.load(values_ptr + entry).to(tl.float32)
+        feature = tl.load(indices_ptr + entry).to(tl.int64)
+        mask = inside & (value != 0)
+        direction = tl.load(weight_ptr + feature * width + column, mask=mask, other=0.0)
+        total += value * direction.to(tl.float32)
+    if LOSS:
+        target = tl.load(target_ptr + row * width + column, mask=inside, other=0.0)
+        total -= target.to(tl.float32)
+        square = tl.where(inside, total * total, 0.0)
+        tl.store(squares_ptr + row, tl.sum(square, axis=0))
+    tl.store(out_ptr + row * width + column, total.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _slopes_kernel(
+    indices_ptr,  # [rows, k] or [entries], int32
+    offsets_ptr,  # [rows + 1] int64, read when RAGGED
+    grad_ptr,  # [rows, width]
+    weight_ptr,  # [features, width]
+    out_ptr,  # out, as indices, float32
+    width,
+    k,
+    RAGGED: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, WIDTH)
+    inside = column < width
+    grad = tl.load(grad_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    first, last = _bounds(offsets_ptr, row, k, RAGGED)
+    for entry in range(first, last):
+        feature = tl.load(indices_ptr + entry).to(tl.int64)
+        direction = tl.load(weight_ptr + feature * width + column, mask=inside, other=0.0)
+        tl.store(out_ptr + entry, tl.sum(grad * direction.to(tl.float32), axis=0))

@@ -1,0 +1,260 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# (triton compiles these functions from the arguments they meet; pyright sees plain Python)
+"""Gradients by Triton: entries sorted by feature, one program a feature, no float atomics.
+
+The sort is stable. A feature with more than ``SEGMENT`` entries is split: its first program takes
+the first ones, further programs the others into a buffer, and a last kernel adds those in order.
+The same bits under any schedule.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from isogloss.kernels.codes import Codes
+from isogloss.kernels.gpu.decode import row_warps
+
+SEGMENT = 64
+
+
+class _Plan(NamedTuple):
+    """Which entries each program takes."""
+
+    order: Tensor
+    """Entries in the order of their features, then rows, int32 (int64 from 2**31 entries on)."""
+    rows: Tensor
+    """Row of every entry (not sorted), int32; of one element when k is fixed."""
+    starts: Tensor
+    """Where each feature's entries begin in ``order``, int32 or int64 ``[features + 1]``."""
+    owners: Tensor
+    """Feature of each further program, int32; ``features`` where there is none."""
+    parts: Tensor
+    """First further program of each feature, int32 ``[features + 1]``."""
+
+
+def _plan(codes: Codes) -> _Plan:
+    """Sort the entries; those of value 0 go last and belong to nobody."""
+    values, indices = codes.values.detach().reshape(-1), codes.indices.reshape(-1)
+    device, entries = values.device, values.numel()
+    whole = torch.int32 if entries < 1 << 31 else torch.int64
+    keys = torch.where(values != 0, indices, codes.features)
+    keys, order = torch.sort(keys, stable=True)
+    wanted = torch.arange(codes.features + 1, dtype=torch.int32, device=device)
+    starts = torch.searchsorted(keys, wanted, out_int32=whole == torch.int32)
+    further = (starts.diff() - 1).clamp_(min=0).div_(SEGMENT, rounding_mode="floor")
+    parts = torch.zeros(codes.features + 1, dtype=torch.int32, device=device)
+    parts[1:] = further.cumsum(0)
+    places = torch.arange(entries // SEGMENT, dtype=torch.int32, device=device)
+    owners = torch.searchsorted(parts, places, right=True, out_int32=True) - 1
+    if codes.offsets is None:
+        rows = torch.zeros(1, dtype=torch.int32, device=device)
+    else:
+        every = torch.arange(codes.rows, dtype=torch.int32, device=device)
+        rows = torch.repeat_interleave(every, codes.offsets.diff(), output_size=entries)
+    return _Plan(order.to(whole), rows, starts, owners, parts)
+
+
+def sparse_gradients(
+    codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, features: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``isogloss.kernels.sparse_gradients``: to values, decoder, encoder, encoder bias; float32."""
+    width, device = decoder.shape[1], decoder.device
+    count = codes.features if features is None else features.numel()
+    values = torch.zeros(codes.values.shape, device=device)
+    to_decoder = torch.empty(count, width, device=device)
+    to_encoder = torch.empty(count, width, device=device)
+    to_bias = torch.empty(count, device=device)
+    _launch(codes, grad, x, decoder, features, (values, to_decoder, to_encoder, to_bias))
+    return values, to_decoder, to_encoder, to_bias
+
+
+def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``sum value * x[row]`` and ``sum value`` over a feature's entries, float32."""
+    sums = torch.empty(codes.features, x.shape[1], device=x.device)
+    totals = torch.empty(codes.features, device=x.device)
+    _launch(codes, x, None, None, None, (totals, sums, sums, totals))
+    return sums, totals
+
+
+def _launch(
+    codes: Codes,
+    grad: Tensor,
+    x: Tensor | None,
+    decoder: Tensor | None,
+    features: Tensor | None,
+    out: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    """Fill ``out``; without ``decoder``, only sums of ``value * grad`` and ``value``."""
+    plan, width = _plan(codes), grad.shape[1]
+    count, further = out[1].shape[0], plan.owners.numel()
+    both, device, grad = decoder is not None, grad.device, grad.contiguous()
+    values = codes.values.detach().contiguous()
+    partial = torch.empty(further, 2 if both else 1, width, device=device)
+    partial_bias = torch.empty(further, device=device)
+    shape = {"BOTH": both, "WIDTH": triton.next_power_of_2(width), "num_warps": row_warps(width)}
+    if count + further == 0:
+        return
+    listed = plan.starts if features is None else features.to(torch.int32)
+    _features_kernel[(count + further,)](
+        plan.order,
+        plan.rows,
+        plan.starts,
+        plan.owners,
+        plan.parts,
+        listed,
+        values,
+        grad,
+        grad if x is None else x.contiguous(),
+        grad if decoder is None else decoder,
+        *out,
+        partial,
+        partial_bias,
+        count,
+        codes.features,
+        width,
+        0 if codes.is_ragged else codes.k,
+        RAGGED=codes.is_ragged,
+        LISTED=features is not None,
+        SEGMENT=SEGMENT,
+        **shape,
+    )
+    if further and count:
+        _add_parts_kernel[(count,)](
+            plan.parts,
+            listed,
+            partial,
+            partial_bias,
+            *out[1:],
+            width,
+            LISTED=features is not None,
+            **shape,
+        )
+
+
+@triton.jit
+def _features_kernel(
+    order_ptr,  # [entries]
+    rows_ptr,  # [entries] int32, read when RAGGED
+    starts_ptr,  # [features + 1]
+    owners_ptr,  # [further programs] int32
+    parts_ptr,  # [features + 1] int32
+    listed_ptr,  # [count] int32, read when LISTED
+    values_ptr,  # [entries]
+    grad_ptr,  # [rows, width]
+    x_ptr,  # [rows, width], read when BOTH
+    decoder_ptr,  # [features, width], read when BOTH
+    to_values_ptr,  # out [entries], written when BOTH
+    to_decoder_ptr,  # out [count, width]
+    to_encoder_ptr,  # out [count, width], written when BOTH
+    to_bias_ptr,  # out [count]
+    partial_ptr,  # out [further programs, 1 + BOTH, width]
+    partial_bias_ptr,  # out [further programs]
+    count,
+    features,
+    width,
+    k,
+    RAGGED: tl.constexpr,
+    LISTED: tl.constexpr,
+    SEGMENT: tl.constexpr,
+    BOTH: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    program = tl.program_id(0)
+    if program < count:
+        feature = program
+        if LISTED:
+            feature = tl.load(listed_ptr + program)
+        part = 0
+    else:
+        feature = tl.load(owners_ptr + program - count)
+        part = 0
+        if feature < features:
+            part = program - count - tl.load(parts_ptr + feature) + 1
+    if feature < features:
+        chosen = feature.to(tl.int64)
+        begin = tl.load(starts_ptr + chosen)
+        end = tl.load(starts_ptr + chosen + 1)
+        first = begin + part * SEGMENT
+        last = tl.minimum(end, first + SEGMENT)
+        column = tl.arange(0, WIDTH)
+        inside = column < width
+        of_decoder = tl.zeros([WIDTH], tl.float32)
+        of_encoder = tl.zeros([WIDTH], tl.float32)
+        of_bias = 0.0
+        if first < last:
+            if BOTH:
+                direction = tl.load(decoder_ptr + chosen * width + column, mask=inside, other=0.0)
+                direction = direction.to(tl.float32)
+            for at in range(first, last):
+                entry = tl.load(order_ptr + at).to(tl.int64)
+                row = tl.load(rows_ptr + entry).to(tl.int64) if RAGGED else entry // k
+                value = tl.load(values_ptr + entry).to(tl.float32)
+                grad = tl.load(grad_ptr + row * width + column, mask=inside, other=0.0)
+                grad = grad.to(tl.float32)
+                of_decoder += value * grad
+                if BOTH:
+                    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0)
+                    slope = tl.sum(grad * direction, axis=0)
+                    of_encoder += slope * x.to(tl.float32)
+                    of_bias += slope
+                    tl.store(to_values_ptr + entry, slope)
+                else:
+                    of_bias += value
+        if part == 0:
+            out = program.to(tl.int64) * width + column
+            tl.store(to_decoder_ptr + out, of_decoder, mask=inside)
+            if BOTH:
+                tl.store(to_encoder_ptr + out, of_encoder, mask=inside)
+            tl.store(to_bias_ptr + program, of_bias)
+        else:
+            slot = (program - count).to(tl.int64)
+            out = slot * (1 + BOTH) * width + column
+            tl.store(partial_ptr + out, of_decoder, mask=inside)
+            if BOTH:
+                tl.store(partial_ptr + out + width, of_encoder, mask=inside)
+            tl.store(partial_bias_ptr + slot, of_bias)
+
+
+@triton.jit
+def _add_parts_kernel(
+    parts_ptr,  # [features + 1] int32
+    listed_ptr,  # [count] int32, read when LISTED
+    partial_ptr,  # [further programs, 1 + BOTH, width]
+    partial_bias_ptr,  # [further programs]
+    to_decoder_ptr,  # in and out [count, width]
+    to_encoder_ptr,  # in and out [count, width], when BOTH
+    to_bias_ptr,  # in and out [count]
+    width,
+    LISTED: tl.constexpr,
+    BOTH: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    program = tl.program_id(0)
+    feature = program
+    if LISTED:
+        feature = tl.load(listed_ptr + program)
+    first = tl.load(parts_ptr + feature).to(tl.int64)
+    last = tl.load(parts_ptr + feature + 1).to(tl.int64)
+    if first < last:
+        column = tl.arange(0, WIDTH)
+        inside = column < width
+        out = program.to(tl.int64) * width + column
+        of_decoder = tl.load(to_decoder_ptr + out, mask=inside, other=0.0)
+        of_bias = tl.load(to_bias_ptr + program)
+        if BOTH:
+            of_encoder = tl.load(to_encoder_ptr + out, mask=inside, other=0.0)
+        for slot in range(first, last):
+            at = slot * (1 + BOTH) * width + column
+            of_decoder += tl.load(partial_ptr + at, mask=inside, other=0.0)
+            of_bias += tl.load(partial_bias_ptr + slot)
+            if BOTH:
+                of_encoder += tl.load(partial_ptr + at + width, mask=inside, other=0.0)
+        tl.store(to_decoder_ptr + out, of_decoder, mask=inside)
+        if BOTH:
+            tl.store(to_encoder_ptr + out, of_encoder, mask=inside)
+        tl.store(to_bias_ptr + program, of_bias)

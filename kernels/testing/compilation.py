@@ -1,0 +1,195 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportAttributeAccessIssue=false, reportMissingTypeArgument=false
+# (triton's interpreter and compiler are untyped, and replaced in place)
+"""Compile Triton kernels ahead of time for GPUs that are not here, and read what came out.
+
+Runs only where triton was imported without ``TRITON_INTERPRET`` (the variable is read at ``@jit``).
+NVIDIA: registers and local memory from ``cuobjdump``, instructions from ``nvdisasm``, both in
+triton's wheel. AMD: the assembly names its own resources.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from isogloss.errors import InvalidInput
+
+TARGETS = {
+    "sm80": GPUTarget("cuda", 80, 32),
+    "sm89": GPUTarget("cuda", 89, 32),
+    "sm90": GPUTarget("cuda", 90, 32),
+    "sm100": GPUTarget("cuda", 100, 32),
+    "sm120": GPUTarget("cuda", 120, 32),
+    "gfx90a": GPUTarget("hip", "gfx90a", 64),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+"""Ampere, Ada, Hopper, Blackwell (data centre, desktop), MI200, MI300."""
+
+SHARED_BYTES = {
+    "sm80": 163 << 10,
+    "sm89": 99 << 10,
+    "sm90": 227 << 10,
+    "sm100": 227 << 10,
+    "sm120": 99 << 10,
+    "gfx90a": 64 << 10,
+    "gfx942": 64 << 10,
+}
+"""Shared memory that one program may use."""
+
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+class JitFunction(Protocol):
+    """A function under ``@triton.jit``."""
+
+    __name__: str
+    arg_names: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compiled:
+    """What a compiler made of a kernel for one target."""
+
+    target: str
+    """Name in ``TARGETS``."""
+    registers: int
+    """Registers of a thread."""
+    spills: int
+    """Instructions that move registers to or from local (scratch) memory."""
+    local_bytes: int
+    """Local (scratch) memory of a thread."""
+    shared_bytes: int
+    """Shared memory (LDS) of a program."""
+    matrix_instructions: int
+    """Tensor-core (matrix-core) instructions."""
+    float_atomics: int
+    """Atomic additions of floats to global memory."""
+    wide_loads: int
+    """Global loads of 128 bits or more a thread, asynchronous copies included."""
+    loads: int
+    """All global loads."""
+
+
+def compile_kernel(
+    kernel: JitFunction,
+    arguments: Mapping[str, str],
+    constants: Mapping[str, int],
+    target: str,
+    *,
+    aligned: tuple[str, ...] = (),
+    warps: int = 4,
+    stages: int = 2,
+    most_registers: int | None = None,
+) -> Compiled:
+    """Compile ``kernel`` for ``target``.
+
+    Args:
+        kernel: under ``@triton.jit``.
+        arguments: type of each run-time argument, such as ``*fp32`` or ``i32``.
+        constants: the ``tl.constexpr`` arguments.
+        target: name in ``TARGETS``.
+        aligned: arguments that are multiples of 16, as Triton would find at run time.
+        warps: warps of a program.
+        stages: stages of software pipelining.
+        most_registers: the launch option ``maxnreg``; NVIDIA only.
+
+    Raises:
+        InvalidInput: unknown target, names that are not the kernel's, or triton was imported with
+            ``TRITON_INTERPRET=1``.
+    """
+    if target not in TARGETS:
+        raise InvalidInput(f"target is {target!r}; one of {', '.join(TARGETS)} is wanted")
+    if triton.knobs.runtime.interpret:
+        raise InvalidInput("triton interprets; compile in a process without TRITON_INTERPRET")
+    names, given = list(kernel.arg_names), {**arguments, **dict.fromkeys(constants, "constexpr")}
+    if set(names) != set(given):
+        raise InvalidInput(
+            f"{kernel.__name__} takes {names}; arguments and constants name {[*given]}"
+        )
+    source = ASTSource(
+        fn=kernel,
+        signature={name: given[name] for name in names},
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
+    )
+    options = {"num_warps": warps, "num_stages": stages}
+    if most_registers is not None and target.startswith("sm"):
+        options["maxnreg"] = most_registers
+    made = triton.compile(source, target=TARGETS[target], options=options)
+    shared = int(made.metadata.shared)
+    if target.startswith("sm"):
+        return _read_cubin(made.asm["cubin"], target, shared)
+    return _read_amdgcn(str(made.asm["amdgcn"]), target, shared)
+
+
+def _read_cubin(cubin: bytes, target: str, shared: int) -> Compiled:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = _run("cuobjdump", "-res-usage", file.name)
+        listing = _run("nvdisasm", "-c", file.name)
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", usage)
+    if found is None:
+        raise InvalidInput(f"cuobjdump does not tell the registers: {usage[:90]!r}")
+    lines = re.findall(
+        r"^\s*(?:/\*[0-9a-f]+\*/)?\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)[^;]*;",
+        listing,
+        re.MULTILINE,
+    )
+    operations = [str(line) for line in lines]
+    kinds = Counter(operation.split(".")[0] for operation in operations)
+    loads = [o for o in operations if re.match(r"(LDG|LDGSTS|UTMALDG|UBLKCP)\b", o.split(".")[0])]
+    return Compiled(
+        target=target,
+        registers=int(found[1]),
+        spills=kinds["LDL"] + kinds["STL"],
+        local_bytes=int(found[4]) + int(found[2]),
+        shared_bytes=shared,
+        matrix_instructions=sum(n for kind, n in kinds.items() if kind.endswith("MMA")),
+        float_atomics=sum(
+            1
+            for operation in operations
+            if re.match(r"(ATOM|ATOMG|RED|REDG)\b", operation.split(".")[0])
+            and re.search(r"\.(F16|F32|F64|BF16)", operation)
+        ),
+        wide_loads=sum(1 for load in loads if ".128" in load or load.startswith("UTMALDG")),
+        loads=len(loads),
+    )
+
+
+def _read_amdgcn(listing: str, target: str, shared: int) -> Compiled:
+    def number(key: str) -> int:
+        found = re.search(rf"\.{key}:\s+(\d+)", listing)
+        if found is None:
+            raise InvalidInput(f"the assembly does not name {key}")
+        return int(found[1])
+
+    def count(pattern: str) -> int:
+        return len(re.findall(pattern, listing, re.MULTILINE))
+
+    return Compiled(
+        target=target,
+        registers=number("vgpr_count"),
+        spills=number("vgpr_spill_count"),
+        local_bytes=number("private_segment_fixed_size"),
+        shared_bytes=shared,
+        matrix_instructions=count(r"^\s+v_(smfmac|mfma)"),
+        float_atomics=count(r"^\s+(global|buffer|flat)_atomic_\w*add_\w*f\d+"),
+        wide_loads=count(r"^\s+(global|buffer)_load_(dwordx4|b128)"),
+        loads=count(r"^\s+(global|buffer)_load_"),
+    )
+
+
+def _run(tool: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [str(_TOOLS / tool), *arguments], capture_output=True, text=True, check=True, timeout=300
+    )
+    return done.stdout
