@@ -27,12 +27,12 @@ _GROUPS = (
     (
         "best",
         "The strongest pairs",
-        "Highest correlation on the documents that did not choose them.",
+        "Highest lower end of the interval, on the documents that did not choose them.",
     ),
     (
         "beyond_token",
         "The strongest beyond the word itself",
-        "Highest correlation among segments of one token: what is left with the word held fixed.",
+        "Correlated most among segments of one token: what is left with the word held fixed.",
     ),
     (
         "typical",

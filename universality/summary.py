@@ -61,8 +61,9 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
         median_best: float                  observed median best r
     }
     examples: {                             rows to show, each a list of pair rows
-        best: [<= top]                      replicated, highest r
-        beyond_token: [<= top]              replicated, highest partial_token
+        best: [<= top]                      replicated, highest ci_low: a pair that fires a dozen
+                                            times may have r = 1 by luck
+        beyond_token: [<= top]              replicated, highest min(partial_token, ci_low)
         typical: [<= top]                   replicated, around the median r
         unreplicated: [<= top]              highest r_choose among pairs that did not replicate
     }
@@ -345,11 +346,14 @@ def _bands_data(match: Match) -> list[Data]:
 def _examples_data(pairs: Pairs, top: int) -> dict[str, list[Data]]:
     good = np.flatnonzero(pairs.replicated)
     partial = np.nan_to_num(pairs.partial_token[good], nan=-1.0)
+    certain = pairs.ci_low[good]
     middle = np.abs(pairs.r[good] - np.median(pairs.r[good])) if good.size else np.zeros(0)
     failed = np.flatnonzero(~pairs.replicated)
     return {
-        "best": _rows(pairs, good[:top]),
-        "beyond_token": _rows(pairs, good[np.argsort(-partial, kind="stable")][:top]),
+        "best": _rows(pairs, good[np.argsort(-certain, kind="stable")][:top]),
+        "beyond_token": _rows(
+            pairs, good[np.argsort(-np.minimum(partial, certain), kind="stable")][:top]
+        ),
         "typical": _rows(pairs, good[np.argsort(middle, kind="stable")][:top]),
         "unreplicated": _rows(
             pairs, failed[np.argsort(-pairs.r_choose[failed], kind="stable")][:top]

@@ -115,9 +115,10 @@ def test_examples_are_whole_rows_in_their_order(found: Match, data: Any) -> None
     assert all(len(rows) <= 5 for rows in examples.values())
     columns = {*found.pairs.columns(), "excess", "explained_by"}
     assert all(set(row) == columns for rows in examples.values() for row in rows)
-    assert [row["r"] for row in examples["best"]] == found.pairs.r[:5].tolist()
-    partials = [row["partial_token"] for row in examples["beyond_token"]]
-    assert partials == sorted(partials, reverse=True)
+    certain = found.pairs.ci_low[found.pairs.replicated]
+    assert [row["ci_low"] for row in examples["best"]] == sorted(certain, reverse=True)[:5]
+    held = [min(row["partial_token"], row["ci_low"]) for row in examples["beyond_token"]]
+    assert held == sorted(held, reverse=True)
     assert all(row["replicated"] for row in examples["typical"])
     middle = np.median(found.pairs.r[found.pairs.replicated])
     assert abs(examples["typical"][0]["r"] - middle) < 0.05
