@@ -58,7 +58,7 @@ check: $(READY)
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@PYTHONPATH=src $(BIN)/lint-imports
 	@$(BIN)/buf lint
-	@$(BIN)/buf format --diff --exit-code
+	@$(BIN)/buf format --diff --exit-code --path proto/isogloss
 
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

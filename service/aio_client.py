@@ -62,9 +62,10 @@ async def connect_async(
     token: str | None = None,
     certificate: str | Path | None = None,
     timeout_s: float = 30.0,
+    run_workers: bool = True,
 ) -> "AsyncClient":
     """Open a store, or connect to a server; arguments and errors as for :func:`connect`."""
-    found = await asyncio.to_thread(find_target, target, token)
+    found = await asyncio.to_thread(find_target, target, token, run_workers=run_workers)
     if found.handlers is not None:
         local = AsyncLocalTransport(LocalTransport(found.handlers, str(target)))
         return AsyncClient(local, timeout_s=timeout_s)

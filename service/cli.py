@@ -137,7 +137,7 @@ def recordings(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) 
     """List recordings."""
     from isogloss.service.cli_output import when, write_json, write_table
 
-    with _connect(store) as client:
+    with _connect(store, run_workers=False) as client:
         found = client.recordings()
     if is_json:
         write_json(found)
@@ -191,7 +191,7 @@ def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False
     """List dictionaries."""
     from isogloss.service.cli_output import when, write_json, write_table
 
-    with _connect(store) as client:
+    with _connect(store, run_workers=False) as client:
         found = client.dictionaries()
     if is_json:
         write_json(found)
@@ -219,14 +219,20 @@ def nearest(
     """Find the features of other dictionaries that fire where one feature does."""
     from isogloss.service.cli_output import progress, write_json, write_table
 
-    with _connect(store) as client, progress(is_quiet=is_json) as show:
+    with _connect(store, run_workers=False) as client:
+        ref = client.dictionary(dictionary).feature(feature)
         others = among or [d.id for d in client.dictionaries() if d.id != dictionary]
         if not others:
             raise InvalidInput(f"no dictionary but {dictionary!r} to search: train another one")
-        show("searching (a missing probe is built first)", 0, 0)
-        hits = client.nearest(
-            client.dictionary(dictionary).feature(feature), others, count, probe=probe
+        needed = {dictionary, *others}
+        has_probe = probe is not None or any(
+            needed <= set(known.dictionaries) for known in client.probes()
         )
+        hits = client.nearest(ref, others, count, probe=probe) if has_probe else None
+    if hits is None:
+        with _connect(store) as client, progress(is_quiet=is_json) as show:
+            show("building the probe of these dictionaries", 0, 0)
+            hits = client.nearest(ref, others, count, probe=probe)
     if is_json:
         write_json(hits)
         return
@@ -268,7 +274,7 @@ def matches(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> 
     """List matches."""
     from isogloss.service.cli_output import when, write_json, write_table
 
-    with _connect(store) as client:
+    with _connect(store, run_workers=False) as client:
         found = client.matches()
     if is_json:
         write_json(found)
@@ -293,7 +299,7 @@ def report(
     from isogloss.service.cli_output import say, write_json
     from isogloss.service.report import write_report
 
-    with _connect(store) as client:
+    with _connect(store, run_workers=False) as client:
         names = match_ids or [found.id for found in client.matches()]
         if not names:
             raise InvalidInput("no match to report on: make one with `isogloss match A B`")
@@ -323,7 +329,7 @@ def jobs(
 
     if job is None and (wait or cancel):
         raise typer.BadParameter("say which job: isogloss jobs JOB --wait")
-    with _connect(store) as client:
+    with _connect(store, run_workers=wait or cancel) as client:
         if job is None:
             found = client.jobs()
         else:
@@ -362,10 +368,11 @@ def main() -> None:
         sys.exit(1)
 
 
-def _connect(store: str) -> "Client":
+def _connect(store: str, *, run_workers: bool = True) -> "Client":
+    """Connect; a command that needs no job leaves those in the queue of its own store alone."""
     import isogloss
 
-    return isogloss.connect(store)
+    return isogloss.connect(store, run_workers=run_workers)
 
 
 def _corpus(texts: Sequence[Path], standard_library: bool) -> str:

@@ -60,6 +60,7 @@ def connect(
     token: str | None = None,
     certificate: str | Path | None = None,
     timeout_s: float = 30.0,
+    run_workers: bool = True,
 ) -> "Client":
     """Open a store, or connect to a server.
 
@@ -69,12 +70,15 @@ def connect(
         token: for servers on TCP; None takes the environment variable ISOGLOSS_TOKEN.
         certificate: PEM file of what signs the server's certificate; with it TLS is spoken.
         timeout_s: how long a call may take.
+        run_workers: whether a store owned by this process also runs its queued jobs. With False
+            they stay queued, and waiting for one ends at its timeout only. A server decides for
+            itself, and this is ignored.
 
     Raises:
         StoreOwned: another process has the store and runs no server.
         ServerUnavailable: no server answers at the address.
     """
-    found = find_target(target, token)
+    found = find_target(target, token, run_workers=run_workers)
     if found.handlers is not None:
         return Client(LocalTransport(found.handlers, str(target)), timeout_s=timeout_s)
     pem = None if certificate is None else read_certificate(certificate)

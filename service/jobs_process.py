@@ -62,11 +62,20 @@ def end_with_supervisor() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != supervisor:
         os._exit(EXIT_ORPHANED)
-    threading.Thread(target=_watch_parent, args=(supervisor,), daemon=True).start()
+    watch_parent(supervisor)
 
 
-def _watch_parent(supervisor: int) -> None:
-    while os.getppid() == supervisor:
+def watch_parent(parent: int) -> None:
+    """Make this process end soon after another process than ``parent`` became its parent.
+
+    Unlike the signal that Linux sends, it does not mind when the thread that started this process
+    ends before its process does.
+    """
+    threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     os._exit(EXIT_ORPHANED)
 

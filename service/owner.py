@@ -25,12 +25,13 @@ class Target:
     """What to send to it."""
 
 
-def find_target(target: str | Path, token: str | None) -> Target:
+def find_target(target: str | Path, token: str | None, *, run_workers: bool = True) -> Target:
     """Take a store, or find the server that has it.
 
     Args:
         target: a path, ``unix:/path`` or ``host:port``.
         token: for TCP; None takes the environment variable ISOGLOSS_TOKEN.
+        run_workers: whether a store taken here also runs its queued jobs; a server decides itself.
 
     Raises:
         StoreOwned: another process has the store and runs no server.
@@ -46,7 +47,8 @@ def find_target(target: str | Path, token: str | None) -> Target:
     owner = store_owner(path) if path.exists() else None
     if owner is None or owner.address is None:
         try:
-            return Target(handlers=EngineHandlers(Engine(Store.open(path))))
+            engine = Engine(Store.open(path), run_workers=run_workers)
+            return Target(handlers=EngineHandlers(engine))
         except StoreOwned:
             owner = store_owner(path)  # a server may have taken it just now
             if owner is None or owner.address is None:

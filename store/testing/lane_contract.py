@@ -148,14 +148,15 @@ class LaneWriterContract(RecordingContract):
 
             in_threads([lambda name=name: produce(name) for name in sent])
             reader = opened.recording.reader()
-            require(reader.rows == sum(b.rows for b in sum(sent.values(), [])), "rows were lost")
+            rows = sum(batch.rows for batches in sent.values() for batch in batches)
+            require(reader.rows == rows, f"reader has {reader.rows} rows, wanted {rows}")
             for batches in sent.values():
                 for batch in batches:
-                    rows = reader.document_rows(batch.documents[0].id)
+                    places = reader.document_rows(batch.documents[0].id)
                     for name, values in batch.sites.items():
-                        same(f"{batch.producer} {batch.sequence}", reader.take(name, rows), values)
-                places = [reader.document_rows(b.documents[0].id)[0] for b in batches]
-                require(places == sorted(places), "batches of one producer changed places")
+                        same(f"site {name!r}", reader.take(name, places), values)
+                firsts = [reader.document_rows(b.documents[0].id)[0] for b in batches]
+                require(firsts == sorted(firsts), "batches of one producer changed places")
 
     def test_documents_that_differ_under_one_key_are_refused(self, tmp_path: Path) -> None:
         with self._lane(tmp_path, contract_spec("float32")) as opened:

@@ -2,7 +2,7 @@
 """What every reader must do, as tests to subclass."""
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +53,17 @@ class ReaderContract(RecordingContract):
         lane.append(batches)
         lane.close()
 
+    @pytest.fixture(scope="class", params=["bfloat16", "float16", "float32"])
+    @classmethod
+    def written(
+        cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> _Written:
+        """A recording of each dtype that no test changes, with a reader of it."""
+        opened = ExitStack()  # no generator: jaxtyping's import hook would hide that it is one
+        request.addfinalizer(opened.close)  # noqa: PT021 - for the same reason
+        directory = tmp_path_factory.mktemp("reader")
+        return opened.enter_context(cls()._written(directory, request.param))
+
     @contextmanager
     def _written(self, directory: Path, dtype: Dtype = "float32") -> Generator[_Written]:
         spec = contract_spec(dtype, has_spans=dtype != "float16")
@@ -70,30 +81,26 @@ class ReaderContract(RecordingContract):
                 batches=[*groups[0], *groups[1]],
             )
 
-    @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-    def test_everything_read_agrees_with_what_was_written(
-        self, tmp_path: Path, dtype: Dtype
-    ) -> None:
-        with self._written(tmp_path, dtype) as written:
-            reader, batches = written.reader, written.batches
-            holds(reader, written.spec, batches)
-            middle = sum(batch.rows for batch in batches[:5])
-            drawn = np.random.default_rng(0).integers(0, reader.rows, 60)
-            ranges = [(0, 0), (reader.rows,) * 2, (0, 1), (middle - 2, middle + 2), (3, middle)]
-            for site in written.spec.sites:
-                rows = site_rows(batches, site)
-                for start, stop in ranges:
-                    same("a range", reader.read(site.name, start, stop), rows[start:stop])
-                for chosen in (drawn, np.sort(drawn), np.arange(0), np.array([middle, 0, middle])):
-                    same("chosen rows", reader.take(site.name, chosen), rows[chosen])
-            columns = TokenColumns.concatenate([b.columns for b in batches], written.spec.has_spans)
+    def test_everything_read_agrees_with_what_was_written(self, written: _Written) -> None:
+        reader, batches = written.reader, written.batches
+        holds(reader, written.spec, batches)
+        middle = sum(batch.rows for batch in batches[:5])
+        drawn = np.random.default_rng(0).integers(0, reader.rows, 60)
+        ranges = [(0, 0), (reader.rows,) * 2, (0, 1), (middle - 2, middle + 2), (3, middle)]
+        for site in written.spec.sites:
+            rows = site_rows(batches, site)
             for start, stop in ranges:
-                same_columns(reader.tokens(start, stop), columns.slice(start, stop))
-            for batch in batches:
-                document = batch.documents[0].id
-                places = np.flatnonzero(columns.document == np.uint64(document))
-                same("a document's rows", reader.document_rows(document), places)
-            require(reader.document_rows(1).shape == (0,), "an unknown document has rows")
+                same("a range", reader.read(site.name, start, stop), rows[start:stop])
+            for chosen in (drawn, np.sort(drawn), np.arange(0), np.array([middle, 0, middle])):
+                same("chosen rows", reader.take(site.name, chosen), rows[chosen])
+        columns = TokenColumns.concatenate([b.columns for b in batches], written.spec.has_spans)
+        for start, stop in ranges:
+            same_columns(reader.tokens(start, stop), columns.slice(start, stop))
+        for batch in batches:
+            document = batch.documents[0].id
+            places = np.flatnonzero(columns.document == np.uint64(document))
+            same("a document's rows", reader.document_rows(document), places)
+        require(reader.document_rows(1).shape == (0,), "an unknown document has rows")
 
     def test_a_reader_stays_pinned_while_the_recording_grows(self, tmp_path: Path) -> None:
         with self._written(tmp_path) as written:
@@ -122,130 +129,117 @@ class ReaderContract(RecordingContract):
             holds(reader, spec, [])
             require(list(reader.shuffled(SITES, seed=0, epoch=0, batch_rows=1)) == [], "rows came")
 
-    def test_rows_outside_the_revision_are_refused(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            reader = written.reader
-            for start, stop in [(-1, 2), (0, reader.rows + 1), (5, 4)]:
-                with pytest.raises(ShapeError, match=str(reader.rows)):
-                    reader.read(SITES[0], start, stop)
-                with pytest.raises(ShapeError, match=str(reader.rows)):
-                    reader.tokens(start, stop)
-            for row in (-1, reader.rows):
-                with pytest.raises(ShapeError, match=str(reader.rows)):
-                    reader.take(SITES[0], np.array([0, row]))
+    def test_rows_outside_the_revision_are_refused(self, written: _Written) -> None:
+        reader = written.reader
+        for start, stop in [(-1, 2), (0, reader.rows + 1), (5, 4)]:
+            with pytest.raises(ShapeError, match=str(reader.rows)):
+                reader.read(SITES[0], start, stop)
+            with pytest.raises(ShapeError, match=str(reader.rows)):
+                reader.tokens(start, stop)
+        for row in (-1, reader.rows):
+            with pytest.raises(ShapeError, match=str(reader.rows)):
+                reader.take(SITES[0], np.array([0, row]))
 
-    def test_an_unknown_site_is_refused_with_the_sites_there_are(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            reader, none = written.reader, np.arange(0)
-            with pytest.raises(NotFound, match=r"layer\.1/oot.*layer\.1/out"):
-                reader.read("layer.1/oot", 0, 1)
-            with pytest.raises(NotFound, match=r"layer\.3.*layer\.2"):
-                reader.take("layer.3", none)
-            with pytest.raises(NotFound, match=r"layer\.3.*layer\.2"):
-                list(reader.shuffled([SITES[0], "layer.3"], seed=0, epoch=0, batch_rows=1))
+    def test_an_unknown_site_is_refused_with_the_sites_there_are(self, written: _Written) -> None:
+        reader, none = written.reader, np.arange(0)
+        with pytest.raises(NotFound, match=r"layer\.1/oot.*layer\.1/out"):
+            reader.read("layer.1/oot", 0, 1)
+        with pytest.raises(NotFound, match=r"layer\.3.*layer\.2"):
+            reader.take("layer.3", none)
+        with pytest.raises(NotFound, match=r"layer\.3.*layer\.2"):
+            list(reader.shuffled([SITES[0], "layer.3"], seed=0, epoch=0, batch_rows=1))
 
-    def test_a_revision_of_another_recording_is_refused(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            revision = written.reader.revision
-            with pytest.raises(NotFound):
-                written.recording.reader(replace(revision, recording="f" * 24))
-            with pytest.raises(NotFound):
-                written.recording.reader(replace(revision, lanes=(("nowhere", 1),)))
+    def test_a_revision_of_another_recording_is_refused(self, written: _Written) -> None:
+        revision = written.reader.revision
+        with pytest.raises(NotFound):
+            written.recording.reader(replace(revision, recording="f" * 24))
+        with pytest.raises(NotFound):
+            written.recording.reader(replace(revision, lanes=(("nowhere", 1),)))
 
-    def test_threads_share_a_reader(self, tmp_path: Path) -> None:
-        with self._written(tmp_path, "bfloat16") as written:
-            reader = written.reader
+    def test_threads_share_a_reader(self, written: _Written) -> None:
+        reader = written.reader
 
-            def visit(seed: int) -> None:
-                rows = np.random.default_rng(seed).integers(0, reader.rows, 40)
-                for site in written.spec.sites:
-                    wanted = site_rows(written.batches, site)
-                    same("rows", reader.take(site.name, rows), wanted[rows])
-                    same("rows", reader.read(site.name, 0, reader.rows), wanted)
-                holds(reader, written.spec, written.batches)
+        def visit(seed: int) -> None:
+            rows = np.random.default_rng(seed).integers(0, reader.rows, 40)
+            for site in written.spec.sites:
+                wanted = site_rows(written.batches, site)
+                same("rows", reader.take(site.name, rows), wanted[rows])
+                same("rows", reader.read(site.name, 0, reader.rows), wanted)
+            holds(reader, written.spec, written.batches)
 
-            in_threads([lambda seed=seed: visit(seed) for seed in range(4)])
+        in_threads([lambda seed=seed: visit(seed) for seed in range(4)])
 
     @pytest.mark.parametrize("mapped", [True, False])
-    @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
     def test_shuffled_rows_come_with_their_own_activations(
-        self, tmp_path: Path, dtype: Dtype, mapped: bool
+        self, written: _Written, mapped: bool
     ) -> None:
-        with self._written(tmp_path, dtype) as written:
-            steps = written.reader.shuffled(
-                SITES, seed=1, epoch=0, batch_rows=7, block_rows=4, window_rows=30, mapped=mapped
-            )
-            for step, batch in enumerate(steps):
-                require(batch.step == step, f"step {step} calls itself {batch.step}")
-                require(tuple(batch.sites) == SITES, f"sites are {tuple(batch.sites)}")
-                for site in written.spec.sites:
-                    wanted = site_rows(written.batches, site)[batch.rows]
-                    same(f"site {site.name!r}", batch.sites[site.name], wanted)
+        steps = written.reader.shuffled(
+            SITES, seed=1, epoch=0, batch_rows=7, block_rows=4, window_rows=30, mapped=mapped
+        )
+        for step, batch in enumerate(steps):
+            require(batch.step == step, f"step {step} calls itself {batch.step}")
+            require(tuple(batch.sites) == SITES, f"sites are {tuple(batch.sites)}")
+            for site in written.spec.sites:
+                wanted = site_rows(written.batches, site)[batch.rows]
+                same(f"site {site.name!r}", batch.sites[site.name], wanted)
 
-    def test_an_epoch_is_a_permutation_of_the_kept_rows(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            reader = written.reader
-            keep = np.random.default_rng(2).random(reader.rows) < 0.6
-            for kept in (None, keep):
-                wanted = np.arange(reader.rows) if kept is None else np.flatnonzero(keep)
-                found = _order(reader, batch_rows=1, keep=kept)
-                same("the rows of an epoch, sorted", np.sort(found), wanted)
-                require(not np.array_equal(found, wanted), "the rows were not shuffled")
-                require(reader.steps_per_epoch(1, kept) == len(wanted), "steps are miscounted")
-            most = _order(reader, batch_rows=16, keep=keep)
-            require(len(most) == int(keep.sum()) // 16 * 16, f"{len(most)} rows in whole steps")
-            require(len(np.unique(most)) == len(most), "a row came twice")
-            require(bool(keep[most].all()), "a row came that was not kept")
+    def test_an_epoch_is_a_permutation_of_the_kept_rows(self, written: _Written) -> None:
+        reader = written.reader
+        keep = np.random.default_rng(2).random(reader.rows) < 0.6
+        for kept in (None, keep):
+            wanted = np.arange(reader.rows) if kept is None else np.flatnonzero(keep)
+            found = _order(reader, batch_rows=1, keep=kept)
+            same("the rows of an epoch, sorted", np.sort(found), wanted)
+            require(not np.array_equal(found, wanted), "the rows were not shuffled")
+            require(reader.steps_per_epoch(1, kept) == len(wanted), "steps are miscounted")
+        most = _order(reader, batch_rows=16, keep=keep)
+        require(len(most) == int(keep.sum()) // 16 * 16, f"{len(most)} rows in whole steps")
+        require(len(np.unique(most)) == len(most), "a row came twice")
+        require(bool(keep[most].all()), "a row came that was not kept")
 
-    def test_reading_resumed_at_a_step_gives_the_remaining_order(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            reader = written.reader
-            keep = np.random.default_rng(3).random(reader.rows) < 0.8
-            for kept in (None, keep):
-                whole = _order(reader, batch_rows=8, keep=kept)
-                steps = reader.steps_per_epoch(8, kept)
-                require(len(whole) == 8 * steps, f"{steps} steps gave {len(whole)} rows")
-                for start in (1, steps // 2, steps - 1, steps, steps + 3):
-                    for prefetch in (0, 2):
-                        found = _order(
-                            reader, batch_rows=8, keep=kept, start=start, prefetch=prefetch
-                        )
-                        same(f"the order from step {start}", found, whole[8 * start :])
+    def test_reading_resumed_at_a_step_gives_the_remaining_order(self, written: _Written) -> None:
+        reader = written.reader
+        keep = np.random.default_rng(3).random(reader.rows) < 0.8
+        for kept in (None, keep):
+            whole = _order(reader, batch_rows=8, keep=kept)
+            steps = reader.steps_per_epoch(8, kept)
+            require(len(whole) == 8 * steps, f"{steps} steps gave {len(whole)} rows")
+            for start in (1, steps // 2, steps - 1, steps, steps + 3):
+                for prefetch in (0, 2):
+                    found = _order(reader, batch_rows=8, keep=kept, start=start, prefetch=prefetch)
+                    same(f"the order from step {start}", found, whole[8 * start :])
 
     @pytest.mark.parametrize("world", [2, 3])
     def test_ranks_share_the_steps_that_one_would_read_alone(
-        self, tmp_path: Path, world: int
+        self, written: _Written, world: int
     ) -> None:
-        with self._written(tmp_path) as written:
-            reader = written.reader
-            alone = _order(reader, batch_rows=4 * world).reshape(-1, world, 4)
-            require(len(alone) == reader.steps_per_epoch(4, world=world) > 2, "steps are too few")
-            for rank in range(world):
-                for start in (0, 2):
-                    share = _order(reader, batch_rows=4, rank=rank, world=world, start=start)
-                    same(f"share {rank} of {world}", share.reshape(-1, 4), alone[start:, rank])
+        reader = written.reader
+        alone = _order(reader, batch_rows=4 * world).reshape(-1, world, 4)
+        require(len(alone) == reader.steps_per_epoch(4, world=world) > 2, "steps are too few")
+        for rank in range(world):
+            for start in (0, 2):
+                share = _order(reader, batch_rows=4, rank=rank, world=world, start=start)
+                same(f"share {rank} of {world}", share.reshape(-1, 4), alone[start:, rank])
 
-    def test_equal_seeds_give_equal_orders_and_others_differ(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            first = _order(written.reader, batch_rows=8)
-            same("the order", _order(written.recording.reader(), batch_rows=8), first)
-            for seed, epoch in ((8, 0), (7, 1)):
-                other = _order(written.reader, batch_rows=8, seed=seed, epoch=epoch)
-                require(not np.array_equal(first, other), f"seed {seed}, epoch {epoch} repeat it")
+    def test_equal_seeds_give_equal_orders_and_others_differ(self, written: _Written) -> None:
+        first = _order(written.reader, batch_rows=8)
+        same("the order", _order(written.recording.reader(), batch_rows=8), first)
+        for seed, epoch in ((8, 0), (7, 1)):
+            other = _order(written.reader, batch_rows=8, seed=seed, epoch=epoch)
+            require(not np.array_equal(first, other), f"seed {seed}, epoch {epoch} repeat it")
 
-    def test_shuffling_refuses_what_makes_no_sense(self, tmp_path: Path) -> None:
-        with self._written(tmp_path) as written:
-            reader = written.reader
-            with pytest.raises(InvalidInput, match="batch_rows 0"):
-                _order(reader, batch_rows=0)
-            with pytest.raises(InvalidInput, match="rank 2"):
-                _order(reader, batch_rows=1, rank=2, world=2)
-            with pytest.raises(InvalidInput, match="start_step -1"):
-                _order(reader, batch_rows=1, start=-1)
-            with pytest.raises(ShapeError, match="keep"):
-                _order(reader, batch_rows=1, keep=np.ones(reader.rows + 1, np.bool_))
-            with pytest.raises(InvalidInput, match="site"):
-                list(reader.shuffled([], seed=0, epoch=0, batch_rows=1))
+    def test_shuffling_refuses_what_makes_no_sense(self, written: _Written) -> None:
+        reader = written.reader
+        with pytest.raises(InvalidInput, match="batch_rows 0"):
+            _order(reader, batch_rows=0)
+        with pytest.raises(InvalidInput, match="rank 2"):
+            _order(reader, batch_rows=1, rank=2, world=2)
+        with pytest.raises(InvalidInput, match="start_step -1"):
+            _order(reader, batch_rows=1, start=-1)
+        with pytest.raises(ShapeError, match="keep"):
+            _order(reader, batch_rows=1, keep=np.ones(reader.rows + 1, np.bool_))
+        with pytest.raises(InvalidInput, match="site"):
+            list(reader.shuffled([], seed=0, epoch=0, batch_rows=1))
 
 
 def _order(

@@ -12,7 +12,9 @@ from isogloss import Client
 
 @pytest.fixture(scope="module")
 def local_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with isogloss.connect(tmp_path_factory.mktemp("local") / "store") as client:
+    """In this process; runs no jobs."""
+    store = tmp_path_factory.mktemp("local") / "store"
+    with isogloss.connect(store, run_workers=False) as client:
         assert client.is_local
         yield client
 
@@ -26,6 +28,7 @@ def served_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def remote_client(served_store: Path) -> Iterator[Client]:
+    """Through a server, which runs no jobs."""
     with isogloss.connect(served_store) as client:
         assert not client.is_local
         yield client

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.service.ingest import IngestLimits
+from isogloss.service.jobs_process import watch_parent
 from isogloss.service.server import ServerConfig, serve
 from isogloss.store import Store
 from isogloss.store.testing import FaultyFiles
@@ -27,7 +28,9 @@ def main() -> None:
     parser.add_argument("--full-after", type=int, default=0, help="writes before the disk is full")
     parser.add_argument("--held-bytes", type=int, default=256 << 20)
     parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--parent", type=int, required=True, help="the server ends with it")
     given = parser.parse_args()
+    watch_parent(given.parent)
     store: Store | Path = given.store
     if given.full_after:
         files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)

@@ -1,6 +1,7 @@
 """Starting and ending real servers, and the two kinds of client that must agree."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,9 +36,9 @@ class Server:
 
 
 def start_server(store: Path, *options: str) -> Server:
-    """Start a server that runs no jobs; returns once it answers."""
+    """Start a server that runs no jobs and ends with this process; returns once it answers."""
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(store), *options],
+        [sys.executable, str(SCRIPT), str(store), "--parent", str(os.getpid()), *options],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,12 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.models.conftest import SENTENCES
 from tests.service import planted
+from tests.tiny_models import save_tiny_bert
 
 import isogloss.service.cli as cli
+from isogloss.service.client import connect
 from isogloss.store import Store
 
 MAIN = (sys.executable, "-c", "from isogloss.service.cli import main; main()")
+SERVE = f"""
+from isogloss.service.cli import main
+from isogloss.service.jobs_process import watch_parent
+watch_parent({os.getpid()})
+main()
+"""
 
 
 def isogloss(*words: str, store: Path | str | None = None) -> subprocess.CompletedProcess[str]:
@@ -67,7 +76,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         planted.record(store, "small-docs", seed=1)
         planted.record(store, "large-docs", seed=2)
     server = subprocess.Popen(
-        [*MAIN, "serve", "--store", str(root), "--json"],
+        [sys.executable, "-c", SERVE, "serve", "--store", str(root), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -214,6 +223,61 @@ def test_a_path_that_nobody_serves_is_opened_by_the_command_itself(
     code, _, err = here("report", store=store)
     assert code == 1
     assert "make one with `isogloss match A B`" in err
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny", seed=0, width=32)
+
+
+def test_a_model_on_disk_is_recorded_over_text_files_and_recorded_again_adds_nothing(
+    tiny_model: Path, tmp_path: Path, here: Here
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(SENTENCES), encoding="utf-8")
+    store = tmp_path / "store"
+    words = ["record", str(tiny_model), str(text)]
+    words += ["--site", "encoder.layer.*", "--recording", "tiny"]
+    made = answer(*words, store=store)
+    code, out, err = here("recordings", "--json", store=store)
+    assert (code, err) == (0, "")
+    (listed,) = json.loads(out)
+    assert listed == made
+    assert listed["spec"]["recording"] == "tiny"
+    assert listed["spec"]["model"]["name"] == "tiny"
+    assert listed["spec"]["corpus"] == "text.txt"
+    sites = [(site["name"], site["width"]) for site in listed["spec"]["sites"]]
+    assert sites == [("encoder.layer.0", 32), ("encoder.layer.1", 32)]
+    with Store.attach(store) as opened:
+        reader = opened.recording("tiny").reader()
+        assert reader.rows > 20
+        documents = reader.documents().values()
+        assert [document.text for document in documents] == [text.read_text(encoding="utf-8")]
+    code, out, err = here(*words, store=store)
+    assert (code, err) == (0, "")
+    assert out == f"recording tiny: {reader.rows:,} rows at 2 site(s)\n"
+
+
+def test_commands_that_need_no_job_leave_the_queue_alone(tmp_path: Path, here: Here) -> None:
+    store = tmp_path / "store"
+    with Store.open(store) as opened:
+        planted.record(opened, "small-docs", seed=1)
+    with connect(store, run_workers=False) as client:
+        job = client.train("small-docs", site="layer.1", features=8, k=2)
+    for words in (
+        ("recordings",),
+        ("dictionaries",),
+        ("matches",),
+        ("jobs",),
+        ("jobs", job.name),
+        ("report",),
+        ("nearest", "small", "0", "--among", "large"),
+    ):
+        here(*words, store=store)
+    code, out, err = here("jobs", job.name, "--json", store=store)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["state"], found["attempt"]) == ("QUEUED", 0)
 
 
 def test_no_server_at_an_address_is_said(tmp_path: Path, here: Here) -> None:

@@ -1,6 +1,7 @@
 """The whole path, from appended rows to matched features, on both kinds of client."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,12 @@ from isogloss.errors import (
     DeadFeature,
     InvalidInput,
     JobFailed,
-    NoSharedDocuments,
     NotFound,
     ShapeError,
 )
 from isogloss.service.results import DictionaryInfo, FeatureRef, Hit, MatchInfo
 from isogloss.store import RecordingSpec, RowBatch
-from isogloss.store.testing import sample_batch, sample_spec
+from isogloss.store.testing import sample_batch
 
 MORE = {"batch_rows": 512, "learning_rate": 0.01, "checkpoint_every": 20}
 
@@ -173,18 +173,27 @@ def test_questions_that_cannot_be_answered_say_why(walked: Walked) -> None:
         client.train("small-docs", site="layer.1", features=8, k=9)
     with pytest.raises(InvalidInput, match="min_r"):
         client.match(a, b, settings={"min_r": 7.0})
-    fires = [client.feature(a.feature(i), contexts=1).fires for i in range(a.features)]
-    if min(fires) == 0:
-        with pytest.raises(DeadFeature):
-            client.nearest(a.feature(fires.index(0)), among=[b])
 
 
-def test_recordings_without_a_shared_document_cannot_be_compared(served: Walked) -> None:
-    client = served.client
-    spec = sample_spec("stranger")
-    client.create_recording(spec, ["a"])
-    with client.appender("stranger", "p") as appender:
-        appender.write(sample_batch(spec, "p", 1))
+def test_a_feature_that_hardly_fires_is_refused(walked: Walked) -> None:
+    a, b = walked.dictionaries
+    fires = [walked.client.feature(a.feature(i), contexts=1).fires for i in range(a.features)]
+    assert min(fires) < 20  # 40 features for 24 concepts
+    with pytest.raises(DeadFeature, match=f"{min(fires)}"):
+        walked.client.nearest(a.feature(fires.index(min(fires))), among=[b])
+
+
+def test_recordings_without_common_or_held_out_documents_cannot_be_compared(
+    walked: Walked,
+) -> None:
+    client = walked.client
+    spec = client.recording("small-docs").spec
+    client.create_recording(replace(spec, recording="elsewhere"), client.vocabulary("small-docs"))
+    with client.appender("elsewhere", "test") as appender:
+        appender.write(sample_batch(spec, "test", 1))
+    apart = client.create_probe(["small-docs", "elsewhere"], probe="apart", grid="tokens")
     with pytest.raises(JobFailed, match="NO_SHARED_DOCUMENTS"):
-        client.create_probe(["small-docs", "stranger"]).result(60)
-    assert NoSharedDocuments.reason == "NO_SHARED_DOCUMENTS"
+        apart.result(60)
+    none_held_out = client.create_probe(["small-docs"], probe="none", holdout=1e-9)
+    with pytest.raises(JobFailed, match="EMPTY_PROBE"):
+        none_held_out.result(60)

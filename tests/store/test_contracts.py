@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from isogloss.store import LaneWriter, Recording, RecordingSpec, RowBatch, Store
 from isogloss.store.recordings import create_recording_files
@@ -17,19 +18,19 @@ from isogloss.store.testing.contracts import (
 SHARD_BYTES = 8 << 10
 
 
-@contextmanager
-def in_a_store(directory: Path, spec: RecordingSpec) -> Generator[Recording]:
-    with Store.open(directory) as store:
-        yield store.create_recording(spec, ["a"], shard_bytes=SHARD_BYTES)
+class InStores:
+    """Recordings of stores on the disk."""
+
+    @contextmanager
+    def make(self, directory: Path, spec: RecordingSpec) -> Generator[Recording]:
+        with Store.open(directory) as store:
+            yield store.create_recording(spec, ["a"], shard_bytes=SHARD_BYTES)
 
 
 class OnSimulatedDisks:
     """Recordings without a store, in memory."""
 
-    disks: dict[Path, SimulatedDisk]
-
-    def setup_method(self) -> None:
-        self.disks = {}
+    disks: ClassVar[dict[Path, SimulatedDisk]] = {}
 
     @contextmanager
     def make(self, directory: Path, spec: RecordingSpec) -> Generator[Recording]:
@@ -49,18 +50,16 @@ class TestRowBatch(RowBatchContract):
         return sample_batch(spec, "producer", 7, rows)
 
 
-class TestLaneWriter(LaneWriterContract):
-    make = staticmethod(in_a_store)
+class TestLaneWriter(InStores, LaneWriterContract):
+    pass
 
 
 class TestLaneWriterOnASimulatedDisk(OnSimulatedDisks, LaneWriterContract):
     pass
 
 
-class TestReader(ReaderContract):
-    """Of sealed lanes, which are mapped into memory."""
-
-    make = staticmethod(in_a_store)
+class TestReader(InStores, ReaderContract):
+    """Of sealed lanes, which can be mapped into memory."""
 
 
 class TestReaderOfALiveLane(OnSimulatedDisks, ReaderContract):

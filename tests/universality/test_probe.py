@@ -18,6 +18,7 @@ from isogloss.store import Document, RecordingReader, read_arrays, write_arrays
 from isogloss.universality import Probe, build_probe, segment_rows
 from isogloss.universality.grid import word_segments
 from isogloss.universality.hashing import segment_keys, splitmix64, text_strata
+from isogloss.universality.testing_probe import ProbeContract, ProbeSubject
 
 Record = Callable[..., RecordingReader]
 MakeProbe = Callable[..., Probe]
@@ -47,6 +48,46 @@ def held_out(documents: list[str], holdout: float = 0.25) -> dict[int, Document]
 
 def same_arrays(a: Probe, b: Probe) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ARRAYS)
+
+
+@pytest.fixture(scope="module")
+def two_tokenizers(record_once: Record) -> ProbeSubject:
+    """Two tokenizers, one of which stops early; a third joins."""
+    documents = texts(40, words=20)
+    return ProbeSubject(
+        readers={
+            "a": record_once("words-a", documents, max_tokens=15),
+            "b": record_once("words-b", documents[::-1], cut="pieces"),
+        },
+        joining=record_once("words-c", documents, cut="characters"),
+        grid="word_ends",
+    )
+
+
+@pytest.fixture(scope="module")
+def one_tokenizer(record_once: Record) -> ProbeSubject:
+    """One tokenizer, which stops early in one recording; documents in groups."""
+    documents = [(text, f"source {n // 2}") for n, text in enumerate(texts(80, words=20))]
+    return ProbeSubject(
+        readers={
+            "a": record_once("tokens-a", documents, max_tokens=15),
+            "b": record_once("tokens-b", documents[::-1], seed=1),
+        },
+        joining=record_once("tokens-c", documents, seed=2),
+        grid="tokens",
+    )
+
+
+class TestProbeOfWords(ProbeContract):
+    @pytest.fixture
+    def subject(self, two_tokenizers: ProbeSubject) -> ProbeSubject:
+        return two_tokenizers
+
+
+class TestProbeOfTokens(ProbeContract):
+    @pytest.fixture
+    def subject(self, one_tokenizer: ProbeSubject) -> ProbeSubject:
+        return one_tokenizer
 
 
 def test_probe_holds_the_words_of_the_held_out_documents(record: Record) -> None:
@@ -80,15 +121,6 @@ def test_segments_of_both_tokenizers_end_at_the_same_character(record: Record) -
         assert tokens.span is not None
         assert np.array_equal(tokens.span[rows, 1], probe.segment_span[:, 1])
         assert np.array_equal(tokens.document[rows], probe.documents[probe.segment_document])
-
-
-def test_adding_a_model_changes_nothing_on_the_word_grid(record: Record) -> None:
-    documents = texts(40)
-    readers = {"a": record("a", documents), "b": record("b", documents, cut="pieces")}
-    before = build_probe(readers)
-    after = build_probe({**readers, "c": record("c", documents[::-1], cut="characters")})
-    assert same_arrays(before, after)
-    assert before.uid == after.uid
 
 
 def test_segments_keep_their_names_when_documents_leave(record: Record) -> None:
@@ -126,13 +158,6 @@ def test_groups_of_documents_stay_in_one_half_and_are_one_source(record: Record)
     assert {0, 1} == set().union(*halves.values())
     assert all(len(found) == 1 for found in numbered.values())
     assert len(set().union(*numbered.values())) == len(numbered)
-
-
-def test_another_seed_gives_other_halves(record: Record) -> None:
-    reader = record("a", texts(60))
-    one, other = build_probe({"a": reader}), build_probe({"a": reader}, seed=1)
-    assert np.array_equal(one.keys, other.keys)
-    assert not np.array_equal(one.half, other.half)
 
 
 def test_tokens_are_the_segments_with_one_tokenizer(record: Record) -> None:
@@ -266,17 +291,6 @@ def test_tokens_of_two_tokenizers_cannot_be_compared(record: Record) -> None:
     readers = {"a": record("a", documents), "b": record("b", documents, cut="pieces")}
     with pytest.raises(InvalidInput, match="use the grid 'word_ends'"):
         build_probe(readers, grid="tokens")
-
-
-def test_saved_probe_loads_equal(record: Record, tmp_path: Path) -> None:
-    probe = build_probe({"a": record("a", texts(40))}, probe_id="mine", seed=3)
-    probe.save(tmp_path / "probe")
-    loaded = Probe.load(tmp_path / "probe")
-    assert same_arrays(probe, loaded)
-    assert (loaded.id, loaded.uid, loaded.grid) == ("mine", probe.uid, probe.grid)
-    assert loaded.recordings == probe.recordings
-    assert loaded.origin == probe.origin
-    assert loaded.digest == probe.digest
 
 
 def test_a_later_version_of_the_file_is_refused(make_probe: MakeProbe, tmp_path: Path) -> None:
