@@ -1,5 +1,6 @@
 """What describes a recording: its sites, its model, its corpus; and the revision that pins it."""
 
+import difflib
 import hashlib
 import json
 import re
@@ -11,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import InvalidInput, InvalidName, NotFound, ShapeError, UnsupportedVersion
+from isogloss.errors import InvalidInput, InvalidName, ShapeError, UnknownSite, UnsupportedVersion
 
 SCHEMA_VERSION = 1
 """Version of every JSON document and binary frame this release writes."""
@@ -244,14 +245,16 @@ class RecordingSpec:
         """Return the place of a site among ``sites``.
 
         Raises:
-            NotFound: the recording has no such site.
+            UnknownSite: the recording has no such site.
         """
         for index, site in enumerate(self.sites):
             if site.name == name:
                 return index
-        raise NotFound(
-            f"recording {self.recording!r} has no site {name!r}; it has "
-            f"{[site.name for site in self.sites]}"
+        names = [site.name for site in self.sites]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+        raise UnknownSite(
+            f"recording {self.recording!r} has no site {name!r}; the nearest of its {len(names)}: "
+            f"{', '.join(near)}"
         )
 
     def to_dict(self) -> dict[str, object]:
