@@ -54,18 +54,24 @@ class Plan:
     """Of each dictionary."""
 
 
-@dataclass
 class Figures:
-    """What was measured on the way, written to ``figures.json``."""
+    """What was measured, kept in a file; a step that was done before keeps its first figures."""
 
-    values: dict[str, object]
-    """By name; seconds are wall clock."""
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._values: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
 
-    def timed(self, name: str, began: float) -> float:
-        """Note the seconds since ``began`` under a name."""
+    def note(self, name: str, value: object) -> None:
+        """Keep a figure."""
+        self._values[name] = value
+        self.path.write_text(json.dumps(self._values, indent=1) + "\n")
+
+    def timed(self, name: str, began: float, *, rows: int = 0) -> None:
+        """Note the seconds since ``began``, and ``rows`` over them."""
         seconds = time.perf_counter() - began
-        self.values[f"{name}_s"] = round(seconds, 2)
-        return seconds
+        self.note(f"{name}_s", round(seconds, 2))
+        if rows:
+            self.note(f"{name}_rows_per_s", round(rows / seconds))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,17 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = parse(arguments)
     plan.directory.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    figures = Figures({"models": list(plan.models)})
+    figures = Figures(plan.directory / f"figures-{pair_name(plan.models)}.json")
+    figures.note("models", list(plan.models))
     try:
         report = run(plan, figures)
     except IsoglossError as error:
         console.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
         return 1
-    figures.timed("total", began)
-    path = plan.directory / f"figures-{pair_name(plan.models)}.json"
-    path.write_text(json.dumps(figures.values, indent=1) + "\n")
+    figures.timed("last_run", began)
     console.print(
-        f"\nreport   {report.resolve()}\nfigures  {path.resolve()}", highlight=False, soft_wrap=True
+        f"\nreport   {report.resolve()}\nfigures  {figures.path.resolve()}",
+        highlight=False,
+        soft_wrap=True,
     )
     return 0
 
@@ -160,6 +167,7 @@ def learn(
     console.rule(f"[bold]{short}", align="left")
     site = plan.sites[number] or swept_site(name, plan.models) or default_site(model)
     recording = f"{short}-{site_slug(site)}"
+    known = {found.id: found.rows for found in client.recordings()}.get(recording, 0)
     began = time.perf_counter()
     with bar(f"record {site}", len(documents)) as show:
         info = client.record_documents(
@@ -167,37 +175,42 @@ def learn(
             options=DocumentOptions(corpus=CORPUS),
             on_progress=lambda progress: show(progress.documents),
         )  # fmt: skip
-    seconds = figures.timed(f"record_{short}", began)
-    figures.values[f"rows_{short}"] = info.rows
-    figures.values[f"rows_per_s_{short}"] = round(info.rows / seconds)
-    return train(client, plan, recording, site, figures)
+    if info.rows > known:
+        figures.note(f"rows_{short}", info.rows)
+        figures.timed(f"record_{short}", began, rows=info.rows - known)
+    return train(client, plan, recording, site, figures, seed=number)
 
 
 def train(
-    client: Client, plan: Plan, recording: str, site: str, figures: Figures
+    client: Client, plan: Plan, recording: str, site: str, figures: Figures, *, seed: int
 ) -> DictionaryInfo:
-    """Train a dictionary as a job, with its progress shown."""
+    """Train a dictionary as a job; each model has its own seed, so that no start is shared."""
+    known = {found.id for found in client.dictionaries()}
     began = time.perf_counter()
-    job = client.train(recording, site=site, features=plan.features, k=K, epochs=EPOCHS)
+    job = client.train(recording, site=site, features=plan.features, k=K, epochs=EPOCHS, seed=seed)
     with bar(f"train {plan.features} features, k = {K}", 1) as show:
         for progress in job.progress():
             show(progress.step, progress.total_steps or 1)
     dictionary = job.result()
-    figures.timed(f"train_{recording}", began)
+    if dictionary.id not in known:
+        figures.timed(f"train_{recording}", began)
+        figures.note(f"fvu_{recording}", dictionary.metrics["fvu"])
     return dictionary
 
 
 def compare(client: Client, a: DictionaryInfo, b: DictionaryInfo, figures: Figures) -> MatchInfo:
     """Build the probe, encode both dictionaries on it, and match them."""
     console.rule("[bold]match", align="left")
+    known = {found.id for found in client.matches()}
     began = time.perf_counter()
     job = client.match(a, b)
     with bar("probe, correlate, draw the nulls", 1) as show:
         for progress in job.progress():
             show(progress.step, progress.total_steps or 1)
     match = job.result()
-    figures.timed("match", began)
-    figures.values["match"] = match.details
+    if match.id not in known:
+        figures.timed("match", began)
+        figures.note("summary", match.summary().splitlines())
     return match
 
 

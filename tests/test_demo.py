@@ -59,13 +59,17 @@ def test_the_demo_takes_local_directories_and_does_nothing_twice(
     (figures,) = (tmp_path / "demo").glob("figures-*.json")
     measured = json.loads(figures.read_text())
     assert measured["rows_tiny-one"] == measured["rows_m-2nd-tiny-model"] > 5_000
-    assert measured["rows_per_s_tiny-one"] > 0
+    assert measured["record_tiny-one_rows_per_s"] > 0
+    assert any("r >= 0.3" in line for line in measured["summary"])
 
     stored = artifacts(tmp_path / "demo" / "store")
     assert len(stored) >= 6  # two recordings, two dictionaries, a probe, a match
     second = demo(tmp_path / "demo", berts, *sizes)
     assert second.returncode == 0, second.stdout + second.stderr
     assert artifacts(tmp_path / "demo" / "store") == stored
+    again = json.loads(figures.read_text())
+    assert again.pop("last_run_s") < measured.pop("last_run_s")
+    assert again == measured
 
 
 def test_the_demo_says_in_one_line_what_is_wrong(tmp_path: Path, berts: list[str]) -> None:
