@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from isogloss.dictionaries.initialise import tensor_hash
@@ -50,7 +51,7 @@ class SparseAutoencoder:
         return self.weights.features
 
     @property
-    def decoder(self) -> Tensor:
+    def decoder(self) -> Float32[Tensor, "features width"]:
         """What one unit of each feature adds to a row: float32 ``[features, width]``."""
         return self.weights.decoder
 
@@ -64,6 +65,7 @@ class SparseAutoencoder:
         Raises:
             ShapeError: ``rows`` has another shape or is not floating point.
         """
+        # a plain Tensor above: a wrong shape is this ShapeError under pytest too
         if rows.ndim != 2 or rows.shape[1] != self.width or not rows.is_floating_point():
             raise ShapeError(
                 f"rows is {rows.dtype} {tuple(rows.shape)}; wanted floating point "
@@ -73,7 +75,7 @@ class SparseAutoencoder:
         centred = rows.to(torch.float32) - self.weights.decoder_bias
         return encode_topk(centred, self.weights.encoder, self.weights.encoder_bias, self.k)
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode(self, codes: Codes) -> Float32[Tensor, "rows width"]:
         """Reconstruct raw activations, float32 ``[rows, width]``; differentiable in the values.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from isogloss.dictionaries.provenance import DictionaryProvenance
@@ -31,7 +32,7 @@ class Dictionary(Protocol):
         ...
 
     @property
-    def decoder(self) -> Tensor:
+    def decoder(self) -> Float32[Tensor, "features width"]:
         """What one unit of each feature adds to a row: float32 ``[features, width]``."""
         ...
 
@@ -40,7 +41,7 @@ class Dictionary(Protocol):
         """Where it comes from."""
         ...
 
-    def encode(self, rows: Tensor) -> Codes:
+    def encode(self, rows: Float[Tensor, "rows width"]) -> Codes:
         """Return the features active on raw (not normalised) activations ``[rows, width]``.
 
         Raises:
@@ -48,7 +49,7 @@ class Dictionary(Protocol):
         """
         ...
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode(self, codes: Codes) -> Float32[Tensor, "rows width"]:
         """Reconstruct raw activations, float32 ``[rows, width]``.
 
         Raises:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(dictionary: Dictionary, batches: Iterable[Tensor]) -> Evaluation:
+def evaluate(dictionary: Dictionary, batches: Iterable[Float[Tensor, "_rows width"]]) -> Evaluation:
     """Reconstruct rows and measure what is lost.
 
     Args:

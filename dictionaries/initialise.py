@@ -3,12 +3,13 @@
 import hashlib
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from isogloss.kernels import Weights
 
 
-def initial_decoder(features: int, width: int, seed: int) -> Tensor:
+def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{features} {width}"]:
     """Return the decoder a run of this seed starts from, unit rows, float32 ``[features, width]``.
 
     Directions are random rather than drawn from the rows: two runs over recordings of one corpus
@@ -21,7 +22,9 @@ def initial_decoder(features: int, width: int, seed: int) -> Tensor:
     return decoder.to(torch.float32)
 
 
-def initial_weights(decoder: Tensor, mean: Tensor) -> Weights:
+def initial_weights(
+    decoder: Float32[Tensor, "features width"], mean: Float[Tensor, " width"]
+) -> Weights:
     """Tie the encoder to the decoder, and start the decoder bias at the mean row.
 
     Args:

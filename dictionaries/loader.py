@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class TrainingBatch:
 
     step: int
     """From 0, over all epochs."""
-    rows: Tensor
+    rows: Float32[Tensor, "batch_rows width"]
     """``[batch_rows, width]``, float32, multiplied by the loader's scale."""
 
 
@@ -127,7 +128,7 @@ def held_out_batches(
     holdout: float,
     batch_rows: int = 4096,
     max_rows: int | None = None,
-) -> Iterator[Tensor]:
+) -> Iterator[Float32[Tensor, "_rows width"]]:
     """Yield the rows never trained on, in the order of the recording, float32.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class CapturedRows:
 
     index: int
     """Which piece this is, from 0."""
-    sites: Mapping[str, Tensor]
+    sites: Mapping[str, Float[Tensor, "rows _width"]]
     """Activations of each site, ``[rows, width]``, on the CPU."""
     token_id: NDArray[np.uint32]
     """``[rows]``."""

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from isogloss.dictionaries import Dictionary, DictionaryProvenance, SparseAutoencoder
+from isogloss.dictionaries.initialise import initial_weights
 from isogloss.dictionaries.testing import DictionaryContract
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import Weights
@@ -77,3 +79,8 @@ def test_weights_that_do_not_fit_each_other_are_refused(name: str):
 def test_k_beyond_the_features_is_refused():
     with pytest.raises(InvalidInput, match=r"k is 7.*6"):
         SparseAutoencoder(weights=_weights(), k=7, provenance=DictionaryProvenance())
+
+
+def test_annotated_shapes_are_checked_under_pytest():
+    with pytest.raises(TypeCheckError, match="mean"):
+        initial_weights(torch.eye(6, 4), torch.zeros(3))
