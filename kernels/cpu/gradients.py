@@ -11,7 +11,8 @@ from numba import njit, prange
 from torch import Tensor
 
 from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.threads import FAST, parallel_loops
+from isogloss.kernels.cpu.sums import dot
+from isogloss.kernels.cpu.threads import parallel_loops
 
 _FEATURES = 32
 
@@ -172,7 +173,7 @@ def sort_by_feature(values, indices, offsets, starts, entries, rows) -> int:
     return starts[features]
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def _decode_rows(values, indices, offsets, weight, bias, out):
     rows, width = out.shape
     for row in prange(rows):
@@ -187,7 +188,7 @@ def _decode_rows(values, indices, offsets, weight, bias, out):
                     total[i] += value * direction[i]
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def _decode_residuals(values, indices, offsets, weight, bias, target, out, squares):
     rows, width = out.shape
     for row in prange(rows):
@@ -200,26 +201,19 @@ def _decode_residuals(values, indices, offsets, weight, bias, target, out, squar
             if value != 0:
                 for i in range(width):
                     total[i] += value * direction[i]
-        square = np.float32(0)
-        for i in range(width):
-            square += total[i] * total[i]
-        squares[row] = square
+        squares[row] = dot(total, total)
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def _slopes(indices, offsets, grad, weight, out):
-    rows, width = grad.shape
-    for row in prange(rows):
+    for row in prange(grad.shape[0]):
         downhill = grad[row]
         for j in range(offsets[row], offsets[row + 1]):
             direction = weight[indices[j]]
-            slope = np.float32(0)
-            for i in range(width):
-                slope += downhill[i] * direction[i]
-            out[j] = slope
+            out[j] = dot(downhill, direction)
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def _sum_features(values, starts, entries, rows, x, sums, totals):
     features, width = sums.shape
     for block in prange((features + _FEATURES - 1) // _FEATURES):
@@ -236,7 +230,7 @@ def _sum_features(values, starts, entries, rows, x, sums, totals):
             totals[f] = total
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def _gradients(
     values,
     starts,
@@ -262,9 +256,7 @@ def _gradients(
             for t in range(starts[f], starts[f + 1]):
                 value = values[entries[t]]
                 downhill, source = grad[rows[t]], x[rows[t]]
-                slope = np.float32(0)
-                for i in range(width):
-                    slope += downhill[i] * direction[i]
+                slope = dot(downhill, direction)
                 for i in range(width):
                     of_decoder[i] += value * downhill[i]
                     of_encoder[i] += slope * source[i]

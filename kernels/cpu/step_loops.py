@@ -6,7 +6,7 @@
 import numpy as np
 from numba import njit, prange
 
-from isogloss.kernels.cpu.threads import FAST
+from isogloss.kernels.cpu.sums import dot
 from isogloss.kernels.step_types import StepSettings
 
 _FEATURES = 32
@@ -43,7 +43,7 @@ def ordered_sum(parts) -> float:
     return total
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def residuals(x, values, indices, decoder, bias, out, squares) -> None:
     """``out = values @ decoder[indices] + bias - x`` and the squared norm of each row."""
     rows, width = x.shape
@@ -57,13 +57,10 @@ def residuals(x, values, indices, decoder, bias, out, squares) -> None:
             if value != 0:
                 for i in range(width):
                     error[i] += value * direction[i]
-        total = np.float32(0)
-        for i in range(width):
-            total += error[i] * error[i]
-        squares[row] = total
+        squares[row] = dot(error, error)
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def aux_errors(residual, values, indices, decoder, out, squares) -> None:
     """``out = values @ decoder[indices] + residual``, for the target ``x - xhat``; its squares."""
     rows, width = residual.shape
@@ -77,10 +74,7 @@ def aux_errors(residual, values, indices, decoder, out, squares) -> None:
             if value != 0:
                 for i in range(width):
                     error[i] += value * direction[i]
-        total = np.float32(0)
-        for i in range(width):
-            total += error[i] * error[i]
-        squares[row] = total
+        squares[row] = dot(error, error)
 
 
 @njit(cache=True)
@@ -122,7 +116,7 @@ def column_spreads(source, out) -> None:
             out[first + i] = sums[i]
 
 
-@njit(fastmath=FAST, cache=True)
+@njit(cache=True)
 def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
     """Add one feature's entries to its two gradient rows; returns its bias gradient."""
     values, starts, entries, rows, error, scale = batch
@@ -130,10 +124,7 @@ def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
     bias = np.float32(0)
     for t in range(starts[f], starts[f + 1]):
         downhill, source = error[rows[t]], centred[rows[t]]
-        slope = np.float32(0)
-        for i in range(width):
-            slope += downhill[i] * direction[i]
-        slope *= scale
+        slope = dot(downhill, direction) * scale
         value = values[entries[t]] * scale
         for i in range(width):
             of_decoder[i] += value * downhill[i]
@@ -142,7 +133,7 @@ def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
     return bias
 
 
-@njit(fastmath=FAST, cache=True)
+@njit(cache=True)
 def _adam(parameter, first, second, gradient, constants):
     rate, root, beta1, beta2, epsilon = constants
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
@@ -155,30 +146,25 @@ def _adam(parameter, first, second, gradient, constants):
         parameter[i] -= rate * mean / (np.sqrt(square) * root + epsilon)
 
 
-@njit(fastmath=FAST, cache=True)
+@njit(cache=True)
 def _project(gradient, direction):
-    along, squared = np.float32(0), np.float32(0)
-    for i in range(direction.size):
-        along += gradient[i] * direction[i]
-        squared += direction[i] * direction[i]
+    squared = dot(direction, direction)
     if squared > 0:
-        share = along / squared
+        share = dot(gradient, direction) / squared
         for i in range(direction.size):
             gradient[i] -= share * direction[i]
 
 
-@njit(fastmath=FAST, cache=True)
+@njit(cache=True)
 def _normalise(direction):
-    squared = np.float32(0)
-    for i in range(direction.size):
-        squared += direction[i] * direction[i]
+    squared = dot(direction, direction)
     if squared > 0:
         scale = np.float32(1) / np.sqrt(squared)
         for i in range(direction.size):
             direction[i] *= scale
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@njit(parallel=True, cache=True)
 def update_features(
     centred, main, aux, weights, first, second, partial, constants, unit_norm
 ) -> None:
@@ -214,7 +200,7 @@ def update_features(
                 _normalise(writes)
 
 
-@njit(fastmath=FAST, cache=True)
+@njit(cache=True)
 def update_decoder_bias(sums, scale, partial, bias, first, second, constants) -> None:
     """Adam on the decoder bias: its gradient at the output less that through the encoder."""
     gradient = np.empty(bias.size, np.float32)

@@ -21,7 +21,8 @@ _checked: list[str] = []
 _most_threads: int = numba.config.NUMBA_NUM_THREADS  # pyright: ignore (set from the environment)
 
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
-"""Fast-math flags of the loops: the compiler may reorder sums; NaN and inf keep their meaning."""
+"""Fast-math flags of loops that only compare; NaN and inf keep their meaning. Loops that add have
+none: see ``sums.py``."""
 
 
 @contextmanager

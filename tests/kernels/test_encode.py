@@ -37,11 +37,11 @@ def awkward_rows(features: int) -> Tensor:
     return pre
 
 
-@pytest.mark.parametrize("features", [1, 7, 64, 130, 1031, 3072, 12289])
-@pytest.mark.parametrize("k", [1, 3, 32, 130])
+@pytest.mark.parametrize(
+    ("features", "k"),
+    [(f, k) for f in (1, 7, 64, 130, 1031, 3072, 12289) for k in (1, 3, 32, 130) if k <= f],
+)
 def test_selection_is_exact_with_ties_by_lowest_feature(features: int, k: int) -> None:
-    if k > features:
-        pytest.skip("k above features is refused")
     torch.manual_seed(0)
     pre = awkward_rows(features)
     values, indices = select_topk(pre.clone(), k)

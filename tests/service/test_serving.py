@@ -1,5 +1,6 @@
 """The servers of these tests leave nothing behind."""
 
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ def test_a_server_outlives_the_thread_that_started_it_and_dies_with_its_process(
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER, str(tmp_path / "store")],
         cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},  # for tests.*, also under PYTHONSAFEPATH
         stdout=subprocess.PIPE,
         text=True,
     )
