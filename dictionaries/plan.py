@@ -1,6 +1,5 @@
 """What a training run will do, settled before its first step: a pure function of its inputs."""
 
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.loader import as_tensor, spread, training_rows
-from isogloss.errors import InvalidInput, NonFiniteRows, UnknownSite
+from isogloss.errors import InvalidInput, NonFiniteRows
 from isogloss.store import RecordingReader
 
 _SAMPLE_ROWS = 1 << 17
@@ -85,7 +84,7 @@ def make_plan(config: TrainConfig, reader: RecordingReader, site: str) -> TrainP
         UnknownSite: the recording has no such site.
         InvalidInput: the training rows do not fill one batch.
     """
-    width = site_width(reader, site)
+    width = reader.spec.sites[reader.spec.site_index(site)].width
     keep = training_rows(reader, config.holdout)
     steps_per_epoch = reader.steps_per_epoch(config.batch_rows, keep=keep)
     if steps_per_epoch < 1:
@@ -107,21 +106,6 @@ def make_plan(config: TrainConfig, reader: RecordingReader, site: str) -> TrainP
         dead_after_rows=config.dead_after_rows or min(_DEAD_ROWS, tenth),
         aux_k=min(aux_k, config.features),
     )
-
-
-def site_width(reader: RecordingReader, site: str) -> int:
-    """Return the width of a site.
-
-    Raises:
-        UnknownSite: the recording has no such site; the message lists the nearest names.
-    """
-    widths = {spec.name: spec.width for spec in reader.spec.sites}
-    if site not in widths:
-        near = difflib.get_close_matches(site, widths, n=3, cutoff=0.0)
-        raise UnknownSite(
-            f"recording {reader.spec.recording!r} has no site {site!r}; nearest: {', '.join(near)}"
-        )
-    return widths[site]
 
 
 def measure_rows(reader: RecordingReader, plan: TrainPlan) -> Normalisation:

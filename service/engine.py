@@ -4,13 +4,12 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import Conflict, InvalidInput, ShapeError, UnknownSite
+from isogloss.errors import Conflict, InvalidInput, ShapeError
 from isogloss.service.ingest import Ingest, IngestLimits
 from isogloss.service.jobs import Jobs
 from isogloss.service.queries import Queries
@@ -100,13 +99,7 @@ class Engine:
             NotFound: no such recording.
             UnknownSite: no such site; the message lists the nearest names.
         """
-        spec = self.store.recording(recording).spec
-        names = [known.name for known in spec.sites]
-        if site not in names:
-            near = get_close_matches(site, names, n=5, cutoff=0.0)
-            raise UnknownSite(
-                f"recording {recording!r} has no site {site!r}; nearest: {', '.join(near)}"
-            )
+        self.store.recording(recording).spec.site_index(site)  # refuses one that is not there
 
     def delete_recording(self, recording: str, etag: str) -> None:
         """Delete a recording whose etag is still ``etag``; its open streams end."""

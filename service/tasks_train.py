@@ -1,7 +1,6 @@
 """The train job: a dictionary from the rows of one site."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 from torch import Tensor
 
@@ -16,11 +15,11 @@ from isogloss.dictionaries import (
     save_dictionary,
     train,
 )
-from isogloss.errors import AlreadyExists, Conflict, InvalidInput, UnknownSite
+from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.jobs_table import JobRecord
 from isogloss.service.tasks_spec import object_of, revision_of, text_of
 from isogloss.service.worker import Heart
-from isogloss.store import CatalogEntry, RecordingReader, RecordingSpec, Store
+from isogloss.store import CatalogEntry, RecordingReader, Store
 
 _EVALUATED_ROWS = 65_536
 
@@ -34,7 +33,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     name, site = text_of(record.spec, "dictionary"), text_of(record.spec, "site")
     config = TrainConfig.from_dict(object_of(record.spec, "config"))
     recording = store.recording(text_of(record.spec, "recording"))
-    check_site(recording.spec, site)
+    recording.spec.site_index(site)  # refuses a site that is not there
     found = store.catalog.find("dictionary", name)
     if found is not None:
         _check_same(found, recording.uid, site, config)
@@ -80,20 +79,6 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     store.catalog.put("dictionary", name, uid, body)
     remove_checkpoints(directory)
     return {"dictionary": name}
-
-
-def check_site(spec: RecordingSpec, site: str) -> None:
-    """Refuse a site that a recording does not have.
-
-    Raises:
-        UnknownSite: it has none of that name; the nearest names are listed.
-    """
-    names = [known.name for known in spec.sites]
-    if site not in names:
-        near = get_close_matches(site, names, n=3, cutoff=0.0)
-        raise UnknownSite(
-            f"recording {spec.recording!r} has no site {site!r}; nearest: {', '.join(near)}"
-        )
 
 
 def trained_holdout(entry: CatalogEntry) -> float:

@@ -245,16 +245,15 @@ class RecordingSpec:
         """Return the place of a site among ``sites``.
 
         Raises:
-            UnknownSite: the recording has no such site.
+            UnknownSite: the recording has no such site; the message lists the nearest names.
         """
         for index, site in enumerate(self.sites):
             if site.name == name:
                 return index
         names = [site.name for site in self.sites]
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+        near = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
         raise UnknownSite(
-            f"recording {self.recording!r} has no site {name!r}; the nearest of its {len(names)}: "
-            f"{', '.join(near)}"
+            f"recording {self.recording!r} has no site {name!r}; nearest: {', '.join(near)}"
         )
 
     def to_dict(self) -> dict[str, object]:
