@@ -133,7 +133,7 @@ def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
     return bias
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")  # Python's check for a zero divisor kept it scalar
 def _adam(parameter, first, second, gradient, constants):
     rate, root, beta1, beta2, epsilon = constants
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
