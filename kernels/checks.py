@@ -2,8 +2,13 @@
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from isogloss.errors import InvalidInput, ShapeError
+from isogloss.kernels.debug_mode import in_debug_mode, reads_content
+
+_searched = WeakIdKeyDictionary()
+"""The version of each weight that was found finite."""
 
 
 def matrix(
@@ -81,3 +86,42 @@ def exactly(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
     """Raise ShapeError unless ``tensor`` has that dtype."""
     if tensor.dtype != dtype:
         raise ShapeError(f"{name} is {tensor.dtype}; {dtype} is wanted")
+
+
+def finite(**tensors: Tensor) -> None:
+    """Raise InvalidInput when a weight holds NaN or infinity.
+
+    A tensor is searched once for each of its versions (torch counts changes in place), with one
+    pass over it: at 24576 x 768 that cost 0.3 % of the GEMM with 2,048 rows, 8 % of that with 32.
+    On a device the answer must come back before the launch. Hence weights that require a gradient
+    while one is recorded, which change at every step, are searched there in debug mode only: a NaN
+    in them shows in the loss.
+    """
+    for name, tensor in tensors.items():
+        trained = tensor.requires_grad and torch.is_grad_enabled()
+        if tensor.numel() == 0 or tensor.is_meta or (trained and not reads_content(tensor)):
+            continue
+        version = None if tensor.is_inference() else tensor._version
+        if version is not None and _searched.get(tensor) == version and not in_debug_mode():
+            continue
+        low, high = tensor.detach().aminmax()
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            places = torch.isfinite(tensor.detach()).logical_not_().nonzero()
+            raise InvalidInput(
+                f"{name} holds {len(places)} values that are not finite, the first at "
+                f"{tuple(places[0].tolist())}; finite weights are wanted: go back to a checkpoint "
+                "from before, or mend those values"
+            )
+        if version is not None:
+            _searched[tensor] = version
+
+
+def stepped(*weights: Tensor) -> None:
+    """Count a change in place that torch did not see, made by a training step of this room.
+
+    The step's own result is not searched again: the next loss shows whether it is finite.
+    """
+    for tensor in weights:
+        if not tensor.is_inference():
+            torch.autograd.graph.increment_version(tensor)
+            _searched[tensor] = tensor._version

@@ -32,7 +32,9 @@ def encode_topk(
 
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: ``k`` is not in ``[1, features]``.
+        InvalidInput: ``k`` is not in ``[1, features]``, or ``weight`` or ``bias`` holds NaN or
+            infinity (searched once for each version of a tensor; on a device not where they are
+            being trained, outside of debug mode).
     """
     _check(x, weight, bias, k)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
@@ -50,6 +52,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> None:
     checks.one_device(x=x, weight=weight, bias=bias)
     checks.contiguous(weight=weight)
     checks.k_within(k, weight.shape[0])
+    checks.finite(weight=weight, bias=bias)
 
 
 def _encode_topk(

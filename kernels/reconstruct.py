@@ -8,6 +8,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from isogloss.kernels import checks
 from isogloss.kernels.codes import Codes
+from isogloss.kernels.debug_mode import reads_content
 from isogloss.kernels.dispatch import takes_triton
 
 
@@ -30,9 +31,7 @@ def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     check_codes(codes, weight)
     if bias is not None:
-        checks.vector("bias", bias, weight.shape[1])
-        checks.floating(bias=bias)
-        checks.one_device(weight=weight, bias=bias)
+        _check_bias(bias, weight)
     wants = codes.values.requires_grad or weight.requires_grad
     if torch.is_grad_enabled() and (wants or (bias is not None and bias.requires_grad)):
         return _Decode.apply(codes.values, weight, bias, codes)
@@ -72,7 +71,7 @@ def decode_loss(
     checks.floating(target=target)
     checks.one_device(weight=weight, target=target)
     if bias is not None:
-        checks.vector("bias", bias, weight.shape[1])
+        _check_bias(bias, weight)
     own, matrix, aim = with_values(codes, codes.values.detach()), weight.detach(), target.detach()
     offset = None if bias is None else bias.detach()
     if takes_triton(weight):
@@ -92,10 +91,17 @@ def check_codes(codes: Codes, weight: Tensor) -> None:
     checks.floating(values=codes.values, weight=weight)
     checks.one_device(values=codes.values, indices=codes.indices, weight=weight)
     checks.contiguous(weight=weight)
-    if weight.device.type == "cpu":  # elsewhere reading the bounds would stop the device's queue
+    checks.finite(weight=weight)
+    if reads_content(weight):  # on a device that stops the queue: in debug mode only
         checks.indices_within(codes.indices, codes.features)
         if codes.offsets is not None:
             checks.offsets_within(codes.offsets, codes.values.numel())
+
+
+def _check_bias(bias: Tensor, weight: Tensor) -> None:
+    checks.vector("bias", bias, weight.shape[1])
+    checks.floating(bias=bias)
+    checks.one_device(weight=weight, bias=bias)
 
 
 def _decode(values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes) -> Tensor:

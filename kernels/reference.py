@@ -21,6 +21,60 @@ def encode_topk(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor
     return activations.gather(1, order), order
 
 
+def encode_threshold(
+    x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every ``pre = x @ weight.T + bias`` above ``threshold`` (``[features]`` or one); NaN fires.
+
+    Returns:
+        values ``[entries]``, indices ``[entries]`` int64, offsets ``[rows + 1]`` int64; features
+        ascend within a row.
+    """
+    pre = x @ weight.T + bias
+    return _entries(pre, ~(pre <= threshold))
+
+
+def encode_batch_topk(
+    x: Tensor, weight: Tensor, bias: Tensor, k: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The ``k * rows`` largest positive ``pre = x @ weight.T + bias`` of the whole batch.
+
+    Ties are broken by (row ascending, feature ascending); NaN ranks above infinity.
+
+    Returns:
+        values, indices and offsets as :func:`encode_threshold`, and the smallest value chosen (0
+        where none is).
+    """
+    pre = x @ weight.T + bias
+    flat = torch.relu(pre).flatten()
+    best = torch.sort(flat, descending=True, stable=True).indices[: k * x.shape[0]]
+    chosen = torch.zeros_like(flat, dtype=torch.bool)
+    chosen[best] = flat[best] != 0
+    values, indices, offsets = _entries(pre, chosen.view_as(pre))
+    held = flat.detach()[best][chosen[best]]  # descending
+    threshold = held[-1] if held.numel() else pre.new_zeros(())
+    return values, indices, offsets, threshold
+
+
+def _entries(pre: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    rows, indices = chosen.nonzero().unbind(1)
+    offsets = torch.zeros(pre.shape[0] + 1, dtype=torch.int64)
+    offsets[1:] = chosen.sum(1).cumsum(0)
+    return pre[rows, indices], indices, offsets
+
+
+def decode_prefixes(
+    values: Tensor,
+    indices: Tensor,
+    weight: Tensor,
+    prefixes: tuple[int, ...],
+    bias: Tensor | None = None,
+) -> Tensor:
+    """:func:`decode` of the entries whose feature is below each prefix: ``[prefixes, ...]``."""
+    kept = [torch.where(indices < prefix, values, 0) for prefix in prefixes]
+    return torch.stack([decode(part, indices, weight, bias) for part in kept])
+
+
 def decode(values: Tensor, indices: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``out[row] = bias + sum_j values[row, j] * weight[indices[row, j]]``."""
     out = (values.unsqueeze(-1) * weight[indices.long()]).sum(dim=1)

@@ -45,7 +45,8 @@ def train_step_topk(
 
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: ``k`` is above the number of features, ``step`` below 1, or there are no rows.
+        InvalidInput: ``k`` is above the number of features, ``step`` below 1, there are no rows, or
+            weights that this function did not make itself hold NaN or infinity.
     """
     _check(x, weights, moments, settings, step, dead)
     scratch = workspace or Workspace()
@@ -56,10 +57,13 @@ def train_step_topk(
         if takes_triton(x):
             from isogloss.kernels.unfused import train_step as composed
 
-            return composed(x.float(), weights, moments, settings, step, candidates, scratch)
-        from isogloss.kernels.cpu.step import train_step as fused
+            found = composed(x.float(), weights, moments, settings, step, candidates, scratch)
+        else:
+            from isogloss.kernels.cpu.step import train_step as fused
 
-        return fused(x.float(), weights, moments, settings, step, candidates, scratch)
+            found = fused(x.float(), weights, moments, settings, step, candidates, scratch)
+    checks.stepped(*weights.named().values())
+    return found
 
 
 def _check(
@@ -76,6 +80,7 @@ def _check(
         raise ShapeError("x has no rows; at least 1 is wanted")
     checks.one_device(x=x, encoder=weights.encoder, moments=moments.first.encoder)
     checks.k_within(settings.k, weights.features)
+    checks.finite(**weights.named())
     for moment in (moments.first, moments.second):
         checks.matrix("moments", moment.encoder, rows=weights.features, columns=weights.width)
     if dead is not None:

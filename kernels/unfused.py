@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from isogloss.kernels.aux_codes import encode_among
 from isogloss.kernels.codes import Codes
 from isogloss.kernels.encode import encode_topk
 from isogloss.kernels.gradients import SparseGradients, sparse_gradients
@@ -23,9 +24,7 @@ def train_step(
 ) -> StepResult:
     """``isogloss.kernels.train_step_topk`` anywhere; ``candidates``: the dead features, int32."""
     centred = x - weights.decoder_bias
-    codes = encode_topk(
-        centred, weights.encoder, weights.encoder_bias, settings.k, workspace=workspace
-    )
+    codes, aux_codes = _encode(centred, weights, settings, candidates, workspace)
     residual = decode(codes, weights.decoder, weights.decoder_bias) - x
     squared_error = float(residual.square().sum(1).mean())
     downhill = residual * (2 / (x.shape[0] * settings.variance))
@@ -37,13 +36,13 @@ def train_step(
         decoder_bias=downhill.sum(0),
     )
     aux_loss = 0.0
-    if candidates is not None:
-        aux_loss, extra = _aux(centred, residual, weights, settings, candidates, workspace)
-        if extra is not None:
-            at = candidates.long()
-            gradients.encoder[at] += extra.encoder
-            gradients.encoder_bias[at] += extra.encoder_bias
-            gradients.decoder[at] += extra.decoder
+    if aux_codes is not None and candidates is not None:
+        share = min(candidates.numel() / settings.aux_k, 1.0)
+        aux_loss, extra = _aux(centred, residual, weights, settings, aux_codes, share)
+        if extra is not None and extra.features is not None:
+            gradients.encoder[extra.features] += extra.encoder
+            gradients.encoder_bias[extra.features] += extra.encoder_bias
+            gradients.decoder[extra.features] += extra.decoder
     gradients.decoder_bias.sub_(gradients.encoder_bias @ weights.encoder)
     _update(weights, moments, gradients, settings, step)
     active = codes.indices[codes.values != 0]
@@ -56,31 +55,39 @@ def train_step(
     )
 
 
+def _encode(
+    centred: Tensor,
+    weights: Weights,
+    settings: StepSettings,
+    candidates: Tensor | None,
+    workspace: Workspace,
+) -> tuple[Codes, Codes | None]:
+    """Codes of every row, and those among the candidates from the same pre-activations."""
+    encoder, bias = weights.encoder, weights.encoder_bias
+    if candidates is None:
+        return encode_topk(centred, encoder, bias, settings.k, workspace=workspace), None
+    aux_k = min(settings.aux_k, candidates.numel())
+    found = encode_among(centred, encoder, bias, settings.k, candidates, aux_k, workspace)
+    return found.codes, found.aux
+
+
 def _aux(
     centred: Tensor,
     residual: Tensor,
     weights: Weights,
     settings: StepSettings,
-    candidates: Tensor,
-    workspace: Workspace,
+    codes: Codes,
+    share: float,
 ) -> tuple[float, SparseGradients | None]:
-    """AuxK and its gradients to the rows of the candidates."""
+    """AuxK of those codes and its gradients to the rows of the features that fire in them."""
     spread = float((residual - residual.mean(0)).square().sum())
     if spread == 0:
         return 0.0, None
-    at = candidates.long()
-    decoder = weights.decoder[at]
-    codes: Codes = encode_topk(
-        centred,
-        weights.encoder[at],
-        weights.encoder_bias[at],
-        min(settings.aux_k, len(at)),
-        workspace=workspace,
-    )
-    error = decode(codes, decoder) + residual  # the target is x - xhat
-    scale = min(len(at) / settings.aux_k, 1.0) / spread
+    error = decode(codes, weights.decoder) + residual  # the target is x - xhat
+    scale = share / spread
     downhill = error * (2 * settings.aux_coefficient * scale)
-    return scale * float(error.square().sum()), sparse_gradients(codes, downhill, centred, decoder)
+    found = sparse_gradients(codes, downhill, centred, weights.decoder, touched_rows_only=True)
+    return scale * float(error.square().sum()), found
 
 
 def _update(

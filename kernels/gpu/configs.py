@@ -26,7 +26,7 @@ class EncodeConfig:
     stages: int
     """Stages of software pipelining."""
     repair_rows: int
-    """Rows of the tile that repairs one row; with tensor cores ``rows``, for equal bits."""
+    """Rows of the tile that repairs one row: the fewest that multiply by the same instructions."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "kept", "depth"):
@@ -40,17 +40,24 @@ class EncodeConfig:
 
 
 ENCODE_HALF = EncodeConfig(
-    rows=128, columns=128, tiles=6, kept=8, depth=64, warps=8, stages=3, repair_rows=128
+    rows=128, columns=128, tiles=6, kept=8, depth=64, warps=8, stages=3, repair_rows=16
 )
-"""bfloat16 and float16. A candidate is 6 bytes, written and read once: with 8 for 768 features that
-is 0.28 of the floor at 4096 x 768 -> 24576. With k = 32 and winners spread evenly a program expects
-one, and hides some (8 or more) in one row of 3,000. Four tiles would cost 0.42, eight five times
-the repairs."""
+"""bfloat16 and float16 on sm80 and sm89. A candidate is 6 bytes, written and read once: with 8 for
+768 features that is 0.28 of the floor at 4096 x 768 -> 24576. With k = 32 and winners spread evenly
+a program expects one, and hides some (8 or more) in one row of 3,000. Four tiles would cost 0.42,
+eight five times the repairs."""
 
-ENCODE_HALF_BLACKWELL = EncodeConfig(
-    rows=64, columns=128, tiles=6, kept=8, depth=64, warps=8, stages=3, repair_rows=64
-)
+ENCODE_HALF_HOPPER = replace(ENCODE_HALF, repair_rows=64)
+"""sm90: its tensor cores take 64 rows at once; a repair with 128 spilled for k = 512."""
+
+ENCODE_HALF_LOW = replace(ENCODE_HALF, rows=64)
+"""sm120: 128 rows spilled."""
+
+ENCODE_HALF_BLACKWELL = replace(ENCODE_HALF, rows=64, repair_rows=64)
 """sm100: accumulators pass from tensor memory to registers, where 128 rows spilled."""
+
+ENCODE_HALF_CDNA = replace(ENCODE_HALF, repair_rows=64)
+"""MI200, MI300: a repair with 32 rows spilled, with 16 took another instruction."""
 
 ENCODE_FLOAT = EncodeConfig(
     rows=64, columns=64, tiles=12, kept=8, depth=16, warps=8, stages=3, repair_rows=16
@@ -58,6 +65,32 @@ ENCODE_FLOAT = EncodeConfig(
 """float32: full precision runs without tensor cores, and 64 x 128 spilled registers on sm90. Its
 sums run along the width whatever the tile, so a repair takes a small one (64 rows spilled
 on sm80)."""
+
+ENCODE_FLOAT_CDNA = replace(ENCODE_FLOAT, depth=32, repair_rows=64)
+"""float32 on MI200 and MI300: 8 warps of 64 threads take 128 bits each only of a deeper tile, and a
+repair with 16 rows took another matrix instruction, which adds in another order."""
+
+ENCODE_UNEVEN = EncodeConfig(
+    rows=64, columns=64, tiles=12, kept=8, depth=32, warps=8, stages=1, repair_rows=64
+)
+"""Rows that do not begin at multiples of 16 elements are loaded one by one, without pipelining."""
+
+_TABLE = {
+    ("sm80", "half"): ENCODE_HALF,
+    ("sm89", "half"): ENCODE_HALF,
+    ("sm90", "half"): ENCODE_HALF_HOPPER,
+    ("sm100", "half"): ENCODE_HALF_BLACKWELL,
+    ("sm120", "half"): ENCODE_HALF_LOW,
+    ("gfx90a", "half"): ENCODE_HALF_CDNA,
+    ("gfx942", "half"): ENCODE_HALF_CDNA,
+    ("sm80", "single"): ENCODE_FLOAT,
+    ("sm89", "single"): ENCODE_FLOAT,
+    ("sm90", "single"): ENCODE_FLOAT,
+    ("sm100", "single"): ENCODE_FLOAT,
+    ("sm120", "single"): ENCODE_FLOAT,
+    ("gfx90a", "single"): ENCODE_FLOAT_CDNA,
+    ("gfx942", "single"): ENCODE_FLOAT_CDNA,
+}
 
 
 MOST_REGISTERS = 255
@@ -71,13 +104,39 @@ def register_limit(device: torch.device) -> dict[str, int]:
     return {"maxnreg": MOST_REGISTERS} if on_nvidia else {}
 
 
-def encode_config(dtype: torch.dtype, device: torch.device) -> EncodeConfig:
-    """The tile for weights of that dtype on that device."""
-    if dtype == torch.float32:
-        return ENCODE_FLOAT
-    if device.type == "cuda" and torch.version.hip is None:
-        return half_config(torch.cuda.get_device_capability(device)[0])
-    return ENCODE_HALF
+def architecture(device: torch.device) -> str:
+    """The architecture of a device, of those in the table; the nearest older one of its maker.
+
+    A CPU, where the interpreter runs the kernels, counts as sm80.
+    """
+    if device.type != "cuda":
+        return "sm80"
+    if torch.version.hip is not None:
+        return (
+            "gfx90a"
+            if "gfx90a" in torch.cuda.get_device_properties(device).gcnArchName
+            else "gfx942"
+        )
+    major, minor = torch.cuda.get_device_capability(device)
+    return _named(10 * major + minor)
+
+
+def _named(capability: int) -> str:
+    """The name of the newest NVIDIA architecture of the table that is not above ``capability``."""
+    known = (120, 100, 90, 89, 80)
+    return f"sm{next((one for one in known if one <= capability), known[-1])}"
+
+
+def table_config(name: str, dtype: torch.dtype, *, even: bool = True) -> EncodeConfig:
+    """The table's tile for an architecture and a dtype; ``even``: rows begin at 16 bytes."""
+    if not even:
+        return ENCODE_UNEVEN
+    return _TABLE[name, "single" if dtype == torch.float32 else "half"]
+
+
+def encode_config(dtype: torch.dtype, device: torch.device, *, even: bool = True) -> EncodeConfig:
+    """The tile for weights of that dtype on that device; ``even``: rows begin at 16 bytes."""
+    return table_config(architecture(device), dtype, even=even)
 
 
 def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
@@ -85,6 +144,8 @@ def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
 
     A program expects ``k * columns * tiles / features`` winners of a row. Up to one, 8 candidates
     hide a winner in one row of thousands (Poisson); above, the numbers below keep it under 1e-6.
+    Candidates stay in registers: where more than 16 are kept a program takes fewer rows, and so few
+    warps that each thread still loads 128 bits of them.
     """
     a_tile = k * config.columns / features
     tiles = max(1, min(config.tiles, int(1 / a_tile)))
@@ -93,9 +154,27 @@ def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
     if expected > 1:
         found = (kept for most, kept in ((3, 16), (12, 32), (30, 64)) if expected <= most)
         kept = min(next(found, config.columns), config.columns)
-    return replace(config, tiles=tiles, kept=kept)
+    rows = config.rows if kept <= 16 else min(config.rows, max(32, 2048 // kept))
+    return replace(
+        config,
+        tiles=tiles,
+        kept=kept,
+        rows=rows,
+        warps=min(config.warps, max(4, rows // 8)),
+        repair_rows=min(config.repair_rows, rows),
+    )
 
 
-def half_config(major: int) -> EncodeConfig:
-    """The tile for bfloat16 and float16, by NVIDIA's major compute capability."""
-    return ENCODE_HALF_BLACKWELL if major == 10 else ENCODE_HALF
+def repair_tile(config: EncodeConfig) -> dict[str, int]:
+    """Constants of the repair's tile: the same features, half of 128 at once.
+
+    Beside the list of winners all of them spilled on sm100 (k = 64) and sm90 (k = 512).
+    Instructions that differ only in their columns add in the same order; the compile matrix checks
+    that nothing else differs.
+    """
+    columns = min(config.columns, max(64, config.columns // 2))
+    return {
+        "ROWS": config.repair_rows,
+        "COLUMNS": columns,
+        "TILES": config.columns * config.tiles // columns,
+    }

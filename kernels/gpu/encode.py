@@ -16,7 +16,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
+from isogloss.kernels.gpu.configs import (
+    EncodeConfig,
+    encode_config,
+    fitted,
+    register_limit,
+    repair_tile,
+)
 
 
 def encode_topk(
@@ -33,7 +39,8 @@ def encode_topk(
         x, weight = x.float(), weight.float()
     x = x if x.stride(1) == 1 else x.contiguous()
     device = x.device
-    tile = config or fitted(encode_config(weight.dtype, device), k, features)
+    even = width % 16 == 0 and x.stride(0) % 16 == 0
+    tile = config or fitted(encode_config(weight.dtype, device, even=even), k, features)
     programs = triton.cdiv(features, tile.columns * tile.tiles)
     keys = torch.empty(rows, programs, tile.kept, dtype=torch.int32, device=device)
     places = torch.empty(rows, programs, tile.kept, dtype=torch.int16, device=device)
@@ -63,7 +70,7 @@ def encode_topk(
         k,
         *sizes,
         x.stride(0),
-        **{**shape, "ROWS": tile.repair_rows},
+        **{**shape, **repair_tile(tile)},
         **options,
         **lists,
     )
@@ -84,7 +91,7 @@ def _shape(tile: EncodeConfig, width: int) -> dict[str, int]:
 def list_sizes(k: int, programs: int, kept: int) -> tuple[int, int]:
     """Length of a row's list, and the programs whose candidates are merged into it at once."""
     padded = max(16, triton.next_power_of_2(k))
-    at_once = min(triton.next_power_of_2(programs), 1024 // kept)
+    at_once = min(triton.next_power_of_2(programs), max(1, 512 // kept))
     return padded, max(1, padded // kept, at_once)
 
 

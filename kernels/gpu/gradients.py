@@ -26,7 +26,7 @@ class _Plan(NamedTuple):
     """Which entries each program takes."""
 
     order: Tensor
-    """Entries in the order of their features, then rows, int32 (int64 from 2**31 entries on)."""
+    """Entries in the order of their features, then rows, int32; int64 where places reach 2**31."""
     rows: Tensor
     """Row of every entry (not sorted), int32; of one element when k is fixed."""
     starts: Tensor
@@ -37,11 +37,16 @@ class _Plan(NamedTuple):
     """First further program of each feature, int32 ``[features + 1]``."""
 
 
+def places_dtype(entries: int) -> torch.dtype:
+    """int32 where every place of so many entries, and the end of the last segment, fit."""
+    return torch.int32 if entries < (1 << 31) - SEGMENT else torch.int64
+
+
 def _plan(codes: Codes) -> _Plan:
     """Sort the entries; those of value 0 go last and belong to nobody."""
     values, indices = codes.values.detach().reshape(-1), codes.indices.reshape(-1)
     device, entries = values.device, values.numel()
-    whole = torch.int32 if entries < 1 << 31 else torch.int64
+    whole = places_dtype(entries)
     keys = torch.where(values != 0, indices, codes.features)
     keys, order = torch.sort(keys, stable=True)
     wanted = torch.arange(codes.features + 1, dtype=torch.int32, device=device)
@@ -248,12 +253,13 @@ def _add_parts_kernel(
         of_bias = tl.load(to_bias_ptr + program)
         if BOTH:
             of_encoder = tl.load(to_encoder_ptr + out, mask=inside, other=0.0)
+        at = first * (1 + BOTH) * width + column
         for slot in range(first, last):
-            at = slot * (1 + BOTH) * width + column
             of_decoder += tl.load(partial_ptr + at, mask=inside, other=0.0)
             of_bias += tl.load(partial_bias_ptr + slot)
             if BOTH:
                 of_encoder += tl.load(partial_ptr + at + width, mask=inside, other=0.0)
+            at += (1 + BOTH) * width
         tl.store(to_decoder_ptr + out, of_decoder, mask=inside)
         if BOTH:
             tl.store(to_encoder_ptr + out, of_encoder, mask=inside)

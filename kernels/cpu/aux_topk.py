@@ -1,0 +1,41 @@
+"""encode_topk_aux on the CPU: two selections from each chunk of the same pre-activations."""
+
+import torch
+from torch import Tensor
+
+from isogloss.kernels.cpu.encode import chunks
+from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk
+from isogloss.kernels.workspace import Workspace
+
+
+def encode_topk_aux(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: int,
+    candidates: Tensor,
+    aux_k: int,
+    workspace: Workspace,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``isogloss.kernels.encode_topk_aux``; ``candidates``: the masked features, int32 ascending.
+
+    Returns:
+        Values float32 and indices int32, ``[rows, k]``; the same of the candidates,
+        ``[rows, aux_k]``.
+    """
+    rows, count = x.shape[0], candidates.numel()
+    values, aux_values = torch.zeros(rows, k), torch.zeros(rows, aux_k)
+    indices = torch.empty(rows, k, dtype=torch.int32)
+    aux_places = torch.zeros(rows, aux_k, dtype=torch.int32)  # among the candidates, until the end
+    every = torch.arange(count, dtype=torch.int32)
+    for chunk in chunks(x.float(), weight.float(), bias.float(), workspace):
+        part, start = chunk.rows, chunk.start
+        merge_all(chunk.pre, chunk.size, start, values[part], indices[part])
+        bounds = torch.tensor([start, start + chunk.size], dtype=torch.int32)
+        first, last = torch.searchsorted(candidates, bounds).tolist()
+        if first < last:
+            here = torch.stack((candidates[first:last] - start, every[first:last]))
+            merge_topk(chunk.pre, here, aux_values[part], aux_places[part])
+    fill_topk(values, indices)
+    fill_topk(aux_values, aux_places)
+    return values, indices, aux_values, candidates[aux_places.long()]

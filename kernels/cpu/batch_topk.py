@@ -1,0 +1,141 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped)
+"""encode_batch_topk on the CPU: one pass over chunks of pre-activations, with a rising bound.
+
+Entries are compared as the int32 of their float32. A histogram of the upper 16 bits, over all
+entries so far that reach the bound, says which value the ``k * rows``-th largest of them reaches:
+that value is a lower bound of the last one's, and it only rises. Entries of the chunk that reach it
+join a pool; a pool of more than twice the wanted number is cut to exactly that, by (value
+descending, row, feature). Cutting loses nothing: the best of the whole are among the best of a part
+and the rest.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isogloss.kernels.codes import Codes
+from isogloss.kernels.cpu.encode import Chunk, chunks
+from isogloss.kernels.cpu.threads import FAST, parallel_loops
+from isogloss.kernels.cpu.threshold import BLOCK, firing, marked
+from isogloss.kernels.workspace import Workspace
+
+_SHIFT = 15
+_BINS = 1 << 16
+_SLICES = 8
+_INF = np.int32(0x7F800000)
+_NAN = np.int32(0x7FC00000)
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+
+
+class _Pool(NamedTuple):
+    """Entries that may be chosen."""
+
+    keys: NDArray[np.int32]
+    """Bits of each value."""
+    places: NDArray[np.int64]
+    """``row * features + feature``."""
+
+
+def encode_batch_topk(
+    x: Tensor, weight: Tensor, bias: Tensor, k: int, workspace: Workspace
+) -> tuple[Codes, Tensor]:
+    """``isogloss.kernels.encode_batch_topk``: the codes and their smallest value.
+
+    Beside 24 MiB of pre-activations it holds ``2 * k * rows`` entries of 12 bytes, and those that
+    one chunk adds.
+    """
+    rows, features = x.shape[0], weight.shape[0]
+    wanted = k * rows
+    histogram = np.zeros(_BINS, np.int64)
+    pool = _Pool(np.empty(0, np.int32), np.empty(0, np.int64))
+    least = 1
+    for chunk in chunks(x.float(), weight.float(), bias.float(), workspace):
+        if least == 1:  # an eighth of the rows gives a bound that spares most of the others
+            few = chunk._replace(pre=chunk.pre[: -(-chunk.pre.shape[0] // 8)])
+            least = _bound(_histogram(few, marked(few, _limits(few, least)), least), wanted)
+        marks = marked(chunk, _limits(chunk, least))
+        histogram += _histogram(chunk, marks, least)
+        least = max(least, _bound(histogram, wanted))
+        limits = _limits(chunk, least)
+        found = firing(chunk, limits, marks)
+        row = torch.arange(chunk.rows.start, chunk.rows.stop).repeat_interleave(found.counts)
+        places = (row * features + found.indices).numpy()
+        pool = _Pool(
+            np.concatenate((pool.keys, found.values.view(torch.int32).numpy())),
+            np.concatenate((pool.places, places)),
+        )
+        if pool.keys.size > 2 * wanted:
+            pool = _best(pool, wanted)
+    return _codes(_best(pool, wanted), rows, features)
+
+
+def _limits(chunk: Chunk, least: int) -> Tensor:
+    """Limits that entries of at least ``least`` exceed, int32 ``[chunk.size]``."""
+    return torch.full((chunk.size,), least - 1, dtype=torch.int32)
+
+
+def _histogram(chunk: Chunk, marks: Tensor, least: int) -> NDArray[np.int64]:
+    """Entries of the marked blocks that reach ``least``, by their upper bits, int64 ``[bins]``."""
+    partial = np.zeros((_SLICES, _BINS), np.int32)
+    keys = chunk.pre.view(torch.int32).numpy()
+    with parallel_loops():
+        _add_histogram(keys, marks.numpy(), chunk.size, np.int32(least), partial)
+    return partial.sum(0)
+
+
+def _bound(histogram: NDArray[np.int64], wanted: int) -> int:
+    """The largest edge of a bin that ``wanted`` entries reach; 1 where there are fewer."""
+    reaching = histogram[::-1].cumsum()
+    if reaching[-1] < wanted:
+        return 1
+    place = _BINS - 1 - int(np.searchsorted(reaching, wanted))
+    return max(1, place << _SHIFT)
+
+
+def _best(pool: _Pool, wanted: int) -> _Pool:
+    """The ``wanted`` best by (value descending, place ascending)."""
+    size = pool.keys.size
+    if size <= wanted:
+        return pool
+    last = np.partition(pool.keys, size - wanted)[size - wanted]
+    kept = pool.keys > last
+    ties = (pool.keys == last).nonzero()[0]
+    room = wanted - int(kept.sum())
+    kept[ties[np.argsort(pool.places[ties], kind="stable")[:room]]] = True
+    return _Pool(pool.keys[kept], pool.places[kept])
+
+
+def _codes(pool: _Pool, rows: int, features: int) -> tuple[Codes, Tensor]:
+    order = np.argsort(pool.places, kind="stable")
+    keys, places = torch.from_numpy(pool.keys[order]), torch.from_numpy(pool.places[order])
+    offsets = torch.zeros(rows + 1, dtype=torch.int64)
+    offsets[1:] = torch.bincount(places // features, minlength=rows).cumsum(0)
+    values = keys.view(torch.float32)
+    codes = Codes(
+        values=values, indices=(places % features).int(), features=features, offsets=offsets
+    )
+    smallest = keys.min() if keys.numel() else torch.zeros((), dtype=torch.int32)
+    return codes, smallest.view(torch.float32)
+
+
+@njit(parallel=True, fastmath=FAST, cache=True)
+def _add_histogram(keys, marks, size, least, out):
+    """Count the keys of marked blocks that reach ``least``, by their upper bits; NaN as one."""
+    rows = keys.shape[0]
+    for part in prange(_SLICES):
+        own = out[part]
+        for row in range(part * rows // _SLICES, (part + 1) * rows // _SLICES):
+            for block in range(marks.shape[1]):
+                if not marks[row, block]:
+                    continue
+                for i in range(block * BLOCK, min(size, (block + 1) * BLOCK)):
+                    key = keys[row, i]
+                    if key & _MAGNITUDE > _INF:
+                        key = _NAN
+                    if key >= least:
+                        own[key >> _SHIFT] += 1

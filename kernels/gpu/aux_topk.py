@@ -1,0 +1,370 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# (triton compiles these functions from the arguments they meet; pyright sees plain Python)
+"""encode_topk_aux by Triton: one GEMM, two lists of candidates, two selections.
+
+A program keeps, of every tile, its best candidates and its best candidates under the mask. What the
+first selection takes out of a tile is offered to the second list at once, so that one copy of the
+tile serves both. Each list has its own certificate and its own repair; see ``encode``.
+"""
+
+from dataclasses import replace
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from isogloss.kernels.gpu.configs import (
+    EncodeConfig,
+    encode_config,
+    fitted,
+    register_limit,
+    repair_tile,
+)
+from isogloss.kernels.gpu.encode import (
+    _entries,
+    _merge,
+    _merge_short,
+    _repair_kernel,
+    _select_kernel,
+    _shape,
+    _store_row,
+    _tile_keys,
+    list_sizes,
+    list_warps,
+)
+
+_Found = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def encode_topk_aux(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: int,
+    candidates: Tensor,
+    aux_k: int,
+    config: tuple[EncodeConfig, int] | None = None,
+) -> tuple[_Found, Tensor, Tensor]:
+    """``isogloss.kernels.encode_topk_aux``, and which rows of either set were repaired.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row of the first set.
+        candidates: the features under the mask, int32 ascending.
+        aux_k: entries a row of the second set; at most as many as there are candidates.
+        config: the tile, and how many candidates under the mask a program keeps.
+    """
+    rows, width = x.shape
+    features, device = weight.shape[0], x.device
+    if x.dtype != weight.dtype:
+        x, weight = x.float(), weight.float()
+    x = x if x.stride(1) == 1 else x.contiguous()
+    even = width % 16 == 0 and x.stride(0) % 16 == 0
+    table = encode_config(weight.dtype, device, even=even)
+    tile, aux_kept = config or two_lists(table, k, aux_k, candidates.numel(), features)
+    programs = triton.cdiv(features, tile.columns * tile.tiles)
+    mask = torch.zeros(features, dtype=torch.int32, device=device)
+    mask[candidates.long()] = 1
+    main = _lists(rows, programs, tile.kept, k, device)
+    aux = _lists(rows, programs, aux_kept, aux_k, device)
+    found: _Found = (main[2], main[3], aux[2], aux[3])
+    if rows == 0:
+        return found, main[4], aux[4]
+    shape, bias = _shape(tile, width), bias.contiguous()
+    options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    source, sizes = (x, weight, bias), (rows, features, width, programs, x.stride(0))
+    limit = register_limit(device)
+    # on sm120 half dtypes spilled without that limit, and float32 with it
+    _two_candidates_kernel[(triton.cdiv(rows, tile.rows), programs)](
+        *source,
+        mask,
+        *main[:2],
+        *aux[:2],
+        *sizes,
+        **shape,
+        AUX_KEPT=aux_kept,
+        **options,
+        **({} if weight.dtype == torch.float32 else limit),
+    )
+    for lists, count, kept in ((main, k, tile.kept), (aux, aux_k, aux_kept)):
+        padded, groups = list_sizes(count, programs, kept)
+        merged = {"PADDED": padded, "GROUPS": groups, **limit}
+        _select_kernel[(rows,)](
+            *lists, count, programs, KEPT=kept, num_warps=list_warps(padded), **merged
+        )
+        last = {**shape, "KEPT": kept, **repair_tile(tile), **merged, **options}
+        if lists is main:
+            _repair_kernel[(rows,)](*source, *lists, count, *sizes, **last)
+        else:
+            _repair_masked_kernel[(rows,)](*source, mask, *lists, count, *sizes, **last)
+            ranks = torch.cumsum(mask, 0, dtype=torch.int32) - 1
+            _fill_masked_kernel[(rows,)](
+                ranks, candidates, *lists[2:4], count, PADDED=padded, num_warps=list_warps(padded)
+            )
+    return found, main[4], aux[4]
+
+
+_KEPT = ((1, 8), (3, 16), (12, 32), (30, 64))
+"""Winners of a row that a program expects at most, and candidates that then hide one in fewer than
+one row of thousands (of a million, from the second line on; Poisson)."""
+
+
+_MOST_KEPT = 32
+"""Candidates under the mask that a program keeps at most, except where it keeps all."""
+
+
+def two_lists(
+    config: EncodeConfig, k: int, aux_k: int, masked: int, features: int
+) -> tuple[EncodeConfig, int]:
+    """The tile for both lists, and how many candidates under the mask a program keeps.
+
+    Of the tiles that fit the first list, the one whose candidates take the fewest bytes. Masked
+    features lie anywhere, so a program expects its share of the winners, and hardly holds more than
+    its share of the masked features and four standard deviations. A tile has half the elements of
+    the first list's: with two lists in registers, 128 x 128 spilled on sm90 and 64 x 128 on sm100.
+    float32's 64 x 64 stays, with two stages: three spilled on sm100.
+
+    Args:
+        config: from the table.
+        k: entries a row of the first set.
+        aux_k: entries a row of the second set.
+        masked: features under the mask.
+        features: all features.
+    """
+    base = fitted(config, k, features)
+    rows, half = min(64, base.rows), max(min(64, base.columns), base.columns // 2)
+    whole = base.columns if base.rows > 64 else half
+    columns, tiles, kept = half, 1, half  # all that there is: nothing is ever hidden
+    for width in (half, whole):
+        choices: list[tuple[int, int, int]] = []
+        for number in range(1, base.tiles * base.columns // width + 1):
+            room = _candidates_kept(aux_k, masked, width, width * number / features)
+            programs = triton.cdiv(features, width * number)
+            choices.append((programs * (base.kept + room), -number, room))
+        fits = [choice for choice in choices if choice[2] <= _MOST_KEPT]
+        if fits:
+            columns, tiles, kept = width, -min(fits)[1], min(fits)[2]
+    tile = replace(
+        base,
+        rows=rows,
+        columns=columns,
+        tiles=tiles,
+        kept=min(base.kept, columns),
+        stages=base.stages if base.rows * base.columns > 64 * 64 else min(base.stages, 2),
+        repair_rows=min(base.repair_rows, rows),
+    )
+    return tile, kept
+
+
+def _candidates_kept(aux_k: int, masked: int, columns: int, share: float) -> int:
+    """How many candidates under the mask a program with that share of the features keeps."""
+    held = masked * share + 4 * (masked * share) ** 0.5 + 1
+    expected = aux_k * share
+    kept = next((number for most, number in _KEPT if expected <= most), columns)
+    return min(columns, max(8, min(kept, triton.next_power_of_2(int(held)))))
+
+
+def _lists(
+    rows: int, programs: int, kept: int, k: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Keys and places of the candidates; values, indices and repaired rows."""
+    return (
+        torch.empty(rows, programs, kept, dtype=torch.int32, device=device),
+        torch.empty(rows, programs, kept, dtype=torch.int16, device=device),
+        torch.empty(rows, k, dtype=torch.float32, device=device),
+        torch.empty(rows, k, dtype=torch.int32, device=device),
+        torch.empty(rows, dtype=torch.int32, device=device),
+    )
+
+
+@triton.jit
+def _put(best, where, top, at, KEPT: tl.constexpr):
+    """Put a candidate of each row in the place of the row's worst, where it is better."""
+    slot = tl.arange(0, KEPT)
+    worst, worst_at = tl.min(best, axis=1, return_indices=True)
+    put = (slot[None, :] == worst_at[:, None]) & (top > worst)[:, None]
+    return tl.where(put, top[:, None], best), tl.where(put, at[:, None], where)
+
+
+@triton.jit
+def _store_candidates(keys_ptr, places_ptr, best, where, row, row_ok, group, KEPT: tl.constexpr):
+    slot = tl.arange(0, KEPT)
+    out = (group * KEPT)[:, None] + slot[None, :]
+    mask = row_ok[:, None] & (slot[None, :] < KEPT)
+    tl.store(keys_ptr + out, best, mask=mask)
+    tl.store(places_ptr + out, where.to(tl.int16), mask=mask)
+
+
+@triton.jit
+def _two_candidates_kernel(
+    x_ptr,  # [rows, width], rows x_stride apart
+    weight_ptr,  # [features, width]
+    bias_ptr,  # [features]
+    mask_ptr,  # [features] int32, 1 under the mask
+    keys_ptr,  # out [rows, programs, KEPT] int32
+    places_ptr,  # out [rows, programs, KEPT] int16
+    aux_keys_ptr,  # out [rows, programs, AUX_KEPT] int32
+    aux_places_ptr,  # out [rows, programs, AUX_KEPT] int16
+    rows,
+    features,
+    width,
+    programs,
+    x_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TILES: tl.constexpr,
+    KEPT: tl.constexpr,
+    AUX_KEPT: tl.constexpr,
+    DEPTH: tl.constexpr,
+    EVEN: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    program = tl.program_id(1).to(tl.int64)
+    column = tl.arange(0, COLUMNS)
+    best = tl.full([ROWS, KEPT], -1, tl.int32)
+    where = tl.zeros([ROWS, KEPT], tl.int32)
+    aux_best = tl.full([ROWS, AUX_KEPT], -1, tl.int32)
+    aux_where = tl.zeros([ROWS, AUX_KEPT], tl.int32)
+    for tile in range(TILES):
+        feature = program + (tile * COLUMNS + column).to(tl.int64) * programs
+        keys = _tile_keys(
+            x_ptr,
+            weight_ptr,
+            bias_ptr,
+            row,
+            row < rows,
+            feature,
+            features,
+            width,
+            x_stride,
+            ROWS,
+            COLUMNS,
+            DEPTH,
+            EVEN,
+        )
+        masked = tl.load(mask_ptr + feature, mask=feature < features, other=0)
+        for _ in range(KEPT):
+            top, at = tl.max(keys, axis=1, return_indices=True)
+            best, where = _put(best, where, top, tile * COLUMNS + at, KEPT)
+            offered = tl.where(tl.gather(masked, at, 0) != 0, top, -1)
+            aux_best, aux_where = _put(aux_best, aux_where, offered, tile * COLUMNS + at, AUX_KEPT)
+            keys = tl.where(column[None, :] == at[:, None], -1, keys)
+        keys = tl.where((masked != 0)[None, :], keys, -1)
+        for _ in range(AUX_KEPT):
+            top, at = tl.max(keys, axis=1, return_indices=True)
+            aux_best, aux_where = _put(aux_best, aux_where, top, tile * COLUMNS + at, AUX_KEPT)
+            keys = tl.where(column[None, :] == at[:, None], -1, keys)
+    group = row * programs + program
+    _store_candidates(keys_ptr, places_ptr, best, where, row, row < rows, group, KEPT)
+    _store_candidates(
+        aux_keys_ptr, aux_places_ptr, aux_best, aux_where, row, row < rows, group, AUX_KEPT
+    )
+
+
+@triton.jit
+def _repair_masked_kernel(
+    x_ptr,  # [rows, width], rows x_stride apart
+    weight_ptr,  # [features, width]
+    bias_ptr,  # [features]
+    mask_ptr,  # [features] int32, 1 under the mask
+    keys_ptr,  # [rows, programs, KEPT] int32
+    places_ptr,  # [rows, programs, KEPT] int16
+    values_ptr,  # in and out [rows, k]
+    indices_ptr,  # out [rows, k] int32
+    repaired_ptr,  # [rows] int32
+    k,
+    rows,
+    features,
+    width,
+    programs,
+    x_stride,
+    PADDED: tl.constexpr,
+    GROUPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TILES: tl.constexpr,
+    KEPT: tl.constexpr,
+    DEPTH: tl.constexpr,
+    EVEN: tl.constexpr,
+):
+    """``encode``'s repair among the features under the mask."""
+    row = tl.program_id(0).to(tl.int64)
+    if tl.load(repaired_ptr + row) != 0:
+        base = row * programs * KEPT
+        bound = tl.load(values_ptr + row * k + k - 1).to(tl.int32, bitcast=True)
+        bound = tl.maximum(bound, 1)
+        slot = tl.arange(0, KEPT)
+        first = tl.arange(0, ROWS)
+        best = tl.full([PADDED], -1, tl.int64)
+        for start in range(0, programs, GROUPS):
+            # candidates of programs that hide nothing
+            group = start + tl.arange(0, GROUPS)
+            at = group[:, None] * KEPT + slot[None, :]
+            mask = (group < programs)[:, None] & (slot[None, :] < KEPT)
+            keys = tl.load(keys_ptr + base + at, mask=mask, other=-1)
+            place = tl.load(places_ptr + base + at, mask=mask, other=0)
+            worst = tl.min(keys, axis=1)
+            keys = tl.where((worst >= bound)[:, None], -1, keys)
+            entries = _entries(keys, group[:, None] + place.to(tl.int32) * programs)
+            best = _merge(best, entries.reshape(GROUPS * KEPT), PADDED)
+        for program in range(programs):
+            worst = tl.min(tl.load(keys_ptr + base + program * KEPT + slot), axis=0)
+            if worst >= bound:
+                for tile in range(TILES):
+                    column = tile * COLUMNS + tl.arange(0, COLUMNS)
+                    feature = program + column.to(tl.int64) * programs
+                    tile_keys = _tile_keys(
+                        x_ptr,
+                        weight_ptr,
+                        bias_ptr,
+                        tl.where(first == 0, row, 0),
+                        first == 0,
+                        feature,
+                        features,
+                        width,
+                        x_stride,
+                        ROWS,
+                        COLUMNS,
+                        DEPTH,
+                        EVEN,
+                    )
+                    mine = tl.max(tl.where((first == 0)[:, None], tile_keys, -1), axis=0)
+                    masked = tl.load(mask_ptr + feature, mask=feature < features, other=0)
+                    mine = tl.where(masked != 0, mine, -1)
+                    offered = _entries(mine, feature.to(tl.int32))
+                    if COLUMNS >= PADDED:
+                        best = _merge(best, offered, PADDED)
+                    else:
+                        best = _merge_short(best, offered, PADDED, COLUMNS)
+        _store_row(best, values_ptr, indices_ptr, row, k, PADDED)
+
+
+@triton.jit
+def _fill_masked_kernel(
+    ranks_ptr,  # [features] int32: place among the candidates of features under the mask
+    candidates_ptr,  # [candidates] int32, at least k
+    values_ptr,  # [rows, k]
+    indices_ptr,  # in and out [rows, k] int32
+    k,
+    PADDED: tl.constexpr,
+):
+    """Give places without a value the lowest candidates that the row does not hold, ascending."""
+    row = tl.program_id(0).to(tl.int64)
+    slot = tl.arange(0, PADDED)
+    values = tl.load(values_ptr + row * k + slot, mask=slot < k, other=0.0)
+    held = tl.sum((values.to(tl.int32, bitcast=True) > 0).to(tl.int32), axis=0)
+    if held < k:
+        feature = tl.load(indices_ptr + row * k + slot, mask=slot < held, other=0)
+        rank = tl.load(ranks_ptr + feature, mask=slot < held, other=-1)
+        taken = tl.zeros([PADDED], tl.int32)
+        for j in range(held):
+            one = tl.sum(tl.where(slot == j, rank, 0), axis=0)
+            taken += (slot == one).to(tl.int32)
+        place = held + tl.cumsum(1 - taken, axis=0) - 1
+        lowest = tl.load(candidates_ptr + slot, mask=slot < k, other=0)
+        tl.store(indices_ptr + row * k + place, lowest, mask=(taken == 0) & (place < k))

@@ -1,0 +1,159 @@
+"""Matryoshka: reconstructions by nested prefixes of one dictionary."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels import checks
+from isogloss.kernels.codes import Codes
+from isogloss.kernels.dispatch import takes_triton
+from isogloss.kernels.gradients import feature_sums, value_slopes
+from isogloss.kernels.reconstruct import check_codes, with_values
+
+
+def decode_prefixes(
+    codes: Codes, weight: Tensor, prefixes: Sequence[int], bias: Tensor | None = None
+) -> Tensor:
+    """Reconstruct rows by the first features only, for several such prefixes in one pass.
+
+    ``out[p, row] = bias + sum over its entries with feature < prefixes[p] of value *
+    weight[feature]``. Each direction is read once: a longer prefix adds to a shorter one's sum.
+    A Matryoshka dictionary is trained on the mean over prefixes of ``||out[p, row] - x[row]||^2``
+    (Bussmann et al. 2025, arXiv:2503.17547). Differentiable in ``codes.values``, ``weight`` and
+    ``bias``; entries of no prefix get no gradient.
+
+    Args:
+        codes: fixed ``k`` or ragged, in any order.
+        weight: decoder directions, ``[features, width]``, contiguous; float32, bfloat16 or float16.
+        prefixes: numbers of features, rising, each in ``[1, features]``.
+        bias: ``[width]``, or None for none.
+
+    Returns:
+        ``[prefixes, rows, width]`` in the dtype of ``weight``, summed in float32.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: prefixes do not rise or are outside ``[1, features]``; an index is outside
+            ``[0, features)``.
+    """
+    check_codes(codes, weight)
+    edges = _checked(prefixes, codes.features)
+    if bias is not None:
+        checks.vector("bias", bias, weight.shape[1])
+        checks.floating(bias=bias)
+        checks.one_device(weight=weight, bias=bias)
+    wants = codes.values.requires_grad or weight.requires_grad
+    if torch.is_grad_enabled() and (wants or (bias is not None and bias.requires_grad)):
+        return _DecodePrefixes.apply(codes.values, weight, bias, codes, edges)
+    return _decode_prefixes(codes.values, weight, bias, codes, edges)
+
+
+def _checked(prefixes: Sequence[int], features: int) -> tuple[int, ...]:
+    edges = tuple(int(prefix) for prefix in prefixes)
+    rising = all(one < other for one, other in pairwise(edges))
+    if not edges or not rising or edges[0] < 1 or edges[-1] > features:
+        raise InvalidInput(
+            f"prefixes are {list(edges)}; numbers that rise within [1, {features}], the number of "
+            "features, are wanted"
+        )
+    return edges
+
+
+def _decode_prefixes(
+    values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes, edges: tuple[int, ...]
+) -> Tensor:
+    own = with_values(codes, values.detach())
+    offset = None if bias is None else bias.detach()
+    if takes_triton(weight):
+        from isogloss.kernels.gpu.prefixes import decode_prefixes as by_triton
+
+        return by_triton(own, weight.detach(), edges, offset)
+    from isogloss.kernels.cpu.prefixes import decode_prefixes as on_cpu
+
+    return on_cpu(own, weight.detach(), edges, offset).to(weight.dtype)
+
+
+class _DecodePrefixes(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        values: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        codes: Codes,
+        edges: tuple[int, ...],
+    ) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.codes, ctx.edges = codes, edges  # pyright: ignore[reportAttributeAccessIssue] (autograd's place to keep things)
+        ctx.bias_dtype = None if bias is None else bias.dtype  # pyright: ignore[reportAttributeAccessIssue] (same)
+        return _decode_prefixes(values, weight, bias, codes, edges)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        values, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
+        codes: Codes = with_values(ctx.codes, values)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        edges: tuple[int, ...] = ctx.edges  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
+        bias_dtype: torch.dtype | None = ctx.bias_dtype  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        received = _suffix_sums(grad)
+        apart, entries = by_prefix(codes, edges)
+        to_values = to_weight = to_bias = None
+        if needs[0]:
+            slopes = value_slopes(apart, received.flatten(0, 1), weight).to(values.dtype)
+            to_values = torch.zeros_like(values).view(-1).index_copy(0, entries, slopes)
+            to_values = to_values.view_as(values)
+        if needs[1]:
+            to_weight = feature_sums(apart, received.flatten(0, 1))[0].to(weight.dtype)
+        if needs[2] and bias_dtype is not None:
+            to_bias = received[0].sum(0).to(bias_dtype)
+        return to_values, to_weight, to_bias, None, None
+
+
+def _suffix_sums(grad: Tensor) -> Tensor:
+    """What the features of each prefix that are of no shorter one receive: ``grad[p] + ...``."""
+    sums = torch.empty(grad.shape, device=grad.device)
+    sums[-1] = grad[-1]
+    for place in range(grad.shape[0] - 2, -1, -1):
+        torch.add(sums[place + 1], grad[place], out=sums[place])
+    return sums
+
+
+def by_prefix(codes: Codes, edges: tuple[int, ...]) -> tuple[Codes, Tensor]:
+    """Codes of ``prefixes * rows`` rows: a row's entries, each under its shortest prefix.
+
+    The gradients of all prefixes to an entry are those of a plain decode of these codes to the
+    suffix sums of the gradients, prefix after prefix.
+
+    Args:
+        codes: fixed ``k`` or ragged.
+        edges: the prefixes.
+
+    Returns:
+        Ragged codes, rows by (prefix, row), entries in the order they had; and for each of their
+        entries which it was, int64. Entries of no prefix are left out.
+    """
+    values, indices = codes.values.detach().reshape(-1), codes.indices.reshape(-1)
+    device, rows = values.device, codes.rows
+    every = torch.arange(rows, device=device)
+    counts = torch.full_like(every, codes.k) if codes.offsets is None else codes.offsets.diff()
+    row = torch.repeat_interleave(every, counts, output_size=values.numel())
+    bounds = torch.tensor(edges, dtype=torch.int32, device=device)
+    prefix = torch.searchsorted(bounds, indices, right=True)
+    place, entries = torch.sort(prefix * rows + row, stable=True)
+    last = len(edges) * rows
+    offsets = torch.searchsorted(place, torch.arange(last + 1, device=device))
+    entries = entries[: int(offsets[-1])]
+    apart = Codes(
+        values=values[entries],
+        indices=indices[entries],
+        features=codes.features,
+        offsets=offsets,
+    )
+    return apart, entries

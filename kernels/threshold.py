@@ -1,0 +1,114 @@
+"""Encode by threshold: JumpReLU, and BatchTopK at inference."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels import checks
+from isogloss.kernels.choice import hold_choice
+from isogloss.kernels.codes import Codes
+from isogloss.kernels.dispatch import takes_triton
+from isogloss.kernels.workspace import Workspace
+
+
+@dataclass(kw_only=True, slots=True)
+class Repairs:
+    """How often a Triton encoder computed a tile again; hand the same one to many calls to add up.
+
+    A tile is the rows and features of one program. On the CPU nothing is ever repaired.
+    """
+
+    tiles: int = 0
+    """Tiles of all calls."""
+    repaired: int = 0
+    """Those computed again, because a row had more candidates in them than a program keeps."""
+
+    @property
+    def fraction(self) -> float:
+        """Repaired tiles as a part of all; 0 before the first call."""
+        return self.repaired / self.tiles if self.tiles else 0.0
+
+
+def encode_threshold(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    threshold: Tensor | float,
+    *,
+    workspace: Workspace | None = None,
+    repairs: Repairs | None = None,
+) -> Codes:
+    """Every ``pre = x @ weight.T + bias`` that lies above its feature's threshold, exactly.
+
+    A feature fires where ``pre > threshold[feature]``, and its value is ``pre`` (JumpReLU,
+    Rajamanoharan et al. 2024, arXiv:2407.14435). With one threshold for all features it is
+    BatchTopK at inference (Bussmann et al. 2024, arXiv:2412.06410). NaN fires, so that it shows; a
+    feature whose threshold is infinite is off. Differentiable in ``x``, ``weight`` and ``bias``
+    with the choice of entries held fixed; the threshold gets no gradient here (a straight-through
+    estimate is the training's affair).
+
+    Args:
+        x: ``[rows, width]``; float32, bfloat16 or float16.
+        weight: encoder directions, ``[features, width]``, contiguous.
+        bias: ``[features]``.
+        threshold: ``[features]``, or one for all (a number or a tensor without dimensions); not
+            negative; compared in float32.
+        workspace: scratch memory to reuse between calls.
+        repairs: counts repaired tiles, added to what it holds.
+
+    Returns:
+        Ragged canonical codes: float32 values without zeros, features ascending within a row.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: a threshold is negative or NaN; ``weight`` or ``bias`` is not finite (see
+            ``encode_topk``).
+    """
+    check_encoder(x, weight, bias)
+    limits = _limits(threshold, weight)
+    inputs = (x.detach(), weight.detach(), bias.detach())
+    if takes_triton(x):
+        from isogloss.kernels.gpu.threshold import encode_threshold as by_triton
+
+        codes, tiles, repaired = by_triton(*inputs, limits)
+        if repairs is not None:
+            repairs.tiles += tiles
+            repairs.repaired += repaired
+    else:
+        from isogloss.kernels.cpu.threshold import encode_threshold as on_cpu
+
+        codes = on_cpu(*inputs, limits, workspace or Workspace())
+    return hold_choice(codes, x, weight, bias)
+
+
+def check_encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Raise unless rows, encoder directions and bias fit each other."""
+    checks.matrix("x", x)
+    checks.matrix("weight", weight, columns=x.shape[1])
+    checks.vector("bias", bias, weight.shape[0])
+    checks.floating(x=x, weight=weight, bias=bias)
+    checks.one_device(x=x, weight=weight, bias=bias)
+    checks.contiguous(weight=weight)
+    checks.finite(weight=weight, bias=bias)
+
+
+def _limits(threshold: Tensor | float, weight: Tensor) -> Tensor:
+    """The thresholds of all features, float32 ``[features]``."""
+    features = weight.shape[0]
+    if not isinstance(threshold, Tensor):
+        threshold = torch.tensor(threshold, dtype=torch.float32, device=weight.device)
+    if threshold.ndim > 0:
+        checks.vector("threshold", threshold, features)
+    checks.floating(threshold=threshold)
+    checks.one_device(weight=weight, threshold=threshold)
+    takes_triton(weight)
+    limits = threshold.detach().float().expand(features).contiguous()
+    wrong = limits[~(limits >= 0)]  # stops the queue of a device, as the entries' number will
+    if wrong.numel():
+        raise InvalidInput(
+            f"threshold holds {float(wrong[0])}; codes are not negative, so 0 or more is wanted "
+            "(clamp it)"
+        )
+    return limits.abs()  # -0.0 orders below 0.0 as bits do
