@@ -3,7 +3,8 @@
 ``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``.
 Bytes come from formulas that tests/kernels/test_triton.py checks against the traffic meter, or from
 the meter itself. Times are ratios of medians of interleaved rounds, two threads: run on a quiet
-machine.
+machine. ``--device cuda`` prints times on a device instead, beside what its copies and GEMMs reach.
+``--real-rows N``: how many rows of [wrong_rows] go through the kernels themselves, some 10 ms each.
 """
 
 import argparse
@@ -13,163 +14,45 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from pathlib import Path
 
-os.environ.setdefault("TRITON_INTERPRET", "1")
+if not any(argument.startswith("--device") for argument in sys.argv):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
 import torch
+from kernels_figures.counted import (
+    FEATURES,
+    ROWS,
+    WIDTH,
+    K,
+    Repaired,
+    backward_figures,
+    encode_figures,
+    encode_ratios,
+    hidden_rows,
+    share_repaired,
+    wrong_figures,
+)
+from kernels_figures.device import device_figures
+from kernels_figures.figure import Figure
+from scipy import sparse
 from torch import Tensor
 
 from isogloss.kernels import (
+    Codes,
     Moments,
     StepSettings,
     Weights,
     Workspace,
-    encode_topk,
-    sparse_gradients,
+    coactivation,
     train_step_topk,
 )
 from isogloss.kernels.cpu.select import fill_topk, merge_all
-from isogloss.kernels.gpu.configs import ENCODE_FLOAT, ENCODE_HALF, EncodeConfig, fitted
-from isogloss.kernels.testing.interpreter import interpreter
-from isogloss.kernels.testing.meter import metering
-from isogloss.kernels.testing.schedule import shuffled
-
-ROWS, WIDTH, FEATURES, K = 4096, 768, 24_576, 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One measured number."""
-
-    id: str
-    """Its name."""
-    value: float
-    """What was measured."""
-    bar: float | None
-    """What it should reach."""
-    how: str
-    """What was done."""
-
-
-def hidden_rows(pre: Tensor, k: int, config: EncodeConfig) -> Tensor:
-    """Rows on which the certificate fails: some program holds ``kept`` or more of the winners."""
-    features = pre.shape[1]
-    programs = -(-features // (config.columns * config.tiles))
-    values = torch.zeros(pre.shape[0], k)
-    indices = torch.zeros(pre.shape[0], k, dtype=torch.int32)
-    merge_all(pre, features, 0, values, indices)
-    reached = (pre >= values[:, -1:]) & (pre > 0)
-    padded = torch.nn.functional.pad(reached, (0, -features % programs))
-    return (padded.view(pre.shape[0], -1, programs).sum(1) >= config.kept).any(1)
-
-
-def _share_repaired(ordered: bool, rows: int, config: EncodeConfig) -> float:
-    generator = torch.Generator().manual_seed(0)
-    trend = torch.linspace(2.0, -2.0, FEATURES) if ordered else torch.zeros(FEATURES)
-    found = 0
-    for _ in range(rows // 512):
-        pre = torch.randn(512, FEATURES, generator=generator) + trend
-        found += int(hidden_rows(pre, K, config).sum())
-    return found / (rows // 512 * 512)
-
-
-def _encode_bytes(size: int, config: EncodeConfig, repaired: float) -> tuple[float, float, float]:
-    """DRAM bytes / floor, L2 bytes / floor, and the same of a GEMM with that tile."""
-    programs = -(-FEATURES // (config.columns * config.tiles))
-    inputs = ROWS * WIDTH * size + FEATURES * WIDTH * size + FEATURES * 4
-    out = ROWS * K * 8
-    candidates = 2 * ROWS * programs * config.kept * 6
-    # a repaired row reads its candidates again, and the features of one program
-    again = repaired * ROWS * (config.columns * config.tiles * WIDTH * size + programs * 48 + K * 8)
-    dram = inputs + candidates + out + 2 * ROWS * 4 + again
-    column_tiles, row_tiles = -(-FEATURES // config.columns), -(-ROWS // config.rows)
-    gemm = (ROWS * column_tiles + FEATURES * row_tiles) * WIDTH * size
-    floor = inputs + out
-    plain = gemm + 2 * ROWS * FEATURES * size  # its output is written, and read by the selection
-    return dram / floor, (gemm + candidates + out + again) / floor, plain / floor
-
-
-def encode_figures() -> Iterator[Figure]:
-    """Bytes of the fused encoder at 4096 x 768 -> 24576, k = 32; repairs included."""
-    half, single = fitted(ENCODE_HALF, K, FEATURES), fitted(ENCODE_FLOAT, K, FEATURES)
-    rows = 20_480
-    random = _share_repaired(False, rows, half)
-    ordered = _share_repaired(True, rows, half)
-    shape = f"{ROWS} x {WIDTH} -> {FEATURES}, k={K}"
-    text = f"certificate on {rows} rows of Gaussian pre-activations"
-    yield Figure(id="repair_random", value=random, bar=0.005, how=text)
-    yield Figure(id="repair_ordered", value=ordered, bar=0.05, how=f"{text}, mean falling 2 to -2")
-    dram, l2, gemm = _encode_bytes(2, half, random)
-    yield Figure(id="encode_dram_bf16", value=dram, bar=1.40, how=f"formula / floor, {shape}")
-    yield Figure(
-        id="encode_l2_bf16",
-        value=l2,
-        bar=1.05 * gemm,
-        how=f"formula / floor, {shape}; bar from GEMM",
-    )
-    dram = _encode_bytes(4, single, random)[0]
-    yield Figure(id="encode_dram_fp32", value=dram, bar=1.20, how=f"formula / floor, {shape}")
-
-
-def backward_figures() -> Iterator[Figure]:
-    """All four gradients, by the meter."""
-    for name, rows, features, bar in (
-        ("backward_dram", 64, 2048, 1.06),
-        ("backward_dram_256", 256, 1024, 1.10),
-    ):
-        torch.manual_seed(0)
-        width, k = 256, 16
-        x, encoder = torch.randn(rows, width), torch.randn(features, width) / width**0.5
-        grad, decoder = torch.randn(rows, width), torch.randn(features, width)
-        codes = encode_topk(x, encoder, torch.zeros(features), k)
-        with interpreter(), metering() as traffic:
-            first = sparse_gradients(codes, grad, x, decoder)
-        used = codes.indices.unique().numel()
-        floor = 4 * (
-            2 * rows * width + used * width + 3 * rows * k + 2 * features * width + features
-        )
-        how = f"meter / floor, {rows} x {width}, {features} features, k={k}; torch's sort included"
-        yield Figure(id=name, value=traffic.dram / floor, bar=bar, how=how)
-        if name == "backward_dram":
-            yield Figure(id="atomics", value=traffic.atomics, bar=0, how=how)
-            with interpreter(), shuffled(1):
-                second = sparse_gradients(codes, grad, x, decoder)
-            same = all(
-                torch.equal(getattr(first, part), getattr(second, part))
-                for part in ("values", "decoder", "encoder", "encoder_bias")
-            )
-            yield Figure(id="schedule_bits", value=float(same), bar=1, how="1: equal bits")
-
-
-def wrong_figures() -> Iterator[Figure]:
-    """Rows that are wrong though the certificate held, in a simulation of the kernels' steps."""
-    config = EncodeConfig(
-        rows=16, columns=32, tiles=2, kept=8, depth=16, warps=4, stages=2, repair_rows=16
-    )
-    features, k, wrong, rows = 2048, 32, 0, 0
-    generator = torch.Generator().manual_seed(0)
-    programs = features // 64
-    for n in range(100):
-        pre = torch.randn(1024, features, generator=generator)
-        if n % 4 == 1:
-            pre = pre.round()  # ties
-        elif n % 4 == 2:
-            pre[:, ::programs] += 2.0  # winners crowd one program
-        elif n % 4 == 3:
-            pre += torch.linspace(2, -2, features)
-        flagged = hidden_rows(pre.clone(), k, config)
-        tiles = pre.view(1024, -1, programs)
-        least = tiles.topk(config.kept, dim=1).values[:, -1:]
-        visible = torch.where(tiles >= least, tiles, -1.0).view(1024, features)
-        wanted, found = (
-            torch.sort(p.relu(), dim=1, descending=True, stable=True).indices[:, :k]
-            for p in (pre, visible)
-        )
-        wrong += int(((wanted != found).any(1) & ~flagged).sum())
-        rows += 1024
-    how = f"simulated selection without repair, {rows} rows: wrong and not flagged"
-    yield Figure(id="wrong_rows", value=wrong, bar=0, how=how)
+from isogloss.kernels.gpu.aux_topk import two_lists
+from isogloss.kernels.gpu.configs import ENCODE_HALF, EncodeConfig, fitted
 
 
 def _interleaved(rounds: int, **functions: Callable[[], object]) -> dict[str, float]:
@@ -213,10 +96,11 @@ def cpu_figures() -> Iterator[Figure]:
 
         found = _interleaved(5, step=step, gemm=gemm)
         how = f"step / encoder GEMM, {rows} x {width}, k={K}, {torch.get_num_threads()} threads"
-        yield Figure(id=name, value=found["step"] / found["gemm"], bar=bar, how=how)
+        yield Figure(id=name, value=found["step"] / found["gemm"], bar=bar, how=how, runs=5)
         if features == 24_576:
             held = scratch.nbytes / 2**20
-            yield Figure(id="cpu_memory", value=held, bar=64, how="MiB of scratch held by a step")
+            text = "scratch held by a step"
+            yield Figure(id="cpu_memory", value=held, bar=64, how=text, unit="MiB")
     for name, features, bar in (
         ("cpu_topk_3k", 3072, 2.5),
         ("cpu_topk_12k", 12_288, 3.0),
@@ -235,15 +119,192 @@ def cpu_figures() -> Iterator[Figure]:
 
         found = _interleaved(9, select=select, topk=topk)
         how = f"torch.topk / selection, 1024 x {features}, k={K}"
-        yield Figure(id=name, value=found["topk"] / found["select"], bar=bar, how=how)
+        yield Figure(
+            id=name,
+            value=found["topk"] / found["select"],
+            bar=bar,
+            how=how,
+            at_most=False,
+            unit="times as fast",
+            peers={"torch.topk": 1.0},
+            runs=9,
+        )
 
 
-FIGURES = {
+def aux_figures() -> Iterator[Figure]:
+    """Bytes of both code sets of AuxK from one pass, and of two passes; reported without bars."""
+    aux_k, size = 512, 2
+    for percent in (10, 50):
+        masked = FEATURES * percent // 100
+        tile, kept = two_lists(ENCODE_HALF, K, aux_k, masked, FEATURES)
+        programs = -(-FEATURES // (tile.columns * tile.tiles))
+        hidden = _aux_repairs(tile, kept, aux_k, masked)
+        again = sum(hidden) / 2048 * ROWS * tile.columns * tile.tiles * WIDTH * size
+        inputs = (ROWS + FEATURES) * WIDTH * size + FEATURES * 4
+        out = ROWS * (K + aux_k) * 8
+        both = inputs + 4 * FEATURES + 12 * ROWS * programs * (tile.kept + kept) + out + again
+        floor = inputs + 4 * FEATURES + out
+        shape = f"{ROWS} x {WIDTH} -> {FEATURES}, k={K}, aux_k={aux_k} of {masked}"
+        part = fitted(ENCODE_HALF, aux_k, masked)
+        lists = 12 * ROWS * -(-masked // (part.columns * part.tiles)) * part.kept
+        second = (3 * masked + ROWS) * WIDTH * size + lists + ROWS * aux_k * 8
+        first = encode_ratios(size, fitted(ENCODE_HALF, K, FEATURES), Repaired(0.0, 0.0))[0]
+        yield Figure(
+            id=f"aux_dram_bf16_{percent}",
+            value=both / floor,
+            bar=None,
+            how=f"one pass, formula / floor, {shape}; rows repaired of 2048: {hidden}",
+            peers={
+                "masked rows gathered and encoded again, without repairs": (
+                    first * (inputs + ROWS * K * 8) + second
+                )
+                / floor
+            },
+        )
+
+
+def _aux_repairs(tile: EncodeConfig, kept: int, aux_k: int, masked: int) -> tuple[int, int]:
+    """Of 2,048 rows of Gaussian pre-activations, those that either list repairs."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.randperm(FEATURES, generator=generator) < masked
+    found = [0, 0]
+    for _ in range(4):
+        pre = torch.randn(512, FEATURES, generator=generator)
+        found[0] += int(hidden_rows(pre, K, tile).sum())
+        pre[:, ~mask] = -1.0
+        found[1] += int(hidden_rows(pre, aux_k, replace(tile, kept=kept)).sum())
+    return found[0], found[1]
+
+
+def crosscoder_figures() -> Iterator[Figure]:
+    """A crosscoder over four sites of 192 as one dictionary of width 768; reported without bars."""
+    sites, width, size = 4, WIDTH // 4, 2
+    tile = fitted(ENCODE_HALF, K, FEATURES)
+    repaired = share_repaired(False, 4096, tile)
+    floor = (ROWS * WIDTH + FEATURES * WIDTH) * size + FEATURES * 4 + ROWS * K * 8
+    joining = 2 * ROWS * WIDTH * size  # the sites are read, and written side by side
+    yield Figure(
+        id="crosscoder_dram_bf16",
+        value=encode_ratios(size, tile, repaired)[0] + joining / floor,
+        bar=None,
+        how=f"encode of {sites} sites x {width}, {ROWS} rows -> {FEATURES}, formula / floor; "
+        "the copy that joins the sites included",
+    )
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    rows, features = 2048, 6144
+    directions = torch.nn.functional.normalize(torch.randn(features, WIDTH))
+    weights = Weights(
+        encoder=directions.clone(),
+        encoder_bias=torch.zeros(features),
+        decoder=directions,
+        decoder_bias=torch.zeros(WIDTH),
+    )
+    moments, scratch = Moments.zeros_like(weights), Workspace()
+    parts = [torch.randn(rows, width) for _ in range(sites)]
+    encoders = [part.contiguous() for part in weights.encoder.split(width, dim=1)]
+    out, joined = torch.empty(rows, features), torch.empty(rows, WIDTH)
+    chosen = StepSettings(k=K, learning_rate=1e-4, variance=float(WIDTH))
+
+    def step() -> object:
+        torch.cat(parts, dim=1, out=joined)
+        return train_step_topk(joined, weights, moments, chosen, step=1, workspace=scratch)
+
+    def gemms() -> None:
+        out.zero_()
+        for part, encoder in zip(parts, encoders, strict=True):
+            out.addmm_(part, encoder.T)
+
+    found = _interleaved(5, step=step, gemms=gemms)
+    yield Figure(
+        id="cpu_step_crosscoder",
+        runs=5,
+        value=found["step"] / found["gemms"],
+        bar=None,
+        how=f"step, joining included / the encoder GEMM of each site, {rows} rows, {sites} sites x "
+        f"{width} -> {features}, k={K}, {torch.get_num_threads()} threads",
+    )
+
+
+def _fired(rows: int, features: int, k: int, seed: int) -> Codes:
+    """Codes whose features fire by a power law of their (shuffled) number."""
+    generator = torch.Generator().manual_seed(seed)
+    share = 1 / (torch.randperm(features, generator=generator) + 20.0) ** 0.7
+    indices = torch.multinomial(share.expand(rows, features), k, generator=generator)
+    values = torch.rand(rows, k, generator=generator) + 0.1
+    return Codes(values=values, indices=indices.int(), features=features)
+
+
+def coactivation_figures() -> Iterator[Figure]:
+    """Best two partners of every feature, against a sparse and a dense product with their top."""
+    torch.set_num_threads(2)
+    rows, features, count = 16_384, 6144, 2
+    a, b = (_fired(rows, features, K, seed) for seed in (0, 1))
+    starts = (torch.arange(rows + 1) * K).numpy()
+    matrices = [
+        sparse.csr_array(
+            (one.values.double().view(-1).numpy(), one.indices.view(-1).numpy(), starts),
+            shape=(rows, features),
+        )
+        for one in (a, b)
+    ]
+    by_feature = matrices[0].T.tocsr()
+    dense = [
+        torch.zeros(rows, features).scatter_(1, one.indices.long(), one.values) for one in (a, b)
+    ]
+
+    def ours() -> object:
+        return coactivation(a, b, count=count)
+
+    def by_scipy() -> object:
+        return by_feature @ matrices[1]
+
+    def by_torch() -> object:
+        tops: list[Tensor] = []
+        for start in range(0, features, 1024):
+            products = dense[0][:, start : start + 1024].T @ dense[1]
+            tops.append(products.topk(count, dim=1).indices)
+        return tops
+
+    found = _interleaved(3, ours=ours, scipy=by_scipy, torch=by_torch)
+    how = f"{rows} rows, k={K}, {features} features each, top {count}, 2 threads"
+    yield Figure(
+        id="coactivation_cpu",
+        runs=3,
+        value=found["scipy"] / found["ours"],
+        bar=None,
+        how=f"scipy's sparse float64 product alone (no correlations, no top; one thread) / "
+        f"coactivation; {how}",
+    )
+    yield Figure(
+        id="coactivation_cpu_dense",
+        runs=3,
+        value=found["torch"] / found["ours"],
+        bar=None,
+        how=f"torch's dense float32 product and top-k / coactivation; {how}",
+    )
+
+
+FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
     "encode": encode_figures,
     "backward": backward_figures,
     "wrong": wrong_figures,
     "cpu": cpu_figures,
+    "aux": aux_figures,
+    "crosscoder": crosscoder_figures,
+    "coactivation": coactivation_figures,
 }
+
+
+def _print(figures: Iterator[Figure], as_json: bool) -> None:
+    for figure in figures:
+        if as_json:
+            line = {**asdict(figure), "holds": figure.holds, "load": os.getloadavg()[0]}
+            print(json.dumps(line), flush=True)
+        else:
+            sign = "<=" if figure.at_most else ">="
+            bar = "" if figure.bar is None else f"({sign} {figure.bar:.3g}: {figure.holds})"
+            print(f"{figure.id:20s} {figure.value:10.4g} {bar:16s} {figure.how}", flush=True)
 
 
 def main(arguments: list[str]) -> None:
@@ -251,16 +312,19 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--only", choices=FIGURES, help="one group of figures")
+    parser.add_argument("--device", choices=["cuda"], help="times on a device")
+    parser.add_argument("--real-rows", type=int, default=1024, help="see [wrong_rows]")
     chosen = parser.parse_args(arguments)
+    if chosen.device is not None and not torch.cuda.is_available():
+        print("no CUDA or ROCm device: torch sees none, so there are no times to print")
+        return
+    if chosen.device is not None:
+        _print(device_figures(), chosen.json)
+        return
     for group, figures in FIGURES.items():
-        if chosen.only not in (None, group):
-            continue
-        for figure in figures():
-            if chosen.json:
-                print(json.dumps({**asdict(figure), "load": os.getloadavg()[0]}), flush=True)
-            else:
-                bar = "" if figure.bar is None else f"(bar {figure.bar:.3g})"
-                print(f"{figure.id:20s} {figure.value:10.4g} {bar:14s} {figure.how}", flush=True)
+        if chosen.only in (None, group):
+            rows = chosen.real_rows
+            _print(wrong_figures(rows) if group == "wrong" else figures(), chosen.json)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,20 @@
 
 Runs only where triton was imported without ``TRITON_INTERPRET`` (the variable is read at ``@jit``).
 NVIDIA: registers and local memory from ``cuobjdump``, instructions from ``nvdisasm``, both in
-triton's wheel. AMD: the assembly names its own resources.
+triton's wheel. AMD: the assembly names its own resources. What was read is kept beside Triton's own
+cache, under a hash of the kernel's source (of what it calls, too), its types and constants, the
+target and the versions: compiling the same again takes no time.
 """
 
+import hashlib
+import json
+import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +58,11 @@ class JitFunction(Protocol):
     __name__: str
     arg_names: list[str]
 
+    @property
+    def cache_key(self) -> str:
+        """Hash of its source, and of what it calls."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compiled:
@@ -70,12 +80,16 @@ class Compiled:
     """Shared memory (LDS) of a program."""
     matrix_instructions: int
     """Tensor-core (matrix-core) instructions."""
+    matrix_kinds: tuple[str, ...]
+    """Kinds of those without the extents that give no sum another order: rows and columns."""
     float_atomics: int
     """Atomic additions of floats to global memory."""
     wide_loads: int
     """Global loads of 128 bits or more a thread, asynchronous copies included."""
     loads: int
     """All global loads."""
+    narrow_dot_loads: int
+    """Global loads under 128 bits within the innermost loops that multiply matrices."""
 
 
 def compile_kernel(
@@ -85,6 +99,7 @@ def compile_kernel(
     target: str,
     *,
     aligned: tuple[str, ...] = (),
+    ones: tuple[str, ...] = (),
     warps: int = 4,
     stages: int = 2,
     most_registers: int | None = None,
@@ -97,6 +112,7 @@ def compile_kernel(
         constants: the ``tl.constexpr`` arguments.
         target: name in ``TARGETS``.
         aligned: arguments that are multiples of 16, as Triton would find at run time.
+        ones: integer arguments that are 1, which Triton would make constants at run time.
         warps: warps of a program.
         stages: stages of software pipelining.
         most_registers: the launch option ``maxnreg``; NVIDIA only.
@@ -114,20 +130,44 @@ def compile_kernel(
         raise InvalidInput(
             f"{kernel.__name__} takes {names}; arguments and constants name {[*given]}"
         )
-    source = ASTSource(
-        fn=kernel,
-        signature={name: given[name] for name in names},
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
-    )
     options = {"num_warps": warps, "num_stages": stages}
     if most_registers is not None and target.startswith("sm"):
         options["maxnreg"] = most_registers
+    fixed = {**constants, **dict.fromkeys(ones, 1)}
+    kept = _kept_at(
+        triton.__version__,
+        *(triton.knobs.language.default_fp_fusion, Path(__file__).read_text(), kernel.cache_key),
+        *(given, fixed, aligned, options, TARGETS[target]),
+    )
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        found["matrix_kinds"] = tuple(found["matrix_kinds"])
+        return Compiled(**found)
+    source = ASTSource(
+        fn=kernel,
+        signature={name: "constexpr" if name in fixed else given[name] for name in names},
+        constexprs={(names.index(name),): value for name, value in fixed.items()},
+        attrs={
+            (names.index(name),): [["tt.divisibility", 16]] for name in aligned if name not in fixed
+        },
+    )
     made = triton.compile(source, target=TARGETS[target], options=options)
     shared = int(made.metadata.shared)
     if target.startswith("sm"):
-        return _read_cubin(made.asm["cubin"], target, shared)
-    return _read_amdgcn(str(made.asm["amdgcn"]), target, shared)
+        read = _read_cubin(made.asm["cubin"], target, shared)
+    else:
+        read = _read_amdgcn(str(made.asm["amdgcn"]), target, shared)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(asdict(read)))
+    partial.replace(kept)
+    return read
+
+
+def _kept_at(*parts: object) -> Path:
+    """The file that keeps what was read of a compilation."""
+    key = hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()
+    return Path(triton.knobs.cache.dir) / "isogloss-matrix" / f"{key}.json"
 
 
 def _read_cubin(cubin: bytes, target: str, shared: int) -> Compiled:
@@ -140,28 +180,32 @@ def _read_cubin(cubin: bytes, target: str, shared: int) -> Compiled:
     if found is None:
         raise InvalidInput(f"cuobjdump does not tell the registers: {usage[:90]!r}")
     lines = re.findall(
-        r"^\s*(?:/\*[0-9a-f]+\*/)?\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)[^;]*;",
+        r"^(\.L\w+):|^\s*(?:/\*[0-9a-f]+\*/)?\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)([^;]*);",
         listing,
         re.MULTILINE,
     )
-    operations = [str(line) for line in lines]
+    operations = [operation for _, operation, _ in lines if operation]
     kinds = Counter(operation.split(".")[0] for operation in operations)
-    loads = [o for o in operations if re.match(r"(LDG|LDGSTS|UTMALDG|UBLKCP)\b", o.split(".")[0])]
+    loads = [o for o in operations if re.match(r"(LDG|LDGSTS|UTMALDG|UBLKCP)\b", o)]
+    matrix = [o for o in operations if o.split(".")[0].endswith("MMA")]
+    dots = r"\w*MMA\b" if matrix else r"FFMA2?\b"
     return Compiled(
         target=target,
         registers=int(found[1]),
         spills=kinds["LDL"] + kinds["STL"],
         local_bytes=int(found[4]) + int(found[2]),
         shared_bytes=shared,
-        matrix_instructions=sum(n for kind, n in kinds.items() if kind.endswith("MMA")),
+        matrix_instructions=len(matrix),
+        matrix_kinds=tuple(sorted({re.sub(r"x\d+x(\d+)", r"xNx\1", o) for o in matrix})),
         float_atomics=sum(
             1
             for operation in operations
-            if re.match(r"(ATOM|ATOMG|RED|REDG)\b", operation.split(".")[0])
+            if re.match(r"(ATOM|ATOMG|RED|REDG)\b", operation)
             and re.search(r"\.(F16|F32|F64|BF16)", operation)
         ),
         wide_loads=sum(1 for load in loads if ".128" in load or load.startswith("UTMALDG")),
         loads=len(loads),
+        narrow_dot_loads=_narrow(lines, dots, r"(LDG|LDGSTS)\b(?!.*\.128)", r"BRA\b", r"(\.L\w+)"),
     )
 
 
@@ -175,17 +219,59 @@ def _read_amdgcn(listing: str, target: str, shared: int) -> Compiled:
     def count(pattern: str) -> int:
         return len(re.findall(pattern, listing, re.MULTILINE))
 
+    matrix = re.findall(r"^\s+v_((?:smfmac|mfma)\w+)", listing, re.MULTILINE)
+    lines = re.findall(r"^(\.L\w+):|^\s+([a-z]\w+)([^\n]*)$", listing, re.MULTILINE)
+    narrow = r"(global|buffer)_load_(?!dwordx4|b128)"
     return Compiled(
         target=target,
         registers=number("vgpr_count"),
         spills=number("vgpr_spill_count"),
         local_bytes=number("private_segment_fixed_size"),
         shared_bytes=shared,
-        matrix_instructions=count(r"^\s+v_(smfmac|mfma)"),
+        matrix_instructions=len(matrix),
+        matrix_kinds=tuple(sorted(set(matrix))),
         float_atomics=count(r"^\s+(global|buffer|flat)_atomic_\w*add_\w*f\d+"),
         wide_loads=count(r"^\s+(global|buffer)_load_(dwordx4|b128)"),
         loads=count(r"^\s+(global|buffer)_load_"),
+        narrow_dot_loads=_narrow(lines, r"v_(smfmac|mfma)", narrow, r"s_c?branch", r"(\.L\w+)"),
     )
+
+
+def _narrow(
+    lines: list[tuple[str, str, str]], dots: str, narrow: str, jump: str, label: str
+) -> int:
+    """Narrow loads in innermost loops with multiplications.
+
+    Args:
+        lines: label, operation and operands of each line; a label stands alone.
+        dots: what multiplies matrices.
+        narrow: a load that is too narrow.
+        jump: a branch.
+        label: the label it goes to, in its operands.
+    """
+    places = {name: n for n, (name, _, _) in enumerate(lines) if name}
+    loops: list[tuple[int, int]] = []
+    for n, (_, operation, rest) in enumerate(lines):
+        found = re.search(label, rest) if re.match(jump, operation) else None
+        start = places.get(found[1], n) if found else n
+        if start < n:
+            loops.append((start, n))
+    counted = [
+        (first, last, [operation for _, operation, _ in lines[first:last]]) for first, last in loops
+    ]
+    hot = [
+        (first, last, inside)
+        for first, last, inside in counted
+        if any(re.match(dots, operation) for operation in inside)
+    ]
+    innermost = [
+        inside
+        for first, last, inside in hot
+        if not any(
+            first <= one and other <= last for one, other, _ in hot if (one, other) != (first, last)
+        )
+    ]
+    return sum(bool(re.match(narrow, operation)) for inside in innermost for operation in inside)
 
 
 def _run(tool: str, *arguments: str) -> str:
