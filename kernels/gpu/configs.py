@@ -97,11 +97,14 @@ MOST_REGISTERS = 255
 """Registers a thread of the selection and the repair may use, told to ptxas aloud: left to itself
 it stopped at 64, 80 or 128 of them for occupancy, and spilled. Fits programs of up to 8 warps."""
 
+ROW_REGISTERS = 128
+"""The same for programs of up to 16 warps that add rows: one stopped at 40 and spilled two."""
 
-def register_limit(device: torch.device) -> dict[str, int]:
-    """Launch option for :data:`MOST_REGISTERS`; AMD's compiler does not know it."""
+
+def register_limit(device: torch.device, most: int = MOST_REGISTERS) -> dict[str, int]:
+    """Launch option for that many registers a thread; AMD's compiler does not know it."""
     on_nvidia = device.type == "cuda" and torch.version.hip is None
-    return {"maxnreg": MOST_REGISTERS} if on_nvidia else {}
+    return {"maxnreg": most} if on_nvidia else {}
 
 
 def architecture(device: torch.device) -> str:

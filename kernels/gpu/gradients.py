@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from isogloss.kernels.codes import Codes
+from isogloss.kernels.gpu.configs import ROW_REGISTERS, register_limit
 from isogloss.kernels.gpu.decode import row_warps
 
 SEGMENT = 64
@@ -138,6 +139,7 @@ def _launch(
             width,
             LISTED=features is not None,
             **shape,
+            **register_limit(device, ROW_REGISTERS),
         )
 
 

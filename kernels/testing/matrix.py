@@ -25,6 +25,7 @@ import torch
 from isogloss.kernels.gpu import decode, encode, gradients
 from isogloss.kernels.gpu.configs import (
     MOST_REGISTERS,
+    ROW_REGISTERS,
     EncodeConfig,
     fitted,
     repair_tile,
@@ -175,6 +176,7 @@ def _feature_cases(
         },
         constants=constants,
         warps=warps,
+        most_registers=ROW_REGISTERS,
         wide=True,
     )
 
