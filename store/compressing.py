@@ -29,6 +29,8 @@ from isogloss.store.specs import SiteSpec
 _CHUNK_BYTES = 64 << 10
 _BLOCK_BYTES = 1 << 20
 _MIN_ROWS = 32
+_LEAST_BYTES = 20
+"""A chunk is at least blosc's header, whose second number is its size, and a checksum."""
 
 
 def compressed_layout(raw: ShardLayout) -> ShardLayout:
@@ -65,8 +67,6 @@ class _Codec(Protocol):
     """What is used of a numcodecs codec, which has no types."""
 
     def encode(self, buf: NDArray[np.generic]) -> bytes: ...
-
-    def decode(self, buf: NDArray[np.uint8], out: NDArray[np.uint8]) -> object: ...
 
 
 def _codec(item_bytes: int) -> _Codec:
@@ -107,13 +107,13 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
     place = layout.data_offset
     for chunk in range(-(-len(content) // layout.chunk_rows)):
         rows = content[chunk * layout.chunk_rows : (chunk + 1) * layout.chunk_rows]
-        whole = np.zeros((layout.chunk_rows, layout.row_bytes), np.uint8)
-        whole[: len(rows)] = rows
-        encoded = bytes(codec.encode(whole.reshape(-1).view(f"u{item_bytes}")))
-        encoded += crc32c(encoded).to_bytes(4, "little")
-        index[chunk] = place, len(encoded)
-        pieces.append(encoded)
-        place += len(encoded)
+        if len(rows) < layout.chunk_rows:
+            missing = layout.chunk_rows - len(rows)
+            rows = np.concatenate([rows, np.zeros((missing, layout.row_bytes), np.uint8)])
+        encoded = codec.encode(rows.reshape(-1).view(f"u{item_bytes}"))
+        pieces += [encoded, crc32c(encoded).to_bytes(4, "little")]
+        index[chunk] = place, len(encoded) + 4
+        place += len(encoded) + 4
     head = index.tobytes()
     head += crc32c(head).to_bytes(4, "little")
     return head + bytes(layout.data_offset - len(head)) + b"".join(pieces)
@@ -122,11 +122,10 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
 class CompressedShard:
     """Reads rows of one compressed shard; every chunk read is checked."""
 
-    def __init__(self, files: FileSystem, path: Path, layout: ShardLayout, item_bytes: int) -> None:
+    def __init__(self, files: FileSystem, path: Path, layout: ShardLayout) -> None:
         self._files = files
         self._path = path
         self._layout = layout
-        self._codec = _codec(item_bytes)
         self._file = OpenFile(files, path)
         size = files.size(self._file.descriptor)
         length = 16 * layout.shard_chunks + 4
@@ -135,31 +134,42 @@ class CompressedShard:
         head = read_range(files, self._file.descriptor, 0, length)
         if crc32c(head[:-4]).to_bytes(4, "little") != head[-4:].tobytes():
             raise CorruptData(f"the index of shard {path} does not match its checksum")
-        self._index = head[:-4].view("<u8").reshape(-1, 2)
+        self._index: list[list[int]] = head[:-4].view("<u8").reshape(-1, 2).tolist()
         self._size = size
 
     def read_into(self, row: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (``[rows, row_bytes]``) with the rows from ``row`` of the shard on."""
         done = 0
+        size = self._layout.chunk_rows
         while done < len(out):
-            chunk, within = divmod(row + done, self._layout.chunk_rows)
-            take = min(len(out) - done, self._layout.chunk_rows - within)
-            out[done : done + take] = self._chunk(chunk)[within : within + take]
+            chunk, within = divmod(row + done, size)
+            take = min(len(out) - done, size - within)
+            part = out[done : done + take]
+            if take == size:
+                self._decode(chunk, part)
+            else:
+                whole = np.empty((size, self._layout.row_bytes), np.uint8)
+                self._decode(chunk, whole)
+                part[:] = whole[within : within + take]
             done += take
 
-    def _chunk(self, chunk: int) -> NDArray[np.uint8]:
-        offset, length = (int(number) for number in self._index[chunk])
-        if offset + length > self._size or length < 4:
+    def _decode(self, chunk: int, whole: NDArray[np.uint8]) -> None:
+        """Fill ``whole`` (contiguous) with a chunk."""
+        offset, length = self._index[chunk]
+        if offset + length > self._size or length < _LEAST_BYTES:
             raise CorruptData(f"chunk {chunk} of shard {self._path} is not within its file")
         encoded = read_range(self._files, self._file.descriptor, offset, length)
-        if crc32c(encoded[:-4]).to_bytes(4, "little") != encoded[-4:].tobytes():
+        content = encoded[:-4]
+        if crc32c(content) != int.from_bytes(encoded[-4:].tobytes(), "little"):
             raise CorruptData(f"chunk {chunk} of shard {self._path} does not match its checksum")
-        whole = np.empty(self._layout.chunk_bytes, np.uint8)
+        if int.from_bytes(encoded[4:8].tobytes(), "little") != whole.nbytes:
+            raise CorruptData(
+                f"chunk {chunk} of shard {self._path} has another size than {whole.nbytes} bytes"
+            )
         try:
-            self._codec.decode(encoded[:-4], whole)
+            blosc.decompress(content, whole)
         except (ValueError, RuntimeError) as error:
             raise CorruptData(f"chunk {chunk} of shard {self._path}: {error}") from error
-        return whole.reshape(self._layout.chunk_rows, self._layout.row_bytes)
 
 
 class SiteCompressor:
@@ -192,7 +202,7 @@ class SiteCompressor:
         self._files.drop_cache(descriptor)
         self._files.close(descriptor)
         back = np.empty_like(content)
-        CompressedShard(self._files, path, self._layout, item_bytes).read_into(0, back)
+        CompressedShard(self._files, path, self._layout).read_into(0, back)
         if not np.array_equal(back, content):
             raise CorruptData(f"shard {shard} of site {self._site.name!r} came back changed")
 

@@ -18,23 +18,25 @@ from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, InvalidInput, LaneEnded, SequenceGap, StorageFull
 from isogloss.store.batches import RowBatch, TokenColumns, as_bytes
-from isogloss.store.checksums import crc32c
 from isogloss.store.documents import Document, DocumentTable
 from isogloss.store.filesystem import FULL_ERRNOS, FileSystem, write_atomic, write_new
 from isogloss.store.frames import (
     KIND_COMMIT,
     KIND_LANE,
-    ByteRange,
     CommitFrame,
     encode_frame,
     lane_payload,
 )
 from isogloss.store.limits import LaneLimits
 from isogloss.store.seals import LOG_NAME, LaneHeader, Seal, write_seal
-from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.shards import array_metadata, site_directory
+from isogloss.store.site_files import SiteFiles
 from isogloss.store.specs import RecordingSpec
 
 _log = logging.getLogger(__name__)
+
+_LOG_STEP_BYTES = 256 << 10
+"""By so much the log is extended ahead."""
 
 PUBLISH_S = 5.0
 """How often a live lane brings the ``shape`` of its arrays up to date, in seconds."""
@@ -52,15 +54,6 @@ class Commit:
 
     cursors: Mapping[str, int]
     """Last durable sequence number of every producer of the batches appended."""
-
-
-@dataclass(slots=True, eq=False)
-class _Shard:
-    """A shard file open for writing."""
-
-    number: int
-    descriptor: int
-    length: int
 
 
 class LaneWriter:
@@ -93,11 +86,14 @@ class LaneWriter:
         self._rows = 0
         self._frames = 1
         self._log_bytes = 0
-        self._shards: dict[int, _Shard] = {}
+        self._log_length = 0
         self._log: int | None = None
         self._ended: str | None = None
         self._published = (-1, files.monotonic_s())
         self._lock = threading.RLock()
+        self._sites = SiteFiles(
+            files, directory, header.layouts, lambda file: self._sync(file), self._sync_directory
+        )
         self._create()
 
     @property
@@ -252,7 +248,7 @@ class LaneWriter:
         return accepted, cursors, documents
 
     def _check_documents(self, batch: RowBatch, added: DocumentTable) -> None:
-        for document in np.unique(batch.document).tolist():
+        for document in _distinct(batch.document):
             if document not in self._documents and document not in added:
                 raise InvalidInput(
                     f"batch {batch.sequence} of producer {batch.producer!r} has rows of document "
@@ -263,105 +259,51 @@ class LaneWriter:
         self, batches: list[RowBatch], cursors: Mapping[str, int], documents: list[Document]
     ) -> None:
         rows = sum(batch.rows for batch in batches)
-        ranges = self._write_sites(batches)
+        columns = [batch.columns for batch in batches]
+        ranges = self._sites.write(
+            self._rows,
+            [[as_bytes(b.sites[site.name]) for b in batches] for site in self._spec.sites],
+        )
         frame = CommitFrame(
             first_row=self._rows,
             rows=rows,
             time_s=self._files.time_s(),
             cursors=cursors,
             ranges=tuple(ranges),
-            columns=TokenColumns.concatenate([b.columns for b in batches], self._spec.has_spans),
+            columns=columns[0]
+            if len(columns) == 1
+            else TokenColumns.concatenate(columns, self._spec.has_spans),
             documents=tuple(documents),
         )
-        self._append_frame(frame)
+        pieces = encode_frame(KIND_COMMIT, self._header.epoch, self._frames, frame.to_buffers())
+        self._sites.sync()
+        self._append_frame(pieces)
         self._rows += rows
         self._cursors.update(cursors)
         self._own_cursors.update(cursors)
         for document in documents:
             self._documents.add(document)
 
-    def _write_sites(self, batches: Sequence[RowBatch]) -> list[ByteRange]:
-        """Write and sync the rows of all sites; shards that they filled are closed."""
-        touched: list[_Shard] = []
-        ranges: list[ByteRange] = []
-        try:
-            for index, site in enumerate(self._spec.sites):
-                parts = [as_bytes(batch.sites[site.name]) for batch in batches]
-                ranges += self._write_site(index, parts, touched)
-            for shard in touched:
-                self._sync(shard.descriptor)
-        except OSError:
-            self._close_shards(touched)
-            raise
-        current = list(self._shards.values())
-        self._close_shards([shard for shard in touched if shard not in current])
-        return ranges
-
-    def _append_frame(self, frame: CommitFrame) -> None:
+    def _append_frame(self, pieces: Sequence[bytes | NDArray[np.uint8]]) -> None:
         if self._log is None:
             raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
-        pieces = encode_frame(KIND_COMMIT, self._header.epoch, self._frames, frame.to_buffers())
+        end = self._log_bytes + sum(len(piece) for piece in pieces)
+        if end > self._log_length:
+            self._reserve_log(self._log, end)
         self._files.write(self._log, pieces, self._log_bytes)
         self._sync(self._log)
-        self._log_bytes += sum(len(piece) for piece in pieces)
+        self._log_bytes = end
         self._frames += 1
 
-    def _write_site(
-        self, index: int, parts: Sequence[NDArray[np.uint8]], touched: list[_Shard]
-    ) -> list[ByteRange]:
-        """Write the rows of one site behind its committed ones, one run of bytes a shard."""
-        layout = self._header.layouts[index]
-        ranges: list[ByteRange] = []
-        for shard, offset, pieces in split_rows(layout, self._rows, parts):
-            length = sum(len(piece) for piece in pieces)
-            end_row = (offset + length - layout.data_offset) // layout.row_bytes
-            file = self._open_shard(index, shard, layout.padded_bytes(end_row))
-            if file not in touched:
-                touched.append(file)
-            self._files.write(file.descriptor, pieces, offset)
-            checksum = 0
-            for piece in pieces:
-                checksum = crc32c(piece, checksum)
-            ranges.append(
-                ByteRange(site=index, shard=shard, offset=offset, length=length, checksum=checksum)
-            )
-        return ranges
-
-    def _open_shard(self, index: int, number: int, length: int) -> _Shard:
-        """Return the shard open for writing and at least ``length`` long, created if need be."""
-        current = self._shards.get(index)
-        if current is None or current.number != number:
-            current = self._create_shard(index, number)
-            self._shards[index] = current
-        if current.length < length:
-            self._files.truncate(current.descriptor, length)
-            current.length = length
-        return current
-
-    def _create_shard(self, index: int, number: int) -> _Shard:
-        files = self._files
-        path = self._directory / site_directory(index) / shard_key(number)
-        with contextlib.suppress(FileExistsError):
-            files.make_directory(path.parent)
+    def _reserve_log(self, log: int, length: int) -> None:
+        """Extend the log with zeros, which are no frame, some way beyond ``length``."""
+        length += -length % _LOG_STEP_BYTES
         try:
-            descriptor = files.create(path)
-        except FileExistsError:
-            descriptor = files.open(path, write=True)
-        shard = _Shard(number, descriptor, 0)
-        try:
-            files.write(descriptor, [self._header.layouts[index].head()], 0)
-            self._sync_directory(path.parent)
-            self._sync_directory(path.parent.parent)
-        except BaseException:
-            files.close(descriptor)
-            raise
-        return shard
-
-    def _close_shards(self, shards: Sequence[_Shard]) -> None:
-        for shard in shards:
-            with contextlib.suppress(OSError):
-                self._files.close(shard.descriptor)
-        self._shards = {i: shard for i, shard in self._shards.items() if shard not in shards}
+            self._files.allocate(log, length)
+            self._log_length = length
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
 
     def _sync(self, descriptor: int) -> None:
         try:
@@ -381,7 +323,7 @@ class LaneWriter:
         return LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
 
     def _release(self) -> None:
-        self._close_shards(list(self._shards.values()))
+        self._sites.close()
         if self._log is not None:
             with contextlib.suppress(OSError):
                 self._files.close(self._log)
@@ -414,6 +356,7 @@ class LaneWriter:
                 return
             try:
                 self.publish()
+                self._trim(self._log)
                 write_seal(
                     self._files,
                     self._directory,
@@ -436,33 +379,21 @@ class LaneWriter:
                 self._ended = "it was closed"
                 self._release()
 
+    def _trim(self, log: int) -> None:
+        """Give back what was reserved; nothing depends on it."""
+        self._sites.trim(self._rows)
+        with contextlib.suppress(OSError):
+            self._files.truncate(log, self._log_bytes)
+
     def seal(self) -> None:
         """Same as :meth:`close`; columns and statistics are then derived when first asked for."""
         self.close()
 
 
-def split_rows(
-    layout: ShardLayout, first_row: int, parts: Sequence[NDArray[np.uint8]]
-) -> list[tuple[int, int, list[NDArray[np.uint8]]]]:
-    """Cut the bytes of rows that follow ``first_row`` at the bounds of shards.
-
-    Returns:
-        For each shard: its number, the byte where the rows start in it, the pieces to write.
-    """
-    runs: list[tuple[int, int, list[NDArray[np.uint8]]]] = []
-    row = first_row
-    for part in parts:
-        start = 0
-        while start < len(part):
-            shard, offset = layout.row_offset(row)
-            room = (layout.shard_rows - row % layout.shard_rows) * layout.row_bytes
-            piece = part[start : start + room]
-            if not runs or runs[-1][0] != shard:
-                runs.append((shard, offset, []))
-            runs[-1][2].append(piece)
-            start += len(piece)
-            row += len(piece) // layout.row_bytes
-    return runs
+def _distinct(column: NDArray[np.generic]) -> set[int]:
+    """Return the numbers of a column, which come in runs: faster than ``np.unique``."""
+    starts = np.flatnonzero(column[1:] != column[:-1])
+    return {*column[:1].tolist(), *column[starts + 1].tolist()}
 
 
 def publish_shapes(

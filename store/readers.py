@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from isogloss.errors import InvalidInput, NoSharedDocuments, ShapeError
 from isogloss.store.batches import TokenColumns
 from isogloss.store.documents import Document, DocumentTable
-from isogloss.store.filesystem import storage_errors
+from isogloss.store.filesystem import for_each, storage_errors
 from isogloss.store.lane_files import LaneFiles
 from isogloss.store.mapping import Table, can_map, map_rows
 from isogloss.store.shuffled_reading import ShuffledBatch, ShuffledReading
-from isogloss.store.shuffling import ShuffleOrder
+from isogloss.store.shuffling import WINDOW_ROWS, ShuffleOrder
 from isogloss.store.specs import RecordingSpec, Revision, Rows
+
+_READ_THROUGH_ROWS = 8
+"""Rows that are read and dropped where that saves another read, or decompressing a chunk twice."""
 
 
 class RecordingReader:
@@ -90,17 +93,36 @@ class RecordingReader:
             NotFound: the recording has no such site.
             ShapeError: a row lies outside the revision.
         """
+        spec = self.spec.sites[self.spec.site_index(site)]
+        out = np.empty((len(rows), spec.row_bytes), np.uint8)
+        self.take_into(site, rows, out)
+        return out.view(spec.numpy_dtype)
+
+    def take_into(self, site: str, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` (``[n, row_bytes]``) with the given rows of a site; see :meth:`take`."""
         index = self.spec.site_index(site)
         if rows.size and (rows.min() < 0 or rows.max() >= self.rows):
             raise ShapeError(f"rows from {rows.min()} to {rows.max()} must lie in [0, {self.rows})")
-        out = np.empty((len(rows), self.spec.sites[index].row_bytes), np.uint8)
-        breaks = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
-        bounds = [0, *breaks, len(rows)]
+        gaps = np.diff(rows)
+        breaks = (np.flatnonzero((gaps < 1) | (gaps > _READ_THROUGH_ROWS)) + 1).tolist()
         with storage_errors(f"site {site!r} cannot be read"):
-            for start, stop in itertools.pairwise(bounds):
-                if stop > start:
-                    self._read_run(index, int(rows[start]), out[start:stop])
-        return out.view(self.spec.sites[index].numpy_dtype)
+            runs = [
+                (rows[start:stop], out[start:stop])
+                for start, stop in itertools.pairwise([0, *breaks, len(rows)])
+                if stop > start
+            ]
+            if self._lanes:
+                for_each(self._lanes[0].files, lambda run: self._read_near(index, *run), runs)
+
+    def _read_near(self, site: int, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` with ascending rows that lie close together: read once, then chosen."""
+        first, last = int(rows[0]), int(rows[-1])
+        if last - first + 1 == len(rows):
+            self._read_run(site, first, out)
+            return
+        between = np.empty((last - first + 1, out.shape[1]), np.uint8)
+        self._read_run(site, first, between)
+        np.take(between, rows - first, axis=0, out=out, mode="clip")
 
     def tokens(self, start: int = 0, stop: int | None = None) -> TokenColumns:
         """Return the token columns of rows ``[start, stop)``; all rows by default."""
@@ -124,7 +146,7 @@ class RecordingReader:
                     for document in itertools.chain(
                         *(lane.documents() for lane in [*self._retired, *self._lanes])
                     ):
-                        if table.add(document):
+                        if table.add_first(document):
                             found[document.id] = document
                 self._documents = found
             return dict(self._documents)
@@ -163,7 +185,7 @@ class RecordingReader:
         epoch: int,
         batch_rows: int,
         block_rows: int = 32,
-        window_rows: int = 16_384,
+        window_rows: int = WINDOW_ROWS,
         keep: NDArray[np.bool_] | None = None,
         start_step: int = 0,
         rank: int = 0,
@@ -183,7 +205,8 @@ class RecordingReader:
             epoch: each has its own order.
             batch_rows: rows of a batch of this rank.
             block_rows: rows that stay together on disk.
-            window_rows: rows that are mixed with one another, and held in memory.
+            window_rows: rows that are mixed with one another; where rows are not mapped, held in
+                memory, twice and once more for each ``prefetch``.
             keep: bool ``[rows]``, which rows to visit; all by default.
             start_step: the step to begin with.
             rank: which share of each step to read.

@@ -10,7 +10,10 @@ from isogloss.errors import ShapeError
 from isogloss.store.batches import finite_rows
 from isogloss.store.specs import Rows
 
-BLOCK_ROWS = 512
+BLOCK_ROWS = 256
+"""Rows measured together: they stay in a processor's cache through all passes."""
+_SHIFT_ROWS = 4096
+"""Rows that share a shift, so that the mean may wander."""
 _HUGE = 1e30
 """Squared norm from which on float32 might overflow."""
 
@@ -78,49 +81,82 @@ def measure(blocks: Iterable[Rows], width: int) -> SiteStatistics:
     """Return the statistics of rows that come in blocks of any size.
 
     Moments are taken about a shift near the mean, in float32 within 64 rows and in float64 beyond:
-    half the time of float64 throughout, at a relative error of about 1e-6 in the variance.
+    less than half the time of float64 throughout, at a relative error of about 1e-6 in the
+    variance.
     """
     total = SiteStatistics.empty(width)
+    near = _Moments(width)
     for block in blocks:
         for start in range(0, len(block), BLOCK_ROWS):
-            total = total.merge(_measure_block(block[start : start + BLOCK_ROWS]))
-    return total
+            part = block[start : start + BLOCK_ROWS]
+            if not near.add(part):
+                total = total.merge(_measure_exactly(part))
+            if near.count >= _SHIFT_ROWS:
+                total = total.merge(near.statistics())
+                near = _Moments(width)
+    return total.merge(near.statistics())
 
 
-def _measure_block(block: Rows) -> SiteStatistics:
-    rows: NDArray[np.floating] = to_float32(block)
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", rows, rows)
-    nonfinite = 0
-    if not (squares < _HUGE).all():
-        finite = finite_rows(block)
-        nonfinite = int(len(block) - finite.sum())
-        rows = rows[finite].astype(np.float64)
-        squares = np.einsum("ij,ij->i", rows, rows)
+class _Moments:
+    """Sums over some thousand rows of ordinary size about one shift."""
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self._shift = np.zeros(width, np.float32)
+        self._sums, self._powers = np.zeros(width), np.zeros(width)
+        self._norm_sum = self._norm_max = 0.0
+        self._rows = np.empty((BLOCK_ROWS, width), np.float32)
+
+    def add(self, block: Rows) -> bool:
+        """Take in at most ``BLOCK_ROWS`` rows; False and nothing taken if one is not ordinary."""
+        rows = self._rows[: len(block)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.copyto(rows, block, casting="unsafe")
+            squares = np.einsum("ij,ij->i", rows, rows)
+        if not (squares < _HUGE).all():
+            return False
+        if not self.count:
+            self._shift = rows[:64].mean(axis=0)
+        self.count += len(rows)
+        norms = np.sqrt(squares.astype(np.float64))
+        self._norm_sum += float(norms.sum())
+        self._norm_max = max(self._norm_max, float(norms.max()))
+        rows -= self._shift
+        for start in range(0, len(rows), 64):
+            part = rows[start : start + 64]
+            self._sums += part.sum(axis=0)
+            self._powers += np.einsum("ij,ij->j", part, part)
+        return True
+
+    def statistics(self) -> SiteStatistics:
+        """Return what was taken in."""
+        if not self.count:
+            return SiteStatistics.empty(len(self._sums))
+        return SiteStatistics(
+            count=self.count,
+            nonfinite=0,
+            mean=self._shift + self._sums / self.count,
+            m2=np.maximum(self._powers - self._sums * self._sums / self.count, 0),
+            norm_mean=self._norm_sum / self.count,
+            norm_max=self._norm_max,
+        )
+
+
+def _measure_exactly(block: Rows) -> SiteStatistics:
+    """Measure rows of which some are not finite, or so large that float32 might overflow."""
+    finite = finite_rows(block)
+    rows = block[finite].astype(np.float64)
+    nonfinite = len(block) - len(rows)
     if not len(rows):
         return replace(SiteStatistics.empty(block.shape[1]), nonfinite=nonfinite)
-    norms = np.sqrt(squares.astype(np.float64))
-    shift = rows[:64].mean(axis=0, dtype=np.float64).astype(rows.dtype)
-    rows -= shift
-    sums, powers = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-    for start in range(0, len(rows), 64):
-        part = rows[start : start + 64]
-        sums += part.sum(axis=0)
-        powers += np.einsum("ij,ij->j", part, part)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    mean = rows.mean(axis=0)
+    rows -= mean
     return SiteStatistics(
         count=len(rows),
         nonfinite=nonfinite,
-        mean=shift + sums / len(rows),
-        m2=np.maximum(powers - sums * sums / len(rows), 0),
+        mean=mean,
+        m2=np.einsum("ij,ij->j", rows, rows),
         norm_mean=float(norms.mean()),
         norm_max=float(norms.max()),
     )
-
-
-def to_float32(values: Rows) -> NDArray[np.float32]:
-    """Return a copy of rows as float32; exact for every dtype a site may have."""
-    if values.dtype.name != "bfloat16":
-        return np.array(values, np.float32)
-    wide = values.view(np.uint16).astype(np.uint32)
-    wide <<= np.uint32(16)
-    return wide.view(np.float32)

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isogloss.store import Store
@@ -38,6 +39,7 @@ def kill_loop(root: Path, kills: int, seed: int) -> int:
         if kill % 7 == 6:
             check_store(root, acknowledged)
     check_store(root, acknowledged)
+    check_statistics(root)
     return sum(acknowledged.values())
 
 
@@ -57,6 +59,19 @@ def check_store(root: Path, acknowledged: dict[str, int]) -> None:
         assert [lane.seal.damage for lane in recording.lanes() if lane.seal] == [""] * len(
             recording.lanes()
         )
+
+
+def check_statistics(root: Path) -> None:
+    with Store.open(root) as store:
+        recording = store.recording("sample")
+        recording.derive()
+        reader = recording.reader()
+        for site in recording.spec.sites:
+            values = reader.read(site.name, 0, reader.rows).astype(np.float64)
+            found = recording.statistics(site.name)
+            assert (found.count, found.nonfinite) == (len(values), 0)
+            np.testing.assert_allclose(found.mean, values.mean(0), atol=1e-6)
+            np.testing.assert_allclose(found.m2, values.var(0) * len(values), rtol=2e-6)
 
 
 def test_twenty_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:

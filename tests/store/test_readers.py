@@ -309,6 +309,24 @@ def test_statistics_of_a_far_off_mean_lose_nothing() -> None:
         found.merge(SiteStatistics.empty(4))
 
 
+def test_statistics_follow_a_mean_that_wanders_and_do_not_depend_on_ordinary_neighbours() -> None:
+    chance = np.random.default_rng(0)
+    drift = np.linspace(0, 300, 20_000)[:, None]
+    values = (drift + chance.normal(0, 1, (20_000, 5))).astype(np.float32)
+    values[7], values[5000, 2], values[9999, 0] = 1e25, np.inf, np.nan
+    good = values[np.isfinite(values).all(1)].astype(np.float64)
+    for blocks in ([values], [values[:1], values[1:4097], values[4097:4098], values[4098:]]):
+        found = measure(blocks, 5)
+        assert (found.count, found.nonfinite) == (19_998, 2)
+        np.testing.assert_allclose(found.mean, good.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.m2, good.var(0) * len(good), rtol=2e-6)
+    without = np.delete(good, 7, axis=0)
+    found = measure([without.astype(np.float32)], 5)
+    np.testing.assert_allclose(found.m2, without.var(0) * len(without), rtol=2e-6)
+    norms = np.linalg.norm(without, axis=1)
+    np.testing.assert_allclose([found.norm_mean, found.norm_max], [norms.mean(), norms.max()])
+
+
 def test_statistics_of_huge_numbers_do_not_overflow() -> None:
     values = np.random.default_rng(0).normal(0, 1e30, (100, 3)).astype(np.float32)
     found = measure([values], 3)
