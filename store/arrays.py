@@ -272,6 +272,11 @@ class ArrayFile:
         """Length of the first dimension; 1 for a single number."""
         return self.shape[0] if self.shape else 1
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self._row_bytes
+
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
         """Return rows ``[start, stop)``.
 

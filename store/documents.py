@@ -110,6 +110,24 @@ class DocumentTable:
             )
         return not has_text and document.text is not None
 
+    @classmethod
+    def of_lanes(cls, documents: Iterable[Document]) -> "DocumentTable":
+        """Return what lanes describe, in their order; of two that disagree, the first holds.
+
+        Lanes written side by side cannot see each other's documents.
+        """
+        table = cls()
+        for document in documents:
+            table.add_first(document)
+        return table
+
+    def add_first(self, document: Document) -> bool:
+        """Add a document as :meth:`add` does, or leave it out where it contradicts one."""
+        try:
+            return self.add(document)
+        except DocumentMismatch:
+            return False
+
     def add(self, document: Document) -> bool:
         """Add a document; return whether it says something new. Raises as :meth:`check`."""
         is_new = self.check(document)

@@ -1,43 +1,80 @@
 """Reading one lane: rows by pread from its shards, columns and documents from files or log."""
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import CorruptData, NotFound
-from isogloss.store.arrays import ArrayFile, GroupWriter, read_arrays
+from isogloss.errors import CorruptData, InvalidInput, NotFound
+from isogloss.store.arrays import ArrayFile, GroupWriter
 from isogloss.store.batches import TokenColumns
-from isogloss.store.documents import KEY_BYTES, Document
+from isogloss.store.document_files import read_documents, write_documents
+from isogloss.store.documents import Document
 from isogloss.store.filesystem import FileSystem, OpenFile, remove_tree
 from isogloss.store.frames import CommitFrame, read_frames, read_payload_json
 from isogloss.store.mapping import MappedRun
-from isogloss.store.seals import LOG_NAME, LaneHeader, is_sound
+from isogloss.store.quantising import QuantisedRows, quantised_directory, write_quantised
+from isogloss.store.seals import (
+    LOG_NAME,
+    LaneHeader,
+    LanePart,
+    is_sound,
+    lane_names,
+    read_seal,
+)
 from isogloss.store.shards import compressed_directory, shard_key, site_directory
 from isogloss.store.specs import RecordingSpec, Rows
 
 if TYPE_CHECKING:
     from isogloss.store.compressing import CompressedShard
 
+    _Shard: TypeAlias = OpenFile | CompressedShard | QuantisedRows
+
 COLUMNS_NAME = "columns"
 DOCUMENTS_NAME = "documents"
 _MAX_OPEN = 128
+_BLOCK_BYTES = 4 << 20
+_T = TypeVar("_T")
 
 
 class LaneFiles:
-    """Reads the first ``rows`` rows of a lane; safe from several threads."""
+    """Reads rows of a lane that follow one another; safe from several threads.
 
-    def __init__(self, files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
+    Where the lane was joined into another one meanwhile, it reads on there.
+
+    Args:
+        files: where the lane lies.
+        directory: of the lane.
+        spec: of the recording.
+        rows: how many rows.
+        first: the first of them in the lane; row 0 here.
+        documents: which of the lane's documents, ``[start, stop)``; all by default.
+    """
+
+    def __init__(
+        self,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        rows: int,
+        *,
+        first: int = 0,
+        documents: tuple[int, int] | None = None,
+    ) -> None:
         self._files = files
         self._directory = directory
         self.spec = spec
         self.rows = rows
+        self._first = first
+        self._document_range = documents
+        self._successor: LaneFiles | None = None
         self._header: LaneHeader | None = None
-        self._open: OrderedDict[tuple[int, int], OpenFile | CompressedShard] = OrderedDict()
+        self._open: OrderedDict[tuple[int, int], _Shard] = OrderedDict()
         self._lock = threading.Lock()
         self._from_log: tuple[TokenColumns, list[Document]] | None = None
         self._arrays: dict[str, ArrayFile] | None = None
@@ -47,9 +84,25 @@ class LaneFiles:
         """Name of the lane."""
         return self._directory.name
 
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._directory
+
+    @property
+    def files(self) -> FileSystem:
+        """By what they are read."""
+        return self._files
+
+    @property
+    def first(self) -> int:
+        """Which row of the lane is row 0 here."""
+        return self._first
+
     def can_map(self, site: int) -> bool:
         """Whether the shards of a site can be mapped into memory."""
-        return self._files.can_map and not self.is_compressed(site)
+        is_plain = not self.is_compressed(site) and not self.is_quantised(site)
+        return self._files.can_map and is_plain
 
     @property
     def header(self) -> LaneHeader:
@@ -63,7 +116,52 @@ class LaneFiles:
 
         Raises:
             CorruptData: a shard is missing or too short.
+            NotFound: the lane was retired, or deleted.
         """
+        self._follow(
+            lambda: self._read_own(site, self._first + row, out),
+            lambda lane: lane.read_into(site, row, out),
+        )
+
+    def _follow(self, own: Callable[[], _T], there: Callable[["LaneFiles"], _T]) -> _T:
+        """Do something with this lane's files, or with those of the lane it was joined into."""
+        if self._successor is None:
+            try:
+                return own()
+            except (CorruptData, NotFound, FileNotFoundError):
+                self._successor = self._find_successor()
+                if self._successor is None:
+                    raise
+        return there(self._successor)
+
+    def _find_successor(self) -> "LaneFiles | None":
+        """Return the lane that holds the rows now; None when that is this one.
+
+        Raises:
+            NotFound: no lane does: the rows were removed.
+        """
+        lanes = self._directory.parent
+        for name in lane_names(self._files, lanes):
+            seal = None
+            with contextlib.suppress(CorruptData, InvalidInput):  # verify names it
+                seal = read_seal(self._files, lanes / name)
+            part = None if seal is None else seal.part(self.name)
+            if seal is not None and (part is not None or name == self.name):
+                if seal.reason == "retired":
+                    raise NotFound(
+                        f"the rows of lane {self.name!r} were retired to make room: take a new "
+                        "revision"
+                    )
+                if part is not None:
+                    return part_files(self._files, lanes / name, self.spec, part, self)
+        if not self._files.exists(self._directory):
+            raise NotFound(
+                f"lane {self.name!r} is gone: recording {self.spec.recording!r} was deleted while "
+                "it was read"
+            )
+        return None
+
+    def _read_own(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
         layout = self.header.layouts[site]
         done = 0
         while done < len(out):
@@ -80,14 +178,22 @@ class LaneFiles:
 
     def is_compressed(self, site: int) -> bool:
         """Whether the rows of a site were compressed."""
-        return self._files.exists(self._directory / compressed_directory(site))
+        return self._files.exists(self._directory / compressed_directory(site) / "zarr.json")
 
-    def _open_shard(self, site: int, shard: int) -> "OpenFile | CompressedShard":
+    def is_quantised(self, site: int) -> bool:
+        """Whether the rows of a site were rounded to 8 bits; these are then what is read."""
+        return self._files.exists(self._directory / quantised_directory(site) / "zarr.json")
+
+    def _open_shard(self, site: int, shard: int) -> "_Shard":
+        if self.is_quantised(site):
+            return self._open_quantised(site, shard)
         if not self.is_compressed(site):
             try:
                 return OpenFile(self._files, self._shard_path(site, shard))
             except FileNotFoundError:
-                if not self.is_compressed(site):  # else they were compressed this very moment
+                if self.is_quantised(site):  # this very moment
+                    return self._open_quantised(site, shard)
+                if not self.is_compressed(site):  # as above
                     raise
         # numcodecs takes 0.1 s to import: only where something is compressed
         from isogloss.store.compressing import (
@@ -97,10 +203,15 @@ class LaneFiles:
 
         path = self._directory / compressed_directory(site) / shard_key(shard)
         layout = compressed_layout(self.header.layouts[site])
-        item_bytes = self.spec.sites[site].numpy_dtype.itemsize
-        return CompressedShard(self._files, path, layout, item_bytes)
+        return CompressedShard(self._files, path, layout)
 
-    def _shard(self, site: int, shard: int) -> "OpenFile | CompressedShard":
+    def _open_quantised(self, site: int, shard: int) -> QuantisedRows:
+        first = shard * self.header.layouts[site].shard_rows
+        rows = self._first + self.rows
+        spec = self.spec.sites[site]
+        return QuantisedRows(self._files, self._directory, site, spec, rows, first)
+
+    def _shard(self, site: int, shard: int) -> "_Shard":
         key = (site, shard)
         with self._lock:
             file = self._open.get(key)
@@ -121,22 +232,23 @@ class LaneFiles:
 
     def map_runs(self, site: int) -> list[MappedRun]:
         """Return the shards of a site, open, for :func:`map_rows`."""
+        return self._follow(lambda: self._own_runs(site), lambda lane: lane.map_runs(site))
+
+    def _own_runs(self, site: int) -> list[MappedRun]:
         layout = self.header.layouts[site]
         runs: list[MappedRun] = []
-        for shard in range(-(-self.rows // layout.shard_rows)):
-            rows = min(layout.shard_rows, self.rows - shard * layout.shard_rows)
+        row, stop = self._first, self._first + self.rows
+        while row < stop:
+            shard, offset = layout.row_offset(row)
+            room = layout.shard_rows - row % layout.shard_rows
+            length = min(room, stop - row) * layout.row_bytes
             file = OpenFile(self._files, self._shard_path(site, shard))
-            length = rows * layout.row_bytes
-            if self._files.size(file.descriptor) < layout.data_offset + length:
+            if self._files.size(file.descriptor) < offset + length:
                 raise CorruptData(f"shard {shard} of lane {self.name!r} is too short: run verify")
             runs.append(
-                MappedRun(
-                    file=file,
-                    offset=layout.data_offset,
-                    length=length,
-                    room=layout.shard_rows * layout.row_bytes,
-                )
+                MappedRun(file=file, offset=offset, length=length, room=room * layout.row_bytes)
             )
+            row += room
         return runs
 
     def _shard_path(self, site: int, shard: int) -> Path:
@@ -153,6 +265,13 @@ class LaneFiles:
 
     def columns(self, start: int, stop: int) -> TokenColumns:
         """Return the token columns of rows ``[start, stop)``."""
+        first = self._first
+        return self._follow(
+            lambda: self._own_columns(first + start, first + stop),
+            lambda lane: lane.columns(start, stop),
+        )
+
+    def _own_columns(self, start: int, stop: int) -> TokenColumns:
         arrays = self._column_files()
         if arrays is None:
             return self._read_log()[0].slice(start, stop)
@@ -171,32 +290,53 @@ class LaneFiles:
                 return None
             names = ["token_id", "document", "position"] + ["span"] * self.spec.has_spans
             arrays = {name: ArrayFile(self._files, directory / name) for name in names}
-            short = [name for name, array in arrays.items() if array.rows < self.rows]
+            wanted = self._first + self.rows
+            short = [name for name, array in arrays.items() if array.rows < wanted]
             if short:
                 raise CorruptData(
-                    f"columns {short} of lane {self.name!r} have fewer than {self.rows} rows"
+                    f"columns {short} of lane {self.name!r} have fewer than {wanted} rows"
                 )
             self._arrays = arrays
         return self._arrays
 
     def documents(self) -> list[Document]:
         """Return the documents described in the lane, in the order they came."""
+        return self._follow(self._own_documents, lambda lane: lane.documents())
+
+    def _own_documents(self) -> list[Document]:
         directory = self._directory / DOCUMENTS_NAME
         if self._files.exists(directory):
-            return read_documents(self._files, directory)
-        return self._read_log()[1]
+            found = read_documents(self._files, directory)
+        else:
+            found = self._read_log()[1]
+        return found if self._document_range is None else found[slice(*self._document_range)]
 
     def _read_log(self) -> tuple[TokenColumns, list[Document]]:
         with self._lock:
             if self._from_log is None:
-                commits = list(read_commits(self._files, self._directory, self.rows))
+                rows = self._first + self.rows
+                commits = list(read_commits(self._files, self._directory, rows))
                 columns = TokenColumns.concatenate(
                     [commit.columns for commit in commits], self.spec.has_spans
                 )
-                _check_proven(self._directory, min(columns.rows, self.rows), self.rows)
+                _check_proven(self._directory, min(columns.rows, rows), rows)
                 documents = [document for commit in commits for document in commit.documents]
                 self._from_log = (columns, documents)
             return self._from_log
+
+
+def part_files(
+    files: FileSystem, directory: Path, spec: RecordingSpec, part: LanePart, old: LaneFiles
+) -> LaneFiles:
+    """Return what ``old`` reads, read from the lane at ``directory`` that it was joined into."""
+    return LaneFiles(
+        files,
+        directory,
+        spec,
+        old.rows,
+        first=part.first_row + old.first,
+        documents=(part.first_document, part.first_document + part.documents),
+    )
 
 
 def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int) -> bool:
@@ -211,6 +351,8 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
     from isogloss.store.compressing import SiteCompressor
 
     raw = directory / site_directory(site)
+    if lane.is_quantised(site):
+        return False
     if not lane.is_compressed(site):
         layout = lane.header.layouts[site]
         compressor = SiteCompressor(files, directory, site, lane.spec.sites[site], layout)
@@ -222,8 +364,31 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
         compressor.finish(lane.rows)
     elif not files.exists(raw):
         return False
+    else:
+        files.sync_directory(directory)  # whoever renamed them may have been killed before it was
     remove_tree(files, raw)
     return True
+
+
+def quantise_site(lane: LaneFiles, files: FileSystem, site: int) -> bool:
+    """Round the rows of one site of a sealed lane to 8 bits, then remove the exact ones.
+
+    A crash leaves the exact rows, or the quantised ones beside some of the exact, which the next
+    call removes.
+
+    Returns:
+        Whether they were exact before.
+    """
+    is_new = not lane.is_quantised(site)
+    if is_new:
+        spec = lane.spec.sites[site]
+        block_rows = max(1, _BLOCK_BYTES // spec.row_bytes)
+        write_quantised(files, lane.directory, site, spec, lane.blocks(site, block_rows))
+    else:
+        files.sync_directory(lane.directory)  # whoever renamed them may have been killed before
+    for name in (site_directory(site), compressed_directory(site)):
+        remove_tree(files, lane.directory / name)
+    return is_new
 
 
 def check_ranges(files: FileSystem, directory: Path, rows: int, site: int) -> None:
@@ -310,56 +475,3 @@ def _check_proven(directory: Path, proven: int, rows: int) -> None:
         raise CorruptData(
             f"the log of lane {directory.name!r} proves {proven} rows, wanted {rows}: run verify"
         )
-
-
-def write_documents(files: FileSystem, directory: Path, documents: list[Document]) -> None:
-    """Write documents as arrays: keys, and texts and groups as UTF-8 with their ends."""
-    texts = [b"" if d.text is None else d.text.encode() for d in documents]
-    groups = [d.group.encode("utf-8", "surrogatepass") for d in documents]
-    group = GroupWriter(files, directory)
-    try:
-        keys = np.frombuffer(b"".join(d.key for d in documents), np.uint8)
-        group.write("key", keys.reshape(-1, KEY_BYTES))
-        group.write("has_text", np.array([d.text is not None for d in documents], np.bool_))
-        write_strings(group, "text", texts)
-        write_strings(group, "group", groups)
-        group.finish({"documents": len(documents)})
-    except BaseException:
-        group.abandon()
-        raise
-
-
-def read_documents(files: FileSystem, directory: Path) -> list[Document]:
-    """Return the documents of a directory, in order."""
-    arrays, _ = read_arrays(directory, files=files)
-    try:
-        keys = arrays["key"].tobytes()
-        texts, groups = read_strings(arrays, "text"), read_strings(arrays, "group")
-        return [
-            Document(
-                key=keys[KEY_BYTES * i : KEY_BYTES * (i + 1)],
-                text=text.decode() if has_text else None,
-                group=group.decode("utf-8", "surrogatepass"),
-            )
-            for i, (text, group, has_text) in enumerate(
-                zip(texts, groups, arrays["has_text"].tolist(), strict=True)
-            )
-        ]
-    except (KeyError, ValueError) as error:
-        raise CorruptData(f"documents of lane {directory.parent.name!r}: {error}") from error
-
-
-def write_strings(group: GroupWriter, name: str, values: list[bytes]) -> None:
-    """Write byte strings as one run of bytes and where each ends."""
-    ends = np.cumsum([len(value) for value in values], dtype=np.int64)
-    group.write(f"{name}_bytes", np.frombuffer(b"".join(values), np.uint8))
-    group.write(f"{name}_ends", ends)
-
-
-def read_strings(arrays: dict[str, NDArray[np.generic]], name: str) -> list[bytes]:
-    """Return what :func:`write_strings` wrote."""
-    content = arrays[f"{name}_bytes"].tobytes()
-    ends = [int(end) for end in arrays[f"{name}_ends"].tolist()]
-    if ends != sorted(ends) or (ends[-1] if ends else 0) != len(content):
-        raise CorruptData(f"ends of {name!r} do not fit its {len(content)} bytes")
-    return [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]

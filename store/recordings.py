@@ -1,79 +1,47 @@
 """Recordings: lanes in, pinned readers out."""
 
-import contextlib
-import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from isogloss.errors import Conflict, CorruptData, NotFound, StorageError, StoreOwned
-from isogloss.store import signed_json
-from isogloss.store.arrays import GroupWriter, read_arrays, write_arrays
+from isogloss.errors import Conflict, InvalidInput, NotFound, StorageError, StoreOwned
+from isogloss.store.arrays import read_arrays
+from isogloss.store.care import LaneCare, OnCare
+from isogloss.store.compacting import Compaction, default_max_rows
+from isogloss.store.direct_lanes import OwnerLaneWriter
+from isogloss.store.direct_offers import DirectOffers, all_cursors
+from isogloss.store.direct_register import DirectRegister
+from isogloss.store.document_files import read_strings
 from isogloss.store.documents import Document, DocumentTable
-from isogloss.store.filesystem import FileSystem, read_file, remove_tree, storage_errors, write_new
-from isogloss.store.lane_files import (
-    LaneFiles,
-    check_ranges,
-    compress_site,
-    derive_columns,
-    read_strings,
-    write_strings,
-)
+from isogloss.store.filesystem import FileSystem, storage_errors
+from isogloss.store.lane_files import LaneFiles
+from isogloss.store.lane_states import LaneState, lane_statistics
 from isogloss.store.lanes import LaneWriter
 from isogloss.store.limits import LaneLimits
+from isogloss.store.quantising import QuantisationError
 from isogloss.store.readers import RecordingReader
-from isogloss.store.retention import retire_lane, sweep_retired
+from isogloss.store.recording_files import read_description
+from isogloss.store.resolving import LaneRange, joined_names, resolve
 from isogloss.store.seals import (
     LOG_NAME,
     LaneHeader,
     LaneScan,
     Seal,
-    is_being_born,
     lane_names,
     read_seal,
     scan_log,
-    settle_lane,
 )
-from isogloss.store.shards import DEFAULT_SHARD_BYTES, ShardLayout
+from isogloss.store.shards import ShardLayout
 from isogloss.store.specs import (
-    SCHEMA_VERSION,
     RecordingSpec,
     Revision,
-    get_count,
-    get_mapping,
 )
-from isogloss.store.statistics import BLOCK_ROWS, SiteStatistics, measure
-from isogloss.store.verifying import LaneVerifier, Problem
-
-STATISTICS_NAME = "statistics"
+from isogloss.store.statistics import SiteStatistics
+from isogloss.store.verifying import Problem
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaneState:
-    """What is committed in a lane."""
-
-    name: str
-    """Name of the lane."""
-
-    rows: int
-    """Committed rows."""
-
-    cursors: Mapping[str, int]
-    """Last durable sequence number of the producers that wrote here."""
-
-    seal: Seal | None
-    """Its seal; None while its writer lives, or nobody settled it yet."""
-
-    @property
-    def is_retired(self) -> bool:
-        """Whether its rows were removed to make room."""
-        return self.seal is not None and self.seal.reason == "retired"
-
-
-class Recording:
+class Recording(DirectOffers):
     """The activations of one model over one corpus. Obtained from a :class:`Store`."""
 
     def __init__(self, *, files: FileSystem, directory: Path, etag: str, is_owner: bool) -> None:
@@ -82,11 +50,15 @@ class Recording:
         self._is_owner = is_owner
         self.etag = etag
         """Changes with every change of the recording's entry in the catalog."""
-        self._spec, self._shard_bytes = _read_description(files, directory)
+        self._spec, self._shard_bytes = read_description(files, directory)
         self._lock = threading.RLock()
-        self._writer: LaneWriter | None = None
+        self._writer: OwnerLaneWriter | None = None
         self._seals: dict[str, Seal] = {}
         self._scans: dict[str, LaneScan] = {}
+        self._joined: dict[str, frozenset[str]] = {}
+        self._working = threading.RLock()
+        self._direct = DirectRegister(files, directory, self._spec, self._shard_bytes)
+        self._care = LaneCare(files, directory, self._spec, self._seals)
 
     @property
     def id(self) -> str:
@@ -108,6 +80,11 @@ class Recording:
         """Where its files are."""
         return self._directory
 
+    @property
+    def files(self) -> FileSystem:
+        """By what its files are read and written."""
+        return self._files
+
     def vocabulary(self) -> tuple[str, ...]:
         """Return the token strings of the tokenizer; token id i is the i-th."""
         arrays, _ = read_arrays(self._directory / "vocabulary", files=self._files)
@@ -116,43 +93,77 @@ class Recording:
     def lanes(self) -> list[LaneState]:
         """Return the lanes that were fully created, in the order their rows are numbered."""
         with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be read"):
-            names = lane_names(self._files, self._directory / "lanes")
-            states = [self._lane_state(name) for name in names]
-            return [state for state in states if state is not None]
+            lanes = self._directory / "lanes"
+            while True:
+                names = self._lane_names()
+                states = [self._lane_state(name) for name in names]
+                if set(names) <= {*lane_names(self._files, lanes)}:
+                    return [state for state in states if state is not None]
+                # lanes were joined while they were looked at: look again
+
+    def _lane_names(self) -> list[str]:
+        """Return the names of the lanes that count: those joined into others do not."""
+        lanes = self._directory / "lanes"
+        names = lane_names(self._files, lanes)
+        if not names and not self._files.exists(self._directory / "recording.json"):
+            raise NotFound(f"recording {self.id!r} is gone: it was deleted")
+        for name in names:
+            if name not in self._joined:
+                found = joined_names(self._files, lanes / name)
+                if found and self._direct.look(name).is_direct:
+                    found = frozenset()  # only the owner joins lanes
+                if found is not None:
+                    self._joined[name] = found
+        joined = {old for name in names for old in self._joined.get(name, ())}
+        return [name for name in names if name not in joined]
 
     def _lane_state(self, name: str) -> LaneState | None:
         writer = self._writer
         if writer is not None and writer.name == name and writer.is_open:
             return LaneState(name=name, rows=writer.rows, cursors=writer.own_cursors, seal=None)
+        look = self._direct.look(name)
+        if look.refusal:
+            return None
         seal = self._seals.get(name)
-        if seal is None:
-            directory = self._directory / "lanes" / name
-            seal = (
-                settle_lane(self._files, directory, self._spec)
-                if self._is_owner
-                else read_seal(self._files, directory)
-            )
+        if seal is None and self._is_owner:
+            seal, counts = self._settle(name, look)
+            if not counts:
+                return None
+        elif seal is None:
+            seal = read_seal(self._files, self._directory / "lanes" / name)
         if seal is not None:
             self._seals[name] = seal
-            return LaneState(name=name, rows=seal.rows, cursors=seal.cursors, seal=seal)
-        scan = self._scan(name)
+            return LaneState(
+                name=name,
+                rows=seal.rows,
+                cursors=seal.cursors,
+                seal=seal,
+                is_direct=look.is_direct,
+            )
+        scan = look.scan if look.is_direct else self._scan(name)
         if scan is None:
             return None
-        return LaneState(name=name, rows=scan.rows, cursors=dict(scan.cursors), seal=None)
+        return LaneState(
+            name=name,
+            rows=scan.rows,
+            cursors=dict(scan.cursors),
+            seal=None,
+            is_direct=look.is_direct,
+        )
 
     def _scan(self, name: str) -> LaneScan | None:
         """Read the log of a lane that another process writes, as far as it surely is on disk.
 
-        The last frame may stand in the page cache only, so the log is synced first: what is seen
-        then is durable.
+        The last frame may stand in the page cache only, so the log is synced after it was read:
+        what was seen is durable then.
         """
         try:
             log = self._files.open(self._directory / "lanes" / name / LOG_NAME)
         except FileNotFoundError:
             return None
         try:
-            self._files.sync_data(log)
             scan = scan_log(self._files, log, known=self._scans.get(name))
+            self._files.sync_data(log)
         finally:
             self._files.close(log)
         if scan is not None:
@@ -191,13 +202,13 @@ class Recording:
                     "or close it first"
                 )
             states = self.lanes()
-            cursors: dict[str, int] = {}
-            for state in states:
-                for producer, sequence in state.cursors.items():
-                    cursors[producer] = max(sequence, cursors.get(producer, 0))
-            documents = DocumentTable(self._documents(states))
-            rows = sum(state.rows for state in states)
-            self._writer = self._new_lane(cursors, documents, limits or LaneLimits(), rows)
+            self._writer = self._new_lane(
+                all_cursors(states),
+                DocumentTable.of_lanes(self._documents(states)),
+                limits or LaneLimits(),
+                sum(state.rows for state in states),
+            )
+            self._lend_taken(self._writer)
             return self._writer
 
     def _documents(self, states: Sequence[LaneState]) -> list[Document]:
@@ -208,17 +219,19 @@ class Recording:
             for document in self._lane_files(state.name, state.rows).documents()
         ]
 
+    def known_documents(self) -> DocumentTable:
+        """Return the documents that committed rows may be of without describing them again."""
+        return DocumentTable.of_lanes(self._documents(self.lanes()))
+
     def _new_lane(
         self,
         cursors: Mapping[str, int],
         documents: DocumentTable,
         limits: LaneLimits,
         rows_before: int,
-    ) -> LaneWriter:
-        names = lane_names(self._files, self._directory / "lanes")
-        number = 1 + max((int(name.partition(".")[0]) for name in names), default=0)
-        epoch = secrets.randbits(64)
-        name = f"{number:08d}.{epoch:016x}"
+    ) -> OwnerLaneWriter:
+        name = self._new_lane_name()
+        epoch = int(name.partition(".")[2], 16)
         header = LaneHeader(
             recording=self.uid,
             lane=name,
@@ -229,7 +242,7 @@ class Recording:
             created_s=self._files.time_s(),
         )
         with storage_errors(f"no lane can be created for recording {self.id!r}"):
-            return LaneWriter(
+            return OwnerLaneWriter(
                 files=self._files,
                 directory=self._directory / "lanes" / name,
                 spec=self._spec,
@@ -251,28 +264,28 @@ class Recording:
             CorruptData: the revision holds more rows than a lane proves.
         """
         revision = revision or self.revision()
-        self._check_revision(revision)
-        lanes = [self._lane_files(name, rows) for name, rows in revision.lanes]
+        lanes = [self._range_files(found) for found in self._resolve(revision)]
         retired = [self._lane_files(s.name, 0) for s in self.lanes() if s.is_retired]
         return RecordingReader(self._spec, revision, lanes, retired)
 
-    def _check_revision(self, revision: Revision) -> None:
+    def _resolve(self, revision: Revision) -> list[LaneRange]:
         if revision.recording != self.uid:
             raise NotFound(
                 f"revision {revision.id} is of recording uid {revision.recording}, not of "
                 f"{self.uid} ({self.id!r})"
             )
-        committed = {lane.name: lane.rows for lane in self.lanes() if not lane.is_retired}
-        for name, rows in revision.lanes:
-            if name not in committed:
-                raise NotFound(
-                    f"revision {revision.id} names lane {name!r}, which is gone: take a new one"
-                )
-            if rows > committed[name]:
-                raise CorruptData(
-                    f"revision {revision.id} holds {rows} rows of lane {name!r}, which proves "
-                    f"{committed[name]}: it was cut after a disk failure"
-                )
+        return resolve(revision, self.lanes())
+
+    def _range_files(self, found: LaneRange) -> LaneFiles:
+        directory = self._directory / "lanes" / found.lane
+        return LaneFiles(
+            self._files,
+            directory,
+            self._spec,
+            found.rows,
+            first=found.first,
+            documents=found.documents,
+        )
 
     def statistics(self, site: str, revision: Revision | None = None) -> SiteStatistics:
         """Return the moments of a site over a revision; over all rows committed by default.
@@ -284,36 +297,19 @@ class Recording:
         """
         index = self._spec.site_index(site)
         revision = revision or self.revision()
-        self._check_revision(revision)
-        states = {lane.name: lane for lane in self.lanes()}
         total = SiteStatistics.empty(self._spec.sites[index].width)
-        for name, rows in revision.lanes:
-            seal = states[name].seal
-            whole = seal is not None and seal.rows == rows
-            total = total.merge(self._lane_statistics(name, rows, index, keep=whole))
+        for found in self._resolve(revision):
+            lane = self._range_files(found)
+            keep = found.is_sealed_lane
+            total = total.merge(
+                lane_statistics(self._files, lane, index, keep=keep, write=self._is_owner)
+            )
         return replace(total, revision=revision.id)
-
-    def _lane_statistics(self, name: str, rows: int, site: int, *, keep: bool) -> SiteStatistics:
-        directory = self._directory / "lanes" / name / f"{STATISTICS_NAME}-{site}"
-        if keep:
-            with contextlib.suppress(NotFound):
-                return _read_statistics(self._files, directory)
-        blocks = self._lane_files(name, rows).blocks(site, 16 * BLOCK_ROWS)
-        found = measure(blocks, self._spec.sites[site].width)
-        if keep and self._is_owner:
-            _write_statistics(self._files, directory, found, rows)
-        return found
 
     def derive(self) -> None:
         """Write columns, documents and statistics of the sealed lanes that lack them."""
-        for lane in self.lanes():
-            if lane.seal is None or not lane.rows or not self._is_owner:
-                continue
-            directory = self._directory / "lanes" / lane.name
-            with storage_errors(f"columns of lane {lane.name!r} cannot be written"):
-                derive_columns(self._files, directory, self._spec, lane.rows)
-            for site in range(len(self._spec.sites)):
-                self._lane_statistics(lane.name, lane.rows, site, keep=True)
+        if self._is_owner:
+            self._care.derive(self.lanes())
 
     def retire(self, max_rows: int) -> int:
         """Remove the oldest sealed lanes until at most ``max_rows`` rows are left.
@@ -328,83 +324,92 @@ class Recording:
         Raises:
             StoreOwned: this process does not own the store.
         """
-        if not self._is_owner:
-            raise StoreOwned(f"recording {self.id!r} was attached, not opened: only its owner may")
-        removed = 0
-        with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be retired"):
-            states = self.lanes()
-            rows = sum(state.rows for state in states)
-            for state in states:
-                directory = self._directory / "lanes" / state.name
-                if state.is_retired:
-                    sweep_retired(self._files, directory)
-                elif state.seal is not None and state.rows and rows - removed > max_rows:
-                    self._seals[state.name] = retire_lane(
-                        self._files, directory, self._spec, state.seal
-                    )
-                    removed += state.rows
-        return removed
+        self._owned()
+        with self._working, self._lock:
+            return self._care.retire(self.lanes(), max_rows)
 
-    def verify(self) -> list[Problem]:
+    def verify(self, on_care: OnCare | None = None) -> list[Problem]:
         """Check every stored byte against its checksum; an empty list when all is well.
 
         Reads everything, past nothing but the page cache; raises nothing for damage it finds.
+
+        Args:
+            on_care: told at each step; what it raises ends the check.
         """
         try:
             states = self.lanes()
             self.vocabulary()
         except StorageError as error:
             return [Problem(recording=self.id, lane="", message=str(error))]
-        return [
-            Problem(recording=self.id, lane=state.name, message=message)
-            for state in states
-            for message in LaneVerifier(
-                self._files,
-                self._directory / "lanes" / state.name,
-                self._spec,
-                state.seal,
-                state.rows,
-            ).problems()
-        ]
+        with self._lock:
+            refused = [
+                Problem(recording=self.id, lane=lane, message=message)
+                for lane, message in self._direct.problems()
+            ]
+        return refused + self._care.verify(states, on_care)
 
-    def drop_litter(self) -> int:
+    def drop_litter(self, older_s: float = 86_400.0) -> int:
         """Remove what crashes left behind: half-written files, lanes that never began.
 
+        Args:
+            older_s: what a writer of a direct lane may be about to begin goes at this age only.
+
         Returns:
-            How many files and directories were removed.
+            How many files and directories were removed; none while lanes are being compacted,
+            compressed or quantised, whose half-written files are no litter.
 
         Raises:
             StoreOwned: this process does not own the store.
         """
-        if not self._is_owner:
-            raise StoreOwned(f"recording {self.id!r} was attached, not opened: only its owner may")
-        with self._lock, storage_errors(f"litter of recording {self.id!r} cannot be removed"):
-            known = {state.name for state in self.lanes()}
-            litter = [
-                self._directory / n for n in self._files.names(self._directory) if n[0] == "."
-            ]
-            for name in lane_names(self._files, self._directory / "lanes"):
-                lane = self._directory / "lanes" / name
-                if name not in known and not is_being_born(self._files, lane):
-                    litter.append(lane)
-                elif name in self._seals:
-                    litter += [lane / n for n in self._files.names(lane) if n[0] == "."]
-            for path in litter:
-                if self._files.is_directory(path):
-                    remove_tree(self._files, path)
-                else:
-                    self._files.remove(path)
-            return len(litter)
+        self._owned()
+        if not self._working.acquire(blocking=False):
+            return 0
+        try:
+            with self._lock, storage_errors(f"litter of {self.id!r} cannot be found"):
+                states = self.lanes()
+                more = self._direct.litter(older_s)
+                return self._care.drop_litter(states, self._direct.spared(), more)
+        finally:
+            self._working.release()
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether a lane opened here takes batches."""
-        return self._writer is not None and self._writer.is_open
+    def compact(self, *, max_rows: int | None = None, on_care: OnCare | None = None) -> Compaction:
+        """Join neighbouring sealed lanes into longer ones; rows keep their order and numbers.
 
-    def compress(self) -> int:
+        Revisions taken before stay readable and give the same bits, and readers that are open go
+        on. Cursors, documents and notes of damage are kept. Sites that were compressed are
+        compressed again; lanes with a quantised site stay as they are. Each byte is checked on
+        its way, and read back before the old lanes are removed.
+
+        Args:
+            max_rows: up to how many rows lanes are joined; by default 16 shards of the site with
+                the widest rows, about 1 GiB of it.
+            on_care: told after each commit that was copied; what it raises ends the work, and the
+                lanes that were being joined stay as they were.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+            CorruptData: rows do not match the checksums of their commits; nothing was removed.
+            InvalidInput: ``max_rows`` is not positive, or the recording lies in an object store.
+        """
+        self._owned()
+        if self._files.is_remote:
+            raise InvalidInput(
+                f"recording {self.id!r} lies in an object store, which cannot rename a directory "
+                "in one step: lanes are joined on file systems only"
+            )
+        with self._working:
+            if max_rows is None:
+                layouts = [ShardLayout.for_site(s, self._shard_bytes) for s in self._spec.sites]
+                max_rows = default_max_rows(layouts)
+            return self._care.compact(self.lanes(), max_rows, self._lock, on_care)
+
+    def compress(self, on_care: OnCare | None = None) -> int:
         """Compress the rows of all sealed lanes, lossless, about 1.4 times smaller on real rows.
 
         Reading them stays exact and becomes slower; pinned readers may go on meanwhile.
+
+        Args:
+            on_care: told after each site of a lane; what it raises ends the work there.
 
         Returns:
             How many sites of lanes were compressed.
@@ -413,85 +418,57 @@ class Recording:
             StoreOwned: this process does not own the store.
             CorruptData: rows do not match the checksums of their commits; nothing was removed.
         """
+        self._owned()
+        with self._working:
+            return self._care.compress(self.lanes(), on_care)
+
+    def quantise(
+        self, sites: Sequence[str] | None = None, on_care: OnCare | None = None
+    ) -> Mapping[str, QuantisationError]:
+        """Round the rows of all sealed lanes to 8 bits a number, for good: what is read changes.
+
+        LOSSY. One scale a row (max|x| / 127); a row with NaN or infinity reads back as NaN
+        throughout. Statistics stay those of the rows as they were recorded. Revisions name the
+        same rows and read the rounded ones from now on; readers that are open may give either.
+
+        Args:
+            sites: names of the sites; all by default.
+            on_care: told after each site of a lane; what it raises ends the work there.
+
+        Returns:
+            The error of each of these sites over all its quantised rows, as measured.
+
+        Raises:
+            UnknownSite: the recording has no such site; nothing changed.
+            StoreOwned: this process does not own the store.
+            CorruptData: rows do not match the checksums of their commits; they were not touched.
+        """
+        self._owned()
+        chosen = [site.name for site in self._spec.sites] if sites is None else list(sites)
+        indices = sorted({self._spec.site_index(name) for name in chosen})
+        with self._working:
+            self._care.quantise(self.lanes(), indices, on_care)
+        measured = self.quantisation()
+        return {name: measured.get(name, QuantisationError.none()) for name in chosen}
+
+    def quantisation(self) -> dict[str, QuantisationError]:
+        """Return the measured error of the sites of which some lane was quantised, by name."""
+        with storage_errors(f"recording {self.id!r} cannot be read"):
+            return self._care.quantisation(self.lanes())
+
+    def _owned(self) -> None:
         if not self._is_owner:
             raise StoreOwned(f"recording {self.id!r} was attached, not opened: only its owner may")
-        done = 0
-        for state in self.lanes():
-            if state.seal is None or not state.rows:
-                continue
-            directory = self._directory / "lanes" / state.name
-            lane = self._lane_files(state.name, state.rows)
-            with storage_errors(f"lane {state.name!r} cannot be compressed"):
-                for site in range(len(self._spec.sites)):
-                    if not lane.is_compressed(site):
-                        check_ranges(self._files, directory, state.rows, site)
-                    done += compress_site(lane, self._files, directory, site)
-        return done
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a lane opened here, or a direct one, takes batches."""
+        if self._writer is not None and self._writer.is_open:
+            return True
+        return any(state.is_direct and state.seal is None for state in self.lanes())
 
     def close(self) -> None:
         """Close the lane that is open here, if any."""
         with self._lock:
             if self._writer is not None:
                 self._writer.close()
-
-
-def create_recording_files(
-    files: FileSystem,
-    directory: Path,
-    spec: RecordingSpec,
-    vocabulary: Sequence[str],
-    shard_bytes: int = DEFAULT_SHARD_BYTES,
-) -> None:
-    """Lay out a recording that has no lane yet; durable when this returns."""
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "spec": spec.to_dict(),
-        "shard_bytes": shard_bytes,
-    }
-    with storage_errors(f"recording {spec.recording!r} cannot be created"):
-        files.make_directory(directory)
-        files.make_directory(directory / "lanes")
-        group = GroupWriter(files, directory / "vocabulary")
-        write_strings(group, "token", [t.encode("utf-8", "surrogatepass") for t in vocabulary])
-        group.finish({"tokens": len(vocabulary)})
-        write_new(files, directory / "recording.json", [signed_json.encode(document)])
-        files.sync_directory(directory)
-        files.sync_directory(directory.parent)
-
-
-def _read_description(files: FileSystem, directory: Path) -> tuple[RecordingSpec, int]:
-    try:
-        with storage_errors(f"recording at {directory} cannot be read"):
-            content = read_file(files, directory / "recording.json")
-    except FileNotFoundError as error:
-        raise NotFound(f"recording at {directory} is gone") from error
-    document = signed_json.decode(content, f"{directory / 'recording.json'}")
-    spec = RecordingSpec.from_dict(get_mapping(document, "spec"))
-    return spec, get_count(document, "shard_bytes")
-
-
-def _read_statistics(files: FileSystem, directory: Path) -> SiteStatistics:
-    arrays, attributes = read_arrays(directory, files=files)
-    return SiteStatistics(
-        count=get_count(attributes, "count"),
-        nonfinite=get_count(attributes, "nonfinite"),
-        mean=np.asarray(arrays["mean"], np.float64),
-        m2=np.asarray(arrays["m2"], np.float64),
-        norm_mean=float(np.asarray(arrays["norms"], np.float64)[0]),
-        norm_max=float(np.asarray(arrays["norms"], np.float64)[1]),
-    )
-
-
-def _write_statistics(
-    files: FileSystem, directory: Path, statistics: SiteStatistics, rows: int
-) -> None:
-    write_arrays(
-        directory,
-        {
-            "mean": statistics.mean,
-            "m2": statistics.m2,
-            "norms": np.array([statistics.norm_mean, statistics.norm_max]),
-        },
-        {"count": statistics.count, "nonfinite": statistics.nonfinite, "rows": rows},
-        files=files,
-    )

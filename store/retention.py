@@ -31,6 +31,8 @@ def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: S
 def sweep_retired(files: FileSystem, directory: Path) -> int:
     """Remove what a retired lane does not need; return how many names."""
     names = [name for name in files.names(directory) if name not in _KEPT]
+    if names:
+        files.sync_directory(directory)  # the seal's writer may have been killed before it did
     for name in names:
         if files.is_directory(directory / name):
             remove_tree(files, directory / name)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +82,58 @@ class LaneHeader:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LanePart:
+    """Where the rows of a lane that was joined into another one stand now."""
+
+    lane: str
+    """Name the rows had before; that lane counts no more."""
+
+    first_row: int
+    """Where they start in the lane that holds them."""
+
+    rows: int
+    """How many there are."""
+
+    first_document: int
+    """Where its documents start among those of the lane that holds them."""
+
+    documents: int
+    """How many documents it described."""
+
+    def shifted(self, rows: int, documents: int) -> "LanePart":
+        """Return the part as it stands in a lane with so many rows and documents before."""
+        return replace(
+            self,
+            first_row=self.first_row + rows,
+            first_document=self.first_document + documents,
+        )
+
+    def to_json(self) -> list[object]:
+        """Return the part as a JSON array."""
+        return [self.lane, self.first_row, self.rows, self.first_document, self.documents]
+
+    @classmethod
+    def from_json(cls, item: object) -> "LanePart":
+        """Read a part from a JSON array; CorruptData when it is none."""
+        match item:
+            case [str() as lane, int() as row, int() as rows, int() as first, int() as documents]:
+                if min(row, rows, first, documents) >= 0:
+                    return cls(
+                        lane=lane,
+                        first_row=row,
+                        rows=rows,
+                        first_document=first,
+                        documents=documents,
+                    )
+            case _:
+                pass
+        raise CorruptData(
+            f"part {item!r} of a joined lane is not [lane, first row, rows, first document, "
+            "documents]: run verify"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Seal:
     """The end of a lane: how many rows it holds, once and for all."""
 
@@ -109,9 +161,16 @@ class Seal:
     damage: str = ""
     """What was lost of acknowledged rows; empty when nothing was."""
 
+    parts: tuple[LanePart, ...] = ()
+    """The lanes it was joined from, whose names older revisions know; those count no more."""
+
+    def part(self, lane: str) -> LanePart | None:
+        """Return where the rows of a lane stand in this one; None when it holds none of them."""
+        return next((part for part in self.parts if part.lane == lane), None)
+
     def to_dict(self) -> dict[str, object]:
         """Return the seal as a JSON object."""
-        return {
+        document: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "lane": self.lane,
             "epoch": f"{self.epoch:016x}",
@@ -122,6 +181,9 @@ class Seal:
             "reason": self.reason,
             "damage": self.damage,
         }
+        if self.parts:
+            document["parts"] = [part.to_json() for part in self.parts]
+        return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> "Seal":
@@ -137,7 +199,12 @@ class Seal:
             cursors={name: get_count(cursors, name) for name in cursors},
             reason=_reason(get_text(document, "reason")),
             damage=get_text(document, "damage"),
+            parts=tuple(LanePart.from_json(item) for item in _parts(document)),
         )
+
+
+def _parts(document: Mapping[str, object]) -> list[object]:
+    return get_items(document, "parts") if "parts" in document else []
 
 
 def _reason(text: str) -> Literal["closed", "recovered", "retired"]:
@@ -233,11 +300,19 @@ def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
         sizes.pop(0)
 
 
-def settle_lane(files: FileSystem, directory: Path, spec: RecordingSpec) -> Seal | None:
+def settle_lane(
+    files: FileSystem, directory: Path, spec: RecordingSpec, *, is_fenced: bool = False
+) -> Seal | None:
     """Seal a lane whose writer is gone, at the last commit that the disk really holds.
 
     After a failed sync Linux may show bytes that no disk holds, so everything is synced, dropped
     from the page cache and read again before it is believed.
+
+    Args:
+        files: where the lane lies.
+        directory: of the lane.
+        spec: of its recording.
+        is_fenced: its writer can acknowledge nothing any more, so its lock does not matter.
 
     Returns:
         The seal, old or new; None while its writer lives, or when it was never fully created.
@@ -253,10 +328,12 @@ def settle_lane(files: FileSystem, directory: Path, spec: RecordingSpec) -> Seal
     except FileNotFoundError:
         return None
     try:
-        if not files.lock(log):
+        if not files.lock(log) and not is_fenced:
             return None
         _reread(files, log)
         scan = scan_log(files, log, keep_tail=True)
+        if is_fenced:  # a writer that hangs may have gone on between the sync and the scan
+            files.sync_data(log)
         if scan is None:
             return None
         later = find_frame_after(
@@ -348,7 +425,7 @@ def _write_recovered(
             shard = scan.rows // layout.shard_rows
             length = layout.padded_bytes(scan.rows % layout.shard_rows)
             path = directory / site_directory(index) / shard_key(shard)
-            _pad(files, path, length)
+            _fit(files, path, length)
     seal = Seal(
         lane=scan.header.lane,
         epoch=scan.header.epoch,
@@ -365,10 +442,11 @@ def _write_recovered(
     return seal
 
 
-def _pad(files: FileSystem, path: Path, length: int) -> None:
+def _fit(files: FileSystem, path: Path, length: int) -> None:
+    """Give a shard whole inner chunks, and give back what its writer had reserved ahead."""
     descriptor = files.open(path, write=True)
     try:
-        if files.size(descriptor) < length:
+        if files.size(descriptor) != length:
             files.truncate(descriptor, length)
             files.sync_data(descriptor)
     finally:

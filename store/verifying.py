@@ -10,15 +10,16 @@ import numpy as np
 from isogloss.errors import IsoglossError
 from isogloss.store.arrays import ArrayFile, read_arrays, read_attributes
 from isogloss.store.checksums import crc32c
+from isogloss.store.document_files import read_documents
 from isogloss.store.filesystem import FileSystem, read_file
 from isogloss.store.frames import ByteRange, CommitFrame, read_frames
 from isogloss.store.lane_files import (
     COLUMNS_NAME,
     DOCUMENTS_NAME,
     LaneFiles,
-    read_documents,
     read_header,
 )
+from isogloss.store.quantising import QuantisedRows, quantised_directory, read_error
 from isogloss.store.seals import LOG_NAME, LaneHeader, Seal, is_sound
 from isogloss.store.shards import (
     array_metadata,
@@ -47,8 +48,15 @@ class LaneVerifier:
     """Checks one lane; every problem is found, not only the first."""
 
     def __init__(
-        self, files: FileSystem, directory: Path, spec: RecordingSpec, seal: Seal | None, rows: int
+        self,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        seal: Seal | None,
+        rows: int,
+        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
+        self._on_bytes = on_bytes
         self._files = files
         self._directory = directory
         self._spec = spec
@@ -60,7 +68,7 @@ class LaneVerifier:
         if self._seal is not None and self._seal.damage:
             yield f"acknowledged rows were lost when it was sealed: {self._seal.damage}"
         if self._seal is not None and self._seal.reason == "retired":
-            yield from self._derived_problems()
+            yield from self._document_problems()  # the rest is gone, or on its way
             return
         try:
             header = read_header(self._files, self._directory)
@@ -85,6 +93,8 @@ class LaneVerifier:
                 commit = CommitFrame.from_payload(frame.payload)
                 rows += commit.rows
                 for written in commit.ranges:
+                    if self._on_bytes is not None:
+                        self._on_bytes(written.length)
                     if not self._is_sound(written):
                         yield (
                             f"site {self._spec.sites[written.site].name!r}: bytes "
@@ -101,6 +111,21 @@ class LaneVerifier:
                 f"{self._seal.frames} in {self._seal.log_bytes}"
             )
 
+    def _quantised_problems(self, index: int) -> Iterator[str]:
+        """Check every chunk of quantised rows, their number and the note of their error."""
+        try:
+            read_error(self._files, self._directory, index)
+            site = self._spec.sites[index]
+            QuantisedRows(self._files, self._directory, index, site, self._rows)
+        except (IsoglossError, OSError) as error:
+            yield f"{quantised_directory(index)}: {error}"
+        for name in self._files.names(self._directory / quantised_directory(index)):
+            path = self._directory / quantised_directory(index) / name
+            if self._files.is_directory(path):
+                yield from self._try(
+                    f"{quantised_directory(index)}/{name}", lambda p=path: _read_all(self._files, p)
+                )
+
     def _compressed_problems(self, index: int) -> Iterator[str]:
         """Check the metadata of compressed rows; their chunks were read with the log."""
         path = self._directory / compressed_directory(index) / "zarr.json"
@@ -115,6 +140,8 @@ class LaneVerifier:
     def _is_sound(self, written: ByteRange) -> bool:
         """Whether the rows of a commit are what they were, compressed or not."""
         lane = LaneFiles(self._files, self._directory, self._spec, self._rows)
+        if lane.is_quantised(written.site):
+            return True  # what the log's checksum covered is gone; _quantised_problems reads it
         if not lane.is_compressed(written.site):
             return is_sound(self._files, self._directory, written)
         layout = lane.header.layouts[written.site]
@@ -128,9 +155,13 @@ class LaneVerifier:
 
     def _shard_problems(self, header: LaneHeader) -> Iterator[str]:
         """Check the part of each shard that no commit covers: its index and its length."""
+        lane = LaneFiles(self._files, self._directory, self._spec, self._rows)
         for index, (site, layout) in enumerate(zip(self._spec.sites, header.layouts, strict=True)):
             directory = self._directory / site_directory(index)
-            if self._files.exists(self._directory / compressed_directory(index)):
+            if lane.is_quantised(index):
+                yield from self._quantised_problems(index)
+                continue
+            if lane.is_compressed(index):
                 yield from self._compressed_problems(index)
                 continue
             if self._seal is not None:
@@ -153,8 +184,7 @@ class LaneVerifier:
 
     def _derived_problems(self) -> Iterator[str]:
         directory = self._directory
-        documents = directory / DOCUMENTS_NAME
-        yield from self._try(DOCUMENTS_NAME, lambda: read_documents(self._files, documents))
+        yield from self._document_problems()
         for name in self._files.names(directory):
             if name.startswith("statistics-"):
                 path = directory / name
@@ -167,6 +197,10 @@ class LaneVerifier:
                 yield from self._try(
                     f"{COLUMNS_NAME}/{name}", lambda p=path: _read_all(self._files, p)
                 )
+
+    def _document_problems(self) -> Iterator[str]:
+        documents = self._directory / DOCUMENTS_NAME
+        yield from self._try(DOCUMENTS_NAME, lambda: read_documents(self._files, documents))
 
     def _try(self, name: str, read: Callable[[], object]) -> Iterator[str]:
         if not self._files.exists(self._directory / name):

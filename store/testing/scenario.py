@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from isogloss.errors import StorageError
-from isogloss.store.recordings import Recording, create_recording_files
-from isogloss.store.testing.disk import PowerLoss, SimulatedDisk
+from isogloss.errors import CorruptData, StorageError
+from isogloss.store.recording_files import create_recording_files
+from isogloss.store.recordings import Recording
+from isogloss.store.specs import Revision
+from isogloss.store.testing.disk import PowerLoss, SimulatedDisk, Survival
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
 
 ROOT = Path("/recording")
@@ -96,6 +99,86 @@ def go_on(disk: SimulatedDisk, outcome: Outcome, *, derive: bool = True) -> None
     if outcome.was_created:
         live(disk, outcome, groups=2, derive=derive)
         check(disk, outcome)
+
+
+Upkeep = Callable[[Recording], object]
+"""What is done to the lanes of a recording while nobody writes to it."""
+
+
+@cache
+def _recorded(derive: bool) -> tuple[SimulatedDisk, Outcome]:
+    """Return a disk with a recording of three lanes; copy it before it is changed."""
+    disk = SimulatedDisk()
+    return disk, run(disk, lives=3, groups=1, derive=derive)
+
+
+def tend(upkeep: Upkeep, after: int, survival: Survival, seed: int, *, derive: bool = True) -> bool:
+    """Let the power go ``after`` operations into the upkeep of a recording, and check what is left.
+
+    Each acknowledged row must be there, once, in what is committed then and under the revision
+    taken before; upkeep done again must end, leave no litter behind, and outlive another loss.
+
+    Returns:
+        Whether the power went before the upkeep ended.
+
+    Raises:
+        CorruptData: rows were lost, repeated or changed.
+    """
+    whole, outcome = _recorded(derive)
+    disk = whole.after_power_loss("kept")
+    revision = open_recording(disk).revision()
+    disk.stop_at = disk.operations + after
+    ended = True
+    try:
+        upkeep(open_recording(disk))
+    except PowerLoss:
+        ended = False
+    left = disk.after_power_loss(survival, seed)
+    check_revision(left, outcome, revision)
+    upkeep(open_recording(left))
+    check_revision(left, outcome, revision)
+    check_revision(left.after_power_loss("dropped"), outcome, revision)
+    open_recording(left).drop_litter()
+    problems = open_recording(left).verify()
+    if problems:
+        raise CorruptData(problems[0].message)
+    return not ended
+
+
+def tend_after_kill(upkeep: Upkeep, after: int, seed: int) -> bool:
+    """Kill the upkeep of a recording, do it again in another process, and lose power then.
+
+    What the first process renamed and did not sync, the second sees: it must not build on that
+    before it is durable.
+
+    Returns:
+        Whether the first upkeep was killed before it ended.
+
+    Raises:
+        CorruptData: rows were lost, repeated or changed.
+    """
+    whole, outcome = _recorded(derive=False)
+    disk = whole.after_power_loss("kept")
+    revision = open_recording(disk).revision()
+    disk.stop_at = disk.operations + after
+    ended = True
+    try:
+        upkeep(open_recording(disk))
+    except PowerLoss:
+        ended = False
+    again = disk.after_kill()
+    upkeep(open_recording(again))
+    open_recording(again).drop_litter()
+    for number in range(4):
+        left = again.after_power_loss("mixed", seed + number)
+        check_revision(left, outcome, revision)
+    return not ended
+
+
+def check_revision(disk: SimulatedDisk, outcome: Outcome, revision: Revision) -> None:
+    """Check as :func:`check` does, and the rows of a revision taken before too."""
+    check(disk, outcome)
+    check_sample(open_recording(disk).reader(revision), outcome.acknowledged)
 
 
 def count_operations(make: Callable[[], SimulatedDisk] = SimulatedDisk) -> tuple[int, int]:

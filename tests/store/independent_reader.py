@@ -44,10 +44,12 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
     sites: dict[str, list] = {site["name"]: [] for site in spec["sites"]}
     columns: dict[str, list] = {"token_id": [], "document": [], "position": [], "span": []}
     documents: dict[int, str | None] = {}
-    for lane in sorted((directory / "lanes").iterdir()):
+    lanes = sorted(lane for lane in (directory / "lanes").iterdir() if lane.name[0] != ".")
+    seals = {lane: signed(lane / "seal.json") for lane in lanes if (lane / "seal.json").exists()}
+    joined = {name for seal in seals.values() for name, *_ in seal.get("parts", [])}
+    for lane in [lane for lane in lanes if lane.name not in joined]:
         _, *commits = frames((lane / "commit.log").read_bytes())
-        if (lane / "seal.json").exists():
-            commits = commits[: signed(lane / "seal.json")["frames"] - 1]
+        commits = commits[: seals[lane]["frames"] - 1] if lane in seals else commits
         for commit, rest in commits:
             for name, dtype in zip(columns, ("<u4", "<u8", "<u4", "<u4"), strict=True):
                 count = commit["rows"] * (1 if name != "span" else 2 * commit["has_spans"])
@@ -63,5 +65,5 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
                 site = spec["sites"][index]
                 values = np.frombuffer(rows, DTYPES[site["dtype"]]).reshape(-1, site["width"])
                 sites[site["name"]].append(values)
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return {name: np.concatenate(parts) for name, parts in sites.items()}, joined, documents
+    tokens = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return {name: np.concatenate(parts) for name, parts in sites.items()}, tokens, documents

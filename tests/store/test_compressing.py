@@ -8,7 +8,7 @@ import zarr
 
 from isogloss.errors import CorruptData, IsoglossError, StoreOwned
 from isogloss.store import Recording, SiteSpec, Store, register_bfloat16
-from isogloss.store.recordings import create_recording_files
+from isogloss.store.recording_files import create_recording_files
 from isogloss.store.testing import (
     PowerLoss,
     SimulatedDisk,

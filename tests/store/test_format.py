@@ -2,14 +2,25 @@
 
 import importlib.util
 import io
+import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from isogloss.errors import UnsupportedVersion
-from isogloss.store import CodesFile, CodesWriter, Store, read_arrays, signed_json, write_arrays
+from isogloss.store import (
+    CodesFile,
+    CodesWriter,
+    Revision,
+    Store,
+    read_arrays,
+    signed_json,
+    write_arrays,
+)
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
 HERE = Path(__file__).parent
@@ -17,13 +28,17 @@ FIXTURES = sorted((HERE / "fixtures").glob("store-*.tar.gz"))
 SPEC = sample_spec()
 
 
-def independent_reader() -> object:
-    spec = importlib.util.spec_from_file_location("independent", HERE / "independent_reader.py")
+def independent(file: str, name: str) -> Callable[[Path], tuple[Any, ...]]:
+    spec = importlib.util.spec_from_file_location("independent", HERE / file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.read_recording
+    return getattr(module, name)
+
+
+def independent_reader() -> Callable[[Path], tuple[Any, ...]]:
+    return independent("independent_reader.py", "read_recording")
 
 
 def build(root: Path) -> None:
@@ -47,7 +62,7 @@ def build(root: Path) -> None:
 
 def check(root: Path) -> None:
     directory = next((root / "recordings").iterdir())
-    sites, columns, documents = independent_reader()(directory)  # type: ignore[operator]
+    sites, columns, documents = independent_reader()(directory)
     with Store.open(root) as store:
         recording = store.recording("sample")
         reader = recording.reader()
@@ -71,6 +86,68 @@ def check(root: Path) -> None:
         assert codes.attributes == {"who": "fixture"}
 
 
+def build_tiers(root: Path) -> None:
+    """Write a store with joined lanes, old ones left beside them, and a lossy recording."""
+    with Store.open(root) as store:
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=3 << 10)
+        for first in (1, 3, 5, 7):
+            with recording.open_lane() as lane:
+                for sequence in (first, first + 1):
+                    lane.append([sample_batch(SPEC, p, sequence) for p in ("p", "q")])
+            if first == 3:
+                recording.compact()
+        lanes = recording.directory / "lanes"
+        before = root.parent / f"{root.name}-before"
+        shutil.copytree(lanes, before)
+        recording.compact()
+        for left in before.iterdir():  # as after a crash before they were removed
+            shutil.move(left, lanes / left.name)
+        before.rmdir()
+        lossy = store.create_recording(sample_spec("lossy"), ["a"], shard_bytes=3 << 10)
+        with lossy.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1), sample_batch(SPEC, "p", 2)])
+        lossy.quantise(["layer.2"])
+        lossy.compress()
+
+
+def check_tiers(root: Path) -> None:
+    with Store.open(root) as store:
+        recording, lossy = store.recording("sample"), store.recording("lossy")
+        sites, columns, documents = independent_reader()(recording.directory)
+        reader = recording.reader()
+        assert check_sample(reader, {}) == {"p": 8, "q": 8}
+        for name, values in sites.items():
+            assert reader.read(name, 0, reader.rows).tobytes() == values.tobytes()
+        assert reader.tokens().position.tobytes() == columns["position"].tobytes()
+        assert documents == {key: found.text for key, found in reader.documents().items()}
+        (joined,) = recording.lanes()
+        assert joined.seal is not None
+        for part in joined.seal.parts:
+            old = Revision(recording=recording.uid, lanes=((part.lane, part.rows),))
+            rows = recording.reader(old).read("layer.2", 0, part.rows)
+            stop = part.first_row + part.rows
+            assert rows.tobytes() == reader.read("layer.2", part.first_row, stop).tobytes()
+        assert len(joined.seal.parts) == 5
+        lane = lossy.directory / "lanes" / lossy.lanes()[0].name
+        read_quantised = independent("independent_quantised.py", "read_quantised")
+        values, note = read_quantised(lane / "quantised-1")
+        again = lossy.reader()
+        assert again.read("layer.2", 0, again.rows).tobytes() == values.tobytes()
+        exact = [sample_batch(SPEC, "p", i).sites["layer.1/out"] for i in (1, 2)]
+        assert again.read("layer.1/out", 0, again.rows).tobytes() == np.concatenate(exact).tobytes()
+        was = np.concatenate([sample_batch(SPEC, "p", i).sites["layer.2"] for i in (1, 2)])
+        assert note["max_abs"] == np.abs(values.astype(float) - was).max()
+        assert lossy.quantisation()["layer.2"].max_abs == note["max_abs"]
+        assert store.verify() == []
+        assert store.collect_garbage() == 3
+        assert check_sample(recording.reader(), {}) == {"p": 8, "q": 8}
+
+
+def test_joined_and_quantised_lanes_are_read_from_their_description(tmp_path: Path) -> None:
+    build_tiers(tmp_path / "store")
+    check_tiers(tmp_path / "store")
+
+
 def test_an_independent_reader_reads_what_the_store_wrote(tmp_path: Path) -> None:
     build(tmp_path / "store")
     check(tmp_path / "store")
@@ -85,11 +162,11 @@ def test_the_independent_reader_stays_small() -> None:
 def test_bytes_of_every_released_version_are_still_read(tmp_path: Path, fixture: Path) -> None:
     with tarfile.open(fixture) as archive:
         archive.extractall(tmp_path, filter="data")
-    check(tmp_path / "store")
+    (check_tiers if "tiers" in fixture.name else check)(tmp_path / "store")
 
 
 def test_there_is_a_fixture_of_this_version() -> None:
-    assert [path.name for path in FIXTURES] == ["store-1.tar.gz"]
+    assert [path.name for path in FIXTURES] == ["store-1-tiers.tar.gz", "store-1.tar.gz"]
 
 
 def test_a_later_version_of_any_part_is_refused(tmp_path: Path) -> None:
@@ -105,9 +182,9 @@ def test_a_later_version_of_any_part_is_refused(tmp_path: Path) -> None:
         store.recording("sample").revision()
 
 
-def write_fixture(target: Path, work: Path) -> None:
+def write_fixture(target: Path, work: Path, make: Callable[[Path], None] = build) -> None:
     """Keep the bytes of this version; run once per version, never again."""
-    build(work / "store")
+    make(work / "store")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.add(work / "store", "store")

@@ -6,7 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from isogloss.errors import LaneEnded, SequenceGap
 from isogloss.store.lanes import LaneWriter
-from isogloss.store.recordings import Recording, create_recording_files
+from isogloss.store.recording_files import create_recording_files
+from isogloss.store.recordings import Recording
 from isogloss.store.specs import Revision
 from isogloss.store.testing import SimulatedDisk, check_sample, sample_batch, sample_spec
 from isogloss.store.testing.disk import Survival

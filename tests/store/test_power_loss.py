@@ -9,11 +9,13 @@ import pytest
 
 import isogloss.store.frames
 import isogloss.store.seals
-from isogloss.errors import IsoglossError
+from isogloss.errors import IsoglossError, StorageError
 from isogloss.store.filesystem import FileSystem
 from isogloss.store.frames import ByteRange
 from isogloss.store.lanes import LaneWriter
+from isogloss.store.quantising import quantise_rows, restore_rows
 from isogloss.store.recordings import Recording
+from isogloss.store.specs import Revision, Rows
 from isogloss.store.testing import PowerLoss, SimulatedDisk
 from isogloss.store.testing.disk import Survival
 from isogloss.store.testing.samples import sample_batch
@@ -21,11 +23,14 @@ from isogloss.store.testing.scenario import (
     ROOT,
     SPEC,
     Outcome,
+    Upkeep,
     check,
     count_operations,
     go_on,
     open_recording,
     run,
+    tend,
+    tend_after_kill,
 )
 
 SURVIVALS: tuple[Survival, ...] = ("dropped", "kept", "mixed", "mixed", "mixed")
@@ -98,7 +103,7 @@ def test_a_sync_that_fails_and_loses_its_bytes_loses_nothing_acknowledged() -> N
         fail_sync(number, SURVIVALS[number % len(SURVIVALS)], derive=number % 3 == 0)
 
 
-def missed(attempt: Callable[[], None]) -> bool:
+def missed(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
     except IsoglossError:
@@ -233,6 +238,190 @@ def test_the_lock_keeps_a_second_owner_from_sealing_a_living_lane() -> None:
     two_owners(None)
     unlocked = removed("lock", lambda path: path.name == "commit.log")
     assert missed(lambda: two_owners(unlocked))
+
+
+def compact(recording: Recording) -> None:
+    recording.compact()
+
+
+def compact_compressed(recording: Recording) -> None:
+    recording.compress()
+    recording.compact()
+
+
+@pytest.mark.parametrize(("upkeep", "step"), [(compact, 29), (compact_compressed, 53)])
+def test_power_may_go_at_any_moment_of_compaction(upkeep: Upkeep, step: int) -> None:
+    after = 1
+    while tend(upkeep, after, SURVIVALS[after % 5], after, derive=after % 2 == 0):
+        after += step
+    assert after > 5 * step
+
+
+def compress(recording: Recording) -> None:
+    recording.compress()
+
+
+def retire(recording: Recording) -> None:
+    recording.retire(recording.lanes()[-1].rows)
+
+
+def behind_renames(upkeep: Upkeep, lives: int = 3) -> list[int]:
+    """Return the operations of upkeep, counted from 1, that follow a rename: its syncs."""
+    disk = SimulatedDisk()
+    run(disk, lives=lives, groups=1, derive=False)
+    start = disk.operations
+    upkeep(open_recording(disk))
+    found = disk.trace[start:]
+    return [at for at, (operation, _) in enumerate(found, 2) if operation == "replace"]
+
+
+@pytest.mark.parametrize("upkeep", [compact, compress])
+def test_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(upkeep: Upkeep) -> None:
+    moments = behind_renames(upkeep)
+    assert len(moments) > 1
+    for after in moments[-3:]:
+        assert tend_after_kill(upkeep, after, after)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("upkeep", [compact, compact_compressed])
+def test_power_may_go_at_each_operation_of_compaction(upkeep: Upkeep) -> None:
+    after, went = 1, True
+    while went:
+        for number, survival in enumerate(SURVIVALS):
+            went = tend(upkeep, after, survival, 7 * after + number, derive=after % 2 == 0)
+        after += 1
+    assert after > 100
+
+
+@pytest.mark.parametrize(
+    "ignore",
+    [
+        removed("sync_data", lambda path: path.parts[-3:-2] == ("c",)),
+        removed("sync_data", lambda path: path.name == "commit.log"),
+        removed("sync_data", lambda path: "seal.json" in path.name),
+        removed("sync_directory", lambda path: path.name == "lanes"),
+        removed("sync_directory", lambda path: path.name.endswith(".partial")),
+        removed("sync_directory", lambda path: path.name.startswith("site-")),
+        removed("sync_directory", lambda path: path.parts[-2:-1] == ("c",)),
+        removed("sync_directory", lambda path: path.name == "c"),
+    ],
+    ids=["data", "log", "seal", "lanes", "lane", "site", "shard's directory", "shards"],
+)
+def test_every_sync_of_compaction_is_needed(ignore: Ignore) -> None:
+    def join_and_lose(seed: int, ignore: Ignore) -> None:
+        disk = SimulatedDisk()
+        outcome = run(disk, lives=2, groups=1, derive=False)
+        disk.ignore = ignore
+        open_recording(disk).compact()
+        left = disk.after_power_loss("mixed", seed)
+        check(left, outcome)
+        problems = open_recording(left).verify()
+        if problems:
+            raise StorageError(problems[0].message)
+
+    for seed in range(40):
+        if missed(lambda s=seed: join_and_lose(s, ignore)):
+            join_and_lose(seed, None)
+            return
+    pytest.fail("no state shows that the sync is missing")
+
+
+def rows_of(disk: SimulatedDisk) -> list[list[Rows]]:
+    """Return the rows of each site of each lane of what is left."""
+    recording = open_recording(disk)
+    revision = recording.revision()
+    found: list[list[Rows]] = []
+    for lane in revision.lanes:
+        reader = recording.reader(Revision(recording=revision.recording, lanes=(lane,)))
+        found.append([reader.read(site.name, 0, reader.rows) for site in SPEC.sites])
+    return found
+
+
+def check_quantised(disk: SimulatedDisk, exact: list[list[Rows]], *, all_of_it: bool) -> None:
+    """Refuse rows of a lane's site that are neither all exact nor all rounded."""
+    for lane, wanted in zip(rows_of(disk), exact, strict=True):
+        for found, values in zip(lane, wanted, strict=True):
+            rounded = restore_rows(*quantise_rows(values), values.dtype)
+            allowed = [rounded.tobytes()] + [values.tobytes()] * (not all_of_it)
+            if found.tobytes() not in allowed:
+                raise StorageError("rows are neither exact nor rounded")
+    problems = open_recording(disk).verify()
+    if problems:
+        raise StorageError(problems[0].message)
+
+
+def quantise(
+    after: int, survival: Survival, seed: int, ignore: Ignore = None, *, compressed: bool = False
+) -> bool:
+    """Lose power so many operations into quantising; return whether it went before the end."""
+    disk = SimulatedDisk()
+    run(disk, lives=2, groups=1, derive=False)
+    if compressed:
+        open_recording(disk).compress()
+    exact = rows_of(disk)
+    disk.ignore = ignore
+    disk.stop_at = disk.operations + after
+    went = False
+    try:
+        open_recording(disk).quantise()
+    except PowerLoss:
+        went = True
+    left = disk.after_power_loss(survival, seed)
+    check_quantised(left, exact, all_of_it=not went)
+    open_recording(left).quantise()
+    check_quantised(left.after_power_loss("dropped"), exact, all_of_it=True)
+    return went
+
+
+@pytest.mark.parametrize("upkeep", [retire, Recording.quantise])
+def test_lossy_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(upkeep: Upkeep) -> None:
+    moments = behind_renames(upkeep, lives=2)
+    for after in moments[-3:]:
+        disk = SimulatedDisk()
+        run(disk, lives=2, groups=1, derive=False)
+        exact = rows_of(disk)
+        disk.stop_at = disk.operations + after
+        with pytest.raises(PowerLoss):
+            upkeep(open_recording(disk))
+        again = disk.after_kill()
+        upkeep(open_recording(again))
+        for seed in range(3):
+            left = again.after_power_loss("mixed", seed)
+            if upkeep is not retire:
+                check_quantised(left, exact, all_of_it=True)
+            assert open_recording(left).verify() == []
+            retire(open_recording(left))
+            assert open_recording(left).cursor("p") == 4
+            assert open_recording(left).reader().rows == len(exact[1][0])
+            assert open_recording(left).verify() == []
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_power_may_go_at_any_moment_of_quantising(compressed: bool) -> None:
+    after = 1
+    while quantise(after, SURVIVALS[after % 5], after, compressed=compressed):
+        after += 17
+    assert after > 85
+
+
+@pytest.mark.parametrize(
+    "ignore",
+    [
+        removed("sync_data", lambda path: "quantised" in path.parts[-3]),
+        removed("sync_directory", lambda path: "quantised" in path.parent.name),
+        removed("sync_directory", lambda path: "quantised" in path.name),
+        removed("sync_directory", lambda path: path.parent.name == "lanes"),
+    ],
+    ids=["chunks", "array", "group", "lane"],
+)
+def test_every_sync_of_quantising_is_needed(ignore: Ignore) -> None:
+    for seed in range(40):
+        if missed(lambda s=seed: quantise(1 << 20, "mixed", s, ignore)):
+            quantise(1 << 20, "mixed", seed)
+            return
+    pytest.fail("no state shows that the sync is missing")
 
 
 def flip(disk: SimulatedDisk, path: Path, at: int) -> None:
