@@ -106,7 +106,7 @@ class Catalog:
             AlreadyExists: there is one already and ``replace`` is false.
             InvalidInput: the kind is unknown or the body is no JSON.
         """
-        _check_kind(kind)
+        check_kind(kind)
         check_id(id)
         check_uid(uid)
         try:
@@ -146,7 +146,7 @@ class Catalog:
 
     def get(self, kind: str, id: str) -> CatalogEntry:  # noqa: A002 - as above
         """Return an entry; NotFound when there is none."""
-        found = self._select("kind=? AND id=?", (_check_kind(kind), id))
+        found = self._select("kind=? AND id=?", (check_kind(kind), id))
         if not found:
             known = ", ".join(entry.id for entry in self.list(kind)) or "none"
             raise NotFound(f"no {kind} {id!r}; there are: {known}")
@@ -154,12 +154,12 @@ class Catalog:
 
     def find(self, kind: str, id: str) -> CatalogEntry | None:  # noqa: A002 - as above
         """Return an entry, or None."""
-        found = self._select("kind=? AND id=?", (_check_kind(kind), id))
+        found = self._select("kind=? AND id=?", (check_kind(kind), id))
         return found[0] if found else None
 
     def list(self, kind: str) -> list[CatalogEntry]:
         """Return all entries of a kind, by id."""
-        return self._select("kind=?", (_check_kind(kind),))
+        return self._select("kind=?", (check_kind(kind),))
 
     def delete(self, kind: str, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Remove an entry.
@@ -168,7 +168,7 @@ class Catalog:
             NotFound: there is none.
             Conflict: it has another etag than the one given.
         """
-        _check_kind(kind)
+        check_kind(kind)
         with self._transaction() as connection:
             row = connection.execute(
                 "SELECT etag FROM entries WHERE kind=? AND id=?", (kind, id)
@@ -182,7 +182,8 @@ class Catalog:
             connection.execute("DELETE FROM entries WHERE kind=? AND id=?", (kind, id))
 
 
-def _check_kind(kind: str) -> str:
+def check_kind(kind: str) -> str:
+    """Return ``kind`` when it is one; InvalidInput otherwise."""
     if kind not in KINDS:
         raise InvalidInput(f"kind {kind!r} is not one of {list(KINDS)}")
     return kind

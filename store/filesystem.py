@@ -8,24 +8,41 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import struct
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, IsoglossError, StorageError, StorageFull
+from isogloss.store import linux_calls
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that mean "no room", after which nothing is damaged."""
 
+REQUESTS = 16
+"""How many requests to an object store are on their way at once."""
+
 _MAX_VECTOR = 512
 _LOCK = struct.Struct("@hhqqi4x")
+
+
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""Errors of ``link(2)`` that mean "not on this file system"."""
+
+
+class UncertainRecord(OSError):
+    """Nobody knows whether a record was created, or will be."""
 
 
 class FileSystem:
@@ -33,6 +50,9 @@ class FileSystem:
 
     can_map = True
     """Whether descriptors are the system's own, so that files can be mapped into memory."""
+
+    is_remote = False
+    """Whether each operation is a request over the network, so that many at once are faster."""
 
     def create(self, path: Path) -> int:
         """Create a file that does not exist yet, for reading and writing."""
@@ -79,6 +99,21 @@ class FileSystem:
         """Cut the file, or extend it with zeros."""
         os.ftruncate(descriptor, length)
 
+    def allocate(self, descriptor: int, length: int) -> None:
+        """Extend the file with zeros to ``length``, its blocks reserved where that is possible.
+
+        A sync of rows written there later has no new length and fewer new blocks to record: an
+        append of 96 KiB with both its syncs took 0.62 ms instead of 0.71.
+        """
+        linux_calls.reserve(descriptor, length)
+
+    def start_sync(self, descriptor: int, offset: int, length: int) -> None:
+        """Begin to bring written bytes to the disk; a hint that promises and raises nothing.
+
+        What fails here is told by :meth:`sync_data`, which alone makes them durable.
+        """
+        linux_calls.start_writing(descriptor, offset, length)
+
     def size(self, descriptor: int) -> int:
         """Return the file's length in bytes."""
         return os.fstat(descriptor).st_size
@@ -124,6 +159,10 @@ class FileSystem:
         """Rename a file over another, or a directory to a name not yet taken."""
         source.replace(target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; FileExistsError where that is taken, also over NFS."""
+        os.link(source, target, follow_symlinks=False)
+
     def remove(self, path: Path) -> None:
         """Remove a file."""
         path.unlink()
@@ -162,6 +201,109 @@ class FileSystem:
     def time_s(self) -> float:
         """Return the wall clock in seconds since 1970; may run backwards."""
         return time.time()
+
+    def read_whole(self, path: Path) -> bytes:
+        """Return all bytes of a file."""
+        descriptor = self.open(path)
+        try:
+            return read_range(self, descriptor, 0, self.size(descriptor)).tobytes()
+        finally:
+            self.close(descriptor)
+
+    def write_atomic(self, path: Path, content: bytes) -> None:
+        """Replace a small file so that after any crash it is the old one or the new one, whole.
+
+        For files that only one process writes.
+        """
+        partial = path.with_name(f".{path.name}.partial")
+        with contextlib.suppress(FileNotFoundError):
+            self.remove(partial)
+        write_new(self, partial, [content])
+        self.replace(partial, path)
+        self.sync_directory(path.parent)
+
+    def write_whole(self, path: Path, pieces: Iterable[Buffer]) -> None:
+        """Write or replace a file of any size, whole and durable, while others may do the same."""
+        partial = _partial(path)
+        try:
+            descriptor = self.create(partial)
+            try:
+                offset = 0
+                for piece in pieces:
+                    self.write(descriptor, [piece], offset)
+                    offset += len(piece)
+                self.sync_data(descriptor)
+            finally:
+                self.close(descriptor)
+            self.replace(partial, path)
+        except OSError:
+            _discard(self, partial)
+            raise
+        self.sync_directory(path.parent)
+
+    def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:
+        """Create a file that appears whole, durable, and under a name that nobody took.
+
+        Of any number of writers, on any machine, one succeeds. That its own content stands there
+        already is success too: a file server may repeat a request whose answer was lost. So the
+        content must be unlike that of every other writer.
+
+        Args:
+            path: of the record.
+            content: all of it.
+            look: whether to look whose record it is that has the name; else it is another's.
+
+        Raises:
+            FileExistsError: another writer's record has that name.
+            UncertainRecord: whether it was created is not known.
+        """
+        partial = _partial(path)
+        try:
+            write_new(self, partial, [content])
+        except OSError:
+            _discard(self, partial)
+            raise
+        try:
+            self.link(partial, path)
+        except FileExistsError:
+            _discard(self, partial)
+            if not look or self.read_whole(path) != content:
+                raise
+        except OSError as error:
+            _discard(self, partial)
+            if error.errno in NO_LINKS:
+                raise
+            raise UncertainRecord(errno.EIO, f"record {path} is uncertain: {error}") from error
+        try:
+            self.sync_directory(path.parent)
+        except OSError as error:
+            raise UncertainRecord(errno.EIO, f"record {path} is uncertain: {error}") from error
+        _discard(self, partial)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a file, or a directory and all below it; what is already gone is no error."""
+        if not self.is_directory(path) and self.exists(path):
+            with contextlib.suppress(FileNotFoundError):
+                self.remove(path)
+            return
+        for name in self.names(path):
+            child = path / name
+            if self.is_directory(child):
+                self.remove_tree(child)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    self.remove(child)
+        with contextlib.suppress(FileNotFoundError):
+            self.remove_directory(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def _discard(files: FileSystem, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        files.remove(path)
 
 
 @contextlib.contextmanager
@@ -206,11 +348,17 @@ def read_range(files: FileSystem, descriptor: int, offset: int, length: int) -> 
 
 def read_file(files: FileSystem, path: Path) -> bytes:
     """Read a whole file."""
-    descriptor = files.open(path)
-    try:
-        return read_range(files, descriptor, 0, files.size(descriptor)).tobytes()
-    finally:
-        files.close(descriptor)
+    return files.read_whole(path)
+
+
+def for_each(
+    files: FileSystem, work: Callable[[_Item], _Made], items: Sequence[_Item]
+) -> list[_Made]:
+    """Do something for each item, in any order; many at once where each waits for a request."""
+    if not files.is_remote or len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(REQUESTS, len(items)), "isogloss-requests") as pool:
+        return list(pool.map(work, items))
 
 
 def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
@@ -225,17 +373,12 @@ def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
 
 def write_atomic(files: FileSystem, path: Path, content: bytes) -> None:
     """Replace a small file so that after any crash it is the old one or the new one, whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    with contextlib.suppress(FileNotFoundError):
-        files.remove(partial)
-    write_new(files, partial, [content])
-    files.replace(partial, path)
-    files.sync_directory(path.parent)
+    files.write_atomic(path, content)
 
 
 def make_directories(files: FileSystem, path: Path) -> None:
     """Create a directory and its missing parents, each made durable."""
-    if files.exists(path):
+    if files.is_remote or files.exists(path):
         return
     make_directories(files, path.parent)
     with contextlib.suppress(FileExistsError):
@@ -245,12 +388,4 @@ def make_directories(files: FileSystem, path: Path) -> None:
 
 def remove_tree(files: FileSystem, path: Path) -> None:
     """Remove a directory and all below it; names that are already gone are no error."""
-    for name in files.names(path):
-        child = path / name
-        if files.is_directory(child):
-            remove_tree(files, child)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                files.remove(child)
-    with contextlib.suppress(FileNotFoundError):
-        files.remove_directory(path)
+    files.remove_tree(path)

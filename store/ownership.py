@@ -73,6 +73,9 @@ class Ownership:
         content = json.dumps(owner.to_dict(), indent=1).encode()
         write_atomic(self._files, self._root / SERVER_NAME, content)
 
+    def check(self) -> None:
+        """Do nothing: as long as the lock is held nobody else owns the store."""
+
     def close(self) -> None:
         """Give the store up. Later calls do nothing."""
         if self._descriptor is None:
@@ -102,9 +105,8 @@ def _read_owner(files: FileSystem, root: Path) -> StoreOwner | None:
     return StoreOwner.from_dict(document) if is_mapping(document) else None
 
 
-def store_owner(path: Path | str) -> StoreOwner | None:
-    """Return who owns a store now; None when nobody does, or there is no store."""
-    files, root = FileSystem(), Path(path)
+def lock_owner(files: FileSystem, root: Path) -> StoreOwner | None:
+    """Return who holds the lock of a store now; None when nobody does, or there is no store."""
     try:
         descriptor = files.open(root / LOCK_NAME)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The store: one root, one owner, everything below it."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,30 +12,29 @@ from isogloss.errors import (
     Conflict,
     InvalidInput,
     NotFound,
+    StorageError,
     StoreOwned,
 )
-from isogloss.store import signed_json
 from isogloss.store.catalog import Catalog, CatalogEntry
+from isogloss.store.epochs import LEASE_S, OWNERS, EpochOwnership
+from isogloss.store.fenced_recordings import FencedRecording
 from isogloss.store.filesystem import (
     FileSystem,
     make_directories,
-    read_file,
     remove_tree,
     storage_errors,
-    write_atomic,
 )
-from isogloss.store.ownership import LOCK_NAME, SERVER_NAME, Ownership
-from isogloss.store.recordings import Recording, create_recording_files
+from isogloss.store.homes import Fencing, Home
+from isogloss.store.ownership import Ownership
+from isogloss.store.record_catalog import RecordCatalog
+from isogloss.store.recording_files import create_recording_files
+from isogloss.store.recordings import Recording
 from isogloss.store.shards import DEFAULT_SHARD_BYTES
-from isogloss.store.specs import (
-    SCHEMA_VERSION,
-    RecordingSpec,
-    check_uid,
-)
+from isogloss.store.specs import RecordingSpec, check_uid
 from isogloss.store.verifying import Problem
 
-MANIFEST_NAME = "isogloss.json"
-CATALOG_NAME = "catalog.sqlite"
+_log = logging.getLogger(__name__)
+
 _FOLDERS = {
     "dictionary": "dictionaries",
     "probe": "probes",
@@ -47,54 +47,85 @@ _FOLDERS = {
 class Store:
     """A root directory and what is in it. Use :meth:`open` or :meth:`attach`."""
 
-    def __init__(self, root: Path, files: FileSystem, ownership: Ownership | None) -> None:
-        self.root = root
-        """Where the store lies."""
-        self._files = files
+    def __init__(
+        self, home: Home, fencing: Fencing, ownership: Ownership | EpochOwnership | None
+    ) -> None:
+        self.root = home.root
+        """Where the store lies; on an object store its place below the address."""
+        self.address = home.address
+        """As it was opened: a path, or the address of an object store."""
+        self.is_remote = home.files.is_remote
+        """Whether it lies on an object store: it holds recordings only, and ``root`` is no path."""
+        self.fencing: Fencing = fencing
+        """What keeps a second owner out."""
+        self._files = home.files
         self._ownership = ownership
         self._lock = threading.RLock()
         self._recordings: dict[str, Recording] = {}
-        self.catalog = Catalog(root / CATALOG_NAME)
+        self.catalog = home.catalog(fencing)
         """What the store holds, by kind and id."""
 
     @classmethod
     def open(
-        cls, path: Path | str, *, create: bool = True, files: FileSystem | None = None
+        cls,
+        path: Path | str,
+        *,
+        create: bool = True,
+        files: FileSystem | None = None,
+        fencing: Fencing | None = None,
+        force: bool = False,
+        lease_s: float = LEASE_S,
     ) -> "Store":
         """Open a store and own it until it is closed.
 
         Args:
-            path: root directory.
+            path: root directory, or an address such as ``s3://bucket/prefix``, ``gs://…``,
+                ``az://…`` (extra ``cloud``).
             create: make a new store where there is none.
-            files: the operating system's files by default.
+            files: the operating system's files, or those of the address, by default.
+            fencing: what keeps a second owner out of a new store: ``lock`` on local disks,
+                ``create`` where machines share the storage; None to decide by its kind.
+            force: take over a store fenced by ``create`` although its owner may live; what that one
+                acknowledged stays, and it can acknowledge nothing more.
+            lease_s: where fenced by ``create``, how long others wait for a sign of life of this
+                process before they take over. Opening waits that long for an owner that died on
+                another machine.
 
         Raises:
             StoreOwned: another process owns it; the message names its pid and address.
             NotFound: there is no store and ``create`` is false.
-            InvalidInput: the directory holds something else.
+            InvalidInput: the directory holds something else, or the address is none.
+            Conflict: the store is fenced otherwise.
+            MissingExtra: the address is on an object store, and obstore is not installed.
         """
-        root, files = Path(path).absolute(), files or FileSystem()
-        if not files.exists(root / MANIFEST_NAME):
+        home = Home.find(path, files)
+        there = home.fencing()
+        if there is None:
             if not create:
-                raise NotFound(f"no store at {root}: create one with Store.open(path)")
-            ours = {LOCK_NAME, SERVER_NAME, CATALOG_NAME}
-            foreign = [n for n in files.names(root) if n not in ours and not n.startswith(".")]
-            if foreign:
-                raise InvalidInput(
-                    f"{root} is no store and holds {foreign[0]!r}: choose an empty directory"
-                )
-            make_directories(files, root)
-        ownership = Ownership(files, root)
+                home.existing()
+            home.check_free()
+        chosen = home.choose(fencing, there)
+        ownership = home.own(chosen, force=force, lease_s=lease_s)
         try:
-            if not files.exists(root / MANIFEST_NAME):
-                manifest = {"schema_version": SCHEMA_VERSION, "uid": Catalog.new_uid()}
-                write_atomic(files, root / MANIFEST_NAME, signed_json.encode(manifest))
-            _check_manifest(files, root)
-            make_directories(files, root / "recordings")
-            return cls(root, files, ownership)
+            home.settle(chosen)
+            store = cls(home, chosen, ownership)
+            if chosen == "create":
+                store._fence()
         except BaseException:
             ownership.close()
             raise
+        return store
+
+    def _fence(self) -> None:
+        """End the lanes that an owner before us may still be writing.
+
+        A recording that cannot be read stays as it is: it says so when it is used.
+        """
+        for entry in self.catalog.list("recording"):
+            try:
+                self._recording(entry).lanes()
+            except (StorageError, NotFound) as error:
+                _log.error("store %s: recording %s: %s", self.address, entry.id, error)
 
     @classmethod
     def attach(cls, path: Path | str, *, files: FileSystem | None = None) -> "Store":
@@ -104,10 +135,10 @@ class Store:
 
         Raises:
             NotFound: there is no store.
+            MissingExtra: it is on an object store, and obstore is not installed.
         """
-        root, files = Path(path).absolute(), files or FileSystem()
-        _check_manifest(files, root)
-        return cls(root, files, None)
+        home = Home.find(path, files)
+        return cls(home, home.existing(), None)
 
     def close(self) -> None:
         """Close open lanes, the catalog, and give the store up. Later calls do nothing."""
@@ -141,9 +172,10 @@ class Store:
         """Say in ``server.json`` where this owner answers; StoreOwned when it is not the owner."""
         self._owned().set_server(address)
 
-    def _owned(self) -> Ownership:
+    def _owned(self) -> Ownership | EpochOwnership:
         if self._ownership is None:
-            raise StoreOwned(f"store {self.root} was attached, not opened: only its owner may")
+            raise StoreOwned(f"store {self.address} was attached, not opened: only its owner may")
+        self._ownership.check()
         return self._ownership
 
     def create_recording(
@@ -194,15 +226,24 @@ class Store:
         with self._lock:
             known = self._recordings.get(entry.uid)
             if known is None:
-                known = Recording(
-                    files=self._files,
-                    directory=self.root / "recordings" / check_uid(entry.uid),
-                    etag=entry.etag,
-                    is_owner=self.is_owner,
-                )
+                known = self._new_recording(entry)
                 self._recordings[entry.uid] = known
             known.etag = entry.etag
             return known
+
+    def _new_recording(self, entry: CatalogEntry) -> Recording:
+        directory = self.root / "recordings" / check_uid(entry.uid)
+        if self.fencing == "lock":
+            return Recording(
+                files=self._files, directory=directory, etag=entry.etag, is_owner=self.is_owner
+            )
+        ownership = self._ownership
+        return FencedRecording(
+            files=self._files,
+            directory=directory,
+            etag=entry.etag,
+            ownership=ownership if isinstance(ownership, EpochOwnership) else None,
+        )
 
     def recording(self, id: str) -> Recording:  # noqa: A002 - the word for it everywhere
         """Return a recording; NotFound when there is none."""
@@ -227,6 +268,9 @@ class Store:
                 raise Conflict(f"recording {id!r} has an open lane: close it first")
             self.catalog.delete("recording", id, etag)
             self._recordings.pop(recording.uid, None)
+            if self._files.is_remote:  # a rename there is a copy of everything
+                remove_tree(self._files, recording.directory)
+                return
             trash = self.root / "trash"
             make_directories(self._files, trash)
             with contextlib.suppress(FileNotFoundError):
@@ -253,13 +297,39 @@ class Store:
         with self._lock, storage_errors("garbage cannot be collected"):
             kept = {entry.uid for entry in self.catalog.list("recording")}
             recordings = self.root / "recordings"
-            litter = [recordings / n for n in self._files.names(recordings) if n not in kept]
+            litter = [
+                recordings / name
+                for name in self._files.names(recordings)
+                if name not in kept and self._is_left_behind(recordings / name, older_s)
+            ]
             litter += [self.root / "trash" / n for n in self._files.names(self.root / "trash")]
             for folder in _FOLDERS.values():
                 litter += _old_partials(self._files, self.root / folder, older_s)
+            if isinstance(self.catalog, RecordCatalog):
+                litter += self.catalog.litter(older_s)
+                for directory in (self.root, self.root / OWNERS):
+                    litter += _old_partial_files(self._files, directory, older_s)
             for path in litter:
                 remove_tree(self._files, path)
-            return len(litter) + sum(found.drop_litter() for found in self.recordings())
+            return len(litter) + sum(found.drop_litter(older_s) for found in self.recordings())
+
+    def _is_left_behind(self, path: Path, older_s: float) -> bool:
+        """Whether a recording that the catalog does not know is nobody's work of this moment."""
+        if self.fencing == "lock":
+            return True
+        return self._files.time_s() - self._files.modified_s(path) > older_s
+
+    def check_artifacts(self) -> None:
+        """Refuse where the store cannot hold dictionaries, probes, codes and matches.
+
+        Raises:
+            InvalidInput: it lies on an object store.
+        """
+        if self.is_remote:
+            raise InvalidInput(
+                f"store {self.address} holds recordings only: keep dictionaries, probes, codes and "
+                "matches in a store in a directory"
+            )
 
     def artifact(self, kind: str, uid: str, *more: str) -> Path:
         """Return where the files of an artifact belong; its parent exists, itself need not.
@@ -270,9 +340,11 @@ class Store:
             more: for codes the uid of the probe.
 
         Raises:
-            InvalidInput: the kind is unknown, or the number of uids does not fit it.
+            InvalidInput: the kind is unknown, the number of uids does not fit it, or the store
+                lies on an object store.
             InvalidName: a uid is none.
         """
+        self.check_artifacts()
         folder = _FOLDERS.get(kind)
         if folder is None or len(more) != (1 if kind == "codes" else 0):
             raise InvalidInput(
@@ -297,9 +369,11 @@ def _old_partials(files: FileSystem, directory: Path, older_s: float) -> list[Pa
     return found
 
 
-def _check_manifest(files: FileSystem, root: Path) -> None:
-    try:
-        content = read_file(files, root / MANIFEST_NAME)
-    except FileNotFoundError as error:
-        raise NotFound(f"no store at {root}: create one with Store.open(path)") from error
-    signed_json.decode(content, f"{root / MANIFEST_NAME}")
+def _old_partial_files(files: FileSystem, directory: Path, older_s: float) -> list[Path]:
+    return [
+        directory / name
+        for name in files.names(directory)
+        if name.startswith(".")
+        and name.endswith(".partial")
+        and files.time_s() - files.modified_s(directory / name) > older_s
+    ]

@@ -188,6 +188,13 @@ class SimulatedDisk(FileSystem):
         _apply(file.cache, length, None)
         file.pending.append((length, None))
 
+    def allocate(self, descriptor: int, length: int) -> None:
+        """See FileSystem."""
+        self.truncate(descriptor, max(length, self.size(descriptor)))
+
+    def start_sync(self, descriptor: int, offset: int, length: int) -> None:
+        """See FileSystem; a hint, which this disk does not take."""
+
     def size(self, descriptor: int) -> int:
         """See FileSystem."""
         return len(self._descriptors[descriptor][0].cache)
@@ -227,6 +234,15 @@ class SimulatedDisk(FileSystem):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(target))
         moved = self._directory(source.parent).names.pop(source.name)
         names[target.name] = moved
+
+    def link(self, source: Path, target: Path) -> None:
+        """See FileSystem."""
+        file = self._file(source)
+        self._tick("link", target)
+        names = self._directory(target.parent).names
+        if target.name in names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        names[target.name] = file
 
     def remove(self, path: Path) -> None:
         """See FileSystem."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isogloss.store.filesystem import Buffer, FileSystem
 
-WRITES = frozenset({"create", "write", "truncate", "make_directory"})
+WRITES = frozenset({"create", "write", "truncate", "allocate", "make_directory"})
 SYNCS = frozenset({"sync_data", "sync_directory"})
 
 
@@ -97,6 +97,11 @@ class FaultyFiles(FileSystem):
         self._step("truncate")
         super().truncate(descriptor, length)
 
+    def allocate(self, descriptor: int, length: int) -> None:
+        """See FileSystem."""
+        self._step("allocate")
+        super().allocate(descriptor, length)
+
     def make_directory(self, path: Path) -> None:
         """See FileSystem."""
         self._step("make_directory")
@@ -106,3 +111,8 @@ class FaultyFiles(FileSystem):
         """See FileSystem."""
         self._step("replace")
         super().replace(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """See FileSystem."""
+        self._step("link")
+        super().link(source, target)

@@ -1,0 +1,140 @@
+"""Writers of stores without locks in processes of their own: killed, stopped, set on each other.
+
+Each scenario takes the address of a store that is not there yet, in a directory or on an object
+store, and raises when a promise is broken.
+"""
+
+import signal
+import subprocess
+import sys
+
+from isogloss.store.recordings import Recording
+from isogloss.store.stores import Store
+from isogloss.store.testing.fenced_writer import SHARD_BYTES
+from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
+from isogloss.store.testing.seams import require
+
+SPEC = sample_spec()
+
+
+class Writer:
+    """``isogloss.store.testing.fenced_writer`` in its own process.
+
+    Args:
+        address: of the store.
+        producer: name of its batches' producer.
+        options: of the command line.
+    """
+
+    def __init__(self, address: str, producer: str, *options: str) -> None:
+        module = "isogloss.store.testing.fenced_writer"
+        self.producer = producer
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, address, producer, *options],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        """What it said so far."""
+
+    def until(self, wanted: str) -> None:
+        """Read what it says up to a line that begins with ``wanted``."""
+        for line in self.process.stdout or ():
+            self.lines.append(line.strip())
+            if line.startswith(wanted):
+                return
+        raise AssertionError(f"the writer ended after {self.lines[-3:]}, wanted {wanted!r}")
+
+    def end(self) -> None:
+        """Kill it, and read the rest of what it said, but for half a line."""
+        self.process.kill()
+        if self.process.stdout is not None:
+            with self.process.stdout as output:
+                self.lines += output.read().rpartition("\n")[0].splitlines()
+        self.process.wait()
+
+    @property
+    def acknowledged(self) -> dict[str, int]:
+        """The last batch it said was acknowledged, if any."""
+        said = f"{self.producer} "
+        numbers = [line.split(" ")[1] for line in self.lines if line.startswith(said)]
+        return {self.producer: int(numbers[-1])} if numbers else {}
+
+
+def append_groups(recording: Recording, first: int, groups: int, producer: str = "p") -> None:
+    """Append groups of two batches in a lane of their own, which is closed."""
+    with recording.open_lane() as lane:
+        for start in range(first, first + 2 * groups, 2):
+            lane.append([sample_batch(SPEC, producer, start + ahead) for ahead in range(2)])
+
+
+def holds_exactly(recording: Recording, batches: int) -> None:
+    """Check that the recording holds the first so many batches of producer ``p``, no more."""
+    found = check_sample(recording.reader(), {})
+    require(found == {"p": batches}, f"the recording holds {found}, wanted {batches} batches")
+
+
+def kill_between_rows_and_record(address: str) -> None:
+    """Kill a writer before the record of its third commit: nothing of that may become visible."""
+    writer = Writer(address, "p", "--pause-at", "3")
+    try:
+        writer.until("prepared")
+    finally:
+        writer.end()
+    require(writer.acknowledged == {"p": 2}, f"the writer said {writer.lines}")
+    with Store.open(address, fencing="create", lease_s=5.0) as store:
+        recording = store.recording("sample")
+        holds_exactly(recording, 2)
+        append_groups(recording, 3, 2)
+        holds_exactly(recording, 6)
+        removed = store.collect_garbage(0.0)
+        require(removed >= len(SPEC.sites), f"{removed} names of the half commit were removed")
+        recording.derive()
+        holds_exactly(recording, 6)
+        require(recording.verify() == [], f"verify says {recording.verify()}")
+
+
+def wake_a_sleeper(address: str) -> None:
+    """Stop a writer, take its store over, let it go on: it may acknowledge nothing more."""
+    writer = Writer(address, "p")
+    try:
+        writer.until("p 3")
+        writer.process.send_signal(signal.SIGSTOP)
+        with Store.open(address, fencing="create", force=True) as store:
+            recording = store.recording("sample")
+            before = recording.cursor("p")
+            writer.process.send_signal(signal.SIGCONT)
+            writer.until("fenced")
+            said = writer.acknowledged["p"]
+            require(said <= before, f"it acknowledged {said}, and was fenced after {before}")
+            holds_exactly(recording, before)
+            append_groups(recording, before + 1, 1)
+            store.collect_garbage(0.0)
+            holds_exactly(recording, before + 2)
+            require(recording.verify() == [], f"verify says {recording.verify()}")
+    finally:
+        writer.end()
+
+
+def duel(address: str, turns: int) -> None:
+    """Let two writers take the store from one another: all that they were told must hold.
+
+    Args:
+        address: of the store.
+        turns: how often each is fenced before both are killed.
+    """
+    with Store.open(address, fencing="create", lease_s=5.0) as store:
+        store.create_recording(SPEC, ["a", "b"], shard_bytes=SHARD_BYTES)
+    writers = [Writer(address, name, "--take-over", "--reopen") for name in ("x", "y")]
+    try:
+        for _ in range(turns):
+            for writer in writers:
+                writer.until("fenced")
+    finally:
+        for writer in writers:
+            writer.end()
+    acknowledged = {**writers[0].acknowledged, **writers[1].acknowledged}
+    with Store.open(address, fencing="create", force=True) as store:
+        found = check_sample(store.recording("sample").reader(), acknowledged)
+        require(bool(found), "they wrote nothing")
+        require(store.verify() == [], f"verify says {store.verify()}")
