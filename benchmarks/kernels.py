@@ -1,6 +1,7 @@
 """Figures of the kernels: counted bytes (no GPU needed), exactness, and times on this CPU.
 
-``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``.
+``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``;
+with ``--json`` those lines go to stderr, and one document to stdout.
 Bytes come from formulas that tests/kernels/test_triton.py checks against the traffic meter, or from
 the meter itself. Times are ratios of medians of interleaved rounds, two threads: run on a quiet
 machine. ``--device cuda`` prints times on a device instead, beside what its copies and GEMMs reach.
@@ -8,13 +9,15 @@ machine. ``--device cuda`` prints times on a device instead, beside what its cop
 """
 
 import argparse
+import ctypes
+import importlib
 import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 if not any(argument.startswith("--device") for argument in sys.argv):
@@ -68,39 +71,89 @@ def _interleaved(rounds: int, **functions: Callable[[], object]) -> dict[str, fl
 def cpu_figures() -> Iterator[Figure]:
     """Step and selection against torch's GEMM and top-k on this machine."""
     torch.set_num_threads(2)
+    yield from _step_figures("cpu_step_6k", 6144, 2.0)
+    yield from _step_figures("cpu_step_24k", 24_576, 1.45)
+    yield from _topk_figures()
+
+
+def _step_figures(name: str, features: int, bar: float) -> Iterator[Figure]:
+    """A full training step beside the encoder's GEMM alone, and sparsify's if it is installed."""
     rows, width = 2048, WIDTH
-    for name, features, bar in (("cpu_step_6k", 6144, 2.0), ("cpu_step_24k", 24_576, 1.45)):
-        torch.manual_seed(0)
-        directions = torch.nn.functional.normalize(torch.randn(features, width))
-        weights = Weights(
-            encoder=directions.clone(),
-            encoder_bias=torch.zeros(features),
-            decoder=directions,
-            decoder_bias=torch.zeros(width),
+    torch.manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(features, width))
+    weights = Weights(
+        encoder=directions.clone(),
+        encoder_bias=torch.zeros(features),
+        decoder=directions,
+        decoder_bias=torch.zeros(width),
+    )
+    moments, scratch = Moments.zeros_like(weights), Workspace()
+    x, out = torch.randn(rows, width), torch.empty(rows, features)
+    chosen = StepSettings(k=K, learning_rate=1e-4, variance=float(width))
+
+    def step() -> None:
+        train_step_topk(x, weights, moments, chosen, step=1, workspace=scratch)
+
+    def gemm() -> None:
+        torch.mm(x, weights.encoder.T, out=out)
+
+    peer = _sparsify_step(x, features)
+    found = _interleaved(5, step=step, gemm=gemm, **({} if peer is None else {"peer": peer}))
+    yield Figure(
+        id=name,
+        value=found["step"] / found["gemm"],
+        bar=bar,
+        how=f"step / encoder GEMM, {rows} x {width}, k={K}, {torch.get_num_threads()} threads",
+        peers={}
+        if peer is None
+        else {"sparsify, forward and backward only": found["peer"] / found["gemm"]},
+        runs=5,
+    )
+    if name == "cpu_step_24k":
+        extra = _peak_mib(
+            lambda: train_step_topk(x, weights, moments, chosen, step=1, workspace=Workspace())
         )
-        moments, scratch = Moments.zeros_like(weights), Workspace()
-        x, out = torch.randn(rows, width), torch.empty(rows, features)
-        chosen = StepSettings(k=K, learning_rate=1e-4, variance=float(width))
+        text = "peak of the process in a step with a new workspace, beyond what it held before"
+        yield Figure(id="cpu_memory", value=extra, bar=64, how=text, unit="MiB")
 
-        def step(
-            x: Tensor = x,
-            weights: Weights = weights,
-            moments: Moments = moments,
-            chosen: StepSettings = chosen,
-            scratch: Workspace = scratch,
-        ) -> object:
-            return train_step_topk(x, weights, moments, chosen, step=1, workspace=scratch)
 
-        def gemm(x: Tensor = x, weights: Weights = weights, out: Tensor = out) -> Tensor:
-            return torch.mm(x, weights.encoder.T, out=out)
+def _sparsify_step(x: Tensor, features: int) -> Callable[[], object] | None:
+    """Loss and gradients by sparsify on the CPU (``pip install eai-sparsify``); None without it."""
+    os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
+    try:
+        sparsify = importlib.import_module("sparsify")
+    except ImportError:
+        return None
+    coder = sparsify.SparseCoder(
+        x.shape[1],
+        sparsify.SparseCoderConfig(num_latents=features, k=K),
+        device="cpu",
+        dtype=torch.float32,
+    )
 
-        found = _interleaved(5, step=step, gemm=gemm)
-        how = f"step / encoder GEMM, {rows} x {width}, k={K}, {torch.get_num_threads()} threads"
-        yield Figure(id=name, value=found["step"] / found["gemm"], bar=bar, how=how, runs=5)
-        if features == 24_576:
-            held = scratch.nbytes / 2**20
-            text = "scratch held by a step"
-            yield Figure(id="cpu_memory", value=held, bar=64, how=text, unit="MiB")
+    def step() -> None:
+        coder.zero_grad(set_to_none=True)
+        coder(x).fvu.backward()
+
+    return step
+
+
+def _peak_mib(work: Callable[[], object]) -> float:
+    """How much more memory than before this process held at most while ``work`` ran."""
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that is kept would be used again unseen
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status_kib("VmRSS")
+    work()
+    return (_status_kib("VmHWM") - before) / 1024
+
+
+def _status_kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _topk_figures() -> Iterator[Figure]:
+    """Selection alone beside ``torch.topk``."""
     for name, features, bar in (
         ("cpu_topk_3k", 3072, 2.5),
         ("cpu_topk_12k", 12_288, 3.0),
@@ -296,21 +349,10 @@ FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
 }
 
 
-def _print(figures: Iterator[Figure], as_json: bool) -> None:
-    for figure in figures:
-        if as_json:
-            line = {**asdict(figure), "holds": figure.holds, "load": os.getloadavg()[0]}
-            print(json.dumps(line), flush=True)
-        else:
-            sign = "<=" if figure.at_most else ">="
-            bar = "" if figure.bar is None else f"({sign} {figure.bar:.3g}: {figure.holds})"
-            print(f"{figure.id:20s} {figure.value:10.4g} {bar:16s} {figure.how}", flush=True)
-
-
 def main(arguments: list[str]) -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON document, when all is done")
     parser.add_argument("--only", choices=FIGURES, help="one group of figures")
     parser.add_argument("--device", choices=["cuda"], help="times on a device")
     parser.add_argument("--real-rows", type=int, default=1024, help="see [wrong_rows]")
@@ -318,13 +360,21 @@ def main(arguments: list[str]) -> None:
     if chosen.device is not None and not torch.cuda.is_available():
         print("no CUDA or ROCm device: torch sees none, so there are no times to print")
         return
-    if chosen.device is not None:
-        _print(device_figures(), chosen.json)
+    found: list[Figure] = []
+    for figure in _chosen_figures(chosen.only, chosen.device, chosen.real_rows):
+        found.append(figure)
+        print(figure, file=sys.stderr if chosen.json else sys.stdout, flush=True)
+    if chosen.json:
+        print(json.dumps({"figures": [figure.to_dict() for figure in found]}, indent=1))
+
+
+def _chosen_figures(only: str | None, device: str | None, real_rows: int) -> Iterator[Figure]:
+    if device is not None:
+        yield from device_figures()
         return
     for group, figures in FIGURES.items():
-        if chosen.only in (None, group):
-            rows = chosen.real_rows
-            _print(wrong_figures(rows) if group == "wrong" else figures(), chosen.json)
+        if only in (None, group):
+            yield from wrong_figures(real_rows) if group == "wrong" else figures()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,24 @@ class Figure:
     runs: int = 1
     """Timed rounds, of which the value is the median; 1 for what is counted."""
 
+    def to_dict(self) -> dict[str, object]:
+        """The figure as ``--json`` prints it."""
+        return {
+            "figure": self.id,
+            "value": self.value,
+            "bar": self.bar,
+            "holds": self.holds,
+            "unit": self.unit,
+            "peers": self.peers,
+            "runs": self.runs,
+            "how": self.how,
+        }
+
+    def __str__(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        bar = "" if self.bar is None else f"({sign} {self.bar:.3g}: {self.holds})"
+        return f"{self.id:20s} {self.value:10.4g} {bar:16s} {self.how}"
+
     @property
     def holds(self) -> bool | None:
         """Whether the bar is reached; None without one."""
