@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
-    from isogloss.service.aio_client import AsyncAppender, AsyncClient, connect_async
-    from isogloss.service.appender import Appender
+    from isogloss.service.aio_client import AsyncClient, connect_async
+    from isogloss.service.appender import Appender, BatchStream
+    from isogloss.service.care_results import (
+        CareProgress,
+        Compression,
+        Garbage,
+        LaneInfo,
+        Quantisation,
+    )
     from isogloss.service.client import Client, connect
+    from isogloss.service.direct_appender import DirectAppender
     from isogloss.service.ingest import IngestLimits
     from isogloss.service.job import AsyncJob, Job
     from isogloss.service.record_documents import DocumentOptions
@@ -29,25 +37,34 @@ if TYPE_CHECKING:
         RecordingInfo,
     )
     from isogloss.service.server import ServerConfig, serve
+    from isogloss.service.streaming_client import AsyncAppender, AsyncRecorder
 
 _HOMES = {
     "Appender": "appender",
-    "AsyncAppender": "aio_client",
+    "AsyncAppender": "streaming_client",
     "AsyncClient": "aio_client",
     "AsyncJob": "job",
+    "AsyncRecorder": "streaming_client",
+    "BatchStream": "appender",
+    "CareProgress": "care_results",
     "Client": "client",
+    "Compression": "care_results",
     "DictionaryInfo": "results",
+    "DirectAppender": "direct_appender",
     "DocumentOptions": "record_documents",
     "FeatureContext": "results",
     "FeatureInfo": "results",
     "FeatureRef": "results",
+    "Garbage": "care_results",
     "Hit": "results",
     "IngestLimits": "ingest",
     "Job": "job",
     "JobInfo": "results",
+    "LaneInfo": "care_results",
     "MatchInfo": "results",
     "PairInfo": "results",
     "ProbeInfo": "results",
+    "Quantisation": "care_results",
     "Recorder": "recorder",
     "RecorderCounts": "recorder",
     "RecorderOptions": "recorder",
@@ -65,19 +82,27 @@ __all__ = [
     "AsyncAppender",
     "AsyncClient",
     "AsyncJob",
+    "AsyncRecorder",
+    "BatchStream",
+    "CareProgress",
     "Client",
+    "Compression",
     "DictionaryInfo",
+    "DirectAppender",
     "DocumentOptions",
     "FeatureContext",
     "FeatureInfo",
     "FeatureRef",
+    "Garbage",
     "Hit",
     "IngestLimits",
     "Job",
     "JobInfo",
+    "LaneInfo",
     "MatchInfo",
     "PairInfo",
     "ProbeInfo",
+    "Quantisation",
     "Recorder",
     "RecorderCounts",
     "RecorderOptions",

@@ -1,25 +1,17 @@
 """The client for asyncio: the verbs of :class:`isogloss.Client`, awaited."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import Conflict, IsoglossError, ServerUnavailable
-from isogloss.proto.v1 import jobs_pb2
+from isogloss.errors import IsoglossError
 from isogloss.service import methods, naming, verbs
-from isogloss.service.appender import Appender
-from isogloss.service.convert import to_name
-from isogloss.service.convert_results import from_operation
 from isogloss.service.grpc_transport import AsyncGrpcTransport, read_certificate
-from isogloss.service.job import FETCHES, AsyncJob, Made
+from isogloss.service.job import AsyncJob
 from isogloss.service.owner import find_target
-from isogloss.service.plans import RECONNECT_S, Patience, Pause, Plan, Running
 from isogloss.service.reading import (
     codes_of,
     documents_of,
@@ -36,24 +28,22 @@ from isogloss.service.results import (
     FeatureInfo,
     FeatureRef,
     Hit,
-    JobInfo,
     MatchInfo,
     PairInfo,
     ProbeInfo,
     RecordingInfo,
 )
+from isogloss.service.rows_client import AsyncRowsClient
 from isogloss.service.settings import Setting
-from isogloss.service.transport import AsyncLocalTransport, AsyncTransport, LocalTransport
+from isogloss.service.streaming_client import AsyncStreamingClient
+from isogloss.service.transport import AsyncLocalTransport, LocalTransport
 from isogloss.store import (
     Document,
     RecordingSpec,
     Revision,
-    RowBatch,
     SiteStatistics,
     TokenColumns,
 )
-
-T = TypeVar("T")
 
 
 async def connect_async(
@@ -82,104 +72,8 @@ async def connect_async(
     return client
 
 
-class AsyncAppender:
-    """A producer's stream of batches; the blocking :class:`Appender`, in a thread."""
-
-    def __init__(self, appender: Appender) -> None:
-        self._appender = appender
-
-    async def __aenter__(self) -> "AsyncAppender":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self._appender.close, flush=error is None)
-
-    @property
-    def next_sequence(self) -> int:
-        """Sequence number that the next batch must have."""
-        return self._appender.next_sequence
-
-    @property
-    def durable_sequence(self) -> int:
-        """Last batch on the server's disk."""
-        return self._appender.durable_sequence
-
-    async def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
-        """Send a batch; returns when it is on its way. Errors as for :meth:`Appender.write`."""
-        await asyncio.to_thread(self._appender.write, batch, timeout_s)
-
-    async def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything written is durable."""
-        await asyncio.to_thread(self._appender.flush, timeout_s)
-
-    async def close(self) -> None:
-        """End the stream once everything is durable."""
-        await asyncio.to_thread(self._appender.close)
-
-
-class AsyncClient:
+class AsyncClient(AsyncRowsClient, AsyncStreamingClient):
     """Everything that can be done with a store, within one event loop. Not across fork."""
-
-    def __init__(self, transport: AsyncTransport, *, timeout_s: float = 30.0) -> None:
-        """Take a transport; :func:`connect_async` makes the right one."""
-        self._transport = transport
-        self._timeout_s = timeout_s
-        self._process = os.getpid()
-        self._closed = False
-
-    async def __aenter__(self) -> "AsyncClient":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    @property
-    def address(self) -> str:
-        """Path of the store, or address of the server."""
-        return self._transport.address
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this process owns the store."""
-        return isinstance(self._transport, AsyncLocalTransport)
-
-    async def close(self) -> None:
-        """Let go of the store or the connection. Later calls do nothing."""
-        if not self._closed and self._process == os.getpid():
-            self._closed = True
-            await self._transport.close()
-
-    async def run(self, plan: Plan[T]) -> T:
-        """Run a plan of :mod:`isogloss.service.verbs` with awaited calls."""
-        self._check_usable()
-        running = Running(plan)
-        while (step := running.step) is not None:
-            if isinstance(step, Pause):
-                await asyncio.sleep(step.seconds)
-                running.send(None)
-                continue
-            try:
-                timeout_s = self._timeout_s + step.extra_s
-                answer = await self._transport.unary(step.method, step.request, timeout_s)
-            except IsoglossError as error:
-                running.throw(error)
-            else:
-                running.send(answer)
-        return running.result()
-
-    async def ping(self) -> None:
-        """Make one small call: raises what stands in the way of any call."""
-        await self.run(verbs.ping())
 
     # Recordings.
 
@@ -210,23 +104,6 @@ class AsyncClient:
     ) -> SiteStatistics:
         """Return count, mean and spread of a site's rows."""
         return statistics_of(await self.run(verbs.statistics(recording, site, revision)))
-
-    async def appender(
-        self, recording: str, producer: str, *, reconnect_s: float = RECONNECT_S
-    ) -> AsyncAppender:
-        """Open a producer's stream of batches; use it as an asynchronous context manager."""
-        spec = (await self.recording(recording)).spec
-
-        def start() -> Appender:
-            return Appender(
-                self._transport.blocking,
-                spec,
-                producer,
-                timeout_s=self._timeout_s,
-                reconnect_s=reconnect_s,
-            )
-
-        return AsyncAppender(await asyncio.to_thread(start))
 
     async def read(
         self,
@@ -297,10 +174,6 @@ class AsyncClient:
     async def dictionaries(self) -> list[DictionaryInfo]:
         """Return all dictionaries, by id."""
         return await self.run(verbs.dictionaries())
-
-    async def delete_dictionary(self, dictionary: str, etag: str) -> None:
-        """Delete a dictionary; Conflict where ``etag`` is not its newest."""
-        await self.run(verbs.delete_dictionary(dictionary, etag))
 
     async def encode(
         self, dictionary: DictionaryInfo | str, rows: NDArray[np.generic]
@@ -396,41 +269,3 @@ class AsyncClient:
         """Return the mutual pairs of a match, highest r first, from ``min_r`` up."""
         name = match if isinstance(match, str) else match.id
         return await self.run(verbs.pairs(name, min_r))
-
-    # Jobs.
-
-    async def jobs(self) -> list[JobInfo]:
-        """Return all jobs, oldest first."""
-        return await self.run(verbs.jobs())
-
-    async def job(self, name: str) -> AsyncJob[Made]:
-        """Return the handle of a job; NotFound where there is none."""
-        kind = (await self.run(verbs.job(name))).kind
-        return AsyncJob(self, name, kind, *FETCHES[kind])
-
-    async def watch(self, job: str) -> AsyncIterator[JobInfo]:
-        """Yield a job now and at each change until it is done; outlasts server restarts."""
-        self._check_usable()
-        request = jobs_pb2.WatchJobRequest(name=to_name("operations", job))
-        patience = Patience()
-        while True:
-            try:
-                async for block in self._transport.stream(methods.WATCH_JOB, request):
-                    patience.reset()
-                    info = from_operation(block.head)
-                    yield info
-                    if info.is_done:
-                        return
-                ended = ServerUnavailable(f"{self.address}: the stream of job {job!r} ended early")
-            except ServerUnavailable as error:
-                ended = error
-            await asyncio.sleep(patience.pause_s(ended))
-
-    def _check_usable(self) -> None:
-        if self._process != os.getpid():
-            raise Conflict(
-                f"this client was made in process {self._process} and cannot be used in its fork "
-                f"{os.getpid()}: connect again there, or use the spawn start method"
-            )
-        if self._closed:
-            raise Conflict("this client was closed: connect again")

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 import xxhash
 
@@ -51,6 +52,51 @@ class _Acknowledged:
     batch_bytes: int = 0
 
 
+class BatchStream(Protocol):
+    """One producer's stream of batches, whichever way they go."""
+
+    @property
+    def producer(self) -> str:
+        """Name of this stream of batches."""
+        ...
+
+    @property
+    def route(self) -> str:
+        """Which way batches go, for people; names why, where another way was wanted."""
+        ...
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number that the next batch must have."""
+        ...
+
+    @property
+    def durable_sequence(self) -> int:
+        """Last batch on the disk."""
+        ...
+
+    def __enter__(self) -> "BatchStream": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
+        """Take a batch; returns before it is durable, and its arrays must not change until then."""
+        ...
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until everything written is durable."""
+        ...
+
+    def close(self, *, flush: bool = True) -> None:
+        """End the stream, by default once everything is durable."""
+        ...
+
+
 class Appender:
     """Appends one producer's batches to a recording. For one thread at a time.
 
@@ -66,6 +112,7 @@ class Appender:
         *,
         timeout_s: float = 30.0,
         reconnect_s: float = 60.0,
+        why_not_direct: str = "",
     ) -> None:
         """Open the stream.
 
@@ -75,6 +122,7 @@ class Appender:
             producer: name of this stream of batches, stable over restarts.
             timeout_s: how long the server may take to answer the first time.
             reconnect_s: how long to go on trying after the connection was lost.
+            why_not_direct: what stood in the way of a direct lane, where one was wanted.
 
         Raises:
             NotFound: no such recording.
@@ -87,6 +135,7 @@ class Appender:
         )
         self._timeout_s = timeout_s
         self._reconnect_s = reconnect_s
+        self._why_not_direct = why_not_direct
         self._changed = threading.Condition()
         self._pending: deque[_Pending] = deque()
         self._acknowledged = _Acknowledged()
@@ -102,6 +151,12 @@ class Appender:
     def producer(self) -> str:
         """Name of this stream of batches."""
         return self._header.producer
+
+    @property
+    def route(self) -> str:
+        """Which way batches go, for people; names why, where another way was wanted."""
+        why = f"; not direct: {self._why_not_direct}" if self._why_not_direct else ""
+        return f"through {self._transport.address}{why}"
 
     @property
     def next_sequence(self) -> int:

@@ -1,4 +1,4 @@
-"""What the blocking client is built on: its life, running plans, jobs."""
+"""What the blocking client is built on: its life, running plans, following streams, jobs."""
 
 import os
 import time
@@ -11,6 +11,7 @@ from isogloss.proto.v1 import jobs_pb2
 from isogloss.service import methods, verbs
 from isogloss.service.convert import to_name
 from isogloss.service.convert_results import from_operation
+from isogloss.service.following import Following
 from isogloss.service.job import FETCHES, Job, Made
 from isogloss.service.plans import Patience, Pause, Plan, Running
 from isogloss.service.results import JobInfo
@@ -77,6 +78,13 @@ class BlockingClient:
     def ping(self) -> None:
         """Make one small call: raises what stands in the way of any call."""
         self.run(verbs.ping())
+
+    def follow(self, following: Following[T]) -> T:
+        """Take a stream to its end and return what it came to."""
+        self._check_usable()
+        for block in self._transport.stream(following.method, following.request):
+            following.take(block.head)
+        return following.result()
 
     # Jobs.
 

@@ -2,7 +2,9 @@
 
 from isogloss.service.engine import Engine
 from isogloss.service.handlers import Streaming, Unary
+from isogloss.service.handlers_care import CareHandlers
 from isogloss.service.handlers_dictionaries import DictionaryHandlers
+from isogloss.service.handlers_direct import DirectHandlers
 from isogloss.service.handlers_jobs import JobHandlers
 from isogloss.service.handlers_recordings import RecordingHandlers
 from isogloss.service.handlers_universality import UniversalityHandlers
@@ -14,17 +16,17 @@ class EngineHandlers:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        recordings = RecordingHandlers(engine)
-        jobs = JobHandlers(engine.jobs)
+        recordings, care = RecordingHandlers(engine), CareHandlers(engine)
+        jobs, direct = JobHandlers(engine.jobs), DirectHandlers(engine.direct)
         dictionaries, universality = DictionaryHandlers(engine), UniversalityHandlers(engine)
         self.unary: dict[str, Unary] = {
             handler.method.path: handler
-            for room in (recordings, dictionaries, universality, jobs)
+            for room in (recordings, care, direct, dictionaries, universality, jobs)
             for handler in room.unary()
         }
         self.streaming: dict[str, Streaming] = {
             handler.method.path: handler
-            for room in (recordings, jobs)
+            for room in (recordings, care, jobs)
             for handler in room.streaming()
         }
 

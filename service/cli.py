@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.service import cli_lanes, cli_moving, cli_store
+from isogloss.service.cli_options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
 if TYPE_CHECKING:
-    from isogloss.service.client import Client
     from isogloss.service.job import Job
     from isogloss.service.results import JobInfo
 
@@ -30,23 +31,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StoreOption = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        "-s",
-        envvar="ISOGLOSS_STORE",
-        help="A store's path, unix:/SOCKET, or HOST:PORT of a server.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Do not wait; print the job, which a server goes on with.")
 ]
 ProbeOption = Annotated[
     str | None, typer.Option("--probe", help="Id of the probe; by default the newest that fits.")
 ]
-DEFAULT_STORE = "isogloss-store"
 
 
 @app.command()
@@ -98,6 +88,10 @@ def record(
         bool, typer.Option("--standard-library", help="Record this Python's own documentation.")
     ] = False,
     words: Annotated[int, typer.Option(help="Most words of a passage.")] = 128,
+    direct: Annotated[
+        bool,
+        typer.Option("--direct", help="Write past the server, to storage that both see."),
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
@@ -110,7 +104,8 @@ def record(
     if not recording:
         raise typer.BadParameter("give an id, such as --recording minilm-docs")
     documents = read_texts(texts or [], standard_library=standard_library, words=words)
-    with _connect(store) as client, progress(is_quiet=is_json) as show:
+    routes: list[str] = []
+    with connect(store) as client, progress(is_quiet=is_json) as show:
         from isogloss.models import RecordProgress, load_model
         from isogloss.service.record_documents import DocumentOptions
 
@@ -123,13 +118,15 @@ def record(
             documents,
             sites=site,
             recording=recording,
-            options=DocumentOptions(corpus=_corpus(texts or [], standard_library)),
+            options=DocumentOptions(corpus=_corpus(texts or [], standard_library), direct=direct),
             on_progress=on_progress,
+            on_route=routes.append,
         )
     if is_json:
         write_json(made)
     else:
-        say(f"recording {made.id}: {made.rows:,} rows at {len(made.spec.sites)} site(s)")
+        way = f", written {routes[0]}" if direct else ""
+        say(f"recording {made.id}: {made.rows:,} rows at {len(made.spec.sites)} site(s){way}")
 
 
 @app.command()
@@ -137,7 +134,7 @@ def recordings(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) 
     """List recordings."""
     from isogloss.service.cli_output import when, write_json, write_table
 
-    with _connect(store, run_workers=False) as client:
+    with connect(store, run_workers=False) as client:
         found = client.recordings()
     if is_json:
         write_json(found)
@@ -165,7 +162,7 @@ def train(
     """Train a dictionary on a site of a recording."""
     from isogloss.service.cli_output import say, write_json
 
-    with _connect(store) as client:
+    with connect(store) as client:
         job = client.train(
             recording,
             site=site,
@@ -191,7 +188,7 @@ def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False
     """List dictionaries."""
     from isogloss.service.cli_output import when, write_json, write_table
 
-    with _connect(store, run_workers=False) as client:
+    with connect(store, run_workers=False) as client:
         found = client.dictionaries()
     if is_json:
         write_json(found)
@@ -219,7 +216,7 @@ def nearest(
     """Find the features of other dictionaries that fire where one feature does."""
     from isogloss.service.cli_output import progress, write_json, write_table
 
-    with _connect(store, run_workers=False) as client:
+    with connect(store, run_workers=False) as client:
         ref = client.dictionary(dictionary).feature(feature)
         others = among or [d.id for d in client.dictionaries() if d.id != dictionary]
         if not others:
@@ -230,7 +227,7 @@ def nearest(
         )
         hits = client.nearest(ref, others, count, probe=probe) if has_probe else None
     if hits is None:
-        with _connect(store) as client, progress(is_quiet=is_json) as show:
+        with connect(store) as client, progress(is_quiet=is_json) as show:
             show("building the probe of these dictionaries", 0, 0)
             hits = client.nearest(ref, others, count, probe=probe)
     if is_json:
@@ -257,7 +254,7 @@ def match(
     """Match all features of two dictionaries, beside nulls."""
     from isogloss.service.cli_output import say, write_json
 
-    with _connect(store) as client:
+    with connect(store) as client:
         job = client.match(a, b, match=match_id, probe=probe)
         made = _result(job, detach=detach, is_json=is_json)
         if made is None:
@@ -274,7 +271,7 @@ def matches(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> 
     """List matches."""
     from isogloss.service.cli_output import when, write_json, write_table
 
-    with _connect(store, run_workers=False) as client:
+    with connect(store, run_workers=False) as client:
         found = client.matches()
     if is_json:
         write_json(found)
@@ -299,7 +296,7 @@ def report(
     from isogloss.service.cli_output import say, write_json
     from isogloss.service.report import write_report
 
-    with _connect(store, run_workers=False) as client:
+    with connect(store, run_workers=False) as client:
         names = match_ids or [found.id for found in client.matches()]
         if not names:
             raise InvalidInput("no match to report on: make one with `isogloss match A B`")
@@ -329,7 +326,7 @@ def jobs(
 
     if job is None and (wait or cancel):
         raise typer.BadParameter("say which job: isogloss jobs JOB --wait")
-    with _connect(store, run_workers=wait or cancel) as client:
+    with connect(store, run_workers=wait or cancel) as client:
         if job is None:
             found = client.jobs()
         else:
@@ -350,6 +347,11 @@ def jobs(
     write_table(titles, rows, "no jobs yet")
 
 
+app.registered_commands += cli_store.app.registered_commands
+app.registered_commands += cli_moving.app.registered_commands
+app.registered_commands += cli_lanes.app.registered_commands
+
+
 def main() -> None:
     """Run the command line: the console script ``isogloss``."""
     from isogloss.service.cli_output import hint
@@ -368,23 +370,18 @@ def main() -> None:
         sys.exit(1)
 
 
-def _connect(store: str, *, run_workers: bool = True) -> "Client":
-    """Connect; a command that needs no job leaves those in the queue of its own store alone."""
-    import isogloss
-
-    return isogloss.connect(store, run_workers=run_workers)
-
-
 def _corpus(texts: Sequence[Path], standard_library: bool) -> str:
     """Name the text that was read, for people."""
     names = ["standard library"] if standard_library else []
     return ", ".join([*names, *(path.name for path in texts)])
 
 
-def _local(store: str) -> Path:
+def _local(store: str) -> Path | str:
+    from isogloss.store import is_object_address
+
     if store.startswith("unix:"):
         raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")
-    return Path(store)
+    return store if is_object_address(store) else Path(store)
 
 
 def _result(job: "Job[T]", *, detach: bool, is_json: bool) -> "T | None":

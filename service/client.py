@@ -8,25 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import IsoglossError
-from isogloss.service import methods, naming, verbs
+from isogloss.service import naming, verbs
 from isogloss.service.aio_client import AsyncClient, connect_async
-from isogloss.service.appender import Appender
-from isogloss.service.blocking import BlockingClient
 from isogloss.service.grpc_transport import GrpcTransport, read_certificate
 from isogloss.service.job import Job
 from isogloss.service.owner import find_target
-from isogloss.service.plans import RECONNECT_S
-from isogloss.service.reading import (
-    codes_of,
-    documents_of,
-    documents_request,
-    read_request,
-    rows_of,
-    rows_to_encode,
-    statistics_of,
-    tokens_of,
-    tokens_request,
-)
+from isogloss.service.reading import codes_of, rows_to_encode, statistics_of
 from isogloss.service.record_documents import DocumentOptions, record_documents
 from isogloss.service.record_spec import Precision, Tokenizer, describe
 from isogloss.service.results import (
@@ -39,9 +26,12 @@ from isogloss.service.results import (
     ProbeInfo,
     RecordingInfo,
 )
+from isogloss.service.rows_client import RowsClient
 from isogloss.service.settings import Setting
+from isogloss.service.streaming_client import StreamingClient
+from isogloss.service.streams import Direct
 from isogloss.service.transport import LocalTransport
-from isogloss.store import Document, RecordingSpec, Revision, SiteStatistics, TokenColumns
+from isogloss.store import RecordingSpec, Revision, SiteStatistics
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,8 +55,9 @@ def connect(
     """Open a store, or connect to a server.
 
     Args:
-        target: a path: this process owns the store until the client is closed, or where a server
-            owns it, that server is called. ``unix:/path`` or ``host:port``: that server is called.
+        target: a path, or the address of an object store such as ``s3://bucket/prefix``: this
+            process owns the store until the client is closed, or where a server owns it, that
+            server is called. ``unix:/path`` or ``host:port``: that server is called.
         token: for servers on TCP; None takes the environment variable ISOGLOSS_TOKEN.
         certificate: PEM file of what signs the server's certificate; with it TLS is spoken.
         timeout_s: how long a call may take.
@@ -92,7 +83,7 @@ def connect(
     return client
 
 
-class Client(BlockingClient):
+class Client(RowsClient, StreamingClient):
     """Everything that can be done with a store. Safe from several threads, not across fork."""
 
     # Recordings.
@@ -131,69 +122,6 @@ class Client(BlockingClient):
         """Return count, mean and spread of a site's rows."""
         return statistics_of(self.run(verbs.statistics(recording, site, revision)))
 
-    def appender(
-        self, recording: str, producer: str, *, reconnect_s: float = RECONNECT_S
-    ) -> Appender:
-        """Open a producer's stream of batches; use it as a context manager.
-
-        Args:
-            recording: id of the recording.
-            producer: name of this stream, stable over restarts, such as ``rank-0``.
-            reconnect_s: how long to go on trying when the server is away.
-        """
-        self._check_usable()
-        return Appender(
-            self._transport,
-            self.recording(recording).spec,
-            producer,
-            timeout_s=self._timeout_s,
-            reconnect_s=reconnect_s,
-        )
-
-    def read(
-        self,
-        recording: str,
-        site: str,
-        start: int = 0,
-        stop: int | None = None,
-        *,
-        revision: Revision | None = None,
-    ) -> NDArray[np.generic]:
-        """Return rows ``[start, stop)`` of a site, ``[rows, width]`` in its dtype.
-
-        Args:
-            recording: id of the recording.
-            site: name of the site.
-            start: first row.
-            stop: row behind the last; None: to the end.
-            revision: which rows count; None: the newest.
-        """
-        self._check_usable()
-        request = read_request(recording, site, start, stop, revision)
-        return rows_of(list(self._transport.stream(methods.READ, request)))
-
-    def tokens(
-        self,
-        recording: str,
-        start: int = 0,
-        stop: int | None = None,
-        *,
-        revision: Revision | None = None,
-    ) -> TokenColumns:
-        """Return what is known of rows ``[start, stop)`` beside their activations."""
-        self._check_usable()
-        request = tokens_request(recording, start, stop, revision)
-        return tokens_of([b.head for b in self._transport.stream(methods.READ_TOKENS, request)])
-
-    def documents(
-        self, recording: str, *, with_text: bool = True, revision: Revision | None = None
-    ) -> dict[int, Document]:
-        """Return the documents of which rows are committed, by id."""
-        self._check_usable()
-        request = documents_request(recording, with_text=with_text, revision=revision)
-        found = self._transport.stream(methods.READ_DOCUMENTS, request)
-        return documents_of(block.head for block in found)
-
     def record(
         self,
         model: "nn.Module",
@@ -206,6 +134,7 @@ class Client(BlockingClient):
         producer: str = "rank-0",
         dtype: Precision = "bfloat16",
         options: "RecorderOptions | None" = None,
+        direct: Direct = False,
     ) -> "Recorder":
         """Record what a live model computes while the returned recorder is entered.
 
@@ -219,9 +148,12 @@ class Client(BlockingClient):
             producer: name of this stream, stable over restarts, one per process.
             dtype: how a number is kept.
             options: what to do when the server is slower than the loop.
+            direct: True: rows go to the disk past the server, which needs its storage here, or an
+                error; ``auto``: so if that can be, and the recorder's ``route`` says what was done.
 
         Raises:
             UnknownSite: a name matches nothing; the message lists the nearest names.
+            NotPermitted: it must be direct, and this process does not see the storage.
         """
         # torch takes a second to import, and only recording needs it
         from isogloss.models import LoadedModel
@@ -233,8 +165,8 @@ class Client(BlockingClient):
         )
         self.create_recording(spec, vocabulary)
         special: Sequence[int] = getattr(tokenizer, "all_special_ids", ())
-        appender = self.appender(recording, producer)
-        return Recorder(appender, model, spec, special_ids=special, options=options)
+        stream = self.stream(recording, producer, direct=direct)
+        return Recorder(stream, model, spec, special_ids=special, options=options)
 
     def record_documents(
         self,
@@ -245,6 +177,7 @@ class Client(BlockingClient):
         recording: str,
         options: DocumentOptions | None = None,
         on_progress: "Callable[[RecordProgress], None] | None" = None,
+        on_route: Callable[[str], None] | None = None,
     ) -> RecordingInfo:
         """Run a model over documents and record its sites; goes on where an earlier run ended.
 
@@ -255,6 +188,7 @@ class Client(BlockingClient):
             recording: its id; made where there is none.
             options: batch size, precision, names.
             on_progress: called after each batch was captured.
+            on_route: told which way rows go, and why, before the first does.
 
         Raises:
             UnknownSite: a name matches nothing; the message lists the nearest names.
@@ -268,6 +202,7 @@ class Client(BlockingClient):
             recording=recording,
             options=options or DocumentOptions(),
             on_progress=on_progress,
+            on_route=on_route,
         )
 
     # Dictionaries.
@@ -320,10 +255,6 @@ class Client(BlockingClient):
     def dictionaries(self) -> list[DictionaryInfo]:
         """Return all dictionaries, by id."""
         return self.run(verbs.dictionaries())
-
-    def delete_dictionary(self, dictionary: str, etag: str) -> None:
-        """Delete a dictionary; Conflict where ``etag`` is not its newest."""
-        self.run(verbs.delete_dictionary(dictionary, etag))
 
     def encode(
         self, dictionary: DictionaryInfo | str, rows: NDArray[np.generic]

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.service.care import Care
+from isogloss.service.deleting import check_unused
+from isogloss.service.direct_access import DirectAccess
 from isogloss.service.ingest import Ingest, IngestLimits
 from isogloss.service.jobs import Jobs
 from isogloss.service.queries import Queries
@@ -38,7 +41,9 @@ class Engine:
         """
         self.store = store
         self.ingest = Ingest(store, limits)
+        self.direct = DirectAccess(store, self.ingest)
         self.jobs = Jobs(store, run_workers=run_workers)
+        self.care = Care(store, self.ingest, self.jobs)
         self.queries = Queries(store)
         self._lock = threading.Lock()
         self._answered: OrderedDict[str, tuple[str, RecordingInfo]] = OrderedDict()
@@ -56,6 +61,8 @@ class Engine:
 
     def close(self) -> None:
         """Commit what waits, end the workers (their jobs resume with the next owner), let go."""
+        self.care.close()
+        self.direct.close()
         self.ingest.close()
         self.jobs.close()
         self.store.close()
@@ -109,8 +116,10 @@ class Engine:
                 f"recording {recording!r} has etag {found.etag}, not {etag}: it changed; read it "
                 "again"
             )
-        self.ingest.forget(found.uid)
-        self.store.delete_recording(recording, etag)
+        check_unused(self.jobs, "recording", recording)
+        with self.care.alone(found, "deleted"):
+            self.ingest.forget(found.uid)
+            self.store.delete_recording(recording, etag)
 
     def encode(
         self, dictionary: str, rows: NDArray[np.float32]

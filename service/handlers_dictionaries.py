@@ -1,16 +1,15 @@
 """DictionaryService: messages in, engine, messages out."""
 
-import shutil
-
 import numpy as np
 from google.longrunning import operations_pb2 as operations
 
 from isogloss.dictionaries import TrainConfig
-from isogloss.errors import InvalidInput, ShapeError
+from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service import methods
 from isogloss.service.convert import from_dtype, from_name, page_of
 from isogloss.service.convert_results import to_dictionary, to_job, to_operation
+from isogloss.service.deleting import delete_dictionary
 from isogloss.service.engine import Engine
 from isogloss.service.entries import dictionary_info
 from isogloss.service.handlers import Unary, unary
@@ -61,15 +60,14 @@ class DictionaryHandlers:
         )
 
     def _delete(self, request: pb.DeleteDictionaryRequest) -> pb.DeleteDictionaryResponse:
-        if not request.etag:
-            raise InvalidInput(
-                "etag is empty: pass the etag of the dictionary you mean, as get or list gave it"
-            )
-        store = self._engine.store
-        found = store.catalog.get("dictionary", from_name("dictionaries", request.name))
-        store.catalog.delete("dictionary", found.id, request.etag)
-        shutil.rmtree(store.artifact("dictionary", found.uid), ignore_errors=True)
-        return pb.DeleteDictionaryResponse()
+        deleted = delete_dictionary(
+            self._engine.store,
+            self._engine.jobs,
+            from_name("dictionaries", request.name),
+            request.etag,
+            cascade=request.cascade,
+        )
+        return pb.DeleteDictionaryResponse(deleted=deleted)
 
     def _encode(self, request: pb.EncodeRequest) -> pb.EncodeResponse:
         rows, width = request.rows.rows, request.rows.width

@@ -15,6 +15,7 @@ from isogloss.service.convert_results import (
     to_pair,
     to_probe,
 )
+from isogloss.service.deleting import delete_match, delete_probe
 from isogloss.service.engine import Engine
 from isogloss.service.entries import probe_info
 from isogloss.service.handlers import Unary, unary
@@ -39,10 +40,13 @@ class UniversalityHandlers:
             unary(methods.GET_MATCH, self._get_match),
             unary(methods.LIST_MATCHES, self._list_matches),
             unary(methods.LIST_PAIRS, self._list_pairs),
+            unary(methods.DELETE_PROBE, self._delete_probe),
+            unary(methods.DELETE_MATCH, self._delete_match),
         ]
 
     def _create_probe(self, request: pb.CreateProbeRequest) -> operations.Operation:
         store = self._engine.store
+        store.check_artifacts()
         recordings = [from_name("recordings", name) for name in request.recordings]
         dictionaries = [from_name("dictionaries", name) for name in request.dictionaries]
         for recording in recordings:
@@ -98,6 +102,7 @@ class UniversalityHandlers:
         # scipy comes with it, which the server need not wait for at its start
         from isogloss.universality import MatchSettings
 
+        self._engine.store.check_artifacts()
         catalog = self._engine.store.catalog
         spec: dict[str, object] = {
             "match": from_name("matches", f"matches/{request.match_id}"),
@@ -131,3 +136,17 @@ class UniversalityHandlers:
         )
         pairs = queries.pairs(match, min_r=min_r, start=start, count=count)
         return pb.ListPairsResponse(pairs=[to_pair(p) for p in pairs], next_page_token=token)
+
+    def _delete_probe(self, request: pb.DeleteProbeRequest) -> pb.DeleteProbeResponse:
+        deleted = delete_probe(
+            self._engine.store,
+            self._engine.jobs,
+            from_name("probes", request.name),
+            request.etag,
+            cascade=request.cascade,
+        )
+        return pb.DeleteProbeResponse(deleted=deleted)
+
+    def _delete_match(self, request: pb.DeleteMatchRequest) -> pb.DeleteMatchResponse:
+        delete_match(self._engine.store, from_name("matches", request.name), request.etag)
+        return pb.DeleteMatchResponse()

@@ -9,10 +9,8 @@ recording to its lane in one group commit. Acknowledgements are cumulative at tw
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import xxhash
 
 from isogloss.errors import (
     Conflict,
@@ -22,208 +20,11 @@ from isogloss.errors import (
     IsoglossError,
     LaneEnded,
     ResourceExhausted,
-    SequenceGap,
 )
-from isogloss.proto.v1 import recordings_pb2 as pb
-from isogloss.service.wire import Framed
-from isogloss.store import LaneWriter, Recording, RowBatch, Store
+from isogloss.service.ingest_sessions import IngestLimits, Session
+from isogloss.store import DirectLaneTicket, LaneWriter, RowBatch, Store
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IngestLimits:
-    """What one server holds and takes; all finite."""
-
-    part_bytes: int = 1 << 20
-    """Payload of a part that clients are asked to send; up to four times as much is taken."""
-    batch_bytes: int = 64 << 20
-    """Largest batch."""
-    window_bytes: int = 32 << 20
-    """What a producer may send beyond what is durable."""
-    held_bytes: int = 256 << 20
-    """Batches in memory over all producers; beyond it nothing is read from the network."""
-    group_bytes: int = 64 << 20
-    """What one group commit takes at most, unless a single batch is larger."""
-    sessions: int = 512
-    """Producers at a time."""
-    idle_lane_s: float = 5.0
-    """How long a lane stays open after its last producer left."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.part_bytes <= self.batch_bytes <= self.held_bytes:
-            raise InvalidInput(
-                f"limits must grow: part {self.part_bytes}, batch {self.batch_bytes}, "
-                f"held {self.held_bytes} bytes"
-            )
-        if min(self.window_bytes, self.group_bytes, self.sessions) < 1:
-            raise InvalidInput("limits on the window, the group and the sessions must be positive")
-
-
-class _Assembly:
-    """The parts of one batch as they arrive."""
-
-    def __init__(self, head: pb.AppendRequest) -> None:
-        self.sequence = head.sequence
-        self.parts = head.parts
-        self.size = head.batch_bytes
-        self.next_part = 0
-        self.filled = 0
-        self._buffer = bytearray(self.size) if head.parts > 1 else None
-        self._single: memoryview | None = None
-
-    def add(self, payload: memoryview) -> None:
-        if self._buffer is None:
-            self._single = payload  # the message's own bytes: not copied
-        else:
-            self._buffer[self.filled : self.filled + payload.nbytes] = payload
-        self.filled += payload.nbytes
-        self.next_part += 1
-
-    def content(self) -> memoryview:
-        if self._single is not None:
-            return self._single
-        return memoryview(self._buffer or b"").toreadonly()
-
-
-class Session:
-    """One producer's stream into a recording. Made by :meth:`Ingest.open`."""
-
-    def __init__(
-        self,
-        ingest: "Ingest",
-        recording: Recording,
-        producer: str,
-        durable: int,
-        notify: Callable[[], None],
-    ) -> None:
-        self.recording = recording
-        self.producer = producer
-        self.received = durable
-        self.durable = durable
-        self.rows = 0
-        self.error: IsoglossError | None = None
-        self.notify = notify
-        self._ingest = ingest
-        self._assembly: _Assembly | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether everything received is durable and no batch is half there."""
-        return self.durable == self.received and self._assembly is None
-
-    @property
-    def has_partial_batch(self) -> bool:
-        """Whether a batch has begun and not ended."""
-        return self._assembly is not None
-
-    def acknowledgement(self) -> pb.AppendResponse:
-        """Return where the stream stands."""
-        limits = self._ingest.limits
-        return pb.AppendResponse(
-            received=self.received,
-            durable=self.durable,
-            rows=self.rows,
-            window_bytes=limits.window_bytes,
-            part_bytes=limits.part_bytes,
-            batch_bytes=limits.batch_bytes,
-        )
-
-    def offer(self, part: Framed[pb.AppendRequest]) -> bool:
-        """Take the next part of the stream.
-
-        Returns:
-            False where memory for its batch is not free now: nothing was taken; wait for
-            ``notify`` and offer it again.
-
-        Raises:
-            InvalidInput: the part is malformed, or its batch does not fit the recording.
-            SequenceGap: a batch before this one is missing.
-            ResourceExhausted: the batch is larger than the limit.
-            Fenced: a newer session of the same producer took over.
-            IsoglossError: what ended this session earlier.
-        """
-        if self.error is not None:
-            raise self.error
-        head = part.head
-        if len(part.payload) != 1:
-            raise InvalidInput("a part has no payload: each part carries bytes of its batch")
-        payload = part.payload[0]
-        if self._assembly is None:
-            if head.sequence <= self.received:
-                return True  # a repeat of what is held or on disk: acknowledged, not stored again
-            self._check_first(head)
-            if not self._ingest.reserve(head.batch_bytes):
-                return False
-            self._assembly = _Assembly(head)
-        self._add(self._assembly, head, payload)
-        return True
-
-    def close(self) -> None:
-        """End the session; what was received whole is still committed."""
-        self._ingest.leave(self)
-        if self._assembly is not None:
-            self._ingest.release(self._assembly.size)
-            self._assembly = None
-
-    def _check_first(self, head: pb.AppendRequest) -> None:
-        limits = self._ingest.limits
-        if head.sequence != self.received + 1:
-            raise SequenceGap(
-                f"producer {self.producer!r} sent batch {head.sequence}, wanted "
-                f"{self.received + 1}: send the batches between them first"
-            )
-        if head.part != 0:
-            raise InvalidInput(f"batch {head.sequence} begins with part {head.part}, wanted 0")
-        if not 1 <= head.parts <= head.batch_bytes:
-            raise InvalidInput(
-                f"batch {head.sequence} of {head.batch_bytes} bytes has {head.parts} parts, "
-                "wanted at least one, and at least a byte in each"
-            )
-        if head.batch_bytes > limits.batch_bytes:
-            raise ResourceExhausted(
-                f"batch {head.sequence} has {head.batch_bytes} bytes, the limit is "
-                f"{limits.batch_bytes}: send fewer rows in a batch"
-            )
-
-    def _add(self, assembly: _Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
-        found = (head.sequence, head.part, head.parts, head.batch_bytes)
-        wanted = (assembly.sequence, assembly.next_part, assembly.parts, assembly.size)
-        if found != wanted:
-            raise InvalidInput(
-                f"part (batch, part, parts, bytes) {found} does not continue the batch: "
-                f"wanted {wanted}"
-            )
-        largest = 4 * self._ingest.limits.part_bytes
-        if payload.nbytes > min(largest, assembly.size - assembly.filled):
-            raise InvalidInput(
-                f"part {head.part} of batch {head.sequence} has {payload.nbytes} bytes, wanted at "
-                f"most {min(largest, assembly.size - assembly.filled)}"
-            )
-        if xxhash.xxh3_64_intdigest(payload) != head.xxh3:
-            raise InvalidInput(
-                f"part {head.part} of batch {head.sequence} does not match its xxh3 checksum: it "
-                "changed on the way; send it again"
-            )
-        assembly.add(payload)
-        if assembly.next_part == assembly.parts:
-            self._finish(assembly)
-
-    def _finish(self, assembly: _Assembly) -> None:
-        if assembly.filled != assembly.size:
-            raise InvalidInput(
-                f"batch {assembly.sequence} has {assembly.filled} bytes in its {assembly.parts} "
-                f"parts, wanted {assembly.size}"
-            )
-        batch = RowBatch.decode(assembly.content(), self.recording.spec)
-        if (batch.producer, batch.sequence) != (self.producer, assembly.sequence):
-            raise InvalidInput(
-                f"batch says it is {batch.sequence} of {batch.producer!r}, its parts say "
-                f"{assembly.sequence} of {self.producer!r}"
-            )
-        self._assembly = None
-        self.received = assembly.sequence
-        self._ingest.enqueue(self, batch, assembly.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +46,7 @@ class Ingest:
         self._lanes: dict[str, LaneWriter] = {}
         self._held = 0
         self._busy: str | None = None  # uid of the recording being committed
-        self._closed = False
+        self._closed = self._sealing = False
         self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
         self._writer.start()
 
@@ -269,6 +70,7 @@ class Ingest:
 
         Raises:
             NotFound: no such recording.
+            Conflict: the producer is writing a direct lane.
             ResourceExhausted: too many producers at once.
         """
         if not producer or len(producer) > 256:
@@ -279,6 +81,7 @@ class Ingest:
         key = (found.uid, producer)
         with self._changed:
             self._check_open()
+            found.claim([producer])
             older = self._sessions.pop(key, None)
             if older is not None:
                 self._fence(older)
@@ -296,6 +99,8 @@ class Ingest:
                     )
                 )
             )
+            if found.has_lent(producer):  # the open lane does not know where the producer is now
+                self._end_lane(found.uid)
             lane = self._lanes.get(found.uid)
             live = 0 if lane is None else lane.cursors.get(producer, 0)
             durable = max(found.cursor(producer), live)
@@ -303,6 +108,29 @@ class Ingest:
             session.rows = 0 if lane is None else lane.rows
             self._sessions[key] = session
             return session
+
+    def offer_direct_lane(self, recording: str, producers: Sequence[str]) -> DirectLaneTicket:
+        """Let a process on the same storage write these producers' batches past this one.
+
+        Their streams end; what was received and is not durable is sent again, there.
+
+        Raises:
+            NotFound: no such recording.
+            Conflict: a producer is writing a direct lane.
+        """
+        found = self._store.recording(recording)
+        with self._changed:
+            self._check_open()
+            found.claim(producers)
+            while True:
+                for producer in producers:
+                    older = self._sessions.pop((found.uid, producer), None)
+                    if older is not None:
+                        self._fence(older)
+                self._drop_producers(found.uid, frozenset(producers))
+                if self._busy != found.uid:
+                    return found.offer_direct_lane(producers)
+                self._changed.wait_for(lambda: self._busy != found.uid)
 
     def reserve(self, size: int) -> bool:
         """Set memory aside for a batch; False where there is none now."""
@@ -344,6 +172,13 @@ class Ingest:
             lane.close()
         _notify(doomed)
 
+    def seal_idle_lanes(self) -> None:
+        """Close the lanes that no producer uses now, before their time; returns when it is done."""
+        with self._changed:
+            self._sealing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._sealing or self._closed)
+
     def close(self) -> None:
         """Commit what waits, close the lanes and end the writer thread."""
         with self._changed:
@@ -378,20 +213,37 @@ class Ingest:
         self._held -= sum(w.size for w in self._waiting) - sum(w.size for w in kept)
         self._waiting = deque(kept)
 
+    def _drop_producers(self, uid: str, producers: frozenset[str]) -> None:
+        """Forget the batches that sessions left behind which are closed already."""
+        left = [
+            w.session
+            for w in self._waiting
+            if w.session.recording.uid == uid and w.session.producer in producers
+        ]
+        self._drop_waiting(left, Fenced("the producer went to a direct lane: send again there"))
+
+    def _end_lane(self, uid: str) -> None:
+        """Seal the open lane of a recording that is not being committed to."""
+        lane = self._lanes.pop(uid, None)
+        if lane is not None:
+            _close_lane(lane)
+
     # The writer thread.
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 idle = self.limits.idle_lane_s if self._lanes else None
-                woken = self._changed.wait_for(lambda: self._waiting or self._closed, idle)
+                woken = self._changed.wait_for(
+                    lambda: self._waiting or self._closed or self._sealing, idle
+                )
                 group = self._take_group()
                 done = self._closed and not group
             if done:
                 return
             if group:
                 self._commit(group)
-            elif not woken:
+            if self._sealing or not (woken or group):
                 self._close_idle_lanes()
 
     def _take_group(self) -> list[_Waiting]:
@@ -470,10 +322,12 @@ class Ingest:
     def _close_idle_lanes(self) -> None:
         with self._changed:
             used = {uid for uid, _ in self._sessions}
-            idle = [uid for uid in self._lanes if uid not in used]
-            lanes = [self._lanes.pop(uid) for uid in idle]
+            lanes = [self._lanes.pop(uid) for uid in list(self._lanes) if uid not in used]
         for lane in lanes:
             _close_lane(lane)
+        with self._changed:
+            self._sealing = False
+            self._changed.notify_all()
 
 
 def _notify(sessions: Iterable[Session]) -> None:

@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
-from isogloss.errors import Conflict, DeadlineExceeded
+from isogloss.errors import Conflict, DeadlineExceeded, Fenced
 from isogloss.service.jobs_process import (
     LEASE_S,
     SUPERVISOR_VARIABLE,
@@ -27,6 +28,7 @@ from isogloss.service.jobs_process import (
     pid_of,
 )
 from isogloss.service.jobs_table import Held, JobRecord, JobState, JobTable, check_spec
+from isogloss.service.places import location, make_state_directory
 from isogloss.store import Store
 
 __all__ = ["JobRecord", "JobState", "Jobs", "check_spec"]
@@ -59,17 +61,19 @@ class Jobs:
 
         Args:
             store: the store whose jobs these are; this process must own it.
-            run_workers: False only queues: nothing runs until somebody else supervises.
+            run_workers: False only queues: nothing runs until somebody else supervises. On an
+                object store nothing is queued, and so nothing runs.
             worker_command: what is started with ``STORE JOB ATTEMPT`` appended.
             max_stalls: attempts in a row that end without an answer and without progress, after
                 which a job fails.
         """
-        self._table = JobTable(store.catalog.path)
+        self._store = store
+        self._table = JobTable.of(store)
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._supervisor = (
             _Supervisor(store, self._table, worker_command, max_stalls, self._notify)
-            if run_workers
+            if run_workers and not store.is_remote
             else None
         )
 
@@ -85,10 +89,12 @@ class Jobs:
             The new job, or the one that this request id, or equal unfinished work, already made.
 
         Raises:
-            InvalidInput: an unknown kind or a spec that cannot be queued.
+            InvalidInput: an unknown kind or a spec that cannot be queued, or the store lies on an
+                object store, which cannot hold what a job makes.
             AlreadyExists: the request id, or the name of what is made, is taken by different work.
         """
         self._check_open()
+        self._store.check_artifacts()
         record = self._table.submit(kind, spec, request_id)
         self._wake()
         return record
@@ -102,6 +108,11 @@ class Jobs:
         """Return all jobs of the store, oldest first."""
         self._check_open()
         return self._table.all()
+
+    def pinned(self, job: str) -> dict[str, object]:
+        """Return what the attempts of a job agreed on, such as the uid of what it makes."""
+        self._check_open()
+        return self._table.memo(job)
 
     def cancel(self, job: str) -> JobRecord:
         """Ask a job to end; its worker stops within two seconds.
@@ -205,7 +216,8 @@ class _Supervisor:
         max_stalls: int,
         changed: Callable[[], None],
     ) -> None:
-        self._root = store.root
+        self._store = store
+        self._logs = make_state_directory(store) / "jobs"
         self._table = table
         self._command = tuple(command)
         self._max_stalls = max_stalls
@@ -230,17 +242,25 @@ class _Supervisor:
         while not self._closing.is_set():
             try:
                 idle = self._turn()
+            except Fenced as error:
+                _log.error("the jobs of %s are run by its new owner: %s", self._store.root, error)
+                break
             except Exception:
                 # The disk may be full or busy: the queue is durable, so look again later.
-                _log.exception("supervising the jobs of %s failed; trying again", self._root)
+                _log.exception("supervising the jobs of %s failed; trying again", self._store.root)
                 idle = True
             self._wake.wait(_IDLE_POLL_S if idle else _POLL_S)
             self._wake.clear()
         self._end_child()
 
     def _turn(self) -> bool:
-        """Look after the worker, or start one. Returns whether there is nothing to do."""
+        """Look after the worker, or start one. Returns whether there is nothing to do.
+
+        Raises:
+            Fenced: another process owns the store by now, and runs its jobs.
+        """
         if self._child is None:
+            self._store.check_owner()
             self._take_over()
             self._start_next()
         else:
@@ -262,8 +282,7 @@ class _Supervisor:
         job = self._table.claim(LEASE_S)
         if job is None:
             return
-        logs = self._root / "jobs"
-        logs.mkdir(exist_ok=True)
+        self._logs.mkdir(exist_ok=True)
         environment = {
             # Threads of torch and numba that wait for work spin by default: beside other load
             # that made a small training step 30 times slower (20 against 0.65 ms of CPU time).
@@ -272,9 +291,9 @@ class _Supervisor:
             SUPERVISOR_VARIABLE: str(os.getpid()),
             "PYTHONSAFEPATH": "1",
         }
-        with (logs / f"{job.id}.log").open("ab") as log:
+        with (self._logs / f"{job.id}.log").open("ab") as log:
             self._child = subprocess.Popen(
-                [*self._command, str(self._root), job.id, str(job.attempt)],
+                [*self._command, location(self._store), job.id, str(job.attempt)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -294,7 +313,7 @@ class _Supervisor:
         code = child.poll()
         if code is not None:
             # An answered job is final by now, and then release changes nothing.
-            self._release(_describe(code, self._root, job))
+            self._release(_describe(code, self._logs / f"{job.id}.log"))
             return
         held = next((h for h in self._table.held() if h.record.id == job.id), None)
         if held is None:
@@ -340,8 +359,7 @@ def _is_late(held: Held) -> bool:
     return held.lease_until < time.time()
 
 
-def _describe(code: int, root: "os.PathLike[str]", job: JobRecord) -> str:
-    log = f"{os.fspath(root)}/jobs/{job.id}.log"
+def _describe(code: int, log: Path) -> str:
     if code >= 0:
         return f"the worker ended with exit code {code} (its output: {log})"
     name = signal.Signals(-code).name

@@ -1,4 +1,4 @@
-"""The queue of jobs: one table in the store's catalog file, safe from several processes.
+"""The queue of jobs: one table in an SQLite file, safe from several processes of one machine.
 
 A row is changed only by statements that name its attempt, so that a worker which was given up for
 dead can change nothing when it wakes (fencing). Every change raises ``version``, which is what
@@ -29,8 +29,12 @@ from isogloss.errors import (
     StorageFull,
     UnsupportedVersion,
 )
+from isogloss.service.places import make_state_directory
+from isogloss.store import Store
 
 SCHEMA_VERSION = 1
+QUEUE_NAME = "jobs.sqlite"
+"""File of the queue where the catalog is none of SQLite's."""
 
 _SCHEMA = """
 create table if not exists job_schema(version integer not null);
@@ -141,9 +145,15 @@ class Held:
 
 
 class JobTable:
-    """The queue in one SQLite file. One connection, shared by this process's threads."""
+    """The queue in one SQLite file. One connection, shared by this process's threads.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file, made where it is missing.
+        is_shared_memory: whether processes that use the file can map the same memory, which a
+            write-ahead log needs. Without it a rollback journal is used: locks are enough.
+    """
+
+    def __init__(self, path: Path, *, is_shared_memory: bool = True) -> None:
         self._lock = threading.RLock()
         self._path = path
         with _storage_errors(path):
@@ -151,10 +161,26 @@ class JobTable:
                 path, timeout=30, isolation_level=None, check_same_thread=False
             )
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("pragma journal_mode=wal")
-            self._connection.execute("pragma synchronous=full")
+            if is_shared_memory:
+                self._connection.execute("pragma journal_mode=wal")
+                self._connection.execute("pragma synchronous=full")
+            else:
+                self._connection.execute("pragma journal_mode=delete")
+                # a commit is the end of the journal's name: its directory is synced too
+                self._connection.execute("pragma synchronous=extra")
             self._connection.executescript("begin immediate;" + _SCHEMA + "commit;")
             self._check_version()
+
+    @classmethod
+    def of(cls, store: Store) -> "JobTable":
+        """Open the queue of a store: in its catalog, or where that is no file, in one of its own.
+
+        Raises:
+            StorageError: the file cannot be opened or made.
+        """
+        if store.fencing == "lock":
+            return cls(store.catalog.path)
+        return cls(make_state_directory(store) / QUEUE_NAME, is_shared_memory=False)
 
     def _check_version(self) -> None:
         row = self._connection.execute("select max(version) from job_schema").fetchone()
@@ -465,5 +491,5 @@ def _storage_errors(path: Path) -> Generator[None]:
         if "full" in str(error):
             raise StorageFull(f"{path}: {error}: free some space, then try again") from error
         if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
-            raise CorruptData(f"{path}: {error}: restore the catalog from a backup") from error
+            raise CorruptData(f"{path}: {error}: restore that file from a backup") from error
         raise StorageError(f"{path}: {error}") from error

@@ -71,9 +71,13 @@ def parse_address(text: str) -> Address:
     return Address(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
 
-def default_address(store: Path) -> Address:
-    """Return the unix socket of a store: inside it, or where that path is too long, in /tmp."""
-    inside = store.resolve() / "run" / "socket"
+def default_address(state: Path) -> Address:
+    """Return a store's unix socket: in its state directory, or if that path is too long, in /tmp.
+
+    Args:
+        state: see :func:`isogloss.service.places.state_directory`.
+    """
+    inside = state.resolve() / "run" / "socket"
     if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH:
         return Address(socket=inside)
     digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]
@@ -106,17 +110,17 @@ def check_address(address: Address, *, has_tls: bool) -> None:
         )
 
 
-def store_token(store: Path, token: str | None) -> str:
+def store_token(state: Path, token: str | None) -> str:
     """Return the token of a store's TCP ports, kept in a file that only its owner reads.
 
     Args:
-        store: the store's directory.
+        state: the store's state directory.
         token: written over what is kept; None keeps it, or makes one.
 
     Raises:
         InvalidInput: a token of less than 16 characters.
     """
-    path = store / TOKEN_NAME
+    path = state / TOKEN_NAME
     if token is None and path.exists():
         return path.read_text().strip()
     made = token if token is not None else secrets.token_urlsafe(32)
@@ -220,7 +224,8 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         what = "a wrong token" if given else "no token"
         refused = NotAuthenticated(
             f"the call carries {what}: give connect(..., token=...) what the file {TOKEN_NAME!r} "
-            "of the store holds"
+            "of the store holds; for a store on an object store, that of the server's state "
+            "directory for it"
         )
         trailers = ((DETAILS_KEY, to_status(refused).SerializeToString()),)
         await context.abort(code_of(refused), str(refused), trailers)

@@ -70,7 +70,50 @@ READ_DOCUMENTS = Method(
     recordings.ReadDocumentsResponse,
     streams=True,
 )
+GET_STORAGE = Method(_R, "GetStorage", recordings.GetStorageRequest, recordings.Storage)
+OPEN_DIRECT_LANE = Method(
+    _R, "OpenDirectLane", recordings.OpenDirectLaneRequest, recordings.DirectLane
+)
+END_DIRECT_LANE = Method(
+    _R, "EndDirectLane", recordings.EndDirectLaneRequest, recordings.EndDirectLaneResponse
+)
 APPEND = Method(_R, "Append", recordings.AppendRequest, recordings.AppendResponse, streams=True)
+LIST_LANES = Method(_R, "ListLanes", recordings.ListLanesRequest, recordings.ListLanesResponse)
+VERIFY_RECORDING = Method(
+    _R,
+    "VerifyRecording",
+    recordings.VerifyRecordingRequest,
+    recordings.VerifyRecordingResponse,
+    streams=True,
+)
+COMPACT_RECORDING = Method(
+    _R,
+    "CompactRecording",
+    recordings.CompactRecordingRequest,
+    recordings.CompactRecordingResponse,
+    streams=True,
+)
+COMPRESS_RECORDING = Method(
+    _R,
+    "CompressRecording",
+    recordings.CompressRecordingRequest,
+    recordings.CompressRecordingResponse,
+    streams=True,
+)
+QUANTISE_RECORDING = Method(
+    _R,
+    "QuantiseRecording",
+    recordings.QuantiseRecordingRequest,
+    recordings.QuantiseRecordingResponse,
+    streams=True,
+)
+COLLECT_GARBAGE = Method(
+    _R,
+    "CollectGarbage",
+    recordings.CollectGarbageRequest,
+    recordings.CollectGarbageResponse,
+    streams=True,
+)
 
 TRAIN_DICTIONARY = Method(
     _D, "TrainDictionary", dictionaries.TrainDictionaryRequest, operations.Operation
@@ -110,6 +153,12 @@ LIST_MATCHES = Method(
     _U, "ListMatches", universality.ListMatchesRequest, universality.ListMatchesResponse
 )
 LIST_PAIRS = Method(_U, "ListPairs", universality.ListPairsRequest, universality.ListPairsResponse)
+DELETE_PROBE = Method(
+    _U, "DeleteProbe", universality.DeleteProbeRequest, universality.DeleteProbeResponse
+)
+DELETE_MATCH = Method(
+    _U, "DeleteMatch", universality.DeleteMatchRequest, universality.DeleteMatchResponse
+)
 
 WATCH_JOB = Method(_J, "WatchJob", jobs.WatchJobRequest, operations.Operation, streams=True)
 
@@ -127,6 +176,9 @@ REPEATABLE = frozenset(
     method.path
     for method in (
         *(CREATE_RECORDING, GET_RECORDING, LIST_RECORDINGS, GET_VOCABULARY, GET_SITE_STATISTICS),
+        LIST_LANES,
+        # an unused ticket is withdrawn by the next one, and a lane ends once
+        *(GET_STORAGE, OPEN_DIRECT_LANE, END_DIRECT_LANE),
         *(TRAIN_DICTIONARY, GET_DICTIONARY, LIST_DICTIONARIES, ENCODE),
         *(CREATE_PROBE, GET_PROBE, LIST_PROBES, GET_FEATURE, NEAREST_FEATURES),
         *(CREATE_MATCH, GET_MATCH, LIST_MATCHES, LIST_PAIRS),

@@ -60,7 +60,12 @@ class Queries:
         from isogloss.universality import Atlas, nearest
 
         entry = self.probe(tuple({dictionary, *among}), probe)
-        index = self._store.catalog.get("atlas", entry.id)
+        index = self._store.catalog.find("atlas", entry.id)
+        if index is None:
+            raise NotFound(
+                f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
+                "make one with create_probe(..., probe=...)"
+            )
         names = {dictionary, *among}
         hits = nearest(
             self._keep(

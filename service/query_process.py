@@ -28,10 +28,10 @@ READY = b"ready\n"
 _THREADS = 4
 
 
-def main(store: str, address: str) -> None:
+def main(location: str, address: str) -> None:
     """Answer queries on ``address`` until standard input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s query %(message)s")
-    with Engine(Store.attach(store), run_workers=False) as engine:
+    with Engine(Store.attach(location), run_workers=False) as engine:
         handlers = EngineHandlers(engine)
         server = grpc.server(
             ThreadPoolExecutor(_THREADS),

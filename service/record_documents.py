@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from isogloss.service.appender import Appender
+from isogloss.service.appender import BatchStream
 from isogloss.service.record_spec import Precision, describe, to_numpy
 from isogloss.service.results import RecordingInfo
+from isogloss.service.streams import Direct
 from isogloss.store import Document, RecordingSpec, Revision, RowBatch
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class RecordingClient(Protocol):
         """Return the documents that are there."""
         ...
 
-    def appender(self, recording: str, producer: str, *, reconnect_s: float = 60.0) -> Appender:
-        """Open a producer's stream."""
+    def stream(self, recording: str, producer: str, *, direct: Direct = False) -> BatchStream:
+        """Open a producer's stream, whichever way it goes."""
         ...
 
 
@@ -55,6 +56,8 @@ class DocumentOptions:
     """Longest input of the model, special tokens counted."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the model's matrix products; bfloat16 is twice as fast on a CPU that has AVX512-BF16."""
+    direct: Direct = False
+    """Whether rows go to the disk past the owner of the store; ``auto``: where that can be."""
 
 
 def record_documents(
@@ -66,6 +69,7 @@ def record_documents(
     recording: str,
     options: DocumentOptions,
     on_progress: "Callable[[RecordProgress], None] | None",
+    on_route: Callable[[str], None] | None = None,
 ) -> RecordingInfo:
     """Record each document once; those that the recording has already are left out.
 
@@ -85,7 +89,9 @@ def record_documents(
         provenance={"precision": options.precision, "max_tokens": str(options.max_tokens)},
     )
     client.create_recording(spec, vocabulary)
-    with client.appender(recording, options.producer) as appender:
+    with client.stream(recording, options.producer, direct=options.direct) as appender:
+        if on_route is not None:
+            on_route(appender.route)
         # asked once the stream is open: what an earlier run sent is on disk by now, or lost
         done = set(client.documents(recording, with_text=False))
         _append(appender, model, documents, spec, options, done, on_progress)
@@ -93,7 +99,7 @@ def record_documents(
 
 
 def _append(
-    appender: Appender,
+    appender: BatchStream,
     model: "LoadedModel",
     documents: "Sequence[TextDocument] | Sequence[Sequence[int]]",
     spec: RecordingSpec,
@@ -155,7 +161,7 @@ def _first_of_each(ids: Sequence[int], done: set[int]) -> list[int]:
 def _batch(
     spec: RecordingSpec,
     piece: "CapturedRows",
-    appender: Appender,
+    appender: BatchStream,
     documents: np.ndarray,
     described: Sequence[Document],
 ) -> RowBatch:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import Conflict, InvalidInput, IsoglossError, ShapeError
 from isogloss.models import capture
-from isogloss.service.appender import Appender
+from isogloss.service.appender import BatchStream
 from isogloss.service.record_spec import to_numpy
 from isogloss.store import Document, RecordingSpec, RowBatch
 
@@ -91,7 +91,7 @@ class Recorder:
 
     def __init__(
         self,
-        appender: Appender,
+        appender: BatchStream,
         module: nn.Module,
         spec: RecordingSpec,
         *,
@@ -140,6 +140,11 @@ class Recorder:
                 dropped_passes=self._counts["dropped"],
                 failed_passes=self._counts["failed"],
             )
+
+    @property
+    def route(self) -> str:
+        """Which way rows go: ``direct`` to the disk, or ``through`` the owner, and then why."""
+        return self._appender.route
 
     def __enter__(self) -> "Recorder":
         if self._worker is not None:

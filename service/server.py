@@ -32,6 +32,7 @@ from isogloss.service.listening import (
     parse_address,
     store_token,
 )
+from isogloss.service.places import location, make_state_directory
 from isogloss.service.server_calls import Calls
 from isogloss.service.server_queries import QueryProcess
 from isogloss.store import Store
@@ -87,8 +88,8 @@ def serve(
     """Own a store and answer for it until SIGTERM or SIGINT, then end in good order.
 
     Args:
-        store: directory of the store, made where there is none; or one that is open, which is
-            closed in the end.
+        store: directory of the store or address of an object store, made where there is none; or
+            one that is open, which is closed in the end.
         config: how to run.
         on_ready: given the addresses, ports resolved, once calls are answered.
 
@@ -111,18 +112,18 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     listen = [parse_address(text) for text in config.listen]
     store = given if isinstance(given, Store) else Store.open(given)
-    root = store.root
-    addresses = listen or [default_address(root)]
+    state = make_state_directory(store)
+    addresses = listen or [default_address(state)]
     engine = Engine(store, run_workers=config.run_workers, limits=config.limits)
-    queries = QueryProcess(store.root)
+    queries = QueryProcess(location(store))
     try:
         calls = Calls(EngineHandlers(engine), queries.forward)
-        server, health = await _make_server(root, config, calls)
+        server, health = await _make_server(state, config, calls)
         bound = [_listen(server, address, config) for address in addresses]
         await server.start()
         await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
         store.set_server(bound[0])
-        _log.info("serving %s on %s", root, ", ".join(bound))
+        _log.info("serving %s on %s", location(store), ", ".join(bound))
         if on_ready is not None:
             on_ready(bound)
         await stop.wait()
@@ -132,6 +133,7 @@ async def _serve(
         stopping = asyncio.create_task(server.stop(config.drain_s))
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.
         await asyncio.to_thread(engine.jobs.close)
+        await asyncio.to_thread(engine.care.close)
         await stopping
         calls.close()
     finally:
@@ -143,9 +145,9 @@ async def _serve(
 
 
 async def _make_server(
-    root: Path, config: ServerConfig, calls: Calls
+    state: Path, config: ServerConfig, calls: Calls
 ) -> tuple[grpc.aio.Server, HealthServicer]:
-    token = store_token(root, config.token)
+    token = store_token(state, config.token)
     server = grpc.aio.server(
         interceptors=[TokenGuard(token)],
         maximum_concurrent_rpcs=config.max_calls,

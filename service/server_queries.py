@@ -22,8 +22,8 @@ _CLOSE_S = 3.0
 class QueryProcess:
     """Forwards queries to a child process. Used from one event loop."""
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
+    def __init__(self, location: str) -> None:
+        self._location = location
         self._directory = Path(tempfile.mkdtemp(prefix="isogloss-"))  # mode 0700
         self._starting = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
@@ -77,7 +77,7 @@ class QueryProcess:
             address = f"unix:{self._directory / 'query'}"
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "isogloss.service.query_process"),
-                *(str(self._store), address),
+                *(self._location, address),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )

@@ -245,14 +245,6 @@ def dictionaries() -> Plan[list[DictionaryInfo]]:
             return found
 
 
-def delete_dictionary(name: str, etag: str) -> Plan[None]:
-    """Delete a dictionary in the version that ``etag`` names."""
-    request = dictionaries_pb2.DeleteDictionaryRequest(
-        name=to_name("dictionaries", name), etag=etag
-    )
-    yield from ask(methods.DELETE_DICTIONARY, request)
-
-
 def encode(
     name: str, dtype: str, rows: int, width: int, data: bytes
 ) -> Plan[dictionaries_pb2.EncodeResponse]:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 
 from isogloss.errors import Fenced, InternalError, IsoglossError, JobCancelled
@@ -22,6 +21,7 @@ from isogloss.service.jobs_process import (
     end_with_supervisor,
 )
 from isogloss.service.jobs_table import JobRecord, JobState, JobTable
+from isogloss.service.places import make_state_directory
 from isogloss.store import Store
 
 _PEEK_S = 0.2
@@ -136,17 +136,17 @@ Task = Callable[[Store, JobRecord, Heart], dict[str, object]]
 """Runs a job: idempotent, resumable, and whole or absent in what it writes."""
 
 
-def run(root: Path, job: str, attempt: int, task_of: Callable[[str], Task]) -> int:
+def run(location: str, job: str, attempt: int, task_of: Callable[[str], Task]) -> int:
     """Run one attempt and write down how it ended. Returns the exit code.
 
     Args:
-        root: the store.
+        location: of the store, see :func:`isogloss.service.places.location`.
         job: id of the job.
         attempt: which attempt this process is; another one fences it.
         task_of: finds the task of a kind (it may import what is heavy: the heart beats already).
     """
-    with Store.attach(root) as store:
-        table = JobTable(store.catalog.path)
+    with Store.attach(location) as store:
+        table = JobTable.of(store)
         record = table.get(job)
         if record.attempt != attempt:
             return EXIT_FENCED
@@ -182,7 +182,7 @@ def _attempt(
         _log.exception("job %s failed", record.id)
         message = (
             f"{type(error).__name__}: {error} (a defect in isogloss; the trace is in "
-            f"{store.root}/jobs/{record.id}.log)"
+            f"{make_state_directory(store)}/jobs/{record.id}.log)"
         )
         return JobState.FAILED, None, (InternalError.reason, message)
     return JobState.SUCCEEDED, result, None
@@ -210,8 +210,8 @@ def main() -> int:
     """Entry point of the worker process."""
     end_with_supervisor()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    root, job, attempt = sys.argv[1:]
-    return run(Path(root), job, int(attempt), _task_of)
+    location, job, attempt = sys.argv[1:]
+    return run(location, job, int(attempt), _task_of)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ class LaneDescription:
     """The rows of each site; none where they were retired."""
 
     stored_bytes: int
-    """Of all its files: rows, columns, documents, statistics, log."""
+    """Of all its files: rows, columns, documents, statistics, log; of a lane without locks that is
+    not settled yet, of its rows alone."""
 
 
 def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
@@ -60,6 +61,8 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
     files, directory = recording.files, recording.directory / "lanes" / state.name
     with storage_errors(f"lane {state.name!r} of recording {recording.id!r} cannot be described"):
         names = set(files.names(directory))
+        if state.seal is None and not names:
+            return _describe_unsettled(recording, state)
         sites = [
             found
             for index in range(len(recording.spec.sites))
@@ -67,6 +70,16 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
         ]
         total = _stored_bytes(files, directory)
     return LaneDescription(state=state, sites=tuple(sites), stored_bytes=total)
+
+
+def _describe_unsettled(recording: Recording, state: LaneState) -> LaneDescription:
+    """Describe a fenced lane, whose commits are files of raw rows; none of them is asked for."""
+    sites = tuple(
+        LaneSite(site=site.name, tier="live", stored_bytes=state.rows * site.row_bytes)
+        for site in recording.spec.sites
+    )
+    total = sum(site.stored_bytes for site in sites)
+    return LaneDescription(state=state, sites=sites, stored_bytes=total)
 
 
 def _describe_site(

@@ -172,6 +172,15 @@ class Store:
         """Say in ``server.json`` where this owner answers; StoreOwned when it is not the owner."""
         self._owned().set_server(address)
 
+    def check_owner(self) -> None:
+        """Make sure that this process owns the store.
+
+        Raises:
+            StoreOwned: the store was attached, not opened.
+            Fenced: another owner took it over.
+        """
+        self._owned()
+
     def _owned(self) -> Ownership | EpochOwnership:
         if self._ownership is None:
             raise StoreOwned(f"store {self.address} was attached, not opened: only its owner may")

@@ -88,7 +88,8 @@ class DictionaryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDictionary(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Refused with ABORTED, reason CONFLICT, while something mentions it, unless with cascade.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

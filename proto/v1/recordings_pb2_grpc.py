@@ -86,6 +86,51 @@ class RecordingServiceStub:
                 request_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsResponse.FromString,
                 _registered_method=True)
+        self.ListLanes = channel.unary_unary(
+                '/isogloss.v1.RecordingService/ListLanes',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.ListLanesRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.ListLanesResponse.FromString,
+                _registered_method=True)
+        self.VerifyRecording = channel.unary_stream(
+                '/isogloss.v1.RecordingService/VerifyRecording',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.VerifyRecordingRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.VerifyRecordingResponse.FromString,
+                _registered_method=True)
+        self.CompactRecording = channel.unary_stream(
+                '/isogloss.v1.RecordingService/CompactRecording',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.CompactRecordingRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.CompactRecordingResponse.FromString,
+                _registered_method=True)
+        self.CompressRecording = channel.unary_stream(
+                '/isogloss.v1.RecordingService/CompressRecording',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.CompressRecordingRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.CompressRecordingResponse.FromString,
+                _registered_method=True)
+        self.QuantiseRecording = channel.unary_stream(
+                '/isogloss.v1.RecordingService/QuantiseRecording',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingResponse.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_stream(
+                '/isogloss.v1.RecordingService/CollectGarbage',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.CollectGarbageResponse.FromString,
+                _registered_method=True)
+        self.GetStorage = channel.unary_unary(
+                '/isogloss.v1.RecordingService/GetStorage',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.GetStorageRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.Storage.FromString,
+                _registered_method=True)
+        self.OpenDirectLane = channel.unary_unary(
+                '/isogloss.v1.RecordingService/OpenDirectLane',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.OpenDirectLaneRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.DirectLane.FromString,
+                _registered_method=True)
+        self.EndDirectLane = channel.unary_unary(
+                '/isogloss.v1.RecordingService/EndDirectLane',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.EndDirectLaneRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.EndDirectLaneResponse.FromString,
+                _registered_method=True)
 
 
 class RecordingServiceServicer:
@@ -158,6 +203,75 @@ class RecordingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLanes(self, request, context):
+        """What the recording's writers wrote, in the order their rows are numbered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyRecording(self, request, context):
+        """Care. Each call answers at least once a second with how far it is, ends with its result and
+        ends early, between two steps, when the caller leaves; what was done stays. A recording has one
+        of them at a time, else ABORTED, reason CONFLICT.
+
+        Checks every stored byte against its checksum; changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactRecording(self, request, context):
+        """Joins short sealed lanes; rows, their numbers and pinned revisions stay what they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompressRecording(self, request, context):
+        """Compresses sealed lanes; rows stay exactly what they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QuantiseRecording(self, request, context):
+        """Rounds the rows of sealed lanes to 8 bits a number, for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Removes what crashes and deletions left anywhere in the store, and the logs of old jobs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStorage(self, request, context):
+        """Direct lanes: a process that sees the server's storage writes there, past the server.
+
+        Where the store lies, and a file whose content proves that the caller sees it too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenDirectLane(self, request, context):
+        """Gives a lane to the caller. Its producers belong to that lane until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndDirectLane(self, request, context):
+        """Ends a direct lane whose writer hangs; one that closed its lane, or died, needs no call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecordingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -210,6 +324,51 @@ def add_RecordingServiceServicer_to_server(servicer, server):
                     servicer.ReadDocuments,
                     request_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsResponse.SerializeToString,
+            ),
+            'ListLanes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLanes,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.ListLanesRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.ListLanesResponse.SerializeToString,
+            ),
+            'VerifyRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyRecording,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.VerifyRecordingRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.VerifyRecordingResponse.SerializeToString,
+            ),
+            'CompactRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompactRecording,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.CompactRecordingRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.CompactRecordingResponse.SerializeToString,
+            ),
+            'CompressRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompressRecording,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.CompressRecordingRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.CompressRecordingResponse.SerializeToString,
+            ),
+            'QuantiseRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.QuantiseRecording,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingResponse.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.CollectGarbageResponse.SerializeToString,
+            ),
+            'GetStorage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStorage,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.GetStorageRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.Storage.SerializeToString,
+            ),
+            'OpenDirectLane': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenDirectLane,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.OpenDirectLaneRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.DirectLane.SerializeToString,
+            ),
+            'EndDirectLane': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndDirectLane,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.EndDirectLaneRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.EndDirectLaneResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -483,6 +642,249 @@ class RecordingService:
             '/isogloss.v1.RecordingService/ReadDocuments',
             isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsRequest.SerializeToString,
             isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLanes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/ListLanes',
+            isogloss_dot_v1_dot_recordings__pb2.ListLanesRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.ListLanesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/VerifyRecording',
+            isogloss_dot_v1_dot_recordings__pb2.VerifyRecordingRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.VerifyRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/CompactRecording',
+            isogloss_dot_v1_dot_recordings__pb2.CompactRecordingRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.CompactRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompressRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/CompressRecording',
+            isogloss_dot_v1_dot_recordings__pb2.CompressRecordingRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.CompressRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuantiseRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/QuantiseRecording',
+            isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/CollectGarbage',
+            isogloss_dot_v1_dot_recordings__pb2.CollectGarbageRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.CollectGarbageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStorage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/GetStorage',
+            isogloss_dot_v1_dot_recordings__pb2.GetStorageRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.Storage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenDirectLane(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/OpenDirectLane',
+            isogloss_dot_v1_dot_recordings__pb2.OpenDirectLaneRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.DirectLane.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndDirectLane(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/EndDirectLane',
+            isogloss_dot_v1_dot_recordings__pb2.EndDirectLaneRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.EndDirectLaneResponse.FromString,
             options,
             channel_credentials,
             insecure,

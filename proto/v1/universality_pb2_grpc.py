@@ -83,6 +83,16 @@ class UniversalityServiceStub:
                 request_serializer=isogloss_dot_v1_dot_universality__pb2.ListPairsRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_universality__pb2.ListPairsResponse.FromString,
                 _registered_method=True)
+        self.DeleteProbe = channel.unary_unary(
+                '/isogloss.v1.UniversalityService/DeleteProbe',
+                request_serializer=isogloss_dot_v1_dot_universality__pb2.DeleteProbeRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_universality__pb2.DeleteProbeResponse.FromString,
+                _registered_method=True)
+        self.DeleteMatch = channel.unary_unary(
+                '/isogloss.v1.UniversalityService/DeleteMatch',
+                request_serializer=isogloss_dot_v1_dot_universality__pb2.DeleteMatchRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_universality__pb2.DeleteMatchResponse.FromString,
+                _registered_method=True)
 
 
 class UniversalityServiceServicer:
@@ -150,6 +160,20 @@ class UniversalityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteProbe(self, request, context):
+        """With its codes and its atlas. Refused with ABORTED, reason CONFLICT, while a match is on it,
+        unless with cascade.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMatch(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UniversalityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +221,16 @@ def add_UniversalityServiceServicer_to_server(servicer, server):
                     servicer.ListPairs,
                     request_deserializer=isogloss_dot_v1_dot_universality__pb2.ListPairsRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_universality__pb2.ListPairsResponse.SerializeToString,
+            ),
+            'DeleteProbe': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProbe,
+                    request_deserializer=isogloss_dot_v1_dot_universality__pb2.DeleteProbeRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_universality__pb2.DeleteProbeResponse.SerializeToString,
+            ),
+            'DeleteMatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMatch,
+                    request_deserializer=isogloss_dot_v1_dot_universality__pb2.DeleteMatchRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_universality__pb2.DeleteMatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -444,6 +478,60 @@ class UniversalityService:
             '/isogloss.v1.UniversalityService/ListPairs',
             isogloss_dot_v1_dot_universality__pb2.ListPairsRequest.SerializeToString,
             isogloss_dot_v1_dot_universality__pb2.ListPairsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProbe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.UniversalityService/DeleteProbe',
+            isogloss_dot_v1_dot_universality__pb2.DeleteProbeRequest.SerializeToString,
+            isogloss_dot_v1_dot_universality__pb2.DeleteProbeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.UniversalityService/DeleteMatch',
+            isogloss_dot_v1_dot_universality__pb2.DeleteMatchRequest.SerializeToString,
+            isogloss_dot_v1_dot_universality__pb2.DeleteMatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 from isogloss.errors import InvalidInput
 from isogloss.service.jobs_process import end_with_supervisor
@@ -31,10 +30,10 @@ def count(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
     for step in range(done, total):
         heart.check()
         time.sleep(pause_s)
-        (temporary := file.with_suffix(".new")).write_text(str(step + 1))
-        temporary.rename(file)
         with file.with_suffix(".steps").open("a") as steps:
             steps.write(f"{step} {record.attempt}\n")
+        (temporary := file.with_suffix(".new")).write_text(str(step + 1))
+        temporary.rename(file)
         heart.progress(step + 1, total, {"fvu": 1 / (step + 1)})
     return {"dictionary": record.spec["dictionary"], "first": first}
 
@@ -42,4 +41,4 @@ def count(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
 if __name__ == "__main__":
     end_with_supervisor()
     root, job, attempt = sys.argv[1:]
-    sys.exit(run(Path(root), job, int(attempt), lambda kind: count))
+    sys.exit(run(root, job, int(attempt), lambda kind: count))

@@ -21,7 +21,7 @@ def announce(addresses: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", help="directory, or address of an object store")
     parser.add_argument("--listen", action="append", default=[])
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--key", type=Path)
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True, help="the server ends with it")
     given = parser.parse_args()
     watch_parent(given.parent)
-    store: Store | Path = given.store
+    store: Store | str = given.store
     if given.full_after:
         files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
         store = Store.open(given.store, files=files)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from isogloss.service.appender import Appender
+from isogloss.service.appender import BatchStream
 from isogloss.store import RecordingSpec
 from isogloss.store.testing import sample_batch
 
@@ -35,7 +35,7 @@ class Server:
         return self.process.wait(30)
 
 
-def start_server(store: Path, *options: str) -> Server:
+def start_server(store: Path | str, *options: str) -> Server:
     """Start a server that runs no jobs and ends with this process; returns once it answers."""
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(store), "--parent", str(os.getpid()), *options],
@@ -51,7 +51,7 @@ def start_server(store: Path, *options: str) -> Server:
 
 
 @contextmanager
-def server_on(store: Path, *options: str) -> Generator[Server]:
+def server_on(store: Path | str, *options: str) -> Generator[Server]:
     """Run a server for the length of a block."""
     server = start_server(store, *options)
     try:
@@ -60,7 +60,7 @@ def server_on(store: Path, *options: str) -> Generator[Server]:
         server.kill()
 
 
-def append_samples(appender: Appender, spec: RecordingSpec, count: int) -> None:
+def append_samples(appender: BatchStream, spec: RecordingSpec, count: int) -> None:
     """Append the next ``count`` sample batches."""
     for _ in range(count):
         appender.write(sample_batch(spec, appender.producer, appender.next_sequence))
