@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 STORE ?= ./my-store
 DEMO ?= ./demo
 MODELS ?=
+JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONSAFEPATH := 1
 # idle OpenMP threads sleep: on a busy machine a small training step took 1.6 ms of CPU instead of 37
@@ -20,7 +21,7 @@ help:
 	@echo "make demo MODELS=\"EleutherAI/pythia-70m EleutherAI/pythia-160m\"   any two hub ids or local directories"
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
-	@echo "make test          the tests, minutes;  make test-slow: long fault loops and compile matrix"
+	@echo "make test          the tests, minutes, by JOBS=2 processes;  make test-slow: long fault loops and compile matrix"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
 
 $(READY): pyproject.toml constraints.txt demo-models.txt
@@ -47,7 +48,7 @@ serve: $(READY)
 	@$(BIN)/isogloss serve --store $(STORE)
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow --timeout 3600
