@@ -466,11 +466,12 @@ def test_producers_faster_than_the_disk_do_not_grow_the_server(tmp_path: Path) -
                 thread.join(60)
             return peak_bytes(server.process.pid)
 
-        # buffers of eight streams fill once; what is sent after that adds nothing of its size
-        filled = peak_after(16)
-        grown = peak_after(24) - filled
-        sent = 8 * 24 * first.sites["wide"].nbytes
-        assert client.recording("sample").rows == 8 * 40 * 192
+        # buffers of eight streams fill once, if each gets more than a window of 32 MiB; what is
+        # sent after that adds nothing of its size
+        filled = peak_after(24)
+        grown = peak_after(48) - filled
+        sent = 8 * 48 * first.sites["wide"].nbytes
+        assert client.recording("sample").rows == 8 * 72 * 192
         assert grown < sent / 4
 
 
