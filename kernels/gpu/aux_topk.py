@@ -18,22 +18,24 @@ from torch import Tensor
 
 from isogloss.kernels.gpu.configs import (
     EncodeConfig,
+    candidates_kept,
     encode_config,
     fitted,
     register_limit,
     repair_tile,
 )
 from isogloss.kernels.gpu.encode import (
-    _entries,
-    _merge,
-    _merge_short,
+    _put,
     _repair_kernel,
+    _repair_row,
     _select_kernel,
     _shape,
-    _store_row,
+    _store_candidates,
     _tile_keys,
     list_sizes,
     list_warps,
+    loadable,
+    new_lists,
 )
 
 _Found = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -61,17 +63,14 @@ def encode_topk_aux(
     """
     rows, width = x.shape
     features, device = weight.shape[0], x.device
-    if x.dtype != weight.dtype:
-        x, weight = x.float(), weight.float()
-    x = x if x.stride(1) == 1 else x.contiguous()
-    even = width % 16 == 0 and x.stride(0) % 16 == 0
+    x, weight, even = loadable(x, weight)
     table = encode_config(weight.dtype, device, even=even)
     tile, aux_kept = config or two_lists(table, k, aux_k, candidates.numel(), features)
     programs = triton.cdiv(features, tile.columns * tile.tiles)
     mask = torch.zeros(features, dtype=torch.int32, device=device)
     mask[candidates.long()] = 1
-    main = _lists(rows, programs, tile.kept, k, device)
-    aux = _lists(rows, programs, aux_kept, aux_k, device)
+    main = new_lists(rows, programs, tile.kept, k, device)
+    aux = new_lists(rows, programs, aux_kept, aux_k, device)
     found: _Found = (main[2], main[3], aux[2], aux[3])
     if rows == 0:
         return found, main[4], aux[4]
@@ -107,11 +106,6 @@ def encode_topk_aux(
                 ranks, candidates, *lists[2:4], count, PADDED=padded, num_warps=list_warps(padded)
             )
     return found, main[4], aux[4]
-
-
-_KEPT = ((1, 8), (3, 16), (12, 32), (30, 64))
-"""Winners of a row that a program expects at most, and candidates that then hide one in fewer than
-one row of thousands (of a million, from the second line on; Poisson)."""
 
 
 _MOST_KEPT = 32
@@ -164,40 +158,8 @@ def two_lists(
 def _candidates_kept(aux_k: int, masked: int, columns: int, share: float) -> int:
     """How many candidates under the mask a program with that share of the features keeps."""
     held = masked * share + 4 * (masked * share) ** 0.5 + 1
-    expected = aux_k * share
-    kept = next((number for most, number in _KEPT if expected <= most), columns)
+    kept = candidates_kept(aux_k * share, 8, columns)
     return min(columns, max(8, min(kept, triton.next_power_of_2(int(held)))))
-
-
-def _lists(
-    rows: int, programs: int, kept: int, k: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Keys and places of the candidates; values, indices and repaired rows."""
-    return (
-        torch.empty(rows, programs, kept, dtype=torch.int32, device=device),
-        torch.empty(rows, programs, kept, dtype=torch.int16, device=device),
-        torch.empty(rows, k, dtype=torch.float32, device=device),
-        torch.empty(rows, k, dtype=torch.int32, device=device),
-        torch.empty(rows, dtype=torch.int32, device=device),
-    )
-
-
-@triton.jit
-def _put(best, where, top, at, KEPT: tl.constexpr):
-    """Put a candidate of each row in the place of the row's worst, where it is better."""
-    slot = tl.arange(0, KEPT)
-    worst, worst_at = tl.min(best, axis=1, return_indices=True)
-    put = (slot[None, :] == worst_at[:, None]) & (top > worst)[:, None]
-    return tl.where(put, top[:, None], best), tl.where(put, at[:, None], where)
-
-
-@triton.jit
-def _store_candidates(keys_ptr, places_ptr, best, where, row, row_ok, group, KEPT: tl.constexpr):
-    slot = tl.arange(0, KEPT)
-    out = (group * KEPT)[:, None] + slot[None, :]
-    mask = row_ok[:, None] & (slot[None, :] < KEPT)
-    tl.store(keys_ptr + out, best, mask=mask)
-    tl.store(places_ptr + out, where.to(tl.int16), mask=mask)
 
 
 @triton.jit
@@ -260,9 +222,9 @@ def _two_candidates_kernel(
             aux_best, aux_where = _put(aux_best, aux_where, top, tile * COLUMNS + at, AUX_KEPT)
             keys = tl.where(column[None, :] == at[:, None], -1, keys)
     group = row * programs + program
-    _store_candidates(keys_ptr, places_ptr, best, where, row, row < rows, group, KEPT)
+    _store_candidates(keys_ptr, places_ptr, best, where, row < rows, group, KEPT)
     _store_candidates(
-        aux_keys_ptr, aux_places_ptr, aux_best, aux_where, row, row < rows, group, AUX_KEPT
+        aux_keys_ptr, aux_places_ptr, aux_best, aux_where, row < rows, group, AUX_KEPT
     )
 
 
@@ -293,55 +255,32 @@ def _repair_masked_kernel(
     EVEN: tl.constexpr,
 ):
     """``encode``'s repair among the features under the mask."""
-    row = tl.program_id(0).to(tl.int64)
-    if tl.load(repaired_ptr + row) != 0:
-        base = row * programs * KEPT
-        bound = tl.load(values_ptr + row * k + k - 1).to(tl.int32, bitcast=True)
-        bound = tl.maximum(bound, 1)
-        slot = tl.arange(0, KEPT)
-        first = tl.arange(0, ROWS)
-        best = tl.full([PADDED], -1, tl.int64)
-        for start in range(0, programs, GROUPS):
-            # candidates of programs that hide nothing
-            group = start + tl.arange(0, GROUPS)
-            at = group[:, None] * KEPT + slot[None, :]
-            mask = (group < programs)[:, None] & (slot[None, :] < KEPT)
-            keys = tl.load(keys_ptr + base + at, mask=mask, other=-1)
-            place = tl.load(places_ptr + base + at, mask=mask, other=0)
-            worst = tl.min(keys, axis=1)
-            keys = tl.where((worst >= bound)[:, None], -1, keys)
-            entries = _entries(keys, group[:, None] + place.to(tl.int32) * programs)
-            best = _merge(best, entries.reshape(GROUPS * KEPT), PADDED)
-        for program in range(programs):
-            worst = tl.min(tl.load(keys_ptr + base + program * KEPT + slot), axis=0)
-            if worst >= bound:
-                for tile in range(TILES):
-                    column = tile * COLUMNS + tl.arange(0, COLUMNS)
-                    feature = program + column.to(tl.int64) * programs
-                    tile_keys = _tile_keys(
-                        x_ptr,
-                        weight_ptr,
-                        bias_ptr,
-                        tl.where(first == 0, row, 0),
-                        first == 0,
-                        feature,
-                        features,
-                        width,
-                        x_stride,
-                        ROWS,
-                        COLUMNS,
-                        DEPTH,
-                        EVEN,
-                    )
-                    mine = tl.max(tl.where((first == 0)[:, None], tile_keys, -1), axis=0)
-                    masked = tl.load(mask_ptr + feature, mask=feature < features, other=0)
-                    mine = tl.where(masked != 0, mine, -1)
-                    offered = _entries(mine, feature.to(tl.int32))
-                    if COLUMNS >= PADDED:
-                        best = _merge(best, offered, PADDED)
-                    else:
-                        best = _merge_short(best, offered, PADDED, COLUMNS)
-        _store_row(best, values_ptr, indices_ptr, row, k, PADDED)
+    _repair_row(
+        x_ptr,
+        weight_ptr,
+        bias_ptr,
+        mask_ptr,
+        keys_ptr,
+        places_ptr,
+        values_ptr,
+        indices_ptr,
+        repaired_ptr,
+        k,
+        rows,
+        features,
+        width,
+        programs,
+        x_stride,
+        PADDED,
+        GROUPS,
+        ROWS,
+        COLUMNS,
+        TILES,
+        KEPT,
+        DEPTH,
+        EVEN,
+        True,
+    )
 
 
 @triton.jit

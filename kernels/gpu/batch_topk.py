@@ -21,7 +21,7 @@ from torch import Tensor
 
 from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
-from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys
+from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys, loadable
 from isogloss.kernels.gpu.threshold import (
     Grid,
     _firing,
@@ -52,12 +52,8 @@ def encode_batch_topk(
     Returns:
         The codes, the smallest value chosen, how many tiles there are, and how many were repaired.
     """
-    rows, width = x.shape
-    features = weight.shape[0]
-    if x.dtype != weight.dtype:
-        x, weight = x.float(), weight.float()
-    x = x if x.stride(1) == 1 else x.contiguous()
-    even = width % 16 == 0 and x.stride(0) % 16 == 0
+    rows, features = x.shape[0], weight.shape[0]
+    x, weight, even = loadable(x, weight)
     tile = config or roomy(encode_config(weight.dtype, x.device, even=even), k, features)
     grid = Grid.of(rows, features, tile, tile.kept)
     none = torch.empty(0, dtype=torch.int32, device=x.device)

@@ -142,6 +142,22 @@ def encode_config(dtype: torch.dtype, device: torch.device, *, even: bool = True
     return table_config(architecture(device), dtype, even=even)
 
 
+_KEPT = ((3, 16), (12, 32), (30, 64))
+
+
+def candidates_kept(expected: float, few: int, columns: int) -> int:
+    """Candidates of a row that a program keeps, for the winners it expects.
+
+    Args:
+        expected: winners of a row in a program.
+        few: what it keeps where it expects one at most: hides a winner in one row of thousands.
+        columns: of its tile, the most there is to keep. Between, it is one row of a million.
+    """
+    if expected <= 1:
+        return few
+    return min(next((kept for most, kept in _KEPT if expected <= most), columns), columns)
+
+
 def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
     """The tile for ``k`` of ``features``: fewer features a program, or more candidates kept.
 
@@ -152,11 +168,7 @@ def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
     """
     a_tile = k * config.columns / features
     tiles = max(1, min(config.tiles, int(1 / a_tile)))
-    expected = a_tile * tiles
-    kept = config.kept
-    if expected > 1:
-        found = (kept for most, kept in ((3, 16), (12, 32), (30, 64)) if expected <= most)
-        kept = min(next(found, config.columns), config.columns)
+    kept = candidates_kept(a_tile * tiles, config.kept, config.columns)
     rows = config.rows if kept <= 16 else min(config.rows, max(32, 2048 // kept))
     return replace(
         config,

@@ -34,30 +34,21 @@ def encode_topk(
         Values float32 and indices int32, both ``[rows, k]``; int32 ``[rows]``: 1 for repaired rows.
     """
     rows, width = x.shape
-    features = weight.shape[0]
-    if x.dtype != weight.dtype:
-        x, weight = x.float(), weight.float()
-    x = x if x.stride(1) == 1 else x.contiguous()
-    device = x.device
-    even = width % 16 == 0 and x.stride(0) % 16 == 0
+    features, device = weight.shape[0], x.device
+    x, weight, even = loadable(x, weight)
     tile = config or fitted(encode_config(weight.dtype, device, even=even), k, features)
     programs = triton.cdiv(features, tile.columns * tile.tiles)
-    keys = torch.empty(rows, programs, tile.kept, dtype=torch.int32, device=device)
-    places = torch.empty(rows, programs, tile.kept, dtype=torch.int16, device=device)
-    values = torch.empty(rows, k, dtype=torch.float32, device=device)
-    indices = torch.empty(rows, k, dtype=torch.int32, device=device)
-    repaired = torch.empty(rows, dtype=torch.int32, device=device)
+    found = new_lists(rows, programs, tile.kept, k, device)
     if rows == 0:
-        return values, indices, repaired
+        return found[2:]
     shape, bias = _shape(tile, width), bias.contiguous()
     limit = register_limit(device)
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
     sizes = (rows, features, width, programs)
     _candidates_kernel[(triton.cdiv(rows, tile.rows), programs)](
-        x, weight, bias, keys, places, *sizes, x.stride(0), **shape, **options
+        x, weight, bias, *found[:2], *sizes, x.stride(0), **shape, **options
     )
     padded, groups = list_sizes(k, programs, tile.kept)
-    found = (keys, places, values, indices, repaired)
     lists = {"PADDED": padded, "GROUPS": groups, **limit}
     _select_kernel[(rows,)](
         *found, k, programs, KEPT=tile.kept, num_warps=list_warps(padded), **lists
@@ -74,7 +65,31 @@ def encode_topk(
         **options,
         **lists,
     )
-    return values, indices, repaired
+    return found[2:]
+
+
+def loadable(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Rows and directions as the tiles load them, and whether 16 elements at a time.
+
+    Both get one dtype, and elements of a row lie side by side.
+    """
+    if x.dtype != weight.dtype:
+        x, weight = x.float(), weight.float()
+    x = x if x.stride(1) == 1 else x.contiguous()
+    return x, weight, x.shape[1] % 16 == 0 and x.stride(0) % 16 == 0
+
+
+def new_lists(
+    rows: int, programs: int, kept: int, k: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Keys and places of the candidates; values, indices and repaired rows."""
+    return (
+        torch.empty(rows, programs, kept, dtype=torch.int32, device=device),
+        torch.empty(rows, programs, kept, dtype=torch.int16, device=device),
+        torch.empty(rows, k, dtype=torch.float32, device=device),
+        torch.empty(rows, k, dtype=torch.int32, device=device),
+        torch.empty(rows, dtype=torch.int32, device=device),
+    )
 
 
 def _shape(tile: EncodeConfig, width: int) -> dict[str, int]:
@@ -141,6 +156,25 @@ def _tile_keys(
 
 
 @triton.jit
+def _put(best, where, top, at, KEPT: tl.constexpr):
+    """Put a candidate of each row in the place of the row's worst, where it is better."""
+    slot = tl.arange(0, KEPT)
+    worst, worst_at = tl.min(best, axis=1, return_indices=True)
+    put = (slot[None, :] == worst_at[:, None]) & (top > worst)[:, None]
+    return tl.where(put, top[:, None], best), tl.where(put, at[:, None], where)
+
+
+@triton.jit
+def _store_candidates(keys_ptr, places_ptr, best, where, row_ok, group, KEPT: tl.constexpr):
+    """Write the candidates of one program; ``group``: row * programs + program, of each row."""
+    slot = tl.arange(0, KEPT)
+    out = (group * KEPT)[:, None] + slot[None, :]
+    mask = row_ok[:, None] & (slot[None, :] < KEPT)
+    tl.store(keys_ptr + out, best, mask=mask)
+    tl.store(places_ptr + out, where.to(tl.int16), mask=mask)
+
+
+@triton.jit
 def _candidates_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -162,7 +196,6 @@ def _candidates_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     program = tl.program_id(1).to(tl.int64)
     column = tl.arange(0, COLUMNS)
-    slot = tl.arange(0, KEPT)
     best = tl.full([ROWS, KEPT], -1, tl.int32)
     where = tl.zeros([ROWS, KEPT], tl.int32)
     for tile in range(TILES):
@@ -184,15 +217,10 @@ def _candidates_kernel(
         )
         for _ in range(KEPT):
             top, at = tl.max(keys, axis=1, return_indices=True)
-            worst, worst_at = tl.min(best, axis=1, return_indices=True)
-            put = (slot[None, :] == worst_at[:, None]) & (top > worst)[:, None]
-            best = tl.where(put, top[:, None], best)
-            where = tl.where(put, (tile * COLUMNS + at)[:, None], where)
+            best, where = _put(best, where, top, tile * COLUMNS + at, KEPT)
             keys = tl.where(column[None, :] == at[:, None], -1, keys)
-    out = (row[:, None] * programs + program) * KEPT + slot[None, :]
-    mask = (row < rows)[:, None] & (slot[None, :] < KEPT)
-    tl.store(keys_ptr + out, best, mask=mask)
-    tl.store(places_ptr + out, where.to(tl.int16), mask=mask)
+    group = row * programs + program
+    _store_candidates(keys_ptr, places_ptr, best, where, row < rows, group, KEPT)
 
 
 @triton.jit
@@ -264,10 +292,11 @@ def _select_kernel(
 
 
 @triton.jit
-def _repair_kernel(
+def _repair_row(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
     bias_ptr,  # [features]
+    mask_ptr,  # [features] int32, read when MASKED
     keys_ptr,  # [rows, programs, KEPT] int32
     places_ptr,  # [rows, programs, KEPT] int16
     values_ptr,  # in and out [rows, k]
@@ -287,7 +316,9 @@ def _repair_kernel(
     KEPT: tl.constexpr,
     DEPTH: tl.constexpr,
     EVEN: tl.constexpr,
+    MASKED: tl.constexpr,
 ):
+    """Select a flagged row again: what hides nothing, and all features of the other programs."""
     row = tl.program_id(0).to(tl.int64)
     if tl.load(repaired_ptr + row) != 0:
         base = row * programs * KEPT
@@ -329,12 +360,68 @@ def _repair_kernel(
                         EVEN,
                     )
                     mine = tl.max(tl.where((first == 0)[:, None], tile_keys, -1), axis=0)
+                    if MASKED:
+                        masked = tl.load(mask_ptr + feature, mask=feature < features, other=0)
+                        mine = tl.where(masked != 0, mine, -1)
                     offered = _entries(mine, feature.to(tl.int32))
                     if COLUMNS >= PADDED:
                         best = _merge(best, offered, PADDED)
                     else:
                         best = _merge_short(best, offered, PADDED, COLUMNS)
         _store_row(best, values_ptr, indices_ptr, row, k, PADDED)
+
+
+@triton.jit
+def _repair_kernel(
+    x_ptr,  # [rows, width], rows x_stride apart
+    weight_ptr,  # [features, width]
+    bias_ptr,  # [features]
+    keys_ptr,  # [rows, programs, KEPT] int32
+    places_ptr,  # [rows, programs, KEPT] int16
+    values_ptr,  # in and out [rows, k]
+    indices_ptr,  # out [rows, k] int32
+    repaired_ptr,  # [rows] int32
+    k,
+    rows,
+    features,
+    width,
+    programs,
+    x_stride,
+    PADDED: tl.constexpr,
+    GROUPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TILES: tl.constexpr,
+    KEPT: tl.constexpr,
+    DEPTH: tl.constexpr,
+    EVEN: tl.constexpr,
+):
+    _repair_row(
+        x_ptr,
+        weight_ptr,
+        bias_ptr,
+        bias_ptr,
+        keys_ptr,
+        places_ptr,
+        values_ptr,
+        indices_ptr,
+        repaired_ptr,
+        k,
+        rows,
+        features,
+        width,
+        programs,
+        x_stride,
+        PADDED,
+        GROUPS,
+        ROWS,
+        COLUMNS,
+        TILES,
+        KEPT,
+        DEPTH,
+        EVEN,
+        False,
+    )
 
 
 @triton.jit

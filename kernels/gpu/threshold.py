@@ -20,7 +20,7 @@ from torch import Tensor
 
 from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, register_limit
-from isogloss.kernels.gpu.encode import _tile_keys
+from isogloss.kernels.gpu.encode import _tile_keys, loadable
 
 ROOM = 32
 """Entries of a row that a program of 768 features has room for; 8 bytes each, 8.3 % of a dense
@@ -85,10 +85,7 @@ def encode_threshold(
     """
     rows, width = x.shape
     features, device = weight.shape[0], x.device
-    if x.dtype != weight.dtype:
-        x, weight = x.float(), weight.float()
-    x = x if x.stride(1) == 1 else x.contiguous()
-    even = width % 16 == 0 and x.stride(0) % 16 == 0
+    x, weight, even = loadable(x, weight)
     grid = Grid.of(rows, features, config or encode_config(weight.dtype, device, even=even), room)
     slots = torch.empty(rows, grid.programs, room, dtype=torch.int64, device=device)
     counts = torch.empty(rows, grid.programs, dtype=torch.int32, device=device)
