@@ -33,7 +33,8 @@ from isogloss.store.lane_states import (
     statistics_directory,
     write_statistics,
 )
-from isogloss.store.seals import LOG_NAME, LaneHeader, LanePart, Seal, write_seal
+from isogloss.store.scanning import LaneHeader
+from isogloss.store.seals import LOG_NAME, LanePart, Seal, write_seal
 from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
 from isogloss.store.specs import RecordingSpec
 from isogloss.store.statistics import SiteStatistics

@@ -37,14 +37,8 @@ from isogloss.store.frames import (
     read_payload_json,
 )
 from isogloss.store.limits import LaneLimits
-from isogloss.store.seals import (
-    LOG_NAME,
-    LaneHeader,
-    LaneScan,
-    Seal,
-    is_being_born,
-    lane_names,
-)
+from isogloss.store.scanning import LaneHeader, LaneScan, is_durable, mark_newest
+from isogloss.store.seals import LOG_NAME, Seal, is_being_born, lane_names
 from isogloss.store.shards import shard_key, site_directory
 from isogloss.store.specs import RecordingSpec
 
@@ -245,9 +239,6 @@ class DirectRegister:
             scan = self._read_on(log, ticket, scan)
             if scan is None or scan.frames == frames:
                 return scan
-            # The newest frame may stand in the page cache only; after this, all that was read
-            # is on disk, and the rows it names were before it was written.
-            self._files.sync_data(log)
         finally:
             self._files.close(log)
         if frames and self._files.can_map:
@@ -262,7 +253,8 @@ class DirectRegister:
         ends: dict[tuple[int, int], int] = {}
         start = (0, 0, None) if scan is None else (scan.log_bytes, scan.frames, scan.header.epoch)
         stop = _end_of_heads(self._files, log, start[0], start[1])
-        for frame in read_frames(self._files, log, start=start[0], first=start[1], epoch=start[2]):
+        found = read_frames(self._files, log, start=start[0], first=start[1], epoch=start[2])
+        for frame, is_newest in mark_newest(found):
             if frame.end > stop:  # written since: a look must not chase a quick writer for ever
                 break
             if scan is None:
@@ -277,6 +269,9 @@ class DirectRegister:
                 continue
             commit = CommitFrame.from_payload(frame.payload)
             _check_commit(ticket, scan, commit, frame.number)
+            directory = self._lanes / ticket.lane
+            if is_newest and not is_durable(self._files, directory, log, commit):
+                break
             for written in commit.ranges:
                 key = (written.site, written.shard)
                 ends[key] = max(ends.get(key, 0), written.offset + written.length)

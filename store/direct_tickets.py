@@ -13,7 +13,7 @@ from pathlib import Path
 from isogloss.errors import InvalidInput, InvalidName
 from isogloss.store import signed_json
 from isogloss.store.limits import LaneLimits
-from isogloss.store.seals import LaneHeader
+from isogloss.store.scanning import LaneHeader
 from isogloss.store.shards import ShardLayout
 from isogloss.store.specs import (
     SCHEMA_VERSION,

@@ -27,7 +27,7 @@ from isogloss.store.filesystem import OpenFile, for_each, make_directories, writ
 from isogloss.store.frames import KIND_COMMIT, ByteRange, CommitFrame
 from isogloss.store.lane_files import LaneFiles
 from isogloss.store.limits import LaneLimits
-from isogloss.store.seals import LaneHeader
+from isogloss.store.scanning import LaneHeader
 from isogloss.store.specs import RecordingSpec
 
 _MAX_OPEN = 128

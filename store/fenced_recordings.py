@@ -26,7 +26,7 @@ from isogloss.store.lanes import LaneWriter
 from isogloss.store.limits import LaneLimits
 from isogloss.store.recordings import Recording
 from isogloss.store.resolving import LaneRange
-from isogloss.store.seals import LaneHeader
+from isogloss.store.scanning import LaneHeader
 from isogloss.store.settling import settle_records
 from isogloss.store.shards import ShardLayout
 

@@ -38,7 +38,8 @@ from isogloss.store.frames import (
     lane_payload,
     read_payload_json,
 )
-from isogloss.store.seals import CHECKED_BYTES, LaneHeader, Seal
+from isogloss.store.scanning import CHECKED_BYTES, LaneHeader
+from isogloss.store.seals import Seal
 from isogloss.store.specs import SCHEMA_VERSION, get_count, get_text
 
 _log = logging.getLogger(__name__)

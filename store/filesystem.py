@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, IsoglossError, StorageError, StorageFull
-from isogloss.store import linux_calls
+from isogloss.store import linux_aio, linux_calls
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -94,6 +94,13 @@ class FileSystem:
     def sync_data(self, descriptor: int) -> None:
         """Make the file's bytes and size survive a power loss."""
         os.fdatasync(descriptor)
+
+    def sync_together(self, descriptors: Sequence[int]) -> None:
+        """Make several files survive a power loss; which of them first, nobody knows.
+
+        When one fails, nothing is known of the others.
+        """
+        linux_aio.sync_together(descriptors)
 
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut the file, or extend it with zeros."""

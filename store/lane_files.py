@@ -19,14 +19,8 @@ from isogloss.store.filesystem import FileSystem, OpenFile, remove_tree
 from isogloss.store.frames import CommitFrame, read_frames, read_payload_json
 from isogloss.store.mapping import MappedRun
 from isogloss.store.quantising import QuantisedRows, quantised_directory, write_quantised
-from isogloss.store.seals import (
-    LOG_NAME,
-    LaneHeader,
-    LanePart,
-    is_sound,
-    lane_names,
-    read_seal,
-)
+from isogloss.store.scanning import LaneHeader, is_sound
+from isogloss.store.seals import LOG_NAME, LanePart, lane_names, read_seal
 from isogloss.store.shards import compressed_directory, shard_key, site_directory
 from isogloss.store.specs import RecordingSpec, Rows
 

@@ -1,8 +1,9 @@
 """Lane writers: group commits to the site files and the log of one lane.
 
-A commit writes the rows to the site files and syncs them, then appends one frame to the log (token
-columns, producers' cursors, checksums of what was written) and syncs that; only then is it
-acknowledged. A frame therefore proves that everything before it was durable.
+A commit writes the rows to the site files and one frame to the log (token columns, producers'
+cursors, checksums of the rows), syncs all of them together, and is acknowledged when all are on
+disk. A frame therefore proves that all frames before it are durable with their rows; the newest
+frame proves its own rows where their checksums are right.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ from isogloss.store.frames import (
     lane_payload,
 )
 from isogloss.store.limits import LaneLimits
-from isogloss.store.seals import LOG_NAME, LaneHeader, Seal, write_seal
+from isogloss.store.scanning import LaneHeader
+from isogloss.store.seals import LOG_NAME, Seal, write_seal
 from isogloss.store.shards import array_metadata, site_directory
 from isogloss.store.site_files import SiteFiles
 from isogloss.store.specs import RecordingSpec
@@ -91,9 +93,7 @@ class LaneWriter:
         self._ended: str | None = None
         self._published = (-1, files.monotonic_s())
         self._lock = threading.RLock()
-        self._sites = SiteFiles(
-            files, directory, header.layouts, lambda file: self._sync(file), self._sync_directory
-        )
+        self._sites = SiteFiles(files, directory, header.layouts, self._sync_directory)
         self._create()
 
     @property
@@ -276,7 +276,6 @@ class LaneWriter:
             documents=tuple(documents),
         )
         pieces = encode_frame(KIND_COMMIT, self._header.epoch, self._frames, frame.to_buffers())
-        self._sites.sync()
         self._append_frame(pieces)
         self._rows += rows
         self._cursors.update(cursors)
@@ -285,13 +284,15 @@ class LaneWriter:
             self._documents.add(document)
 
     def _append_frame(self, pieces: Sequence[bytes | NDArray[np.uint8]]) -> None:
+        """Write a frame, and make it durable together with the rows written before."""
         if self._log is None:
             raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
         end = self._log_bytes + sum(len(piece) for piece in pieces)
         if end > self._log_length:
             self._reserve_log(self._log, end)
         self._files.write(self._log, pieces, self._log_bytes)
-        self._sync(self._log)
+        self._sync([*self._sites.descriptors, self._log])
+        self._sites.close_filled()
         self._log_bytes = end
         self._frames += 1
 
@@ -305,9 +306,9 @@ class LaneWriter:
             if error.errno not in FULL_ERRNOS:
                 raise
 
-    def _sync(self, descriptor: int) -> None:
+    def _sync(self, descriptors: Sequence[int]) -> None:
         try:
-            self._files.sync_data(descriptor)
+            self._files.sync_together(descriptors)
         except OSError as error:
             raise self._end(error) from error
 

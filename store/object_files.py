@@ -130,6 +130,11 @@ class ObjectFiles(FileSystem):
             content, found.written = b"".join(found.written), None
             self._put_new(found.key, content)
 
+    def sync_together(self, descriptors: Sequence[int]) -> None:
+        """Put new objects."""
+        for descriptor in descriptors:
+            self.sync_data(descriptor)
+
     def truncate(self, descriptor: int, length: int) -> None:
         """Refuse: an object never changes."""
         if self._of(descriptor).size != length:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from isogloss.errors import Conflict, InvalidInput, NotFound, StorageError, StoreOwned
@@ -23,15 +24,8 @@ from isogloss.store.quantising import QuantisationError
 from isogloss.store.readers import RecordingReader
 from isogloss.store.recording_files import read_description
 from isogloss.store.resolving import LaneRange, joined_names, resolve
-from isogloss.store.seals import (
-    LOG_NAME,
-    LaneHeader,
-    LaneScan,
-    Seal,
-    lane_names,
-    read_seal,
-    scan_log,
-)
+from isogloss.store.scanning import LaneHeader, LaneScan, is_durable, scan_log
+from isogloss.store.seals import LOG_NAME, Seal, lane_names, read_seal
 from isogloss.store.shards import ShardLayout
 from isogloss.store.specs import (
     RecordingSpec,
@@ -154,16 +148,20 @@ class Recording(DirectOffers):
     def _scan(self, name: str) -> LaneScan | None:
         """Read the log of a lane that another process writes, as far as it surely is on disk.
 
-        The last frame may stand in the page cache only, so the log is synced after it was read:
-        what was seen is durable then.
+        What was seen is durable: the newest commit is made so, and else does not count.
         """
+        directory = self._directory / "lanes" / name
         try:
-            log = self._files.open(self._directory / "lanes" / name / LOG_NAME)
+            log = self._files.open(directory / LOG_NAME)
         except FileNotFoundError:
             return None
         try:
-            scan = scan_log(self._files, log, known=self._scans.get(name))
-            self._files.sync_data(log)
+            scan = scan_log(
+                self._files,
+                log,
+                known=self._scans.get(name),
+                is_whole=partial(is_durable, self._files, directory, log),
+            )
         finally:
             self._files.close(log)
         if scan is not None:

@@ -8,16 +8,12 @@ from typing import Literal
 
 from isogloss.errors import CorruptData
 from isogloss.store import signed_json
-from isogloss.store.checksums import crc32c
-from isogloss.store.filesystem import FileSystem, read_file, read_range, write_atomic
+from isogloss.store.filesystem import FileSystem, read_file, write_atomic
 from isogloss.store.frames import (
-    ByteRange,
-    CommitFrame,
     find_frame_after,
-    read_frames,
-    read_payload_json,
 )
-from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.scanning import LaneScan, is_sound, reread_file, scan_log
+from isogloss.store.shards import array_metadata, shard_key, site_directory
 from isogloss.store.specs import (
     SCHEMA_VERSION,
     RecordingSpec,
@@ -26,59 +22,12 @@ from isogloss.store.specs import (
     get_items,
     get_mapping,
     get_text,
-    is_mapping,
 )
 
 _log = logging.getLogger(__name__)
 
 LOG_NAME = "commit.log"
 SEAL_NAME = "seal.json"
-CHECKED_BYTES = 256 << 20
-"""How much of a dead lane's tail is read again: at least its last commit, at most about this."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaneHeader:
-    """Frame 0 of a lane's log."""
-
-    recording: str
-    """Uid of the recording."""
-
-    lane: str
-    """Name of the lane."""
-
-    epoch: int
-    """Random number of the writer's life, in every frame."""
-
-    layouts: tuple[ShardLayout, ...]
-    """How each site falls into shards."""
-
-    created_s: float
-    """Wall clock, for people only."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the header as a JSON object."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "recording": self.recording,
-            "lane": self.lane,
-            "epoch": f"{self.epoch:016x}",
-            "layouts": [layout.to_dict() for layout in self.layouts],
-            "created_s": self.created_s,
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, object]) -> "LaneHeader":
-        """Read a header from a JSON object."""
-        check_version(document, "lane")
-        layouts = [item for item in get_items(document, "layouts") if is_mapping(item)]
-        return cls(
-            recording=get_text(document, "recording"),
-            lane=get_text(document, "lane"),
-            epoch=int(get_text(document, "epoch"), 16),
-            layouts=tuple(ShardLayout.from_dict(item) for item in layouts),
-            created_s=float(str(document.get("created_s", 0))),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,73 +182,6 @@ def read_seal(files: FileSystem, directory: Path) -> Seal | None:
     return Seal.from_dict(signed_json.decode(content, f"seal of lane {directory.name!r}"))
 
 
-@dataclass(slots=True)
-class LaneScan:
-    """What the log of a lane proves."""
-
-    header: LaneHeader
-    """Its frame 0."""
-
-    frames: int = 1
-    """Sound frames."""
-
-    log_bytes: int = 0
-    """Where the last of them ends."""
-
-    rows: int = 0
-    """Committed rows."""
-
-    cursors: dict[str, int] = field(default_factory=dict[str, int])
-    """Last sequence number of each producer."""
-
-    tail: list[tuple[CommitFrame, int, int]] = field(
-        default_factory=list[tuple[CommitFrame, int, int]]
-    )
-    """The last commits with their ``[start, end)`` in the log, newest last."""
-
-
-def scan_log(
-    files: FileSystem, descriptor: int, *, known: LaneScan | None = None, keep_tail: bool = False
-) -> LaneScan | None:
-    """Read a log up to its first unsound frame; None while frame 0 is not whole.
-
-    Args:
-        files: where the log lies.
-        descriptor: the open log.
-        known: what an earlier scan of the same log proved, to go on from there.
-        keep_tail: keep the last commits, whose data the caller wants to check.
-    """
-    scan = known
-    start = (0, 0, None) if scan is None else (scan.log_bytes, scan.frames, scan.header.epoch)
-    for frame in read_frames(files, descriptor, start=start[0], first=start[1], epoch=start[2]):
-        if scan is None:
-            document, _ = read_payload_json(frame.payload)
-            scan = LaneScan(header=LaneHeader.from_dict(document), log_bytes=frame.end)
-            continue
-        commit = CommitFrame.from_payload(frame.payload)
-        if commit.first_row != scan.rows:
-            raise CorruptData(
-                f"frame {frame.number} of lane {scan.header.lane!r} starts at row "
-                f"{commit.first_row}, wanted {scan.rows}: run verify"
-            )
-        scan.rows += commit.rows
-        scan.frames += 1
-        scan.log_bytes = frame.end
-        scan.cursors.update(commit.cursors)
-        if keep_tail:
-            scan.tail.append((commit, frame.offset, frame.end))
-            _trim(scan.tail)
-    return scan
-
-
-def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
-    """Drop the oldest commits that the checked tail does not need."""
-    sizes = [sum(r.length for r in commit.ranges) for commit, _, _ in tail]
-    while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
-        tail.pop(0)
-        sizes.pop(0)
-
-
 def settle_lane(
     files: FileSystem, directory: Path, spec: RecordingSpec, *, is_fenced: bool = False
 ) -> Seal | None:
@@ -330,7 +212,7 @@ def settle_lane(
     try:
         if not files.lock(log) and not is_fenced:
             return None
-        _reread(files, log)
+        reread_file(files, log)
         scan = scan_log(files, log, keep_tail=True)
         if is_fenced:  # a writer that hangs may have gone on between the sync and the scan
             files.sync_data(log)
@@ -344,37 +226,14 @@ def settle_lane(
         if bad is not None:
             is_last = bad == len(scan.tail) - 1 and later is None
             damage = damage if is_last else f"data of frame {scan.frames - len(scan.tail) + bad}"
-            scan = _cut(files, log, scan.tail[bad][1])
+            scan = scan_log(files, log, stop=scan.tail[bad][1])
+            if scan is None:
+                raise CorruptData("the log lost its frame 0 while it was being read")
         return _write_recovered(files, directory, spec, scan, damage)
     except FileNotFoundError as error:
         raise CorruptData(f"lane {directory.name!r} lost a file: {error}; run verify") from error
     finally:
         files.close(log)
-
-
-def _reread(files: FileSystem, descriptor: int) -> None:
-    files.sync_data(descriptor)
-    files.drop_cache(descriptor)
-
-
-def _cut(files: FileSystem, log: int, log_bytes: int) -> LaneScan:
-    """Scan a log as if it ended at ``log_bytes``."""
-    scan: LaneScan | None = None
-    for frame in read_frames(files, log):
-        if frame.end > log_bytes:
-            break
-        if scan is None:
-            header = LaneHeader.from_dict(read_payload_json(frame.payload)[0])
-            scan = LaneScan(header=header, log_bytes=frame.end)
-            continue
-        commit = CommitFrame.from_payload(frame.payload)
-        scan.rows += commit.rows
-        scan.frames += 1
-        scan.log_bytes = frame.end
-        scan.cursors.update(commit.cursors)
-    if scan is None:
-        raise CorruptData("the log lost its frame 0 while it was being read")
-    return scan
 
 
 def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int | None:
@@ -387,31 +246,6 @@ def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int
                 return index
             synced.add((written.site, written.shard))
     return None
-
-
-def is_sound(
-    files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
-) -> bool:
-    """Whether bytes that a commit wrote are there and match their checksum."""
-    path = directory / site_directory(written.site) / shard_key(written.shard)
-    try:
-        descriptor = files.open(path)
-    except FileNotFoundError:
-        return False
-    try:
-        if reread:
-            _reread(files, descriptor)
-        if files.size(descriptor) < written.offset + written.length:
-            return False
-        checksum = 0
-        block = 8 << 20
-        for start in range(0, written.length, block):
-            length = min(block, written.length - start)
-            content = read_range(files, descriptor, written.offset + start, length)
-            checksum = crc32c(content, checksum)
-        return checksum == written.checksum
-    finally:
-        files.close(descriptor)
 
 
 def _write_recovered(

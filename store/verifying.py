@@ -20,7 +20,8 @@ from isogloss.store.lane_files import (
     read_header,
 )
 from isogloss.store.quantising import QuantisedRows, quantised_directory, read_error
-from isogloss.store.seals import LOG_NAME, LaneHeader, Seal, is_sound
+from isogloss.store.scanning import LaneHeader, is_sound
+from isogloss.store.seals import LOG_NAME, Seal
 from isogloss.store.shards import (
     array_metadata,
     compressed_directory,

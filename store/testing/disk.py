@@ -172,6 +172,20 @@ class SimulatedDisk(FileSystem):
             _apply(file.disk, offset, piece)
         file.pending = []
 
+    def sync_together(self, descriptors: Sequence[int]) -> None:
+        """See FileSystem; in any order, the power may go between any two, and none waits for one
+        that fails.
+        """
+        failed: OSError | None = None
+        order = random.Random(self.operations).sample(descriptors, len(descriptors))
+        for descriptor in order:
+            try:
+                self.sync_data(descriptor)
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
     def drop_cache(self, descriptor: int) -> None:
         """See FileSystem."""
         file, path = self._descriptors[descriptor]

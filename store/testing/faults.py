@@ -87,6 +87,11 @@ class FaultyFiles(FileSystem):
         self._step("sync_data")
         super().sync_data(descriptor)
 
+    def sync_together(self, descriptors: Sequence[int]) -> None:
+        """See FileSystem; each is an operation."""
+        for descriptor in descriptors:
+            self.sync_data(descriptor)
+
     def sync_directory(self, path: Path) -> None:
         """See FileSystem."""
         self._step("sync_directory")

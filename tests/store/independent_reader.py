@@ -1,5 +1,4 @@
-"""Reads a recording with numpy and a checksum only, written from docs/store-format.md."""
-# raw JSON, on purpose without the room's typed helpers, hence:
+"""Reads a recording with numpy, raw JSON and a checksum only, written from docs/store-format.md."""
 # pyright: basic
 
 import json
@@ -15,27 +14,30 @@ DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.f
 
 def signed(path: Path) -> dict:
     document = json.loads(path.read_bytes())
-    crc = document.pop("crc32c")
-    text = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    assert crc == f"{google_crc32c.value(text):08x}"
+    rest = {name: value for name, value in document.items() if name != "crc32c"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
+    assert document["crc32c"] == f"{google_crc32c.value(text):08x}"
     assert document["schema_version"] == 1
     return document
 
 
 def frames(log: bytes) -> list[tuple[dict, bytes]]:
-    found, at, first_epoch = [], 0, None
+    found, at, life = [], 0, log[8:16]
     while len(log) - at >= 32:
-        magic, version, kind, epoch, number, size, crc = struct.unpack_from("<4sHHQQII", log, at)
+        size, crc = struct.unpack_from("<II", log, at + 24)
         payload = log[at + 32 : at + 32 + size]
-        first_epoch = epoch if first_epoch is None else first_epoch
-        is_next = (version, kind, epoch, number) == (1, min(number, 1) + 1, first_epoch, len(found))
-        right = google_crc32c.value(log[at : at + 28] + payload) == crc
-        if magic != b"ISOF" or not is_next or len(payload) < size or not right:
+        head = struct.pack("<4sHH8sQ", b"ISOF", 1, min(len(found), 1) + 1, life, len(found))
+        if log[at : at + 24] != head or google_crc32c.value(log[at : at + 28] + payload) != crc:
             break
         (length,) = struct.unpack_from("<Q", payload)
         found.append((json.loads(payload[8 : 8 + length]), payload[8 + length + -length % 8 :]))
         at += 32 + size
     return found
+
+
+def rows_of(lane: Path, site: int, shard: int, at: int, size: int, crc: int) -> bytes | None:
+    rows = (lane / f"site-{site}" / "c" / str(shard) / "0").read_bytes()[at : at + size]
+    return rows if google_crc32c.value(rows) == crc else None
 
 
 def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict]:
@@ -49,8 +51,11 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
     joined = {name for seal in seals.values() for name, *_ in seal.get("parts", [])}
     for lane in [lane for lane in lanes if lane.name not in joined]:
         _, *commits = frames((lane / "commit.log").read_bytes())
-        commits = commits[: seals[lane]["frames"] - 1] if lane in seals else commits
-        for commit, rest in commits:
+        for commit, rest in commits[: seals[lane]["frames"] - 1 if lane in seals else None]:
+            rows = [rows_of(lane, *written) for written in commit["ranges"]]
+            if None in rows:  # never acknowledged
+                assert (lane in seals, commit) == (False, commits[-1][0])
+                break
             for name, dtype in zip(columns, ("<u4", "<u8", "<u4", "<u4"), strict=True):
                 count = commit["rows"] * (1 if name != "span" else 2 * commit["has_spans"])
                 columns[name].append(np.frombuffer(rest, dtype, count))
@@ -58,12 +63,9 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
             for key, _, length in commit["documents"]:
                 documents[int(key[:16], 16)] = None if length < 0 else rest[:length].decode()
                 rest = rest[max(length, 0) :]
-            for index, shard, offset, length, crc in commit["ranges"]:
-                content = (lane / f"site-{index}" / "c" / str(shard) / "0").read_bytes()
-                rows = content[offset : offset + length]
-                assert google_crc32c.value(rows) == crc
+            for (index, *_), content in zip(commit["ranges"], rows, strict=True):
                 site = spec["sites"][index]
-                values = np.frombuffer(rows, DTYPES[site["dtype"]]).reshape(-1, site["width"])
-                sites[site["name"]].append(values)
-    tokens = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return {name: np.concatenate(parts) for name, parts in sites.items()}, tokens, documents
+                sites[site["name"]].append(np.frombuffer(content or b"", DTYPES[site["dtype"]]))
+    width = {site["name"]: site["width"] for site in spec["sites"]}
+    read = {name: np.concatenate(rows).reshape(-1, width[name]) for name, rows in sites.items()}
+    return read, {name: np.concatenate(parts) for name, parts in columns.items()}, documents

@@ -21,6 +21,7 @@ from isogloss.store import (
     signed_json,
     write_arrays,
 )
+from isogloss.store.batches import as_bytes
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
 HERE = Path(__file__).parent
@@ -151,6 +152,28 @@ def test_joined_and_quantised_lanes_are_read_from_their_description(tmp_path: Pa
 def test_an_independent_reader_reads_what_the_store_wrote(tmp_path: Path) -> None:
     build(tmp_path / "store")
     check(tmp_path / "store")
+
+
+def test_the_newest_commit_of_a_living_lane_counts_only_with_its_rows(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        recording = store.create_recording(SPEC, [])
+        lane = recording.open_lane()
+        for sequence in (1, 2, 3):
+            lane.append([sample_batch(SPEC, "p", sequence)])
+        rows = lane.rows
+        sites, columns, _ = independent_reader()(recording.directory)
+        assert {len(values) for values in (*sites.values(), columns["token_id"])} == {rows}
+        last = sample_batch(SPEC, "p", 3)
+        path = recording.directory / "lanes" / lane.name / "site-1" / "c" / "0" / "0"
+        content = bytearray(path.read_bytes())
+        at = content.rindex(as_bytes(last.sites[SPEC.sites[1].name]).tobytes())
+        content[at] ^= 1
+        path.write_bytes(content)
+        sites, columns, _ = independent_reader()(recording.directory)
+        found = {len(values) for values in (*sites.values(), columns["token_id"])}
+        assert found == {rows - last.rows}
+        with Store.attach(tmp_path / "store") as reading:
+            assert reading.recording("sample").revision().rows == rows - last.rows
 
 
 def test_the_independent_reader_stays_small() -> None:

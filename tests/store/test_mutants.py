@@ -57,21 +57,20 @@ def lose_power_after_each_group(groups: int = 6) -> None:
 def test_shards_that_a_group_filled_must_be_synced_too(monkeypatch: Monkey) -> None:
     lose_power_after_each_group()
 
-    def forgetful(self: SiteFiles) -> None:
-        for shard in self._open.values():
-            self._sync(shard.descriptor)
-        self._filled = []
+    def forgetful(self: SiteFiles) -> list[int]:
+        return [shard.descriptor for shard in self._open.values()]
 
-    monkeypatch.setattr(SiteFiles, "sync", forgetful)
+    monkeypatch.setattr(SiteFiles, "descriptors", property(forgetful))
     assert missed(lose_power_after_each_group)
 
 
 def test_starting_a_write_is_no_substitute_for_its_sync(monkeypatch: Monkey) -> None:
-    def hopeful(self: SiteFiles) -> None:
+    def hopeful(self: SiteFiles) -> list[int]:
         for shard in [*self._filled, *self._open.values()]:
             self._files.start_sync(shard.descriptor, 0, shard.length)
+        return []
 
-    monkeypatch.setattr(SiteFiles, "sync", hopeful)
+    monkeypatch.setattr(SiteFiles, "descriptors", property(hopeful))
     assert missed(lose_power_after_each_group)
 
 
@@ -79,6 +78,7 @@ def test_the_acknowledgement_must_wait_for_the_log(monkeypatch: Monkey) -> None:
     def hasty(self: LaneWriter, pieces: Sequence[bytes | np.ndarray]) -> None:
         assert self._log is not None
         self._files.write(self._log, pieces, self._log_bytes)
+        self._sync(self._sites.descriptors)
         self._log_bytes += sum(len(piece) for piece in pieces)
         self._frames += 1
 

@@ -1,24 +1,25 @@
 """Power goes at every operation; and every single precaution, taken away, is missed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import isogloss.store.frames
+import isogloss.store.recordings
 import isogloss.store.seals
 from isogloss.errors import IsoglossError, StorageError
 from isogloss.store.filesystem import FileSystem
-from isogloss.store.frames import ByteRange
+from isogloss.store.frames import ByteRange, CommitFrame
 from isogloss.store.lanes import LaneWriter
 from isogloss.store.quantising import quantise_rows, restore_rows
 from isogloss.store.recordings import Recording
 from isogloss.store.specs import Revision, Rows
 from isogloss.store.testing import PowerLoss, SimulatedDisk
 from isogloss.store.testing.disk import Survival
-from isogloss.store.testing.samples import sample_batch
+from isogloss.store.testing.samples import check_sample, sample_batch
 from isogloss.store.testing.scenario import (
     ROOT,
     SPEC,
@@ -187,11 +188,11 @@ def test_the_checksum_of_frames_is_needed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_ending_the_lane_after_a_failed_sync_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def try_again(self: LaneWriter, descriptor: int) -> None:
+    def try_again(self: LaneWriter, descriptors: Sequence[int]) -> None:
         try:
-            self._files.sync_data(descriptor)
+            self._files.sync_together(descriptors)
         except OSError:
-            self._files.sync_data(descriptor)
+            self._files.sync_together(descriptors)
 
     monkeypatch.setattr(LaneWriter, "_sync", try_again)
     assert any(missed(lambda n=n: fail_sync(n, "dropped")) for n in range(1, 30))
@@ -203,17 +204,9 @@ def test_the_checksums_of_data_find_a_frame_that_outlived_its_rows(
     """The log's frame came to the disk and the rows did not: only their checksum tells."""
 
     def lose_rows() -> None:
-        outcome = Outcome(was_created=True)
-        disk = SimulatedDisk()
-        outcome.acknowledged = run(disk, lives=1, groups=2).acknowledged
-        recording = open_recording(disk)
-        lane = recording.open_lane()
-        lane.append([sample_batch(SPEC, "p", 5)])
-        path = ROOT / "lanes" / lane.name / "site-0" / "c" / "0" / "0"
-        descriptor = disk.open(path, write=True)
-        disk.write(descriptor, [bytes(24)], 4096)
-        disk.sync_data(descriptor)
-        check(disk.after_power_loss("kept"), outcome)
+        for stop_at in while_a_commit_is_synced():
+            for seed in range(6):
+                crash(stop_at, "mixed", seed)
 
     lose_rows()
 
@@ -222,6 +215,61 @@ def test_the_checksums_of_data_find_a_frame_that_outlived_its_rows(
 
     monkeypatch.setattr(isogloss.store.seals, "is_sound", trusting)
     assert missed(lose_rows)
+
+
+def while_a_commit_is_synced() -> list[int]:
+    """Return the operations, counted from 1, that bring rows or frames of a lane to the disk."""
+    return [
+        stop_at
+        for stop_at, (operation, path) in enumerate(traced(), 1)
+        if operation == "sync_data" and (path.name == "commit.log" or path.parts[-3] == "c")
+    ]
+
+
+def attached(disk: SimulatedDisk) -> Recording:
+    """Open the recording of a disk as a process that does not own the store."""
+    return Recording(files=disk, directory=ROOT, etag="", is_owner=False)
+
+
+def trust_the_log(files: FileSystem, directory: Path, log: int, newest: CommitFrame) -> bool:
+    files.sync_data(log)
+    return True
+
+
+def test_who_reads_along_sees_only_whole_rows_after_a_power_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody settled the lane yet: its newest frame may stand there without its rows."""
+
+    def read_along() -> None:
+        for stop_at in while_a_commit_is_synced():
+            for seed in range(6):
+                disk = SimulatedDisk(stop_at=stop_at)
+                outcome = run(disk)
+                left = disk.after_power_loss("mixed", seed)
+                check_sample(attached(left).reader(), outcome.acknowledged)
+
+    read_along()
+    monkeypatch.setattr(isogloss.store.recordings, "is_durable", trust_the_log)
+    assert missed(read_along)
+
+
+def test_what_was_seen_by_reading_along_outlives_a_power_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The newest frame and its rows stand in the page cache, and nobody acknowledged them yet."""
+
+    def see_and_lose() -> None:
+        for stop_at in while_a_commit_is_synced():
+            disk = SimulatedDisk(stop_at=stop_at)
+            outcome = run(disk)
+            view = disk.after_kill()
+            seen = check_sample(attached(view).reader(), outcome.acknowledged)
+            check(view.after_power_loss("dropped"), Outcome(seen, was_created=True))
+
+    see_and_lose()
+    monkeypatch.setattr(isogloss.store.recordings, "is_durable", trust_the_log)
+    assert missed(see_and_lose)
 
 
 def test_the_lock_keeps_a_second_owner_from_sealing_a_living_lane() -> None:
