@@ -362,7 +362,7 @@ def shuffle_live(reader: RecordingReader, gathers: Mapping[str, Gather]) -> Figu
 def compressed(store: Store, _: Path, options: argparse.Namespace) -> Iterator[Figure]:
     """Shuffled reading of the compressed tier beside the live one, on random numbers."""
     appender = Appender(store, "compressed", activations((8 << 20) // ROW_BYTES), ["s"])
-    for _number in range(max(4, options.megabytes // 16)):
+    for _number in range(max(4, options.megabytes // 8)):
         appender()
     live = appender.recording.reader()
     live.table("s")

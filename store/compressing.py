@@ -1,20 +1,18 @@
 """The compressed tier: a sealed lane's rows as blosc chunks, still plain zarr, still lossless.
 
-zstd level 1 behind a byte shuffle, one block a chunk, the two byte planes compressed apart: 1.44x
-on normally distributed bfloat16 in chunks of 64 rows of 384, where the default, both planes in one
-stream, gives 1.29x (the bound of the planes' entropies is 1.50x). Each chunk carries its CRC-32C.
+zstd behind a byte shuffle, one block a chunk, the byte planes compressed apart; each chunk carries
+its CRC-32C.
 """
 
 import json
-import os
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - a compiled module
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData
+from isogloss.store.blosc_frames import FrameCompressor
 from isogloss.store.checksums import crc32c
 from isogloss.store.filesystem import (
     FileSystem,
@@ -44,40 +42,6 @@ def compressed_layout(raw: ShardLayout) -> ShardLayout:
     )
 
 
-def _split_planes() -> None:
-    """Let this process's blosc compress byte planes apart; any blosc decompresses the result.
-
-    The library has no other way in: it reads the variable when it compresses with its own threads
-    (which zarr switches off), and remembers what it read.
-    """
-    os.environ.setdefault("BLOSC_SPLITMODE", "ALWAYS")
-    before = blosc.use_threads
-    blosc.use_threads = True
-    try:
-        blosc.Blosc().encode(np.zeros(64, np.uint8))
-    finally:
-        blosc.use_threads = before
-
-
-_split_planes()
-
-
-@runtime_checkable
-class _Codec(Protocol):
-    """What is used of a numcodecs codec, which has no types."""
-
-    def encode(self, buf: NDArray[np.generic]) -> bytes: ...
-
-
-def _codec(item_bytes: int) -> _Codec:
-    codec: _Codec = blosc.Blosc(
-        cname="zstd", clevel=1, shuffle=blosc.SHUFFLE, blocksize=_BLOCK_BYTES
-    )
-    if item_bytes not in (2, 4):
-        raise CorruptData(f"numbers of {item_bytes} bytes are not compressed")
-    return codec
-
-
 def compressed_metadata(site: SiteSpec, layout: ShardLayout, rows: int) -> bytes:
     """Return the ``zarr.json`` of a site's compressed rows."""
     document = json.loads(array_metadata(site, layout, rows))
@@ -101,7 +65,7 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
         layout: of the compressed shard.
         item_bytes: bytes of one number, whose bytes are shuffled apart.
     """
-    codec = _codec(item_bytes)
+    compressor = FrameCompressor(item_bytes)
     index = np.full((layout.shard_chunks, 2), np.iinfo(np.uint64).max, "<u8")
     pieces: list[bytes] = []
     place = layout.data_offset
@@ -110,7 +74,7 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
         if len(rows) < layout.chunk_rows:
             missing = layout.chunk_rows - len(rows)
             rows = np.concatenate([rows, np.zeros((missing, layout.row_bytes), np.uint8)])
-        encoded = codec.encode(rows.reshape(-1).view(f"u{item_bytes}"))
+        encoded = compressor.encode(rows.reshape(-1))
         pieces += [encoded, crc32c(encoded).to_bytes(4, "little")]
         index[chunk] = place, len(encoded) + 4
         place += len(encoded) + 4

@@ -14,6 +14,7 @@ from isogloss.store.documents import Document, DocumentTable
 from isogloss.store.filesystem import for_each, storage_errors
 from isogloss.store.lane_files import LaneFiles
 from isogloss.store.mapping import Table, can_map, map_rows
+from isogloss.store.recycling import RecycledMemory
 from isogloss.store.shuffled_reading import ShuffledBatch, ShuffledReading
 from isogloss.store.shuffling import WINDOW_ROWS, ShuffleOrder
 from isogloss.store.specs import RecordingSpec, Revision, Rows
@@ -39,6 +40,8 @@ class RecordingReader:
         """What is recorded."""
         self.revision = revision
         """What this reader is pinned to."""
+        self.memory = RecycledMemory()
+        """What shuffled reading reads to, from epoch to epoch."""
         self._lanes = list(lanes)
         self._retired = list(retired)
         self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
@@ -206,7 +209,7 @@ class RecordingReader:
             batch_rows: rows of a batch of this rank.
             block_rows: rows that stay together on disk.
             window_rows: rows that are mixed with one another; where rows are not mapped, held in
-                memory, twice and once more for each ``prefetch``.
+                memory, once and once more for each ``prefetch``, and kept for the next epoch.
             keep: bool ``[rows]``, which rows to visit; all by default.
             start_step: the step to begin with.
             rank: which share of each step to read.

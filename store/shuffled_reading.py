@@ -6,22 +6,21 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.store.mapping import Table
+from isogloss.store.recycling import RecycledMemory
 from isogloss.store.shuffling import ShuffleOrder
-from isogloss.store.specs import RecordingSpec, Rows
+from isogloss.store.specs import RecordingSpec, Rows, SiteSpec
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_Window: TypeAlias = list[tuple[NDArray[np.int64], dict[str, Table]]]
-"""The rows of each step and room for them, by site."""
 
 _READERS = min(4, os.cpu_count() or 1)
 """Threads that read and decompress the parts of a window; all they do releases the lock of
@@ -49,6 +48,7 @@ class RowSource(Protocol):
     """What shuffled reading asks of a reader."""
 
     spec: RecordingSpec
+    memory: RecycledMemory
 
     def take_into(self, site: str, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (``[n, row_bytes]``) with rows of a site in the order given."""
@@ -74,6 +74,11 @@ class ShuffledReading:
         self._sites = sites
         self._start_step = start_step
 
+    @property
+    def _window_steps(self) -> int:
+        """Steps whose rows are read together: about a window."""
+        return max(1, -(-self._order.window_rows // self._order.batch_rows))
+
     def batches(self, prefetch: int, *, mapped: bool) -> Iterator[ShuffledBatch]:
         """Yield the batches, reading so far ahead."""
         tables = self._tables() if mapped else None
@@ -95,7 +100,8 @@ class ShuffledReading:
         self, tables: Mapping[str, tuple[Table, NDArray[np.int64]]], prefetch: int
     ) -> Iterator[ShuffledBatch]:
         steps = self._order.step_rows(self._start_step)
-        units = ((rows, self._empty(len(rows))) for rows in steps)
+        # memory that another thread allocates comes fresh from the system: 0.12 ms a batch of 3 MiB
+        units = ((rows, self._empty(len(rows), np.empty)) for rows in steps)
         ready = _ahead(units, lambda unit: self._gather_mapped(tables, *unit), prefetch)
         for step, (rows, out) in enumerate(ready, self._start_step):
             sites = {site: self._as_rows(site, table) for site, table in out.items()}
@@ -103,20 +109,45 @@ class ShuffledReading:
 
     def _window_batches(self, prefetch: int) -> Iterator[ShuffledBatch]:
         step = self._start_step
+        row_bytes = sum(spec.row_bytes for spec in self._specs)
+        window_bytes = self._window_steps * self._order.batch_rows * row_bytes
+        self._source.memory.keep((1 + prefetch) * window_bytes)
         with ThreadPoolExecutor(_READERS, thread_name_prefix="isogloss-read") as readers:
-            reader = _WindowReader(self._source, readers)
-            for window in _ahead(self._windows(), reader.read, prefetch):
-                for rows, out in window:
-                    sites = {site: self._as_rows(site, table) for site, table in out.items()}
+            for window in _ahead(self._windows(), partial(self._read_window, readers), prefetch):
+                start = 0
+                for rows in window.steps:
+                    places = window.places[start : start + len(rows)]
+                    sites = {
+                        site: self._as_rows(site, np.take(table, places, mode="clip"))
+                        for site, table in window.found.items()
+                    }
                     yield ShuffledBatch(step=step, rows=rows, sites=sites)
+                    start += len(rows)
                     step += 1
+                window.found.clear()
 
-    def _windows(self) -> Iterator[_Window]:
-        """Yield room for the rows of whole steps, about a window at a time: read together."""
-        steps = max(1, -(-self._order.window_rows // self._order.batch_rows))
+    def _windows(self) -> Iterator["_Window"]:
+        """Yield whole steps, about a window at a time: read together."""
         ahead = self._order.step_rows(self._start_step)
-        while held := [(rows, self._empty(len(rows))) for rows in itertools.islice(ahead, steps)]:
-            yield held
+        while held := list(itertools.islice(ahead, self._window_steps)):
+            yield _Window(held)
+
+    def _read_window(self, readers: Executor, window: "_Window") -> None:
+        """Read each part of the disk once, in order, several side by side."""
+        rows = np.concatenate(window.steps)
+        order = np.argsort(rows)
+        ordered = rows[order]
+        window.places = np.empty_like(order)
+        window.places[order] = np.arange(len(order))
+        bounds = list(itertools.pairwise(_part_bounds(ordered)))
+        for site, table in self._empty(len(rows), self._source.memory.empty).items():
+            found = table.view(np.uint8).reshape(len(rows), -1)
+            take = partial(self._source.take_into, site)
+            running = [readers.submit(take, ordered[i:j], found[i:j]) for i, j in bounds]
+            wait(running)
+            for call in running:
+                call.result()
+            window.found[site] = table
 
     def _gather_mapped(
         self,
@@ -133,64 +164,33 @@ class ShuffledReading:
             # all rows are in range: "raise" would check them into a buffer first, 1.3 times slower
             np.take(table, places, out=out[site], mode="clip")
 
-    def _empty(self, rows: int) -> dict[str, Table]:
-        """Return room for rows, made by the caller's thread.
+    @property
+    def _specs(self) -> list[SiteSpec]:
+        return [self._source.spec.sites[self._source.spec.site_index(site)] for site in self._sites]
 
-        Memory that other threads allocate comes fresh from the system: 0.12 ms a batch of 3 MiB.
-        """
-        specs = [self._source.spec.sites[self._source.spec.site_index(s)] for s in self._sites]
-        return {spec.name: np.empty(rows, np.dtype(f"V{spec.row_bytes}")) for spec in specs}
+    def _empty(
+        self, rows: int, make: Callable[[int, np.dtype[np.void]], Table]
+    ) -> dict[str, Table]:
+        """Return room for rows, by site."""
+        return {spec.name: make(rows, np.dtype(f"V{spec.row_bytes}")) for spec in self._specs}
 
     def _as_rows(self, site: str, opaque: Table) -> Rows:
         spec = self._source.spec.sites[self._source.spec.site_index(site)]
         return opaque.view(spec.numpy_dtype).reshape(len(opaque), spec.width)
 
 
-class _WindowReader:
-    """Reads windows of steps: each part of the disk once, in order, then each batch put together.
+@dataclass(slots=True)
+class _Window:
+    """Steps whose rows are read together."""
 
-    What it reads to is kept: fresh memory for each window cost a third of the time of reading.
-    """
+    steps: list[NDArray[np.int64]]
+    """The rows of each."""
 
-    def __init__(self, source: RowSource, readers: Executor) -> None:
-        self._source = source
-        self._readers = readers
-        self._kept = np.empty(0, np.uint8)
+    found: dict[str, Table] = field(default_factory=dict[str, Table])
+    """All of them by site, ascending."""
 
-    def read(self, window: _Window) -> None:
-        """Fill the batches of a window."""
-        rows = np.concatenate([rows for rows, _ in window])
-        places = np.argsort(rows)
-        ordered = rows[places]
-        inverse = np.empty_like(places)
-        inverse[places] = np.arange(len(places))
-        bounds = list(itertools.pairwise(_part_bounds(ordered)))
-        for site, first in window[0][1].items():
-            table = self._room(len(rows), first.dtype)
-            found = table.view(np.uint8).reshape(len(rows), -1)
-            self._run(
-                [partial(self._source.take_into, site, ordered[i:j], found[i:j]) for i, j in bounds]
-            )
-            ends = np.cumsum([len(rows) for rows, _ in window])
-            self._run(
-                [
-                    partial(np.take, table, inverse[end - len(rows) : end], 0, out[site], "clip")
-                    for (rows, out), end in zip(window, ends.tolist(), strict=True)
-                ]
-            )
-
-    def _room(self, rows: int, dtype: np.dtype[np.generic]) -> Table:
-        length = rows * dtype.itemsize
-        if len(self._kept) < length:
-            self._kept = np.empty(length, np.uint8)
-        return self._kept[:length].view(dtype)
-
-    def _run(self, calls: list[Callable[[], object]]) -> None:
-        """Make calls side by side; raise what the first to fail raised, once all have ended."""
-        running = [self._readers.submit(call) for call in calls]
-        wait(running)
-        for call in running:
-            call.result()
+    places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Where in ``found`` the rows of the steps stand, one step behind the other."""
 
 
 def _part_bounds(ordered: NDArray[np.int64]) -> list[int]:

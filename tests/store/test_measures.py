@@ -63,8 +63,9 @@ def test_the_bound_of_byte_planes_is_that_of_their_entropies() -> None:
 def test_compression_reaches_nearly_the_bound() -> None:
     values = np.random.default_rng(0).normal(0, 1, (4096, 384)).astype(ml_dtypes.bfloat16)
     raw = ShardLayout.for_site(SiteSpec(name="s", width=384))
-    encoded = encode_shard(values.view(np.uint8), compressed_layout(raw), 2)
-    assert values.nbytes / len(encoded) > 0.95 * plane_bound(values)
+    layout = compressed_layout(raw)
+    encoded = encode_shard(values.view(np.uint8), layout, 2)[layout.data_offset :]
+    assert values.nbytes / len(encoded) > 0.98 * plane_bound(values)
 
 
 @pytest.mark.parametrize("is_compressed", [False, True])

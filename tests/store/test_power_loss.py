@@ -76,6 +76,7 @@ def test_nothing_acknowledged_is_lost_when_the_power_goes_anywhere() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_nothing_acknowledged_is_lost_in_ten_thousand_states() -> None:
     tried = 0
     for turn in range(100):
