@@ -33,5 +33,3 @@ class Case:
     """Integer arguments that are 1."""
     dots: bool = False
     """Whether its innermost loop multiplies matrices, and must load 128 bits only."""
-    hot: bool = True
-    """Whether it runs on every row."""

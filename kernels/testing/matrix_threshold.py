@@ -71,7 +71,6 @@ def _fire_cases(dtype: str, config: EncodeConfig, *, even: bool) -> Iterator[Cas
             even=even,
             dots=even,
             matrix=dtype != "fp32",
-            hot=name == "candidates",
         )
     for programs in (1, 32):
         yield Case(
@@ -122,7 +121,6 @@ def _repair_cases(dtype: str, config: EncodeConfig, features: int, *, even: bool
             even=even,
             ones=ones,
             matrix=dtype != "fp32",
-            hot=False,
         )
     groups = threshold.groups(programs, kept)
     keys = {"keys_ptr": "*i32", "bound_ptr": "*i32", "counts_ptr": "*i32", "programs": "i32"}

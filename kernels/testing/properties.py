@@ -90,6 +90,16 @@ def draw(kind: str, rows: int, width: int, features: int, seed: int) -> Inputs:
     return Inputs(x=x, weight=weight, bias=bias, grad=grad)
 
 
+def whole_numbers(rows: int, width: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows, directions and bias whose products every dtype sums exactly.
+
+    They are whole numbers below 2**8, drawn by torch's own generator.
+    """
+    x = torch.randint(-2, 3, (rows, width)).float()
+    weight = torch.randint(-1, 2, (features, width)).float()
+    return x, weight, torch.randint(-3, 4, (features,)).float()
+
+
 def check_encode(
     inputs: Inputs,
     k: int,

@@ -27,19 +27,13 @@ from isogloss.kernels.gpu.batch_topk import encode_batch_topk as by_triton  # no
 from isogloss.kernels.gpu.configs import EncodeConfig, table_config  # noqa: E402
 from isogloss.kernels.testing.interpreter import interpreter, poisoned  # noqa: E402
 from isogloss.kernels.testing.meter import metering  # noqa: E402
+from isogloss.kernels.testing.properties import whole_numbers  # noqa: E402
 from isogloss.kernels.testing.schedule import shuffled  # noqa: E402
 
 SMALL = EncodeConfig(
     rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
 )
 NAN, INF = float("nan"), float("inf")
-
-
-def whole_numbers(rows: int, width: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs whose products are whole numbers below 2**8, so that every dtype sums them exactly."""
-    x = torch.randint(-2, 3, (rows, width)).float()
-    weight = torch.randint(-1, 2, (features, width)).float()
-    return x, weight, torch.randint(-3, 4, (features,)).float()
 
 
 def check(
