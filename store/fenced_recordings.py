@@ -26,9 +26,7 @@ from isogloss.store.lanes import LaneWriter
 from isogloss.store.limits import LaneLimits
 from isogloss.store.recordings import Recording
 from isogloss.store.resolving import LaneRange
-from isogloss.store.scanning import LaneHeader
 from isogloss.store.settling import settle_records
-from isogloss.store.shards import ShardLayout
 
 _TRIES = 8
 
@@ -155,19 +153,10 @@ class FencedRecording(Recording):
         limits: LaneLimits,
         rows_before: int,
     ) -> OwnerLaneWriter:
-        name = self._new_lane_name()
-        header = LaneHeader(
-            recording=self.uid,
-            lane=name,
-            epoch=int(name.partition(".")[2], 16),
-            layouts=tuple(
-                ShardLayout.for_site(site, self._shard_bytes) for site in self._spec.sites
-            ),
-            created_s=self._files.time_s(),
-        )
+        header = self._new_header()
         with storage_errors(f"no lane can be created for recording {self.id!r}"):
             return FencedLaneWriter(
-                records=self._records(name),
+                records=self._records(header.lane),
                 owner=0 if self._ownership is None else self._ownership.epoch,
                 spec=self._spec,
                 header=header,

@@ -228,21 +228,11 @@ class Recording(DirectOffers):
         limits: LaneLimits,
         rows_before: int,
     ) -> OwnerLaneWriter:
-        name = self._new_lane_name()
-        epoch = int(name.partition(".")[2], 16)
-        header = LaneHeader(
-            recording=self.uid,
-            lane=name,
-            epoch=epoch,
-            layouts=tuple(
-                ShardLayout.for_site(site, self._shard_bytes) for site in self._spec.sites
-            ),
-            created_s=self._files.time_s(),
-        )
+        header = self._new_header()
         with storage_errors(f"no lane can be created for recording {self.id!r}"):
             return OwnerLaneWriter(
                 files=self._files,
-                directory=self._directory / "lanes" / name,
+                directory=self._directory / "lanes" / header.lane,
                 spec=self._spec,
                 header=header,
                 cursors=cursors,
@@ -250,6 +240,19 @@ class Recording(DirectOffers):
                 limits=limits,
                 rows_before=rows_before,
             )
+
+    def _new_header(self) -> LaneHeader:
+        """Return frame 0 of a lane that does not exist yet."""
+        name = self._new_lane_name()
+        return LaneHeader(
+            recording=self.uid,
+            lane=name,
+            epoch=int(name.partition(".")[2], 16),
+            layouts=tuple(
+                ShardLayout.for_site(site, self._shard_bytes) for site in self._spec.sites
+            ),
+            created_s=self._files.time_s(),
+        )
 
     def _lane_files(self, name: str, rows: int) -> LaneFiles:
         return LaneFiles(self._files, self._directory / "lanes" / name, self._spec, rows)

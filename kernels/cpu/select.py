@@ -31,7 +31,7 @@ def merge_topk(pre: Tensor, features: Tensor, values: Tensor, indices: Tensor) -
         features: int32 ``[2, taking part]``, ascending: the columns that take part, and which
             features they are; above all features merged before.
         values: ``[rows, k]`` float32, sorted; NaN ranks above infinity; 0 where nothing is yet.
-        indices: ``[rows, k]`` int32.
+        indices: ``[rows, k]`` int32; any, but not uninitialised, where nothing is yet.
     """
     with parallel_loops():
         _merge_rows(pre.numpy(), features.numpy(), values.numpy(), indices.numpy())
