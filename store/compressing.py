@@ -5,6 +5,7 @@ its CRC-32C.
 """
 
 import json
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,19 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
 
 
 class CompressedShard:
-    """Reads rows of one compressed shard; every chunk read is checked."""
+    """Reads rows of one compressed shard; every chunk read is checked.
 
-    def __init__(self, files: FileSystem, path: Path, layout: ShardLayout) -> None:
+    Args:
+        files: where it lies.
+        path: of its file.
+        layout: of the compressed shard.
+        is_mapped: read the file through a memory map, which spares a copy; an input or output
+            error of the disk then ends the process.
+    """
+
+    def __init__(
+        self, files: FileSystem, path: Path, layout: ShardLayout, *, is_mapped: bool = False
+    ) -> None:
         self._files = files
         self._path = path
         self._layout = layout
@@ -100,6 +111,10 @@ class CompressedShard:
             raise CorruptData(f"the index of shard {path} does not match its checksum")
         self._index: list[list[int]] = head[:-4].view("<u8").reshape(-1, 2).tolist()
         self._size = size
+        self._mapped: NDArray[np.uint8] | None = None
+        if is_mapped:
+            mapped = mmap.mmap(self._file.descriptor, size, prot=mmap.PROT_READ)
+            self._mapped = np.frombuffer(mapped, np.uint8)
 
     def read_into(self, row: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (``[rows, row_bytes]``) with the rows from ``row`` of the shard on."""
@@ -122,7 +137,10 @@ class CompressedShard:
         offset, length = self._index[chunk]
         if offset + length > self._size or length < _LEAST_BYTES:
             raise CorruptData(f"chunk {chunk} of shard {self._path} is not within its file")
-        encoded = read_range(self._files, self._file.descriptor, offset, length)
+        if self._mapped is None:
+            encoded = read_range(self._files, self._file.descriptor, offset, length)
+        else:
+            encoded = self._mapped[offset : offset + length]
         content = encoded[:-4]
         if crc32c(content) != int.from_bytes(encoded[-4:].tobytes(), "little"):
             raise CorruptData(f"chunk {chunk} of shard {self._path} does not match its checksum")

@@ -69,6 +69,7 @@ class LaneFiles:
         self._successor: LaneFiles | None = None
         self._header: LaneHeader | None = None
         self._open: OrderedDict[tuple[int, int], _Shard] = OrderedDict()
+        self._maps_compressed = False
         self._lock = threading.Lock()
         self._from_log: tuple[TokenColumns, list[Document]] | None = None
         self._arrays: dict[str, ArrayFile] | None = None
@@ -197,7 +198,7 @@ class LaneFiles:
 
         path = self._directory / compressed_directory(site) / shard_key(shard)
         layout = compressed_layout(self.header.layouts[site])
-        return CompressedShard(self._files, path, layout)
+        return CompressedShard(self._files, path, layout, is_mapped=self._maps_compressed)
 
     def _open_quantised(self, site: int, shard: int) -> QuantisedRows:
         first = shard * self.header.layouts[site].shard_rows
@@ -223,6 +224,13 @@ class LaneFiles:
             else:
                 self._open.move_to_end(key)
             return file
+
+    def map_compressed(self) -> None:
+        """Read compressed rows through memory maps from now on, where files can be mapped."""
+        with self._lock:
+            if not self._maps_compressed and self._files.can_map:
+                self._maps_compressed = True
+                self._open.clear()
 
     def map_runs(self, site: int) -> list[MappedRun]:
         """Return the shards of a site, open, for :func:`map_rows`."""

@@ -267,6 +267,8 @@ class RecordingReader:
     def _map(self, site: int) -> tuple[Table, NDArray[np.int64]] | None:
         row_bytes = self.spec.sites[site].row_bytes
         if not all(lane.can_map(site) for lane in self._lanes):
+            for lane in self._lanes:
+                lane.map_compressed()
             return None
         with storage_errors(f"site {self.spec.sites[site].name!r} cannot be mapped"):
             by_lane = [lane.map_runs(site) for lane in self._lanes]

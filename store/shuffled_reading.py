@@ -25,8 +25,8 @@ _T = TypeVar("_T")
 _READERS = min(4, os.cpu_count() or 1)
 """Threads that read and decompress the parts of a window; all they do releases the lock of
 Python's interpreter."""
-_PART_ROWS = 1024
-"""Rows that one of them reads at a time: about what a processor's cache holds."""
+_PART_ROWS = 4096
+"""Rows that one of them reads at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ import zarr
 
 from isogloss.errors import CorruptData, IsoglossError, StoreOwned
 from isogloss.store import Recording, SiteSpec, Store, register_bfloat16
+from isogloss.store.compressing import CompressedShard
 from isogloss.store.recording_files import create_recording_files
 from isogloss.store.testing import (
     PowerLoss,
@@ -28,6 +29,24 @@ def sealed(store: Store, shard_bytes: int = 3 << 10) -> Recording:
         with recording.open_lane() as lane:
             lane.append([sample_batch(SPEC, "p", first + i) for i in range(8)])
     return recording
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_compressed_shards_are_mapped_for_who_asks(tmp_path: Path, mapped: bool) -> None:
+    with Store.open(tmp_path) as store:
+        recording = sealed(store)
+        raw = recording.reader().read("layer.2", 0, recording.revision().rows)
+        recording.compress()
+        reader = recording.reader()
+        assert reader.read("layer.2", 0, reader.rows).tobytes() == raw.tobytes()
+        for batch in reader.shuffled(
+            ["layer.2"], seed=0, epoch=0, batch_rows=16, mapped=mapped, window_rows=64
+        ):
+            assert batch.sites["layer.2"].tobytes() == raw[batch.rows].tobytes()
+        shards = [shard for lane in reader._lanes for shard in lane._open.values()]
+        assert all(isinstance(shard, CompressedShard) for shard in shards)
+        assert {getattr(shard, "_mapped", None) is not None for shard in shards} == {mapped}
+        assert reader.read("layer.2", 0, reader.rows).tobytes() == raw.tobytes()
 
 
 def test_compressed_rows_are_the_same_and_everything_still_works(tmp_path: Path) -> None:
