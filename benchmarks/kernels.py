@@ -9,6 +9,7 @@ machine. ``--device cuda`` prints times on a device instead, beside what its cop
 """
 
 import argparse
+import contextlib
 import ctypes
 import importlib
 import json
@@ -357,13 +358,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", choices=["cuda"], help="times on a device")
     parser.add_argument("--real-rows", type=int, default=1024, help="see [wrong_rows]")
     chosen = parser.parse_args(arguments)
-    if chosen.device is not None and not torch.cuda.is_available():
-        print("no CUDA or ROCm device: torch sees none, so there are no times to print")
-        return
     found: list[Figure] = []
-    for figure in _chosen_figures(chosen.only, chosen.device, chosen.real_rows):
-        found.append(figure)
-        print(figure, file=sys.stderr if chosen.json else sys.stdout, flush=True)
+    # in stdout, only the document: peers print there when they are imported
+    with contextlib.redirect_stdout(sys.stderr if chosen.json else sys.stdout):
+        if chosen.device is not None and not torch.cuda.is_available():
+            print("no CUDA or ROCm device: torch sees none, so there are no times to print")
+        else:
+            for figure in _chosen_figures(chosen.only, chosen.device, chosen.real_rows):
+                found.append(figure)
+                print(figure, flush=True)
     if chosen.json:
         print(json.dumps({"figures": [figure.to_dict() for figure in found]}, indent=1))
 
