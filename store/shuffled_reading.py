@@ -113,7 +113,8 @@ class ShuffledReading:
         window_bytes = self._window_steps * self._order.batch_rows * row_bytes
         self._source.memory.keep((1 + prefetch) * window_bytes)
         with ThreadPoolExecutor(_READERS, thread_name_prefix="isogloss-read") as readers:
-            for window in _ahead(self._windows(), partial(self._read_window, readers), prefetch):
+            placed = _ahead(self._windows(), _Window.place, min(prefetch, 1))
+            for window in _ahead(placed, partial(self._read_window, readers), prefetch):
                 start = 0
                 for rows in window.steps:
                     places = window.places[start : start + len(rows)]
@@ -134,16 +135,12 @@ class ShuffledReading:
 
     def _read_window(self, readers: Executor, window: "_Window") -> None:
         """Read each part of the disk once, in order, several side by side."""
-        rows = np.concatenate(window.steps)
-        order = np.argsort(rows)
-        ordered = rows[order]
-        window.places = np.empty_like(order)
-        window.places[order] = np.arange(len(order))
-        bounds = list(itertools.pairwise(_part_bounds(ordered)))
+        rows = window.rows
+        parts = list(itertools.pairwise(_part_bounds(rows)))
         for site, table in self._empty(len(rows), self._source.memory.empty).items():
             found = table.view(np.uint8).reshape(len(rows), -1)
             take = partial(self._source.take_into, site)
-            running = [readers.submit(take, ordered[i:j], found[i:j]) for i, j in bounds]
+            running = [readers.submit(take, rows[i:j], found[i:j]) for i, j in parts]
             wait(running)
             for call in running:
                 call.result()
@@ -191,6 +188,17 @@ class _Window:
 
     places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Where in ``found`` the rows of the steps stand, one step behind the other."""
+
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """All of their rows, ascending."""
+
+    def place(self) -> None:
+        """Bring the rows in the order of the disk."""
+        rows = np.concatenate(self.steps)
+        order = np.argsort(rows)
+        self.rows = rows[order]
+        self.places = np.empty_like(order)
+        self.places[order] = np.arange(len(order))
 
 
 def _part_bounds(ordered: NDArray[np.int64]) -> list[int]:
