@@ -7,7 +7,7 @@ everything a commit says it wrote, whose batches they are, and that no link lead
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isogloss.errors import CorruptData, IsoglossError, NotPermitted
@@ -37,7 +37,7 @@ from isogloss.store.frames import (
     read_payload_json,
 )
 from isogloss.store.limits import LaneLimits
-from isogloss.store.scanning import LaneHeader, LaneScan, is_durable, mark_newest
+from isogloss.store.scanning import LaneHeader, LaneScan, is_durable, unscanned
 from isogloss.store.seals import LOG_NAME, Seal, is_being_born, lane_names
 from isogloss.store.shards import shard_key, site_directory
 from isogloss.store.specs import RecordingSpec
@@ -249,12 +249,12 @@ class DirectRegister:
     def _read_on(
         self, log: int, ticket: DirectLaneTicket, known: LaneScan | None
     ) -> LaneScan | None:
-        scan = None if known is None else _copied(known)
+        # one that was handed out stays as it is
+        scan = None if known is None else replace(known, cursors=dict(known.cursors))
         ends: dict[tuple[int, int], int] = {}
-        start = (0, 0, None) if scan is None else (scan.log_bytes, scan.frames, scan.header.epoch)
-        stop = _end_of_heads(self._files, log, start[0], start[1])
-        found = read_frames(self._files, log, start=start[0], first=start[1], epoch=start[2])
-        for frame, is_newest in mark_newest(found):
+        start = (0, 0) if scan is None else (scan.log_bytes, scan.frames)
+        stop = _end_of_heads(self._files, log, *start)
+        for frame, is_newest in unscanned(self._files, log, known):
             if frame.end > stop:  # written since: a look must not chase a quick writer for ever
                 break
             if scan is None:
@@ -275,10 +275,7 @@ class DirectRegister:
             for written in commit.ranges:
                 key = (written.site, written.shard)
                 ends[key] = max(ends.get(key, 0), written.offset + written.length)
-            scan.rows += commit.rows
-            scan.frames += 1
-            scan.log_bytes = frame.end
-            scan.cursors.update(commit.cursors)
+            scan.add(commit, frame.end)
         self._check_shards(ticket.lane, ends)
         return scan
 
@@ -374,17 +371,6 @@ _PATHS = (ticket_path, fence_path, begun_path, accepted_path)
 def _lane_of(name: str) -> str:
     """Return the lane that a file among the tickets is of; empty for half-written ones."""
     return "" if name.startswith(".") else name.rpartition(".")[0]
-
-
-def _copied(scan: LaneScan) -> LaneScan:
-    """Return a scan that can go on without touching one that was handed out."""
-    return LaneScan(
-        header=scan.header,
-        frames=scan.frames,
-        log_bytes=scan.log_bytes,
-        rows=scan.rows,
-        cursors=dict(scan.cursors),
-    )
 
 
 def _check_commit(

@@ -218,6 +218,7 @@ class RecordingReader:
                 when asked.
             mapped: read through memory maps where that is possible, which is several times
                 faster; an input or output error of the disk then ends the process with SIGBUS.
+                Compressed rows stay mapped for this reader.
 
         Raises:
             NotFound: the recording has no such site.

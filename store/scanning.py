@@ -95,6 +95,29 @@ class LaneScan:
     )
     """The last commits with their ``[start, end)`` in the log, newest last."""
 
+    def add(self, commit: CommitFrame, end: int) -> None:
+        """Count the next commit, whose frame ends at byte ``end`` of the log."""
+        self.rows += commit.rows
+        self.frames += 1
+        self.log_bytes = end
+        self.cursors.update(commit.cursors)
+
+
+def unscanned(files: FileSystem, log: int, known: LaneScan | None) -> Iterator[tuple[Frame, bool]]:
+    """Yield the frames of a log that a scan did not see yet, and whether each is the newest."""
+    if known is None:
+        frames = read_frames(files, log)
+    else:
+        epoch = known.header.epoch
+        frames = read_frames(files, log, start=known.log_bytes, first=known.frames, epoch=epoch)
+    held: Frame | None = None
+    for frame in frames:
+        if held is not None:
+            yield held, False
+        held = frame
+    if held is not None:
+        yield held, True
+
 
 def scan_log(
     files: FileSystem,
@@ -117,9 +140,7 @@ def scan_log(
             a frame is written only after the one before was durable with its rows.
     """
     scan = known
-    start = (0, 0, None) if scan is None else (scan.log_bytes, scan.frames, scan.header.epoch)
-    found = read_frames(files, descriptor, start=start[0], first=start[1], epoch=start[2])
-    for frame, is_newest in mark_newest(found):
+    for frame, is_newest in unscanned(files, descriptor, known):
         if stop is not None and frame.end > stop:
             break
         if scan is None:
@@ -134,25 +155,11 @@ def scan_log(
             )
         if is_newest and is_whole is not None and not is_whole(commit):
             break
-        scan.rows += commit.rows
-        scan.frames += 1
-        scan.log_bytes = frame.end
-        scan.cursors.update(commit.cursors)
+        scan.add(commit, frame.end)
         if keep_tail:
             scan.tail.append((commit, frame.offset, frame.end))
             _trim(scan.tail)
     return scan
-
-
-def mark_newest(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
-    """Yield each frame, and whether it is the last."""
-    held: Frame | None = None
-    for frame in frames:
-        if held is not None:
-            yield held, False
-        held = frame
-    if held is not None:
-        yield held, True
 
 
 def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame) -> bool:

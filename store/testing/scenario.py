@@ -112,6 +112,25 @@ def _recorded(derive: bool) -> tuple[SimulatedDisk, Outcome]:
     return disk, run(disk, lives=3, groups=1, derive=derive)
 
 
+def _cut_short(
+    upkeep: Upkeep, after: int, *, derive: bool
+) -> tuple[SimulatedDisk, Outcome, Revision, bool]:
+    """Do upkeep on a recording until ``after`` operations were done, or to its end.
+
+    Returns:
+        The disk, what was acknowledged, the revision before, and whether the upkeep ended.
+    """
+    whole, outcome = _recorded(derive)
+    disk = whole.after_power_loss("kept")
+    revision = open_recording(disk).revision()
+    disk.stop_at = disk.operations + after
+    try:
+        upkeep(open_recording(disk))
+    except PowerLoss:
+        return disk, outcome, revision, False
+    return disk, outcome, revision, True
+
+
 def tend(upkeep: Upkeep, after: int, survival: Survival, seed: int, *, derive: bool = True) -> bool:
     """Let the power go ``after`` operations into the upkeep of a recording, and check what is left.
 
@@ -124,15 +143,7 @@ def tend(upkeep: Upkeep, after: int, survival: Survival, seed: int, *, derive: b
     Raises:
         CorruptData: rows were lost, repeated or changed.
     """
-    whole, outcome = _recorded(derive)
-    disk = whole.after_power_loss("kept")
-    revision = open_recording(disk).revision()
-    disk.stop_at = disk.operations + after
-    ended = True
-    try:
-        upkeep(open_recording(disk))
-    except PowerLoss:
-        ended = False
+    disk, outcome, revision, ended = _cut_short(upkeep, after, derive=derive)
     left = disk.after_power_loss(survival, seed)
     check_revision(left, outcome, revision)
     upkeep(open_recording(left))
@@ -157,15 +168,7 @@ def tend_after_kill(upkeep: Upkeep, after: int, seed: int) -> bool:
     Raises:
         CorruptData: rows were lost, repeated or changed.
     """
-    whole, outcome = _recorded(derive=False)
-    disk = whole.after_power_loss("kept")
-    revision = open_recording(disk).revision()
-    disk.stop_at = disk.operations + after
-    ended = True
-    try:
-        upkeep(open_recording(disk))
-    except PowerLoss:
-        ended = False
+    disk, outcome, revision, ended = _cut_short(upkeep, after, derive=False)
     again = disk.after_kill()
     upkeep(open_recording(again))
     open_recording(again).drop_litter()

@@ -39,7 +39,7 @@ def test_each_length_has_its_own_memory_and_no_more_is_kept_than_asked_for() -> 
     place = address(held[1])
     held.clear()
     gc.collect()
-    idle = {length: len(found) for length, found in memory._idle._found.items()}
+    idle = {length: len(found) for length, found in memory._idle.items()}
     assert idle == {1200: 1, 600: 1}  # a third would pass 2,500 bytes
     assert address(memory.empty(50, ROW)) == place
 
@@ -48,4 +48,4 @@ def test_nothing_is_kept_unless_asked_for() -> None:
     memory = RecycledMemory()
     array = memory.empty(1000, ROW)
     del array
-    assert memory._idle._found == {}
+    assert memory._idle == {}
