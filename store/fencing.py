@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData
-from isogloss.store.checksums import crc32c
+from isogloss.store.checksums import crc32c, file_crc32c
 from isogloss.store.filesystem import REQUESTS, FileSystem, for_each, read_file, read_range
 from isogloss.store.frames import (
     HEAD,
@@ -38,7 +38,7 @@ from isogloss.store.frames import (
     lane_payload,
     read_payload_json,
 )
-from isogloss.store.scanning import CHECKED_BYTES, LaneHeader
+from isogloss.store.scanning import CHECKED_BYTES, LaneHeader, reread_file
 from isogloss.store.seals import Seal
 from isogloss.store.specs import SCHEMA_VERSION, get_count, get_text
 
@@ -47,7 +47,6 @@ _log = logging.getLogger(__name__)
 BIRTHS, COMMITS, GROUPS = "births", "commits", "groups"
 SETTLED = ".settled"
 KIND_FENCE = 3
-_BLOCK = 8 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -444,15 +443,10 @@ def group_problem(records: LaneRecords, written: ByteRange, *, reread: bool = Fa
         return f"rows {path.name} are missing"
     try:
         if reread:
-            files.sync_data(descriptor)
-            files.drop_cache(descriptor)
+            reread_file(files, descriptor)
         if files.size(descriptor) != written.length:
             return f"rows {path.name} have {files.size(descriptor)} bytes, not {written.length}"
-        checksum = 0
-        for start in range(0, written.length, _BLOCK):
-            part = np.empty(min(_BLOCK, written.length - start), np.uint8)
-            files.read_into(descriptor, part, written.offset + start)
-            checksum = crc32c(part, checksum)
+        checksum = file_crc32c(files, descriptor, written.offset, written.length)
     except CorruptData as error:
         return str(error)
     finally:

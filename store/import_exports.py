@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store import signed_json
 from isogloss.store.arrays import ArrayFile, read_attributes
-from isogloss.store.checksums import crc32c
+from isogloss.store.checksums import file_crc32c
 from isogloss.store.document_files import read_strings
 from isogloss.store.documents import KEY_BYTES, Document
 from isogloss.store.exporting import DOCUMENTS_NAME, MANIFEST_NAME, VOCABULARY_NAME
-from isogloss.store.filesystem import FileSystem, read_file, read_range, storage_errors
+from isogloss.store.filesystem import FileSystem, read_file, storage_errors
 from isogloss.store.import_sources import ImportSource, NumpyRows, SafetensorsRows, ZarrRows
 from isogloss.store.importing import ImportColumns, ImportPlan
 from isogloss.store.specs import (
@@ -29,7 +29,6 @@ from isogloss.store.specs import (
 )
 
 _SHARD_NAME = re.compile(r"recording-\d{5,}-of-\d{5,}\.safetensors")
-_BLOCK = 8 << 20
 
 
 def open_export(directory: Path, files: FileSystem | None = None) -> ImportPlan:
@@ -161,12 +160,10 @@ def _check_file(files: FileSystem, path: Path, wanted: Mapping[str, object]) -> 
     """Refuse a file that is not what the manifest says."""
     descriptor = files.open(path)
     try:
-        size, checksum = files.size(descriptor), 0
+        size = files.size(descriptor)
         if size != get_count(wanted, "bytes"):
             raise CorruptData(f"{path} has {size} bytes, its manifest says {wanted['bytes']}")
-        for start in range(0, size, _BLOCK):
-            length = min(_BLOCK, size - start)
-            checksum = crc32c(read_range(files, descriptor, start, length), checksum)
+        checksum = file_crc32c(files, descriptor, 0, size)
     finally:
         files.close(descriptor)
     if f"{checksum:08x}" != wanted.get("crc32c"):

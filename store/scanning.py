@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isogloss.errors import CorruptData
-from isogloss.store.checksums import crc32c
-from isogloss.store.filesystem import FileSystem, read_range
+from isogloss.store.checksums import file_crc32c
+from isogloss.store.filesystem import FileSystem
 from isogloss.store.frames import (
     ByteRange,
     CommitFrame,
@@ -200,13 +200,8 @@ def is_sound(
             reread_file(files, descriptor)
         if files.size(descriptor) < written.offset + written.length:
             return False
-        checksum = 0
-        block = 8 << 20
-        for start in range(0, written.length, block):
-            length = min(block, written.length - start)
-            content = read_range(files, descriptor, written.offset + start, length)
-            checksum = crc32c(content, checksum)
-        return checksum == written.checksum
+        found = file_crc32c(files, descriptor, written.offset, written.length)
+        return found == written.checksum
     finally:
         files.close(descriptor)
 
