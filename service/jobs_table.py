@@ -393,14 +393,20 @@ class JobTable:
         result: Mapping[str, object] | None = None,
         error: tuple[str, str] | None = None,
     ) -> None:
-        """Write the end of a job. Raises ``Fenced`` as ``beat`` does."""
+        """Write the end of a job. Raises ``Fenced`` as ``beat`` does.
+
+        One that was being cancelled and failed is cancelled: whoever gave it up asked for no more.
+        """
         with self._transaction():
             rows = self._rows(
                 "select * from job where id=? and attempt=?"
                 " and state in ('STARTING','RUNNING','CANCELLING')",
                 (job, attempt),
             )
-            self._end(self._fenced(rows, job, attempt), state, result=result, error=error)
+            row = self._fenced(rows, job, attempt)
+            if row["state"] == "CANCELLING" and state is JobState.FAILED:
+                state, error = JobState.CANCELLED, None
+            self._end(row, state, result=result, error=error)
 
     def _fenced(self, rows: Sequence[sqlite3.Row], job: str, attempt: int) -> sqlite3.Row:
         if not rows:

@@ -232,7 +232,10 @@ class JobContract:
         _require(job.name in [info.name for info in client.jobs()], "the list lacks it")
 
     def test_a_cancelled_job_ends_and_has_no_result(self, client: Client) -> None:
-        job = client.train(_trainable(client), site="layer.2", features=8, k=2, epochs=1e6)
+        name = _trainable(client)
+        job = client.train(
+            name, site="layer.2", features=8, k=2, epochs=1e6, more={"batch_rows": 64}
+        )
         job.cancel()
         state = [info.state for info in job.progress()][-1]
         _require(state == "CANCELLED", f"it ended {state}")

@@ -170,6 +170,7 @@ def _attempt(
     store: Store, record: JobRecord, heart: Heart, task_of: Callable[[str], Task]
 ) -> tuple[JobState | None, dict[str, object] | None, tuple[str, str] | None]:
     try:
+        heart.check()
         result = task_of(record.kind)(store, record, heart)
     except JobCancelled:
         return (JobState.CANCELLED if heart.is_cancelled else None), None, None

@@ -57,6 +57,21 @@ def test_an_attempt_that_was_replaced_can_change_nothing(
     assert table.memo(claimed.id) == {}
 
 
+@pytest.mark.parametrize(
+    ("ended", "written"),
+    [(JobState.FAILED, JobState.CANCELLED), (JobState.SUCCEEDED, JobState.SUCCEEDED)],
+)
+def test_a_failure_after_a_cancel_is_the_cancel_and_a_success_counts(
+    table: JobTable, claimed: JobRecord, ended: JobState, written: JobState
+) -> None:
+    beat(table, claimed)
+    table.cancel(claimed.id)
+    error = ("INVALID_INPUT", "too few rows") if ended is JobState.FAILED else None
+    table.finish(claimed.id, claimed.attempt, ended, error=error)
+    last = table.get(claimed.id)
+    assert (last.state, last.error) == (written, None)
+
+
 def test_stalls_count_only_attempts_that_came_no_further(table: JobTable) -> None:
     table.submit("train", SPEC, "")
     for step in (1, 2, 3, 3, 3):
@@ -127,6 +142,18 @@ def test_a_worker_of_an_old_attempt_ends_without_running(
     ended = subprocess.run([*command, str(claimed.attempt + 1)], check=False, timeout=60)
     assert ended.returncode == EXIT_FENCED
     assert table.get(claimed.id) == claimed
+
+
+def test_a_worker_of_a_cancelled_job_ends_it_without_running(
+    table: JobTable, claimed: JobRecord, tmp_path: Path
+) -> None:
+    table.cancel(claimed.id)
+    command = [sys.executable, "-m", "isogloss.service.worker", str(tmp_path / "store"), claimed.id]
+    ended = subprocess.run(
+        [*command, str(claimed.attempt)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, "failed" in ended.stderr) == (0, False), ended.stderr
+    assert table.get(claimed.id).state is JobState.CANCELLED
 
 
 def test_a_worker_without_its_supervisor_ends_at_once(
