@@ -1,8 +1,9 @@
 """Settling: the rows of a fenced lane that ended move from its commits' files to zarr shards.
 
 Afterwards the lane is one like every other: shards, log, seal. Every file appears whole and holds
-the same bytes whoever writes it, so a crash leaves files that are written again, and two that
-settle the same lane do each other no harm. The fence stays where it is for ever: without it a
+the same bytes whoever writes it, so a crash leaves files that are written again. Of two that settle
+the same lane one creates the seal; the other finds that, or the commits gone, and changes nothing,
+not even where the lane was retired meanwhile. The fence stays where it is for ever: without it a
 writer that wakes up late could take its sequence number and acknowledge rows that nobody reads.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData
+from isogloss.store import signed_json
 from isogloss.store.checksums import crc32c
 from isogloss.store.fencing import (
     KIND_FENCE,
@@ -31,7 +33,7 @@ from isogloss.store.frames import (
     encode_frame,
     lane_payload,
 )
-from isogloss.store.seals import LOG_NAME, Seal, read_seal, write_seal
+from isogloss.store.seals import LOG_NAME, SEAL_NAME, Seal, read_seal
 from isogloss.store.shards import ShardLayout, array_metadata, shard_key, site_directory
 from isogloss.store.specs import RecordingSpec
 
@@ -61,12 +63,20 @@ def settle_records(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
         ranges = [_write_site(records, scan, spec, site) for site in range(len(spec.sites))]
         log = _Log(records, scan, ranges)
         files.write_whole(lane / LOG_NAME, log.pieces())
-        seal = replace(scan.fence, log_bytes=log.length)
-        write_seal(files, lane, seal)
+        seal = _create_seal(files, lane, replace(scan.fence, log_bytes=log.length))
     if not files.exists(records.settled):
         with contextlib.suppress(FileExistsError):
             files.create_record(records.settled, _CONFIRMED)
     sweep_records(records, scan.next)
+    return seal
+
+
+def _create_seal(files: FileSystem, lane: Path, seal: Seal) -> Seal:
+    """Seal a lane; return the seal of whoever did that meanwhile, which may say more by now."""
+    try:
+        files.create_record(lane / SEAL_NAME, signed_json.encode(seal.to_dict()))
+    except FileExistsError:
+        return read_seal(files, lane) or seal
     return seal
 
 
@@ -193,10 +203,17 @@ class _Log:
         header = self._scan.header
         yield from self._frame(KIND_LANE, 0, lane_payload(header.to_dict()))
         commits = self._records.read(self._scan.rows)
+        rows = 0
         for number, commit in enumerate(commits, 1):
+            rows += commit.rows
             ranges = [found for site in self._ranges for found in site[number - 1]]
             moved = replace(commit, ranges=tuple(ranges))
             yield from self._frame(KIND_COMMIT, number, moved.to_buffers())
+        if rows != self._scan.rows:  # nothing of the log was written yet: it appears whole
+            raise CorruptData(
+                f"the commits of lane {self._records.name!r} hold {rows} rows, wanted "
+                f"{self._scan.rows}: another owner settled it meanwhile; open the store again"
+            )
 
     def _frame(
         self, kind: int, number: int, payload: list[bytes | NDArray[np.uint8]]

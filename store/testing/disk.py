@@ -20,6 +20,13 @@ from isogloss.errors import CorruptData
 from isogloss.store.filesystem import Buffer, FileSystem
 
 Survival = Literal["dropped", "kept", "mixed"]
+Ignore = Callable[[str, Path], bool] | None
+"""Says of an operation and a path whether it does nothing; None: all do what they should."""
+
+
+def removed(operation: str, wanted: Callable[[Path], bool]) -> Ignore:
+    """Return what takes an operation away where its path is a wanted one."""
+    return lambda what, path: what == operation and wanted(path)
 
 
 class PowerLoss(BaseException):
@@ -70,7 +77,7 @@ class SimulatedDisk(FileSystem):
         *,
         stop_at: int = 0,
         fail_sync_at: int = 0,
-        ignore: Callable[[str, Path], bool] | None = None,
+        ignore: Ignore = None,
     ) -> None:
         self.stop_at = stop_at
         self.fail_sync_at = fail_sync_at
@@ -246,13 +253,15 @@ class SimulatedDisk(FileSystem):
         there = names.get(target.name)
         if isinstance(there, _Directory) and there.names:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(target))
-        moved = self._directory(source.parent).names.pop(source.name)
+        moved = self._directory(source.parent).names.pop(source.name, None)
+        if moved is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         names[target.name] = moved
 
     def link(self, source: Path, target: Path) -> None:
         """See FileSystem."""
-        file = self._file(source)
         self._tick("link", target)
+        file = self._file(source)
         names = self._directory(target.parent).names
         if target.name in names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -260,15 +269,15 @@ class SimulatedDisk(FileSystem):
 
     def remove(self, path: Path) -> None:
         """See FileSystem."""
-        self._file(path)
         self._tick("remove", path)
+        self._file(path)
         del self._directory(path.parent).names[path.name]
 
     def remove_directory(self, path: Path) -> None:
         """See FileSystem."""
+        self._tick("remove_directory", path)
         if self._directory(path).names:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
-        self._tick("remove_directory", path)
         del self._directory(path.parent).names[path.name]
 
     def names(self, path: Path) -> list[str]:

@@ -32,15 +32,18 @@ from isogloss.errors import (
 )
 from isogloss.store import Recording, RecordingSpec, RowBatch, Store, store_owner
 from isogloss.store.fenced_recordings import FencedRecording
-from isogloss.store.fencing import COMMITS
+from isogloss.store.fencing import COMMITS, LaneRecords
 from isogloss.store.filesystem import UncertainRecord
 from isogloss.store.object_files import ObjectFiles, open_url
+from isogloss.store.seals import SEAL_NAME
+from isogloss.store.settling import settle_records
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 from isogloss.store.testing.contracts import LaneWriterContract, ReaderContract
 from isogloss.store.testing.fenced_processes import (
     append_groups,
     duel,
     kill_between_rows_and_record,
+    wake_a_joiner,
     wake_a_sleeper,
 )
 
@@ -99,6 +102,12 @@ def test_a_store_lives_on_s3_from_creation_to_deletion(bucket: str) -> None:
                 assert batch.sites["layer.2"].tobytes() == whole[batch.rows].tobytes()
         assert check_sample(pinned, {"p": 6}) == {"p": 6}
         assert recording.statistics("layer.2").count == reader.rows
+        assert recording.compact().into == 1
+        assert len(recording.lanes()) == 1
+        for compacted in (pinned, reader, recording.reader()):
+            assert check_sample(compacted, {}) in ({"p": 6}, {"p": 9})
+        assert recording.compress() == len(SPEC.sites)
+        assert reader.read("layer.2", 0, reader.rows).tobytes() == whole.tobytes()
         assert recording.vocabulary() == ("a", "b")
         assert recording.verify() == []
         with pytest.raises(InvalidInput, match="recordings only"):
@@ -148,6 +157,10 @@ def test_a_writer_killed_between_put_and_commit_leaves_nothing_visible(bucket: s
 
 def test_a_sleeper_that_wakes_after_the_takeover_acknowledges_nothing(bucket: str) -> None:
     wake_a_sleeper(f"{bucket}/sleeper")
+
+
+def test_an_owner_that_wakes_while_it_joins_lanes_changes_nothing(bucket: str) -> None:
+    wake_a_joiner(f"{bucket}/joiner")
 
 
 def test_two_writers_that_fence_each_other_lose_and_repeat_nothing(bucket: str) -> None:
@@ -369,6 +382,38 @@ def test_settling_again_after_a_crash_in_the_middle_gives_the_same_bytes() -> No
         assert recording.settle() == 1
         assert check_sample(recording.reader(), {"p": 6}) == {"p": 6}
         assert recording.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("place", "look", "retires"), [(COMMITS, 1, False), (SEAL_NAME, 2, False), (SEAL_NAME, 2, True)]
+)
+def test_who_settles_second_changes_nothing(place: str, look: int, retires: bool) -> None:
+    objects = MemoryStore()
+    with Store.open("/", files=ObjectFiles(objects)) as store:
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=SHARD_BYTES)
+        assert isinstance(recording, FencedRecording)
+        append_groups(recording, 1, 3)
+        (lane,) = recording.lanes()
+
+        class Sleeps(ObjectFiles):
+            """Objects whose user sleeps before its n-th look at a place, while another settles."""
+
+            left = look
+
+            def _call(self, what: Path | str, request: Callable[[], T]) -> T:
+                self.left -= place in str(what)
+                if self.left == 0 and place in str(what):
+                    assert recording.settle() == 1
+                    assert recording.retire(0 if retires else 1 << 30) == lane.rows * retires
+                return super()._call(what, request)
+
+        late = LaneRecords(Sleeps(objects), recording.directory, lane.name)
+        with contextlib.suppress(CorruptData, FileNotFoundError):
+            settle_records(late, recording._fenced_scan(lane.name), SPEC)
+        for found in (recording, Store.attach("/", files=ObjectFiles(objects)).recording("sample")):
+            assert check_sample(found.reader(), {}) == ({} if retires else {"p": 6})
+            assert found.cursor("p") == 6
+            assert found.verify() == []
 
 
 class StopsAt(ObjectFiles):

@@ -18,7 +18,7 @@ from isogloss.store.quantising import quantise_rows, restore_rows
 from isogloss.store.recordings import Recording
 from isogloss.store.specs import Revision, Rows
 from isogloss.store.testing import PowerLoss, SimulatedDisk
-from isogloss.store.testing.disk import Survival
+from isogloss.store.testing.disk import Ignore, Survival, removed
 from isogloss.store.testing.samples import check_sample, sample_batch
 from isogloss.store.testing.scenario import (
     ROOT,
@@ -35,7 +35,6 @@ from isogloss.store.testing.scenario import (
 )
 
 SURVIVALS: tuple[Survival, ...] = ("dropped", "kept", "mixed", "mixed", "mixed")
-Ignore = Callable[[str, Path], bool] | None
 
 
 def crash(stop_at: int, survival: Survival, seed: int, ignore: Ignore = None) -> None:
@@ -122,10 +121,6 @@ def is_caught(ignore: Ignore) -> bool:
             crash(*state)
             return True
     return False
-
-
-def removed(operation: str, wanted: Callable[[Path], bool]) -> Ignore:
-    return lambda what, path: what == operation and wanted(path)
 
 
 @pytest.mark.parametrize(
