@@ -178,15 +178,30 @@ class LaneCare:
         meter = CareMeter(joined, self._spec, on_care)
         with storage_errors(f"lanes of recording {self._spec.recording!r} cannot be joined"):
             self._sweep_joined(states)
-            for run in runs:
-                joiner = LaneJoiner(self._files, self._directory / "lanes", self._spec, run)
-                seal = joiner.write(meter.add)
+            if runs:
                 with lock:
-                    joiner.publish()
+                    self._begin_joining()
+            for number, run in enumerate(runs, 1):
+                joiner = self._joiner(run)
+                seal = joiner.write(meter.add)
+                names = [state.name for state in run]
+                with lock:
+                    self._publish(joiner, names, is_last=number == len(runs))
                     self._seals[joiner.name] = seal
-                self._remove([state.name for state in run])
+                self._remove(names)
         rows = sum(state.rows for state in joined)
         return Compaction(lanes=len(joined), into=len(runs), rows=rows)
+
+    def _begin_joining(self) -> None:
+        """Do nothing: the lock of the store keeps others from joining the same lanes."""
+
+    def _joiner(self, run: Sequence[LaneState]) -> LaneJoiner:
+        return LaneJoiner(self._files, self._directory / "lanes", self._spec, run)
+
+    def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
+        """Let a joined lane count instead of others; ``is_last``: no other run is joined after."""
+        del names, is_last  # its seal names them
+        joiner.publish()
 
     def _is_joinable(self, state: LaneState) -> bool:
         if state.seal is None or state.is_retired:

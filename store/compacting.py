@@ -3,7 +3,8 @@
 The joined lane is written whole under a hidden name, read back from the disk and checked; one
 rename then makes it count, and the lanes it names in its seal count no more from that moment on.
 Only after that rename is durable are their files removed. So after any crash the rows are in the
-old lanes or in the new one: never in both, never in neither.
+old lanes or in the new one: never in both, never in neither. Where no lock can be trusted the lane
+is written under its own name, and :mod:`isogloss.store.joining` makes it count.
 """
 
 import contextlib
@@ -92,10 +93,17 @@ class LaneJoiner:
         lanes: the directory of its lanes.
         spec: what is recorded.
         run: the lanes to join, sealed, in row order.
+        is_named: write it under its own name at once, since a record makes it count.
     """
 
     def __init__(
-        self, files: FileSystem, lanes: Path, spec: RecordingSpec, run: Sequence[LaneState]
+        self,
+        files: FileSystem,
+        lanes: Path,
+        spec: RecordingSpec,
+        run: Sequence[LaneState],
+        *,
+        is_named: bool = False,
     ) -> None:
         self._files = files
         self._lanes = lanes
@@ -107,7 +115,7 @@ class LaneJoiner:
         epoch = secrets.randbits(64)
         self.name = f"{run[0].name.partition('.')[0]}.{epoch:016x}"
         """Of the joined lane: its number is that of the first, so that it stands in its place."""
-        self._partial = lanes / f".{self.name}.partial"
+        self._partial = lanes / (self.name if is_named else f".{self.name}.partial")
         first = LaneFiles(files, lanes / run[0].name, spec, run[0].rows).header
         self._header = LaneHeader(
             recording=first.recording,
@@ -118,7 +126,7 @@ class LaneJoiner:
         )
 
     def write(self, on_rows: Callable[[str, int], None]) -> Seal:
-        """Write the joined lane under its hidden name, check it, and return its seal.
+        """Write the joined lane, which does not count yet, check it, and return its seal.
 
         Args:
             on_rows: told the lane and the bytes of rows after each commit that was copied; what it
@@ -142,14 +150,19 @@ class LaneJoiner:
             write_seal(self._files, self._partial, seal)
             self._check(seal)
         except BaseException:
-            with contextlib.suppress(OSError):
-                remove_tree(self._files, self._partial)
+            self.abandon()
             raise
         return seal
 
+    def abandon(self) -> None:
+        """Remove the joined lane again; only as long as it does not count."""
+        with contextlib.suppress(OSError):
+            remove_tree(self._files, self._partial)
+
     def publish(self) -> None:
         """Give the joined lane its name: from here on it counts, and what it holds does not."""
-        self._files.replace(self._partial, self._lanes / self.name)
+        if self._partial.name != self.name:
+            self._files.replace(self._partial, self._lanes / self.name)
         self._files.sync_directory(self._lanes)
 
     def _add_lane(
@@ -372,6 +385,8 @@ def default_max_rows(layouts: Sequence[ShardLayout]) -> int:
 
 def _drop_cached(files: FileSystem, path: Path) -> None:
     """Let the next read of every file below a directory come from the disk."""
+    if files.is_remote:  # which keeps nothing of a file that is not open
+        return
     for name in files.names(path):
         if files.is_directory(path / name):
             _drop_cached(files, path / name)

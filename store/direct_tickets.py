@@ -5,12 +5,11 @@ a signed JSON document, and the same bytes lie in ``recordings/<uid>/direct/<lan
 that finds them there has the same storage before it, and a lane without them is not read.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from isogloss.errors import InvalidInput, InvalidName
+from isogloss.errors import InvalidInput
 from isogloss.store import signed_json
 from isogloss.store.limits import LaneLimits
 from isogloss.store.scanning import LaneHeader
@@ -18,6 +17,7 @@ from isogloss.store.shards import ShardLayout
 from isogloss.store.specs import (
     SCHEMA_VERSION,
     RecordingSpec,
+    check_lane_name,
     check_uid,
     get_count,
     get_mapping,
@@ -29,7 +29,6 @@ TICKETS_NAME = "direct"
 
 MAX_PRODUCERS = 256
 _MAX_NAME = 256
-_LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +58,7 @@ class DirectLaneTicket:
 
     def __post_init__(self) -> None:
         check_uid(self.recording)
-        if not _LANE.fullmatch(self.lane):
-            raise InvalidName(
-                f"lane {self.lane!r} is not eight digits, a dot and 16 hexadecimal digits: ask the "
-                "store's owner for a ticket"
-            )
+        check_lane_name(self.lane)
         check_producers(self.cursors)
         if min(self.cursors.values()) < 0 or self.rows_before < 0 or self.shard_bytes < 1:
             raise InvalidInput(

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 
-from isogloss.errors import CorruptData
+from isogloss.errors import CorruptData, Fenced, StoreOwned
 from isogloss.store.care import CareMeter, LaneCare, OnCare
+from isogloss.store.compacting import LaneJoiner
+from isogloss.store.epochs import EpochOwnership
 from isogloss.store.fencing import (
     BIRTHS,
     COMMITS,
@@ -14,7 +16,8 @@ from isogloss.store.fencing import (
     LaneRecords,
     group_problem,
 )
-from isogloss.store.filesystem import FileSystem, storage_errors
+from isogloss.store.filesystem import FileSystem, UncertainRecord, storage_errors
+from isogloss.store.joining import JOINS, Join, JoinRecords
 from isogloss.store.lane_states import LaneState
 from isogloss.store.seals import Seal
 from isogloss.store.settling import sweep_records
@@ -31,6 +34,8 @@ class FencedCare(LaneCare):
         spec: what is recorded.
         seals: the seals of settled lanes, shared with the recording.
         unsettled: what is known of the others by name, shared with the recording.
+        joins: which lanes were joined, shared with the recording.
+        ownership: of the store; None to verify only.
     """
 
     def __init__(
@@ -40,12 +45,58 @@ class FencedCare(LaneCare):
         spec: RecordingSpec,
         seals: dict[str, Seal],
         unsettled: Mapping[str, FencedScan],
+        joins: JoinRecords,
+        ownership: EpochOwnership | None,
     ) -> None:
         super().__init__(files, directory, spec, seals)
         self._unsettled = unsettled
+        self._joins = joins
+        self._ownership = ownership
 
     def _records(self, name: str) -> LaneRecords:
         return LaneRecords(self._files, self._directory, name)
+
+    def fence(self, *, is_open: bool = False) -> None:
+        """Keep every owner before this one from letting a lane count that it was joining.
+
+        Args:
+            is_open: whether this one is going to join lanes.
+
+        Raises:
+            Fenced: another owner took the store over.
+            StoreOwned: this process does not own it.
+        """
+        if self._ownership is None:
+            raise StoreOwned(f"recording {self._spec.recording!r}: only its owner joins lanes")
+        self._joins.mark(self._ownership.epoch, is_open=is_open)
+        if is_open:
+            # A newer owner that saw no mark is there by now: it must not be worked against.
+            self._ownership.check()
+
+    def _begin_joining(self) -> None:
+        self.fence(is_open=True)
+
+    def _joiner(self, run: Sequence[LaneState]) -> LaneJoiner:
+        return LaneJoiner(self._files, self._directory / "lanes", self._spec, run, is_named=True)
+
+    def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
+        """Let a joined lane count by the record behind this owner's own last one.
+
+        Raises:
+            Fenced: another owner took the store over; the lane is gone, and nothing has changed.
+            StorageError: the record could not be created, or nobody knows whether it was; who
+                cares for the recording next finds out.
+        """
+        joiner.publish()
+        owner = 0 if self._ownership is None else self._ownership.epoch
+        join = Join(owner=owner, lane=joiner.name, joined=tuple(names), is_open=not is_last)
+        try:
+            self._joins.go_on(join)
+        except UncertainRecord:
+            raise
+        except (Fenced, OSError):
+            joiner.abandon()
+            raise
 
     def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
         """Check every byte of the lanes against its checksum."""
@@ -89,8 +140,9 @@ class FencedCare(LaneCare):
         removed = super().drop_litter(states, {*spared, *self._unsettled}, more)
         with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
             litter = [
-                self._directory / BIRTHS / name
-                for name in self._files.names(self._directory / BIRTHS)
+                self._directory / kind / name
+                for kind in (BIRTHS, JOINS)
+                for name in self._files.names(self._directory / kind)
                 if name.startswith(".")
             ]
             born = {name.partition(".")[0] for name in self._files.names(self._directory / BIRTHS)}

@@ -1,11 +1,11 @@
 """Recordings where no lock can be trusted: fenced lanes in, the same readers out."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from isogloss.errors import Conflict, CorruptData, InvalidInput
+from isogloss.errors import Conflict, CorruptData, InvalidInput, NotFound, StorageError
 from isogloss.store.direct_lanes import OwnerLaneWriter
 from isogloss.store.direct_tickets import DirectLaneTicket
 from isogloss.store.documents import DocumentTable
@@ -20,6 +20,7 @@ from isogloss.store.fencing import (
     scan_records,
 )
 from isogloss.store.filesystem import FileSystem, storage_errors
+from isogloss.store.joining import JoinRecords, counting_lanes
 from isogloss.store.lane_files import LaneFiles
 from isogloss.store.lane_states import LaneState
 from isogloss.store.lanes import LaneWriter
@@ -50,7 +51,11 @@ class FencedRecording(Recording):
         self._ownership = ownership
         self._known: dict[str, FencedScan] = {}
         self._unsettled: dict[str, FencedScan] = {}
-        self._care = FencedCare(files, directory, self._spec, self._seals, self._unsettled)
+        self._settled: list[str] = []
+        self._joins = JoinRecords(files, directory)
+        self._care = self._fenced_care = FencedCare(
+            files, directory, self._spec, self._seals, self._unsettled, self._joins, ownership
+        )
 
     def _records(self, name: str) -> LaneRecords:
         return LaneRecords(self._files, self._directory, name)
@@ -60,6 +65,28 @@ class FencedRecording(Recording):
         if self._ownership is not None:
             self._ownership.check()
 
+    @contextlib.contextmanager
+    def _work(self, *, settle: bool = False) -> Generator[None]:
+        """Let one thread of the owner care for the lanes at a time, and no older owner.
+
+        Args:
+            settle: whether the lanes that ended are moved into shards first.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+            Fenced: another owner took it over.
+        """
+        with super()._work():
+            with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be cared for"):
+                self._fenced_care.fence()
+            try:
+                if settle:
+                    self.settle()
+                yield
+            except (StorageError, NotFound, FileNotFoundError):
+                self._owned()  # what is missing a newer owner may have moved
+                raise
+
     def lanes(self) -> list[LaneState]:
         """Return the lanes that were fully created, in the order their rows are numbered.
 
@@ -68,6 +95,7 @@ class FencedRecording(Recording):
         with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be read"):
             for turn in range(_TRIES):
                 births = read_births(self._files, self._directory, self._known)
+                self._settled = [name for name, is_settled in births.items() if is_settled]
                 self._unsettled.clear()
                 for name, is_settled in births.items():
                     if not is_settled:
@@ -78,14 +106,35 @@ class FencedRecording(Recording):
                     if turn + 1 == _TRIES or not self._was_settled():
                         raise
                     continue  # a lane was settled, and its commits removed, while we looked
-                return sorted([*super().lanes(), *states], key=lambda state: state.name)
+                found = self._settled_states()
+                joined = {name for join in self._joins.known for name in join.joined}
+                if joined.isdisjoint(self._unsettled):
+                    return sorted([*found, *states], key=lambda state: state.name)
+                # one was settled meanwhile, and joined
             raise Conflict(f"lanes of recording {self.id!r} keep being settled: try later")
 
     def _was_settled(self) -> bool:
         return any(self._files.exists(self._records(name).settled) for name in self._unsettled)
 
+    def _settled_states(self) -> list[LaneState]:
+        """Return the lanes that count by their shards; CorruptData when one is missing."""
+        found = super().lanes()
+        names = counting_lanes(self._settled, self._joins.known)
+        missing = {*names} - {state.name for state in found}
+        if missing:
+            self._check_there()
+            raise CorruptData(
+                f"lane {min(missing)!r} of recording {self.id!r} is not there, though its records "
+                "say so: what it held was removed by something else; run verify"
+            )
+        return found
+
     def _lane_names(self) -> list[str]:
-        return [name for name in super()._lane_names() if name not in self._unsettled]
+        """Return the names of the lanes that count by their shards: the records say which."""
+        names = counting_lanes(self._settled, self._joins.read())
+        if not names and not self._unsettled:
+            self._check_there()
+        return names
 
     def _fenced_state(self, name: str) -> LaneState:
         writer = self._writer

@@ -40,7 +40,7 @@ from isogloss.store.frames import (
 )
 from isogloss.store.scanning import CHECKED_BYTES, LaneHeader, reread_file
 from isogloss.store.seals import Seal
-from isogloss.store.specs import SCHEMA_VERSION, get_count, get_text
+from isogloss.store.specs import SCHEMA_VERSION, check_lane_name, get_count, get_text
 
 _log = logging.getLogger(__name__)
 
@@ -260,6 +260,7 @@ def read_birth(content: bytes, what: str) -> FencedScan:
     try:
         document, _ = read_payload_json(frame.payload)
         header = LaneHeader.from_dict(document)
+        check_lane_name(header.lane)
         return FencedScan(header=header, owner=get_count(document, "owner"), log_bytes=frame.end)
     except ValueError as error:
         raise CorruptData(f"{what} cannot be read: {error}") from error

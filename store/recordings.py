@@ -1,12 +1,13 @@
 """Recordings: lanes in, pinned readers out."""
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from isogloss.errors import Conflict, InvalidInput, NotFound, StorageError, StoreOwned
+from isogloss.errors import Conflict, NotFound, StorageError, StoreOwned
 from isogloss.store.arrays import read_arrays
 from isogloss.store.care import LaneCare, OnCare
 from isogloss.store.compacting import Compaction, default_max_rows
@@ -87,11 +88,10 @@ class Recording(DirectOffers):
     def lanes(self) -> list[LaneState]:
         """Return the lanes that were fully created, in the order their rows are numbered."""
         with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be read"):
-            lanes = self._directory / "lanes"
             while True:
                 names = self._lane_names()
                 states = [self._lane_state(name) for name in names]
-                if set(names) <= {*lane_names(self._files, lanes)}:
+                if set(names) <= {*self._lane_names()}:
                     return [state for state in states if state is not None]
                 # lanes were joined while they were looked at: look again
 
@@ -99,8 +99,8 @@ class Recording(DirectOffers):
         """Return the names of the lanes that count: those joined into others do not."""
         lanes = self._directory / "lanes"
         names = lane_names(self._files, lanes)
-        if not names and not self._files.exists(self._directory / "recording.json"):
-            raise NotFound(f"recording {self.id!r} is gone: it was deleted")
+        if not names:
+            self._check_there()
         for name in names:
             if name not in self._joined:
                 found = joined_names(self._files, lanes / name)
@@ -110,6 +110,10 @@ class Recording(DirectOffers):
                     self._joined[name] = found
         joined = {old for name in names for old in self._joined.get(name, ())}
         return [name for name in names if name not in joined]
+
+    def _check_there(self) -> None:
+        if not self._files.exists(self._directory / "recording.json"):
+            raise NotFound(f"recording {self.id!r} is gone: it was deleted")
 
     def _lane_state(self, name: str) -> LaneState | None:
         writer = self._writer
@@ -325,8 +329,7 @@ class Recording(DirectOffers):
         Raises:
             StoreOwned: this process does not own the store.
         """
-        self._owned()
-        with self._working, self._lock:
+        with self._work(), self._lock:
             return self._care.retire(self.lanes(), max_rows)
 
     def verify(self, on_care: OnCare | None = None) -> list[Problem]:
@@ -366,7 +369,7 @@ class Recording(DirectOffers):
         if not self._working.acquire(blocking=False):
             return 0
         try:
-            with self._lock, storage_errors(f"litter of {self.id!r} cannot be found"):
+            with self._work(), self._lock, storage_errors(f"litter of {self.id!r} cannot be found"):
                 states = self.lanes()
                 more = self._direct.litter(older_s)
                 return self._care.drop_litter(states, self._direct.spared(), more)
@@ -390,15 +393,9 @@ class Recording(DirectOffers):
         Raises:
             StoreOwned: this process does not own the store.
             CorruptData: rows do not match the checksums of their commits; nothing was removed.
-            InvalidInput: ``max_rows`` is not positive, or the recording lies in an object store.
+            InvalidInput: ``max_rows`` is not positive.
         """
-        self._owned()
-        if self._files.is_remote:
-            raise InvalidInput(
-                f"recording {self.id!r} lies in an object store, which cannot rename a directory "
-                "in one step: lanes are joined on file systems only"
-            )
-        with self._working:
+        with self._work(settle=True):
             if max_rows is None:
                 layouts = [ShardLayout.for_site(s, self._shard_bytes) for s in self._spec.sites]
                 max_rows = default_max_rows(layouts)
@@ -419,8 +416,7 @@ class Recording(DirectOffers):
             StoreOwned: this process does not own the store.
             CorruptData: rows do not match the checksums of their commits; nothing was removed.
         """
-        self._owned()
-        with self._working:
+        with self._work(settle=True):
             return self._care.compress(self.lanes(), on_care)
 
     def quantise(
@@ -447,7 +443,7 @@ class Recording(DirectOffers):
         self._owned()
         chosen = [site.name for site in self._spec.sites] if sites is None else list(sites)
         indices = sorted({self._spec.site_index(name) for name in chosen})
-        with self._working:
+        with self._work(settle=True):
             self._care.quantise(self.lanes(), indices, on_care)
         measured = self.quantisation()
         return {name: measured.get(name, QuantisationError.none()) for name in chosen}
@@ -456,6 +452,21 @@ class Recording(DirectOffers):
         """Return the measured error of the sites of which some lane was quantised, by name."""
         with storage_errors(f"recording {self.id!r} cannot be read"):
             return self._care.quantisation(self.lanes())
+
+    @contextlib.contextmanager
+    def _work(self, *, settle: bool = False) -> Generator[None]:
+        """Let one thread of the owner care for the lanes at a time.
+
+        Args:
+            settle: whether lanes that ended are sealed first, where that rewrites their rows.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+        """
+        del settle  # whoever looks at them next seals them
+        self._owned()
+        with self._working:
+            yield
 
     def _owned(self) -> None:
         if not self._is_owner:

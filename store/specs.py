@@ -33,6 +33,7 @@ MAX_WIDTH = 1 << 20
 MAX_SITES = 1024
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _UID = re.compile(r"[0-9a-f]{16,64}")
+_LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
 
 
 def check_id(name: str) -> str:
@@ -60,6 +61,20 @@ def check_uid(uid: str) -> str:
             f"uid {uid!r} is not 16 to 64 lower-case hexadecimal digits: use Catalog.new_uid()"
         )
     return uid
+
+
+def check_lane_name(name: str) -> str:
+    """Return ``name`` when it is one that a lane can have.
+
+    Raises:
+        InvalidName: it is not eight digits, a dot and 16 lower-case hexadecimal digits.
+    """
+    if not _LANE.fullmatch(name):
+        raise InvalidName(
+            f"lane {name!r} is not eight digits, a dot and 16 hexadecimal digits: take its name "
+            "from the recording's lanes"
+        )
+    return name
 
 
 def check_version(document: Mapping[str, object], what: str) -> None:

@@ -278,6 +278,8 @@ class Store:
             self.catalog.delete("recording", id, etag)
             self._recordings.pop(recording.uid, None)
             if self._files.is_remote:  # a rename there is a copy of everything
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.remove(recording.directory / "recording.json")  # whoever reads it
                 remove_tree(self._files, recording.directory)
                 return
             trash = self.root / "trash"

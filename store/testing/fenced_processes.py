@@ -116,6 +116,37 @@ def wake_a_sleeper(address: str) -> None:
         writer.end()
 
 
+def wake_a_joiner(address: str) -> None:
+    """Stop an owner while it joins lanes, take its store over, let it go on: nothing may change."""
+    with Store.open(address, fencing="create", lease_s=5.0) as store:
+        recording = store.create_recording(SPEC, ["a", "b"], shard_bytes=SHARD_BYTES)
+        for first in (1, 3, 5):
+            append_groups(recording, first, 1)
+        old = recording.revision()
+    joiner = Writer(address, "p", "--join", "--take-over")
+    try:
+        joiner.until("copied")
+        joiner.process.send_signal(signal.SIGSTOP)
+        with Store.open(address, fencing="create", force=True) as store:
+            recording = store.recording("sample")
+            store.collect_garbage(0.0)
+            append_groups(recording, 7, 1)
+            done = recording.compact()
+            require(done.lanes == 4, f"{done} of 4 lanes were joined")
+            joiner.process.send_signal(signal.SIGCONT)
+            joiner.until("fenced")
+            require("joined" not in joiner.lines, f"the joiner said {joiner.lines}")
+            with Store.attach(address) as other:
+                for found in (recording, other.recording("sample")):
+                    holds_exactly(found, 8)
+                    require(len(found.lanes()) == 1, f"the lanes are {found.lanes()}")
+                    require(found.reader(old).rows == old.rows, "older revisions lost rows")
+            require(recording.verify() == [], f"verify says {recording.verify()}")
+            require(store.collect_garbage(0.0) == 0, "the joiner left something behind")
+    finally:
+        joiner.end()
+
+
 def duel(address: str, turns: int) -> None:
     """Let two writers take the store from one another: all that they were told must hold.
 

@@ -1,10 +1,11 @@
 """A process that appends sample batches to a store without locks, until it is fenced or killed.
 
 ``python -m isogloss.store.testing.fenced_writer ADDRESS PRODUCER [--take-over] [--reopen]
-[--pause-at N]``
+[--pause-at N] [--join]``
 
 Prints ``PRODUCER sequence`` for each batch acknowledged, ``fenced`` when another owner took over,
-``prepared`` when it stopped between the rows and the record of commit N.
+``prepared`` when it stopped between the rows and the record of commit N. With ``--join`` it appends
+nothing but joins the lanes, slowly, and prints ``copied`` after each commit, ``joined`` at the end.
 """
 
 import argparse
@@ -76,6 +77,18 @@ def append(store: Store, producer: str) -> None:
         say(f"{producer} {sequence}")
 
 
+def join(store: Store) -> None:
+    """Join the lanes of the recording, slowly."""
+
+    def copied(lane: str, done: int, total: int) -> None:
+        del lane, done, total
+        say("copied")
+        time.sleep(0.1)
+
+    store.recording(sample_spec().recording).compact(on_care=copied)
+    say("joined")
+
+
 def main() -> None:
     """Append until this process is fenced, or killed."""
     parser = argparse.ArgumentParser()
@@ -84,6 +97,7 @@ def main() -> None:
     parser.add_argument("--take-over", action="store_true")
     parser.add_argument("--reopen", action="store_true")
     parser.add_argument("--pause-at", type=int, default=0)
+    parser.add_argument("--join", action="store_true")
     options = parser.parse_args()
     while True:
         address, files = open_files(options.address, options.pause_at)
@@ -94,6 +108,9 @@ def main() -> None:
                 address, files=files, fencing="create", force=options.take_over, lease_s=LEASE_S
             ) as store:
                 took = time.monotonic() - began
+                if options.join:
+                    join(store)
+                    return
                 append(store, options.producer)
         except (Fenced, StoreOwned):
             say("fenced")

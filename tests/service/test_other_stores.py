@@ -212,6 +212,16 @@ def test_a_store_on_objects_is_owned_in_process_and_then_served(bucket: str, sta
             tiers = {site.tier for lane in client.lanes("samples") for site in lane.sites}
             assert tiers == {"compressed"}
             check(client, 8)
+            old = client.recording("samples").revision
+            told: list[int] = []
+            joined = client.compact("samples", on_care=lambda care: told.append(care.done))
+            assert (joined.lanes, joined.into, joined.rows) == (2, 1, old.rows)
+            assert told == sorted(told)
+            assert told[-1] == old.rows * SPEC.row_bytes
+            (lane,) = client.lanes("samples")
+            assert {site.tier for site in lane.sites} == {"compressed"}
+            assert len(client.read("samples", "layer.2", revision=old)) == old.rows
+            check(client, 8)
         server.kill()
     with isogloss.connect(address) as client:
         assert client.is_local
@@ -260,6 +270,11 @@ def test_the_command_line_takes_the_address_of_an_object_store(bucket: str) -> N
     commands = CliRunner()
     described = commands.invoke(cli.app, ["describe", "samples", "--store", address, "--json"])
     assert json.loads(described.stdout)["rows"] == rows
+    with isogloss.connect(address) as client:
+        record(client, 4)
+        rows = client.recording("samples").rows
+    joined = commands.invoke(cli.app, ["compact", "samples", "--store", address, "--json"])
+    assert json.loads(joined.stdout) == {"lanes": 2, "into": 1, "rows": rows}
     verified = commands.invoke(cli.app, ["verify", "--store", address])
     assert (verified.exit_code, f"{rows:,} rows" in verified.stdout) == (0, True)
     command = [sys.executable, "-c", "from isogloss.service.cli import main; main()"]

@@ -32,6 +32,7 @@ from isogloss.store.testing.fenced_processes import (
     Writer,
     duel,
     kill_between_rows_and_record,
+    wake_a_joiner,
     wake_a_sleeper,
 )
 
@@ -321,6 +322,10 @@ def test_a_writer_killed_between_rows_and_record_leaves_nothing_visible(tmp_path
 
 def test_a_sleeper_that_wakes_after_the_takeover_acknowledges_nothing(tmp_path: Path) -> None:
     wake_a_sleeper(str(tmp_path / "store"))
+
+
+def test_an_owner_that_wakes_while_it_joins_lanes_changes_nothing(tmp_path: Path) -> None:
+    wake_a_joiner(str(tmp_path / "store"))
 
 
 def test_two_writers_that_fence_each_other_lose_and_repeat_nothing(tmp_path: Path) -> None:

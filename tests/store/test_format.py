@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from isogloss.errors import UnsupportedVersion
 from isogloss.store import (
     CodesFile,
     CodesWriter,
+    Recording,
     Revision,
     Store,
     read_arrays,
@@ -144,6 +146,66 @@ def check_tiers(root: Path) -> None:
         assert check_sample(recording.reader(), {}) == {"p": 8, "q": 8}
 
 
+def build_fenced(root: Path) -> None:
+    """Write a store without locks: lanes joined twice, one settled, one ended, one cut short."""
+
+    def append(recording: Recording, first: int) -> None:
+        with recording.open_lane() as lane:
+            for sequence in (first, first + 1):
+                lane.append([sample_batch(SPEC, "p", sequence)])
+
+    with Store.open(root, fencing="create") as store:
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=3 << 10)
+        for first in (1, 3):
+            append(recording, first)
+        recording.compact()
+        append(recording, 5)
+        recording.derive()
+        lanes = recording.directory / "lanes"
+        before = root.parent / f"{root.name}-before"
+        shutil.copytree(lanes, before)
+        recording.compact()
+        for left in before.iterdir():  # as after a crash before they were removed
+            shutil.move(left, lanes / left.name)
+        before.rmdir()
+        append(recording, 7)
+        recording.derive()
+        append(recording, 9)
+        lane = recording.open_lane()
+        lane.append([sample_batch(SPEC, "p", 11)])
+        shutil.copytree(root, root.parent / "living")
+    shutil.rmtree(root)
+    (root.parent / "living").rename(root)
+    (beat,) = (root / "owners").glob("*.beat")  # of an owner that died on another machine
+    said = json.loads(beat.read_text())
+    beat.write_text(json.dumps({**said, "host": "other", "place": "other", "pid": 7, "started": 7}))
+
+
+def check_fenced(root: Path) -> None:
+    directory = next((root / "recordings").iterdir())
+    sites, tokens = independent("independent_fenced.py", "read_fenced")(directory)
+    with Store.open(root, force=True) as store:
+        recording = store.recording("sample")
+        reader = recording.reader()
+        assert check_sample(reader, {}) == {"p": 11}
+        for site, values in zip(SPEC.sites, sites, strict=True):
+            assert reader.read(site.name, 0, reader.rows).tobytes() == values
+        assert reader.tokens().token_id.tobytes() == tokens.tobytes()
+        joined, *others = recording.lanes()
+        assert joined.seal is not None
+        assert (len(joined.seal.parts), len(others)) == (4, 3)
+        assert store.verify() == []
+        assert store.collect_garbage() > 0
+        assert recording.compact().lanes == 4
+        assert check_sample(recording.reader(), {}) == {"p": 11}
+        assert check_sample(reader, {}) == {"p": 11}
+
+
+def test_a_store_without_locks_is_read_from_its_description(tmp_path: Path) -> None:
+    build_fenced(tmp_path / "store")
+    check_fenced(tmp_path / "store")
+
+
 def test_joined_and_quantised_lanes_are_read_from_their_description(tmp_path: Path) -> None:
     build_tiers(tmp_path / "store")
     check_tiers(tmp_path / "store")
@@ -187,11 +249,13 @@ def test_bytes_of_every_released_version_are_still_read(tmp_path: Path, fixture:
         if hasattr(tarfile, "data_filter"):  # from 3.11.4 on
             archive.extraction_filter = tarfile.data_filter
         archive.extractall(tmp_path)
-    (check_tiers if "tiers" in fixture.name else check)(tmp_path / "store")
+    checks = {"store-1": check, "store-1-tiers": check_tiers, "store-1-fenced": check_fenced}
+    checks[fixture.name.partition(".")[0]](tmp_path / "store")
 
 
 def test_there_is_a_fixture_of_this_version() -> None:
-    assert [path.name for path in FIXTURES] == ["store-1-tiers.tar.gz", "store-1.tar.gz"]
+    names = [path.name.partition(".")[0] for path in FIXTURES]
+    assert names == ["store-1-fenced", "store-1-tiers", "store-1"]
 
 
 def test_a_later_version_of_any_part_is_refused(tmp_path: Path) -> None:
