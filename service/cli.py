@@ -92,6 +92,10 @@ def record(
         bool,
         typer.Option("--direct", help="Write past the server, to storage that both see."),
     ] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="The store as this machine sees it, for --direct; else as the server."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
@@ -104,6 +108,8 @@ def record(
     if not recording:
         raise typer.BadParameter("give an id, such as --recording minilm-docs")
     documents = read_texts(texts or [], standard_library=standard_library, words=words)
+    if root is not None and not direct:
+        raise typer.BadParameter("--root says where the storage of --direct is: give both")
     routes: list[str] = []
     with connect(store) as client, progress(is_quiet=is_json) as show:
         from isogloss.models import RecordProgress, load_model
@@ -118,7 +124,9 @@ def record(
             documents,
             sites=site,
             recording=recording,
-            options=DocumentOptions(corpus=_corpus(texts or [], standard_library), direct=direct),
+            options=DocumentOptions(
+                corpus=_corpus(texts or [], standard_library), direct=direct, root=root
+            ),
             on_progress=on_progress,
             on_route=routes.append,
         )

@@ -135,6 +135,7 @@ class Client(RowsClient, StreamingClient):
         dtype: Precision = "bfloat16",
         options: "RecorderOptions | None" = None,
         direct: Direct = False,
+        root: Path | str | None = None,
     ) -> "Recorder":
         """Record what a live model computes while the returned recorder is entered.
 
@@ -150,6 +151,7 @@ class Client(RowsClient, StreamingClient):
             options: what to do when the server is slower than the loop.
             direct: True: rows go to the disk past the server, which needs its storage here, or an
                 error; ``auto``: so if that can be, and the recorder's ``route`` says what was done.
+            root: the store as this machine sees it, for ``direct``; None: where its owner says.
 
         Raises:
             UnknownSite: a name matches nothing; the message lists the nearest names.
@@ -165,7 +167,7 @@ class Client(RowsClient, StreamingClient):
         )
         self.create_recording(spec, vocabulary)
         special: Sequence[int] = getattr(tokenizer, "all_special_ids", ())
-        stream = self.stream(recording, producer, direct=direct)
+        stream = self.stream(recording, producer, direct=direct, root=root)
         return Recorder(stream, model, spec, special_ids=special, options=options)
 
     def record_documents(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -35,7 +36,14 @@ class RecordingClient(Protocol):
         """Return the documents that are there."""
         ...
 
-    def stream(self, recording: str, producer: str, *, direct: Direct = False) -> BatchStream:
+    def stream(
+        self,
+        recording: str,
+        producer: str,
+        *,
+        direct: Direct = False,
+        root: Path | str | None = None,
+    ) -> BatchStream:
         """Open a producer's stream, whichever way it goes."""
         ...
 
@@ -58,6 +66,8 @@ class DocumentOptions:
     """Of the model's matrix products; bfloat16 is twice as fast on a CPU that has AVX512-BF16."""
     direct: Direct = False
     """Whether rows go to the disk past the owner of the store; ``auto``: where that can be."""
+    root: Path | str | None = None
+    """The store as this machine sees it, for ``direct``; None: where its owner says."""
 
 
 def record_documents(
@@ -89,7 +99,9 @@ def record_documents(
         provenance={"precision": options.precision, "max_tokens": str(options.max_tokens)},
     )
     client.create_recording(spec, vocabulary)
-    with client.stream(recording, options.producer, direct=options.direct) as appender:
+    with client.stream(
+        recording, options.producer, direct=options.direct, root=options.root
+    ) as appender:
         if on_route is not None:
             on_route(appender.route)
         # asked once the stream is open: what an earlier run sent is on disk by now, or lost

@@ -233,6 +233,7 @@ class AsyncStreamingClient(AwaitingClient):
         dtype: Precision = "bfloat16",
         options: "RecorderOptions | None" = None,
         direct: Direct = False,
+        root: Path | str | None = None,
     ) -> AsyncRecorder:
         """Record what a live model computes while the returned recorder is entered.
 
@@ -252,6 +253,7 @@ class AsyncStreamingClient(AwaitingClient):
                 dtype=dtype,
                 options=options,
                 direct=direct,
+                root=root,
             )
 
         return AsyncRecorder(await asyncio.to_thread(start))

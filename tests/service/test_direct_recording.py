@@ -14,6 +14,7 @@ from tests.tiny_models import save_tiny_bert
 
 import isogloss
 from isogloss import Client
+from isogloss.errors import NotPermitted
 from isogloss.models import LoadedModel
 from isogloss.service import cli
 from isogloss.service.record_documents import DocumentOptions
@@ -32,6 +33,33 @@ def test_a_live_model_is_recorded_past_the_server(client: Client, name: str) -> 
     found = client.read(name, "second").astype(np.float32)
     np.testing.assert_array_equal(found, wanted.to(torch.bfloat16).float().numpy())
     assert [lane.direct for lane in client.lanes(name)] == [True]
+
+
+def test_storage_that_is_mounted_elsewhere_is_named(
+    remote_client: Client, served_store: Path, tmp_path: Path
+) -> None:
+    client, name = remote_client, "mounted"
+    model, texts = Tiny(), sequences(6)
+    ids, mask = padded(texts)
+    mounted = tmp_path / "mounted"
+    mounted.symlink_to(served_store)
+    with client.record(
+        model, sites=["second"], recording=name, direct=True, root=mounted
+    ) as recorder:
+        model(input_ids=ids, attention_mask=mask)
+    assert recorder.counts.durable_rows == sum(map(len, texts))
+    options = DocumentOptions(direct=True, root=mounted)
+    loaded = LoadedModel(module=model, name="tiny")
+    made = client.record_documents(
+        loaded, texts, sites=["second"], recording="mounted-documents", options=options
+    )
+    assert made.rows == sum(map(len, texts))
+    assert [lane.direct for lane in client.lanes(made.id)] == [True]
+    with pytest.raises(NotPermitted, match="say where it is mounted here"):
+        client.record(model, sites=["second"], recording=name, direct=True, root=tmp_path)
+    options = DocumentOptions(direct=True, root=tmp_path)
+    with pytest.raises(NotPermitted, match="does not show the storage"):
+        client.record_documents(loaded, texts, sites=["second"], recording=made.id, options=options)
 
 
 def test_documents_are_recorded_past_the_server_once(client: Client, name: str) -> None:
@@ -61,8 +89,9 @@ def test_the_asynchronous_client_records_and_streams(served_store: Path) -> None
         async with await isogloss.connect_async(served_store) as client:
             for direct in (False, True):
                 name = f"async-{direct}".lower()
+                root = served_store if direct else None
                 recorder = await client.record(
-                    model, sites=["second"], recording=name, direct=direct
+                    model, sites=["second"], recording=name, direct=direct, root=root
                 )
                 async with recorder:
                     assert recorder.route.startswith("direct" if direct else "through")
@@ -103,7 +132,8 @@ def test_the_command_line_records_past_the_server_and_says_so(
     text = tmp_path / "text.txt"
     text.write_text(" ".join(SENTENCES), encoding="utf-8")
     words = ["record", str(model), str(text), "--site", "encoder.layer.0", "--recording", "cli"]
-    monkeypatch.setattr(sys, "argv", ["isogloss", *words, "--store", str(served_store), "--direct"])
+    words += ["--store", str(served_store), "--direct", "--root", str(served_store)]
+    monkeypatch.setattr(sys, "argv", ["isogloss", *words])
     with contextlib.suppress(SystemExit):
         cli.main()
     said = capsys.readouterr().out
