@@ -89,6 +89,17 @@ def check(root: Path) -> None:
         assert codes.attributes == {"who": "fixture"}
 
 
+def compact_and_crash(recording: Recording) -> None:
+    """Join the lanes, and leave the old ones, as after a crash before they were removed."""
+    lanes = recording.directory / "lanes"
+    before = recording.directory / "before"
+    shutil.copytree(lanes, before)
+    recording.compact()
+    for left in before.iterdir():
+        shutil.move(left, lanes / left.name)
+    before.rmdir()
+
+
 def build_tiers(root: Path) -> None:
     """Write a store with joined lanes, old ones left beside them, and a lossy recording."""
     with Store.open(root) as store:
@@ -99,13 +110,7 @@ def build_tiers(root: Path) -> None:
                     lane.append([sample_batch(SPEC, p, sequence) for p in ("p", "q")])
             if first == 3:
                 recording.compact()
-        lanes = recording.directory / "lanes"
-        before = root.parent / f"{root.name}-before"
-        shutil.copytree(lanes, before)
-        recording.compact()
-        for left in before.iterdir():  # as after a crash before they were removed
-            shutil.move(left, lanes / left.name)
-        before.rmdir()
+        compact_and_crash(recording)
         lossy = store.create_recording(sample_spec("lossy"), ["a"], shard_bytes=3 << 10)
         with lossy.open_lane() as lane:
             lane.append([sample_batch(SPEC, "p", 1), sample_batch(SPEC, "p", 2)])
@@ -161,13 +166,7 @@ def build_fenced(root: Path) -> None:
         recording.compact()
         append(recording, 5)
         recording.derive()
-        lanes = recording.directory / "lanes"
-        before = root.parent / f"{root.name}-before"
-        shutil.copytree(lanes, before)
-        recording.compact()
-        for left in before.iterdir():  # as after a crash before they were removed
-            shutil.move(left, lanes / left.name)
-        before.rmdir()
+        compact_and_crash(recording)
         append(recording, 7)
         recording.derive()
         append(recording, 9)
