@@ -127,7 +127,14 @@ class LaneFiles:
                 self._successor = self._find_successor()
                 if self._successor is None:
                     raise
-        return there(self._successor)
+        try:
+            return there(self._successor)
+        except (CorruptData, NotFound, FileNotFoundError):
+            # it may have been one that a crash left, whose rows are the same and which is gone now
+            self._successor = self._find_successor()
+            if self._successor is None:
+                raise
+            return there(self._successor)
 
     def _find_successor(self) -> "LaneFiles | None":
         """Return the lane that holds the rows now; None when that is this one.

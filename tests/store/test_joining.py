@@ -21,6 +21,7 @@ from isogloss.store import Compaction
 from isogloss.store.fenced_recordings import FencedRecording
 from isogloss.store.filesystem import UncertainRecord
 from isogloss.store.joining import JOINS, Join, JoinRecords
+from isogloss.store.lane_files import LaneFiles
 from isogloss.store.object_files import ObjectFiles
 from isogloss.store.testing import PowerLoss, SimulatedDisk, check_sample
 from isogloss.store.testing.disk import Ignore, Survival, removed
@@ -48,6 +49,29 @@ def test_lanes_are_joined_and_nobody_who_reads_notices(kind: type[Place]) -> Non
     assert recording.drop_litter() == 0
     assert recording.verify() == place.attach().verify() == []
     assert recording.cursor("p") == 6
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_reader_that_followed_to_what_a_crash_left_goes_on(kind: type[Place]) -> None:
+    place = kind()
+    recording = lay_out(place)
+    reader, slept = recording.reader(), place.own(place.files)
+
+    def crash(*_: object, **__: object) -> None:
+        raise PowerLoss
+
+    slept._joins.go_on = crash  # type: ignore[method-assign]
+    with pytest.raises(PowerLoss):
+        slept.compact()
+    (left,) = set(place.files.names(ROOT / "r/lanes")) - set(names(place.attach()))
+    following = place.own(place.again())
+    following.compact()
+    assert left not in names(following)
+    assert check_sample(reader, {"p": 6}) == {"p": 6}
+    for lane in reader._lanes:
+        lane._successor = LaneFiles(place.again(), ROOT / "r/lanes" / left, lane.spec, lane.rows)
+    assert following.drop_litter() > 0
+    assert check_sample(reader, {"p": 6}) == {"p": 6}
 
 
 @pytest.mark.parametrize("kind", PLACES)
