@@ -94,7 +94,7 @@ def record(
     ] = False,
     root: Annotated[
         Path | None,
-        typer.Option(help="The store as this machine sees it, for --direct; else as the server."),
+        typer.Option(help="The store as this machine sees it; means --direct."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -108,8 +108,7 @@ def record(
     if not recording:
         raise typer.BadParameter("give an id, such as --recording minilm-docs")
     documents = read_texts(texts or [], standard_library=standard_library, words=words)
-    if root is not None and not direct:
-        raise typer.BadParameter("--root says where the storage of --direct is: give both")
+    corpus, direct = _corpus(texts or [], standard_library), direct or root is not None
     routes: list[str] = []
     with connect(store) as client, progress(is_quiet=is_json) as show:
         from isogloss.models import RecordProgress, load_model
@@ -124,9 +123,7 @@ def record(
             documents,
             sites=site,
             recording=recording,
-            options=DocumentOptions(
-                corpus=_corpus(texts or [], standard_library), direct=direct, root=root
-            ),
+            options=DocumentOptions(corpus=corpus, direct=direct, root=root),
             on_progress=on_progress,
             on_route=routes.append,
         )

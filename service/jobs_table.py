@@ -393,10 +393,7 @@ class JobTable:
         result: Mapping[str, object] | None = None,
         error: tuple[str, str] | None = None,
     ) -> None:
-        """Write the end of a job. Raises ``Fenced`` as ``beat`` does.
-
-        One that was being cancelled and failed is cancelled: whoever gave it up asked for no more.
-        """
+        """Write the end of a job, cancelled if it failed after a cancel; Fenced as ``beat``."""
         with self._transaction():
             rows = self._rows(
                 "select * from job where id=? and attempt=?"

@@ -132,7 +132,7 @@ def test_the_command_line_records_past_the_server_and_says_so(
     text = tmp_path / "text.txt"
     text.write_text(" ".join(SENTENCES), encoding="utf-8")
     words = ["record", str(model), str(text), "--site", "encoder.layer.0", "--recording", "cli"]
-    words += ["--store", str(served_store), "--direct", "--root", str(served_store)]
+    words += ["--store", str(served_store), "--root", str(served_store)]
     monkeypatch.setattr(sys, "argv", ["isogloss", *words])
     with contextlib.suppress(SystemExit):
         cli.main()
