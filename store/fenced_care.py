@@ -66,12 +66,16 @@ class FencedCare(LaneCare):
             Fenced: another owner took the store over.
             StoreOwned: this process does not own it.
         """
-        if self._ownership is None:
-            raise StoreOwned(f"recording {self._spec.recording!r}: only its owner joins lanes")
-        self._joins.mark(self._ownership.epoch, is_open=is_open)
+        ownership = self._owned()
+        self._joins.mark(ownership.epoch, is_open=is_open)
         if is_open:
             # A newer owner that saw no mark is there by now: it must not be worked against.
-            self._ownership.check()
+            ownership.check()
+
+    def _owned(self) -> EpochOwnership:
+        if self._ownership is None:
+            raise StoreOwned(f"recording {self._spec.recording!r}: only its owner joins lanes")
+        return self._ownership
 
     def _begin_joining(self) -> None:
         self.fence(is_open=True)
@@ -88,7 +92,7 @@ class FencedCare(LaneCare):
                 cares for the recording next finds out.
         """
         joiner.publish()
-        owner = 0 if self._ownership is None else self._ownership.epoch
+        owner = self._owned().epoch
         join = Join(owner=owner, lane=joiner.name, joined=tuple(names), is_open=not is_last)
         try:
             self._joins.go_on(join)

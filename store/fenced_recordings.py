@@ -20,7 +20,7 @@ from isogloss.store.fencing import (
     scan_records,
 )
 from isogloss.store.filesystem import FileSystem, storage_errors
-from isogloss.store.joining import JoinRecords, counting_lanes
+from isogloss.store.joining import JoinRecords
 from isogloss.store.lane_files import LaneFiles
 from isogloss.store.lane_states import LaneState
 from isogloss.store.lanes import LaneWriter
@@ -107,8 +107,7 @@ class FencedRecording(Recording):
                         raise
                     continue  # a lane was settled, and its commits removed, while we looked
                 found = self._settled_states()
-                joined = {name for join in self._joins.known for name in join.joined}
-                if joined.isdisjoint(self._unsettled):
+                if self._joins.joined.isdisjoint(self._unsettled):
                     return sorted([*found, *states], key=lambda state: state.name)
                 # one was settled meanwhile, and joined
             raise Conflict(f"lanes of recording {self.id!r} keep being settled: try later")
@@ -119,8 +118,7 @@ class FencedRecording(Recording):
     def _settled_states(self) -> list[LaneState]:
         """Return the lanes that count by their shards; CorruptData when one is missing."""
         found = super().lanes()
-        names = counting_lanes(self._settled, self._joins.known)
-        missing = {*names} - {state.name for state in found}
+        missing = {*self._joins.counting(self._settled)} - {state.name for state in found}
         if missing:
             self._check_there()
             raise CorruptData(
@@ -131,7 +129,8 @@ class FencedRecording(Recording):
 
     def _lane_names(self) -> list[str]:
         """Return the names of the lanes that count by their shards: the records say which."""
-        names = counting_lanes(self._settled, self._joins.read())
+        self._joins.read()
+        names = self._joins.counting(self._settled)
         if not names and not self._unsettled:
             self._check_there()
         return names

@@ -12,6 +12,7 @@ the number that the first would need is taken, and the lane it wrote never count
 """
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +74,18 @@ class JoinRecords:
         self._known: list[Join] = []
 
     @property
-    def known(self) -> list[Join]:
-        """The records that were read last, in order."""
-        return self._known
+    def joined(self) -> frozenset[str]:
+        """The lanes that count no more, by the records that were read last."""
+        return frozenset(name for join in self._known for name in join.joined)
+
+    def counting(self, settled: Iterable[str]) -> list[str]:
+        """Return the names of the lanes that count, sorted, by the records that were read last.
+
+        Args:
+            settled: the lanes that were born and settled.
+        """
+        made = (join.lane for join in self._known if join.lane)
+        return sorted({*settled, *made} - self.joined)
 
     def read(self) -> list[Join]:
         """Return all records, in order.
@@ -168,14 +178,3 @@ def _read_join(content: bytes, number: int, what: str) -> Join:
     except ValueError as error:
         raise CorruptData(f"{what} cannot be read: {error}") from error
     return join
-
-
-def counting_lanes(settled: list[str], joins: list[Join]) -> list[str]:
-    """Return the names of the lanes that count, sorted.
-
-    Args:
-        settled: the lanes that were born and settled.
-        joins: the records.
-    """
-    gone = {name for join in joins for name in join.joined}
-    return sorted({*settled, *(join.lane for join in joins if join.lane)} - gone)

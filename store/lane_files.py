@@ -120,17 +120,10 @@ class LaneFiles:
 
     def _follow(self, own: Callable[[], _T], there: Callable[["LaneFiles"], _T]) -> _T:
         """Do something with this lane's files, or with those of the lane it was joined into."""
-        if self._successor is None:
-            try:
-                return own()
-            except (CorruptData, NotFound, FileNotFoundError):
-                self._successor = self._find_successor()
-                if self._successor is None:
-                    raise
         try:
-            return there(self._successor)
+            return own() if self._successor is None else there(self._successor)
         except (CorruptData, NotFound, FileNotFoundError):
-            # it may have been one that a crash left, whose rows are the same and which is gone now
+            # also a successor may be gone: a crash can leave a second one, with the same rows
             self._successor = self._find_successor()
             if self._successor is None:
                 raise

@@ -278,8 +278,8 @@ class Store:
             self.catalog.delete("recording", id, etag)
             self._recordings.pop(recording.uid, None)
             if self._files.is_remote:  # a rename there is a copy of everything
-                with contextlib.suppress(FileNotFoundError):
-                    self._files.remove(recording.directory / "recording.json")  # whoever reads it
+                # the description first: who reads on then learns that all of it is gone
+                self._files.remove(recording.directory / "recording.json")
                 remove_tree(self._files, recording.directory)
                 return
             trash = self.root / "trash"

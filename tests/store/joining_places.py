@@ -1,6 +1,7 @@
 """Recordings without locks whose owners die, sleep and wake at any step of what they do."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ Hook = Callable[[], None]
 Work = Callable[[FencedRecording], None]
 
 
-class Place:
+class Place(ABC):
     """Where a recording lies that owners take from one another."""
 
     files: FileSystem
@@ -32,9 +33,9 @@ class Place:
         self.left = 0
         self.hook: Hook | None = None
 
+    @abstractmethod
     def again(self) -> FileSystem:
         """Return the files as another process sees them."""
-        raise NotImplementedError
 
     def step(self, what: Path | str) -> None:
         """Count an operation of the owner that is watched; interrupt it when it is its turn."""
@@ -131,3 +132,11 @@ def content(recording: FencedRecording) -> list[bytes]:
 
 def names(recording: FencedRecording) -> list[str]:
     return [lane.name for lane in recording.lanes()]
+
+
+def at_steps(interrupt: Callable[[int], bool], stride: int = 1) -> int:
+    """Interrupt at each ``stride``-th step as long as there is one; return where that ended."""
+    left = 1
+    while interrupt(left):
+        left += stride
+    return left

@@ -10,6 +10,7 @@ from tests.store.joining_places import (
     Disk,
     Objects,
     Place,
+    at_steps,
     holds,
     lay_out,
     live,
@@ -272,29 +273,26 @@ SURVIVALS: tuple[Survival, ...] = ("dropped", "kept", "mixed", "mixed", "mixed")
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_power_may_go_at_any_moment(compressed: bool) -> None:
-    after = 1
-    while tend(after, SURVIVALS[after % 5], after, compressed=compressed):
-        after += 23
-    assert after > 100
+    def lose(after: int) -> bool:
+        return tend(after, SURVIVALS[after % 5], after, compressed=compressed)
+
+    assert at_steps(lose, 23) > 100
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("compressed", [False, True])
 def test_power_may_go_at_each_moment(compressed: bool) -> None:
-    after, went = 1, True
-    while went:
-        for number, survival in enumerate(SURVIVALS):
-            went = tend(after, survival, 7 * after + number, compressed=compressed)
-        after += 1
-    assert after > 100
+    def lose(after: int) -> bool:
+        seeds = enumerate(SURVIVALS, 7 * after)
+        went = [tend(after, how, seed, compressed=compressed) for seed, how in seeds]
+        return any(went)
+
+    assert at_steps(lose) > 100
 
 
 def test_what_was_killed_is_not_built_on_before_it_is_durable() -> None:
-    after = 1
-    while tend_after_kill(after, after):
-        after += 11
-    assert after > 100
+    assert at_steps(lambda after: tend_after_kill(after, after), 11) > 100
 
 
 @pytest.mark.parametrize(

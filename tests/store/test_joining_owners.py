@@ -11,6 +11,7 @@ from tests.store.joining_places import (
     Objects,
     Place,
     Work,
+    at_steps,
     content,
     holds,
     lay_out,
@@ -42,14 +43,6 @@ def test_an_owner_may_die_at_any_step(kind: type[Place]) -> None:
 @pytest.mark.parametrize("kind", PLACES)
 def test_an_owner_may_die_at_each_step(kind: type[Place]) -> None:
     assert at_steps(lambda left: die(kind(), left)) > 60
-
-
-def at_steps(interrupt: Callable[[int], bool], stride: int = 1) -> int:
-    """Interrupt at each ``stride``-th step as long as there is one; return where that ended."""
-    left = 1
-    while interrupt(left):
-        left += stride
-    return left
 
 
 def die(place: Place, left: int) -> bool:
