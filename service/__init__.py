@@ -8,23 +8,19 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
-    from isogloss.service.aio_client import AsyncClient, connect_async
-    from isogloss.service.appender import Appender, BatchStream
-    from isogloss.service.care_results import (
-        CareProgress,
-        Compression,
-        Garbage,
-        LaneInfo,
-        Quantisation,
-    )
-    from isogloss.service.client import Client, connect
-    from isogloss.service.direct_appender import DirectAppender
-    from isogloss.service.ingest import IngestLimits
-    from isogloss.service.job import AsyncJob, Job
-    from isogloss.service.record_documents import DocumentOptions
-    from isogloss.service.recorder import Recorder, RecorderCounts, RecorderOptions
-    from isogloss.service.report import render_report, write_report
-    from isogloss.service.results import (
+    from isogloss.service.client.async_client import AsyncClient
+    from isogloss.service.client.client import Client
+    from isogloss.service.client.connect import connect, connect_async
+    from isogloss.service.client.job import AsyncJob, Job
+    from isogloss.service.client.streaming import AsyncAppender, AsyncRecorder
+    from isogloss.service.ingest.ingest import IngestLimits
+    from isogloss.service.pages.report import render_report, write_report
+    from isogloss.service.processes.control import ServerConfig, serve
+    from isogloss.service.recording.appender import Appender, BatchStream
+    from isogloss.service.recording.direct_appender import DirectAppender
+    from isogloss.service.recording.documents import DocumentOptions
+    from isogloss.service.recording.live import Recorder, RecorderCounts, RecorderOptions
+    from isogloss.service.values.results import (
         DictionaryInfo,
         FeatureContext,
         FeatureInfo,
@@ -36,45 +32,50 @@ if TYPE_CHECKING:
         ProbeInfo,
         RecordingInfo,
     )
-    from isogloss.service.server import ServerConfig, serve
-    from isogloss.service.streaming_client import AsyncAppender, AsyncRecorder
+    from isogloss.service.values.upkeep import (
+        CareProgress,
+        Compression,
+        Garbage,
+        LaneInfo,
+        Quantisation,
+    )
 
 _HOMES = {
-    "Appender": "appender",
-    "AsyncAppender": "streaming_client",
-    "AsyncClient": "aio_client",
-    "AsyncJob": "job",
-    "AsyncRecorder": "streaming_client",
-    "BatchStream": "appender",
-    "CareProgress": "care_results",
-    "Client": "client",
-    "Compression": "care_results",
-    "DictionaryInfo": "results",
-    "DirectAppender": "direct_appender",
-    "DocumentOptions": "record_documents",
-    "FeatureContext": "results",
-    "FeatureInfo": "results",
-    "FeatureRef": "results",
-    "Garbage": "care_results",
-    "Hit": "results",
-    "IngestLimits": "ingest",
-    "Job": "job",
-    "JobInfo": "results",
-    "LaneInfo": "care_results",
-    "MatchInfo": "results",
-    "PairInfo": "results",
-    "ProbeInfo": "results",
-    "Quantisation": "care_results",
-    "Recorder": "recorder",
-    "RecorderCounts": "recorder",
-    "RecorderOptions": "recorder",
-    "RecordingInfo": "results",
-    "ServerConfig": "server",
-    "connect": "client",
-    "connect_async": "aio_client",
-    "render_report": "report",
-    "serve": "server",
-    "write_report": "report",
+    "Appender": "recording.appender",
+    "AsyncAppender": "client.streaming",
+    "AsyncClient": "client.async_client",
+    "AsyncJob": "client.job",
+    "AsyncRecorder": "client.streaming",
+    "BatchStream": "recording.appender",
+    "CareProgress": "values.upkeep",
+    "Client": "client.client",
+    "Compression": "values.upkeep",
+    "DictionaryInfo": "values.results",
+    "DirectAppender": "recording.direct_appender",
+    "DocumentOptions": "recording.documents",
+    "FeatureContext": "values.results",
+    "FeatureInfo": "values.results",
+    "FeatureRef": "values.results",
+    "Garbage": "values.upkeep",
+    "Hit": "values.results",
+    "IngestLimits": "ingest.ingest",
+    "Job": "client.job",
+    "JobInfo": "values.results",
+    "LaneInfo": "values.upkeep",
+    "MatchInfo": "values.results",
+    "PairInfo": "values.results",
+    "ProbeInfo": "values.results",
+    "Quantisation": "values.upkeep",
+    "Recorder": "recording.live",
+    "RecorderCounts": "recording.live",
+    "RecorderOptions": "recording.live",
+    "RecordingInfo": "values.results",
+    "ServerConfig": "processes.control",
+    "connect": "client.connect",
+    "connect_async": "client.connect",
+    "render_report": "pages.report",
+    "serve": "processes.control",
+    "write_report": "pages.report",
 }
 
 __all__ = [

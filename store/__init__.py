@@ -4,21 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isogloss.store.arrays import ArrayFile, read_arrays, write_arrays
-    from isogloss.store.batches import BatchLimits, RowBatch, TokenColumns
-    from isogloss.store.bfloat16 import register_bfloat16
-    from isogloss.store.catalog import Catalog, CatalogEntry
-    from isogloss.store.codes import CodesFile, CodesWriter, Csr
-    from isogloss.store.compacting import Compaction
-    from isogloss.store.describing import LaneDescription, LaneSite, Tier, describe_lane
-    from isogloss.store.direct_lanes import DirectLaneWriter, open_direct_lane
-    from isogloss.store.direct_tickets import DirectLaneTicket
-    from isogloss.store.documents import Document
-    from isogloss.store.exporting import ExportSource, Form, export_recording, export_rows
-    from isogloss.store.filesystem import FileSystem
-    from isogloss.store.homes import is_object_address, store_owner
-    from isogloss.store.import_exports import open_export
-    from isogloss.store.import_sources import (
+    from isogloss.store.direct.ticket import DirectLaneTicket
+    from isogloss.store.direct.writer import DirectLaneWriter
+    from isogloss.store.disk.filesystem import FileSystem
+    from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
+    from isogloss.store.exchange.exported import open_export
+    from isogloss.store.exchange.importing import (
+        ImportColumns,
+        ImportedRows,
+        ImportPlan,
+        import_recording,
+    )
+    from isogloss.store.exchange.sources import (
         ImportSource,
         NumpyRows,
         RawRows,
@@ -26,85 +23,91 @@ if TYPE_CHECKING:
         SafetensorsRows,
         open_source,
     )
-    from isogloss.store.importing import (
-        ImportColumns,
-        ImportedRows,
-        ImportPlan,
-        import_recording,
-    )
-    from isogloss.store.lane_states import LaneState
-    from isogloss.store.lanes import Commit, LaneWriter
-    from isogloss.store.limits import LaneLimits
-    from isogloss.store.ownership import StoreOwner
-    from isogloss.store.quantising import QuantisationError
-    from isogloss.store.readers import RecordingReader, shared_documents
-    from isogloss.store.recordings import Recording
-    from isogloss.store.shuffled_reading import ShuffledBatch
-    from isogloss.store.shuffling import ShuffleOrder
-    from isogloss.store.specs import ModelInfo, RecordingSpec, Revision, SiteSpec, check_id
-    from isogloss.store.statistics import SiteStatistics
-    from isogloss.store.stores import Store
-    from isogloss.store.verifying import Problem
+    from isogloss.store.formats.codes import CodesFile, CodesWriter, Csr
+    from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, write_arrays
+    from isogloss.store.formats.zarr_bfloat16 import register_bfloat16
+    from isogloss.store.lanes.limits import LaneLimits
+    from isogloss.store.lanes.quantise import QuantisationError
+    from isogloss.store.lanes.state import LaneState
+    from isogloss.store.lanes.statistics import SiteStatistics
+    from isogloss.store.lanes.writer import Commit, LaneWriter
+    from isogloss.store.ownership.catalog import Catalog, CatalogEntry
+    from isogloss.store.ownership.lock import StoreOwner
+    from isogloss.store.ownership.place import is_object_address, store_owner
+    from isogloss.store.reading.reader import RecordingReader, shared_documents
+    from isogloss.store.reading.shuffle_order import ShuffleOrder
+    from isogloss.store.reading.shuffled import ShuffledBatch
+    from isogloss.store.recordings.describe import LaneDescription, LaneSite, Tier, describe_lane
+    from isogloss.store.recordings.open_direct_lane import open_direct_lane
+    from isogloss.store.recordings.recording import Recording
+    from isogloss.store.recordings.store import Store
+    from isogloss.store.schema.batch import BatchLimits, RowBatch, TokenColumns
+    from isogloss.store.schema.document import Document
+    from isogloss.store.schema.names import check_id
+    from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
+    from isogloss.store.schema.revision import Revision
+    from isogloss.store.upkeep.join import Compaction
+    from isogloss.store.upkeep.verify import Problem
 
 _HOMES = {
-    "ArrayFile": "arrays",
-    "BatchLimits": "batches",
-    "Catalog": "catalog",
-    "CatalogEntry": "catalog",
-    "CodesFile": "codes",
-    "CodesWriter": "codes",
-    "Commit": "lanes",
-    "Compaction": "compacting",
-    "Csr": "codes",
-    "DirectLaneTicket": "direct_tickets",
-    "DirectLaneWriter": "direct_lanes",
-    "Document": "documents",
-    "ExportSource": "exporting",
-    "FileSystem": "filesystem",
-    "Form": "exporting",
-    "ImportColumns": "importing",
-    "ImportPlan": "importing",
-    "ImportSource": "import_sources",
-    "ImportedRows": "importing",
-    "LaneDescription": "describing",
-    "LaneLimits": "limits",
-    "LaneSite": "describing",
-    "LaneState": "lane_states",
-    "LaneWriter": "lanes",
-    "ModelInfo": "specs",
-    "NumpyRows": "import_sources",
-    "Problem": "verifying",
-    "QuantisationError": "quantising",
-    "RawRows": "import_sources",
-    "Recording": "recordings",
-    "RecordingReader": "readers",
-    "RecordingSpec": "specs",
-    "Revision": "specs",
-    "RowBatch": "batches",
-    "RowsSource": "import_sources",
-    "SafetensorsRows": "import_sources",
-    "ShuffleOrder": "shuffling",
-    "ShuffledBatch": "shuffled_reading",
-    "SiteSpec": "specs",
-    "SiteStatistics": "statistics",
-    "Store": "stores",
-    "StoreOwner": "ownership",
-    "Tier": "describing",
-    "TokenColumns": "batches",
-    "check_id": "specs",
-    "describe_lane": "describing",
-    "export_recording": "exporting",
-    "export_rows": "exporting",
-    "import_recording": "importing",
-    "is_object_address": "homes",
-    "open_direct_lane": "direct_lanes",
-    "open_export": "import_exports",
-    "open_source": "import_sources",
-    "read_arrays": "arrays",
-    "register_bfloat16": "bfloat16",
-    "shared_documents": "readers",
-    "store_owner": "homes",
-    "write_arrays": "arrays",
+    "ArrayFile": "formats.zarr_arrays",
+    "BatchLimits": "schema.batch",
+    "Catalog": "ownership.catalog",
+    "CatalogEntry": "ownership.catalog",
+    "CodesFile": "formats.codes",
+    "CodesWriter": "formats.codes",
+    "Commit": "lanes.writer",
+    "Compaction": "upkeep.join",
+    "Csr": "formats.codes",
+    "DirectLaneTicket": "direct.ticket",
+    "DirectLaneWriter": "direct.writer",
+    "Document": "schema.document",
+    "ExportSource": "exchange.export",
+    "FileSystem": "disk.filesystem",
+    "Form": "exchange.export",
+    "ImportColumns": "exchange.importing",
+    "ImportPlan": "exchange.importing",
+    "ImportSource": "exchange.sources",
+    "ImportedRows": "exchange.importing",
+    "LaneDescription": "recordings.describe",
+    "LaneLimits": "lanes.limits",
+    "LaneSite": "recordings.describe",
+    "LaneState": "lanes.state",
+    "LaneWriter": "lanes.writer",
+    "ModelInfo": "schema.recording_spec",
+    "NumpyRows": "exchange.sources",
+    "Problem": "upkeep.verify",
+    "QuantisationError": "lanes.quantise",
+    "RawRows": "exchange.sources",
+    "Recording": "recordings.recording",
+    "RecordingReader": "reading.reader",
+    "RecordingSpec": "schema.recording_spec",
+    "Revision": "schema.revision",
+    "RowBatch": "schema.batch",
+    "RowsSource": "exchange.sources",
+    "SafetensorsRows": "exchange.sources",
+    "ShuffleOrder": "reading.shuffle_order",
+    "ShuffledBatch": "reading.shuffled",
+    "SiteSpec": "schema.recording_spec",
+    "SiteStatistics": "lanes.statistics",
+    "Store": "recordings.store",
+    "StoreOwner": "ownership.lock",
+    "Tier": "recordings.describe",
+    "TokenColumns": "schema.batch",
+    "check_id": "schema.names",
+    "describe_lane": "recordings.describe",
+    "export_recording": "exchange.export",
+    "export_rows": "exchange.export",
+    "import_recording": "exchange.importing",
+    "is_object_address": "ownership.place",
+    "open_direct_lane": "recordings.open_direct_lane",
+    "open_export": "exchange.exported",
+    "open_source": "exchange.sources",
+    "read_arrays": "formats.zarr_arrays",
+    "register_bfloat16": "formats.zarr_bfloat16",
+    "shared_documents": "reading.reader",
+    "store_owner": "ownership.place",
+    "write_arrays": "formats.zarr_arrays",
 }
 
 __all__ = [

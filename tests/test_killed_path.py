@@ -20,7 +20,7 @@ import isogloss
 from isogloss import Client
 from isogloss.dictionaries import SparseAutoencoder, load_dictionary
 from isogloss.models import TextDocument, load_model
-from isogloss.service.record_documents import DocumentOptions
+from isogloss.service.recording.documents import DocumentOptions
 from isogloss.store import Store
 
 SITE = "encoder.layer.1"
@@ -108,7 +108,7 @@ class Killer:
             workers = [
                 child
                 for child in psutil.Process(self.server.process.pid).children(recursive=True)
-                if "isogloss.service.worker" in " ".join(child.cmdline())
+                if "isogloss.service.processes.worker" in " ".join(child.cmdline())
             ]
             spares_workers = self.killed.count("worker") >= MOST_WORKER_KILLS
             if workers and not spares_workers and self._draw.random() < 0.5:

@@ -97,7 +97,7 @@ def test_importing_the_facade_loads_nothing_heavy(name: str) -> None:
 
 
 def test_the_store_and_the_server_import_neither_torch_nor_faiss() -> None:
-    modules = "isogloss.store, isogloss.service.server, isogloss.service.ingest"
+    modules = "isogloss.store, isogloss.service.processes.control, isogloss.service.ingest.ingest"
     code = f"import {modules}, sys; print([m for m in ('torch', 'faiss') if m in sys.modules])"
     done = run(sys.executable, "-c", code)
     assert done.stdout.strip() == "[]", done.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from isogloss.proto import generate
-from isogloss.service import methods
-from isogloss.service.server import SERVICES
+from isogloss.service.processes.control import SERVICES
+from isogloss.service.wire import methods
 
 ROOT = Path(__file__).parents[1]
 BUF = Path(sys.executable).with_name("buf")

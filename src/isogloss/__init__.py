@@ -7,18 +7,20 @@ API for all of it. Nothing heavy is imported until a name is used.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from isogloss.service.client import AsyncClient, Client, connect, connect_async
+from isogloss.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from isogloss.service.client.async_client import AsyncClient
+    from isogloss.service.client.client import Client
+    from isogloss.service.client.connect import connect, connect_async
 
 __all__ = ["AsyncClient", "Client", "__version__", "connect", "connect_async"]
 
 _HOMES = {
-    "AsyncClient": "isogloss.service.client",
-    "Client": "isogloss.service.client",
-    "connect": "isogloss.service.client",
-    "connect_async": "isogloss.service.client",
+    "AsyncClient": "isogloss.service.client.async_client",
+    "Client": "isogloss.service.client.client",
+    "connect": "isogloss.service.client.connect",
+    "connect_async": "isogloss.service.client.connect",
 }
 
 

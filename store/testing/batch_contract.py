@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, ShapeError
-from isogloss.store.batches import BatchLimits, RowBatch
-from isogloss.store.documents import Document
-from isogloss.store.specs import Dtype, RecordingSpec, SiteSpec
+from isogloss.store.schema.batch import BatchLimits, RowBatch
+from isogloss.store.schema.document import Document
+from isogloss.store.schema.recording_spec import Dtype, RecordingSpec, SiteSpec
 from isogloss.store.testing.seams import any_bits, contract_spec, require, same, same_columns
 
 _PREFIX = struct.Struct("<4sI")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from isogloss.errors import Fenced
-from isogloss.store.direct_lanes import open_direct_lane
+from isogloss.store.recordings.open_direct_lane import open_direct_lane
 from isogloss.store.testing.samples import sample_batch
 
 PAUSE_S = 0.02

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData
-from isogloss.store.filesystem import Buffer, FileSystem
+from isogloss.store.disk.filesystem import Buffer, FileSystem
 
 Survival = Literal["dropped", "kept", "mixed"]
 Ignore = Callable[[str, Path], bool] | None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.store.filesystem import Buffer, FileSystem
+from isogloss.store.disk.filesystem import Buffer, FileSystem
 
 WRITES = frozenset({"create", "write", "truncate", "allocate", "make_directory"})
 SYNCS = frozenset({"sync_data", "sync_directory"})

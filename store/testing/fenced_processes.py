@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 
-from isogloss.store.recordings import Recording
-from isogloss.store.stores import Store
+from isogloss.store.recordings.recording import Recording
+from isogloss.store.recordings.store import Store
 from isogloss.store.testing.fenced_writer import SHARD_BYTES
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
 from isogloss.store.testing.seams import require

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from isogloss.errors import Fenced, StoreOwned
-from isogloss.store.fencing import COMMITS
-from isogloss.store.filesystem import FileSystem
-from isogloss.store.stores import Store
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.fenced.lane_records import COMMITS
+from isogloss.store.recordings.store import Store
 from isogloss.store.testing.samples import sample_batch, sample_spec
 
 SHARD_BYTES = 16 << 10
@@ -56,7 +56,7 @@ def open_files(address: str, pause_at: int) -> tuple[str, FileSystem | None]:
         files = PausingFiles()
         files.pause_at = pause_at
         return address, files
-    from isogloss.store.object_files import ObjectFiles, open_url
+    from isogloss.store.disk.object_files import ObjectFiles, open_url
 
     class PausingObjects(ObjectFiles):
         def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:

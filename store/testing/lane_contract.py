@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from isogloss.errors import DocumentMismatch, InvalidInput, LaneEnded, SequenceGap, ShapeError
-from isogloss.store.batches import RowBatch
-from isogloss.store.documents import Document
-from isogloss.store.specs import Dtype, RecordingSpec
+from isogloss.store.schema.batch import RowBatch
+from isogloss.store.schema.document import Document
+from isogloss.store.schema.recording_spec import Dtype, RecordingSpec
 from isogloss.store.testing.samples import sample_batch
 from isogloss.store.testing.seams import (
     GrowingRecording,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.store.specs import Rows
+from isogloss.store.schema.recording_spec import Rows
 
 
 def design_effect(values: Rows, orders: Iterable[NDArray[np.int64]], batch_rows: int) -> float:

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NotFound, ShapeError
-from isogloss.store.batches import RowBatch, TokenColumns
-from isogloss.store.specs import Dtype, RecordingSpec
+from isogloss.store.schema.batch import RowBatch, TokenColumns
+from isogloss.store.schema.recording_spec import Dtype, RecordingSpec
 from isogloss.store.testing.seams import (
     GrowingRecording,
     PinnedReader,

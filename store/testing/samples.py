@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 
 from isogloss.errors import CorruptData
-from isogloss.store.batches import RowBatch
-from isogloss.store.documents import Document
-from isogloss.store.readers import RecordingReader
-from isogloss.store.specs import ModelInfo, RecordingSpec, Rows, SiteSpec
+from isogloss.store.reading.reader import RecordingReader
+from isogloss.store.schema.batch import RowBatch
+from isogloss.store.schema.document import Document
+from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, Rows, SiteSpec
 
 MAX_ROWS = 40
 

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from isogloss.errors import CorruptData, StorageError
-from isogloss.store.recording_files import create_recording_files
-from isogloss.store.recordings import Recording
-from isogloss.store.specs import Revision
+from isogloss.store.recordings.recording import Recording
+from isogloss.store.recordings.recording_files import create_recording_files
+from isogloss.store.schema.revision import Revision
 from isogloss.store.testing.disk import PowerLoss, SimulatedDisk, Survival
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
 

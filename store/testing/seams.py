@@ -10,11 +10,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.store.batches import RowBatch, TokenColumns
-from isogloss.store.documents import Document
-from isogloss.store.lanes import Commit
-from isogloss.store.shuffled_reading import ShuffledBatch
-from isogloss.store.specs import Dtype, RecordingSpec, Revision, Rows, SiteSpec
+from isogloss.store.lanes.writer import Commit
+from isogloss.store.reading.shuffled import ShuffledBatch
+from isogloss.store.schema.batch import RowBatch, TokenColumns
+from isogloss.store.schema.document import Document
+from isogloss.store.schema.recording_spec import Dtype, RecordingSpec, Rows, SiteSpec
+from isogloss.store.schema.revision import Revision
 from isogloss.store.testing.samples import sample_batch, sample_spec
 
 

@@ -5,7 +5,7 @@ Prints ``producer sequence`` for each batch acknowledged. Imports nothing but th
 
 import sys
 
-from isogloss.store.stores import Store
+from isogloss.store.recordings.store import Store
 from isogloss.store.testing.samples import sample_batch, sample_spec
 
 PRODUCERS = ("rank-0", "rank-1")

@@ -1,8 +1,9 @@
 """Running a job's task in the test's own process, as a worker does in its own."""
 
-from isogloss.service.jobs_table import JobRecord, JobState, JobTable
-from isogloss.service.tasks import TASKS
-from isogloss.service.worker import Heart
+from isogloss.service.jobs.queue import JobTable
+from isogloss.service.tasks.heart import Heart
+from isogloss.service.tasks.kinds import TASKS
+from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.store import Store
 
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from isogloss.service.ingest import IngestLimits
-from isogloss.service.jobs_process import watch_parent
-from isogloss.service.server import ServerConfig, serve
+from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.jobs.processes import watch_parent
+from isogloss.service.processes.control import ServerConfig, serve
 from isogloss.store import Store
 from isogloss.store.testing import FaultyFiles
 

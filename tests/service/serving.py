@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from isogloss.service.appender import BatchStream
+from isogloss.service.recording.appender import BatchStream
 from isogloss.store import RecordingSpec
 from isogloss.store.testing import sample_batch
 

@@ -8,7 +8,7 @@ from tests.service.serving import server_on
 
 import isogloss
 from isogloss import Client
-from isogloss.service.testing import ClientContract, JobContract
+from isogloss.service.testing.contracts import ClientContract, JobContract
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,16 @@ from typer.testing import CliRunner
 import isogloss
 from isogloss import Client
 from isogloss.errors import InvalidInput, ServerUnavailable, StorageError
-from isogloss.service import cli
-from isogloss.service.garbage import remove_orphans
-from isogloss.service.jobs import Jobs
-from isogloss.service.jobs_table import QUEUE_NAME, JobTable
-from isogloss.service.listening import TOKEN_NAME
-from isogloss.service.places import STATE_VARIABLE, state_directory
-from isogloss.service.results import DictionaryInfo
-from isogloss.service.testing import VOCABULARY, ClientContract, JobContract
+from isogloss.service.cli import main
+from isogloss.service.control.garbage import remove_orphans
+from isogloss.service.jobs.queue import QUEUE_NAME, JobTable
+from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.testing.contracts import VOCABULARY, ClientContract, JobContract
+from isogloss.service.values.addresses import TOKEN_NAME
+from isogloss.service.values.directories import STATE_VARIABLE, state_directory
+from isogloss.service.values.results import DictionaryInfo
 from isogloss.store import Catalog, Store
-from isogloss.store.object_files import ObjectFiles
+from isogloss.store.disk.object_files import ObjectFiles
 from isogloss.store.testing import sample_batch, sample_spec
 
 SPEC = sample_spec("samples")
@@ -268,16 +268,16 @@ def test_the_command_line_takes_the_address_of_an_object_store(bucket: str) -> N
         record(client, 2)
         rows = client.recording("samples").rows
     commands = CliRunner()
-    described = commands.invoke(cli.app, ["describe", "samples", "--store", address, "--json"])
+    described = commands.invoke(main.app, ["describe", "samples", "--store", address, "--json"])
     assert json.loads(described.stdout)["rows"] == rows
     with isogloss.connect(address) as client:
         record(client, 4)
         rows = client.recording("samples").rows
-    joined = commands.invoke(cli.app, ["compact", "samples", "--store", address, "--json"])
+    joined = commands.invoke(main.app, ["compact", "samples", "--store", address, "--json"])
     assert json.loads(joined.stdout) == {"lanes": 2, "into": 1, "rows": rows}
-    verified = commands.invoke(cli.app, ["verify", "--store", address])
+    verified = commands.invoke(main.app, ["verify", "--store", address])
     assert (verified.exit_code, f"{rows:,} rows" in verified.stdout) == (0, True)
-    command = [sys.executable, "-c", "from isogloss.service.cli import main; main()"]
+    command = [sys.executable, "-c", "from isogloss.service.cli.main import main; main()"]
     with subprocess.Popen(
         [*command, "serve", "--store", address],
         stdout=subprocess.PIPE,
@@ -286,7 +286,7 @@ def test_the_command_line_takes_the_address_of_an_object_store(bucket: str) -> N
     ) as server:
         assert server.stdout is not None
         said = server.stdout.readline()
-        answer = commands.invoke(cli.app, ["describe", "samples", "--store", address, "--json"])
+        answer = commands.invoke(main.app, ["describe", "samples", "--store", address, "--json"])
         server.terminate()
         assert server.wait(30) == 0
     assert said == f"serving {address} on unix:{state_directory(address)}/run/socket\n"

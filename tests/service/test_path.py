@@ -18,7 +18,7 @@ from isogloss.errors import (
     NotFound,
     ShapeError,
 )
-from isogloss.service.results import DictionaryInfo, FeatureRef, Hit, MatchInfo
+from isogloss.service.values.results import DictionaryInfo, FeatureRef, Hit, MatchInfo
 from isogloss.store import RecordingSpec, RowBatch
 from isogloss.store.testing import sample_batch
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isogloss.store import LaneWriter, Recording, RecordingSpec, RowBatch, Store
-from isogloss.store.recording_files import create_recording_files
+from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.testing import SimulatedDisk, sample_batch
 from isogloss.store.testing.contracts import (
     GrowingRecording,

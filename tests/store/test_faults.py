@@ -14,7 +14,7 @@ import pytest
 
 from isogloss.errors import IsoglossError, LaneEnded, NotFound, StorageError, StorageFull
 from isogloss.store import Recording, Store
-from isogloss.store.recording_files import create_recording_files
+from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 from isogloss.store.testing.faults import SYNCS, WRITES
 

@@ -20,10 +20,10 @@ from isogloss.store import (
     Revision,
     Store,
     read_arrays,
-    signed_json,
     write_arrays,
 )
-from isogloss.store.batches import as_bytes
+from isogloss.store.disk import signed_json
+from isogloss.store.schema.batch import as_bytes
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
 HERE = Path(__file__).parent

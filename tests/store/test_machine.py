@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from isogloss.errors import LaneEnded, SequenceGap
-from isogloss.store.lanes import LaneWriter
-from isogloss.store.recording_files import create_recording_files
-from isogloss.store.recordings import Recording
-from isogloss.store.specs import Revision
+from isogloss.store.lanes.writer import LaneWriter
+from isogloss.store.recordings.recording import Recording
+from isogloss.store.recordings.recording_files import create_recording_files
+from isogloss.store.schema.revision import Revision
 from isogloss.store.testing import SimulatedDisk, check_sample, sample_batch, sample_spec
 from isogloss.store.testing.disk import Survival
 from isogloss.store.testing.scenario import ROOT, open_recording

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import isogloss.store.arrays
-import isogloss.store.compressing
-import isogloss.store.frames
-import isogloss.store.signed_json
-import isogloss.store.verifying
+import isogloss.store.disk.signed_json
+import isogloss.store.formats.zarr_arrays
+import isogloss.store.lanes.compress
+import isogloss.store.lanes.log_frames
+import isogloss.store.upkeep.verify
 from isogloss.errors import IsoglossError
 from isogloss.store import Recording, RowBatch, SiteSpec
-from isogloss.store.filesystem import FileSystem
-from isogloss.store.frames import Frame, read_frames
-from isogloss.store.lanes import LaneWriter
-from isogloss.store.recording_files import create_recording_files
-from isogloss.store.seals import LOG_NAME
-from isogloss.store.site_files import SiteFiles
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.log_frames import Frame, read_frames
+from isogloss.store.lanes.seal import LOG_NAME
+from isogloss.store.lanes.shard_writer import SiteFiles
+from isogloss.store.lanes.writer import LaneWriter
+from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.testing import PowerLoss, SimulatedDisk, check_sample, sample_batch, sample_spec
 from isogloss.store.testing.scenario import ROOT, SPEC, Outcome, check, open_recording, run
 
@@ -133,7 +133,7 @@ def mix_lives() -> None:
 
 def test_frames_of_another_life_must_not_be_taken_for_ours(monkeypatch: Monkey) -> None:
     mix_lives()
-    original = isogloss.store.frames.read_frame
+    original = isogloss.store.lanes.log_frames.read_frame
     seen: list[Frame] = []
 
     def trusting(files: FileSystem, descriptor: int, offset: int, stop: int) -> Frame | None:
@@ -145,7 +145,7 @@ def test_frames_of_another_life_must_not_be_taken_for_ours(monkeypatch: Monkey) 
         seen.append(frame)
         return dataclasses.replace(frame, epoch=seen[0].epoch, number=len(seen) - 1)
 
-    monkeypatch.setattr(isogloss.store.frames, "read_frame", trusting)
+    monkeypatch.setattr(isogloss.store.lanes.log_frames, "read_frame", trusting)
     assert missed(mix_lives)
 
 
@@ -198,20 +198,20 @@ def no_frames(*_: object) -> Iterator[Frame]:
 
 
 CHECKS: dict[str, tuple[object, str, Callable[[Recording], object], float]] = {
-    "frames": (isogloss.store.frames, "lanes/*/commit.log", leave, 0.1),
+    "frames": (isogloss.store.lanes.log_frames, "lanes/*/commit.log", leave, 0.1),
     "compressed chunks": (
-        isogloss.store.compressing,
+        isogloss.store.lanes.compress,
         "lanes/*/compressed-0/c/0/0",
         Recording.compress,
         0.2,
     ),
     "columns": (
-        isogloss.store.arrays,
+        isogloss.store.formats.zarr_arrays,
         "lanes/*/columns/token_id/c.0",
         Recording.derive,
         0.0,
     ),
-    "seals": (isogloss.store.signed_json, "lanes/*/seal.json", leave, 0.0),
+    "seals": (isogloss.store.disk.signed_json, "lanes/*/seal.json", leave, 0.0),
 }
 
 
@@ -221,17 +221,17 @@ def test_every_checksum_is_needed(tmp_path: Path, monkeypatch: Monkey, name: str
     decayed(tmp_path / "checked", pattern, prepare, start)
     if name == "seals":
         monkeypatch.setattr(module, "checksum", given)
-        monkeypatch.setattr(isogloss.store.verifying, "read_frames", no_frames)
+        monkeypatch.setattr(isogloss.store.upkeep.verify, "read_frames", no_frames)
     else:
         monkeypatch.setattr(module, "crc32c", blind)
-    monkeypatch.setattr(isogloss.store.verifying.LaneVerifier, "_is_sound", yes)
+    monkeypatch.setattr(isogloss.store.upkeep.verify.LaneVerifier, "_is_sound", yes)
     assert missed(lambda: decayed(tmp_path / "blind", pattern, prepare, start))
 
 
 def test_the_checksums_of_rows_are_needed(tmp_path: Path, monkeypatch: Monkey) -> None:
     rows = "lanes/*/site-0/c/0/0"
     decayed(tmp_path / "checked", rows, leave, 0.3)
-    monkeypatch.setattr(isogloss.store.verifying.LaneVerifier, "_is_sound", yes)
+    monkeypatch.setattr(isogloss.store.upkeep.verify.LaneVerifier, "_is_sound", yes)
     assert missed(lambda: decayed(tmp_path / "blind", rows, leave, 0.3))
 
 

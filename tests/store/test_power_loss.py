@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import isogloss.store.frames
-import isogloss.store.recordings
-import isogloss.store.seals
+import isogloss.store.lanes.log_frames
+import isogloss.store.lanes.seal
+import isogloss.store.recordings.recording
 from isogloss.errors import IsoglossError, StorageError
-from isogloss.store.filesystem import FileSystem
-from isogloss.store.frames import ByteRange, CommitFrame
-from isogloss.store.lanes import LaneWriter
-from isogloss.store.quantising import quantise_rows, restore_rows
-from isogloss.store.recordings import Recording
-from isogloss.store.specs import Revision, Rows
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.log_frames import ByteRange, CommitFrame
+from isogloss.store.lanes.quantise import quantise_rows, restore_rows
+from isogloss.store.lanes.writer import LaneWriter
+from isogloss.store.recordings.recording import Recording
+from isogloss.store.schema.recording_spec import Rows
+from isogloss.store.schema.revision import Revision
 from isogloss.store.testing import PowerLoss, SimulatedDisk
 from isogloss.store.testing.disk import Ignore, Survival, removed
 from isogloss.store.testing.samples import check_sample, sample_batch
@@ -179,7 +180,7 @@ def test_the_checksum_of_frames_is_needed(monkeypatch: pytest.MonkeyPatch) -> No
                 crash(stop_at, "mixed", seed)
 
     lose_power()
-    monkeypatch.setattr(isogloss.store.frames, "crc32c", blind)
+    monkeypatch.setattr(isogloss.store.lanes.log_frames, "crc32c", blind)
     assert missed(lose_power)
 
 
@@ -209,7 +210,7 @@ def test_the_checksums_of_data_find_a_frame_that_outlived_its_rows(
     def trusting(files: FileSystem, directory: Path, written: ByteRange, **_: bool) -> bool:
         return True
 
-    monkeypatch.setattr(isogloss.store.seals, "is_sound", trusting)
+    monkeypatch.setattr(isogloss.store.lanes.seal, "is_sound", trusting)
     assert missed(lose_rows)
 
 
@@ -246,7 +247,7 @@ def test_who_reads_along_sees_only_whole_rows_after_a_power_loss(
                 check_sample(attached(left).reader(), outcome.acknowledged)
 
     read_along()
-    monkeypatch.setattr(isogloss.store.recordings, "is_durable", trust_the_log)
+    monkeypatch.setattr(isogloss.store.recordings.recording, "is_durable", trust_the_log)
     assert missed(read_along)
 
 
@@ -264,7 +265,7 @@ def test_what_was_seen_by_reading_along_outlives_a_power_loss(
             check(view.after_power_loss("dropped"), Outcome(seen, was_created=True))
 
     see_and_lose()
-    monkeypatch.setattr(isogloss.store.recordings, "is_durable", trust_the_log)
+    monkeypatch.setattr(isogloss.store.recordings.recording, "is_durable", trust_the_log)
     assert missed(see_and_lose)
 
 

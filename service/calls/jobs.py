@@ -1,0 +1,77 @@
+"""google.longrunning.Operations and JobService: messages in, jobs, messages out."""
+
+from collections.abc import Iterator
+
+from google.longrunning import operations_pb2 as operations
+from google.protobuf.empty_pb2 import Empty
+
+from isogloss.errors import DeadlineExceeded, InvalidInput
+from isogloss.proto.v1 import jobs_pb2
+from isogloss.service.calls.table import Streaming, Unary, streaming, unary
+from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.wire import methods
+from isogloss.service.wire.features import to_job, to_operation
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.recordings import from_name, page_of
+
+MAX_WAIT_S = 10.0
+"""A call to WaitOperation is answered within this time, done or not."""
+
+
+class JobHandlers:
+    """Answers every call about jobs, whatever they make."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def unary(self) -> list[Unary]:
+        """Return the calls with one answer."""
+        return [
+            unary(methods.GET_OPERATION, self._get),
+            unary(methods.LIST_OPERATIONS, self._list),
+            unary(methods.CANCEL_OPERATION, self._cancel),
+            unary(methods.WAIT_OPERATION, self._wait),
+        ]
+
+    def streaming(self) -> list[Streaming]:
+        """Return the calls with a stream of answers."""
+        return [streaming(methods.WATCH_JOB, self._watch)]
+
+    def _get(self, request: operations.GetOperationRequest) -> operations.Operation:
+        return to_operation(to_job(self._jobs.get(from_name("operations", request.name))))
+
+    def _list(self, request: operations.ListOperationsRequest) -> operations.ListOperationsResponse:
+        if request.filter:
+            raise InvalidInput(f"filter {request.filter!r} is not supported: leave it empty")
+        found = [to_job(record) for record in self._jobs.list()]
+        found.sort(key=lambda job: f"{job.created:020.6f} {job.name}")
+        page, token = page_of(
+            found,
+            lambda job: f"{job.created:020.6f} {job.name}",
+            request.page_size,
+            request.page_token,
+        )
+        return operations.ListOperationsResponse(
+            operations=[to_operation(job) for job in page], next_page_token=token
+        )
+
+    def _cancel(self, request: operations.CancelOperationRequest) -> Empty:
+        self._jobs.cancel(from_name("operations", request.name))
+        return Empty()
+
+    def _wait(self, request: operations.WaitOperationRequest) -> operations.Operation:
+        job = from_name("operations", request.name)
+        asked = (
+            request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else MAX_WAIT_S
+        )
+        if asked < 0:
+            raise InvalidInput(f"timeout is {asked:g} s, wanted 0 or more")
+        try:
+            record = self._jobs.wait(job, min(asked, MAX_WAIT_S))
+        except DeadlineExceeded:
+            record = self._jobs.get(job)
+        return to_operation(to_job(record))
+
+    def _watch(self, request: jobs_pb2.WatchJobRequest) -> Iterator[Framed[operations.Operation]]:
+        for record in self._jobs.watch(from_name("operations", request.name)):
+            yield Framed(head=to_operation(to_job(record)), payload=())

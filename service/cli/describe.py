@@ -1,0 +1,165 @@
+"""What the command line shows of a recording: facts, sites, lanes, rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from isogloss.errors import InvalidInput
+from isogloss.service.cli.lanes import names, state
+from isogloss.service.cli.output import say, when, write_table
+from isogloss.service.values.results import RecordingInfo
+from isogloss.service.values.upkeep import LaneInfo
+from isogloss.store import QuantisationError
+
+_VALUE_WIDTH = 9
+_SHOWN_LANES = 20
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: int) -> str:
+    """Write a number of bytes with three digits, such as ``1.46 GB``."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 0 if unit == 0 else max(0, 2 - (value >= 9.995) - (value >= 99.95))
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def error_text(error: QuantisationError) -> str:
+    """Write how far rounded rows are from what was recorded."""
+    text = f"{100 * error.relative_rms:.2g} % rms, at most {error.max_abs:.2g}"
+    return f"{text}, {counted(error.nonfinite, 'row')} not finite" if error.nonfinite else text
+
+
+def counted(count: int, noun: str) -> str:
+    """Write how many there are of something, such as ``1 lane`` or ``2,000 lanes``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def write_description(info: RecordingInfo, lanes: Sequence[LaneInfo]) -> None:
+    """Write a recording to standard output."""
+    spec = info.spec
+    raw = info.rows * sum(site.row_bytes for site in spec.sites)
+    stored = sum(lane.stored_bytes for lane in lanes)
+    damaged = [lane for lane in lanes if lane.damage]
+    facts = [
+        ("model", f"{spec.model.name} {spec.model.revision}".strip()),
+        ("tokenizer", spec.tokenizer),
+        ("corpus", spec.corpus),
+        ("provenance", "; ".join(f"{name}: {text}" for name, text in spec.provenance.items())),
+        ("rows", f"{info.rows:,} in {counted(len(lanes), 'lane')}"),
+        ("on disk", f"{size(stored)}; the activations as recorded are {size(raw)}"),
+        ("created", when(info.created)),
+        ("revision", info.revision.id),
+        ("etag", info.etag),
+        ("damage", f"{counted(len(damaged), 'lane')}, see below" if damaged else "none"),
+    ]
+    console = Console(highlight=False)
+    console.print(Text(f"recording {info.id}", style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, text in facts:
+        grid.add_row(Text(f"  {name}"), Text(text or "–"))
+    console.print(grid)
+    console.print()
+    _write_sites(info, lanes)
+    console.print()
+    _write_lanes(lanes)
+    for lane in damaged:
+        console.print(Text(f"\n{lane.name}: {lane.damage}", style="red"))
+
+
+def write_rows(
+    start: int, tokens: Sequence[str], positions: Sequence[int], rows: NDArray[np.float32]
+) -> None:
+    """Write rows to standard output: token, position, norm, and the first numbers that fit.
+
+    Args:
+        start: number of the first row.
+        tokens: strings, one a row.
+        positions: in the model's input, one a row.
+        rows: activations, ``[rows, width]``.
+    """
+    console = Console(highlight=False)
+    token_width = min(16, max(len("token"), *map(len, tokens)))
+    fitting = (console.width - token_width - 28) // _VALUE_WIDTH
+    shown = max(1, min(rows.shape[1], fitting))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("row", justify="right")
+    table.add_column("token", overflow="ellipsis", no_wrap=True, width=token_width)
+    table.add_column("position", justify="right")
+    table.add_column("norm", justify="right")
+    for column in range(shown):
+        table.add_column(Text(f"[{column}]"), justify="right", no_wrap=True)
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    for at, (token, position) in enumerate(zip(tokens, positions, strict=True)):
+        values = [f"{value:.3g}" for value in rows[at, :shown]]
+        cells = [f"{start + at:,}", token, f"{position:,}", f"{norms[at]:.4g}", *values]
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
+    if shown < rows.shape[1]:
+        console.print(Text(f"{shown} of {rows.shape[1]:,} numbers a row; --output saves all"))
+
+
+def save_rows(rows: NDArray[np.float32], path: Path) -> None:
+    """Write rows as an ``.npy`` file.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    try:
+        with path.open("wb") as file:
+            np.save(file, rows)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written ({error}): choose --output") from error
+
+
+def _write_sites(info: RecordingInfo, lanes: Sequence[LaneInfo]) -> None:
+    stored = dict.fromkeys((site.name for site in info.spec.sites), 0)
+    tiers: dict[str, dict[str, None]] = {name: {} for name in stored}
+    errors = {name: QuantisationError.none() for name in stored}
+    for lane in lanes:
+        for found in lane.sites:
+            stored[found.site] += found.stored_bytes
+            tiers[found.site][found.tier] = None
+            if found.error is not None:
+                errors[found.site] = errors[found.site].merge(found.error)
+    rows = [
+        (
+            site.name,
+            site.width,
+            site.dtype,
+            ", ".join(tiers[site.name]) or "–",
+            size(stored[site.name]),
+        )
+        for site in info.spec.sites
+    ]
+    titles = ["site", "width", "dtype", "tier", "on disk"]
+    if any(lane.is_lossy for lane in lanes):
+        titles.append("lossy error")
+        rows = [(*row, error_text(errors[row[0]])) for row in rows]
+    write_table(titles, rows, "no sites")
+
+
+def _write_lanes(lanes: Sequence[LaneInfo]) -> None:
+    rows = [
+        (
+            lane.name,
+            lane.rows,
+            state(lane),
+            ", ".join(lane.tiers) or "–",
+            size(lane.stored_bytes),
+            names(lane),
+        )
+        for lane in lanes[-_SHOWN_LANES:]
+    ]
+    titles = ("lane", "rows", "state", "tier", "on disk", "producers")
+    write_table(titles, rows, "no lanes: nothing was recorded yet")
+    if len(lanes) > _SHOWN_LANES:
+        say(f"{counted(len(lanes) - _SHOWN_LANES, 'earlier lane')} not shown; --json shows all")

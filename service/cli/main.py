@@ -1,0 +1,418 @@
+"""The command line: the client's verbs, on a store's path or a server's address.
+
+Exit codes: 0 done; 1 an error of ours, written as one line with its remedy; 2 wrong usage; 130
+interrupted. What is heavy is imported inside the commands, so that ``--help`` is quick.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.service.cli import lanes, transfer, upkeep
+from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+
+if TYPE_CHECKING:
+    from isogloss.service.client.job import Job
+    from isogloss.service.values.results import JobInfo
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="isogloss",
+    help="Which features do two models share? Record activations, train dictionaries on them, and "
+    "match their features across models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Do not wait; print the job, which a server goes on with.")
+]
+ProbeOption = Annotated[
+    str | None, typer.Option("--probe", help="Id of the probe; by default the newest that fits.")
+]
+
+
+@app.command()
+def serve(
+    store: StoreOption = DEFAULT_STORE,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option("--listen", help="unix:/PATH or HOST:PORT; by default the store's socket."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM certificate chain, for TLS.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Own a store and answer for it, until Ctrl-C or SIGTERM."""
+    import logging
+
+    from isogloss.service.cli.output import say, write_json
+    from isogloss.service.processes.control import ServerConfig
+    from isogloss.service.processes.control import serve as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    def ready(addresses: Sequence[str]) -> None:
+        if is_json:
+            write_json({"store": store, "addresses": list(addresses)})
+        else:
+            say(f"serving {store} on {', '.join(addresses)}")
+        sys.stdout.flush()
+
+    config = ServerConfig(listen=tuple(listen or ()), certificate=certificate, key=key)
+    run(_local(store), config, on_ready=ready)
+
+
+@app.command()
+def record(
+    model: Annotated[
+        str, typer.Argument(help="Hub id, local directory, or packaged:NAME such as minilm-l6.")
+    ],
+    texts: Annotated[
+        list[Path] | None, typer.Argument(help="Text files, or folders of them.")
+    ] = None,
+    site: Annotated[
+        list[str] | None, typer.Option("--site", help="Module path or glob; repeat for several.")
+    ] = None,
+    recording: Annotated[str, typer.Option(help="Id of the recording.")] = "",
+    standard_library: Annotated[
+        bool, typer.Option("--standard-library", help="Record this Python's own documentation.")
+    ] = False,
+    words: Annotated[int, typer.Option(help="Most words of a passage.")] = 128,
+    direct: Annotated[
+        bool,
+        typer.Option("--direct", help="Write past the server, to storage that both see."),
+    ] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="The store as this machine sees it; means --direct."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Run a model over texts and store its activations; goes on where it was interrupted."""
+    from isogloss.service.cli.output import progress, say, write_json
+    from isogloss.service.cli.texts import read_texts
+
+    if not site:
+        raise typer.BadParameter("give at least one --site, such as encoder.layer.3")
+    if not recording:
+        raise typer.BadParameter("give an id, such as --recording minilm-docs")
+    documents = read_texts(texts or [], standard_library=standard_library, words=words)
+    corpus, direct = _corpus(texts or [], standard_library), direct or root is not None
+    routes: list[str] = []
+    with connect(store) as client, progress(is_quiet=is_json) as show:
+        from isogloss.models import RecordProgress, load_model
+        from isogloss.service.recording.documents import DocumentOptions
+
+        def on_progress(at: RecordProgress) -> None:
+            show(f"{recording}: {at.rows:,} rows", at.documents, at.total_documents)
+
+        show(f"loading {model}", 0, 0)
+        made = client.record_documents(
+            load_model(model),
+            documents,
+            sites=site,
+            recording=recording,
+            options=DocumentOptions(corpus=corpus, direct=direct, root=root),
+            on_progress=on_progress,
+            on_route=routes.append,
+        )
+    if is_json:
+        write_json(made)
+    else:
+        way = f", written {routes[0]}" if direct else ""
+        say(f"recording {made.id}: {made.rows:,} rows at {len(made.spec.sites)} site(s){way}")
+
+
+@app.command()
+def recordings(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+    """List recordings."""
+    from isogloss.service.cli.output import when, write_json, write_table
+
+    with connect(store, run_workers=False) as client:
+        found = client.recordings()
+    if is_json:
+        write_json(found)
+        return
+    rows = [
+        (r.id, r.spec.model.name, r.rows, ", ".join(s.name for s in r.spec.sites), when(r.created))
+        for r in found
+    ]
+    write_table(("recording", "model", "rows", "sites", "created"), rows, "no recordings yet")
+
+
+@app.command()
+def train(
+    recording: Annotated[str, typer.Argument(help="Id of the recording.")],
+    site: Annotated[str, typer.Option(help="Site of the recording.")],
+    features: Annotated[int, typer.Option(help="Number of features to learn.")],
+    k: Annotated[int, typer.Option(help="Features that may fire on one row.")] = 32,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
+    dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
+    detach: DetachOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Train a dictionary on a site of a recording."""
+    from isogloss.service.cli.output import say, write_json
+
+    with connect(store) as client:
+        job = client.train(
+            recording,
+            site=site,
+            features=features,
+            k=k,
+            epochs=epochs,
+            seed=seed,
+            dictionary=dictionary,
+        )
+        made = _result(job, detach=detach, is_json=is_json)
+        if made is None:
+            return
+    if is_json:
+        write_json(made)
+    else:
+        fvu = made.metrics.get("fvu")
+        quality = "" if fvu is None else f", {100 * (1 - fvu):.1f} % of held-out variance explained"
+        say(f"dictionary {made.id}: {made.features:,} features{quality}")
+
+
+@app.command()
+def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+    """List dictionaries."""
+    from isogloss.service.cli.output import when, write_json, write_table
+
+    with connect(store, run_workers=False) as client:
+        found = client.dictionaries()
+    if is_json:
+        write_json(found)
+        return
+    rows = [
+        (d.id, d.recording, d.site, d.features, d.k, d.metrics.get("fvu", "–"), when(d.created))
+        for d in found
+    ]
+    titles = ("dictionary", "recording", "site", "features", "k", "fvu", "created")
+    write_table(titles, rows, "no dictionaries yet")
+
+
+@app.command()
+def nearest(
+    dictionary: Annotated[str, typer.Argument(help="Id of the feature's dictionary.")],
+    feature: Annotated[int, typer.Argument(help="Index of the feature.", min=0)],
+    among: Annotated[
+        list[str] | None, typer.Option(help="Dictionary to search; repeat for several.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Hits per dictionary.", min=1)] = 5,
+    probe: ProbeOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Find the features of other dictionaries that fire where one feature does."""
+    from isogloss.service.cli.output import progress, write_json, write_table
+
+    with connect(store, run_workers=False) as client:
+        ref = client.dictionary(dictionary).feature(feature)
+        others = among or [d.id for d in client.dictionaries() if d.id != dictionary]
+        if not others:
+            raise InvalidInput(f"no dictionary but {dictionary!r} to search: train another one")
+        needed = {dictionary, *others}
+        has_probe = probe is not None or any(
+            needed <= set(known.dictionaries) for known in client.probes()
+        )
+        hits = client.nearest(ref, others, count, probe=probe) if has_probe else None
+    if hits is None:
+        with connect(store) as client, progress(is_quiet=is_json) as show:
+            show("building the probe of these dictionaries", 0, 0)
+            hits = client.nearest(ref, others, count, probe=probe)
+    if is_json:
+        write_json(hits)
+        return
+    titles = ("dictionary", "feature", "r", "excess", "given token", "margin", "mutual", "together")
+    rows = [
+        (h.dictionary, h.feature, h.r, h.excess, h.partial_token, h.margin, h.mutual, h.cofires)
+        for h in hits
+    ]
+    write_table(titles, rows, "no feature of these dictionaries fires where this one does")
+
+
+@app.command()
+def match(
+    a: Annotated[str, typer.Argument(help="Id of the first dictionary.")],
+    b: Annotated[str, typer.Argument(help="Id of the second dictionary.")],
+    probe: ProbeOption = None,
+    match_id: Annotated[str | None, typer.Option("--match", help="Id of the match.")] = None,
+    detach: DetachOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Match all features of two dictionaries, beside nulls."""
+    from isogloss.service.cli.output import say, write_json
+
+    with connect(store) as client:
+        job = client.match(a, b, match=match_id, probe=probe)
+        made = _result(job, detach=detach, is_json=is_json)
+        if made is None:
+            return
+    if is_json:
+        write_json(made)
+    else:
+        say(made.summary())
+        say(f"\nmatch {made.id}; `isogloss report {made.id}` makes a page of it")
+
+
+@app.command()
+def matches(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+    """List matches."""
+    from isogloss.service.cli.output import when, write_json, write_table
+
+    with connect(store, run_workers=False) as client:
+        found = client.matches()
+    if is_json:
+        write_json(found)
+        return
+    rows = [(m.id, m.a, m.b, m.probe, m.pairs, when(m.created)) for m in found]
+    write_table(("match", "a", "b", "probe", "pairs", "created"), rows, "no matches yet")
+
+
+@app.command()
+def report(
+    match_ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids of matches; by default all.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Write one self-contained HTML page about matches."""
+    from isogloss.service.cli.output import say, write_json
+    from isogloss.service.pages.report import write_report
+
+    with connect(store, run_workers=False) as client:
+        names = match_ids or [found.id for found in client.matches()]
+        if not names:
+            raise InvalidInput("no match to report on: make one with `isogloss match A B`")
+        details = [client.get_match(name).details for name in names]
+    try:
+        path = write_report(details, output, title=title)
+    except OSError as error:
+        raise InvalidInput(f"{output} cannot be written ({error}): choose --output") from error
+    if is_json:
+        write_json({"path": str(path), "matches": names})
+    else:
+        say(str(path))
+
+
+@app.command()
+def jobs(
+    job: Annotated[
+        str | None, typer.Argument(help="Id of a job; by default all are listed.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Ask the job to end.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """List jobs, or show, wait for or cancel one."""
+    from isogloss.service.cli.output import write_json, write_table
+
+    if job is None and (wait or cancel):
+        raise typer.BadParameter("say which job: isogloss jobs JOB --wait")
+    with connect(store, run_workers=wait or cancel) as client:
+        if job is None:
+            found = client.jobs()
+        else:
+            handle = client.job(job)
+            if cancel:
+                handle.cancel()
+            if wait or cancel:
+                _watch(handle, is_json=is_json)
+            found = [handle.info()]
+    if is_json:
+        write_json(found if job is None else found[0])
+        return
+    titles = ("job", "kind", "state", "step", "of", "attempt", "made")
+    rows = [
+        (j.name, j.kind, j.state, j.step, j.total_steps, j.attempt, j.made or _why(j))
+        for j in found
+    ]
+    write_table(titles, rows, "no jobs yet")
+
+
+app.registered_commands += upkeep.app.registered_commands
+app.registered_commands += transfer.app.registered_commands
+app.registered_commands += lanes.app.registered_commands
+
+
+def main() -> None:
+    """Run the command line: the console script ``isogloss``."""
+    from isogloss.service.cli.output import hint
+
+    try:
+        app()
+    except IsoglossError as error:
+        hint(f"error: {' '.join(str(error).split())}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        hint("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _corpus(texts: Sequence[Path], standard_library: bool) -> str:
+    """Name the text that was read, for people."""
+    names = ["standard library"] if standard_library else []
+    return ", ".join([*names, *(path.name for path in texts)])
+
+
+def _local(store: str) -> Path | str:
+    from isogloss.store import is_object_address
+
+    if store.startswith("unix:"):
+        raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")
+    return store if is_object_address(store) else Path(store)
+
+
+def _result(job: "Job[T]", *, detach: bool, is_json: bool) -> "T | None":
+    """Wait for a job and return what it made; with ``detach`` write the job and return None."""
+    from isogloss.service.cli.output import say, write_json
+
+    if not detach:
+        _watch(job, is_json=is_json)
+        return job.result()
+    if is_json:
+        write_json(job.info())
+    else:
+        say(f"job {job.name}; `isogloss jobs {job.name} --wait` waits for it")
+    return None
+
+
+def _watch(job: "Job[T]", *, is_json: bool) -> None:
+    """Show a job's progress until it is done."""
+    from isogloss.service.cli.output import progress
+
+    with progress(is_quiet=is_json) as show:
+        for info in job.progress():
+            fvu = info.metrics.get("fvu")
+            figures = "" if fvu is None else f", fvu {fvu:.3f}"
+            show(f"{info.kind} {info.state.lower()}{figures}", info.step, info.total_steps)
+
+
+def _why(job: "JobInfo") -> str:
+    return "" if job.error is None else f"{job.error[0]}: {job.error[1]}"

@@ -1,0 +1,61 @@
+"""What commands have in common: which store, which form of output."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from isogloss.service.cli.output import Report
+    from isogloss.service.client.client import Client
+    from isogloss.service.client.upkeep_requests import OnCare
+    from isogloss.service.values.upkeep import CareProgress
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        "-s",
+        envvar="ISOGLOSS_STORE",
+        help="A store's path or s3://BUCKET/PREFIX; unix:/SOCKET or HOST:PORT of a server.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+DEFAULT_STORE = "isogloss-store"
+
+
+def connect(store: str, *, run_workers: bool = True) -> "Client":
+    """Connect; a command that needs no job leaves those in the queue of its own store alone."""
+    import isogloss
+
+    return isogloss.connect(store, run_workers=run_workers)
+
+
+@contextmanager
+def progressing(*, is_quiet: bool) -> "Generator[Report]":
+    """Show a bar while something runs, from the first time that it says how far it is.
+
+    So nothing is drawn where it fails at once, or while a question is asked.
+    """
+    with ExitStack() as stack:
+        shown: list[Report] = []
+
+        def show(text: str, done: float, total: float) -> None:
+            if not shown:
+                # rich takes a tenth of a second to import
+                from isogloss.service.cli.output import progress
+
+                shown.append(stack.enter_context(progress(is_quiet=is_quiet)))
+            shown[0](text, done, total)
+
+        yield show
+
+
+def told(show: "Report", text: str) -> "OnCare":
+    """Return what shows how far a call of care is."""
+
+    def on_care(at: "CareProgress") -> None:
+        show(text, at.done, at.total)
+
+    return on_care

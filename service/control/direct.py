@@ -1,0 +1,74 @@
+"""The server's side of direct lanes: who may have one, and how ingest makes way for it."""
+
+import contextlib
+import hmac
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from isogloss.errors import NotPermitted
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.store import DirectLaneTicket, LaneState, Store
+
+PROOF_NAME = "direct.proof"
+
+
+class DirectAccess:
+    """Gives lanes of a store to processes that see its files. Thread-safe."""
+
+    def __init__(self, store: Store, ingest: Ingest) -> None:
+        """Remember what to give from; nothing is written yet."""
+        self._store = store
+        self._ingest = ingest
+        self._lock = threading.Lock()
+        self._proof: str | None = None
+
+    def storage(self) -> tuple[str, str]:
+        """Return the store's root and the name of the proof file in it; empty: none is given.
+
+        The file is new in each life of the owner and only its user can read it.
+        """
+        if self._store.fencing != "lock":  # no lock would say that a writer died
+            return "", ""
+        root = Path(self._store.root)
+        with self._lock:
+            if self._proof is None:
+                made = secrets.token_urlsafe(32)
+                fresh = root / f".{PROOF_NAME}.{os.getpid()}"
+                with contextlib.suppress(FileNotFoundError):
+                    fresh.unlink()
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                with open(os.open(fresh, flags, 0o600), "w") as file:
+                    file.write(made)
+                fresh.replace(root / PROOF_NAME)
+                self._proof = made
+        return str(root), PROOF_NAME
+
+    def open(self, recording: str, producers: Sequence[str], proof: str) -> DirectLaneTicket:
+        """Give a lane to a caller that read the proof.
+
+        Raises:
+            NotPermitted: the proof is not the one in the store.
+            NotFound: no such recording.
+            Conflict: a producer is writing another direct lane.
+        """
+        if self._proof is None or not hmac.compare_digest(proof.encode(), self._proof.encode()):
+            raise NotPermitted(
+                f"the proof is not what {PROOF_NAME} in the store holds now: read it again, or "
+                "write through the server"
+            )
+        return self._ingest.offer_direct_lane(recording, producers)
+
+    def end(self, recording: str, lane: str) -> LaneState:
+        """End a direct lane whose writer hangs; NotFound when there is no such lane."""
+        return self._store.recording(recording).end_direct_lane(lane)
+
+    def close(self) -> None:
+        """Take the proof away."""
+        with self._lock:
+            if self._proof is not None:
+                self._proof = None
+                with contextlib.suppress(OSError):
+                    (Path(self._store.root) / PROOF_NAME).unlink()

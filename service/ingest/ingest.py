@@ -1,0 +1,343 @@
+"""Ingest: parts in, batches out, one writer thread that commits all producers together.
+
+A producer's stream is a :class:`Session`. Parts are checked as they come and joined to batches;
+whole batches wait, within a bound, for the writer thread, which gives everything that waits for a
+recording to its lane in one group commit. Acknowledgements are cumulative at two levels: *received*
+(held in memory, nothing before it missing) and *durable* (on disk).
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from isogloss.errors import (
+    Conflict,
+    Fenced,
+    InternalError,
+    InvalidInput,
+    IsoglossError,
+    LaneEnded,
+    ResourceExhausted,
+)
+from isogloss.service.ingest.sessions import IngestLimits, Session
+from isogloss.store import DirectLaneTicket, LaneWriter, RowBatch, Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    session: Session
+    batch: RowBatch
+    size: int
+
+
+class Ingest:
+    """All streams into one store. Thread-safe; owns the writer thread and the open lanes."""
+
+    def __init__(self, store: Store, limits: IngestLimits | None = None) -> None:
+        self.limits = limits or IngestLimits()
+        self._store = store
+        self._changed = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._lanes: dict[str, LaneWriter] = {}
+        self._held = 0
+        self._busy: str | None = None  # uid of the recording being committed
+        self._closed = self._sealing = False
+        self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
+        self._writer.start()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of batches in memory now."""
+        return self._held
+
+    @property
+    def sessions(self) -> int:
+        """Open sessions."""
+        return len(self._sessions)
+
+    def open(self, recording: str, producer: str, notify: Callable[[], None]) -> Session:
+        """Begin a producer's stream; an older one of the same producer is fenced off.
+
+        Args:
+            recording: id of the recording.
+            producer: name of the stream of batches, stable over restarts of its writer.
+            notify: called, from any thread, when an acknowledgement or room in memory may be new.
+
+        Raises:
+            NotFound: no such recording.
+            Conflict: the producer is writing a direct lane.
+            ResourceExhausted: too many producers at once.
+        """
+        if not producer or len(producer) > 256:
+            raise InvalidInput(
+                f"producer name has {len(producer)} characters, wanted 1 to 256, such as 'rank-0'"
+            )
+        found = self._store.recording(recording)
+        key = (found.uid, producer)
+        with self._changed:
+            self._check_open()
+            found.claim([producer])
+            older = self._sessions.pop(key, None)
+            if older is not None:
+                self._fence(older)
+            elif len(self._sessions) >= self.limits.sessions:
+                raise ResourceExhausted(
+                    f"{len(self._sessions)} producers are connected, which is the limit: close "
+                    "some, or send through fewer"
+                )
+            # What earlier sessions left may still be committed, and the answer must count it.
+            self._changed.wait_for(
+                lambda: (
+                    self._busy != found.uid
+                    and not any(
+                        (w.session.recording.uid, w.session.producer) == key for w in self._waiting
+                    )
+                )
+            )
+            if found.has_lent(producer):  # the open lane does not know where the producer is now
+                self._end_lane(found.uid)
+            lane = self._lanes.get(found.uid)
+            live = 0 if lane is None else lane.cursors.get(producer, 0)
+            durable = max(found.cursor(producer), live)
+            session = Session(self, found, producer, durable, notify)
+            session.rows = 0 if lane is None else lane.rows
+            self._sessions[key] = session
+            return session
+
+    def offer_direct_lane(self, recording: str, producers: Sequence[str]) -> DirectLaneTicket:
+        """Let a process on the same storage write these producers' batches past this one.
+
+        Their streams end; what was received and is not durable is sent again, there.
+
+        Raises:
+            NotFound: no such recording.
+            Conflict: a producer is writing a direct lane.
+        """
+        found = self._store.recording(recording)
+        with self._changed:
+            self._check_open()
+            found.claim(producers)
+            while True:
+                for producer in producers:
+                    older = self._sessions.pop((found.uid, producer), None)
+                    if older is not None:
+                        self._fence(older)
+                self._drop_producers(found.uid, frozenset(producers))
+                if self._busy != found.uid:
+                    return found.offer_direct_lane(producers)
+                self._changed.wait_for(lambda: self._busy != found.uid)
+
+    def reserve(self, size: int) -> bool:
+        """Set memory aside for a batch; False where there is none now."""
+        with self._changed:
+            if self._held and self._held + size > self.limits.held_bytes:
+                return False
+            self._held += size
+            return True
+
+    def release(self, size: int) -> None:
+        """Give memory back and tell those who wait for it."""
+        with self._changed:
+            self._held -= size
+            sessions = list(self._sessions.values())
+        _notify(sessions)
+
+    def enqueue(self, session: Session, batch: RowBatch, size: int) -> None:
+        """Hand a whole batch to the writer thread."""
+        with self._changed:
+            self._waiting.append(_Waiting(session, batch, size))
+            self._changed.notify_all()
+
+    def leave(self, session: Session) -> None:
+        """Forget a session; its waiting batches are still committed."""
+        key = (session.recording.uid, session.producer)
+        with self._changed:
+            if self._sessions.get(key) is session:
+                del self._sessions[key]
+
+    def forget(self, recording_uid: str) -> None:
+        """End every session and the lane of a recording that is about to be deleted."""
+        gone = Conflict("the recording was deleted")
+        with self._changed:
+            doomed = [s for (uid, _), s in self._sessions.items() if uid == recording_uid]
+            self._drop_waiting(doomed, gone)
+            self._changed.wait_for(lambda: self._busy != recording_uid)
+            lane = self._lanes.pop(recording_uid, None)
+        if lane is not None:
+            lane.close()
+        _notify(doomed)
+
+    def seal_idle_lanes(self) -> None:
+        """Close the lanes that no producer uses now, before their time; returns when it is done."""
+        with self._changed:
+            self._sealing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._sealing or self._closed)
+
+    def close(self) -> None:
+        """Commit what waits, close the lanes and end the writer thread."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        self._writer.join()
+        for lane in self._lanes.values():
+            _close_lane(lane)
+        self._lanes.clear()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Conflict("the store is being closed: open it again")
+
+    def _fence(self, older: Session) -> None:
+        self._drop_waiting(
+            [older],
+            Fenced(
+                f"a newer writer opened producer {older.producer!r}: this one ends; give each "
+                "writer its own producer name"
+            ),
+        )
+        older.notify()
+
+    def _drop_waiting(self, doomed: Iterable[Session], error: IsoglossError) -> None:
+        gone = set(map(id, doomed))
+        for session in doomed:
+            session.error = session.error or error
+        kept = [w for w in self._waiting if id(w.session) not in gone]
+        self._held -= sum(w.size for w in self._waiting) - sum(w.size for w in kept)
+        self._waiting = deque(kept)
+
+    def _drop_producers(self, uid: str, producers: frozenset[str]) -> None:
+        """Forget the batches that sessions left behind which are closed already."""
+        left = [
+            w.session
+            for w in self._waiting
+            if w.session.recording.uid == uid and w.session.producer in producers
+        ]
+        self._drop_waiting(left, Fenced("the producer went to a direct lane: send again there"))
+
+    def _end_lane(self, uid: str) -> None:
+        """Seal the open lane of a recording that is not being committed to."""
+        lane = self._lanes.pop(uid, None)
+        if lane is not None:
+            _close_lane(lane)
+
+    # The writer thread.
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                idle = self.limits.idle_lane_s if self._lanes else None
+                woken = self._changed.wait_for(
+                    lambda: self._waiting or self._closed or self._sealing, idle
+                )
+                group = self._take_group()
+                done = self._closed and not group
+            if done:
+                return
+            if group:
+                self._commit(group)
+            if self._sealing or not (woken or group):
+                self._close_idle_lanes()
+
+    def _take_group(self) -> list[_Waiting]:
+        """Take what waits for one recording, in order, up to the size of a group."""
+        if not self._waiting:
+            return []
+        uid = self._waiting[0].session.recording.uid
+        group: list[_Waiting] = []
+        rest: deque[_Waiting] = deque()
+        size = 0
+        is_full = False
+        for waiting in self._waiting:
+            is_ours = waiting.session.recording.uid == uid
+            is_full = is_full or (
+                is_ours and bool(group) and size + waiting.size > self.limits.group_bytes
+            )
+            if is_ours and not is_full:
+                group.append(waiting)
+                size += waiting.size
+            else:
+                rest.append(waiting)
+        self._waiting = rest
+        self._busy = uid
+        return group
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        try:
+            self._append(group)
+        except IsoglossError as error:
+            if isinstance(error, InvalidInput) and len({id(w.session) for w in group}) > 1:
+                self._commit_each(group)
+            else:
+                self._fail(group, error)
+        except Exception as error:  # the writer thread must outlive a defect in a lower room
+            _log.exception("group commit failed")
+            self._fail(group, InternalError(f"{type(error).__name__} while committing: {error}"))
+        with self._changed:
+            self._held -= sum(waiting.size for waiting in group)
+            self._busy = None
+            sessions = list(self._sessions.values())
+            self._changed.notify_all()
+        _notify({*sessions, *(waiting.session for waiting in group)})
+
+    def _commit_each(self, group: list[_Waiting]) -> None:
+        """Commit by session, so that one producer's bad batch stops only that producer."""
+        by_session: dict[int, list[_Waiting]] = {}
+        for waiting in group:
+            by_session.setdefault(id(waiting.session), []).append(waiting)
+        for batches in by_session.values():
+            try:
+                self._append(batches)
+            except IsoglossError as error:
+                self._fail(batches, error)
+
+    def _append(self, group: list[_Waiting]) -> None:
+        recording = group[0].session.recording
+        lane = self._lanes.get(recording.uid)
+        if lane is None:
+            lane = self._lanes[recording.uid] = recording.open_lane()
+        lane.append([waiting.batch for waiting in group])
+        rows = lane.rows
+        for waiting in group:
+            waiting.session.durable = max(waiting.session.durable, waiting.batch.sequence)
+            waiting.session.rows = rows
+
+    def _fail(self, group: list[_Waiting], error: IsoglossError) -> None:
+        """End the sessions of a group; what it held is not durable and will be sent again."""
+        doomed = {id(waiting.session): waiting.session for waiting in group}
+        if isinstance(error, LaneEnded):
+            lane = self._lanes.pop(group[0].session.recording.uid, None)
+            if lane is not None:
+                _close_lane(lane)
+        with self._changed:
+            self._drop_waiting(list(doomed.values()), error)
+
+    def _close_idle_lanes(self) -> None:
+        with self._changed:
+            used = {uid for uid, _ in self._sessions}
+            lanes = [self._lanes.pop(uid) for uid in list(self._lanes) if uid not in used]
+        for lane in lanes:
+            _close_lane(lane)
+        with self._changed:
+            self._sealing = False
+            self._changed.notify_all()
+
+
+def _notify(sessions: Iterable[Session]) -> None:
+    for session in sessions:
+        session.notify()
+
+
+def _close_lane(lane: LaneWriter) -> None:
+    """Seal a lane; sealing is repeated by the next reader, so a failure only delays it."""
+    try:
+        lane.close()
+    except IsoglossError:
+        _log.warning("a lane was not sealed; its rows are safe", exc_info=True)

@@ -1,0 +1,237 @@
+"""One producer's stream: parts are checked as they come and joined to batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import xxhash
+
+from isogloss.errors import (
+    InvalidInput,
+    IsoglossError,
+    ResourceExhausted,
+    SequenceGap,
+)
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.wire.framing import Framed
+from isogloss.store import Recording, RowBatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IngestLimits:
+    """What one server holds and takes; all finite."""
+
+    part_bytes: int = 1 << 20
+    """Payload of a part that clients are asked to send; up to four times as much is taken."""
+    batch_bytes: int = 64 << 20
+    """Largest batch."""
+    window_bytes: int = 32 << 20
+    """What a producer may send beyond what is durable."""
+    held_bytes: int = 256 << 20
+    """Batches in memory over all producers; beyond it nothing is read from the network."""
+    group_bytes: int = 64 << 20
+    """What one group commit takes at most, unless a single batch is larger."""
+    sessions: int = 512
+    """Producers at a time."""
+    idle_lane_s: float = 5.0
+    """How long a lane stays open after its last producer left."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.part_bytes <= self.batch_bytes <= self.held_bytes:
+            raise InvalidInput(
+                f"limits must grow: part {self.part_bytes}, batch {self.batch_bytes}, "
+                f"held {self.held_bytes} bytes"
+            )
+        if min(self.window_bytes, self.group_bytes, self.sessions) < 1:
+            raise InvalidInput("limits on the window, the group and the sessions must be positive")
+
+
+class SessionHost(Protocol):
+    """What a stream needs of the ingest it belongs to."""
+
+    @property
+    def limits(self) -> IngestLimits:
+        """What is held and taken."""
+        ...
+
+    def reserve(self, size: int) -> bool:
+        """Set memory aside for a batch; False where there is none now."""
+        ...
+
+    def release(self, size: int) -> None:
+        """Give memory back."""
+        ...
+
+    def enqueue(self, session: "Session", batch: RowBatch, size: int) -> None:
+        """Hand a whole batch on."""
+        ...
+
+    def leave(self, session: "Session") -> None:
+        """Forget a session."""
+        ...
+
+
+class _Assembly:
+    """The parts of one batch as they arrive."""
+
+    def __init__(self, head: pb.AppendRequest) -> None:
+        self.sequence = head.sequence
+        self.parts = head.parts
+        self.size = head.batch_bytes
+        self.next_part = 0
+        self.filled = 0
+        self._buffer = bytearray(self.size) if head.parts > 1 else None
+        self._single: memoryview | None = None
+
+    def add(self, payload: memoryview) -> None:
+        if self._buffer is None:
+            self._single = payload  # the message's own bytes: not copied
+        else:
+            self._buffer[self.filled : self.filled + payload.nbytes] = payload
+        self.filled += payload.nbytes
+        self.next_part += 1
+
+    def content(self) -> memoryview:
+        if self._single is not None:
+            return self._single
+        return memoryview(self._buffer or b"").toreadonly()
+
+
+class Session:
+    """One producer's stream into a recording. Made by :meth:`Ingest.open`."""
+
+    def __init__(
+        self,
+        ingest: SessionHost,
+        recording: Recording,
+        producer: str,
+        durable: int,
+        notify: Callable[[], None],
+    ) -> None:
+        self.recording = recording
+        self.producer = producer
+        self.received = durable
+        self.durable = durable
+        self.rows = 0
+        self.error: IsoglossError | None = None
+        self.notify = notify
+        self._ingest = ingest
+        self._assembly: _Assembly | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything received is durable and no batch is half there."""
+        return self.durable == self.received and self._assembly is None
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether a batch has begun and not ended."""
+        return self._assembly is not None
+
+    def acknowledgement(self) -> pb.AppendResponse:
+        """Return where the stream stands."""
+        limits = self._ingest.limits
+        return pb.AppendResponse(
+            received=self.received,
+            durable=self.durable,
+            rows=self.rows,
+            window_bytes=limits.window_bytes,
+            part_bytes=limits.part_bytes,
+            batch_bytes=limits.batch_bytes,
+        )
+
+    def offer(self, part: Framed[pb.AppendRequest]) -> bool:
+        """Take the next part of the stream.
+
+        Returns:
+            False where memory for its batch is not free now: nothing was taken; wait for
+            ``notify`` and offer it again.
+
+        Raises:
+            InvalidInput: the part is malformed, or its batch does not fit the recording.
+            SequenceGap: a batch before this one is missing.
+            ResourceExhausted: the batch is larger than the limit.
+            Fenced: a newer session of the same producer took over.
+            IsoglossError: what ended this session earlier.
+        """
+        if self.error is not None:
+            raise self.error
+        head = part.head
+        if len(part.payload) != 1:
+            raise InvalidInput("a part has no payload: each part carries bytes of its batch")
+        payload = part.payload[0]
+        if self._assembly is None:
+            if head.sequence <= self.received:
+                return True  # a repeat of what is held or on disk: acknowledged, not stored again
+            self._check_first(head)
+            if not self._ingest.reserve(head.batch_bytes):
+                return False
+            self._assembly = _Assembly(head)
+        self._add(self._assembly, head, payload)
+        return True
+
+    def close(self) -> None:
+        """End the session; what was received whole is still committed."""
+        self._ingest.leave(self)
+        if self._assembly is not None:
+            self._ingest.release(self._assembly.size)
+            self._assembly = None
+
+    def _check_first(self, head: pb.AppendRequest) -> None:
+        limits = self._ingest.limits
+        if head.sequence != self.received + 1:
+            raise SequenceGap(
+                f"producer {self.producer!r} sent batch {head.sequence}, wanted "
+                f"{self.received + 1}: send the batches between them first"
+            )
+        if head.part != 0:
+            raise InvalidInput(f"batch {head.sequence} begins with part {head.part}, wanted 0")
+        if not 1 <= head.parts <= head.batch_bytes:
+            raise InvalidInput(
+                f"batch {head.sequence} of {head.batch_bytes} bytes has {head.parts} parts, "
+                "wanted at least one, and at least a byte in each"
+            )
+        if head.batch_bytes > limits.batch_bytes:
+            raise ResourceExhausted(
+                f"batch {head.sequence} has {head.batch_bytes} bytes, the limit is "
+                f"{limits.batch_bytes}: send fewer rows in a batch"
+            )
+
+    def _add(self, assembly: _Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
+        found = (head.sequence, head.part, head.parts, head.batch_bytes)
+        wanted = (assembly.sequence, assembly.next_part, assembly.parts, assembly.size)
+        if found != wanted:
+            raise InvalidInput(
+                f"part (batch, part, parts, bytes) {found} does not continue the batch: "
+                f"wanted {wanted}"
+            )
+        largest = 4 * self._ingest.limits.part_bytes
+        if payload.nbytes > min(largest, assembly.size - assembly.filled):
+            raise InvalidInput(
+                f"part {head.part} of batch {head.sequence} has {payload.nbytes} bytes, wanted at "
+                f"most {min(largest, assembly.size - assembly.filled)}"
+            )
+        if xxhash.xxh3_64_intdigest(payload) != head.xxh3:
+            raise InvalidInput(
+                f"part {head.part} of batch {head.sequence} does not match its xxh3 checksum: it "
+                "changed on the way; send it again"
+            )
+        assembly.add(payload)
+        if assembly.next_part == assembly.parts:
+            self._finish(assembly)
+
+    def _finish(self, assembly: _Assembly) -> None:
+        if assembly.filled != assembly.size:
+            raise InvalidInput(
+                f"batch {assembly.sequence} has {assembly.filled} bytes in its {assembly.parts} "
+                f"parts, wanted {assembly.size}"
+            )
+        batch = RowBatch.decode(assembly.content(), self.recording.spec)
+        if (batch.producer, batch.sequence) != (self.producer, assembly.sequence):
+            raise InvalidInput(
+                f"batch says it is {batch.sequence} of {batch.producer!r}, its parts say "
+                f"{assembly.sequence} of {self.producer!r}"
+            )
+        self._assembly = None
+        self.received = assembly.sequence
+        self._ingest.enqueue(self, batch, assembly.size)

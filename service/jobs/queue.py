@@ -1,0 +1,442 @@
+"""The queue of jobs: one table in an SQLite file, safe from several processes of one machine.
+
+A row is changed only by statements that name its attempt, so that a worker which was given up for
+dead can change nothing when it wakes (fencing). Every change raises ``version``, which is what
+watchers wait for.
+"""
+
+import json
+import re
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from isogloss.errors import (
+    AlreadyExists,
+    CorruptData,
+    Fenced,
+    InvalidInput,
+    InvalidName,
+    NotFound,
+    StorageError,
+    StorageFull,
+    UnsupportedVersion,
+)
+from isogloss.service.values.directories import make_state_directory
+from isogloss.service.values.jobs import TARGETS, JobRecord, JobState
+from isogloss.store import Store
+
+SCHEMA_VERSION = 1
+QUEUE_NAME = "jobs.sqlite"
+"""File of the queue where the catalog is none of SQLite's."""
+
+_SCHEMA = """
+create table if not exists job_schema(version integer not null);
+create table if not exists job(
+  number integer primary key autoincrement,
+  id text not null unique,
+  kind text not null,
+  spec text not null,
+  target text not null,
+  request_id text unique,
+  state text not null,
+  result text,
+  reason text,
+  message text,
+  step integer not null default 0,
+  total_steps integer not null default 0,
+  metrics text not null default '{}',
+  memo text not null default '{}',
+  attempt integer not null default 0,
+  furthest integer not null default 0,
+  furthest_before integer not null default 0,
+  stalls integer not null default 0,
+  not_before real not null default 0,
+  lease_until real not null default 0,
+  holder text,
+  created real not null,
+  updated real not null,
+  version integer not null default 1
+);
+create index if not exists job_by_state on job(state, number);
+"""
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_HELD = ("STARTING", "RUNNING", "CANCELLING")
+
+_REQUIRED: Mapping[str, Mapping[str, type]] = {
+    "train": {"dictionary": str, "recording": str, "site": str, "config": dict},
+    "probe": {"probe": str, "recordings": list, "dictionaries": list},
+    "match": {"match": str, "a": str, "b": str},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """A job that some worker was given: what a supervisor needs in order to judge it."""
+
+    record: JobRecord
+    """The job."""
+    lease_until: float
+    """When the worker's right to it ends, in seconds since the epoch."""
+    holder: str | None
+    """Name of the worker process, see :func:`isogloss.service.jobs.processes.identity`."""
+
+
+class JobTable:
+    """The queue in one SQLite file. One connection, shared by this process's threads.
+
+    Args:
+        path: the file, made where it is missing.
+        is_shared_memory: whether processes that use the file can map the same memory, which a
+            write-ahead log needs. Without it a rollback journal is used: locks are enough.
+    """
+
+    def __init__(self, path: Path, *, is_shared_memory: bool = True) -> None:
+        self._lock = threading.RLock()
+        self._path = path
+        with _storage_errors(path):
+            self._connection = sqlite3.connect(
+                path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            if is_shared_memory:
+                self._connection.execute("pragma journal_mode=wal")
+                self._connection.execute("pragma synchronous=full")
+            else:
+                self._connection.execute("pragma journal_mode=delete")
+                # a commit is the end of the journal's name: its directory is synced too
+                self._connection.execute("pragma synchronous=extra")
+            self._connection.executescript("begin immediate;" + _SCHEMA + "commit;")
+            self._check_version()
+
+    @classmethod
+    def of(cls, store: Store) -> "JobTable":
+        """Open the queue of a store: in its catalog, or where that is no file, in one of its own.
+
+        Raises:
+            StorageError: the file cannot be opened or made.
+        """
+        if store.fencing == "lock":
+            return cls(store.catalog.path)
+        return cls(make_state_directory(store) / QUEUE_NAME, is_shared_memory=False)
+
+    def _check_version(self) -> None:
+        row = self._connection.execute("select max(version) from job_schema").fetchone()
+        found = None if row is None else row[0]
+        if found is None:
+            self._connection.execute("insert into job_schema values(?)", (SCHEMA_VERSION,))
+        elif found > SCHEMA_VERSION:
+            raise UnsupportedVersion(
+                f"{self._path} holds jobs of schema {found}, this release reads up to "
+                f"{SCHEMA_VERSION}: upgrade isogloss"
+            )
+
+    def close(self) -> None:
+        """Close the connection; the table cannot be used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with self._lock, _storage_errors(self._path):
+            return self._connection.execute(sql, tuple(values)).fetchall()
+
+    # What clients do.
+
+    def submit(self, kind: str, spec: Mapping[str, object], request_id: str) -> JobRecord:
+        """Add a job, or return the one that this request, or the same unfinished work, made.
+
+        Raises:
+            InvalidInput: an unknown kind, or a spec without one of its fields.
+            AlreadyExists: the request id was used for something else, or another unfinished job
+                makes something different under the same name.
+        """
+        check_spec(kind, spec)
+        text = json.dumps(spec, sort_keys=True)
+        target = f"{kind}/{spec[TARGETS[kind]]}"
+        with self._transaction():
+            for row in self._rows(
+                "select * from job where request_id=? or (target=? and state not in"
+                " ('SUCCEEDED','FAILED','CANCELLED')) order by request_id is ? desc, number",
+                (request_id or None, target, request_id or None),
+            ):
+                is_replay = bool(request_id) and row["request_id"] == request_id
+                if row["state"] == "CANCELLING" and not is_replay:
+                    continue
+                if row["kind"] != kind or row["spec"] != text:
+                    cause = (
+                        f"request id {request_id!r} was used for"
+                        if is_replay
+                        else f"{target!r} is being made by"
+                    )
+                    raise AlreadyExists(
+                        f"{cause} job {row['id']!r} with spec {row['spec']}; this one has {text}: "
+                        "use a new request id and another name, or cancel that job"
+                    )
+                return _record(row)
+            now = time.time()
+            made = self._rows(
+                "insert into job(id, kind, spec, target, request_id, state, created, updated)"
+                " values(?,?,?,?,?,'QUEUED',?,?) returning *",
+                (
+                    f"{kind}-{uuid.uuid4().hex[:12]}",
+                    *(kind, text, target, request_id or None, now, now),
+                ),
+            )
+            return _record(made[0])
+
+    def get(self, job: str) -> JobRecord:
+        """Return a job, or raise ``NotFound``."""
+        return self.read(job)[0]
+
+    def read(self, job: str) -> tuple[JobRecord, int]:
+        """Return a job and its version, which every change of it raises."""
+        rows = self._rows("select * from job where id=?", (job,))
+        if not rows:
+            raise NotFound(f"no job {job!r}; `isogloss jobs` lists those of this store")
+        return _record(rows[0]), rows[0]["version"]
+
+    def all(self) -> list[JobRecord]:
+        """Return all jobs, oldest first."""
+        return [_record(row) for row in self._rows("select * from job order by number")]
+
+    def cancel(self, job: str) -> JobRecord:
+        """Ask a job to end; one that waits ends at once, a final one stays as it is."""
+        self._rows(
+            "update job set state=case state when 'QUEUED' then 'CANCELLED' else 'CANCELLING' end,"
+            " updated=?, version=version+1"
+            " where id=? and state in ('QUEUED','STARTING','RUNNING') returning id",
+            (time.time(), job),
+        )
+        return self.get(job)
+
+    # What a supervisor does.
+
+    def claim(self, lease_s: float) -> JobRecord | None:
+        """Take the oldest waiting job for a new attempt; None when none may start now."""
+        now = time.time()
+        rows = self._rows(
+            "update job set state='STARTING', attempt=attempt+1, furthest_before=furthest,"
+            " lease_until=?, holder=null, updated=?, version=version+1"
+            " where number=(select number from job where state='QUEUED' and not_before<=?"
+            " order by number limit 1) returning *",
+            (now + lease_s, now, now),
+        )
+        return _record(rows[0]) if rows else None
+
+    def hold(self, job: str, attempt: int, holder: str) -> None:
+        """Write down which process runs an attempt."""
+        self._rows("update job set holder=? where id=? and attempt=?", (holder, job, attempt))
+
+    def held(self) -> list[Held]:
+        """Return the jobs that workers hold or held, oldest first."""
+        rows = self._rows(
+            "select * from job where state in ('STARTING','RUNNING','CANCELLING') order by number"
+        )
+        return [
+            Held(record=_record(row), lease_until=row["lease_until"], holder=row["holder"])
+            for row in rows
+        ]
+
+    def release(self, job: str, attempt: int, *, blame: str, limit: int, backoff_s: float) -> None:
+        """Put a job back after its worker ended without an answer.
+
+        A job that was being cancelled is cancelled. With ``blame`` (what happened to the worker)
+        an attempt that came no further than those before counts as a stall; ``limit`` stalls in a
+        row fail the job. Without it (the supervisor itself ended) nothing is counted.
+        """
+        with self._transaction():
+            rows = self._rows("select * from job where id=? and attempt=?", (job, attempt))
+            if not rows or rows[0]["state"] not in _HELD:
+                return
+            row = rows[0]
+            stalls = 0 if row["furthest"] > row["furthest_before"] else row["stalls"] + bool(blame)
+            if row["state"] == "CANCELLING":
+                self._end(row, JobState.CANCELLED)
+            elif blame and stalls >= limit:
+                message = (
+                    f"{blame} {stalls} times in a row at step {row['step']} of "
+                    f"{row['total_steps']}, without progress: give the job more memory or a "
+                    "smaller batch, then submit it again (it resumes from its checkpoint)"
+                )
+                self._end(row, JobState.FAILED, error=("JOB_FAILED", message))
+            else:
+                now = time.time()
+                self._rows(
+                    "update job set state='QUEUED', stalls=?, not_before=?, lease_until=0,"
+                    " holder=null, updated=?, version=version+1 where number=?",
+                    (stalls, now + backoff_s * (2**stalls - 1), now, row["number"]),
+                )
+
+    # What the worker of one attempt does.
+
+    def beat(
+        self,
+        job: str,
+        attempt: int,
+        *,
+        lease_s: float,
+        step: int,
+        total_steps: int,
+        metrics: Mapping[str, float],
+    ) -> JobState:
+        """Renew the lease and report; the answer tells the worker whether to stop.
+
+        Raises:
+            Fenced: the job was given to another attempt, or ended.
+        """
+        now = time.time()
+        text = json.dumps(dict(metrics))
+        rows = self._rows(
+            "update job set state=case state when 'STARTING' then 'RUNNING' else state end,"
+            " lease_until=?, version=version + (state='STARTING' or step<>? or"
+            " total_steps<>? or metrics<>?), step=?, total_steps=?, metrics=?,"
+            " furthest=max(furthest, ?), updated=?"
+            " where id=? and attempt=? and state in ('STARTING','RUNNING','CANCELLING')"
+            " returning state",
+            (
+                *(now + lease_s, step, total_steps, text, step, total_steps, text, step, now),
+                *(job, attempt),
+            ),
+        )
+        return JobState(self._fenced(rows, job, attempt)["state"])
+
+    def peek(self, job: str, attempt: int) -> JobState:
+        """Read the state only, which costs no write. Raises ``Fenced`` as ``beat`` does."""
+        rows = self._rows(
+            "select state from job where id=? and attempt=?"
+            " and state in ('STARTING','RUNNING','CANCELLING')",
+            (job, attempt),
+        )
+        return JobState(self._fenced(rows, job, attempt)["state"])
+
+    def memo(self, job: str) -> dict[str, object]:
+        """Return what earlier attempts wrote down with :meth:`remember`."""
+        return json.loads(self._rows("select memo from job where id=?", (job,))[0]["memo"])
+
+    def remember(self, job: str, attempt: int, memo: Mapping[str, object]) -> None:
+        """Write down, durably, what later attempts of this job must do in the same way."""
+        rows = self._rows(
+            "update job set memo=? where id=? and attempt=?"
+            " and state in ('STARTING','RUNNING','CANCELLING') returning id",
+            (json.dumps(dict(memo), sort_keys=True), job, attempt),
+        )
+        self._fenced(rows, job, attempt)
+
+    def finish(
+        self,
+        job: str,
+        attempt: int,
+        state: JobState,
+        *,
+        result: Mapping[str, object] | None = None,
+        error: tuple[str, str] | None = None,
+    ) -> None:
+        """Write the end of a job, cancelled if it failed after a cancel; Fenced as ``beat``."""
+        with self._transaction():
+            rows = self._rows(
+                "select * from job where id=? and attempt=?"
+                " and state in ('STARTING','RUNNING','CANCELLING')",
+                (job, attempt),
+            )
+            row = self._fenced(rows, job, attempt)
+            if row["state"] == "CANCELLING" and state is JobState.FAILED:
+                state, error = JobState.CANCELLED, None
+            self._end(row, state, result=result, error=error)
+
+    def _fenced(self, rows: Sequence[sqlite3.Row], job: str, attempt: int) -> sqlite3.Row:
+        if not rows:
+            raise Fenced(
+                f"attempt {attempt} of job {job!r} is no longer the one that counts: "
+                "another worker has the job, or it ended; nothing was changed"
+            )
+        return rows[0]
+
+    def _end(
+        self,
+        row: sqlite3.Row,
+        state: JobState,
+        *,
+        result: Mapping[str, object] | None = None,
+        error: tuple[str, str] | None = None,
+    ) -> None:
+        reason, message = error or (None, None)
+        self._rows(
+            "update job set state=?, result=?, reason=?, message=?, lease_until=0, holder=null,"
+            " updated=?, version=version+1 where number=?",
+            (
+                state.value,
+                None if result is None else json.dumps(dict(result), sort_keys=True),
+                *(reason, message, time.time(), row["number"]),
+            ),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        with self._lock, _storage_errors(self._path):
+            self._connection.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+
+
+def check_spec(kind: str, spec: Mapping[str, object]) -> None:
+    """Check that a job can be queued; what its names mean is checked when it runs.
+
+    Raises:
+        InvalidInput: an unknown kind, a field that is missing or of the wrong type, or values
+            that JSON does not hold.
+        InvalidName: the name of what the job makes is not a resource id.
+    """
+    if kind not in TARGETS:
+        raise InvalidInput(f"job kind {kind!r} is unknown: use one of {', '.join(TARGETS)}")
+    for field, wanted in _REQUIRED[kind].items():
+        if not isinstance(spec.get(field), wanted):
+            found = type(spec[field]).__name__ if field in spec else "missing"
+            raise InvalidInput(
+                f"field {field!r} of a {kind} job is {found}, wanted {wanted.__name__}"
+            )
+    name = str(spec[TARGETS[kind]])
+    if not _NAME.fullmatch(name):
+        raise InvalidName(f"{TARGETS[kind]} {name!r} must match [a-z][a-z0-9-]{{0,62}}")
+    try:
+        json.dumps(spec, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"the spec of a {kind} job must be plain JSON: {error}") from error
+
+
+def _record(row: sqlite3.Row) -> JobRecord:
+    return JobRecord(
+        id=row["id"],
+        kind=row["kind"],
+        state=JobState(row["state"]),
+        spec=json.loads(row["spec"]),
+        result=None if row["result"] is None else json.loads(row["result"]),
+        error=None if row["reason"] is None else (row["reason"], row["message"]),
+        step=row["step"],
+        total_steps=row["total_steps"],
+        metrics=json.loads(row["metrics"]),
+        attempt=row["attempt"],
+        created=row["created"],
+        updated=row["updated"],
+    )
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Generator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise StorageFull(f"{path}: {error}: free some space, then try again") from error
+        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+            raise CorruptData(f"{path}: {error}: restore that file from a backup") from error
+        raise StorageError(f"{path}: {error}") from error

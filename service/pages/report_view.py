@@ -1,0 +1,408 @@
+"""What the report's page shows of one match: saved report data turned into words and numbers."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from isogloss.errors import UnsupportedVersion
+from isogloss.service.pages.charts import ruler
+from isogloss.service.pages.report_data import Node
+
+SCHEMA_VERSION = 1
+_SHARED_R = 0.3
+_FIRST_PAIRS = 6
+_FIRST_CONTEXTS = 3
+
+NULL_NAMES = {
+    "none": "rows shuffled freely",
+    "token": "shuffled within equal tokens",
+    "position": "shuffled within equal positions",
+    "document": "shuffled within documents",
+}
+"""What each null kept in place, in words."""
+
+_GROUPS = (
+    (
+        "best",
+        "The strongest pairs",
+        "Highest lower end of the interval, on the documents that did not choose them.",
+    ),
+    (
+        "beyond_token",
+        "The strongest beyond the word itself",
+        "Correlated most among segments of one token: what is left with the word held fixed.",
+    ),
+    (
+        "typical",
+        "Typical pairs",
+        "Around the median correlation of the replicated pairs: what an ordinary match looks like.",
+    ),
+    (
+        "unreplicated",
+        "Pairs that did not hold up",
+        "Looked good on the documents that chose them, and failed on the others.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A run of text and how strongly the feature fires on it."""
+
+    text: str
+    """The text."""
+    strength: int
+    """Percent of the feature's highest activation shown; 0 where it is silent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextView:
+    """One place where a feature fires."""
+
+    pieces: tuple[Piece, ...]
+    """The text, cut by activation."""
+    value: float
+    """Activation at the peak."""
+    cut_before: bool
+    """Whether the document goes on before."""
+    cut_after: bool
+    """Whether the document goes on after."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureView:
+    """One side of a pair."""
+
+    feature: int
+    """Its index."""
+    fires: int
+    """Segments of the report half on which it fires."""
+    first: tuple[ContextView, ...]
+    """The strongest places."""
+    more: tuple[ContextView, ...]
+    """Further ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairView:
+    """A pair with its numbers and its text."""
+
+    a: FeatureView
+    """Feature of the first dictionary."""
+    b: FeatureView
+    """Feature of the second."""
+    ruler: Markup
+    """The numbers, drawn."""
+    numbers: tuple[tuple[str, str, str], ...]
+    """Name, value and explanation of each number."""
+    explained_by: str
+    """``token``, ``position``, ``document`` or ``none``."""
+    is_replicated: bool
+    """Whether it held on the report half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairGroup:
+    """Pairs shown for one reason."""
+
+    key: str
+    """Name in the page's addresses."""
+    title: str
+    """Heading."""
+    explanation: str
+    """Why these."""
+    first: tuple[PairView, ...]
+    """Shown at once."""
+    more: tuple[PairView, ...]
+    """Shown on demand."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """The counts at one threshold."""
+
+    threshold: float
+    """Correlation on the report half."""
+    shared: int
+    """Pairs at or above it."""
+    replicated: int
+    """Of those, replicated."""
+    nulls: tuple[tuple[str, str], ...]
+    """Name and number of pairs under each null."""
+    beyond_token: int
+    """Of the shared, those with partial correlation of at least .3 given the token."""
+    median_partial: str
+    """Median partial correlation given the token."""
+    explained_by: tuple[tuple[str, int, float], ...]
+    """What explains them: label, pairs, percent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One of the two dictionaries."""
+
+    name: str
+    """Short name that tells it from the other."""
+    where: str
+    """Model and site."""
+    dictionary: str
+    """Its id."""
+    features: int
+    """All it has."""
+    compared: int
+    """Fire often enough to be compared."""
+    rare: int
+    """Fire too rarely."""
+    dead: int
+    """Never fire."""
+    quality: str
+    """How well it reconstructs held-out rows, in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Headline:
+    """What was found, in plain words."""
+
+    claim: str
+    """The finding, one sentence."""
+    verdict: str
+    """How to read it."""
+    sentences: tuple[str, ...]
+    """The numbers beside their nulls."""
+
+
+def open_report(report: Node) -> Node:
+    """Return the matching's own data, after a look at the versions.
+
+    Raises:
+        UnsupportedVersion: a later release made the report.
+    """
+    data = report.node("data")
+    for node, name in ((report, "schema_version"), (data, "version")):
+        if node.count(name) != SCHEMA_VERSION:
+            raise UnsupportedVersion(
+                f"report data has {name} {node.count(name)} and this release reads "
+                f"{SCHEMA_VERSION}: match the dictionaries again"
+            )
+    return data
+
+
+def sides_of(report: Node) -> tuple[Side, Side]:
+    """Return both dictionaries, named so that a reader can tell them apart."""
+    nodes = [report.node("sides").node(key) for key in "ab"]
+    data = [report.node("data").node(key) for key in "ab"]
+    models = [_short(node.text("model")) for node in nodes]
+    if models[0] == models[1]:
+        models = [node.text("dictionary") for node in nodes]
+    first, second = (
+        Side(
+            name=clean(name),
+            where=clean(f"{_short(node.text('model'))} at {node.text('site')}"),
+            dictionary=node.text("dictionary"),
+            features=counts.count("features"),
+            compared=counts.count("compared"),
+            rare=counts.count("rare"),
+            dead=counts.count("dead"),
+            quality=_quality(node),
+        )
+        for name, node, counts in zip(models, nodes, data, strict=True)
+    )
+    return first, second
+
+
+def levels_of(data: Node) -> tuple[Level, ...]:
+    """Return the counts at each threshold."""
+    return tuple(_level(node) for node in data.nodes("counts"))
+
+
+def headline_of(data: Node, sides: tuple[Side, Side]) -> Headline:
+    """Say what was found."""
+    level = next(node for node in data.nodes("counts") if node.number("threshold") == _SHARED_R)
+    shared, beyond = level.count("shared"), level.count("beyond_token")
+    of = min(side.compared for side in sides)
+    nulls = level.node("nulls")
+    free = nulls.maybe("none") or 0.0
+    codes = [caution.text("code") for caution in data.nodes("cautions")]
+    found = (
+        "A pair is two features that are each other's best match, chosen on one half of the "
+        f"documents. On the other half, {shared:,} pairs correlate at {_SHARED_R} or more."
+    )
+    chance = f"The same matching finds {_about(free)} such pairs when rows are shuffled freely" + (
+        f", and {_about(nulls.number('token'))} when they are shuffled only among rows of the "
+        "same token, so that nothing but the word is kept."
+        if "token" in nulls
+        else "."
+    )
+    more = (
+        f"For {beyond:,} of the {shared:,} the correlation stays at 0.3 or more among segments of "
+        "one and the same token: they share more than the word that stands there."
+    )
+    return Headline(
+        claim=f"{shared:,} of {of:,} features that could be compared are shared",
+        verdict=_verdict(shared, beyond, free, codes),
+        sentences=(found, chance, more),
+    )
+
+
+def groups_of(report: Node, data: Node) -> tuple[PairGroup, ...]:
+    """Return the example pairs, with their text."""
+    examples = data.node("examples")
+    contexts = (report.node("contexts_a"), report.node("contexts_b"))
+    groups: list[PairGroup] = []
+    for key, title, explanation in _GROUPS:
+        pairs = tuple(_pair(row, contexts) for row in examples.nodes(key))
+        if pairs:
+            groups.append(
+                PairGroup(
+                    key=key,
+                    title=title,
+                    explanation=explanation,
+                    first=pairs[:_FIRST_PAIRS],
+                    more=pairs[_FIRST_PAIRS:],
+                )
+            )
+    return tuple(groups)
+
+
+def clean(text: str) -> str:
+    """Replace characters that would garble the page: controls and direction overrides."""
+    return "".join(
+        character
+        if character in "\n\t\u200c\u200d" or unicodedata.category(character) not in _GARBLING
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+_GARBLING = frozenset({"Cc", "Cf", "Cs", "Co"})
+
+
+def decimal(value: float | None) -> str:
+    """Write a correlation: two places, a real minus, a dash where it is unknown."""
+    if value is None:
+        return "–"
+    # Adding 0.0 turns what rounds to minus zero into zero.
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _level(node: Node) -> Level:
+    shared = node.count("shared")
+    explained = node.node("explained_by")
+    nulls = node.node("nulls")
+    return Level(
+        threshold=node.number("threshold"),
+        shared=shared,
+        replicated=node.count("replicated"),
+        nulls=tuple((name, _about(nulls.number(name))) for name in NULL_NAMES if name in nulls),
+        beyond_token=node.count("beyond_token"),
+        median_partial=decimal(node.maybe("median_partial_token")),
+        explained_by=tuple(
+            (name, explained.count(name), 100 * explained.count(name) / max(shared, 1))
+            for name in ("none", "token", "position", "document")
+        ),
+    )
+
+
+def _verdict(shared: int, beyond: int, free: float, codes: Sequence[str]) -> str:
+    if shared < 20 or shared < 2 * free:
+        verdict = "Hardly more than chance gives."
+    elif "TOKEN_DRIVEN" in codes or beyond < shared / 2:
+        verdict = "Much of what is shared is which word stands there."
+    else:
+        verdict = "Most of it is more than which word stands there."
+    if "SHARED_ANCESTRY" in codes or "SHARED_INIT" in codes:
+        verdict += " The two are related, so this is not evidence of universality."
+    return verdict
+
+
+def _quality(node: Node) -> str:
+    metrics = node.node("metrics") if "metrics" in node else None
+    if metrics is None or "fvu" not in metrics:
+        return "not evaluated on held-out documents"
+    active = f" with {metrics.number('l0'):.0f} active features a row" if "l0" in metrics else ""
+    return f"explains {100 * (1 - metrics.number('fvu')):.0f} % of held-out variance{active}"
+
+
+def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:
+    r, low, high = row.number("r"), row.maybe("ci_low"), row.maybe("ci_high")
+    token_null, partial = row.maybe("token_null"), row.maybe("partial_token")
+    numbers = (
+        ("r", decimal(r), "Pearson correlation on the documents that did not choose the pair"),
+        (
+            "95 % interval",
+            f"{decimal(low)} to {decimal(high)}",
+            "bootstrap over documents",
+        ),
+        ("given token", decimal(partial), "correlation among segments of the same token"),
+        ("token null", decimal(token_null), "expected r if only the token mattered"),
+        ("margin", decimal(row.maybe("margin")), "lead over the next best partner"),
+        (
+            "fire together",
+            f"{row.count('cofires'):,}",
+            "segments of the report half on which both fire",
+        ),
+    )
+    a, b = (
+        _feature(row.count(f"feature_{key}"), row.count(f"fires_{key}"), found)
+        for key, found in zip("ab", contexts, strict=True)
+    )
+    title = ", ".join(f"{name} {value}" for name, value, _ in numbers[:4])
+    return PairView(
+        a=a,
+        b=b,
+        ruler=Markup(
+            ruler(
+                r,
+                r if low is None else low,
+                r if high is None else high,
+                token_null,
+                partial,
+                title,
+            )
+        ),
+        numbers=numbers,
+        explained_by=row.text("explained_by", "none"),
+        is_replicated=row.flag("replicated"),
+    )
+
+
+def _feature(feature: int, fires: int, contexts: Node) -> FeatureView:
+    found = contexts.nodes(str(feature)) if str(feature) in contexts else ()
+    highest = max((node.number("value") for node in found), default=0.0)
+    views = tuple(_context(node, highest) for node in found)
+    return FeatureView(
+        feature=feature,
+        fires=fires,
+        first=views[:_FIRST_CONTEXTS],
+        more=views[_FIRST_CONTEXTS:],
+    )
+
+
+def _context(node: Node, highest: float) -> ContextView:
+    cut = node.numbers("cut")
+    return ContextView(
+        pieces=tuple(
+            Piece(
+                text=clean(text),
+                strength=round(100 * min(max(value / highest, 0.0), 1.0)) if highest > 0 else 0,
+            )
+            for text, value in node.runs("pieces")
+        ),
+        value=node.number("value"),
+        cut_before=bool(cut[0]),
+        cut_after=bool(cut[1]),
+    )
+
+
+def _short(model: str) -> str:
+    """Return the part of a model's name that people say."""
+    return model.rstrip("/").replace("packaged:", "").rsplit("/", 1)[-1] or model
+
+
+def _about(count: float) -> str:
+    """Write a mean count: whole from 10 on, else one place; none is 'no'."""
+    if count >= 10:
+        return f"{count:,.0f}"
+    return f"{count:.1f}".rstrip("0").rstrip(".")

@@ -1,0 +1,186 @@
+"""``isogloss serve``: one process that owns a store and answers for it.
+
+It takes appends and reads, queues jobs (which run in worker processes) and forwards questions about
+features to a query process, so it imports neither torch nor faiss.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from google.longrunning import operations_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from isogloss.errors import InvalidInput, ServerUnavailable
+from isogloss.proto.v1 import dictionaries_pb2, jobs_pb2, recordings_pb2, universality_pb2
+from isogloss.service.calls.all import EngineHandlers
+from isogloss.service.control.engine import Engine
+from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.server.grpc_calls import Calls
+from isogloss.service.server.listening import TokenGuard, check_address, store_token
+from isogloss.service.server.query_child import QueryProcess
+from isogloss.service.transport.over_grpc import MESSAGE_BYTES
+from isogloss.service.values.addresses import Address, default_address, parse_address
+from isogloss.service.values.directories import location, make_state_directory
+from isogloss.store import Store
+
+_log = logging.getLogger(__name__)
+
+SERVICES = tuple(
+    service.full_name
+    for file in (recordings_pb2, dictionaries_pb2, universality_pb2, jobs_pb2, operations_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+)
+"""Full names of the services, as health and reflection give them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """How a server runs."""
+
+    listen: tuple[str, ...] = ()
+    """Addresses, ``unix:/path`` or ``host:port``; none: the store's own unix socket."""
+    token: str | None = None
+    """What TCP callers must send; None: the one kept in the store, made at first need."""
+    certificate: Path | None = None
+    """PEM certificate chain; with it every TCP port speaks TLS."""
+    key: Path | None = None
+    """PEM private key of the certificate."""
+    reflection: bool = True
+    """Whether callers may ask which services there are."""
+    drain_s: float = 10.0
+    """How long calls may go on after SIGTERM."""
+    max_calls: int = 1024
+    """Calls at a time; more are refused with ResourceExhausted."""
+    run_workers: bool = True
+    """Whether this server runs the jobs."""
+    limits: IngestLimits = field(default_factory=IngestLimits)
+    """What ingest holds and takes."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidInput("certificate and key go together: give both, or neither")
+        if self.drain_s < 0 or self.max_calls < 1:
+            raise InvalidInput(
+                f"drain_s is {self.drain_s} and max_calls {self.max_calls}; wanted >= 0 and >= 1"
+            )
+
+
+def serve(
+    store: Store | Path | str,
+    config: ServerConfig | None = None,
+    *,
+    on_ready: Callable[[Sequence[str]], None] | None = None,
+) -> None:
+    """Own a store and answer for it until SIGTERM or SIGINT, then end in good order.
+
+    Args:
+        store: directory of the store or address of an object store, made where there is none; or
+            one that is open, which is closed in the end.
+        config: how to run.
+        on_ready: given the addresses, ports resolved, once calls are answered.
+
+    Raises:
+        StoreOwned: another process owns the store.
+        NotPermitted: an address would let others in.
+        ServerUnavailable: an address is taken.
+    """
+    asyncio.run(_serve(store, config or ServerConfig(), on_ready))
+
+
+async def _serve(
+    given: Store | Path | str,
+    config: ServerConfig,
+    on_ready: Callable[[Sequence[str]], None] | None,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listen = [parse_address(text) for text in config.listen]
+    store = given if isinstance(given, Store) else Store.open(given)
+    state = make_state_directory(store)
+    addresses = listen or [default_address(state)]
+    engine = Engine(store, run_workers=config.run_workers, limits=config.limits)
+    queries = QueryProcess(location(store))
+    try:
+        calls = Calls(EngineHandlers(engine), queries.forward)
+        server, health = await _make_server(state, config, calls)
+        bound = [_listen(server, address, config) for address in addresses]
+        await server.start()
+        await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
+        store.set_server(bound[0])
+        _log.info("serving %s on %s", location(store), ", ".join(bound))
+        if on_ready is not None:
+            on_ready(bound)
+        await stop.wait()
+        _log.info("draining")
+        await _set_health(health, health_pb2.HealthCheckResponse.NOT_SERVING)
+        calls.draining.set()
+        stopping = asyncio.create_task(server.stop(config.drain_s))
+        # Ends the workers at a checkpoint, and with them the calls that watch jobs.
+        await asyncio.to_thread(engine.jobs.close)
+        await asyncio.to_thread(engine.care.close)
+        await stopping
+        calls.close()
+    finally:
+        await queries.close()
+        await asyncio.to_thread(engine.close)
+        for address in addresses:
+            if address.socket is not None:
+                address.socket.unlink(missing_ok=True)
+
+
+async def _make_server(
+    state: Path, config: ServerConfig, calls: Calls
+) -> tuple[grpc.aio.Server, HealthServicer]:
+    token = store_token(state, config.token)
+    server = grpc.aio.server(
+        interceptors=[TokenGuard(token)],
+        maximum_concurrent_rpcs=config.max_calls,
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+        ],
+    )
+    server.add_generic_rpc_handlers(calls.generic_handlers())
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    if config.reflection:
+        reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
+    return server, health
+
+
+def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> str:
+    """Bind one address; return it with its port resolved."""
+    check_address(address, has_tls=config.certificate is not None)
+    try:
+        if address.socket is not None or config.certificate is None or config.key is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            pair = (config.key.read_bytes(), config.certificate.read_bytes())
+            port = server.add_secure_port(str(address), grpc.ssl_server_credentials([pair]))
+    except RuntimeError as error:
+        raise ServerUnavailable(
+            f"cannot listen on {address}: {error}; is the address taken?"
+        ) from error
+    if address.socket is not None:
+        address.socket.chmod(0o600)
+        return str(address)
+    return str(Address(host=address.host, port=port))
+
+
+async def _set_health(
+    health: HealthServicer, state: health_pb2.HealthCheckResponse.ServingStatus.ValueType
+) -> None:
+    for service in ("", *SERVICES):
+        await health.set(service, state)

@@ -1,0 +1,82 @@
+"""The process that answers queries for a server: ``python -m isogloss.service.processes.query``.
+
+It may import torch and faiss, which the server must not: importing them takes a second and their
+threads would compete with ingest. It reads the store without owning it, answers on a socket of the
+server's own, and ends when the server's end of its standard input closes.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+
+import grpc
+
+from isogloss.service.calls.all import EngineHandlers
+from isogloss.service.calls.table import Unary
+from isogloss.service.control.engine import Engine
+from isogloss.service.server.grpc_calls import parse
+from isogloss.service.server.query_child import READY
+from isogloss.service.transport.over_grpc import MESSAGE_BYTES
+from isogloss.service.wire import methods
+from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.store import Store
+
+_THREADS = 4
+
+
+def main(location: str, address: str) -> None:
+    """Answer queries on ``address`` until standard input ends."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s query %(message)s")
+    with Engine(Store.attach(location), run_workers=False) as engine:
+        handlers = EngineHandlers(engine)
+        server = grpc.server(
+            ThreadPoolExecutor(_THREADS),
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+        for path in methods.QUERIES:
+            handler = handlers.unary[path]
+            by_service.setdefault(handler.method.service, {})[handler.method.name] = (
+                grpc.unary_unary_rpc_method_handler(_answer(handler))
+            )
+        for service, calls in by_service.items():
+            server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, calls)])
+        server.add_insecure_port(address)
+        server.start()
+        threading.Thread(target=_preload, daemon=True).start()
+        os.write(sys.stdout.fileno(), READY)
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        server.stop(None)
+
+
+def _preload() -> None:
+    """Import what the first query needs while it is on its way."""
+    for name in ("isogloss.universality.neighbours", "isogloss.service.query.contexts"):
+        import_module(name)
+
+
+def _answer(handler: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def answer(raw: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return handler.answer(parse(handler.method.request, raw)).SerializeToString()
+        except Exception as error:  # becomes the status of the call
+            status = to_status(error)
+        context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+        context.set_code(next(c for c in grpc.StatusCode if c.value[0] == status.code))
+        context.set_details(status.message)
+        return b""
+
+    return answer
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,105 @@
+"""The worker: one process that runs one attempt of one job.
+
+Started by the supervisor of :mod:`isogloss.service.jobs.supervisor` as
+``python -m isogloss.service.processes.worker STORE JOB ATTEMPT``.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from isogloss.errors import Fenced, InternalError, IsoglossError, JobCancelled
+from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_RELEASED, end_with_supervisor
+from isogloss.service.jobs.queue import JobTable
+from isogloss.service.tasks.heart import Heart, Task
+from isogloss.service.values.directories import make_state_directory
+from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+def run(location: str, job: str, attempt: int, task_of: Callable[[str], Task]) -> int:
+    """Run one attempt and write down how it ended. Returns the exit code.
+
+    Args:
+        location: of the store, see :func:`isogloss.service.values.directories.location`.
+        job: id of the job.
+        attempt: which attempt this process is; another one fences it.
+        task_of: finds the task of a kind (it may import what is heavy: the heart beats already).
+    """
+    with Store.attach(location) as store:
+        table = JobTable.of(store)
+        record = table.get(job)
+        if record.attempt != attempt:
+            return EXIT_FENCED
+        try:
+            heart = Heart(table, record, on_fenced=_end_now)
+        except Fenced:
+            return EXIT_FENCED
+        signal.signal(signal.SIGTERM, _stopper(heart))
+        try:
+            state, result, error = _attempt(store, record, heart, task_of)
+            heart.close()
+            if state is None:
+                return EXIT_RELEASED
+            table.finish(job, attempt, state, result=result, error=error)
+        except Fenced:
+            return EXIT_FENCED
+        return 0
+
+
+def _attempt(
+    store: Store, record: JobRecord, heart: Heart, task_of: Callable[[str], Task]
+) -> tuple[JobState | None, dict[str, object] | None, tuple[str, str] | None]:
+    try:
+        heart.check()
+        result = task_of(record.kind)(store, record, heart)
+    except JobCancelled:
+        return (JobState.CANCELLED if heart.is_cancelled else None), None, None
+    except Fenced:
+        raise
+    except IsoglossError as error:
+        _log.exception("job %s failed", record.id)
+        return JobState.FAILED, None, (error.reason, str(error))
+    except Exception as error:
+        _log.exception("job %s failed", record.id)
+        message = (
+            f"{type(error).__name__}: {error} (a defect in isogloss; the trace is in "
+            f"{make_state_directory(store)}/jobs/{record.id}.log)"
+        )
+        return JobState.FAILED, None, (InternalError.reason, message)
+    return JobState.SUCCEEDED, result, None
+
+
+def _stopper(heart: Heart) -> Callable[[int, FrameType | None], None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        heart.request_stop()
+
+    return stop
+
+
+def _end_now() -> None:
+    os._exit(EXIT_FENCED)
+
+
+def _task_of(kind: str) -> Task:
+    from isogloss.service.tasks.kinds import TASKS
+
+    return TASKS[kind]
+
+
+def main() -> int:
+    """Entry point of the worker process."""
+    end_with_supervisor()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    location, job, attempt = sys.argv[1:]
+    return run(location, job, int(attempt), _task_of)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Questions about features, answered from what is stored."""

@@ -1,0 +1,304 @@
+"""Questions about features, answered from a store: nearest, contexts, matches, pairs.
+
+What is read from disk is kept while it is used: probes, atlases, codes, matches. Importing this
+module imports neither torch nor faiss; the first question does.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from isogloss.errors import CorruptData, InvalidInput, NotFound
+from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
+from isogloss.service.values.results import FeatureContext, FeatureInfo, Hit, MatchInfo, PairInfo
+from isogloss.store import CatalogEntry, Store
+
+if TYPE_CHECKING:
+    from isogloss.service.query.contexts import ContextReader
+    from isogloss.universality import Match, Pairs, Probe, ProbedDictionary
+
+REPORT_FILE = "report.json"
+"""In a match's directory: everything its report shows."""
+
+_KEPT = 16
+_ValueT = TypeVar("_ValueT")
+
+
+class Queries:
+    """Answers questions about one store. Thread-safe; any process that has the store attached."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
+
+    def nearest(
+        self,
+        dictionary: str,
+        feature: int,
+        among: Sequence[str],
+        count: int = 5,
+        probe: str | None = None,
+    ) -> list[Hit]:
+        """Return the features of other dictionaries that fire most like one feature.
+
+        Args:
+            dictionary: id of the feature's dictionary.
+            feature: its index.
+            among: ids of the dictionaries to search.
+            count: hits per dictionary.
+            probe: id of the probe; None: the newest one that has all these dictionaries.
+
+        Raises:
+            NotFound: no such dictionary or probe, or the probe lacks a dictionary.
+            InvalidInput: no such feature, ``among`` is empty, or ``count`` is out of range.
+            DeadFeature: the feature fires too rarely on the probe.
+        """
+        # faiss and torch take a second to import, which only a query should pay
+        from isogloss.universality import Atlas, nearest
+
+        entry = self.probe(tuple({dictionary, *among}), probe)
+        index = self._store.catalog.find("atlas", entry.id)
+        if index is None:
+            raise NotFound(
+                f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
+                "make one with create_probe(..., probe=...)"
+            )
+        names = {dictionary, *among}
+        hits = nearest(
+            self._keep(
+                ("atlas", index.uid), lambda: Atlas.load(self._store.artifact("atlas", index.uid))
+            ),
+            {name: self._probed(name, entry) for name in names},
+            self._probe(entry),
+            dictionary=dictionary,
+            feature=feature,
+            among=list(among),
+            count=count,
+        )
+        return [
+            Hit(
+                dictionary=hit.dictionary,
+                feature=hit.feature,
+                r=hit.r,
+                excess=hit.excess,
+                margin=hit.margin,
+                mutual=hit.mutual,
+                cofires=hit.cofires,
+                fires=hit.fires,
+                partial_token=hit.partial_token,
+            )
+            for hit in hits
+        ]
+
+    def feature(
+        self, dictionary: str, feature: int, probe: str | None = None, contexts: int = 8
+    ) -> FeatureInfo:
+        """Return how often, how strongly and where a feature fires on a probe.
+
+        Raises:
+            NotFound: no such dictionary or probe, or the probe lacks the dictionary.
+            InvalidInput: no such feature, or ``contexts`` below 1.
+        """
+        entry = self.probe((dictionary,), probe)
+        probed = self._probed(dictionary, entry)
+        probed.check_feature(feature, min_fires=0)
+        found = self._contexts(dictionary, entry).read(probed, feature, contexts)
+        _, values = probed.codes.feature(feature)
+        fires = int(probed.moments.fires[feature])
+        return FeatureInfo(
+            dictionary=dictionary,
+            feature=feature,
+            probe=entry.id,
+            fires=fires,
+            density=fires / max(probed.moments.rows, 1),
+            max_activation=float(values.max(initial=0.0)),
+            contexts=tuple(
+                FeatureContext(
+                    document=context.document,
+                    before=context.text_before,
+                    peak=context.text_peak,
+                    after=context.text_after,
+                    value=context.value,
+                )
+                for context in found
+            ),
+        )
+
+    def match(self, match: str) -> MatchInfo:
+        """Return a match with its summary and everything its report shows.
+
+        ``details`` is what :func:`isogloss.service.pages.report.render_report` takes. Raises
+        ``NotFound``.
+        """
+        entry = self._store.catalog.get("match", match)
+        return match_info(entry, details=self._report(entry))
+
+    def matches(self) -> list[MatchInfo]:
+        """Return all matches without their details, by id."""
+        return [match_info(entry) for entry in self._store.catalog.list("match")]
+
+    def pairs(
+        self, match: str, *, min_r: float = -1.0, start: int = 0, count: int | None = None
+    ) -> list[PairInfo]:
+        """Return the mutual pairs of a match, highest r on the report half first.
+
+        Args:
+            match: id of the match.
+            min_r: leave out pairs below this.
+            start: skip so many.
+            count: return at most so many; None: all.
+
+        Raises:
+            NotFound: no such match.
+            InvalidInput: ``start`` or ``count`` is negative.
+        """
+        if start < 0 or (count is not None and count < 0):
+            raise InvalidInput(f"start is {start} and count {count}; both must be 0 or more")
+        pairs = self._match(self._store.catalog.get("match", match)).pairs
+        stop = int((pairs.r >= min_r).sum())
+        if count is not None:
+            stop = min(stop, start + count)
+        explained = pairs.explained_by
+        return [_pair(pairs, row, explained[row]) for row in range(start, stop)]
+
+    def pair_count(self, match: str, *, min_r: float = -1.0) -> int:
+        """Return how many mutual pairs of a match have r of at least ``min_r``."""
+        return int((self._match(self._store.catalog.get("match", match)).pairs.r >= min_r).sum())
+
+    def probe(self, dictionaries: Sequence[str], probe: str | None = None) -> CatalogEntry:
+        """Return the probe on which dictionaries can be compared.
+
+        Args:
+            dictionaries: ids; each must be encoded on the probe.
+            probe: id of the probe; None: the newest one that has all the dictionaries.
+
+        Raises:
+            NotFound: a dictionary or the probe does not exist, the probe lacks a dictionary, or no
+                probe has them all.
+        """
+        catalog = self._store.catalog
+        for name in dictionaries:
+            catalog.get("dictionary", name)
+        if probe:
+            entry = catalog.get("probe", probe)
+            lacking = sorted(set(dictionaries) - set(texts_of(entry.body, "dictionaries")))
+            if lacking:
+                raise NotFound(
+                    f"probe {probe!r} lacks {', '.join(lacking)}: add them with "
+                    "create_probe(..., dictionaries=[...])"
+                )
+            return entry
+        entry = newest_probe(self._store, set(dictionaries))
+        if entry is None:
+            raise NotFound(
+                f"no probe has {', '.join(sorted(set(dictionaries)))}: make one with "
+                "create_probe(recordings, dictionaries=[...])"
+            )
+        return entry
+
+    # What is kept between questions.
+
+    def _keep(self, key: tuple[str, str], make: Callable[[], _ValueT]) -> _ValueT:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            self._kept.move_to_end(key)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            # A key's first part fixes the type of what is kept under it.
+            return cast("_ValueT", self._kept[key])
+
+    def _probe(self, entry: CatalogEntry) -> "Probe":
+        from isogloss.universality import Probe
+
+        return self._keep(
+            ("probe", entry.uid), lambda: Probe.load(self._store.artifact("probe", entry.uid))
+        )
+
+    def _probed(self, dictionary: str, entry: CatalogEntry) -> "ProbedDictionary":
+        from isogloss.universality import load_probed
+
+        uid = self._store.catalog.get("dictionary", dictionary).uid
+        return self._keep(
+            ("codes", f"{uid}/{entry.uid}"),
+            lambda: load_probed(self._store.artifact("codes", uid, entry.uid), dictionary),
+        )
+
+    def _contexts(self, dictionary: str, entry: CatalogEntry) -> "ContextReader":
+        from isogloss.service.query.contexts import ContextReader
+
+        found = self._store.catalog.get("dictionary", dictionary)
+        recording = self._store.recording(text_of(found.body, "recording"))
+        revisions = object_of(entry.body, "revisions")
+        revision = revision_of(revisions, recording.id)
+        return self._keep(
+            ("contexts", f"{recording.uid}/{entry.uid}"),
+            lambda: ContextReader(self._probe(entry), recording, revision),
+        )
+
+    def _match(self, entry: CatalogEntry) -> "Match":
+        from isogloss.universality import Match
+
+        return self._keep(
+            ("match", entry.uid), lambda: Match.load(self._store.artifact("match", entry.uid))
+        )
+
+    def _report(self, entry: CatalogEntry) -> dict[str, object]:
+        path = self._store.artifact("match", entry.uid) / REPORT_FILE
+        try:
+            return cast("dict[str, object]", json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise CorruptData(
+                f"{path} cannot be read ({error}): delete match {entry.id!r} and match again"
+            ) from error
+
+
+def _pair(pairs: "Pairs", row: int, explained_by: str) -> PairInfo:
+    return PairInfo(
+        feature_a=int(pairs.feature_a[row]),
+        feature_b=int(pairs.feature_b[row]),
+        r_choose=float(pairs.r_choose[row]),
+        margin=float(pairs.margin[row]),
+        r=float(pairs.r[row]),
+        ci_low=float(pairs.ci_low[row]),
+        ci_high=float(pairs.ci_high[row]),
+        fires_a=int(pairs.fires_a[row]),
+        fires_b=int(pairs.fires_b[row]),
+        cofires=int(pairs.cofires[row]),
+        jaccard=float(pairs.jaccard[row]),
+        token_null=float(pairs.token_null[row]),
+        position_null=float(pairs.position_null[row]),
+        document_null=float(pairs.document_null[row]),
+        partial_token=float(pairs.partial_token[row]),
+        replicated=bool(pairs.replicated[row]),
+        explained_by=explained_by,
+    )
+
+
+def newest_probe(store: Store, dictionaries: set[str]) -> CatalogEntry | None:
+    """Return the newest probe on which all the dictionaries are encoded, or None."""
+    having = [
+        entry
+        for entry in store.catalog.list("probe")
+        if dictionaries <= set(texts_of(entry.body, "dictionaries"))
+    ]
+    return max(having, key=lambda entry: entry.created_s, default=None)
+
+
+def match_info(entry: CatalogEntry, details: dict[str, object] | None = None) -> MatchInfo:
+    """Return what the catalog says of a match; without ``details``, only what lists show."""
+    return MatchInfo(
+        id=entry.id,
+        uid=entry.uid,
+        etag=entry.etag,
+        a=text_of(entry.body, "a"),
+        b=text_of(entry.body, "b"),
+        probe=text_of(entry.body, "probe"),
+        pairs=int(str(entry.body["pairs"])),
+        created=entry.created_s,
+        text="" if details is None else text_of(entry.body, "summary"),
+        details=details or {},
+    )

@@ -1,0 +1,1 @@
+"""Recording activations of a live model or of documents."""

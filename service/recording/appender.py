@@ -1,0 +1,417 @@
+"""The sending half of ingest: batches in parts, a window, resending after a lost connection."""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import xxhash
+
+from isogloss.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidInput,
+    IsoglossError,
+    LaneEnded,
+    ResourceExhausted,
+    SequenceGap,
+    ServerUnavailable,
+)
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.seam import AppendStream, Transport
+from isogloss.service.wire.framing import Framed, pieces_between
+from isogloss.service.wire.recordings import to_name
+from isogloss.store import RecordingSpec, RowBatch
+
+_POLL_S = 0.5
+"""Waits look up this often, so that a lost connection is noticed without any traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A batch that is not durable yet, kept to be sent again."""
+
+    sequence: int
+    pieces: tuple[memoryview, ...]
+    size: int
+
+
+@dataclass(slots=True)
+class _Acknowledged:
+    """What the server said last."""
+
+    received: int = 0
+    durable: int = 0
+    rows: int = 0
+    window_bytes: int = 0
+    part_bytes: int = 0
+    batch_bytes: int = 0
+
+
+class BatchStream(Protocol):
+    """One producer's stream of batches, whichever way they go."""
+
+    @property
+    def producer(self) -> str:
+        """Name of this stream of batches."""
+        ...
+
+    @property
+    def route(self) -> str:
+        """Which way batches go, for people; names why, where another way was wanted."""
+        ...
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number that the next batch must have."""
+        ...
+
+    @property
+    def durable_sequence(self) -> int:
+        """Last batch on the disk."""
+        ...
+
+    def __enter__(self) -> "BatchStream": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
+        """Take a batch; returns before it is durable, and its arrays must not change until then."""
+        ...
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until everything written is durable."""
+        ...
+
+    def close(self, *, flush: bool = True) -> None:
+        """End the stream, by default once everything is durable."""
+        ...
+
+
+class Appender:
+    """Appends one producer's batches to a recording. For one thread at a time.
+
+    Batches are kept until they are durable. When the connection is lost they are sent again from
+    where the server stands: nothing acknowledged is lost and nothing is stored twice.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        recording: RecordingSpec,
+        producer: str,
+        *,
+        timeout_s: float = 30.0,
+        reconnect_s: float = 60.0,
+        why_not_direct: str = "",
+    ) -> None:
+        """Open the stream.
+
+        Args:
+            transport: where to.
+            recording: what the batches are checked against before they are sent.
+            producer: name of this stream of batches, stable over restarts.
+            timeout_s: how long the server may take to answer the first time.
+            reconnect_s: how long to go on trying after the connection was lost.
+            why_not_direct: what stood in the way of a direct lane, where one was wanted.
+
+        Raises:
+            NotFound: no such recording.
+            ServerUnavailable: no server answers.
+        """
+        self._transport = transport
+        self._spec = recording
+        self._header = pb.AppendHeader(
+            recording=to_name("recordings", recording.recording), producer=producer
+        )
+        self._timeout_s = timeout_s
+        self._reconnect_s = reconnect_s
+        self._why_not_direct = why_not_direct
+        self._changed = threading.Condition()
+        self._pending: deque[_Pending] = deque()
+        self._acknowledged = _Acknowledged()
+        self._stream: AppendStream | None = None
+        self._broken: IsoglossError | None = None
+        self._generation = 0
+        self._last = 0
+        self._closed = False
+        self._connect()
+        self._last = self._acknowledged.durable
+
+    @property
+    def producer(self) -> str:
+        """Name of this stream of batches."""
+        return self._header.producer
+
+    @property
+    def route(self) -> str:
+        """Which way batches go, for people; names why, where another way was wanted."""
+        why = f"; not direct: {self._why_not_direct}" if self._why_not_direct else ""
+        return f"through {self._transport.address}{why}"
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number that the next batch must have."""
+        return self._last + 1
+
+    @property
+    def durable_sequence(self) -> int:
+        """Last batch on the server's disk."""
+        return self._acknowledged.durable
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of batches written that are not durable yet."""
+        with self._changed:
+            return sum(pending.size for pending in self._pending)
+
+    def __enter__(self) -> "Appender":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(flush=error is None)
+
+    def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
+        """Send a batch; returns when it is on its way, before it is durable.
+
+        Its arrays must not change until it is durable.
+
+        Args:
+            batch: the next one of this producer.
+            timeout_s: how long to wait for room in the window; None: as long as it takes.
+
+        Raises:
+            SequenceGap: its sequence number is not the next.
+            ShapeError: it does not fit the recording.
+            InvalidInput: it names another producer, or an earlier batch was refused.
+            ResourceExhausted: it is larger than the server takes.
+            DeadlineExceeded: the window did not open in time; the batch was not taken.
+        """
+        self._check_open()
+        if batch.producer != self.producer:
+            raise InvalidInput(
+                f"batch is of producer {batch.producer!r}, this stream of {self.producer!r}"
+            )
+        if batch.sequence != self.next_sequence:
+            raise SequenceGap(
+                f"batch has sequence {batch.sequence}, wanted {self.next_sequence}: number batches "
+                "densely, from appender.next_sequence on"
+            )
+        batch.check(self._spec)
+        pieces = tuple(memoryview(piece).cast("B") for piece in batch.encode() if len(piece))
+        size = sum(piece.nbytes for piece in pieces)
+        if size > self._acknowledged.batch_bytes:
+            raise ResourceExhausted(
+                f"batch has {size} bytes, the server takes {self._acknowledged.batch_bytes}: put "
+                "fewer rows in a batch"
+            )
+        self._wait_for_window(size, timeout_s)
+        pending = _Pending(batch.sequence, pieces, size)
+        with self._changed:
+            self._pending.append(pending)
+        self._last = batch.sequence
+        self._send([pending])
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until everything written is durable.
+
+        Raises:
+            DeadlineExceeded: it was not within ``timeout_s``.
+            IsoglossError: why the server refused a batch.
+        """
+        self._check_open()
+        self._wait_until(lambda: not self._pending, timeout_s, "everything is durable")
+
+    def close(self, *, flush: bool = True) -> None:
+        """End the stream, by default once everything is durable. Later calls do nothing."""
+        if self._closed:
+            return
+        try:
+            if flush:
+                self.flush()
+                if self._stream is not None:
+                    self._stream.half_close()
+        finally:
+            self._closed = True
+            self._drop_stream()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Conflict("this appender was closed: open another one")
+
+    # Connections.
+
+    def _connect(self) -> None:
+        """Open a stream, take its first acknowledgement, send again what it does not have."""
+        stream = self._transport.append(self._header)
+        timer = threading.Timer(self._timeout_s, stream.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            first = stream.receive()
+        finally:
+            timer.cancel()
+        if first is None:
+            raise ServerUnavailable(f"{self._transport.address}: the stream ended at once; retry")
+        with self._changed:
+            self._stream = stream
+            self._broken = None
+            self._generation += 1
+            self._take(first)
+            generation = self._generation
+        name = f"isogloss-append-{self.producer}"
+        reader = threading.Thread(
+            target=self._read, args=(stream, generation), name=name, daemon=True
+        )
+        reader.start()
+
+    def _read(self, stream: AppendStream, generation: int) -> None:
+        """Take acknowledgements until the stream ends; run by a thread of its own."""
+        ended: IsoglossError = ServerUnavailable(
+            f"{self._transport.address}: the stream ended; connect again"
+        )
+        try:
+            while (message := stream.receive()) is not None:
+                with self._changed:
+                    if generation != self._generation:
+                        return
+                    self._take(message)
+        except IsoglossError as error:
+            ended = error
+        with self._changed:
+            if generation == self._generation:
+                self._broken = ended
+                self._changed.notify_all()
+
+    def _take(self, message: pb.AppendResponse) -> None:
+        said = self._acknowledged
+        said.received, said.durable = message.received, max(message.durable, said.durable)
+        said.rows, said.window_bytes = message.rows, message.window_bytes
+        said.part_bytes, said.batch_bytes = max(1, message.part_bytes), message.batch_bytes
+        while self._pending and self._pending[0].sequence <= said.durable:
+            self._pending.popleft()
+        self._changed.notify_all()
+
+    def _drop_stream(self) -> None:
+        with self._changed:
+            self._generation += 1
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _reconnect(self, cause: IsoglossError) -> None:
+        """Open the stream again, with growing pauses; raises ``cause`` where that cannot help."""
+        end = time.monotonic() + self._reconnect_s
+        pause_s = 0.05
+        while True:
+            if not isinstance(cause, ServerUnavailable | LaneEnded):
+                raise cause
+            self._drop_stream()
+            try:
+                self._connect()
+            except (ServerUnavailable, LaneEnded) as error:
+                cause = error
+                if time.monotonic() > end:
+                    raise
+                time.sleep(random.uniform(0.5, 1.0) * pause_s)
+                pause_s = min(2 * pause_s, 0.5)
+                continue
+            with self._changed:
+                again = list(self._pending)
+                if again and again[0].sequence > self._acknowledged.received + 1:
+                    raise SequenceGap(
+                        f"the server has batches up to {self._acknowledged.received} and "
+                        f"{again[0].sequence} is the first kept here: its store went back"
+                    )
+            if self._try_send(again):
+                return
+            cause = self._broken or cause
+
+    # Sending and waiting.
+
+    def _send(self, batches: list[_Pending]) -> None:
+        if not self._try_send(batches):
+            self._reconnect(self._cause())
+
+    def _try_send(self, batches: list[_Pending]) -> bool:
+        """Send batches whole; False where the stream broke meanwhile."""
+        stream = self._stream
+        if stream is None:
+            return False
+        try:
+            for pending in batches:
+                for part in self._parts(pending):
+                    stream.send(part)
+        except ServerUnavailable:
+            return False
+        except IsoglossError as error:
+            with self._changed:
+                self._broken = error
+            return False
+        return True
+
+    def _parts(self, pending: _Pending) -> Iterator[Framed[pb.AppendRequest]]:
+        step = self._acknowledged.part_bytes
+        starts = range(0, pending.size, step)
+        for number, start in enumerate(starts):
+            pieces = pieces_between(pending.pieces, start, min(start + step, pending.size))
+            checksum = xxhash.xxh3_64()
+            for piece in pieces:
+                checksum.update(piece)
+            yield Framed(
+                head=pb.AppendRequest(
+                    sequence=pending.sequence,
+                    part=number,
+                    parts=len(starts),
+                    batch_bytes=pending.size,
+                    xxh3=checksum.intdigest(),
+                ),
+                payload=pieces,
+            )
+
+    def _cause(self) -> IsoglossError:
+        """Return why the stream broke; its reader may be about to say so."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken is not None, 1.0)
+            return self._broken or ServerUnavailable(
+                f"{self._transport.address}: the stream ended; connect again"
+            )
+
+    def _wait_for_window(self, size: int, timeout_s: float | None) -> None:
+        def fits() -> bool:
+            held = sum(pending.size for pending in self._pending)
+            return not held or held + size <= self._acknowledged.window_bytes
+
+        self._wait_until(fits, timeout_s, "the window has room")
+
+    def _wait_until(self, is_met: Callable[[], bool], timeout_s: float | None, what: str) -> None:
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                if self._broken is None and is_met():
+                    return
+                broken = self._broken
+                if broken is None:
+                    left = _POLL_S if end is None else min(_POLL_S, end - time.monotonic())
+                    if left <= 0:
+                        raise DeadlineExceeded(
+                            f"waited {timeout_s:g} s until {what}: {len(self._pending)} batches "
+                            f"are not durable, the last durable is {self.durable_sequence}"
+                        )
+                    self._changed.wait(left)
+            if broken is not None:
+                self._reconnect(broken)

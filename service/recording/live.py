@@ -1,0 +1,323 @@
+"""Recording from a live model: hooks on its forward pass, a queue, and a thread that appends.
+
+The hooks copy rows to the CPU and return. Whatever goes wrong behind them (a full queue, a lost
+server, a refused batch) is counted and logged once; it reaches the loop only with ``strict``.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from isogloss.errors import Conflict, InvalidInput, IsoglossError, ShapeError
+from isogloss.models import capture
+from isogloss.service.recording.appender import BatchStream
+from isogloss.service.recording.description import to_numpy
+from isogloss.store import Document, RecordingSpec, RowBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.utils.hooks import RemovableHandle
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecorderOptions:
+    """How a live model is recorded."""
+
+    on_full: Literal["block", "drop"] = "block"
+    """When the queue is full: the loop waits, or the pass is not recorded and counted."""
+    queue_bytes: int = 256 << 20
+    """Rows on their way; a single pass may be larger than this."""
+    batch_rows: int = 4096
+    """Rows of one batch at least, unless the recorder is closing."""
+    strict: bool = False
+    """Whether errors are raised in the loop."""
+
+    def __post_init__(self) -> None:
+        if self.on_full not in ("block", "drop"):
+            raise InvalidInput(f"on_full is {self.on_full!r}, wanted 'block' or 'drop'")
+        if self.queue_bytes < 1 or self.batch_rows < 1:
+            raise InvalidInput(
+                f"queue_bytes is {self.queue_bytes} and batch_rows {self.batch_rows}; "
+                "both must be at least 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecorderCounts:
+    """What a recorder has seen so far."""
+
+    passes: int
+    """Forward passes."""
+    rows: int
+    """Rows taken into the queue."""
+    durable_rows: int
+    """Rows on the server's disk."""
+    dropped_passes: int
+    """Passes left out because the queue was full."""
+    failed_passes: int
+    """Passes left out because of an error; ``Recorder.error`` is the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The content rows of one forward pass, on the CPU."""
+
+    sites: Mapping[str, NDArray[np.generic]]
+    token_id: NDArray[np.uint32]
+    document: NDArray[np.uint64]
+    position: NDArray[np.uint32]
+    documents: tuple[Document, ...]
+    size: int
+
+
+class Recorder:
+    """Records what passes a model's sites while it is entered. Made by ``client.record``.
+
+    Each sequence of each pass is one document, named by its token ids. Rows are the positions that
+    the attention mask keeps and that are no special tokens.
+    """
+
+    def __init__(
+        self,
+        appender: BatchStream,
+        module: nn.Module,
+        spec: RecordingSpec,
+        *,
+        special_ids: "Iterable[int]" = (),
+        options: RecorderOptions | None = None,
+    ) -> None:
+        """Prepare; hooks are set when the recorder is entered.
+
+        Args:
+            appender: the producer's stream; closed with the recorder.
+            module: the live model; its forward takes ``input_ids`` by name, or first.
+            spec: the recording; its sites are names of submodules.
+            special_ids: token ids that are no content.
+            options: what to do when the server is slower than the loop.
+        """
+        self._appender = appender
+        self._module = module
+        self._spec = spec
+        self._special = torch.tensor(sorted(set(special_ids)), dtype=torch.int64)
+        self._options = options or RecorderOptions()
+        self._capture = capture(module, [site.name for site in spec.sites])
+        self._handles: list[RemovableHandle] = []
+        self._inputs: tuple[Tensor, Tensor | None] | None = None
+        self._changed = threading.Condition()
+        self._queue: deque[_Rows] = deque()
+        self._queued_bytes = 0
+        self._unconfirmed: deque[tuple[int, int]] = deque()
+        self._counts = {"passes": 0, "rows": 0, "durable": 0, "dropped": 0, "failed": 0}
+        self._closing = False
+        self._worker: threading.Thread | None = None
+        self.error: Exception | None = None
+        """The first thing that went wrong; None while all is well."""
+
+    @property
+    def counts(self) -> RecorderCounts:
+        """What was seen, taken, dropped and made durable so far."""
+        with self._changed:
+            while self._unconfirmed and (
+                self._unconfirmed[0][0] <= self._appender.durable_sequence
+            ):
+                self._counts["durable"] += self._unconfirmed.popleft()[1]
+            return RecorderCounts(
+                passes=self._counts["passes"],
+                rows=self._counts["rows"],
+                durable_rows=self._counts["durable"],
+                dropped_passes=self._counts["dropped"],
+                failed_passes=self._counts["failed"],
+            )
+
+    @property
+    def route(self) -> str:
+        """Which way rows go: ``direct`` to the disk, or ``through`` the owner, and then why."""
+        return self._appender.route
+
+    def __enter__(self) -> "Recorder":
+        if self._worker is not None:
+            raise Conflict("this recorder was entered before: make a new one with client.record")
+        self._capture.__enter__()
+        before = self._module.register_forward_pre_hook(self._before, with_kwargs=True)
+        after = self._module.register_forward_hook(self._after)
+        self._handles = [before, after]
+        self._worker = threading.Thread(target=self._append_all, name="isogloss-recorder")
+        self._worker.daemon = True
+        self._worker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the hooks off and wait until everything taken is durable."""
+        for handle in self._handles:
+            handle.remove()
+        self._capture.__exit__(None, None, None)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._worker is not None:
+            self._worker.join()
+        try:
+            self._appender.close(flush=self.error is None)
+        except IsoglossError as late:
+            self._fail(late)
+        if self._options.strict and self.error is not None and error is None:
+            raise self.error
+
+    # In the loop.
+
+    def _before(
+        self, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> None:
+        found = kwargs.get("input_ids", args[0] if args else None)
+        mask = kwargs.get("attention_mask")
+        is_ids = isinstance(found, Tensor) and found.ndim == 2 and not found.is_floating_point()
+        ids = found if isinstance(found, Tensor) and is_ids else None
+        fits = isinstance(mask, Tensor) and ids is not None and mask.shape == ids.shape
+        self._inputs = (
+            None if ids is None else (ids, mask if isinstance(mask, Tensor) and fits else None)
+        )
+
+    def _after(self, module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        self._counts["passes"] += 1
+        try:
+            self._check_error()
+            self._take(self._rows())
+        except Exception as error:  # a loop must survive its recorder, unless told otherwise
+            if self._options.strict:
+                raise
+            self._counts["failed"] += 1
+            self._fail(error)
+        finally:
+            self._inputs = None
+
+    def _check_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _rows(self) -> _Rows:
+        if self._inputs is None:
+            raise ShapeError(
+                "the forward pass took no input_ids [sequences, tokens]: a recorder needs them, by "
+                "name or as the first argument"
+            )
+        ids = self._inputs[0].detach().cpu()
+        mask = self._inputs[1]
+        keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.cpu().bool()
+        content = keep & ~torch.isin(ids, self._special.to(ids.dtype))
+        documents = [
+            Document.from_token_ids(row[kept].numpy()) for row, kept in zip(ids, keep, strict=True)
+        ]
+        names = np.array([document.id for document in documents], np.uint64)
+        where = content.nonzero()
+        sites = {
+            site.name: self._site_rows(site.name, content, index)
+            for index, site in enumerate(self._spec.sites)
+        }
+        return _Rows(
+            sites=sites,
+            token_id=ids[content].numpy().astype(np.uint32),
+            document=names[where[:, 0].numpy()],
+            position=where[:, 1].numpy().astype(np.uint32),
+            documents=tuple({document.id: document for document in documents}.values()),
+            size=sum(rows.nbytes for rows in sites.values()) + 16 * len(where),
+        )
+
+    def _site_rows(self, name: str, content: Tensor, index: int) -> NDArray[np.generic]:
+        seen = self._capture[name]
+        if seen.ndim < 3 or seen.shape[:2] != content.shape:
+            raise ShapeError(
+                f"site {name!r} gave {list(seen.shape)}, wanted [sequences, tokens, width] with "
+                f"{list(content.shape)} sequences and tokens"
+            )
+        rows = seen.flatten(2)[content.to(seen.device)]
+        return to_numpy(rows, self._spec.sites[index])
+
+    def _take(self, rows: _Rows) -> None:
+        if not len(rows.token_id):
+            return
+        with self._changed:
+            while self._queued_bytes and (
+                self._queued_bytes + rows.size > self._options.queue_bytes
+            ):
+                if self._options.on_full == "drop":
+                    self._counts["dropped"] += 1
+                    return
+                if self.error is not None:
+                    raise self.error
+                self._changed.wait(0.5)
+            self._queue.append(rows)
+            self._queued_bytes += rows.size
+            self._counts["rows"] += len(rows.token_id)
+            self._changed.notify_all()
+
+    # In the recorder's own thread.
+
+    def _append_all(self) -> None:
+        waiting: list[_Rows] = []
+        count = 0
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._queue or self._closing)
+                    if self._queue:
+                        rows = self._queue.popleft()
+                        waiting.append(rows)
+                        count += len(rows.token_id)
+                    is_last = self._closing and not self._queue
+                if waiting and (is_last or count >= self._options.batch_rows):
+                    self._write(waiting)
+                    waiting, count = [], 0
+                if is_last:
+                    return
+        except Exception as error:  # told to the loop through self.error
+            self._fail(error)
+
+    def _write(self, waiting: Sequence[_Rows]) -> None:
+        documents = {d.id: d for rows in waiting for d in rows.documents}
+        sequence = self._appender.next_sequence
+        batch = RowBatch(
+            producer=self._appender.producer,
+            sequence=sequence,
+            sites={
+                site.name: np.concatenate([rows.sites[site.name] for rows in waiting])
+                for site in self._spec.sites
+            },
+            token_id=np.concatenate([rows.token_id for rows in waiting]),
+            document=np.concatenate([rows.document for rows in waiting]),
+            position=np.concatenate([rows.position for rows in waiting]),
+            documents=tuple(documents.values()),
+        )
+        self._appender.write(batch)
+        with self._changed:
+            self._unconfirmed.append((sequence, batch.rows))
+            self._queued_bytes -= sum(rows.size for rows in waiting)
+            self._changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            if self.error is None:
+                self.error = error
+                _log.error("recording stopped, the loop goes on: %s", error)
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._changed.notify_all()
+
+
+__all__ = ["Recorder", "RecorderCounts", "RecorderOptions"]

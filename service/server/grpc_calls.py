@@ -1,0 +1,284 @@
+"""The server's side of each call: bytes in, a handler in a thread, bytes or a status out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from isogloss.errors import InvalidInput, ResourceExhausted, ServerUnavailable
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.calls.all import EngineHandlers
+from isogloss.service.calls.table import Streaming, Unary
+from isogloss.service.ingest.ingest import Session
+from isogloss.service.wire import framing, methods
+from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.recordings import from_name
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Forward = Callable[[str, bytes, float | None], Awaitable[bytes]]
+
+MessageT = TypeVar("MessageT", bound=Message)
+T = TypeVar("T")
+
+MAX_STREAMS = 64
+"""Reading or watching calls at a time; each holds a thread."""
+IDLE_S = 60.0
+"""A stream that began a batch must go on within this time: its memory is set aside."""
+_MESSAGE_CHARS = 2000
+"""What of an error's text is sent: metadata has a hard limit of 16 KB."""
+
+
+class Calls:
+    """All calls of a server as grpc handlers."""
+
+    def __init__(self, handlers: EngineHandlers, forward: Forward) -> None:
+        """Bind handlers to a running event loop.
+
+        Args:
+            handlers: every call of this process.
+            forward: sends a query to the process that answers it: path, request, timeout.
+        """
+        self.draining = asyncio.Event()
+        self._handlers = handlers
+        self._forward = forward
+        self._short = ThreadPoolExecutor(16, thread_name_prefix="isogloss-call")
+        self._long = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="isogloss-stream")
+        self._streams = 0
+
+    def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
+        """Return a handler for each service."""
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+        for unary in self._handlers.unary.values():
+            answer = self._query if unary.method.path in methods.QUERIES else self._unary
+            by_service.setdefault(unary.method.service, {})[unary.method.name] = (
+                grpc.unary_unary_rpc_method_handler(_bind(answer, unary))
+            )
+        for streaming in self._handlers.streaming.values():
+            by_service.setdefault(streaming.method.service, {})[streaming.method.name] = (
+                grpc.unary_stream_rpc_method_handler(_bind(self._stream, streaming))
+            )
+        by_service[methods.APPEND.service][methods.APPEND.name] = (
+            grpc.stream_stream_rpc_method_handler(self._append)
+        )
+        return [
+            grpc.method_handlers_generic_handler(service, calls)
+            for service, calls in by_service.items()
+        ]
+
+    def close(self) -> None:
+        """Let the threads end with what they do now."""
+        self._short.shutdown(wait=False)
+        self._long.shutdown(wait=False)
+
+    async def _unary(self, handler: Unary, raw: bytes, context: Context) -> bytes:
+        async with _statuses(context):
+            request = parse(handler.method.request, raw)
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._short, handler.answer, request)
+            return answer.SerializeToString()
+
+    async def _query(self, handler: Unary, raw: bytes, context: Context) -> bytes:
+        async with _statuses(context):
+            parse(handler.method.request, raw)
+            return await self._forward(handler.method.path, raw, context.time_remaining())
+
+    async def _stream(
+        self, handler: Streaming, raw: bytes, context: Context
+    ) -> AsyncIterator[bytes]:
+        async with _statuses(context):
+            if self._streams >= MAX_STREAMS:
+                raise ResourceExhausted(
+                    f"{self._streams} streams are open, which is the limit: close some, then retry"
+                )
+            self._streams += 1
+            try:
+                async for message in self._answers(handler, parse(handler.method.request, raw)):
+                    yield framing.encode(message)
+            finally:
+                self._streams -= 1
+
+    async def _answers(
+        self, handler: Streaming, request: Message
+    ) -> AsyncIterator[Framed[Message]]:
+        """Draw answers from a generator in a thread, each once the one before was taken."""
+        answers = handler.answer(request)
+        pending: Future[Framed[Message] | None] | None = None
+        try:
+            while True:
+                pending = self._long.submit(next, answers, None)
+                message = await asyncio.wrap_future(pending)
+                if message is None:
+                    return
+                yield message
+        finally:
+            _close_after(answers, pending)
+
+    async def _append(
+        self, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        async with _statuses(context):
+            stream = _AppendCall(requests, self.draining)
+            try:
+                first = await anext(aiter(requests), None)
+                header = framing.decode(pb.AppendRequest, first or b"").head.header
+                recording = from_name("recordings", header.recording)
+                await stream.open(
+                    lambda notify: asyncio.get_running_loop().run_in_executor(
+                        self._short, self._handlers.ingest.open, recording, header.producer, notify
+                    )
+                )
+                async for acknowledgement in stream.acknowledgements():
+                    yield acknowledgement.SerializeToString()
+            except DecodeError as error:
+                raise InvalidInput(f"a message is no AppendRequest: {error}") from error
+            finally:
+                stream.close()
+
+
+class _AppendCall:
+    """One Append: a task that reads parts while the call itself writes acknowledgements."""
+
+    def __init__(self, requests: AsyncIterator[bytes], draining: asyncio.Event) -> None:
+        self._requests = aiter(requests)
+        self._draining = draining
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._session: Session | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def open(self, start: Callable[[Callable[[], None]], Awaitable[Session]]) -> None:
+        """Begin the session and the reading."""
+        self._session = await start(self._notify)
+        self._reader = asyncio.create_task(self._read(self._session))
+        self._reader.add_done_callback(lambda _: self._changed.set())
+
+    def _notify(self) -> None:
+        """Called from the writer thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._room.set()
+
+    async def _read(self, session: Session) -> None:
+        while True:
+            timeout = IDLE_S if session.has_partial_batch else None
+            try:
+                raw = await asyncio.wait_for(anext(self._requests, None), timeout)
+            except TimeoutError:
+                raise ResourceExhausted(
+                    f"no part came for {IDLE_S:g} s in the middle of a batch: open the stream again"
+                ) from None
+            if raw is None:
+                return
+            part = framing.decode(pb.AppendRequest, raw)
+            while not session.offer(part):
+                self._room.clear()
+                await self._room.wait()
+            self._changed.set()
+
+    async def acknowledgements(self) -> AsyncIterator[pb.AppendResponse]:
+        """Yield where the stream stands: at once, then whenever that moved on."""
+        session, reader = self._session, self._reader
+        if session is None or reader is None:
+            return
+        yield session.acknowledgement()
+        told = (session.received, session.durable)
+        drained = asyncio.create_task(self._draining.wait())
+        drained.add_done_callback(lambda _: self._changed.set())
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                now = (session.received, session.durable)
+                if now != told:
+                    told = now
+                    yield session.acknowledgement()
+                if session.error is not None:
+                    raise session.error
+                if reader.done():
+                    reader.result()
+                    if session.is_settled or session.has_partial_batch:
+                        return
+                elif self._draining.is_set() and session.durable == session.received:
+                    raise ServerUnavailable("the server is shutting down: connect again")
+        finally:
+            drained.cancel()
+
+    def close(self) -> None:
+        """Stop reading and leave the session."""
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._session is not None:
+            self._session.close()
+
+
+def parse(kind: type[MessageT], raw: bytes) -> MessageT:
+    """Read a request; InvalidInput where the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise InvalidInput(f"the request is no {kind.DESCRIPTOR.full_name}: {error}") from error
+
+
+def _bind(
+    answer: Callable[[T, bytes, Context], object], handler: T
+) -> Callable[[bytes, Context], object]:
+    return lambda raw, context: answer(handler, raw, context)
+
+
+class _statuses:
+    """Ends the call with the status of whatever error leaves the block."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, Forwarded):
+            await self._context.abort(error.code, error.text, error.trailers)
+        if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            status = to_status(error)
+            status.message = status.message[:_MESSAGE_CHARS]
+            code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+            trailers = ((DETAILS_KEY, status.SerializeToString()),)
+            await self._context.abort(code, status.message, trailers)
+
+
+class Forwarded(Exception):
+    """The status with which the query process ended a call."""
+
+    def __init__(
+        self, code: grpc.StatusCode, text: str, trailers: tuple[tuple[str, str | bytes], ...]
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.trailers = trailers
+
+
+def _close_after(answers: Iterator[object], pending: Future[T] | None) -> None:
+    """Close a generator once its running step, if any, is over."""
+
+    def close(_: object) -> None:
+        end = getattr(answers, "close", None)
+        if end is not None:
+            with contextlib.suppress(Exception):
+                end()
+
+    if pending is None or pending.done():
+        close(None)
+    else:
+        pending.add_done_callback(close)

@@ -1,0 +1,123 @@
+"""What keeps a worker's job alive: its lease, its progress, and the wish to cancel it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from isogloss.errors import Fenced, IsoglossError, JobCancelled
+from isogloss.service.jobs.processes import LEASE_S
+from isogloss.service.jobs.queue import JobTable
+from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.store import Store
+
+_PEEK_S = 0.2
+"""How soon a cancel is seen."""
+_REPORT_S = 0.5
+"""Shortest time between two written reports: each costs an fsync."""
+_RENEW_S = LEASE_S / 5
+
+_log = logging.getLogger(__name__)
+
+
+class Heart:
+    """Keeps an attempt's lease, carries its progress out and a cancel in.
+
+    A thread of its own does this, so a long computation does not lose the lease. When the attempt
+    is fenced, the process ends at once: whatever it might still write would be in the way.
+    """
+
+    def __init__(
+        self, table: JobTable, record: JobRecord, *, on_fenced: Callable[[], None]
+    ) -> None:
+        self._table = table
+        self._job, self._attempt = record.id, record.attempt
+        self._on_fenced = on_fenced
+        self._report = (0, 0, dict[str, float]())
+        self._written: tuple[int, int, dict[str, float]] | None = None
+        self._memo = table.memo(record.id)
+        self._stop = threading.Event()
+        self._cancelled = False
+        self._ended = threading.Event()
+        self._beat()
+        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._thread.start()
+
+    def progress(self, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        """Say how far the task is; cheap enough for every step."""
+        self._report = (step, total_steps, dict(metrics))
+
+    def should_stop(self) -> bool:
+        """Whether the job was cancelled or the supervisor is closing."""
+        return self._stop.is_set()
+
+    def check(self) -> None:
+        """Raise ``JobCancelled`` when the task should stop."""
+        if self._stop.is_set():
+            raise JobCancelled(f"job {self._job!r} was asked to stop; submit it again to go on")
+
+    def request_stop(self) -> None:
+        """Ask the task to stop without cancelling the job: it goes on in a later attempt."""
+        self._stop.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a stop was asked for because of a cancel."""
+        return self._cancelled
+
+    def pin(self, key: str, make: Callable[[], object]) -> object:
+        """Return what the job's first attempt decided under ``key``; decide it if this is it.
+
+        The value is plain JSON and durable before it is used, so that all attempts do the same.
+        """
+        if key not in self._memo:
+            self._memo[key] = make()
+            self._table.remember(self._job, self._attempt, self._memo)
+        return self._memo[key]
+
+    def close(self) -> None:
+        """Write the last report and end the thread."""
+        self._ended.set()
+        self._thread.join()
+        if self._written != self._report:
+            self._beat()
+
+    def _run(self) -> None:
+        renewed = time.monotonic()
+        while not self._ended.wait(_PEEK_S):
+            since = time.monotonic() - renewed
+            try:
+                if since > _RENEW_S or (since > _REPORT_S and self._written != self._report):
+                    self._beat()
+                    renewed = time.monotonic()
+                else:
+                    self._note(self._table.peek(self._job, self._attempt))
+            except Fenced:
+                self._on_fenced()
+                return
+            except IsoglossError:
+                # The disk may be full for a moment; the lease says how long that may last.
+                _log.exception("a heartbeat of job %s failed", self._job)
+
+    def _beat(self) -> None:
+        report = self._report
+        step, total_steps, metrics = report
+        state = self._table.beat(
+            self._job,
+            self._attempt,
+            lease_s=LEASE_S,
+            step=step,
+            total_steps=total_steps,
+            metrics=metrics,
+        )
+        self._written = report
+        self._note(state)
+
+    def _note(self, state: JobState) -> None:
+        if state is JobState.CANCELLING:
+            self._cancelled = True
+            self._stop.set()
+
+
+Task = Callable[[Store, JobRecord, Heart], dict[str, object]]
+"""Runs a job: idempotent, resumable, and whole or absent in what it writes."""

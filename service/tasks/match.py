@@ -1,0 +1,226 @@
+"""The match job: which features of two dictionaries are one, and all that a report shows of it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from isogloss.dictionaries import load_dictionary
+from isogloss.errors import AlreadyExists, InvalidInput
+from isogloss.models import Relatedness, relatedness
+from isogloss.service.query.contexts import ContextReader
+from isogloss.service.query.queries import REPORT_FILE, newest_probe
+from isogloss.service.tasks.heart import Heart
+from isogloss.service.tasks.probe import ProbeOrder, ensure_probe
+from isogloss.service.values.jobs import JobRecord
+from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of, text_of
+from isogloss.store import CatalogEntry, Store
+from isogloss.universality import (
+    Caution,
+    Context,
+    Match,
+    MatchSettings,
+    Probe,
+    load_probed,
+    match,
+    report_data,
+    shared_ancestry,
+    shared_init,
+)
+from isogloss.version import __version__
+
+_CONTEXTS = 5
+_SHOWN = 12
+
+
+def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
+    """Match two dictionaries on a probe and save the pairs, nulls, cautions and report data."""
+    name = text_of(record.spec, "match")
+    settings = MatchSettings.from_dict(object_of(record.spec, "settings"))
+    sides = [store.catalog.get("dictionary", text_of(record.spec, side)) for side in ("a", "b")]
+    if sides[0].uid == sides[1].uid:
+        raise InvalidInput(
+            f"both dictionaries are {sides[0].id!r}: give two (another seed or model is one)"
+        )
+    found = store.catalog.find("match", name)
+    if found is not None:
+        _check_same(found, record.spec, sides, settings)
+        return {"match": name}
+    entry = ensure_probe(store, heart, _order(store, record.spec, sides))
+    probe = Probe.load(store.artifact("probe", entry.uid))
+    a, b = (load_probed(store.artifact("codes", side.uid, entry.uid), side.id) for side in sides)
+
+    def on_progress(done: int, steps: int) -> None:
+        heart.check()
+        heart.progress(done, steps + 1, {"segments": float(probe.segments)})
+
+    result = match(
+        a,
+        b,
+        probe,
+        settings=settings,
+        cautions=known_cautions(store, sides),
+        on_progress=on_progress,
+    )
+    uid = str(heart.pin("match_uid", store.catalog.new_uid))
+    directory = store.artifact("match", uid)
+    result.save(directory)
+    report = {
+        "schema_version": 1,
+        "isogloss": __version__,
+        "match": name,
+        "created": record.created,
+        "data": (data := report_data(result, top=_SHOWN)),
+        "probe": _probe_facts(entry),
+        "sides": {key: _side_facts(store, side) for key, side in zip("ab", sides, strict=True)},
+    }
+    for key, side, probed in zip("ab", sides, (a, b), strict=True):
+        heart.check()
+        reader = _context_reader(store, entry, probe, side)
+        shown = _features_shown(data, f"feature_{key}")
+        report[f"contexts_{key}"] = {
+            str(feature): [_plain(found) for found in reader.read(probed, feature, _CONTEXTS)]
+            for feature in shown
+        }
+    _write_json(directory / REPORT_FILE, report)
+    _register(store, name, uid, sides, entry, settings, result)
+    return {"match": name}
+
+
+def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
+    """Return the cautions that follow from where two dictionaries come from."""
+    specs = [store.recording(text_of(side.body, "recording")).spec for side in sides]
+    models = [spec.model for spec in specs]
+    related = relatedness(models[0].ancestry, models[1].ancestry)
+    if (models[0].name, models[0].revision) == (models[1].name, models[1].revision):
+        related = Relatedness(related=True, similarity=1.0, why=f"both are {models[0].name}")
+    hashes = [str(object_of(side.body, "provenance").get("init_hash", "")) for side in sides]
+    decoders = [
+        load_dictionary(store.artifact("dictionary", side.uid)).decoder.numpy() for side in sides
+    ]
+    found = [
+        shared_init(
+            hash_a=hashes[0], hash_b=hashes[1], decoder_a=decoders[0], decoder_b=decoders[1]
+        ),
+        shared_ancestry(related=related.related, similarity=related.similarity, why=related.why),
+    ]
+    return [caution for caution in found if caution is not None]
+
+
+def _order(store: Store, spec: Mapping[str, object], sides: list[CatalogEntry]) -> ProbeOrder:
+    names = tuple(side.id for side in sides)
+    recordings = tuple(sorted({text_of(side.body, "recording") for side in sides}))
+    probe = spec.get("probe") or None
+    if probe is None:
+        newest = newest_probe(store, set(names))
+        probe = default_probe_id(recordings) if newest is None else newest.id
+    return ProbeOrder(
+        probe=text_of({"probe": probe}, "probe"), recordings=recordings, dictionaries=names
+    )
+
+
+def _check_same(
+    found: CatalogEntry,
+    spec: Mapping[str, object],
+    sides: list[CatalogEntry],
+    settings: MatchSettings,
+) -> None:
+    wanted: dict[str, object] = {
+        "a_uid": sides[0].uid,
+        "b_uid": sides[1].uid,
+        "settings": settings.to_dict(),
+        "probe": spec.get("probe") or found.body.get("probe"),
+    }
+    differences = [name for name, value in wanted.items() if found.body.get(name) != value]
+    if differences:
+        raise AlreadyExists(
+            f"match {found.id!r} exists and differs in {', '.join(differences)}: choose another id"
+        )
+
+
+def _register(
+    store: Store,
+    name: str,
+    uid: str,
+    sides: list[CatalogEntry],
+    probe: CatalogEntry,
+    settings: MatchSettings,
+    result: Match,
+) -> None:
+    body: dict[str, object] = {
+        "a": sides[0].id,
+        "b": sides[1].id,
+        "a_uid": sides[0].uid,
+        "b_uid": sides[1].uid,
+        "probe": probe.id,
+        "probe_uid": probe.uid,
+        "settings": settings.to_dict(),
+        "pairs": len(result.pairs),
+        "summary": result.summary(),
+    }
+    store.catalog.put("match", name, uid, body)
+
+
+def _context_reader(
+    store: Store, entry: CatalogEntry, probe: Probe, side: CatalogEntry
+) -> ContextReader:
+    recording = store.recording(text_of(side.body, "recording"))
+    revisions = object_of(entry.body, "revisions")
+    return ContextReader(probe, recording, revision_of(revisions, recording.id))
+
+
+def _features_shown(data: Mapping[str, object], column: str) -> list[int]:
+    examples = cast("Mapping[str, list[Mapping[str, int]]]", data["examples"])
+    return sorted({row[column] for rows in examples.values() for row in rows})
+
+
+def _plain(context: Context) -> dict[str, object]:
+    return {
+        "document": f"{context.document:016x}",
+        "value": context.value,
+        "before": context.text_before,
+        "peak": context.text_peak,
+        "after": context.text_after,
+        "pieces": [[piece.text, piece.value] for piece in context.pieces],
+        "cut": list(context.cut),
+    }
+
+
+def _probe_facts(entry: CatalogEntry) -> dict[str, object]:
+    names = ("recordings", "grid", "holdout", "documents", "segments")
+    return {"id": entry.id, "uid": entry.uid, **{name: entry.body.get(name) for name in names}}
+
+
+def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
+    """Return what a report says of a dictionary and of where it comes from."""
+    recording = store.recording(text_of(entry.body, "recording"))
+    revision = revision_of(entry.body)
+    spec = recording.spec
+    return {
+        "dictionary": entry.id,
+        "uid": entry.uid,
+        "model": spec.model.name,
+        "model_revision": spec.model.revision,
+        "tokenizer": spec.tokenizer,
+        "corpus": spec.corpus,
+        "recording": spec.recording,
+        "recording_uid": recording.uid,
+        "recorded_with": dict(spec.provenance),
+        "revision": revision.id,
+        "rows": revision.rows,
+        **{name: entry.body.get(name) for name in ("site", "kind", "features", "width", "k")},
+        "provenance": entry.body.get("provenance"),
+        "metrics": entry.body.get("metrics"),
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, allow_nan=False, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(temporary).replace(path)

@@ -1,0 +1,248 @@
+"""The probe job: the documents dictionaries are compared on, their codes there, and their atlas."""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.dictionaries import load_dictionary
+from isogloss.errors import AlreadyExists, Conflict, InvalidInput
+from isogloss.service.tasks.heart import Heart
+from isogloss.service.tasks.train import trained_holdout
+from isogloss.service.values.jobs import JobRecord
+from isogloss.service.values.json_fields import (
+    codes_id,
+    object_of,
+    revision_of,
+    share_of,
+    text_of,
+    texts_of,
+)
+from isogloss.store import CatalogEntry, Store
+from isogloss.universality import (
+    Atlas,
+    Probe,
+    build_probe,
+    encode_probe,
+    load_probed,
+    signatures,
+)
+from isogloss.universality import Grid as GridName
+
+HOLDOUT = 0.25
+"""Share of the documents a probe takes when nobody says otherwise; training holds out as many."""
+
+_STEPS = 100
+"""Steps of progress that one dictionary counts for."""
+
+_log = logging.getLogger(__name__)
+
+
+def probe_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
+    """Build the probe where it is missing, and add the dictionaries that it lacks."""
+    probe = ensure_probe(
+        store,
+        heart,
+        ProbeOrder(
+            probe=text_of(record.spec, "probe"),
+            recordings=tuple(texts_of(record.spec, "recordings")),
+            dictionaries=tuple(texts_of(record.spec, "dictionaries")),
+            holdout=share_of(record.spec, "holdout"),
+            grid=_grid_of(record.spec),
+        ),
+    )
+    return {"probe": probe.id}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeOrder:
+    """What a probe must become."""
+
+    probe: str
+    """Its id."""
+    recordings: tuple[str, ...]
+    """Ids of the recordings whose shared documents it takes; with ``dictionaries`` given, theirs
+    are added."""
+    dictionaries: tuple[str, ...]
+    """Ids of the dictionaries to encode on it."""
+    holdout: float | None = None
+    """Share of the documents; None: what all the dictionaries held out, at most 0.25."""
+    grid: GridName | None = None
+    """What a segment is; None: tokens where all recordings have one tokenizer, else words."""
+
+
+def ensure_probe(store: Store, heart: Heart, order: ProbeOrder) -> CatalogEntry:
+    """Return the probe's catalog entry once it has the dictionaries; builds what is missing.
+
+    Raises:
+        NotFound: a recording or dictionary does not exist.
+        InvalidInput: a dictionary was trained on documents that the probe would take, or on a
+            recording that the probe does not have.
+        AlreadyExists: the probe is there with other recordings, holdout or grid.
+        Errors of :func:`isogloss.universality.build_probe`.
+    """
+    dictionaries = [store.catalog.get("dictionary", name) for name in order.dictionaries]
+    total = _STEPS * (len(dictionaries) + 1)
+    heart.progress(0, total, {})
+    entry = store.catalog.find("probe", order.probe) or _build(store, heart, order, dictionaries)
+    _check_order(entry, order, dictionaries)
+    probe = Probe.load(store.artifact("probe", entry.uid))
+    for done, dictionary in enumerate(dictionaries):
+
+        def on_progress(segments: int, of: int, done: int = done) -> None:
+            heart.check()
+            heart.progress(_STEPS * done + _STEPS * segments // max(of, 1), total, {})
+
+        heart.check()
+        _encode(store, entry, probe, dictionary, on_progress)
+    names = sorted({*texts_of(entry.body, "dictionaries"), *order.dictionaries})
+    _index(store, heart, entry, probe, names)
+    if names != entry.body["dictionaries"]:
+        body = {**entry.body, "dictionaries": names}
+        entry = store.catalog.put("probe", entry.id, entry.uid, body, replace=True)
+    heart.progress(total, total, {"segments": float(probe.segments)})
+    return entry
+
+
+def _build(
+    store: Store, heart: Heart, order: ProbeOrder, dictionaries: Sequence[CatalogEntry]
+) -> CatalogEntry:
+    names = sorted({*order.recordings, *(text_of(d.body, "recording") for d in dictionaries)})
+    limit = min((trained_holdout(entry) for entry in dictionaries), default=HOLDOUT)
+    holdout = order.holdout if order.holdout is not None else min(HOLDOUT, limit)
+    if holdout <= 0 and dictionaries:
+        raise InvalidInput(
+            "the dictionaries were trained with holdout 0, so no document is left to compare them "
+            "on: train them with holdout 0.25"
+        )
+    uid = str(heart.pin("probe_uid", store.catalog.new_uid))
+    pinned = heart.pin(
+        "revisions", lambda: {name: store.recording(name).revision().to_dict() for name in names}
+    )
+    revisions = object_of({"revisions": pinned}, "revisions")
+    readers = {name: store.recording(name).reader(revision_of(revisions, name)) for name in names}
+    heart.check()
+    probe = build_probe(readers, holdout=holdout, grid=order.grid, probe_id=order.probe, uid=uid)
+    probe.save(store.artifact("probe", uid))
+    body: dict[str, object] = {
+        "recordings": names,
+        "revisions": revisions,
+        "dictionaries": [],
+        "grid": probe.grid,
+        "holdout": holdout,
+        "documents": len(probe.documents),
+        "segments": probe.segments,
+    }
+    return store.catalog.put("probe", order.probe, uid, body)
+
+
+def _check_order(
+    entry: CatalogEntry, order: ProbeOrder, dictionaries: Sequence[CatalogEntry]
+) -> None:
+    recordings = texts_of(entry.body, "recordings")
+    holdout = share_of(entry.body, "holdout") or 0.0
+    others = sorted(set(order.recordings) - set(recordings))
+    if others:
+        raise AlreadyExists(
+            f"probe {entry.id!r} exists with recordings {', '.join(recordings)} and lacks "
+            f"{', '.join(others)}: its documents are pinned, so make a new probe"
+        )
+    if order.holdout is not None and order.holdout != holdout:
+        raise AlreadyExists(
+            f"probe {entry.id!r} exists with holdout {holdout:g}, wanted {order.holdout:g}: make a "
+            "new probe"
+        )
+    if order.grid is not None and order.grid != entry.body.get("grid"):
+        raise AlreadyExists(
+            f"probe {entry.id!r} exists with grid {entry.body.get('grid')!r}, wanted "
+            f"{order.grid!r}: make a new probe"
+        )
+    for dictionary in dictionaries:
+        if dictionary.body.get("recording") not in recordings:
+            raise InvalidInput(
+                f"dictionary {dictionary.id!r} was trained on recording "
+                f"{dictionary.body.get('recording')!r}, and probe {entry.id!r} has "
+                f"{', '.join(recordings)}: make a probe with that recording"
+            )
+        if trained_holdout(dictionary) < holdout:
+            raise InvalidInput(
+                f"dictionary {dictionary.id!r} was trained with holdout "
+                f"{trained_holdout(dictionary):g}, so probe {entry.id!r} (holdout {holdout:g}) "
+                "has documents that it was trained on: make a probe with that holdout"
+            )
+
+
+def _encode(
+    store: Store,
+    entry: CatalogEntry,
+    probe: Probe,
+    dictionary: CatalogEntry,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    name = codes_id(dictionary.uid, entry.uid)
+    if store.catalog.find("codes", name) is not None:
+        return
+    recording = store.recording(text_of(dictionary.body, "recording"))
+    if recording.uid != dictionary.body.get("recording_uid"):
+        raise Conflict(
+            f"recording {recording.id!r} was recorded anew after dictionary {dictionary.id!r} was "
+            "trained on it: train the dictionary again"
+        )
+    revision = revision_of(object_of(entry.body, "revisions"), recording.id)
+    encode_probe(
+        load_dictionary(store.artifact("dictionary", dictionary.uid)),
+        recording.reader(revision),
+        text_of(dictionary.body, "site"),
+        probe,
+        store.artifact("codes", dictionary.uid, entry.uid),
+        on_progress=on_progress,
+    )
+    body: dict[str, object] = {
+        "dictionary": dictionary.id,
+        "dictionary_uid": dictionary.uid,
+        "probe": entry.id,
+        "probe_uid": entry.uid,
+    }
+    store.catalog.put("codes", name, store.catalog.new_uid(), body)
+
+
+def _index(
+    store: Store, heart: Heart, entry: CatalogEntry, probe: Probe, names: Sequence[str]
+) -> None:
+    """Build the atlas of the dictionaries on a probe, unless it stands."""
+    uids = {name: store.catalog.get("dictionary", name).uid for name in names}
+    found = store.catalog.find("atlas", entry.id)
+    if not names or (
+        found is not None
+        and found.body.get("probe_uid") == entry.uid
+        and found.body.get("dictionaries") == uids
+    ):
+        return
+    vectors: dict[str, NDArray[np.float32]] = {}
+    fires: dict[str, NDArray[np.int64]] = {}
+    for name, uid in uids.items():
+        heart.check()
+        probed = load_probed(store.artifact("codes", uid, entry.uid), name)
+        vectors[name], fires[name] = signatures(probed, probe), probed.moments.fires
+    atlas = Atlas.build(vectors, fires, probe_uid=entry.uid)
+    uid = store.catalog.new_uid()
+    atlas.save(store.artifact("atlas", uid))
+    body: dict[str, object] = {"probe": entry.id, "probe_uid": entry.uid, "dictionaries": uids}
+    store.catalog.put("atlas", entry.id, uid, body, replace=True)
+    if found is not None:
+        shutil.rmtree(store.artifact("atlas", found.uid), ignore_errors=True)
+
+
+def _grid_of(spec: Mapping[str, object]) -> GridName | None:
+    match spec.get("grid"):
+        case None:
+            return None
+        case "tokens":
+            return "tokens"
+        case "word_ends":
+            return "word_ends"
+        case other:
+            raise InvalidInput(f"grid is {other!r}, wanted 'tokens', 'word_ends' or none")

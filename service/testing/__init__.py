@@ -1,0 +1,1 @@
+"""Contracts that implementations of the service's seams must keep."""

@@ -1,0 +1,291 @@
+# ruff: noqa: D102  (the name of a test is its sentence)
+"""What every way to reach a store must do, as tests to subclass.
+
+Override the fixture :meth:`ClientContract.client` in a class whose name begins with ``Test``::
+
+    class TestServedClient(ClientContract):
+        @pytest.fixture
+        def client(self, remote_client: Client) -> Client: ...
+
+:class:`JobContract` wants the same of a client whose store runs jobs.
+"""
+
+import uuid
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from isogloss.errors import (
+    AlreadyExists,
+    Conflict,
+    DocumentMismatch,
+    InvalidInput,
+    JobCancelled,
+    JobFailed,
+    NoSharedDocuments,
+    NotFound,
+    SequenceGap,
+    ShapeError,
+    UnknownSite,
+)
+from isogloss.service.client.client import Client
+from isogloss.store import Document, RecordingSpec, RowBatch, SiteSpec
+from isogloss.store.testing import sample_batch, sample_spec
+
+VOCABULARY = tuple(f"token-{number}" for number in range(1000))
+"""Of the recordings that the contracts make."""
+
+_FINAL = {"SUCCEEDED", "FAILED", "CANCELLED"}
+_STATES = {"QUEUED", "STARTING", "RUNNING", "CANCELLING"} | _FINAL
+
+
+class ClientContract:
+    """Tests of the :class:`~isogloss.Client` seam: recordings and what they hold."""
+
+    @pytest.fixture
+    def client(self) -> Client:
+        """Return the client; tests make recordings of their own in its store."""
+        raise TypeError(f"{type(self).__name__} must override the fixture client")
+
+    def test_a_recording_comes_back_as_it_was_described(self, client: Client) -> None:
+        plain = sample_spec(_name())
+        changes = {
+            "model": {"name": "m/ö", "revision": "r", "ancestry": {"n": 3, "f": 0.5, "l": [1, {}]}},
+            "provenance": {"by": "me"},
+            "nonfinite": "reject",
+        }
+        spec = RecordingSpec.from_dict({**plain.to_dict(), **changes})
+        info = client.create_recording(spec, VOCABULARY)
+        _require(info.spec == spec, f"{spec} came back as {info.spec}")
+        _require((info.id, info.rows) == (spec.recording, 0), f"{info.id} has {info.rows} rows")
+        _require(client.recording(info.id) == info, "asking again gave another answer")
+        _require(info in client.recordings(), "the list lacks it")
+        _require(client.vocabulary(info.id) == VOCABULARY, "the vocabulary is another")
+
+    def test_creating_an_equal_recording_again_gives_the_first(self, client: Client) -> None:
+        spec = _create(client)
+        first = client.recording(spec.recording)
+        again = client.create_recording(spec, VOCABULARY)
+        _require(again.uid == first.uid, f"a second one was made: {again.uid}")
+
+    def test_creating_a_different_recording_under_a_name_is_refused(self, client: Client) -> None:
+        spec = _create(client)
+        with pytest.raises(AlreadyExists, match=spec.recording):
+            client.create_recording(replace(spec, corpus="another"), VOCABULARY)
+        with pytest.raises(AlreadyExists, match=spec.recording):
+            client.create_recording(spec, VOCABULARY[:5])
+
+    def test_deleting_asks_for_the_newest_etag(self, client: Client) -> None:
+        spec = _create(client)
+        _append(client, spec, 3)
+        with pytest.raises(Conflict, match="etag"):
+            client.delete_recording(spec.recording, "old")
+        with pytest.raises(InvalidInput, match="etag is empty"):
+            client.delete_recording(spec.recording, "")
+        client.delete_recording(spec.recording, client.recording(spec.recording).etag)
+        with pytest.raises(NotFound, match=spec.recording):
+            client.recording(spec.recording)
+        _require(
+            spec.recording not in [info.id for info in client.recordings()], "it is still listed"
+        )
+
+    def test_what_is_appended_is_durable_and_read_back_equal(self, client: Client) -> None:
+        spec = _create(client)
+        name, batches = spec.recording, _batches(spec, 7)
+        with client.appender(name, "rank-0") as appender:
+            for batch in batches:
+                appender.write(batch)
+            appender.flush()
+            state = appender.durable_sequence, appender.next_sequence, appender.pending_bytes
+            _require(state == (7, 8, 0), f"durable, next and pending are {state}")
+        for site in spec.sites:
+            wanted = np.concatenate([batch.sites[site.name] for batch in batches])
+            found = client.read(name, site.name)
+            _require(found.dtype == wanted.dtype, f"{wanted.dtype} came back as {found.dtype}")
+            np.testing.assert_array_equal(found, wanted)
+            np.testing.assert_array_equal(client.read(name, site.name, 3, 9), wanted[3:9])
+            count = client.statistics(name, site.name).count
+            _require(count == len(wanted), f"statistics count {count} rows of {len(wanted)}")
+        rows = sum(batch.rows for batch in batches)
+        counted = client.recording(name).rows
+        _require(counted == rows, f"the recording has {counted} rows, {rows} were sent")
+
+    def test_tokens_and_documents_are_read_back_equal(self, client: Client) -> None:
+        spec = _create(client)
+        name, batches = spec.recording, _batches(spec, 4)
+        _append(client, spec, 4)
+        found = client.tokens(name)
+        for column in ("token_id", "document", "position", "span"):
+            wanted = np.concatenate([getattr(batch, column) for batch in batches])
+            np.testing.assert_array_equal(getattr(found, column), wanted, err_msg=column)
+        part = client.tokens(name, 2, 4)
+        np.testing.assert_array_equal(part.token_id, found.token_id[2:4])
+        documents = {batch.documents[0].id: batch.documents[0] for batch in batches}
+        _require(client.documents(name) == documents, "other documents came back")
+        without = client.documents(name, with_text=False)
+        _require(without.keys() == documents.keys(), "without text, documents are missing")
+        _require(all(document.text is None for document in without.values()), "text was sent")
+
+    def test_a_producer_goes_on_where_it_ended(self, client: Client) -> None:
+        spec = _create(client)
+        _append(client, spec, 3)
+        with client.appender(spec.recording, "rank-0") as appender:
+            state = appender.next_sequence, appender.durable_sequence
+            _require(state == (4, 3), f"next and durable are {state}")
+            appender.write(sample_batch(spec, "rank-0", 4))
+        wanted = sum(batch.rows for batch in _batches(spec, 4))
+        rows = client.recording(spec.recording).rows
+        _require(rows == wanted, f"{rows} rows, wanted {wanted}")
+
+    def test_what_does_not_exist_is_not_found(self, client: Client) -> None:
+        with pytest.raises(NotFound, match="nothing-there"):
+            client.recording("nothing-there")
+        with pytest.raises(NotFound, match="nothing-there"):
+            client.read("nothing-there", "x")
+        with pytest.raises(NotFound, match="nothing-there"):
+            client.appender("nothing-there", "rank-0")
+        with pytest.raises(NotFound, match="nothing-there"):
+            client.dictionary("nothing-there")
+        with pytest.raises(NotFound, match="train-000000000000"):
+            client.job("train-000000000000")
+
+    def test_an_unknown_site_is_refused_with_the_nearest(self, client: Client) -> None:
+        spec = _create(client)
+        with pytest.raises(UnknownSite, match=r"layer\.1/out"):
+            client.train(spec.recording, site="layer.1", features=8)
+        with pytest.raises(NotFound, match=r"layer\.2"):
+            client.read(spec.recording, "layer.9")
+
+    def test_a_batch_of_the_wrong_width_dtype_or_sites_is_refused(self, client: Client) -> None:
+        spec = _create(client)
+        first = spec.sites[0]
+        for sites in [
+            (first, SiteSpec(name="layer.2", width=7, dtype="float32")),
+            (first, SiteSpec(name="layer.2", width=6, dtype="float16")),
+            (first,),
+            (first, SiteSpec(name="layer.3", width=6, dtype="float32")),
+        ]:
+            batch = sample_batch(sample_spec(spec.recording, sites=sites), "rank-0", 1)
+            with (
+                client.appender(spec.recording, "rank-0") as appender,
+                pytest.raises(ShapeError, match=r"layer\.2"),
+            ):
+                appender.write(batch)
+        _require(client.recording(spec.recording).rows == 0, "rows were taken nevertheless")
+
+    def test_a_batch_out_of_turn_is_refused_and_its_turn_stays(self, client: Client) -> None:
+        spec = _create(client)
+        with client.appender(spec.recording, "rank-0") as appender:
+            with pytest.raises(SequenceGap, match="wanted 1"):
+                appender.write(sample_batch(spec, "rank-0", 2))
+            with pytest.raises(InvalidInput, match="rank-9"):
+                appender.write(sample_batch(spec, "rank-9", 1))
+            appender.write(sample_batch(spec, "rank-0", 1))
+        rows = client.recording(spec.recording).rows
+        _require(rows == sample_batch(spec, "rank-0", 1).rows, f"{rows} rows are there")
+
+    def test_two_groups_for_one_document_are_refused(self, client: Client) -> None:
+        spec = _create(client)
+        _append(client, spec, 1)
+        batch = sample_batch(spec, "rank-0", 1)
+        changed = Document.from_text(batch.documents[0].text or "", group="elsewhere")
+        with client.appender(spec.recording, "rank-1") as appender:
+            appender.write(replace(batch, producer="rank-1", documents=(changed,)))
+            with pytest.raises(DocumentMismatch, match="elsewhere"):
+                appender.flush(10)
+            appender.close(flush=False)
+        rows = client.recording(spec.recording).rows
+        _require(rows == batch.rows, f"{rows} rows, of which {batch.rows} were accepted")
+
+
+class JobContract:
+    """Tests of the :class:`~isogloss.service.Job` seam, over workers that really run."""
+
+    @pytest.fixture
+    def client(self) -> Client:
+        """Return a client whose store runs jobs."""
+        raise TypeError(f"{type(self).__name__} must override the fixture client")
+
+    def test_a_job_says_how_far_it_is_and_gives_what_it_made(self, client: Client) -> None:
+        name = _trainable(client)
+        job = client.train(
+            name, site="layer.2", features=8, k=2, epochs=2.0, more={"batch_rows": 64}
+        )
+        _require(job.kind == "train", f"a training is of the kind {job.kind!r}")
+        seen = list(job.progress())
+        states = [info.state for info in seen]
+        _require(set(states) <= _STATES, f"unknown states in {states}")
+        _require(states[-1] == "SUCCEEDED", f"it ended {states[-1]}: {seen[-1].error}")
+        _require(not set(states[:-1]) & _FINAL, f"it went on after its end: {states}")
+        steps = [info.step for info in seen]
+        _require(steps == sorted(steps), f"progress went back: {steps}")
+        last = seen[-1]
+        _require(last.step == last.total_steps > 0, f"done at {last.step} of {last.total_steps}")
+        _require({info.name for info in seen} == {job.name}, "it changed its name")
+        made = job.result(30)
+        found = made.recording, made.site, made.features, made.k, made.width
+        _require(found == (name, "layer.2", 8, 2, 6), f"it made {found}")
+        _require(client.dictionary(made.id) == made, "the dictionary is another than the result")
+        _require(job.info() == client.job(job.name).info(), "its handle found again says more")
+        _require(client.job(job.name).result(30) == made, "found again it gives another result")
+        _require(job.name in [info.name for info in client.jobs()], "the list lacks it")
+
+    def test_a_cancelled_job_ends_and_has_no_result(self, client: Client) -> None:
+        name = _trainable(client)
+        job = client.train(
+            name, site="layer.2", features=8, k=2, epochs=1e6, more={"batch_rows": 64}
+        )
+        job.cancel()
+        state = [info.state for info in job.progress()][-1]
+        _require(state == "CANCELLED", f"it ended {state}")
+        with pytest.raises(JobCancelled, match=job.name):
+            job.result(10)
+        job.cancel()
+        _require(job.state == "CANCELLED", f"cancelled again it is {job.state}")
+
+    def test_a_job_that_fails_says_why(self, client: Client) -> None:
+        strangers = [_create(client) for _ in range(2)]
+        for producer, spec in zip(("rank-0", "rank-1"), strangers, strict=True):
+            _append(client, spec, 2, producer=producer)
+        job = client.create_probe([spec.recording for spec in strangers])
+        with pytest.raises(JobFailed, match=NoSharedDocuments.reason):
+            job.result(60)
+        info = job.info()
+        _require(info.state == "FAILED", f"it is {info.state}")
+        reason, message = info.error or ("", "")
+        _require(reason == NoSharedDocuments.reason, f"the reason is {reason!r}")
+        _require(strangers[0].recording in message, f"{message!r} does not say what was found")
+
+
+def _name() -> str:
+    return f"contract-{uuid.uuid4().hex[:16]}"
+
+
+def _create(client: Client) -> RecordingSpec:
+    spec = sample_spec(_name())
+    client.create_recording(spec, VOCABULARY)
+    return spec
+
+
+def _batches(spec: RecordingSpec, count: int) -> list[RowBatch]:
+    return [sample_batch(spec, "rank-0", sequence) for sequence in range(1, count + 1)]
+
+
+def _append(client: Client, spec: RecordingSpec, count: int, producer: str = "rank-0") -> None:
+    with client.appender(spec.recording, producer) as appender:
+        for sequence in range(1, count + 1):
+            appender.write(sample_batch(spec, producer, sequence))
+
+
+def _trainable(client: Client) -> str:
+    """Record enough documents of enough groups that some are held out and some are not."""
+    spec = _create(client)
+    for producer in range(8):
+        _append(client, spec, 3, producer=f"rank-{producer}")
+    return spec.recording
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)

@@ -1,0 +1,1 @@
+"""How calls travel: in this process or over gRPC."""

@@ -1,0 +1,145 @@
+"""Calls answered by handlers in this process, without a socket."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+from isogloss.errors import Conflict, InternalError
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.ingest.ingest import Ingest, Session
+from isogloss.service.transport.seam import AppendStream, Handlers, RequestT, ResponseT
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.methods import Method
+from isogloss.service.wire.recordings import from_name
+
+
+class LocalTransport:
+    """Calls the handlers in this process, which owns the store."""
+
+    def __init__(self, handlers: Handlers, address: str) -> None:
+        self._handlers = handlers
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        """Path of the store."""
+        return self._address
+
+    def unary(
+        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
+    ) -> ResponseT:
+        """Call the handler in this thread; ``timeout_s`` is not enforced here."""
+        answer = self._handlers.unary[method.path].answer(request)
+        if not isinstance(answer, method.response):
+            raise InternalError(f"{method.path} answered with a {type(answer).__name__}")
+        return answer
+
+    def stream(
+        self, method: Method[RequestT, ResponseT], request: RequestT
+    ) -> Iterator[Framed[ResponseT]]:
+        """Call the handler in this thread, an answer at a time."""
+        for answer in self._handlers.streaming[method.path].answer(request):
+            if not isinstance(answer.head, method.response):
+                raise InternalError(f"{method.path} answered with a {type(answer.head).__name__}")
+            yield Framed(head=answer.head, payload=answer.payload)
+
+    def append(self, header: pb.AppendHeader) -> AppendStream:
+        """Begin a producer's stream into the ingest of this process."""
+        return _LocalAppend(self._handlers.ingest, header)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._handlers.close()
+
+
+class _LocalAppend:
+    """Feeds a session from the caller's thread."""
+
+    def __init__(self, ingest: Ingest, header: pb.AppendHeader) -> None:
+        self._changed = threading.Condition()
+        self._told: tuple[int, int] | None = None
+        self._half_closed = False
+        self._closed = False
+        self._session: Session = ingest.open(
+            from_name("recordings", header.recording), header.producer, self._notify
+        )
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def send(self, part: Framed[pb.AppendRequest]) -> None:
+        """Offer a part until there is room for it."""
+        with self._changed:
+            if self._half_closed or self._closed:
+                raise Conflict("this stream was closed: open another appender")
+        if len(part.payload) > 1:
+            part = Framed(head=part.head, payload=(memoryview(b"".join(part.payload)),))
+        # The timeout only guards against a lost wake-up; room is announced through notify.
+        while not self._session.offer(part):
+            with self._changed:
+                self._changed.wait(0.1)
+        self._notify()
+
+    def receive(self) -> pb.AppendResponse | None:
+        """Wait until an acknowledgement is new."""
+        with self._changed:
+            while True:
+                session = self._session
+                now = (session.received, session.durable)
+                if session.error is not None:
+                    raise session.error
+                if now != self._told and not self._closed:
+                    self._told = now
+                    return session.acknowledgement()
+                if self._closed or (self._half_closed and session.is_settled):
+                    return None
+                self._changed.wait(1.0)
+
+    def half_close(self) -> None:
+        """Say that no part follows."""
+        with self._changed:
+            self._half_closed = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Leave the session."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._session.close()
+
+
+class AsyncLocalTransport:
+    """Calls the handlers of this process in threads, so that the event loop goes on."""
+
+    def __init__(self, blocking: LocalTransport) -> None:
+        self._blocking = blocking
+
+    @property
+    def address(self) -> str:
+        """Path of the store."""
+        return self._blocking.address
+
+    @property
+    def blocking(self) -> LocalTransport:
+        """The transport underneath."""
+        return self._blocking
+
+    async def unary(
+        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
+    ) -> ResponseT:
+        """Call the handler in a thread."""
+        return await asyncio.to_thread(self._blocking.unary, method, request, timeout_s)
+
+    async def stream(
+        self, method: Method[RequestT, ResponseT], request: RequestT
+    ) -> AsyncIterator[Framed[ResponseT]]:
+        """Draw each answer in a thread."""
+        answers = self._blocking.stream(method, request)
+        while (answer := await asyncio.to_thread(next, answers, None)) is not None:
+            yield answer
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await asyncio.to_thread(self._blocking.close)

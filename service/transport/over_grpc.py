@@ -1,0 +1,318 @@
+"""Calls over a channel, blocking and for asyncio. Nothing of grpc leaves this module."""
+
+import json
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from isogloss.errors import (
+    Conflict,
+    IsoglossError,
+    NotAuthenticated,
+    ServerUnavailable,
+)
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.seam import AppendStream, check_deadline
+from isogloss.service.wire import framing, methods
+from isogloss.service.wire.errors import from_call
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.methods import Method
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+MESSAGE_BYTES = 16 << 20
+"""Largest message in either direction."""
+
+_OUTBOX = 2
+"""Parts between the caller and the channel; more would only take memory."""
+
+
+def channel_options() -> list[tuple[str, int | str]]:
+    """Return the options of every channel: finite sizes, keepalive, retries of repeatable calls."""
+    retry = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    names = [path.removeprefix("/").split("/") for path in sorted(methods.REPEATABLE)]
+    config = {
+        "methodConfig": [
+            {"name": [{"service": s, "method": m} for s, m in names], "retryPolicy": retry}
+        ]
+    }
+    return [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 1),
+        ("grpc.service_config", json.dumps(config)),
+    ]
+
+
+def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def _error(error: grpc.RpcError, address: str) -> IsoglossError:
+    """Return our error for what a call raised; a blocking call raises its own object."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        trailers = tuple((str(key), value) for key, value in error.trailing_metadata())
+        return from_call(error.code(), error.details(), trailers, address)
+    if isinstance(error, grpc.Call):
+        found = tuple((item.key, item.value) for item in error.trailing_metadata() or ())
+        return from_call(error.code(), error.details(), found, address)
+    return ServerUnavailable(f"{address}: {error}; connect again")
+
+
+def read_certificate(path: str | Path) -> bytes:
+    """Return the PEM bytes of a certificate; NotAuthenticated where the file cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise NotAuthenticated(
+            f"certificate {path} cannot be read: {error}; give the PEM file that signs the server's"
+        ) from error
+
+
+class GrpcTransport:
+    """Blocking calls over one channel; safe from several threads."""
+
+    def __init__(
+        self, address: str, *, token: str | None = None, certificate: bytes | None = None
+    ) -> None:
+        """Open a channel; nothing is sent yet.
+
+        Args:
+            address: ``unix:/path`` or ``host:port``.
+            token: sent with every call.
+            certificate: PEM of what signs the server's certificate; None speaks without TLS.
+        """
+        self._address = address
+        self._metadata = _metadata(token)
+        options = channel_options()
+        if certificate is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            credentials = grpc.ssl_channel_credentials(certificate)
+            self._channel = grpc.secure_channel(address, credentials, options)
+
+    @property
+    def address(self) -> str:
+        """Where the channel goes."""
+        return self._address
+
+    def unary(
+        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
+    ) -> ResponseT:
+        """Ask once, answer once."""
+        call = self._channel.unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        timeout = check_deadline(timeout_s)
+        try:
+            return call(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _error(error, self._address) from None
+        except ValueError as error:  # how grpc says that the channel was closed
+            raise _closed(error) from error
+
+    def stream(
+        self, method: Method[RequestT, ResponseT], request: RequestT
+    ) -> Iterator[Framed[ResponseT]]:
+        """Ask once, answer as a stream."""
+        start = self._channel.unary_stream(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=lambda raw: framing.decode(method.response, raw),
+        )
+        try:
+            call = start(request, metadata=self._metadata)
+        except ValueError as error:
+            raise _closed(error) from error
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _error(error, self._address) from None
+        finally:
+            call.cancel()
+
+    def append(self, header: pb.AppendHeader) -> AppendStream:
+        """Begin a producer's stream."""
+        return _GrpcAppend(self._channel, self._address, self._metadata, header)
+
+    def close(self) -> None:
+        """Close the channel; calls that run end with ServerUnavailable."""
+        self._channel.close()
+
+
+class _GrpcAppend:
+    """A bidirectional call whose requests come from a small bounded queue."""
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        address: str,
+        metadata: tuple[tuple[str, str], ...],
+        header: pb.AppendHeader,
+    ) -> None:
+        self._address = address
+        self._changed = threading.Condition()
+        self._outbox: deque[Framed[Message]] = deque()
+        self._half_closed = False
+        self._ended = False
+        self._outbox.append(Framed(head=pb.AppendRequest(header=header), payload=()))
+        start = channel.stream_stream(
+            methods.APPEND.path,
+            request_serializer=framing.encode,
+            response_deserializer=pb.AppendResponse.FromString,
+        )
+        try:
+            self._call = start(self._requests(), metadata=metadata)
+        except ValueError as error:
+            raise _closed(error) from error
+        self._call.add_callback(self._end)
+
+    def _requests(self) -> Iterator[Framed[Message]]:
+        """Run by grpc's own thread, which takes no more than the connection does."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._outbox or self._half_closed or self._ended)
+                if self._ended or not self._outbox:
+                    return
+                part = self._outbox.popleft()
+                self._changed.notify_all()
+            yield part
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def send(self, part: Framed[pb.AppendRequest]) -> None:
+        """Hand a part to the channel; waits while two are on their way already."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._outbox) < _OUTBOX or self._ended)
+            if self._ended or self._half_closed:
+                raise ServerUnavailable(f"{self._address}: the stream ended; open it again")
+            self._outbox.append(part)
+            self._changed.notify_all()
+
+    def receive(self) -> pb.AppendResponse | None:
+        """Wait for an acknowledgement; None once the server ended the stream in good order."""
+        try:
+            return next(self._call, None)
+        except grpc.RpcError as error:
+            raise _error(error, self._address) from None
+
+    def half_close(self) -> None:
+        """Say that no part follows."""
+        with self._changed:
+            self._half_closed = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Cancel the call."""
+        self._call.cancel()
+        self._end()
+
+
+class AsyncGrpcTransport:
+    """The same for asyncio. Made within the event loop that uses it."""
+
+    def __init__(
+        self, address: str, *, token: str | None = None, certificate: bytes | None = None
+    ) -> None:
+        """Open a channel; arguments as for :class:`GrpcTransport`."""
+        self._address = address
+        self._metadata = _metadata(token)
+        self._blocking: GrpcTransport | None = None
+        self._again = lambda: GrpcTransport(address, token=token, certificate=certificate)
+        if certificate is None:
+            self._channel = grpc.aio.insecure_channel(address, channel_options())
+        else:
+            credentials = grpc.ssl_channel_credentials(certificate)
+            self._channel = grpc.aio.secure_channel(address, credentials, channel_options())
+
+    @property
+    def address(self) -> str:
+        """Where the channel goes."""
+        return self._address
+
+    @property
+    def blocking(self) -> GrpcTransport:
+        """A second channel to the same place, for streams in threads; opened on first use."""
+        if self._blocking is None:
+            self._blocking = self._again()
+        return self._blocking
+
+    async def unary(
+        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
+    ) -> ResponseT:
+        """Ask once, answer once."""
+        call = self._channel.unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        timeout = check_deadline(timeout_s)
+        try:
+            return await call(request, timeout=timeout, metadata=self._metadata)
+        except grpc.aio.UsageError as error:
+            raise _closed(error) from error
+        except grpc.RpcError as error:
+            raise _error(error, self._address) from None
+
+    async def stream(
+        self, method: Method[RequestT, ResponseT], request: RequestT
+    ) -> AsyncIterator[Framed[ResponseT]]:
+        """Ask once, answer as a stream."""
+        start = self._channel.unary_stream(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=lambda raw: framing.decode(method.response, raw),
+        )
+        call = start(request, metadata=self._metadata)
+        try:
+            async for answer in call:
+                yield answer
+        except grpc.aio.UsageError as error:
+            raise _closed(error) from error
+        except grpc.RpcError as error:
+            raise _error(error, self._address) from None
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Close the channels."""
+        if self._blocking is not None:
+            self._blocking.close()
+        await self._channel.close()
+
+
+def _closed(error: Exception) -> Conflict:
+    return Conflict(f"this client was closed ({error}): connect again")
+
+
+__all__ = [
+    "MESSAGE_BYTES",
+    "AsyncGrpcTransport",
+    "GrpcTransport",
+    "channel_options",
+    "read_certificate",
+]

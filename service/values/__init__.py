@@ -1,0 +1,1 @@
+"""What clients get back, and the values they pass."""

@@ -1,0 +1,1 @@
+"""Lanes that another process writes past the owner."""

@@ -1,0 +1,188 @@
+"""Tickets: what the owner of a store hands to a process that writes a lane of its own.
+
+A ticket names one lane, never written before, and everything its writer has to know. It travels as
+a signed JSON document, and the same bytes lie in ``recordings/<uid>/direct/<lane>.json``: a writer
+that finds them there has the same storage before it, and a lane without them is not read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from isogloss.errors import InvalidInput
+from isogloss.store.disk import signed_json
+from isogloss.store.lanes.limits import LaneLimits
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.shard_layout import ShardLayout
+from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping, get_text
+from isogloss.store.schema.names import check_lane_name, check_uid
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+TICKETS_NAME = "direct"
+"""Directory of a recording in which tickets lie."""
+
+MAX_PRODUCERS = 256
+_MAX_NAME = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DirectLaneTicket:
+    """One lane that a process other than the store's owner may write, once."""
+
+    recording: str
+    """Uid of the recording."""
+
+    lane: str
+    """Name of the lane: its number and the epoch of its writer's life."""
+
+    spec: RecordingSpec
+    """What is recorded."""
+
+    shard_bytes: int
+    """About how large a shard becomes."""
+
+    cursors: Mapping[str, int]
+    """The producers that may write here, each with its last durable sequence number so far."""
+
+    limits: LaneLimits
+    """What may be taken of the disk, checked by the writer before each group."""
+
+    rows_before: int
+    """Rows of the recording when the lane was offered; ``limits.max_rows`` counts them."""
+
+    def __post_init__(self) -> None:
+        check_uid(self.recording)
+        check_lane_name(self.lane)
+        check_producers(self.cursors)
+        if min(self.cursors.values()) < 0 or self.rows_before < 0 or self.shard_bytes < 1:
+            raise InvalidInput(
+                f"a ticket's cursors {dict(self.cursors)}, rows_before {self.rows_before} and "
+                f"shard_bytes {self.shard_bytes} must not be negative"
+            )
+
+    @property
+    def epoch(self) -> int:
+        """The writer's life, in every frame."""
+        return int(self.lane.partition(".")[2], 16)
+
+    @property
+    def directory(self) -> str:
+        """Where the lane belongs, relative to the store's root."""
+        return f"recordings/{self.recording}/lanes/{self.lane}"
+
+    @property
+    def file(self) -> str:
+        """Where the ticket itself lies, relative to the store's root."""
+        return f"recordings/{self.recording}/{TICKETS_NAME}/{self.lane}.json"
+
+    @property
+    def layouts(self) -> tuple[ShardLayout, ...]:
+        """How each site falls into shards."""
+        return tuple(ShardLayout.for_site(site, self.shard_bytes) for site in self.spec.sites)
+
+    def to_bytes(self) -> bytes:
+        """Return the ticket as the bytes of a file, with a checksum of itself."""
+        limits = {field.name: getattr(self.limits, field.name) for field in fields(self.limits)}
+        return signed_json.encode(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "recording": self.recording,
+                "lane": self.lane,
+                "directory": self.directory,
+                "spec": self.spec.to_dict(),
+                "shard_bytes": self.shard_bytes,
+                "cursors": dict(self.cursors),
+                "limits": limits,
+                "rows_before": self.rows_before,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "DirectLaneTicket":
+        """Read what :meth:`to_bytes` returned.
+
+        Raises:
+            CorruptData: it is no JSON, or was changed on the way.
+            UnsupportedVersion: its schema version is not one this release reads.
+            InvalidInput: a field is missing, or it points anywhere but to its own lane.
+        """
+        document = signed_json.decode(content, "ticket of a direct lane")
+        cursors = get_mapping(document, "cursors")
+        limits = get_mapping(document, "limits")
+        ticket = cls(
+            recording=get_text(document, "recording"),
+            lane=get_text(document, "lane"),
+            spec=RecordingSpec.from_dict(get_mapping(document, "spec")),
+            shard_bytes=get_count(document, "shard_bytes"),
+            cursors={name: get_count(cursors, name) for name in cursors},
+            limits=LaneLimits(
+                max_rows=_optional(limits, "max_rows"),
+                max_bytes=_optional(limits, "max_bytes"),
+                free_bytes=get_count(limits, "free_bytes"),
+            ),
+            rows_before=get_count(document, "rows_before"),
+        )
+        directory = get_text(document, "directory")
+        if directory != ticket.directory:
+            raise InvalidInput(
+                f"the ticket points to {directory!r}, wanted {ticket.directory!r}: it was not made "
+                "by the owner of the store"
+            )
+        return ticket
+
+    def is_header(self, header: LaneHeader) -> bool:
+        """Whether a lane's frame 0 describes the lane of this ticket."""
+        found = (header.recording, header.lane, header.epoch, header.layouts)
+        return found == (self.recording, self.lane, self.epoch, self.layouts)
+
+    def path(self, root: Path) -> Path:
+        """Return where the lane belongs below a store's root."""
+        return root / self.directory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DirectLaneHeader(LaneHeader):
+    """Frame 0 of a direct lane: says that it is one, so that it is not read without a ticket."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the header as a JSON object."""
+        # named: super() without arguments does not work in a dataclass with slots
+        return {**LaneHeader.to_dict(self), "direct": True}
+
+
+def ticket_path(tickets: Path, lane: str) -> Path:
+    """Return where the ticket of a lane lies."""
+    return tickets / f"{lane}.json"
+
+
+def fence_path(tickets: Path, lane: str) -> Path:
+    """Return where the fence stands with which the owner ended a direct lane."""
+    return tickets / f"{lane}.fence"
+
+
+def begun_path(tickets: Path, lane: str) -> Path:
+    """Return the file by which the writer of a direct lane takes its ticket, once."""
+    return tickets / f"{lane}.begun"
+
+
+def accepted_path(tickets: Path, lane: str) -> Path:
+    """Return the file that says that the owner checked all of a sealed direct lane."""
+    return tickets / f"{lane}.accepted"
+
+
+def check_producers(producers: Mapping[str, int]) -> None:
+    """Refuse producers that cannot be of one lane; InvalidInput says which."""
+    if not 1 <= len(producers) <= MAX_PRODUCERS:
+        raise InvalidInput(
+            f"a direct lane has {len(producers)} producers, wanted 1 to {MAX_PRODUCERS}"
+        )
+    for name in producers:
+        if not 1 <= len(name) <= _MAX_NAME:
+            raise InvalidInput(
+                f"producer name has {len(name)} characters, wanted 1 to {_MAX_NAME}, such as "
+                "'rank-0'"
+            )
+
+
+def _optional(document: Mapping[str, object], key: str) -> int | None:
+    return None if document.get(key) is None else get_count(document, key)

@@ -1,0 +1,1 @@
+"""Every file operation, and every fault of one."""

@@ -1,0 +1,55 @@
+"""Small JSON files that know when they were damaged: each carries the CRC-32C of itself."""
+
+import json
+from collections.abc import Mapping
+
+from isogloss.errors import CorruptData, InvalidInput
+from isogloss.store.disk.checksums import crc32c
+from isogloss.store.schema.json_fields import check_version, is_mapping
+
+KEY = "crc32c"
+"""Field of the checksum: of the document without it, as JSON with sorted keys, no spaces."""
+
+
+def checksum(document: Mapping[str, object]) -> str:
+    """Return the checksum of a document, 8 hexadecimal digits.
+
+    Raises:
+        InvalidInput: it is no plain JSON.
+    """
+    rest = {name: value for name, value in document.items() if name != KEY}
+    try:
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"attributes must be plain JSON: {error}") from error
+    return f"{crc32c(text.encode()):08x}"
+
+
+def encode(document: Mapping[str, object]) -> bytes:
+    """Return a document as the bytes of a file."""
+    return json.dumps({**document, KEY: checksum(document)}, indent=1).encode()
+
+
+def decode(content: bytes, what: str) -> Mapping[str, object]:
+    """Read what :func:`encode` returned.
+
+    Raises:
+        CorruptData: it is no JSON, or does not match its checksum.
+        UnsupportedVersion: its schema version is not one this release reads.
+    """
+    document = parse(content, what)
+    check_version(document, what)
+    if document.get(KEY) != checksum(document):
+        raise CorruptData(f"{what} does not match its checksum: restore it from a copy")
+    return {name: value for name, value in document.items() if name != KEY}
+
+
+def parse(content: bytes, what: str) -> Mapping[str, object]:
+    """Read a JSON object; CorruptData when it is none."""
+    try:
+        document: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"{what} cannot be read: {error}") from error
+    if not is_mapping(document):
+        raise CorruptData(f"{what} is no JSON object")
+    return document

@@ -1,0 +1,1 @@
+"""Lanes where no lock can be trusted: network file systems and object stores."""

@@ -1,0 +1,174 @@
+"""Care of fenced lanes: those not settled yet are checked and swept by their records."""
+
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
+from pathlib import Path
+
+from isogloss.errors import CorruptData, Fenced, StoreOwned
+from isogloss.store.disk.filesystem import FileSystem, UncertainRecord, storage_errors
+from isogloss.store.fenced.joins import JOINS, Join, JoinRecords
+from isogloss.store.fenced.lane_records import (
+    BIRTHS,
+    COMMITS,
+    GROUPS,
+    FencedScan,
+    LaneRecords,
+    group_problem,
+)
+from isogloss.store.fenced.to_shards import sweep_records
+from isogloss.store.lanes.seal import Seal
+from isogloss.store.lanes.state import LaneState
+from isogloss.store.ownership.epochs import EpochOwnership
+from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.upkeep.join import LaneJoiner
+from isogloss.store.upkeep.upkeep import CareMeter, LaneCare, OnCare
+from isogloss.store.upkeep.verify import Problem
+
+
+class FencedCare(LaneCare):
+    """Works on the lanes of one fenced recording.
+
+    Args:
+        files: where the recording lies.
+        directory: of the recording.
+        spec: what is recorded.
+        seals: the seals of settled lanes, shared with the recording.
+        unsettled: what is known of the others by name, shared with the recording.
+        joins: which lanes were joined, shared with the recording.
+        ownership: of the store; None to verify only.
+    """
+
+    def __init__(
+        self,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        seals: dict[str, Seal],
+        unsettled: Mapping[str, FencedScan],
+        joins: JoinRecords,
+        ownership: EpochOwnership | None,
+    ) -> None:
+        super().__init__(files, directory, spec, seals)
+        self._unsettled = unsettled
+        self._joins = joins
+        self._ownership = ownership
+
+    def _records(self, name: str) -> LaneRecords:
+        return LaneRecords(self._files, self._directory, name)
+
+    def fence(self, *, is_open: bool = False) -> None:
+        """Keep every owner before this one from letting a lane count that it was joining.
+
+        Args:
+            is_open: whether this one is going to join lanes.
+
+        Raises:
+            Fenced: another owner took the store over.
+            StoreOwned: this process does not own it.
+        """
+        ownership = self._owned()
+        self._joins.mark(ownership.epoch, is_open=is_open)
+        if is_open:
+            # A newer owner that saw no mark is there by now: it must not be worked against.
+            ownership.check()
+
+    def _owned(self) -> EpochOwnership:
+        if self._ownership is None:
+            raise StoreOwned(f"recording {self._spec.recording!r}: only its owner joins lanes")
+        return self._ownership
+
+    def _begin_joining(self) -> None:
+        self.fence(is_open=True)
+
+    def _joiner(self, run: Sequence[LaneState]) -> LaneJoiner:
+        return LaneJoiner(self._files, self._directory / "lanes", self._spec, run, is_named=True)
+
+    def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
+        """Let a joined lane count by the record behind this owner's own last one.
+
+        Raises:
+            Fenced: another owner took the store over; the lane is gone, and nothing has changed.
+            StorageError: the record could not be created, or nobody knows whether it was; who
+                cares for the recording next finds out.
+        """
+        joiner.publish()
+        owner = self._owned().epoch
+        join = Join(owner=owner, lane=joiner.name, joined=tuple(names), is_open=not is_last)
+        try:
+            self._joins.go_on(join)
+        except UncertainRecord:
+            raise
+        except (Fenced, OSError):
+            joiner.abandon()
+            raise
+
+    def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
+        """Check every byte of the lanes against its checksum."""
+        settled = [state for state in states if state.name not in self._unsettled]
+        found = super().verify(settled, on_care)
+        waiting = [state for state in states if state.name in self._unsettled]
+        meter = CareMeter(waiting, self._spec, on_care)
+        for state in waiting:
+            step = partial(meter.add, state.name)
+            messages = self._problems(self._unsettled[state.name], state, step)
+            found += [
+                Problem(recording=self._spec.recording, lane=state.name, message=message)
+                for message in messages
+            ]
+        return found
+
+    def _problems(self, scan: FencedScan, state: LaneState, step: partial[None]) -> list[str]:
+        records = self._records(state.name)
+        found: list[str] = []
+        if scan.fence is not None and scan.fence.damage:
+            found.append(f"acknowledged rows were lost when it was fenced: {scan.fence.damage}")
+        rows = 0
+        try:
+            for number, commit in enumerate(records.read(state.rows), 1):
+                rows += commit.rows
+                for written in commit.ranges:
+                    problem = group_problem(records, written)
+                    if problem:
+                        found.append(f"commit {number}: {problem}")
+                    step(written.length)
+        except CorruptData as error:
+            found.append(str(error))
+        if rows < state.rows and not found:
+            found.append(f"its commits prove {rows} rows, wanted {state.rows}")
+        return found
+
+    def drop_litter(
+        self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()
+    ) -> int:
+        """Remove half-written files, rows without a commit, and what settling left behind."""
+        removed = super().drop_litter(states, {*spared, *self._unsettled}, more)
+        with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
+            litter = [
+                self._directory / kind / name
+                for kind in (BIRTHS, JOINS)
+                for name in self._files.names(self._directory / kind)
+                if name.startswith(".")
+            ]
+            born = {name.partition(".")[0] for name in self._files.names(self._directory / BIRTHS)}
+            for kind in (COMMITS, GROUPS):
+                for name in self._files.names(self._directory / kind):
+                    if name in self._unsettled:
+                        litter += self._lane_litter(kind, name)
+                    elif kind == COMMITS and name.partition(".")[0] in born:
+                        removed += sweep_records(self._records(name))
+                    else:  # of a writer that lost the race for its number, or settled already
+                        removed += 1
+                        self._files.remove_tree(self._directory / kind / name)
+            for path in litter:
+                self._files.remove(path)
+        return removed + len(litter)
+
+    def _lane_litter(self, kind: str, name: str) -> list[Path]:
+        """Return what no commit of an unsettled lane names, once nobody writes there any more."""
+        scan, records = self._unsettled[name], self._records(name)
+        if scan.fence is None:
+            return []
+        if kind == COMMITS:
+            return [records.commits / n for n in self._files.names(records.commits) if n[0] == "."]
+        known = {records.group(r.site, r.shard).name for note in scan.commits for r in note.ranges}
+        return [records.groups / n for n in self._files.names(records.groups) if n not in known]

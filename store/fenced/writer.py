@@ -1,0 +1,322 @@
+"""Fenced lanes: written by exclusive creation, read from the files of their commits."""
+
+import contextlib
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import CorruptData, Fenced, LaneEnded, NotFound
+from isogloss.store.disk.checksums import crc32c
+from isogloss.store.disk.filesystem import OpenFile, for_each, make_directories, write_new
+from isogloss.store.fenced.lane_records import (
+    KIND_FENCE,
+    CommitNote,
+    Fence,
+    FencedScan,
+    LaneRecords,
+    birth_record,
+    encode_record,
+)
+from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.lanes.limits import LaneLimits
+from isogloss.store.lanes.log_frames import KIND_COMMIT, ByteRange, CommitFrame
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.writer import OwnerLaneWriter
+from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
+from isogloss.store.schema.document import Document, DocumentTable
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+_MAX_OPEN = 128
+
+
+class LaneTaken(Exception):
+    """Another writer took the number of a new lane: try the next; never seen outside."""
+
+
+class FencedLaneWriter(OwnerLaneWriter):
+    """Writes one lane by creating its records; safe to call from several threads.
+
+    The same seam as :class:`~isogloss.store.LaneWriter`, for storage without locks. A commit is one
+    file of rows a site and then the exclusive creation of the next record, which fails once another
+    owner fenced the lane: :class:`~isogloss.errors.Fenced` then, and nothing of it becomes visible.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: LaneRecords,
+        owner: int,
+        spec: RecordingSpec,
+        header: LaneHeader,
+        cursors: Mapping[str, int],
+        documents: DocumentTable,
+        limits: LaneLimits,
+        rows_before: int,
+    ) -> None:
+        self._records = records
+        self._owner = owner
+        self._tries = 0
+        self._is_fenced = False
+        self._is_open = False
+        self._notes: list[CommitNote] = []
+        super().__init__(
+            files=records.files,
+            directory=records.directory,
+            spec=spec,
+            header=header,
+            cursors=cursors,
+            documents=documents,
+            limits=limits,
+            rows_before=rows_before,
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the lane."""
+        return self._records.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the lane still takes batches."""
+        return self._is_open and self._ended is None
+
+    @property
+    def scan(self) -> FencedScan:
+        """What this writer committed, as its records prove it."""
+        with self._lock:
+            return FencedScan(
+                header=self._header,
+                owner=self._owner,
+                commits=list(self._notes),
+                next=self._frames,
+                rows=self._rows,
+                log_bytes=self._log_bytes,
+                cursors=dict(self._own_cursors),
+            )
+
+    def _create(self) -> None:
+        """Make the directories, and then take the lane's number."""
+        files, records = self._files, self._records
+        for directory in (records.birth.parent, records.commits, records.groups):
+            make_directories(files, directory)
+        content = birth_record(self._header, self._owner)
+        try:
+            files.create_record(records.birth, content)
+        except FileExistsError as error:
+            raise LaneTaken(
+                f"lane number {records.birth.name} was taken by another writer: read the lanes "
+                "again"
+            ) from error
+        self._log_bytes = len(content)
+        self._is_open = True
+
+    def _check_open(self) -> None:
+        if self._is_fenced:
+            raise self._fenced()
+        if self._ended is not None:
+            raise LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
+        if not self._is_open:
+            raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
+
+    def _fenced(self) -> Fenced:
+        self._is_fenced = True
+        self._ended = "another owner took the store over"
+        self._release()
+        return Fenced(
+            f"lane {self.name!r} was fenced after its {self._rows} rows, which are safe: another "
+            "owner took the store over; open the store again"
+        )
+
+    def _commit(
+        self, batches: list[RowBatch], cursors: Mapping[str, int], documents: list[Document]
+    ) -> None:
+        rows = sum(batch.rows for batch in batches)
+        ranges = self._write_groups(batches)
+        frame = CommitFrame(
+            first_row=self._rows,
+            rows=rows,
+            time_s=self._files.time_s(),
+            cursors=cursors,
+            ranges=tuple(ranges),
+            columns=TokenColumns.concatenate([b.columns for b in batches], self._spec.has_spans),
+            documents=tuple(documents),
+        )
+        content = encode_record(KIND_COMMIT, self._header.epoch, self._frames, frame)
+        try:
+            self._files.create_record(self._records.commit(self._frames), content)
+        except FileExistsError as error:
+            raise self._fenced() from error
+        note = CommitNote(
+            first_row=self._rows, rows=rows, ranges=frame.ranges, cursors=frame.cursors
+        )
+        self._notes.append(note)
+        self._frames += 1
+        self._log_bytes += len(content)
+        self._rows += rows
+        self._cursors.update(cursors)
+        self._own_cursors.update(cursors)
+        for document in documents:
+            self._documents.add(document)
+
+    def _write_groups(self, batches: Sequence[RowBatch]) -> list[ByteRange]:
+        """Write the rows of all sites, each to a file of its own that nothing else ever writes."""
+        number, self._tries = self._tries, self._tries + 1
+        sites = range(len(self._spec.sites))
+        try:
+            ranges = for_each(self._files, partial(self._write_group, number, batches), sites)
+            self._files.sync_directory(self._records.groups)
+        except OSError as error:
+            for site in sites:
+                with contextlib.suppress(OSError):
+                    self._files.remove(self._records.group(site, number))
+            if isinstance(error, FileNotFoundError) and self._is_next_taken():
+                raise self._fenced() from error  # and swept by whoever fenced it
+            raise
+        return ranges
+
+    def _is_next_taken(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self._files.exists(self._records.commit(self._frames))
+        return False
+
+    def _write_group(self, number: int, batches: Sequence[RowBatch], site: int) -> ByteRange:
+        name = self._spec.sites[site].name
+        parts = [as_bytes(batch.sites[name]) for batch in batches]
+        write_new(self._files, self._records.group(site, number), parts)
+        checksum = 0
+        for part in parts:
+            checksum = crc32c(part, checksum)
+        length = sum(len(part) for part in parts)
+        return ByteRange(site=site, shard=number, offset=0, length=length, checksum=checksum)
+
+    def _release(self) -> None:
+        self._is_open = False
+
+    def publish(self) -> None:
+        """Do nothing: the lane becomes zarr when it is settled."""
+        self._published = (self._rows, self._files.monotonic_s())
+
+    def close(self) -> None:
+        """End the lane in good order, by a fence of its own. Later calls do nothing.
+
+        Raises:
+            Fenced: another owner ended it before; what was acknowledged is safe.
+            LaneEnded: the fence could not be written; the rows are safe all the same.
+        """
+        with self._lock:
+            if not self.is_open:
+                return
+            fence = Fence(owner=self._owner, reason="closed").to_dict()
+            content = encode_record(KIND_FENCE, self._header.epoch, self._frames, fence)
+            try:
+                self._files.create_record(self._records.commit(self._frames), content)
+            except FileExistsError as error:
+                raise self._fenced() from error
+            except OSError as error:
+                raise LaneEnded(
+                    f"lane {self.name!r} could not be closed ({error}): its {self._rows} rows are "
+                    "safe and it is fenced when the store is next opened"
+                ) from error
+            finally:
+                self._ended = self._ended or "it was closed"
+                self._release()
+
+
+class FencedLaneFiles(LaneFiles):
+    """Reads the first ``rows`` rows of a fenced lane from the files of its commits.
+
+    When the lane is settled meanwhile, reading goes on in its shards.
+    """
+
+    def __init__(
+        self, records: LaneRecords, spec: RecordingSpec, rows: int, scan: FencedScan
+    ) -> None:
+        super().__init__(records.files, records.directory / "lanes" / records.name, spec, rows)
+        self._records = records
+        self._scan = scan
+        self._starts = [note.first_row for note in scan.commits]
+        self._groups: OrderedDict[tuple[int, int], OpenFile] = OrderedDict()
+
+    @property
+    def header(self) -> LaneHeader:
+        """Birth of the lane."""
+        return self._scan.header
+
+    def can_map(self, site: int) -> bool:
+        """Whether the rows can be mapped: never as long as each commit has its own file."""
+        return False
+
+    def is_compressed(self, site: int) -> bool:
+        """Whether the rows of a site were compressed: not yet."""
+        return False
+
+    def is_quantised(self, site: int) -> bool:
+        """Whether the rows of a site were rounded to 8 bits: not yet."""
+        return False
+
+    def _find_successor(self) -> LaneFiles | None:
+        """Return the shards of the lane, once its rows were moved there."""
+        if self._files.exists(self._records.settled):
+            return LaneFiles(self._files, self._directory, self.spec, self.rows)
+        if not self._files.exists(self._records.birth):
+            raise NotFound(
+                f"lane {self.name!r} is gone: recording {self.spec.recording!r} was deleted while "
+                "it was read"
+            )
+        return None
+
+    def _read_own(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
+        row_bytes = self.spec.sites[site].row_bytes
+        done = 0
+        while done < len(out):
+            note = self._scan.commits[bisect_right(self._starts, row + done) - 1]
+            within = row + done - note.first_row
+            take = min(len(out) - done, note.rows - within)
+            file = self._group(site, note.ranges[site].shard)
+            part = out[done : done + take].reshape(-1)
+            self._files.read_into(file.descriptor, part, within * row_bytes)
+            done += take
+
+    def _group(self, site: int, number: int) -> OpenFile:
+        key = (site, number)
+        with self._lock:
+            file = self._groups.get(key)
+            if file is None:
+                try:
+                    file = OpenFile(self._files, self._records.group(site, number))
+                except FileNotFoundError as error:
+                    raise CorruptData(
+                        f"rows {site}.{number} of lane {self.name!r} are missing: run verify"
+                    ) from error
+                self._groups[key] = file
+                if len(self._groups) > _MAX_OPEN:
+                    self._groups.popitem(last=False)
+            else:
+                self._groups.move_to_end(key)
+            return file
+
+    def _own_columns(self, start: int, stop: int) -> TokenColumns:
+        return self._read_log()[0].slice(start, stop)
+
+    def _own_documents(self) -> list[Document]:
+        return self._read_log()[1]
+
+    def _read_log(self) -> tuple[TokenColumns, list[Document]]:
+        with self._lock:
+            if self._from_log is None:
+                commits = list(self._records.read(self.rows))
+                columns = TokenColumns.concatenate(
+                    [commit.columns for commit in commits], self.spec.has_spans
+                )
+                if columns.rows < self.rows:
+                    raise CorruptData(
+                        f"the commits of lane {self.name!r} prove {columns.rows} rows, wanted "
+                        f"{self.rows}: run verify"
+                    )
+                documents = [document for commit in commits for document in commit.documents]
+                self._from_log = (columns, documents)
+            return self._from_log

@@ -1,0 +1,1 @@
+"""Files that know no lane: arrays, codes, documents, headers."""

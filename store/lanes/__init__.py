@@ -1,0 +1,1 @@
+"""One writer's one life: writing, sealing, recovering and reading a lane."""

@@ -1,0 +1,476 @@
+"""Reading one lane: rows by pread from its shards, columns and documents from files or log."""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import CorruptData, InvalidInput, NotFound
+from isogloss.store.disk.filesystem import FileSystem, OpenFile, remove_tree
+from isogloss.store.formats.documents import read_documents, write_documents
+from isogloss.store.formats.zarr_arrays import ArrayFile, GroupWriter
+from isogloss.store.lanes.log_frames import CommitFrame, read_frames, read_payload_json
+from isogloss.store.lanes.log_scan import LaneHeader, is_sound
+from isogloss.store.lanes.mapped_rows import MappedRun
+from isogloss.store.lanes.quantise import QuantisedRows, quantised_directory, write_quantised
+from isogloss.store.lanes.seal import LOG_NAME, LanePart, lane_names, read_seal
+from isogloss.store.lanes.shard_layout import compressed_directory, shard_key, site_directory
+from isogloss.store.schema.batch import TokenColumns
+from isogloss.store.schema.document import Document
+from isogloss.store.schema.recording_spec import RecordingSpec, Rows
+
+if TYPE_CHECKING:
+    from isogloss.store.lanes.compress import CompressedShard
+
+    _Shard: TypeAlias = OpenFile | CompressedShard | QuantisedRows
+
+COLUMNS_NAME = "columns"
+DOCUMENTS_NAME = "documents"
+_MAX_OPEN = 128
+_BLOCK_BYTES = 4 << 20
+_T = TypeVar("_T")
+
+
+class LaneFiles:
+    """Reads rows of a lane that follow one another; safe from several threads.
+
+    Where the lane was joined into another one meanwhile, it reads on there.
+
+    Args:
+        files: where the lane lies.
+        directory: of the lane.
+        spec: of the recording.
+        rows: how many rows.
+        first: the first of them in the lane; row 0 here.
+        documents: which of the lane's documents, ``[start, stop)``; all by default.
+    """
+
+    def __init__(
+        self,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        rows: int,
+        *,
+        first: int = 0,
+        documents: tuple[int, int] | None = None,
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self.spec = spec
+        self.rows = rows
+        self._first = first
+        self._document_range = documents
+        self._successor: LaneFiles | None = None
+        self._header: LaneHeader | None = None
+        self._open: OrderedDict[tuple[int, int], _Shard] = OrderedDict()
+        self._maps_compressed = False
+        self._lock = threading.Lock()
+        self._from_log: tuple[TokenColumns, list[Document]] | None = None
+        self._arrays: dict[str, ArrayFile] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the lane."""
+        return self._directory.name
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._directory
+
+    @property
+    def files(self) -> FileSystem:
+        """By what they are read."""
+        return self._files
+
+    @property
+    def first(self) -> int:
+        """Which row of the lane is row 0 here."""
+        return self._first
+
+    def can_map(self, site: int) -> bool:
+        """Whether the shards of a site can be mapped into memory."""
+        is_plain = not self.is_compressed(site) and not self.is_quantised(site)
+        return self._files.can_map and is_plain
+
+    @property
+    def header(self) -> LaneHeader:
+        """Frame 0 of the lane."""
+        if self._header is None:
+            self._header = read_header(self._files, self._directory)
+        return self._header
+
+    def read_into(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` (uint8 ``[rows, row_bytes]``) with the rows of a site from ``row`` on.
+
+        Raises:
+            CorruptData: a shard is missing or too short.
+            NotFound: the lane was retired, or deleted.
+        """
+        self._follow(
+            lambda: self._read_own(site, self._first + row, out),
+            lambda lane: lane.read_into(site, row, out),
+        )
+
+    def _follow(self, own: Callable[[], _T], there: Callable[["LaneFiles"], _T]) -> _T:
+        """Do something with this lane's files, or with those of the lane it was joined into."""
+        try:
+            return own() if self._successor is None else there(self._successor)
+        except (CorruptData, NotFound, FileNotFoundError):
+            # also a successor may be gone: a crash can leave a second one, with the same rows
+            self._successor = self._find_successor()
+            if self._successor is None:
+                raise
+            return there(self._successor)
+
+    def _find_successor(self) -> "LaneFiles | None":
+        """Return the lane that holds the rows now; None when that is this one.
+
+        Raises:
+            NotFound: no lane does: the rows were removed.
+        """
+        lanes = self._directory.parent
+        for name in lane_names(self._files, lanes):
+            seal = None
+            with contextlib.suppress(CorruptData, InvalidInput):  # verify names it
+                seal = read_seal(self._files, lanes / name)
+            part = None if seal is None else seal.part(self.name)
+            if seal is not None and (part is not None or name == self.name):
+                if seal.reason == "retired":
+                    raise NotFound(
+                        f"the rows of lane {self.name!r} were retired to make room: take a new "
+                        "revision"
+                    )
+                if part is not None:
+                    return part_files(self._files, lanes / name, self.spec, part, self)
+        if not self._files.exists(self._directory):
+            raise NotFound(
+                f"lane {self.name!r} is gone: recording {self.spec.recording!r} was deleted while "
+                "it was read"
+            )
+        return None
+
+    def _read_own(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
+        layout = self.header.layouts[site]
+        done = 0
+        while done < len(out):
+            shard, offset = layout.row_offset(row + done)
+            within = (row + done) % layout.shard_rows
+            take = min(len(out) - done, layout.shard_rows - within)
+            file = self._shard(site, shard)
+            part = out[done : done + take]
+            if isinstance(file, OpenFile):
+                self._files.read_into(file.descriptor, part.reshape(-1), offset)
+            else:
+                file.read_into(within, part)
+            done += take
+
+    def is_compressed(self, site: int) -> bool:
+        """Whether the rows of a site were compressed."""
+        return self._files.exists(self._directory / compressed_directory(site) / "zarr.json")
+
+    def is_quantised(self, site: int) -> bool:
+        """Whether the rows of a site were rounded to 8 bits; these are then what is read."""
+        return self._files.exists(self._directory / quantised_directory(site) / "zarr.json")
+
+    def _open_shard(self, site: int, shard: int) -> "_Shard":
+        if self.is_quantised(site):
+            return self._open_quantised(site, shard)
+        if not self.is_compressed(site):
+            try:
+                return OpenFile(self._files, self._shard_path(site, shard))
+            except FileNotFoundError:
+                if self.is_quantised(site):  # this very moment
+                    return self._open_quantised(site, shard)
+                if not self.is_compressed(site):  # as above
+                    raise
+        # numcodecs takes 0.1 s to import: only where something is compressed
+        from isogloss.store.lanes.compress import CompressedShard, compressed_layout
+
+        path = self._directory / compressed_directory(site) / shard_key(shard)
+        layout = compressed_layout(self.header.layouts[site])
+        return CompressedShard(self._files, path, layout, is_mapped=self._maps_compressed)
+
+    def _open_quantised(self, site: int, shard: int) -> QuantisedRows:
+        first = shard * self.header.layouts[site].shard_rows
+        rows = self._first + self.rows
+        spec = self.spec.sites[site]
+        return QuantisedRows(self._files, self._directory, site, spec, rows, first)
+
+    def _shard(self, site: int, shard: int) -> "_Shard":
+        key = (site, shard)
+        with self._lock:
+            file = self._open.get(key)
+            if file is None:
+                try:
+                    file = self._open_shard(site, shard)
+                except FileNotFoundError as error:
+                    raise CorruptData(
+                        f"shard {shard} of site {self.spec.sites[site].name!r} is missing from "
+                        f"lane {self.name!r}: run verify"
+                    ) from error
+                self._open[key] = file
+                if len(self._open) > _MAX_OPEN:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(key)
+            return file
+
+    def map_compressed(self) -> None:
+        """Read compressed rows through memory maps from now on, where files can be mapped."""
+        with self._lock:
+            if not self._maps_compressed and self._files.can_map:
+                self._maps_compressed = True
+                self._open.clear()
+
+    def map_runs(self, site: int) -> list[MappedRun]:
+        """Return the shards of a site, open, for :func:`map_rows`."""
+        return self._follow(lambda: self._own_runs(site), lambda lane: lane.map_runs(site))
+
+    def _own_runs(self, site: int) -> list[MappedRun]:
+        layout = self.header.layouts[site]
+        runs: list[MappedRun] = []
+        row, stop = self._first, self._first + self.rows
+        while row < stop:
+            shard, offset = layout.row_offset(row)
+            room = layout.shard_rows - row % layout.shard_rows
+            length = min(room, stop - row) * layout.row_bytes
+            file = OpenFile(self._files, self._shard_path(site, shard))
+            if self._files.size(file.descriptor) < offset + length:
+                raise CorruptData(f"shard {shard} of lane {self.name!r} is too short: run verify")
+            runs.append(
+                MappedRun(file=file, offset=offset, length=length, room=room * layout.row_bytes)
+            )
+            row += room
+        return runs
+
+    def _shard_path(self, site: int, shard: int) -> Path:
+        return self._directory / site_directory(site) / shard_key(shard)
+
+    def blocks(self, site: int, block_rows: int) -> Iterator[Rows]:
+        """Yield all rows of a site in blocks."""
+        spec = self.spec.sites[site]
+        for start in range(0, self.rows, block_rows):
+            count = min(block_rows, self.rows - start)
+            flat = np.empty((count, spec.row_bytes), np.uint8)
+            self.read_into(site, start, flat)
+            yield flat.view(spec.numpy_dtype)
+
+    def columns(self, start: int, stop: int) -> TokenColumns:
+        """Return the token columns of rows ``[start, stop)``."""
+        first = self._first
+        return self._follow(
+            lambda: self._own_columns(first + start, first + stop),
+            lambda lane: lane.columns(start, stop),
+        )
+
+    def _own_columns(self, start: int, stop: int) -> TokenColumns:
+        arrays = self._column_files()
+        if arrays is None:
+            return self._read_log()[0].slice(start, stop)
+        return TokenColumns(
+            token_id=arrays["token_id"].read(start, stop),
+            document=arrays["document"].read(start, stop),
+            position=arrays["position"].read(start, stop),
+            span=arrays["span"].read(start, stop) if self.spec.has_spans else None,
+        )
+
+    def _column_files(self) -> dict[str, ArrayFile] | None:
+        """Return the files of the columns once the lane's columns were derived."""
+        if self._arrays is None:
+            directory = self._directory / COLUMNS_NAME
+            if not self._files.exists(directory):
+                return None
+            names = ["token_id", "document", "position"] + ["span"] * self.spec.has_spans
+            arrays = {name: ArrayFile(self._files, directory / name) for name in names}
+            wanted = self._first + self.rows
+            short = [name for name, array in arrays.items() if array.rows < wanted]
+            if short:
+                raise CorruptData(
+                    f"columns {short} of lane {self.name!r} have fewer than {wanted} rows"
+                )
+            self._arrays = arrays
+        return self._arrays
+
+    def documents(self) -> list[Document]:
+        """Return the documents described in the lane, in the order they came."""
+        return self._follow(self._own_documents, lambda lane: lane.documents())
+
+    def _own_documents(self) -> list[Document]:
+        directory = self._directory / DOCUMENTS_NAME
+        if self._files.exists(directory):
+            found = read_documents(self._files, directory)
+        else:
+            found = self._read_log()[1]
+        return found if self._document_range is None else found[slice(*self._document_range)]
+
+    def _read_log(self) -> tuple[TokenColumns, list[Document]]:
+        with self._lock:
+            if self._from_log is None:
+                rows = self._first + self.rows
+                commits = list(read_commits(self._files, self._directory, rows))
+                columns = TokenColumns.concatenate(
+                    [commit.columns for commit in commits], self.spec.has_spans
+                )
+                _check_proven(self._directory, min(columns.rows, rows), rows)
+                documents = [document for commit in commits for document in commit.documents]
+                self._from_log = (columns, documents)
+            return self._from_log
+
+
+def part_files(
+    files: FileSystem, directory: Path, spec: RecordingSpec, part: LanePart, old: LaneFiles
+) -> LaneFiles:
+    """Return what ``old`` reads, read from the lane at ``directory`` that it was joined into."""
+    return LaneFiles(
+        files,
+        directory,
+        spec,
+        old.rows,
+        first=part.first_row + old.first,
+        documents=(part.first_document, part.first_document + part.documents),
+    )
+
+
+def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int) -> bool:
+    """Compress the rows of one site of a sealed lane, then remove the raw ones.
+
+    A crash leaves the raw rows, or the compressed ones beside some of the raw, which the next call
+    removes.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    from isogloss.store.lanes.compress import SiteCompressor
+
+    raw = directory / site_directory(site)
+    if lane.is_quantised(site):
+        return False
+    if not lane.is_compressed(site):
+        layout = lane.header.layouts[site]
+        compressor = SiteCompressor(files, directory, site, lane.spec.sites[site], layout)
+        for shard in range(-(-lane.rows // layout.shard_rows)):
+            rows = min(layout.shard_rows, lane.rows - shard * layout.shard_rows)
+            content = np.empty((rows, layout.row_bytes), np.uint8)
+            lane.read_into(site, shard * layout.shard_rows, content)
+            compressor.write(shard, content)
+        compressor.finish(lane.rows)
+    elif not files.exists(raw):
+        return False
+    else:
+        files.sync_directory(directory)  # whoever renamed them may have been killed before it was
+    remove_tree(files, raw)
+    return True
+
+
+def quantise_site(lane: LaneFiles, files: FileSystem, site: int) -> bool:
+    """Round the rows of one site of a sealed lane to 8 bits, then remove the exact ones.
+
+    A crash leaves the exact rows, or the quantised ones beside some of the exact, which the next
+    call removes.
+
+    Returns:
+        Whether they were exact before.
+    """
+    is_new = not lane.is_quantised(site)
+    if is_new:
+        spec = lane.spec.sites[site]
+        block_rows = max(1, _BLOCK_BYTES // spec.row_bytes)
+        write_quantised(files, lane.directory, site, spec, lane.blocks(site, block_rows))
+    else:
+        files.sync_directory(lane.directory)  # whoever renamed them may have been killed before
+    for name in (site_directory(site), compressed_directory(site)):
+        remove_tree(files, lane.directory / name)
+    return is_new
+
+
+def check_ranges(files: FileSystem, directory: Path, rows: int, site: int) -> None:
+    """Check a site's raw rows against their commits; CorruptData when one does not match."""
+    for commit in read_commits(files, directory, rows):
+        for written in commit.ranges:
+            if written.site == site and not is_sound(files, directory, written):
+                raise CorruptData(
+                    f"bytes [{written.offset}, {written.offset + written.length}) of shard "
+                    f"{written.shard} of site {site} in lane {directory.name!r} do not match "
+                    "their checksum: run verify"
+                )
+
+
+def read_header(files: FileSystem, directory: Path) -> LaneHeader:
+    """Return frame 0 of a lane's log; CorruptData when it cannot be read."""
+    try:
+        log = files.open(directory / LOG_NAME)
+    except FileNotFoundError as error:
+        raise NotFound(f"no lane at {directory}: it was deleted") from error
+    try:
+        for frame in read_frames(files, log):
+            return LaneHeader.from_dict(read_payload_json(frame.payload)[0])
+    finally:
+        files.close(log)
+    raise CorruptData(f"the log of lane {directory.name!r} has no sound frame 0")
+
+
+def read_commits(files: FileSystem, directory: Path, rows: int) -> Iterator[CommitFrame]:
+    """Yield the commits of a lane until ``rows`` rows are covered, or the log ends."""
+    try:
+        log = files.open(directory / LOG_NAME)
+    except FileNotFoundError as error:
+        raise NotFound(f"no lane at {directory}: it was deleted") from error
+    try:
+        covered = 0
+        for frame in read_frames(files, log):
+            if frame.number == 0:
+                continue
+            if covered >= rows:
+                return
+            commit = CommitFrame.from_payload(frame.payload)
+            covered += commit.rows
+            yield commit
+    finally:
+        files.close(log)
+
+
+def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
+    """Write the token columns and documents of a sealed lane as array files.
+
+    Documents become durable first: where ``columns`` exists, both do.
+    """
+    if files.exists(directory / COLUMNS_NAME):
+        return
+    group = GroupWriter(files, directory / COLUMNS_NAME)
+    documents: list[Document] = []
+    try:
+        names = ["token_id", "document", "position"] + ["span"] * spec.has_spans
+        wide = {"document": np.uint64}
+        writers = {
+            name: group.array(
+                name, np.dtype(wide.get(name, np.uint32)), (2,) if name == "span" else ()
+            )
+            for name in names
+        }
+        for commit in read_commits(files, directory, rows):
+            writers["token_id"].append(commit.columns.token_id)
+            writers["document"].append(commit.columns.document)
+            writers["position"].append(commit.columns.position)
+            if commit.columns.span is not None:
+                writers["span"].append(commit.columns.span)
+            documents.extend(commit.documents)
+        _check_proven(directory, writers["token_id"].rows, rows)
+        write_documents(files, directory / DOCUMENTS_NAME, documents)
+        group.finish({"rows": rows})
+    except BaseException:
+        group.abandon()
+        raise
+
+
+def _check_proven(directory: Path, proven: int, rows: int) -> None:
+    if proven != rows:
+        raise CorruptData(
+            f"the log of lane {directory.name!r} proves {proven} rows, wanted {rows}: run verify"
+        )

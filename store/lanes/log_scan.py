@@ -1,0 +1,212 @@
+"""What the log of a lane proves."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isogloss.errors import CorruptData
+from isogloss.store.disk.checksums import file_crc32c
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.log_frames import (
+    ByteRange,
+    CommitFrame,
+    Frame,
+    read_frames,
+    read_payload_json,
+)
+from isogloss.store.lanes.shard_layout import ShardLayout, shard_key, site_directory
+from isogloss.store.schema.json_fields import (
+    SCHEMA_VERSION,
+    check_version,
+    get_items,
+    get_text,
+    is_mapping,
+)
+
+CHECKED_BYTES = 256 << 20
+"""How much of a dead lane's tail is read again: at least its last commit, at most about this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaneHeader:
+    """Frame 0 of a lane's log."""
+
+    recording: str
+    """Uid of the recording."""
+
+    lane: str
+    """Name of the lane."""
+
+    epoch: int
+    """Random number of the writer's life, in every frame."""
+
+    layouts: tuple[ShardLayout, ...]
+    """How each site falls into shards."""
+
+    created_s: float
+    """Wall clock, for people only."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the header as a JSON object."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "recording": self.recording,
+            "lane": self.lane,
+            "epoch": f"{self.epoch:016x}",
+            "layouts": [layout.to_dict() for layout in self.layouts],
+            "created_s": self.created_s,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> "LaneHeader":
+        """Read a header from a JSON object."""
+        check_version(document, "lane")
+        layouts = [item for item in get_items(document, "layouts") if is_mapping(item)]
+        return cls(
+            recording=get_text(document, "recording"),
+            lane=get_text(document, "lane"),
+            epoch=int(get_text(document, "epoch"), 16),
+            layouts=tuple(ShardLayout.from_dict(item) for item in layouts),
+            created_s=float(str(document.get("created_s", 0))),
+        )
+
+
+@dataclass(slots=True)
+class LaneScan:
+    """What the log of a lane proves."""
+
+    header: LaneHeader
+    """Its frame 0."""
+
+    frames: int = 1
+    """Sound frames."""
+
+    log_bytes: int = 0
+    """Where the last of them ends."""
+
+    rows: int = 0
+    """Committed rows."""
+
+    cursors: dict[str, int] = field(default_factory=dict[str, int])
+    """Last sequence number of each producer."""
+
+    tail: list[tuple[CommitFrame, int, int]] = field(
+        default_factory=list[tuple[CommitFrame, int, int]]
+    )
+    """The last commits with their ``[start, end)`` in the log, newest last."""
+
+    def add(self, commit: CommitFrame, end: int) -> None:
+        """Count the next commit, whose frame ends at byte ``end`` of the log."""
+        self.rows += commit.rows
+        self.frames += 1
+        self.log_bytes = end
+        self.cursors.update(commit.cursors)
+
+
+def unscanned(files: FileSystem, log: int, known: LaneScan | None) -> Iterator[tuple[Frame, bool]]:
+    """Yield the frames of a log that a scan did not see yet, and whether each is the newest."""
+    if known is None:
+        frames = read_frames(files, log)
+    else:
+        epoch = known.header.epoch
+        frames = read_frames(files, log, start=known.log_bytes, first=known.frames, epoch=epoch)
+    held: Frame | None = None
+    for frame in frames:
+        if held is not None:
+            yield held, False
+        held = frame
+    if held is not None:
+        yield held, True
+
+
+def scan_log(
+    files: FileSystem,
+    descriptor: int,
+    *,
+    known: LaneScan | None = None,
+    keep_tail: bool = False,
+    stop: int | None = None,
+    is_whole: Callable[[CommitFrame], bool] | None = None,
+) -> LaneScan | None:
+    """Read a log up to its first unsound frame; None while frame 0 is not whole.
+
+    Args:
+        files: where the log lies.
+        descriptor: the open log.
+        known: what an earlier scan of the same log proved, to go on from there.
+        keep_tail: keep the last commits, whose data the caller wants to check.
+        stop: byte of the log where to end, as if it were no longer; None for all of it.
+        is_whole: whether the newest commit counts; all do without it. Those before it do, since
+            a frame is written only after the one before was durable with its rows.
+    """
+    scan = known
+    for frame, is_newest in unscanned(files, descriptor, known):
+        if stop is not None and frame.end > stop:
+            break
+        if scan is None:
+            document, _ = read_payload_json(frame.payload)
+            scan = LaneScan(header=LaneHeader.from_dict(document), log_bytes=frame.end)
+            continue
+        commit = CommitFrame.from_payload(frame.payload)
+        if commit.first_row != scan.rows:
+            raise CorruptData(
+                f"frame {frame.number} of lane {scan.header.lane!r} starts at row "
+                f"{commit.first_row}, wanted {scan.rows}: run verify"
+            )
+        if is_newest and is_whole is not None and not is_whole(commit):
+            break
+        scan.add(commit, frame.end)
+        if keep_tail:
+            scan.tail.append((commit, frame.offset, frame.end))
+            _trim(scan.tail)
+    return scan
+
+
+def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame) -> bool:
+    """Whether the newest commit of a lane that another process writes is whole on disk.
+
+    Its frame and its rows may stand in the page cache only, or the frame alone on disk: so both
+    are synced here, and the rows read from the disk again.
+
+    Args:
+        files: where the lane lies.
+        directory: of the lane.
+        log: its open log, from which the commit was read.
+        newest: the commit.
+    """
+    files.sync_data(log)
+    return all(is_sound(files, directory, written, reread=True) for written in newest.ranges)
+
+
+def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
+    """Drop the oldest commits that the checked tail does not need."""
+    sizes = [sum(r.length for r in commit.ranges) for commit, _, _ in tail]
+    while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
+        tail.pop(0)
+        sizes.pop(0)
+
+
+def is_sound(
+    files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
+) -> bool:
+    """Whether bytes that a commit wrote are there and match their checksum."""
+    path = directory / site_directory(written.site) / shard_key(written.shard)
+    try:
+        descriptor = files.open(path)
+    except FileNotFoundError:
+        return False
+    try:
+        if reread:
+            reread_file(files, descriptor)
+        if files.size(descriptor) < written.offset + written.length:
+            return False
+        found = file_crc32c(files, descriptor, written.offset, written.length)
+        return found == written.checksum
+    finally:
+        files.close(descriptor)
+
+
+def reread_file(files: FileSystem, descriptor: int) -> None:
+    """Let what is read next come from the disk."""
+    files.sync_data(descriptor)
+    files.drop_cache(descriptor)

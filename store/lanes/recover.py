@@ -1,0 +1,119 @@
+"""Seal a lane whose writer died, at the last commit that the disk really holds."""
+
+import logging
+from pathlib import Path
+
+from isogloss.errors import CorruptData
+from isogloss.store.disk.filesystem import FileSystem, write_atomic
+from isogloss.store.lanes.log_frames import find_frame_after
+from isogloss.store.lanes.log_scan import LaneScan, is_sound, reread_file, scan_log
+from isogloss.store.lanes.seal import LOG_NAME, Seal, read_seal, write_seal
+from isogloss.store.lanes.shard_layout import array_metadata, shard_key, site_directory
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+_log = logging.getLogger(__name__)
+
+
+def settle_lane(
+    files: FileSystem, directory: Path, spec: RecordingSpec, *, is_fenced: bool = False
+) -> Seal | None:
+    """Seal a lane whose writer is gone, at the last commit that the disk really holds.
+
+    After a failed sync Linux may show bytes that no disk holds, so everything is synced, dropped
+    from the page cache and read again before it is believed.
+
+    Args:
+        files: where the lane lies.
+        directory: of the lane.
+        spec: of its recording.
+        is_fenced: its writer can acknowledge nothing any more, so its lock does not matter.
+
+    Returns:
+        The seal, old or new; None while its writer lives, or when it was never fully created.
+
+    Raises:
+        CorruptData: the seal or a sound frame makes no sense.
+    """
+    seal = read_seal(files, directory)
+    if seal is not None:
+        return seal
+    try:
+        log = files.open(directory / LOG_NAME, write=True)
+    except FileNotFoundError:
+        return None
+    try:
+        if not files.lock(log) and not is_fenced:
+            return None
+        reread_file(files, log)
+        scan = scan_log(files, log, keep_tail=True)
+        if is_fenced:  # a writer that hangs may have gone on between the sync and the scan
+            files.sync_data(log)
+        if scan is None:
+            return None
+        later = find_frame_after(
+            files, log, start=scan.log_bytes, number=scan.frames, epoch=scan.header.epoch
+        )
+        damage = "" if later is None else f"frame {scan.frames} is broken, frame {later.number} not"
+        bad = _first_bad_commit(files, directory, scan)
+        if bad is not None:
+            is_last = bad == len(scan.tail) - 1 and later is None
+            damage = damage if is_last else f"data of frame {scan.frames - len(scan.tail) + bad}"
+            scan = scan_log(files, log, stop=scan.tail[bad][1])
+            if scan is None:
+                raise CorruptData("the log lost its frame 0 while it was being read")
+        return _write_recovered(files, directory, spec, scan, damage)
+    except FileNotFoundError as error:
+        raise CorruptData(f"lane {directory.name!r} lost a file: {error}; run verify") from error
+    finally:
+        files.close(log)
+
+
+def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int | None:
+    """Return which commit of the tail is the first whose bytes do not match; None if all do."""
+    synced: set[tuple[int, int]] = set()
+    for index, (commit, _, _) in enumerate(scan.tail):
+        for written in commit.ranges:
+            is_new = (written.site, written.shard) not in synced
+            if not is_sound(files, directory, written, reread=is_new):
+                return index
+            synced.add((written.site, written.shard))
+    return None
+
+
+def _write_recovered(
+    files: FileSystem, directory: Path, spec: RecordingSpec, scan: LaneScan, damage: str
+) -> Seal:
+    """Bring files, metadata and seal of a dead lane to its proven rows."""
+    for index, (site, layout) in enumerate(zip(spec.sites, scan.header.layouts, strict=True)):
+        metadata = array_metadata(site, layout, scan.rows)
+        write_atomic(files, directory / site_directory(index) / "zarr.json", metadata)
+        if scan.rows % layout.shard_rows:
+            shard = scan.rows // layout.shard_rows
+            length = layout.padded_bytes(scan.rows % layout.shard_rows)
+            path = directory / site_directory(index) / shard_key(shard)
+            _fit(files, path, length)
+    seal = Seal(
+        lane=scan.header.lane,
+        epoch=scan.header.epoch,
+        rows=scan.rows,
+        frames=scan.frames,
+        log_bytes=scan.log_bytes,
+        cursors=scan.cursors,
+        reason="recovered",
+        damage=damage,
+    )
+    if damage:
+        _log.error("lane %s of %s: cut to %d rows: %s", seal.lane, directory, seal.rows, damage)
+    write_seal(files, directory, seal)
+    return seal
+
+
+def _fit(files: FileSystem, path: Path, length: int) -> None:
+    """Give a shard whole inner chunks, and give back what its writer had reserved ahead."""
+    descriptor = files.open(path, write=True)
+    try:
+        if files.size(descriptor) != length:
+            files.truncate(descriptor, length)
+            files.sync_data(descriptor)
+    finally:
+        files.close(descriptor)

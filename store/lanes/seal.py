@@ -1,0 +1,193 @@
+"""How a lane begins and ends: its header, its seal, and what becomes of one whose writer died."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from isogloss.errors import CorruptData
+from isogloss.store.disk import signed_json
+from isogloss.store.disk.filesystem import FileSystem, read_file, write_atomic
+from isogloss.store.schema.json_fields import (
+    SCHEMA_VERSION,
+    check_version,
+    get_count,
+    get_items,
+    get_mapping,
+    get_text,
+)
+
+_log = logging.getLogger(__name__)
+
+LOG_NAME = "commit.log"
+SEAL_NAME = "seal.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanePart:
+    """Where the rows of a lane that was joined into another one stand now."""
+
+    lane: str
+    """Name the rows had before; that lane counts no more."""
+
+    first_row: int
+    """Where they start in the lane that holds them."""
+
+    rows: int
+    """How many there are."""
+
+    first_document: int
+    """Where its documents start among those of the lane that holds them."""
+
+    documents: int
+    """How many documents it described."""
+
+    def shifted(self, rows: int, documents: int) -> "LanePart":
+        """Return the part as it stands in a lane with so many rows and documents before."""
+        return replace(
+            self,
+            first_row=self.first_row + rows,
+            first_document=self.first_document + documents,
+        )
+
+    def to_json(self) -> list[object]:
+        """Return the part as a JSON array."""
+        return [self.lane, self.first_row, self.rows, self.first_document, self.documents]
+
+    @classmethod
+    def from_json(cls, item: object) -> "LanePart":
+        """Read a part from a JSON array; CorruptData when it is none."""
+        match item:
+            case [str() as lane, int() as row, int() as rows, int() as first, int() as documents]:
+                if min(row, rows, first, documents) >= 0:
+                    return cls(
+                        lane=lane,
+                        first_row=row,
+                        rows=rows,
+                        first_document=first,
+                        documents=documents,
+                    )
+            case _:
+                pass
+        raise CorruptData(
+            f"part {item!r} of a joined lane is not [lane, first row, rows, first document, "
+            "documents]: run verify"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seal:
+    """The end of a lane: how many rows it holds, once and for all."""
+
+    lane: str
+    """Name of the lane."""
+
+    epoch: int
+    """The writer's life."""
+
+    rows: int
+    """Committed rows."""
+
+    frames: int
+    """Sound frames of the log, frame 0 included."""
+
+    log_bytes: int
+    """Where the last of them ends."""
+
+    cursors: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Last sequence number of each producer that wrote here."""
+
+    reason: Literal["closed", "recovered", "retired"]
+    """Sealed by its writer, or after the writer's death; or its rows were removed to make room."""
+
+    damage: str = ""
+    """What was lost of acknowledged rows; empty when nothing was."""
+
+    parts: tuple[LanePart, ...] = ()
+    """The lanes it was joined from, whose names older revisions know; those count no more."""
+
+    def part(self, lane: str) -> LanePart | None:
+        """Return where the rows of a lane stand in this one; None when it holds none of them."""
+        return next((part for part in self.parts if part.lane == lane), None)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the seal as a JSON object."""
+        document: dict[str, object] = {
+            "schema_version": SCHEMA_VERSION,
+            "lane": self.lane,
+            "epoch": f"{self.epoch:016x}",
+            "rows": self.rows,
+            "frames": self.frames,
+            "log_bytes": self.log_bytes,
+            "cursors": dict(self.cursors),
+            "reason": self.reason,
+            "damage": self.damage,
+        }
+        if self.parts:
+            document["parts"] = [part.to_json() for part in self.parts]
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> "Seal":
+        """Read a seal from a JSON object."""
+        check_version(document, "seal")
+        cursors = get_mapping(document, "cursors")
+        return cls(
+            lane=get_text(document, "lane"),
+            epoch=int(get_text(document, "epoch"), 16),
+            rows=get_count(document, "rows"),
+            frames=get_count(document, "frames"),
+            log_bytes=get_count(document, "log_bytes"),
+            cursors={name: get_count(cursors, name) for name in cursors},
+            reason=_reason(get_text(document, "reason")),
+            damage=get_text(document, "damage"),
+            parts=tuple(LanePart.from_json(item) for item in _parts(document)),
+        )
+
+
+def _parts(document: Mapping[str, object]) -> list[object]:
+    return get_items(document, "parts") if "parts" in document else []
+
+
+def _reason(text: str) -> Literal["closed", "recovered", "retired"]:
+    match text:
+        case "closed" | "recovered" | "retired":
+            return text
+        case _:
+            raise CorruptData(f"a seal's reason is {text!r}: run verify")
+
+
+def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
+    """Make a seal durable."""
+    write_atomic(files, directory / SEAL_NAME, signed_json.encode(seal.to_dict()))
+
+
+def read_seal(files: FileSystem, directory: Path) -> Seal | None:
+    """Return the seal of a lane, or None while it has none.
+
+    Raises:
+        CorruptData: there is one and it cannot be read.
+    """
+    try:
+        content = read_file(files, directory / SEAL_NAME)
+    except FileNotFoundError:
+        return None
+    return Seal.from_dict(signed_json.decode(content, f"seal of lane {directory.name!r}"))
+
+
+def is_being_born(files: FileSystem, directory: Path) -> bool:
+    """Whether a writer holds the log of a lane, which it locks before anything else."""
+    try:
+        log = files.open(directory / LOG_NAME, write=True)
+    except FileNotFoundError:
+        return False
+    try:
+        return files.is_locked(log)
+    finally:
+        files.close(log)
+
+
+def lane_names(files: FileSystem, directory: Path) -> Sequence[str]:
+    """Return the names of the lanes below ``lanes/``, in the order their rows are numbered."""
+    return [name for name in files.names(directory) if not name.startswith(".")]

@@ -1,0 +1,447 @@
+"""Lane writers: group commits to the site files and the log of one lane.
+
+A commit writes the rows to the site files and one frame to the log (token columns, producers'
+cursors, checksums of the rows), syncs all of them together, and is acknowledged when all are on
+disk. A frame therefore proves that all frames before it are durable with their rows; the newest
+frame proves its own rows where their checksums are right.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import (
+    Conflict,
+    InvalidInput,
+    LaneEnded,
+    SequenceGap,
+    StorageFull,
+)
+from isogloss.store.disk.filesystem import (
+    FULL_ERRNOS,
+    FileSystem,
+    write_atomic,
+    write_new,
+)
+from isogloss.store.lanes.limits import LaneLimits
+from isogloss.store.lanes.log_frames import (
+    KIND_COMMIT,
+    KIND_LANE,
+    CommitFrame,
+    encode_frame,
+    lane_payload,
+)
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.seal import LOG_NAME, Seal, write_seal
+from isogloss.store.lanes.shard_layout import array_metadata, site_directory
+from isogloss.store.lanes.shard_writer import SiteFiles
+from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
+from isogloss.store.schema.document import Document, DocumentTable
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+_log = logging.getLogger(__name__)
+
+_LOG_STEP_BYTES = 256 << 10
+"""By so much the log is extended ahead."""
+
+PUBLISH_S = 5.0
+"""How often a live lane brings the ``shape`` of its arrays up to date, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """What is durable after an append."""
+
+    lane: str
+    """Name of the lane."""
+
+    rows: int
+    """Committed rows of the lane."""
+
+    cursors: Mapping[str, int]
+    """Last durable sequence number of every producer of the batches appended."""
+
+
+class LaneWriter:
+    """Writes one lane, from its creation to its end; safe to call from several threads.
+
+    Obtained from :meth:`Recording.open_lane`. A context manager that seals on leaving.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        header: LaneHeader,
+        cursors: Mapping[str, int],
+        documents: DocumentTable,
+        limits: LaneLimits,
+        rows_before: int,
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._spec = spec
+        self._header = header
+        self._cursors = dict(cursors)
+        self._own_cursors: dict[str, int] = {}
+        self._documents = documents
+        self._limits = limits
+        self._rows_before = rows_before
+        self._rows = 0
+        self._frames = 1
+        self._log_bytes = 0
+        self._log_length = 0
+        self._log: int | None = None
+        self._ended: str | None = None
+        self._published = (-1, files.monotonic_s())
+        self._lock = threading.RLock()
+        self._sites = SiteFiles(files, directory, header.layouts, self._sync_directory)
+        self._create()
+
+    @property
+    def name(self) -> str:
+        """Name of the lane."""
+        return self._directory.name
+
+    @property
+    def rows(self) -> int:
+        """Committed rows of the lane."""
+        return self._rows
+
+    @property
+    def cursors(self) -> Mapping[str, int]:
+        """Last durable sequence number of each producer, over all lanes of the recording."""
+        return dict(self._cursors)
+
+    @property
+    def own_cursors(self) -> Mapping[str, int]:
+        """Last durable sequence number of the producers that wrote to this lane."""
+        return dict(self._own_cursors)
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of the log that are durable."""
+        return self._log_bytes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the lane still takes batches."""
+        return self._log is not None and self._ended is None
+
+    def __enter__(self) -> "LaneWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _create(self) -> None:
+        """Lay out the lane, all of it durable, and only then say with frame 0 that it exists."""
+        files = self._files
+        files.make_directory(self._directory)
+        files.sync_directory(self._directory.parent)
+        log = files.create(self._directory / LOG_NAME)
+        self._log = log
+        if not files.lock(log):
+            raise Conflict(f"the log of new lane {self.name!r} is locked: another writer took it")
+        for index, (site, layout) in enumerate(
+            zip(self._spec.sites, self._header.layouts, strict=True)
+        ):
+            directory = self._directory / site_directory(index)
+            files.make_directory(directory)
+            files.make_directory(directory / "c")
+            write_new(files, directory / "zarr.json", [array_metadata(site, layout, 0)])
+            files.sync_directory(directory)
+        files.sync_directory(self._directory)
+        frame = encode_frame(KIND_LANE, self._header.epoch, 0, lane_payload(self._header.to_dict()))
+        files.write(log, frame, 0)
+        files.sync_data(log)
+        self._log_bytes = sum(len(piece) for piece in frame)
+
+    def append(self, batches: Sequence[RowBatch]) -> Commit:
+        """Commit batches in one group: all are durable when this returns, or none is.
+
+        A batch whose sequence number is committed already is acknowledged without writing.
+
+        Args:
+            batches: any number, of any producers; those of one producer in ascending sequence.
+
+        Returns:
+            What is durable now.
+
+        Raises:
+            SequenceGap: a producer skipped a number; nothing was accepted.
+            ShapeError: a batch does not fit the recording; nothing was accepted.
+            DocumentMismatch: two documents share a key and differ; nothing was accepted.
+            StorageFull: there is no room, or a limit would be passed; nothing was accepted, and
+                the lane goes on.
+            LaneEnded: writing failed for good; what was acknowledged is safe, open a new lane.
+        """
+        with self._lock:
+            self._check_open()
+            accepted, cursors, documents = self._admit(batches)
+            if accepted:
+                self._limits.check(
+                    self._files,
+                    self._directory,
+                    rows=self._rows_before + self._rows,
+                    row_bytes=self._spec.row_bytes + (24 if self._spec.has_spans else 16),
+                    more_rows=sum(batch.rows for batch in accepted),
+                )
+                try:
+                    self._commit(accepted, cursors, documents)
+                except LaneEnded:
+                    self._release()
+                    raise
+                except OSError as error:
+                    if error.errno in FULL_ERRNOS:
+                        raise StorageFull(
+                            f"lane {self.name!r} cannot grow beyond {self._rows} rows: {error}; "
+                            "free space and send the batches again"
+                        ) from error
+                    ended = self._end(error)
+                    self._release()
+                    raise ended from error
+            producers = {batch.producer for batch in batches}
+            result = Commit(
+                lane=self.name,
+                rows=self._rows,
+                cursors={producer: self._cursors[producer] for producer in producers},
+            )
+            self._publish_when_due()
+            return result
+
+    def _check_open(self) -> None:
+        if self._ended is not None:
+            raise LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
+        if self._log is None:
+            raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
+
+    def _admit(
+        self, batches: Sequence[RowBatch]
+    ) -> tuple[list[RowBatch], dict[str, int], list[Document]]:
+        """Return the batches to write, the cursors after them and the documents they add."""
+        cursors: dict[str, int] = {}
+        accepted: list[RowBatch] = []
+        added = DocumentTable()
+        documents: list[Document] = []
+        for batch in batches:
+            batch.check(self._spec)
+            last = cursors.get(batch.producer, self._cursors.get(batch.producer, 0))
+            if batch.sequence <= last:
+                continue
+            if batch.sequence != last + 1:
+                raise SequenceGap(
+                    f"producer {batch.producer!r} sent batch {batch.sequence} after {last}: send "
+                    f"{last + 1} first"
+                )
+            documents += [
+                document
+                for document in batch.documents
+                if self._documents.check(document) and added.add(document)
+            ]
+            self._check_documents(batch, added)
+            cursors[batch.producer] = batch.sequence
+            accepted.append(batch)
+        return accepted, cursors, documents
+
+    def _check_documents(self, batch: RowBatch, added: DocumentTable) -> None:
+        for document in _distinct(batch.document):
+            if document not in self._documents and document not in added:
+                raise InvalidInput(
+                    f"batch {batch.sequence} of producer {batch.producer!r} has rows of document "
+                    f"{document:#018x}, which no batch described: put it in `documents`"
+                )
+
+    def _commit(
+        self, batches: list[RowBatch], cursors: Mapping[str, int], documents: list[Document]
+    ) -> None:
+        rows = sum(batch.rows for batch in batches)
+        columns = [batch.columns for batch in batches]
+        ranges = self._sites.write(
+            self._rows,
+            [[as_bytes(b.sites[site.name]) for b in batches] for site in self._spec.sites],
+        )
+        frame = CommitFrame(
+            first_row=self._rows,
+            rows=rows,
+            time_s=self._files.time_s(),
+            cursors=cursors,
+            ranges=tuple(ranges),
+            columns=columns[0]
+            if len(columns) == 1
+            else TokenColumns.concatenate(columns, self._spec.has_spans),
+            documents=tuple(documents),
+        )
+        pieces = encode_frame(KIND_COMMIT, self._header.epoch, self._frames, frame.to_buffers())
+        self._append_frame(pieces)
+        self._rows += rows
+        self._cursors.update(cursors)
+        self._own_cursors.update(cursors)
+        for document in documents:
+            self._documents.add(document)
+
+    def _append_frame(self, pieces: Sequence[bytes | NDArray[np.uint8]]) -> None:
+        """Write a frame, and make it durable together with the rows written before."""
+        if self._log is None:
+            raise LaneEnded(f"lane {self.name!r} is closed: open a new lane")
+        end = self._log_bytes + sum(len(piece) for piece in pieces)
+        if end > self._log_length:
+            self._reserve_log(self._log, end)
+        self._files.write(self._log, pieces, self._log_bytes)
+        self._sync([*self._sites.descriptors, self._log])
+        self._sites.close_filled()
+        self._log_bytes = end
+        self._frames += 1
+
+    def _reserve_log(self, log: int, length: int) -> None:
+        """Extend the log with zeros, which are no frame, some way beyond ``length``."""
+        length += -length % _LOG_STEP_BYTES
+        try:
+            self._files.allocate(log, length)
+            self._log_length = length
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+
+    def _sync(self, descriptors: Sequence[int]) -> None:
+        try:
+            self._files.sync_together(descriptors)
+        except OSError as error:
+            raise self._end(error) from error
+
+    def _sync_directory(self, path: Path) -> None:
+        try:
+            self._files.sync_directory(path)
+        except OSError as error:
+            raise self._end(error) from error
+
+    def _end(self, error: OSError) -> LaneEnded:
+        """End the lane after a failure that may have lost unacknowledged bytes."""
+        self._ended = f"writing failed after {self._rows} rows ({error})"
+        return LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
+
+    def _release(self) -> None:
+        self._sites.close()
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                self._files.close(self._log)
+            self._log = None
+
+    def _publish_when_due(self) -> None:
+        if self._files.monotonic_s() - self._published[1] < PUBLISH_S:
+            return
+        try:
+            self.publish()
+        except OSError as error:
+            _log.warning("lane %s: zarr.json stays at %d rows: %s", self.name, self._rows, error)
+            self._published = (self._published[0], self._files.monotonic_s())
+
+    def publish(self) -> None:
+        """Let the arrays' ``shape`` cover all committed rows, for readers that only know zarr."""
+        with self._lock:
+            if self._published[0] != self._rows:
+                publish_shapes(self._files, self._directory, self._spec, self._header, self._rows)
+            self._published = (self._rows, self._files.monotonic_s())
+
+    def close(self) -> None:
+        """End the lane in good order: arrays published, seal written. Later calls do nothing.
+
+        Raises:
+            StorageError: the seal could not be written; the rows are safe all the same.
+        """
+        with self._lock:
+            if self._log is None:
+                return
+            try:
+                self.publish()
+                self._trim(self._log)
+                write_seal(
+                    self._files,
+                    self._directory,
+                    Seal(
+                        lane=self.name,
+                        epoch=self._header.epoch,
+                        rows=self._rows,
+                        frames=self._frames,
+                        log_bytes=self._log_bytes,
+                        cursors=self._own_cursors,
+                        reason="closed",
+                    ),
+                )
+            except OSError as error:
+                raise LaneEnded(
+                    f"lane {self.name!r} could not be sealed ({error}): its {self._rows} rows are "
+                    "safe and are sealed when the store is next opened"
+                ) from error
+            finally:
+                self._ended = "it was closed"
+                self._release()
+
+    def _trim(self, log: int) -> None:
+        """Give back what was reserved; nothing depends on it."""
+        self._sites.trim(self._rows)
+        with contextlib.suppress(OSError):
+            self._files.truncate(log, self._log_bytes)
+
+    def seal(self) -> None:
+        """Same as :meth:`close`; columns and statistics are then derived when first asked for."""
+        self.close()
+
+
+def _distinct(column: NDArray[np.generic]) -> set[int]:
+    """Return the numbers of a column, which come in runs: faster than ``np.unique``."""
+    starts = np.flatnonzero(column[1:] != column[:-1])
+    return {*column[:1].tolist(), *column[starts + 1].tolist()}
+
+
+def publish_shapes(
+    files: FileSystem, directory: Path, spec: RecordingSpec, header: LaneHeader, rows: int
+) -> None:
+    """Write the ``zarr.json`` of every site of a lane."""
+    for index, (site, layout) in enumerate(zip(spec.sites, header.layouts, strict=True)):
+        content = array_metadata(site, layout, rows)
+        write_atomic(files, directory / site_directory(index) / "zarr.json", content)
+
+
+class OwnerLaneWriter(LaneWriter):
+    """A lane of the store's owner, which refuses producers that went to a direct lane."""
+
+    _lent: frozenset[str] = frozenset()
+
+    def lend(self, producers: Iterable[str]) -> None:
+        """Refuse these producers from now on: another lane has them, and their cursors."""
+        with self._lock:
+            self._lent |= frozenset(producers)
+
+    def has_lent(self, producer: str) -> bool:
+        """Whether a producer went to a direct lane after this lane was opened, or just before."""
+        return producer in self._lent
+
+    def append(self, batches: Sequence[RowBatch]) -> Commit:
+        """Commit batches in one group, as :meth:`LaneWriter.append` does.
+
+        Raises:
+            Conflict: a producer went to a direct lane; nothing was accepted.
+        """
+        with self._lock:
+            gone = sorted({batch.producer for batch in batches} & self._lent)
+            if gone:
+                raise Conflict(
+                    f"producers {gone} have a direct lane: end that one, or claim them back, then "
+                    f"close lane {self.name!r} and open a new one to append here"
+                )
+            return super().append(batches)

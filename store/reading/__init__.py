@@ -1,0 +1,1 @@
+"""Pinned readers of recordings."""

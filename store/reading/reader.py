@@ -1,0 +1,313 @@
+"""Pinned readers: the rows of a recording as they were at one revision, while writers go on."""
+
+import itertools
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import InvalidInput, NoSharedDocuments, ShapeError
+from isogloss.store.disk.filesystem import for_each, storage_errors
+from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.lanes.mapped_rows import Table, can_map, map_rows
+from isogloss.store.reading.buffers import RecycledMemory
+from isogloss.store.reading.shuffle_order import WINDOW_ROWS, ShuffleOrder
+from isogloss.store.reading.shuffled import ShuffledBatch, ShuffledReading
+from isogloss.store.schema.batch import TokenColumns
+from isogloss.store.schema.document import Document, DocumentTable
+from isogloss.store.schema.recording_spec import RecordingSpec, Rows
+from isogloss.store.schema.revision import Revision
+
+_READ_THROUGH_ROWS = 8
+"""Rows that are read and dropped where that saves another read, or decompressing a chunk twice."""
+
+
+class RecordingReader:
+    """Reads one revision of a recording; safe from several threads.
+
+    Obtained from :meth:`Recording.reader`.
+    """
+
+    def __init__(
+        self,
+        spec: RecordingSpec,
+        revision: Revision,
+        lanes: Sequence[LaneFiles],
+        retired: Sequence[LaneFiles] = (),
+    ) -> None:
+        self.spec = spec
+        """What is recorded."""
+        self.revision = revision
+        """What this reader is pinned to."""
+        self.memory = RecycledMemory()
+        """What shuffled reading reads to, from epoch to epoch."""
+        self._lanes = list(lanes)
+        self._retired = list(retired)
+        self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
+        self._lock = threading.Lock()
+        self._documents: dict[int, Document] | None = None
+        self._tables: dict[str, tuple[Table, NDArray[np.int64]] | None] = {}
+        self._by_document: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the revision."""
+        return self._starts[-1]
+
+    def read(self, site: str, start: int, stop: int) -> Rows:
+        """Return rows ``[start, stop)`` of a site.
+
+        Raises:
+            NotFound: the recording has no such site.
+            ShapeError: the rows are not all within the revision.
+        """
+        index = self.spec.site_index(site)
+        self._check_range(start, stop)
+        out = np.empty((stop - start, self.spec.sites[index].row_bytes), np.uint8)
+        with storage_errors(f"site {site!r} cannot be read"):
+            self._read_run(index, start, out)
+        return out.view(self.spec.sites[index].numpy_dtype)
+
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.rows:
+            raise ShapeError(f"rows [{start}, {stop}) must lie in [0, {self.rows})")
+
+    def _read_run(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` with rows that follow one another, over the bounds of lanes."""
+        done = 0
+        while done < len(out):
+            lane = bisect_right(self._starts, row + done) - 1
+            take = min(len(out) - done, self._starts[lane + 1] - row - done)
+            within = row + done - self._starts[lane]
+            self._lanes[lane].read_into(site, within, out[done : done + take])
+            done += take
+
+    def take(self, site: str, rows: NDArray[np.int64]) -> Rows:
+        """Return the given rows of a site, in the order given; repeats are fine.
+
+        Fast where rows that follow one another on disk follow one another here.
+
+        Args:
+            site: name of the site.
+            rows: int64 ``[n]``, each in ``[0, self.rows)``.
+
+        Raises:
+            NotFound: the recording has no such site.
+            ShapeError: a row lies outside the revision.
+        """
+        spec = self.spec.sites[self.spec.site_index(site)]
+        out = np.empty((len(rows), spec.row_bytes), np.uint8)
+        self.take_into(site, rows, out)
+        return out.view(spec.numpy_dtype)
+
+    def take_into(self, site: str, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` (``[n, row_bytes]``) with the given rows of a site; see :meth:`take`."""
+        index = self.spec.site_index(site)
+        if rows.size and (rows.min() < 0 or rows.max() >= self.rows):
+            raise ShapeError(f"rows from {rows.min()} to {rows.max()} must lie in [0, {self.rows})")
+        gaps = np.diff(rows)
+        breaks = (np.flatnonzero((gaps < 1) | (gaps > _READ_THROUGH_ROWS)) + 1).tolist()
+        with storage_errors(f"site {site!r} cannot be read"):
+            runs = [
+                (rows[start:stop], out[start:stop])
+                for start, stop in itertools.pairwise([0, *breaks, len(rows)])
+                if stop > start
+            ]
+            if self._lanes:
+                for_each(self._lanes[0].files, lambda run: self._read_near(index, *run), runs)
+
+    def _read_near(self, site: int, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Fill ``out`` with ascending rows that lie close together: read once, then chosen."""
+        first, last = int(rows[0]), int(rows[-1])
+        if last - first + 1 == len(rows):
+            self._read_run(site, first, out)
+            return
+        between = np.empty((last - first + 1, out.shape[1]), np.uint8)
+        self._read_run(site, first, between)
+        np.take(between, rows - first, axis=0, out=out, mode="clip")
+
+    def tokens(self, start: int = 0, stop: int | None = None) -> TokenColumns:
+        """Return the token columns of rows ``[start, stop)``; all rows by default."""
+        stop = self.rows if stop is None else stop
+        self._check_range(start, stop)
+        parts: list[TokenColumns] = []
+        for lane, (first, end) in zip(self._lanes, itertools.pairwise(self._starts), strict=True):
+            low, high = max(start, first), min(stop, end)
+            if low < high:
+                with storage_errors(f"columns of lane {lane.name!r} cannot be read"):
+                    parts.append(lane.columns(low - first, high - first))
+        return TokenColumns.concatenate(parts, self.spec.has_spans)
+
+    def documents(self) -> dict[int, Document]:
+        """Return the documents of the lanes read, by id; equal ones once, with text if known."""
+        with self._lock:
+            if self._documents is None:
+                found: dict[int, Document] = {}
+                table = DocumentTable()
+                with storage_errors("documents cannot be read"):
+                    for document in itertools.chain(
+                        *(lane.documents() for lane in [*self._retired, *self._lanes])
+                    ):
+                        if table.add_first(document):
+                            found[document.id] = document
+                self._documents = found
+            return dict(self._documents)
+
+    def document_rows(self, document: int) -> NDArray[np.int64]:
+        """Return the rows of a document, ascending; none when it has no row here."""
+        with self._lock:
+            if self._by_document is None:
+                column = np.asarray(self.tokens().document, np.uint64)
+                order = np.argsort(column, kind="stable").astype(np.int64)
+                self._by_document = (column[order], order)
+            column, order = self._by_document
+        low, high = np.searchsorted(column, np.array([document], np.uint64), "left"), 0
+        high = np.searchsorted(column, np.array([document], np.uint64), "right")
+        return order[int(low[0]) : int(high[0])]
+
+    def steps_per_epoch(
+        self, batch_rows: int, keep: NDArray[np.bool_] | None = None, world: int = 1
+    ) -> int:
+        """Return how many steps :meth:`shuffled` yields for the same arguments."""
+        count = self.rows if keep is None else int(self._check_keep(keep).sum())
+        return ShuffleOrder(
+            rows=None, count=count, seed=0, epoch=0, batch_rows=batch_rows, world=world
+        ).steps
+
+    def _check_keep(self, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if keep.shape != (self.rows,):
+            raise ShapeError(f"keep is {list(keep.shape)}, wanted [{self.rows}]")
+        return keep
+
+    def shuffled(
+        self,
+        sites: Sequence[str],
+        *,
+        seed: int,
+        epoch: int,
+        batch_rows: int,
+        block_rows: int = 32,
+        window_rows: int = WINDOW_ROWS,
+        keep: NDArray[np.bool_] | None = None,
+        start_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        prefetch: int = 1,
+        mapped: bool = True,
+    ) -> Iterator[ShuffledBatch]:
+        """Yield the batches of one epoch in shuffled order.
+
+        The order is a pure function of (seed, epoch, step): reading resumed at ``start_step``
+        gives the same remaining batches, whatever ``prefetch`` is. The last rows that fill no
+        whole step are left out.
+
+        Args:
+            sites: names of the sites to read together.
+            seed: of the order.
+            epoch: each has its own order.
+            batch_rows: rows of a batch of this rank.
+            block_rows: rows that stay together on disk.
+            window_rows: rows that are mixed with one another; where rows are not mapped, held in
+                memory, once and once more for each ``prefetch``, and kept for the next epoch.
+            keep: bool ``[rows]``, which rows to visit; all by default.
+            start_step: the step to begin with.
+            rank: which share of each step to read.
+            world: into how many shares of ``batch_rows`` a step falls.
+            prefetch: how much a thread reads ahead (batches when mapped, else windows); 0 reads
+                when asked.
+            mapped: read through memory maps where that is possible, which is several times
+                faster; an input or output error of the disk then ends the process with SIGBUS.
+                Compressed rows stay mapped for this reader.
+
+        Raises:
+            NotFound: the recording has no such site.
+            InvalidInput: a size or the rank makes no sense.
+            ShapeError: ``keep`` has another length than the revision.
+        """
+        self._check_shuffle(sites, start_step, prefetch)
+        chosen = None if keep is None else np.flatnonzero(self._check_keep(keep)).astype(np.int64)
+        order = ShuffleOrder(
+            rows=chosen,
+            count=self.rows if chosen is None else len(chosen),
+            seed=seed,
+            epoch=epoch,
+            batch_rows=batch_rows,
+            block_rows=block_rows,
+            window_rows=window_rows,
+            rank=rank,
+            world=world,
+        )
+        reading = ShuffledReading(self, order, tuple(dict.fromkeys(sites)), start_step)
+        return reading.batches(prefetch, mapped=mapped)
+
+    def _check_shuffle(self, sites: Sequence[str], start_step: int, prefetch: int) -> None:
+        for site in sites:
+            self.spec.site_index(site)
+        if start_step < 0 or prefetch < 0 or not sites:
+            raise InvalidInput(
+                f"start_step {start_step} and prefetch {prefetch} must be >= 0, and {len(sites)} "
+                "sites at least one"
+            )
+
+    def table(self, site: str) -> tuple[Table, NDArray[np.int64]] | None:
+        """Return all rows of a site mapped into memory, or None where they cannot be.
+
+        Returns:
+            The table, and for each lane how far its rows stand behind their number in it.
+
+        Raises:
+            StorageError: a shard is missing or too short.
+        """
+        index = self.spec.site_index(site)
+        with self._lock:
+            if site not in self._tables:
+                self._tables[site] = self._map(index)
+            return self._tables[site]
+
+    def _map(self, site: int) -> tuple[Table, NDArray[np.int64]] | None:
+        row_bytes = self.spec.sites[site].row_bytes
+        if not all(lane.can_map(site) for lane in self._lanes):
+            for lane in self._lanes:
+                lane.map_compressed()
+            return None
+        with storage_errors(f"site {self.spec.sites[site].name!r} cannot be mapped"):
+            by_lane = [lane.map_runs(site) for lane in self._lanes]
+            runs = [run for lane in by_lane for run in lane]
+            if not can_map(runs):
+                return None
+            virtual = [0, *itertools.accumulate(sum(r.room for r in lane) for lane in by_lane)]
+            shifts = [
+                place // row_bytes - start
+                for place, start in zip(virtual, self._starts, strict=True)
+            ]
+            return map_rows(runs, row_bytes), np.array(shifts[:-1], np.int64)
+
+    def lane_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place in the revision of the lane that holds each row."""
+        return np.searchsorted(np.array(self._starts[1:]), rows, "right").astype(np.int64)
+
+
+def shared_documents(readers: Mapping[str, RecordingReader]) -> tuple[int, ...]:
+    """Return the ids of the documents that all recordings have rows of, ascending.
+
+    Raises:
+        DocumentMismatch: two recordings have different documents under one id.
+        NoSharedDocuments: there is none.
+        InvalidInput: no recording was given.
+    """
+    if not readers:
+        raise InvalidInput("no recordings were given: name at least one")
+    table = DocumentTable()
+    shared: set[int] | None = None
+    for reader in readers.values():
+        for document in reader.documents().values():
+            table.add(document)
+        here = set(np.unique(reader.tokens().document).tolist())
+        shared = here if shared is None else shared & here
+    if not shared:
+        raise NoSharedDocuments(
+            f"recordings {sorted(readers)} have no document in common: record them over one corpus"
+        )
+    return tuple(sorted(shared))

@@ -1,0 +1,1 @@
+"""What a user of the store holds: stores and recordings."""

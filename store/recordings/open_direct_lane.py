@@ -1,0 +1,104 @@
+"""Begin a direct lane: a writer in another process takes up the ticket that the owner gave it."""
+
+from pathlib import Path
+
+from isogloss.errors import Conflict, Fenced, NotPermitted, StorageError
+from isogloss.store.direct.ticket import (
+    DirectLaneTicket,
+    begun_path,
+    fence_path,
+)
+from isogloss.store.direct.writer import DirectLaneWriter
+from isogloss.store.disk.filesystem import read_file, storage_errors, write_new
+from isogloss.store.disk.rooted_files import BeneathFiles
+from isogloss.store.lanes.seal import SEAL_NAME
+from isogloss.store.schema.document import DocumentTable
+
+
+class _WriterFiles(BeneathFiles):
+    """A seal is never written over: who seals first, the writer or the owner, is believed."""
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename a file over another; a seal only to where there is none."""
+        if target.name == SEAL_NAME:
+            self.move_new(source, target)
+        else:
+            super().replace(source, target)
+
+
+def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> DirectLaneWriter:
+    """Create the lane that a ticket names and return its writer; seals on leaving a ``with``.
+
+    Nothing is written outside ``root``, no symbolic link below it is followed, and everything on
+    the way must belong to the user this process runs as.
+
+    Args:
+        root: the store, as this machine sees it.
+        ticket: from :meth:`Recording.offer_direct_lane`, or its bytes.
+
+    Raises:
+        InvalidInput: the ticket points outside, or makes no sense.
+        NotPermitted: the store does not hold this ticket; or something on the way is a link, or
+            another user's.
+        Conflict: the ticket was used.
+        Fenced: the owner gave the producers to another writer meanwhile.
+        StorageError: the lane could not be created.
+    """
+    given = ticket if isinstance(ticket, DirectLaneTicket) else DirectLaneTicket.from_bytes(ticket)
+    files = _WriterFiles(Path(root))
+    try:
+        with storage_errors(f"direct lane {given.lane!r} cannot be created"):
+            _take(files, given)
+            documents = _known_documents(files, given)
+            try:
+                return DirectLaneWriter(files, given, documents)
+            except FileExistsError as error:
+                raise Conflict(
+                    f"lane {given.lane!r} is there already: ask the owner for a new ticket"
+                ) from error
+    except BaseException:
+        files.disconnect()
+        raise
+
+
+def _take(files: BeneathFiles, ticket: DirectLaneTicket) -> None:
+    """Check that the store holds the ticket, and use it up."""
+    path = files.root / ticket.file
+    try:
+        found = read_file(files, path)
+    except FileNotFoundError as error:
+        raise NotPermitted(
+            f"{files.root} holds no ticket {ticket.file}: it is another store, or this machine "
+            "does not see the same storage; write through the server"
+        ) from error
+    if found != ticket.to_bytes():
+        raise NotPermitted(
+            f"the ticket differs from {ticket.file} in {files.root}: ask the owner for a new one"
+        )
+    if files.exists(fence_path(path.parent, ticket.lane)):
+        raise Fenced(
+            f"the ticket of lane {ticket.lane!r} was withdrawn: a newer writer of "
+            f"{sorted(ticket.cursors)} came; give each writer its own producer name"
+        )
+    try:
+        write_new(files, begun_path(path.parent, ticket.lane), [])
+    except FileExistsError as error:
+        raise Conflict(
+            f"the ticket of lane {ticket.lane!r} was used: a lane is one writer's one life; ask "
+            "the owner for a new one"
+        ) from error
+    files.sync_directory(path.parent)
+
+
+def _known_documents(files: BeneathFiles, ticket: DirectLaneTicket) -> DocumentTable:
+    # the recording imports this module's register
+    from isogloss.store.recordings.recording import Recording
+
+    directory = files.root / "recordings" / ticket.recording
+    recording = Recording(files=files, directory=directory, etag="", is_owner=False)
+    if recording.spec != ticket.spec:
+        raise StorageError(
+            f"recording {ticket.recording} in {files.root} is not the one that the ticket "
+            "describes: ask the owner for a new one"
+        )
+    return recording.known_documents()

@@ -1,0 +1,1 @@
+"""Values that describe recordings, batches and documents."""

@@ -1,0 +1,65 @@
+"""Read typed fields out of JSON documents, with errors that name the field."""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from isogloss.errors import InvalidInput, UnsupportedVersion
+
+SCHEMA_VERSION = 1
+"""Version of every JSON document and binary frame this release writes."""
+
+
+def check_version(document: Mapping[str, object], what: str) -> None:
+    """Refuse a JSON document of a schema version that this release does not read.
+
+    Raises:
+        UnsupportedVersion: ``schema_version`` is missing, or newer than this release.
+    """
+    found = document.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise UnsupportedVersion(
+            f"{what} has schema version {found!r} and this release reads {SCHEMA_VERSION}: "
+            "open it with the release of isogloss that wrote it"
+        )
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether a value read from JSON is an object."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Whether a value read from JSON is an array."""
+    return isinstance(value, list)
+
+
+def get_text(document: Mapping[str, object], key: str) -> str:
+    """Return a text field of a JSON document; InvalidInput when it is absent or no text."""
+    value = document.get(key)
+    if not isinstance(value, str):
+        raise InvalidInput(f"field {key!r} is {value!r}, wanted text")
+    return value
+
+
+def get_count(document: Mapping[str, object], key: str) -> int:
+    """Return a field that counts something; InvalidInput when it is not an integer >= 0."""
+    value = document.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidInput(f"field {key!r} is {value!r}, wanted an integer >= 0")
+    return value
+
+
+def get_mapping(document: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """Return an object field of a JSON document; InvalidInput when it is absent or none."""
+    value = document.get(key)
+    if not is_mapping(value):
+        raise InvalidInput(f"field {key!r} is {value!r}, wanted an object")
+    return value
+
+
+def get_items(document: Mapping[str, object], key: str) -> list[object]:
+    """Return an array field of a JSON document; InvalidInput when it is absent or none."""
+    value = document.get(key)
+    if not is_list(value):
+        raise InvalidInput(f"field {key!r} is {value!r}, wanted an array")
+    return value

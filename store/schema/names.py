@@ -1,0 +1,50 @@
+"""The forms of resource ids, uids and lane names."""
+
+import re
+
+from isogloss.errors import InvalidName
+
+_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_UID = re.compile(r"[0-9a-f]{16,64}")
+_LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
+
+
+def check_id(name: str) -> str:
+    """Return ``name`` when it is a resource id.
+
+    Raises:
+        InvalidName: it is not of the form ``[a-z][a-z0-9-]{0,62}``.
+    """
+    if not _ID.fullmatch(name):
+        raise InvalidName(
+            f"id {name!r} is not of the form [a-z][a-z0-9-]{{0,62}}: use lower-case letters, "
+            "digits and hyphens, starting with a letter"
+        )
+    return name
+
+
+def check_uid(uid: str) -> str:
+    """Return ``uid`` when it is one that the catalog could have given.
+
+    Raises:
+        InvalidName: it is not 16 to 64 lower-case hexadecimal digits.
+    """
+    if not _UID.fullmatch(uid):
+        raise InvalidName(
+            f"uid {uid!r} is not 16 to 64 lower-case hexadecimal digits: use Catalog.new_uid()"
+        )
+    return uid
+
+
+def check_lane_name(name: str) -> str:
+    """Return ``name`` when it is one that a lane can have.
+
+    Raises:
+        InvalidName: it is not eight digits, a dot and 16 lower-case hexadecimal digits.
+    """
+    if not _LANE.fullmatch(name):
+        raise InvalidName(
+            f"lane {name!r} is not eight digits, a dot and 16 hexadecimal digits: take its name "
+            "from the recording's lanes"
+        )
+    return name

@@ -1,0 +1,1 @@
+"""Work on sealed lanes: verifying, joining, compressing, retiring."""

@@ -1,0 +1,41 @@
+"""Retention: the oldest lanes make room; producers and documents are remembered."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from isogloss.store.disk.filesystem import FileSystem, remove_tree
+from isogloss.store.lanes.files import DOCUMENTS_NAME, derive_columns
+from isogloss.store.lanes.seal import SEAL_NAME, Seal, write_seal
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+_KEPT = (SEAL_NAME, DOCUMENTS_NAME)
+
+
+def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: Seal) -> Seal:
+    """Remove the rows of a sealed lane for good.
+
+    Its documents stay, since rows of later lanes may be of them, and its cursors stay, so that no
+    producer begins anew. They are durable before the seal says that the rows are gone, and rows
+    are removed only after; a crash in between leaves files that :func:`sweep_retired` removes.
+
+    Returns:
+        The seal that stands now.
+    """
+    derive_columns(files, directory, spec, seal.rows)
+    retired = replace(seal, rows=0, reason="retired", damage="")
+    write_seal(files, directory, retired)
+    sweep_retired(files, directory)
+    return retired
+
+
+def sweep_retired(files: FileSystem, directory: Path) -> int:
+    """Remove what a retired lane does not need; return how many names."""
+    names = [name for name in files.names(directory) if name not in _KEPT]
+    if names:
+        files.sync_directory(directory)  # the seal's writer may have been killed before it did
+    for name in names:
+        if files.is_directory(directory / name):
+            remove_tree(files, directory / name)
+        else:
+            files.remove(directory / name)
+    return len(names)

@@ -1,0 +1,276 @@
+"""Care of sealed lanes: deriving, retiring, verifying, compressing, and sweeping after crashes."""
+
+import contextlib
+from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+from isogloss.errors import NotFound
+from isogloss.store.disk.filesystem import FileSystem, remove_tree, storage_errors
+from isogloss.store.lanes.files import (
+    LaneFiles,
+    check_ranges,
+    compress_site,
+    derive_columns,
+    quantise_site,
+)
+from isogloss.store.lanes.quantise import QuantisationError, read_error
+from isogloss.store.lanes.seal import LOG_NAME, Seal, is_being_born, lane_names
+from isogloss.store.lanes.state import LaneState, lane_statistics
+from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.upkeep.join import Compaction, LaneJoiner, plan_runs
+from isogloss.store.upkeep.retire import retire_lane, sweep_retired
+from isogloss.store.upkeep.verify import LaneVerifier, Problem
+
+OnCare = Callable[[str, int, int], None]
+"""Told which lane is at work, and how many bytes of rows are done of how many; what it raises ends
+the work between two steps, and what was done stays."""
+
+
+class CareMeter:
+    """Counts the bytes of rows that care went through.
+
+    Args:
+        states: the lanes that will be gone through, each site once.
+        spec: what they hold.
+        on_care: told at each step; None: nobody is.
+    """
+
+    def __init__(
+        self, states: Sequence[LaneState], spec: RecordingSpec, on_care: OnCare | None
+    ) -> None:
+        row_bytes = sum(site.row_bytes for site in spec.sites)
+        self._total = sum(state.rows for state in states) * row_bytes
+        self._done = 0
+        self._on_care = on_care
+
+    def add(self, lane: str, done: int) -> None:
+        """Say that ``done`` more bytes of a lane were gone through."""
+        self._done += done
+        if self._on_care is not None:
+            self._on_care(lane, self._done, self._total)
+
+
+class LaneCare:
+    """Works on the lanes of one recording whose writers are gone; for the owner of the store.
+
+    Args:
+        files: where the recording lies.
+        directory: of the recording.
+        spec: what is recorded.
+        seals: the seals known so far, shared with the recording and kept up to date.
+    """
+
+    def __init__(
+        self, files: FileSystem, directory: Path, spec: RecordingSpec, seals: dict[str, Seal]
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._spec = spec
+        self._seals = seals
+
+    def _lane(self, name: str) -> Path:
+        return self._directory / "lanes" / name
+
+    def _lane_files(self, state: LaneState) -> LaneFiles:
+        return LaneFiles(self._files, self._lane(state.name), self._spec, state.rows)
+
+    def derive(self, states: Sequence[LaneState]) -> None:
+        """Write columns, documents and statistics of the sealed lanes that lack them."""
+        for lane in states:
+            if lane.seal is None or not lane.rows:
+                continue
+            with storage_errors(f"columns of lane {lane.name!r} cannot be written"):
+                derive_columns(self._files, self._lane(lane.name), self._spec, lane.rows)
+                for site in range(len(self._spec.sites)):
+                    rows = self._lane_files(lane)
+                    lane_statistics(self._files, rows, site, keep=True, write=True)
+
+    def retire(self, states: Sequence[LaneState], max_rows: int) -> int:
+        """Remove the oldest sealed lanes until at most ``max_rows`` rows are left.
+
+        Returns:
+            How many rows were removed.
+        """
+        removed = 0
+        rows = sum(state.rows for state in states)
+        with storage_errors(f"lanes of recording {self._spec.recording!r} cannot be retired"):
+            for state in states:
+                directory = self._lane(state.name)
+                if state.is_retired:
+                    sweep_retired(self._files, directory)
+                elif state.seal is not None and state.rows and rows - removed > max_rows:
+                    self._seals[state.name] = retire_lane(
+                        self._files, directory, self._spec, state.seal
+                    )
+                    removed += state.rows
+        return removed
+
+    def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
+        """Check every byte of the lanes against its checksum."""
+        meter = CareMeter(states, self._spec, on_care)
+        found: list[Problem] = []
+        for state in states:
+            verifier = LaneVerifier(
+                self._files,
+                self._lane(state.name),
+                self._spec,
+                state.seal,
+                state.rows,
+                on_bytes=partial(meter.add, state.name),
+            )
+            found += [
+                Problem(recording=self._spec.recording, lane=state.name, message=message)
+                for message in verifier.problems()
+            ]
+        return found
+
+    def drop_litter(
+        self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()
+    ) -> int:
+        """Remove half-written files, and lanes that never began; return how many names.
+
+        Args:
+            states: the lanes that count.
+            spared: lanes that stay although they do not count.
+            more: what else is to be removed.
+        """
+        with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
+            known = {state.name for state in states}
+            litter = [
+                self._directory / n for n in self._files.names(self._directory) if n[0] == "."
+            ]
+            lanes = self._directory / "lanes"
+            litter += [lanes / n for n in self._files.names(lanes) if n[0] == "."]
+            for name in lane_names(self._files, lanes):
+                lane = self._lane(name)
+                if name not in known and name not in spared:
+                    litter += [] if is_being_born(self._files, lane) else [lane]
+                elif name in self._seals:
+                    litter += [lane / n for n in self._files.names(lane) if n[0] == "."]
+            litter += more
+            self._settle_names()
+            for path in litter:
+                if self._files.is_directory(path):
+                    remove_tree(self._files, path)
+                else:
+                    self._files.remove(path)
+            return len(litter)
+
+    def compact(
+        self,
+        states: Sequence[LaneState],
+        max_rows: int,
+        lock: AbstractContextManager[bool],
+        on_care: OnCare | None = None,
+    ) -> Compaction:
+        """Join neighbouring sealed lanes.
+
+        Args:
+            states: the lanes that count, in row order.
+            max_rows: up to how many rows lanes are joined.
+            lock: held while the joined lane takes the place of the others.
+            on_care: told after each commit that was copied.
+        """
+        runs = plan_runs(states, max_rows, self._is_joinable)
+        joined = [state for run in runs for state in run]
+        meter = CareMeter(joined, self._spec, on_care)
+        with storage_errors(f"lanes of recording {self._spec.recording!r} cannot be joined"):
+            self._sweep_joined(states)
+            if runs:
+                with lock:
+                    self._begin_joining()
+            for number, run in enumerate(runs, 1):
+                joiner = self._joiner(run)
+                seal = joiner.write(meter.add)
+                names = [state.name for state in run]
+                with lock:
+                    self._publish(joiner, names, is_last=number == len(runs))
+                    self._seals[joiner.name] = seal
+                self._remove(names)
+        rows = sum(state.rows for state in joined)
+        return Compaction(lanes=len(joined), into=len(runs), rows=rows)
+
+    def _begin_joining(self) -> None:
+        """Do nothing: the lock of the store keeps others from joining the same lanes."""
+
+    def _joiner(self, run: Sequence[LaneState]) -> LaneJoiner:
+        return LaneJoiner(self._files, self._directory / "lanes", self._spec, run)
+
+    def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
+        """Let a joined lane count instead of others; ``is_last``: no other run is joined after."""
+        del names, is_last  # its seal names them
+        joiner.publish()
+
+    def _is_joinable(self, state: LaneState) -> bool:
+        if state.seal is None or state.is_retired:
+            return False
+        lane = self._lane_files(state)
+        if any(lane.is_quantised(site) for site in range(len(self._spec.sites))):
+            return False  # the checksums of its log cover rows that are gone
+        return self._files.exists(lane.directory / LOG_NAME)
+
+    def _sweep_joined(self, states: Sequence[LaneState]) -> None:
+        """Remove the lanes that a crash left beside the one they were joined into."""
+        joined = [state.seal for state in states if state.seal and not state.is_direct]
+        known = {part.lane for seal in joined for part in seal.parts}
+        names = lane_names(self._files, self._directory / "lanes")
+        self._settle_names()
+        self._remove([name for name in names if name in known])
+
+    def _settle_names(self) -> None:
+        """Make renames durable that a killed process may not have synced, before building on them.
+
+        What a rename put in place of other files is seen at once; those files may go only when no
+        power loss can take it back.
+        """
+        self._files.sync_directory(self._directory / "lanes")
+
+    def _remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            remove_tree(self._files, self._lane(name))
+            self._seals.pop(name, None)
+
+    def compress(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> int:
+        """Compress the rows of the sealed lanes; return how many sites of lanes were."""
+        done = 0
+        sealed = [state for state in states if state.seal is not None and state.rows]
+        meter = CareMeter(sealed, self._spec, on_care)
+        for state in sealed:
+            directory = self._lane(state.name)
+            lane = self._lane_files(state)
+            with storage_errors(f"lane {state.name!r} cannot be compressed"):
+                for site in range(len(self._spec.sites)):
+                    if not lane.is_compressed(site) and not lane.is_quantised(site):
+                        check_ranges(self._files, directory, state.rows, site)
+                    done += compress_site(lane, self._files, directory, site)
+                    meter.add(state.name, state.rows * self._spec.sites[site].row_bytes)
+        return done
+
+    def quantise(
+        self, states: Sequence[LaneState], sites: Sequence[int], on_care: OnCare | None = None
+    ) -> None:
+        """Round sites of the sealed lanes to 8 bits, for good."""
+        sealed = [state for state in states if state.seal is not None and state.rows]
+        meter = CareMeter(sealed, self._spec, on_care)
+        for state in sealed:
+            lane = self._lane_files(state)
+            with storage_errors(f"lane {state.name!r} cannot be quantised"):
+                for site in sites:
+                    if not lane.is_quantised(site):
+                        if not lane.is_compressed(site):
+                            check_ranges(self._files, lane.directory, state.rows, site)
+                        lane_statistics(self._files, lane, site, keep=True, write=True)
+                    quantise_site(lane, self._files, site)
+                    meter.add(state.name, state.rows * self._spec.sites[site].row_bytes)
+
+    def quantisation(self, states: Sequence[LaneState]) -> dict[str, QuantisationError]:
+        """Return the error of the sites of which some lane was quantised."""
+        found: dict[str, QuantisationError] = {}
+        for state in states:
+            for index, site in enumerate(self._spec.sites):
+                with contextlib.suppress(NotFound):
+                    error = read_error(self._files, self._lane(state.name), index)
+                    found[site.name] = found.get(site.name, QuantisationError.none()).merge(error)
+        return found

@@ -1,0 +1,228 @@
+"""What jobs do, on planted recordings: real training, real probe, real match, real workers."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from tests.service import planted
+from tests.service.run_here import run_here
+
+from isogloss.dictionaries import load_dictionary
+from isogloss.errors import from_reason
+from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.query.queries import Queries
+from isogloss.service.values.jobs import JobState
+from isogloss.service.values.json_fields import default_probe_id
+from isogloss.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("tasks") / "store") as store:
+        planted.record(store, "small-docs", seed=1)
+        planted.record(store, "large-docs", seed=2)
+        yield store
+
+
+@pytest.fixture(scope="module")
+def matched(store: Store) -> Store:
+    """The store after the whole path: two dictionaries, their default probe, a match."""
+    run_here(store, "train", planted.train_spec("small-docs", "small"))
+    run_here(store, "train", planted.train_spec("large-docs", "large", seed=1))
+    run_here(store, "match", {"match": "both", "a": "small", "b": "large", "settings": {}})
+    return store
+
+
+def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: Store) -> None:
+    entry = matched.catalog.get("dictionary", "small")
+    assert entry.body["recording"] == "small-docs"
+    assert entry.body["site"] == "layer.1"
+    assert entry.body["revision"] == matched.recording("small-docs").revision().to_dict()
+    metrics = entry.body["metrics"]
+    assert isinstance(metrics, dict)
+    assert 0 < metrics["fvu"] < 0.2
+    dictionary = load_dictionary(matched.artifact("dictionary", entry.uid))
+    assert (dictionary.width, dictionary.features) == (24, 40)
+    assert not list(matched.artifact("dictionary", entry.uid).glob("checkpoint*"))
+
+
+def test_training_the_same_again_gives_the_same_dictionary_without_work(matched: Store) -> None:
+    before = matched.catalog.get("dictionary", "small")
+    started = time.monotonic()
+    record = run_here(matched, "train", planted.train_spec("small-docs", "small"))
+    assert record.result == {"dictionary": "small"}
+    assert time.monotonic() - started < 1
+    assert matched.catalog.get("dictionary", "small") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        ({"config": {"features": 64}}, "ALREADY_EXISTS", "differs in features"),
+        ({"recording": "large-docs", "site": "encoder.layer.2"}, "ALREADY_EXISTS", "recording"),
+        ({"site": "layer.2"}, "UNKNOWN_SITE", "nearest: layer.1"),
+        ({"recording": "lost"}, "NOT_FOUND", "lost"),
+        ({"config": {"features": 0}}, "INVALID_INPUT", "features is 0"),
+        ({"config": {"features": 8, "wings": 2}}, "INVALID_INPUT", "wings"),
+    ],
+)
+def test_a_train_job_that_cannot_be_done_says_why(
+    matched: Store, change: dict[str, object], reason: str, message: str
+) -> None:
+    wrong = planted.train_spec("small-docs", "small") | change
+    with pytest.raises(from_reason(reason), match=message):
+        run_here(matched, "train", wrong)
+
+
+def test_a_match_finds_the_planted_concepts_beyond_their_null(matched: Store) -> None:
+    pairs = Queries(matched).pairs("both", min_r=0.5)
+    assert len(pairs) >= planted.CONCEPTS // 2
+    assert pairs == sorted(pairs, key=lambda pair: -pair.r)
+    data = Queries(matched).match("both").details["data"]
+    assert isinstance(data, dict)
+    level = next(level for level in data["counts"] if level["threshold"] == 0.5)
+    assert level["shared"] > 3 * level["nulls"]["none"]
+
+
+def test_the_default_probe_was_built_of_held_out_documents(matched: Store) -> None:
+    entry = matched.catalog.get("probe", default_probe_id(["small-docs", "large-docs"]))
+    assert entry.body["dictionaries"] == ["large", "small"]
+    held_out = sum(document.split_position < 0.25 for document in planted.documents())
+    assert entry.body["documents"] == held_out
+    assert entry.body["grid"] == "tokens"
+
+
+@pytest.fixture(scope="module")
+def with_other_seed(matched: Store) -> Store:
+    """The store with a second dictionary of one recording."""
+    run_here(matched, "train", planted.train_spec("small-docs", "other-seed", seed=5, epochs=4))
+    return matched
+
+
+def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(with_other_seed: Store) -> None:
+    matched = with_other_seed
+    probe = default_probe_id(["small-docs", "large-docs"])
+    before = matched.catalog.get("atlas", probe)
+    spec: dict[str, object] = {
+        "probe": probe,
+        "recordings": ["small-docs"],
+        "dictionaries": ["other-seed"],
+    }
+    assert run_here(matched, "probe", spec).result == {"probe": probe}
+    after = matched.catalog.get("atlas", probe)
+    assert after.uid != before.uid
+    assert not matched.artifact("atlas", before.uid).exists()
+    assert matched.catalog.get("probe", probe).body["dictionaries"] == [
+        "large",
+        "other-seed",
+        "small",
+    ]
+    assert run_here(matched, "probe", spec).result == {"probe": probe}
+    assert matched.catalog.get("atlas", probe).uid == after.uid
+
+
+def test_a_probe_takes_no_document_that_a_dictionary_was_trained_on(matched: Store) -> None:
+    run_here(matched, "train", planted.train_spec("small-docs", "greedy", holdout=0.1, epochs=2))
+    probe = default_probe_id(["small-docs", "large-docs"])
+    wrong: dict[str, object] = {"probe": probe, "recordings": [], "dictionaries": ["greedy"]}
+    with pytest.raises(ValueError, match=r"trained with holdout 0\.1"):
+        run_here(matched, "probe", wrong)
+    spec: dict[str, object] = {"probe": "careful", "recordings": [], "dictionaries": ["greedy"]}
+    run_here(matched, "probe", spec)
+    assert matched.catalog.get("probe", "careful").body["holdout"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        ({"recordings": ["lost"], "probe": "new"}, "NOT_FOUND", "lost"),
+        ({"dictionaries": ["lost"]}, "NOT_FOUND", "lost"),
+        ({"holdout": 0.2}, "ALREADY_EXISTS", "holdout 0.25, wanted 0.2"),
+        ({"grid": "word_ends"}, "ALREADY_EXISTS", "wanted 'word_ends'"),
+        ({"grid": "letters"}, "INVALID_INPUT", "letters"),
+    ],
+)
+def test_a_probe_job_that_cannot_be_done_says_why(
+    matched: Store, change: dict[str, object], reason: str, message: str
+) -> None:
+    probe = default_probe_id(["small-docs", "large-docs"])
+    spec: dict[str, object] = {"probe": probe, "recordings": ["small-docs"], "dictionaries": []}
+    with pytest.raises(from_reason(reason), match=message):
+        run_here(matched, "probe", spec | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        ({"b": "small"}, "INVALID_INPUT", "both dictionaries are 'small'"),
+        ({"b": "lost"}, "NOT_FOUND", "lost"),
+        ({"settings": {"draws": 2}}, "ALREADY_EXISTS", "differs in settings"),
+        ({"settings": {"wings": 2}}, "INVALID_INPUT", "wings"),
+        ({"a": "large", "b": "small"}, "ALREADY_EXISTS", "a_uid"),
+    ],
+)
+def test_a_match_job_that_cannot_be_done_says_why(
+    matched: Store, change: dict[str, object], reason: str, message: str
+) -> None:
+    spec: dict[str, object] = {"match": "both", "a": "small", "b": "large"}
+    with pytest.raises(from_reason(reason), match=message):
+        run_here(matched, "match", spec | change)
+
+
+def test_two_dictionaries_of_one_recording_are_named_related(with_other_seed: Store) -> None:
+    matched = with_other_seed
+    run_here(matched, "match", {"match": "seeds", "a": "small", "b": "other-seed"})
+    report = Queries(matched).match("seeds").details
+    data = report["data"]
+    assert isinstance(data, dict)
+    assert "SHARED_ANCESTRY" in [caution["code"] for caution in data["cautions"]]
+    assert json.dumps(report, allow_nan=False)
+
+
+def test_workers_killed_at_any_point_give_the_tensors_of_an_unbroken_run(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store, Jobs(store, max_stalls=50) as jobs:
+        planted.record(store, "small-docs", seed=1)
+        names = ("broken", "unbroken")
+        work = [
+            jobs.submit("train", planted.train_spec("small-docs", name, epochs=80))
+            for name in names
+        ]
+        rng = np.random.default_rng(3)
+        for attempt in (1, 2):
+            deadline = time.monotonic() + 60
+            while not (now := jobs.get(work[0].id)).state.is_final and (
+                now.attempt < attempt or now.state is not JobState.RUNNING or now.step == 0
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0, 0.2)))
+            for child in psutil.Process().children():
+                child.kill()
+        last = [jobs.wait(job.id, 120) for job in work]
+        assert [record.state for record in last] == [JobState.SUCCEEDED] * 2
+        assert last[0].attempt >= 2, "it was never killed in mid-run"
+        hashes = [
+            load_dictionary(
+                store.artifact("dictionary", store.catalog.get("dictionary", name).uid)
+            ).provenance.weights_sha256
+            for name in names
+        ]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store, Jobs(store) as jobs:
+        planted.record(store, "small-docs", seed=1)
+        spec = planted.train_spec("small-docs", "small", epochs=2000.0)
+        job = jobs.submit("train", spec)
+        while jobs.get(job.id).step < 20:
+            time.sleep(0.02)
+        asked = time.monotonic()
+        jobs.cancel(job.id)
+        assert jobs.wait(job.id, 10).state is JobState.CANCELLED
+        assert time.monotonic() - asked < 2.5
+        assert store.catalog.list("dictionary") == []
