@@ -10,6 +10,7 @@ from isogloss.service.calls.table import Unary, unary
 from isogloss.service.control.deleting import delete_dictionary
 from isogloss.service.control.engine import Engine
 from isogloss.service.control.entries import dictionary_info
+from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.wire import methods
 from isogloss.service.wire.features import to_dictionary, to_job, to_operation
 from isogloss.service.wire.recordings import from_dtype, from_name, page_of
@@ -36,15 +37,13 @@ class DictionaryHandlers:
     def _train(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         recording = from_name("recordings", request.recording)
         self._engine.check_site(recording, request.site)
-        spec = {
-            "dictionary": from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
-            "recording": recording,
-            "site": request.site,
-            "config": TrainConfig.from_dict(set_fields(request.config)).to_dict(),
-        }
-        return to_operation(
-            to_job(self._engine.jobs.submit("train", spec, request_id=request.request_id))
+        spec = TrainSpec(
+            dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
+            recording=recording,
+            site=request.site,
+            config=TrainConfig.from_dict(set_fields(request.config)).to_dict(),
         )
+        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
 
     def _get(self, request: pb.GetDictionaryRequest) -> pb.Dictionary:
         catalog = self._engine.store.catalog

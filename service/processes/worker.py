@@ -15,6 +15,7 @@ from isogloss.errors import Fenced, InternalError, IsoglossError, JobCancelled
 from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_RELEASED, end_with_supervisor
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.tasks.heart import Heart, Task
+from isogloss.service.tasks.load import load_task
 from isogloss.service.values.directories import make_state_directory
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.store import Store
@@ -87,18 +88,12 @@ def _end_now() -> None:
     os._exit(EXIT_FENCED)
 
 
-def _task_of(kind: str) -> Task:
-    from isogloss.service.tasks.kinds import TASKS
-
-    return TASKS[kind]
-
-
 def main() -> int:
     """Entry point of the worker process."""
     end_with_supervisor()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     location, job, attempt = sys.argv[1:]
-    return run(location, job, int(attempt), _task_of)
+    return run(location, job, int(attempt), load_task)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from isogloss.dictionaries import load_dictionary
 from isogloss.errors import from_reason
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries
+from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.store import Store
@@ -188,7 +189,7 @@ def test_workers_killed_at_any_point_give_the_tensors_of_an_unbroken_run(tmp_pat
         planted.record(store, "small-docs", seed=1)
         names = ("broken", "unbroken")
         work = [
-            jobs.submit("train", planted.train_spec("small-docs", name, epochs=80))
+            jobs.submit(read_spec("train", planted.train_spec("small-docs", name, epochs=80)))
             for name in names
         ]
         rng = np.random.default_rng(3)
@@ -218,7 +219,7 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
     with Store.open(tmp_path / "store") as store, Jobs(store) as jobs:
         planted.record(store, "small-docs", seed=1)
         spec = planted.train_spec("small-docs", "small", epochs=2000.0)
-        job = jobs.submit("train", spec)
+        job = jobs.submit(read_spec("train", spec))
         while jobs.get(job.id).step < 20:
             time.sleep(0.02)
         asked = time.monotonic()
