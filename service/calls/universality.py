@@ -5,8 +5,8 @@ from google.longrunning import operations_pb2 as operations
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.calls.table import Unary, unary
 from isogloss.service.control.deleting import delete_match, delete_probe
-from isogloss.service.control.engine import Engine
 from isogloss.service.control.entries import probe_info
+from isogloss.service.control.owner import Owner
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, grid_name
 from isogloss.service.wire import methods
 from isogloss.service.wire.features import (
@@ -26,7 +26,7 @@ from isogloss.service.wire.settings import set_fields
 class UniversalityHandlers:
     """Answers every call of UniversalityService."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
     def unary(self) -> list[Unary]:

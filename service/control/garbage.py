@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from isogloss.service.jobs.supervisor import Jobs
-from isogloss.service.values.directories import make_state_directory
+from isogloss.service.values.state_directory import make_state_directory
 from isogloss.store import Store
 
 _FOLDERS = {

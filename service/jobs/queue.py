@@ -25,10 +25,10 @@ from isogloss.errors import (
     StorageFull,
     UnsupportedVersion,
 )
-from isogloss.service.values.directories import make_state_directory
 from isogloss.service.values.job_kinds import JobKind, kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.state_directory import make_state_directory
 from isogloss.store import Store
 
 SCHEMA_VERSION = 1

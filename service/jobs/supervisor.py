@@ -28,9 +28,9 @@ from isogloss.service.jobs.processes import (
     pid_of,
 )
 from isogloss.service.jobs.queue import Held, JobTable
-from isogloss.service.values.directories import location, make_state_directory
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.state_directory import location, make_state_directory
 from isogloss.store import Store
 
 WORKER_COMMAND = (sys.executable, "-m", "isogloss.service.processes.worker")

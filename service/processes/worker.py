@@ -16,8 +16,8 @@ from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_RELEASED, end_with
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.tasks.heart import Heart, Task
 from isogloss.service.tasks.load import load_task
-from isogloss.service.values.directories import make_state_directory
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.state_directory import make_state_directory
 from isogloss.store import Store
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def run(location: str, job: str, attempt: int, task_of: Callable[[str], Task]) -
     """Run one attempt and write down how it ended. Returns the exit code.
 
     Args:
-        location: of the store, see :func:`isogloss.service.values.directories.location`.
+        location: of the store, see :func:`isogloss.service.values.state_directory.location`.
         job: id of the job.
         attempt: which attempt this process is; another one fences it.
         task_of: finds the task of a kind (it may import what is heavy: the heart beats already).

@@ -27,9 +27,9 @@ from isogloss.service.jobs.queue import QUEUE_NAME, JobTable
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.testing.contracts import VOCABULARY, ClientContract, JobContract
 from isogloss.service.values.addresses import TOKEN_NAME
-from isogloss.service.values.directories import STATE_VARIABLE, state_directory
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.results import DictionaryInfo
+from isogloss.service.values.state_directory import STATE_VARIABLE, state_directory
 from isogloss.store import Catalog, Store
 from isogloss.store.disk.object_files import ObjectFiles
 from isogloss.store.testing import sample_batch, sample_spec

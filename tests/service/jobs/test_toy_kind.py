@@ -11,7 +11,7 @@ from isogloss.errors import Conflict, InvalidInput
 from isogloss.service.calls.all import EngineHandlers
 from isogloss.service.client.client import Client
 from isogloss.service.control.deleting import check_unused
-from isogloss.service.control.engine import Engine
+from isogloss.service.control.owner import Owner
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.transport.in_process import LocalTransport
 from isogloss.service.values import job_kinds
@@ -31,9 +31,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def test_a_job_of_a_new_kind_runs_in_a_worker_and_a_client_gets_what_it_made(store: Store) -> None:
-    engine = Engine(store, run_workers=False)
+    owner = Owner(store, run_workers=False)
     with (
-        Client(LocalTransport(EngineHandlers(engine), "toys")) as client,
+        Client(LocalTransport(EngineHandlers(owner), "toys")) as client,
         Jobs(store, worker_command=WORKER) as jobs,
     ):
         job = jobs.submit(ToySpec(name="made", steps=7))
