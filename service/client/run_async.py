@@ -12,7 +12,8 @@ from isogloss.service.client import requests
 from isogloss.service.client.job import AsyncJob, Made, fetch_of
 from isogloss.service.transport.follow import Following
 from isogloss.service.transport.in_process import AsyncLocalTransport
-from isogloss.service.transport.plans import Patience, Pause, Plan, Running
+from isogloss.service.transport.patience import Patience
+from isogloss.service.transport.plans import Pause, Plan, Running
 from isogloss.service.transport.seam import AsyncTransport
 from isogloss.service.values.results import JobInfo
 from isogloss.service.wire import methods

@@ -12,7 +12,8 @@ from isogloss.service.client import requests
 from isogloss.service.client.job import Job, Made, fetch_of
 from isogloss.service.transport.follow import Following
 from isogloss.service.transport.in_process import LocalTransport
-from isogloss.service.transport.plans import Patience, Pause, Plan, Running
+from isogloss.service.transport.patience import Patience
+from isogloss.service.transport.plans import Pause, Plan, Running
 from isogloss.service.transport.seam import Transport
 from isogloss.service.values.results import JobInfo
 from isogloss.service.wire import methods

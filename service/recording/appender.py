@@ -1,6 +1,5 @@
 """The sending half of ingest: batches in parts, a window, resending after a lost connection."""
 
-import random
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from isogloss.errors import (
     ServerUnavailable,
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.seam import AppendStream, Transport
 from isogloss.service.wire.framing import Framed, pieces_between
 from isogloss.service.wire.recordings import to_name
@@ -315,8 +315,7 @@ class Appender:
 
     def _reconnect(self, cause: IsoglossError) -> None:
         """Open the stream again, with growing pauses; raises ``cause`` where that cannot help."""
-        end = time.monotonic() + self._reconnect_s
-        pause_s = 0.05
+        patience = Patience(self._reconnect_s)
         while True:
             if not isinstance(cause, ServerUnavailable | LaneEnded):
                 raise cause
@@ -325,10 +324,7 @@ class Appender:
                 self._connect()
             except (ServerUnavailable, LaneEnded) as error:
                 cause = error
-                if time.monotonic() > end:
-                    raise
-                time.sleep(random.uniform(0.5, 1.0) * pause_s)
-                pause_s = min(2 * pause_s, 0.5)
+                time.sleep(patience.pause_s(error))
                 continue
             with self._changed:
                 again = list(self._pending)

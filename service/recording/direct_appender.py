@@ -26,6 +26,7 @@ from isogloss.errors import (
     ServerUnavailable,
 )
 from isogloss.service.recording import direct_requests
+from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.plans import Pause, Plan, Running
 from isogloss.service.transport.seam import Transport
 from isogloss.store import DirectLaneWriter, RecordingSpec, RowBatch, open_direct_lane
@@ -327,19 +328,17 @@ class DirectAppender:
         """Ask for another lane, with growing pauses; raises what stands in the way for good."""
         _log.warning("a direct lane ended, asking for another: %s", cause)
         self._end_lane()
-        end = time.monotonic() + self._reconnect_s
-        pause_s = 0.05
+        patience = Patience(self._reconnect_s)
         while True:
             try:
                 self._lane = self._open()
-            except (ServerUnavailable, DeadlineExceeded):
+            except (ServerUnavailable, DeadlineExceeded) as error:
                 with self._changed:
-                    if self._closing or time.monotonic() > end:
+                    if self._closing:
                         raise
+                    self._changed.wait(patience.pause_s(error))
             else:
                 return
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, 1.0)
 
 
 __all__ = ["DirectAppender", "find_storage"]

@@ -53,14 +53,11 @@ def everything(client: Client, name: str) -> list[np.ndarray]:
 
 
 def once_free(call: Callable[[], T]) -> T:
-    """Call until nothing else works on the recording, for ten seconds."""
-    end = time.monotonic() + 10
+    """Call until nothing else works on the recording."""
     while True:
         try:
             return call()
         except Conflict:
-            if time.monotonic() > end:
-                raise
             time.sleep(0.02)
 
 
@@ -366,7 +363,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
     thread.start()
     try:
         with isogloss.connect(address) as client:
-            assert begun.wait(20)
+            assert begun.wait(120)
             with pytest.raises(Conflict, match="'slow' is being verified"):
                 client.compress("slow")
             with pytest.raises(Conflict, match="'slow' is being verified"):
@@ -376,7 +373,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
             assert client.recording("slow").rows > rows
             assert client.verify("other") == []
             leave.set()
-            thread.join(20)
+            thread.join(120)
             assert not thread.is_alive()
             assert seen[-1].done < seen[-1].total, "the check was over before it was left"
             etag = client.recording("other").etag
@@ -386,7 +383,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
                 client.recording("other")
     finally:
         leave.set()
-        thread.join(20)
+        thread.join(120)
 
 
 def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> None:
@@ -402,7 +399,7 @@ def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> No
 
     thread = threading.Thread(target=check)
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(120)
     assert slow_server.terminate() == 0
-    thread.join(20)
+    thread.join(120)
     assert len(told) == 1

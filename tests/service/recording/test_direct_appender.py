@@ -26,6 +26,7 @@ from isogloss.errors import (
     NotFound,
     NotPermitted,
     SequenceGap,
+    ServerUnavailable,
     ShapeError,
 )
 from isogloss.service.cli import main
@@ -207,6 +208,29 @@ def test_a_stream_goes_on_in_a_new_lane_when_its_lane_ends(client: Client, name:
     stream.close()
     check_rows(client, spec, "p", 6)
     assert client.verify(name) == []
+
+
+def test_a_new_lane_is_asked_for_with_pauses_and_given_up_at_the_limit(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = made(client, name)
+    stream = client.stream(name, "p", direct=True, reconnect_s=0.5)
+    assert isinstance(stream, DirectAppender)
+    tries: list[int] = []
+
+    def away() -> None:
+        tries.append(1)
+        raise ServerUnavailable("nobody answers")
+
+    monkeypatch.setattr(stream, "_open", away)
+    log = stream._lane._log  # pyright: ignore[reportPrivateUsage] - what a failed disk does
+    assert log is not None
+    os.dup2(os.open(os.devnull, os.O_RDONLY), log)
+    append_samples(stream, spec, 1)
+    with pytest.raises(ServerUnavailable, match="nobody answers"):
+        stream.flush()
+    stream.close(flush=False)
+    assert 2 <= len(tries) <= 8, "pauses of 0.025 s and more leave time for no more tries"
 
 
 def test_a_lane_whose_writer_hangs_is_ended_by_hand(client: Client, name: str) -> None:
