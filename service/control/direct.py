@@ -2,13 +2,13 @@
 
 import contextlib
 import hmac
-import os
 import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.errors import NotPermitted
+from isogloss.service.control.private_files import PrivateFiles
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.store import DirectLaneTicket, LaneState, Store
 
@@ -36,13 +36,7 @@ class DirectAccess:
         with self._lock:
             if self._proof is None:
                 made = secrets.token_urlsafe(32)
-                fresh = root / f".{PROOF_NAME}.{os.getpid()}"
-                with contextlib.suppress(FileNotFoundError):
-                    fresh.unlink()
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                with open(os.open(fresh, flags, 0o600), "w") as file:
-                    file.write(made)
-                fresh.replace(root / PROOF_NAME)
+                PrivateFiles().write_atomic(root / PROOF_NAME, made.encode())
                 self._proof = made
         return str(root), PROOF_NAME
 

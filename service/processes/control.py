@@ -23,9 +23,11 @@ from isogloss.proto.v1 import dictionaries_pb2, jobs_pb2, recordings_pb2, univer
 from isogloss.service.calls.all import EngineHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.server.check_address import check_address
 from isogloss.service.server.grpc_calls import Calls
-from isogloss.service.server.listening import TokenGuard, check_address, store_token
 from isogloss.service.server.query_child import QueryProcess
+from isogloss.service.server.token_file import store_token
+from isogloss.service.server.token_guard import TokenGuard
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import Address, default_address, parse_address
 from isogloss.service.values.state_directory import location, make_state_directory

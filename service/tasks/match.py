@@ -1,8 +1,6 @@
 """The match job: which features of two dictionaries are one, and all that a report shows of it."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -17,7 +15,7 @@ from isogloss.service.tasks.probe import ensure_probe
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of, text_of
-from isogloss.store import CatalogEntry, Store
+from isogloss.store import CatalogEntry, FileSystem, Store
 from isogloss.universality import (
     Caution,
     Context,
@@ -86,7 +84,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             str(feature): [_plain(found) for found in reader.read(probed, feature, _CONTEXTS)]
             for feature in shown
         }
-    _write_json(directory / REPORT_FILE, report)
+    write_report(directory, report)
     _register(store, name, uid, sides, entry, settings, result)
     return {"match": name}
 
@@ -217,11 +215,15 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
     }
 
 
-def _write_json(path: Path, value: object) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, allow_nan=False, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
+def write_report(
+    directory: Path, report: Mapping[str, object], files: FileSystem | None = None
+) -> None:
+    """Write a match's report; after a crash the file is there whole, or not at all.
+
+    Args:
+        directory: of the match.
+        report: what to write; plain JSON.
+        files: what writes; None: the operating system's files.
+    """
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    (files or FileSystem()).write_whole(directory / REPORT_FILE, [text.encode()])
