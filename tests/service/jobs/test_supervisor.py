@@ -292,7 +292,10 @@ def test_a_worker_that_dies_at_once_is_not_started_again_before_its_pause(
     monkeypatch.setattr(supervisor, "_BACKOFF_S", 1e6)
     with Jobs(store, worker_command=COUNTING) as jobs:
         job = jobs.submit(spec(mode="die"))
-        until(lambda: (now := jobs.get(job.id)).attempt >= 1 and now.state is JobState.QUEUED)
+        until(
+            lambda: (now := jobs.get(job.id)).state.is_final
+            or (now.attempt >= 1 and now.state is JobState.QUEUED)
+        )
         other = jobs.submit(spec("b", total=1))
         assert jobs.wait(other.id).state is JobState.SUCCEEDED, "the pause held up another job"
         assert (jobs.get(job.id).attempt, jobs.get(job.id).state) == (1, JobState.QUEUED)
