@@ -293,8 +293,10 @@ def test_a_worker_that_dies_at_once_is_not_started_again_before_its_pause(
     with Jobs(store, worker_command=COUNTING) as jobs:
         job = jobs.submit(spec(mode="die"))
         until(
-            lambda: (now := jobs.get(job.id)).state.is_final
-            or (now.attempt >= 1 and now.state is JobState.QUEUED)
+            lambda: (
+                (now := jobs.get(job.id)).state.is_final
+                or (now.attempt >= 1 and now.state is JobState.QUEUED)
+            )
         )
         other = jobs.submit(spec("b", total=1))
         assert jobs.wait(other.id).state is JobState.SUCCEEDED, "the pause held up another job"
