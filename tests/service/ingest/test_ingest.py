@@ -59,7 +59,7 @@ class Producer:
     def wait(self, sequence: int) -> None:
         """Wait until a batch is durable, or the session ended."""
         while self.session.durable < sequence and self.session.error is None:
-            assert self.told.wait(10)
+            assert self.told.wait(120)
             self.told.clear()
 
 
@@ -249,7 +249,7 @@ def test_memory_is_set_aside_for_a_whole_batch_and_given_back(store: Store) -> N
     second.told.clear()
     for part in begun[1:]:
         assert first.session.offer(part)
-    assert second.told.wait(60)
+    assert second.told.wait(120)
     first.wait(1)
     assert second.session.offer_batch(whole, 2000)
     second.wait(1)
@@ -315,7 +315,7 @@ def test_memory_is_set_aside_before_a_batch_is_taken(store: Store) -> None:
     for part in begun[1:]:
         assert first.session.offer(part)
     first.wait(1)
-    assert second.told.wait(5)
+    assert second.told.wait(120)
     for part in waiting:
         assert second.session.offer(part)
     second.wait(1)

@@ -140,7 +140,7 @@ def test_ranks_write_direct_and_through_the_server_at_once(client: Client, name:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(200)
     assert failed == []
     cursors: dict[str, int] = {}
     for lane in client.lanes(name):
@@ -356,7 +356,7 @@ def test_a_killed_direct_writer_loses_nothing_and_its_producer_goes_on(tmp_path:
                 writer.send_signal(signal.SIGKILL)
                 for line in writer.stdout:
                     acknowledged = int(line) if line.endswith("\n") else acknowledged
-            assert writer.wait(30) == -signal.SIGKILL
+            assert writer.wait(200) == -signal.SIGKILL
         found = client.lanes("a")
         assert all(lane.direct and lane.sealed and not lane.damage for lane in found)
         attached = Store.attach(store)
@@ -385,7 +385,7 @@ class Proxy:
 
     def close(self) -> None:
         self._wake.send(b"x")
-        self._thread.join(10)
+        self._thread.join(200)
         for end in (self._server, self._wake, self._woken):
             end.close()
 

@@ -53,10 +53,9 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
 
 def test_training_the_same_again_gives_the_same_dictionary_without_work(matched: Store) -> None:
     before = matched.catalog.get("dictionary", "small")
-    started = time.monotonic()
     record = run_here(matched, "train", planted.train_spec("small-docs", "small"))
     assert record.result == {"dictionary": "small"}
-    assert time.monotonic() - started < 1
+    assert (record.step, record.total_steps) == (0, 0), "it trained again"
     assert matched.catalog.get("dictionary", "small") == before
 
 
@@ -194,16 +193,14 @@ def test_workers_killed_at_any_point_give_the_tensors_of_an_unbroken_run(tmp_pat
         ]
         rng = np.random.default_rng(3)
         for attempt in (1, 2):
-            deadline = time.monotonic() + 60
             while not (now := jobs.get(work[0].id)).state.is_final and (
                 now.attempt < attempt or now.state is not JobState.RUNNING or now.step == 0
             ):
-                assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(float(rng.uniform(0, 0.2)))
             for child in psutil.Process().children():
                 child.kill()
-        last = [jobs.wait(job.id, 120) for job in work]
+        last = [jobs.wait(job.id) for job in work]
         assert [record.state for record in last] == [JobState.SUCCEEDED] * 2
         assert last[0].attempt >= 2, "it was never killed in mid-run"
         hashes = [
@@ -222,8 +219,8 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
         job = jobs.submit(read_spec("train", spec))
         while jobs.get(job.id).step < 20:
             time.sleep(0.02)
-        asked = time.monotonic()
         jobs.cancel(job.id)
-        assert jobs.wait(job.id, 10).state is JobState.CANCELLED
-        assert time.monotonic() - asked < 2.5
+        last = jobs.wait(job.id)
+        assert last.state is JobState.CANCELLED
+        assert last.step < last.total_steps, "it trained to its end in spite of the cancel"
         assert store.catalog.list("dictionary") == []
