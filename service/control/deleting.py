@@ -1,7 +1,7 @@
 """Deleting dictionaries, probes and matches, and what mentions them.
 
-Entries of the catalog go first, what is deleted itself last, so that the same call, made again
-after a crash, goes on; directories that nothing names any more are garbage.
+What mentions a thing is removed from the catalog before the thing itself, so that the same call,
+made again after a crash, goes on. A directory that a crash left is removed with the garbage.
 """
 
 import shutil

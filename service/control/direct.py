@@ -1,4 +1,4 @@
-"""The server's side of direct lanes: who may have one, and how ingest makes way for it."""
+"""Giving lanes to processes that write past the owner of a store, once they proved to see it."""
 
 import contextlib
 import hmac
@@ -19,7 +19,7 @@ class DirectAccess:
     """Gives lanes of a store to processes that see its files. Thread-safe."""
 
     def __init__(self, store: Store, ingest: Ingest) -> None:
-        """Remember what to give from; nothing is written yet."""
+        """Remember the store; the proof file is written at first need."""
         self._store = store
         self._ingest = ingest
         self._lock = threading.Lock()
@@ -43,6 +43,14 @@ class DirectAccess:
     def open(self, recording: str, producers: Sequence[str], proof: str) -> DirectLaneTicket:
         """Give a lane to a caller that read the proof.
 
+        Args:
+            recording: id of the recording.
+            producers: names of the streams that will write the lane.
+            proof: what the caller read in the proof file.
+
+        Returns:
+            What the caller needs to make the lane.
+
         Raises:
             NotPermitted: the proof is not the one in the store.
             NotFound: no such recording.
@@ -60,7 +68,7 @@ class DirectAccess:
         return self._store.recording(recording).end_direct_lane(lane)
 
     def close(self) -> None:
-        """Take the proof away."""
+        """Remove the proof file; no lane is given any more."""
         with self._lock:
             if self._proof is not None:
                 self._proof = None

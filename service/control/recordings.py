@@ -70,6 +70,10 @@ class Recordings:
     def check_site(self, recording: str, site: str) -> None:
         """Refuse a site that a recording does not have.
 
+        Args:
+            recording: its id.
+            site: name of the site.
+
         Raises:
             NotFound: no such recording.
             UnknownSite: no such site; the message lists the nearest names.

@@ -75,6 +75,13 @@ class Upkeep:
     def compact(self, recording: str, max_rows: int | None) -> Iterator[Step[Compaction]]:
         """Join the short sealed lanes of a recording.
 
+        Args:
+            recording: its id.
+            max_rows: longest lane that is made; None: the store's default.
+
+        Returns:
+            The work as steps; it begins when the first is asked for.
+
         Raises:
             InvalidInput: ``max_rows`` is not positive.
         """
@@ -103,6 +110,14 @@ class Upkeep:
     ) -> Iterator[Step[Quantisation]]:
         """Round the rows of sealed lanes to 8 bits a number.
 
+        Args:
+            recording: its id.
+            sites: names of the sites to round; None: all.
+            accept_loss: that the caller knows that rows change for good; must be True.
+
+        Returns:
+            The work as steps; it begins when the first is asked for.
+
         Raises:
             InvalidInput: the loss is not accepted.
             UnknownSite: no such site; the message lists the nearest names.
@@ -126,6 +141,12 @@ class Upkeep:
 
     def collect_garbage(self, older_s: float) -> Iterator[Step[Garbage]]:
         """Remove what nothing in the store names.
+
+        Args:
+            older_s: what was changed more recently stays.
+
+        Returns:
+            The work as steps; it begins when the first is asked for.
 
         Raises:
             InvalidInput: ``older_s`` is negative.

@@ -80,7 +80,7 @@ class Work(Generic[T_co]):
         A caller that closes the iterator early makes the work end before its next step.
 
         Raises:
-            Whatever the work raised.
+            Exception: whatever the work raised.
         """
         try:
             while True:

@@ -143,6 +143,9 @@ class Session:
     def offer(self, part: Framed[pb.AppendRequest]) -> bool:
         """Take the next part of the stream.
 
+        Args:
+            part: some bytes of a batch, with what they are of and their checksum.
+
         Returns:
             False where memory for its batch is not free now: nothing was taken; wait for
             ``notify`` and offer it again.

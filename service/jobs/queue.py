@@ -244,11 +244,18 @@ class JobTable:
         ]
 
     def release(self, job: str, attempt: int, *, blame: str, limit: int, backoff_s: float) -> None:
-        """Put a job back after its worker ended without an answer.
+        """Put a job back into the queue after its worker ended without an answer.
 
-        A job that was being cancelled is cancelled. With ``blame`` (what happened to the worker)
-        an attempt that came no further than those before counts as a stall; ``limit`` stalls in a
-        row fail the job. Without it (the supervisor itself ended) nothing is counted.
+        A job that was being cancelled is cancelled instead. An attempt that came no further than
+        those before it counts as a stall, unless the worker is not to blame. After each stall the
+        next attempt waits longer; after ``limit`` stalls in a row the job fails.
+
+        Args:
+            job: id of the job.
+            attempt: which attempt ended; nothing happens if another one has the job.
+            blame: what happened to the worker; empty: its supervisor ended, and no stall counts.
+            limit: stalls in a row that fail the job.
+            backoff_s: pause after the first stall; after n stalls it is ``2**n - 1`` times this.
         """
         with self._transaction():
             rows = self._rows("select * from job where id=? and attempt=?", (job, attempt))
@@ -285,7 +292,18 @@ class JobTable:
         total_steps: int,
         metrics: Mapping[str, float],
     ) -> JobState:
-        """Renew the lease and report; the answer tells the worker whether to stop.
+        """Renew the lease and write down how far the attempt is.
+
+        Args:
+            job: id of the job.
+            attempt: which attempt reports.
+            lease_s: how long the worker keeps the job from now on.
+            step: steps done.
+            total_steps: steps in all; 0 while unknown.
+            metrics: the newest figures by name.
+
+        Returns:
+            The job's state; ``CANCELLING`` tells the worker to stop.
 
         Raises:
             Fenced: the job was given to another attempt, or ended.
@@ -320,7 +338,11 @@ class JobTable:
         return json.loads(self._rows("select memo from job where id=?", (job,))[0]["memo"])
 
     def remember(self, job: str, attempt: int, memo: Mapping[str, object]) -> None:
-        """Write down, durably, what later attempts of this job must do in the same way."""
+        """Write down, durably, the values that all attempts of this job must use.
+
+        Raises:
+            Fenced: the job was given to another attempt, or ended.
+        """
         rows = self._rows(
             "update job set memo=? where id=? and attempt=?"
             " and state in ('STARTING','RUNNING','CANCELLING') returning id",

@@ -36,7 +36,7 @@ from isogloss.store import Store
 WORKER_COMMAND = (sys.executable, "-m", "isogloss.service.processes.worker")
 
 _BACKOFF_S = 0.1
-"""Pause before the attempt after the first stall; it doubles with each further one."""
+"""Pause before the attempt after the first stall; after n stalls it is ``2**n - 1`` times this."""
 _CANCEL_GRACE_S = 1.5
 """How long a worker may take to end by itself after a cancel; files are whole or absent."""
 _CLOSE_GRACE_S = 3.0
@@ -126,6 +126,13 @@ class Jobs:
 
     def wait(self, job: str, timeout_s: float | None = None) -> JobRecord:
         """Return the job once it is final.
+
+        Args:
+            job: id of the job.
+            timeout_s: how long to wait; None: as long as it takes.
+
+        Returns:
+            The job at its end.
 
         Raises:
             DeadlineExceeded: it was not within ``timeout_s``; the job goes on.

@@ -1,4 +1,4 @@
-"""The sending half of ingest: batches in parts, a window, resending after a lost connection."""
+"""Sending batches to the owner of a store: a window, and sending again after a lost connection."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ from isogloss.service.wire.recordings import to_name
 from isogloss.store import RecordingSpec, RowBatch
 
 _POLL_S = 0.5
-"""Waits look up this often, so that a lost connection is noticed without any traffic."""
+"""How often a wait looks whether the connection was lost meanwhile."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class _Acknowledged:
 
 
 class BatchStream(Protocol):
-    """One producer's stream of batches, whichever way they go."""
+    """One producer's stream of batches, directly to the storage or through the owner."""
 
     @property
     def producer(self) -> str:
@@ -51,7 +51,7 @@ class BatchStream(Protocol):
 
     @property
     def route(self) -> str:
-        """Which way batches go, for people; names why, where another way was wanted."""
+        """How batches travel, in words; where another way was wanted, also why it is not taken."""
         ...
 
     @property
@@ -143,7 +143,7 @@ class Appender:
 
     @property
     def route(self) -> str:
-        """Which way batches go, for people; names why, where another way was wanted."""
+        """How batches travel, in words; where another way was wanted, also why it is not taken."""
         why = f"; not direct: {self._why_not_direct}" if self._why_not_direct else ""
         return f"through {self._transport.address}{why}"
 
@@ -216,6 +216,9 @@ class Appender:
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until everything written is durable.
+
+        Args:
+            timeout_s: how long to wait; None: as long as it takes.
 
         Raises:
             DeadlineExceeded: it was not within ``timeout_s``.
@@ -302,7 +305,15 @@ class Appender:
             stream.close()
 
     def _reconnect(self, cause: IsoglossError) -> None:
-        """Open the stream again, with growing pauses; raises ``cause`` where that cannot help."""
+        """Open the stream again and send what is not durable; try for ``reconnect_s`` seconds.
+
+        Args:
+            cause: why the stream ended. Raised at once unless it is a lost server or an ended lane.
+
+        Raises:
+            SequenceGap: the server has fewer batches on its disk than it acknowledged before.
+            IsoglossError: ``cause``, or why the last try failed.
+        """
         patience = Patience(self._reconnect_s)
         while True:
             if not isinstance(cause, ServerUnavailable | LaneEnded):

@@ -12,8 +12,15 @@ from isogloss.store import SiteSpec
 def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
     """Return the rows of a tensor on the CPU as numpy, uncopied where the dtype fits.
 
+    Args:
+        rows: ``[rows, width]``, on any device.
+        site: which site they are of; says width and dtype.
+
+    Returns:
+        ``[rows, width]`` in the site's dtype.
+
     Raises:
-        ShapeError: they are not ``[rows, width]`` of the site.
+        ShapeError: the rows are not ``[rows, width]`` of the site.
     """
     if rows.ndim != 2 or rows.shape[1] != site.width:
         raise ShapeError(f"site {site.name!r} gave {list(rows.shape)}, wanted [rows, {site.width}]")
