@@ -1,4 +1,4 @@
-"""Care over both transports: lanes, verifying, compacting, compressing, garbage, deleting."""
+"""Upkeep over both transports: lanes, verifying, compacting, compressing, garbage, deleting."""
 
 import asyncio
 import json
@@ -267,7 +267,7 @@ def _endless(begun: threading.Event, ended: threading.Event) -> Callable[[Report
     return work
 
 
-def test_a_recording_has_one_care_at_a_time(owner: Owner) -> None:
+def test_a_recording_has_one_upkeep_at_a_time(owner: Owner) -> None:
     spec = sample_spec("busy")
     owner.store.create_recording(spec, VOCABULARY)
     recording = owner.store.recording("busy")
@@ -296,7 +296,7 @@ def test_leaving_ends_the_work_between_two_steps(owner: Owner) -> None:
     assert ended.wait(10)
 
 
-def test_closing_the_engine_ends_the_work_and_says_so(owner: Owner) -> None:
+def test_closing_the_owner_ends_the_work_and_says_so(owner: Owner) -> None:
     begun, ended = threading.Event(), threading.Event()
     steps = owner.upkeep._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended))
     next(steps)
