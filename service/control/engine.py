@@ -6,10 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-
-from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.errors import Conflict, InvalidInput
 from isogloss.service.control.deleting import check_unused
 from isogloss.service.control.direct import DirectAccess
 from isogloss.service.control.upkeep import Care
@@ -120,30 +117,6 @@ class Engine:
         with self.care.alone(found, "deleted"):
             self.ingest.forget(found.uid)
             self.store.delete_recording(recording, etag)
-
-    def encode(
-        self, dictionary: str, rows: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Return the sparse codes of rows: values and feature indices, both ``[rows, k]``.
-
-        Raises:
-            NotFound: no such dictionary.
-            ShapeError: the rows are not of its width.
-        """
-        # torch takes a second to import, and only this needs it
-        import torch
-
-        from isogloss.dictionaries import load_dictionary
-
-        entry = self.store.catalog.get("dictionary", dictionary)
-        loaded = load_dictionary(self.store.artifact("dictionary", entry.uid))
-        if rows.shape[1] != loaded.width:
-            raise ShapeError(
-                f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
-                f"{loaded.width}: encode rows of the site it was trained on"
-            )
-        codes = loaded.encode(torch.from_numpy(rows))
-        return codes.values.numpy(force=True), codes.indices.numpy(force=True)
 
     def _once(
         self, request_id: str, content: str, make: Callable[[], RecordingInfo]

@@ -15,7 +15,7 @@ from isogloss.errors import Conflict, InvalidInput, ServerUnavailable
 from isogloss.service.control.garbage import remove_logs, remove_orphans
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
-from isogloss.service.values.upkeep import CareProgress, Compression, Garbage, Quantisation
+from isogloss.service.values.upkeep import Compression, Garbage, Quantisation, UpkeepProgress
 from isogloss.store import Compaction, Problem, Recording, Store, describe_lane
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _BEAT_S = 0.5
 class Step(Generic[T_co]):
     """Where some work is."""
 
-    progress: CareProgress
+    progress: UpkeepProgress
     """How far."""
     result: T_co | None = None
     """What it came to; in the last step only."""
@@ -45,7 +45,7 @@ class _Work(Generic[T_co]):
 
     def __init__(self, work: Callable[[Report], T_co], on_end: Callable[[], None]) -> None:
         self._changed = threading.Condition()
-        self._progress = CareProgress(step="", done=0, total=0)
+        self._progress = UpkeepProgress(step="", done=0, total=0)
         self._stop: Exception | None = None
         self._result: tuple[T_co] | None = None
         self._error: BaseException | None = None
@@ -76,7 +76,7 @@ class _Work(Generic[T_co]):
     def _report(self, step: str, done: int, total: int) -> None:
         if self._stop is not None:
             raise self._stop
-        self._progress = CareProgress(step=step, done=done, total=total)
+        self._progress = UpkeepProgress(step=step, done=done, total=total)
 
     def steps(self) -> Iterator[Step[T_co]]:
         """Yield where the work is until it is done; leaving asks it to end."""

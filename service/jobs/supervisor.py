@@ -78,6 +78,11 @@ class Jobs:
             else None
         )
 
+    @property
+    def runs_workers(self) -> bool:
+        """Whether queued jobs are run by worker processes of this process."""
+        return self._supervisor is not None
+
     def submit(self, kind: str, spec: Mapping[str, object], *, request_id: str = "") -> JobRecord:
         """Queue a job; durable when it returns.
 

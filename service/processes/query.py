@@ -15,13 +15,12 @@ from importlib import import_module
 
 import grpc
 
-from isogloss.service.calls.all import EngineHandlers
-from isogloss.service.calls.table import Unary
-from isogloss.service.control.engine import Engine
+from isogloss.service.calls.queries import QueryHandlers
+from isogloss.service.calls.table import Unary, bind
+from isogloss.service.query.queries import Queries
 from isogloss.service.server.grpc_calls import parse
 from isogloss.service.server.query_child import READY
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
-from isogloss.service.wire import methods
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
 from isogloss.store import Store
 
@@ -31,8 +30,8 @@ _THREADS = 4
 def main(location: str, address: str) -> None:
     """Answer queries on ``address`` until standard input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s query %(message)s")
-    with Engine(Store.attach(location), run_workers=False) as engine:
-        handlers = EngineHandlers(engine)
+    with Store.attach(location) as store:
+        handlers = bind(QueryHandlers(Queries(store)))
         server = grpc.server(
             ThreadPoolExecutor(_THREADS),
             options=[
@@ -42,8 +41,7 @@ def main(location: str, address: str) -> None:
             ],
         )
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-        for path in methods.QUERIES:
-            handler = handlers.unary[path]
+        for handler in handlers.unary.values():
             by_service.setdefault(handler.method.service, {})[handler.method.name] = (
                 grpc.unary_unary_rpc_method_handler(_answer(handler))
             )

@@ -24,7 +24,7 @@ from isogloss.errors import (
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.seam import AppendStream, Transport
 from isogloss.service.wire.framing import Framed, pieces_between
-from isogloss.service.wire.recordings import to_name
+from isogloss.service.wire.names import to_name
 from isogloss.store import RecordingSpec, RowBatch
 
 _POLL_S = 0.5

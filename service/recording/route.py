@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from isogloss.errors import InvalidInput, NotPermitted, StorageError
 from isogloss.service.recording.appender import Appender, BatchStream
 from isogloss.service.recording.direct_appender import DirectAppender
-from isogloss.service.transport.plans import RECONNECT_S
+from isogloss.service.transport.call import RECONNECT_S
 from isogloss.service.transport.seam import Transport
 from isogloss.store import RecordingSpec
 

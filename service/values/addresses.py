@@ -41,6 +41,20 @@ class Address:
             return False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listening:
+    """How a server can be reached."""
+
+    addresses: tuple[str, ...] = ()
+    """Its addresses, ports resolved; none where a store is used in the client's own process."""
+    tls: bool = False
+    """Whether TCP addresses speak TLS."""
+    calls: int = 0
+    """Calls at a time; 0: no limit."""
+    streams: int = 0
+    """Calls at a time that read or watch; 0: no limit."""
+
+
 def parse_address(text: str) -> Address:
     """Read ``unix:/path`` or ``host:port``.
 

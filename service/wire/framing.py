@@ -14,6 +14,9 @@ from google.protobuf.message import Message
 
 from isogloss.errors import InvalidInput
 
+MESSAGE_BYTES = 16 << 20
+"""Largest message in either direction."""
+
 _PAYLOAD_TAG = 15 << 3 | 2
 _MAX_VARINT = 10
 

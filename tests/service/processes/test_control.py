@@ -27,10 +27,11 @@ from isogloss.errors import (
     StoreOwned,
 )
 from isogloss.proto.v1 import recordings_pb2, recordings_pb2_grpc
-from isogloss.service.processes.control import SERVICES, ServerConfig, serve
+from isogloss.service.processes.control import ServerConfig, serve
 from isogloss.service.recording.appender import Appender
 from isogloss.service.values.results import FeatureRef
 from isogloss.service.wire.errors import DETAILS_KEY
+from isogloss.service.wire.methods import SERVICES
 from isogloss.store import SiteSpec, Store
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
