@@ -3,7 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 from isogloss.errors import InvalidInput, MissingExtra, ServerUnavailable, StoreOwned
@@ -73,11 +73,13 @@ def find_destination(
 
 def _check_complete_installation() -> None:
     """Refuse to open a store where only what a client needs is installed."""
-    if find_spec("google_crc32c") is None or find_spec("torch") is None:
+    try:
+        import_module("google_crc32c")  # the first thing that any store needs
+    except ImportError as error:
         raise MissingExtra(
             "only the client is installed here, which opens no store itself: give the address of a "
             "server, or the path of a store that one serves, or `pip install 'isogloss[server]'`"
-        )
+        ) from error
 
 
 def _check_near(owner: StoreOwner, address: str) -> None:

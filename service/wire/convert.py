@@ -180,9 +180,9 @@ def declare(
         plain.append(_Field(name, field, ways))
     found = [*(f.field for f in plain), *(rule.field for rule in rules), *left_out]
     unknown = (set(names) | set(collections) | set(functions) | apart) - given
-    if unknown or set(found) != set(descriptors) or len(found) != len(set(found)):
-        missing = sorted(unknown | (set(found) ^ set(descriptors)))
-        raise _mismatch(kind, message, f"{', '.join(missing) or found} cannot be told apart")
+    twice = {field for field in found if found.count(field) > 1}
+    if odd := sorted(unknown | twice | (set(found) ^ set(descriptors))):
+        raise _mismatch(kind, message, f"{', '.join(odd)} must stand on both sides, once")
     made = _Plan(kind, message, plain, rules)
     if (kind, message) in _plans:
         raise _mismatch(kind, message, "the pair was declared, or used, before")

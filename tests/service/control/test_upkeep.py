@@ -95,7 +95,7 @@ def test_lanes_are_listed_over_pages(
 ) -> None:
     filled(client, name, lanes=3, batches=1)
     whole = client.lanes(name)
-    monkeypatch.setattr("isogloss.service.client.upkeep_requests.PAGE", 2)
+    monkeypatch.setattr("isogloss.service.client.upkeep.MAX_PAGE", 2)
     assert len(whole) == 3
     assert client.lanes(name) == whole
 
