@@ -18,10 +18,9 @@ import grpc
 from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.calls.table import Unary, bind
 from isogloss.service.query.queries import Queries
-from isogloss.service.server.grpc_calls import parse
-from isogloss.service.server.query_child import READY
-from isogloss.service.transport.over_grpc import MESSAGE_BYTES
+from isogloss.service.values.addresses import READY
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.framing import MESSAGE_BYTES, parse
 from isogloss.store import Store
 
 _THREADS = 4

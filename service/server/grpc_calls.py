@@ -17,14 +17,13 @@ from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Session
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
-from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.framing import Framed, parse
 from isogloss.service.wire.methods import METHODS, method_of
 from isogloss.service.wire.names import from_name
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Forward = Callable[[str, bytes, float | None], Awaitable[bytes]]
 
-MessageT = TypeVar("MessageT", bound=Message)
 T = TypeVar("T")
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
@@ -229,14 +228,6 @@ class _AppendCall:
             self._reader.cancel()
         if self._session is not None:
             self._session.close()
-
-
-def parse(kind: type[MessageT], raw: bytes) -> MessageT:
-    """Read a request; InvalidInput where the bytes are none."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise InvalidInput(f"the request is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
 
 def _bind(

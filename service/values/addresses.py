@@ -10,6 +10,8 @@ from pathlib import Path
 from isogloss.errors import InvalidInput
 
 TOKEN_NAME = "token"
+READY = b"ready\n"
+"""What a child process writes to its standard output once it answers at its address."""
 _MAX_SOCKET_PATH = 100
 """The system's limit is 108 bytes with the closing zero."""
 

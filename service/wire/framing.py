@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from isogloss.errors import InvalidInput
 
@@ -65,6 +65,14 @@ def decode(kind: type[HeadT], raw: bytes) -> Framed[HeadT]:
     payload: bytes = getattr(head, "payload")  # noqa: B009 - the type has it, as checked above
     head.ClearField("payload")
     return Framed(head=head, payload=(memoryview(payload),) if payload else ())
+
+
+def parse(kind: type[HeadT], raw: bytes) -> HeadT:
+    """Read a request; InvalidInput where the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise InvalidInput(f"the request is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
 
 def pieces_between(pieces: Sequence[memoryview], start: int, stop: int) -> list[memoryview]:

@@ -331,6 +331,9 @@ def test_with_a_certificate_the_port_speaks_tls(tmp_path: Path) -> None:
         token = (store / "token").read_text().strip()
         with isogloss.connect(server.addresses[0], token=token, certificate=certificate) as client:
             assert client.recordings() == []
+            info = client.server_info()
+        assert (info.tls, info.token_wanted, info.runs_workers) == (True, True, False)
+        assert info.addresses == (server.addresses[0],)
         with pytest.raises(ServerUnavailable, match="TLS"):
             isogloss.connect(server.addresses[0], token=token, timeout_s=3)
 
