@@ -8,7 +8,14 @@ from isogloss.service.calls.jobs import JobHandlers
 from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.calls.recordings import RecordingHandlers
 from isogloss.service.calls.server import ServerHandlers
-from isogloss.service.calls.table import Streaming, Unary, bind, check_complete, methods_of
+from isogloss.service.calls.table import (
+    Streaming,
+    Unary,
+    bind,
+    check_complete,
+    checks_of,
+    methods_of,
+)
 from isogloss.service.calls.universality import UniversalityHandlers
 from isogloss.service.calls.upkeep import UpkeepHandlers
 from isogloss.service.control.engine import Engine
@@ -17,6 +24,9 @@ from isogloss.service.values.addresses import Listening
 
 QUERIES = frozenset(method.path for method in methods_of(QueryHandlers))
 """Paths of the calls that a server forwards to its query process."""
+CHECKED = frozenset(method.path for method in checks_of(QueryHandlers))
+"""Paths of the calls that a server answers once its query process has checked the request, such as
+settings of which only a library knows that the server does not load."""
 
 
 def _topics(engine: Engine, listening: Callable[[], Listening]) -> tuple[object, ...]:

@@ -1,7 +1,9 @@
 """Which function answers which call: the one whose name is the call's, in snake case.
 
 A *topic* is an object whose public methods each answer one call: ``get_recording`` answers
-``GetRecording``. Nothing else is registered anywhere.
+``GetRecording``. Nothing else is registered anywhere. A method named ``check_create_recording``
+takes the request of ``CreateRecording`` before its handler does, and returns it, completed or as it
+came, or refuses it; it may stand in another topic, and so in another process, than the handler.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from google.protobuf.message import Message
 from isogloss.errors import InternalError
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import METHODS, Method, method_named
+
+_CHECK = "check_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,12 @@ class Bound:
     """Calls with one answer."""
     streaming: dict[str, Streaming]
     """Calls with a stream of answers."""
+    checks: dict[str, Unary]
+    """Checks of calls that these topics do not answer; each gives the request itself back."""
 
     @property
     def paths(self) -> frozenset[str]:
-        """Paths of all of them."""
+        """Paths of all that are answered."""
         return frozenset(self.unary) | frozenset(self.streaming)
 
 
@@ -56,34 +62,54 @@ def methods_of(topic: type) -> list[Method]:
     Raises:
         InternalError: a method has the name of no call, or takes or gives other messages.
     """
-    found: list[Method] = []
-    for name, function in vars(topic).items():
-        if name.startswith("_") or not callable(function):
-            continue
-        method = method_named(name)
-        if method is None or method.takes_stream:
-            raise InternalError(
-                f"{topic.__name__}.{name} answers no call: give it the name of one in snake case, "
-                "or begin it with an underscore"
-            )
-        gives = Iterator[Framed[method.response]] if method.gives_stream else method.response
-        hints = get_type_hints(function)
-        if hints != {"request": method.request, "return": gives}:
-            raise InternalError(
-                f"{topic.__name__}.{name} has the types {hints}, wanted request: "
-                f"{method.request.__name__} and {gives}"
-            )
-        found.append(method)
-    return found
+    return [
+        _method(topic, name, name, is_check=False)
+        for name in _public(topic)
+        if not name.startswith(_CHECK)
+    ]
+
+
+def checks_of(topic: type) -> list[Method]:
+    """Return the calls whose requests a topic checks; errors as for :func:`methods_of`."""
+    return [
+        _method(topic, name, name.removeprefix(_CHECK), is_check=True)
+        for name in _public(topic)
+        if name.startswith(_CHECK)
+    ]
+
+
+def _public(topic: type) -> list[str]:
+    found = vars(topic).items()
+    return [name for name, value in found if callable(value) and not name.startswith("_")]
+
+
+def _method(topic: type, name: str, call: str, *, is_check: bool) -> Method:
+    """Return the call that a method of a topic is about, once its types were compared."""
+    method = method_named(call)
+    if method is None or method.takes_stream or (is_check and method.gives_stream):
+        raise InternalError(
+            f"{topic.__name__}.{name} answers no call: give it the name of one in snake case, or "
+            "begin it with an underscore"
+        )
+    gives: object = method.request if is_check else method.response
+    if method.gives_stream:
+        gives = Iterator[Framed[method.response]]
+    hints = get_type_hints(getattr(topic, name))
+    if hints != {"request": method.request, "return": gives}:
+        raise InternalError(
+            f"{topic.__name__}.{name} has the types {hints}, wanted request: "
+            f"{method.request.__name__} and {gives}"
+        )
+    return method
 
 
 def bind(*topics: object) -> Bound:
-    """Return the calls that topics answer.
+    """Return the calls that topics answer; those that one of them checks are checked first.
 
     Raises:
         InternalError: two topics answer one call, or see :func:`methods_of`.
     """
-    bound = Bound({}, {})
+    bound = Bound({}, {}, {})
     for topic in topics:
         for method in methods_of(type(topic)):
             if method.path in bound.paths:
@@ -96,7 +122,16 @@ def bind(*topics: object) -> Bound:
             else:
                 single = cast("Callable[[Message], Message]", answer)
                 bound.unary[method.path] = Unary(method, single)
+        for method in checks_of(type(topic)):
+            found: object = getattr(topic, _CHECK + method.function_name)
+            bound.checks[method.path] = Unary(method, cast("Callable[[Message], Message]", found))
+    for path in bound.checks.keys() & bound.unary.keys():
+        bound.unary[path] = _checked(bound.checks.pop(path), bound.unary[path])
     return bound
+
+
+def _checked(check: Unary, handler: Unary) -> Unary:
+    return Unary(handler.method, lambda request: handler.answer(check.answer(request)))
 
 
 def check_complete(answered: frozenset[str]) -> None:

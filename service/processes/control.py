@@ -18,7 +18,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from isogloss.errors import InvalidInput, ServerUnavailable
-from isogloss.service.calls.all import QUERIES, ControlHandlers
+from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.engine import Engine
 from isogloss.service.ingest.ingest import IngestLimits
 from isogloss.service.server.grpc_calls import MAX_STREAMS, Calls
@@ -109,7 +109,7 @@ async def _serve(
     queries = QueryProcess(location(store))
     try:
         handlers = ControlHandlers(engine)
-        calls = Calls(handlers, QUERIES, queries.forward)
+        calls = Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED)
         server, health = await _make_server(state, config, calls)
         bound = [_listen(server, address, config) for address in addresses]
         handlers.listening = Listening(

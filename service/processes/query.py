@@ -1,5 +1,6 @@
 """The process that answers queries for a server: ``python -m isogloss.service.processes.query``.
 
+It also checks the requests of calls that the server answers once they were checked.
 It may import torch and faiss, which the server must not: importing them takes a second and their
 threads would compete with ingest. It reads the store without owning it, answers on a socket of the
 server's own, and ends when the server's end of its standard input closes.
@@ -40,7 +41,7 @@ def main(location: str, address: str) -> None:
             ],
         )
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-        for handler in handlers.unary.values():
+        for handler in (*handlers.unary.values(), *handlers.checks.values()):
             by_service.setdefault(handler.method.service, {})[handler.method.name] = (
                 grpc.unary_unary_rpc_method_handler(_answer(handler))
             )

@@ -40,18 +40,26 @@ class Calls:
     """All calls of a server as grpc handlers."""
 
     def __init__(
-        self, handlers: ControlHandlers, forwarded: Iterable[str], forward: Forward
+        self,
+        handlers: ControlHandlers,
+        forward: Forward,
+        *,
+        forwarded: Iterable[str],
+        checked: Iterable[str] = (),
     ) -> None:
         """Bind handlers to a running event loop.
 
         Args:
             handlers: the calls that this process answers.
-            forwarded: paths of the calls that another process answers.
-            forward: sends one of those there, as it came: path, bytes, timeout.
+            forward: sends a call to another process, as it came: path, bytes, timeout.
+            forwarded: paths of the calls that the other process answers.
+            checked: paths of the calls whose requests it checks and gives back before they are
+                answered here.
         """
         self.draining = asyncio.Event()
         self._handlers = handlers
         self._forwarded = tuple(forwarded)
+        self._checked = frozenset(checked)
         self._forward = forward
         self._short = ThreadPoolExecutor(16, thread_name_prefix="isogloss-call")
         self._long = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="isogloss-stream")
@@ -88,6 +96,8 @@ class Calls:
 
     async def _unary(self, handler: Unary, raw: bytes, context: Context) -> bytes:
         async with _statuses(context):
+            if handler.method.path in self._checked:
+                raw = await self._forward(handler.method.path, raw, context.time_remaining())
             request = parse(handler.method.request, raw)
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._short, handler.answer, request)

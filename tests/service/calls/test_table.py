@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from isogloss.errors import InternalError
+from isogloss.errors import InternalError, InvalidInput
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.all import QUERIES
 from isogloss.service.calls.queries import QueryHandlers
-from isogloss.service.calls.table import bind, check_complete, methods_of
+from isogloss.service.calls.table import bind, check_complete, checks_of, methods_of
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import METHODS
 
@@ -78,3 +78,40 @@ def test_which_calls_are_forwarded_follows_from_what_the_query_process_answers()
     assert {path.rpartition("/")[2] for path in QUERIES} == {
         *("Encode", "GetFeature", "NearestFeatures", "ListPairs")
     }
+
+
+# Checks.
+
+
+class Checks:
+    def check_get_recording(self, request: pb.GetRecordingRequest) -> pb.GetRecordingRequest:
+        if not request.name:
+            raise InvalidInput("no name")
+        return pb.GetRecordingRequest(name=f"{request.name}, checked")
+
+
+def test_a_check_comes_before_the_handler_in_one_process() -> None:
+    for topics in ((Topic(), Checks()), (Checks(), Topic())):
+        bound = bind(*topics)
+        assert bound.checks == {}
+        answer = bound.unary[GET].answer
+        assert answer(pb.GetRecordingRequest(name="a")) == pb.Recording(name="a, checked")
+        with pytest.raises(InvalidInput, match="no name"):
+            answer(pb.GetRecordingRequest())
+
+
+def test_a_check_without_its_handler_gives_the_request_back() -> None:
+    bound = bind(Checks())
+    assert (bound.paths, list(bound.checks)) == (set(), [GET])
+    found = bound.checks[GET].answer(pb.GetRecordingRequest(name="a"))
+    assert found == pb.GetRecordingRequest(name="a, checked")
+    assert [method.path for method in checks_of(Checks)] == [GET]
+    assert methods_of(Checks) == []
+
+
+def test_a_check_of_other_messages_is_refused() -> None:
+    class GivesTheAnswer:
+        def check_get_recording(self, request: pb.GetRecordingRequest) -> pb.Recording: ...
+
+    with pytest.raises(InternalError, match="wanted request"):
+        checks_of(GivesTheAnswer)
