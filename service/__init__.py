@@ -1,4 +1,4 @@
-"""The same verbs over the network: server, jobs, client, command line, pages."""
+"""The same calls over the network: server, jobs, client, command line, pages."""
 
 import os
 from importlib import import_module
@@ -9,10 +9,11 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
     from isogloss.service.client.async_client import AsyncClient
+
     from isogloss.service.client.client import Client
     from isogloss.service.client.connect import connect, connect_async
     from isogloss.service.client.job import AsyncJob, Job
-    from isogloss.service.client.streaming import AsyncAppender, AsyncRecorder
+    from isogloss.service.client.writing import AsyncAppender, AsyncRecorder
     from isogloss.service.ingest.ingest import IngestLimits
     from isogloss.service.pages.report import render_report, write_report
     from isogloss.service.processes.control import ServerConfig, serve
@@ -32,22 +33,22 @@ if TYPE_CHECKING:
         ProbeInfo,
         RecordingInfo,
     )
+    from isogloss.service.values.server import ServerInfo
     from isogloss.service.values.upkeep import (
-        CareProgress,
         Compression,
         Garbage,
         LaneInfo,
         Quantisation,
+        UpkeepProgress,
     )
 
 _HOMES = {
     "Appender": "recording.appender",
-    "AsyncAppender": "client.streaming",
-    "AsyncClient": "client.async_client",
+    "AsyncAppender": "client.writing",
+    "AsyncClient": "client.client",
     "AsyncJob": "client.job",
-    "AsyncRecorder": "client.streaming",
+    "AsyncRecorder": "client.writing",
     "BatchStream": "recording.appender",
-    "CareProgress": "values.upkeep",
     "Client": "client.client",
     "Compression": "values.upkeep",
     "DictionaryInfo": "values.results",
@@ -71,6 +72,8 @@ _HOMES = {
     "RecorderOptions": "recording.live",
     "RecordingInfo": "values.results",
     "ServerConfig": "processes.control",
+    "ServerInfo": "values.server",
+    "UpkeepProgress": "values.upkeep",
     "connect": "client.connect",
     "connect_async": "client.connect",
     "render_report": "pages.report",
@@ -85,7 +88,6 @@ __all__ = [
     "AsyncJob",
     "AsyncRecorder",
     "BatchStream",
-    "CareProgress",
     "Client",
     "Compression",
     "DictionaryInfo",
@@ -109,6 +111,8 @@ __all__ = [
     "RecorderOptions",
     "RecordingInfo",
     "ServerConfig",
+    "ServerInfo",
+    "UpkeepProgress",
     "connect",
     "connect_async",
     "render_report",

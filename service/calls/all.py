@@ -1,40 +1,85 @@
-"""All handlers of one process, over one engine."""
+"""Which topics each process answers: the owner of a store all but queries, or all."""
+
+from collections.abc import Callable
 
 from isogloss.service.calls.dictionaries import DictionaryHandlers
 from isogloss.service.calls.direct import DirectHandlers
 from isogloss.service.calls.jobs import JobHandlers
+from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.calls.recordings import RecordingHandlers
-from isogloss.service.calls.table import Streaming, Unary
+from isogloss.service.calls.server import ServerHandlers
+from isogloss.service.calls.table import (
+    Streaming,
+    Unary,
+    bind,
+    check_complete,
+    checks_of,
+    methods_of,
+)
 from isogloss.service.calls.universality import UniversalityHandlers
 from isogloss.service.calls.upkeep import UpkeepHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.values.addresses import Listening
+
+QUERIES = frozenset(method.path for method in methods_of(QueryHandlers))
+"""Paths of the calls that a server forwards to its query process."""
+CHECKED = frozenset(method.path for method in checks_of(QueryHandlers))
+"""Paths of the calls that a server answers once its query process has checked the request, such as
+settings of which only a library knows that the server does not load."""
 
 
-class EngineHandlers:
-    """Every call by path; what LocalTransport and the server both call."""
+def _topics(engine: Owner, listening: Callable[[], Listening]) -> tuple[object, ...]:
+    return (
+        RecordingHandlers(engine),
+        UpkeepHandlers(engine),
+        DirectHandlers(engine.direct),
+        DictionaryHandlers(engine),
+        UniversalityHandlers(engine),
+        JobHandlers(engine.jobs),
+        ServerHandlers(engine, listening),
+    )
+
+
+class ControlHandlers:
+    """The calls that the process of a server answers itself, by path."""
 
     def __init__(self, engine: Owner) -> None:
-        self.engine = engine
-        recordings, upkeep = RecordingHandlers(engine), UpkeepHandlers(engine)
-        jobs, direct = JobHandlers(engine.jobs), DirectHandlers(engine.direct)
-        dictionaries, universality = DictionaryHandlers(engine), UniversalityHandlers(engine)
-        self.unary: dict[str, Unary] = {
-            handler.method.path: handler
-            for room in (recordings, upkeep, direct, dictionaries, universality, jobs)
-            for handler in room.unary()
-        }
-        self.streaming: dict[str, Streaming] = {
-            handler.method.path: handler
-            for room in (recordings, upkeep, jobs)
-            for handler in room.streaming()
-        }
+        """Bind the handlers.
+
+        Raises:
+            InternalError: a call has no handler here nor in the query process, or two.
+        """
+        self._engine = engine
+        self.listening = Listening()
+        """How this process is reached; set once its addresses are bound."""
+        bound = bind(*_topics(engine, lambda: self.listening))
+        check_complete(bound.paths | QUERIES)
+        self.unary: dict[str, Unary] = bound.unary
+        self.streaming: dict[str, Streaming] = bound.streaming
 
     @property
     def ingest(self) -> Ingest:
         """What Append feeds."""
-        return self.engine.ingest
+        return self._engine.ingest
+
+
+class LocalHandlers:
+    """Every call, by path, in the process of a client that opened the store itself."""
+
+    def __init__(self, engine: Owner) -> None:
+        """Bind the handlers; errors as for :class:`ControlHandlers`."""
+        self._engine = engine
+        bound = bind(*_topics(engine, Listening), QueryHandlers(engine.queries))
+        check_complete(bound.paths)
+        self.unary: dict[str, Unary] = bound.unary
+        self.streaming: dict[str, Streaming] = bound.streaming
+
+    @property
+    def ingest(self) -> Ingest:
+        """What Append feeds."""
+        return self._engine.ingest
 
     def close(self) -> None:
         """Let go of the store."""
-        self.engine.close()
+        self._engine.close()

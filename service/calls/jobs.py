@@ -7,12 +7,11 @@ from google.protobuf.empty_pb2 import Empty
 
 from isogloss.errors import DeadlineExceeded, InvalidInput
 from isogloss.proto.v1 import jobs_pb2
-from isogloss.service.calls.table import Streaming, Unary, streaming, unary
 from isogloss.service.jobs.supervisor import Jobs
-from isogloss.service.wire import methods
-from isogloss.service.wire.features import to_job, to_operation
 from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.recordings import from_name, page_of
+from isogloss.service.wire.jobs import to_job, to_operation
+from isogloss.service.wire.names import from_name
+from isogloss.service.wire.pages import page_of
 
 MAX_WAIT_S = 10.0
 """A call to WaitOperation is answered within this time, done or not."""
@@ -24,23 +23,14 @@ class JobHandlers:
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
-    def unary(self) -> list[Unary]:
-        """Return the calls with one answer."""
-        return [
-            unary(methods.GET_OPERATION, self._get),
-            unary(methods.LIST_OPERATIONS, self._list),
-            unary(methods.CANCEL_OPERATION, self._cancel),
-            unary(methods.WAIT_OPERATION, self._wait),
-        ]
-
-    def streaming(self) -> list[Streaming]:
-        """Return the calls with a stream of answers."""
-        return [streaming(methods.WATCH_JOB, self._watch)]
-
-    def _get(self, request: operations.GetOperationRequest) -> operations.Operation:
+    def get_operation(self, request: operations.GetOperationRequest) -> operations.Operation:
+        """Return a job as it is now."""
         return to_operation(to_job(self._jobs.get(from_name("operations", request.name))))
 
-    def _list(self, request: operations.ListOperationsRequest) -> operations.ListOperationsResponse:
+    def list_operations(
+        self, request: operations.ListOperationsRequest
+    ) -> operations.ListOperationsResponse:
+        """Return a page of all jobs, oldest first."""
         if request.filter:
             raise InvalidInput(f"filter {request.filter!r} is not supported: leave it empty")
         found = [to_job(record) for record in self._jobs.list()]
@@ -55,11 +45,13 @@ class JobHandlers:
             operations=[to_operation(job) for job in page], next_page_token=token
         )
 
-    def _cancel(self, request: operations.CancelOperationRequest) -> Empty:
+    def cancel_operation(self, request: operations.CancelOperationRequest) -> Empty:
+        """Ask a job to end."""
         self._jobs.cancel(from_name("operations", request.name))
         return Empty()
 
-    def _wait(self, request: operations.WaitOperationRequest) -> operations.Operation:
+    def wait_operation(self, request: operations.WaitOperationRequest) -> operations.Operation:
+        """Return a job once it is done, or as it is after the time that was asked for."""
         job = from_name("operations", request.name)
         asked = (
             request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else MAX_WAIT_S
@@ -72,6 +64,9 @@ class JobHandlers:
             record = self._jobs.get(job)
         return to_operation(to_job(record))
 
-    def _watch(self, request: jobs_pb2.WatchJobRequest) -> Iterator[Framed[operations.Operation]]:
+    def watch_job(
+        self, request: jobs_pb2.WatchJobRequest
+    ) -> Iterator[Framed[operations.Operation]]:
+        """Return a job now and at each change, until it is done."""
         for record in self._jobs.watch(from_name("operations", request.name)):
             yield Framed(head=to_operation(to_job(record)), payload=())

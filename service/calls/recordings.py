@@ -7,20 +7,14 @@ import numpy as np
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
-from isogloss.service.calls.table import Streaming, Unary, streaming, unary
 from isogloss.service.control.owner import Owner
-from isogloss.service.wire import methods
 from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.recordings import (
-    from_name,
-    from_revision,
-    from_spec,
-    page_of,
-    to_document,
-    to_dtype,
-    to_recording,
-)
-from isogloss.store import Recording, RecordingReader
+from isogloss.service.wire.messages import from_message, to_message
+from isogloss.service.wire.names import from_name
+from isogloss.service.wire.pages import page_of
+from isogloss.service.wire.recordings import to_document, to_recording
+from isogloss.service.wire.scalars import to_dtype
+from isogloss.store import Recording, RecordingReader, RecordingSpec, Revision
 
 _BLOCK_BYTES = 1 << 20
 _TOKEN_ROWS = 1 << 16
@@ -33,40 +27,25 @@ class RecordingHandlers:
     def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
-    def unary(self) -> list[Unary]:
-        """Return the calls with one answer."""
-        return [
-            unary(methods.CREATE_RECORDING, self._create),
-            unary(methods.GET_RECORDING, self._get),
-            unary(methods.LIST_RECORDINGS, self._list),
-            unary(methods.DELETE_RECORDING, self._delete),
-            unary(methods.GET_VOCABULARY, self._vocabulary),
-            unary(methods.GET_SITE_STATISTICS, self._statistics),
-        ]
-
-    def streaming(self) -> list[Streaming]:
-        """Return the calls with a stream of answers."""
-        return [
-            streaming(methods.READ, self._read),
-            streaming(methods.READ_TOKENS, self._read_tokens),
-            streaming(methods.READ_DOCUMENTS, self._read_documents),
-        ]
-
     def _find(self, name: str) -> Recording:
         return self._engine.store.recording(from_name("recordings", name))
 
     def _reader(self, name: str, revision: types.Revision, *, pinned: bool) -> RecordingReader:
-        return self._find(name).reader(from_revision(revision) if pinned else None)
+        return self._find(name).reader(from_message(revision, Revision) if pinned else None)
 
-    def _create(self, request: pb.CreateRecordingRequest) -> pb.Recording:
-        spec = from_spec(request.recording, request.recording_id)
+    def create_recording(self, request: pb.CreateRecordingRequest) -> pb.Recording:
+        """Create a recording, or return the equal one that exists."""
+        request.recording.name = f"recordings/{request.recording_id}"
+        spec = from_message(request.recording, RecordingSpec)
         made = self._engine.recordings.create(spec, request.vocabulary, request.request_id)
         return to_recording(made)
 
-    def _get(self, request: pb.GetRecordingRequest) -> pb.Recording:
+    def get_recording(self, request: pb.GetRecordingRequest) -> pb.Recording:
+        """Return a recording as it stands."""
         return to_recording(self._engine.recordings.info(self._find(request.name)))
 
-    def _list(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
+    def list_recordings(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
+        """Return a page of all recordings, by id."""
         found = sorted(self._engine.store.recordings(), key=lambda recording: recording.id)
         page, token = page_of(found, lambda r: r.id, request.page_size, request.page_token)
         return pb.ListRecordingsResponse(
@@ -74,7 +53,8 @@ class RecordingHandlers:
             next_page_token=token,
         )
 
-    def _delete(self, request: pb.DeleteRecordingRequest) -> pb.DeleteRecordingResponse:
+    def delete_recording(self, request: pb.DeleteRecordingRequest) -> pb.DeleteRecordingResponse:
+        """Delete a recording in the version that the etag names."""
         if not request.etag:
             raise InvalidInput(
                 "etag is empty: pass the etag of the recording you mean, as get or list gave it"
@@ -82,23 +62,20 @@ class RecordingHandlers:
         self._engine.recordings.delete(from_name("recordings", request.name), request.etag)
         return pb.DeleteRecordingResponse()
 
-    def _vocabulary(self, request: pb.GetVocabularyRequest) -> pb.GetVocabularyResponse:
+    def get_vocabulary(self, request: pb.GetVocabularyRequest) -> pb.GetVocabularyResponse:
+        """Return the token strings of a recording."""
         return pb.GetVocabularyResponse(tokens=self._find(request.name).vocabulary())
 
-    def _statistics(self, request: pb.GetSiteStatisticsRequest) -> pb.SiteStatistics:
-        revision = from_revision(request.revision) if request.HasField("revision") else None
-        found = self._find(request.name).statistics(request.site, revision)
-        return pb.SiteStatistics(
-            count=found.count,
-            nonfinite=found.nonfinite,
-            mean=found.mean,
-            m2=found.m2,
-            norm_mean=found.norm_mean,
-            norm_max=found.norm_max,
-            revision=found.revision,
+    def get_site_statistics(self, request: pb.GetSiteStatisticsRequest) -> pb.SiteStatistics:
+        """Return count, mean and spread of a site's rows."""
+        revision = (
+            from_message(request.revision, Revision) if request.HasField("revision") else None
         )
+        found = self._find(request.name).statistics(request.site, revision)
+        return to_message(found, pb.SiteStatistics)
 
-    def _read(self, request: pb.ReadRequest) -> Iterator[Framed[pb.ReadResponse]]:
+    def read(self, request: pb.ReadRequest) -> Iterator[Framed[pb.ReadResponse]]:
+        """Return rows of a site in blocks of about 1 MiB."""
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
         site = reader.spec.sites[reader.spec.site_index(request.site)]
         stop = request.stop if request.HasField("stop") else reader.rows
@@ -110,14 +87,10 @@ class RecordingHandlers:
             head = pb.ReadResponse(
                 start=start, rows=len(rows), width=site.width, dtype=to_dtype(site.dtype)
             )
-            yield Framed(
-                head=head,
-                payload=(flat.data,),
-            )
+            yield Framed(head=head, payload=(flat.data,))
 
-    def _read_tokens(
-        self, request: pb.ReadTokensRequest
-    ) -> Iterator[Framed[pb.ReadTokensResponse]]:
+    def read_tokens(self, request: pb.ReadTokensRequest) -> Iterator[Framed[pb.ReadTokensResponse]]:
+        """Return token columns in blocks."""
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
         stop = request.stop if request.HasField("stop") else reader.rows
         _check_range(request.start, stop, reader.rows)
@@ -134,9 +107,10 @@ class RecordingHandlers:
             )
             yield Framed(head=head, payload=())
 
-    def _read_documents(
+    def read_documents(
         self, request: pb.ReadDocumentsRequest
     ) -> Iterator[Framed[pb.ReadDocumentsResponse]]:
+        """Return documents, some in each message."""
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
         documents = list(reader.documents().values())
         for start in range(0, len(documents), _DOCUMENTS):

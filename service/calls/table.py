@@ -1,24 +1,29 @@
-"""What answers a call: a table from the call's path to a function over messages."""
+"""Which function answers which call: the one whose name is the call's, in snake case.
+
+A *topic* is an object whose public methods each answer one call: ``get_recording`` answers
+``GetRecording``. Nothing else is registered anywhere. A method named ``check_create_recording``
+takes the request of ``CreateRecording`` before its handler does, and returns it, completed or as it
+came, or refuses it; it may stand in another topic, and so in another process, than the handler.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import cast, get_type_hints
 
 from google.protobuf.message import Message
 
 from isogloss.errors import InternalError
 from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.methods import Method
+from isogloss.service.wire.methods import METHODS, Method, method_named
 
-RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
+_CHECK = "check_"
 
 
 @dataclass(frozen=True, slots=True)
 class Unary:
     """Answers one call with one message."""
 
-    method: Method[Message, Message]
+    method: Method
     """The call."""
     answer: Callable[[Message], Message]
     """Takes the request; raises only errors of ours, or what is a defect."""
@@ -28,34 +33,116 @@ class Unary:
 class Streaming:
     """Answers one call with a stream of messages."""
 
-    method: Method[Message, Message]
+    method: Method
     """The call."""
     answer: Callable[[Message], Iterator[Framed[Message]]]
     """Takes the request; closing the iterator ends the work."""
 
 
-def unary(method: Method[RequestT, ResponseT], answer: Callable[[RequestT], ResponseT]) -> Unary:
-    """Bind a function to a call, checking the request's type as it comes."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The calls that some topics answer, by path."""
 
-    def checked(request: Message) -> Message:
-        return answer(_of_type(method.request, request))
+    unary: dict[str, Unary]
+    """Calls with one answer."""
+    streaming: dict[str, Streaming]
+    """Calls with a stream of answers."""
+    checks: dict[str, Unary]
+    """Checks of calls that these topics do not answer; each gives the request itself back."""
 
-    return Unary(method, checked)
-
-
-def streaming(
-    method: Method[RequestT, ResponseT],
-    answer: Callable[[RequestT], Iterator[Framed[ResponseT]]],
-) -> Streaming:
-    """Bind a generator to a call, checking the request's type as it comes."""
-
-    def checked(request: Message) -> Iterator[Framed[Message]]:
-        return answer(_of_type(method.request, request))
-
-    return Streaming(method, checked)
+    @property
+    def paths(self) -> frozenset[str]:
+        """Paths of all that are answered."""
+        return frozenset(self.unary) | frozenset(self.streaming)
 
 
-def _of_type(kind: type[RequestT], request: Message) -> RequestT:
-    if not isinstance(request, kind):
-        raise InternalError(f"a handler for {kind.__name__} was given {type(request).__name__}")
-    return request
+def methods_of(topic: type) -> list[Method]:
+    """Return the calls that a topic answers, one for each of its public methods.
+
+    Raises:
+        InternalError: a method has the name of no call, or takes or gives other messages.
+    """
+    return [
+        _method(topic, name, name, is_check=False)
+        for name in _public(topic)
+        if not name.startswith(_CHECK)
+    ]
+
+
+def checks_of(topic: type) -> list[Method]:
+    """Return the calls whose requests a topic checks; errors as for :func:`methods_of`."""
+    return [
+        _method(topic, name, name.removeprefix(_CHECK), is_check=True)
+        for name in _public(topic)
+        if name.startswith(_CHECK)
+    ]
+
+
+def _public(topic: type) -> list[str]:
+    found = vars(topic).items()
+    return [name for name, value in found if callable(value) and not name.startswith("_")]
+
+
+def _method(topic: type, name: str, call: str, *, is_check: bool) -> Method:
+    """Return the call that a method of a topic is about, once its types were compared."""
+    method = method_named(call)
+    if method is None or method.takes_stream or (is_check and method.gives_stream):
+        raise InternalError(
+            f"{topic.__name__}.{name} answers no call: give it the name of one in snake case, or "
+            "begin it with an underscore"
+        )
+    gives: object = method.request if is_check else method.response
+    if method.gives_stream:
+        gives = Iterator[Framed[method.response]]
+    hints = get_type_hints(getattr(topic, name))
+    if hints != {"request": method.request, "return": gives}:
+        raise InternalError(
+            f"{topic.__name__}.{name} has the types {hints}, wanted request: "
+            f"{method.request.__name__} and {gives}"
+        )
+    return method
+
+
+def bind(*topics: object) -> Bound:
+    """Return the calls that topics answer; those that one of them checks are checked first.
+
+    Raises:
+        InternalError: two topics answer one call, or see :func:`methods_of`.
+    """
+    bound = Bound({}, {}, {})
+    for topic in topics:
+        for method in methods_of(type(topic)):
+            if method.path in bound.paths:
+                raise InternalError(f"{method.path} has two handlers: remove one")
+            answer: object = getattr(topic, method.function_name)
+            # the types were compared with the call's in methods_of
+            if method.gives_stream:
+                stream = cast("Callable[[Message], Iterator[Framed[Message]]]", answer)
+                bound.streaming[method.path] = Streaming(method, stream)
+            else:
+                single = cast("Callable[[Message], Message]", answer)
+                bound.unary[method.path] = Unary(method, single)
+        for method in checks_of(type(topic)):
+            found: object = getattr(topic, _CHECK + method.function_name)
+            bound.checks[method.path] = Unary(method, cast("Callable[[Message], Message]", found))
+    for path in bound.checks.keys() & bound.unary.keys():
+        bound.unary[path] = _checked(bound.checks.pop(path), bound.unary[path])
+    return bound
+
+
+def _checked(check: Unary, handler: Unary) -> Unary:
+    return Unary(handler.method, lambda request: handler.answer(check.answer(request)))
+
+
+def check_complete(answered: frozenset[str]) -> None:
+    """Refuse to start while a call has no handler.
+
+    Args:
+        answered: paths of the calls that have one, in whichever process.
+
+    Raises:
+        InternalError: a call has none. Append needs none: it is a protocol of its own.
+    """
+    wanted = {path for path, method in METHODS.items() if not method.takes_stream}
+    if missing := sorted(wanted - answered):
+        raise InternalError(f"no handler answers {', '.join(missing)}")

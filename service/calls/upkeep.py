@@ -6,20 +6,14 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from isogloss.proto.v1 import recordings_pb2 as pb
-from isogloss.service.calls.table import Streaming, Unary, streaming, unary
 from isogloss.service.control.owner import Owner
+from isogloss.service.control.work import Step
 from isogloss.service.values.upkeep import DAY_S
-from isogloss.service.wire import methods
 from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.recordings import from_name, page_of
-from isogloss.service.wire.upkeep import (
-    to_compaction,
-    to_compression,
-    to_lane,
-    to_problem,
-    to_progress,
-    to_quantisation,
-)
+from isogloss.service.wire.messages import to_message
+from isogloss.service.wire.names import from_name
+from isogloss.service.wire.pages import page_of
+from isogloss.service.wire.upkeep import to_lane
 from isogloss.store import describe_lane
 
 HeadT = TypeVar("HeadT", bound=Message)
@@ -34,21 +28,8 @@ class UpkeepHandlers:
     def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
-    def unary(self) -> list[Unary]:
-        """Return the calls with one answer."""
-        return [unary(methods.LIST_LANES, self._lanes)]
-
-    def streaming(self) -> list[Streaming]:
-        """Return the calls with a stream of answers."""
-        return [
-            streaming(methods.VERIFY_RECORDING, self._verify),
-            streaming(methods.COMPACT_RECORDING, self._compact),
-            streaming(methods.COMPRESS_RECORDING, self._compress),
-            streaming(methods.QUANTISE_RECORDING, self._quantise),
-            streaming(methods.COLLECT_GARBAGE, self._collect_garbage),
-        ]
-
-    def _lanes(self, request: pb.ListLanesRequest) -> pb.ListLanesResponse:
+    def list_lanes(self, request: pb.ListLanesRequest) -> pb.ListLanesResponse:
+        """Return a page of a recording's lanes, in row order."""
         recording = self._engine.store.recording(from_name("recordings", request.name))
         page, token = page_of(
             recording.lanes(), lambda lane: lane.name, request.page_size, request.page_token
@@ -56,55 +37,57 @@ class UpkeepHandlers:
         lanes = [to_lane(describe_lane(recording, state)) for state in page]
         return pb.ListLanesResponse(lanes=lanes, next_page_token=token)
 
-    def _verify(
+    def verify_recording(
         self, request: pb.VerifyRecordingRequest
     ) -> Iterator[Framed[pb.VerifyRecordingResponse]]:
+        """Check every stored byte of a recording; problems come once it is through."""
         for step in self._engine.upkeep.verify(from_name("recordings", request.name)):
-            problems = [to_problem(problem) for problem in step.result or ()]
-            progress = to_progress(step.progress)
+            problems = [to_message(problem, pb.Problem) for problem in step.result or ()]
+            progress = to_message(step.progress, pb.CareProgress)
             for start in range(0, len(problems), _PROBLEMS) or (0,):
                 some = problems[start : start + _PROBLEMS]
-                yield _framed(pb.VerifyRecordingResponse(progress=progress, problems=some))
+                head = pb.VerifyRecordingResponse(progress=progress, problems=some)
+                yield Framed(head=head, payload=())
 
-    def _compact(
+    def compact_recording(
         self, request: pb.CompactRecordingRequest
     ) -> Iterator[Framed[pb.CompactRecordingResponse]]:
+        """Join the short lanes of a recording."""
         name = from_name("recordings", request.name)
         max_rows = request.max_rows if request.HasField("max_rows") else None
-        for step in self._engine.upkeep.compact(name, max_rows):
-            result = None if step.result is None else to_compaction(step.result)
-            progress = to_progress(step.progress)
-            yield _framed(pb.CompactRecordingResponse(progress=progress, result=result))
+        steps = self._engine.upkeep.compact(name, max_rows)
+        yield from _answers(steps, pb.CompactRecordingResponse, pb.Compaction)
 
-    def _compress(
+    def compress_recording(
         self, request: pb.CompressRecordingRequest
     ) -> Iterator[Framed[pb.CompressRecordingResponse]]:
-        for step in self._engine.upkeep.compress(from_name("recordings", request.name)):
-            result = None if step.result is None else to_compression(step.result)
-            progress = to_progress(step.progress)
-            yield _framed(pb.CompressRecordingResponse(progress=progress, result=result))
+        """Compress the sealed lanes of a recording."""
+        steps = self._engine.upkeep.compress(from_name("recordings", request.name))
+        yield from _answers(steps, pb.CompressRecordingResponse, pb.Compression)
 
-    def _quantise(
+    def quantise_recording(
         self, request: pb.QuantiseRecordingRequest
     ) -> Iterator[Framed[pb.QuantiseRecordingResponse]]:
+        """Round the rows of a recording's sealed lanes."""
         name, sites = from_name("recordings", request.name), list(request.sites)
         accepted = request.accept_loss
-        for step in self._engine.upkeep.quantise(name, sites or None, accept_loss=accepted):
-            result = None if step.result is None else to_quantisation(step.result)
-            progress = to_progress(step.progress)
-            yield _framed(pb.QuantiseRecordingResponse(progress=progress, result=result))
+        steps = self._engine.upkeep.quantise(name, sites or None, accept_loss=accepted)
+        yield from _answers(steps, pb.QuantiseRecordingResponse, pb.Quantisation)
 
-    def _collect_garbage(
+    def collect_garbage(
         self, request: pb.CollectGarbageRequest
     ) -> Iterator[Framed[pb.CollectGarbageResponse]]:
+        """Remove what nothing in the store names."""
         older_s = request.older_s if request.HasField("older_s") else DAY_S
-        for step in self._engine.upkeep.collect_garbage(older_s):
-            result = None
-            if step.result is not None:
-                result = pb.Garbage(files=step.result.files, logs=step.result.logs)
-            progress = to_progress(step.progress)
-            yield _framed(pb.CollectGarbageResponse(progress=progress, result=result))
+        steps = self._engine.upkeep.collect_garbage(older_s)
+        yield from _answers(steps, pb.CollectGarbageResponse, pb.Garbage)
 
 
-def _framed(head: HeadT) -> Framed[HeadT]:
-    return Framed(head=head, payload=())
+def _answers(
+    steps: Iterator[Step[object]], response: type[HeadT], result: type[Message]
+) -> Iterator[Framed[HeadT]]:
+    """Yield a message for each step of some work: how far it is, in the end what it came to."""
+    for step in steps:
+        found = None if step.result is None else to_message(step.result, result)
+        progress = to_message(step.progress, pb.CareProgress)
+        yield Framed(head=response(progress=progress, result=found), payload=())

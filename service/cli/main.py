@@ -1,4 +1,4 @@
-"""The command line: the client's verbs, on a store's path or a server's address.
+"""The command line: what the client can do, on a store's path or a server's address.
 
 Exit codes: 0 done; 1 an error of ours, written as one line with its remedy; 2 wrong usage; 130
 interrupted. What is heavy is imported inside the commands, so that ``--help`` is quick.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from isogloss.errors import InvalidInput, IsoglossError
-from isogloss.service.cli import lanes, transfer, upkeep
+from isogloss.service.cli import files, info, lanes, upkeep
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
 if TYPE_CHECKING:
@@ -353,8 +353,9 @@ def jobs(
 
 
 app.registered_commands += upkeep.app.registered_commands
-app.registered_commands += transfer.app.registered_commands
+app.registered_commands += files.app.registered_commands
 app.registered_commands += lanes.app.registered_commands
+app.registered_commands += info.app.registered_commands
 
 
 def main() -> None:

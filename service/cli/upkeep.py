@@ -13,7 +13,7 @@ from isogloss.service.cli.options import (
     StoreOption,
     connect,
     progressing,
-    told,
+    telling,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def verify(
         problems = [
             problem
             for name in names
-            for problem in client.verify(name, on_care=told(show, f"verifying {name}"))
+            for problem in client.verify(name, on_progress=telling(show, f"verifying {name}"))
         ]
     if is_json:
         write_json({"recordings": names, "rows": rows, "problems": problems})
@@ -137,8 +137,8 @@ def compact(
     from isogloss.service.cli.output import say, write_json
 
     with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
-        on_care = told(show, f"compacting {recording}")
-        done = client.compact(recording, max_rows=max_rows, on_care=on_care)
+        on_progress = telling(show, f"compacting {recording}")
+        done = client.compact(recording, max_rows=max_rows, on_progress=on_progress)
     if is_json:
         write_json(done)
     elif done.lanes:
@@ -158,7 +158,7 @@ def compress(
     from isogloss.service.cli.output import say, write_json
 
     with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
-        done = client.compress(recording, on_care=told(show, f"compressing {recording}"))
+        done = client.compress(recording, on_progress=telling(show, f"compressing {recording}"))
     if is_json:
         write_json(done)
     elif done.sites:
@@ -189,8 +189,8 @@ def quantise(
         if not accepts_loss:
             question = f"Round the {rows:,} rows of {recording} to 8 bits a number, for good?"
             _ask(question, "--accept-loss", is_json=is_json)
-        on_care = told(show, f"quantising {recording}")
-        done = client.quantise(recording, site or None, accept_loss=True, on_care=on_care)
+        on_progress = telling(show, f"quantising {recording}")
+        done = client.quantise(recording, site or None, accept_loss=True, on_progress=on_progress)
     if is_json:
         write_json(done)
         return
@@ -212,7 +212,7 @@ def gc(
     from isogloss.service.cli.output import say, write_json
 
     with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
-        done = client.collect_garbage(older_s, on_care=told(show, "sweeping"))
+        done = client.collect_garbage(older_s, on_progress=telling(show, "sweeping"))
     if is_json:
         write_json(done)
     else:

@@ -4,15 +4,14 @@ import asyncio
 from pathlib import Path
 
 from isogloss.errors import IsoglossError
-from isogloss.service.client.async_client import AsyncClient
-from isogloss.service.client.client import Client
-from isogloss.service.client.target import find_target
+from isogloss.service.client.client import AsyncClient, Client
+from isogloss.service.client.destination import find_destination
 from isogloss.service.transport.in_process import AsyncLocalTransport, LocalTransport
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport, GrpcTransport, read_certificate
 
 
 def connect(
-    target: str | Path,
+    address: str | Path,
     *,
     token: str | None = None,
     certificate: str | Path | None = None,
@@ -22,7 +21,7 @@ def connect(
     """Open a store, or connect to a server.
 
     Args:
-        target: a path, or the address of an object store such as ``s3://bucket/prefix``: this
+        address: a path, or the address of an object store such as ``s3://bucket/prefix``: this
             process owns the store until the client is closed, or where a server owns it, that
             server is called. ``unix:/path`` or ``host:port``: that server is called.
         token: for servers on TCP; None takes the environment variable ISOGLOSS_TOKEN.
@@ -36,12 +35,13 @@ def connect(
         StoreOwned: another process has the store and runs no server.
         ServerUnavailable: no server answers at the address.
     """
-    found = find_target(target, token, run_workers=run_workers)
+    found = find_destination(address, token, run_workers=run_workers)
     if found.handlers is not None:
-        return Client(LocalTransport(found.handlers, str(target)), timeout_s=timeout_s)
+        local = LocalTransport(found.handlers, str(address))
+        return Client(local, timeout_s=timeout_s, is_local=True)
     pem = None if certificate is None else read_certificate(certificate)
-    address = found.address or str(target)
-    client = Client(GrpcTransport(address, token=found.token, certificate=pem), timeout_s=timeout_s)
+    server = found.address or str(address)
+    client = Client(GrpcTransport(server, token=found.token, certificate=pem), timeout_s=timeout_s)
     try:
         client.ping()
     except IsoglossError:
@@ -51,7 +51,7 @@ def connect(
 
 
 async def connect_async(
-    target: str | Path,
+    address: str | Path,
     *,
     token: str | None = None,
     certificate: str | Path | None = None,
@@ -59,14 +59,14 @@ async def connect_async(
     run_workers: bool = True,
 ) -> "AsyncClient":
     """Open a store, or connect to a server; arguments and errors as for :func:`connect`."""
-    found = await asyncio.to_thread(find_target, target, token, run_workers=run_workers)
+    found = await asyncio.to_thread(find_destination, address, token, run_workers=run_workers)
     if found.handlers is not None:
-        local = AsyncLocalTransport(LocalTransport(found.handlers, str(target)))
-        return AsyncClient(local, timeout_s=timeout_s)
+        local = AsyncLocalTransport(LocalTransport(found.handlers, str(address)))
+        return AsyncClient(local, timeout_s=timeout_s, is_local=True)
     pem = None if certificate is None else read_certificate(certificate)
-    address = found.address or str(target)
+    server = found.address or str(address)
     client = AsyncClient(
-        AsyncGrpcTransport(address, token=found.token, certificate=pem), timeout_s=timeout_s
+        AsyncGrpcTransport(server, token=found.token, certificate=pem), timeout_s=timeout_s
     )
     try:
         await client.ping()

@@ -1,73 +1,26 @@
 """Handles on jobs, blocking and for asyncio."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import Generic, TypeVar
 
-from isogloss.service.client import requests
-from isogloss.service.transport.plans import Plan
-from isogloss.service.values.job_kinds import job_kind
-from isogloss.service.values.results import DictionaryInfo, JobInfo, MatchInfo, ProbeInfo
+from isogloss.service.client import operations
+from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.client.operations import Started
+from isogloss.service.values.results import JobInfo
 
 T = TypeVar("T")
-
-Made = DictionaryInfo | ProbeInfo | MatchInfo
-"""What a job of any kind makes."""
-
-_FETCHES: dict[str, Callable[[str], Plan[Made]]] = {
-    "dictionaries": requests.dictionary,
-    "probes": requests.probe,
-    "matches": requests.match,
-}
-"""How what jobs make is got, by its collection."""
-
-
-def fetch_of(kind: str) -> tuple[str, Callable[[str], Plan[Made]]]:
-    """Return the collection of what a kind of job makes, and how it is got."""
-    collection = job_kind(kind).collection
-    return collection, _FETCHES[collection]
-
-
-class Runner(Protocol):
-    """What a job needs of its client."""
-
-    def run(self, plan: Plan[T]) -> T:
-        """Run a plan with blocking calls."""
-        ...
-
-    def watch(self, job: str) -> Iterator[JobInfo]:
-        """Yield a job's states until it is done."""
-        ...
-
-
-class AsyncRunner(Protocol):
-    """What an asynchronous job needs of its client."""
-
-    async def run(self, plan: Plan[T]) -> T:
-        """Run a plan with awaited calls."""
-        ...
-
-    def watch(self, job: str) -> AsyncIterator[JobInfo]:
-        """Yield a job's states until it is done."""
-        ...
 
 
 class Job(Generic[T]):
     """Work that the server does; it goes on when this process ends."""
 
-    def __init__(
-        self,
-        runner: Runner,
-        name: str,
-        kind: str,
-        collection: str,
-        fetch: Callable[[str], Plan[T]],
-    ) -> None:
-        self._runner = runner
-        self._collection = collection
-        self._fetch = fetch
-        self.name = name
+    def __init__(self, connection: Connection, started: Started[T]) -> None:
+        """Hold on to a job; the client's methods make these."""
+        self._connection = connection
+        self._started = started
+        self.name = started.name
         """Id of the job; ``client.job(name)`` finds it again."""
-        self.kind = kind
+        self.kind = started.kind
         """``train``, ``probe`` or ``match``."""
 
     def __repr__(self) -> str:
@@ -75,7 +28,7 @@ class Job(Generic[T]):
 
     def info(self) -> JobInfo:
         """Return the job as it is now."""
-        return self._runner.run(requests.job(self.name))
+        return self._connection.run(operations.get_job(self.name))
 
     @property
     def state(self) -> str:
@@ -84,42 +37,36 @@ class Job(Generic[T]):
 
     def progress(self) -> Iterator[JobInfo]:
         """Yield the job now and at each change, until it is done; outlasts server restarts."""
-        return self._runner.watch(self.name)
+        return self._connection.iterate(operations.watch(self.name))
 
     def result(self, timeout_s: float | None = None) -> T:
         """Wait for the job and return what it made.
+
+        Args:
+            timeout_s: how long to wait; None: until it is done.
 
         Raises:
             JobFailed: it failed; the message says why.
             JobCancelled: it was cancelled.
             DeadlineExceeded: it was not done in time; it goes on.
         """
-        return self._runner.run(
-            requests.result(self.name, self._fetch, self._collection, timeout_s)
-        )
+        return self._connection.run(operations.result(self._started, timeout_s))
 
     def cancel(self) -> None:
         """Ask the job to end; it stops within seconds."""
-        self._runner.run(requests.cancel(self.name))
+        self._connection.run(operations.cancel(self.name))
 
 
 class AsyncJob(Generic[T]):
-    """The same for asyncio."""
+    """The same for asyncio; the state is that of :meth:`info`."""
 
-    def __init__(
-        self,
-        runner: AsyncRunner,
-        name: str,
-        kind: str,
-        collection: str,
-        fetch: Callable[[str], Plan[T]],
-    ) -> None:
-        self._runner = runner
-        self._collection = collection
-        self._fetch = fetch
-        self.name = name
+    def __init__(self, connection: AsyncConnection, started: Started[T]) -> None:
+        """Hold on to a job; the client's methods make these."""
+        self._connection = connection
+        self._started = started
+        self.name = started.name
         """Id of the job; ``await client.job(name)`` finds it again."""
-        self.kind = kind
+        self.kind = started.kind
         """``train``, ``probe`` or ``match``."""
 
     def __repr__(self) -> str:
@@ -127,18 +74,25 @@ class AsyncJob(Generic[T]):
 
     async def info(self) -> JobInfo:
         """Return the job as it is now."""
-        return await self._runner.run(requests.job(self.name))
+        return await self._connection.run(operations.get_job(self.name))
 
     def progress(self) -> AsyncIterator[JobInfo]:
         """Yield the job now and at each change, until it is done; outlasts server restarts."""
-        return self._runner.watch(self.name)
+        return self._connection.iterate(operations.watch(self.name))
 
     async def result(self, timeout_s: float | None = None) -> T:
-        """Wait for the job and return what it made; errors as for :meth:`Job.result`."""
-        return await self._runner.run(
-            requests.result(self.name, self._fetch, self._collection, timeout_s)
-        )
+        """Wait for the job and return what it made.
+
+        Args:
+            timeout_s: how long to wait; None: until it is done.
+
+        Raises:
+            JobFailed: it failed; the message says why.
+            JobCancelled: it was cancelled.
+            DeadlineExceeded: it was not done in time; it goes on.
+        """
+        return await self._connection.run(operations.result(self._started, timeout_s))
 
     async def cancel(self) -> None:
         """Ask the job to end; it stops within seconds."""
-        await self._runner.run(requests.cancel(self.name))
+        await self._connection.run(operations.cancel(self.name))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from isogloss.service.values.upkeep import CareProgress
+from isogloss.service.values.upkeep import UpkeepProgress
 
 T_co = TypeVar("T_co", covariant=True)
 ReportProgress = Callable[[str, int, int], None]
@@ -20,7 +20,7 @@ _BEAT_S = 0.5
 class Step(Generic[T_co]):
     """Where some work is."""
 
-    progress: CareProgress
+    progress: UpkeepProgress
     """How far."""
     result: T_co | None = None
     """What it came to; in the last step only."""
@@ -41,7 +41,7 @@ class Work(Generic[T_co]):
             on_end: called in the thread when the work is over, however it ended.
         """
         self._changed = threading.Condition()
-        self._progress = CareProgress(step="", done=0, total=0)
+        self._progress = UpkeepProgress(step="", done=0, total=0)
         self._stop: Exception | None = None
         self._result: tuple[T_co] | None = None
         self._error: BaseException | None = None
@@ -72,7 +72,7 @@ class Work(Generic[T_co]):
     def _report(self, step: str, done: int, total: int) -> None:
         if self._stop is not None:
             raise self._stop
-        self._progress = CareProgress(step=step, done=done, total=total)
+        self._progress = UpkeepProgress(step=step, done=done, total=total)
 
     def steps(self) -> Iterator[Step[T_co]]:
         """Yield where the work is, at least once a second, and last its result.

@@ -77,6 +77,11 @@ class Jobs:
             else None
         )
 
+    @property
+    def runs_workers(self) -> bool:
+        """Whether queued jobs are run by worker processes of this process."""
+        return self._supervisor is not None
+
     def submit(self, spec: JobSpec, *, request_id: str = "") -> JobRecord:
         """Queue a job; durable when it returns.
 

@@ -13,34 +13,31 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from google.longrunning import operations_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from isogloss.errors import InvalidInput, ServerUnavailable
-from isogloss.proto.v1 import dictionaries_pb2, jobs_pb2, recordings_pb2, universality_pb2
-from isogloss.service.calls.all import EngineHandlers
+from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import IngestLimits
 from isogloss.service.server.check_address import check_address
-from isogloss.service.server.grpc_calls import Calls
+from isogloss.service.server.grpc_calls import MAX_STREAMS, Calls
 from isogloss.service.server.query_child import QueryProcess
 from isogloss.service.server.token_file import store_token
 from isogloss.service.server.token_guard import TokenGuard
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
-from isogloss.service.values.addresses import Address, default_address, parse_address
+from isogloss.service.values.addresses import (
+    Address,
+    Listening,
+    default_address,
+    parse_address,
+)
 from isogloss.service.values.state_directory import location, make_state_directory
+from isogloss.service.wire.methods import SERVICES
 from isogloss.store import Store
 
 _log = logging.getLogger(__name__)
-
-SERVICES = tuple(
-    service.full_name
-    for file in (recordings_pb2, dictionaries_pb2, universality_pb2, jobs_pb2, operations_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-)
-"""Full names of the services, as health and reflection give them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +110,16 @@ async def _serve(
     owner = Owner(store, run_workers=config.run_workers, limits=config.limits)
     queries = QueryProcess(location(store))
     try:
-        calls = Calls(EngineHandlers(owner), queries.forward)
+        handlers = ControlHandlers(owner)
+        calls = Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED)
         server, health = await _make_server(state, config, calls)
         bound = [_listen(server, address, config) for address in addresses]
+        handlers.listening = Listening(
+            addresses=tuple(bound),
+            tls=config.certificate is not None,
+            calls=config.max_calls,
+            streams=MAX_STREAMS,
+        )
         await server.start()
         await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
         store.set_server(bound[0])

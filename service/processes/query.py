@@ -1,5 +1,6 @@
 """The process that answers queries for a server: ``python -m isogloss.service.processes.query``.
 
+It also checks the requests of calls that the server answers once they were checked.
 It may import torch and faiss, which the server must not: importing them takes a second and their
 threads would compete with ingest. It reads the store without owning it, answers on a socket of the
 server's own, and ends when the server's end of its standard input closes.
@@ -15,14 +16,12 @@ from importlib import import_module
 
 import grpc
 
-from isogloss.service.calls.all import EngineHandlers
-from isogloss.service.calls.table import Unary
-from isogloss.service.control.owner import Owner
-from isogloss.service.server.grpc_calls import parse
-from isogloss.service.server.query_child import READY
-from isogloss.service.transport.over_grpc import MESSAGE_BYTES
-from isogloss.service.wire import methods
+from isogloss.service.calls.queries import QueryHandlers
+from isogloss.service.calls.table import Unary, bind
+from isogloss.service.query.queries import Queries
+from isogloss.service.values.addresses import READY
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.framing import MESSAGE_BYTES, parse
 from isogloss.store import Store
 
 _THREADS = 4
@@ -31,8 +30,8 @@ _THREADS = 4
 def main(location: str, address: str) -> None:
     """Answer queries on ``address`` until standard input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s query %(message)s")
-    with Owner(Store.attach(location), run_workers=False) as engine:
-        handlers = EngineHandlers(engine)
+    with Store.attach(location) as store:
+        handlers = bind(QueryHandlers(Queries(store)))
         server = grpc.server(
             ThreadPoolExecutor(_THREADS),
             options=[
@@ -42,8 +41,7 @@ def main(location: str, address: str) -> None:
             ],
         )
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-        for path in methods.QUERIES:
-            handler = handlers.unary[path]
+        for handler in (*handlers.unary.values(), *handlers.checks.values()):
             by_service.setdefault(handler.method.service, {})[handler.method.name] = (
                 grpc.unary_unary_rpc_method_handler(_answer(handler))
             )

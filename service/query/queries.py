@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
 from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
-from isogloss.service.values.results import FeatureContext, FeatureInfo, Hit, MatchInfo, PairInfo
+from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
 from isogloss.store import CatalogEntry, Store
 
 if TYPE_CHECKING:
     from isogloss.service.query.contexts import ContextReader
-    from isogloss.universality import Match, Pairs, Probe, ProbedDictionary
+    from isogloss.universality import Hit, Match, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
@@ -44,7 +44,7 @@ class Queries:
         among: Sequence[str],
         count: int = 5,
         probe: str | None = None,
-    ) -> list[Hit]:
+    ) -> "Sequence[Hit]":
         """Return the features of other dictionaries that fire most like one feature.
 
         Args:
@@ -62,39 +62,26 @@ class Queries:
         # faiss and torch take a second to import, which only a query should pay
         from isogloss.universality import Atlas, nearest
 
-        entry = self.probe(tuple({dictionary, *among}), probe)
+        names = {dictionary, *among}
+        entries = {name: self._store.catalog.get("dictionary", name) for name in names}
+        entry = self._probe_of(names, probe)
         index = self._store.catalog.find("atlas", entry.id)
         if index is None:
             raise NotFound(
                 f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
                 "make one with create_probe(..., probe=...)"
             )
-        names = {dictionary, *among}
-        hits = nearest(
+        return nearest(
             self._keep(
                 ("atlas", index.uid), lambda: Atlas.load(self._store.artifact("atlas", index.uid))
             ),
-            {name: self._probed(name, entry) for name in names},
+            {name: self._probed(found, entry) for name, found in entries.items()},
             self._probe(entry),
             dictionary=dictionary,
             feature=feature,
             among=list(among),
             count=count,
         )
-        return [
-            Hit(
-                dictionary=hit.dictionary,
-                feature=hit.feature,
-                r=hit.r,
-                excess=hit.excess,
-                margin=hit.margin,
-                mutual=hit.mutual,
-                cofires=hit.cofires,
-                fires=hit.fires,
-                partial_token=hit.partial_token,
-            )
-            for hit in hits
-        ]
 
     def feature(
         self, dictionary: str, feature: int, probe: str | None = None, contexts: int = 8
@@ -105,10 +92,11 @@ class Queries:
             NotFound: no such dictionary or probe, or the probe lacks the dictionary.
             InvalidInput: no such feature, or ``contexts`` below 1.
         """
-        entry = self.probe((dictionary,), probe)
-        probed = self._probed(dictionary, entry)
+        known = self._store.catalog.get("dictionary", dictionary)
+        entry = self._probe_of({dictionary}, probe)
+        probed = self._probed(known, entry)
         probed.check_feature(feature, min_fires=0)
-        found = self._contexts(dictionary, entry).read(probed, feature, contexts)
+        found = self._contexts(known, entry).read(probed, feature, contexts)
         _, values = probed.codes.feature(feature)
         fires = int(probed.moments.fires[feature])
         return FeatureInfo(
@@ -206,22 +194,25 @@ class Queries:
             NotFound: a dictionary or the probe does not exist, the probe lacks a dictionary, or no
                 probe has them all.
         """
-        catalog = self._store.catalog
         for name in dictionaries:
-            catalog.get("dictionary", name)
+            self._store.catalog.get("dictionary", name)
+        return self._probe_of(set(dictionaries), probe)
+
+    def _probe_of(self, dictionaries: set[str], probe: str | None) -> CatalogEntry:
+        """Return the probe of dictionaries that are known to exist."""
         if probe:
-            entry = catalog.get("probe", probe)
-            lacking = sorted(set(dictionaries) - set(texts_of(entry.body, "dictionaries")))
+            entry = self._store.catalog.get("probe", probe)
+            lacking = sorted(dictionaries - set(texts_of(entry.body, "dictionaries")))
             if lacking:
                 raise NotFound(
                     f"probe {probe!r} lacks {', '.join(lacking)}: add them with "
                     "create_probe(..., dictionaries=[...])"
                 )
             return entry
-        entry = newest_probe(self._store, set(dictionaries))
+        entry = newest_probe(self._store, dictionaries)
         if entry is None:
             raise NotFound(
-                f"no probe has {', '.join(sorted(set(dictionaries)))}: make one with "
+                f"no probe has {', '.join(sorted(dictionaries))}: make one with "
                 "create_probe(recordings, dictionaries=[...])"
             )
         return entry
@@ -245,19 +236,17 @@ class Queries:
             ("probe", entry.uid), lambda: Probe.load(self._store.artifact("probe", entry.uid))
         )
 
-    def _probed(self, dictionary: str, entry: CatalogEntry) -> "ProbedDictionary":
+    def _probed(self, found: CatalogEntry, entry: CatalogEntry) -> "ProbedDictionary":
         from isogloss.universality import load_probed
 
-        uid = self._store.catalog.get("dictionary", dictionary).uid
         return self._keep(
-            ("codes", f"{uid}/{entry.uid}"),
-            lambda: load_probed(self._store.artifact("codes", uid, entry.uid), dictionary),
+            ("codes", f"{found.uid}/{entry.uid}"),
+            lambda: load_probed(self._store.artifact("codes", found.uid, entry.uid), found.id),
         )
 
-    def _contexts(self, dictionary: str, entry: CatalogEntry) -> "ContextReader":
+    def _contexts(self, found: CatalogEntry, entry: CatalogEntry) -> "ContextReader":
         from isogloss.service.query.contexts import ContextReader
 
-        found = self._store.catalog.get("dictionary", dictionary)
         recording = self._store.recording(text_of(found.body, "recording"))
         revisions = object_of(entry.body, "revisions")
         revision = revision_of(revisions, recording.id)

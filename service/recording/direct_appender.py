@@ -7,13 +7,11 @@ read.
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from isogloss.errors import (
     Conflict,
@@ -28,11 +26,9 @@ from isogloss.errors import (
 )
 from isogloss.service.recording import direct_requests
 from isogloss.service.transport.patience import Patience
-from isogloss.service.transport.plans import Pause, Plan, Running
+from isogloss.service.transport.run import run
 from isogloss.service.transport.seam import Transport
 from isogloss.store import DirectLaneWriter, RecordingSpec, RowBatch, open_direct_lane
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +63,7 @@ def find_storage(transport: Transport, root: Path | str | None, timeout_s: float
 
 def _prove(transport: Transport, root: Path | str | None, timeout_s: float) -> tuple[Path, str]:
     """Return the store's root here, and the content of its proof file."""
-    storage = _run(transport, direct_requests.storage(), timeout_s)
+    storage = run(transport, direct_requests.storage(), timeout_s)
     if not storage.root:
         raise NotPermitted(
             f"the store of {transport.address} has no direct lanes, since its storage has no "
@@ -82,23 +78,6 @@ def _prove(transport: Transport, root: Path | str | None, timeout_s: float) -> t
             f"{found} does not show the storage of {transport.address} to this process ({error}): "
             "write through the server, or say where it is mounted here"
         ) from error
-
-
-def _run(transport: Transport, plan: Plan[T], timeout_s: float) -> T:
-    """Run a plan of unary calls over a transport."""
-    running = Running(plan)
-    while (step := running.step) is not None:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            running.send(None)
-            continue
-        try:
-            answer = transport.unary(step.method, step.request, timeout_s + step.extra_s)
-        except IsoglossError as error:
-            running.throw(error)
-        else:
-            running.send(answer)
-    return running.result()
 
 
 class DirectAppender:
@@ -274,8 +253,8 @@ class DirectAppender:
 
     def _open(self) -> DirectLaneWriter:
         root, proof = _prove(self._transport, self._root, self._timeout_s)
-        plan = direct_requests.open_direct_lane(self._spec.recording, [self._producer], proof)
-        lane = open_direct_lane(root, _run(self._transport, plan, self._timeout_s))
+        call = direct_requests.open_direct_lane(self._spec.recording, [self._producer], proof)
+        lane = open_direct_lane(root, run(self._transport, call, self._timeout_s))
         if lane.ticket.spec != self._spec:
             lane.close()
             raise NotFound(

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,19 +12,21 @@ from google.protobuf.message import DecodeError, Message
 
 from isogloss.errors import InvalidInput, ResourceExhausted, ServerUnavailable
 from isogloss.proto.v1 import recordings_pb2 as pb
-from isogloss.service.calls.all import EngineHandlers
+from isogloss.service.calls.all import ControlHandlers
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Session
-from isogloss.service.wire import framing, methods
+from isogloss.service.wire import framing
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
-from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.recordings import from_name
+from isogloss.service.wire.framing import Framed, parse
+from isogloss.service.wire.methods import METHODS, method_of
+from isogloss.service.wire.names import from_name
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Forward = Callable[[str, bytes, float | None], Awaitable[bytes]]
 
-MessageT = TypeVar("MessageT", bound=Message)
 T = TypeVar("T")
+
+_APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 
 MAX_STREAMS = 64
 """Reading or watching calls at a time; each holds a thread."""
@@ -37,15 +39,27 @@ _MESSAGE_CHARS = 2000
 class Calls:
     """All calls of a server as grpc handlers."""
 
-    def __init__(self, handlers: EngineHandlers, forward: Forward) -> None:
+    def __init__(
+        self,
+        handlers: ControlHandlers,
+        forward: Forward,
+        *,
+        forwarded: Iterable[str],
+        checked: Iterable[str] = (),
+    ) -> None:
         """Bind handlers to a running event loop.
 
         Args:
-            handlers: every call of this process.
-            forward: sends a query to the process that answers it: path, request, timeout.
+            handlers: the calls that this process answers.
+            forward: sends a call to another process, as it came: path, bytes, timeout.
+            forwarded: paths of the calls that the other process answers.
+            checked: paths of the calls whose requests it checks and gives back before they are
+                answered here.
         """
         self.draining = asyncio.Event()
         self._handlers = handlers
+        self._forwarded = tuple(forwarded)
+        self._checked = frozenset(checked)
         self._forward = forward
         self._short = ThreadPoolExecutor(16, thread_name_prefix="isogloss-call")
         self._long = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="isogloss-stream")
@@ -55,16 +69,20 @@ class Calls:
         """Return a handler for each service."""
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
         for unary in self._handlers.unary.values():
-            answer = self._query if unary.method.path in methods.QUERIES else self._unary
             by_service.setdefault(unary.method.service, {})[unary.method.name] = (
-                grpc.unary_unary_rpc_method_handler(_bind(answer, unary))
+                grpc.unary_unary_rpc_method_handler(_bind(self._unary, unary))
+            )
+        for path in self._forwarded:
+            method = METHODS[path]
+            by_service.setdefault(method.service, {})[method.name] = (
+                grpc.unary_unary_rpc_method_handler(_bind(self._query, path))
             )
         for streaming in self._handlers.streaming.values():
             by_service.setdefault(streaming.method.service, {})[streaming.method.name] = (
                 grpc.unary_stream_rpc_method_handler(_bind(self._stream, streaming))
             )
-        by_service[methods.APPEND.service][methods.APPEND.name] = (
-            grpc.stream_stream_rpc_method_handler(self._append)
+        by_service[_APPEND.service][_APPEND.name] = grpc.stream_stream_rpc_method_handler(
+            self._append
         )
         return [
             grpc.method_handlers_generic_handler(service, calls)
@@ -78,15 +96,16 @@ class Calls:
 
     async def _unary(self, handler: Unary, raw: bytes, context: Context) -> bytes:
         async with _statuses(context):
+            if handler.method.path in self._checked:
+                raw = await self._forward(handler.method.path, raw, context.time_remaining())
             request = parse(handler.method.request, raw)
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._short, handler.answer, request)
             return answer.SerializeToString()
 
-    async def _query(self, handler: Unary, raw: bytes, context: Context) -> bytes:
+    async def _query(self, path: str, raw: bytes, context: Context) -> bytes:
         async with _statuses(context):
-            parse(handler.method.request, raw)
-            return await self._forward(handler.method.path, raw, context.time_remaining())
+            return await self._forward(path, raw, context.time_remaining())
 
     async def _stream(
         self, handler: Streaming, raw: bytes, context: Context
@@ -219,14 +238,6 @@ class _AppendCall:
             self._reader.cancel()
         if self._session is not None:
             self._session.close()
-
-
-def parse(kind: type[MessageT], raw: bytes) -> MessageT:
-    """Read a request; InvalidInput where the bytes are none."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise InvalidInput(f"the request is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
 
 def _bind(

@@ -13,9 +13,7 @@ import grpc.aio
 from isogloss.errors import ServerUnavailable
 from isogloss.service.server.grpc_calls import Forwarded
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
-
-READY = b"ready\n"
-"""What the child writes to its standard output when it answers calls."""
+from isogloss.service.values.addresses import READY
 
 _START_S = 60.0
 _CLOSE_S = 3.0

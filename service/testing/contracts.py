@@ -10,6 +10,7 @@ Override the fixture :meth:`ClientContract.client` in a class whose name begins 
 :class:`JobContract` wants the same of a client whose store runs jobs.
 """
 
+import time
 import uuid
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ from isogloss.errors import (
 from isogloss.service.client.client import Client
 from isogloss.store import Document, RecordingSpec, RowBatch, SiteSpec
 from isogloss.store.testing import sample_batch, sample_spec
+from isogloss.version import __version__
 
 VOCABULARY = tuple(f"token-{number}" for number in range(1000))
 """Of the recordings that the contracts make."""
@@ -47,6 +49,16 @@ class ClientContract:
     def client(self) -> Client:
         """Return the client; tests make recordings of their own in its store."""
         raise TypeError(f"{type(self).__name__} must override the fixture client")
+
+    def test_what_answers_says_what_it_is(self, client: Client) -> None:
+        info = client.server_info()
+        _require(info.version == __version__, f"it is of version {info.version}")
+        _require("train" in info.job_kinds, f"it knows the jobs {info.job_kinds}")
+        _require(info.limits.batch_bytes > 0, f"it takes batches of {info.limits.batch_bytes} B")
+        _require(info.limits.page_size > 0, f"its pages hold {info.limits.page_size} items")
+        listens = bool(info.addresses)
+        _require(listens is not client.is_local, f"it listens on {info.addresses}")
+        _require(info.start_time <= time.time(), f"it began at {info.start_time}")
 
     def test_a_recording_comes_back_as_it_was_described(self, client: Client) -> None:
         plain = sample_spec(_name())

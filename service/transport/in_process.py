@@ -2,23 +2,50 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
+from typing import Protocol
 
-from isogloss.errors import Conflict, InternalError
+from google.protobuf.message import Message
+
+from isogloss.errors import Conflict
 from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Ingest, Session
 from isogloss.service.transport.outgoing import Outgoing, as_it_is
-from isogloss.service.transport.seam import AppendStream, Handlers, RequestT, ResponseT
+from isogloss.service.transport.seam import AppendStream
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
-from isogloss.service.wire.recordings import from_name
+from isogloss.service.wire.names import from_name
 from isogloss.store import RowBatch
+
+
+class Answering(Protocol):
+    """What answers calls in this process."""
+
+    @property
+    def unary(self) -> dict[str, Unary]:
+        """Calls with one answer, by path."""
+        ...
+
+    @property
+    def streaming(self) -> dict[str, Streaming]:
+        """Calls with a stream of answers, by path."""
+        ...
+
+    @property
+    def ingest(self) -> Ingest:
+        """What Append feeds."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
 
 
 class LocalTransport:
     """Calls the handlers in this process, which owns the store."""
 
-    def __init__(self, handlers: Handlers, address: str) -> None:
+    def __init__(self, handlers: Answering, address: str) -> None:
         self._handlers = handlers
         self._address = address
 
@@ -27,23 +54,13 @@ class LocalTransport:
         """Path of the store."""
         return self._address
 
-    def unary(
-        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
-    ) -> ResponseT:
+    def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Call the handler in this thread; ``timeout_s`` is not enforced here."""
-        answer = self._handlers.unary[method.path].answer(request)
-        if not isinstance(answer, method.response):
-            raise InternalError(f"{method.path} answered with a {type(answer).__name__}")
-        return answer
+        return self._handlers.unary[method.path].answer(request)
 
-    def stream(
-        self, method: Method[RequestT, ResponseT], request: RequestT
-    ) -> Iterator[Framed[ResponseT]]:
+    def stream(self, method: Method, request: Message) -> Generator[Framed[Message]]:
         """Call the handler in this thread, an answer at a time."""
-        for answer in self._handlers.streaming[method.path].answer(request):
-            if not isinstance(answer.head, method.response):
-                raise InternalError(f"{method.path} answered with a {type(answer.head).__name__}")
-            yield Framed(head=answer.head, payload=answer.payload)
+        yield from self._handlers.streaming[method.path].answer(request)
 
     def append(self, header: pb.AppendHeader) -> AppendStream:
         """Begin a producer's stream into the ingest of this process."""
@@ -130,15 +147,11 @@ class AsyncLocalTransport:
         """The transport underneath."""
         return self._blocking
 
-    async def unary(
-        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
-    ) -> ResponseT:
+    async def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Call the handler in a thread."""
         return await asyncio.to_thread(self._blocking.unary, method, request, timeout_s)
 
-    async def stream(
-        self, method: Method[RequestT, ResponseT], request: RequestT
-    ) -> AsyncIterator[Framed[ResponseT]]:
+    async def stream(self, method: Method, request: Message) -> AsyncGenerator[Framed[Message]]:
         """Draw each answer in a thread."""
         answers = self._blocking.stream(method, request)
         while (answer := await asyncio.to_thread(next, answers, None)) is not None:

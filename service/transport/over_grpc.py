@@ -3,9 +3,8 @@
 import json
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -20,18 +19,13 @@ from isogloss.errors import (
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.outgoing import Outgoing, encoded, parts_of
 from isogloss.service.transport.seam import AppendStream, check_deadline
-from isogloss.service.wire import framing, methods
+from isogloss.service.wire import framing
 from isogloss.service.wire.errors import from_call
-from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.methods import Method
+from isogloss.service.wire.framing import MESSAGE_BYTES, Framed
+from isogloss.service.wire.methods import METHODS, Method, method_of
 from isogloss.store import RowBatch
 
-RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
-
-MESSAGE_BYTES = 16 << 20
-"""Largest message in either direction."""
-
+_APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 _OUTBOX = 2
 """Parts between the caller and the channel; more would only take memory."""
 
@@ -45,12 +39,13 @@ def channel_options() -> list[tuple[str, int | str]]:
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    names = [path.removeprefix("/").split("/") for path in sorted(methods.REPEATABLE)]
-    config = {
-        "methodConfig": [
-            {"name": [{"service": s, "method": m} for s, m in names], "retryPolicy": retry}
-        ]
-    }
+    # a stream that ended early is begun again by whoever reads it
+    names = [
+        {"service": method.service, "method": method.name}
+        for _, method in sorted(METHODS.items())
+        if method.is_repeatable and not method.gives_stream
+    ]
+    config = {"methodConfig": [{"name": names, "retryPolicy": retry}]}
     return [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -117,9 +112,7 @@ class GrpcTransport:
         """Where the channel goes."""
         return self._address
 
-    def unary(
-        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
-    ) -> ResponseT:
+    def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Ask once, answer once."""
         call = self._channel.unary_unary(
             method.path,
@@ -134,9 +127,7 @@ class GrpcTransport:
         except ValueError as error:  # how grpc says that the channel was closed
             raise _closed(error) from error
 
-    def stream(
-        self, method: Method[RequestT, ResponseT], request: RequestT
-    ) -> Iterator[Framed[ResponseT]]:
+    def stream(self, method: Method, request: Message) -> Generator[Framed[Message]]:
         """Ask once, answer as a stream."""
         start = self._channel.unary_stream(
             method.path,
@@ -184,7 +175,7 @@ class _GrpcAppend:
         self._ended = False
         self._outbox.append(Framed(head=pb.AppendRequest(header=header), payload=()))
         start = channel.stream_stream(
-            methods.APPEND.path,
+            _APPEND.path,
             request_serializer=framing.encode,
             response_deserializer=pb.AppendResponse.FromString,
         )
@@ -271,9 +262,7 @@ class AsyncGrpcTransport:
             self._blocking = self._again()
         return self._blocking
 
-    async def unary(
-        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
-    ) -> ResponseT:
+    async def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Ask once, answer once."""
         call = self._channel.unary_unary(
             method.path,
@@ -288,9 +277,7 @@ class AsyncGrpcTransport:
         except grpc.RpcError as error:
             raise _error(error, self._address) from None
 
-    async def stream(
-        self, method: Method[RequestT, ResponseT], request: RequestT
-    ) -> AsyncIterator[Framed[ResponseT]]:
+    async def stream(self, method: Method, request: Message) -> AsyncGenerator[Framed[Message]]:
         """Ask once, answer as a stream."""
         start = self._channel.unary_stream(
             method.path,

@@ -1,21 +1,16 @@
-"""How a client's calls reach the handlers: the seam, and the way within one process."""
+"""How a client's calls reach whoever answers them: what each way of travelling promises."""
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import AsyncGenerator, Generator
+from typing import Protocol
 
 from google.protobuf.message import Message
 
 from isogloss.errors import DeadlineExceeded
 from isogloss.proto.v1 import recordings_pb2 as pb
-from isogloss.service.calls.table import Streaming, Unary
-from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.transport.outgoing import Outgoing
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
 from isogloss.store import RowBatch
-
-RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
 
 
 class AppendStream(Protocol):
@@ -51,16 +46,12 @@ class Transport(Protocol):
         """Where the calls go, for messages."""
         ...
 
-    def unary(
-        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
-    ) -> ResponseT:
+    def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Ask once, answer once."""
         ...
 
-    def stream(
-        self, method: Method[RequestT, ResponseT], request: RequestT
-    ) -> Iterator[Framed[ResponseT]]:
-        """Ask once, answer as a stream; closing the iterator ends the call."""
+    def stream(self, method: Method, request: Message) -> Generator[Framed[Message]]:
+        """Ask once, answer as a stream; closing the generator ends the call."""
         ...
 
     def append(self, header: pb.AppendHeader) -> AppendStream:
@@ -89,43 +80,16 @@ class AsyncTransport(Protocol):
         """A transport to the same place for use in threads."""
         ...
 
-    async def unary(
-        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
-    ) -> ResponseT:
+    async def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Ask once, answer once."""
         ...
 
-    def stream(
-        self, method: Method[RequestT, ResponseT], request: RequestT
-    ) -> AsyncIterator[Framed[ResponseT]]:
-        """Ask once, answer as a stream; closing the iterator ends the call."""
+    def stream(self, method: Method, request: Message) -> AsyncGenerator[Framed[Message]]:
+        """Ask once, answer as a stream; closing the generator ends the call."""
         ...
 
     async def close(self) -> None:
         """Let go of connections, or of the store."""
-        ...
-
-
-class Handlers(Protocol):
-    """Every handler of a process by path, and the ingest behind Append."""
-
-    @property
-    def unary(self) -> dict[str, Unary]:
-        """Calls with one answer."""
-        ...
-
-    @property
-    def streaming(self) -> dict[str, Streaming]:
-        """Calls with a stream of answers."""
-        ...
-
-    @property
-    def ingest(self) -> Ingest:
-        """What Append feeds."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the store."""
         ...
 
 

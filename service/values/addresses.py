@@ -10,6 +10,8 @@ from pathlib import Path
 from isogloss.errors import InvalidInput
 
 TOKEN_NAME = "token"
+READY = b"ready\n"
+"""What a child process writes to its standard output once it answers at its address."""
 _MAX_SOCKET_PATH = 100
 """The system's limit is 108 bytes with the closing zero."""
 
@@ -39,6 +41,20 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listening:
+    """How a server can be reached."""
+
+    addresses: tuple[str, ...] = ()
+    """Its addresses, ports resolved; none where a store is used in the client's own process."""
+    tls: bool = False
+    """Whether TCP addresses speak TLS."""
+    calls: int = 0
+    """Calls at a time; 0: no limit."""
+    streams: int = 0
+    """Calls at a time that read or watch; 0: no limit."""
 
 
 def parse_address(text: str) -> Address:

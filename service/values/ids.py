@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping
 
 from isogloss.errors import InvalidInput
@@ -40,6 +41,11 @@ def match_id(a: str, b: str, probe: str | None, settings: Mapping[str, Setting])
 def id_of(dictionary: DictionaryInfo | str) -> str:
     """Return the id of a dictionary that may be given as its id."""
     return dictionary if isinstance(dictionary, str) else dictionary.id
+
+
+def request_id(given: str | None) -> str:
+    """Return what makes a creating call repeatable: the given id, or a new one."""
+    return given if given is not None else str(uuid.uuid4())
 
 
 def train_config(

@@ -1,4 +1,4 @@
-"""What caring for a store comes to: lanes, progress, and results, the same on both transports."""
+"""What upkeep of a store comes to: lanes, progress and results, the same on both transports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class LaneInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CareProgress:
+class UpkeepProgress:
     """How far a call is that reads or rewrites what is stored."""
 
     step: str

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from isogloss.errors import InvalidInput
+
+MESSAGE_BYTES = 16 << 20
+"""Largest message in either direction."""
 
 _PAYLOAD_TAG = 15 << 3 | 2
 _MAX_VARINT = 10
@@ -62,6 +65,14 @@ def decode(kind: type[HeadT], raw: bytes) -> Framed[HeadT]:
     payload: bytes = getattr(head, "payload")  # noqa: B009 - the type has it, as checked above
     head.ClearField("payload")
     return Framed(head=head, payload=(memoryview(payload),) if payload else ())
+
+
+def parse(kind: type[HeadT], raw: bytes) -> HeadT:
+    """Read a request; InvalidInput where the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise InvalidInput(f"the request is no {kind.DESCRIPTOR.full_name}: {error}") from error
 
 
 def pieces_between(pieces: Sequence[memoryview], start: int, stop: int) -> list[memoryview]:

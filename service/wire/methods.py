@@ -1,188 +1,132 @@
-"""Every remote call: its path and its types. Transports, handlers and verbs name calls by these."""
+"""Every remote call, read from the descriptors that protoc wrote: nothing is listed by hand here.
 
+A call is found by the type of its request, which no two calls share. What may be sent twice says so
+in the ``.proto``, by the standard option ``idempotency_level``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from types import MappingProxyType
 
-from google.longrunning import operations_pb2 as operations
-from google.protobuf.empty_pb2 import Empty
+from google.longrunning import operations_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
-from isogloss.proto.v1 import dictionaries_pb2 as dictionaries
-from isogloss.proto.v1 import jobs_pb2 as jobs
-from isogloss.proto.v1 import recordings_pb2 as recordings
-from isogloss.proto.v1 import universality_pb2 as universality
+from isogloss.errors import InternalError
+from isogloss.proto.v1 import (
+    dictionaries_pb2,
+    jobs_pb2,
+    recordings_pb2,
+    server_pb2,
+    universality_pb2,
+)
 
-RequestT_co = TypeVar("RequestT_co", bound=Message, covariant=True)
-ResponseT_co = TypeVar("ResponseT_co", bound=Message, covariant=True)
+_FILES = (
+    recordings_pb2,
+    dictionaries_pb2,
+    universality_pb2,
+    jobs_pb2,
+    server_pb2,
+    operations_pb2,
+)
+SERVICES = tuple(
+    service.full_name for file in _FILES for service in file.DESCRIPTOR.services_by_name.values()
+)
+"""Full names of the services, as health and reflection give them."""
+
+# What google.longrunning offers and nobody here answers.
+_UNUSED = frozenset({"/google.longrunning.Operations/DeleteOperation"})
+# google.longrunning sets no idempotency_level; waiting is repeated by the client itself.
+_REPEATABLE_OPERATIONS = frozenset(
+    f"/google.longrunning.Operations/{name}"
+    for name in ("GetOperation", "ListOperations", "CancelOperation")
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Method(Generic[RequestT_co, ResponseT_co]):
+class Method:
     """One remote call."""
 
     service: str
     """Full name of the service, such as ``isogloss.v1.JobService``."""
     name: str
     """Name of the call within the service."""
-    request: type[RequestT_co]
-    """What is sent."""
-    response: type[ResponseT_co]
+    request: type[Message]
+    """What is sent, once or as a stream."""
+    response: type[Message]
     """What comes back, once or as a stream."""
-    streams: bool = False
+    takes_stream: bool
+    """Whether a stream of requests is sent."""
+    gives_stream: bool
     """Whether the answer is a stream."""
+    is_repeatable: bool
+    """Whether a second call with the same request changes nothing further."""
 
     @property
     def path(self) -> str:
         """The call's name on the wire."""
         return f"/{self.service}/{self.name}"
 
+    @property
+    def function_name(self) -> str:
+        """The name of the function that answers the call, such as ``get_recording``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
 
-_R = "isogloss.v1.RecordingService"
-_D = "isogloss.v1.DictionaryService"
-_U = "isogloss.v1.UniversalityService"
-_J = "isogloss.v1.JobService"
-_O = "google.longrunning.Operations"
 
-CREATE_RECORDING = Method(
-    _R, "CreateRecording", recordings.CreateRecordingRequest, recordings.Recording
-)
-GET_RECORDING = Method(_R, "GetRecording", recordings.GetRecordingRequest, recordings.Recording)
-LIST_RECORDINGS = Method(
-    _R, "ListRecordings", recordings.ListRecordingsRequest, recordings.ListRecordingsResponse
-)
-DELETE_RECORDING = Method(
-    _R, "DeleteRecording", recordings.DeleteRecordingRequest, recordings.DeleteRecordingResponse
-)
-GET_VOCABULARY = Method(
-    _R, "GetVocabulary", recordings.GetVocabularyRequest, recordings.GetVocabularyResponse
-)
-GET_SITE_STATISTICS = Method(
-    _R, "GetSiteStatistics", recordings.GetSiteStatisticsRequest, recordings.SiteStatistics
-)
-READ = Method(_R, "Read", recordings.ReadRequest, recordings.ReadResponse, streams=True)
-READ_TOKENS = Method(
-    _R, "ReadTokens", recordings.ReadTokensRequest, recordings.ReadTokensResponse, streams=True
-)
-READ_DOCUMENTS = Method(
-    _R,
-    "ReadDocuments",
-    recordings.ReadDocumentsRequest,
-    recordings.ReadDocumentsResponse,
-    streams=True,
-)
-GET_STORAGE = Method(_R, "GetStorage", recordings.GetStorageRequest, recordings.Storage)
-OPEN_DIRECT_LANE = Method(
-    _R, "OpenDirectLane", recordings.OpenDirectLaneRequest, recordings.DirectLane
-)
-END_DIRECT_LANE = Method(
-    _R, "EndDirectLane", recordings.EndDirectLaneRequest, recordings.EndDirectLaneResponse
-)
-APPEND = Method(_R, "Append", recordings.AppendRequest, recordings.AppendResponse, streams=True)
-LIST_LANES = Method(_R, "ListLanes", recordings.ListLanesRequest, recordings.ListLanesResponse)
-VERIFY_RECORDING = Method(
-    _R,
-    "VerifyRecording",
-    recordings.VerifyRecordingRequest,
-    recordings.VerifyRecordingResponse,
-    streams=True,
-)
-COMPACT_RECORDING = Method(
-    _R,
-    "CompactRecording",
-    recordings.CompactRecordingRequest,
-    recordings.CompactRecordingResponse,
-    streams=True,
-)
-COMPRESS_RECORDING = Method(
-    _R,
-    "CompressRecording",
-    recordings.CompressRecordingRequest,
-    recordings.CompressRecordingResponse,
-    streams=True,
-)
-QUANTISE_RECORDING = Method(
-    _R,
-    "QuantiseRecording",
-    recordings.QuantiseRecordingRequest,
-    recordings.QuantiseRecordingResponse,
-    streams=True,
-)
-COLLECT_GARBAGE = Method(
-    _R,
-    "CollectGarbage",
-    recordings.CollectGarbageRequest,
-    recordings.CollectGarbageResponse,
-    streams=True,
-)
-
-TRAIN_DICTIONARY = Method(
-    _D, "TrainDictionary", dictionaries.TrainDictionaryRequest, operations.Operation
-)
-GET_DICTIONARY = Method(
-    _D, "GetDictionary", dictionaries.GetDictionaryRequest, dictionaries.Dictionary
-)
-LIST_DICTIONARIES = Method(
-    _D,
-    "ListDictionaries",
-    dictionaries.ListDictionariesRequest,
-    dictionaries.ListDictionariesResponse,
-)
-DELETE_DICTIONARY = Method(
-    _D,
-    "DeleteDictionary",
-    dictionaries.DeleteDictionaryRequest,
-    dictionaries.DeleteDictionaryResponse,
-)
-ENCODE = Method(_D, "Encode", dictionaries.EncodeRequest, dictionaries.EncodeResponse)
-
-CREATE_PROBE = Method(_U, "CreateProbe", universality.CreateProbeRequest, operations.Operation)
-GET_PROBE = Method(_U, "GetProbe", universality.GetProbeRequest, universality.Probe)
-LIST_PROBES = Method(
-    _U, "ListProbes", universality.ListProbesRequest, universality.ListProbesResponse
-)
-GET_FEATURE = Method(_U, "GetFeature", universality.GetFeatureRequest, universality.Feature)
-NEAREST_FEATURES = Method(
-    _U,
-    "NearestFeatures",
-    universality.NearestFeaturesRequest,
-    universality.NearestFeaturesResponse,
-)
-CREATE_MATCH = Method(_U, "CreateMatch", universality.CreateMatchRequest, operations.Operation)
-GET_MATCH = Method(_U, "GetMatch", universality.GetMatchRequest, universality.Match)
-LIST_MATCHES = Method(
-    _U, "ListMatches", universality.ListMatchesRequest, universality.ListMatchesResponse
-)
-LIST_PAIRS = Method(_U, "ListPairs", universality.ListPairsRequest, universality.ListPairsResponse)
-DELETE_PROBE = Method(
-    _U, "DeleteProbe", universality.DeleteProbeRequest, universality.DeleteProbeResponse
-)
-DELETE_MATCH = Method(
-    _U, "DeleteMatch", universality.DeleteMatchRequest, universality.DeleteMatchResponse
-)
-
-WATCH_JOB = Method(_J, "WatchJob", jobs.WatchJobRequest, operations.Operation, streams=True)
-
-GET_OPERATION = Method(_O, "GetOperation", operations.GetOperationRequest, operations.Operation)
-LIST_OPERATIONS = Method(
-    _O, "ListOperations", operations.ListOperationsRequest, operations.ListOperationsResponse
-)
-CANCEL_OPERATION = Method(_O, "CancelOperation", operations.CancelOperationRequest, Empty)
-WAIT_OPERATION = Method(_O, "WaitOperation", operations.WaitOperationRequest, operations.Operation)
-
-QUERIES = frozenset(method.path for method in (ENCODE, GET_FEATURE, NEAREST_FEATURES, LIST_PAIRS))
-"""Calls that need torch or faiss: a server answers them in a process of their own."""
-
-REPEATABLE = frozenset(
-    method.path
-    for method in (
-        *(CREATE_RECORDING, GET_RECORDING, LIST_RECORDINGS, GET_VOCABULARY, GET_SITE_STATISTICS),
-        LIST_LANES,
-        # an unused ticket is withdrawn by the next one, and a lane ends once
-        *(GET_STORAGE, OPEN_DIRECT_LANE, END_DIRECT_LANE),
-        *(TRAIN_DICTIONARY, GET_DICTIONARY, LIST_DICTIONARIES, ENCODE),
-        *(CREATE_PROBE, GET_PROBE, LIST_PROBES, GET_FEATURE, NEAREST_FEATURES),
-        *(CREATE_MATCH, GET_MATCH, LIST_MATCHES, LIST_PAIRS),
-        *(GET_OPERATION, LIST_OPERATIONS, CANCEL_OPERATION),
+def _method(found: MethodDescriptor) -> Method:
+    path = f"/{found.containing_service.full_name}/{found.name}"
+    level = found.GetOptions().idempotency_level
+    return Method(
+        service=found.containing_service.full_name,
+        name=found.name,
+        request=GetMessageClass(found.input_type),
+        response=GetMessageClass(found.output_type),
+        takes_stream=found.client_streaming,
+        gives_stream=found.server_streaming,
+        is_repeatable=level != MethodOptions.IDEMPOTENCY_UNKNOWN or path in _REPEATABLE_OPERATIONS,
     )
-)
-"""Unary calls that a client may send twice: a second one changes nothing further."""
+
+
+def _read() -> Iterator[Method]:
+    for file in _FILES:
+        for service in file.DESCRIPTOR.services_by_name.values():
+            made = (_method(found) for found in service.methods)
+            yield from (method for method in made if method.path not in _UNUSED)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType({method.path: method for method in _read()})
+"""Every call, by path."""
+
+_BY_REQUEST = {method.request: method for method in METHODS.values()}
+_BY_FUNCTION = {method.function_name: method for method in METHODS.values()}
+if not len(METHODS) == len(_BY_REQUEST) == len(_BY_FUNCTION):
+    raise InternalError("two calls share their request or their name, which must tell them apart")
+
+
+def method_of(request: type[Message], response: type[Message]) -> Method:
+    """Return the call that takes a request.
+
+    Args:
+        request: its type.
+        response: the type of the answer, or of each answer, that the caller expects.
+
+    Raises:
+        InternalError: no call takes such a request, or it answers with another type.
+    """
+    found = _BY_REQUEST.get(request)
+    if found is None:
+        raise InternalError(f"no call takes a {request.DESCRIPTOR.full_name}")
+    if found.response is not response:
+        raise InternalError(
+            f"{found.path} answers with {found.response.DESCRIPTOR.full_name}, not with "
+            f"{response.DESCRIPTOR.full_name}"
+        )
+    return found
+
+
+def method_named(function: str) -> Method | None:
+    """Return the call that a function of this name answers, such as ``get_recording``, or None."""
+    return _BY_FUNCTION.get(function)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
-    from isogloss.service.client.async_client import AsyncClient
-    from isogloss.service.client.client import Client
+    from isogloss.service.client.client import AsyncClient, Client
     from isogloss.service.client.connect import connect, connect_async
 
 __all__ = ["AsyncClient", "Client", "__version__", "connect", "connect_async"]
 
 _HOMES = {
-    "AsyncClient": "isogloss.service.client.async_client",
+    "AsyncClient": "isogloss.service.client.client",
     "Client": "isogloss.service.client.client",
     "connect": "isogloss.service.client.connect",
     "connect_async": "isogloss.service.client.connect",

@@ -1,9 +1,12 @@
 """CRC-32C, the checksum of everything the store writes."""
 
-import google_crc32c
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.errors import MissingExtra
 from isogloss.store.disk.filesystem import FileSystem, read_range
 
 _BLOCK_BYTES = 8 << 20
@@ -11,7 +14,20 @@ _BLOCK_BYTES = 8 << 20
 
 def crc32c(buffer: bytes | NDArray[np.generic], previous: int = 0) -> int:
     """Return the CRC-32C (Castagnoli) of a buffer, continuing ``previous``."""
-    return google_crc32c.extend(previous, buffer)  # pyright: ignore[reportArgumentType] - takes any read-only buffer; its stub says bytes
+    return _extend()(previous, buffer)  # pyright: ignore[reportArgumentType] - takes any read-only buffer; its stub says bytes
+
+
+@cache
+def _extend() -> Callable[[int, bytes], int]:
+    """Find the library at first use: where only the client is installed, it is not there."""
+    try:
+        from google_crc32c import extend
+    except ImportError as error:
+        raise MissingExtra(
+            "only the client is installed here, which writes no files of a store or an export: "
+            "pip install 'isogloss[server]'"
+        ) from error
+    return extend
 
 
 def file_crc32c(files: FileSystem, descriptor: int, offset: int, length: int) -> int:

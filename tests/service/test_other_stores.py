@@ -217,7 +217,7 @@ def test_a_store_on_objects_is_owned_in_process_and_then_served(bucket: str, sta
             check(client, 8)
             old = client.recording("samples").revision
             told: list[int] = []
-            joined = client.compact("samples", on_care=lambda care: told.append(care.done))
+            joined = client.compact("samples", on_progress=lambda care: told.append(care.done))
             assert (joined.lanes, joined.into, joined.rows) == (2, 1, old.rows)
             assert told == sorted(told)
             assert told[-1] == old.rows * SPEC.row_bytes

@@ -94,6 +94,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     server.stdout.close()
 
 
+def test_info_shows_what_answers_for_a_store(served: Path, tmp_path: Path, here: Here) -> None:
+    code, said, _ = here("info", store=served)
+    assert code == 0
+    for word in ("version", f"unix:{served}", "train, probe, match", "run jobs", "16.8 MB"):
+        assert word in said
+    code, said, _ = here("info", "--json", store=tmp_path / "own")
+    found = json.loads(said)
+    assert (code, found["addresses"], found["runs_workers"]) == (0, [], False)
+
+
 @pytest.fixture(scope="module")
 def matched(served: Path) -> Path:
     """The same after the whole path, walked by commands."""

@@ -27,9 +27,9 @@ from isogloss.errors import (
     StoreOwned,
     UnknownSite,
 )
-from isogloss.proto.v1.recordings_pb2 import ListRecordingsRequest
+from isogloss.proto.v1.recordings_pb2 import ListRecordingsRequest, ListRecordingsResponse
+from isogloss.service.transport.call import ask
 from isogloss.service.values.results import FeatureRef
-from isogloss.service.wire import methods
 from isogloss.store import RecordingSpec, RowBatch
 from isogloss.store.testing import sample_batch, sample_spec
 
@@ -94,7 +94,7 @@ def test_a_list_comes_in_pages_in_order_and_whole(client: Client) -> None:
     token = ""
     while True:
         request = ListRecordingsRequest(page_size=2, page_token=token)
-        page = client._transport.unary(methods.LIST_RECORDINGS, request, 10)
+        page = client.run(ask(request, ListRecordingsResponse))
         assert len(page.recordings) <= 2
         found += [recording.name.removeprefix("recordings/") for recording in page.recordings]
         token = page.next_page_token
@@ -104,7 +104,7 @@ def test_a_list_comes_in_pages_in_order_and_whole(client: Client) -> None:
     assert set(names) <= set(found)
     for bad in (ListRecordingsRequest(page_size=-1), ListRecordingsRequest(page_token="!")):
         with pytest.raises(InvalidInput, match="page_"):
-            client._transport.unary(methods.LIST_RECORDINGS, bad, 10)
+            client.run(ask(bad, ListRecordingsResponse))
 
 
 # Bad input.

@@ -20,7 +20,7 @@ from isogloss import Client
 from isogloss.errors import Conflict, InvalidInput, NotFound, ServerUnavailable, UnknownSite
 from isogloss.service.control.owner import Owner
 from isogloss.service.control.work import ReportProgress
-from isogloss.service.values.upkeep import CareProgress, LaneInfo
+from isogloss.service.values.upkeep import LaneInfo, UpkeepProgress
 from isogloss.store import RecordingSpec, Store
 from isogloss.store.testing import sample_spec
 
@@ -92,7 +92,7 @@ def test_lanes_are_listed_over_pages(
 ) -> None:
     filled(client, name, lanes=3, batches=1)
     whole = client.lanes(name)
-    monkeypatch.setattr("isogloss.service.client.upkeep_requests.PAGE", 2)
+    monkeypatch.setattr("isogloss.service.client.upkeep.MAX_PAGE", 2)
     assert len(whole) == 3
     assert client.lanes(name) == whole
 
@@ -104,8 +104,8 @@ def test_a_sound_recording_has_no_problems_and_says_how_far_it_is(
     client: Client, name: str
 ) -> None:
     spec = filled(client, name, lanes=2)
-    seen: list[CareProgress] = []
-    assert client.verify(name, on_care=seen.append) == []
+    seen: list[UpkeepProgress] = []
+    assert client.verify(name, on_progress=seen.append) == []
     rows = client.recording(name).rows
     wanted = rows * sum(site.row_bytes for site in spec.sites)
     assert (seen[-1].done, seen[-1].total) == (wanted, wanted)
@@ -204,16 +204,16 @@ def test_quantising_must_be_meant_and_says_its_error(client: Client, name: str) 
     assert client.verify(name) == []
 
 
-def test_what_on_care_raises_ends_the_call_and_frees_the_recording(
+def test_what_on_progress_raises_ends_the_call_and_frees_the_recording(
     client: Client, name: str
 ) -> None:
     filled(client, name)
 
-    def refuse(at: CareProgress) -> None:
+    def refuse(at: UpkeepProgress) -> None:
         raise ZeroDivisionError(at.step)
 
     with pytest.raises(ZeroDivisionError):
-        client.verify(name, on_care=refuse)
+        client.verify(name, on_progress=refuse)
     assert once_free(lambda: client.verify(name)) == []
 
 
@@ -229,10 +229,10 @@ def test_the_asyncio_client_does_the_same(
     client = remote_client
     filled(client, name, lanes=2)
 
-    async def all_of_it() -> tuple[list[LaneInfo], list[CareProgress], int]:
-        seen: list[CareProgress] = []
+    async def all_of_it() -> tuple[list[LaneInfo], list[UpkeepProgress], int]:
+        seen: list[UpkeepProgress] = []
         async with await isogloss.connect_async(served_store) as found:
-            assert await found.verify(name, on_care=seen.append) == []
+            assert await found.verify(name, on_progress=seen.append) == []
             assert (await found.compress(name)).sites == 0
             compacted = await found.compact(name)
             garbage = await found.collect_garbage()
@@ -287,7 +287,7 @@ def test_a_recording_has_one_upkeep_at_a_time(owner: Owner) -> None:
 def test_leaving_ends_the_work_between_two_steps(owner: Owner) -> None:
     begun, ended = threading.Event(), threading.Event()
     steps = owner.upkeep._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended))
-    assert next(steps).progress == CareProgress(step="step", done=1, total=2)
+    assert next(steps).progress == UpkeepProgress(step="step", done=1, total=2)
     assert begun.is_set()
     assert not ended.is_set()
     with pytest.raises(Conflict, match="being tried"):
@@ -344,12 +344,12 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
 ) -> None:
     address = slow_server.addresses[0]
     begun, leave = threading.Event(), threading.Event()
-    seen: list[CareProgress] = []
+    seen: list[UpkeepProgress] = []
 
     class Left(Exception):
         pass
 
-    def on_care(at: CareProgress) -> None:
+    def on_progress(at: UpkeepProgress) -> None:
         seen.append(at)
         begun.set()
         if leave.is_set():
@@ -357,7 +357,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
 
     def check() -> None:
         with isogloss.connect(address) as client, pytest.raises(Left):
-            client.verify("slow", on_care=on_care)
+            client.verify("slow", on_progress=on_progress)
 
     thread = threading.Thread(target=check)
     thread.start()
@@ -393,7 +393,7 @@ def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> No
     def check() -> None:
         with isogloss.connect(slow_server.addresses[0]) as client:
             try:
-                client.verify("slow", on_care=lambda _: begun.set())
+                client.verify("slow", on_progress=lambda _: begun.set())
             except ServerUnavailable as error:
                 told.append(error)
 

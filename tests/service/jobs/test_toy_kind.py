@@ -8,7 +8,7 @@ import pytest
 from tests.service.jobs.toy_kind import WITH_TOY, ToySpec
 
 from isogloss.errors import Conflict, InvalidInput
-from isogloss.service.calls.all import EngineHandlers
+from isogloss.service.calls.all import LocalHandlers
 from isogloss.service.client.client import Client
 from isogloss.service.control.deleting import check_unused
 from isogloss.service.control.owner import Owner
@@ -33,7 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def test_a_job_of_a_new_kind_runs_in_a_worker_and_a_client_gets_what_it_made(store: Store) -> None:
     owner = Owner(store, run_workers=False)
     with (
-        Client(LocalTransport(EngineHandlers(owner), "toys")) as client,
+        Client(LocalTransport(LocalHandlers(owner), "toys")) as client,
         Jobs(store, worker_command=WORKER) as jobs,
     ):
         job = jobs.submit(ToySpec(name="made", steps=7))

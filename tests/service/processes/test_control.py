@@ -27,10 +27,11 @@ from isogloss.errors import (
     StoreOwned,
 )
 from isogloss.proto.v1 import recordings_pb2, recordings_pb2_grpc
-from isogloss.service.processes.control import SERVICES, ServerConfig, serve
+from isogloss.service.processes.control import ServerConfig, serve
 from isogloss.service.recording.appender import Appender
 from isogloss.service.values.results import FeatureRef
 from isogloss.service.wire.errors import DETAILS_KEY
+from isogloss.service.wire.methods import SERVICES
 from isogloss.store import SiteSpec, Store
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
@@ -328,6 +329,9 @@ def test_with_a_certificate_the_port_speaks_tls(tmp_path: Path) -> None:
         token = (store / "token").read_text().strip()
         with isogloss.connect(server.addresses[0], token=token, certificate=certificate) as client:
             assert client.recordings() == []
+            info = client.server_info()
+        assert (info.tls, info.token_wanted, info.runs_workers) == (True, True, False)
+        assert info.addresses == (server.addresses[0],)
         with pytest.raises(ServerUnavailable, match="TLS"):
             isogloss.connect(server.addresses[0], token=token, timeout_s=3)
 

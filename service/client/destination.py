@@ -1,12 +1,13 @@
-"""What ``connect`` is given: a store to own or whose owner to call, or the address of a server."""
+"""Where ``connect`` leads: to a store that this process owns from now on, or to a server."""
 
 import os
 import socket
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from isogloss.errors import InvalidInput, ServerUnavailable, StoreOwned
-from isogloss.service.calls.all import EngineHandlers
+from isogloss.errors import InvalidInput, MissingExtra, ServerUnavailable, StoreOwned
+from isogloss.service.calls.all import LocalHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.values.addresses import TOKEN_NAME, parse_address
 from isogloss.service.values.state_directory import state_directory
@@ -16,10 +17,10 @@ TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Destination:
     """Where calls go: exactly one of the two is set."""
 
-    handlers: EngineHandlers | None = None
+    handlers: LocalHandlers | None = None
     """The store, owned by this process from now on."""
     address: str | None = None
     """A server."""
@@ -27,11 +28,13 @@ class Target:
     """What to send to it."""
 
 
-def find_target(target: str | Path, token: str | None, *, run_workers: bool = True) -> Target:
+def find_destination(
+    address: str | Path, token: str | None, *, run_workers: bool = True
+) -> Destination:
     """Take a store, or find the server that has it.
 
     Args:
-        target: a path, the address of an object store such as ``s3://bucket/prefix``,
+        address: a path, the address of an object store such as ``s3://bucket/prefix``,
             ``unix:/path`` or ``host:port``.
         token: for TCP; None takes the environment variable ISOGLOSS_TOKEN.
         run_workers: whether a store taken here also runs its queued jobs; a server decides itself.
@@ -39,24 +42,25 @@ def find_target(target: str | Path, token: str | None, *, run_workers: bool = Tr
     Raises:
         StoreOwned: another process has the store and runs no server.
         ServerUnavailable: its server is on another machine, and answers only there.
-        InvalidInput: ``target`` is empty, or an address of an unknown scheme.
-        MissingExtra: ``target`` is on an object store, and obstore is not installed.
+        InvalidInput: ``address`` is empty, or an address of an unknown scheme.
+        MissingExtra: ``address`` is on an object store, and obstore is not installed.
     """
     token = token or os.environ.get(TOKEN_VARIABLE)
-    text = str(target)
+    text = str(address)
     if not text:
         raise InvalidInput(
-            "target is empty: give a path, s3://BUCKET/PREFIX, unix:/PATH, or HOST:PORT"
+            "address is empty: give a path, s3://BUCKET/PREFIX, unix:/PATH, or HOST:PORT"
         )
-    if isinstance(target, str) and (text.startswith("unix:") or _is_host_and_port(text)):
-        return Target(address=str(parse_address(text)), token=token)
-    store = target if is_object_address(target) else Path(target)
+    if isinstance(address, str) and (text.startswith("unix:") or _is_host_and_port(text)):
+        return Destination(address=str(parse_address(text)), token=token)
+    store = address if is_object_address(address) else Path(address)
     is_there = not isinstance(store, Path) or store.exists()
     owner = store_owner(store) if is_there else None
     if owner is None or owner.address is None:
+        _check_complete_installation()
         try:
             engine = Owner(Store.open(store), run_workers=run_workers)
-            return Target(handlers=EngineHandlers(engine))
+            return Destination(handlers=LocalHandlers(engine))
         except StoreOwned:
             owner = store_owner(store)  # a server may have taken it just now
             if owner is None or owner.address is None:
@@ -64,7 +68,18 @@ def find_target(target: str | Path, token: str | None, *, run_workers: bool = Tr
     _check_near(owner, owner.address)
     if not owner.address.startswith("unix:") and token is None:
         token = _kept_token(state_directory(store))
-    return Target(address=owner.address, token=token)
+    return Destination(address=owner.address, token=token)
+
+
+def _check_complete_installation() -> None:
+    """Refuse to open a store where only what a client needs is installed."""
+    try:
+        import_module("google_crc32c")  # the first thing that any store needs
+    except ImportError as error:
+        raise MissingExtra(
+            "only the client is installed here, which opens no store itself: give the address of a "
+            "server, or the path of a store that one serves, or `pip install 'isogloss[server]'`"
+        ) from error
 
 
 def _check_near(owner: StoreOwner, address: str) -> None:

@@ -22,7 +22,7 @@ app = typer.Typer()
 @app.command()
 def export(
     recording: Annotated[str, typer.Argument(help="Id of the recording.")],
-    target: Annotated[Path, typer.Argument(help="Directory to make.")],
+    directory: Annotated[Path, typer.Argument(help="Directory to make.")],
     form: Annotated[
         Literal["zarr", "safetensors", "numpy"], typer.Option(help="What kind of files.")
     ] = "zarr",
@@ -39,15 +39,15 @@ def export(
         rows = client.recording(recording).rows
         client.export(
             recording,
-            target,
+            directory,
             form=form,
             sites=site or None,
             on_rows=lambda done, of: show(f"exporting {recording}", done, of),
         )
     if is_json:
-        write_json({"recording": recording, "form": form, "rows": rows, "path": str(target)})
+        write_json({"recording": recording, "form": form, "rows": rows, "path": str(directory)})
     else:
-        say(f"{target}: {rows:,} rows of {recording} as {form}")
+        say(f"{directory}: {rows:,} rows of {recording} as {form}")
 
 
 SiteFilesOption = Annotated[

@@ -1,0 +1,76 @@
+"""The calls that need torch or faiss: a server answers them in a process of their own."""
+
+import numpy as np
+
+from isogloss.errors import ShapeError
+from isogloss.proto.v1 import dictionaries_pb2
+from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.query.queries import Queries
+from isogloss.service.values.results import Hit
+from isogloss.service.wire.messages import to_message
+from isogloss.service.wire.names import from_feature_name, from_name
+from isogloss.service.wire.pages import offset_page
+from isogloss.service.wire.scalars import from_dtype
+from isogloss.store import SiteSpec
+
+
+class QueryHandlers:
+    """Answers questions about features and codes, from files that are only read."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+
+    def get_feature(self, request: pb.GetFeatureRequest) -> pb.Feature:
+        """Return how often, how strongly and where a feature fires on a probe."""
+        feature = from_feature_name(request.name)
+        found = self._queries.feature(
+            feature.dictionary,
+            feature.feature,
+            from_name("probes", request.probe) if request.probe else None,
+            contexts=request.contexts or 8,
+        )
+        return to_message(found, pb.Feature)
+
+    def nearest_features(self, request: pb.NearestFeaturesRequest) -> pb.NearestFeaturesResponse:
+        """Return the features of other dictionaries that fire most like one."""
+        feature = from_feature_name(request.feature)
+        hits = self._queries.nearest(
+            feature.dictionary,
+            feature.feature,
+            [from_name("dictionaries", name) for name in request.among],
+            request.count or 5,
+            from_name("probes", request.probe) if request.probe else None,
+        )
+        return pb.NearestFeaturesResponse(hits=[to_message(hit, pb.Hit, like=Hit) for hit in hits])
+
+    def list_pairs(self, request: pb.ListPairsRequest) -> pb.ListPairsResponse:
+        """Return a page of the pairs of a match, highest r first."""
+        match = from_name("matches", request.parent)
+        min_r = request.min_r if request.HasField("min_r") else -1.0
+        queries = self._queries
+        start, count, token = offset_page(
+            queries.pair_count(match, min_r=min_r), request.page_size, request.page_token
+        )
+        pairs = queries.pairs(match, min_r=min_r, start=start, count=count)
+        return pb.ListPairsResponse(
+            pairs=[to_message(pair, pb.Pair) for pair in pairs], next_page_token=token
+        )
+
+    def encode(self, request: dictionaries_pb2.EncodeRequest) -> dictionaries_pb2.EncodeResponse:
+        """Return the sparse feature activations of rows."""
+        rows, width = request.rows.rows, request.rows.width
+        dtype = SiteSpec(name="-", width=width, dtype=from_dtype(request.rows.dtype)).numpy_dtype
+        found, wanted = len(request.rows.data), rows * width * dtype.itemsize
+        if rows < 1 or width < 1 or found != wanted:
+            raise ShapeError(
+                f"rows [{rows}, {width}] of {dtype} have {found} bytes, wanted {max(wanted, 0)}"
+            )
+        array = np.frombuffer(request.rows.data, dtype).reshape(rows, width)
+        name = from_name("dictionaries", request.name)
+        values, indices = self._queries.encode(name, array.astype(np.float32))
+        return dictionaries_pb2.EncodeResponse(
+            rows=values.shape[0],
+            k=values.shape[1],
+            values=values.astype("<f4", copy=False).tobytes(),
+            indices=indices.astype("<i4", copy=False).tobytes(),
+        )

@@ -1,0 +1,38 @@
+"""The command that shows what answers for a store."""
+
+import typer
+
+from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+
+app = typer.Typer()
+
+
+@app.command()
+def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+    """Show what answers for a store: version, addresses, what is on, limits."""
+    from isogloss.service.cli.describe import size
+    from isogloss.service.cli.output import say, when, write_json, write_table
+
+    with connect(store, run_workers=False) as client:
+        found = client.server_info()
+    if is_json:
+        write_json(found)
+        return
+    limits = found.limits
+    rows = [
+        ("version", f"{found.version}, Python {found.python}, {found.platform}"),
+        ("answers", ", ".join(found.addresses) or "in this process"),
+        ("since", when(found.start_time)),
+        ("TLS", "on" if found.tls else "off"),
+        ("token", "wanted on TCP" if found.token_wanted else "not wanted"),
+        ("workers", "run jobs" if found.runs_workers else "run no jobs"),
+        ("jobs", ", ".join(found.job_kinds)),
+        ("a message", f"at most {size(limits.message_bytes)}"),
+        ("a batch", f"at most {size(limits.batch_bytes)}"),
+        ("waiting for the disk", f"at most {size(limits.held_bytes)}"),
+        ("a page", f"at most {limits.page_size:,} items"),
+        ("calls", f"at most {limits.calls:,} at a time" if limits.calls else "any number"),
+        ("streams", f"at most {limits.streams:,} at a time" if limits.streams else "any number"),
+    ]
+    say(f"{store}")
+    write_table(("", ""), rows, "")

@@ -1,0 +1,186 @@
+"""Dictionaries: training, finding, using and deleting them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from google.longrunning.operations_pb2 import Operation
+from numpy.typing import NDArray
+
+from isogloss.errors import ShapeError
+from isogloss.proto.v1 import dictionaries_pb2 as pb
+from isogloss.proto.v1.types_pb2 import Tensor
+from isogloss.service.client.binding import awaiting, blocking, starting, starting_async
+from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.client.operations import Started, started
+from isogloss.service.transport.call import Call, ask, collect, then
+from isogloss.service.values import ids
+from isogloss.service.values.results import DictionaryInfo
+from isogloss.service.values.settings import Setting
+from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.names import from_name, to_name
+from isogloss.service.wire.pages import MAX_PAGE
+from isogloss.service.wire.scalars import to_dtype
+from isogloss.service.wire.settings import fill
+
+
+def train(
+    recording: str,
+    *,
+    site: str,
+    features: int,
+    k: int = 32,
+    kind: str = "topk",
+    dictionary: str | None = None,
+    epochs: float | None = None,
+    seed: int | None = None,
+    more: Mapping[str, Setting] | None = None,
+    request_id: str | None = None,
+) -> Call[Started[DictionaryInfo]]:
+    """Train a dictionary on a site, as a job.
+
+    Args:
+        recording: id of the recording.
+        site: name of the site.
+        features: number of features.
+        k: features that may fire on one row.
+        kind: architecture.
+        dictionary: its id; None makes one up, equal for equal settings.
+        epochs: passes over the training rows; None: the default.
+        seed: of the initial weights and the order of rows; None: the default.
+        more: other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
+        request_id: a second call with it gives the first job again.
+
+    Returns:
+        The job, whose result is the dictionary.
+
+    Raises:
+        NotFound: no such recording.
+        UnknownSite: no such site; the message lists the nearest names.
+        InvalidInput: a setting that there is not.
+    """
+    given = {"features": features, "k": k, "kind": kind, "epochs": epochs, "seed": seed}
+    config = ids.train_config(given, more)
+    name = dictionary or ids.dictionary_id(recording, site, config)
+    request = pb.TrainDictionaryRequest(
+        dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),
+        recording=to_name("recordings", recording),
+        site=site,
+        config=fill(pb.TrainConfig(), config),
+        request_id=ids.request_id(request_id),
+    )
+    return then(ask(request, Operation), started("dictionaries", get_dictionary))
+
+
+def dictionary(dictionary: str) -> Call[DictionaryInfo]:
+    """Return a dictionary.
+
+    Args:
+        dictionary: its id.
+
+    Returns:
+        What it was trained on, and how well it does.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    return get_dictionary(dictionary)
+
+
+def get_dictionary(name: str) -> Call[DictionaryInfo]:
+    """Ask for a dictionary; where a parameter is called like the function above."""
+    request = pb.GetDictionaryRequest(name=to_name("dictionaries", name))
+    return then(ask(request, pb.Dictionary), lambda message: from_message(message, DictionaryInfo))
+
+
+def dictionaries() -> Call[list[DictionaryInfo]]:
+    """Return all dictionaries, by id."""
+    return collect(
+        lambda token: pb.ListDictionariesRequest(page_size=MAX_PAGE, page_token=token),
+        pb.ListDictionariesResponse,
+        lambda page: (
+            [from_message(message, DictionaryInfo) for message in page.dictionaries],
+            page.next_page_token,
+        ),
+    )
+
+
+def delete_dictionary(dictionary: str, etag: str, *, cascade: bool = False) -> Call[list[str]]:
+    """Delete a dictionary.
+
+    Args:
+        dictionary: its id.
+        etag: of the version that you mean, as :meth:`Client.dictionary` gave it.
+        cascade: also delete the matches and codes of it, and take it from the probes that have
+            it; what is left of such a probe is indexed anew by a job.
+
+    Returns:
+        Names of what was deleted or changed with it, such as ``matches/a-b``.
+
+    Raises:
+        NotFound: there is none of that id.
+        Conflict: ``etag`` is not its newest, a job uses it, or without ``cascade`` something
+            mentions it; the message names what.
+    """
+    request = pb.DeleteDictionaryRequest(
+        name=to_name("dictionaries", dictionary), etag=etag, cascade=cascade
+    )
+    return then(ask(request, pb.DeleteDictionaryResponse), lambda found: list(found.deleted))
+
+
+def encode(
+    dictionary: DictionaryInfo | str, rows: NDArray[np.generic]
+) -> Call[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    """Return the features active on rows.
+
+    Args:
+        dictionary: which one, or its id.
+        rows: activations of its site, ``[rows, width]``, bfloat16, float16 or float32.
+
+    Returns:
+        Values and feature indices, both ``[rows, k]``; a value of 0 stands for no feature.
+
+    Raises:
+        NotFound: there is no such dictionary.
+        ShapeError: the rows are not ``[rows, width]`` of the dictionary's width.
+    """
+    if rows.ndim != 2 or rows.dtype.name not in ("bfloat16", "float16", "float32"):
+        raise ShapeError(
+            f"rows are {rows.dtype} {list(rows.shape)}, wanted bfloat16, float16 or float32 "
+            "[rows, width]"
+        )
+    tensor = Tensor(
+        dtype=to_dtype(rows.dtype.name),
+        rows=rows.shape[0],
+        width=rows.shape[1],
+        data=np.ascontiguousarray(rows).tobytes(),
+    )
+    name = to_name("dictionaries", ids.id_of(dictionary))
+    return then(ask(pb.EncodeRequest(name=name, rows=tensor), pb.EncodeResponse), _codes)
+
+
+def _codes(message: pb.EncodeResponse) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    shape = (message.rows, message.k)
+    return (
+        np.frombuffer(message.values, "<f4").reshape(shape),
+        np.frombuffer(message.indices, "<i4").reshape(shape),
+    )
+
+
+class DictionariesClient(Connection):
+    """Dictionaries, for :class:`isogloss.Client`."""
+
+    train = starting(train)
+    dictionary = blocking(dictionary)
+    dictionaries = blocking(dictionaries)
+    delete_dictionary = blocking(delete_dictionary)
+    encode = blocking(encode)
+
+
+class AsyncDictionariesClient(AsyncConnection):
+    """Dictionaries, for :class:`isogloss.AsyncClient`."""
+
+    train = starting_async(train)
+    dictionary = awaiting(dictionary)
+    dictionaries = awaiting(dictionaries)
+    delete_dictionary = awaiting(delete_dictionary)
+    encode = awaiting(encode)

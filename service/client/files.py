@@ -1,0 +1,194 @@
+"""Rows out of a store as files and into one from files, over either transport.
+
+Files are written and read where the client runs; the server needs no access to them.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import Conflict, InvalidInput
+from isogloss.service.client import recordings
+from isogloss.service.client.binding import in_thread
+from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.client.upkeep import lanes
+from isogloss.service.recording.appender import Appender
+from isogloss.service.values.results import RecordingInfo
+from isogloss.store import (
+    Document,
+    Form,
+    ImportColumns,
+    ImportedRows,
+    ImportSource,
+    RecordingSpec,
+    Revision,
+    TokenColumns,
+    export_rows,
+)
+
+OnRows = Callable[[int, int], None]
+"""Called with how many rows are done, and how many there are. If it raises, the work ends."""
+
+
+def export(
+    connection: Connection,
+    recording: str,
+    directory: str | Path,
+    *,
+    form: Form = "zarr",
+    sites: Sequence[str] | None = None,
+    revision: Revision | None = None,
+    on_rows: OnRows | None = None,
+) -> None:
+    """Write the rows of a recording as files that other tools read, where this client runs.
+
+    Args:
+        connection: to whoever has the store.
+        recording: id of the recording.
+        directory: is made, whole, or is absent after a crash.
+        form: ``zarr`` (one v3 group), ``safetensors`` (files of about 1 GiB and an index), or
+            ``numpy`` (one ``.npy`` a site and column, which can be mapped into memory).
+        sites: which; None: all.
+        revision: which rows count; None: the newest.
+        on_rows: called with how many rows were read, of how many over all sites. If it raises,
+            the export ends.
+
+    Raises:
+        NotFound: there is no such recording.
+        AlreadyExists: there is something at ``directory``.
+        UnknownSite: no such site; the message lists the nearest names.
+        StorageFull: there is no room; nothing is left at ``directory``.
+    """
+    info = connection.run(recordings.recording(recording))
+    count = len(info.spec.sites if sites is None else sites)
+    source = ClientSource(connection, info, revision, count, on_rows)
+    vocabulary = connection.run(recordings.vocabulary(recording))
+    export_rows(source, Path(directory), form=form, sites=sites, vocabulary=vocabulary)
+
+
+def import_rows(
+    connection: Connection,
+    spec: RecordingSpec,
+    vocabulary: Sequence[str],
+    sources: Mapping[str, ImportSource],
+    *,
+    columns: ImportColumns,
+    producer: str = "import",
+    on_rows: OnRows | None = None,
+) -> RecordingInfo:
+    """Record rows that stand in arrays or files; after a crash the same call goes on.
+
+    What :func:`isogloss.store.open_export` finds in an export are the arguments.
+
+    Args:
+        connection: to whoever has the store.
+        spec: what the rows are; created where there is no such recording yet.
+        vocabulary: token strings; token id i is the i-th.
+        sources: rows of every site of ``spec``: an array, a path of a ``.npy`` or
+            ``.safetensors`` file, or what :mod:`isogloss.store` offers beside these.
+        columns: what is known of each row.
+        producer: name of this import within the recording, without ``/``.
+        on_rows: called with how many rows were sent, of how many. If it raises, the import ends.
+
+    Returns:
+        The recording, with all rows durable.
+
+    Raises:
+        ShapeError: rows differ in number between sources, or in width or dtype from ``spec``.
+        CorruptData: the header of a file lies.
+        AlreadyExists: a different recording has that id.
+        Conflict: this producer began with other rows.
+        NonFiniteRows: rows hold NaN or infinity where the recording refuses them.
+    """
+    if not producer or "/" in producer:
+        raise InvalidInput(f"producer {producer!r} must be a name without '/', such as 'import'")
+    rows = ImportedRows(spec, sources, columns)
+    # The name says what is imported, so that nothing else can go on where this ended.
+    note = json.dumps(rows.note(producer), sort_keys=True).encode()
+    name = f"{producer}/{hashlib.sha256(note).hexdigest()[:16]}"
+    connection.run(recordings.create_recording(spec, vocabulary))
+    _check_producers(connection, spec.recording, producer, name)
+    with Appender(connection.transport, spec, name, timeout_s=connection.timeout_s) as appender:
+        for sequence in range(appender.next_sequence, rows.batches + 1):
+            connection.check_usable()  # a task that was cancelled ends here
+            appender.write(rows.batch(name, sequence))
+            if on_rows is not None:
+                on_rows(min(rows.rows, sequence * rows.batch_rows), rows.rows)
+    return connection.run(recordings.recording(spec.recording))
+
+
+def _check_producers(connection: Connection, recording: str, producer: str, name: str) -> None:
+    """Refuse a producer that began with other rows."""
+    known = {other for lane in connection.run(lanes(recording)) for other in lane.cursors}
+    others = {other for other in known if other.partition("/")[0] == producer} - {name}
+    if others:
+        raise Conflict(
+            f"producer {producer!r} of recording {recording!r} began with other rows: give the "
+            "same sources to go on, or another producer name"
+        )
+
+
+class ClientSource:
+    """The rows of a recording at one revision, read through a client as an exporter wants them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        recording: RecordingInfo,
+        revision: Revision | None,
+        sites: int,
+        on_rows: OnRows | None,
+    ) -> None:
+        """Pin a revision.
+
+        Args:
+            connection: to whoever has the rows.
+            recording: as it stands.
+            revision: which rows; None: those that it has.
+            sites: how many sites will be read.
+            on_rows: called after each block of rows of a site.
+        """
+        self._connection = connection
+        self._id = recording.id
+        self._sites = sites
+        self._done = 0
+        self._on_rows = on_rows
+        self.spec = recording.spec
+        self.revision = revision or recording.revision
+        self.rows = self.revision.rows
+
+    def read(self, site: str, start: int, stop: int) -> NDArray[np.generic]:
+        """Return rows ``[start, stop)`` of a site."""
+        call = recordings.read(self._id, site, start, stop, revision=self.revision)
+        found = self._connection.run(call)
+        self._done += stop - start
+        if self._on_rows is not None:
+            self._on_rows(self._done, self._sites * self.rows)
+        return found
+
+    def tokens(self, start: int = 0, stop: int | None = None) -> TokenColumns:
+        """Return the token columns of rows ``[start, stop)``."""
+        call = recordings.tokens(self._id, start, stop, revision=self.revision)
+        return self._connection.run(call)
+
+    def documents(self) -> dict[int, Document]:
+        """Return the documents by id."""
+        return self._connection.run(recordings.documents(self._id, revision=self.revision))
+
+
+class FilesClient(Connection):
+    """Exports and imports, for :class:`isogloss.Client`."""
+
+    export = export
+    import_rows = import_rows
+
+
+class AsyncFilesClient(AsyncConnection):
+    """Exports and imports, for :class:`isogloss.AsyncClient`: in threads."""
+
+    export = in_thread(export)
+    import_rows = in_thread(import_rows)

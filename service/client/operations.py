@@ -1,0 +1,146 @@
+"""What is asked about a job: how it is, to end it, to wait for it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.longrunning import operations_pb2 as operations
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+
+from isogloss.errors import DeadlineExceeded, JobCancelled, JobFailed, ServerUnavailable
+from isogloss.proto.v1 import jobs_pb2
+from isogloss.service.transport.call import (
+    Call,
+    Emit,
+    Feed,
+    Open,
+    Pause,
+    ask,
+    next_message,
+    then,
+)
+from isogloss.service.transport.patience import Patience
+from isogloss.service.values.results import JobInfo
+from isogloss.service.wire.jobs import from_operation
+from isogloss.service.wire.methods import method_of
+from isogloss.service.wire.names import from_name, to_name
+
+T = TypeVar("T")
+
+_WAIT_S = 10.0
+"""How long one call waits; the server answers within this time, done or not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started(Generic[T]):
+    """A job that was begun or found, and how to get what it makes."""
+
+    name: str
+    """Id of the job."""
+    kind: str
+    """``train``, ``probe`` or ``match``."""
+    collection: str
+    """Where what it makes is found, such as ``dictionaries``."""
+    fetch: Callable[[str], Call[T]]
+    """Gets what it made, by id."""
+
+
+def started(
+    collection: str, fetch: Callable[[str], Call[T]]
+) -> Callable[[operations.Operation], Started[T]]:
+    """Return what reads the answer of a call that begins a job."""
+
+    def read(operation: operations.Operation) -> Started[T]:
+        found = from_operation(operation)
+        return Started(name=found.name, kind=found.kind, collection=collection, fetch=fetch)
+
+    return read
+
+
+def get_job(name: str) -> Call[JobInfo]:
+    """Return a job as it is now."""
+    request = operations.GetOperationRequest(name=to_name("operations", name))
+    return then(ask(request, operations.Operation), from_operation)
+
+
+def cancel(name: str) -> Call[None]:
+    """Ask a job to end."""
+    request = operations.CancelOperationRequest(name=to_name("operations", name))
+    return then(ask(request, Empty), lambda _: None)
+
+
+def wait(name: str, timeout_s: float | None) -> Call[JobInfo]:
+    """Wait until a job is done, over restarts of the server.
+
+    Raises:
+        JobCancelled: it was cancelled.
+        JobFailed: it failed; the message holds the reason and what the worker said.
+        DeadlineExceeded: it is not done; it goes on.
+        ServerUnavailable: no server came back within a minute.
+    """
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    patience = Patience()
+    while True:
+        left = _WAIT_S if end is None else min(_WAIT_S, end - time.monotonic())
+        if left <= 0:
+            raise DeadlineExceeded(
+                f"job {name!r} was not done after {timeout_s:g} s; it goes on: wait again, or "
+                "cancel it"
+            )
+        request = operations.WaitOperationRequest(name=to_name("operations", name))
+        request.timeout.CopyFrom(_duration(left))
+        try:
+            found = from_operation((yield from ask(request, operations.Operation, left)))
+        except ServerUnavailable as error:
+            yield Pause(patience.pause_s(error))
+            continue
+        patience.reset()
+        if found.state == "CANCELLED":
+            raise JobCancelled(f"job {name!r} was cancelled; submit it again to go on")
+        if found.state == "FAILED":
+            reason, message = found.error or ("JOB_FAILED", "no reason is known")
+            raise JobFailed(f"job {name!r} failed ({reason}): {message}")
+        if found.is_done:
+            return found
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(round(seconds * 1e6))
+    return duration
+
+
+def result(job: Started[T], timeout_s: float | None) -> Call[T]:
+    """Wait for a job, then get what it made; errors as for :func:`wait`."""
+    done = yield from wait(job.name, timeout_s)
+    return (yield from job.fetch(from_name(job.collection, done.made)))
+
+
+def watch(job: str) -> Feed[JobInfo]:
+    """Yield a job now and at each change, until it is done; outlasts restarts of the server.
+
+    Args:
+        job: id of the job.
+
+    Raises:
+        NotFound: there is no such job.
+        ServerUnavailable: no server came back within a minute.
+    """
+    request = jobs_pb2.WatchJobRequest(name=to_name("operations", job))
+    method = method_of(jobs_pb2.WatchJobRequest, operations.Operation)
+    patience = Patience()
+    while True:
+        try:
+            yield Open(method, request)
+            while (message := (yield from next_message(operations.Operation))) is not None:
+                patience.reset()
+                info = from_operation(message.head)
+                yield Emit(info)
+                if info.is_done:
+                    return
+            ended = ServerUnavailable(f"the stream of job {job!r} ended early")
+        except ServerUnavailable as error:
+            ended = error
+        yield Pause(patience.pause_s(ended))

@@ -1,0 +1,244 @@
+"""Looking after a store: lanes, verifying, rewriting, garbage.
+
+Calls with ``on_progress`` take as long as it takes to read or rewrite what is stored. They have no
+deadline. When the caller leaves, the work ends between two steps and what was done stays. A
+recording has one of them at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from isogloss.errors import InternalError, InvalidInput
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.client.binding import awaiting, blocking
+from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.transport.call import Call, ask, collect, receive, then
+from isogloss.service.values.upkeep import (
+    DAY_S,
+    Compression,
+    Garbage,
+    LaneInfo,
+    Quantisation,
+    UpkeepProgress,
+)
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.names import to_name
+from isogloss.service.wire.pages import MAX_PAGE
+from isogloss.store import Compaction, Problem
+
+ResponseT = TypeVar("ResponseT", bound=Message)
+T = TypeVar("T")
+
+OnUpkeep = Callable[[UpkeepProgress], None]
+"""Called about twice a second with how far a call is. If it raises, the call ends."""
+
+
+def lanes(recording: str) -> Call[list[LaneInfo]]:
+    """Return what the writers of a recording wrote, in the order their rows are numbered.
+
+    Args:
+        recording: id of the recording.
+
+    Returns:
+        One entry for each writer's life.
+
+    Raises:
+        NotFound: there is no such recording.
+    """
+    name = to_name("recordings", recording)
+    return collect(
+        lambda token: pb.ListLanesRequest(name=name, page_size=MAX_PAGE, page_token=token),
+        pb.ListLanesResponse,
+        lambda page: (
+            [from_message(message, LaneInfo) for message in page.lanes],
+            page.next_page_token,
+        ),
+    )
+
+
+def end_direct_lane(recording: str, lane: str) -> Call[dict[str, int]]:
+    """End a direct lane whose writer hangs, so that its producers can go on elsewhere.
+
+    Args:
+        recording: id of the recording.
+        lane: its name.
+
+    Returns:
+        Last durable sequence number of each of its producers.
+
+    Raises:
+        NotFound: there is no such direct lane.
+    """
+    request = pb.EndDirectLaneRequest(name=to_name("recordings", recording), lane=lane)
+    return then(ask(request, pb.EndDirectLaneResponse), lambda found: dict(found.cursors))
+
+
+def verify(recording: str, *, on_progress: OnUpkeep | None = None) -> Call[list[Problem]]:
+    """Check every stored byte of a recording against its checksum; changes nothing.
+
+    Args:
+        recording: id of the recording.
+        on_progress: called with how far it is. If it raises, the check ends.
+
+    Returns:
+        What is wrong; empty when all is well.
+
+    Raises:
+        NotFound: there is no such recording.
+        Conflict: something else works on the recording.
+    """
+    problems: list[Problem] = []
+
+    def take(answer: Framed[pb.VerifyRecordingResponse]) -> None:
+        if on_progress is not None:
+            on_progress(from_message(answer.head.progress, UpkeepProgress))
+        problems.extend(from_message(message, Problem) for message in answer.head.problems)
+
+    request = pb.VerifyRecordingRequest(name=to_name("recordings", recording))
+    return then(receive(request, pb.VerifyRecordingResponse, take), lambda _: problems)
+
+
+def compact(
+    recording: str, *, max_rows: int | None = None, on_progress: OnUpkeep | None = None
+) -> Call[Compaction]:
+    """Join the short sealed lanes of a recording; rows, numbers and revisions stay.
+
+    Args:
+        recording: id of the recording.
+        max_rows: up to how many rows lanes are joined; None: about 1 GiB of the widest site.
+        on_progress: called with how far it is. If it raises, the work ends.
+
+    Returns:
+        How many lanes were joined into how many, and the rows that were written anew.
+
+    Raises:
+        NotFound: there is no such recording.
+        Conflict: something else works on the recording.
+        CorruptData: rows do not match the checksums of their commits; they were left.
+        InvalidInput: ``max_rows`` is not positive.
+    """
+    request = pb.CompactRecordingRequest(name=to_name("recordings", recording), max_rows=max_rows)
+    return _outcome(request, pb.CompactRecordingResponse, Compaction, on_progress)
+
+
+def compress(recording: str, *, on_progress: OnUpkeep | None = None) -> Call[Compression]:
+    """Compress the sealed lanes of a recording; rows stay exactly what they are.
+
+    Args:
+        recording: id of the recording.
+        on_progress: called with how far it is. If it raises, the work ends.
+
+    Returns:
+        How much was compressed, and the bytes before and after.
+
+    Raises:
+        NotFound: there is no such recording.
+        Conflict: something else works on the recording.
+        CorruptData: rows do not match the checksums of their commits; they were left.
+    """
+    request = pb.CompressRecordingRequest(name=to_name("recordings", recording))
+    return _outcome(request, pb.CompressRecordingResponse, Compression, on_progress)
+
+
+def quantise(
+    recording: str,
+    sites: Sequence[str] | None = None,
+    *,
+    accept_loss: bool,
+    on_progress: OnUpkeep | None = None,
+) -> Call[Quantisation]:
+    """Round the rows of a recording's sealed lanes to 8 bits a number, for good.
+
+    Reading gives the site's dtype as before; statistics stay those of what was recorded.
+
+    Args:
+        recording: id of the recording.
+        sites: which; None: all.
+        accept_loss: must be True: what is rounded cannot be had back.
+        on_progress: called with how far it is. If it raises, the work ends.
+
+    Returns:
+        The measured error of each site, and the bytes before and after.
+
+    Raises:
+        NotFound: there is no such recording.
+        InvalidInput: ``accept_loss`` is False, or ``sites`` is empty.
+        UnknownSite: no such site; the message lists the nearest names.
+        Conflict: something else works on the recording.
+    """
+    if sites is not None and not sites:
+        raise InvalidInput("0 sites to quantise: name some, or pass None for all")
+    request = pb.QuantiseRecordingRequest(
+        name=to_name("recordings", recording), sites=sites, accept_loss=accept_loss
+    )
+    return _outcome(request, pb.QuantiseRecordingResponse, Quantisation, on_progress)
+
+
+def collect_garbage(
+    older_s: float = DAY_S, *, on_progress: OnUpkeep | None = None
+) -> Call[Garbage]:
+    """Remove what crashes and deletions left in the store, and the logs of ended jobs.
+
+    Args:
+        older_s: what is younger stays; lanes that never began go at once.
+        on_progress: called with how far it is. If it raises, the work ends.
+
+    Returns:
+        How many files and logs were removed.
+
+    Raises:
+        InvalidInput: ``older_s`` is negative.
+        Conflict: something works on a recording.
+    """
+    request = pb.CollectGarbageRequest(older_s=older_s)
+    return _outcome(request, pb.CollectGarbageResponse, Garbage, on_progress)
+
+
+def _outcome(
+    request: Message, response: type[ResponseT], kind: type[T], on_progress: OnUpkeep | None
+) -> Call[T]:
+    """Follow a stream of progress whose last message holds the result."""
+    found: list[T] = []
+
+    def take(answer: Framed[ResponseT]) -> None:
+        head = answer.head
+        if on_progress is not None:
+            on_progress(from_message(_part(head, "progress"), UpkeepProgress))
+        if head.HasField("result"):
+            found.append(from_message(_part(head, "result"), kind))
+
+    yield from receive(request, response, take)
+    if not found:
+        raise InternalError("the server ended in good order and gave no result: report it")
+    return found[-1]
+
+
+def _part(message: Message, field: str) -> Message:
+    return getattr(message, field)
+
+
+class UpkeepClient(Connection):
+    """Looking after a store, for :class:`isogloss.Client`."""
+
+    lanes = blocking(lanes)
+    end_direct_lane = blocking(end_direct_lane)
+    verify = blocking(verify)
+    compact = blocking(compact)
+    compress = blocking(compress)
+    quantise = blocking(quantise)
+    collect_garbage = blocking(collect_garbage)
+
+
+class AsyncUpkeepClient(AsyncConnection):
+    """Looking after a store, for :class:`isogloss.AsyncClient`."""
+
+    lanes = awaiting(lanes)
+    end_direct_lane = awaiting(end_direct_lane)
+    verify = awaiting(verify)
+    compact = awaiting(compact)
+    compress = awaiting(compress)
+    quantise = awaiting(quantise)
+    collect_garbage = awaiting(collect_garbage)

@@ -1,0 +1,323 @@
+"""Writing rows: streams of batches, through the owner of a store or past it, and live models."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from isogloss.service.client import recordings
+from isogloss.service.client.binding import in_thread, wrapping
+from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.recording import documents as recording_documents
+from isogloss.service.recording.appender import Appender, BatchStream
+from isogloss.service.recording.description import Precision, Tokenizer, describe
+from isogloss.service.recording.documents import DocumentOptions
+from isogloss.service.recording.route import Direct, open_stream
+from isogloss.service.transport.patience import RECONNECT_S
+from isogloss.service.values.results import RecordingInfo
+from isogloss.store import Document, RecordingSpec, Revision, RowBatch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from isogloss.models import LoadedModel, RecordProgress, TextDocument
+    from isogloss.service.recording.live import Recorder, RecorderCounts, RecorderOptions
+
+
+def appender(
+    connection: Connection, recording: str, producer: str, *, reconnect_s: float = RECONNECT_S
+) -> Appender:
+    """Open a producer's stream of batches through the owner; use it as a context manager.
+
+    Args:
+        connection: to the owner of the store.
+        recording: id of the recording.
+        producer: name of this stream, stable over restarts, such as ``rank-0``.
+        reconnect_s: how long to go on trying when the server is away.
+
+    Returns:
+        The open stream.
+
+    Raises:
+        NotFound: there is no such recording.
+        Conflict: the producer is writing a direct lane.
+    """
+    return Appender(
+        connection.transport,
+        connection.run(recordings.recording(recording)).spec,
+        producer,
+        timeout_s=connection.timeout_s,
+        reconnect_s=reconnect_s,
+    )
+
+
+def stream(
+    connection: Connection,
+    recording: str,
+    producer: str,
+    *,
+    direct: Direct = "auto",
+    root: Path | str | None = None,
+    reconnect_s: float = RECONNECT_S,
+) -> BatchStream:
+    """Open a producer's stream of batches, past the owner of the store where that can be.
+
+    A direct stream writes a lane of its own on storage that this process shares with the
+    server: no row crosses the server.
+
+    Args:
+        connection: to the owner of the store.
+        recording: id of the recording.
+        producer: name of this stream, stable over restarts, such as ``rank-0``.
+        direct: True: past the owner, or an error; ``auto``: past it if this process sees the
+            storage, else through it, and the stream's ``route`` says why; False: through it.
+        root: the store as this machine sees it; None: where its owner says.
+        reconnect_s: how long to go on trying when the server is away.
+
+    Returns:
+        The open stream.
+
+    Raises:
+        NotFound: there is no such recording.
+        NotPermitted: it must be direct, and this process does not see the storage.
+        Conflict: the producer is writing a direct lane already.
+    """
+    return open_stream(
+        connection.transport,
+        connection.run(recordings.recording(recording)).spec,
+        producer,
+        direct=direct,
+        root=root,
+        timeout_s=connection.timeout_s,
+        reconnect_s=reconnect_s,
+    )
+
+
+def record(
+    connection: Connection,
+    model: "nn.Module",
+    tokenizer: Tokenizer | None = None,
+    *,
+    sites: Sequence[str],
+    recording: str,
+    name: str = "",
+    corpus: str = "live",
+    producer: str = "rank-0",
+    dtype: Precision = "bfloat16",
+    options: "RecorderOptions | None" = None,
+    direct: Direct = False,
+    root: Path | str | None = None,
+) -> "Recorder":
+    """Record what a live model computes while the returned recorder is entered.
+
+    With ``on_full="block"`` a full queue holds up the thread that runs the model, even when that is
+    the event loop's.
+
+    Args:
+        connection: to the owner of the store.
+        model: any module whose forward takes ``input_ids``.
+        tokenizer: names the tokens and says which are special; None: ids only.
+        sites: names or globs of submodules.
+        recording: its id; made where there is none.
+        name: what the model is called; empty: the class of the module.
+        corpus: what the text is, for people.
+        producer: name of this stream, stable over restarts, one per process.
+        dtype: how a number is kept.
+        options: what to do when the server is slower than the loop.
+        direct: True: rows go to the disk past the server, which needs its storage here, or an
+            error; ``auto``: so if that can be, and the recorder's ``route`` says what was done.
+        root: the store as this machine sees it, for ``direct``; None: where its owner says.
+
+    Returns:
+        The recorder, not yet entered.
+
+    Raises:
+        UnknownSite: a name matches nothing; the message lists the nearest names.
+        NotPermitted: it must be direct, and this process does not see the storage.
+    """
+    # torch takes a second to import, and only recording needs it
+    from isogloss.models import LoadedModel
+    from isogloss.service.recording.live import Recorder
+
+    loaded = LoadedModel(module=model, tokenizer=tokenizer, name=name or type(model).__name__)
+    spec, vocabulary = describe(
+        loaded, sites, recording=recording, corpus=corpus, dtype=dtype, has_spans=False
+    )
+    connection.run(recordings.create_recording(spec, vocabulary))
+    special: Sequence[int] = getattr(tokenizer, "all_special_ids", ())
+    opened = stream(connection, recording, producer, direct=direct, root=root)
+    return Recorder(opened, model, spec, special_ids=special, options=options)
+
+
+def record_documents(
+    connection: Connection,
+    model: "LoadedModel",
+    documents: "Sequence[TextDocument] | Sequence[Sequence[int]]",
+    *,
+    sites: Sequence[str],
+    recording: str,
+    options: DocumentOptions | None = None,
+    on_progress: "Callable[[RecordProgress], None] | None" = None,
+    on_route: Callable[[str], None] | None = None,
+) -> RecordingInfo:
+    """Run a model over documents and record its sites; goes on where an earlier run ended.
+
+    The asynchronous client runs the model, and calls the two functions, in a thread.
+
+    Args:
+        connection: to the owner of the store.
+        model: from :func:`isogloss.models.load_model`.
+        documents: texts, or token ids for a model without tokenizer; each is recorded once.
+        sites: names or globs of submodules.
+        recording: its id; made where there is none.
+        options: batch size, precision, names.
+        on_progress: called after each batch was captured.
+        on_route: called with which way rows go, and why, before the first does.
+
+    Returns:
+        The recording, with all rows durable.
+
+    Raises:
+        UnknownSite: a name matches nothing; the message lists the nearest names.
+        AlreadyExists: a different recording has that id.
+    """
+    return recording_documents.record_documents(
+        _Writer(connection),
+        model,
+        documents,
+        sites=sites,
+        recording=recording,
+        options=options or DocumentOptions(),
+        on_progress=on_progress,
+        on_route=on_route,
+    )
+
+
+class _Writer:
+    """What recording documents asks of a client, over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
+        return self._connection.run(recordings.create_recording(spec, vocabulary))
+
+    def recording(self, recording: str) -> RecordingInfo:
+        return self._connection.run(recordings.recording(recording))
+
+    def documents(
+        self, recording: str, *, with_text: bool = True, revision: Revision | None = None
+    ) -> dict[int, Document]:
+        call = recordings.documents(recording, with_text=with_text, revision=revision)
+        return self._connection.run(call)
+
+    def stream(
+        self,
+        recording: str,
+        producer: str,
+        *,
+        direct: Direct = False,
+        root: Path | str | None = None,
+    ) -> BatchStream:
+        return stream(self._connection, recording, producer, direct=direct, root=root)
+
+
+class AsyncAppender:
+    """A producer's stream of batches; the blocking one, in a thread."""
+
+    def __init__(self, appender: BatchStream) -> None:
+        self._appender = appender
+
+    async def __aenter__(self) -> "AsyncAppender":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self._appender.close, flush=error is None)
+
+    @property
+    def route(self) -> str:
+        """Which way batches go, for people."""
+        return self._appender.route
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number that the next batch must have."""
+        return self._appender.next_sequence
+
+    @property
+    def durable_sequence(self) -> int:
+        """Last batch on the disk."""
+        return self._appender.durable_sequence
+
+    async def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
+        """Send a batch; returns when it is on its way. Errors as for :meth:`Appender.write`."""
+        await asyncio.to_thread(self._appender.write, batch, timeout_s)
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until everything written is durable."""
+        await asyncio.to_thread(self._appender.flush, timeout_s)
+
+    async def close(self) -> None:
+        """End the stream once everything is durable."""
+        await asyncio.to_thread(self._appender.close)
+
+
+class AsyncRecorder:
+    """Records what passes a live model's sites; the blocking :class:`Recorder`, awaited at its end.
+
+    The hooks run in the thread in which the model does.
+    """
+
+    def __init__(self, recorder: "Recorder") -> None:
+        self._recorder = recorder
+
+    async def __aenter__(self) -> "AsyncRecorder":
+        self._recorder.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self._recorder.__exit__, kind, error, trace)
+
+    @property
+    def counts(self) -> "RecorderCounts":
+        """What was seen, taken, dropped and made durable so far."""
+        return self._recorder.counts
+
+    @property
+    def route(self) -> str:
+        """Which way rows go, and why."""
+        return self._recorder.route
+
+    @property
+    def error(self) -> Exception | None:
+        """The first thing that went wrong; None while all is well."""
+        return self._recorder.error
+
+
+class WritingClient(Connection):
+    """Writing rows, for :class:`isogloss.Client`."""
+
+    appender = appender
+    stream = stream
+    record = record
+    record_documents = record_documents
+
+
+class AsyncWritingClient(AsyncConnection):
+    """Writing rows, for :class:`isogloss.AsyncClient`; the streams themselves run in threads."""
+
+    appender = wrapping(appender, AsyncAppender)
+    stream = wrapping(stream, AsyncAppender)
+    record = wrapping(record, AsyncRecorder)
+    record_documents = in_thread(record_documents)

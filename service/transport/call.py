@@ -1,0 +1,168 @@
+"""A call: what is asked of a server, apart from how, so that both clients make it alike.
+
+A call is a generator. It yields one step after another, is sent what each step gave, and returns
+its result. :class:`isogloss.Client` does the steps one by one in the caller's thread,
+:class:`isogloss.AsyncClient` awaits them.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from isogloss.errors import InternalError, IsoglossError
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.methods import Method, method_of
+
+ResponseT = TypeVar("ResponseT", bound=Message)
+ResultT = TypeVar("ResultT")
+StepT = TypeVar("StepT")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send a request; the call is sent the answer, or its error is raised there."""
+
+    method: Method
+    """Which remote call."""
+    request: Message
+    """What is sent."""
+    extra_s: float = 0.0
+    """Time the server may take by design, beyond the client's timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait, then go on."""
+
+    seconds: float
+    """How long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Send a request that is answered with a stream; the one opened before is closed."""
+
+    method: Method
+    """Which remote call."""
+    request: Message
+    """What is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Wait for the next message of the stream; the call is sent it, or None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Generic[T]):
+    """Give a value to whoever iterates over the call, then go on."""
+
+    value: T
+    """What is given."""
+
+
+Step: TypeAlias = Ask | Pause | Open | Next
+Answer: TypeAlias = Message | Framed[Message] | None
+Call: TypeAlias = Generator[Step, Answer, T]
+"""A call that comes to one value."""
+Feed: TypeAlias = Generator[Step | Emit[T], Answer, None]
+"""A call that gives values one after another."""
+
+
+def ask(request: Message, response: type[ResponseT], extra_s: float = 0.0) -> Call[ResponseT]:
+    """Make the remote call that takes this request.
+
+    Args:
+        request: what is sent; its type says which call it is.
+        response: the type of the answer.
+        extra_s: time the server may take by design, beyond the client's timeout.
+    """
+    method = method_of(type(request), response)
+    answer = yield Ask(method, request, extra_s)
+    if not isinstance(answer, response):
+        raise InternalError(f"{method.path} was answered with a {type(answer).__name__}")
+    return answer
+
+
+def receive(
+    request: Message, response: type[ResponseT], take: Callable[[Framed[ResponseT]], None]
+) -> Call[None]:
+    """Make the remote call that takes this request and answers with a stream.
+
+    Args:
+        request: what is sent; its type says which call it is.
+        response: the type of each message of the answer.
+        take: called with each message as it comes; what it raises ends the call.
+    """
+    yield Open(method_of(type(request), response), request)
+    while (message := (yield from next_message(response))) is not None:
+        take(message)
+
+
+def next_message(response: type[ResponseT]) -> Call[Framed[ResponseT] | None]:
+    """Return the next message of the stream that is open, or None once it ended in good order."""
+    found = yield Next()
+    if found is None:
+        return None
+    if not isinstance(found, Framed) or not isinstance(found.head, response):
+        raise InternalError(f"a stream of {response.__name__} held a {type(found).__name__}")
+    return Framed(head=found.head, payload=found.payload)
+
+
+def then(call: Call[T], change: Callable[[T], ResultT]) -> Call[ResultT]:
+    """Make a call and change what it comes to."""
+    return change((yield from call))
+
+
+def collect(
+    request: Callable[[str], Message],
+    response: type[ResponseT],
+    read: Callable[[ResponseT], tuple[Iterable[T], str]],
+) -> Call[list[T]]:
+    """Make a call for each page of a list and join what they hold.
+
+    Args:
+        request: returns the request for a page, given its token; empty for the first.
+        response: the type of the answer.
+        read: returns what a page holds, and the token of the next one; empty after the last.
+    """
+    found: list[T] = []
+    token = ""
+    while True:
+        items, token = read((yield from ask(request(token), response)))
+        found += items
+        if not token:
+            return found
+
+
+class Running(Generic[StepT, T]):
+    """A call under way: ``step`` is what it waits for, None once it has its result."""
+
+    def __init__(self, call: Generator[StepT, Answer, T]) -> None:
+        self._call = call
+        self._result: tuple[T] | None = None
+        self.step: StepT | None = None
+        self.send(None)
+
+    def send(self, answer: Answer) -> None:
+        """Give the call what it waited for."""
+        try:
+            self.step = self._call.send(answer)
+        except StopIteration as stop:
+            self.step, self._result = None, (stop.value,)
+
+    def throw(self, error: IsoglossError) -> None:
+        """Raise an error where the call waits; what it does not handle comes out here."""
+        try:
+            self.step = self._call.throw(error)
+        except StopIteration as stop:
+            self.step, self._result = None, (stop.value,)
+
+    def result(self) -> T:
+        """Return what the call came to."""
+        if self._result is None:
+            raise InternalError("a call was asked for its result before its end")
+        return self._result[0]

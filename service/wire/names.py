@@ -1,0 +1,57 @@
+"""Resource names: ``recordings/a`` on the wire, the id ``a`` in values."""
+
+import re
+
+from isogloss.errors import InvalidName
+from isogloss.service.values.results import FeatureRef
+
+_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+def to_name(collection: str, id: str) -> str:  # noqa: A002 - the glossary's word
+    """Return the resource name of an id, such as ``recordings/a``.
+
+    Raises:
+        InvalidName: the id is malformed.
+    """
+    if not _ID.fullmatch(id):
+        raise InvalidName(
+            f"id {id!r} is not of the form [a-z][a-z0-9-]{{0,62}}: use lower-case letters, digits "
+            "and hyphens, starting with a letter"
+        )
+    return f"{collection}/{id}"
+
+
+def from_name(collection: str, name: str) -> str:
+    """Return the id in a resource name.
+
+    Raises:
+        InvalidName: the name is not of that collection, or its id is malformed.
+    """
+    head, _, found = name.partition("/")
+    if head != collection or not _ID.fullmatch(found):
+        raise InvalidName(
+            f"name {name!r} is not of the form {collection}/ID with an ID like "
+            "[a-z][a-z0-9-]{0,62}"
+        )
+    return found
+
+
+def to_feature_name(feature: FeatureRef) -> str:
+    """Return the resource name of a feature, such as ``dictionaries/a/features/7``."""
+    return f"{to_name('dictionaries', feature.dictionary)}/features/{feature.feature}"
+
+
+def from_feature_name(name: str) -> FeatureRef:
+    """Read the resource name of a feature.
+
+    Raises:
+        InvalidName: it is none.
+    """
+    parent, _, index = name.partition("/features/")
+    if not (index.isascii() and index.isdecimal() and len(index) < 19):
+        raise InvalidName(
+            f"name {name!r} is not of the form dictionaries/ID/features/NUMBER, such as "
+            "dictionaries/a/features/7"
+        )
+    return FeatureRef(dictionary=from_name("dictionaries", parent), feature=int(index))

@@ -1,0 +1,67 @@
+"""Both clients come from one definition of each call."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+from isogloss import AsyncClient, Client
+from isogloss.service import AsyncJob, DictionaryInfo, Job
+from isogloss.service.client import dictionaries, universality
+
+SAMPLE = Path(__file__).with_name("typed_sample.py")
+ROOT = Path(__file__).parents[3]
+
+
+def public(kind: type) -> dict[str, object]:
+    return {
+        name: getattr(kind, name)
+        for name in dir(kind)
+        if not name.startswith("_") and callable(getattr(kind, name))
+    }
+
+
+def parameters(method: object) -> list[inspect.Parameter]:
+    assert callable(method)
+    return list(inspect.signature(method).parameters.values())[1:]
+
+
+LIFE = {"run", "iterate", "close", "stop", "check_usable", "blocking"}
+"""What is no call: how a client makes calls, and ends."""
+
+
+def test_every_method_of_the_client_is_on_the_asynchronous_one_too() -> None:
+    ours, theirs = public(Client), public(AsyncClient)
+    assert ours.keys() - LIFE == theirs.keys() - LIFE
+    assert {"train", "read", "appender", "export", "verify", "watch", "server_info"} <= ours.keys()
+    for name in ours.keys() - LIFE:
+        assert parameters(ours[name]) == parameters(theirs[name]), name
+        assert inspect.getdoc(ours[name]) == inspect.getdoc(theirs[name]), name
+        assert inspect.getdoc(ours[name]), name
+
+
+def test_a_method_has_the_name_the_docstring_and_the_parameters_of_its_call() -> None:
+    assert Client.train.__doc__ == dictionaries.train.__doc__
+    assert Client.train.__name__ == "train"
+    wanted = inspect.signature(dictionaries.train).parameters
+    shown = inspect.signature(Client.train)
+    assert list(shown.parameters) == ["self", *wanted]
+    assert shown.return_annotation == Job[DictionaryInfo]
+    assert inspect.signature(AsyncClient.train).return_annotation == AsyncJob[DictionaryInfo]
+    assert list(inspect.signature(Client.nearest).parameters)[1:] == list(
+        inspect.signature(universality.nearest).parameters
+    )
+    assert inspect.iscoroutinefunction(AsyncClient.train)
+    assert inspect.iscoroutinefunction(AsyncClient.record)
+    assert not inspect.iscoroutinefunction(AsyncClient.watch)
+
+
+def test_a_checker_of_types_sees_every_signature() -> None:
+    """The sample asserts types, and holds mistakes that the checker must report."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(SAMPLE)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
