@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -322,14 +323,20 @@ def test_an_error_in_the_thread_is_raised_to_the_caller(owner: Owner) -> None:
 
 
 @pytest.fixture(scope="module")
-def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file without which the slow server holds the first check."""
+    return tmp_path_factory.mktemp("gate") / "open"
+
+
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Iterator[Server]:
     store = tmp_path_factory.mktemp("slow") / "store"
     with isogloss.connect(store, run_workers=False) as client:
         filled(client, "slow", batches=120)
         filled(client, "other", batches=1)
     script = Path(__file__).with_name("slow_store.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), str(store), "0.1", str(os.getpid())],
+        [sys.executable, str(script), str(store), str(gate), str(os.getpid())],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -340,7 +347,7 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
-    slow_server: Server,
+    slow_server: Server, gate: Path
 ) -> None:
     address = slow_server.addresses[0]
     begun, leave = threading.Event(), threading.Event()
@@ -351,7 +358,8 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
 
     def on_progress(at: UpkeepProgress) -> None:
         seen.append(at)
-        begun.set()
+        if at.done:
+            begun.set()
         if leave.is_set():
             raise Left
 
@@ -375,6 +383,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
             leave.set()
             thread.join(120)
             assert not thread.is_alive()
+            gate.touch()
             assert seen[-1].done < seen[-1].total, "the check was over before it was left"
             etag = client.recording("other").etag
             once_free(lambda: client.compact("slow"))
@@ -383,10 +392,12 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
                 client.recording("other")
     finally:
         leave.set()
+        gate.touch()
         thread.join(120)
 
 
-def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> None:
+def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server, gate: Path) -> None:
+    gate.unlink(missing_ok=True)
     begun = threading.Event()
     told: list[ServerUnavailable] = []
 
@@ -400,6 +411,8 @@ def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> No
     thread = threading.Thread(target=check)
     thread.start()
     assert begun.wait(120)
-    assert slow_server.terminate() == 0
+    slow_server.process.send_signal(signal.SIGTERM)
+    gate.touch()
+    assert slow_server.process.wait(120) == 0
     thread.join(120)
     assert len(told) == 1
