@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+from tests.service.serving import server_on
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("kernels", "store", "models", "dictionaries", "universality", "service", "proto")
@@ -135,6 +137,43 @@ def test_the_wheel_imports_in_an_empty_environment(wheel: Path, tmp_path: Path) 
     done = run(str(python), "-P", "-c", code, cwd=tmp_path)
     assert done.stdout.startswith("0.1.0 "), done.stderr
     assert str(tmp_path) in done.stdout
+
+
+CLIENT = {
+    *("googleapis-common-protos", "grpcio", "ml-dtypes", "numpy", "protobuf", "rich", "typer"),
+    "xxhash",
+}
+
+
+def test_the_package_itself_needs_only_what_a_client_does() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {line.partition(">=")[0] for line in project["dependencies"]} == CLIENT
+    extras = project["optional-dependencies"]
+    needed = {line.partition(">=")[0] for line in extras["server"]}
+    assert {"torch", "faiss-cpu", "numba", "zarr", "google-crc32c"} <= needed
+    for extra in ("cloud", "models"):
+        assert "isogloss[server]" in extras[extra]
+
+
+@pytest.mark.slow
+def test_the_wheel_in_an_environment_of_its_own_is_a_client_that_trains_and_asks(
+    wheel: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare" / "bin" / "python"
+    done = run(
+        *(sys.executable, "-m", "pip", "--quiet", "--python", str(python)),
+        *("install", "--constraint", str(ROOT / "constraints.txt"), str(wheel)),
+    )
+    assert done.returncode == 0, done.stderr
+    script = str(ROOT / "tests" / "service" / "thin_client.py")
+    with server_on(tmp_path / "store", "--workers") as server:
+        address = server.addresses[0]
+        done = run(str(python), "-P", script, address, "--trains", cwd=tmp_path, PYTHONPATH="")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["heavy"] == []
+    assert [what for what, is_so in found["said"].items() if not is_so] == []
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ class RecordingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyRecording(self, request, context):
-        """Care. Each call answers at least once a second with how far it is, ends with its result and
+        """Upkeep. Each call answers at least once a second with how far it is, ends with its result and
         ends early, between two steps, when the caller leaves; what was done stays. A recording has one
         of them at a time, else ABORTED, reason CONFLICT.
 

@@ -289,7 +289,7 @@ class NearestFeaturesRequest(_message.Message):
     feature: _builtins.str
     """dictionaries/{dictionary}/features/{feature}"""
     count: _builtins.int
-    """per dictionary; 0: 5; at most 1000"""
+    """per dictionary; 0: 5; at most 100"""
     probe: _builtins.str
     """empty: the newest probe that has all these dictionaries"""
     @_builtins.property

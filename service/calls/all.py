@@ -47,6 +47,9 @@ class ControlHandlers:
     def __init__(self, engine: Owner) -> None:
         """Bind the handlers.
 
+        Args:
+            engine: of the store.
+
         Raises:
             InternalError: a call has no handler here nor in the query process, or two.
         """

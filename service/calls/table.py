@@ -59,6 +59,12 @@ class Bound:
 def methods_of(topic: type) -> list[Method]:
     """Return the calls that a topic answers, one for each of its public methods.
 
+    Args:
+        topic: the class.
+
+    Returns:
+        The calls, in the order in which the methods are written.
+
     Raises:
         InternalError: a method has the name of no call, or takes or gives other messages.
     """
@@ -105,6 +111,12 @@ def _method(topic: type, name: str, call: str, *, is_check: bool) -> Method:
 
 def bind(*topics: object) -> Bound:
     """Return the calls that topics answer; those that one of them checks are checked first.
+
+    Args:
+        *topics: objects, of one class each.
+
+    Returns:
+        What answers each call.
 
     Raises:
         InternalError: two topics answer one call, or see :func:`methods_of`.

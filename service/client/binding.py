@@ -107,11 +107,11 @@ def wrapping(
 
     @functools.wraps(work)
     async def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> WrappedT:
-        inner = connection.blocking()
+        inner = connection._blocking()
         try:
             return wrap(await asyncio.to_thread(work, inner, *args, **kwargs))
         except asyncio.CancelledError:
-            inner.stop("the task that did this was cancelled")
+            inner._stop("the task that did this was cancelled")
             raise
 
     signature = inspect.signature(work)

@@ -31,6 +31,9 @@ def connect(
             they stay queued, and waiting for one ends at its timeout only. A server decides for
             itself, and this is ignored.
 
+    Returns:
+        The client, which has the store, or a connection that was answered.
+
     Raises:
         StoreOwned: another process has the store and runs no server.
         ServerUnavailable: no server answers at the address.

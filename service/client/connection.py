@@ -59,16 +59,16 @@ class Connection:
         return self._timeout_s
 
     @property
-    def transport(self) -> Transport:
+    def _usable_transport(self) -> Transport:
         """What carries the calls.
 
         Raises:
             Conflict: the client was closed, or made in another process.
         """
-        self.check_usable()
+        self._check_usable()
         return self._transport
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Refuse to go on where the client was closed or stopped, or in a fork of its process.
 
         Raises:
@@ -82,17 +82,17 @@ class Connection:
             self._ended = "this client was closed: connect again"
             self._transport.close()
 
-    def stop(self, why: str) -> None:
+    def _stop(self, why: str) -> None:
         """Refuse further calls, and leave the transport open."""
         self._ended = self._ended or why
 
     def run(self, call: Call[T]) -> T:
         """Make a call and return what it comes to."""
-        return run(self.transport, call, self._timeout_s)
+        return run(self._usable_transport, call, self._timeout_s)
 
     def iterate(self, feed: Feed[T]) -> Iterator[T]:
         """Make a call and yield what it gives."""
-        return iterate(self.transport, feed, self._timeout_s)
+        return iterate(self._usable_transport, feed, self._timeout_s)
 
 
 class AsyncConnection:
@@ -141,7 +141,7 @@ class AsyncConnection:
         return self._timeout_s
 
     @property
-    def transport(self) -> AsyncTransport:
+    def _usable_transport(self) -> AsyncTransport:
         """What carries the calls.
 
         Raises:
@@ -158,16 +158,16 @@ class AsyncConnection:
 
     async def run(self, call: Call[T]) -> T:
         """Make a call and return what it comes to."""
-        return await run_async(self.transport, call, self._timeout_s)
+        return await run_async(self._usable_transport, call, self._timeout_s)
 
     def iterate(self, feed: Feed[T]) -> AsyncIterator[T]:
         """Make a call and yield what it gives."""
-        return iterate_async(self.transport, feed, self._timeout_s)
+        return iterate_async(self._usable_transport, feed, self._timeout_s)
 
-    def blocking(self) -> Connection:
+    def _blocking(self) -> Connection:
         """Return a connection to the same place, for work in a thread; it is not to be closed."""
         return Connection(
-            self.transport.blocking, timeout_s=self._timeout_s, is_local=self._is_local
+            self._usable_transport.blocking, timeout_s=self._timeout_s, is_local=self._is_local
         )
 
 

@@ -39,6 +39,9 @@ def find_destination(
         token: for TCP; None takes the environment variable ISOGLOSS_TOKEN.
         run_workers: whether a store taken here also runs its queued jobs; a server decides itself.
 
+    Returns:
+        The store, opened, or the address of the server and what to send to it.
+
     Raises:
         StoreOwned: another process has the store and runs no server.
         ServerUnavailable: its server is on another machine, and answers only there.

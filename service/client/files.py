@@ -112,9 +112,11 @@ def import_rows(
     name = f"{producer}/{hashlib.sha256(note).hexdigest()[:16]}"
     connection.run(recordings.create_recording(spec, vocabulary))
     _check_producers(connection, spec.recording, producer, name)
-    with Appender(connection.transport, spec, name, timeout_s=connection.timeout_s) as appender:
+    with Appender(
+        connection._usable_transport, spec, name, timeout_s=connection.timeout_s
+    ) as appender:
         for sequence in range(appender.next_sequence, rows.batches + 1):
-            connection.check_usable()  # a task that was cancelled ends here
+            connection._check_usable()  # a task that was cancelled ends here
             appender.write(rows.batch(name, sequence))
             if on_rows is not None:
                 on_rows(min(rows.rows, sequence * rows.batch_rows), rows.rows)

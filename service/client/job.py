@@ -45,6 +45,9 @@ class Job(Generic[T]):
         Args:
             timeout_s: how long to wait; None: until it is done.
 
+        Returns:
+            What it made, such as the dictionary that was trained.
+
         Raises:
             JobFailed: it failed; the message says why.
             JobCancelled: it was cancelled.
@@ -85,6 +88,9 @@ class AsyncJob(Generic[T]):
 
         Args:
             timeout_s: how long to wait; None: until it is done.
+
+        Returns:
+            What it made, such as the dictionary that was trained.
 
         Raises:
             JobFailed: it failed; the message says why.

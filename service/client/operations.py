@@ -74,12 +74,23 @@ def cancel(name: str) -> Call[None]:
 def wait(name: str, timeout_s: float | None) -> Call[JobInfo]:
     """Wait until a job is done, over restarts of the server.
 
+    Args:
+        name: id of the job.
+        timeout_s: how long to wait; None: until it is done.
+
+    Returns:
+        The job, succeeded.
+
     Raises:
         JobCancelled: it was cancelled.
         JobFailed: it failed; the message holds the reason and what the worker said.
         DeadlineExceeded: it is not done; it goes on.
         ServerUnavailable: no server came back within a minute.
     """
+    return _wait(name, timeout_s)
+
+
+def _wait(name: str, timeout_s: float | None) -> Call[JobInfo]:
     end = None if timeout_s is None else time.monotonic() + timeout_s
     patience = Patience()
     while True:

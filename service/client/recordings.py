@@ -82,6 +82,9 @@ def delete_recording(recording: str, etag: str) -> Call[None]:
         recording: its id.
         etag: of the version that you mean, as :meth:`Client.recording` gave it.
 
+    Returns:
+        None, once it is gone.
+
     Raises:
         NotFound: there is none of that id.
         Conflict: ``etag`` is not its newest, or something works on it.
@@ -229,6 +232,12 @@ def documents(
 
 def _rows(blocks: Sequence[Framed[pb.ReadResponse]]) -> NDArray[np.generic]:
     """Join the blocks of an answer, ``[rows, width]`` in the site's dtype.
+
+    Args:
+        blocks: in row order.
+
+    Returns:
+        The rows of all of them.
 
     Raises:
         InternalError: there is no block, or one lies about its size.

@@ -311,6 +311,9 @@ def delete_match(match: str, etag: str) -> Call[None]:
         match: its id.
         etag: of the version that you mean, as :meth:`Client.get_match` gave it.
 
+    Returns:
+        None, once it is gone.
+
     Raises:
         NotFound: there is none of that id.
         Conflict: ``etag`` is not its newest.

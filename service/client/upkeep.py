@@ -33,7 +33,7 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 T = TypeVar("T")
 
 OnUpkeep = Callable[[UpkeepProgress], None]
-"""Called about twice a second with how far a call is. If it raises, the call ends."""
+"""Called at least once a second with how far a call is. If it raises, the call ends."""
 
 
 def lanes(recording: str) -> Call[list[LaneInfo]]:

@@ -44,7 +44,7 @@ def appender(
         Conflict: the producer is writing a direct lane.
     """
     return Appender(
-        connection.transport,
+        connection._usable_transport,
         connection.run(recordings.recording(recording)).spec,
         producer,
         timeout_s=connection.timeout_s,
@@ -84,7 +84,7 @@ def stream(
         Conflict: the producer is writing a direct lane already.
     """
     return open_stream(
-        connection.transport,
+        connection._usable_transport,
         connection.run(recordings.recording(recording)).spec,
         producer,
         direct=direct,

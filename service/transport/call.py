@@ -79,6 +79,9 @@ def ask(request: Message, response: type[ResponseT], extra_s: float = 0.0) -> Ca
         request: what is sent; its type says which call it is.
         response: the type of the answer.
         extra_s: time the server may take by design, beyond the client's timeout.
+
+    Returns:
+        The answer.
     """
     method = method_of(type(request), response)
     answer = yield Ask(method, request, extra_s)
@@ -96,8 +99,17 @@ def receive(
         request: what is sent; its type says which call it is.
         response: the type of each message of the answer.
         take: called with each message as it comes; what it raises ends the call.
+
+    Returns:
+        None, once the stream ended in good order.
     """
-    yield Open(method_of(type(request), response), request)
+    return _receive(Open(method_of(type(request), response), request), response, take)
+
+
+def _receive(
+    opening: Open, response: type[ResponseT], take: Callable[[Framed[ResponseT]], None]
+) -> Call[None]:
+    yield opening
     while (message := (yield from next_message(response))) is not None:
         take(message)
 
@@ -128,6 +140,9 @@ def collect(
         request: returns the request for a page, given its token; empty for the first.
         response: the type of the answer.
         read: returns what a page holds, and the token of the next one; empty after the last.
+
+    Returns:
+        What all pages hold, in order.
     """
     found: list[T] = []
     token = ""

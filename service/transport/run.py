@@ -34,6 +34,9 @@ def run(transport: Transport, call: Call[T], timeout_s: float) -> T:
         transport: to whoever answers.
         call: what is asked.
         timeout_s: how long each answer may take; messages of a stream may take any time.
+
+    Returns:
+        What the call comes to.
     """
     running, steps = Running(call), _Steps(transport, timeout_s)
     try:

@@ -198,6 +198,9 @@ def to_message(value: object, message: type[MessageT], *, like: type | None = No
         like: the dataclass whose fields are taken, where ``value`` is of another class that has
             them too; None: the class of ``value``.
 
+    Returns:
+        The message.
+
     Raises:
         InvalidInput: a field of the value cannot be written, such as an id that is none.
         InternalError: value and message do not have the same fields.
@@ -212,6 +215,9 @@ def from_message(message: Message, kind: type[ValueT]) -> ValueT:
     Args:
         message: what was received.
         kind: the dataclass.
+
+    Returns:
+        The value.
 
     Raises:
         InvalidInput: a field of the message is malformed.

@@ -113,6 +113,9 @@ def from_call(
         message: the text that grpc reports.
         trailers: the trailing metadata, which carry our details where our server answered.
         address: where the call went, named when nobody answered there.
+
+    Returns:
+        The error to raise in its place.
     """
     for key, value in trailers or ():
         if key == DETAILS_KEY and isinstance(value, bytes):

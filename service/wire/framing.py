@@ -52,6 +52,13 @@ def encode(message: Framed[Message]) -> bytes:
 def decode(kind: type[HeadT], raw: bytes) -> Framed[HeadT]:
     """Parse with no copy of the payload where it is the last field, as :func:`encode` leaves it.
 
+    Args:
+        kind: type of the message.
+        raw: what was received; a view of it is kept.
+
+    Returns:
+        The small fields, and a view of the payload.
+
     Raises:
         DecodeError: protobuf refuses the bytes.
     """

@@ -113,6 +113,9 @@ def method_of(request: type[Message], response: type[Message]) -> Method:
         request: its type.
         response: the type of the answer, or of each answer, that the caller expects.
 
+    Returns:
+        The call.
+
     Raises:
         InternalError: no call takes such a request, or it answers with another type.
     """

@@ -11,6 +11,13 @@ _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 def to_name(collection: str, id: str) -> str:  # noqa: A002 - the glossary's word
     """Return the resource name of an id, such as ``recordings/a``.
 
+    Args:
+        collection: such as ``recordings``.
+        id: such as ``a``.
+
+    Returns:
+        The two, joined.
+
     Raises:
         InvalidName: the id is malformed.
     """
@@ -24,6 +31,13 @@ def to_name(collection: str, id: str) -> str:  # noqa: A002 - the glossary's wor
 
 def from_name(collection: str, name: str) -> str:
     """Return the id in a resource name.
+
+    Args:
+        collection: such as ``recordings``.
+        name: such as ``recordings/a``.
+
+    Returns:
+        The id.
 
     Raises:
         InvalidName: the name is not of that collection, or its id is malformed.
@@ -44,6 +58,12 @@ def to_feature_name(feature: FeatureRef) -> str:
 
 def from_feature_name(name: str) -> FeatureRef:
     """Read the resource name of a feature.
+
+    Args:
+        name: such as ``dictionaries/a/features/7``.
+
+    Returns:
+        The dictionary's id and the feature's number.
 
     Raises:
         InvalidName: it is none.

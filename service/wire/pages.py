@@ -52,6 +52,11 @@ def offset_page(total: int, page_size: int, page_token: str) -> tuple[int, int, 
     Returns:
         First item, number of items, and the token of the next page, empty after the last.
 
+    Args:
+        total: how many there are.
+        page_size: as for :func:`page_of`.
+        page_token: as for :func:`page_of`.
+
     Raises:
         InvalidInput: a negative size, or a token that none of our answers held.
     """

@@ -37,6 +37,13 @@ def to_json(values: Mapping[str, object]) -> str:
 def from_json(text: str, field: str) -> dict[str, object]:
     """Read a JSON object from a field; empty text is an empty object.
 
+    Args:
+        text: what the field holds.
+        field: its name, for messages.
+
+    Returns:
+        The object.
+
     Raises:
         InvalidInput: the text is not a JSON object.
     """

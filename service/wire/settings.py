@@ -23,6 +23,13 @@ def set_fields(message: Message) -> dict[str, object]:
 def fill(message: MessageT, values: Mapping[str, Setting]) -> MessageT:
     """Set fields by name and return the message; None leaves a field unset.
 
+    Args:
+        message: is changed.
+        values: by name of the field.
+
+    Returns:
+        The same message.
+
     Raises:
         InvalidInput: there is no such field, or it holds another type.
     """

@@ -26,7 +26,7 @@ def parameters(method: object) -> list[inspect.Parameter]:
     return list(inspect.signature(method).parameters.values())[1:]
 
 
-LIFE = {"run", "iterate", "close", "stop", "check_usable", "blocking"}
+LIFE = {"run", "iterate", "close"}
 """What is no call: how a client makes calls, and ends."""
 
 

@@ -13,7 +13,7 @@ from tests.service.run_here import run_here
 from isogloss.errors import CorruptData, DeadFeature, InvalidInput, NotFound
 from isogloss.service.pages.report import render_report
 from isogloss.service.query.queries import REPORT_FILE, Queries
-from isogloss.store import Store
+from isogloss.store import Catalog, CatalogEntry, Store
 from isogloss.universality import load_probed
 
 
@@ -63,6 +63,25 @@ def test_the_nearest_feature_is_the_one_with_the_highest_correlation(
     assert hits[0].r == pytest.approx(float(np.nanmax(r)), abs=1e-6)
     assert [hit.r for hit in hits] == sorted((hit.r for hit in hits), reverse=True)
     assert {hit.dictionary for hit in hits} == {"large"}
+
+
+def test_a_question_reads_each_entry_of_the_catalog_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, feature = Queries(store), liveliest(store, "small")
+    asked: list[tuple[str, str]] = []
+    get = Catalog.get
+
+    def counting(self: Catalog, kind: str, name: str) -> CatalogEntry:
+        asked.append((kind, name))
+        return get(self, kind, name)
+
+    monkeypatch.setattr(Catalog, "get", counting)
+    queries.nearest("small", feature, ["large"])
+    assert sorted(asked) == [("dictionary", "large"), ("dictionary", "small")]
+    asked.clear()
+    queries.feature("small", feature)
+    assert [found for found in asked if found[0] == "dictionary"] == [("dictionary", "small")]
 
 
 def test_a_feature_says_how_often_how_strongly_and_where_it_fires(
