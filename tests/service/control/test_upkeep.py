@@ -332,7 +332,12 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slow_server(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Iterator[Server]:
     store = tmp_path_factory.mktemp("slow") / "store"
     with isogloss.connect(store, run_workers=False) as client:
-        filled(client, "slow", batches=120)
+        # a commit a batch, and not compressed: a check then has many steps
+        client.create_recording(sample_spec("slow"), VOCABULARY)
+        with client.appender("slow", "rank-0") as appender:
+            for _ in range(60):
+                append_samples(appender, sample_spec("slow"), 1)
+                appender.flush()
         filled(client, "other", batches=1)
     script = Path(__file__).with_name("slow_store.py")
     process = subprocess.Popen(
