@@ -5,13 +5,13 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from isogloss.service.control.engine import Engine
+from isogloss.service.server.listening import TokenGuard
 
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2
 from isogloss.service.calls.all import QUERIES, ControlHandlers
-from isogloss.service.control.engine import Engine
 from isogloss.service.server.grpc_calls import Calls
-from isogloss.service.server.listening import TokenGuard
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
 from isogloss.service.wire.methods import Method, method_of
 from isogloss.store import Store
