@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.dictionaries import DEFAULT_KIND
 from isogloss.errors import IsoglossError
 from isogloss.service import methods, naming, verbs
 from isogloss.service.grpc_transport import AsyncGrpcTransport, read_certificate
@@ -151,7 +152,7 @@ class AsyncClient(AsyncRowsClient, AsyncStreamingClient):
         site: str,
         features: int,
         k: int = 32,
-        kind: str = "topk",
+        kind: str = DEFAULT_KIND,
         dictionary: str | None = None,
         epochs: float | None = None,
         seed: int | None = None,

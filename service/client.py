@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.dictionaries import DEFAULT_KIND
 from isogloss.errors import IsoglossError
 from isogloss.service import naming, verbs
 from isogloss.service.aio_client import AsyncClient, connect_async
@@ -216,7 +217,7 @@ class Client(RowsClient, StreamingClient):
         site: str,
         features: int,
         k: int = 32,
-        kind: str = "topk",
+        kind: str = DEFAULT_KIND,
         dictionary: str | None = None,
         epochs: float | None = None,
         seed: int | None = None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from isogloss.store.direct_tickets import DirectLaneTicket
     from isogloss.store.documents import Document
     from isogloss.store.exporting import ExportSource, Form, export_recording, export_rows
-    from isogloss.store.filesystem import FileSystem
+    from isogloss.store.filesystem import FileSystem, make_directories
     from isogloss.store.homes import is_object_address, store_owner
     from isogloss.store.import_exports import open_export
     from isogloss.store.import_sources import (
@@ -97,6 +97,7 @@ _HOMES = {
     "export_rows": "exporting",
     "import_recording": "importing",
     "is_object_address": "homes",
+    "make_directories": "filesystem",
     "open_direct_lane": "direct_lanes",
     "open_export": "import_exports",
     "open_source": "import_sources",
@@ -158,6 +159,7 @@ __all__ = [
     "export_rows",
     "import_recording",
     "is_object_address",
+    "make_directories",
     "open_direct_lane",
     "open_export",
     "open_source",
