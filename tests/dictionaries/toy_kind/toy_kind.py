@@ -43,8 +43,12 @@ class ReluL1(Kind):
         fired = (codes > 0).sum(0, dtype=torch.int32)
         return StepResult(squared_error=error.item(), loss=loss.item(), aux_loss=0.0, fired=fired)
 
-    def export(self, tensors: Mapping[str, Tensor], scaling: Normalisation) -> dict[str, Tensor]:
-        factors = {name: scaling.scale if name.endswith("bias") else 1.0 for name in self.saved}
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        factors = {
+            name: normalisation.scale if name.endswith("bias") else 1.0 for name in self.saved
+        }
         return {name: tensors[name] / factor for name, factor in factors.items()}
 
     def encode(self, tensors: Mapping[str, Tensor], rows: Tensor) -> Codes:

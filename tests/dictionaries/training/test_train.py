@@ -14,6 +14,7 @@ from torch import Tensor
 
 from isogloss.dictionaries import (
     InitialWeights,
+    Kind,
     Source,
     StepBatch,
     TrainConfig,
@@ -224,6 +225,10 @@ def test_a_device_that_does_not_exist_is_refused(
         train(small_config, sources, tmp_path, device="abacus")
 
 
+def _always(kind: Kind) -> Callable[[str, Mapping[str, object]], Kind]:
+    return lambda name, settings: kind
+
+
 @pytest.fixture
 def two_sites(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {name: f"tests.dictionaries.two_sites:{name}" for name in ("SideBySide", "OneToAnother")}
@@ -268,7 +273,7 @@ def test_rows_to_read_and_rows_to_reconstruct_are_cut_as_the_wiring_says(
             return ReluL1.step(self, tensors, batch)
 
     monkeypatch.setattr(
-        "isogloss.dictionaries.training.plan.make_kind", lambda *_: Watching(features=96)
+        "isogloss.dictionaries.training.plan.make_kind", _always(Watching(features=96))
     )
     config = TrainConfig(
         settings={"features": 96}, wiring="OneToAnother", batch_rows=512, epochs=1.0
@@ -309,7 +314,7 @@ def test_names_of_tensors_that_a_checkpoint_needs_itself_are_refused(
             return ReluL1.start(self, initial) | {"mean": initial.mean}
 
     monkeypatch.setattr(
-        "isogloss.dictionaries.training.plan.make_kind", lambda *_: Greedy(features=8)
+        "isogloss.dictionaries.training.plan.make_kind", _always(Greedy(features=8))
     )
     with pytest.raises(InvalidInput, match=r"tensors named \['mean'\]"):
         train(small_config, sources, tmp_path)
