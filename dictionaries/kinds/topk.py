@@ -31,8 +31,9 @@ class TopK(Kind):
         L = mean |r|^2 / Var + (1/32) min(n_dead / aux_k, 1) AuxK
         AuxK = sum |z_dead W_d + r|^2 / sum |r - mean r|^2         r a constant here
 
-    where z_dead are the ``aux_k`` largest pre-activations among dead features. The optimiser is
-    exact Adam (0.9, 0.999, 1e-8); decoder rows keep norm 1.
+    where z_dead are the ``aux_k`` largest pre-activations among dead features. AuxK trains encoder
+    and decoder. The optimiser is exact Adam (0.9, 0.999, 1e-8); decoder rows keep norm 1 and their
+    gradients are projected.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
