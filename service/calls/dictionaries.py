@@ -3,6 +3,7 @@
 import numpy as np
 from google.longrunning import operations_pb2 as operations
 
+from isogloss import dictionaries  # names are looked up when used: complete_config loads torch
 from isogloss.dictionaries import TrainConfig
 from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
@@ -26,12 +27,18 @@ class DictionaryHandlers:
     def unary(self) -> list[Unary]:
         """Return the calls with one answer."""
         return [
-            unary(methods.TRAIN_DICTIONARY, self._train),
+            unary(methods.TRAIN_DICTIONARY, self._train, self._check),
             unary(methods.GET_DICTIONARY, self._get),
             unary(methods.LIST_DICTIONARIES, self._list),
             unary(methods.DELETE_DICTIONARY, self._delete),
             unary(methods.ENCODE, self._encode),
         ]
+
+    def _check(self, request: pb.TrainDictionaryRequest) -> pb.TrainDictionaryRequest:
+        """Refuse a site that is not there, and settings that the kind refuses."""
+        self._engine.check_site(from_name("recordings", request.recording), request.site)
+        dictionaries.complete_config(TrainConfig.from_dict(set_fields(request.config)))
+        return request
 
     def _train(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         recording = from_name("recordings", request.recording)

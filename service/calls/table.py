@@ -22,6 +22,9 @@ class Unary:
     """The call."""
     answer: Callable[[Message], Message]
     """Takes the request; raises only errors of ours, or what is a defect."""
+    check: Callable[[Message], Message] | None = None
+    """Called before ``answer``, which gets what it returns: refuses a request, or completes it. It
+    may load torch: a server has its query process call it. None: nothing to check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,23 @@ class Streaming:
     """Takes the request; closing the iterator ends the work."""
 
 
-def unary(method: Method[RequestT, ResponseT], answer: Callable[[RequestT], ResponseT]) -> Unary:
-    """Bind a function to a call, checking the request's type as it comes."""
+def unary(
+    method: Method[RequestT, ResponseT],
+    answer: Callable[[RequestT], ResponseT],
+    check: Callable[[RequestT], RequestT] | None = None,
+) -> Unary:
+    """Bind functions to a call, checking the request's type as it comes."""
 
-    def checked(request: Message) -> Message:
+    def answered(request: Message) -> Message:
         return answer(_of_type(method.request, request))
 
-    return Unary(method, checked)
+    if check is None:
+        return Unary(method, answered)
+
+    def checked(request: Message) -> Message:
+        return check(_of_type(method.request, request))
+
+    return Unary(method, answered, checked)
 
 
 def streaming(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.dictionaries import DEFAULT_KIND
 from isogloss.service.client import requests
 from isogloss.service.client.job import AsyncJob
 from isogloss.service.client.rows import (
@@ -121,7 +122,7 @@ class AsyncClient(AsyncRowsClient, AsyncStreamingClient):
         site: str,
         features: int,
         k: int = 32,
-        kind: str = "topk",
+        kind: str = DEFAULT_KIND,
         dictionary: str | None = None,
         epochs: float | None = None,
         seed: int | None = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.dictionaries import DEFAULT_KIND
 from isogloss.service.client import requests
 from isogloss.service.client.job import Job
 from isogloss.service.client.rows import codes_of, rows_to_encode, statistics_of
@@ -171,7 +172,7 @@ class Client(RowsClient, StreamingClient):
         site: str,
         features: int,
         k: int = 32,
-        kind: str = "topk",
+        kind: str = DEFAULT_KIND,
         dictionary: str | None = None,
         epochs: float | None = None,
         seed: int | None = None,

@@ -1,5 +1,6 @@
 """The process that answers queries for a server: ``python -m isogloss.service.processes.query``.
 
+It also checks the requests of calls whose check may load torch, before the server answers them.
 It may import torch and faiss, which the server must not: importing them takes a second and their
 threads would compete with ingest. It reads the store without owning it, answers on a socket of the
 server's own, and ends when the server's end of its standard input closes.
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
 import grpc
+from google.protobuf.message import Message
 
 from isogloss.service.calls.all import EngineHandlers
 from isogloss.service.calls.table import Unary
@@ -42,11 +44,12 @@ def main(location: str, address: str) -> None:
             ],
         )
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-        for path in methods.QUERIES:
-            handler = handlers.unary[path]
-            by_service.setdefault(handler.method.service, {})[handler.method.name] = (
-                grpc.unary_unary_rpc_method_handler(_answer(handler))
-            )
+        for handler in handlers.unary.values():
+            work = handler.answer if handler.method.path in methods.QUERIES else handler.check
+            if work is not None:
+                by_service.setdefault(handler.method.service, {})[handler.method.name] = (
+                    grpc.unary_unary_rpc_method_handler(_answer(handler, work))
+                )
         for service, calls in by_service.items():
             server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, calls)])
         server.add_insecure_port(address)
@@ -64,10 +67,12 @@ def _preload() -> None:
         import_module(name)
 
 
-def _answer(handler: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _answer(
+    handler: Unary, work: Callable[[Message], Message]
+) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def answer(raw: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return handler.answer(parse(handler.method.request, raw)).SerializeToString()
+            return work(parse(handler.method.request, raw)).SerializeToString()
         except Exception as error:  # becomes the status of the call
             status = to_status(error)
         context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))

@@ -79,6 +79,9 @@ class Calls:
     async def _unary(self, handler: Unary, raw: bytes, context: Context) -> bytes:
         async with _statuses(context):
             request = parse(handler.method.request, raw)
+            if handler.check is not None:  # by the query process, which may load torch
+                checked = await self._forward(handler.method.path, raw, context.time_remaining())
+                request = parse(handler.method.request, checked)
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._short, handler.answer, request)
             return answer.SerializeToString()

@@ -29,7 +29,9 @@ class LocalTransport:
         self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
     ) -> ResponseT:
         """Call the handler in this thread; ``timeout_s`` is not enforced here."""
-        answer = self._handlers.unary[method.path].answer(request)
+        handler = self._handlers.unary[method.path]
+        checked = request if handler.check is None else handler.check(request)
+        answer = handler.answer(checked)
         if not isinstance(answer, method.response):
             raise InternalError(f"{method.path} answered with a {type(answer).__name__}")
         return answer

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isogloss.dictionaries import DictionaryProvenance, SparseAutoencoder
+from isogloss.dictionaries import DictionaryProvenance, SparseDictionary
 from isogloss.errors import (
     Conflict,
     DeadFeature,
@@ -18,7 +18,6 @@ from isogloss.errors import (
     ShapeError,
     UnsupportedVersion,
 )
-from isogloss.kernels import Weights
 from isogloss.store import CodesFile, RecordingReader, read_arrays, write_arrays
 from isogloss.universality import Probe, build_probe, encode_probe, load_probed, segment_rows
 
@@ -36,16 +35,16 @@ def texts(count: int, words: int = 40, seed: int = 0) -> list[str]:
 
 def dictionary(
     width: int = 8, features: int = 24, k: int = 4, seed: int = 0, sha: str = "a" * 64
-) -> SparseAutoencoder:
+) -> SparseDictionary:
     generator = torch.Generator().manual_seed(seed)
-    weights = Weights(
-        encoder=torch.randn(features, width, generator=generator),
-        encoder_bias=torch.zeros(features),
-        decoder=torch.randn(features, width, generator=generator),
-        decoder_bias=torch.zeros(width),
-    )
+    tensors = {
+        "encoder": torch.randn(features, width, generator=generator),
+        "encoder_bias": torch.zeros(features),
+        "decoder": torch.randn(features, width, generator=generator),
+        "decoder_bias": torch.zeros(width),
+    }
     provenance = DictionaryProvenance(weights_sha256=sha)
-    return SparseAutoencoder(weights=weights, k=k, provenance=provenance)
+    return SparseDictionary.make("topk", {"features": features, "k": k}, tensors, provenance)
 
 
 def dense(codes: CodesFile) -> Floats:

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,8 @@ class TrainingBatch:
     step: int
     """From 0, over all epochs."""
     rows: Float32[Tensor, "batch_rows width"]
-    """``[batch_rows, width]``, float32, multiplied by the loader's scale."""
+    """``[batch_rows, width]``, float32, multiplied by the loader's scale; the columns of all sites
+    side by side, in the order in which they were named."""
 
 
 def as_tensor(rows: NDArray[np.generic]) -> Tensor:
@@ -66,7 +67,7 @@ def training_rows(reader: RecordingReader, holdout: float) -> NDArray[np.bool_]:
 
 def training_batches(
     reader: RecordingReader,
-    site: str,
+    sites: Sequence[str],
     *,
     seed: int,
     batch_rows: int,
@@ -83,7 +84,7 @@ def training_batches(
 
     Args:
         reader: pinned rows.
-        site: site to read.
+        sites: sites to read.
         seed: of the order.
         batch_rows: rows per batch; the last short batch of an epoch is dropped.
         keep: rows that may be used, ``[rows]``, see :func:`training_rows`.
@@ -99,7 +100,7 @@ def training_batches(
     steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
     if steps_per_epoch < 1:
         raise InvalidInput(
-            f"site {site!r} has {int(keep.sum())} training rows, fewer than batch_rows "
+            f"site {', '.join(sites)} has {int(keep.sum())} training rows, fewer than batch_rows "
             f"{batch_rows}; record more text, lower batch_rows or lower holdout"
         )
 
@@ -108,12 +109,17 @@ def training_batches(
         while step < stop_step:
             epoch, within = divmod(step, steps_per_epoch)
             shuffled = reader.shuffled(
-                [site], seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
+                sites, seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
             )
             for batch in shuffled:
-                rows = as_tensor(batch.sites[site]).to(torch.float32).mul(scale)
-                _refuse_non_finite(rows, batch.rows, site)
-                yield TrainingBatch(step=step, rows=rows)
+                parts: list[Tensor] = []
+                for site in sites:
+                    rows = as_tensor(batch.sites[site]).to(torch.float32).mul(scale)
+                    _refuse_non_finite(rows, batch.rows, site)
+                    parts.append(rows)
+                yield TrainingBatch(
+                    step=step, rows=parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+                )
                 step += 1
                 if step == stop_step:
                     return

@@ -2,22 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from isogloss.dictionaries.autoencoder import SparseAutoencoder
-from isogloss.dictionaries.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.config import TrainConfig
-from isogloss.dictionaries.loader import TrainingBatch, training_batches
-from isogloss.dictionaries.plan import TrainPlan, make_plan
+from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.dictionaries.provenance import TrainProgress
-from isogloss.dictionaries.state import RunIdentity, TrainState
+from isogloss.dictionaries.rows.batches import TrainingBatch, training_batches
+from isogloss.dictionaries.rows.source import Source
+from isogloss.dictionaries.sparse_dictionary import SparseDictionary
+from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
+from isogloss.dictionaries.training.identity import RunIdentity
+from isogloss.dictionaries.training.plan import TrainPlan, make_plan
+from isogloss.dictionaries.training.state import TrainState
 from isogloss.errors import InvalidInput, JobCancelled
-from isogloss.kernels import StepSettings, Workspace, train_step_topk
-from isogloss.store import RecordingReader
+from isogloss.kernels import Workspace
 
 _LOG = logging.getLogger(__name__)
 _REPORT_S = 1.0
@@ -25,29 +28,23 @@ _REPORT_S = 1.0
 
 def train(
     config: TrainConfig,
-    reader: RecordingReader,
-    site: str,
+    sources: Sequence[Source],
     directory: Path,
     *,
     on_progress: Callable[[TrainProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
-) -> SparseAutoencoder:
-    """Train a dictionary on the rows of a site, resuming from ``directory`` where it holds a run.
+) -> SparseDictionary:
+    """Train a dictionary on the rows of sites, resuming from ``directory`` where it holds a run.
 
-    With r = x_hat - x over a batch of scaled rows, the loss is::
-
-        L = mean |r|^2 / Var + (1/32) min(n_dead / aux_k, 1) AuxK
-        AuxK = sum |z_dead W_d + r|^2 / sum |r - mean r|^2         r a constant here
-
-    (Gao et al. 2024, arXiv 2406.04093), where z_dead are the ``aux_k`` largest pre-activations
-    among dead features. Killed at any moment and called again with the same arguments, it returns
-    bitwise the tensors of an uninterrupted run; so it does for any number of threads.
+    The loss is that of the kind, see its file in ``kinds/``. Killed at any moment and called again
+    with the same arguments, it returns bitwise the tensors of an uninterrupted run; so it does for
+    any number of threads.
 
     Args:
         config: settings.
-        reader: rows, pinned by its revision.
-        site: site to read.
+        sources: the sites that the wiring wants, such as one for an autoencoder, in its order; all
+            of one recording, whose reader is pinned by its revision.
         directory: of this run: checkpoints go here.
         on_progress: called about once a second, and at every point of the training curve.
         should_stop: asked before each step; once true, the run saves a checkpoint and stops.
@@ -61,21 +58,22 @@ def train(
         Conflict: the directory holds another run, or another process trains in it.
         CorruptData: checkpoints are there but damaged.
         UnknownSite: the recording has no such site.
-        InvalidInput: too few training rows, or rows that do not vary.
+        InvalidInput: no such kind or wiring, settings or sites that they refuse, too few training
+            rows, or rows that do not vary.
         NonFiniteRows: a row holds NaN or infinity.
     """
     place = _device(device)
-    plan = make_plan(config, reader, site)
-    identity = RunIdentity.of(config, reader, site)
+    plan = make_plan(config, sources)
+    identity = RunIdentity.of(plan)
     with exclusive(directory) as checkpoints:
         found = checkpoints.newest()
         if found is None:
-            state = TrainState.start(reader, plan, place)
+            state = TrainState.start(plan, place)
         else:
             state = TrainState.restore(found, plan, identity, place)
             _LOG.info("resuming at step %d of %d", state.step, plan.total_steps)
         run = _Run(plan=plan, identity=identity, state=state, checkpoints=checkpoints)
-        run.go(reader, on_progress or _ignore, should_stop or _never)
+        run.go(on_progress or _ignore, should_stop or _never)
         return state.export(plan, identity)
 
 
@@ -101,7 +99,6 @@ class _Run:
 
     def go(
         self,
-        reader: RecordingReader,
         on_progress: Callable[[TrainProgress], None],
         should_stop: Callable[[], bool],
     ) -> None:
@@ -110,8 +107,8 @@ class _Run:
         if state.step == plan.total_steps:
             return
         batches = training_batches(
-            reader,
-            plan.site,
+            plan.reader,
+            plan.sites,
             seed=plan.config.seed,
             batch_rows=plan.config.batch_rows,
             keep=plan.keep,
@@ -135,20 +132,21 @@ class _Run:
 
     def _step(self, batch: TrainingBatch) -> None:
         plan, state = self._plan, self._state
-        settings = StepSettings(
-            k=plan.config.k,
-            learning_rate=plan.learning_rate(batch.step),
-            variance=state.normalisation.variance,
-            aux_k=plan.aux_k,
-        )
-        result = train_step_topk(
-            batch.rows.to(state.device),
-            state.weights,
-            state.moments,
-            settings,
-            step=batch.step + 1,
-            dead=state.dead(plan.dead_after_rows) if plan.aux_k else None,
-            workspace=self._workspace,
+        rows = batch.rows.to(state.device)
+        reads = _columns(rows, plan.connection.reads)
+        same = plan.connection.reads_what_it_writes
+        result = plan.kind.step(
+            state.tensors,
+            StepBatch(
+                rows=reads,
+                target=reads if same else _columns(rows, plan.connection.writes),
+                step=batch.step + 1,
+                total_steps=plan.total_steps,
+                learning_rate=plan.learning_rate(batch.step),
+                variance=state.normalisation.variance,
+                dead=state.dead(plan.dead_after_rows),
+                workspace=self._workspace,
+            ),
         )
         state.count(result, len(batch.rows))
 
@@ -166,6 +164,12 @@ class _Run:
         if self._saved != self._state.step:
             self._checkpoints.save(self._state.checkpoint(self._identity))
             self._saved = self._state.step
+
+
+def _columns(rows: Tensor, columns: range) -> Tensor:
+    if len(columns) == rows.shape[1]:
+        return rows
+    return rows[:, columns.start : columns.stop].contiguous()
 
 
 def _device(name: str | None) -> torch.device:

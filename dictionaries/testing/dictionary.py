@@ -1,9 +1,9 @@
 # ruff: noqa: D102  (the name of a test is its sentence)
-"""What every kind of dictionary must do, as tests to subclass.
+"""What every dictionary must do, as tests to subclass.
 
 Override :meth:`DictionaryContract.make` in a class whose name begins with ``Test``::
 
-    class TestSparseAutoencoder(DictionaryContract):
+    class TestMyDictionary(DictionaryContract):
         def make(self) -> Dictionary: ...
 """
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from isogloss.dictionaries.dictionary import Dictionary
 from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.saving import load_dictionary, save_dictionary
+from isogloss.dictionaries.testing.require import require
 from isogloss.errors import AlreadyExists, ShapeError
 from isogloss.kernels import Codes
 
@@ -35,23 +36,23 @@ class DictionaryContract:
 
     def test_it_has_every_member_of_the_protocol(self) -> None:
         made = self.make()
-        _require(_is_dictionary(made), f"{type(made).__name__} lacks a member of Dictionary")
-        _require(bool(made.kind), "kind is empty")
-        _require(made.decoder.dtype == torch.float32, f"decoder is {made.decoder.dtype}")
-        _require(made.decoder.shape[0] == made.features, "decoder has another number of features")
+        require(_is_dictionary(made), f"{type(made).__name__} lacks a member of Dictionary")
+        require(bool(made.kind), "kind is empty")
+        require(made.decoder.dtype == torch.float32, f"decoder is {made.decoder.dtype}")
+        require(made.decoder.shape[0] == made.features, "decoder has another number of features")
 
     def test_codes_are_positive_and_name_each_feature_of_a_row_once(self) -> None:
         made = self.make()
         codes = made.encode(self.rows())
-        _require(codes.features == made.features, "codes are of another number of features")
-        _require(codes.rows == 48, f"48 rows gave codes of {codes.rows}")
+        require(codes.features == made.features, "codes are of another number of features")
+        require(codes.rows == 48, f"48 rows gave codes of {codes.rows}")
         ragged = codes.to_ragged()
-        _require(ragged.values.numel() > 0, "no feature fires on random rows")
-        _require(bool((ragged.values > 0).all()), "an active feature has a value below 0")
+        require(ragged.values.numel() > 0, "no feature fires on random rows")
+        require(bool((ragged.values > 0).all()), "an active feature has a value below 0")
         inside = (ragged.indices >= 0) & (ragged.indices < made.features)
-        _require(bool(inside.all()), "an index is out of range")
+        require(bool(inside.all()), "an index is out of range")
         dense = _dense(codes)
-        _require(int((dense > 0).sum()) == ragged.values.numel(), "a row names a feature twice")
+        require(int((dense > 0).sum()) == ragged.values.numel(), "a row names a feature twice")
 
     def test_encoding_again_gives_the_same_bits(self) -> None:
         made = self.make()
@@ -111,13 +112,13 @@ class DictionaryContract:
     def test_provenance_survives_json(self) -> None:
         provenance = self.make().provenance
         read = DictionaryProvenance.from_dict(json.loads(json.dumps(provenance.to_dict())))
-        _require(read == provenance, f"{provenance} came back as {read}")
+        require(read == provenance, f"{provenance} came back as {read}")
 
     def test_it_survives_saving_and_loading_bit_for_bit(self, tmp_path: Path) -> None:
         made, rows = self.make(), self.rows()
         save_dictionary(made, tmp_path / "saved")
         read = load_dictionary(tmp_path / "saved")
-        _require(read.kind == made.kind, f"kind {made.kind} came back as {read.kind}")
+        require(read.kind == made.kind, f"kind {made.kind} came back as {read.kind}")
         torch.testing.assert_close(read.decoder, made.decoder, rtol=0, atol=0)
         before, after = made.encode(rows), read.encode(rows)
         torch.testing.assert_close(after.values, before.values, rtol=0, atol=0)
@@ -145,8 +146,3 @@ def _dense(codes: Codes) -> Tensor:
     rows = np.repeat(np.arange(codes.rows), np.diff(ragged.offsets.cpu().numpy()))
     np.add.at(dense, (rows, ragged.indices.cpu().numpy()), ragged.values.cpu().numpy())
     return torch.from_numpy(dense)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)

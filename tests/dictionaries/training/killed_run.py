@@ -1,7 +1,7 @@
 """Trains in child processes that are killed with SIGKILL, for test_resume.py.
 
 Usage: ``killed_run.py STORE RECORDING DIRECTORY CONFIG KILL...`` where each KILL is ``step:N``
-(before the N-th step of that life) or ``disk:N`` (in place of the N-th fsync or rename of that
+(before the N-th step of that life) or ``disk:N`` (in place of the N-th sync or rename of that
 life). One child a KILL, each resuming what the last one left; prints how each ended. Without a
 KILL, trains in this process.
 """
@@ -14,8 +14,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from isogloss.dictionaries.config import TrainConfig
-from isogloss.dictionaries.training import train
+from isogloss.dictionaries import Source, TrainConfig, train
 from isogloss.store import Store
 
 SITE = "encoder.layer.3"
@@ -39,7 +38,7 @@ def _count_down(calls: int) -> Callable[[], bool]:
 
 def _kill_in_place_of_disk_call(number: int) -> None:
     tick = _count_down(number)
-    for name in ("fsync", "replace", "rename"):
+    for name in ("fsync", "fdatasync", "replace", "rename"):
         real = getattr(os, name)
 
         def call(*args: object, _real: Callable[..., object] = real) -> object:
@@ -56,7 +55,8 @@ def _life(store: str, recording: str, directory: str, config: str, kill: str) ->
         _kill_in_place_of_disk_call(int(number))
     should_stop = _count_down(int(number)) if how == "step" else None
     settings = TrainConfig.from_dict(json.loads(config))
-    train(settings, reader, SITE, Path(directory), should_stop=should_stop)
+    sources = [Source(reader=reader, site=SITE)]
+    train(settings, sources, Path(directory), should_stop=should_stop)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from isogloss.dictionaries import held_out_batches, training_batches, training_rows
-from isogloss.dictionaries.loader import as_tensor, spread
+from isogloss.dictionaries.rows.batches import as_tensor, spread
 from isogloss.errors import InvalidInput, NonFiniteRows
 from isogloss.store import RecordingReader
 
@@ -29,7 +29,7 @@ def _numbers(reader: RecordingReader, start: int, stop: int, depth: int) -> list
     keep = training_rows(reader, 0.25)
     batches = training_batches(
         reader,
-        SITE,
+        [SITE],
         seed=7,
         batch_rows=256,
         keep=keep,
@@ -102,7 +102,7 @@ def test_batches_are_float32_and_scaled(numbered: RecordingReader):
     keep = training_rows(numbered, 0.0)
     with closing(
         training_batches(
-            numbered, SITE, seed=0, batch_rows=64, keep=keep, start_step=3, stop_step=4, scale=0.5
+            numbered, [SITE], seed=0, batch_rows=64, keep=keep, start_step=3, stop_step=4, scale=0.5
         )
     ) as batches:
         (batch,) = batches
@@ -113,7 +113,7 @@ def test_batches_are_float32_and_scaled(numbered: RecordingReader):
 def test_closing_early_ends_the_thread(numbered: RecordingReader):
     keep = training_rows(numbered, 0.0)
     batches = training_batches(
-        numbered, SITE, seed=0, batch_rows=64, keep=keep, start_step=0, stop_step=10_000
+        numbered, [SITE], seed=0, batch_rows=64, keep=keep, start_step=0, stop_step=10_000
     )
     next(batches)
     assert [t for t in threading.enumerate() if t.name == "isogloss-rows"]
@@ -128,7 +128,7 @@ def test_a_row_that_is_not_finite_is_named(record: Record, depth: int):
     reader = record(rows)
     batches = training_batches(
         reader,
-        SITE,
+        [SITE],
         seed=0,
         batch_rows=100,
         keep=np.ones(500, dtype=np.bool_),
@@ -145,7 +145,7 @@ def test_too_few_rows_for_a_batch_are_refused(numbered: RecordingReader):
     keep[:99] = True
     with pytest.raises(InvalidInput, match=r"99 training rows.*100"):
         training_batches(
-            numbered, SITE, seed=0, batch_rows=100, keep=keep, start_step=0, stop_step=1
+            numbered, [SITE], seed=0, batch_rows=100, keep=keep, start_step=0, stop_step=1
         )
 
 
@@ -158,3 +158,15 @@ def test_a_sample_of_rows_is_spread_evenly():
 def test_held_out_rows_can_be_sampled(numbered: RecordingReader):
     batches = list(held_out_batches(numbered, SITE, holdout=0.5, batch_rows=64, max_rows=100))
     assert [len(batch) for batch in batches] == [64, 36]
+
+
+def test_the_columns_of_several_sites_lie_side_by_side(numbered: RecordingReader):
+    keep = np.ones(3000, dtype=np.bool_)
+    with closing(
+        training_batches(
+            numbered, [SITE, SITE], seed=0, batch_rows=64, keep=keep, start_step=0, stop_step=1
+        )
+    ) as batches:
+        (batch,) = batches
+    assert batch.rows.shape == (64, 4)
+    assert batch.rows[:, :2].tolist() == batch.rows[:, 2:].tolist()

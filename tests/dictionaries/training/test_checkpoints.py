@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from isogloss.dictionaries.checkpoints import (
+from isogloss.dictionaries.training.checkpoints import (
     Checkpoint,
     CheckpointDirectory,
     exclusive,
@@ -123,7 +123,7 @@ def test_a_manifest_that_cannot_be_true_is_refused(
 def test_another_process_cannot_train_in_the_same_directory(tmp_path: Path):
     code = (
         "import sys, pathlib\n"
-        "from isogloss.dictionaries.checkpoints import exclusive\n"
+        "from isogloss.dictionaries.training.checkpoints import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.files import (
     check_sha256,
+    make_directory,
     read_json,
     read_tensors,
     sha256_of,
@@ -67,7 +68,7 @@ class CheckpointDirectory:
         name = f"step-{checkpoint.step:012d}"
         temporary = self._directory / f".{name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_directory(temporary)
         files = {_TENSORS: write_tensors(temporary / _TENSORS, checkpoint.tensors)}
         write_json(temporary / _STATE, checkpoint.state)
         files[_STATE] = sha256_of(temporary / _STATE)
@@ -152,7 +153,7 @@ def exclusive(directory: Path, wait_s: float = 10.0) -> Generator[CheckpointDire
     Raises:
         Conflict: another process trains here.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, directory, wait_s)
