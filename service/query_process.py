@@ -60,7 +60,7 @@ def main(location: str, address: str) -> None:
 
 def _preload() -> None:
     """Import what the first query needs while it is on its way."""
-    for name in ("isogloss.universality.neighbours", "isogloss.service.report_contexts"):
+    for name in ("isogloss.universality.atlas.nearest", "isogloss.service.report_contexts"):
         import_module(name)
 
 

@@ -21,9 +21,9 @@ from isogloss.store import (
     Store,
 )
 from isogloss.universality import Probe, ProbedDictionary, load_probed
-from isogloss.universality.hashing import splitmix64
-from isogloss.universality.probe import ProbeOrigin
-from isogloss.universality.probed import write_sums
+from isogloss.universality.codes.probed import write_sums
+from isogloss.universality.probe.hashing import splitmix64
+from isogloss.universality.probe.probe import ProbeOrigin
 
 Spans = list[tuple[int, int]]
 Record = Callable[..., RecordingReader]
@@ -66,9 +66,9 @@ def record(tmp_path: Path) -> Iterator[Record]:
         yield recorder(store)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def record_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
-    """The same, for what the tests of a file share."""
+    """The same, for what the tests of several files share: each recording has a name of its own."""
     with Store.open(tmp_path_factory.mktemp("shared") / "store") as store:
         yield recorder(store)
 
