@@ -30,9 +30,9 @@ class Pairs:
     r: NDArray[np.float64]
     """Correlation on the report half: what the pair is worth."""
     ci_low: NDArray[np.float64]
-    """Lower end of the bootstrap interval of ``r`` over documents."""
+    """Lower end of the bootstrap interval of ``r`` over sources of text."""
     ci_high: NDArray[np.float64]
-    """Upper end of the bootstrap interval of ``r`` over documents."""
+    """Upper end of the bootstrap interval of ``r`` over sources of text."""
     fires_a: NDArray[np.int64]
     """Segments on which the first feature fires."""
     fires_b: NDArray[np.int64]
@@ -54,7 +54,7 @@ class Pairs:
     eta2_token_b: NDArray[np.float64]
     """Share of the second feature's variance that the token explains."""
     replicated: NDArray[np.bool_]
-    """``r`` is at least ``MatchSettings.replicated_r`` and above the null's quantile."""
+    """``r`` is at least ``MatchSettings.replicated_r`` and at least the null's quantile, on both sides."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}

@@ -18,13 +18,13 @@ class MatchSettings:
     replicated_r: float = 0.3
     """r on the report half that a pair needs at least to count as replicated."""
     null_quantile: float = 0.95
-    """A replicated pair also exceeds this quantile of the best r that shuffled rows give."""
+    """A replicated pair also reaches this quantile of the best r that shuffled rows give."""
     keys: tuple[str, ...] = ("none", "token", "position")
     """Nulls to draw; ``none`` is always among them."""
     draws: int = 1
     """Shuffles of each null."""
     resamples: int = 200
-    """Bootstrap resamples of the documents."""
+    """Bootstrap resamples of the sources of text."""
     confidence: float = 0.95
     """Of the intervals."""
     seed: int = 0
