@@ -54,7 +54,7 @@ class Pairs:
     eta2_token_b: NDArray[np.float64]
     """Share of the second feature's variance that the token explains."""
     replicated: NDArray[np.bool_]
-    """``r`` is at least ``MatchSettings.replicated_r`` and at least the null's quantile, on both sides."""
+    """``r`` reaches ``MatchSettings.replicated_r`` and the null's quantile on both sides."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}
