@@ -243,3 +243,41 @@ def test_what_is_not_on_the_probe_is_named(room: Room) -> None:
         ask(room, 0, among=[])
     with pytest.raises(InvalidInput, match="count is 101"):
         ask(room, 0, count=101)
+
+
+@pytest.mark.parametrize(
+    ("more", "mutual"), [(-10, True), (0, True), (1, False), (20, False), (40, False)]
+)
+def test_a_rival_that_is_better_by_any_amount_ends_mutuality(
+    write_codes: WriteCodes, make_probe: MakeProbe, more: int, mutual: bool
+) -> None:
+    """The hit fires on 200 rows; the query shares 140 of them, its rival so many more."""
+    hit, query, rival = (np.zeros((2000, 1), np.float32) for _ in range(3))
+    hit[:200] = 1
+    query[:140] = query[400:460] = 1
+    rival[60 - more : 200] = rival[500 : 560 - more] = 1
+    sides = {"a": np.hstack([query, rival]), "b": hit}
+    probe = make_probe(2000)
+    probed = {name: write_codes(name, codes) for name, codes in sides.items()}
+    atlas = Atlas.build(
+        {name: signatures(side, probe) for name, side in probed.items()},
+        {name: side.moments.fires for name, side in probed.items()},
+    )
+    (found,) = nearest(atlas, probed, probe, dictionary="a", feature=0, among=["b"])
+    assert found.r == pytest.approx(np.corrcoef(query[:, 0], hit[:, 0])[0, 1])
+    assert found.mutual is mutual
+
+
+def test_a_token_that_speaks_against_a_hit_adds_to_its_excess() -> None:
+    found = Neighbour(
+        dictionary="b",
+        feature=0,
+        r=0.4,
+        token_null=-0.2,
+        partial_token=0.5,
+        margin=0.1,
+        mutual=True,
+        cofires=3,
+        fires=9,
+    )
+    assert found.excess == pytest.approx(0.6)

@@ -297,3 +297,35 @@ def test_a_dictionary_that_hardly_fires_is_refused(
     silent = write_probed(tmp_path / "dead", "dead", sp.csr_array((SHAPE.segments, 5)))
     with pytest.raises(DeadFeature, match="no feature of 'dead' fires on 20 of the 2000"):
         match(copied[0], silent, probe)
+
+
+def test_a_replicated_pair_passes_the_bar_of_both_of_its_sides(
+    probe: Probe, tmp_path: Path
+) -> None:
+    """The best of many candidates is higher by chance, so the smaller side faces the higher bar.
+
+    Every feature fires 75 times in each half, so that each side has one firing band and one bar.
+    """
+    generator = np.random.default_rng(9)
+    halves = [np.flatnonzero(probe.half == half) for half in (0, 1)]
+    many, few = np.zeros((SHAPE.segments, 200)), np.zeros((SHAPE.segments, 12))
+    for rows in halves:
+        for feature in range(200):
+            fires = generator.choice(rows, 75, replace=False)
+            many[fires, feature] = 0.5 + generator.random(75)
+            if feature < 12:
+                shared = generator.choice(fires, 9, replace=False)
+                others = np.setdiff1d(rows, fires)
+                fires = np.concatenate([shared, generator.choice(others, 66, replace=False)])
+                few[fires, feature] = 0.5 + generator.random(75)
+    a = write_probed(tmp_path / "a", "many", sp.csr_array(many))
+    b = write_probed(tmp_path / "b", "few", sp.csr_array(few))
+    settings = MatchSettings(min_r=0.0, replicated_r=0.0, draws=5)
+    for sides in ((a, b), (b, a)):
+        found = match(*sides, probe, settings=settings)
+        null = found.null("none")
+        bars = [np.quantile(best, 0.95) for best in (null.best_a, null.best_b)]
+        between = (found.pairs.r >= min(bars)) & (found.pairs.r < max(bars))
+        assert between.any()
+        assert (found.pairs.r >= max(bars)).any()
+        np.testing.assert_array_equal(found.pairs.replicated, found.pairs.r >= max(bars))

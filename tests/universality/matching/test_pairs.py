@@ -69,3 +69,10 @@ def test_missing_columns_are_named() -> None:
     del columns["margin"], columns["r"]
     with pytest.raises(CorruptData, match="lack margin, r"):
         Pairs.from_columns(columns)
+
+
+def test_a_token_that_speaks_against_a_pair_adds_to_its_excess() -> None:
+    """Under a token null below zero, the pair shares more than its whole r."""
+    found = pairs(r=np.array([0.4]), token_null=np.array([-0.2]))
+    np.testing.assert_allclose(found.excess, [0.6])
+    assert found.row(0)["excess"] == pytest.approx(0.6)
