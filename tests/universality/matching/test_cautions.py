@@ -317,7 +317,7 @@ def some(count: int, value: float, other: float) -> Array:
 def test_cautions_about_pairs_begin_where_they_say(
     columns: dict[str, Array], raised: list[str]
 ) -> None:
-    assert codes_of(judge(pairs(**columns), movable_token=0.9)) == raised
+    assert codes_of(judge(pairs(60, **columns), movable_token=0.9)) == raised
 
 
 @pytest.mark.parametrize(
