@@ -38,6 +38,13 @@ class Room:
     atlas: Atlas
 
 
+def strengths(random: np.random.Generator, fires: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Activations where something fires, 0 elsewhere."""
+    values = np.zeros(fires.shape)
+    values[fires] = random.gamma(4.0, 0.25, int(fires.sum()))
+    return values
+
+
 def planted(seed: int = 0) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]:
     """Two dictionaries; feature n of the first is feature ``partner[n]`` of the second.
 
@@ -47,11 +54,10 @@ def planted(seed: int = 0) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[n
     random = np.random.default_rng(seed)
     rates = np.minimum(0.1, 1.2 / np.arange(1, FEATURES + 1))
     tokens = random.integers(0, 400, SEGMENTS)
-    a = np.where(random.random((SEGMENTS, FEATURES)) < rates, 1.0, 0.0)
-    a *= random.gamma(4.0, 0.25, a.shape)
+    a = strengths(random, random.random((SEGMENTS, FEATURES)) < rates)
     kept = random.random((SEGMENTS, FEATURES)) < random.uniform(0.4, 0.9, FEATURES)
     extra = random.random((SEGMENTS, FEATURES)) < rates * 0.3
-    b = np.where(kept, a, 0) + extra * random.gamma(4.0, 0.25, a.shape)
+    b = np.where(kept, a, 0) + strengths(random, extra)
     private = random.random(FEATURES) < 0.25
     b[:, private] = b[random.permutation(SEGMENTS)][:, private]
     partner = random.permutation(FEATURES)

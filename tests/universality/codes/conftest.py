@@ -46,10 +46,10 @@ def dictionary() -> Callable[..., SparseAutoencoder]:
 
 
 @pytest.fixture(scope="session")
-def written(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+def written(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
     documents = texts(40)
-    long = record_once("a", documents, cut="pieces")
-    short = record_once("b", documents, max_tokens=20)
+    long = record("a", documents, cut="pieces")
+    short = record("b", documents, max_tokens=20)
     probe = build_probe({"a": long, "b": short})
     directory = tmp_path_factory.mktemp("written") / "codes"
     encode_probe(make_dictionary(), short, "layer", probe, directory, block_rows=64)

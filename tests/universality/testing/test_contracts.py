@@ -19,29 +19,29 @@ def texts(count: int, words: int = 40, seed: int = 0) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def two_tokenizers(record_once: Record) -> ProbeSubject:
+def two_tokenizers(record: Record) -> ProbeSubject:
     """Two tokenizers, one of which stops early; a third joins."""
     documents = texts(40, words=20)
     return ProbeSubject(
         readers={
-            "a": record_once("words-a", documents, max_tokens=15),
-            "b": record_once("words-b", documents[::-1], cut="pieces"),
+            "a": record("words-a", documents, max_tokens=15),
+            "b": record("words-b", documents[::-1], cut="pieces"),
         },
-        joining=record_once("words-c", documents, cut="characters"),
+        joining=record("words-c", documents, cut="characters"),
         grid="word_ends",
     )
 
 
 @pytest.fixture(scope="module")
-def one_tokenizer(record_once: Record) -> ProbeSubject:
+def one_tokenizer(record: Record) -> ProbeSubject:
     """One tokenizer, which stops early in one recording; documents in groups."""
     documents = [(text, f"source {n // 2}") for n, text in enumerate(texts(80, words=20))]
     return ProbeSubject(
         readers={
-            "a": record_once("tokens-a", documents, max_tokens=15),
-            "b": record_once("tokens-b", documents[::-1], seed=1),
+            "a": record("tokens-a", documents, max_tokens=15),
+            "b": record("tokens-b", documents[::-1], seed=1),
         },
-        joining=record_once("tokens-c", documents, seed=2),
+        joining=record("tokens-c", documents, seed=2),
         grid="tokens",
     )
 
