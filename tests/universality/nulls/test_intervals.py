@@ -93,3 +93,56 @@ def test_senseless_settings_are_refused(resamples: int, confidence: float) -> No
     ones = np.ones((20, 1))
     with pytest.raises(InvalidInput, match=f"resamples {resamples}.*confidence {confidence}"):
         interval(ones, ones, documents, resamples=resamples, confidence=confidence)
+
+
+def test_one_resample_is_an_interval_of_one_value() -> None:
+    a, b = codes(np.random.default_rng(4), 40, 1, 0.5)
+    found = interval(a, b, Strata.of("document", np.arange(40)), resamples=1)
+    assert 0 < found.low[0] == found.high[0] < 1
+
+
+def test_the_scale_of_activations_changes_no_interval() -> None:
+    a, b = codes(np.random.default_rng(5), 40, 1, 0.5)
+    documents = Strata.of("document", np.arange(40))
+    whole = interval(a, b, documents)
+    faint = interval(a / 1024, b / 4096, documents)  # powers of two: no rounding
+    np.testing.assert_array_equal([faint.low, faint.high], [whole.low, whole.high])
+
+
+def test_ends_stay_within_what_a_correlation_can_be() -> None:
+    generator = np.random.default_rng(6)
+    documents = Strata.of("document", np.arange(40))
+    for _ in range(20):
+        a = generator.random((40, 1)) + 0.1
+        for b, r in ((3 * a, 1.0), (2 - a, -1.0)):
+            found = interval(a, b, documents)
+            assert -1.0 <= found.low[0] <= found.high[0] <= 1.0
+            np.testing.assert_allclose([found.low[0], found.high[0]], r, atol=1e-12)
+
+
+def test_many_pairs_are_measured_in_blocks_without_a_seam() -> None:
+    generator = np.random.default_rng(7)
+    documents = Strata.of("document", np.arange(30))
+    a, b = generator.random((30, 3)), generator.random((30, 3))
+    feature_a, feature_b = generator.integers(0, 3, 1100), generator.integers(0, 3, 1100)
+    together = bootstrap_intervals(
+        sp.csr_array(a.T),
+        sp.csr_array(b.T),
+        feature_a,
+        feature_b,
+        documents,
+        resamples=20,
+        confidence=0.9,
+        seed=0,
+    )
+    assert (together.low < together.high).all()
+    for pair in (0, 511, 512, 513, 1023, 1024, 1099):
+        alone = interval(
+            a[:, [feature_a[pair]]],
+            b[:, [feature_b[pair]]],
+            documents,
+            resamples=20,
+            confidence=0.9,
+        )
+        assert alone.low[0] == pytest.approx(together.low[pair], abs=1e-12)
+        assert alone.high[0] == pytest.approx(together.high[pair], abs=1e-12)

@@ -164,3 +164,46 @@ def test_unknown_keys_and_zero_draws_are_refused() -> None:
         draw_null("document", one, one, draws=1, seed=0, min_r=0.0)
     with pytest.raises(InvalidInput, match="draws 0"):
         draw_null("none", one, one, draws=0, seed=0, min_r=0.0)
+
+
+def test_bands_begin_at_the_firing_counts_that_are_documented() -> None:
+    edges = np.array([50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000])
+    np.testing.assert_array_equal(band_of(edges), np.arange(1, 10))
+    np.testing.assert_array_equal(band_of(edges - 1), np.arange(9))
+
+
+@pytest.mark.parametrize(("values", "alone"), [(50, True), (49, False)])
+def test_a_band_borrows_from_both_neighbours_below_fifty_values(values: int, alone: bool) -> None:
+    """Bands 1, 2 and 3; the middle one has so many values, its neighbours other ones."""
+    counts = np.repeat([60, 150, 300], [80, values, 80])
+    best = np.repeat([0.1, 0.5, 0.9], [80, values, 80]).astype(np.float32)
+    lowest, highest = (
+        band_quantiles([best[None]], [counts], quantile).of(np.array([150]))[0]
+        for quantile in (0.01, 0.99)
+    )
+    np.testing.assert_allclose([lowest, highest], [0.5, 0.5] if alone else [0.1, 0.9], rtol=1e-6)
+
+
+def test_the_most_frequent_features_have_a_band_of_their_own() -> None:
+    counts = np.repeat([20, 99_999, 200_000], 60)
+    best = np.repeat([0.1, 0.2, 0.3], 60).astype(np.float32)
+    found = band_quantiles([best[None]], [counts], 0.5)
+    asked = found.of(np.array([0, 20, 99_999, 100_000, 10**9]))
+    np.testing.assert_allclose(asked, [0.1, 0.1, 0.2, 0.3, 0.3], rtol=1e-6)
+
+
+def test_rare_bands_join_neighbours_until_all_are_joined() -> None:
+    """Ten values in the first band and ten in the last: neither ever reaches fifty."""
+    counts = np.repeat([20, 200_000], 10)
+    best = np.repeat([0.2, 0.8], 10).astype(np.float32)
+    found = band_quantiles([best[None]], [counts], 0.5)
+    np.testing.assert_allclose(found.value, 0.5, rtol=1e-6)
+
+
+def test_thresholds_count_pairs_that_reach_them() -> None:
+    r = np.array([0.1, 0.5, 0.5, 0.9])
+    np.testing.assert_array_equal(count_at(r, np.array([0.0, 0.5, 0.51, 0.95])), [4, 3, 1, 0])
+
+
+def test_a_half_has_as_many_rows_as_its_codes() -> None:
+    assert half(np.ones((7, 2)), np.ones((7, 3)), np.arange(7)).rows == 7
