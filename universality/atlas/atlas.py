@@ -55,19 +55,20 @@ class _Range:
 
 
 class Atlas:
-    """Nearest features by signature, among any of the dictionaries of a probe."""
+    """Nearest features by signature, among any of the dictionaries of a probe.
+
+    It starts empty: ``add`` takes the dictionaries, ``build`` makes one of several.
+
+    Args:
+        m: numbers per signature.
+        min_fires: a feature that fires on fewer segments is left out: its signature is noise.
+        probe_uid: the probe that the signatures are taken on.
+
+    Raises:
+        InvalidInput: m is not positive.
+    """
 
     def __init__(self, m: int, *, min_fires: int = 20, probe_uid: str = "") -> None:
-        """Start an empty atlas.
-
-        Args:
-            m: numbers per signature.
-            min_fires: a feature that fires on fewer segments is left out: its signature is noise.
-            probe_uid: the probe that the signatures are taken on.
-
-        Raises:
-            InvalidInput: m is not positive.
-        """
         if m < 1:
             raise InvalidInput(f"m is {m}, wanted at least 1")
         self.m = m
@@ -104,6 +105,9 @@ class Atlas:
             fires: segments on which each feature fires, by id, ``[features]``.
             min_fires: a feature that fires on fewer segments is left out: its signature is noise.
             probe_uid: the probe that the signatures were taken on.
+
+        Returns:
+            The atlas of these dictionaries.
 
         Raises:
             InvalidInput: no dictionary.
@@ -157,6 +161,13 @@ class Atlas:
     def vectors(self, dictionary: str, features: Sequence[int]) -> NDArray[np.float32]:
         """Return the signatures of features, as the index holds them, ``[features, m]``.
 
+        Args:
+            dictionary: id of the dictionary.
+            features: numbers of its features.
+
+        Returns:
+            ``[features, m]``, float32 holding bfloat16 values, in the order asked.
+
         Raises:
             NotFound: the atlas has no such dictionary.
             InvalidInput: the dictionary has no such feature.
@@ -187,6 +198,9 @@ class Atlas:
             vectors: signatures, ``[queries, m]``.
             among: ids of the target dictionaries.
             count: candidates per target.
+
+        Returns:
+            The candidates of each target, by its id, in the order of ``among``.
 
         Raises:
             NotFound: the atlas has no such dictionary.
@@ -241,6 +255,12 @@ class Atlas:
     @classmethod
     def load(cls, directory: Path) -> "Atlas":
         """Read an atlas.
+
+        Args:
+            directory: what ``save`` wrote.
+
+        Returns:
+            An atlas that answers as the saved one did.
 
         Raises:
             NotFound: the directory holds no arrays.

@@ -24,10 +24,10 @@ class Neighbour:
     """A feature of another dictionary that is active where the query is."""
 
     dictionary: str
-    """Id of its dictionary."""
+    """Id of the dictionary that the feature belongs to."""
 
     feature: int
-    """Its number there."""
+    """Number of the feature in its dictionary."""
 
     r: float
     """Exact Pearson correlation with the query over all segments that both have."""
@@ -42,7 +42,8 @@ class Neighbour:
     """``r`` minus the best r of the dictionary's other candidates; above 0 only for the first."""
 
     mutual: bool
-    """Each is the other's best: it is first in its dictionary, and the query is its best."""
+    """True when it is the query's best in its dictionary, and no feature of the query's dictionary
+    correlates more with it than the query."""
 
     cofires: int
     """Segments on which both fire."""
@@ -73,7 +74,7 @@ def nearest(
     their exact correlation, on both halves of the probe.
 
     Args:
-        atlas: of the dictionaries on the probe.
+        atlas: the signatures of the dictionaries on the probe.
         probed: the same dictionaries' codes, by id.
         probe: the segments.
         dictionary: id of the query's dictionary.
@@ -170,7 +171,7 @@ class _Pairing:
         )
 
     def _is_best(self, feature: int, hit: int, r: float, atlas: Atlas, candidates: int) -> bool:
-        """Whether no other feature of the query's dictionary correlates more with the hit."""
+        """Return whether none of the query's dictionary correlates more with the hit."""
         vector = atlas.vectors(self.target.id, [hit])
         found = atlas.search(vector, [self.query.id], count=candidates)
         rivals = found[self.query.id].feature[0]

@@ -33,7 +33,7 @@ class Sketch:
     """Sums of a dictionary's codes by bucket, before they are centred; sketches add."""
 
     seed: int
-    """Of the hash."""
+    """Seed of the hash that sends segments to buckets and signs."""
 
     sums: NDArray[np.float32]
     """Signed sum of each feature in each bucket, ``[features, m]``."""
@@ -51,6 +51,12 @@ class Sketch:
 
     def merge(self, other: "Sketch") -> "Sketch":
         """Return the sketch of both shards; no segment may be in both.
+
+        Args:
+            other: the sketch of the other shard.
+
+        Returns:
+            The sums over both.
 
         Raises:
             InvalidInput: the sketches differ in size or seed.
@@ -101,6 +107,12 @@ class Sketch:
     def load(directory: Path) -> "Sketch":
         """Read a sketch.
 
+        Args:
+            directory: what ``save`` wrote.
+
+        Returns:
+            The sketch.
+
         Raises:
             NotFound: the directory holds no arrays.
             UnsupportedVersion: a later release wrote it.
@@ -144,7 +156,10 @@ def sketch(
         probed: the dictionary on the segments (of a probe, or of a shard of one).
         keys: name of each segment, ``[segments]``.
         m: numbers per feature.
-        seed: of the hash; equal for everything that is to be compared.
+        seed: seed of the hash; sketches that are compared must have the same.
+
+    Returns:
+        The sums, not yet centred: ``Sketch.signatures`` centres them.
 
     Raises:
         InvalidInput: m is not positive.

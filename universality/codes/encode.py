@@ -25,7 +25,7 @@ def encode_probe(
     block_rows: int = 8192,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CodesFile:
-    """Write the codes of a dictionary over a probe, unless they stand there already.
+    """Write the codes of a dictionary over a probe, unless an earlier call has.
 
     Rows are read, encoded and written block by block, so memory does not grow with the probe.
     Codes are written whole or not at all: after a crash, call again.
@@ -38,6 +38,9 @@ def encode_probe(
         directory: where the codes go; :func:`isogloss.universality.load_probed` reads them.
         block_rows: segments in memory at once.
         on_progress: called with segments done and segments in all after each block.
+
+    Returns:
+        The codes, from the directory.
 
     Raises:
         NotFound: the recording has no such site.
@@ -74,7 +77,7 @@ def encode_probe(
 
 
 def _existing(directory: Path, identity: Mapping[str, object]) -> CodesFile | None:
-    """Return the codes that stand in the directory already, which must be the ones wanted."""
+    """Return the codes of an earlier call; refuse those of another probe, dictionary or site."""
     try:
         codes = CodesFile(directory)
     except NotFound:

@@ -51,6 +51,10 @@ class ProbedDictionary:
     def check_feature(self, feature: int, min_fires: int = 1) -> None:
         """Refuse a feature that cannot be compared.
 
+        Args:
+            feature: number of the feature.
+            min_fires: how often it must fire on the probe.
+
         Raises:
             InvalidInput: the dictionary has no such feature.
             DeadFeature: it fires on fewer than ``min_fires`` segments.
@@ -131,6 +135,9 @@ def load_probed(directory: Path, dictionary_id: str) -> ProbedDictionary:
         directory: where the codes are.
         dictionary_id: name of the dictionary.
 
+    Returns:
+        The dictionary on the probe; its codes are read when they are asked for.
+
     Raises:
         NotFound: the directory holds no codes, or they were not finished.
         UnsupportedVersion: a later release wrote them.
@@ -153,7 +160,7 @@ def load_probed(directory: Path, dictionary_id: str) -> ProbedDictionary:
 
 
 def has_sums(directory: Path) -> bool:
-    """Whether :func:`write_sums` finished here."""
+    """Return whether :func:`write_sums` finished in this directory."""
     try:
         read_arrays(directory / _SUMS)
     except NotFound:

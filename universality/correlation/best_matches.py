@@ -68,6 +68,9 @@ def best_matches(
         b: row-major codes of the second, ``[rows, features_b]``.
         block_entries: cells of one block at most, which bounds the memory.
 
+    Returns:
+        Best partners of every feature of ``a`` and of every feature of ``b``.
+
     Raises:
         ShapeError: the two cover a different number of rows.
     """

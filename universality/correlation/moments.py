@@ -76,6 +76,9 @@ def codes_matrix(codes: SparseRows, columns: int) -> sp.csr_array:
         codes: compressed sparse rows.
         columns: number of columns.
 
+    Returns:
+        A copy without stored zeros: ``[len(indptr) - 1, columns]``, float64.
+
     Raises:
         InvalidInput: a value is negative or not finite.
         ShapeError: a column index is outside ``[0, columns)``.
@@ -103,6 +106,9 @@ def moments(features: sp.csr_array) -> Moments:
 
     Args:
         features: feature-major codes, ``[features, rows]``.
+
+    Returns:
+        The sums.
     """
     ones = np.ones(shape_of(features)[1])
     return Moments(

@@ -57,6 +57,9 @@ def pair_statistics(
             model it counts in neither sum. None: all of them.
         block_pairs: pairs held in memory at once.
 
+    Returns:
+        The statistics, in the order of the pairs.
+
     Raises:
         ShapeError: arrays differ in length.
         EmptyProbe: no row is shared.
@@ -107,6 +110,9 @@ def pearson(
         moments_b: moments of the second.
         of_a: index into ``moments_a`` of each pair.
         of_b: index into ``moments_b`` of each pair.
+
+    Returns:
+        ``[pairs]``, each in [-1, 1].
     """
     covariance = moments_a.rows * products - moments_a.total[of_a] * moments_b.total[of_b]
     scale = moments_a.spread[of_a] * moments_b.spread[of_b]

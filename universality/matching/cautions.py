@@ -144,6 +144,14 @@ def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | N
 
     The number of a feature means nothing, so pairs chosen by activations agree in it once in
     ``features`` pairs. More agreement means that the dictionaries share their start.
+
+    Args:
+        pairs: the mutual pairs.
+        features_a: how many features the first dictionary has.
+        features_b: the same of the second.
+
+    Returns:
+        A caution, or None where equal indices are no more frequent than chance.
     """
     if features_a != features_b or not len(pairs):
         return None
@@ -176,6 +184,9 @@ def initial_after_matching(
         initial_b: the same of the second; another width means another start, and None.
         pairs: mutual pairs.
 
+    Returns:
+        A caution, or None when the rows of matched features are no more alike than others.
+
     Raises:
         ShapeError: a matched feature has no row.
     """
@@ -207,6 +218,9 @@ def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | 
         related: whether ``models.relatedness`` found them related.
         similarity: its similarity.
         why: its reason.
+
+    Returns:
+        A caution, or None when they are not related.
     """
     if not related:
         return None
@@ -230,6 +244,9 @@ def pair_cautions(
         min_fires: firings that a feature needed on the choose half.
         documents: how many documents the choose and the report half hold.
         movable_token: share of the rows that share their token with another; None when unknown.
+
+    Returns:
+        The cautions raised, in the order of ``CODES``.
     """
     shared = pairs.take(np.flatnonzero(pairs.r >= SHARED_R))
     found = [

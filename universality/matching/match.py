@@ -49,6 +49,9 @@ def match(
         cautions: what the caller already knows of the two (``shared_init``, ``shared_ancestry``).
         on_progress: called with (steps done, steps); what it raises stops the matching.
 
+    Returns:
+        The pairs with their statistics, the nulls, and the cautions: those given, then those found.
+
     Raises:
         ShapeError: codes were taken on another probe.
         EmptyProbe: a half has no segment that both recordings have.

@@ -93,6 +93,12 @@ class Pairs:
     def from_columns(cls, columns: Mapping[str, NDArray[np.generic]]) -> "Pairs":
         """Rebuild from ``columns``.
 
+        Args:
+            columns: arrays by the name of their column; other names are ignored.
+
+        Returns:
+            The pairs.
+
         Raises:
             CorruptData: a column is missing.
         """

@@ -102,6 +102,9 @@ def report_data(match: Match, *, top: int = 25) -> Data:
     Args:
         match: the match.
         top: rows in each list of examples at most.
+
+    Returns:
+        A new dictionary of JSON values.
     """
     nulls = {null.key: null for null in match.nulls}
     pairs = match.pairs

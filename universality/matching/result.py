@@ -24,7 +24,7 @@ class MatchedDictionary:
     """One of the two dictionaries, as matching saw it."""
 
     dictionary: str
-    """Its id."""
+    """Id of the dictionary."""
     features: int
     """How many features it has."""
     dead: int
@@ -78,6 +78,12 @@ class Match:
     def null(self, key: str) -> NullDraws:
         """Return the null of a key.
 
+        Args:
+            key: one of ``settings.keys``.
+
+        Returns:
+            Its draws.
+
         Raises:
             InvalidInput: it was not drawn.
         """
@@ -112,6 +118,9 @@ class Match:
     def save(self, directory: Path) -> None:
         """Write the match to a directory, whole or not at all.
 
+        Args:
+            directory: where to; replaced if it is there.
+
         Raises:
             StorageError: the disk refused.
         """
@@ -136,6 +145,12 @@ class Match:
     @classmethod
     def load(cls, directory: Path) -> "Match":
         """Read a match.
+
+        Args:
+            directory: what ``save`` wrote.
+
+        Returns:
+            The match.
 
         Raises:
             NotFound: the directory holds no arrays.

@@ -20,15 +20,15 @@ class MatchSettings:
     null_quantile: float = 0.95
     """A replicated pair also reaches this quantile of the best r that shuffled rows give."""
     keys: tuple[str, ...] = ("none", "token", "position")
-    """Nulls to draw; ``none`` is always among them."""
+    """What each null keeps in place; ``none``, which keeps nothing, must be among them."""
     draws: int = 1
     """Shuffles of each null."""
     resamples: int = 200
     """Bootstrap resamples of the sources of text."""
     confidence: float = 0.95
-    """Of the intervals."""
+    """Share of the resamples that an interval holds."""
     seed: int = 0
-    """Of nulls and bootstrap."""
+    """Seed of the nulls and of the bootstrap."""
 
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("min_fires", "draws", "resamples")}
@@ -56,6 +56,12 @@ class MatchSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "MatchSettings":
         """Rebuild from ``to_dict``; what is left out takes its default.
+
+        Args:
+            values: settings by name.
+
+        Returns:
+            The settings, checked.
 
         Raises:
             InvalidInput: an unknown name, a value of another type or out of range.

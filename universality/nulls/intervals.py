@@ -50,8 +50,11 @@ def bootstrap_intervals(
         feature_b: rows of ``b``, ``[pairs]``.
         sources: which source each row comes from.
         resamples: how many resamples.
-        confidence: of the interval, in (0, 1).
-        seed: of the resamples.
+        confidence: share of the resamples that an interval holds, in (0, 1).
+        seed: seed of the resamples.
+
+    Returns:
+        The intervals, in the order of the pairs.
 
     Raises:
         InvalidInput: no resample, or a confidence outside (0, 1).

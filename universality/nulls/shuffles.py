@@ -46,6 +46,12 @@ class Half:
     def partition(self, key: str) -> Strata:
         """Return the partition of a key.
 
+        Args:
+            key: what the rows of a stratum share.
+
+        Returns:
+            The partition.
+
         Raises:
             InvalidInput: the half has no such partition.
         """
@@ -110,6 +116,9 @@ def draw_null(
         seed: the draws are a pure function of (seed, key, number of the draw).
         min_r: pairs below this on the choose half are dropped, as in matching itself.
 
+    Returns:
+        The best r and the pairs of every draw.
+
     Raises:
         InvalidInput: unknown key, or fewer than one draw.
     """
@@ -159,6 +168,9 @@ def band_quantiles(
         best: best r by draw and feature, each ``[draws, features]``.
         fires: firing counts of the same features, each ``[features]``.
         quantile: in (0, 1).
+
+    Returns:
+        The quantile of every band.
 
     Raises:
         InvalidInput: there is no value at all.

@@ -72,6 +72,9 @@ class Strata:
                 stratum, with ``"position"`` they are merged as in ``position_bins``.
             values: token hash, position or document of each row, ``[rows]``.
 
+        Returns:
+            The partition.
+
         Raises:
             InvalidInput: unknown key.
         """
@@ -124,6 +127,9 @@ def stratum_sums(features: sp.csr_array, strata: Strata) -> sp.csr_array:
         features: feature-major codes, ``[features, rows]``.
         strata: partition of the same rows.
 
+    Returns:
+        The sums; a stratum on which a feature is silent is not stored.
+
     Raises:
         ShapeError: the partition has a different number of rows.
     """
@@ -160,6 +166,9 @@ def explain_pairs(
         pairs: feature of the first and of the second dictionary, each ``[pairs]``.
         statistics: ``pair_statistics`` of the same pairs over the same rows.
         strata: the partition that the sums were taken over.
+
+    Returns:
+        What the strata explain, in the order of the pairs.
     """
     of_a, of_b = pairs
     inverse = 1.0 / strata.counts

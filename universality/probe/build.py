@@ -37,11 +37,14 @@ def build_probe(
     Args:
         readers: the recordings, by id.
         holdout: documents with ``split_position`` below this were held out; as in training.
-        seed: of the split into halves.
+        seed: seed of the split into halves.
         grid: what a segment is; None: tokens when all recordings have one tokenizer, else words.
             Only the word grid stays the same when a model with another tokenizer joins.
         probe_id: name of the probe in the store.
         uid: its directory; empty: the start of its digest.
+
+    Returns:
+        The probe.
 
     Raises:
         InvalidInput: no recording, ``holdout`` outside (0, 1], or the grid does not fit them.

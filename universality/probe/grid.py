@@ -59,6 +59,9 @@ _WORD = _word_pattern()
 def word_segments(text: str) -> NDArray[np.uint32]:
     """Cut a text into words.
 
+    Args:
+        text: any text.
+
     Returns:
         ``[segments, 2]``, the code points ``[start, end)`` of each word in order: words, numbers
         and single punctuation marks; runs of white space are left out.
@@ -84,7 +87,7 @@ def word_end_rows(
         segment_document: document of each segment, ascending, ``[segments]``.
         segment_span: code points of each segment, ascending within a document, ``[segments, 2]``.
         document: document of each token by the same numbering, or -1, ``[rows]``.
-        position: of each token in the model's input, ``[rows]``.
+        position: place of each token in the model's input, ``[rows]``.
         span: code points of each token, ``[rows, 2]``.
 
     Returns:
@@ -119,7 +122,7 @@ def token_rows(
         segment_document: document of each segment, ascending, ``[segments]``.
         segment_position: position of each segment, ascending within a document, ``[segments]``.
         document: document of each token by the same numbering, or -1, ``[rows]``.
-        position: of each token in the model's input, ``[rows]``.
+        position: place of each token in the model's input, ``[rows]``.
 
     Returns:
         ``[segments]``, the row, or -1 where that position was not recorded.

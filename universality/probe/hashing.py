@@ -23,12 +23,15 @@ def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def segment_keys(
     document_keys: NDArray[np.uint64], document: NDArray[np.integer], end: NDArray[np.uint32]
 ) -> NDArray[np.uint64]:
-    """Name each segment by its document and its end, whoever records it.
+    """Name each segment by its document and its end, so that every recording gives it one name.
 
     Args:
         document_keys: the first 16 bytes of each document's key, ``[documents, 2]``.
         document: index of each segment's document, ``[segments]``.
         end: where each segment ends (code points, or token position), ``[segments]``.
+
+    Returns:
+        ``[segments]``; different for different documents or ends, but for chance (2**-64 a pair).
     """
     folded = splitmix64(document_keys[:, 0] ^ splitmix64(document_keys[:, 1]))
     return splitmix64(folded[document] + _GOLDEN * end.astype(np.uint64))

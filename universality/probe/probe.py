@@ -46,7 +46,7 @@ class ProbeOrigin:
     """Documents with ``split_position`` below this were held out of training."""
 
     seed: int
-    """Of the split into halves."""
+    """Seed of the split into halves."""
 
     segmenter: str
     """What found the words, with its version; ``"tokens"`` on the token grid."""
@@ -57,10 +57,10 @@ class Probe:
     """Segments of held-out documents, in order of document and place."""
 
     id: str
-    """Its name in the store."""
+    """Name of the probe in the store."""
 
     uid: str
-    """Its directory in the store; by default the start of :attr:`digest`."""
+    """Directory of the probe in the store; by default the start of :attr:`digest`."""
 
     recordings: tuple[tuple[str, str, str], ...]
     """Id, uid and revision id of each recording it was built from."""
@@ -127,6 +127,9 @@ class Probe:
     def save(self, directory: Path) -> None:
         """Write the probe to a directory, whole or not at all.
 
+        Args:
+            directory: where to; replaced if it is there.
+
         Raises:
             StorageError: the storage refused.
         """
@@ -145,6 +148,12 @@ class Probe:
     @staticmethod
     def load(directory: Path) -> "Probe":
         """Read a probe.
+
+        Args:
+            directory: what ``save`` wrote.
+
+        Returns:
+            The probe.
 
         Raises:
             NotFound: the directory holds no arrays.

@@ -14,6 +14,9 @@ def dense_codes(
         rows: how many rows.
         features: how many features.
         density: share of the rows on which a feature fires.
+
+    Returns:
+        ``[rows, features]``, float64.
     """
     generator = np.random.default_rng(seed)
     values = generator.random((rows, features)).astype(np.float32).astype(np.float64)

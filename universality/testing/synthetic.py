@@ -59,6 +59,12 @@ def random_codes(
 ) -> sp.csr_array:
     """Return codes in which ``active`` draws from a power law over features fire in each row.
 
+    Args:
+        generator: what draws.
+        rows: how many rows.
+        features: how many features.
+        active: draws in each row.
+
     Returns:
         ``[rows, features]``, float64 holding float32 values above 0.3; a feature drawn twice in a
         row fires once, so a row has at most ``active`` of them.
@@ -96,6 +102,9 @@ def write_probed(
         dictionary: id of the dictionary.
         codes: ``[segments, features]``.
         present: segments that the recording has; None: all. Codes of the others are dropped.
+
+    Returns:
+        The dictionary on the probe, read back.
     """
     rows, features = shape_of(codes)
     if present is None:

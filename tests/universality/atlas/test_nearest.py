@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,9 +79,20 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def room(world: World, write_codes: WriteCodes, make_probe: MakeProbe) -> Room:
     probe = make_probe(SEGMENTS, tokens=world.tokens)
-    probed = {"a": write_codes("a", world.a), "b": write_codes("b", world.b, world.present)}
-    vectors = {name: signatures(p, probe) for name, p in probed.items()}
-    fires = {name: p.moments.fires for name, p in probed.items()}
+    return furnish(probe, write_codes, {"a": world.a, "b": world.b}, {"b": world.present})
+
+
+def furnish(
+    probe: Probe,
+    write_codes: WriteCodes,
+    codes: Mapping[str, Floats],
+    present: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Room:
+    """Write codes of dictionaries on a probe, and index their signatures."""
+    here = present or {}
+    probed = {name: write_codes(name, dense, here.get(name)) for name, dense in codes.items()}
+    vectors = {name: signatures(side, probe) for name, side in probed.items()}
+    fires = {name: side.moments.fires for name, side in probed.items()}
     return Room(probe=probe, probed=probed, atlas=Atlas.build(vectors, fires))
 
 
@@ -262,14 +273,8 @@ def test_a_rival_that_is_better_by_any_amount_ends_mutuality(
     hit[:200] = 1
     query[:140] = query[400:460] = 1
     rival[60 - more : 200] = rival[500 : 560 - more] = 1
-    sides = {"a": np.hstack([query, rival]), "b": hit}
-    probe = make_probe(2000)
-    probed = {name: write_codes(name, codes) for name, codes in sides.items()}
-    atlas = Atlas.build(
-        {name: signatures(side, probe) for name, side in probed.items()},
-        {name: side.moments.fires for name, side in probed.items()},
-    )
-    (found,) = nearest(atlas, probed, probe, dictionary="a", feature=0, among=["b"])
+    room = furnish(make_probe(2000), write_codes, {"a": np.hstack([query, rival]), "b": hit})
+    (found,) = ask(room, 0)
     assert found.r == pytest.approx(np.corrcoef(query[:, 0], hit[:, 0])[0, 1])
     assert found.mutual is mutual
 
@@ -287,3 +292,32 @@ def test_a_token_that_speaks_against_a_hit_adds_to_its_excess() -> None:
         fires=9,
     )
     assert found.excess == pytest.approx(0.6)
+
+
+def test_features_that_fire_together_no_more_than_by_chance_are_no_hits(
+    write_codes: WriteCodes, make_probe: MakeProbe
+) -> None:
+    """Blocks of 1,000 of 2,000 rows: the first of b has r = 0, the second r = -1."""
+    starts = {"a": [0], "b": [500, 1000, 100]}
+    row = np.arange(2000)[:, None]
+    codes = {
+        name: ((row >= np.array(at)) & (row < np.array(at) + 1000)).astype(np.float32)
+        for name, at in starts.items()
+    }
+    room = furnish(make_probe(2000), write_codes, codes)
+    (found,) = ask(room, 0)
+    assert found.feature == 2
+    assert found.r == pytest.approx(0.8)
+    assert found.margin == pytest.approx(0.8)  # the runner-up has r = 0
+    alone = furnish(make_probe(2000), write_codes, {"a": codes["a"], "b": codes["b"][:, 2:]})
+    assert ask(alone, 0)[0].margin == pytest.approx(0.8)
+
+
+def test_the_query_takes_no_place_among_the_candidates_of_its_own_dictionary(
+    write_codes: WriteCodes, make_probe: MakeProbe
+) -> None:
+    row = np.arange(2000)[:, None]
+    codes = (row < np.array([200, 150])).astype(np.float32)
+    room = furnish(make_probe(2000), write_codes, {"a": codes})
+    (found,) = ask(room, 0, among=["a"], count=1, candidates=1)
+    assert found.feature == 1
