@@ -1,11 +1,13 @@
 """Probes of words and of tokens keep the contract of a probe."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from isogloss.store import RecordingReader
+from isogloss.universality import Probe, build_probe
 from isogloss.universality.testing.contracts import ProbeContract, ProbeSubject
 
 Record = Callable[..., RecordingReader]
@@ -56,3 +58,25 @@ class TestProbeOfTokens(ProbeContract):
     @pytest.fixture
     def subject(self, one_tokenizer: ProbeSubject) -> ProbeSubject:
         return one_tokenizer
+
+
+def test_the_contract_notices_a_probe_that_breaks_it(two_tokenizers: ProbeSubject) -> None:
+    contract = ProbeContract()
+    forged = Forged(
+        readers=two_tokenizers.readers,
+        joining=two_tokenizers.joining,
+        grid="word_ends",
+        holdout=0.01,
+    )
+    with pytest.raises(AssertionError, match="was not held out"):
+        contract.test_its_documents_are_held_out_and_in_every_recording(forged)
+    with pytest.raises(AssertionError, match="a source is in both halves"):
+        contract.test_a_source_is_in_one_half_and_both_halves_have_some(forged)
+
+
+class Forged(ProbeSubject):
+    """Builds a probe of more documents than were held out, halved within its sources."""
+
+    def build(self, probe_id: str = "probe", seed: int = 0) -> Probe:
+        probe = build_probe(self.readers, grid=self.grid, seed=seed, probe_id=probe_id)
+        return replace(probe, half=(np.arange(probe.segments) % 2).astype(np.int8))
