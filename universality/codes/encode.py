@@ -46,8 +46,9 @@ def encode_probe(
         NotFound: the recording has no such site.
         ShapeError: the site's width is not the dictionary's.
         Conflict: the directory holds codes of another probe, dictionary or site.
-        InvalidInput, NoSharedDocuments, DocumentMismatch: the recording does not fit the probe,
-            see :func:`segment_rows`.
+        InvalidInput: ``block_rows`` is below 1, or a word grid and the recording has no spans.
+        NoSharedDocuments: the recording holds none of the probe's documents.
+        DocumentMismatch: it holds another document under the same id, or other tokens.
     """
     if block_rows < 1:
         raise InvalidInput(f"block_rows is {block_rows}, wanted at least 1")

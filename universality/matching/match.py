@@ -47,7 +47,7 @@ def match(
         probe: the probe.
         settings: how to match; None for the defaults.
         cautions: what the caller already knows of the two (``shared_init``, ``shared_ancestry``).
-        on_progress: called with (steps done, steps); what it raises stops the matching.
+        on_progress: called after each step with (steps done, steps); if it raises, matching stops.
 
     Returns:
         The pairs with their statistics, the nulls, and the cautions: those given, then those found.

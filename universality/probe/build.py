@@ -66,10 +66,7 @@ def build_probe(
     probe = Probe(
         id=probe_id,
         uid=uid,
-        recordings=tuple(
-            (name, reader.revision.recording, reader.revision.id)
-            for name, reader in readers.items()
-        ),
+        recordings=_pinned(readers),
         grid=grid,
         origin=ProbeOrigin(
             holdout=holdout, seed=seed, segmenter=SEGMENTER if grid == "word_ends" else "tokens"
@@ -84,6 +81,13 @@ def build_probe(
         keys=segment_keys(document_keys([found[0] for found in chosen]), document, span[:, 1]),
     )
     return probe if uid else replace(probe, uid=probe.digest[:32])
+
+
+def _pinned(readers: Mapping[str, RecordingReader]) -> tuple[tuple[str, str, str], ...]:
+    """Return id, uid and revision id of each recording."""
+    return tuple(
+        (name, reader.revision.recording, reader.revision.id) for name, reader in readers.items()
+    )
 
 
 def _index_within(document: NDArray[np.int64]) -> NDArray[np.int32]:
