@@ -68,6 +68,10 @@ def test_layers_are_kept_and_every_forbidden_import_breaks_its_contract(tmp_path
             lines = [f"import {module}" for module in contract["forbidden_modules"]]
             planted += [f"{source}.planted -> {module}" for module in contract["forbidden_modules"]]
             (tree / room / "planted.py").write_text("\n".join(lines) + "\n")
+    insides = {"universality": ("probe", "matching.match")}
+    for room, (low, high) in insides.items():
+        (tree / room / low / "climbing.py").write_text(f"import isogloss.{room}.{high}\n")
+        planted.append(f"isogloss.{room}.{low}.climbing -> isogloss.{room}.{high}")
     upward = {"kernels": "dictionaries", "store": "universality", "universality": "service"}
     for room, above in upward.items():
         (tree / room / "upward.py").write_text(f"import isogloss.{above}\n")
