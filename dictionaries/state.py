@@ -18,7 +18,7 @@ from isogloss.dictionaries.initialise import initial_decoder, initial_weights, t
 from isogloss.dictionaries.plan import Normalisation, TrainPlan, measure_rows
 from isogloss.dictionaries.provenance import DictionaryProvenance, TrainProgress
 from isogloss.errors import Conflict, CorruptData, InvalidInput, NonFiniteRows
-from isogloss.kernels import Moments, StepResult, Weights
+from isogloss.kernels import AdamMoments, StepResult, Weights
 from isogloss.store import RecordingReader
 
 _LOG = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class TrainState:
         self,
         *,
         weights: Weights,
-        moments: Moments,
+        moments: AdamMoments,
         silent_rows: Tensor,
         normalisation: Normalisation,
         init_hash: str,
@@ -124,7 +124,7 @@ class TrainState:
         weights = moved(initial_weights(decoder, normalisation.mean), device)
         return cls(
             weights=weights,
-            moments=Moments.zeros_like(weights),
+            moments=AdamMoments.zeros_like(weights),
             silent_rows=torch.zeros(plan.config.features, dtype=torch.int64, device=device),
             normalisation=normalisation,
             init_hash=tensor_hash(decoder),
@@ -234,7 +234,7 @@ class TrainState:
 
         state = cls(
             weights=group("weights"),
-            moments=Moments(first=group("first"), second=group("second")),
+            moments=AdamMoments(first=group("first"), second=group("second")),
             silent_rows=read("silent_rows", features),
             normalisation=Normalisation(
                 scale=cast("float", found["scale"]),

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.kernels import checks
-from isogloss.kernels.choice import hold_choice
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.threshold import Repairs, check_encoder
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.encode import hold_choice
+from isogloss.kernels.threshold import Repairs
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,18 +64,15 @@ def encode_batch_topk(
         InvalidInput: ``k`` is not in ``[1, features]``; ``weight`` or ``bias`` is not finite (see
             ``encode_topk``).
     """
-    check_encoder(x, weight, bias)
+    checks.encoder(x, weight, bias)
     checks.k_within(k, weight.shape[0])
     inputs = (x.detach(), weight.detach(), bias.detach())
     if takes_triton(x):
-        from isogloss.kernels.gpu.batch_topk import encode_batch_topk as by_triton
-
-        codes, threshold, tiles, repaired = by_triton(*inputs, k)
+        codes, threshold, tiles, repaired = gpu.batch_topk.encode_batch_topk(*inputs, k)
         if repairs is not None:
             repairs.tiles += tiles
             repairs.repaired += repaired
     else:
-        from isogloss.kernels.cpu.batch_topk import encode_batch_topk as on_cpu
-
-        codes, threshold = on_cpu(*inputs, k, workspace or Workspace())
+        scratch = workspace or Workspace()
+        codes, threshold = cpu.batch_topk.encode_batch_topk(*inputs, k, scratch)
     return BatchCodes(codes=hold_choice(codes, x, weight, bias), threshold=threshold)

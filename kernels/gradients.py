@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isogloss.kernels import checks
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.reconstruct import check_codes
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.values.codes import Codes, check_codes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,9 +44,12 @@ def sparse_gradients(
         decoder: ``[features, width]``, contiguous.
         touched_rows_only: give only the rows of features that fire.
 
+    Returns:
+        The gradient of each parameter, and of the values of the codes.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: an index is outside ``[0, features)``.
+        InvalidInput: an index is outside ``[0, features)``, or a weight is not finite.
     """
     check_codes(codes, decoder)
     checks.matrix("grad", grad, rows=codes.rows, columns=decoder.shape[1])
@@ -56,8 +59,10 @@ def sparse_gradients(
     touched = None
     if touched_rows_only:
         touched = torch.unique(codes.indices[codes.values != 0]).long()
-    found = _sparse_gradients(codes, grad.detach(), x.detach(), decoder.detach(), touched)
-    values, to_decoder, to_encoder, to_bias = found
+    path = gpu.gradients if takes_triton(decoder) else cpu.gradients
+    values, to_decoder, to_encoder, to_bias = path.sparse_gradients(
+        codes, grad.detach(), x.detach(), decoder.detach(), touched
+    )
     return SparseGradients(
         values=values,
         decoder=to_decoder,
@@ -67,35 +72,13 @@ def sparse_gradients(
     )
 
 
-def _sparse_gradients(
-    codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, touched: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if takes_triton(decoder):
-        from isogloss.kernels.gpu.gradients import sparse_gradients as by_triton
-
-        return by_triton(codes, grad, x, decoder, touched)
-    from isogloss.kernels.cpu.gradients import sparse_gradients as on_cpu
-
-    return on_cpu(codes, grad, x, decoder, touched)
-
-
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
     """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
-    if takes_triton(weight):
-        from isogloss.kernels.gpu.decode import value_slopes as by_triton
-
-        return by_triton(codes, grad.detach(), weight.detach())
-    from isogloss.kernels.cpu.gradients import value_slopes as on_cpu
-
-    return on_cpu(codes, grad.detach(), weight.detach())
+    path = gpu.gradients if takes_triton(weight) else cpu.gradients
+    return path.value_slopes(codes, grad.detach(), weight.detach())
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
     """``sum value * x[row]``, ``[features, width]``, and ``sum value`` over a feature's entries."""
-    if takes_triton(x):
-        from isogloss.kernels.gpu.gradients import feature_sums as by_triton
-
-        return by_triton(codes, x.detach())
-    from isogloss.kernels.cpu.gradients import feature_sums as on_cpu
-
-    return on_cpu(codes, x.detach())
+    path = gpu.gradients if takes_triton(x) else cpu.gradients
+    return path.feature_sums(codes, x.detach())

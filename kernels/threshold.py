@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels import checks
-from isogloss.kernels.choice import hold_choice
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.encode import hold_choice
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,32 +67,17 @@ def encode_threshold(
         InvalidInput: a threshold is negative or NaN; ``weight`` or ``bias`` is not finite (see
             ``encode_topk``).
     """
-    check_encoder(x, weight, bias)
+    checks.encoder(x, weight, bias)
     limits = _limits(threshold, weight)
     inputs = (x.detach(), weight.detach(), bias.detach())
     if takes_triton(x):
-        from isogloss.kernels.gpu.threshold import encode_threshold as by_triton
-
-        codes, tiles, repaired = by_triton(*inputs, limits)
+        codes, tiles, repaired = gpu.threshold.encode_threshold(*inputs, limits)
         if repairs is not None:
             repairs.tiles += tiles
             repairs.repaired += repaired
     else:
-        from isogloss.kernels.cpu.threshold import encode_threshold as on_cpu
-
-        codes = on_cpu(*inputs, limits, workspace or Workspace())
+        codes = cpu.threshold.encode_threshold(*inputs, limits, workspace or Workspace())
     return hold_choice(codes, x, weight, bias)
-
-
-def check_encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Raise unless rows, encoder directions and bias fit each other."""
-    checks.matrix("x", x)
-    checks.matrix("weight", weight, columns=x.shape[1])
-    checks.vector("bias", bias, weight.shape[0])
-    checks.floating(x=x, weight=weight, bias=bias)
-    checks.one_device(x=x, weight=weight, bias=bias)
-    checks.contiguous(weight=weight)
-    checks.finite(weight=weight, bias=bias)
 
 
 def _limits(threshold: Tensor | float, weight: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isogloss.kernels import SparseGradients, checks, encode_topk, sparse_gradients
-from isogloss.kernels.cpu.select import merge_all
+from isogloss.kernels import SparseGradients, encode_topk, sparse_gradients
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.cpu.loops.select import merge_all
 from isogloss.kernels.gpu import encode as gpu_encode
 from isogloss.kernels.gpu.configs import ENCODE_FLOAT, ENCODE_HALF, EncodeConfig, fitted
 from isogloss.kernels.testing import properties

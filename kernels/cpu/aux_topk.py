@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from isogloss.kernels.cpu.encode import chunks
-from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels.cpu.loops.chunks import chunks
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
+from isogloss.kernels.values.workspace import Workspace
 
 
 def encode_topk_aux(

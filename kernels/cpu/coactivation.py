@@ -16,16 +16,16 @@ import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from isogloss.kernels.coactivation_types import (
+from isogloss.kernels.cpu.loops.entries import row_offsets, segments
+from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.values.coactivation import (
     Coactivation,
     FeatureMoments,
     Measure,
     PairSums,
     refuse_repeats,
 )
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.gradients import row_offsets, segments
-from isogloss.kernels.cpu.threads import parallel_loops
+from isogloss.kernels.values.codes import Codes
 
 _FEATURES = 64
 

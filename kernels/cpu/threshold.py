@@ -14,10 +14,10 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.encode import Chunk, chunks
-from isogloss.kernels.cpu.threads import FAST, parallel_loops
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels.cpu.loops.chunks import Chunk, chunks
+from isogloss.kernels.cpu.loops.threads import FAST, parallel_loops
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 BLOCK = 128
 """Features that are marked together."""

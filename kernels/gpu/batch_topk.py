@@ -19,7 +19,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
 from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys, loadable
 from isogloss.kernels.gpu.threshold import (
@@ -31,6 +30,7 @@ from isogloss.kernels.gpu.threshold import (
     groups,
     places,
 )
+from isogloss.kernels.values.codes import Codes
 
 DIGITS = ((31, 20), (20, 9), (9, 0))
 """Bits of a key that each pass of the radix select reads: below the first, from the second on."""

@@ -18,9 +18,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, register_limit
 from isogloss.kernels.gpu.encode import _tile_keys, loadable
+from isogloss.kernels.values.codes import Codes
 
 ROOM = 32
 """Entries of a row that a program of 768 features has room for; 8 bytes each, 8.3 % of a dense

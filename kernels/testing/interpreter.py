@@ -14,7 +14,7 @@ from torch import Tensor
 from triton.runtime import interpreter as runtime
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels.dispatch import interpreting
+from isogloss.kernels.arguments.dispatch import interpreting
 
 
 class _Scope(Protocol):

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from isogloss.kernels import reference
-from isogloss.kernels.codes import Codes
+from isogloss.kernels.decode import decode, decode_loss
 from isogloss.kernels.encode import encode_topk
 from isogloss.kernels.gpu import encode as gpu_encode
 from isogloss.kernels.gpu.configs import EncodeConfig
 from isogloss.kernels.gradients import feature_sums, sparse_gradients, value_slopes
-from isogloss.kernels.reconstruct import decode, decode_loss
 from isogloss.kernels.testing.interpreter import poisoned
+from isogloss.kernels.values.codes import Codes
 
 KINDS = (
     "ties",

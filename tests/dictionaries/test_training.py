@@ -23,7 +23,7 @@ from isogloss.dictionaries.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.plan import default_learning_rate, make_plan, measure_rows
 from isogloss.dictionaries.state import mean_cosine
 from isogloss.errors import InvalidInput, JobCancelled, NonFiniteRows, UnknownSite
-from isogloss.kernels import Moments, StepSettings, Weights, train_step_topk
+from isogloss.kernels import AdamMoments, StepSettings, Weights, train_step_topk
 from isogloss.store import RecordingReader, Store
 
 SITE = "encoder.layer.3"
@@ -85,7 +85,7 @@ def test_a_step_takes_the_gradient_of_the_documented_loss(dead: int):
     gradients["decoder"] = gradients["decoder"] - along * decoder
 
     weights = _weights()
-    moments = Moments.zeros_like(weights)
+    moments = AdamMoments.zeros_like(weights)
     settings = StepSettings(k=K, learning_rate=0.0, variance=VARIANCE, aux_k=AUX_K)
     result = train_step_topk(rows, weights, moments, settings, step=1, dead=mask)
     assert result.loss == pytest.approx(value.item(), rel=1e-5)

@@ -6,7 +6,7 @@ import sys
 import torch
 
 from isogloss.kernels import (
-    Moments,
+    AdamMoments,
     StepSettings,
     Weights,
     encode_topk,
@@ -26,7 +26,7 @@ def main() -> None:
         decoder=decoder.clone(),
         decoder_bias=torch.zeros(WIDTH),
     )
-    moments = Moments.zeros_like(weights)
+    moments = AdamMoments.zeros_like(weights)
     settings = StepSettings(k=4, learning_rate=1e-3, variance=1.0, aux_k=8)
     dead = torch.arange(FEATURES) % 5 == 0
     for step in range(1, 7):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import (
-    Moments,
+    AdamMoments,
     StepSettings,
     Weights,
     encode_topk,
@@ -334,7 +334,7 @@ def test_the_training_step_on_triton_takes_both_sets_from_one_pass() -> None:
     dead = torch.arange(20) < 9
     with interpreting.interpreter(), meter.metering() as traffic:
         found = train_step_topk(
-            torch.randn(3, 6), weights, Moments.zeros_like(weights), chosen, step=1, dead=dead
+            torch.randn(3, 6), weights, AdamMoments.zeros_like(weights), chosen, step=1, dead=dead
         )
     assert found.aux_loss > 0
     assert traffic.kernels["_two_candidates_kernel"].launches == 1

@@ -44,7 +44,7 @@ def test_every_kernel_compiles_for_every_target_without_fault() -> None:
 def test_an_interpreting_process_refuses_to_compile() -> None:
     code = """
 from isogloss.errors import InvalidInput
-from isogloss.kernels.gpu.decode import _slopes_kernel
+from isogloss.kernels.gpu.gradients import _slopes_kernel
 from isogloss.kernels.testing.compilation import compile_kernel
 for target, message in (("sm90", "without TRITON_INTERPRET"), ("sm1", "target is 'sm1'")):
     try:
@@ -70,7 +70,7 @@ def test_what_a_compilation_must_not_be_is_named() -> None:
     run("""
 from dataclasses import replace
 from isogloss.kernels.testing.compilation import Compiled
-from isogloss.kernels.testing.matrix import _other_kinds, cases, faults
+from isogloss.kernels.testing.matrix.compile_all import _other_kinds, cases, faults
 case = next(cases("sm90", quick=True))
 good = Compiled(
     target="sm90", registers=99, spills=0, local_bytes=0, shared_bytes=99, matrix_instructions=4,
@@ -101,7 +101,7 @@ def test_a_compilation_is_kept_and_read_again(tmp_path: Path) -> None:
         """
 from pathlib import Path
 from isogloss.kernels.testing import compilation
-from isogloss.kernels.testing.matrix import cases, compiled
+from isogloss.kernels.testing.matrix.compile_all import cases, compiled
 case = next(c for c in cases("sm90", quick=True) if "slopes" in c.name)
 first = compiled(case, "sm90")
 (kept,) = Path(compilation.triton.knobs.cache.dir, "isogloss-matrix").glob("*.json")

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import (
+    AdamMoments,
     Codes,
-    Moments,
     StepSettings,
     Weights,
-    checks,
     debugging,
     decode,
     encode_topk,
@@ -20,8 +19,9 @@ from isogloss.kernels import (
     sparse_gradients,
     train_step_topk,
 )
-from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk, select_topk
-from isogloss.kernels.debug_mode import reads_content
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.debug_mode import reads_content
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk, select_topk
 
 NAN, INF = float("nan"), float("inf")
 
@@ -260,7 +260,10 @@ def test_a_training_step_does_not_search_what_it_made_itself(
         decoder=rows,
         decoder_bias=torch.zeros(6),
     )
-    moments, chosen = Moments.zeros_like(weights), StepSettings(k=3, learning_rate=1e-3, variance=6)
+    moments, chosen = (
+        AdamMoments.zeros_like(weights),
+        StepSettings(k=3, learning_rate=1e-3, variance=6),
+    )
     x, searched = torch.randn(8, 6), list[torch.Size]()
     count_searches(monkeypatch, searched)
     for step in (1, 2, 3):
@@ -283,7 +286,7 @@ def test_autograd_sees_that_a_training_step_changed_the_weights() -> None:
     x = torch.randn(8, 6, requires_grad=True)
     loss = (x @ weights.encoder.T).sum()
     chosen = StepSettings(k=3, learning_rate=1e-3, variance=6)
-    train_step_topk(x.detach(), weights, Moments.zeros_like(weights), chosen, step=1)
+    train_step_topk(x.detach(), weights, AdamMoments.zeros_like(weights), chosen, step=1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 

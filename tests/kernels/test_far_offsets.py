@@ -15,8 +15,7 @@ triton = pytest.importorskip("triton")
 if not triton.knobs.runtime.interpret:
     pytest.skip("triton runs on a device here", allow_module_level=True)
 
-from isogloss.kernels import Codes, reference  # noqa: E402 (after the check above)
-from isogloss.kernels.cpu import gradients as on_cpu  # noqa: E402
+from isogloss.kernels import Codes, cpu, gpu, reference  # noqa: E402 (after the check above)  # noqa: E402
 from isogloss.kernels.gpu import decode as gpu_decode  # noqa: E402
 from isogloss.kernels.gpu import encode as gpu_encode  # noqa: E402
 from isogloss.kernels.gpu import gradients as gpu_gradients  # noqa: E402
@@ -55,11 +54,11 @@ def test_features_far_out_are_decoded_and_their_slopes_taken(on_triton: bool) ->
     assert (weight.shape[0] - 1) * WIDTH > BIG
     codes = Codes(values=values, indices=places + FAR, features=len(weight))
     wanted = reference.decode(values, places, near.float())
-    path = gpu_decode if on_triton else on_cpu
+    path = gpu if on_triton else cpu
     with interpreter() if on_triton else nullcontext():
-        out = path.decode(codes, weight, None)
-        squares, residual = path.decode_loss(codes, weight, None, grad)
-        slopes = path.value_slopes(codes, grad, weight)
+        out = path.decode.decode(codes, weight, None)
+        squares, residual = path.decode.decode_loss(codes, weight, None, grad)
+        slopes = path.gradients.value_slopes(codes, grad, weight)
     assert torch.equal(out, wanted.to(dtype))
     assert torch.equal(residual, wanted - grad)
     assert torch.equal(squares, (wanted - grad).square().sum(1))
@@ -78,7 +77,7 @@ def test_rows_far_out_are_decoded_and_their_slopes_taken() -> None:
         gpu_decode._decode_kernel[(2,)](
             v, i, v, weight, weight, t, out, squares, WIDTH, k, BIAS=False, LOSS=True, **sizes
         )
-        gpu_decode._slopes_kernel[(2,)](i, i, t, weight, slopes, WIDTH, k, **sizes)
+        gpu_gradients._slopes_kernel[(2,)](i, i, t, weight, slopes, WIDTH, k, **sizes)
     left = reference.decode(values, places, weight) - target
     assert torch.equal(out[at:], left)
     assert torch.equal(squares[at:, 0], left.square().sum(1))

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
+    AdamMoments,
     Codes,
-    Moments,
     StepSettings,
     Weights,
-    checks,
     decode,
     decode_loss,
     encode_topk,
@@ -23,6 +22,7 @@ from isogloss.kernels import (
     sparse_gradients,
     train_step_topk,
 )
+from isogloss.kernels.arguments import checks
 
 triton = pytest.importorskip("triton")
 if not triton.knobs.runtime.interpret:
@@ -193,7 +193,7 @@ def test_the_training_step_on_triton_matches_the_fused_one() -> None:
             decoder=rows / rows.norm(dim=1, keepdim=True),
             decoder_bias=torch.zeros(8),
         )
-        moments = Moments.zeros_like(weights)
+        moments = AdamMoments.zeros_like(weights)
         results = []
         for n in range(2):
             with interpreter() if on_triton else nullcontext():

@@ -1,4 +1,10 @@
-"""Sparse decode: from the features that fire on a row back to the width of the model."""
+"""Decode: from the features that fire on a row back to the width of the model.
+
+Read this operation first: every other one has the same form. The public function checks its
+arguments and asks the device of its tensors which kernels to take; ``cpu/decode.py`` and
+``gpu/decode.py`` hold the kernels, ``reference/decode.py`` the same mathematics in plain torch, and
+``tests/kernels/test_decode.py`` compares them.
+"""
 
 from dataclasses import dataclass
 
@@ -6,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from isogloss.kernels import checks
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.debug_mode import reads_content
-from isogloss.kernels.dispatch import takes_triton
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.gradients import feature_sums, value_slopes
+from isogloss.kernels.values.codes import Codes, check_codes
 
 
 def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -27,11 +34,10 @@ def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: an index is outside ``[0, features)``.
+        InvalidInput: an index is outside ``[0, features)``, or a weight is not finite.
     """
     check_codes(codes, weight)
-    if bias is not None:
-        _check_bias(bias, weight)
+    _check_bias(bias, weight)
     wants = codes.values.requires_grad or weight.requires_grad
     if torch.is_grad_enabled() and (wants or (bias is not None and bias.requires_grad)):
         return _Decode.apply(codes.values, weight, bias, codes)
@@ -62,65 +68,39 @@ def decode_loss(
         target: ``[rows, width]``; float32, bfloat16 or float16.
         bias: ``[width]``, or None for none.
 
+    Returns:
+        The residual of every row, and its squared norm.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: an index is outside ``[0, features)``.
+        InvalidInput: an index is outside ``[0, features)``, or a weight is not finite.
     """
     check_codes(codes, weight)
     checks.matrix("target", target, rows=codes.rows, columns=weight.shape[1])
     checks.floating(target=target)
     checks.one_device(weight=weight, target=target)
-    if bias is not None:
-        _check_bias(bias, weight)
-    own, matrix, aim = with_values(codes, codes.values.detach()), weight.detach(), target.detach()
-    offset = None if bias is None else bias.detach()
-    if takes_triton(weight):
-        from isogloss.kernels.gpu.decode import decode_loss as by_triton
-
-        squares, residual = by_triton(own, matrix, offset, aim)
-    else:
-        from isogloss.kernels.cpu.gradients import decode_loss as on_cpu
-
-        squares, residual = on_cpu(own, matrix, offset, aim)
+    _check_bias(bias, weight)
+    path = gpu.decode if takes_triton(weight) else cpu.decode
+    squares, residual = path.decode_loss(
+        codes.with_values(codes.values.detach()),
+        weight.detach(),
+        None if bias is None else bias.detach(),
+        target.detach(),
+    )
     return Residual(residual=residual, squared_norms=squares)
 
 
-def check_codes(codes: Codes, weight: Tensor) -> None:
-    """Raise unless the codes belong to a dictionary with that decoder."""
-    checks.matrix("weight", weight, rows=codes.features)
-    checks.floating(values=codes.values, weight=weight)
-    checks.one_device(values=codes.values, indices=codes.indices, weight=weight)
-    checks.contiguous(weight=weight)
-    checks.finite(weight=weight)
-    if reads_content(weight):  # on a device that stops the queue: in debug mode only
-        checks.indices_within(codes.indices, codes.features)
-        if codes.offsets is not None:
-            checks.offsets_within(codes.offsets, codes.values.numel())
-
-
-def _check_bias(bias: Tensor, weight: Tensor) -> None:
-    checks.vector("bias", bias, weight.shape[1])
-    checks.floating(bias=bias)
-    checks.one_device(weight=weight, bias=bias)
+def _check_bias(bias: Tensor | None, weight: Tensor) -> None:
+    if bias is not None:
+        checks.vector("bias", bias, weight.shape[1])
+        checks.floating(bias=bias)
+        checks.one_device(weight=weight, bias=bias)
 
 
 def _decode(values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes) -> Tensor:
-    own = with_values(codes, values.detach())
+    path = gpu.decode if takes_triton(weight) else cpu.decode
     offset = None if bias is None else bias.detach()
-    if takes_triton(weight):
-        from isogloss.kernels.gpu.decode import decode as by_triton
-
-        return by_triton(own, weight.detach(), offset)
-    from isogloss.kernels.cpu.gradients import decode as on_cpu
-
-    return on_cpu(own, weight.detach(), offset).to(weight.dtype)
-
-
-def with_values(codes: Codes, values: Tensor) -> Codes:
-    """The same entries with other values."""
-    return Codes(
-        values=values, indices=codes.indices, features=codes.features, offsets=codes.offsets
-    )
+    return path.decode(codes.with_values(values.detach()), weight.detach(), offset)
 
 
 class _Decode(torch.autograd.Function):
@@ -138,10 +118,8 @@ class _Decode(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        from isogloss.kernels.gradients import feature_sums, value_slopes
-
         values, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
-        codes: Codes = with_values(ctx.codes, values)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        codes: Codes = ctx.codes.with_values(values)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
         needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
         bias_dtype: torch.dtype | None = ctx.bias_dtype  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
         to_values = value_slopes(codes, grad, weight).to(values.dtype) if needs[0] else None

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.debug_mode import reads_content
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,12 @@ class Codes:
             raise InvalidInput("ragged codes have no k; use offsets")
         return self.values.shape[1]
 
+    def with_values(self, values: Tensor) -> "Codes":
+        """Return the same entries with other values."""
+        return Codes(
+            values=values, indices=self.indices, features=self.features, offsets=self.offsets
+        )
+
     def to_ragged(self) -> "Codes":
         """Return the canonical ragged form: no zero values, indices ascending within a row."""
         if self.offsets is None:
@@ -90,3 +98,28 @@ class Codes:
             features=self.features,
             offsets=offsets,
         )
+
+
+def check_codes(codes: Codes, weight: Tensor) -> None:
+    """Raise unless the codes belong to a dictionary with that decoder.
+
+    Indices and offsets are read on the CPU, and on a device in debug mode only: the answer would
+    stop the device's queue.
+
+    Args:
+        codes: fixed ``k`` or ragged.
+        weight: decoder directions, ``[features, width]``.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: an index or offset is out of range, or a weight is not finite.
+    """
+    checks.matrix("weight", weight, rows=codes.features)
+    checks.floating(values=codes.values, weight=weight)
+    checks.one_device(values=codes.values, indices=codes.indices, weight=weight)
+    checks.contiguous(weight=weight)
+    checks.finite(weight=weight)
+    if reads_content(weight):
+        checks.indices_within(codes.indices, codes.features)
+        if codes.offsets is not None:
+            checks.offsets_within(codes.offsets, codes.values.numel())

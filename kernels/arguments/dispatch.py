@@ -1,4 +1,10 @@
-"""Which implementation a call takes, by its tensors' device."""
+"""Which kernels a call takes, by the device of its tensors.
+
+An operation asks :func:`takes_triton` at every call and goes on in ``gpu.<operation>`` or
+``cpu.<operation>``. The packages ``gpu`` and ``cpu`` import such a file when it is first used, so
+neither triton nor numba is imported by a process that does not compute there. No other import of
+this room is late, apart from the public names in ``kernels/__init__.py``.
+"""
 
 from contextvars import ContextVar
 
@@ -11,7 +17,13 @@ interpreting: ContextVar[bool] = ContextVar("interpreting", default=False)
 
 
 def takes_triton(tensor: Tensor) -> bool:
-    """Whether a tensor goes to the Triton kernels (CUDA, ROCm) or to those for the CPU.
+    """Tell whether a tensor goes to the Triton kernels (CUDA, ROCm) or to those for the CPU.
+
+    Args:
+        tensor: one of the call's tensors.
+
+    Returns:
+        True for Triton, False for the CPU.
 
     Raises:
         InvalidInput: there is no kernel for the tensor's device.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
+from isogloss.kernels.values.codes import Codes
 
 
 def dense(codes: Codes) -> Tensor:

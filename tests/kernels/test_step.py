@@ -10,14 +10,14 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import (
-    Moments,
+    AdamMoments,
     StepSettings,
     Weights,
     Workspace,
     reference,
     train_step_topk,
-    unfused,
 )
+from isogloss.kernels.step import composed_step
 
 ROWS, WIDTH, FEATURES, K = 64, 48, 200, 5
 NAMES = ("encoder", "encoder_bias", "decoder", "decoder_bias")
@@ -62,7 +62,10 @@ def test_two_hundred_steps_equal_the_unfused_and_the_float64_path() -> None:
     x, dead = torch.randn(200, ROWS, WIDTH), torch.rand(FEATURES) < 0.2
     candidates = dead.nonzero().squeeze(1).int()
     fused, composed = start(), start()
-    fused_moments, composed_moments = Moments.zeros_like(fused), Moments.zeros_like(composed)
+    fused_moments, composed_moments = (
+        AdamMoments.zeros_like(fused),
+        AdamMoments.zeros_like(composed),
+    )
     exact = [tensor.double().requires_grad_() for tensor in start().named().values()]
     moments = [[torch.zeros_like(tensor) for tensor in exact] for _ in range(2)]
     scratch, chosen = Workspace(), settings()
@@ -78,7 +81,7 @@ def test_two_hundred_steps_equal_the_unfused_and_the_float64_path() -> None:
             dead=dead if aux else None,
             workspace=scratch,
         )
-        two = unfused.train_step(
+        two = composed_step(
             x[n], composed, composed_moments, chosen, n + 1, candidates if aux else None, scratch
         )
         three = reference.topk_loss(
@@ -113,7 +116,7 @@ def test_one_step_without_aux_keeps_or_frees_the_decoder_norm(unit_norm: bool) -
     train_step_topk(
         torch.randn(ROWS, WIDTH),
         weights,
-        Moments.zeros_like(weights),
+        AdamMoments.zeros_like(weights),
         settings(unit_norm=unit_norm),
         step=1,
     )
@@ -139,7 +142,7 @@ def test_aux_gradients_reach_encoder_and_decoder_as_in_the_float64_reference() -
     )
     gradients = torch.autograd.grad(loss.loss, exact)
     # with beta1 = 0, the first moment after one step is the gradient itself
-    moments = Moments.zeros_like(weights)
+    moments = AdamMoments.zeros_like(weights)
     chosen = StepSettings(
         k=K, learning_rate=0.0, variance=float(WIDTH), beta1=0.0, unit_norm=False, aux_k=16
     )
@@ -180,7 +183,7 @@ def test_no_dead_feature_or_no_mask_means_no_aux() -> None:
     for dead in (None, torch.zeros(FEATURES, dtype=torch.bool)):
         weights = start()
         result = train_step_topk(
-            x, weights, Moments.zeros_like(weights), settings(), step=1, dead=dead
+            x, weights, AdamMoments.zeros_like(weights), settings(), step=1, dead=dead
         )
         assert result.aux_loss == 0.0
         runs.append(weights)
@@ -201,7 +204,9 @@ def test_fewer_dead_features_than_aux_k_scale_the_loss() -> None:
         aux_k=16,
         dead=dead,
     )
-    found = train_step_topk(x, weights, Moments.zeros_like(weights), settings(), step=1, dead=dead)
+    found = train_step_topk(
+        x, weights, AdamMoments.zeros_like(weights), settings(), step=1, dead=dead
+    )
     assert found.aux_loss == pytest.approx(wanted.aux.item(), rel=1e-6)
 
 
@@ -209,7 +214,7 @@ def test_a_nan_row_makes_the_loss_nan() -> None:
     torch.manual_seed(0)
     x, weights = torch.randn(ROWS, WIDTH), start()
     x[3, 4] = float("nan")
-    result = train_step_topk(x, weights, Moments.zeros_like(weights), settings(), step=1)
+    result = train_step_topk(x, weights, AdamMoments.zeros_like(weights), settings(), step=1)
     assert result.loss != result.loss
     assert weights.decoder_bias.isnan().any()
 
@@ -217,7 +222,7 @@ def test_a_nan_row_makes_the_loss_nan() -> None:
 _BITS = """
 import hashlib, sys
 import torch
-from isogloss.kernels import Moments, StepSettings, Weights, Workspace, train_step_topk
+from isogloss.kernels import AdamMoments, StepSettings, Weights, Workspace, train_step_topk
 
 SHAPES = ((130, 130, 1031, 9), (600, 48, 3000, 16), (7, 100, 513, 32), (100, 64, 100, 3))
 
@@ -234,7 +239,7 @@ def digest_of_training(threads):
             decoder=encoder / width**0.5,
             decoder_bias=draw(width),
         )
-        moments, scratch = Moments.zeros_like(weights), Workspace()
+        moments, scratch = AdamMoments.zeros_like(weights), Workspace()
         dead = torch.rand(features, generator=generator) < 0.3
         settings = StepSettings(k=k, learning_rate=1e-3, variance=float(width), aux_k=24)
         for step in range(1, 6):
@@ -275,7 +280,7 @@ def test_the_workspace_is_reused_and_changes_nothing() -> None:
     torch.manual_seed(0)
     x, scratch = torch.randn(3, ROWS, WIDTH), Workspace()
     with_it, without = start(), start()
-    one, two = Moments.zeros_like(with_it), Moments.zeros_like(without)
+    one, two = AdamMoments.zeros_like(with_it), AdamMoments.zeros_like(without)
     sizes = []
     for n in range(3):
         train_step_topk(x[n], with_it, one, settings(), step=n + 1, workspace=scratch)
@@ -287,7 +292,7 @@ def test_the_workspace_is_reused_and_changes_nothing() -> None:
 
 def test_steps_refuse_what_does_not_fit() -> None:
     weights = start()
-    moments, x = Moments.zeros_like(weights), torch.zeros(4, WIDTH)
+    moments, x = AdamMoments.zeros_like(weights), torch.zeros(4, WIDTH)
     with pytest.raises(ShapeError, match=r"x is \(4, 47\); \[\*, 48\] is wanted"):
         train_step_topk(x[:, 1:], weights, moments, settings(), step=1)
     with pytest.raises(ShapeError, match="x has no rows"):
@@ -302,7 +307,7 @@ def test_steps_refuse_what_does_not_fit() -> None:
         train_step_topk(
             x, weights, moments, StepSettings(k=201, learning_rate=1.0, variance=1.0), step=1
         )
-    other = Moments.zeros_like(start(features=10))
+    other = AdamMoments.zeros_like(start(features=10))
     with pytest.raises(ShapeError, match="moments is"):
         train_step_topk(x, weights, other, settings(), step=1)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels import checks
+from isogloss.kernels.arguments import checks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Moments:
+class AdamMoments:
     """Adam's running moments of the gradients."""
 
     first: Weights
@@ -68,8 +68,8 @@ class Moments:
     """Running mean of the squares."""
 
     @classmethod
-    def zeros_like(cls, weights: Weights) -> "Moments":
-        """Moments of no step yet."""
+    def zeros_like(cls, weights: Weights) -> "AdamMoments":
+        """AdamMoments of no step yet."""
         first, second = (
             Weights(**{name: torch.zeros_like(one) for name, one in weights.named().items()})
             for _ in range(2)

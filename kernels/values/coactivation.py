@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels.codes import Codes
+from isogloss.kernels.values.codes import Codes
 
 Measure = Literal["pearson", "jaccard"]
 """How two features are compared."""

@@ -7,11 +7,13 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels import checks
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.encode import _check as check_encode
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.decode import decode
+from isogloss.kernels.gradients import feature_sums
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,8 @@ def encode_topk_aux(
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: ``k`` or ``aux_k`` is not as above, or a weight is not finite.
     """
-    check_encode(x, weight, bias, k)
+    checks.encoder(x, weight, bias)
+    checks.k_within(k, weight.shape[0])
     checks.vector("mask", mask, weight.shape[0])
     checks.exactly("mask", mask, torch.bool)
     checks.one_device(x=x, mask=mask)
@@ -114,12 +117,10 @@ def _encode_topk_aux(
 ) -> _Found:
     rows, matrix, offsets = x.detach(), weight.detach(), bias.detach()
     if takes_triton(x):
-        from isogloss.kernels.gpu.aux_topk import encode_topk_aux as by_triton
-
-        return by_triton(rows, matrix, offsets, k, candidates, aux_k)[0]
-    from isogloss.kernels.cpu.aux_topk import encode_topk_aux as on_cpu
-
-    return on_cpu(rows, matrix, offsets, k, candidates, aux_k, workspace or Workspace())
+        return gpu.aux_topk.encode_topk_aux(rows, matrix, offsets, k, candidates, aux_k)[0]
+    return cpu.aux_topk.encode_topk_aux(
+        rows, matrix, offsets, k, candidates, aux_k, workspace or Workspace()
+    )
 
 
 class _EncodeTopkAux(torch.autograd.Function):
@@ -145,9 +146,6 @@ class _EncodeTopkAux(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
         ctx: FunctionCtx, grad: Tensor, _: Tensor | None, aux_grad: Tensor, __: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        from isogloss.kernels.gradients import feature_sums
-        from isogloss.kernels.reconstruct import decode
-
         x, weight, values, indices, aux_values, aux_indices = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
         held = torch.cat((values, aux_values), dim=1)
         slope = torch.where(held != 0, torch.cat((grad, aux_grad), dim=1).float(), 0.0)

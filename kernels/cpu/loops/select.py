@@ -15,7 +15,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from isogloss.kernels.cpu.threads import FAST, parallel_loops
+from isogloss.kernels.cpu.loops.threads import FAST, parallel_loops
 
 _ROWS = 8
 _NAN = np.int32(0x7FC00000)

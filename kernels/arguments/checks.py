@@ -1,11 +1,11 @@
-"""What a kernel refuses before it launches."""
+"""Checks of arguments, made before a kernel is launched."""
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.kernels.debug_mode import in_debug_mode, reads_content
+from isogloss.kernels.arguments.debug_mode import in_debug_mode, reads_content
 
 _searched = WeakIdKeyDictionary()
 """The version of each weight that was found finite."""
@@ -56,6 +56,27 @@ def contiguous(**tensors: Tensor) -> None:
                 f"{name} has strides {tensor.stride()} for shape {tuple(tensor.shape)}; "
                 "pass a contiguous tensor (.contiguous())"
             )
+
+
+def encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Check that rows, encoder directions and bias fit each other.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: ``weight`` or ``bias`` is not finite.
+    """
+    matrix("x", x)
+    matrix("weight", weight, columns=x.shape[1])
+    vector("bias", bias, weight.shape[0])
+    floating(x=x, weight=weight, bias=bias)
+    one_device(x=x, weight=weight, bias=bias)
+    contiguous(weight=weight)
+    finite(weight=weight, bias=bias)
 
 
 def k_within(k: int, features: int) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import torch
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.kernels import checks
-from isogloss.kernels.coactivation_types import Coactivation, FeatureMoments, Measure, PairSums
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, Measure, PairSums
+from isogloss.kernels.values.codes import Codes
 
 
 def coactivation(
@@ -57,13 +58,8 @@ def coactivation(
         raise InvalidInput(f"measure is {measure!r}; 'pearson' or 'jaccard' is wanted")
     if min_cofires < 0:
         raise InvalidInput(f"min_cofires is {min_cofires}; 0 or more is wanted")
-    if takes_triton(codes_a.values):
-        from isogloss.kernels.gpu.coactivation import best_partners as by_triton
-
-        return by_triton(codes_a, codes_b, count, measure, min_cofires)
-    from isogloss.kernels.cpu.coactivation import best_partners as on_cpu
-
-    return on_cpu(codes_a, codes_b, count, measure, min_cofires)
+    path = gpu.coactivation if takes_triton(codes_a.values) else cpu.coactivation
+    return path.best_partners(codes_a, codes_b, count, measure, min_cofires)
 
 
 def coactivation_blocks(codes_a: Codes, codes_b: Codes, *, block: int = 256) -> Iterator[PairSums]:
@@ -83,13 +79,8 @@ def coactivation_blocks(codes_a: Codes, codes_b: Codes, *, block: int = 256) -> 
     _check_pair(codes_a, codes_b)
     if block < 1:
         raise InvalidInput(f"block is {block}; at least 1 feature is wanted")
-    if takes_triton(codes_a.values):
-        from isogloss.kernels.gpu.coactivation import pair_sums as by_triton
-
-        return by_triton(codes_a, codes_b, block)
-    from isogloss.kernels.cpu.coactivation import pair_sums as on_cpu
-
-    return on_cpu(codes_a, codes_b, block)
+    path = gpu.coactivation if takes_triton(codes_a.values) else cpu.coactivation
+    return path.pair_sums(codes_a, codes_b, block)
 
 
 def feature_moments(codes: Codes) -> FeatureMoments:
@@ -103,13 +94,8 @@ def feature_moments(codes: Codes) -> FeatureMoments:
         InvalidInput: as for :func:`coactivation`.
     """
     _check("codes", codes)
-    if takes_triton(codes.values):
-        from isogloss.kernels.gpu.coactivation import feature_moments as by_triton
-
-        return by_triton(codes, "codes")
-    from isogloss.kernels.cpu.coactivation import feature_moments as on_cpu
-
-    return on_cpu(codes, "codes")
+    path = gpu.coactivation if takes_triton(codes.values) else cpu.coactivation
+    return path.feature_moments(codes, "codes")
 
 
 def _check_pair(codes_a: Codes, codes_b: Codes) -> None:
