@@ -21,6 +21,7 @@ _ROWS = 8
 _NAN = np.int32(0x7FC00000)
 _INF = np.int32(0x7F800000)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
+_NOT_LISTED = np.empty((2, 0), np.int32)
 
 
 def merge_topk(pre: Tensor, features: Tensor, values: Tensor, indices: Tensor) -> None:
@@ -34,13 +35,14 @@ def merge_topk(pre: Tensor, features: Tensor, values: Tensor, indices: Tensor) -
         indices: ``[rows, k]`` int32; any, but not uninitialised, where nothing is yet.
     """
     with parallel_loops():
-        _merge_rows(pre.numpy(), features.numpy(), values.numpy(), indices.numpy())
+        count = features.shape[1]
+        _merge_rows(pre.numpy(), count, 0, features.numpy(), values.numpy(), indices.numpy())
 
 
 def merge_all(pre: Tensor, count: int, start: int, values: Tensor, indices: Tensor) -> None:
     """:func:`merge_topk` of the first ``count`` columns: the features from ``start`` on."""
     with parallel_loops():
-        _merge_chunks(pre.numpy(), count, start, values.numpy(), indices.numpy())
+        _merge_rows(pre.numpy(), count, start, _NOT_LISTED, values.numpy(), indices.numpy())
 
 
 def fill_topk(values: Tensor, indices: Tensor) -> None:
@@ -224,8 +226,9 @@ def _merge_row(keys, n, k, scratch, bits, features):
             owners[t] = np.int32(entries[j] & np.int64(_MAGNITUDE)) - _MAGNITUDE - np.int32(1)
             j += 1
         t += 1
-    bits[:t] = merged[:t]
-    features[:t] = owners[:t]
+    for i in range(t):  # slices would have numba compile the text of an error, for 2 s
+        bits[i] = merged[i]
+        features[i] = owners[i]
 
 
 @njit(fastmath=FAST, cache=True)
@@ -241,33 +244,27 @@ def _scratch(n, k):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)
-def _merge_chunks(pre, n, start, values, indices):
+def _merge_rows(pre, n, start, features, values, indices):
+    """Merge the first ``n`` columns, which are the features from ``start`` on, or those listed.
+
+    One loop for both, because each that holds :func:`_merge_row` takes 3 s to compile.
+    """
     rows, k = values.shape
+    listed = features.shape[1] > 0
     for block in prange((rows + _ROWS - 1) // _ROWS):
         scratch = _scratch(n, k)
+        gathered = np.empty(features.shape[1], np.int32)
         for row in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
-            owners = indices[row]
-            _merge_row(pre[row].view(np.int32), n, k, scratch, values[row].view(np.int32), owners)
-            for j in range(k):
-                if owners[j] < 0:
-                    owners[j] = start - 1 - owners[j]
-
-
-@njit(parallel=True, fastmath=FAST, cache=True)
-def _merge_rows(pre, features, values, indices):
-    rows, k = values.shape
-    n = features.shape[1]
-    for block in prange((rows + _ROWS - 1) // _ROWS):
-        scratch = _scratch(n, k)
-        keys = np.empty(n, np.int32)
-        for row in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
-            bits, owners = pre[row].view(np.int32), indices[row]
-            for i in range(n):
-                keys[i] = bits[features[0, i]]
+            keys, owners = pre[row].view(np.int32), indices[row]
+            if listed:
+                for i in range(n):
+                    gathered[i] = keys[features[0, i]]
+                keys = gathered
             _merge_row(keys, n, k, scratch, values[row].view(np.int32), owners)
             for j in range(k):
                 if owners[j] < 0:
-                    owners[j] = features[1, -1 - owners[j]]
+                    place = -1 - owners[j]
+                    owners[j] = features[1, place] if listed else start + place
 
 
 @njit(parallel=True, cache=True)
