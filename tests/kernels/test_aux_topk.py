@@ -61,10 +61,8 @@ def converted(dtype: torch.dtype, *inputs: Tensor) -> tuple[Tensor, Tensor, Tens
 def expected(x: Tensor, weight: Tensor, bias: Tensor, k: int, mask: Tensor, aux_k: int) -> _Sets:
     """Both sets, each from a dense encode of its own in float64."""
     x, weight, bias = x.double(), weight.double(), bias.double()
-    values, order = reference.encode_topk(x, weight, bias, k)
-    at = mask.nonzero().squeeze(1)
-    aux_values, places = reference.encode_topk(x, weight[at], bias[at], aux_k)
-    return values.float(), order.int(), aux_values.float(), at[places].int()
+    values, order, aux_values, places = reference.encode_topk_aux(x, weight, bias, k, mask, aux_k)
+    return values.float(), order.int(), aux_values.float(), places.int()
 
 
 def check(found: _Sets, wanted: _Sets) -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import Codes
+from isogloss.kernels.testing.contracts import CodesContract
 
 
 def make(values: list[list[float]], indices: list[list[int]], features: int = 9) -> Codes:
@@ -66,3 +68,10 @@ def test_codes_refuse_what_does_not_fit_together() -> None:
     ragged = make([[1.0]], [[0]]).to_ragged()
     with pytest.raises(InvalidInput, match="ragged codes have no k"):
         _ = ragged.k
+
+
+class TestCodes(CodesContract):
+    def make(
+        self, values: Tensor, indices: Tensor, features: int, offsets: Tensor | None = None
+    ) -> Codes:
+        return Codes(values=values, indices=indices, features=features, offsets=offsets)

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 
 
 def matrix(*arguments: str, timeout_s: float) -> tuple[int, list[dict[str, object]]]:
@@ -41,8 +42,7 @@ def test_every_kernel_compiles_for_every_target_without_fault() -> None:
     assert code == 0
 
 
-def test_an_interpreting_process_refuses_to_compile() -> None:
-    code = """
+_REFUSED = """
 from isogloss.errors import InvalidInput
 from isogloss.kernels.gpu.gradients import _slopes_kernel
 from isogloss.kernels.testing.compilation import compile_kernel
@@ -54,19 +54,50 @@ for target, message in (("sm90", "without TRITON_INTERPRET"), ("sm1", "target is
     else:
         raise AssertionError(target)
 """
+
+
+def test_an_interpreting_process_refuses_to_compile() -> None:
+    if triton.knobs.runtime.interpret:
+        exec(_REFUSED, {})
+        return
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100, env=environment)
+    subprocess.run([sys.executable, "-c", _REFUSED], check=True, timeout=100, env=environment)
 
 
-def run(code: str, **environment: str) -> None:
-    """Run ``code`` in a process of its own that does not interpret."""
-    inherited = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=250, env={**inherited, **environment}
-    )
+_LOOP = """
+import ast, sys, traceback
+for line in sys.stdin:
+    try:
+        exec(ast.literal_eval(line), {})
+    except BaseException:
+        print(repr(traceback.format_exc()), flush=True)
+    else:
+        print(repr("done"), flush=True)
+"""
 
 
-def test_what_a_compilation_must_not_be_is_named() -> None:
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[str], None]]:
+    """Run code in one process that does not interpret: it imports torch and triton only once."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", _LOOP]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        source, answers = child.stdin, child.stdout
+
+        def run_there(code: str) -> None:
+            source.write(repr(code) + "\n")
+            source.flush()
+            assert answers.readline() == "'done'\n"
+
+        yield run_there
+        source.close()
+
+
+def test_what_a_compilation_must_not_be_is_named(run: Callable[[str], None]) -> None:
     run("""
 from dataclasses import replace
 from isogloss.kernels.testing.compilation import Compiled
@@ -96,9 +127,10 @@ assert "multiplies with ('HMMA',)" in other, other
 """)
 
 
-def test_a_compilation_is_kept_and_read_again(tmp_path: Path) -> None:
-    run(
-        """
+def test_a_compilation_is_kept_and_read_again(tmp_path: Path, run: Callable[[str], None]) -> None:
+    run(f"""
+import os
+os.environ["TRITON_CACHE_DIR"] = {str(tmp_path)!r}
 from pathlib import Path
 from isogloss.kernels.testing import compilation
 from isogloss.kernels.testing.matrix.compile_all import cases, compiled
@@ -116,12 +148,12 @@ except AssertionError:
     pass
 else:
     raise AssertionError("another target was read from the cache")
-""",
-        TRITON_CACHE_DIR=str(tmp_path),
-    )
+""")
 
 
-def test_loops_that_load_narrowly_where_they_multiply_are_counted() -> None:
+def test_loops_that_load_narrowly_where_they_multiply_are_counted(
+    run: Callable[[str], None],
+) -> None:
     run(r"""
 from isogloss.kernels.testing.compilation import _narrow
 lines = [
