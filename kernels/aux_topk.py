@@ -53,6 +53,9 @@ def encode_topk_aux(
         aux_k: entries a row of the second set, in ``[1, features under the mask]``.
         workspace: scratch memory to reuse between calls.
 
+    Returns:
+        Both sets of codes, float32 values ``[rows, k]`` and ``[rows, aux_k]``.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: ``k`` or ``aux_k`` is not as above, or a weight is not finite.
@@ -90,6 +93,9 @@ def encode_among(
         candidates: the features under the mask, int32 ascending.
         aux_k: entries a row of the second set, at most as many as there are candidates.
         workspace: scratch memory to reuse between calls.
+
+    Returns:
+        Both sets of codes.
     """
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
         found = _EncodeTopkAux.apply(x, weight, bias, k, candidates, aux_k, workspace)

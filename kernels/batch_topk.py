@@ -59,6 +59,9 @@ def encode_batch_topk(
         workspace: scratch memory to reuse between calls.
         repairs: counts repaired tiles, added to what it holds.
 
+    Returns:
+        The codes, ragged, and the smallest value chosen.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: ``k`` is not in ``[1, features]``; ``weight`` or ``bias`` is not finite (see

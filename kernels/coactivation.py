@@ -44,6 +44,10 @@ def coactivation(
         measure: ``"pearson"`` or ``"jaccard"``.
         min_cofires: pairs that fire together on fewer rows are no partners.
 
+    Returns:
+        Partners, scores and common rows of every feature of ``codes_a``, and the sums of both
+        sides.
+
     Raises:
         ShapeError: the codes cover a different number of rows, or a dtype or device does not fit.
         InvalidInput: an index or offset is out of range, a value not finite, a feature named twice
@@ -72,6 +76,10 @@ def coactivation_blocks(codes_a: Codes, codes_b: Codes, *, block: int = 256) -> 
         codes_b: of the same rows.
         block: features of ``codes_a`` in one block, at least 1; the sums do not depend on it.
 
+    Returns:
+        An iterator over the blocks, by ascending feature of ``codes_a``. The codes are checked
+        before the first block is asked for.
+
     Raises:
         ShapeError: as for :func:`coactivation`.
         InvalidInput: as for :func:`coactivation`, or ``block`` is below 1.
@@ -88,6 +96,9 @@ def feature_moments(codes: Codes) -> FeatureMoments:
 
     Args:
         codes: fixed ``k`` or ragged, at most one entry a feature and row.
+
+    Returns:
+        The sums of every feature.
 
     Raises:
         ShapeError: a dtype or device does not fit.

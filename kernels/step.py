@@ -49,6 +49,9 @@ def train_step_topk(
         dead: bool ``[features]``, the features AuxK may use; None for no AuxK.
         workspace: scratch memory to reuse between calls.
 
+    Returns:
+        The losses before the update, and how often each feature fired.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: ``k`` is above the number of features, ``step`` below 1, there are no rows, or

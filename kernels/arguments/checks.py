@@ -117,6 +117,12 @@ def finite(**tensors: Tensor) -> None:
     On a device the answer must come back before the launch. Hence weights that require a gradient
     while one is recorded, which change at every step, are searched there in debug mode only: a NaN
     in them shows in the loss.
+
+    Args:
+        **tensors: the weights by the names that an error gives them.
+
+    Raises:
+        InvalidInput: a weight holds NaN or infinity.
     """
     for name, tensor in tensors.items():
         trained = tensor.requires_grad and torch.is_grad_enabled()
@@ -141,6 +147,9 @@ def stepped(*weights: Tensor) -> None:
     """Count a change in place that torch did not see, made by a training step of this room.
 
     The step's own result is not searched again: the next loss shows whether it is finite.
+
+    Args:
+        *weights: the tensors that the step changed.
     """
     for tensor in weights:
         if not tensor.is_inference():

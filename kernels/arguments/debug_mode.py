@@ -19,6 +19,9 @@ def debugging() -> Generator[None]:
     trained, too. On the CPU that is always so. On a device it is not without this, because the
     answer must come back before the launch. ``ISOGLOSS_DEBUG=1`` in the environment does the same
     for the whole process.
+
+    Yields:
+        Nothing: the block runs in debug mode.
     """
     token = _entered.set(True)
     try:

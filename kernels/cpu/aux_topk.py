@@ -19,6 +19,15 @@ def encode_topk_aux(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``isogloss.kernels.encode_topk_aux``; ``candidates``: the masked features, int32 ascending.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row of the first set.
+        candidates: the masked features, int32 ascending.
+        aux_k: entries a row of the second set.
+        workspace: scratch memory to reuse between calls.
+
     Returns:
         Values float32 and indices int32, ``[rows, k]``; the same of the candidates,
         ``[rows, aux_k]``.

@@ -48,6 +48,16 @@ def encode_batch_topk(
 
     Beside 24 MiB of pre-activations it holds ``2 * k * rows`` entries of 12 bytes, and those that
     one chunk adds.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: mean entries a row.
+        workspace: scratch memory to reuse between calls.
+
+    Returns:
+        The codes, ragged, and their smallest value.
     """
     rows, features = x.shape[0], weight.shape[0]
     wanted = k * rows

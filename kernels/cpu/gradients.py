@@ -61,6 +61,9 @@ def sparse_gradients(
         x: what was encoded, ``[rows, width]``.
         decoder: ``[features, width]``.
         features: int64, which features get a row in the results; None: all.
+
+    Returns:
+        The gradients in that order, float32.
     """
     found = segments(codes)
     wanted = torch.arange(codes.features) if features is None else features

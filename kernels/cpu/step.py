@@ -93,10 +93,7 @@ def _encode(
     candidates: Tensor | None,
     workspace: Workspace,
 ) -> tuple[_Codes, _Codes | None]:
-    """Top-k codes of every row, and those among the candidates from the same pre-activations.
-
-    Places of the latter that hold no value have index 0 and value 0.
-    """
+    """Give top-k codes of every row, and those among the candidates from the same chunks."""
     rows = centred.shape[0]
 
     def room(name: str, k: int) -> _Codes:

@@ -60,6 +60,9 @@ def encode_topk_aux(
         candidates: the features under the mask, int32 ascending.
         aux_k: entries a row of the second set; at most as many as there are candidates.
         config: the tile, and how many candidates under the mask a program keeps.
+
+    Returns:
+        Values and indices of both sets; int32 ``[rows]`` for each set, 1 for repaired rows.
     """
     rows, width = x.shape
     features, device = weight.shape[0], x.device
@@ -129,6 +132,9 @@ def two_lists(
         aux_k: entries a row of the second set.
         masked: features under the mask.
         features: all features.
+
+    Returns:
+        The tile, and the number of candidates under the mask.
     """
     base = fitted(config, k, features)
     rows, half = min(64, base.rows), max(min(64, base.columns), base.columns // 2)

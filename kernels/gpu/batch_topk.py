@@ -49,6 +49,13 @@ def encode_batch_topk(
 ) -> tuple[Codes, Tensor, int, int]:
     """``isogloss.kernels.encode_batch_topk``.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: mean entries a row.
+        config: rows and features of a program; None for the table's.
+
     Returns:
         The codes, the smallest value chosen, how many tiles there are, and how many were repaired.
     """
@@ -101,6 +108,12 @@ def _reaching(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
     """All entries that reach a bound which at least ``wanted`` reach, where so many are positive.
 
+    Args:
+        call: the inputs.
+        keys: best keys of each row in each program.
+        slots: their places.
+        wanted: entries of the whole batch.
+
     Returns:
         Rows int64, features int32 and bits int32 of the entries, rows ascending; and how many tiles
         were repaired.
@@ -140,6 +153,14 @@ def roomy(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
 
     Rows differ in their number of entries. Where it has a mean of 32 and a standard deviation of
     34, over 24,576 features, 3 % of the tiles hide entries; with the tile for ``k`` it was 52 %.
+
+    Args:
+        config: from the table.
+        k: mean entries a row.
+        features: of the dictionary.
+
+    Returns:
+        The tile.
     """
     return fitted(config, min(2 * k, features), features)
 

@@ -111,6 +111,12 @@ def architecture(device: torch.device) -> str:
     """The architecture of a device, of those in the table; the nearest older one of its maker.
 
     A CPU, where the interpreter runs the kernels, counts as sm80.
+
+    Args:
+        device: where the kernels run.
+
+    Returns:
+        A name of the table.
     """
     if device.type != "cuda":
         return "sm80"
@@ -152,6 +158,9 @@ def candidates_kept(expected: float, few: int, columns: int) -> int:
         expected: winners of a row in a program.
         few: what it keeps where it expects one at most: hides a winner in one row of thousands.
         columns: of its tile, the most there is to keep. Between, it is one row of a million.
+
+    Returns:
+        The number of candidates, at most ``columns``.
     """
     if expected <= 1:
         return few
@@ -165,6 +174,14 @@ def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
     hide a winner in one row of thousands (Poisson); above, the numbers below keep it under 1e-6.
     Candidates stay in registers: where more than 16 are kept a program takes fewer rows, and so few
     warps that each thread still loads 128 bits of them.
+
+    Args:
+        config: from the table.
+        k: entries a row.
+        features: of the dictionary.
+
+    Returns:
+        The tile that is launched.
     """
     a_tile = k * config.columns / features
     tiles = max(1, min(config.tiles, int(1 / a_tile)))
@@ -186,6 +203,12 @@ def repair_tile(config: EncodeConfig) -> dict[str, int]:
     Beside the list of winners all of them spilled on sm100 (k = 64) and sm90 (k = 512).
     Instructions that differ only in their columns add in the same order; the compile matrix checks
     that nothing else differs.
+
+    Args:
+        config: the tile of the candidates.
+
+    Returns:
+        ``ROWS``, ``COLUMNS`` and ``TILES`` of the repair.
     """
     columns = min(config.columns, max(64, config.columns // 2))
     return {

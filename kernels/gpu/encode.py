@@ -30,6 +30,13 @@ def encode_topk(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``isogloss.kernels.encode_topk``, and which rows were repaired.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row.
+        config: rows and features of a program; None for the table's.
+
     Returns:
         Values float32 and indices int32, both ``[rows, k]``; int32 ``[rows]``: 1 for repaired rows.
     """
@@ -72,6 +79,13 @@ def loadable(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Rows and directions as the tiles load them, and whether 16 elements at a time.
 
     Both get one dtype, and elements of a row lie side by side.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+
+    Returns:
+        Both, and whether 16 elements are loaded at a time.
     """
     if x.dtype != weight.dtype:
         x, weight = x.float(), weight.float()

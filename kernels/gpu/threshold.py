@@ -82,6 +82,9 @@ def encode_threshold(
         limits: float32 ``[features]``, not negative.
         config: rows and features of a program; its ``kept`` is not used.
         room: entries of a row a program has slots for; a power of two.
+
+    Returns:
+        The codes, the number of tiles, and the number of repaired ones.
     """
     rows, width = x.shape
     features, device = weight.shape[0], x.device
@@ -114,6 +117,12 @@ def again(tile: EncodeConfig) -> dict[str, int]:
 
     128 spilled registers on sm89 and sm90. The sums run along the width as before, so the bits are
     the same.
+
+    Args:
+        tile: the one of the first pass.
+
+    Returns:
+        ``COLUMNS`` and ``TILES``.
     """
     columns = min(tile.columns, 64)
     return {"COLUMNS": columns, "TILES": tile.columns * tile.tiles // columns}

@@ -10,6 +10,14 @@ def encode_topk_aux(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Encode with all features, and once more with those under ``mask`` alone.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row of the first set.
+        mask: bool ``[features]``.
+        aux_k: entries a row of the second set.
+
     Returns:
         values and indices of the first set, ``[rows, k]``; the same of the second, ``[rows,
         aux_k]``. Indices are int64 and count all features.

@@ -13,6 +13,12 @@ def encode_batch_topk(
 
     Ties are broken by (row ascending, feature ascending); NaN ranks above infinity.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: mean entries a row.
+
     Returns:
         values, indices and offsets as :func:`encode_threshold`, and the smallest value chosen (0
         where none is).

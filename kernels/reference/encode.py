@@ -7,6 +7,12 @@ from torch import Tensor
 def encode_topk(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest of ``relu(x @ weight.T + bias)`` by (value descending, feature ascending).
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row.
+
     Returns:
         values ``[rows, k]`` and indices ``[rows, k]`` int64. NaN ranks above infinity.
     """

@@ -11,6 +11,16 @@ def sparse_gradients(
 
     With ``a[row, f]`` the dense codes and ``d = (a != 0) * (grad @ decoder.T)``: values ``d`` at
     the entries, decoder ``a.T @ grad``, encoder ``d.T @ x``, encoder bias the column sums of ``d``.
+
+    Args:
+        values: ``[rows, k]``.
+        indices: ``[rows, k]``.
+        grad: ``[rows, width]``.
+        x: what was encoded, ``[rows, width]``.
+        decoder: ``[features, width]``.
+
+    Returns:
+        Gradients to values, decoder, encoder and encoder bias.
     """
     features = decoder.shape[0]
     dense = torch.zeros(values.shape[0], features, dtype=values.dtype)

@@ -44,6 +44,9 @@ def topk_loss(
         aux_k: dead features that AuxK may use on a row.
         aux_coefficient: weight of AuxK.
         dead: bool ``[features]``.
+
+    Returns:
+        The loss and its terms.
     """
     encoder, encoder_bias, decoder, decoder_bias = parameters
     pre = (x - decoder_bias) @ encoder.T + encoder_bias

@@ -9,6 +9,12 @@ def encode_threshold(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Every ``pre = x @ weight.T + bias`` above ``threshold`` (``[features]`` or one); NaN fires.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        threshold: ``[features]``, or one for all.
+
     Returns:
         values ``[entries]``, indices ``[entries]`` int64, offsets ``[rows + 1]`` int64; features
         ascend within a row.

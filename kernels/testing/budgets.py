@@ -74,6 +74,9 @@ def repair_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) ->
         config: the tile of the candidates.
         hiding: for each row that is repaired, how many programs are computed again. Their weights
             count for every row, so that this is an upper bound where rows share a program.
+
+    Returns:
+        The bytes of the launch.
     """
     programs, line = _programs(shape, config), shape.width * shape.size
     tile = repair_tile(config)

@@ -174,6 +174,9 @@ def poisoned() -> Generator[None]:
     """Fill what ``torch.empty`` and ``torch.empty_like`` return: NaN, or the lowest integer.
 
     A kernel that leaves a place unwritten, or reads one, then shows.
+
+    Yields:
+        Nothing: fresh tensors of the block are filled.
     """
     empty, empty_like = torch.empty, torch.empty_like
 

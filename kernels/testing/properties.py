@@ -94,6 +94,14 @@ def whole_numbers(rows: int, width: int, features: int) -> tuple[Tensor, Tensor,
     """Return rows, directions and bias whose products every dtype sums exactly.
 
     They are whole numbers below 2**8, drawn by torch's own generator.
+
+    Args:
+        rows: of ``x``.
+        width: of the model.
+        features: of the dictionary.
+
+    Returns:
+        ``[rows, width]``, ``[features, width]`` and ``[features]``, float32.
     """
     x = torch.randint(-2, 3, (rows, width)).float()
     weight = torch.randint(-1, 2, (features, width)).float()

@@ -46,6 +46,9 @@ def chunks(x: Tensor, weight: Tensor, bias: Tensor, workspace: Workspace) -> Ite
         weight: float32 ``[features, width]``.
         bias: float32 ``[features]``.
         workspace: holds the buffer.
+
+    Yields:
+        One chunk after another; its memory is used again for the next.
     """
     features, width = weight.shape
     for top in range(0, x.shape[0], _ROWS):
