@@ -18,7 +18,7 @@ from isogloss.kernels.values.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuxCodes:
-    """Codes of some rows, and other codes of them among some of the features only."""
+    """Two sets of codes of the same rows: of all features, and of some of them."""
 
     codes: Codes
     """The best ``k`` of all features."""
@@ -36,7 +36,7 @@ def encode_topk_aux(
     *,
     workspace: Workspace | None = None,
 ) -> AuxCodes:
-    """``encode_topk`` of all features and of those under ``mask``, from the same pre-activations.
+    """Encode with all features, and with those under ``mask``, from the same pre-activations.
 
     The pre-activations ``x @ weight.T + bias`` are computed once, and the dense
     ``[rows, features]`` never exists. Both sets are exact, ordered by (value descending, feature

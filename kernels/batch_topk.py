@@ -42,10 +42,10 @@ def encode_batch_topk(
     workspace: Workspace | None = None,
     repairs: Repairs | None = None,
 ) -> BatchCodes:
-    """The ``k * rows`` largest positive entries of ``x @ weight.T + bias``, over the whole batch.
+    """Keep the ``k * rows`` largest positive entries of ``x @ weight.T + bias`` of the whole batch.
 
-    Exactly those, by (value descending, row ascending, feature ascending), so ties are
-    deterministic; NaN ranks above infinity. Where fewer entries are positive, all of them. A row
+    The choice is exact, by (value descending, row ascending, feature ascending), so ties are
+    deterministic; NaN ranks above infinity. Where fewer entries are positive, all are kept. A row
     may get none, or more than ``k``. Differentiable in ``x``, ``weight`` and ``bias`` (the choice
     of entries is held fixed). See Bussmann et al. 2024 (arXiv:2412.06410). At inference, where a
     row must not depend on others, ``encode_threshold`` takes a mean of the thresholds; it asks for

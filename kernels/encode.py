@@ -16,7 +16,7 @@ from isogloss.kernels.values.workspace import Workspace
 def encode_topk(
     x: Tensor, weight: Tensor, bias: Tensor, k: int, *, workspace: Workspace | None = None
 ) -> Codes:
-    """The ``k`` largest of ``relu(x @ weight.T + bias)`` of every row, exactly.
+    """Keep the ``k`` largest of ``relu(x @ weight.T + bias)`` of every row, exactly.
 
     Entries are ordered by (value descending, feature ascending), so ties are deterministic. Where
     fewer than ``k`` features are positive the rest are the lowest other features, with value 0.

@@ -30,12 +30,14 @@ class SparseGradients:
 def sparse_gradients(
     codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, *, touched_rows_only: bool = False
 ) -> SparseGradients:
-    """All gradients of ``codes = relu(topk(x @ encoder.T + bias))``, ``xhat = codes @ decoder``.
+    """Compute all gradients of a dictionary.
 
-    With ``d = <grad[row], decoder[f]>`` at every entry whose value is not 0:
-    ``to_decoder[f] = sum value * grad[row]``, ``to_encoder[f] = sum d * x[row]``,
-    ``to_bias[f] = sum d``, each in the order of the rows: the same bits on every run, with any
-    number of threads and any schedule. No floating-point atomics, no ``[entries, width]`` array.
+    It encodes ``codes = relu(topk(x @ encoder.T + bias))`` and decodes ``xhat = codes @ decoder``.
+
+    With ``d = <grad[row], decoder[f]>`` at every entry whose value is not 0: ``to_decoder[f] = sum
+    value * grad[row]``, ``to_encoder[f] = sum d * x[row]``, ``to_bias[f] = sum d``, each in the
+    order of the rows: the same bits on every run, with any number of threads and any schedule. No
+    floating-point atomics, no ``[entries, width]`` array.
 
     Args:
         codes: as encoded from ``x``.
@@ -73,12 +75,12 @@ def sparse_gradients(
 
 
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
-    """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
+    """Compute ``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
     path = gpu.gradients if takes_triton(weight) else cpu.gradients
     return path.value_slopes(codes, grad.detach(), weight.detach())
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``sum value * x[row]``, ``[features, width]``, and ``sum value`` over a feature's entries."""
+    """Sum ``value * x[row]`` (``[features, width]``) and ``value`` over each feature's entries."""
     path = gpu.gradients if takes_triton(x) else cpu.gradients
     return path.feature_sums(codes, x.detach())

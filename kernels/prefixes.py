@@ -112,7 +112,7 @@ class _DecodePrefixes(torch.autograd.Function):
 
 
 def _suffix_sums(grad: Tensor) -> Tensor:
-    """What the features of each prefix that are of no shorter one receive: ``grad[p] + ...``."""
+    """Sum the gradients of each prefix and of all longer ones: ``grad[p] + grad[p + 1] + ...``."""
     sums = torch.empty(grad.shape, device=grad.device)
     sums[-1] = grad[-1]
     for place in range(grad.shape[0] - 2, -1, -1):
@@ -121,10 +121,10 @@ def _suffix_sums(grad: Tensor) -> Tensor:
 
 
 def by_prefix(codes: Codes, edges: tuple[int, ...]) -> tuple[Codes, Tensor]:
-    """Codes of ``prefixes * rows`` rows: a row's entries, each under its shortest prefix.
+    """Split each row into one row a prefix, which holds the entries that the prefix adds.
 
-    The gradients of all prefixes to an entry are those of a plain decode of these codes to the
-    suffix sums of the gradients, prefix after prefix.
+    An entry goes to the shortest prefix that holds its feature. A plain decode of the split codes,
+    backward from the suffix sums of the gradients, gives each entry its gradient of all prefixes.
 
     Args:
         codes: fixed ``k`` or ragged.

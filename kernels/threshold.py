@@ -16,7 +16,9 @@ from isogloss.kernels.values.workspace import Workspace
 
 @dataclass(kw_only=True, slots=True)
 class Repairs:
-    """How often a Triton encoder computed a tile again; hand the same one to many calls to add up.
+    """Counts how often a Triton encoder computed a tile again.
+
+    Calls that are handed the same object add to it.
 
     A tile is the rows and features of one program. On the CPU nothing is ever repaired.
     """
@@ -41,14 +43,14 @@ def encode_threshold(
     workspace: Workspace | None = None,
     repairs: Repairs | None = None,
 ) -> Codes:
-    """Every ``pre = x @ weight.T + bias`` that lies above its feature's threshold, exactly.
+    """Keep every ``pre = x @ weight.T + bias`` that lies above its feature's threshold, exactly.
 
     A feature fires where ``pre > threshold[feature]``, and its value is ``pre`` (JumpReLU,
     Rajamanoharan et al. 2024, arXiv:2407.14435). With one threshold for all features it is
     BatchTopK at inference (Bussmann et al. 2024, arXiv:2412.06410). NaN fires, so that it shows; a
     feature whose threshold is infinite is off. Differentiable in ``x``, ``weight`` and ``bias``
-    with the choice of entries held fixed; the threshold gets no gradient here (a straight-through
-    estimate is the training's affair).
+    with the choice of entries held fixed; the threshold gets no gradient here (training adds a
+    straight-through estimate).
 
     Args:
         x: ``[rows, width]``; float32, bfloat16 or float16.

@@ -152,7 +152,7 @@ def _schedule_figure(first: SparseGradients, again: Callable[[], SparseGradients
             torch.equal(getattr(first, part), getattr(second, part))
             for part in ("values", "decoder", "encoder", "encoder_bias")
         )
-    how = "schedules of 8 with the same bits; every kernel: tests/kernels/test_triton.py"
+    how = "schedules of 8 with the same bits; every kernel: tests/kernels/gpu/test_gradients.py"
     return Figure(id="schedule_bits", value=same, bar=8, how=how, at_most=False, unit="of 8")
 
 

@@ -112,11 +112,10 @@ def exactly(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
 def finite(**tensors: Tensor) -> None:
     """Raise InvalidInput when a weight holds NaN or infinity.
 
-    A tensor is searched once for each of its versions (torch counts changes in place), with one
-    pass over it: at 24576 x 768 that cost 0.3 % of the GEMM with 2,048 rows, 8 % of that with 32.
-    On a device the answer must come back before the launch. Hence weights that require a gradient
-    while one is recorded, which change at every step, are searched there in debug mode only: a NaN
-    in them shows in the loss.
+    A tensor is searched again only after it changed (torch counts changes in place). A search is
+    one pass: at 24576 x 768 it cost 0.3 % of the GEMM with 2,048 rows, 8 % of that with 32. On a
+    device the launch must wait for the answer. So weights that are being trained there, which
+    change at every step, are searched in debug mode only; a NaN in them shows in the loss.
 
     Args:
         **tensors: the weights by the names that an error gives them.
@@ -144,9 +143,10 @@ def finite(**tensors: Tensor) -> None:
 
 
 def stepped(*weights: Tensor) -> None:
-    """Count a change in place that torch did not see, made by a training step of this room.
+    """Tell torch, and :func:`finite`, that a training step of this room changed these tensors.
 
-    The step's own result is not searched again: the next loss shows whether it is finite.
+    The step writes past torch, so torch does not count the change by itself. What the step wrote is
+    not searched for NaN: the next loss shows it.
 
     Args:
         *weights: the tensors that the step changed.

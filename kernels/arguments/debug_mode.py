@@ -1,4 +1,4 @@
-"""Debug mode: checks that must read a device's tensors, and so stop its queue."""
+"""Debug mode: checks that read a device's tensors, for which its queue must be waited for."""
 
 import os
 from collections.abc import Generator
@@ -15,10 +15,10 @@ _entered: ContextVar[bool] = ContextVar("entered", default=False)
 def debugging() -> Generator[None]:
     """Check the content of tensors on any device, within the block.
 
-    Indices and offsets of codes are looked through before each launch, and weights that are being
-    trained, too. On the CPU that is always so. On a device it is not without this, because the
-    answer must come back before the launch. ``ISOGLOSS_DEBUG=1`` in the environment does the same
-    for the whole process.
+    Before each launch, indices and offsets of codes are checked against their range, and weights
+    that are being trained are searched for NaN and infinity. On the CPU that always happens. On a
+    device it happens in debug mode only, because the launch must wait for the answer.
+    ``ISOGLOSS_DEBUG=1`` in the environment sets debug mode for the whole process.
 
     Yields:
         Nothing: the block runs in debug mode.
@@ -31,10 +31,10 @@ def debugging() -> Generator[None]:
 
 
 def in_debug_mode() -> bool:
-    """Whether :func:`debugging` was entered, or ``ISOGLOSS_DEBUG`` is set to more than 0."""
+    """Tell whether :func:`debugging` was entered, or ``ISOGLOSS_DEBUG`` is set to more than 0."""
     return _entered.get() or os.environ.get(_VARIABLE, "0") not in ("", "0")
 
 
 def reads_content(tensor: Tensor) -> bool:
-    """Whether checks may read what the tensor holds: on the CPU, and in debug mode."""
+    """Tell whether checks may read what the tensor holds: on the CPU, and in debug mode."""
     return tensor.device.type == "cpu" or in_debug_mode()

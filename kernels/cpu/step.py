@@ -28,7 +28,7 @@ _COLUMNS = 64
 
 
 class _Batch(NamedTuple):
-    """What the passes over the rows leave for the pass over the features."""
+    """What the passes over the rows hand to the pass over the features."""
 
     values: Tensor
     """``[rows, k]``."""
@@ -226,7 +226,7 @@ def _blocks(features: int) -> int:
 
 
 def _single(value: float) -> np.float32:
-    """A float32, which numba keeps apart from Python's float64."""
+    """Return a float32; numba would compile a Python float as float64."""
     return np.float32(value)
 
 
@@ -243,7 +243,7 @@ def _adam_constants(settings: StepSettings, step: int) -> tuple[np.float32, ...]
 
 @njit(cache=True)
 def _ordered_sum(parts) -> float:
-    """Sum from first to last."""
+    """Sum the parts from first to last."""
     total = 0.0
     for i in range(parts.size):
         total += parts[i]

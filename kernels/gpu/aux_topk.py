@@ -118,13 +118,13 @@ _MOST_KEPT = 32
 def two_lists(
     config: EncodeConfig, k: int, aux_k: int, masked: int, features: int
 ) -> tuple[EncodeConfig, int]:
-    """The tile for both lists, and how many candidates under the mask a program keeps.
+    """Choose the tile for both lists, and how many candidates under the mask a program keeps.
 
-    Of the tiles that fit the first list, the one whose candidates take the fewest bytes. Masked
-    features lie anywhere, so a program expects its share of the winners, and hardly holds more than
-    its share of the masked features and four standard deviations. A tile has half the elements of
-    the first list's: with two lists in registers, 128 x 128 spilled on sm90 and 64 x 128 on sm100.
-    float32's 64 x 64 stays, with two stages: three spilled on sm100.
+    Of the tiles that fit the first list it is the one whose candidates take the fewest bytes.
+    Masked features lie anywhere, so a program expects its share of the winners, and hardly holds
+    more than its share of the masked features and four standard deviations. A tile has half the
+    elements of the first list's: with two lists in registers, 128 x 128 spilled on sm90 and 64 x
+    128 on sm100. float32's 64 x 64 stays, with two stages: three spilled on sm100.
 
     Args:
         config: from the table.

@@ -106,7 +106,7 @@ def _candidates(call: _Call) -> tuple[Tensor, Tensor]:
 def _reaching(
     call: _Call, keys: Tensor, slots: Tensor, wanted: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
-    """All entries that reach a bound which at least ``wanted`` reach, where so many are positive.
+    """Find all entries that reach a bound. At least ``wanted`` do, where so many are positive.
 
     Args:
         call: the inputs.
@@ -149,7 +149,7 @@ def _reaching(
 
 
 def roomy(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
-    """The tile for a mean of ``k`` of ``features``: that of ``encode_topk`` for twice as many.
+    """Choose the tile for a mean of ``k`` of ``features``: that of ``encode_topk`` for ``2 * k``.
 
     Rows differ in their number of entries. Where it has a mean of 32 and a standard deviation of
     34, over 24,576 features, 3 % of the tiles hide entries; with the tile for ``k`` it was 52 %.

@@ -108,9 +108,10 @@ def register_limit(device: torch.device, most: int = MOST_REGISTERS) -> dict[str
 
 
 def architecture(device: torch.device) -> str:
-    """The architecture of a device, of those in the table; the nearest older one of its maker.
+    """Name the architecture of a device as the table does.
 
-    A CPU, where the interpreter runs the kernels, counts as sm80.
+    Where the table lacks it, it is the newest older one of the same maker. A CPU, where the
+    interpreter runs the kernels, counts as sm80.
 
     Args:
         device: where the kernels run.
@@ -152,12 +153,15 @@ _KEPT = ((3, 16), (12, 32), (30, 64))
 
 
 def candidates_kept(expected: float, few: int, columns: int) -> int:
-    """Candidates of a row that a program keeps, for the winners it expects.
+    """Choose how many candidates of a row a program keeps, for the winners it expects.
+
+    With at most one expected, ``few`` hide a winner in one row of thousands. With more expected,
+    so many are kept that they hide one in a row of a million.
 
     Args:
         expected: winners of a row in a program.
-        few: what it keeps where it expects one at most: hides a winner in one row of thousands.
-        columns: of its tile, the most there is to keep. Between, it is one row of a million.
+        few: candidates that are kept where at most one winner is expected.
+        columns: features of the tile: more cannot be kept.
 
     Returns:
         The number of candidates, at most ``columns``.
@@ -168,10 +172,11 @@ def candidates_kept(expected: float, few: int, columns: int) -> int:
 
 
 def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
-    """The tile for ``k`` of ``features``: fewer features a program, or more candidates kept.
+    """Fit a tile to ``k`` of ``features``: fewer features a program, or more candidates kept.
 
-    A program expects ``k * columns * tiles / features`` winners of a row. Up to one, 8 candidates
-    hide a winner in one row of thousands (Poisson); above, the numbers below keep it under 1e-6.
+    A program expects ``k * columns * tiles / features`` winners of a row. If that is at most one, 8
+    candidates hide a winner in one row of thousands (Poisson); above, :func:`candidates_kept` keeps
+    enough that fewer than one row of a million hides one.
     Candidates stay in registers: where more than 16 are kept a program takes fewer rows, and so few
     warps that each thread still loads 128 bits of them.
 

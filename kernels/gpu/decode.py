@@ -61,7 +61,7 @@ def _launch(
 
 
 def row_warps(width: int) -> int:
-    """Warps that hold a row of float32 in at most 16 registers a thread."""
+    """Return how many warps hold a row of float32 in at most 16 registers a thread."""
     return max(1, min(16, triton.next_power_of_2(width) // 512))
 
 

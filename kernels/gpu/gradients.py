@@ -39,7 +39,7 @@ class _Plan(NamedTuple):
 
 
 def places_dtype(entries: int) -> torch.dtype:
-    """int32 where every place of so many entries, and the end of the last segment, fit."""
+    """Return int32 where it holds every place of the entries and the end of the last segment."""
     return torch.int32 if entries < (1 << 31) - SEGMENT else torch.int64
 
 
@@ -88,7 +88,7 @@ def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
-    """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
+    """``isogloss.kernels.gradients.value_slopes``: float32, shaped as the values."""
     out = torch.empty(codes.values.shape, device=weight.device)
     if codes.rows == 0:
         return out

@@ -113,10 +113,10 @@ def encode_threshold(
 
 
 def again(tile: EncodeConfig) -> dict[str, int]:
-    """Constants of a program that computes a tile again: the same features, at most 64 at once.
+    """Choose the tile of a program that computes again: the same features, at most 64 at once.
 
-    128 spilled registers on sm89 and sm90. The sums run along the width as before, so the bits are
-    the same.
+    With 128 at once it spilled registers on sm89 and sm90. The sums run along the width as before,
+    so the bits are the same.
 
     Args:
         tile: the one of the first pass.
@@ -134,7 +134,7 @@ def groups(programs: int, room: int) -> int:
 
 
 def places(counts: Tensor, room: int, grid: Grid) -> tuple[Tensor, Tensor, int]:
-    """Where entries go, from how many each row of each program has.
+    """Find where entries go, from how many each row of each program has.
 
     Args:
         counts: int32 ``[rows, programs]``.

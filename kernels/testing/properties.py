@@ -1,4 +1,4 @@
-"""What the Triton kernels must do, on any device that runs them: against float64, by name.
+"""Checks of the Triton kernels against float64, on any device that runs them.
 
 Every input is a small whole number, so that sums of any order and in every dtype are exact, and
 found and wanted must be equal to the bit. The functions raise AssertionError with the name of the

@@ -25,7 +25,7 @@ _NOT_LISTED = np.empty((2, 0), np.int32)
 
 
 def merge_topk(pre: Tensor, features: Tensor, values: Tensor, indices: Tensor) -> None:
-    """Merge a chunk of pre-activations into the best of each row so far; 0 is never merged.
+    """Merge a chunk of pre-activations into the best of each row so far; values up to 0 are not.
 
     Args:
         pre: ``[rows, columns]`` float32, contiguous; NaNs in it are made canonical in place.
@@ -46,14 +46,14 @@ def merge_all(pre: Tensor, count: int, start: int, values: Tensor, indices: Tens
 
 
 def fill_topk(values: Tensor, indices: Tensor) -> None:
-    """Give places without a value (0) the lowest features that the row does not hold, ascending."""
+    """Name features at places whose value is 0: the lowest that the row lacks, ascending."""
     if bool((values[:, -1:] == 0).any()):  # rarely: spares the threads a start
         with parallel_loops():
             _fill_rows(values.numpy(), indices.numpy())
 
 
 def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row of ``relu(pre)``: values, and indices int32; ties by lowest."""
+    """Select the ``k`` largest of each row of ``relu(pre)``; among equals the lowest indices."""
     values = torch.zeros(pre.shape[0], k)
     indices = torch.empty(pre.shape[0], k, dtype=torch.int32)
     merge_all(pre, pre.shape[1], 0, values, indices)
@@ -63,7 +63,7 @@ def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @njit(fastmath=FAST, cache=True)
 def _fold(source, n, out):
-    """Maxima of groups of eight (element ``i`` in group ``i mod (n // 8)``); returns how many."""
+    """Write the maxima of groups of eight, element ``i`` in ``i mod (n // 8)``; returns how many."""
     g = n // 8
     b1, b2, b3, b4, b5, b6, b7 = g, 2 * g, 3 * g, 4 * g, 5 * g, 6 * g, 7 * g
     for i in range(g):
@@ -110,7 +110,10 @@ def _count(keys, n, least):
 
 @njit(fastmath=FAST, cache=True)
 def _lower_bound(keys, n, k, slack, floor):
-    """A value that ``k`` to ``k + slack`` keys reach, ties aside; k or more reach ``floor``."""
+    """Find a value that at least ``k`` keys reach, and ties aside at most ``k + slack``.
+
+    ``floor`` is a value that at least ``k`` keys are known to reach.
+    """
     top = np.int32(0)
     for i in range(n):
         top = max(top, keys[i])
@@ -178,10 +181,10 @@ def _raise_bound(level, size, k, slack, least):
 
 @njit(fastmath=FAST, cache=True)
 def _offer(keys, n, k, least, first, second, groups, entries):
-    """The best of a chunk that reach ``least`` (> 0): fills sorted ``entries``; at most k count.
+    """Fill ``entries`` with the keys that reach ``least`` (> 0), sorted; returns how many, up to k.
 
-    An entry is the key's bits above, the complement of the column below. Scratch: ``first`` and
-    ``second`` of ``n // 8 + 8`` int32, ``groups`` 2n int32, ``entries`` n int64.
+    An entry holds the key in its upper half and the complement of the column in its lower. Scratch:
+    ``first`` and ``second`` of ``n // 8 + 8`` int32, ``groups`` 2n int32, ``entries`` n int64.
     """
     if n >= 32 * k:
         ones = _fold(keys, n, first)
@@ -205,7 +208,7 @@ def _offer(keys, n, k, least, first, second, groups, entries):
 
 @njit(fastmath=FAST, cache=True)
 def _merge_row(keys, n, k, scratch, bits, features):
-    """Offer one row's chunk to its list; new ones get ``-1 - column`` as their feature."""
+    """Merge one row's chunk into its list; a new entry gets ``-1 - column`` as its feature."""
     first, second, groups, entries, merged, owners = scratch
     if _has_nan(keys, n):
         _canonical_nans(keys, n)

@@ -1,11 +1,11 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
 # (numba compiles this function from the arguments it meets; pyright sees it untyped)
-"""Sums in one order, written out: whatever the compiler makes of them, the bits are the same.
+"""A dot product whose order of sums is written out.
 
-The loops of this folder that add floating-point numbers are compiled without fast-math flags, which
-let the compiler order sums anew each time it optimises: code fresh from the compiler and the same
-code from numba's cache differed in the last bits, and a training run begun in a process that
-compiled and resumed in one that did not ended in other tensors.
+Fast-math flags let the compiler choose the order of a sum each time it optimises. With them, code
+fresh from the compiler and the same code from numba's cache differed in the last bits: a training
+run that was resumed in another process ended in other tensors. So the CPU's loops that add
+floating-point numbers are compiled without such flags.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from numba import njit
 
 @njit(cache=True)
 def dot(a, b) -> np.float32:
-    """Float32 sum of ``a[i] * b[i]``: eight running sums, added in pairs, then the rest."""
+    """Sum ``a[i] * b[i]`` in float32: eight running sums, added in pairs, then the rest."""
     size = a.size - a.size % 8
     s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     s4, s5, s6, s7 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)

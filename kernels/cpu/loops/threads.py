@@ -1,4 +1,4 @@
-"""One door to numba's parallel loops.
+"""The lock round numba's parallel loops, and how many threads they take.
 
 numba's ``workqueue`` layer ends the process when two threads run parallel loops at once, so every
 parallel kernel of this room runs inside :func:`parallel_loops`, a process-wide lock. The number of

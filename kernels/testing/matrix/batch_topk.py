@@ -27,14 +27,14 @@ def batch_topk_cases(target: str) -> Iterator[Case]:
 
 
 def _repair_cases(dtype: str, config: EncodeConfig, features: int, *, even: bool) -> Iterator[Case]:
-    """Its candidates are those of ``encode_topk``."""
+    """Candidates as in ``encode_topk``, and the kernels that repair, count and gather."""
     shape, kept = tile_constants(config, even=even), config.kept
     programs = -(-features // (config.columns * config.tiles))
     size = f"{config.rows}x{config.columns}x{config.tiles}"
     label = f"{dtype} of {features}, {size} keep {kept}{'' if even else ' uneven'}"
     ones = ("programs",) if programs == 1 else ()
     found = {"keys_ptr": "*i32", "places_ptr": "*i16"}
-    yield Case(  # that of encode_topk, once more: what repairs it must multiply alike
+    yield Case(  # encode_topk's kernel again: what repairs it is compared with it
         name=f"batch candidates {label}",
         kernel=encode._candidates_kernel,
         arguments={**source_types(dtype, limits=False), **found, **SIZES},

@@ -18,7 +18,9 @@ from functools import partial
 from itertools import chain, islice
 from multiprocessing import get_context
 
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # said aloud: its default changes in 3.10
+os.environ.setdefault(
+    "TRITON_DEFAULT_FP_FUSION", "1"
+)  # set here because its default changes in 3.10
 
 import torch
 
@@ -105,7 +107,7 @@ def cases(target: str, *, quick: bool = False) -> Iterator[Case]:
 
 
 def faults(case: Case, made: Compiled) -> list[str]:
-    """What the compiled kernel must not be."""
+    """List what is wrong with a compiled kernel; empty where nothing is."""
     limit = SHARED_BYTES[made.target]
     found = [
         (made.spills > 0, f"{made.spills} spill instructions"),
@@ -140,7 +142,7 @@ def compiled(case: Case, target: str) -> Compiled:
 
 
 def _other_kinds(kinds: dict[str, tuple[str, ...]], case: Case, made: Compiled) -> list[str]:
-    """A repair must multiply as the candidates it replaces: equal bits need equal instructions."""
+    """Say if a repair multiplies by other instructions than its candidates: bits would differ."""
     place = case.name.replace(" repair ", " candidates ")
     wanted = kinds.setdefault(place, made.matrix_kinds)
     if wanted == made.matrix_kinds:
