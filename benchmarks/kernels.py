@@ -2,9 +2,10 @@
 
 ``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``;
 with ``--json`` those lines go to stderr, and one document to stdout.
-Bytes come from formulas that tests/kernels/testing/test_budgets.py checks against the traffic meter, or from
-the meter itself. Times are ratios of medians of interleaved rounds, two threads: run on a quiet
-machine. ``--device cuda`` prints times on a device instead, beside what its copies and GEMMs reach.
+Bytes come from formulas that tests/kernels/testing/test_budgets.py checks against the traffic
+meter, or from the meter itself. Times are ratios of medians of interleaved rounds, two threads: run
+on a quiet machine. ``--device cuda`` prints times on a device instead, beside what its copies and
+GEMMs reach.
 ``--real-rows N``: how many rows of [wrong_rows] go through the kernels themselves, some 10 ms each.
 """
 

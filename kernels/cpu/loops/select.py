@@ -63,7 +63,7 @@ def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @njit(fastmath=FAST, cache=True)
 def _fold(source, n, out):
-    """Write the maxima of groups of eight, element ``i`` in ``i mod (n // 8)``; returns how many."""
+    """Write maxima of groups of eight, element ``i`` in ``i mod (n // 8)``; returns how many."""
     g = n // 8
     b1, b2, b3, b4, b5, b6, b7 = g, 2 * g, 3 * g, 4 * g, 5 * g, 6 * g, 7 * g
     for i in range(g):

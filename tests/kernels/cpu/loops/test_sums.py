@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import isogloss.kernels
 
 SCRIPT = Path(__file__).with_name("cold_step.py")
@@ -24,6 +26,7 @@ def hash_and_loaded(cache: Path | None) -> tuple[str, int]:
     return found, int(loaded)
 
 
+@pytest.mark.timeout(900)  # some 20 s of compiling, and the machine may be busy
 def test_a_process_that_compiles_and_one_that_loads_give_equal_bits(tmp_path: Path) -> None:
     """A fresh checkout is compiled into its own cache, where all other tests find the loops.
 
