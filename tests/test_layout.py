@@ -156,7 +156,7 @@ def test_lives_beside_packages_named_like_our_rooms(
     kernels, proto, ours = run(str(python), "-P", "-c", code, cwd=tmp_path).stdout.split()
     assert (Path(kernels).parent / "layer").exists() or "kernels" in Path(kernels).parts
     assert (Path(proto).parent / "message.py").exists()
-    assert (Path(ours).parent / "kernels" / "codes.py").exists()
+    assert (Path(ours).parent / "kernels" / "decode.py").exists()
 
 
 def _environment(directory: Path, *packages: str) -> Path:

@@ -11,8 +11,8 @@ from torch import Tensor
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
+    AdamMoments,
     Codes,
-    Moments,
     StepResult,
     StepSettings,
     Weights,
@@ -75,7 +75,7 @@ class TopK(Kind):
             decoder=decoder.clone(),
             decoder_bias=initial.mean.to(decoder.dtype).clone(),
         )
-        moments = Moments.zeros_like(weights)
+        moments = AdamMoments.zeros_like(weights)
         groups = {"weights": weights, "first": moments.first, "second": moments.second}
         return {
             f"{group}.{name}": tensor
@@ -93,7 +93,7 @@ class TopK(Kind):
         return train_step_topk(
             batch.rows,
             _group(tensors, "weights"),
-            Moments(first=_group(tensors, "first"), second=_group(tensors, "second")),
+            AdamMoments(first=_group(tensors, "first"), second=_group(tensors, "second")),
             settings,
             step=batch.step,
             dead=batch.dead if aux_k else None,
