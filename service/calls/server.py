@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable
 
-from isogloss import __version__
 from isogloss.proto.v1 import server_pb2 as pb
 from isogloss.service.control.engine import Engine
 from isogloss.service.values.addresses import Listening
@@ -13,6 +12,7 @@ from isogloss.service.values.server import ServerInfo, ServerLimits
 from isogloss.service.wire.framing import MESSAGE_BYTES
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.pages import MAX_PAGE
+from isogloss.version import __version__
 
 
 class ServerHandlers:

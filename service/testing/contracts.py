@@ -17,7 +17,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from isogloss import __version__
 from isogloss.errors import (
     AlreadyExists,
     Conflict,
@@ -34,6 +33,7 @@ from isogloss.errors import (
 from isogloss.service.client.client import Client
 from isogloss.store import Document, RecordingSpec, RowBatch, SiteSpec
 from isogloss.store.testing import sample_batch, sample_spec
+from isogloss.version import __version__
 
 VOCABULARY = tuple(f"token-{number}" for number in range(1000))
 """Of the recordings that the contracts make."""
