@@ -20,7 +20,7 @@ from isogloss.store import CatalogEntry, Store
 
 if TYPE_CHECKING:
     from isogloss.service.query.contexts import ContextReader
-    from isogloss.universality import Hit, Match, Pairs, Probe, ProbedDictionary
+    from isogloss.universality import Match, Neighbour, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
@@ -44,7 +44,7 @@ class Queries:
         among: Sequence[str],
         count: int = 5,
         probe: str | None = None,
-    ) -> "Sequence[Hit]":
+    ) -> "Sequence[Neighbour]":
         """Return the features of other dictionaries that fire most like one feature.
 
         Args:
