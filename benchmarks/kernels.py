@@ -2,9 +2,10 @@
 
 ``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``;
 with ``--json`` those lines go to stderr, and one document to stdout.
-Bytes come from formulas that tests/kernels/test_triton.py checks against the traffic meter, or from
-the meter itself. Times are ratios of medians of interleaved rounds, two threads: run on a quiet
-machine. ``--device cuda`` prints times on a device instead, beside what its copies and GEMMs reach.
+Bytes come from formulas that tests/kernels/testing/test_budgets.py checks against the traffic
+meter, or from the meter itself. Times are ratios of medians of interleaved rounds, two threads: run
+on a quiet machine. ``--device cuda`` prints times on a device instead, beside what its copies and
+GEMMs reach.
 ``--real-rows N``: how many rows of [wrong_rows] go through the kernels themselves, some 10 ms each.
 """
 
@@ -46,15 +47,15 @@ from scipy import sparse
 from torch import Tensor
 
 from isogloss.kernels import (
+    AdamMoments,
     Codes,
-    Moments,
     StepSettings,
     Weights,
     Workspace,
     coactivation,
     train_step_topk,
 )
-from isogloss.kernels.cpu.select import fill_topk, merge_all
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all
 from isogloss.kernels.gpu.aux_topk import two_lists
 from isogloss.kernels.gpu.configs import ENCODE_HALF, EncodeConfig, fitted
 
@@ -88,7 +89,7 @@ def _step_figures(name: str, features: int, bar: float) -> Iterator[Figure]:
         decoder=directions,
         decoder_bias=torch.zeros(width),
     )
-    moments, scratch = Moments.zeros_like(weights), Workspace()
+    moments, scratch = AdamMoments.zeros_like(weights), Workspace()
     x, out = torch.randn(rows, width), torch.empty(rows, features)
     chosen = StepSettings(k=K, learning_rate=1e-4, variance=float(width))
 
@@ -254,7 +255,7 @@ def crosscoder_figures() -> Iterator[Figure]:
         decoder=directions,
         decoder_bias=torch.zeros(WIDTH),
     )
-    moments, scratch = Moments.zeros_like(weights), Workspace()
+    moments, scratch = AdamMoments.zeros_like(weights), Workspace()
     parts = [torch.randn(rows, width) for _ in range(sites)]
     encoders = [part.contiguous() for part in weights.encoder.split(width, dim=1)]
     out, joined = torch.empty(rows, features), torch.empty(rows, WIDTH)

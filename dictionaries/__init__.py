@@ -1,30 +1,50 @@
-"""Sparse dictionaries: architectures, losses, training, checkpoints, evaluation."""
+"""Sparse dictionaries: kinds and wirings, training, checkpoints, files, evaluation."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isogloss.dictionaries.autoencoder import SparseAutoencoder
-    from isogloss.dictionaries.checkpoints import remove_checkpoints
     from isogloss.dictionaries.config import TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
     from isogloss.dictionaries.initialise import initial_decoder
-    from isogloss.dictionaries.loader import held_out_batches, training_batches, training_rows
-    from isogloss.dictionaries.provenance import DictionaryProvenance, TrainProgress
+    from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
+    from isogloss.dictionaries.kinds.load import kind_schema
+    from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
+    from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
+    from isogloss.dictionaries.rows.batches import held_out_batches, training_batches, training_rows
+    from isogloss.dictionaries.rows.source import Source
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
-    from isogloss.dictionaries.training import train
+    from isogloss.dictionaries.sparse_dictionary import SparseDictionary
+    from isogloss.dictionaries.training.checkpoints import remove_checkpoints
+    from isogloss.dictionaries.training.plan import complete_config
+    from isogloss.dictionaries.training.train import train
+    from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
+    from isogloss.dictionaries.wirings.wiring import Connection, Wiring
 
 __all__ = [
+    "DEFAULT_KIND",
+    "DEFAULT_WIRING",
+    "Connection",
     "Dictionary",
     "DictionaryProvenance",
     "Evaluation",
-    "SparseAutoencoder",
+    "InitialWeights",
+    "Kind",
+    "Normalisation",
+    "Source",
+    "SparseDictionary",
+    "StepBatch",
     "TrainConfig",
     "TrainProgress",
+    "TrainedSite",
+    "Wiring",
+    "complete_config",
     "evaluate",
     "held_out_batches",
     "initial_decoder",
+    "kind_names",
+    "kind_schema",
     "load_dictionary",
     "load_provenance",
     "remove_checkpoints",
@@ -35,22 +55,35 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Connection": "wirings.wiring",
+    "DEFAULT_KIND": "kinds.table",
+    "DEFAULT_WIRING": "wirings.table",
     "Dictionary": "dictionary",
     "DictionaryProvenance": "provenance",
     "Evaluation": "evaluation",
-    "SparseAutoencoder": "autoencoder",
+    "InitialWeights": "kinds.kind",
+    "Kind": "kinds.kind",
+    "Normalisation": "kinds.kind",
+    "Source": "rows.source",
+    "SparseDictionary": "sparse_dictionary",
+    "StepBatch": "kinds.kind",
     "TrainConfig": "config",
     "TrainProgress": "provenance",
+    "TrainedSite": "provenance",
+    "Wiring": "wirings.wiring",
+    "complete_config": "training.plan",
     "evaluate": "evaluation",
-    "held_out_batches": "loader",
+    "held_out_batches": "rows.batches",
     "initial_decoder": "initialise",
+    "kind_names": "kinds.table",
+    "kind_schema": "kinds.load",
     "load_dictionary": "saving",
     "load_provenance": "saving",
-    "remove_checkpoints": "checkpoints",
+    "remove_checkpoints": "training.checkpoints",
     "save_dictionary": "saving",
-    "train": "training",
-    "training_batches": "loader",
-    "training_rows": "loader",
+    "train": "training.train",
+    "training_batches": "rows.batches",
+    "training_rows": "rows.batches",
 }
 
 

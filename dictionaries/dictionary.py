@@ -18,7 +18,7 @@ class Dictionary(Protocol):
 
     @property
     def kind(self) -> str:
-        """Architecture, such as ``topk``."""
+        """Name of its kind: activation, loss and state."""
         ...
 
     @property

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -12,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from isogloss.errors import CorruptData
+from isogloss.store import FileSystem, make_directories
 
 _BLOCK_BYTES = 1 << 20
+_FILES = FileSystem()  # the store's writer: what is durable is decided in one place
 
 
 def sha256_of(path: Path) -> str:
@@ -25,37 +26,20 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def make_directory(directory: Path) -> None:
+    """Create a directory and its missing parents, each durable; nothing where it exists."""
+    make_directories(_FILES, directory)
+
+
 def sync_directory(directory: Path) -> None:
-    """Make the entries of a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Make the names in a directory durable."""
+    _FILES.sync_directory(directory)
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace a JSON file: after any crash it is the old one or the new one, whole."""
-    temporary = _temporary(path)
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    _FILES.write_atomic(path, text.encode())
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -76,14 +60,17 @@ def read_json(path: Path) -> dict[str, object]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Replace a safetensors file, whole or not at all; return the file's sha256."""
-    temporary = _temporary(path)
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary
-    )
-    _sync_file(temporary)
-    digest = sha256_of(temporary)
-    temporary.replace(path)
-    sync_directory(path.parent)
+    partial = path.with_name(f".{path.name}.partial")
+    # the library streams from the tensors: handing the store the bytes would copy all of them
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    descriptor = _FILES.open(partial, write=True)
+    try:
+        _FILES.sync_data(descriptor)
+    finally:
+        _FILES.close(descriptor)
+    digest = sha256_of(partial)
+    _FILES.replace(partial, path)
+    _FILES.sync_directory(path.parent)
     return digest
 
 

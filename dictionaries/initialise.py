@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from isogloss.kernels import Weights
+from isogloss.dictionaries.kinds.kind import InitialWeights
+from isogloss.dictionaries.wirings.wiring import Connection
 
 
 def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{features} {width}"]:
@@ -23,22 +24,31 @@ def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{f
 
 
 def initial_weights(
-    decoder: Float32[Tensor, "features width"], mean: Float[Tensor, " width"]
-) -> Weights:
-    """Tie the encoder to the decoder, and start the decoder bias at the mean row.
+    *, features: int, seed: int, connection: Connection, mean: Float[Tensor, " columns"]
+) -> InitialWeights:
+    """Return what a run starts from.
 
     Args:
-        decoder: ``[features, width]``, unit rows.
-        mean: mean of the normalised training rows, ``[width]``.
+        features: number of features.
+        seed: of the directions.
+        connection: columns read and columns written.
+        mean: mean of the scaled training rows, all columns.
 
     Returns:
-        New float32 tensors; the encoder bias is zero.
+        The decoder of :func:`initial_decoder`. The encoder is the decoder where the columns written
+        are those read, and directions drawn with the next seed where they are others.
     """
-    return Weights(
-        encoder=decoder.clone(),
-        encoder_bias=torch.zeros(decoder.shape[0], dtype=torch.float32),
-        decoder=decoder.clone(),
-        decoder_bias=mean.to(torch.float32).clone(),
+    reads, writes = connection.reads, connection.writes
+    decoder = initial_decoder(features, len(writes), seed)
+    encoder = decoder
+    if not connection.reads_what_it_writes:
+        encoder = initial_decoder(features, len(reads), seed + 1)
+    return InitialWeights(
+        encoder=encoder,
+        decoder=decoder,
+        mean=mean[reads.start : reads.stop],
+        target_mean=mean[writes.start : writes.stop],
+        reads_what_it_writes=connection.reads_what_it_writes,
     )
 
 

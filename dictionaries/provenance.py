@@ -1,7 +1,7 @@
 """Where a dictionary comes from: recording, settings, initial weights, curve. Imports no torch."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import cast
 
 from isogloss.dictionaries.config import TrainConfig
@@ -57,22 +57,51 @@ class TrainProgress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedSite:
+    """A site whose rows a dictionary was trained on."""
+
+    recording: str
+    """Id of the recording."""
+    recording_uid: str
+    """Unique id of the recording; ids can be reused after a deletion, this cannot."""
+    site: str
+    """Name of the site."""
+    revision: Mapping[str, object]
+    """Pinned revision of the recording (``Revision.to_dict()``)."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "TrainedSite":
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            CorruptData: a field is missing, unknown or of the wrong type.
+        """
+        names = [item.name for item in fields(cls)]
+        if set(values) != set(names):
+            raise CorruptData(f"a site trained on has fields {sorted(values)}; wanted {names}")
+        return cls(
+            recording=_string(values, "recording"),
+            recording_uid=_string(values, "recording_uid"),
+            site=_string(values, "site"),
+            revision=_object(values["revision"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DictionaryProvenance:
     """All it takes to say what a dictionary was learned from, and to learn it again.
 
     The defaults describe a dictionary made by hand: no recording and no training.
     """
 
-    recording: str = ""
-    """Id of the recording."""
-    recording_uid: str = ""
-    """Unique id of the recording; ids can be reused after a deletion, this cannot."""
-    site: str = ""
-    """Site whose rows were read."""
-    revision: Mapping[str, object] = field(default_factory=dict[str, object])
-    """Pinned revision of the recording (``Revision.to_dict()``)."""
+    sites: tuple[TrainedSite, ...] = ()
+    """Sites whose rows were read, in the order in which the wiring was given them."""
     config: TrainConfig | None = None
-    """Settings of the run."""
+    """Settings of the run, those of its kind written out in full."""
     init_seed: int | None = None
     """Seed of the initial decoder, see ``initial_decoder``."""
     init_hash: str = ""
@@ -80,7 +109,7 @@ class DictionaryProvenance:
     init_cosine: float | None = None
     """Mean over features of the cosine between final and initial decoder direction."""
     weights_sha256: str = ""
-    """Sha256 over the saved tensors' bytes, see ``autoencoder.weights_hash``."""
+    """Sha256 over the saved tensors' bytes, see ``sparse_dictionary.tensors_hash``."""
     rows_trained: int = 0
     """Rows trained on, repeats counted."""
     input_scale: float = 1.0
@@ -91,40 +120,49 @@ class DictionaryProvenance:
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON-ready values."""
         values: dict[str, object] = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["revision"] = dict(self.revision)
+        values["sites"] = [site.to_dict() for site in self.sites]
         values["config"] = None if self.config is None else self.config.to_dict()
         values["curve"] = [point.to_dict() for point in self.curve]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "DictionaryProvenance":
-        """Read what :meth:`to_dict` wrote.
+        """Read what :meth:`to_dict` wrote, in this form or in that of one site only.
 
         Raises:
             CorruptData: a field is missing, unknown or of the wrong type.
+            InvalidInput: a field of the config is out of its range.
         """
+        values = _with_sites(values)
         names = [item.name for item in fields(cls)]
         if set(values) != set(names):
             raise CorruptData(f"provenance has fields {sorted(values)}; wanted {names}")
-        config, curve = values["config"], values["curve"]
-        if not isinstance(curve, list) or not isinstance(values["revision"], Mapping):
-            raise CorruptData("provenance: wanted a list as curve and an object as revision")
+        config = values["config"]
         seed, cosine = values["init_seed"], values["init_cosine"]
         return cls(
-            **{
-                name: _string(values, name)
-                for name in ("recording", "recording_uid", "site", "init_hash", "weights_sha256")
-            },
-            revision=cast("Mapping[str, object]", values["revision"]),
+            sites=tuple(TrainedSite.from_dict(_object(site)) for site in _list(values, "sites")),
             config=None if config is None else TrainConfig.from_dict(_object(config)),
             init_seed=None if seed is None else int(_number(values, "init_seed")),
+            init_hash=_string(values, "init_hash"),
             init_cosine=None if cosine is None else float(_number(values, "init_cosine")),
+            weights_sha256=_string(values, "weights_sha256"),
             rows_trained=int(_number(values, "rows_trained")),
             input_scale=float(_number(values, "input_scale")),
             curve=tuple(
-                TrainProgress.from_dict(_object(point)) for point in cast("list[object]", curve)
+                TrainProgress.from_dict(_object(point)) for point in _list(values, "curve")
             ),
         )
+
+
+def _with_sites(values: Mapping[str, object]) -> Mapping[str, object]:
+    """Bring the form of one site, whose fields stood beside the others, into today's."""
+    names = [item.name for item in fields(TrainedSite)]
+    if "sites" in values or not set(names) <= set(values):
+        return values
+    site = {name: values[name] for name in names}
+    made_by_hand = site == {"recording": "", "recording_uid": "", "site": "", "revision": {}}
+    rest = {name: value for name, value in values.items() if name not in names}
+    return {**rest, "sites": [] if made_by_hand else [site]}
 
 
 def _number(values: Mapping[str, object], name: str) -> int | float:
@@ -145,3 +183,10 @@ def _object(value: object) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise CorruptData(f"found {value!r}; wanted an object")
     return cast("Mapping[str, object]", value)
+
+
+def _list(values: Mapping[str, object], name: str) -> list[object]:
+    value = values[name]
+    if not isinstance(value, list):
+        raise CorruptData(f"{name} is {value!r}; wanted a list")
+    return cast("list[object]", value)

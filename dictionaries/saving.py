@@ -1,14 +1,15 @@
 """A dictionary as a directory: ``weights.safetensors`` and ``dictionary.json``, nothing pickled.
 
 ``dictionary.json`` is written last and holds the checksum of the weights: a directory without it
-is no dictionary, a directory with it is a whole one. Format version 1::
+is no dictionary, a directory with it is a whole one. Format version 2::
 
-    {"format": "isogloss-dictionary", "version": 1, "kind": "topk", "k": 32,
-     "features": 4096, "width": 384, "files": {"weights.safetensors": "<sha256>"},
+    {"format": "isogloss-dictionary", "version": 2, "kind": "<name>", "wiring": "<name>",
+     "settings": {"features": 4096}, "width": 384, "files": {"weights.safetensors": "<sha256>"},
      "provenance": {...}}
 
-Tensors, all float32: ``encoder`` and ``decoder`` ``[features, width]``, ``encoder_bias``
-``[features]``, ``decoder_bias`` ``[width]``; they apply to raw activations.
+The tensors are those that the kind names in ``saved``, all float32; they apply to raw activations.
+Version 1, which is read too, had one kind, whose settings were ``k`` and ``features`` beside
+``width``, and one wiring.
 """
 
 from collections.abc import Mapping
@@ -17,16 +18,21 @@ from typing import cast
 
 from torch import Tensor
 
-from isogloss.dictionaries.autoencoder import TENSORS, SparseAutoencoder, weights_hash
 from isogloss.dictionaries.dictionary import Dictionary
 from isogloss.dictionaries.files import (
     check_sha256,
+    make_directory,
     read_json,
     read_tensors,
     write_json,
     write_tensors,
 )
+from isogloss.dictionaries.kinds.load import kind_class, make_kind
 from isogloss.dictionaries.provenance import DictionaryProvenance
+from isogloss.dictionaries.settings import settings_to_dict
+from isogloss.dictionaries.sparse_dictionary import SparseDictionary, tensors_hash
+from isogloss.dictionaries.wirings.load import make_wiring
+from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
 from isogloss.errors import (
     AlreadyExists,
     CorruptData,
@@ -35,14 +41,15 @@ from isogloss.errors import (
     ShapeError,
     UnsupportedVersion,
 )
-from isogloss.kernels import Weights
 
 FORMAT = "isogloss-dictionary"
-VERSION = 1
+VERSION = 2
+"""Version written; version 1 is read too."""
 
 _WEIGHTS = "weights.safetensors"
 _DESCRIPTION = "dictionary.json"
-_KEYS = {"format", "version", "kind", "k", "features", "width", "files", "provenance"}
+_KEYS = {"format", "version", "kind", "settings", "wiring", "width", "files", "provenance"}
+_KEYS_1 = {"format", "version", "kind", "k", "features", "width", "files", "provenance"}
 
 
 def save_dictionary(dictionary: Dictionary, directory: Path) -> None:
@@ -53,56 +60,53 @@ def save_dictionary(dictionary: Dictionary, directory: Path) -> None:
 
     Raises:
         AlreadyExists: the directory holds another dictionary.
-        InvalidInput: the dictionary is of a kind that this release does not save.
+        InvalidInput: the object is no ``SparseDictionary``, so it has no saved form.
     """
-    if not isinstance(dictionary, SparseAutoencoder):
+    if not isinstance(dictionary, SparseDictionary):
         raise InvalidInput(
-            f"a {type(dictionary).__name__} has no saved form; save a SparseAutoencoder"
+            f"a {type(dictionary).__name__} has no saved form; save a SparseDictionary"
         )
+    digest = tensors_hash(dictionary.settings, dictionary.tensors)
     description = directory / _DESCRIPTION
     if description.exists():
         found = load_provenance(directory).weights_sha256
-        if found == weights_hash(dictionary.weights):
+        if found == digest:
             return
         raise AlreadyExists(
             f"{directory} holds a dictionary with weights {found[:12]}; "
             "save to another directory or delete that one"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    digest = write_tensors(directory / _WEIGHTS, dictionary.weights.named())
-    provenance = dictionary.provenance.to_dict()
-    provenance["weights_sha256"] = weights_hash(dictionary.weights)
+    make_directory(directory)
     body: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
         "kind": dictionary.kind,
-        "k": dictionary.k,
-        "features": dictionary.features,
+        "settings": settings_to_dict(dictionary.settings),
+        "wiring": dictionary.wiring,
         "width": dictionary.width,
-        "files": {_WEIGHTS: digest},
-        "provenance": provenance,
+        "files": {_WEIGHTS: write_tensors(directory / _WEIGHTS, dictionary.tensors)},
+        "provenance": dictionary.provenance.to_dict() | {"weights_sha256": digest},
     }
     write_json(description, body)
 
 
-def load_dictionary(directory: Path) -> Dictionary:
+def load_dictionary(directory: Path) -> SparseDictionary:
     """Read a dictionary and check its bytes.
 
     Raises:
         NotFound: the directory holds no dictionary.
-        UnsupportedVersion: a newer release wrote it.
+        UnsupportedVersion: a newer release wrote it, or its kind or wiring is not installed here.
         CorruptData: bytes do not match their checksum or their description.
     """
     body = _read_description(directory)
     files = body["files"]
     if not isinstance(files, Mapping) or set(cast("Mapping[str, object]", files)) != {_WEIGHTS}:
         raise CorruptData(f"{directory / _DESCRIPTION} lists files {files!r}; wanted {_WEIGHTS}")
-    tensors = read_tensors(directory / _WEIGHTS, cast("Mapping[str, object]", files)[_WEIGHTS])
-    if set(tensors) != set(TENSORS):
-        raise CorruptData(f"{directory / _WEIGHTS} holds {sorted(tensors)}; wanted {TENSORS}")
     provenance = _read_provenance(body)
+    _require_installed(directory, body)
+    tensors = read_tensors(directory / _WEIGHTS, cast("Mapping[str, object]", files)[_WEIGHTS])
     dictionary = _assemble(directory, body, tensors, provenance)
-    found = weights_hash(dictionary.weights)
+    found = tensors_hash(dictionary.settings, dictionary.tensors)
     if found != provenance.weights_sha256:
         raise CorruptData(
             f"{directory / _WEIGHTS} has tensors of hash {found}, the provenance names "
@@ -147,16 +151,24 @@ def _read_description(directory: Path) -> dict[str, object]:
         raise CorruptData(
             f"{directory / _DESCRIPTION} has format {body.get('format')!r}; wanted {FORMAT!r}"
         )
-    if body.get("version") != VERSION:
+    if body.get("version") not in (1, VERSION):
         raise UnsupportedVersion(
             f"{directory / _DESCRIPTION} has version {body.get('version')!r}; this release reads "
-            f"{VERSION}; upgrade isogloss"
+            f"1 and {VERSION}; upgrade isogloss"
         )
-    if set(body) != _KEYS:
+    wanted = _KEYS if body["version"] == VERSION else _KEYS_1
+    if set(body) != wanted:
         raise CorruptData(
-            f"{directory / _DESCRIPTION} has keys {sorted(body)}; wanted {sorted(_KEYS)}"
+            f"{directory / _DESCRIPTION} has keys {sorted(body)}; wanted {sorted(wanted)}"
         )
-    return body
+    return body if body["version"] == VERSION else _as_version_2(body)
+
+
+def _as_version_2(body: Mapping[str, object]) -> dict[str, object]:
+    """Bring the form of one kind and one wiring into today's."""
+    rest = {name: value for name, value in body.items() if name not in ("k", "features")}
+    settings = {"features": body["features"], "k": body["k"]}
+    return {**rest, "settings": settings, "wiring": DEFAULT_WIRING}
 
 
 def _read_provenance(body: Mapping[str, object]) -> DictionaryProvenance:
@@ -169,28 +181,41 @@ def _read_provenance(body: Mapping[str, object]) -> DictionaryProvenance:
         raise CorruptData(f"provenance cannot be read: {error}") from error
 
 
+def _require_installed(directory: Path, body: Mapping[str, object]) -> None:
+    try:
+        kind_class(str(body["kind"]))
+        make_wiring(str(body["wiring"]))
+    except InvalidInput as error:
+        raise UnsupportedVersion(
+            f"{directory} holds a dictionary of kind {body['kind']!r} and wiring "
+            f"{body['wiring']!r}: {error}; install the package that brings it, or upgrade isogloss"
+        ) from error
+
+
 def _assemble(
     directory: Path,
     body: Mapping[str, object],
     tensors: Mapping[str, Tensor],
     provenance: DictionaryProvenance,
-) -> SparseAutoencoder:
-    if body["kind"] != "topk":
-        raise UnsupportedVersion(
-            f"{directory} holds a dictionary of kind {body['kind']!r}; this release reads 'topk'; "
-            "upgrade isogloss"
-        )
-    k = body["k"]
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise CorruptData(f"{directory / _DESCRIPTION} has k {k!r}; wanted an integer")
+) -> SparseDictionary:
+    settings, config = body["settings"], provenance.config
+    if not isinstance(settings, Mapping):
+        raise CorruptData(f"{directory / _DESCRIPTION} has settings {settings!r}; wanted an object")
     try:
-        dictionary = SparseAutoencoder(weights=Weights(**tensors), k=k, provenance=provenance)
+        if config is not None:
+            make_kind(config.kind, config.settings)
+        dictionary = SparseDictionary.make(
+            str(body["kind"]),
+            cast("Mapping[str, object]", settings),
+            tensors,
+            provenance,
+            wiring=str(body["wiring"]),
+        )
     except (ShapeError, InvalidInput) as error:
         raise CorruptData(f"{directory}: {error}") from error
-    shape = (dictionary.features, dictionary.width)
-    if shape != (body["features"], body["width"]):
+    if dictionary.width != body["width"]:
         raise CorruptData(
-            f"{directory / _WEIGHTS} is of shape {shape}, {_DESCRIPTION} says "
-            f"{(body['features'], body['width'])}"
+            f"{directory / _WEIGHTS} is of width {dictionary.width}, {_DESCRIPTION} says "
+            f"{body['width']}"
         )
     return dictionary

@@ -2,40 +2,41 @@
 
 Each operation looks at the device of its tensors at every call and picks its own path.
 ``reference`` holds the same mathematics in plain torch. Nothing heavy is imported until a name is
-used.
-No module here is named as a public function: importing it would hide the function.
+used. README.md maps the folder.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isogloss.kernels.aux_codes import AuxCodes, encode_topk_aux
+    from isogloss.kernels.arguments.debug_mode import debugging
+    from isogloss.kernels.aux_topk import AuxCodes, encode_topk_aux
     from isogloss.kernels.batch_topk import BatchCodes, encode_batch_topk
-    from isogloss.kernels.coactivation_sums import (
+    from isogloss.kernels.coactivation import (
         coactivation,
         coactivation_blocks,
         feature_moments,
     )
-    from isogloss.kernels.coactivation_types import Coactivation, FeatureMoments, PairSums
-    from isogloss.kernels.codes import Codes
-    from isogloss.kernels.debug_mode import debugging
+    from isogloss.kernels.decode import Residual, decode, decode_loss
     from isogloss.kernels.encode import encode_topk
     from isogloss.kernels.gradients import SparseGradients, sparse_gradients
     from isogloss.kernels.prefixes import decode_prefixes
-    from isogloss.kernels.reconstruct import Residual, decode, decode_loss
-    from isogloss.kernels.step_types import Moments, StepResult, StepSettings, Weights
+    from isogloss.kernels.step import train_step_topk
     from isogloss.kernels.threshold import Repairs, encode_threshold
-    from isogloss.kernels.train_step import train_step_topk
-    from isogloss.kernels.workspace import Workspace
+    from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, PairSums
+    from isogloss.kernels.values.codes import Codes
+    from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
+    from isogloss.kernels.values.workspace import Workspace
 
 __all__ = [
+    "AdamMoments",
     "AuxCodes",
     "BatchCodes",
     "Coactivation",
     "Codes",
     "FeatureMoments",
-    "Moments",
     "PairSums",
     "Repairs",
     "Residual",
@@ -59,43 +60,58 @@ __all__ = [
     "train_step_topk",
 ]
 
-_HOMES = {
-    "AuxCodes": "isogloss.kernels.aux_codes",
-    "BatchCodes": "isogloss.kernels.batch_topk",
-    "Coactivation": "isogloss.kernels.coactivation_types",
-    "Codes": "isogloss.kernels.codes",
-    "FeatureMoments": "isogloss.kernels.coactivation_types",
-    "Moments": "isogloss.kernels.step_types",
-    "PairSums": "isogloss.kernels.coactivation_types",
-    "Repairs": "isogloss.kernels.threshold",
-    "Residual": "isogloss.kernels.reconstruct",
-    "SparseGradients": "isogloss.kernels.gradients",
-    "StepResult": "isogloss.kernels.step_types",
-    "StepSettings": "isogloss.kernels.step_types",
-    "Weights": "isogloss.kernels.step_types",
-    "Workspace": "isogloss.kernels.workspace",
-    "coactivation": "isogloss.kernels.coactivation_sums",
-    "coactivation_blocks": "isogloss.kernels.coactivation_sums",
-    "debugging": "isogloss.kernels.debug_mode",
-    "decode": "isogloss.kernels.reconstruct",
-    "decode_loss": "isogloss.kernels.reconstruct",
-    "decode_prefixes": "isogloss.kernels.prefixes",
-    "encode_batch_topk": "isogloss.kernels.batch_topk",
-    "encode_threshold": "isogloss.kernels.threshold",
-    "encode_topk": "isogloss.kernels.encode",
-    "encode_topk_aux": "isogloss.kernels.aux_codes",
-    "feature_moments": "isogloss.kernels.coactivation_sums",
-    "sparse_gradients": "isogloss.kernels.gradients",
-    "train_step_topk": "isogloss.kernels.train_step",
+_FILES = {
+    "AdamMoments": "values.step",
+    "AuxCodes": "aux_topk",
+    "BatchCodes": "batch_topk",
+    "Coactivation": "values.coactivation",
+    "Codes": "values.codes",
+    "FeatureMoments": "values.coactivation",
+    "PairSums": "values.coactivation",
+    "Repairs": "threshold",
+    "Residual": "decode",
+    "SparseGradients": "gradients",
+    "StepResult": "values.step",
+    "StepSettings": "values.step",
+    "Weights": "values.step",
+    "Workspace": "values.workspace",
+    "coactivation": "coactivation",
+    "coactivation_blocks": "coactivation",
+    "debugging": "arguments.debug_mode",
+    "decode": "decode",
+    "decode_loss": "decode",
+    "decode_prefixes": "prefixes",
+    "encode_batch_topk": "batch_topk",
+    "encode_threshold": "threshold",
+    "encode_topk": "encode",
+    "encode_topk_aux": "aux_topk",
+    "feature_moments": "coactivation",
+    "sparse_gradients": "gradients",
+    "train_step_topk": "step",
 }
+"""The file that defines each public name."""
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public: {__all__}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Room(ModuleType):
+    """This package, in which the functions ``decode`` and ``coactivation`` keep their names.
+
+    Python sets an imported file as an attribute of its package. ``decode.py`` would take the place
+    of the function ``decode``, so files named as a public function are not set.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _FILES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Room

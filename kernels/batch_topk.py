@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.kernels import checks
-from isogloss.kernels.choice import hold_choice
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.threshold import Repairs, check_encoder
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.encode import hold_choice
+from isogloss.kernels.threshold import Repairs
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +42,10 @@ def encode_batch_topk(
     workspace: Workspace | None = None,
     repairs: Repairs | None = None,
 ) -> BatchCodes:
-    """The ``k * rows`` largest positive entries of ``x @ weight.T + bias``, over the whole batch.
+    """Keep the ``k * rows`` largest positive entries of ``x @ weight.T + bias`` of the whole batch.
 
-    Exactly those, by (value descending, row ascending, feature ascending), so ties are
-    deterministic; NaN ranks above infinity. Where fewer entries are positive, all of them. A row
+    The choice is exact, by (value descending, row ascending, feature ascending), so ties are
+    deterministic; NaN ranks above infinity. Where fewer entries are positive, all are kept. A row
     may get none, or more than ``k``. Differentiable in ``x``, ``weight`` and ``bias`` (the choice
     of entries is held fixed). See Bussmann et al. 2024 (arXiv:2412.06410). At inference, where a
     row must not depend on others, ``encode_threshold`` takes a mean of the thresholds; it asks for
@@ -58,23 +59,23 @@ def encode_batch_topk(
         workspace: scratch memory to reuse between calls.
         repairs: counts repaired tiles, added to what it holds.
 
+    Returns:
+        The codes, ragged, and the smallest value chosen.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: ``k`` is not in ``[1, features]``; ``weight`` or ``bias`` is not finite (see
             ``encode_topk``).
     """
-    check_encoder(x, weight, bias)
+    checks.encoder(x, weight, bias)
     checks.k_within(k, weight.shape[0])
     inputs = (x.detach(), weight.detach(), bias.detach())
     if takes_triton(x):
-        from isogloss.kernels.gpu.batch_topk import encode_batch_topk as by_triton
-
-        codes, threshold, tiles, repaired = by_triton(*inputs, k)
+        codes, threshold, tiles, repaired = gpu.batch_topk.encode_batch_topk(*inputs, k)
         if repairs is not None:
             repairs.tiles += tiles
             repairs.repaired += repaired
     else:
-        from isogloss.kernels.cpu.batch_topk import encode_batch_topk as on_cpu
-
-        codes, threshold = on_cpu(*inputs, k, workspace or Workspace())
+        scratch = workspace or Workspace()
+        codes, threshold = cpu.batch_topk.encode_batch_topk(*inputs, k, scratch)
     return BatchCodes(codes=hold_choice(codes, x, weight, bias), threshold=threshold)

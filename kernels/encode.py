@@ -4,16 +4,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from isogloss.kernels import checks
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.decode import decode
+from isogloss.kernels.gradients import feature_sums
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 
 def encode_topk(
     x: Tensor, weight: Tensor, bias: Tensor, k: int, *, workspace: Workspace | None = None
 ) -> Codes:
-    """The ``k`` largest of ``relu(x @ weight.T + bias)`` of every row, exactly.
+    """Keep the ``k`` largest of ``relu(x @ weight.T + bias)`` of every row, exactly.
 
     Entries are ordered by (value descending, feature ascending), so ties are deterministic. Where
     fewer than ``k`` features are positive the rest are the lowest other features, with value 0.
@@ -36,65 +39,60 @@ def encode_topk(
             infinity (searched once for each version of a tensor; on a device not where they are
             being trained, outside of debug mode).
     """
-    _check(x, weight, bias, k)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
-        values, indices = _EncodeTopk.apply(x, weight, bias, k, workspace)
-    else:
-        values, indices = _encode_topk(x, weight, bias, k, workspace)
-    return Codes(values=values, indices=indices, features=weight.shape[0])
-
-
-def _check(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> None:
-    checks.matrix("x", x)
-    checks.matrix("weight", weight, columns=x.shape[1])
-    checks.vector("bias", bias, weight.shape[0])
-    checks.floating(x=x, weight=weight, bias=bias)
-    checks.one_device(x=x, weight=weight, bias=bias)
-    checks.contiguous(weight=weight)
+    checks.encoder(x, weight, bias)
     checks.k_within(k, weight.shape[0])
-    checks.finite(weight=weight, bias=bias)
-
-
-def _encode_topk(
-    x: Tensor, weight: Tensor, bias: Tensor, k: int, workspace: Workspace | None
-) -> tuple[Tensor, Tensor]:
+    inputs = (x.detach(), weight.detach(), bias.detach())
     if takes_triton(x):
-        from isogloss.kernels.gpu.encode import encode_topk as by_triton
+        values, indices, _ = gpu.encode.encode_topk(*inputs, k)
+    else:
+        values, indices = cpu.encode.encode_topk(*inputs, k, workspace or Workspace())
+    codes = Codes(values=values, indices=indices, features=weight.shape[0])
+    return hold_choice(codes, x, weight, bias)
 
-        return by_triton(x.detach(), weight.detach(), bias.detach(), k)[:2]
-    from isogloss.kernels.cpu.encode import encode_topk as on_cpu
 
-    return on_cpu(x.detach(), weight.detach(), bias.detach(), k, workspace or Workspace())
+def hold_choice(codes: Codes, x: Tensor, weight: Tensor, bias: Tensor) -> Codes:
+    """Make the values of codes differentiable in what they were encoded from.
+
+    With the choice of entries held fixed a value that is not 0 is
+    ``<x[row], weight[feature]> + bias[feature]``; a value of 0 sends no gradient. Nothing is
+    attached when no gradient is wanted.
+
+    Args:
+        codes: fixed ``k`` or ragged, as encoded from the rest.
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+
+    Returns:
+        The same entries; where a gradient is wanted their values are part of the graph.
+    """
+    wants = x.requires_grad or weight.requires_grad or bias.requires_grad
+    if not (torch.is_grad_enabled() and wants):
+        return codes
+    return codes.with_values(_HeldChoice.apply(x, weight, bias, codes))
 
 
-class _EncodeTopk(torch.autograd.Function):
+class _HeldChoice(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        k: int,
-        workspace: Workspace | None,
-    ) -> tuple[Tensor, Tensor]:
-        values, indices = _encode_topk(x, weight, bias, k, workspace)
-        ctx.save_for_backward(x, weight, values, indices)
-        ctx.mark_non_differentiable(indices)
-        ctx.dtypes = (x.dtype, weight.dtype, bias.dtype)  # pyright: ignore[reportAttributeAccessIssue] (autograd's place to keep things)
-        return values, indices
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, codes: Codes) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.codes = codes  # pyright: ignore[reportAttributeAccessIssue] (autograd's place to keep things)
+        ctx.bias_dtype = bias.dtype  # pyright: ignore[reportAttributeAccessIssue] (same)
+        return codes.values.clone()
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
-        ctx: FunctionCtx, grad: Tensor, _: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        from isogloss.kernels.gradients import feature_sums
-        from isogloss.kernels.reconstruct import decode
-
-        x, weight, values, indices = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
-        slope = torch.where(values != 0, grad.float(), 0.0)
-        codes = Codes(values=slope, indices=indices, features=weight.shape[0])
-        to_weight, to_bias = feature_sums(codes, x)
-        of_x, of_weight, of_bias = ctx.dtypes  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
-        to_x = decode(codes, weight).to(of_x)
-        return to_x, to_weight.to(of_weight), to_bias.to(of_bias), None, None
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
+        held: Codes = ctx.codes  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
+        codes = held.with_values(torch.where(held.values != 0, grad.float(), 0.0))
+        to_x = decode(codes, weight.detach()).to(x.dtype) if needs[0] else None
+        to_weight = to_bias = None
+        if needs[1] or needs[2]:
+            sums, totals = feature_sums(codes, x)
+            to_weight = sums.to(weight.dtype)
+            to_bias = totals.to(ctx.bias_dtype)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        return to_x, to_weight, to_bias, None

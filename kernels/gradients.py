@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isogloss.kernels import checks
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.reconstruct import check_codes
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.values.codes import Codes, check_codes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +30,14 @@ class SparseGradients:
 def sparse_gradients(
     codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, *, touched_rows_only: bool = False
 ) -> SparseGradients:
-    """All gradients of ``codes = relu(topk(x @ encoder.T + bias))``, ``xhat = codes @ decoder``.
+    """Compute all gradients of a dictionary.
 
-    With ``d = <grad[row], decoder[f]>`` at every entry whose value is not 0:
-    ``to_decoder[f] = sum value * grad[row]``, ``to_encoder[f] = sum d * x[row]``,
-    ``to_bias[f] = sum d``, each in the order of the rows: the same bits on every run, with any
-    number of threads and any schedule. No floating-point atomics, no ``[entries, width]`` array.
+    It encodes ``codes = relu(topk(x @ encoder.T + bias))`` and decodes ``xhat = codes @ decoder``.
+
+    With ``d = <grad[row], decoder[f]>`` at every entry whose value is not 0: ``to_decoder[f] = sum
+    value * grad[row]``, ``to_encoder[f] = sum d * x[row]``, ``to_bias[f] = sum d``, each in the
+    order of the rows: the same bits on every run, with any number of threads and any schedule. No
+    floating-point atomics, no ``[entries, width]`` array.
 
     Args:
         codes: as encoded from ``x``.
@@ -44,9 +46,12 @@ def sparse_gradients(
         decoder: ``[features, width]``, contiguous.
         touched_rows_only: give only the rows of features that fire.
 
+    Returns:
+        The gradient of each parameter, and of the values of the codes.
+
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: an index is outside ``[0, features)``.
+        InvalidInput: an index is outside ``[0, features)``, or a weight is not finite.
     """
     check_codes(codes, decoder)
     checks.matrix("grad", grad, rows=codes.rows, columns=decoder.shape[1])
@@ -56,8 +61,10 @@ def sparse_gradients(
     touched = None
     if touched_rows_only:
         touched = torch.unique(codes.indices[codes.values != 0]).long()
-    found = _sparse_gradients(codes, grad.detach(), x.detach(), decoder.detach(), touched)
-    values, to_decoder, to_encoder, to_bias = found
+    path = gpu.gradients if takes_triton(decoder) else cpu.gradients
+    values, to_decoder, to_encoder, to_bias = path.sparse_gradients(
+        codes, grad.detach(), x.detach(), decoder.detach(), touched
+    )
     return SparseGradients(
         values=values,
         decoder=to_decoder,
@@ -67,35 +74,13 @@ def sparse_gradients(
     )
 
 
-def _sparse_gradients(
-    codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, touched: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if takes_triton(decoder):
-        from isogloss.kernels.gpu.gradients import sparse_gradients as by_triton
-
-        return by_triton(codes, grad, x, decoder, touched)
-    from isogloss.kernels.cpu.gradients import sparse_gradients as on_cpu
-
-    return on_cpu(codes, grad, x, decoder, touched)
-
-
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
-    """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
-    if takes_triton(weight):
-        from isogloss.kernels.gpu.decode import value_slopes as by_triton
-
-        return by_triton(codes, grad.detach(), weight.detach())
-    from isogloss.kernels.cpu.gradients import value_slopes as on_cpu
-
-    return on_cpu(codes, grad.detach(), weight.detach())
+    """Compute ``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
+    path = gpu.gradients if takes_triton(weight) else cpu.gradients
+    return path.value_slopes(codes, grad.detach(), weight.detach())
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``sum value * x[row]``, ``[features, width]``, and ``sum value`` over a feature's entries."""
-    if takes_triton(x):
-        from isogloss.kernels.gpu.gradients import feature_sums as by_triton
-
-        return by_triton(codes, x.detach())
-    from isogloss.kernels.cpu.gradients import feature_sums as on_cpu
-
-    return on_cpu(codes, x.detach())
+    """Sum ``value * x[row]`` (``[features, width]``) and ``value`` over each feature's entries."""
+    path = gpu.gradients if takes_triton(x) else cpu.gradients
+    return path.feature_sums(codes, x.detach())

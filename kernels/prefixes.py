@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels import checks
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.gradients import feature_sums, value_slopes
-from isogloss.kernels.reconstruct import check_codes, with_values
+from isogloss.kernels.values.codes import Codes, check_codes
 
 
 def decode_prefixes(
@@ -66,15 +66,10 @@ def _checked(prefixes: Sequence[int], features: int) -> tuple[int, ...]:
 def _decode_prefixes(
     values: Tensor, weight: Tensor, bias: Tensor | None, codes: Codes, edges: tuple[int, ...]
 ) -> Tensor:
-    own = with_values(codes, values.detach())
+    own = codes.with_values(values.detach())
     offset = None if bias is None else bias.detach()
-    if takes_triton(weight):
-        from isogloss.kernels.gpu.prefixes import decode_prefixes as by_triton
-
-        return by_triton(own, weight.detach(), edges, offset)
-    from isogloss.kernels.cpu.prefixes import decode_prefixes as on_cpu
-
-    return on_cpu(own, weight.detach(), edges, offset).to(weight.dtype)
+    path = gpu.prefixes if takes_triton(weight) else cpu.prefixes
+    return path.decode_prefixes(own, weight.detach(), edges, offset)
 
 
 class _DecodePrefixes(torch.autograd.Function):
@@ -98,7 +93,7 @@ class _DecodePrefixes(torch.autograd.Function):
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         values, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
-        codes: Codes = with_values(ctx.codes, values)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
+        codes: Codes = ctx.codes.with_values(values)  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
         edges: tuple[int, ...] = ctx.edges  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
         needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
         bias_dtype: torch.dtype | None = ctx.bias_dtype  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
@@ -117,7 +112,7 @@ class _DecodePrefixes(torch.autograd.Function):
 
 
 def _suffix_sums(grad: Tensor) -> Tensor:
-    """What the features of each prefix that are of no shorter one receive: ``grad[p] + ...``."""
+    """Sum the gradients of each prefix and of all longer ones: ``grad[p] + grad[p + 1] + ...``."""
     sums = torch.empty(grad.shape, device=grad.device)
     sums[-1] = grad[-1]
     for place in range(grad.shape[0] - 2, -1, -1):
@@ -126,10 +121,10 @@ def _suffix_sums(grad: Tensor) -> Tensor:
 
 
 def by_prefix(codes: Codes, edges: tuple[int, ...]) -> tuple[Codes, Tensor]:
-    """Codes of ``prefixes * rows`` rows: a row's entries, each under its shortest prefix.
+    """Split each row into one row a prefix, which holds the entries that the prefix adds.
 
-    The gradients of all prefixes to an entry are those of a plain decode of these codes to the
-    suffix sums of the gradients, prefix after prefix.
+    An entry goes to the shortest prefix that holds its feature. A plain decode of the split codes,
+    backward from the suffix sums of the gradients, gives each entry its gradient of all prefixes.
 
     Args:
         codes: fixed ``k`` or ragged.

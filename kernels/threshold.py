@@ -6,16 +6,19 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.kernels import checks
-from isogloss.kernels.choice import hold_choice
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.dispatch import takes_triton
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels import cpu, gpu
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.encode import hold_choice
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 
 @dataclass(kw_only=True, slots=True)
 class Repairs:
-    """How often a Triton encoder computed a tile again; hand the same one to many calls to add up.
+    """Counts how often a Triton encoder computed a tile again.
+
+    Calls that are handed the same object add to it.
 
     A tile is the rows and features of one program. On the CPU nothing is ever repaired.
     """
@@ -40,14 +43,14 @@ def encode_threshold(
     workspace: Workspace | None = None,
     repairs: Repairs | None = None,
 ) -> Codes:
-    """Every ``pre = x @ weight.T + bias`` that lies above its feature's threshold, exactly.
+    """Keep every ``pre = x @ weight.T + bias`` that lies above its feature's threshold, exactly.
 
     A feature fires where ``pre > threshold[feature]``, and its value is ``pre`` (JumpReLU,
     Rajamanoharan et al. 2024, arXiv:2407.14435). With one threshold for all features it is
     BatchTopK at inference (Bussmann et al. 2024, arXiv:2412.06410). NaN fires, so that it shows; a
     feature whose threshold is infinite is off. Differentiable in ``x``, ``weight`` and ``bias``
-    with the choice of entries held fixed; the threshold gets no gradient here (a straight-through
-    estimate is the training's affair).
+    with the choice of entries held fixed; the threshold gets no gradient here (training adds a
+    straight-through estimate).
 
     Args:
         x: ``[rows, width]``; float32, bfloat16 or float16.
@@ -66,32 +69,17 @@ def encode_threshold(
         InvalidInput: a threshold is negative or NaN; ``weight`` or ``bias`` is not finite (see
             ``encode_topk``).
     """
-    check_encoder(x, weight, bias)
+    checks.encoder(x, weight, bias)
     limits = _limits(threshold, weight)
     inputs = (x.detach(), weight.detach(), bias.detach())
     if takes_triton(x):
-        from isogloss.kernels.gpu.threshold import encode_threshold as by_triton
-
-        codes, tiles, repaired = by_triton(*inputs, limits)
+        codes, tiles, repaired = gpu.threshold.encode_threshold(*inputs, limits)
         if repairs is not None:
             repairs.tiles += tiles
             repairs.repaired += repaired
     else:
-        from isogloss.kernels.cpu.threshold import encode_threshold as on_cpu
-
-        codes = on_cpu(*inputs, limits, workspace or Workspace())
+        codes = cpu.threshold.encode_threshold(*inputs, limits, workspace or Workspace())
     return hold_choice(codes, x, weight, bias)
-
-
-def check_encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Raise unless rows, encoder directions and bias fit each other."""
-    checks.matrix("x", x)
-    checks.matrix("weight", weight, columns=x.shape[1])
-    checks.vector("bias", bias, weight.shape[0])
-    checks.floating(x=x, weight=weight, bias=bias)
-    checks.one_device(x=x, weight=weight, bias=bias)
-    checks.contiguous(weight=weight)
-    checks.finite(weight=weight, bias=bias)
 
 
 def _limits(threshold: Tensor | float, weight: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from isogloss.store.direct.ticket import DirectLaneTicket
     from isogloss.store.direct.writer import DirectLaneWriter
-    from isogloss.store.disk.filesystem import FileSystem
+    from isogloss.store.disk.filesystem import FileSystem, make_directories, write_atomic
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
     from isogloss.store.exchange.importing import (
@@ -100,6 +100,7 @@ _HOMES = {
     "export_rows": "exchange.export",
     "import_recording": "exchange.importing",
     "is_object_address": "ownership.place",
+    "make_directories": "disk.filesystem",
     "open_direct_lane": "recordings.open_direct_lane",
     "open_export": "exchange.exported",
     "open_source": "exchange.sources",
@@ -108,6 +109,7 @@ _HOMES = {
     "shared_documents": "reading.reader",
     "store_owner": "ownership.place",
     "write_arrays": "formats.zarr_arrays",
+    "write_atomic": "disk.filesystem",
 }
 
 __all__ = [
@@ -161,6 +163,7 @@ __all__ = [
     "export_rows",
     "import_recording",
     "is_object_address",
+    "make_directories",
     "open_direct_lane",
     "open_export",
     "open_source",
@@ -169,6 +172,7 @@ __all__ = [
     "shared_documents",
     "store_owner",
     "write_arrays",
+    "write_atomic",
 ]
 
 

@@ -18,7 +18,7 @@ from tests.tiny_models import save_tiny_bert
 
 import isogloss
 from isogloss import Client
-from isogloss.dictionaries import SparseAutoencoder, load_dictionary
+from isogloss.dictionaries import load_dictionary
 from isogloss.models import TextDocument, load_model
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.store import Store
@@ -73,9 +73,9 @@ def outcome(store: Path, models: dict[str, Path]) -> dict[str, torch.Tensor]:
         for name in models:
             entry = opened.catalog.get("dictionary", f"of-{name}")
             dictionary = load_dictionary(opened.artifact("dictionary", entry.uid))
-            assert isinstance(dictionary, SparseAutoencoder)
-            for part in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
-                found[f"{name}.{part}"] = getattr(dictionary.weights, part)
+            assert len(dictionary.tensors) == 4
+            for part, tensor in dictionary.tensors.items():
+                found[f"{name}.{part}"] = tensor
             reader = opened.recording(name).reader()
             found[f"{name}.rows"] = torch.from_numpy(
                 reader.read(SITE, 0, reader.rows).view("int16").copy()

@@ -8,19 +8,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isogloss.universality.atlas import Atlas, Candidates
-    from isogloss.universality.cautions import Caution, shared_ancestry, shared_init
-    from isogloss.universality.context import Context, contexts
-    from isogloss.universality.correlation import Moments, pair_statistics
-    from isogloss.universality.countsketch import Sketch, signatures, sketch
-    from isogloss.universality.encode import encode_probe
-    from isogloss.universality.grid import Grid, word_segments
-    from isogloss.universality.matching import Match, MatchSettings, match
-    from isogloss.universality.neighbours import Hit, nearest
-    from isogloss.universality.pairs import Pairs
-    from isogloss.universality.probe import Probe, build_probe, segment_rows
-    from isogloss.universality.probed import ProbedDictionary, load_probed
-    from isogloss.universality.summary import report_data
+    from isogloss.universality.atlas.atlas import Atlas, Candidates
+    from isogloss.universality.atlas.nearest import Neighbour, nearest
+    from isogloss.universality.atlas.signatures import Sketch, signatures, sketch
+    from isogloss.universality.codes.contexts import Context, contexts
+    from isogloss.universality.codes.encode import encode_probe
+    from isogloss.universality.codes.probed import ProbedDictionary, load_probed
+    from isogloss.universality.correlation.moments import Moments
+    from isogloss.universality.correlation.pair_statistics import pair_statistics
+    from isogloss.universality.matching.cautions import Caution, shared_ancestry, shared_init
+    from isogloss.universality.matching.match import match
+    from isogloss.universality.matching.pairs import Pairs
+    from isogloss.universality.matching.report_data import report_data
+    from isogloss.universality.matching.result import Match
+    from isogloss.universality.matching.settings import MatchSettings
+    from isogloss.universality.matching.summary import summary_text
+    from isogloss.universality.probe.build import build_probe
+    from isogloss.universality.probe.grid import Grid, word_segments
+    from isogloss.universality.probe.probe import Probe
+    from isogloss.universality.probe.rows import segment_rows
 
 __all__ = [
     "Atlas",
@@ -28,10 +34,10 @@ __all__ = [
     "Caution",
     "Context",
     "Grid",
-    "Hit",
     "Match",
     "MatchSettings",
     "Moments",
+    "Neighbour",
     "Pairs",
     "Probe",
     "ProbedDictionary",
@@ -49,46 +55,48 @@ __all__ = [
     "shared_init",
     "signatures",
     "sketch",
+    "summary_text",
     "word_segments",
 ]
 
 _ROOM = "isogloss.universality"
-_HOMES = {
-    "Atlas": "atlas",
-    "Candidates": "atlas",
-    "Caution": "cautions",
-    "Context": "context",
-    "Grid": "grid",
-    "Hit": "neighbours",
-    "Match": "matching",
-    "MatchSettings": "matching",
-    "Moments": "correlation",
-    "Pairs": "pairs",
-    "Probe": "probe",
-    "ProbedDictionary": "probed",
-    "Sketch": "countsketch",
-    "build_probe": "probe",
-    "contexts": "context",
-    "encode_probe": "encode",
-    "load_probed": "probed",
-    "match": "matching",
-    "nearest": "neighbours",
-    "pair_statistics": "correlation",
-    "report_data": "summary",
-    "segment_rows": "probe",
-    "shared_ancestry": "cautions",
-    "shared_init": "cautions",
-    "signatures": "countsketch",
-    "sketch": "countsketch",
-    "word_segments": "grid",
+_MODULE_OF = {
+    "Atlas": "atlas.atlas",
+    "Candidates": "atlas.atlas",
+    "Caution": "matching.cautions",
+    "Context": "codes.contexts",
+    "Grid": "probe.grid",
+    "Match": "matching.result",
+    "MatchSettings": "matching.settings",
+    "Moments": "correlation.moments",
+    "Neighbour": "atlas.nearest",
+    "Pairs": "matching.pairs",
+    "Probe": "probe.probe",
+    "ProbedDictionary": "codes.probed",
+    "Sketch": "atlas.signatures",
+    "build_probe": "probe.build",
+    "contexts": "codes.contexts",
+    "encode_probe": "codes.encode",
+    "load_probed": "codes.probed",
+    "match": "matching.match",
+    "nearest": "atlas.nearest",
+    "pair_statistics": "correlation.pair_statistics",
+    "report_data": "matching.report_data",
+    "segment_rows": "probe.rows",
+    "shared_ancestry": "matching.cautions",
+    "shared_init": "matching.cautions",
+    "signatures": "atlas.signatures",
+    "sketch": "atlas.signatures",
+    "summary_text": "matching.summary",
+    "word_segments": "probe.grid",
 }
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module {_ROOM!r} has no attribute {name!r}; public: {__all__}")
-    return getattr(import_module(f"{_ROOM}.{home}"), name)
+    return getattr(import_module(f"{_ROOM}.{module}"), name)
 
 
 def __dir__() -> list[str]:

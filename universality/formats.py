@@ -16,6 +16,12 @@ _Value = TypeVar("_Value", str, int, float)
 def check_kind(attributes: Mapping[str, object], directory: Path, kind: str, version: int) -> None:
     """Refuse a file of another kind, or of a later release.
 
+    Args:
+        attributes: what the file says about itself.
+        directory: where it is, for the message.
+        kind: what the file must be.
+        version: the one version that this release reads.
+
     Raises:
         UnsupportedVersion: it is one.
     """
@@ -29,6 +35,14 @@ def check_kind(attributes: Mapping[str, object], directory: Path, kind: str, ver
 
 def attribute(attributes: Mapping[str, object], name: str, kind: type[_Value]) -> _Value:
     """Return an attribute of a known type.
+
+    Args:
+        attributes: what the file says about itself.
+        name: which attribute.
+        kind: the type it must have.
+
+    Returns:
+        Its value.
 
     Raises:
         CorruptData: it is missing or of another type.
@@ -45,6 +59,14 @@ def column(
     arrays: Mapping[str, NDArray[np.generic]], name: str, kind: type[_Scalar]
 ) -> NDArray[_Scalar]:
     """Return an array of a known dtype.
+
+    Args:
+        arrays: the arrays of the file.
+        name: which array.
+        kind: the dtype it must have.
+
+    Returns:
+        The array.
 
     Raises:
         CorruptData: it is missing or of another dtype.

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isogloss.kernels import SparseGradients, checks, encode_topk, sparse_gradients
-from isogloss.kernels.cpu.select import merge_all
+from isogloss.kernels import SparseGradients, encode_topk, sparse_gradients
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.cpu.loops.select import merge_all
 from isogloss.kernels.gpu import encode as gpu_encode
 from isogloss.kernels.gpu.configs import ENCODE_FLOAT, ENCODE_HALF, EncodeConfig, fitted
 from isogloss.kernels.testing import properties
@@ -151,7 +152,7 @@ def _schedule_figure(first: SparseGradients, again: Callable[[], SparseGradients
             torch.equal(getattr(first, part), getattr(second, part))
             for part in ("values", "decoder", "encoder", "encoder_bias")
         )
-    how = "schedules of 8 with the same bits; every kernel: tests/kernels/test_triton.py"
+    how = "schedules of 8 with the same bits; every kernel: tests/kernels/gpu/test_gradients.py"
     return Figure(id="schedule_bits", value=same, bar=8, how=how, at_most=False, unit="of 8")
 
 

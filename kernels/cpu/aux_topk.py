@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from isogloss.kernels.cpu.encode import chunks
-from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels.cpu.loops.chunks import chunks
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
+from isogloss.kernels.values.workspace import Workspace
 
 
 def encode_topk_aux(
@@ -18,6 +18,15 @@ def encode_topk_aux(
     workspace: Workspace,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``isogloss.kernels.encode_topk_aux``; ``candidates``: the masked features, int32 ascending.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row of the first set.
+        candidates: the masked features, int32 ascending.
+        aux_k: entries a row of the second set.
+        workspace: scratch memory to reuse between calls.
 
     Returns:
         Values float32 and indices int32, ``[rows, k]``; the same of the candidates,

@@ -18,11 +18,11 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.encode import Chunk, chunks
-from isogloss.kernels.cpu.threads import FAST, parallel_loops
+from isogloss.kernels.cpu.loops.chunks import Chunk, chunks
+from isogloss.kernels.cpu.loops.threads import FAST, parallel_loops
 from isogloss.kernels.cpu.threshold import BLOCK, firing, marked
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 _SHIFT = 15
 _BINS = 1 << 16
@@ -48,6 +48,16 @@ def encode_batch_topk(
 
     Beside 24 MiB of pre-activations it holds ``2 * k * rows`` entries of 12 bytes, and those that
     one chunk adds.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: mean entries a row.
+        workspace: scratch memory to reuse between calls.
+
+    Returns:
+        The codes, ragged, and their smallest value.
     """
     rows, features = x.shape[0], weight.shape[0]
     wanted = k * rows

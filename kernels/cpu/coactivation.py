@@ -16,16 +16,16 @@ import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from isogloss.kernels.coactivation_types import (
+from isogloss.kernels.cpu.loops.entries import row_offsets, segments
+from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.values.coactivation import (
     Coactivation,
     FeatureMoments,
     Measure,
     PairSums,
     refuse_repeats,
 )
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.gradients import row_offsets, segments
-from isogloss.kernels.cpu.threads import parallel_loops
+from isogloss.kernels.values.codes import Codes
 
 _FEATURES = 64
 
@@ -176,8 +176,8 @@ def _sums(entries_a, rows_b, first, products, cofires):
 def _accumulate(f, entries_a, rows_b, sums, touched):
     """Add up one feature with all others: ``sums[g] = (products, rows)``; returns how many met.
 
-    Places are unsigned: signed ones may count from the end, and asking that of each took 1.37 times
-    as long.
+    Places are unsigned: a signed one is tested for counting from the end, which took 1.37 times as
+    long.
     """
     values_a, rows, starts = entries_a
     values_b, indices_b, offsets_b = rows_b

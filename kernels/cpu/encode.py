@@ -1,76 +1,11 @@
 """encode_topk on the CPU: a chunk of features at a time through torch's GEMM, then exact top-k."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from isogloss.kernels.cpu.select import fill_topk, merge_all
-from isogloss.kernels.workspace import Workspace
-
-_CHUNK_BYTES = 24 << 20
-_ROWS = 2048
-_EVEN = 16
-
-
-class Chunk(NamedTuple):
-    """Pre-activations of some rows at some features."""
-
-    rows: slice
-    """Which rows."""
-    start: int
-    """The first feature."""
-    size: int
-    """How many features."""
-    pre: Tensor
-    """``[rows, at least size]`` float32; columns from ``size`` on mean nothing."""
-
-
-def _even(number: int) -> int:
-    return -(-number // _EVEN) * _EVEN
-
-
-def chunks(x: Tensor, weight: Tensor, bias: Tensor, workspace: Workspace) -> Iterator[Chunk]:
-    """Yield ``x @ weight.T + bias`` in pieces of at most 24 MiB, all in one reused buffer.
-
-    Up to 2,048 rows by a chunk of features: the weights are read once for all of those rows, and
-    the piece stays in the last-level cache between GEMM and selection. (At 2048 x 768 -> 24576,
-    chunks of 256 rows by all features cost 1.26 times the processor time of these.) Features
-    ascend.
-
-    Rows and features are filled up to multiples of 16: then the GEMM of MKL gave the same bits for
-    1, 2, 3, 4 and 8 threads on each of 1,500 random shapes, where odd shapes differed.
-
-    Args:
-        x: float32 ``[rows, width]``.
-        weight: float32 ``[features, width]``.
-        bias: float32 ``[features]``.
-        workspace: holds the buffer.
-    """
-    features, width = weight.shape
-    for top in range(0, x.shape[0], _ROWS):
-        part = x[top : top + _ROWS]
-        rows = part.shape[0]
-        if rows % _EVEN:
-            part = _padded(part, workspace.take("last_rows", (_even(rows), width)))
-        step = max(_EVEN, _CHUNK_BYTES // (4 * part.shape[0]) // _EVEN * _EVEN)
-        for start in range(0, features, step):
-            directions, offsets = weight[start : start + step], bias[start : start + step]
-            count = directions.shape[0]
-            if count % _EVEN:
-                room = workspace.take("last_directions", (_even(count), width))
-                directions = _padded(directions, room)
-                offsets = _padded(offsets, workspace.take("last_offsets", (_even(count),)))
-            pre = workspace.take("pre", (part.shape[0], directions.shape[0]))
-            torch.addmm(offsets, part, directions.T, out=pre)
-            yield Chunk(slice(top, top + rows), start, count, pre[:rows])
-
-
-def _padded(source: Tensor, out: Tensor) -> Tensor:
-    out[: source.shape[0]] = source
-    out[source.shape[0] :] = 0.0
-    return out
+from isogloss.kernels.cpu.loops.chunks import chunks
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all
+from isogloss.kernels.values.workspace import Workspace
 
 
 def encode_topk(

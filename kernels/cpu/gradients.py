@@ -1,92 +1,23 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false
 # (numba compiles these functions from the arguments they meet; pyright sees them untyped, and
 # counts a starred argument as one)
-"""Decode and its gradients on the CPU, by numba: a row, or a feature, belongs to one thread."""
+"""Gradients of codes and dictionary on the CPU, by numba.
 
-from typing import NamedTuple
+The slope of an entry belongs to the thread of its row, what is summed over a feature's entries to
+the thread of that feature.
+"""
 
 import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.sums import dot
-from isogloss.kernels.cpu.threads import parallel_loops
+from isogloss.kernels.cpu.loops.entries import row_offsets, segments
+from isogloss.kernels.cpu.loops.sums import dot
+from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.values.codes import Codes
 
 _FEATURES = 32
-
-
-class Segments(NamedTuple):
-    """Entries of codes in the order of their features, then rows; entries of value 0 left out."""
-
-    starts: Tensor
-    """Where each feature's entries begin, int64 ``[features + 1]``."""
-    entries: Tensor
-    """Position of each entry in the codes, int64."""
-    rows: Tensor
-    """Row of each entry, int32."""
-
-
-def row_offsets(codes: Codes) -> Tensor:
-    """Where each row's entries begin and end, int64 ``[rows + 1]``, ragged or not."""
-    if codes.offsets is not None:
-        return codes.offsets
-    return torch.arange(codes.rows + 1) * codes.k
-
-
-def segments(codes: Codes) -> Segments:
-    """Counting sort of the entries by feature; stable, so rows ascend within a feature."""
-    values = codes.values.detach().float().reshape(-1)
-    starts = torch.zeros(codes.features + 1, dtype=torch.int64)
-    entries = torch.empty(values.numel(), dtype=torch.int64)
-    rows = torch.empty(values.numel(), dtype=torch.int32)
-    kept = sort_by_feature(
-        values.numpy(),
-        codes.indices.reshape(-1).numpy(),
-        row_offsets(codes).numpy(),
-        starts.numpy(),
-        entries.numpy(),
-        rows.numpy(),
-    )
-    return Segments(starts, entries[:kept], rows[:kept])
-
-
-def decode(codes: Codes, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Reconstruction ``[rows, width]`` float32; see ``isogloss.kernels.decode``."""
-    out = torch.empty(codes.rows, weight.shape[1])
-    start = torch.zeros(weight.shape[1]) if bias is None else bias.float()
-    with parallel_loops():
-        _decode_rows(
-            codes.values.detach().float().reshape(-1).numpy(),
-            codes.indices.reshape(-1).numpy(),
-            row_offsets(codes).numpy(),
-            weight.float().numpy(),
-            start.numpy(),
-            out.numpy(),
-        )
-    return out
-
-
-def decode_loss(
-    codes: Codes, weight: Tensor, bias: Tensor | None, target: Tensor
-) -> tuple[Tensor, Tensor]:
-    """``isogloss.kernels.decode_loss``: squared norms ``[rows]`` and residual, both float32."""
-    residual = torch.empty(codes.rows, weight.shape[1])
-    squares = torch.empty(codes.rows)
-    start = torch.zeros(weight.shape[1]) if bias is None else bias.float()
-    with parallel_loops():
-        _decode_residuals(
-            codes.values.float().reshape(-1).numpy(),
-            codes.indices.reshape(-1).numpy(),
-            row_offsets(codes).numpy(),
-            weight.float().numpy(),
-            start.numpy(),
-            target.float().contiguous().numpy(),
-            residual.numpy(),
-            squares.numpy(),
-        )
-    return squares, residual
 
 
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
@@ -130,6 +61,9 @@ def sparse_gradients(
         x: what was encoded, ``[rows, width]``.
         decoder: ``[features, width]``.
         features: int64, which features get a row in the results; None: all.
+
+    Returns:
+        The gradients in that order, float32.
     """
     found = segments(codes)
     wanted = torch.arange(codes.features) if features is None else features
@@ -151,57 +85,6 @@ def sparse_gradients(
             to_bias.numpy(),
         )
     return values, to_decoder, to_encoder, to_bias
-
-
-@njit(cache=True)
-def sort_by_feature(values, indices, offsets, starts, entries, rows) -> int:
-    """Fill ``starts [features + 1]`` (zeros on entry), ``entries``, ``rows``; returns how many."""
-    features = starts.size - 1
-    for i in range(indices.size):
-        if values[i] != 0:
-            starts[indices[i] + 1] += 1
-    for f in range(features):
-        starts[f + 1] += starts[f]
-    place = starts[:features].copy()
-    for row in range(offsets.size - 1):
-        for i in range(offsets[row], offsets[row + 1]):
-            if values[i] != 0:
-                f = indices[i]
-                entries[place[f]] = i
-                rows[place[f]] = row
-                place[f] += 1
-    return starts[features]
-
-
-@njit(parallel=True, cache=True)
-def _decode_rows(values, indices, offsets, weight, bias, out):
-    rows, width = out.shape
-    for row in prange(rows):
-        total = out[row]
-        for i in range(width):
-            total[i] = bias[i]
-        for j in range(offsets[row], offsets[row + 1]):
-            value = values[j]
-            direction = weight[indices[j]]
-            if value != 0:
-                for i in range(width):
-                    total[i] += value * direction[i]
-
-
-@njit(parallel=True, cache=True)
-def _decode_residuals(values, indices, offsets, weight, bias, target, out, squares):
-    rows, width = out.shape
-    for row in prange(rows):
-        total, aim = out[row], target[row]
-        for i in range(width):
-            total[i] = bias[i] - aim[i]
-        for j in range(offsets[row], offsets[row + 1]):
-            value = values[j]
-            direction = weight[indices[j]]
-            if value != 0:
-                for i in range(width):
-                    total[i] += value * direction[i]
-        squares[row] = dot(total, total)
 
 
 @njit(parallel=True, cache=True)

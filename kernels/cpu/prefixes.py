@@ -6,15 +6,15 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.gradients import row_offsets
-from isogloss.kernels.cpu.threads import parallel_loops
+from isogloss.kernels.cpu.loops.entries import row_offsets
+from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.values.codes import Codes
 
 
 def decode_prefixes(
     codes: Codes, weight: Tensor, edges: tuple[int, ...], bias: Tensor | None
 ) -> Tensor:
-    """``isogloss.kernels.decode_prefixes``: ``[prefixes, rows, width]`` float32."""
+    """``isogloss.kernels.decode_prefixes``: ``[prefixes, rows, width]`` in ``weight``'s dtype."""
     out = torch.empty(len(edges), codes.rows, weight.shape[1])
     start = torch.zeros(weight.shape[1]) if bias is None else bias.float()
     with parallel_loops():
@@ -27,7 +27,7 @@ def decode_prefixes(
             start.numpy(),
             out.numpy(),
         )
-    return out
+    return out.to(weight.dtype)
 
 
 @njit(parallel=True, cache=True)

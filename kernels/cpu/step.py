@@ -1,3 +1,6 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped, and
+# counts a starred argument as one)
 """The fused training step on the CPU.
 
 Rows: GEMM of a chunk into a reused buffer, selection, then the residual. Features: entries sorted
@@ -7,20 +10,25 @@ normalising, all in cache. Every sum has one order, whatever the number of threa
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numba import njit, prange
 from torch import Tensor
 
-from isogloss.kernels.cpu import step_loops as loops
-from isogloss.kernels.cpu.encode import chunks
-from isogloss.kernels.cpu.gradients import sort_by_feature
-from isogloss.kernels.cpu.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.cpu.threads import parallel_loops
-from isogloss.kernels.step_types import Moments, StepResult, StepSettings, Weights
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels.cpu.loops.chunks import chunks
+from isogloss.kernels.cpu.loops.entries import sort_by_feature
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
+from isogloss.kernels.cpu.loops.sums import dot
+from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
+from isogloss.kernels.values.workspace import Workspace
+
+_FEATURES = 32
+_COLUMNS = 64
 
 
 class _Batch(NamedTuple):
-    """What the passes over the rows leave for the pass over the features."""
+    """What the passes over the rows hand to the pass over the features."""
 
     values: Tensor
     """``[rows, k]``."""
@@ -35,7 +43,7 @@ class _Batch(NamedTuple):
 def train_step(
     x: Tensor,
     weights: Weights,
-    moments: Moments,
+    moments: AdamMoments,
     settings: StepSettings,
     step: int,
     candidates: Tensor | None,
@@ -50,7 +58,7 @@ def train_step(
     residual = workspace.take("residual", tuple(x.shape))
     row_errors = torch.empty(rows, dtype=torch.float64)
     with parallel_loops():
-        loops.residuals(
+        _residuals(
             x.contiguous().numpy(),
             values.numpy(),
             indices.numpy(),
@@ -59,7 +67,7 @@ def train_step(
             residual.numpy(),
             row_errors.numpy(),
         )
-        squared_error = float(loops.ordered_sum(row_errors.numpy())) / rows
+        squared_error = float(_ordered_sum(row_errors.numpy())) / rows
     batches = [_Batch(values, indices, residual, 2 / (rows * settings.variance))]
     aux_loss = 0.0
     if aux_codes is not None and candidates is not None:
@@ -85,10 +93,7 @@ def _encode(
     candidates: Tensor | None,
     workspace: Workspace,
 ) -> tuple[_Codes, _Codes | None]:
-    """Top-k codes of every row, and those among the candidates from the same pre-activations.
-
-    Places of the latter that hold no value have index 0 and value 0.
-    """
+    """Give top-k codes of every row, and those among the candidates from the same chunks."""
     rows = centred.shape[0]
 
     def room(name: str, k: int) -> _Codes:
@@ -126,11 +131,11 @@ def _aux(
     columns = torch.empty(width, dtype=torch.float64)
     values, indices = codes
     with parallel_loops():
-        loops.column_spreads(residual.numpy(), columns.numpy())
-        spread = float(loops.ordered_sum(columns.numpy()))
+        _column_spreads(residual.numpy(), columns.numpy())
+        spread = float(_ordered_sum(columns.numpy()))
         if spread == 0:
             return 0.0, None
-        loops.aux_errors(
+        _aux_errors(
             residual.numpy(),
             values.numpy(),
             indices.numpy(),
@@ -138,7 +143,7 @@ def _aux(
             error.numpy(),
             row_errors.numpy(),
         )
-        aux_loss = share / spread * float(loops.ordered_sum(row_errors.numpy()))
+        aux_loss = share / spread * float(_ordered_sum(row_errors.numpy()))
     scale = 2 * settings.aux_coefficient * share / spread
     return aux_loss, _Batch(values, indices, error, scale)
 
@@ -147,7 +152,7 @@ def _update(
     centred: Tensor,
     batches: list[_Batch],
     weights: Weights,
-    moments: Moments,
+    moments: AdamMoments,
     settings: StepSettings,
     step: int,
     workspace: Workspace,
@@ -155,8 +160,8 @@ def _update(
     """Gradients, Adam and normalising, a feature at a time; returns how often each fired."""
     width, features = weights.width, weights.features
     sums = torch.empty(width, dtype=torch.float64)
-    partial = workspace.take("partial", (loops.blocks(features), width))
-    constants = loops.adam_constants(settings, step)
+    partial = workspace.take("partial", (_blocks(features), width))
+    constants = _adam_constants(settings, step)
     orders = [_sorted(batch, features, workspace, f"order{n}") for n, batch in enumerate(batches)]
     fired = orders[0][0].diff().to(torch.int32)
     if len(batches) == 1:
@@ -168,7 +173,7 @@ def _update(
             batch.values.view(-1).numpy(),
             *(part.numpy() for part in order),
             batch.error.numpy(),
-            loops.single(batch.scale),
+            _single(batch.scale),
         )
         for batch, order in zip(batches, orders, strict=True)
     ]
@@ -178,8 +183,8 @@ def _update(
     )
     error, scale = batches[0].error.numpy(), batches[0].scale
     with parallel_loops():
-        loops.column_sums(error, sums.numpy())
-        loops.update_features(
+        _column_sums(error, sums.numpy())
+        _update_features(
             centred.numpy(),
             lists[0],
             lists[1],
@@ -190,7 +195,7 @@ def _update(
             constants,
             settings.unit_norm,
         )
-        loops.update_decoder_bias(
+        _update_decoder_bias(
             sums.numpy(), scale, partial.numpy(), parameters[3], first[3], second[3], constants
         )
     return fired
@@ -213,3 +218,203 @@ def _sorted(
         owners.numpy(),
     )
     return starts, entries, owners
+
+
+def _blocks(features: int) -> int:
+    """Blocks of features that one thread takes at a time."""
+    return (features + _FEATURES - 1) // _FEATURES
+
+
+def _single(value: float) -> np.float32:
+    """Return a float32; numba would compile a Python float as float64."""
+    return np.float32(value)
+
+
+def _adam_constants(settings: StepSettings, step: int) -> tuple[np.float32, ...]:
+    """Step size over bias correction, root correction, both decays, epsilon; float32."""
+    return (
+        np.float32(settings.learning_rate / (1 - settings.beta1**step)),
+        np.float32(1 / np.sqrt(1 - settings.beta2**step)),
+        np.float32(settings.beta1),
+        np.float32(settings.beta2),
+        np.float32(settings.epsilon),
+    )
+
+
+@njit(cache=True)
+def _ordered_sum(parts) -> float:
+    """Sum the parts from first to last."""
+    total = 0.0
+    for i in range(parts.size):
+        total += parts[i]
+    return total
+
+
+@njit(parallel=True, cache=True)
+def _residuals(x, values, indices, decoder, bias, out, squares) -> None:
+    """``out = values @ decoder[indices] + bias - x`` and the squared norm of each row."""
+    rows, width = x.shape
+    for row in prange(rows):
+        error, target = out[row], x[row]
+        for i in range(width):
+            error[i] = bias[i] - target[i]
+        for j in range(values.shape[1]):
+            value = values[row, j]
+            direction = decoder[indices[row, j]]
+            if value != 0:
+                for i in range(width):
+                    error[i] += value * direction[i]
+        squares[row] = dot(error, error)
+
+
+@njit(parallel=True, cache=True)
+def _aux_errors(residual, values, indices, decoder, out, squares) -> None:
+    """``out = values @ decoder[indices] + residual``, for the target ``x - xhat``; its squares."""
+    rows, width = residual.shape
+    for row in prange(rows):
+        error, target = out[row], residual[row]
+        for i in range(width):
+            error[i] = target[i]
+        for j in range(values.shape[1]):
+            value = values[row, j]
+            direction = decoder[indices[row, j]]
+            if value != 0:
+                for i in range(width):
+                    error[i] += value * direction[i]
+        squares[row] = dot(error, error)
+
+
+@njit(cache=True)
+def _add_columns(source, first, last, sums):
+    for row in range(source.shape[0]):
+        part = source[row, first:last]
+        for i in range(last - first):
+            sums[i] += part[i]
+
+
+@njit(parallel=True, cache=True)
+def _column_sums(source, out) -> None:
+    """Float64 sums of the columns, each from the first row to the last."""
+    width = source.shape[1]
+    for block in prange((width + _COLUMNS - 1) // _COLUMNS):
+        first, last = block * _COLUMNS, min(width, (block + 1) * _COLUMNS)
+        sums = np.zeros(_COLUMNS, np.float64)
+        _add_columns(source, first, last, sums)
+        for i in range(last - first):
+            out[first + i] = sums[i]
+
+
+@njit(parallel=True, cache=True)
+def _column_spreads(source, out) -> None:
+    """Float64 sums of squared deviations of each column from its mean."""
+    rows, width = source.shape
+    for block in prange((width + _COLUMNS - 1) // _COLUMNS):
+        first, last = block * _COLUMNS, min(width, (block + 1) * _COLUMNS)
+        means = np.zeros(_COLUMNS, np.float64)
+        _add_columns(source, first, last, means)
+        means /= rows
+        sums = np.zeros(_COLUMNS, np.float64)
+        for row in range(rows):
+            part = source[row, first:last]
+            for i in range(last - first):
+                deviation = part[i] - means[i]
+                sums[i] += deviation * deviation
+        for i in range(last - first):
+            out[first + i] = sums[i]
+
+
+@njit(cache=True)
+def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
+    """Add one feature's entries to its two gradient rows; returns its bias gradient."""
+    values, starts, entries, rows, error, scale = batch
+    width = direction.size
+    bias = np.float32(0)
+    for t in range(starts[f], starts[f + 1]):
+        downhill, source = error[rows[t]], centred[rows[t]]
+        slope = dot(downhill, direction) * scale
+        value = values[entries[t]] * scale
+        for i in range(width):
+            of_decoder[i] += value * downhill[i]
+            of_encoder[i] += slope * source[i]
+        bias += slope
+    return bias
+
+
+@njit(cache=True, error_model="numpy")  # Python's check for a zero divisor kept it scalar
+def _adam(parameter, first, second, gradient, constants):
+    rate, root, beta1, beta2, epsilon = constants
+    rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
+    for i in range(parameter.size):
+        slope = gradient[i]
+        mean = beta1 * first[i] + rest1 * slope
+        square = beta2 * second[i] + rest2 * slope * slope
+        first[i] = mean
+        second[i] = square
+        parameter[i] -= rate * mean / (np.sqrt(square) * root + epsilon)
+
+
+@njit(cache=True)
+def _project(gradient, direction):
+    squared = dot(direction, direction)
+    if squared > 0:
+        share = dot(gradient, direction) / squared
+        for i in range(direction.size):
+            gradient[i] -= share * direction[i]
+
+
+@njit(cache=True)
+def _normalise(direction):
+    squared = dot(direction, direction)
+    if squared > 0:
+        scale = np.float32(1) / np.sqrt(squared)
+        for i in range(direction.size):
+            direction[i] *= scale
+
+
+@njit(parallel=True, cache=True)
+def _update_features(
+    centred, main, aux, weights, first, second, partial, constants, unit_norm
+) -> None:
+    """Gradients, projection, Adam and normalising of every feature.
+
+    ``partial[block]`` becomes the block's share of ``bias gradient @ encoder`` (before the update).
+    """
+    encoder, encoder_bias, decoder, _ = weights
+    features, width = encoder.shape
+    for block in prange((features + _FEATURES - 1) // _FEATURES):
+        of_encoder = np.empty(width, np.float32)
+        of_decoder = np.empty(width, np.float32)
+        of_bias = np.empty(1, np.float32)
+        share = partial[block]
+        share[:] = np.float32(0)
+        for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            reads, writes = encoder[f], decoder[f]
+            of_encoder[:] = np.float32(0)
+            of_decoder[:] = np.float32(0)
+            bias = _add_entries(f, main, centred, writes, of_decoder, of_encoder)
+            bias += _add_entries(f, aux, centred, writes, of_decoder, of_encoder)
+            of_bias[0] = bias
+            if bias != 0:
+                for i in range(width):
+                    share[i] += bias * reads[i]
+            if unit_norm:
+                _project(of_decoder, writes)
+            _adam(reads, first[0][f], second[0][f], of_encoder, constants)
+            _adam(writes, first[2][f], second[2][f], of_decoder, constants)
+            here = slice(f, f + 1)
+            _adam(encoder_bias[here], first[1][here], second[1][here], of_bias, constants)
+            if unit_norm:
+                _normalise(writes)
+
+
+@njit(cache=True)
+def _update_decoder_bias(sums, scale, partial, bias, first, second, constants) -> None:
+    """Adam on the decoder bias: its gradient at the output less that through the encoder."""
+    gradient = np.empty(bias.size, np.float32)
+    for i in range(bias.size):
+        gradient[i] = np.float32(sums[i] * scale)
+    for block in range(partial.shape[0]):
+        share = partial[block]
+        for i in range(bias.size):
+            gradient[i] -= share[i]
+    _adam(bias, first, second, gradient, constants)

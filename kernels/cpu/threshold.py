@@ -14,10 +14,10 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.cpu.encode import Chunk, chunks
-from isogloss.kernels.cpu.threads import FAST, parallel_loops
-from isogloss.kernels.workspace import Workspace
+from isogloss.kernels.cpu.loops.chunks import Chunk, chunks
+from isogloss.kernels.cpu.loops.threads import FAST, parallel_loops
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.workspace import Workspace
 
 BLOCK = 128
 """Features that are marked together."""
@@ -44,6 +44,16 @@ def encode_threshold(
     """``isogloss.kernels.encode_threshold``; ``limits`` are float32 ``[features]``, not negative.
 
     Beside the result there are 24 MiB of pre-activations and the entries of up to 2,048 rows.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        limits: float32 ``[features]``, not negative.
+        workspace: scratch memory to reuse between calls.
+
+    Returns:
+        Ragged codes, features ascending within a row.
     """
     rows, features = x.shape[0], weight.shape[0]
     bits = limits.view(torch.int32)
@@ -75,6 +85,9 @@ def marked(chunk: Chunk, bits: Tensor) -> Tensor:
     Args:
         chunk: of pre-activations.
         bits: int32 ``[chunk.size]``, the limits, not negative.
+
+    Returns:
+        The marks.
     """
     marks = torch.empty(chunk.pre.shape[0], -(-chunk.size // BLOCK), dtype=torch.bool)
     with parallel_loops():
@@ -89,6 +102,9 @@ def firing(chunk: Chunk, bits: Tensor, marks: Tensor) -> Firing:
         chunk: of pre-activations.
         bits: int32 ``[chunk.size]``, not negative.
         marks: blocks to look into: by :func:`marked`, with these limits or lower ones.
+
+    Returns:
+        The entries, row after row.
     """
     counts = torch.empty(chunk.pre.shape[0], dtype=torch.int64)
     look = (chunk.pre.view(torch.int32).numpy(), bits.numpy(), marks.numpy())

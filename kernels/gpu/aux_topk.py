@@ -60,6 +60,9 @@ def encode_topk_aux(
         candidates: the features under the mask, int32 ascending.
         aux_k: entries a row of the second set; at most as many as there are candidates.
         config: the tile, and how many candidates under the mask a program keeps.
+
+    Returns:
+        Values and indices of both sets; int32 ``[rows]`` for each set, 1 for repaired rows.
     """
     rows, width = x.shape
     features, device = weight.shape[0], x.device
@@ -115,13 +118,13 @@ _MOST_KEPT = 32
 def two_lists(
     config: EncodeConfig, k: int, aux_k: int, masked: int, features: int
 ) -> tuple[EncodeConfig, int]:
-    """The tile for both lists, and how many candidates under the mask a program keeps.
+    """Choose the tile for both lists, and how many candidates under the mask a program keeps.
 
-    Of the tiles that fit the first list, the one whose candidates take the fewest bytes. Masked
-    features lie anywhere, so a program expects its share of the winners, and hardly holds more than
-    its share of the masked features and four standard deviations. A tile has half the elements of
-    the first list's: with two lists in registers, 128 x 128 spilled on sm90 and 64 x 128 on sm100.
-    float32's 64 x 64 stays, with two stages: three spilled on sm100.
+    Of the tiles that fit the first list it is the one whose candidates take the fewest bytes.
+    Masked features lie anywhere, so a program expects its share of the winners, and hardly holds
+    more than its share of the masked features and four standard deviations. A tile has half the
+    elements of the first list's: with two lists in registers, 128 x 128 spilled on sm90 and 64 x
+    128 on sm100. float32's 64 x 64 stays, with two stages: three spilled on sm100.
 
     Args:
         config: from the table.
@@ -129,6 +132,9 @@ def two_lists(
         aux_k: entries a row of the second set.
         masked: features under the mask.
         features: all features.
+
+    Returns:
+        The tile, and the number of candidates under the mask.
     """
     base = fitted(config, k, features)
     rows, half = min(64, base.rows), max(min(64, base.columns), base.columns // 2)

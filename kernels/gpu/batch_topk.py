@@ -19,7 +19,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
 from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys, loadable
 from isogloss.kernels.gpu.threshold import (
@@ -31,6 +30,7 @@ from isogloss.kernels.gpu.threshold import (
     groups,
     places,
 )
+from isogloss.kernels.values.codes import Codes
 
 DIGITS = ((31, 20), (20, 9), (9, 0))
 """Bits of a key that each pass of the radix select reads: below the first, from the second on."""
@@ -48,6 +48,13 @@ def encode_batch_topk(
     x: Tensor, weight: Tensor, bias: Tensor, k: int, config: EncodeConfig | None = None
 ) -> tuple[Codes, Tensor, int, int]:
     """``isogloss.kernels.encode_batch_topk``.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: mean entries a row.
+        config: rows and features of a program; None for the table's.
 
     Returns:
         The codes, the smallest value chosen, how many tiles there are, and how many were repaired.
@@ -99,7 +106,13 @@ def _candidates(call: _Call) -> tuple[Tensor, Tensor]:
 def _reaching(
     call: _Call, keys: Tensor, slots: Tensor, wanted: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
-    """All entries that reach a bound which at least ``wanted`` reach, where so many are positive.
+    """Find all entries that reach a bound. At least ``wanted`` do, where so many are positive.
+
+    Args:
+        call: the inputs.
+        keys: best keys of each row in each program.
+        slots: their places.
+        wanted: entries of the whole batch.
 
     Returns:
         Rows int64, features int32 and bits int32 of the entries, rows ascending; and how many tiles
@@ -136,10 +149,18 @@ def _reaching(
 
 
 def roomy(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
-    """The tile for a mean of ``k`` of ``features``: that of ``encode_topk`` for twice as many.
+    """Choose the tile for a mean of ``k`` of ``features``: that of ``encode_topk`` for ``2 * k``.
 
     Rows differ in their number of entries. Where it has a mean of 32 and a standard deviation of
     34, over 24,576 features, 3 % of the tiles hide entries; with the tile for ``k`` it was 52 %.
+
+    Args:
+        config: from the table.
+        k: mean entries a row.
+        features: of the dictionary.
+
+    Returns:
+        The tile.
     """
     return fitted(config, min(2 * k, features), features)
 

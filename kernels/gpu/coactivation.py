@@ -18,14 +18,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.coactivation_types import (
+from isogloss.kernels.values.coactivation import (
     Coactivation,
     FeatureMoments,
     Measure,
     PairSums,
     refuse_repeats,
 )
-from isogloss.kernels.codes import Codes
+from isogloss.kernels.values.codes import Codes
 
 CHUNK = 512
 """Features of the other dictionary that one program compares with: with 4 warps, 4 float64 sums and

@@ -108,9 +108,16 @@ def register_limit(device: torch.device, most: int = MOST_REGISTERS) -> dict[str
 
 
 def architecture(device: torch.device) -> str:
-    """The architecture of a device, of those in the table; the nearest older one of its maker.
+    """Name the architecture of a device as the table does.
 
-    A CPU, where the interpreter runs the kernels, counts as sm80.
+    Where the table lacks it, it is the newest older one of the same maker. A CPU, where the
+    interpreter runs the kernels, counts as sm80.
+
+    Args:
+        device: where the kernels run.
+
+    Returns:
+        A name of the table.
     """
     if device.type != "cuda":
         return "sm80"
@@ -146,12 +153,18 @@ _KEPT = ((3, 16), (12, 32), (30, 64))
 
 
 def candidates_kept(expected: float, few: int, columns: int) -> int:
-    """Candidates of a row that a program keeps, for the winners it expects.
+    """Choose how many candidates of a row a program keeps, for the winners it expects.
+
+    With at most one expected, ``few`` hide a winner in one row of thousands. With more expected,
+    so many are kept that they hide one in a row of a million.
 
     Args:
         expected: winners of a row in a program.
-        few: what it keeps where it expects one at most: hides a winner in one row of thousands.
-        columns: of its tile, the most there is to keep. Between, it is one row of a million.
+        few: candidates that are kept where at most one winner is expected.
+        columns: features of the tile: more cannot be kept.
+
+    Returns:
+        The number of candidates, at most ``columns``.
     """
     if expected <= 1:
         return few
@@ -159,12 +172,21 @@ def candidates_kept(expected: float, few: int, columns: int) -> int:
 
 
 def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
-    """The tile for ``k`` of ``features``: fewer features a program, or more candidates kept.
+    """Fit a tile to ``k`` of ``features``: fewer features a program, or more candidates kept.
 
-    A program expects ``k * columns * tiles / features`` winners of a row. Up to one, 8 candidates
-    hide a winner in one row of thousands (Poisson); above, the numbers below keep it under 1e-6.
+    A program expects ``k * columns * tiles / features`` winners of a row. If that is at most one, 8
+    candidates hide a winner in one row of thousands (Poisson); above, :func:`candidates_kept` keeps
+    enough that fewer than one row of a million hides one.
     Candidates stay in registers: where more than 16 are kept a program takes fewer rows, and so few
     warps that each thread still loads 128 bits of them.
+
+    Args:
+        config: from the table.
+        k: entries a row.
+        features: of the dictionary.
+
+    Returns:
+        The tile that is launched.
     """
     a_tile = k * config.columns / features
     tiles = max(1, min(config.tiles, int(1 / a_tile)))
@@ -186,6 +208,12 @@ def repair_tile(config: EncodeConfig) -> dict[str, int]:
     Beside the list of winners all of them spilled on sm100 (k = 64) and sm90 (k = 512).
     Instructions that differ only in their columns add in the same order; the compile matrix checks
     that nothing else differs.
+
+    Args:
+        config: the tile of the candidates.
+
+    Returns:
+        ``ROWS``, ``COLUMNS`` and ``TILES`` of the repair.
     """
     columns = min(config.columns, max(64, config.columns // 2))
     return {

@@ -2,14 +2,14 @@
 # pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
 # pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 # (triton compiles these functions from the arguments they meet; pyright sees plain Python)
-"""decode and its gradient to the values, by Triton: a program takes one row."""
+"""decode and decode_loss by Triton: a program takes one row."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
+from isogloss.kernels.values.codes import Codes
 
 
 def decode(codes: Codes, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -61,29 +61,8 @@ def _launch(
 
 
 def row_warps(width: int) -> int:
-    """Warps that hold a row of float32 in at most 16 registers a thread."""
+    """Return how many warps hold a row of float32 in at most 16 registers a thread."""
     return max(1, min(16, triton.next_power_of_2(width) // 512))
-
-
-def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
-    """``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
-    out = torch.empty(codes.values.shape, device=weight.device)
-    if codes.rows == 0:
-        return out
-    width = weight.shape[1]
-    _slopes_kernel[(codes.rows,)](
-        codes.indices.contiguous(),
-        codes.indices if codes.offsets is None else codes.offsets,
-        grad.contiguous(),
-        weight,
-        out,
-        width,
-        0 if codes.is_ragged else codes.k,
-        RAGGED=codes.is_ragged,
-        WIDTH=triton.next_power_of_2(width),
-        num_warps=row_warps(width),
-    )
-    return out
 
 
 @triton.jit
@@ -133,26 +112,3 @@ def _decode_kernel(
         square = tl.where(inside, total * total, 0.0)
         tl.store(squares_ptr + row, tl.sum(square, axis=0))
     tl.store(out_ptr + row * width + column, total.to(out_ptr.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _slopes_kernel(
-    indices_ptr,  # [rows, k] or [entries], int32
-    offsets_ptr,  # [rows + 1] int64, read when RAGGED
-    grad_ptr,  # [rows, width]
-    weight_ptr,  # [features, width]
-    out_ptr,  # out, as indices, float32
-    width,
-    k,
-    RAGGED: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, WIDTH)
-    inside = column < width
-    grad = tl.load(grad_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    first, last = _bounds(offsets_ptr, row, k, RAGGED)
-    for entry in range(first, last):
-        feature = tl.load(indices_ptr + entry).to(tl.int64)
-        direction = tl.load(weight_ptr + feature * width + column, mask=inside, other=0.0)
-        tl.store(out_ptr + entry, tl.sum(grad * direction.to(tl.float32), axis=0))

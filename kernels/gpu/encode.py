@@ -30,6 +30,13 @@ def encode_topk(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``isogloss.kernels.encode_topk``, and which rows were repaired.
 
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+        bias: ``[features]``.
+        k: entries a row.
+        config: rows and features of a program; None for the table's.
+
     Returns:
         Values float32 and indices int32, both ``[rows, k]``; int32 ``[rows]``: 1 for repaired rows.
     """
@@ -69,9 +76,17 @@ def encode_topk(
 
 
 def loadable(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Rows and directions as the tiles load them, and whether 16 elements at a time.
+    """Make rows and directions fit to be loaded by tiles.
 
-    Both get one dtype, and elements of a row lie side by side.
+    Both get one dtype, and the elements of a row lie side by side. Where every row also begins at a
+    multiple of 16 elements, tiles load 16 at a time.
+
+    Args:
+        x: ``[rows, width]``.
+        weight: ``[features, width]``.
+
+    Returns:
+        Both, and whether 16 elements are loaded at a time.
     """
     if x.dtype != weight.dtype:
         x, weight = x.float(), weight.float()
@@ -157,7 +172,7 @@ def _tile_keys(
 
 @triton.jit
 def _put(best, where, top, at, KEPT: tl.constexpr):
-    """Put a candidate of each row in the place of the row's worst, where it is better."""
+    """Replace the worst kept candidate of each row by the offered one, where that is better."""
     slot = tl.arange(0, KEPT)
     worst, worst_at = tl.min(best, axis=1, return_indices=True)
     put = (slot[None, :] == worst_at[:, None]) & (top > worst)[:, None]
@@ -318,7 +333,10 @@ def _repair_row(
     EVEN: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Select a flagged row again: what hides nothing, and all features of the other programs."""
+    """Select a flagged row again, from all features of each program that may hide a winner.
+
+    The candidates of the other programs are taken as they are.
+    """
     row = tl.program_id(0).to(tl.int64)
     if tl.load(repaired_ptr + row) != 0:
         base = row * programs * KEPT

@@ -16,9 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import ROW_REGISTERS, register_limit
-from isogloss.kernels.gpu.decode import row_warps
+from isogloss.kernels.gpu.decode import _bounds, row_warps
+from isogloss.kernels.values.codes import Codes
 
 SEGMENT = 64
 
@@ -39,7 +39,7 @@ class _Plan(NamedTuple):
 
 
 def places_dtype(entries: int) -> torch.dtype:
-    """int32 where every place of so many entries, and the end of the last segment, fit."""
+    """Return int32 where it holds every place of the entries and the end of the last segment."""
     return torch.int32 if entries < (1 << 31) - SEGMENT else torch.int64
 
 
@@ -85,6 +85,27 @@ def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
     totals = torch.empty(codes.features, device=x.device)
     _launch(codes, x, None, None, None, (totals, sums, sums, totals))
     return sums, totals
+
+
+def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
+    """``isogloss.kernels.gradients.value_slopes``: float32, shaped as the values."""
+    out = torch.empty(codes.values.shape, device=weight.device)
+    if codes.rows == 0:
+        return out
+    width = weight.shape[1]
+    _slopes_kernel[(codes.rows,)](
+        codes.indices.contiguous(),
+        codes.indices if codes.offsets is None else codes.offsets,
+        grad.contiguous(),
+        weight,
+        out,
+        width,
+        0 if codes.is_ragged else codes.k,
+        RAGGED=codes.is_ragged,
+        WIDTH=triton.next_power_of_2(width),
+        num_warps=row_warps(width),
+    )
+    return out
 
 
 def _launch(
@@ -266,3 +287,26 @@ def _add_parts_kernel(
         if BOTH:
             tl.store(to_encoder_ptr + out, of_encoder, mask=inside)
         tl.store(to_bias_ptr + program, of_bias)
+
+
+@triton.jit
+def _slopes_kernel(
+    indices_ptr,  # [rows, k] or [entries], int32
+    offsets_ptr,  # [rows + 1] int64, read when RAGGED
+    grad_ptr,  # [rows, width]
+    weight_ptr,  # [features, width]
+    out_ptr,  # out, as indices, float32
+    width,
+    k,
+    RAGGED: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, WIDTH)
+    inside = column < width
+    grad = tl.load(grad_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    first, last = _bounds(offsets_ptr, row, k, RAGGED)
+    for entry in range(first, last):
+        feature = tl.load(indices_ptr + entry).to(tl.int64)
+        direction = tl.load(weight_ptr + feature * width + column, mask=inside, other=0.0)
+        tl.store(out_ptr + entry, tl.sum(grad * direction.to(tl.float32), axis=0))

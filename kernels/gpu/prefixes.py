@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.decode import _bounds, row_warps
+from isogloss.kernels.values.codes import Codes
 
 
 def decode_prefixes(

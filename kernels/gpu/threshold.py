@@ -18,9 +18,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.codes import Codes
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, register_limit
 from isogloss.kernels.gpu.encode import _tile_keys, loadable
+from isogloss.kernels.values.codes import Codes
 
 ROOM = 32
 """Entries of a row that a program of 768 features has room for; 8 bytes each, 8.3 % of a dense
@@ -82,6 +82,9 @@ def encode_threshold(
         limits: float32 ``[features]``, not negative.
         config: rows and features of a program; its ``kept`` is not used.
         room: entries of a row a program has slots for; a power of two.
+
+    Returns:
+        The codes, the number of tiles, and the number of repaired ones.
     """
     rows, width = x.shape
     features, device = weight.shape[0], x.device
@@ -110,10 +113,16 @@ def encode_threshold(
 
 
 def again(tile: EncodeConfig) -> dict[str, int]:
-    """Constants of a program that computes a tile again: the same features, at most 64 at once.
+    """Choose the tile of a program that computes again: the same features, at most 64 at once.
 
-    128 spilled registers on sm89 and sm90. The sums run along the width as before, so the bits are
-    the same.
+    With 128 at once it spilled registers on sm89 and sm90. The sums run along the width as before,
+    so the bits are the same.
+
+    Args:
+        tile: the one of the first pass.
+
+    Returns:
+        ``COLUMNS`` and ``TILES``.
     """
     columns = min(tile.columns, 64)
     return {"COLUMNS": columns, "TILES": tile.columns * tile.tiles // columns}
@@ -125,7 +134,7 @@ def groups(programs: int, room: int) -> int:
 
 
 def places(counts: Tensor, room: int, grid: Grid) -> tuple[Tensor, Tensor, int]:
-    """Where entries go, from how many each row of each program has.
+    """Find where entries go, from how many each row of each program has.
 
     Args:
         counts: int32 ``[rows, programs]``.

@@ -1,4 +1,4 @@
-"""Bytes that the fused encoder moves, by formula: the meter counts the same on small shapes.
+"""Formulas for the bytes that the fused encoder moves; the meter counts the same on small shapes.
 
 ``dram`` is what a launch must read and write with a perfect cache; ``l2`` is what its programs ask
 of the L2 cache, each time they ask, in sectors of 32 bytes. Written for shapes that fill sectors:
@@ -46,7 +46,7 @@ class Bytes:
 
 
 def candidate_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
-    """The kernel that multiplies and keeps the candidates."""
+    """Bytes of the kernel that multiplies and keeps the candidates."""
     programs = _programs(shape, config)
     row_tiles = -(-shape.rows // config.rows)
     line = shape.width * shape.size
@@ -59,7 +59,7 @@ def candidate_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
 
 
 def select_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
-    """The kernel that selects among the candidates and sets the certificate."""
+    """Bytes of the kernel that selects among the candidates and sets the certificate."""
     kept = shape.rows * _programs(shape, config) * config.kept
     out = shape.rows * shape.k * 8
     flags = shape.rows * _SECTOR
@@ -67,13 +67,16 @@ def select_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
 
 
 def repair_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) -> Bytes:
-    """The kernel that repairs.
+    """Bytes of the kernel that repairs.
 
     Args:
         shape: what is encoded.
         config: the tile of the candidates.
         hiding: for each row that is repaired, how many programs are computed again. Their weights
             count for every row, so that this is an upper bound where rows share a program.
+
+    Returns:
+        The bytes of the launch.
     """
     programs, line = _programs(shape, config), shape.width * shape.size
     tile = repair_tile(config)
@@ -90,7 +93,7 @@ def repair_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) ->
 
 
 def encode_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) -> Bytes:
-    """All three kernels of ``encode_topk``."""
+    """Bytes of all three kernels of ``encode_topk``."""
     parts = (
         candidate_bytes(shape, config),
         select_bytes(shape, config),
@@ -100,7 +103,7 @@ def encode_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) ->
 
 
 def gemm_bytes(shape: EncodeShape, rows: int, columns: int) -> Bytes:
-    """A plain GEMM with bias in tiles of ``rows x columns``, which writes its dense output."""
+    """Bytes of a GEMM with bias in tiles of ``rows x columns``, which writes its dense output."""
     line, dense = shape.width * shape.size, shape.rows * shape.features * shape.size
     row_tiles, column_tiles = -(-shape.rows // rows), -(-shape.features // columns)
     read = (shape.rows + shape.features) * line + shape.features * 4

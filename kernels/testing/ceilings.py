@@ -22,7 +22,7 @@ class Ceilings:
     """Operations of a square GEMM of 8,192, by dtype; TF32 is off."""
 
     def least_s(self, moved: float, operations: float, dtype: torch.dtype) -> float:
-        """The time that neither rate allows to undercut."""
+        """Return the shortest time that both rates allow."""
         return max(moved / self.bytes_per_s, operations / self.flops_per_s[str(dtype)])
 
 

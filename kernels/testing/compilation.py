@@ -117,6 +117,9 @@ def compile_kernel(
         stages: stages of software pipelining.
         most_registers: the launch option ``maxnreg``; NVIDIA only.
 
+    Returns:
+        What the compiler made: registers, spills, memory, instructions.
+
     Raises:
         InvalidInput: unknown target, names that are not the kernel's, or triton was imported with
             ``TRITON_INTERPRET=1``.
@@ -248,6 +251,9 @@ def _narrow(
         narrow: a load that is too narrow.
         jump: a branch.
         label: the label it goes to, in its operands.
+
+    Returns:
+        How many there are.
     """
     places = {name: n for n, (name, _, _) in enumerate(lines) if name}
     loops: list[tuple[int, int]] = []

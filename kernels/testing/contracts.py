@@ -17,8 +17,8 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import reference
-from isogloss.kernels.codes import Codes
-from isogloss.kernels.reconstruct import decode
+from isogloss.kernels.decode import decode
+from isogloss.kernels.values.codes import Codes
 
 _FEATURES, _WIDTH = 37, 6
 _SHAPES = [(1, 1), (48, 5), (130, 3), (4, 0), (0, 4), (3, _FEATURES)]

@@ -1,8 +1,8 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportAttributeAccessIssue=false
 # (triton's interpreter is untyped, and replaced in place)
-"""Run the programs of a launch that lie far out, where offsets pass 2**31, without the others.
+"""Run only those programs of a launch that lie far out, where offsets pass 2**31.
 
-A kernel that multiplies a program's number in 32 bits then reads and writes the wrong place. With
+There a kernel that multiplies a program's number in 32 bits reads and writes the wrong place. With
 tensors from ``torch.empty``, whose pages do not exist until they are touched, such a launch takes
 no memory. Within :func:`isogloss.kernels.testing.interpreter.interpreter` only.
 """

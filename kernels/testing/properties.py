@@ -1,4 +1,4 @@
-"""What the Triton kernels must do, on any device that runs them: against float64, by name.
+"""Checks of the Triton kernels against float64, on any device that runs them.
 
 Every input is a small whole number, so that sums of any order and in every dtype are exact, and
 found and wanted must be equal to the bit. The functions raise AssertionError with the name of the
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from isogloss.kernels import reference
-from isogloss.kernels.codes import Codes
+from isogloss.kernels.decode import decode, decode_loss
 from isogloss.kernels.encode import encode_topk
 from isogloss.kernels.gpu import encode as gpu_encode
 from isogloss.kernels.gpu.configs import EncodeConfig
 from isogloss.kernels.gradients import feature_sums, sparse_gradients, value_slopes
-from isogloss.kernels.reconstruct import decode, decode_loss
 from isogloss.kernels.testing.interpreter import poisoned
+from isogloss.kernels.values.codes import Codes
 
 KINDS = (
     "ties",
@@ -94,6 +94,14 @@ def whole_numbers(rows: int, width: int, features: int) -> tuple[Tensor, Tensor,
     """Return rows, directions and bias whose products every dtype sums exactly.
 
     They are whole numbers below 2**8, drawn by torch's own generator.
+
+    Args:
+        rows: of ``x``.
+        width: of the model.
+        features: of the dictionary.
+
+    Returns:
+        ``[rows, width]``, ``[features, width]`` and ``[features]``, float32.
     """
     x = torch.randint(-2, 3, (rows, width)).float()
     weight = torch.randint(-1, 2, (features, width)).float()

@@ -41,6 +41,9 @@ def select(pre: Tensor, k: int, config: EncodeConfig) -> Selection:
         pre: ``[rows, features]`` float32, contiguous.
         k: entries of a row, at most ``features``.
         config: how many features a program takes, and how many candidates it keeps.
+
+    Returns:
+        The codes, and which rows were repaired.
     """
     rows, features = pre.shape
     programs = -(-features // (config.columns * config.tiles))

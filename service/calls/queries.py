@@ -11,6 +11,7 @@ from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_feature_name, from_name
 from isogloss.service.wire.pages import offset_page
 from isogloss.service.wire.scalars import from_dtype
+from isogloss.service.wire.settings import set_fields
 from isogloss.store import SiteSpec
 
 
@@ -19,6 +20,15 @@ class QueryHandlers:
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
+
+    def check_train_dictionary(
+        self, request: dictionaries_pb2.TrainDictionaryRequest
+    ) -> dictionaries_pb2.TrainDictionaryRequest:
+        """Refuse a site that is not there, and settings that the kind refuses."""
+        self._queries.check_training(
+            from_name("recordings", request.recording), request.site, set_fields(request.config)
+        )
+        return request
 
     def get_feature(self, request: pb.GetFeatureRequest) -> pb.Feature:
         """Return how often, how strongly and where a feature fires on a probe."""

@@ -6,6 +6,7 @@ import numpy as np
 from google.longrunning.operations_pb2 import Operation
 from numpy.typing import NDArray
 
+from isogloss.dictionaries import DEFAULT_KIND
 from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.proto.v1.types_pb2 import Tensor
@@ -29,7 +30,7 @@ def train(
     site: str,
     features: int,
     k: int = 32,
-    kind: str = "topk",
+    kind: str = DEFAULT_KIND,
     dictionary: str | None = None,
     epochs: float | None = None,
     seed: int | None = None,

@@ -134,6 +134,17 @@ def _facts(report: Node) -> tuple[tuple[str, str, str], ...]:
     return tuple((name, a[name], b[name]) for name in a)
 
 
+def _settings(config: Node) -> str:
+    """Return the settings of a run as text, with those of its kind in their place."""
+    parts: list[str] = []
+    for name in config.names:
+        if name == "settings":
+            parts.append(_settings(config.node(name)))
+        else:
+            parts.append(f"{name} {config.plain(name)}")
+    return ", ".join(parts)
+
+
 def _side_facts(side: Node) -> dict[str, str]:
     provenance = side.node("provenance")
     config = provenance.node("config") if "config" in provenance else None
@@ -150,9 +161,7 @@ def _side_facts(side: Node) -> dict[str, str]:
         "kind": f"{side.text('kind')}, {side.count('features'):,} features, "
         f"{side.count('k')} active a row",
         "trained on": f"{provenance.count('rows_trained'):,} rows, repeats counted",
-        "settings": ", ".join(f"{name} {config.plain(name)}" for name in config.names)
-        if config is not None
-        else "not trained here",
+        "settings": "not trained here" if config is None else _settings(config),
         "initial weights": f"sha256 {provenance.text('init_hash') or 'unknown'}",
         "final to initial": "unknown" if cosine is None else f"mean cosine {cosine:.2f}",
         "weights": f"sha256 {provenance.text('weights_sha256') or 'unknown'}",

@@ -58,7 +58,7 @@ def main(location: str, address: str) -> None:
 
 def _preload() -> None:
     """Import what the first query needs while it is on its way."""
-    for name in ("isogloss.universality.neighbours", "isogloss.service.query.contexts"):
+    for name in ("isogloss.universality.atlas.nearest", "isogloss.service.query.contexts"):
         import_module(name)
 
 

@@ -7,7 +7,7 @@ module imports neither torch nor faiss; the first question does.
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from isogloss.store import CatalogEntry, Store
 
 if TYPE_CHECKING:
     from isogloss.service.query.contexts import ContextReader
-    from isogloss.universality import Hit, Match, Pairs, Probe, ProbedDictionary
+    from isogloss.universality import Match, Neighbour, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
@@ -44,7 +44,7 @@ class Queries:
         among: Sequence[str],
         count: int = 5,
         probe: str | None = None,
-    ) -> "Sequence[Hit]":
+    ) -> "Sequence[Neighbour]":
         """Return the features of other dictionaries that fire most like one feature.
 
         Args:
@@ -117,6 +117,19 @@ class Queries:
                 for context in found
             ),
         )
+
+    def check_training(self, recording: str, site: str, config: Mapping[str, object]) -> None:
+        """Refuse a training that cannot begin.
+
+        Raises:
+            NotFound: no such recording.
+            UnknownSite: no such site; the message lists the nearest names.
+            InvalidInput: settings that the kind refuses.
+        """
+        from isogloss.dictionaries import TrainConfig, complete_config
+
+        self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
+        complete_config(TrainConfig.from_dict(config))
 
     def encode(
         self, dictionary: str, rows: NDArray[np.float32]

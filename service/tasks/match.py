@@ -27,6 +27,7 @@ from isogloss.universality import (
     report_data,
     shared_ancestry,
     shared_init,
+    summary_text,
 )
 from isogloss.version import __version__
 
@@ -157,7 +158,7 @@ def _register(
         "probe_uid": probe.uid,
         "settings": settings.to_dict(),
         "pairs": len(result.pairs),
-        "summary": result.summary(),
+        "summary": summary_text(result),
     }
     store.catalog.put("match", name, uid, body)
 

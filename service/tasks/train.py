@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from isogloss.dictionaries import (
+    Source,
     TrainConfig,
     TrainProgress,
+    complete_config,
     evaluate,
     held_out_batches,
     load_dictionary,
@@ -33,7 +35,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     """
     spec = TrainSpec.from_dict(record.spec)
     name, site = spec.dictionary, spec.site
-    config = TrainConfig.from_dict(spec.config)
+    config = complete_config(TrainConfig.from_dict(spec.config))
     recording = store.recording(spec.recording)
     recording.spec.site_index(site)  # refuses a site that is not there
     found = store.catalog.find("dictionary", name)
@@ -63,14 +65,18 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         heart.progress(progress.step, progress.total_steps, metrics)
 
     dictionary = train(
-        config, reader, site, directory, on_progress=on_progress, should_stop=heart.should_stop
+        config,
+        [Source(reader=reader, site=site)],
+        directory,
+        on_progress=on_progress,
+        should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
     body: dict[str, object] = {
         "kind": dictionary.kind,
         "features": dictionary.features,
         "width": dictionary.width,
-        "k": config.k,
+        "k": config.settings.get("k", 0),  # 0: the kind sets no bound
         "recording": recording.id,
         "recording_uid": recording.uid,
         "site": site,
@@ -93,7 +99,8 @@ def trained_holdout(entry: CatalogEntry) -> float:
 
 def _check_same(found: CatalogEntry, recording_uid: str, site: str, config: TrainConfig) -> None:
     """Accept a dictionary that an equal job made; refuse any other of that name."""
-    trained = TrainConfig.from_dict(object_of(object_of(found.body, "provenance"), "config"))
+    provenance = object_of(found.body, "provenance")
+    trained = complete_config(TrainConfig.from_dict(object_of(provenance, "config")))
     differences = trained.differences(config)
     if found.body.get("recording_uid") != recording_uid:
         differences.append("recording")

@@ -62,7 +62,7 @@ class DictionaryInfo:
     etag: str
     """Names this version of it; deleting asks for it."""
     kind: str
-    """Architecture, such as ``topk``."""
+    """Name of its kind: activation, loss and state."""
     features: int
     """Number of features."""
     width: int

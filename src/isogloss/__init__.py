@@ -18,6 +18,7 @@ __all__ = ["AsyncClient", "Client", "__version__", "connect", "connect_async"]
 _HOMES = {
     "AsyncClient": "isogloss.service.client.client",
     "Client": "isogloss.service.client.client",
+    "__version__": "isogloss.version",
     "connect": "isogloss.service.client.connect",
     "connect_async": "isogloss.service.client.connect",
 }

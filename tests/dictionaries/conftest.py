@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from isogloss.dictionaries import (
     DictionaryProvenance,
-    SparseAutoencoder,
+    Source,
+    SparseDictionary,
     TrainConfig,
+    TrainedSite,
     TrainProgress,
+    complete_config,
 )
-from isogloss.kernels import Weights
 from isogloss.store import (
     Document,
     ModelInfo,
@@ -118,15 +120,27 @@ def recorded(record: Record, superpose: Superpose) -> RecordingReader:
 
 
 @pytest.fixture(scope="session")
+def sources(recorded: RecordingReader) -> list[Source]:
+    """The one site of ``recorded``."""
+    return [Source(reader=recorded, site=SITE)]
+
+
+@pytest.fixture(scope="session")
 def small_config() -> TrainConfig:
     """About 30 steps on ``recorded``, with dead features on the way."""
-    return TrainConfig(
-        features=96, k=4, batch_rows=512, epochs=1.0, dead_after_rows=1024, checkpoint_every=5
+    return complete_config(
+        TrainConfig(
+            settings={"features": 96, "k": 4},
+            batch_rows=512,
+            epochs=1.0,
+            dead_after_rows=1024,
+            checkpoint_every=5,
+        )
     )
 
 
 @pytest.fixture
-def autoencoder() -> SparseAutoencoder:
+def autoencoder() -> SparseDictionary:
     """An autoencoder of random weights with every field of its provenance set."""
     features, width, k = 40, 12, 5
     generator = torch.Generator().manual_seed(11)
@@ -142,11 +156,15 @@ def autoencoder() -> SparseAutoencoder:
         rows_per_s=1234.5,
     )
     provenance = DictionaryProvenance(
-        recording="minilm-docs",
-        recording_uid="ab" * 16,
-        site=SITE,
-        revision={"schema_version": 1, "recording": "ab" * 16, "lanes": [["lane-1", 96]]},
-        config=TrainConfig(features=features, k=k),
+        sites=(
+            TrainedSite(
+                recording="minilm-docs",
+                recording_uid="ab" * 16,
+                site=SITE,
+                revision={"schema_version": 1, "recording": "ab" * 16, "lanes": [["lane-1", 96]]},
+            ),
+        ),
+        config=TrainConfig(settings={"features": features, "k": k, "aux_k": None}),
         init_seed=7,
         init_hash="cd" * 32,
         init_cosine=0.75,
@@ -154,10 +172,10 @@ def autoencoder() -> SparseAutoencoder:
         input_scale=0.5,
         curve=(point,),
     )
-    weights = Weights(
-        encoder=decoder.clone(),
-        encoder_bias=0.1 * torch.randn(features, generator=generator),
-        decoder=decoder,
-        decoder_bias=torch.randn(width, generator=generator),
-    )
-    return SparseAutoencoder(weights=weights, k=k, provenance=provenance)
+    tensors = {
+        "encoder": decoder.clone(),
+        "encoder_bias": 0.1 * torch.randn(features, generator=generator),
+        "decoder": decoder,
+        "decoder_bias": torch.randn(width, generator=generator),
+    }
+    return SparseDictionary.make("topk", {"features": features, "k": k}, tensors, provenance)

@@ -2,20 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss.dictionaries import DictionaryProvenance, SparseAutoencoder, evaluate
+from isogloss.dictionaries import DictionaryProvenance, SparseDictionary, evaluate
 from isogloss.errors import InvalidInput, NonFiniteRows, ShapeError
-from isogloss.kernels import Weights
 
 
-def _identity(width: int, k: int) -> SparseAutoencoder:
+def _identity(width: int, k: int) -> SparseDictionary:
     """A dictionary that reconstructs the k largest positive coordinates exactly."""
-    weights = Weights(
-        encoder=torch.eye(width),
-        encoder_bias=torch.zeros(width),
-        decoder=torch.eye(width),
-        decoder_bias=torch.zeros(width),
-    )
-    return SparseAutoencoder(weights=weights, k=k, provenance=DictionaryProvenance())
+    tensors = {
+        "encoder": torch.eye(width),
+        "encoder_bias": torch.zeros(width),
+        "decoder": torch.eye(width),
+        "decoder_bias": torch.zeros(width),
+    }
+    settings = {"features": width, "k": k}
+    return SparseDictionary.make("topk", settings, tensors, DictionaryProvenance())
 
 
 def test_figures_of_a_dictionary_worked_out_by_hand():
@@ -34,13 +34,12 @@ def test_figures_of_a_dictionary_worked_out_by_hand():
 def test_fvu_of_a_dictionary_that_returns_the_mean_is_one():
     rows = torch.randn(500, 6, generator=torch.Generator().manual_seed(2)) + 100
     dictionary = _identity(6, 1)
-    weights = dictionary.weights
-    weights.decoder_bias.copy_(rows.mean(0))
-    weights.encoder_bias.fill_(-1e6)
+    dictionary.tensors["decoder_bias"].copy_(rows.mean(0))
+    dictionary.tensors["encoder_bias"].fill_(-1e6)
     assert evaluate(dictionary, rows.split(64)).fvu == pytest.approx(1.0, abs=1e-6)
 
 
-def test_batches_of_any_size_give_the_same_figures(autoencoder: SparseAutoencoder):
+def test_batches_of_any_size_give_the_same_figures(autoencoder: SparseDictionary):
     rows = torch.randn(300, autoencoder.width, generator=torch.Generator().manual_seed(2))
     whole, parts = (evaluate(autoencoder, rows.split(size)) for size in (300, 7))
     assert whole.fvu == pytest.approx(parts.fvu, rel=1e-9)
@@ -53,17 +52,17 @@ def test_a_mean_a_thousand_times_the_spread_does_not_spoil_fvu():
     assert found.fvu == pytest.approx(0.0, abs=1e-12)
 
 
-def test_bfloat16_rows_are_measured_as_they_are(autoencoder: SparseAutoencoder):
+def test_bfloat16_rows_are_measured_as_they_are(autoencoder: SparseDictionary):
     rows = torch.randn(100, autoencoder.width).to(torch.bfloat16)
     assert evaluate(autoencoder, [rows]).fvu == evaluate(autoencoder, [rows.float()]).fvu
 
 
-def test_the_scalar_figures_are_json_ready(autoencoder: SparseAutoencoder):
+def test_the_scalar_figures_are_json_ready(autoencoder: SparseDictionary):
     found = evaluate(autoencoder, [torch.randn(64, autoencoder.width)]).to_dict()
     assert set(found) == {"rows", "fvu", "l0", "dead_fraction"}
 
 
-def test_rows_that_cannot_be_measured_are_refused(autoencoder: SparseAutoencoder):
+def test_rows_that_cannot_be_measured_are_refused(autoencoder: SparseDictionary):
     width = autoencoder.width
     with pytest.raises(InvalidInput, match="no rows"):
         evaluate(autoencoder, [])

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from isogloss.dictionaries import (
     DictionaryProvenance,
-    SparseAutoencoder,
+    SparseDictionary,
+    TrainConfig,
     load_dictionary,
     load_provenance,
     save_dictionary,
@@ -20,7 +22,7 @@ from isogloss.errors import CorruptData, InvalidInput, IsoglossError, NotFound, 
 
 
 @pytest.fixture
-def saved(autoencoder: SparseAutoencoder, tmp_path: Path) -> Path:
+def saved(autoencoder: SparseDictionary, tmp_path: Path) -> Path:
     save_dictionary(autoencoder, tmp_path / "saved")
     return tmp_path / "saved"
 
@@ -31,18 +33,18 @@ def _edit(directory: Path, **changes: object) -> None:
 
 
 def test_a_saved_dictionary_is_two_plain_files_that_other_tools_read(
-    saved: Path, autoencoder: SparseAutoencoder
+    saved: Path, autoencoder: SparseDictionary
 ):
     assert sorted(os.listdir(saved)) == ["dictionary.json", "weights.safetensors"]
     tensors = load_file(saved / "weights.safetensors")
     assert set(tensors) == {"encoder", "encoder_bias", "decoder", "decoder_bias"}
     torch.testing.assert_close(tensors["decoder"], autoencoder.decoder, rtol=0, atol=0)
     body = json.loads((saved / "dictionary.json").read_text())
-    assert (body["format"], body["version"]) == ("isogloss-dictionary", 1)
+    assert (body["format"], body["version"]) == ("isogloss-dictionary", 2)
 
 
 def test_provenance_is_kept_and_names_the_hash_of_the_weights(
-    saved: Path, autoencoder: SparseAutoencoder
+    saved: Path, autoencoder: SparseDictionary
 ):
     read = load_provenance(saved)
     assert read == load_dictionary(saved).provenance
@@ -90,13 +92,17 @@ def test_weights_replaced_together_with_their_checksum_do_not_match_the_provenan
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"version": 2}, UnsupportedVersion, "version 2.*reads 1"),
+        ({"version": 3}, UnsupportedVersion, "version 3.*reads 1 and 2"),
         ({"version": None}, UnsupportedVersion, "None"),
         ({"kind": "gated"}, UnsupportedVersion, "gated"),
         ({"format": "sae"}, CorruptData, "format 'sae'"),
-        ({"k": 0}, CorruptData, "k is 0"),
-        ({"k": "five"}, CorruptData, "five"),
-        ({"features": 41}, CorruptData, "41"),
+        ({"wiring": "clt"}, UnsupportedVersion, "clt"),
+        ({"settings": {"features": 40, "k": 0}}, CorruptData, "k is 0"),
+        ({"settings": {"features": 40, "k": "five"}}, CorruptData, "five"),
+        ({"settings": {"features": 40, "colour": 1}}, CorruptData, "colour"),
+        ({"settings": {"features": 41}}, CorruptData, "41"),
+        ({"settings": None}, CorruptData, "settings"),
+        ({"width": 13}, CorruptData, "13"),
         ({"files": {}}, CorruptData, "files"),
         ({"files": {"../weights.safetensors": "0"}}, CorruptData, "files"),
         ({"provenance": None}, CorruptData, "provenance"),
@@ -121,7 +127,7 @@ def test_a_description_that_is_no_json_object_is_refused(saved: Path, content: b
 
 def test_a_config_in_the_provenance_that_is_out_of_range_is_corrupt_data(saved: Path):
     body = json.loads((saved / "dictionary.json").read_text())
-    body["provenance"]["config"]["k"] = -1
+    body["provenance"]["config"]["settings"]["k"] = -1
     _edit(saved, provenance=body["provenance"])
     with pytest.raises(CorruptData, match="k is -1"):
         load_dictionary(saved)
@@ -133,10 +139,10 @@ def test_a_directory_without_a_description_is_no_dictionary(tmp_path: Path):
 
 
 def test_a_crash_before_the_description_leaves_no_dictionary_and_saving_again_works(
-    autoencoder: SparseAutoencoder, saved: Path
+    autoencoder: SparseDictionary, saved: Path
 ):
     (saved / "dictionary.json").unlink()
-    (saved / ".weights.safetensors.77.tmp").write_bytes(b"half")
+    (saved / ".weights.safetensors.partial").write_bytes(b"half")
     with pytest.raises(NotFound):
         load_dictionary(saved)
     save_dictionary(autoencoder, saved)
@@ -144,7 +150,7 @@ def test_a_crash_before_the_description_leaves_no_dictionary_and_saving_again_wo
 
 
 def test_an_object_that_is_no_kind_of_ours_is_not_saved(
-    autoencoder: SparseAutoencoder, tmp_path: Path
+    autoencoder: SparseDictionary, tmp_path: Path
 ):
     class Other:
         kind, width, features = "other", 12, 40
@@ -159,7 +165,8 @@ def test_an_object_that_is_no_kind_of_ours_is_not_saved(
 def test_the_room_and_its_plain_settings_import_without_torch():
     code = (
         "import sys, isogloss.dictionaries as room\n"
-        "room.TrainConfig(features=2, k=1).to_dict(); room.DictionaryProvenance().to_dict()\n"
+        "room.TrainConfig(settings={'features': 2}).to_dict(); room.kind_names()\n"
+        "room.DictionaryProvenance().to_dict()\n"
         "print([name for name in ('torch', 'numba', 'zarr') if name in sys.modules])"
     )
     result = subprocess.run(  # our own interpreter and code
@@ -172,19 +179,49 @@ def test_every_public_name_of_the_room_exists():
     import isogloss.dictionaries as room
 
     for name in room.__all__:
-        assert getattr(room, name).__name__ == name
+        assert getattr(getattr(room, name), "__name__", name) == name
     assert dir(room) == sorted(room.__all__)
-    with pytest.raises(AttributeError, match="SparseAutoencoder"):
+    with pytest.raises(AttributeError, match="SparseDictionary"):
         getattr(room, "Autoencoder")  # noqa: B009  # a plain attribute is an error of the type checker
 
 
-def test_the_bytes_of_format_version_1_still_read():
-    read = load_dictionary(Path(__file__).parent / "released" / "dictionary-v1")
+RELEASED = Path(__file__).parent / "released"
+
+
+def _description_1(tmp_path: Path, **changes: object) -> Path:
+    shutil.copytree(RELEASED / "dictionary-v1", tmp_path / "one")
+    _edit(tmp_path / "one", **changes)
+    return tmp_path / "one"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"kind": "gated"}, UnsupportedVersion, "gated"),
+        ({"k": 0}, CorruptData, "k is 0"),
+        ({"k": "five"}, CorruptData, "five"),
+        ({"features": 41}, CorruptData, "41"),
+        ({"extra": 1}, CorruptData, "extra"),
+        ({"settings": {}}, CorruptData, "settings"),
+    ],
+)
+def test_a_description_of_version_1_that_cannot_be_true_is_refused(
+    tmp_path: Path, changes: dict[str, object], error: type[IsoglossError], message: str
+):
+    with pytest.raises(error, match=message):
+        load_dictionary(_description_1(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_bytes_of_every_format_version_still_read(version: int):
+    read = load_dictionary(RELEASED / f"dictionary-v{version}")
+    assert read.provenance.config == TrainConfig(settings={"features": 4, "k": 2, "aux_k": None})
+    (site,) = read.provenance.sites
+    assert (site.recording, site.site) == ("minilm-docs", "encoder.layer.3")
     assert (read.kind, read.features, read.width) == ("topk", 4, 3)
     codes = read.encode(torch.tensor([[4.0, 3.0, 3.0]]))
     assert codes.indices.tolist() == [[0, 3]]
     torch.testing.assert_close(codes.values, torch.tensor([[3.0, 2.85]]))
     torch.testing.assert_close(read.decode(codes), torch.tensor([[5.71, 4.28, 3.0]]))
     assert read.provenance.config is not None
-    assert read.provenance.config.k == 2
     assert read.provenance.curve[0].fvu == 0.5

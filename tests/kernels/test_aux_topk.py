@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import (
-    Moments,
+    AdamMoments,
     StepSettings,
     Weights,
     encode_topk,
@@ -61,10 +61,8 @@ def converted(dtype: torch.dtype, *inputs: Tensor) -> tuple[Tensor, Tensor, Tens
 def expected(x: Tensor, weight: Tensor, bias: Tensor, k: int, mask: Tensor, aux_k: int) -> _Sets:
     """Both sets, each from a dense encode of its own in float64."""
     x, weight, bias = x.double(), weight.double(), bias.double()
-    values, order = reference.encode_topk(x, weight, bias, k)
-    at = mask.nonzero().squeeze(1)
-    aux_values, places = reference.encode_topk(x, weight[at], bias[at], aux_k)
-    return values.float(), order.int(), aux_values.float(), at[places].int()
+    values, order, aux_values, places = reference.encode_topk_aux(x, weight, bias, k, mask, aux_k)
+    return values.float(), order.int(), aux_values.float(), places.int()
 
 
 def check(found: _Sets, wanted: _Sets) -> None:
@@ -334,7 +332,7 @@ def test_the_training_step_on_triton_takes_both_sets_from_one_pass() -> None:
     dead = torch.arange(20) < 9
     with interpreting.interpreter(), meter.metering() as traffic:
         found = train_step_topk(
-            torch.randn(3, 6), weights, Moments.zeros_like(weights), chosen, step=1, dead=dead
+            torch.randn(3, 6), weights, AdamMoments.zeros_like(weights), chosen, step=1, dead=dead
         )
     assert found.aux_loss > 0
     assert traffic.kernels["_two_candidates_kernel"].launches == 1

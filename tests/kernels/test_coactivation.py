@@ -13,9 +13,9 @@ from isogloss.kernels import (
     coactivation,
     coactivation_blocks,
     feature_moments,
-    reference_coactivation,
+    reference,
 )
-from isogloss.kernels.coactivation_types import Measure
+from isogloss.kernels.values.coactivation import Measure
 
 MEASURES = ("pearson", "jaccard")
 KINDS = ("plain", "signed", "duplicates", "hot", "silent rows", "silent features")
@@ -54,9 +54,9 @@ def expected(
 ) -> tuple[Tensor, Tensor, Tensor]:
     a, b = a.double(), b.double()
     both = (a != 0).double().T @ (b != 0).double()
-    compare = {"pearson": reference_coactivation.pearson, "jaccard": reference_coactivation.jaccard}
+    compare = {"pearson": reference.pearson, "jaccard": reference.jaccard}
     scores = compare[measure](a, b)
-    indices, best = reference_coactivation.best_partners(scores, both, count, least)
+    indices, best = reference.best_partners(scores, both, count, least)
     cofires = torch.where(indices >= 0, both.gather(1, indices.clamp(min=0)), 0.0)
     return indices.int(), best, cofires.int()
 
@@ -314,8 +314,8 @@ def test_no_array_of_all_pairs_exists() -> None:
     silent = found.moments_a.fires == 0
     assert (found.indices[silent] == -1).all()
     some = (~silent).nonzero().squeeze(1)[:40]
-    left = reference_coactivation.dense(a)[:, some]
-    scores = reference_coactivation.pearson(left, reference_coactivation.dense(b))
+    left = reference.dense(a)[:, some]
+    scores = reference.pearson(left, reference.dense(b))
     torch.testing.assert_close(found.scores[some, 0], scores.amax(1), rtol=1e-12, atol=1e-12)
 
 

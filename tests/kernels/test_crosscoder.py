@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from isogloss.kernels import (
+    AdamMoments,
     Codes,
-    Moments,
     StepSettings,
     Weights,
     decode,
@@ -149,7 +149,7 @@ def test_the_training_step_is_that_of_the_sites_together(device: str) -> None:
     names = ("encoder", "decoder", "decoder_bias")
     parameters = [by_site(weights.named()[name]) for name in names]
     bias = weights.encoder_bias.double().clone()
-    moments, dead = Moments.zeros_like(weights), torch.arange(FEATURES) >= 30
+    moments, dead = AdamMoments.zeros_like(weights), torch.arange(FEATURES) >= 30
     chosen = StepSettings(k=K, learning_rate=1e-3, variance=48.0, aux_k=AUX_K)
     constants = reference.AdamSettings(learning_rate=chosen.learning_rate)
     flat = [*(part for parts in parameters for part in parts), bias]

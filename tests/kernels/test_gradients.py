@@ -12,7 +12,6 @@ from isogloss.kernels import (
     SparseGradients,
     encode_topk,
     reference,
-    reference_coactivation,
     sparse_gradients,
 )
 
@@ -43,7 +42,7 @@ def ragged(lengths: list[int], features: int) -> Codes:
 
 def check_ragged(found: SparseGradients, codes: Codes, grad: Tensor, x: Tensor, w: Tensor) -> None:
     assert codes.offsets is not None
-    dense = reference_coactivation.dense(codes)
+    dense = reference.dense(codes)
     every = torch.arange(codes.features).expand_as(dense)
     wanted = list(reference.sparse_gradients(dense, every, grad.double(), x.double(), w.double()))
     rows = torch.repeat_interleave(torch.arange(codes.rows), codes.offsets.diff())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import Codes, Repairs, Workspace, encode_threshold, reference
-from isogloss.kernels.cpu.encode import Chunk
+from isogloss.kernels.cpu.loops.chunks import Chunk
 from isogloss.kernels.cpu.threshold import firing, marked
 
 triton = pytest.importorskip("triton")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ from isogloss.store import (
     Store,
 )
 from isogloss.universality import Probe, ProbedDictionary, load_probed
-from isogloss.universality.hashing import splitmix64
-from isogloss.universality.probe import ProbeOrigin
-from isogloss.universality.probed import write_sums
+from isogloss.universality.codes.probed import write_sums
+from isogloss.universality.probe.hashing import splitmix64
+from isogloss.universality.probe.probe import ProbeOrigin
 
 Spans = list[tuple[int, int]]
 Record = Callable[..., RecordingReader]
@@ -59,18 +59,33 @@ def activations(ids: list[int], width: int, seed: int) -> NDArray[np.float32]:
     return (table[np.array(ids) % 4096] + 0.3 * noise).astype(np.float32)
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Iterator[Record]:
-    """Record texts (or ``(text, group)``) and return a reader."""
-    with Store.open(tmp_path / "store") as store:
-        yield recorder(store)
+@pytest.fixture(scope="session")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
+    """Record texts (or ``(text, group)``) and return a reader.
 
+    What was recorded before under the same name and settings is returned again: readers are
+    pinned, and no test writes to a recording. A name that is taken by other texts goes to the next
+    of several stores.
+    """
+    with ExitStack() as stack:
+        stores: list[dict[str, tuple[str, RecordingReader]]] = []
+        recorders: list[Record] = []
 
-@pytest.fixture(scope="module")
-def record_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
-    """The same, for what the tests of a file share."""
-    with Store.open(tmp_path_factory.mktemp("shared") / "store") as store:
-        yield recorder(store)
+        def make(
+            name: str, documents: Sequence[str | tuple[str, str]], **settings: object
+        ) -> RecordingReader:
+            key = repr((list(documents), sorted(settings.items())))
+            for recordings, recorder_of_store in zip(stores, recorders, strict=True):
+                if name not in recordings:
+                    recordings[name] = (key, recorder_of_store(name, documents, **settings))
+                if recordings[name][0] == key:
+                    return recordings[name][1]
+            directory = tmp_path_factory.mktemp("shared") / "store"
+            recorders.append(recorder(stack.enter_context(Store.open(directory))))
+            stores.append({})
+            return make(name, documents, **settings)
+
+        yield make
 
 
 def recorder(store: Store) -> Record:

@@ -3,6 +3,7 @@ from dataclasses import fields
 import pytest
 
 from isogloss.dictionaries import TrainConfig
+from isogloss.dictionaries.kinds.topk import TopK
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2, universality_pb2
 from isogloss.service.wire.settings import fill, set_fields
@@ -11,7 +12,8 @@ from isogloss.universality import MatchSettings
 
 def test_the_settings_on_the_wire_are_those_of_the_rooms_below() -> None:
     train = {field.name for field in dictionaries_pb2.TrainConfig.DESCRIPTOR.fields}
-    assert train == {field.name for field in fields(TrainConfig)}
+    common = {field.name for field in fields(TrainConfig)} - {"settings", "wiring"}
+    assert train == common | {field.name for field in fields(TopK)}
     match = {field.name for field in universality_pb2.MatchSettings.DESCRIPTOR.fields}
     assert match == {field.name for field in fields(MatchSettings)}
 
@@ -19,7 +21,7 @@ def test_the_settings_on_the_wire_are_those_of_the_rooms_below() -> None:
 def test_settings_left_out_stay_left_out_and_the_others_keep_their_type() -> None:
     config = fill(dictionaries_pb2.TrainConfig(), {"features": 64, "seed": 0, "epochs": None})
     assert set_fields(config) == {"features": 64, "seed": 0}
-    assert TrainConfig.from_dict(set_fields(config)).features == 64
+    assert TrainConfig.from_dict(set_fields(config)).settings == {"features": 64}
     settings = fill(universality_pb2.MatchSettings(), {"keys": ["none", "token"], "min_r": 0.25})
     assert MatchSettings.from_dict(set_fields(settings)).min_r == 0.25
 

@@ -1,0 +1,1 @@
+"""Kinds of dictionary: activation, loss and state of one architecture a file."""

@@ -1,0 +1,149 @@
+"""What a kind of dictionary is: the class that every file beside this one fills in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from jaxtyping import Float, Float32
+from msgspec import Meta
+from torch import Tensor
+
+from isogloss.dictionaries.settings import Settings
+from isogloss.kernels import Codes, StepResult, Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InitialWeights:
+    """What a run starts from: random unit directions, and the means of its rows."""
+
+    encoder: Float32[Tensor, "features width"]
+    """Directions to read; the decoder's where the dictionary writes to the columns it reads."""
+    decoder: Float32[Tensor, "features target_width"]
+    """Directions to write, of norm 1."""
+    mean: Float[Tensor, " width"]
+    """Mean of the scaled rows that are read."""
+    target_mean: Float[Tensor, " target_width"]
+    """Mean of the scaled rows that are reconstructed."""
+    reads_what_it_writes: bool
+    """Whether the rows to reconstruct are the rows read (an autoencoder), or others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Normalisation:
+    """Statistics of the training rows, by which they are scaled."""
+
+    scale: float
+    """Factor that makes the mean squared row norm equal to the width."""
+    variance: float
+    """Total variance of the scaled rows that are reconstructed: mean of |x - mean|^2."""
+    mean: Tensor
+    """Mean scaled row, all columns side by side, float64."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StepBatch:
+    """What one optimiser step is given."""
+
+    rows: Float32[Tensor, "rows width"]
+    """Scaled rows to read."""
+    target: Float32[Tensor, "rows target_width"]
+    """Scaled rows to reconstruct; the same tensor as ``rows`` for an autoencoder."""
+    step: int
+    """Number of this step, from 1."""
+    total_steps: int
+    """Steps of the whole run, for what is warmed up or annealed."""
+    learning_rate: float
+    """Step size, after warm-up and decay."""
+    variance: float
+    """Total variance of the target rows; losses are divided by it."""
+    dead: Tensor | None
+    """Bool ``[features]``: which have been silent for long; None when there is none."""
+    workspace: Workspace
+    """Scratch memory that lives as long as the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind(Settings, ABC):
+    """One architecture: activation, loss and state of a sparse dictionary.
+
+    A kind is a frozen dataclass. Its fields are its settings (a type such as
+    ``Annotated[int, Meta(ge=1)]`` is checked when it is made); its methods say how it works. An
+    object of it holds settings only. All tensors are handed to it by name, so that whoever calls
+    can keep, move and save them without knowing the kind. It does not know which sites the rows
+    come from: that is the wiring's business.
+
+    The life of a kind::
+
+        kind = make_kind("name", {"features": 4096})    # settings are checked here
+        tensors = kind.start(initial)                   # once, or read from a checkpoint
+        kind.step(tensors, batch)                       # many times: changes tensors in place
+        saved = kind.export(tensors, normalisation)     # once: what is left of the run
+        kind.encode(saved, rows)                        # for as long as the dictionary lives
+
+    To add one, write the class in a file beside this one and its row in ``table.py``; or offer the
+    class from a package of your own by an entry point in the group ``isogloss.kinds``. Then
+    subclass ``isogloss.dictionaries.testing.KindContract`` in a test.
+    """
+
+    saved: ClassVar[Mapping[str, tuple[str, ...]]]
+    """The tensors of a finished dictionary: name -> sizes, each ``features`` or ``width``. All are
+    float32. Their order is that in which they are hashed. ``decoder`` (features, width) and
+    ``decoder_bias`` (width) are among them, for whoever decodes: codes @ decoder + decoder_bias."""
+
+    features: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    """Number of features; codes name them by 32-bit integers."""
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)  # super() does not work in a dataclass with slots
+        self.check()
+
+    def check(self) -> None:  # most kinds have nothing to add
+        """Refuse settings that do not fit each other; types and ranges are checked already.
+
+        Raises:
+            InvalidInput: two settings contradict each other.
+        """
+
+    @abstractmethod
+    def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+        """Return all that changes while training, by name: weights, moments, running statistics.
+
+        Called once a run. The tensors are new, on the CPU, and the whole state of the kind: a
+        checkpoint keeps them, and a run resumed from them ends with the same bits.
+
+        Raises:
+            InvalidInput: the kind cannot be trained on these rows.
+        """
+
+    @abstractmethod
+    def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
+        """Take one optimiser step, in place on the tensors that :meth:`start` returned.
+
+        The same tensors and batch give the same bits, whatever the number of threads.
+
+        Returns:
+            What was measured before the update: losses, and on how many rows each feature fired.
+        """
+
+    @abstractmethod
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        """Return the tensors of the finished dictionary: those named in ``saved``, on the CPU.
+
+        They apply to raw rows: the scale that training rows were multiplied by is folded in.
+        Directions keep their length, so codes are in the unit of the raw rows.
+        """
+
+    @abstractmethod
+    def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
+        """Return the features that are active on raw rows.
+
+        Args:
+            tensors: those named in ``saved``.
+            rows: raw activations; shape and dtype are checked already.
+
+        Returns:
+            Codes whose values are positive, or zero where a row has fewer features.
+        """

@@ -1,0 +1,18 @@
+"""The kinds there are: one row each. Imports no kind and no torch."""
+
+from isogloss.dictionaries.registry import Registry
+
+DEFAULT_KIND = "topk"
+"""The kind that is trained where none is named."""
+
+KINDS = Registry(
+    noun="kind",
+    group="isogloss.kinds",
+    built_in={"topk": "isogloss.dictionaries.kinds.topk:TopK"},
+)
+"""Name -> class. A package adds a row by an entry point in the group ``isogloss.kinds``."""
+
+
+def kind_names() -> list[str]:
+    """Return the names of all kinds that this environment can train, sorted."""
+    return KINDS.names()

@@ -1,0 +1,1 @@
+"""Rows of recordings as torch tensors."""

@@ -1,0 +1,207 @@
+"""Rows of a recording as torch tensors: training rows in their order, held-out rows in theirs."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isogloss.errors import CorruptData, InvalidInput, NonFiniteRows
+from isogloss.store import RecordingReader
+
+_WAIT_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainingBatch:
+    """The rows of one optimiser step."""
+
+    step: int
+    """From 0, over all epochs."""
+    rows: Float32[Tensor, "batch_rows width"]
+    """``[batch_rows, width]``, float32, multiplied by the loader's scale; the columns of all sites
+    side by side, in the order in which they were named."""
+
+
+def as_tensor(rows: NDArray[np.generic]) -> Tensor:
+    """View a numpy array of the store as a tensor of the same dtype, bfloat16 included.
+
+    The tensor shares the array's memory; an array that cannot be written to is copied.
+    """
+    if not rows.flags.writeable or not rows.flags.c_contiguous:
+        rows = rows.copy(order="C")
+    if rows.dtype.name == "bfloat16":
+        return torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(rows)
+
+
+def training_rows(reader: RecordingReader, holdout: float) -> NDArray[np.bool_]:
+    """Mark the rows of documents that may be trained on, bool ``[rows]``.
+
+    Documents with ``split_position < holdout`` are held out; which these are depends on their text
+    (or their group) alone, so they are the same in every recording of a corpus.
+
+    Raises:
+        InvalidInput: ``holdout`` is outside [0, 1].
+        CorruptData: a row names a document the recording does not hold.
+    """
+    if not 0 <= holdout <= 1:
+        raise InvalidInput(f"holdout is {holdout}; it must be in [0, 1]")
+    present, rows = np.unique(reader.tokens().document, return_inverse=True)
+    documents = reader.documents()
+    missing = [int(key) for key in present if int(key) not in documents]
+    if missing:
+        raise CorruptData(
+            f"recording {reader.spec.recording!r}: {len(missing)} documents have rows but no "
+            f"entry, such as {missing[0]:016x}"
+        )
+    kept = [documents[int(key)].split_position >= holdout for key in present]
+    return np.array(kept, dtype=np.bool_)[rows.reshape(-1)]
+
+
+def training_batches(
+    reader: RecordingReader,
+    sites: Sequence[str],
+    *,
+    seed: int,
+    batch_rows: int,
+    keep: NDArray[np.bool_],
+    start_step: int,
+    stop_step: int,
+    scale: float = 1.0,
+    depth: int = 2,
+) -> Generator[TrainingBatch, None, None]:
+    """Yield the batches of steps ``start_step`` to ``stop_step``, over as many epochs as it takes.
+
+    The order is a pure function of (seed, epoch, step): a run that starts in the middle gets the
+    batches an uninterrupted run gets, at any ``depth``. Close the generator to end its thread.
+
+    Args:
+        reader: pinned rows.
+        sites: sites to read.
+        seed: of the order.
+        batch_rows: rows per batch; the last short batch of an epoch is dropped.
+        keep: rows that may be used, ``[rows]``, see :func:`training_rows`.
+        start_step: first step.
+        stop_step: step after the last one.
+        scale: factor the rows are multiplied by.
+        depth: batches prepared ahead by a thread; 0 prepares them in the caller.
+
+    Raises:
+        InvalidInput: the kept rows do not fill one batch.
+        NonFiniteRows: a batch holds NaN or infinity.
+    """
+    steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
+    if steps_per_epoch < 1:
+        raise InvalidInput(
+            f"site {', '.join(sites)} has {int(keep.sum())} training rows, fewer than batch_rows "
+            f"{batch_rows}; record more text, lower batch_rows or lower holdout"
+        )
+
+    def batches() -> Iterator[TrainingBatch]:
+        step = start_step
+        while step < stop_step:
+            epoch, within = divmod(step, steps_per_epoch)
+            shuffled = reader.shuffled(
+                sites, seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
+            )
+            for batch in shuffled:
+                parts: list[Tensor] = []
+                for site in sites:
+                    rows = as_tensor(batch.sites[site]).to(torch.float32).mul(scale)
+                    _refuse_non_finite(rows, batch.rows, site)
+                    parts.append(rows)
+                yield TrainingBatch(
+                    step=step, rows=parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+                )
+                step += 1
+                if step == stop_step:
+                    return
+
+    return _prefetched(batches(), depth)
+
+
+def held_out_batches(
+    reader: RecordingReader,
+    site: str,
+    *,
+    holdout: float,
+    batch_rows: int = 4096,
+    max_rows: int | None = None,
+) -> Iterator[Float32[Tensor, "_rows width"]]:
+    """Yield the rows never trained on, in the order of the recording, float32.
+
+    Args:
+        reader: pinned rows.
+        site: site to read.
+        holdout: the share the dictionary was trained with.
+        batch_rows: most rows per batch; the last may be shorter.
+        max_rows: take at most so many rows, evenly spread over the held-out ones.
+    """
+    rows = np.flatnonzero(~training_rows(reader, holdout)).astype(np.int64)
+    if max_rows is not None:
+        rows = spread(rows, max_rows)
+    for start in range(0, len(rows), batch_rows):
+        batch = rows[start : start + batch_rows]
+        yield as_tensor(reader.take(site, batch)).to(torch.float32)
+
+
+def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return at most ``count`` of the rows, evenly spaced."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.arange(count, dtype=np.int64) * len(rows) // count]
+
+
+def _refuse_non_finite(rows: Tensor, indices: NDArray[np.int64], site: str) -> None:
+    finite = torch.isfinite(rows)
+    if not bool(finite.all()):
+        bad = int(indices[int((~finite.all(dim=1)).nonzero()[0, 0])])
+        raise NonFiniteRows(
+            f"row {bad} of site {site!r} holds NaN or infinity; wanted finite activations: record "
+            "in a wider dtype (bfloat16 or float32) or without that document"
+        )
+
+
+def _prefetched(
+    batches: Iterator[TrainingBatch], depth: int
+) -> Generator[TrainingBatch, None, None]:
+    """Run an iterator in a thread, ``depth`` items ahead; its errors come out in their place."""
+    if depth < 1:
+        yield from batches
+        return
+    ready: queue.Queue[TrainingBatch | BaseException | None] = queue.Queue(depth)
+    ended = threading.Event()
+
+    def put(item: TrainingBatch | BaseException | None) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=_WAIT_S)
+                return
+
+    def fill() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if ended.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the batch was due
+            put(error)
+
+    thread = threading.Thread(target=fill, name="isogloss-rows", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,96 @@
+"""What a run is of, so that a checkpoint of another run is never resumed."""
+
+import importlib.metadata
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from isogloss.dictionaries.config import TrainConfig
+from isogloss.dictionaries.provenance import TrainedSite
+from isogloss.dictionaries.training.plan import TrainPlan, complete_config
+from isogloss.errors import Conflict
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunIdentity:
+    """What a run is of: a checkpoint of another identity is not resumed."""
+
+    config: TrainConfig
+    """Settings, complete; ``checkpoint_every`` may differ."""
+    recording: str
+    """Id of the recording."""
+    revision: Mapping[str, object]
+    """Pinned revision, which names the recording's uid."""
+    recording_uid: str
+    """Unique id of the recording."""
+    sites: tuple[str, ...]
+    """Sites read."""
+
+    @classmethod
+    def of(cls, plan: TrainPlan) -> "RunIdentity":
+        """Identify a planned run."""
+        return cls(
+            config=plan.config,
+            recording=plan.reader.spec.recording,
+            revision=plan.reader.revision.to_dict(),
+            recording_uid=plan.reader.revision.recording,
+            sites=plan.sites,
+        )
+
+    def trained_sites(self) -> tuple[TrainedSite, ...]:
+        """Return what the provenance says of the rows."""
+        return tuple(
+            TrainedSite(
+                recording=self.recording,
+                recording_uid=self.recording_uid,
+                site=site,
+                revision=self.revision,
+            )
+            for site in self.sites
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what a checkpoint keeps."""
+        return {
+            "config": self.config.to_dict(),
+            "recording_uid": self.recording_uid,
+            "revision": dict(self.revision),
+            "sites": list(self.sites),
+            "libraries": _libraries(),
+        }
+
+    def require(self, found: Mapping[str, object]) -> None:
+        """Refuse a checkpoint of another run.
+
+        Checkpoints with a flat config and one ``site`` are read too.
+
+        Raises:
+            Conflict: config, recording, revision or sites differ; the message names them.
+            InvalidInput: the checkpoint's config is not one.
+            KeyError: a part is missing.
+        """
+        config = TrainConfig.from_dict(cast("Mapping[str, object]", found["config"]))
+        differing = [f"config.{name}" for name in self.config.differences(complete_config(config))]
+        mine = self.to_dict()
+        differing += [name for name in ("recording_uid", "revision") if found[name] != mine[name]]
+        if (found["sites"] if "sites" in found else [found["site"]]) != mine["sites"]:
+            differing.append("sites")
+        if differing:
+            raise Conflict(
+                f"the directory holds a run that differs in {', '.join(differing)}; train into "
+                "another directory, or delete this one to start anew"
+            )
+        if found["libraries"] != mine["libraries"]:
+            _LOG.warning(
+                "the checkpoint was made with %s, this process has %s: the result may differ in "
+                "its last bits from an uninterrupted run",
+                found["libraries"],
+                mine["libraries"],
+            )
+
+
+def _libraries() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("isogloss", "numba", "torch")}

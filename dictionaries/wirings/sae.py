@@ -1,0 +1,20 @@
+"""The sparse autoencoder: one site in, the same site out."""
+
+from collections.abc import Sequence
+
+from isogloss.dictionaries.wirings.wiring import Connection, Wiring
+from isogloss.errors import InvalidInput
+
+
+class Sae(Wiring):
+    """One site in, the same site out."""
+
+    def connect(self, widths: Sequence[int]) -> Connection:
+        """Connect the one site to itself.
+
+        Raises:
+            InvalidInput: there is not exactly one site.
+        """
+        if len(widths) != 1:
+            raise InvalidInput(f"an autoencoder was given {len(widths)} sites; it reads exactly 1")
+        return Connection(reads=range(widths[0]), writes=range(widths[0]))

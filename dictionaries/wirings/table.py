@@ -1,0 +1,13 @@
+"""The wirings there are: one row each. Imports no wiring and no torch."""
+
+from isogloss.dictionaries.registry import Registry
+
+DEFAULT_WIRING = "sae"
+"""The wiring that is trained where none is named."""
+
+WIRINGS = Registry(
+    noun="wiring",
+    group="isogloss.wirings",
+    built_in={"sae": "isogloss.dictionaries.wirings.sae:Sae"},
+)
+"""Name -> class. A package adds a row by an entry point in the group ``isogloss.wirings``."""

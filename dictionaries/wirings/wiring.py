@@ -1,0 +1,45 @@
+"""What a wiring is: the class that every file beside this one fills in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """Which columns of the rows a dictionary reads, and which it reconstructs.
+
+    The rows of all sources lie side by side: columns 0 to w0 are the first site's, w0 to w0 + w1
+    the second's, and so on.
+    """
+
+    reads: range
+    """Columns that go in."""
+    writes: range
+    """Columns that come out."""
+
+    @property
+    def reads_what_it_writes(self) -> bool:
+        """Whether the columns that come out are those that go in."""
+        return self.reads == self.writes
+
+
+class Wiring(ABC):
+    """Which sites go into a dictionary and which come out.
+
+    It does not know what kind of dictionary is trained: a kind sees rows to read and rows to
+    reconstruct, cut from the sites' rows as :meth:`connect` says. To add one, write the class in a
+    file beside this one and its row in ``table.py``, or offer it from a package of your own by an
+    entry point in the group ``isogloss.wirings``.
+    """
+
+    @abstractmethod
+    def connect(self, widths: Sequence[int]) -> Connection:
+        """Return what goes in and what comes out.
+
+        Args:
+            widths: of the sites, in the order in which the caller named them.
+
+        Raises:
+            InvalidInput: the wiring wants another number of sites.
+        """

@@ -1,0 +1,204 @@
+"""One optimiser step of a TopK sparse autoencoder."""
+
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput, ShapeError
+from isogloss.kernels import cpu, reference
+from isogloss.kernels.arguments import checks
+from isogloss.kernels.arguments.dispatch import takes_triton
+from isogloss.kernels.aux_topk import encode_among
+from isogloss.kernels.decode import decode
+from isogloss.kernels.encode import encode_topk
+from isogloss.kernels.gradients import SparseGradients, sparse_gradients
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
+from isogloss.kernels.values.workspace import Workspace
+
+
+def train_step_topk(
+    x: Tensor,
+    weights: Weights,
+    moments: AdamMoments,
+    settings: StepSettings,
+    *,
+    step: int,
+    dead: Tensor | None = None,
+    workspace: Workspace | None = None,
+) -> StepResult:
+    """Take one full optimiser step, in place on ``weights`` and ``moments``.
+
+    ``pre = (x - decoder_bias) @ encoder.T + encoder_bias``; codes = relu of the top k;
+    ``xhat = codes @ decoder + decoder_bias``; ``loss = mean |xhat - x|^2 / variance +
+    aux_coefficient * aux_loss``. AuxK (Gao et al. 2024, arXiv:2406.04093) reconstructs the residual
+    ``x - xhat`` (held fixed, without the decoder bias) from the best ``aux_k`` dead features of
+    each row: ``aux_loss = min(dead / aux_k, 1) * sum |z @ decoder - residual|^2 /
+    sum |residual - its mean|^2``; its gradient reaches encoder and decoder. Adam is exact: every
+    row of every matrix moves. With ``unit_norm`` the decoder's gradient is projected orthogonal to
+    its rows, and they are divided by their norms after the step.
+
+    On the CPU one fused step: pre-activations exist for a chunk of rows at a time and gradients for
+    a feature at a time. The same bits on every run and with any number of threads.
+
+    Args:
+        x: ``[rows, width]``, float32 (bfloat16 and float16 are converted).
+        weights: changed in place.
+        moments: changed in place.
+        settings: see :class:`StepSettings`.
+        step: number of this step, from 1 (Adam's bias correction).
+        dead: bool ``[features]``, the features AuxK may use; None for no AuxK.
+        workspace: scratch memory to reuse between calls.
+
+    Returns:
+        The losses before the update, and how often each feature fired.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: ``k`` is above the number of features, ``step`` below 1, there are no rows, or
+            weights that this function did not make itself hold NaN or infinity.
+    """
+    _check(x, weights, moments, settings, step, dead)
+    scratch = workspace or Workspace()
+    candidates = None
+    if dead is not None and settings.aux_k > 0 and bool(dead.any()):
+        candidates = dead.nonzero().squeeze(1).to(torch.int32)
+    with torch.no_grad():
+        path = composed_step if takes_triton(x) else cpu.step.train_step
+        found = path(x.float(), weights, moments, settings, step, candidates, scratch)
+    checks.stepped(*weights.named().values())
+    return found
+
+
+def _check(
+    x: Tensor,
+    weights: Weights,
+    moments: AdamMoments,
+    settings: StepSettings,
+    step: int,
+    dead: Tensor | None,
+) -> None:
+    checks.matrix("x", x, columns=weights.width)
+    checks.floating(x=x)
+    if x.shape[0] < 1:
+        raise ShapeError("x has no rows; at least 1 is wanted")
+    checks.one_device(x=x, encoder=weights.encoder, moments=moments.first.encoder)
+    checks.k_within(settings.k, weights.features)
+    checks.finite(**weights.named())
+    for moment in (moments.first, moments.second):
+        checks.matrix("moments", moment.encoder, rows=weights.features, columns=weights.width)
+    if dead is not None:
+        checks.vector("dead", dead, weights.features)
+        checks.exactly("dead", dead, torch.bool)
+    if step < 1:
+        raise InvalidInput(f"step is {step}; steps count from 1")
+
+
+def composed_step(
+    x: Tensor,
+    weights: Weights,
+    moments: AdamMoments,
+    settings: StepSettings,
+    step: int,
+    candidates: Tensor | None,
+    workspace: Workspace,
+) -> StepResult:
+    """Take the step by other operations of this room, on any device.
+
+    Devices without a fused step take it, and the tests compare the fused one with it.
+
+    Args:
+        x: ``[rows, width]`` float32.
+        weights: changed in place.
+        moments: changed in place.
+        settings: of the step.
+        step: number of this step, from 1.
+        candidates: the dead features, int32 ascending; None for no AuxK.
+        workspace: scratch memory to reuse between calls.
+
+    Returns:
+        The losses, and how often each feature fired.
+    """
+    centred = x - weights.decoder_bias
+    codes, aux_codes = _encode(centred, weights, settings, candidates, workspace)
+    residual = decode(codes, weights.decoder, weights.decoder_bias) - x
+    squared_error = float(residual.square().sum(1).mean())
+    downhill = residual * (2 / (x.shape[0] * settings.variance))
+    found = sparse_gradients(codes, downhill, centred, weights.decoder)
+    gradients = Weights(
+        encoder=found.encoder,
+        encoder_bias=found.encoder_bias,
+        decoder=found.decoder,
+        decoder_bias=downhill.sum(0),
+    )
+    aux_loss = 0.0
+    if aux_codes is not None and candidates is not None:
+        share = min(candidates.numel() / settings.aux_k, 1.0)
+        aux_loss, extra = _aux(centred, residual, weights, settings, aux_codes, share)
+        if extra is not None and extra.features is not None:
+            gradients.encoder[extra.features] += extra.encoder
+            gradients.encoder_bias[extra.features] += extra.encoder_bias
+            gradients.decoder[extra.features] += extra.decoder
+    gradients.decoder_bias.sub_(gradients.encoder_bias @ weights.encoder)
+    _update(weights, moments, gradients, settings, step)
+    active = codes.indices[codes.values != 0]
+    fired = torch.bincount(active.reshape(-1), minlength=weights.features)
+    return StepResult(
+        squared_error=squared_error,
+        loss=squared_error / settings.variance + settings.aux_coefficient * aux_loss,
+        aux_loss=aux_loss,
+        fired=fired.to(torch.int32),
+    )
+
+
+def _encode(
+    centred: Tensor,
+    weights: Weights,
+    settings: StepSettings,
+    candidates: Tensor | None,
+    workspace: Workspace,
+) -> tuple[Codes, Codes | None]:
+    """Codes of every row, and those among the candidates from the same pre-activations."""
+    encoder, bias = weights.encoder, weights.encoder_bias
+    if candidates is None:
+        return encode_topk(centred, encoder, bias, settings.k, workspace=workspace), None
+    aux_k = min(settings.aux_k, candidates.numel())
+    found = encode_among(centred, encoder, bias, settings.k, candidates, aux_k, workspace)
+    return found.codes, found.aux
+
+
+def _aux(
+    centred: Tensor,
+    residual: Tensor,
+    weights: Weights,
+    settings: StepSettings,
+    codes: Codes,
+    share: float,
+) -> tuple[float, SparseGradients | None]:
+    """AuxK of those codes and its gradients to the rows of the features that fire in them."""
+    spread = float((residual - residual.mean(0)).square().sum())
+    if spread == 0:
+        return 0.0, None
+    error = decode(codes, weights.decoder) + residual  # the target is x - xhat
+    scale = share / spread
+    downhill = error * (2 * settings.aux_coefficient * scale)
+    found = sparse_gradients(codes, downhill, centred, weights.decoder, touched_rows_only=True)
+    return scale * float(error.square().sum()), found
+
+
+def _update(
+    weights: Weights, moments: AdamMoments, gradients: Weights, settings: StepSettings, step: int
+) -> None:
+    constants = reference.AdamSettings(
+        learning_rate=settings.learning_rate,
+        beta1=settings.beta1,
+        beta2=settings.beta2,
+        epsilon=settings.epsilon,
+    )
+    first, second = moments.first.named(), moments.second.named()
+    for name, gradient in gradients.named().items():
+        parameter = weights.named()[name]
+        if name == "decoder" and settings.unit_norm:
+            gradient = reference.project_rows(gradient, parameter)
+        reference.adam(parameter, first[name], second[name], gradient, constants, step)
+    if settings.unit_norm:
+        weights.decoder.copy_(reference.normalise_rows(weights.decoder))

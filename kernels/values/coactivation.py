@@ -1,0 +1,76 @@
+"""What co-activation gives: sums of features, sums of pairs, and the best partners."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels.values.codes import Codes
+
+Measure = Literal["pearson", "jaccard"]
+"""How two features are compared."""
+
+_CONSTANT = 1e-12
+"""A feature whose variance is below this share of its mean square is constant: it has no r."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureMoments:
+    """Sums of every feature over the rows, in the order of the rows."""
+
+    rows: int
+    """How many rows were summed."""
+    total: Tensor
+    """Σa, float64 ``[features]``."""
+    squares: Tensor
+    """Σa², float64 ``[features]``."""
+    fires: Tensor
+    """Rows on which the feature is not 0, int64 ``[features]``."""
+
+    @property
+    def inverse_spread(self) -> Tensor:
+        """1 / √(n Σa² - (Σa)²), float64 ``[features]``; 0 where the feature is constant."""
+        mean_square = self.rows * self.squares
+        variance = mean_square - self.total**2
+        varies = variance > _CONSTANT * mean_square
+        return torch.where(varies, variance, 1.0).sqrt().reciprocal() * varies
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coactivation:
+    """For every feature of one dictionary: its best partners in another, and the moments."""
+
+    indices: Tensor
+    """Features of the other dictionary, int32 ``[features_a, count]``; -1 where there is none."""
+    scores: Tensor
+    """Their Pearson r or Jaccard index, float64 ``[features_a, count]``, descending; 0 for none."""
+    cofires: Tensor
+    """Rows on which both are not 0, int32 ``[features_a, count]``; 0 for none."""
+    moments_a: FeatureMoments
+    """Sums of the features of the one."""
+    moments_b: FeatureMoments
+    """Sums of the features of the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairSums:
+    """Sums over the rows for a block of features of one dictionary with all of another."""
+
+    first: int
+    """Feature of the one dictionary that the first row of the block belongs to."""
+    products: Tensor
+    """Σab, float64 ``[block, features_b]``."""
+    cofires: Tensor
+    """Rows on which both are not 0, int32 ``[block, features_b]``."""
+
+
+def refuse_repeats(repeated: tuple[int, int] | None, name: str, codes: Codes) -> None:
+    """Raise InvalidInput where a (row, feature) was found twice."""
+    if repeated is not None:
+        row, feature = repeated
+        raise InvalidInput(
+            f"{name} name feature {feature} of {codes.features} twice on row {row}; a feature has "
+            "one activation on a row: add the entries up"
+        )

@@ -1,0 +1,135 @@
+"""What a training step takes and gives."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput
+from isogloss.kernels.arguments import checks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """Parameters of a sparse autoencoder, or anything of their shapes; float32, contiguous."""
+
+    encoder: Tensor
+    """Directions to read, ``[features, width]``."""
+    encoder_bias: Tensor
+    """``[features]``."""
+    decoder: Tensor
+    """Directions to write, ``[features, width]``."""
+    decoder_bias: Tensor
+    """``[width]``; subtracted before encoding and added after decoding."""
+
+    def __post_init__(self) -> None:
+        checks.matrix("encoder", self.encoder)
+        features, width = self.encoder.shape
+        checks.vector("encoder_bias", self.encoder_bias, features)
+        checks.matrix("decoder", self.decoder, rows=features, columns=width)
+        checks.vector("decoder_bias", self.decoder_bias, width)
+        for name, tensor in self.named().items():
+            checks.exactly(name, tensor, torch.float32)
+            checks.contiguous(**{name: tensor})
+        checks.one_device(**self.named())
+
+    @property
+    def features(self) -> int:
+        """Number of features."""
+        return self.encoder.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width of a row."""
+        return self.encoder.shape[1]
+
+    def named(self) -> dict[str, Tensor]:
+        """The tensors by the names of the fields."""
+        return {
+            "encoder": self.encoder,
+            "encoder_bias": self.encoder_bias,
+            "decoder": self.decoder,
+            "decoder_bias": self.decoder_bias,
+        }
+
+    def clone(self) -> "Weights":
+        """A copy that shares no memory."""
+        return Weights(**{name: tensor.detach().clone() for name, tensor in self.named().items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamMoments:
+    """Adam's running moments of the gradients."""
+
+    first: Weights
+    """Running mean."""
+    second: Weights
+    """Running mean of the squares."""
+
+    @classmethod
+    def zeros_like(cls, weights: Weights) -> "AdamMoments":
+        """AdamMoments of no step yet."""
+        first, second = (
+            Weights(**{name: torch.zeros_like(one) for name, one in weights.named().items()})
+            for _ in range(2)
+        )
+        return cls(first=first, second=second)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSettings:
+    """Settings of one training step."""
+
+    k: int
+    """Features kept a row."""
+    learning_rate: float
+    """Step size of Adam."""
+    variance: float
+    """Total variance of the data; the squared error is divided by it."""
+    beta1: float = 0.9
+    """Decay of Adam's first moment."""
+    beta2: float = 0.999
+    """Decay of Adam's second moment."""
+    epsilon: float = 1e-8
+    """Added to the root of Adam's second moment."""
+    unit_norm: bool = True
+    """Keep decoder rows at norm 1, and project their gradients."""
+    aux_k: int = 0
+    """Dead features that AuxK may use on a row; 0 for no AuxK."""
+    aux_coefficient: float = 1 / 32
+    """Weight of AuxK."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InvalidInput(f"k is {self.k}; at least 1 is wanted")
+        if self.aux_k < 0:
+            raise InvalidInput(f"aux_k is {self.aux_k}; 0 (off) or more is wanted")
+        if not (math.isfinite(self.variance) and self.variance > 0):
+            raise InvalidInput(
+                f"variance is {self.variance}; a positive number is wanted (are all rows equal?)"
+            )
+        for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= beta < 1:
+                raise InvalidInput(f"{name} is {beta}; it must be in [0, 1)")
+        for name, value in (
+            ("learning_rate", self.learning_rate),
+            ("epsilon", self.epsilon),
+            ("aux_coefficient", self.aux_coefficient),
+        ):
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidInput(f"{name} is {value}; a finite number >= 0 is wanted")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What one training step measured, before its update."""
+
+    squared_error: float
+    """Mean over rows of the squared norm of the residual."""
+    loss: float
+    """``squared_error / variance + aux_coefficient * aux_loss``."""
+    aux_loss: float
+    """AuxK times its scale ``min(dead features / aux_k, 1)``; 0 when it was off."""
+    fired: Tensor
+    """int32 ``[features]``: rows on which each feature was above 0."""

@@ -1,0 +1,59 @@
+from dataclasses import replace
+
+import pytest
+
+from isogloss.dictionaries import Source, TrainConfig, complete_config
+from isogloss.dictionaries.training.plan import default_learning_rate, make_plan
+from isogloss.errors import InvalidInput
+
+
+def test_a_complete_config_writes_every_setting_of_its_kind_out():
+    config = complete_config(TrainConfig(settings={"features": 64.0}, seed=3))
+    assert config.settings == {"features": 64, "k": 32, "aux_k": None}
+    assert config.seed == 3
+    assert complete_config(config) == config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (TrainConfig(kind="gated", settings={"features": 64}), "no kind 'gated'.*topk"),
+        (TrainConfig(wiring="clt", settings={"features": 64}), "no wiring 'clt'.*sae"),
+        (TrainConfig(settings={"features": 64, "k": 65}), "k is 65"),
+        (TrainConfig(settings={"features": 64, "colour": 1}), "colour.*topk.*features"),
+        (TrainConfig(settings={"features": 64, "seed": 1}), "seed"),
+    ],
+)
+def test_what_the_kind_or_the_wiring_refuses_is_refused(config: TrainConfig, message: str):
+    with pytest.raises(InvalidInput, match=message):
+        complete_config(config)
+
+
+@pytest.mark.parametrize("sites", [0, 2])
+def test_an_autoencoder_of_another_number_of_sites_is_refused(
+    sources: list[Source], small_config: TrainConfig, sites: int
+):
+    with pytest.raises(InvalidInput, match=f"{sites}"):
+        make_plan(small_config, sources * sites)
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_almost_nothing(
+    sources: list[Source], small_config: TrainConfig
+):
+    config = replace(small_config, epochs=10.0, learning_rate=0.01, decay=0.5)
+    plan = make_plan(config, sources)
+    rates = [plan.learning_rate(step) for step in range(plan.total_steps)]
+    warmup = round(0.05 * plan.total_steps)
+    assert rates[0] == pytest.approx(0.01 / warmup)
+    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+    assert set(rates[warmup : plan.total_steps // 2]) == {0.01}
+    assert rates[plan.total_steps // 2 :] == sorted(rates[plan.total_steps // 2 :], reverse=True)
+    assert 0 < rates[-1] < 0.01 / (0.4 * plan.total_steps)
+
+
+def test_the_default_learning_rate_falls_with_width_features_and_steps():
+    rate = default_learning_rate(384, 3072, 600)
+    assert rate == pytest.approx(3.06e-3, rel=1e-3)
+    assert default_learning_rate(4 * 384, 3072, 600) == pytest.approx(rate / 2)
+    assert default_learning_rate(384, 16_384, 600) == pytest.approx(rate / 2)
+    assert default_learning_rate(384, 3072, 100_000) == pytest.approx(rate / 10)

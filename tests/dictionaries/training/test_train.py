@@ -1,0 +1,320 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tests.dictionaries.toy_kind.toy_kind import ReluL1
+from torch import Tensor
+
+from isogloss.dictionaries import (
+    InitialWeights,
+    Kind,
+    Source,
+    StepBatch,
+    TrainConfig,
+    TrainProgress,
+    evaluate,
+    held_out_batches,
+    initial_decoder,
+    load_dictionary,
+    save_dictionary,
+    train,
+)
+from isogloss.dictionaries.registry import Registry
+from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
+from isogloss.dictionaries.training.state import mean_cosine
+from isogloss.dictionaries.wirings import load
+from isogloss.errors import Conflict, InvalidInput, JobCancelled, NonFiniteRows, UnknownSite
+from isogloss.kernels import StepResult
+from isogloss.store import RecordingReader, Store
+
+SITE = "encoder.layer.3"
+
+Record = Callable[..., RecordingReader]
+Superpose = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def _source(reader: RecordingReader) -> list[Source]:
+    return [Source(reader=reader, site=SITE)]
+
+
+def _of_16_features(config: TrainConfig) -> TrainConfig:
+    return replace(config, settings={**config.settings, "features": 16})
+
+
+def test_training_explains_rows_it_never_saw(
+    recorded: RecordingReader, sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    config = replace(small_config, epochs=6.0, learning_rate=1e-2)
+    seen: list[TrainProgress] = []
+    dictionary = train(config, sources, tmp_path, on_progress=seen.append)
+    found = evaluate(dictionary, held_out_batches(recorded, SITE, holdout=config.holdout))
+    assert found.fvu < 0.15
+    assert found.fvu == pytest.approx(seen[-1].fvu, rel=0.3)
+    assert found.l0 == pytest.approx(seen[-1].l0, rel=0.1)
+    assert [point.step for point in seen] == sorted({point.step for point in seen})
+    assert seen[-1].step == seen[-1].total_steps
+    assert seen[-1].rows == seen[-1].total_steps * config.batch_rows
+    assert seen[-1].fvu < 0.5 * seen[0].fvu
+    assert all(point.rows_per_s > 0 for point in seen)
+    norms = dictionary.decoder.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms), rtol=1e-5, atol=1e-5)
+
+
+def test_provenance_says_what_was_learned_from_and_how(
+    recorded: RecordingReader, sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    dictionary = train(small_config, sources, tmp_path)
+    found = dictionary.provenance
+    (site,) = found.sites
+    assert (site.recording, site.site) == (recorded.spec.recording, SITE)
+    assert site.revision == recorded.revision.to_dict()
+    assert found.config == small_config
+    initial = initial_decoder(dictionary.features, 32, small_config.seed)
+    assert found.init_seed == small_config.seed
+    assert found.init_cosine == pytest.approx(mean_cosine(dictionary.decoder, initial))
+    assert found.init_cosine is not None
+    assert 0.2 < found.init_cosine < 0.9999
+    assert len(found.init_hash) == len(found.weights_sha256) == 64
+    assert found.curve[-1].step == found.curve[-1].total_steps
+    assert found.rows_trained == found.curve[-1].rows
+
+
+def test_the_scale_of_the_input_changes_codes_by_that_scale_and_nothing_else(
+    record: Record, superpose: Superpose, small_config: TrainConfig, tmp_path: Path
+):
+    rows, _ = superpose(rows=8_000, features=64, width=32, active=3.0, seed=3)
+    config = replace(small_config, holdout=0.0)
+    # a power of two, so that every intermediate rounds alike
+    one, other = (
+        train(config, _source(record(rows * scale, dtype="float32")), tmp_path / str(scale))
+        for scale in (1.0, 1024.0)
+    )
+    torch.testing.assert_close(one.decoder, other.decoder, rtol=0, atol=0)
+    some = torch.from_numpy(rows[:100])
+    codes, scaled = one.encode(some), other.encode(some * 1024)
+    torch.testing.assert_close(scaled.values, codes.values * 1024, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(other.decode(scaled), one.decode(codes) * 1024, rtol=1e-4, atol=1e-2)
+
+
+def test_the_auxiliary_loss_revives_features_that_never_win(
+    sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    config = replace(small_config, epochs=3.0, learning_rate=1e-2, dead_after_rows=4096)
+    settings = small_config.settings
+    last: dict[int, TrainProgress] = {}
+    for aux_k in (0, 16):
+        directory = tmp_path / str(aux_k)
+        config = replace(config, settings={**settings, "aux_k": aux_k})
+        with pytest.raises(JobCancelled):
+            train(config, sources, directory, should_stop=lambda: True)
+        with exclusive(directory) as checkpoints:
+            start = checkpoints.newest()
+            assert start is not None
+            start.tensors["weights.encoder"][32:] *= 0.05  # two thirds too weak for the top k
+            checkpoints.save(start)
+        dictionary = train(config, sources, directory)
+        last[aux_k] = dictionary.provenance.curve[-1]
+    assert last[0].dead_fraction > 0.5
+    assert last[16].dead_fraction < 0.3
+    assert last[16].fvu < 0.8 * last[0].fvu
+
+
+def test_the_same_bits_come_from_any_number_of_threads(
+    store: Store, recorded: RecordingReader, small_config: TrainConfig, tmp_path: Path
+):
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from isogloss.dictionaries import Source, TrainConfig, train\n"
+        "from isogloss.store import Store\n"
+        "import torch\n"
+        "reader = Store.attach(Path(sys.argv[1])).recording(sys.argv[2]).reader()\n"
+        "settings = {'features': 96, 'k': 4}\n"
+        "config = TrainConfig(\n"
+        "    settings=settings, batch_rows=512, epochs=0.5, dead_after_rows=1024\n"
+        ")\n"
+        f"source = Source(reader=reader, site={SITE!r})\n"
+        "for threads in (1, 2, 4):\n"
+        "    torch.set_num_threads(threads)\n"
+        "    made = train(config, [source], Path(sys.argv[3]) / str(threads))\n"
+        "    print(made.provenance.weights_sha256)\n"
+    )
+    result = subprocess.run(  # our own interpreter and code
+        [sys.executable, "-c", code, str(store.root), recorded.spec.recording, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "4", "NUMBA_NUM_THREADS": "4"},
+    )
+    hashes = result.stdout.split()
+    assert len(hashes) == 3
+    assert len(set(hashes)) == 1
+
+
+def test_a_feature_of_every_true_direction_is_recovered(
+    record: Record, superpose: Superpose, tmp_path: Path
+):
+    rows, directions = superpose(rows=40_000, features=64, width=32, active=3.0, seed=3)
+    config = TrainConfig(
+        settings={"features": 128, "k": 4},
+        batch_rows=512,
+        epochs=4.0,
+        learning_rate=1e-2,
+        dead_after_rows=20_000,
+    )
+    dictionary = train(config, _source(record(rows)), tmp_path)
+    cosines = torch.from_numpy(directions) @ dictionary.decoder.T
+    best = cosines.max(dim=1).values
+    assert float((best > 0.9).float().mean()) >= 0.9, f"found {sorted(best.tolist())[:10]}"
+
+
+def test_an_unknown_site_is_refused_with_the_nearest_names(
+    recorded: RecordingReader, small_config: TrainConfig, tmp_path: Path
+):
+    with pytest.raises(UnknownSite, match=r"encoder\.layer\.4.*nearest: encoder\.layer\.3"):
+        train(small_config, [Source(reader=recorded, site="encoder.layer.4")], tmp_path)
+    assert not list(tmp_path.glob("checkpoints*"))
+
+
+def test_too_few_rows_for_one_batch_are_refused(
+    sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    with pytest.raises(InvalidInput, match=r"training rows of 20000.*batch_rows 16384"):
+        train(replace(small_config, batch_rows=16_384), sources, tmp_path)
+
+
+def test_rows_that_do_not_vary_are_refused(
+    record: Record, small_config: TrainConfig, tmp_path: Path
+):
+    reader = record(np.ones((2000, 8), dtype=np.float32))
+    with pytest.raises(InvalidInput, match="do not vary"):
+        train(_of_16_features(small_config), _source(reader), tmp_path)
+
+
+def test_rows_that_are_not_finite_are_refused(
+    record: Record, small_config: TrainConfig, tmp_path: Path
+):
+    rows = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    rows[:, 3] = np.nan
+    with pytest.raises(NonFiniteRows, match=r"encoder\.layer\.3"):
+        train(_of_16_features(small_config), _source(record(rows)), tmp_path)
+
+
+def test_cancelling_before_the_first_step_leaves_a_checkpoint_of_step_0(
+    sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    with pytest.raises(JobCancelled):
+        train(small_config, sources, tmp_path, should_stop=lambda: True)
+    found = CheckpointDirectory(tmp_path).newest()
+    assert found is not None
+    assert found.step == 0
+
+
+def test_a_device_that_does_not_exist_is_refused(
+    sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    with pytest.raises(InvalidInput, match="abacus"):
+        train(small_config, sources, tmp_path, device="abacus")
+
+
+def _always(kind: Kind) -> Callable[[str, Mapping[str, object]], Kind]:
+    return lambda name, settings: kind
+
+
+@pytest.fixture
+def two_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {name: f"tests.dictionaries.two_sites:{name}" for name in ("SideBySide", "OneToAnother")}
+    monkeypatch.setattr(load, "WIRINGS", Registry(noun="wiring", group="-", built_in=rows))
+
+
+@pytest.mark.usefixtures("two_sites")
+def test_a_kind_trains_on_the_sites_of_a_wiring_it_knows_nothing_of(
+    sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    config = replace(small_config, wiring="SideBySide", epochs=6.0, learning_rate=1e-2)
+    dictionary = train(config, sources * 2, tmp_path / "run")
+    assert dictionary.width == 64
+    assert [site.site for site in dictionary.provenance.sites] == [SITE, SITE]
+    assert dictionary.provenance.curve[-1].fvu < 0.5 * dictionary.provenance.curve[0].fvu
+    save_dictionary(dictionary, tmp_path)
+    read = load_dictionary(tmp_path)
+    assert read.wiring == "SideBySide"
+    torch.testing.assert_close(read.decoder, dictionary.decoder, rtol=0, atol=0)
+    with pytest.raises(Conflict, match="sites"):
+        train(config, sources * 3, tmp_path / "run")
+
+
+@pytest.mark.usefixtures("two_sites")
+def test_rows_to_read_and_rows_to_reconstruct_are_cut_as_the_wiring_says(
+    recorded: RecordingReader,
+    sources: list[Source],
+    small_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seen: list[StepBatch] = []
+    started: list[InitialWeights] = []
+
+    class Watching(ReluL1):
+        def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+            started.append(initial)
+            return ReluL1.start(self, initial)
+
+        def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
+            seen.append(batch)
+            return ReluL1.step(self, tensors, batch)
+
+    monkeypatch.setattr(
+        "isogloss.dictionaries.training.plan.make_kind", _always(Watching(features=96))
+    )
+    config = TrainConfig(
+        settings={"features": 96}, wiring="OneToAnother", batch_rows=512, epochs=1.0
+    )
+    train(config, sources * 2, tmp_path / "across")
+    assert not started[0].reads_what_it_writes
+    assert all(batch.rows is not batch.target for batch in seen)
+    torch.testing.assert_close(seen[0].rows, seen[0].target, rtol=0, atol=0)  # the same site twice
+    assert seen[0].rows.shape == (512, 32)
+    assert [batch.step for batch in seen] == list(range(1, seen[0].total_steps + 1))
+
+
+@pytest.mark.usefixtures("two_sites")
+def test_a_kind_that_cannot_be_wired_so_refuses_before_the_first_step(
+    sources: list[Source], small_config: TrainConfig, tmp_path: Path
+):
+    with pytest.raises(InvalidInput, match=r"reconstructs the rows that it reads.*wiring"):
+        train(replace(small_config, wiring="OneToAnother"), sources * 2, tmp_path)
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_sources_of_several_recordings_are_refused(
+    sources: list[Source], record: Record, small_config: TrainConfig, tmp_path: Path
+):
+    other = _source(record(np.ones((2000, 32), dtype=np.float32)))
+    with pytest.raises(InvalidInput, match="2 revisions"):
+        train(small_config, sources + other, tmp_path)
+
+
+def test_names_of_tensors_that_a_checkpoint_needs_itself_are_refused(
+    sources: list[Source],
+    small_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Greedy(ReluL1):
+        def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+            return ReluL1.start(self, initial) | {"mean": initial.mean}
+
+    monkeypatch.setattr(
+        "isogloss.dictionaries.training.plan.make_kind", _always(Greedy(features=8))
+    )
+    with pytest.raises(InvalidInput, match=r"tensors named \['mean'\]"):
+        train(small_config, sources, tmp_path)

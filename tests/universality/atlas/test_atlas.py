@@ -1,0 +1,209 @@
+"""The atlas finds the nearest signatures of each dictionary, from memory and from disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_dtypes import bfloat16
+from numpy.typing import NDArray
+
+from isogloss.errors import (
+    AlreadyExists,
+    CorruptData,
+    DeadFeature,
+    InvalidInput,
+    NotFound,
+    ShapeError,
+    UnsupportedVersion,
+)
+from isogloss.store import read_arrays, write_arrays
+from isogloss.universality import Atlas
+
+Floats = NDArray[np.float32]
+
+Three = tuple[dict[str, Floats], Atlas]
+
+
+def signatures(features: int, m: int = 32, seed: int = 0) -> Floats:
+    rows = np.random.default_rng(seed).standard_normal((features, m)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def fires(features: int, count: int = 100) -> NDArray[np.int64]:
+    return np.full(features, count, np.int64)
+
+
+@pytest.fixture
+def three() -> Three:
+    vectors = {name: signatures(200 + 10 * n, seed=n) for n, name in enumerate("abc")}
+    return vectors, Atlas.build(vectors, {name: fires(len(v)) for name, v in vectors.items()})
+
+
+def best(vector: Floats, rows: Floats, count: int) -> tuple[list[int], Floats]:
+    rounded = rows.astype(bfloat16).astype(np.float32)
+    scores = rounded @ vector
+    order = np.argsort(-scores)[:count]
+    return order.tolist(), scores[order]
+
+
+def test_candidates_are_the_nearest_of_each_target(three: Three) -> None:
+    vectors, atlas = three
+    query = vectors["a"][7]
+    found = atlas.search(query[None], ["b", "c"], count=10)
+    assert list(found) == ["b", "c"]
+    for name in "bc":
+        features, scores = best(query, vectors[name], 10)
+        assert found[name].feature[0].tolist() == features
+        np.testing.assert_allclose(found[name].estimate[0], scores, rtol=1e-5)
+
+
+def test_a_crowd_of_near_features_in_one_dictionary_hides_no_other(three: Three) -> None:
+    vectors, _ = three
+    crowd = np.repeat(vectors["a"][:1], 500, axis=0)
+    atlas = Atlas.build(
+        {**vectors, "crowd": crowd},
+        {**{n: fires(len(v)) for n, v in vectors.items()}, "crowd": fires(500)},
+    )
+    found = atlas.search(vectors["a"][:1], ["b", "crowd"], count=5)
+    assert found["b"].feature[0].tolist() == best(vectors["a"][0], vectors["b"], 5)[0]
+    assert (found["crowd"].estimate[0] > 0.99).all()
+
+
+def test_many_queries_are_answered_as_one_by_one(three: Three) -> None:
+    vectors, atlas = three
+    together = atlas.search(vectors["a"][:30], ["b"], count=4)["b"]
+    for n in range(30):
+        alone = atlas.search(vectors["a"][n : n + 1], ["b"], count=4)["b"]
+        assert alone.feature[0].tolist() == together.feature[n].tolist()
+
+
+def test_features_that_fire_too_rarely_are_never_found() -> None:
+    rows = signatures(50)
+    counts = fires(50)
+    counts[[3, 8]] = 19
+    atlas = Atlas.build({"a": rows}, {"a": counts})
+    assert len(atlas) == 48
+    found = atlas.search(rows[3][None], ["a"], count=50)["a"].feature[0]
+    assert sorted(found[:48].tolist()) == [n for n in range(50) if n not in (3, 8)]
+    assert found[48:].tolist() == [-1, -1]
+    with pytest.raises(DeadFeature, match="feature 8 of 'a' fires on fewer than 20"):
+        atlas.vectors("a", [4, 8])
+
+
+def test_features_without_a_profile_are_never_found() -> None:
+    rows = signatures(5)
+    rows[2] = 0
+    atlas = Atlas.build({"a": rows}, {"a": fires(5)})
+    assert 2 not in atlas.search(rows[:1], ["a"], count=5)["a"].feature
+
+
+def test_a_dictionary_without_live_features_has_no_candidates(three: Three) -> None:
+    vectors, _ = three
+    atlas = Atlas.build(
+        {"dead": vectors["a"], "b": vectors["b"]}, {"dead": fires(200, 0), "b": fires(210)}
+    )
+    found = atlas.search(vectors["a"][:1], ["dead", "b"], count=3)
+    assert found["dead"].feature.tolist() == [[-1, -1, -1]]
+    assert np.isneginf(found["dead"].estimate).all()
+    assert (found["b"].feature >= 0).all()
+    with pytest.raises(DeadFeature):
+        atlas.vectors("dead", [0])
+
+
+def test_adding_a_dictionary_changes_no_answer_of_the_others(three: Three) -> None:
+    vectors, atlas = three
+    grown = Atlas(32)
+    for name in "abc":
+        grown.add(name, vectors[name], fires(len(vectors[name])))
+    before = grown.search(vectors["a"][:5], ["b"], count=9)["b"]
+    grown.add("d", signatures(70, seed=9), fires(70))
+    after = grown.search(vectors["a"][:5], ["b"], count=9)["b"]
+    assert np.array_equal(before.feature, after.feature)
+    assert np.array_equal(
+        before.feature, atlas.search(vectors["a"][:5], ["b"], count=9)["b"].feature
+    )
+    assert len(grown) == len(atlas) + 70
+    with pytest.raises(AlreadyExists, match="'d' is in the atlas"):
+        grown.add("d", signatures(70), fires(70))
+
+
+def test_vectors_are_the_signatures_rounded_to_bfloat16(three: Three) -> None:
+    vectors, atlas = three
+    wanted = vectors["b"][[5, 0, 209]].astype(bfloat16).astype(np.float32)
+    assert np.array_equal(atlas.vectors("b", [5, 0, 209]), wanted)
+
+
+def test_saved_atlas_answers_alike(three: Three, tmp_path: Path) -> None:
+    vectors, _ = three
+    counts = {name: fires(len(v)) for name, v in vectors.items()}
+    counts["b"][4] = 0
+    before = Atlas.build(vectors, counts, min_fires=7, probe_uid="0" * 16)
+    before.save(tmp_path / "atlas")
+    after = Atlas.load(tmp_path / "atlas")
+    assert after.dictionaries == ("a", "b", "c")
+    assert (after.m, after.min_fires, after.probe_uid, len(after)) == (32, 7, "0" * 16, len(before))
+    one, other = (a.search(vectors["a"][:9], "abc", count=20) for a in (before, after))
+    for name in "abc":
+        assert np.array_equal(one[name].feature, other[name].feature)
+        assert np.array_equal(one[name].estimate, other[name].estimate)
+    with pytest.raises(DeadFeature):
+        after.vectors("b", [4])
+
+
+def test_a_damaged_file_is_noticed(three: Three, tmp_path: Path) -> None:
+    three[1].save(tmp_path / "atlas")
+    chunk = next(path for path in (tmp_path / "atlas" / "rounded").iterdir() if path.name[0] == "c")
+    content = bytearray(chunk.read_bytes())
+    content[10] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(CorruptData, match="rounded"):
+        Atlas.load(tmp_path / "atlas")
+
+
+def test_ranges_that_do_not_fit_are_noticed(three: Three, tmp_path: Path) -> None:
+    three[1].save(tmp_path / "atlas")
+    arrays, attributes = read_arrays(tmp_path / "atlas")
+    write_arrays(tmp_path / "atlas", arrays, {**attributes, "ranges": {"a": [0, 200, 200]}})
+    with pytest.raises(CorruptData, match="build the atlas again"):
+        Atlas.load(tmp_path / "atlas")
+    write_arrays(tmp_path / "atlas", arrays, {**attributes, "ranges": {"a": ["0", 2]}})
+    with pytest.raises(CorruptData, match="ranges"):
+        Atlas.load(tmp_path / "atlas")
+
+
+def test_a_later_version_is_refused(three: Three, tmp_path: Path) -> None:
+    three[1].save(tmp_path / "atlas")
+    arrays, attributes = read_arrays(tmp_path / "atlas")
+    write_arrays(tmp_path / "atlas", arrays, {**attributes, "version": 9})
+    with pytest.raises(UnsupportedVersion, match="version 9"):
+        Atlas.load(tmp_path / "atlas")
+
+
+def test_unknown_dictionaries_and_features_are_named(three: Three) -> None:
+    vectors, atlas = three
+    with pytest.raises(NotFound, match="'z' is not in the atlas, which has a, b, c"):
+        atlas.search(vectors["a"][:1], ["z"])
+    with pytest.raises(NotFound):
+        atlas.vectors("z", [0])
+    with pytest.raises(InvalidInput, match="feature 200 of 'a': it has features 0 to 199"):
+        atlas.vectors("a", [200])
+    with pytest.raises(InvalidInput):
+        atlas.vectors("a", [-1])
+
+
+def test_shapes_must_fit(three: Three) -> None:
+    vectors, atlas = three
+    with pytest.raises(ShapeError, match=r"\[queries, 32\]"):
+        atlas.search(vectors["a"][:1, :31], ["b"])
+    with pytest.raises(InvalidInput, match="count is 0"):
+        atlas.search(vectors["a"][:1], ["b"], count=0)
+    with pytest.raises(InvalidInput, match="0 dictionaries"):
+        Atlas.build({}, {})
+    with pytest.raises(ShapeError, match="sketch all dictionaries with one m"):
+        Atlas.build({"a": signatures(5), "b": signatures(5, m=16)}, {"a": fires(5), "b": fires(5)})
+    with pytest.raises(ShapeError):
+        Atlas.build({"a": signatures(5)}, {"a": fires(4)})
+    with pytest.raises(InvalidInput, match="same dictionaries"):
+        Atlas.build({"a": signatures(5)}, {"b": fires(5)})
+    with pytest.raises(InvalidInput, match="m is 0"):
+        Atlas(0)

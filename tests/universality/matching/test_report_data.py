@@ -1,0 +1,137 @@
+"""The data of a report say what the match holds, in the documented form."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isogloss.universality.matching.match import match
+from isogloss.universality.matching.report_data import report_data
+from isogloss.universality.matching.result import Match
+from isogloss.universality.matching.settings import MatchSettings
+from isogloss.universality.matching.summary import LEVELS, summary_text
+from isogloss.universality.probe.probe import Probe
+from isogloss.universality.testing.synthetic import (
+    ProbeShape,
+    random_codes,
+    write_probed,
+)
+
+SHAPE = ProbeShape(documents=80, length=50)
+
+
+@pytest.fixture(scope="module")
+def found(mixed: Match) -> Match:
+    return mixed
+
+
+@pytest.fixture(scope="module")
+def data(found: Match) -> Any:
+    return json.loads(json.dumps(report_data(found, top=5), allow_nan=False))
+
+
+def test_counts_are_those_of_the_pairs(found: Match, data: Any) -> None:
+    assert [row["threshold"] for row in data["counts"]] == list(LEVELS)
+    for row in data["counts"]:
+        chosen = found.pairs.r >= row["threshold"]
+        assert row["shared"] == chosen.sum() > 0
+        assert row["replicated"] == (chosen & found.pairs.replicated).sum()
+        beyond = found.pairs.partial_token >= 0.3
+        assert row["beyond_token"] == (chosen & beyond).sum()
+        assert row["partial_known"] == (chosen & np.isfinite(found.pairs.partial_token)).sum()
+        assert sum(row["explained_by"].values()) == row["shared"]
+        for key, mean in row["nulls"].items():
+            assert mean == (found.null(key).pair_r >= row["threshold"]).sum() / 2
+    assert data["counts"][0]["explained_by"]["token"] >= 20
+    assert data["counts"][0]["explained_by"]["none"] >= 55
+    assert data["counts"][0]["nulls"]["token"] >= 20
+    assert data["counts"][0]["nulls"]["none"] < 1
+
+
+def test_curves_fall_and_stand_beside_every_null(found: Match, data: Any) -> None:
+    curves = data["curves"]
+    assert curves["thresholds"] == [round(0.05 * step, 2) for step in range(1, 20)]
+    assert set(curves["nulls"]) == {"none", "token", "position"}
+    for line in (curves["shared"], curves["beyond_token"], *curves["nulls"].values()):
+        assert len(line) == 19
+        assert all(high >= low for high, low in pairwise(line))
+    for key, line in curves["nulls"].items():
+        assert line[5] == data["counts"][0]["nulls"][key]
+    assert curves["shared"][5] == (found.pairs.r >= 0.3).sum()
+    assert all(
+        beyond <= shared
+        for beyond, shared in zip(curves["beyond_token"], curves["shared"], strict=True)
+    )
+
+
+def test_histograms_count_every_compared_feature(found: Match, data: Any) -> None:
+    best = data["best"]
+    assert sum(best["a"]) == len(found.a.compared) == data["a"]["compared"]
+    assert sum(best["nulls"]["token"]["b"]) == pytest.approx(len(found.b.compared))
+    density = data["a"]["density"]
+    assert len(density["edges"]) == len(density["counts"]) + 1
+    assert sum(density["counts"]) == len(found.a.compared)
+    explained = data["explained"]
+    assert explained["pairs"] == sum(explained["token_null"]) == sum(explained["excess"])
+    assert sum(explained["partial_token"]) <= explained["pairs"]
+
+
+def test_bands_cover_the_features_and_their_pairs(found: Match, data: Any) -> None:
+    assert sum(band["features"] for band in data["bands"]) == len(found.a.compared)
+    assert sum(band["shared"] for band in data["bands"]) == (found.pairs.r >= 0.3).sum()
+    for band in data["bands"]:
+        assert band["fires_to"] is None or band["fires_from"] < band["fires_to"]
+        assert band["share"] == band["shared"] / band["features"]
+
+
+def test_examples_are_whole_rows_in_their_order(found: Match, data: Any) -> None:
+    examples = data["examples"]
+    assert all(len(rows) <= 5 for rows in examples.values())
+    columns = {*found.pairs.columns(), "excess", "explained_by"}
+    assert all(set(row) == columns for rows in examples.values() for row in rows)
+    certain = found.pairs.ci_low[found.pairs.replicated]
+    assert [row["ci_low"] for row in examples["best"]] == sorted(certain, reverse=True)[:5]
+    held = [min(row["partial_token"], row["ci_low"]) for row in examples["beyond_token"]]
+    assert held == sorted(held, reverse=True)
+    assert all(row["replicated"] for row in examples["typical"])
+    middle = np.median(found.pairs.r[found.pairs.replicated])
+    assert abs(examples["typical"][0]["r"] - middle) < 0.05
+    assert not any(row["replicated"] for row in examples["unreplicated"])
+
+
+def test_scatter_has_one_entry_a_pair(found: Match, data: Any) -> None:
+    assert {len(column) for column in data["scatter"].values()} == {len(found.pairs)}
+    assert set(data["scatter"]["explained_by"]) <= {"token", "position", "document", "none"}
+
+
+def test_the_documented_keys_are_all_there_and_no_other(data: Any) -> None:
+    from isogloss.universality.matching import report_data as module
+
+    documented = module.__doc__ or ""
+    for name in data:
+        assert f"\n    {name}" in documented or f", {name}:" in documented, name
+    assert data["version"] == 1
+    assert data["probe"]["segments"] == {"choose": 2000, "report": 2000}
+    assert data["movable"]["none"] == 1.0
+
+
+def test_a_match_of_nothing_still_has_data(probe: Probe, tmp_path: Path) -> None:
+    one, other = (
+        write_probed(
+            tmp_path / str(seed),
+            str(seed),
+            random_codes(np.random.default_rng(seed), SHAPE.segments, 30, 3),
+        )
+        for seed in (1, 2)
+    )
+    found = match(one, other, probe, settings=MatchSettings(min_r=0.9, keys=("none",)))
+    data = json.loads(json.dumps(report_data(found), allow_nan=False))
+    assert data["pairs"] == 0
+    assert data["counts"][0]["median_partial_token"] is None
+    assert data["examples"]["typical"] == []
+    assert set(data["curves"]["nulls"]) == {"none"}
+    assert [caution["code"] for caution in data["cautions"]] == ["FEW_PAIRS"]
+    assert "nothing to explain" in summary_text(found)

@@ -1,0 +1,98 @@
+"""A match survives its files, and files that are no match are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isogloss.errors import (
+    CorruptData,
+    InvalidInput,
+    NotFound,
+    UnsupportedVersion,
+)
+from isogloss.store import read_arrays, write_arrays
+from isogloss.universality.codes.probed import ProbedDictionary
+from isogloss.universality.matching.match import match
+from isogloss.universality.matching.result import Match
+from isogloss.universality.matching.settings import MatchSettings
+from isogloss.universality.matching.summary import summary_text
+from isogloss.universality.probe.probe import Probe
+from isogloss.universality.testing.synthetic import (
+    ProbeShape,
+    random_codes,
+    write_probed,
+)
+
+SHAPE = ProbeShape(documents=80, length=50)
+
+FEATURES = 120
+
+
+def independent(
+    root: Path, rows: int = SHAPE.segments, seeds: tuple[int, ...] = (3, 4)
+) -> list[ProbedDictionary]:
+    return [
+        write_probed(
+            root / str(seed),
+            f"seed-{seed}",
+            random_codes(np.random.default_rng(seed), rows, FEATURES, 4),
+        )
+        for seed in seeds
+    ]
+
+
+def test_a_saved_match_loads_equal(found: Match, tmp_path: Path) -> None:
+    found.save(tmp_path / "match")
+    loaded = Match.load(tmp_path / "match")
+    assert loaded.to_dict() == found.to_dict()
+    assert summary_text(loaded) == summary_text(found)
+    for name, column in found.pairs.columns().items():
+        np.testing.assert_array_equal(loaded.pairs.columns()[name], column, err_msg=name)
+        assert loaded.pairs.columns()[name].dtype == column.dtype
+    for one, other in zip(found.nulls, loaded.nulls, strict=True):
+        np.testing.assert_array_equal(one.best_b, other.best_b)
+        np.testing.assert_array_equal(one.pair_draw, other.pair_draw)
+    np.testing.assert_array_equal(loaded.b.fires, found.b.fires)
+
+
+def test_a_match_without_pairs_is_saved_and_summarised(probe: Probe, tmp_path: Path) -> None:
+    strict = MatchSettings(min_r=0.9)
+    one, other = independent(tmp_path)
+    found = match(one, other, probe, settings=strict)
+    assert len(found.pairs) == 0
+    found.save(tmp_path / "match")
+    loaded = Match.load(tmp_path / "match")
+    assert loaded.settings == strict
+    assert "No pair reaches r >= 0.3" in summary_text(loaded)
+    assert loaded.null("none").shared(np.array([0.3])).tolist() == [0.0]
+
+
+def test_a_match_has_a_json_form(found: Match) -> None:
+    described = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert described["a"]["dictionary"] == "left"
+    assert described["pairs"]["r"] == found.pairs.r.tolist()
+
+
+def test_other_directories_and_versions_are_refused(found: Match, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        Match.load(tmp_path / "nothing")
+    found.save(tmp_path / "match")
+    arrays, attributes = read_arrays(tmp_path / "match")
+    write_arrays(tmp_path / "later", arrays, {**attributes, "version": 99})
+    with pytest.raises(UnsupportedVersion, match="'match' version 99"):
+        Match.load(tmp_path / "later")
+    without = {name: array for name, array in arrays.items() if name != "pairs_r"}
+    write_arrays(tmp_path / "part", without, attributes)
+    with pytest.raises(CorruptData, match="lack r"):
+        Match.load(tmp_path / "part")
+    del attributes["settings"]
+    write_arrays(tmp_path / "headless", arrays, attributes)
+    with pytest.raises(CorruptData, match="settings"):
+        Match.load(tmp_path / "headless")
+
+
+def test_a_null_that_was_not_drawn_is_an_error(found: Match) -> None:
+    with pytest.raises(InvalidInput, match=r"'document' was not drawn.*none, token, position"):
+        found.null("document")

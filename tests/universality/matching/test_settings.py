@@ -1,0 +1,52 @@
+"""Settings are checked where they are made, and survive JSON."""
+
+import json
+from typing import Any
+
+import pytest
+
+from isogloss.errors import (
+    InvalidInput,
+)
+from isogloss.universality.matching.settings import MatchSettings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"draws": 0}, "draws 0 must be at least 1"),
+        ({"min_fires": 0}, "min_fires 0"),
+        ({"min_r": 1.5}, r"min_r 1.5 must lie in \[0, 1\]"),
+        ({"null_quantile": 1.0}, "null_quantile 1.0"),
+        ({"keys": ("token",)}, "include none"),
+        ({"keys": ("none", "colour")}, "among none, token"),
+        ({"keys": ("none", "none")}, "different"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_senseless_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        MatchSettings(**change)
+
+
+def test_settings_survive_json_and_numbers_that_became_floats() -> None:
+    settings = MatchSettings(draws=3, keys=("none", "document"), min_r=0.2)
+    assert MatchSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert MatchSettings.from_dict({"draws": 3.0, "min_r": 0}) == MatchSettings(draws=3, min_r=0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"drawz": 1}, "unknown match setting drawz; known: min_fires"),
+        ({"draws": 1.5}, "draws 1.5 must be int"),
+        ({"draws": True}, "draws True must be int"),
+        ({"keys": "none"}, "keys 'none' must be a list"),
+        ({"min_r": "0.1"}, "min_r '0.1' must be float"),
+    ],
+)
+def test_settings_of_unknown_name_or_type_are_refused(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        MatchSettings.from_dict(values)

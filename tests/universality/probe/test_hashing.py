@@ -1,0 +1,24 @@
+"""Hashes are the published ones and tell everything apart that must be told apart."""
+
+import numpy as np
+
+from isogloss.universality.probe.hashing import segment_keys, splitmix64, text_strata
+
+
+def test_strata_of_words_fold_case() -> None:
+    the, capital, cat = text_strata(["the", "The", "cat"])
+    assert the == capital != cat
+
+
+def test_keys_tell_documents_and_places_apart() -> None:
+    documents = np.array([[1, 2], [2, 1], [1, 3]], np.uint64)
+    index = np.repeat(np.arange(3), 1000)
+    keys = segment_keys(documents, index, np.tile(np.arange(1000, dtype=np.uint32), 3))
+    assert len(np.unique(keys)) == 3000
+
+
+def test_splitmix64_gives_the_published_sequence() -> None:
+    # the generator seeded with 0 adds the golden ratio before each output
+    steps = np.arange(3, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    wanted = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert splitmix64(steps).tolist() == wanted

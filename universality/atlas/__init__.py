@@ -1,0 +1,1 @@
+"""One feature at a time: the features of other dictionaries that are most like it."""

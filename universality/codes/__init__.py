@@ -1,0 +1,1 @@
+"""A dictionary on a probe: its codes over the segments, and where its features fire."""

@@ -1,0 +1,1 @@
+"""Pearson correlation between features, exact, from sparse codes in memory."""

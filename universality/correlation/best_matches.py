@@ -1,0 +1,155 @@
+"""The best partner of every feature of two dictionaries, among all features of the other.
+
+A feature is silent on most rows, so the cross products of two dictionaries cost ``rows * k * k``
+multiplications instead of ``rows * features_a * features_b``. The correlation is the one of
+``pair_statistics``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from isogloss.errors import ShapeError
+from isogloss.universality.correlation.moments import Moments, moments, row_blocks, shape_of
+
+BLOCK_ENTRIES = 1 << 22
+"""Cells of one block of cross products at most (16 bytes each while it is reduced)."""
+
+_NOBODY = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BestPartners:
+    """For every feature of one dictionary: its best partner in the other, and the runner-up."""
+
+    index: NDArray[np.int32]
+    """Best partner, ``[features]``; -1 where no partner has r > 0. Ties go to the lowest index."""
+    r: NDArray[np.float64]
+    """Correlation with the best partner, ``[features]``; 0 where there is none."""
+    second: NDArray[np.float64]
+    """Correlation with the runner-up, ``[features]``; 0 where there is none."""
+
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """``r - second``: how clearly the best partner is the best, ``[features]``."""
+        return self.r - self.second
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BestMatches:
+    """Best partners in both directions, from one pass over the cross products."""
+
+    a: BestPartners
+    """For every feature of the first dictionary."""
+    b: BestPartners
+    """For every feature of the second dictionary."""
+
+    def mutual(self, min_r: float = 0.0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the pairs that are each other's best and have ``r > 0`` and ``r >= min_r``."""
+        a = np.flatnonzero((self.a.index >= 0) & (self.a.r >= min_r)).astype(np.int32)
+        b = self.a.index[a]
+        both = self.b.index[b] == a
+        return a[both], b[both]
+
+
+def best_matches(
+    a: sp.csr_array, b: sp.csr_array, *, block_entries: int = BLOCK_ENTRIES
+) -> BestMatches:
+    """Find, for every feature of each dictionary, its best and second best partner.
+
+    Features of ``a`` are taken in blocks; of a block's cross products only the best two of each
+    row and the running best two of each column are kept, so that no ``[features_a, features_b]``
+    array exists. The result does not depend on ``block_entries``.
+
+    Args:
+        a: feature-major codes of the first dictionary, ``[features_a, rows]``.
+        b: row-major codes of the second, ``[rows, features_b]``.
+        block_entries: cells of one block at most, which bounds the memory.
+
+    Returns:
+        Best partners of every feature of ``a`` and of every feature of ``b``.
+
+    Raises:
+        ShapeError: the two cover a different number of rows.
+    """
+    if shape_of(a)[1] != shape_of(b)[0]:
+        raise ShapeError(
+            f"codes cover {shape_of(a)[1]} and {shape_of(b)[0]} rows; both must hold the same "
+            "segments of one probe"
+        )
+    moments_a, moments_b = moments(a), moments(b.T.tocsr())
+    features_b = shape_of(b)[1]
+    side_a = [_no_partner(0)]
+    side_b = _no_partner(features_b)
+    for start, stop in row_blocks(shape_of(a)[0], max(1, block_entries // max(1, features_b))):
+        r = _correlations(a[start:stop] @ b, moments_a, moments_b, start)
+        side_a.append(_top_two(r))
+        side_b = _better_of(side_b, _top_two(r.T.tocsr()), start)
+    return BestMatches(a=_joined(side_a), b=side_b)
+
+
+def _correlations(
+    products: sp.csr_array, moments_a: Moments, moments_b: Moments, start: int
+) -> sp.csr_array:
+    """Turn a block of cross products into correlations, keeping those above zero."""
+    rows = np.repeat(np.arange(shape_of(products)[0]), np.diff(products.indptr))
+    spread_a = moments_a.spread[start : start + shape_of(products)[0]]
+    spread_b = moments_b.spread
+    inverse_a = np.divide(1.0, spread_a, out=np.zeros_like(spread_a), where=spread_a > 0)
+    inverse_b = np.divide(1.0, spread_b, out=np.zeros_like(spread_b), where=spread_b > 0)
+    total_a = moments_a.total[start : start + shape_of(products)[0]]
+    columns = products.indices
+    r = products.data * moments_a.rows
+    r -= total_a[rows] * moments_b.total[columns]
+    r *= inverse_a[rows]
+    r *= inverse_b[columns]
+    keep = r > 0
+    kept = np.concatenate([[0], np.cumsum(keep)])[products.indptr]
+    return sp.csr_array((np.minimum(r[keep], 1.0), columns[keep], kept), shape=products.shape)
+
+
+def _no_partner(features: int) -> BestPartners:
+    return BestPartners(
+        index=np.full(features, -1, dtype=np.int32),
+        r=np.zeros(features),
+        second=np.zeros(features),
+    )
+
+
+def _top_two(r: sp.csr_array) -> BestPartners:
+    """Return the two largest entries of every row of positive correlations."""
+    found = _no_partner(shape_of(r)[0])
+    lengths = np.diff(r.indptr)
+    filled = np.flatnonzero(lengths)
+    if not filled.size:
+        return found
+    starts, row = r.indptr[filled], np.repeat(np.arange(filled.size), lengths[filled])
+    best = np.maximum.reduceat(r.data, starts)
+    index = np.minimum.reduceat(np.where(r.data == best[row], r.indices, _NOBODY), starts)
+    rest = np.where(r.indices == index[row], 0.0, r.data)
+    found.index[filled] = index
+    found.r[filled] = best
+    found.second[filled] = np.maximum.reduceat(rest, starts)
+    return found
+
+
+def _better_of(running: BestPartners, block: BestPartners, start: int) -> BestPartners:
+    """Merge the best two of a later block (its partners count from ``start``) into the running."""
+    wins = block.r > running.r
+    loser = np.where(wins, running.r, block.r)
+    second = np.where(wins, block.second, running.second)
+    return BestPartners(
+        index=np.where(wins, block.index + np.int32(start), running.index).astype(np.int32),
+        r=np.where(wins, block.r, running.r),
+        second=np.maximum(loser, second),
+    )
+
+
+def _joined(parts: list[BestPartners]) -> BestPartners:
+    return BestPartners(
+        index=np.concatenate([part.index for part in parts]),
+        r=np.concatenate([part.r for part in parts]),
+        second=np.concatenate([part.second for part in parts]),
+    )

@@ -1,0 +1,305 @@
+"""Match the features of two dictionaries: pairs from one half of a probe, reported on the other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from isogloss.errors import DeadFeature, EmptyProbe, ShapeError
+from isogloss.universality.codes.probed import ProbedDictionary
+from isogloss.universality.correlation.best_matches import BestMatches, BestPartners, best_matches
+from isogloss.universality.correlation.moments import codes_matrix, moments, shape_of
+from isogloss.universality.correlation.pair_statistics import pair_statistics
+from isogloss.universality.matching.cautions import Caution, aligned_pairs, pair_cautions
+from isogloss.universality.matching.pairs import Pairs
+from isogloss.universality.matching.result import Match, MatchedDictionary, MatchedProbe
+from isogloss.universality.matching.settings import MatchSettings
+from isogloss.universality.nulls.intervals import bootstrap_intervals
+from isogloss.universality.nulls.shuffles import Half, NullDraws, band_quantiles, draw_null
+from isogloss.universality.nulls.strata import KEYS, Strata, explain_pairs, stratum_sums
+from isogloss.universality.probe.probe import Probe
+
+_BLOCK_ROWS = 65_536
+
+Progress = Callable[[int, int], None]
+
+
+def match(
+    a: ProbedDictionary,
+    b: ProbedDictionary,
+    probe: Probe,
+    *,
+    settings: MatchSettings | None = None,
+    cautions: Sequence[Caution] = (),
+    on_progress: Progress | None = None,
+) -> Match:
+    """Find the mutual best pairs of two dictionaries and what they are worth.
+
+    Pairs are chosen on half 0 of the probe (each the other's best among all candidates), and every
+    statistic of a pair is measured on half 1, which had no part in choosing it. Segments that one
+    of the recordings lacks are left out of both.
+
+    Args:
+        a: the first dictionary on the probe.
+        b: the second dictionary on the same probe.
+        probe: the probe.
+        settings: how to match; None for the defaults.
+        cautions: what the caller already knows of the two (``shared_init``, ``shared_ancestry``).
+        on_progress: called after each step with (steps done, steps); if it raises, matching stops.
+
+    Returns:
+        The pairs with their statistics, the nulls, and the cautions: those given, then those found.
+
+    Raises:
+        ShapeError: codes were taken on another probe.
+        EmptyProbe: a half has no segment that both recordings have.
+        DeadFeature: no feature of a dictionary fires often enough to be compared.
+    """
+    settings = settings or MatchSettings()
+    progress = on_progress or _silent
+    steps = 3 + len(settings.keys)
+    choose, report, sides = _load(a, b, probe, settings.min_fires)
+    progress(1, steps)
+    best = best_matches(choose.a, choose.b)
+    sides = (_with_best(sides[0], best.a), _with_best(sides[1], best.b))
+    progress(2, steps)
+    nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
+    # passages of one source depend on each other: a source counts as one large document
+    sources = Strata.of("document", probe.segment_source[_shared_rows(a, b, probe)[1]])
+    pairs = _measure(report, best, sides, nulls, settings, sources)
+    documents = (choose.partition("document").size, report.partition("document").size)
+    found = [*cautions, *_found(pairs, (a, b), settings, documents, choose)]
+    progress(steps, steps)
+    return Match(
+        a=sides[0],
+        b=sides[1],
+        on=MatchedProbe(
+            probe=probe.id,
+            grid=probe.grid,
+            segments=(choose.rows, report.rows),
+            documents=documents,
+        ),
+        settings=settings,
+        pairs=pairs,
+        nulls=nulls,
+        cautions=tuple(found),
+    )
+
+
+def _load(
+    a: ProbedDictionary, b: ProbedDictionary, probe: Probe, min_fires: int
+) -> tuple[Half, Half, tuple[MatchedDictionary, MatchedDictionary]]:
+    """Read the features to compare on both halves; the sides have no best yet."""
+    rows = _shared_rows(a, b, probe)
+    codes_a, codes_b = _read(a, rows[0]), _read(b, rows[0])
+    sides = (_side(a, codes_a, min_fires), _side(b, codes_b, min_fires))
+    of_a, of_b = sides[0].compared, sides[1].compared
+    choose = Half(a=codes_a[:, of_a].T.tocsr(), b=codes_b[:, of_b], strata=_strata(probe, rows[0]))
+    report = Half(
+        a=_read(a, rows[1])[:, of_a].T.tocsr(),
+        b=_read(b, rows[1])[:, of_b],
+        strata=_strata(probe, rows[1]),
+    )
+    return choose, report, sides
+
+
+def _draw_nulls(
+    choose: Half, report: Half, settings: MatchSettings, on_done: Callable[[int], None]
+) -> tuple[NullDraws, ...]:
+    """Draw the null of every key."""
+    nulls: list[NullDraws] = []
+    for key in settings.keys:
+        null = draw_null(
+            key,
+            choose,
+            report,
+            draws=settings.draws,
+            seed=settings.seed,
+            min_r=settings.min_r,
+        )
+        nulls.append(null)
+        on_done(len(nulls))
+    return tuple(nulls)
+
+
+def _silent(done: int, steps: int) -> None:
+    """Report no progress."""
+
+
+def _shared_rows(
+    a: ProbedDictionary, b: ProbedDictionary, probe: Probe
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the segments of each half that both recordings have."""
+    for side in (a, b):
+        if side.codes.rows != probe.segments:
+            raise ShapeError(
+                f"codes of {side.id!r} cover {side.codes.rows} segments and probe {probe.id!r} has "
+                f"{probe.segments}; encode the dictionary on this probe"
+            )
+    shared = a.present & b.present
+    halves = [np.flatnonzero(shared & (probe.half == half)) for half in (0, 1)]
+    if min(len(half) for half in halves) == 0:
+        raise EmptyProbe(
+            f"{len(halves[0])} segments to choose pairs and {len(halves[1])} to report on are in "
+            f"both recordings; each half needs at least 1: record more documents with both models"
+        )
+    return halves[0], halves[1]
+
+
+def _read(side: ProbedDictionary, rows: NDArray[np.int64]) -> sp.csr_array:
+    """Read the codes of given segments: ``[rows, features]``."""
+    parts: list[sp.csr_array] = []
+    for start in range(0, side.codes.rows, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, side.codes.rows)
+        wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
+        if wanted.size:
+            block = codes_matrix(side.codes.row_slice(start, stop), side.features)
+            parts.append(block[wanted])
+    return sp.csr_array(sp.vstack(parts, format="csr"))
+
+
+def _fires(codes: sp.csr_array) -> NDArray[np.int64]:
+    return np.bincount(codes.indices, minlength=shape_of(codes)[1]).astype(np.int64)
+
+
+def _compared(codes: sp.csr_array, dictionary: str, min_fires: int) -> NDArray[np.int32]:
+    """Return the features that fire often enough on the choose half."""
+    fires = _fires(codes)
+    compared = np.flatnonzero(fires >= min_fires).astype(np.int32)
+    if not compared.size:
+        raise DeadFeature(
+            f"no feature of {dictionary!r} fires on {min_fires} of the {shape_of(codes)[0]} "
+            f"segments that choose pairs (the most any has is {fires.max(initial=0)}); use a "
+            "larger probe, a lower min_fires, or a dictionary that is not dead"
+        )
+    return compared
+
+
+def _side(probed: ProbedDictionary, codes: sp.csr_array, min_fires: int) -> MatchedDictionary:
+    fires = _fires(codes)
+    compared = _compared(codes, probed.id, min_fires)
+    return MatchedDictionary(
+        dictionary=probed.id,
+        features=probed.features,
+        dead=int((fires == 0).sum()),
+        compared=compared,
+        fires=fires[compared],
+        best=np.zeros(len(compared), np.float32),
+    )
+
+
+def _with_best(side: MatchedDictionary, nearest: BestPartners) -> MatchedDictionary:
+    return replace(side, best=nearest.r.astype(np.float32))
+
+
+def _strata(probe: Probe, rows: NDArray[np.int64]) -> tuple[Strata, ...]:
+    values = {
+        "none": probe.stratum_position,
+        "token": probe.stratum_token,
+        "position": probe.stratum_position,
+        "document": probe.segment_document,
+    }
+    return tuple(Strata.of(key, values[key][rows]) for key in KEYS)
+
+
+def _measure(
+    report: Half,
+    best: BestMatches,
+    sides: tuple[MatchedDictionary, MatchedDictionary],
+    nulls: Sequence[NullDraws],
+    settings: MatchSettings,
+    sources: Strata,
+) -> Pairs:
+    """Measure the mutual pairs on the report half, strongest first."""
+    of_a, of_b = best.mutual(settings.min_r)
+    b = report.b.T.tocsr()
+    statistics = pair_statistics(report.a, b, of_a, of_b)
+    explained = {
+        strata.key: explain_pairs(
+            stratum_sums(report.a, strata),
+            stratum_sums(b, strata),
+            moments(report.a),
+            moments(b),
+            (of_a, of_b),
+            statistics,
+            strata,
+        )
+        for strata in report.strata
+        if strata.key != "none"
+    }
+    intervals = bootstrap_intervals(
+        report.a,
+        b,
+        of_a,
+        of_b,
+        sources,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+    runner_up = np.maximum(best.a.second[of_a], best.b.second[of_b])
+    token = explained["token"]
+    found = Pairs(
+        feature_a=sides[0].compared[of_a],
+        feature_b=sides[1].compared[of_b],
+        r_choose=best.a.r[of_a],
+        margin=best.a.r[of_a] - runner_up,
+        r=statistics.r,
+        ci_low=intervals.low,
+        ci_high=intervals.high,
+        fires_a=statistics.fires_a,
+        fires_b=statistics.fires_b,
+        cofires=statistics.cofires,
+        jaccard=statistics.jaccard,
+        token_null=token.expected,
+        position_null=explained["position"].expected,
+        document_null=explained["document"].expected,
+        partial_token=token.partial,
+        eta2_token_a=token.eta2_a,
+        eta2_token_b=token.eta2_b,
+        replicated=statistics.r >= _bar(of_a, of_b, sides, nulls, settings),
+    )
+    return found.take(np.lexsort((found.feature_a, -found.r)))
+
+
+def _bar(
+    of_a: NDArray[np.int32],
+    of_b: NDArray[np.int32],
+    sides: tuple[MatchedDictionary, MatchedDictionary],
+    nulls: Sequence[NullDraws],
+    settings: MatchSettings,
+) -> NDArray[np.float64]:
+    """Return the r on the report half that each pair needs to count as replicated.
+
+    The larger of ``replicated_r`` and the quantile of the best r under the free shuffle, in the
+    firing band of either feature. That best is the largest of all candidates, while the pair is a
+    single one on fresh documents, so the bar is high on purpose: it also pays for testing many.
+    """
+    free = next(null for null in nulls if null.key == "none")
+    quantiles = [
+        band_quantiles([best], [side.fires], settings.null_quantile)
+        for best, side in zip((free.best_a, free.best_b), sides, strict=True)
+    ]
+    bar_a = quantiles[0].of(sides[0].fires[of_a])
+    bar_b = quantiles[1].of(sides[1].fires[of_b])
+    return np.maximum(settings.replicated_r, np.maximum(bar_a, bar_b))
+
+
+def _found(
+    pairs: Pairs,
+    dictionaries: tuple[ProbedDictionary, ProbedDictionary],
+    settings: MatchSettings,
+    documents: tuple[int, int],
+    choose: Half,
+) -> list[Caution]:
+    """Return the cautions that the match itself raises."""
+    aligned = aligned_pairs(pairs, dictionaries[0].features, dictionaries[1].features)
+    own = pair_cautions(
+        pairs,
+        min_fires=settings.min_fires,
+        documents=documents,
+        movable_token=choose.partition("token").movable,
+    )
+    return [*([aligned] if aligned else []), *own]

@@ -1,0 +1,267 @@
+"""What a match says, as data for a page.
+
+``report_data`` returns JSON values only (dict with string keys, list, str, int, float, bool, None;
+never NaN), in this form. ``[19]`` is the length of a list; a *null key* is one of ``none`` (rows
+shuffled freely), ``token``, ``position``, ``document``, as far as they were drawn.
+
+    version: 1
+    a, b: {                                 the two dictionaries
+        dictionary: str                     its id
+        features: int                       all it has
+        compared: int                       fire at least min_fires times on the choose half
+        rare: int                           fire, but less often
+        dead: int                           never fire there
+        density: {edges: [n+1], counts: [n]}    compared features by log10(share of segments
+                                                on which they fire); edges are log10 values
+    }
+    probe: {id: str, grid: "tokens" | "word_ends",
+            segments: {choose: int, report: int}, documents: {choose: int, report: int}}
+    settings: MatchSettings.to_dict()
+    pairs: int                              mutual pairs, all in the columns of the match
+    counts: [3]{                            at r >= .3, .5, .7 on the report half
+        threshold: float
+        shared: int                         pairs
+        replicated: int                     of those, replicated
+        nulls: {null key: float}            mean number of pairs of a draw
+        partial_known: int                  of the shared, those whose partial_token is defined
+        beyond_token: int                   of the shared, partial_token >= .3
+        median_token_null: float | None     over the shared
+        median_partial_token: float | None
+        explained_by: {token: int, position: int, document: int, none: int}   sums to shared
+    }
+    curves: {                               number of pairs against the threshold on r
+        thresholds: [19]                    .05, .10, ... .95
+        shared: [19] int
+        nulls: {null key: [19] float}       mean number of pairs of a draw
+        beyond_token: [19] int              shared with partial_token >= the same threshold
+    }
+    best: {                                 histogram of each feature's best r (choose half)
+        edges: [41]                         0, .025, ... 1
+        a: [40] int, b: [40] int            observed
+        nulls: {null key: {a: [40] float, b: [40] float}}     mean over draws
+    }
+    explained: {                            the pairs with r >= .3
+        pairs: int
+        edges: [41]                         -1, -.95, ... 1
+        partial_token: [40] int             histogram; undefined ones are not in it
+        token_null: [40] int
+        excess: [40] int
+    }
+    scatter: {                              one entry a pair, at most 2000 pairs, evenly spread in r
+        feature_a, feature_b: [n] int
+        r, token_null, partial_token, margin: [n] float | None
+        fires: [n] int                      the smaller of fires_a and fires_b
+        explained_by: [n] str
+    }
+    bands: [n]{                             by how often features of a fire on the choose half
+        fires_from: int, fires_to: int | None       [from, to)
+        features: int                       compared features of a in the band
+        shared: int, share: float           those in a pair with r >= .3
+        null_best: {null key: float}        median best r of a's features under the null
+        median_best: float                  observed median best r
+    }
+    examples: {                             rows to show, each a list of pair rows
+        best: [<= top]                      replicated, highest ci_low: a pair that fires a dozen
+                                            times may have r = 1 by luck
+        beyond_token: [<= top]              replicated, highest min(partial_token, ci_low)
+        typical: [<= top]                   replicated, around the median r
+        unreplicated: [<= top]              highest r_choose among pairs that did not replicate
+    }
+    movable: {null key: float}              share of the rows that the shuffle could move
+    cautions: [n]{code: str, message: str, value: float}
+
+A pair row is ``Pairs.row``: every column of ``Pairs`` by name (feature_a, feature_b, r_choose,
+margin, r, ci_low, ci_high, fires_a, fires_b, cofires, jaccard, token_null, position_null,
+document_null, partial_token, eta2_token_a, eta2_token_b, replicated) and ``excess``, and
+``explained_by``. Contexts are not part of it: ask ``contexts`` for the features shown.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.universality.matching.pairs import Pairs, plain
+from isogloss.universality.matching.result import Match, MatchedDictionary
+from isogloss.universality.matching.summary import BEYOND_TOKEN, LEVELS
+from isogloss.universality.nulls.shuffles import BAND_EDGES, band_of, count_at
+
+REPORT_VERSION = 1
+"""Version of what ``report_data`` returns."""
+
+_THRESHOLDS: NDArray[np.float64] = np.arange(5, 100, 5) / 100
+
+_SCATTER = 2000
+
+Data = dict[str, object]
+
+
+def report_data(match: Match, *, top: int = 25) -> Data:
+    """Return everything a page about a match draws, as JSON values.
+
+    The form is at the top of this module.
+
+    Args:
+        match: the match.
+        top: rows in each list of examples at most.
+
+    Returns:
+        A new dictionary of JSON values.
+    """
+    nulls = {null.key: null for null in match.nulls}
+    pairs = match.pairs
+    partial = np.nan_to_num(pairs.partial_token, nan=-1.0)
+    return {
+        "version": REPORT_VERSION,
+        "a": _side_data(match.a, match.on.segments[0]),
+        "b": _side_data(match.b, match.on.segments[0]),
+        "probe": {
+            "id": match.on.probe,
+            "grid": match.on.grid,
+            "segments": dict(zip(("choose", "report"), match.on.segments, strict=True)),
+            "documents": dict(zip(("choose", "report"), match.on.documents, strict=True)),
+        },
+        "settings": match.settings.to_dict(),
+        "pairs": len(pairs),
+        "counts": [_counts(match, level) for level in LEVELS],
+        "curves": {
+            "thresholds": _THRESHOLDS.tolist(),
+            "shared": count_at(pairs.r, _THRESHOLDS).tolist(),
+            "nulls": {key: null.shared(_THRESHOLDS).tolist() for key, null in nulls.items()},
+            "beyond_token": count_at(np.minimum(pairs.r, partial), _THRESHOLDS).tolist(),
+        },
+        "best": _best_data(match),
+        "explained": _explained_data(pairs),
+        "scatter": _scatter_data(pairs),
+        "bands": _bands_data(match),
+        "examples": _examples_data(pairs, top),
+        "movable": {key: null.movable for key, null in nulls.items()},
+        "cautions": [caution.to_dict() for caution in match.cautions],
+    }
+
+
+def _counts(match: Match, level: float) -> Data:
+    chosen = match.pairs.r >= level
+    shared = match.pairs.take(np.flatnonzero(chosen))
+    known = shared.partial_token[np.isfinite(shared.partial_token)]
+    at = np.array([level])
+    labels = ("token", "position", "document", "none")
+    return {
+        "threshold": level,
+        "shared": len(shared),
+        "replicated": int(shared.replicated.sum()),
+        "nulls": {null.key: float(null.shared(at)[0]) for null in match.nulls},
+        "partial_known": int(known.size),
+        "beyond_token": int((known >= BEYOND_TOKEN).sum()),
+        "median_token_null": _median(shared.token_null),
+        "median_partial_token": _median(known),
+        "explained_by": {label: shared.explained_by.count(label) for label in labels},
+    }
+
+
+def _median(values: NDArray[np.floating]) -> float | None:
+    return float(np.median(values)) if values.size else None
+
+
+def _side_data(side: MatchedDictionary, segments: int) -> Data:
+    logs = np.log10(np.maximum(side.fires, 1) / segments)
+    edges = np.round(np.arange(np.floor(logs.min() * 4), 1) / 4, 2)
+    edges = edges if edges.size > 1 else np.array([-0.25, 0.0])
+    return {
+        "dictionary": side.dictionary,
+        "features": side.features,
+        "compared": len(side.compared),
+        "rare": side.rare,
+        "dead": side.dead,
+        "density": {"edges": edges.tolist(), "counts": _histogram(logs, edges)},
+    }
+
+
+def _histogram(values: NDArray[np.floating], edges: NDArray[np.float64]) -> list[int]:
+    return [int(count) for count in np.histogram(values, edges)[0]]
+
+
+def _best_data(match: Match) -> Data:
+    edges = np.round(np.arange(41) / 40, 3)
+
+    def mean(best: NDArray[np.float32]) -> list[float]:
+        return (np.histogram(best, edges)[0] / best.shape[0]).tolist()
+
+    return {
+        "edges": edges.tolist(),
+        "a": _histogram(match.a.best, edges),
+        "b": _histogram(match.b.best, edges),
+        "nulls": {
+            null.key: {"a": mean(null.best_a), "b": mean(null.best_b)} for null in match.nulls
+        },
+    }
+
+
+def _explained_data(pairs: Pairs) -> Data:
+    edges = np.round(np.arange(-20, 21) / 20, 2)
+    shared = pairs.take(np.flatnonzero(pairs.r >= LEVELS[0]))
+    return {
+        "pairs": len(shared),
+        "edges": edges.tolist(),
+        "partial_token": _histogram(shared.partial_token[np.isfinite(shared.partial_token)], edges),
+        "token_null": _histogram(shared.token_null, edges),
+        "excess": _histogram(np.clip(shared.excess, -1, 1), edges),
+    }
+
+
+def _scatter_data(pairs: Pairs) -> Data:
+    rows = np.arange(len(pairs))
+    if len(pairs) > _SCATTER:
+        rows = np.linspace(0, len(pairs) - 1, _SCATTER).astype(np.int64)
+    shown = pairs.take(rows)
+    columns = ("feature_a", "feature_b", "r", "token_null", "partial_token", "margin")
+    return {
+        **{name: [plain(value) for value in shown.columns()[name]] for name in columns},
+        "fires": np.minimum(shown.fires_a, shown.fires_b).tolist(),
+        "explained_by": shown.explained_by,
+    }
+
+
+def _bands_data(match: Match) -> list[Data]:
+    paired = match.pairs.feature_a[match.pairs.r >= LEVELS[0]]
+    shared = np.isin(match.a.compared, paired)
+    band = band_of(match.a.fires)
+    lows, highs = (0, *BAND_EDGES), (*BAND_EDGES, None)
+    rows: list[Data] = []
+    for number in np.unique(band):
+        inside = band == number
+        rows.append(
+            {
+                "fires_from": lows[number],
+                "fires_to": highs[number],
+                "features": int(inside.sum()),
+                "shared": int(shared[inside].sum()),
+                "share": float(shared[inside].mean()),
+                "null_best": {
+                    null.key: float(np.median(null.best_a[:, inside])) for null in match.nulls
+                },
+                "median_best": float(np.median(match.a.best[inside])),
+            }
+        )
+    return rows
+
+
+def _examples_data(pairs: Pairs, top: int) -> dict[str, list[Data]]:
+    good = np.flatnonzero(pairs.replicated)
+    partial = np.nan_to_num(pairs.partial_token[good], nan=-1.0)
+    certain = pairs.ci_low[good]
+    middle = np.abs(pairs.r[good] - np.median(pairs.r[good])) if good.size else np.zeros(0)
+    failed = np.flatnonzero(~pairs.replicated)
+    return {
+        "best": _rows(pairs, good[np.argsort(-certain, kind="stable")][:top]),
+        "beyond_token": _rows(
+            pairs, good[np.argsort(-np.minimum(partial, certain), kind="stable")][:top]
+        ),
+        "typical": _rows(pairs, good[np.argsort(middle, kind="stable")][:top]),
+        "unreplicated": _rows(
+            pairs, failed[np.argsort(-pairs.r_choose[failed], kind="stable")][:top]
+        ),
+    }
+
+
+def _rows(pairs: Pairs, numbers: NDArray[np.int64]) -> list[Data]:
+    labels = pairs.explained_by
+    return [{**pairs.row(int(number)), "explained_by": labels[number]} for number in numbers]

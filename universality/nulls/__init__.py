@@ -1,0 +1,1 @@
+"""What else could explain a correlation: strata, shuffled rows, and too few sources of text."""

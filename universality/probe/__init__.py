@@ -1,0 +1,1 @@
+"""The text on which features are compared: documents, segments, and their rows."""

@@ -1,0 +1,195 @@
+"""Probes: the documents, and the segments in them, on which features are compared.
+
+A probe holds documents that every recording has and none trained on. Its segments have names
+(``keys``) that depend on the document and the place alone, so what is computed for one dictionary
+stays valid when another model joins.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import (
+    CorruptData,
+    EmptyProbe,
+    InvalidInput,
+)
+from isogloss.store import read_arrays, write_arrays
+from isogloss.universality.formats import attribute, check_kind, column
+from isogloss.universality.probe.grid import (
+    Grid,
+)
+
+_VERSION = 1
+
+_ARRAYS = (
+    "documents",
+    "segment_document",
+    "segment_source",
+    "segment_span",
+    "stratum_token",
+    "stratum_position",
+    "half",
+    "keys",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOrigin:
+    """How a probe was cut."""
+
+    holdout: float
+    """Documents with ``split_position`` below this were held out of training."""
+
+    seed: int
+    """Seed of the split into halves."""
+
+    segmenter: str
+    """What found the words, with its version; ``"tokens"`` on the token grid."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """Segments of held-out documents, in order of document and place."""
+
+    id: str
+    """Name of the probe in the store."""
+
+    uid: str
+    """Directory of the probe in the store; by default the start of :attr:`digest`."""
+
+    recordings: tuple[tuple[str, str, str], ...]
+    """Id, uid and revision id of each recording it was built from."""
+
+    grid: Grid
+    """What a segment is: a token (one tokenizer everywhere) or a word of the text."""
+
+    origin: ProbeOrigin
+    """How it was cut."""
+
+    documents: NDArray[np.uint64]
+    """Ids of the documents, ascending, ``[documents]``."""
+
+    segment_document: NDArray[np.int32]
+    """Index into ``documents``, ascending, ``[segments]``."""
+
+    segment_source: NDArray[np.int32]
+    """Which source (group of documents) the segment comes from: the independent unit of the text,
+    numbered from 0, ``[segments]``."""
+
+    segment_span: NDArray[np.uint32]
+    """Code points ``[start, end)``; on the token grid the position twice, ``[segments, 2]``."""
+
+    stratum_token: NDArray[np.int64]
+    """Hash of the token id, or of the word's case-folded text, ``[segments]``."""
+
+    stratum_position: NDArray[np.int32]
+    """Index of the segment within its document, ``[segments]``."""
+
+    half: NDArray[np.int8]
+    """0: rows that choose pairs, 1: rows that report on them; one half per group of documents."""
+
+    keys: NDArray[np.uint64]
+    """Name of each segment: a hash of its document's key and its end, ``[segments]``."""
+
+    def __post_init__(self) -> None:
+        if not self.segments:
+            raise EmptyProbe("the probe holds 0 segments; at least one is needed")
+        for name in _ARRAYS[1:]:
+            found = len(getattr(self, name))
+            if found != self.segments:
+                raise InvalidInput(
+                    f"{name} has {found} rows, keys {self.segments}; they must agree"
+                )
+
+    @property
+    def segments(self) -> int:
+        """Number of segments, N."""
+        return len(self.keys)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the segments and their halves and strata: what results depend on."""
+        hashed = hashlib.sha256(f"{self.grid} {self.origin.segmenter}".encode())
+        for name in _ARRAYS:
+            hashed.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return hashed.hexdigest()
+
+    @cached_property
+    def token_labels(self) -> NDArray[np.int64]:
+        """``stratum_token`` numbered from 0, ``[segments]``."""
+        return np.unique(self.stratum_token, return_inverse=True)[1].astype(np.int64)
+
+    def save(self, directory: Path) -> None:
+        """Write the probe to a directory, whole or not at all.
+
+        Args:
+            directory: where to; replaced if it is there.
+
+        Raises:
+            StorageError: the storage refused.
+        """
+        attributes: dict[str, object] = {
+            "kind": "probe",
+            "version": _VERSION,
+            "id": self.id,
+            "uid": self.uid,
+            "recordings": [list(names) for names in self.recordings],
+            "grid": self.grid,
+            "origin": asdict(self.origin),
+            "digest": self.digest,
+        }
+        write_arrays(directory, {name: getattr(self, name) for name in _ARRAYS}, attributes)
+
+    @staticmethod
+    def load(directory: Path) -> "Probe":
+        """Read a probe.
+
+        Args:
+            directory: what ``save`` wrote.
+
+        Returns:
+            The probe.
+
+        Raises:
+            NotFound: the directory holds no arrays.
+            UnsupportedVersion: a later release wrote it.
+            CorruptData: its bytes are not what was written.
+        """
+        arrays, attributes = read_arrays(directory)
+        check_kind(attributes, directory, "probe", _VERSION)
+        origin = attributes.get("origin")
+        recordings = attributes.get("recordings")
+        grid = attribute(attributes, "grid", str)
+        if not isinstance(origin, dict) or not isinstance(recordings, list):
+            raise CorruptData(f"{directory}: origin is {origin!r} and recordings {recordings!r}")
+        probe = Probe(
+            id=attribute(attributes, "id", str),
+            uid=attribute(attributes, "uid", str),
+            recordings=tuple((str(name), str(uid), str(rev)) for name, uid, rev in recordings),
+            grid="tokens" if grid == "tokens" else "word_ends",
+            origin=ProbeOrigin(
+                holdout=attribute(origin, "holdout", float),
+                seed=attribute(origin, "seed", int),
+                segmenter=attribute(origin, "segmenter", str),
+            ),
+            documents=column(arrays, "documents", np.uint64),
+            segment_document=column(arrays, "segment_document", np.int32),
+            segment_source=column(arrays, "segment_source", np.int32),
+            segment_span=column(arrays, "segment_span", np.uint32),
+            stratum_token=column(arrays, "stratum_token", np.int64),
+            stratum_position=column(arrays, "stratum_position", np.int32),
+            half=column(arrays, "half", np.int8),
+            keys=column(arrays, "keys", np.uint64),
+        )
+        written = attribute(attributes, "digest", str)
+        if probe.digest != written:
+            raise CorruptData(
+                f"{directory}: segments hash to {probe.digest[:16]}, {written[:16]} was written; "
+                "build the probe again"
+            )
+        return probe
