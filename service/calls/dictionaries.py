@@ -9,8 +9,9 @@ from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.calls.table import Unary, unary
 from isogloss.service.control.deleting import delete_dictionary
-from isogloss.service.control.engine import Engine
 from isogloss.service.control.entries import dictionary_info
+from isogloss.service.control.owner import Owner
+from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.wire import methods
 from isogloss.service.wire.features import to_dictionary, to_job, to_operation
 from isogloss.service.wire.recordings import from_dtype, from_name, page_of
@@ -21,7 +22,7 @@ from isogloss.store import SiteSpec
 class DictionaryHandlers:
     """Answers every call of DictionaryService."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
     def unary(self) -> list[Unary]:
@@ -36,22 +37,20 @@ class DictionaryHandlers:
 
     def _check(self, request: pb.TrainDictionaryRequest) -> pb.TrainDictionaryRequest:
         """Refuse a site that is not there, and settings that the kind refuses."""
-        self._engine.check_site(from_name("recordings", request.recording), request.site)
+        self._engine.recordings.check_site(from_name("recordings", request.recording), request.site)
         dictionaries.complete_config(TrainConfig.from_dict(set_fields(request.config)))
         return request
 
     def _train(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         recording = from_name("recordings", request.recording)
-        self._engine.check_site(recording, request.site)
-        spec = {
-            "dictionary": from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
-            "recording": recording,
-            "site": request.site,
-            "config": TrainConfig.from_dict(set_fields(request.config)).to_dict(),
-        }
-        return to_operation(
-            to_job(self._engine.jobs.submit("train", spec, request_id=request.request_id))
+        self._engine.recordings.check_site(recording, request.site)
+        spec = TrainSpec(
+            dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
+            recording=recording,
+            site=request.site,
+            config=TrainConfig.from_dict(set_fields(request.config)).to_dict(),
         )
+        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
 
     def _get(self, request: pb.GetDictionaryRequest) -> pb.Dictionary:
         catalog = self._engine.store.catalog
@@ -86,7 +85,7 @@ class DictionaryHandlers:
             )
         array = np.frombuffer(request.rows.data, dtype).reshape(rows, width)
         name = from_name("dictionaries", request.name)
-        values, indices = self._engine.encode(name, array.astype(np.float32))
+        values, indices = self._engine.queries.encode(name, array.astype(np.float32))
         return pb.EncodeResponse(
             rows=values.shape[0],
             k=values.shape[1],

@@ -8,7 +8,7 @@ from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.calls.table import Streaming, Unary, streaming, unary
-from isogloss.service.control.engine import Engine
+from isogloss.service.control.owner import Owner
 from isogloss.service.wire import methods
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.recordings import (
@@ -30,7 +30,7 @@ _DOCUMENTS = 256
 class RecordingHandlers:
     """Answers every call of RecordingService but Append, which is a protocol of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
     def unary(self) -> list[Unary]:
@@ -60,17 +60,17 @@ class RecordingHandlers:
 
     def _create(self, request: pb.CreateRecordingRequest) -> pb.Recording:
         spec = from_spec(request.recording, request.recording_id)
-        made = self._engine.create_recording(spec, request.vocabulary, request.request_id)
+        made = self._engine.recordings.create(spec, request.vocabulary, request.request_id)
         return to_recording(made)
 
     def _get(self, request: pb.GetRecordingRequest) -> pb.Recording:
-        return to_recording(self._engine.recording_info(self._find(request.name)))
+        return to_recording(self._engine.recordings.info(self._find(request.name)))
 
     def _list(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
         found = sorted(self._engine.store.recordings(), key=lambda recording: recording.id)
         page, token = page_of(found, lambda r: r.id, request.page_size, request.page_token)
         return pb.ListRecordingsResponse(
-            recordings=[to_recording(self._engine.recording_info(r)) for r in page],
+            recordings=[to_recording(self._engine.recordings.info(r)) for r in page],
             next_page_token=token,
         )
 
@@ -79,7 +79,7 @@ class RecordingHandlers:
             raise InvalidInput(
                 "etag is empty: pass the etag of the recording you mean, as get or list gave it"
             )
-        self._engine.delete_recording(from_name("recordings", request.name), request.etag)
+        self._engine.recordings.delete(from_name("recordings", request.name), request.etag)
         return pb.DeleteRecordingResponse()
 
     def _vocabulary(self, request: pb.GetVocabularyRequest) -> pb.GetVocabularyResponse:

@@ -5,8 +5,9 @@ from google.longrunning import operations_pb2 as operations
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.calls.table import Unary, unary
 from isogloss.service.control.deleting import delete_match, delete_probe
-from isogloss.service.control.engine import Engine
 from isogloss.service.control.entries import probe_info
+from isogloss.service.control.owner import Owner
+from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, grid_name
 from isogloss.service.wire import methods
 from isogloss.service.wire.features import (
     from_feature_name,
@@ -25,7 +26,7 @@ from isogloss.service.wire.settings import set_fields
 class UniversalityHandlers:
     """Answers every call of UniversalityService."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
     def unary(self) -> list[Unary]:
@@ -53,18 +54,14 @@ class UniversalityHandlers:
             store.recording(recording)
         for dictionary in dictionaries:
             store.catalog.get("dictionary", dictionary)
-        spec: dict[str, object] = {
-            "probe": from_name("probes", f"probes/{request.probe_id}"),
-            "recordings": recordings,
-            "dictionaries": dictionaries,
-        }
-        if request.HasField("holdout"):
-            spec["holdout"] = request.holdout
-        if request.grid:
-            spec["grid"] = request.grid
-        return to_operation(
-            to_job(self._engine.jobs.submit("probe", spec, request_id=request.request_id))
+        spec = ProbeSpec(
+            probe=from_name("probes", f"probes/{request.probe_id}"),
+            recordings=tuple(recordings),
+            dictionaries=tuple(dictionaries),
+            holdout=request.holdout if request.HasField("holdout") else None,
+            grid=grid_name(request.grid),
         )
+        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
 
     def _get_probe(self, request: pb.GetProbeRequest) -> pb.Probe:
         catalog = self._engine.store.catalog
@@ -104,18 +101,15 @@ class UniversalityHandlers:
 
         self._engine.store.check_artifacts()
         catalog = self._engine.store.catalog
-        spec: dict[str, object] = {
-            "match": from_name("matches", f"matches/{request.match_id}"),
-            "a": catalog.get("dictionary", from_name("dictionaries", request.a)).id,
-            "b": catalog.get("dictionary", from_name("dictionaries", request.b)).id,
-            "probe": None,
-            "settings": MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
-        }
-        if request.probe:
-            spec["probe"] = catalog.get("probe", from_name("probes", request.probe)).id
-        return to_operation(
-            to_job(self._engine.jobs.submit("match", spec, request_id=request.request_id))
+        probe = from_name("probes", request.probe) if request.probe else None
+        spec = MatchSpec(
+            match=from_name("matches", f"matches/{request.match_id}"),
+            a=catalog.get("dictionary", from_name("dictionaries", request.a)).id,
+            b=catalog.get("dictionary", from_name("dictionaries", request.b)).id,
+            probe=None if probe is None else catalog.get("probe", probe).id,
+            settings=MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
         )
+        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
 
     def _get_match(self, request: pb.GetMatchRequest) -> pb.Match:
         return to_match(self._engine.queries.match(from_name("matches", request.name)))

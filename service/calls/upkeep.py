@@ -1,4 +1,4 @@
-"""The calls of care: messages in, steps of work out."""
+"""The calls of upkeep: messages in, steps of work out."""
 
 from collections.abc import Iterator
 from typing import TypeVar
@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.table import Streaming, Unary, streaming, unary
-from isogloss.service.control.engine import Engine
+from isogloss.service.control.owner import Owner
 from isogloss.service.values.upkeep import DAY_S
 from isogloss.service.wire import methods
 from isogloss.service.wire.framing import Framed
@@ -28,10 +28,10 @@ _PROBLEMS = 1000
 """Problems in one message, which has a largest size."""
 
 
-class CareHandlers:
+class UpkeepHandlers:
     """Answers what RecordingService offers for looking after a store."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Owner) -> None:
         self._engine = engine
 
     def unary(self) -> list[Unary]:
@@ -59,7 +59,7 @@ class CareHandlers:
     def _verify(
         self, request: pb.VerifyRecordingRequest
     ) -> Iterator[Framed[pb.VerifyRecordingResponse]]:
-        for step in self._engine.care.verify(from_name("recordings", request.name)):
+        for step in self._engine.upkeep.verify(from_name("recordings", request.name)):
             problems = [to_problem(problem) for problem in step.result or ()]
             progress = to_progress(step.progress)
             for start in range(0, len(problems), _PROBLEMS) or (0,):
@@ -71,7 +71,7 @@ class CareHandlers:
     ) -> Iterator[Framed[pb.CompactRecordingResponse]]:
         name = from_name("recordings", request.name)
         max_rows = request.max_rows if request.HasField("max_rows") else None
-        for step in self._engine.care.compact(name, max_rows):
+        for step in self._engine.upkeep.compact(name, max_rows):
             result = None if step.result is None else to_compaction(step.result)
             progress = to_progress(step.progress)
             yield _framed(pb.CompactRecordingResponse(progress=progress, result=result))
@@ -79,7 +79,7 @@ class CareHandlers:
     def _compress(
         self, request: pb.CompressRecordingRequest
     ) -> Iterator[Framed[pb.CompressRecordingResponse]]:
-        for step in self._engine.care.compress(from_name("recordings", request.name)):
+        for step in self._engine.upkeep.compress(from_name("recordings", request.name)):
             result = None if step.result is None else to_compression(step.result)
             progress = to_progress(step.progress)
             yield _framed(pb.CompressRecordingResponse(progress=progress, result=result))
@@ -89,7 +89,7 @@ class CareHandlers:
     ) -> Iterator[Framed[pb.QuantiseRecordingResponse]]:
         name, sites = from_name("recordings", request.name), list(request.sites)
         accepted = request.accept_loss
-        for step in self._engine.care.quantise(name, sites or None, accept_loss=accepted):
+        for step in self._engine.upkeep.quantise(name, sites or None, accept_loss=accepted):
             result = None if step.result is None else to_quantisation(step.result)
             progress = to_progress(step.progress)
             yield _framed(pb.QuantiseRecordingResponse(progress=progress, result=result))
@@ -98,7 +98,7 @@ class CareHandlers:
         self, request: pb.CollectGarbageRequest
     ) -> Iterator[Framed[pb.CollectGarbageResponse]]:
         older_s = request.older_s if request.HasField("older_s") else DAY_S
-        for step in self._engine.care.collect_garbage(older_s):
+        for step in self._engine.upkeep.collect_garbage(older_s):
             result = None
             if step.result is not None:
                 result = pb.Garbage(files=step.result.files, logs=step.result.logs)

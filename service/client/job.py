@@ -5,6 +5,7 @@ from typing import Generic, Protocol, TypeVar
 
 from isogloss.service.client import requests
 from isogloss.service.transport.plans import Plan
+from isogloss.service.values.job_kinds import job_kind
 from isogloss.service.values.results import DictionaryInfo, JobInfo, MatchInfo, ProbeInfo
 
 T = TypeVar("T")
@@ -12,12 +13,18 @@ T = TypeVar("T")
 Made = DictionaryInfo | ProbeInfo | MatchInfo
 """What a job of any kind makes."""
 
-FETCHES: dict[str, tuple[str, Callable[[str], Plan[Made]]]] = {
-    "train": ("dictionaries", requests.dictionary),
-    "probe": ("probes", requests.probe),
-    "match": ("matches", requests.match),
+_FETCHES: dict[str, Callable[[str], Plan[Made]]] = {
+    "dictionaries": requests.dictionary,
+    "probes": requests.probe,
+    "matches": requests.match,
 }
-"""Per kind of job: where what it makes is found, and how it is got."""
+"""How what jobs make is got, by its collection."""
+
+
+def fetch_of(kind: str) -> tuple[str, Callable[[str], Plan[Made]]]:
+    """Return the collection of what a kind of job makes, and how it is got."""
+    collection = job_kind(kind).collection
+    return collection, _FETCHES[collection]
 
 
 class Runner(Protocol):

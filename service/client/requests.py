@@ -20,7 +20,8 @@ from isogloss.errors import (
     ServerUnavailable,
 )
 from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2, universality_pb2
-from isogloss.service.transport.plans import Patience, Pause, Plan, ask
+from isogloss.service.transport.patience import Patience
+from isogloss.service.transport.plans import Pause, Plan, ask
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
     DictionaryInfo,

@@ -9,10 +9,11 @@ from typing import Self, TypeVar
 from isogloss.errors import Conflict, IsoglossError, ServerUnavailable
 from isogloss.proto.v1 import jobs_pb2
 from isogloss.service.client import requests
-from isogloss.service.client.job import FETCHES, AsyncJob, Made
+from isogloss.service.client.job import AsyncJob, Made, fetch_of
 from isogloss.service.transport.follow import Following
 from isogloss.service.transport.in_process import AsyncLocalTransport
-from isogloss.service.transport.plans import Patience, Pause, Plan, Running
+from isogloss.service.transport.patience import Patience
+from isogloss.service.transport.plans import Pause, Plan, Running
 from isogloss.service.transport.seam import AsyncTransport
 from isogloss.service.values.results import JobInfo
 from isogloss.service.wire import methods
@@ -97,7 +98,7 @@ class AwaitingClient:
     async def job(self, name: str) -> AsyncJob[Made]:
         """Return the handle of a job; NotFound where there is none."""
         kind = (await self.run(requests.job(name))).kind
-        return AsyncJob(self, name, kind, *FETCHES[kind])
+        return AsyncJob(self, name, kind, *fetch_of(kind))
 
     async def watch(self, job: str) -> AsyncIterator[JobInfo]:
         """Yield a job now and at each change until it is done; outlasts server restarts."""

@@ -9,10 +9,11 @@ from typing import Self, TypeVar
 from isogloss.errors import Conflict, IsoglossError, ServerUnavailable
 from isogloss.proto.v1 import jobs_pb2
 from isogloss.service.client import requests
-from isogloss.service.client.job import FETCHES, Job, Made
+from isogloss.service.client.job import Job, Made, fetch_of
 from isogloss.service.transport.follow import Following
 from isogloss.service.transport.in_process import LocalTransport
-from isogloss.service.transport.plans import Patience, Pause, Plan, Running
+from isogloss.service.transport.patience import Patience
+from isogloss.service.transport.plans import Pause, Plan, Running
 from isogloss.service.transport.seam import Transport
 from isogloss.service.values.results import JobInfo
 from isogloss.service.wire import methods
@@ -97,7 +98,7 @@ class BlockingClient:
     def job(self, name: str) -> Job[Made]:
         """Return the handle of a job; NotFound where there is none."""
         kind = self.run(requests.job(name)).kind
-        return Job(self, name, kind, *FETCHES[kind])
+        return Job(self, name, kind, *fetch_of(kind))
 
     def watch(self, job: str) -> Iterator[JobInfo]:
         """Yield a job now and at each change until it is done; outlasts server restarts."""

@@ -14,7 +14,7 @@ from isogloss.service.recording.appender import Appender, BatchStream
 from isogloss.service.recording.description import Precision, Tokenizer
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.route import Direct, open_stream
-from isogloss.service.transport.plans import RECONNECT_S
+from isogloss.service.transport.patience import RECONNECT_S
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import RowBatch
 

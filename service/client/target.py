@@ -7,9 +7,9 @@ from pathlib import Path
 
 from isogloss.errors import InvalidInput, ServerUnavailable, StoreOwned
 from isogloss.service.calls.all import EngineHandlers
-from isogloss.service.control.engine import Engine
+from isogloss.service.control.owner import Owner
 from isogloss.service.values.addresses import TOKEN_NAME, parse_address
-from isogloss.service.values.directories import state_directory
+from isogloss.service.values.state_directory import state_directory
 from isogloss.store import Store, StoreOwner, is_object_address, store_owner
 
 TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
@@ -55,7 +55,7 @@ def find_target(target: str | Path, token: str | None, *, run_workers: bool = Tr
     owner = store_owner(store) if is_there else None
     if owner is None or owner.address is None:
         try:
-            engine = Engine(Store.open(store), run_workers=run_workers)
+            engine = Owner(Store.open(store), run_workers=run_workers)
             return Target(handlers=EngineHandlers(engine))
         except StoreOwned:
             owner = store_owner(store)  # a server may have taken it just now

@@ -1,25 +1,20 @@
 """Deleting dictionaries, probes and matches, and what mentions them.
 
-Entries of the catalog go first, what is deleted itself last, so that the same call, made again
-after a crash, goes on; directories that nothing names any more are garbage.
+What mentions a thing is removed from the catalog before the thing itself, so that the same call,
+made again after a crash, goes on. A directory that a crash left is removed with the garbage.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Sequence
 
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.values.job_kinds import job_kind, read_spec
+from isogloss.service.values.job_specs import ProbeSpec
 from isogloss.service.values.json_fields import object_of, text_of, texts_of
 from isogloss.store import CatalogEntry, Store
 
 _SHOWN = 8
-_USED_BY: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "recording": (("recording",), "recordings"),
-    "dictionary": (("dictionary", "a", "b"), "dictionaries"),
-    "probe": (("probe",), "probes"),
-}
-"""Fields of a job's spec that name one of a kind, and the field that names several."""
 
 
 def delete_dictionary(
@@ -92,11 +87,11 @@ def check_unused(jobs: Jobs, kind: str, name: str) -> None:
     Raises:
         Conflict: a job uses it; the message names the job.
     """
-    single, several = _USED_BY[kind]
     for job in jobs.list():
-        used = {job.spec.get(field) for field in single}
-        used.update(cast("Sequence[object]", job.spec.get(several) or ()))
-        if name in used and not job.state.is_final:
+        if job.state.is_final:
+            continue
+        spec = read_spec(job.kind, job.spec)
+        if (kind, name) in {*spec.reads, (job_kind(job.kind).makes, spec.target)}:
             raise Conflict(
                 f"{kind} {name!r} is used by job {job.id!r}, which is {job.state}: wait for it, or "
                 "cancel it, then delete again"
@@ -138,5 +133,6 @@ def _take_out(store: Store, jobs: Jobs, probe: CatalogEntry, dictionary: str) ->
         if dictionary in object_of(atlas.body, "dictionaries"):
             _remove(store, atlas)
     if left:
-        recordings = texts_of(probe.body, "recordings")
-        jobs.submit("probe", {"probe": probe.id, "recordings": recordings, "dictionaries": left})
+        recordings = tuple(texts_of(probe.body, "recordings"))
+        spec = ProbeSpec(probe=probe.id, recordings=recordings, dictionaries=tuple(left))
+        jobs.submit(spec)

@@ -1,14 +1,14 @@
-"""The server's side of direct lanes: who may have one, and how ingest makes way for it."""
+"""Giving lanes to processes that write past the owner of a store, once they proved to see it."""
 
 import contextlib
 import hmac
-import os
 import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.errors import NotPermitted
+from isogloss.service.control.private_files import PrivateFiles
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.store import DirectLaneTicket, LaneState, Store
 
@@ -19,7 +19,7 @@ class DirectAccess:
     """Gives lanes of a store to processes that see its files. Thread-safe."""
 
     def __init__(self, store: Store, ingest: Ingest) -> None:
-        """Remember what to give from; nothing is written yet."""
+        """Remember the store; the proof file is written at first need."""
         self._store = store
         self._ingest = ingest
         self._lock = threading.Lock()
@@ -36,18 +36,20 @@ class DirectAccess:
         with self._lock:
             if self._proof is None:
                 made = secrets.token_urlsafe(32)
-                fresh = root / f".{PROOF_NAME}.{os.getpid()}"
-                with contextlib.suppress(FileNotFoundError):
-                    fresh.unlink()
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                with open(os.open(fresh, flags, 0o600), "w") as file:
-                    file.write(made)
-                fresh.replace(root / PROOF_NAME)
+                PrivateFiles().write_atomic(root / PROOF_NAME, made.encode())
                 self._proof = made
         return str(root), PROOF_NAME
 
     def open(self, recording: str, producers: Sequence[str], proof: str) -> DirectLaneTicket:
         """Give a lane to a caller that read the proof.
+
+        Args:
+            recording: id of the recording.
+            producers: names of the streams that will write the lane.
+            proof: what the caller read in the proof file.
+
+        Returns:
+            What the caller needs to make the lane.
 
         Raises:
             NotPermitted: the proof is not the one in the store.
@@ -66,7 +68,7 @@ class DirectAccess:
         return self._store.recording(recording).end_direct_lane(lane)
 
     def close(self) -> None:
-        """Take the proof away."""
+        """Remove the proof file; no lane is given any more."""
         with self._lock:
             if self._proof is not None:
                 self._proof = None

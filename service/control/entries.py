@@ -1,4 +1,4 @@
-"""From the catalog's entries (bodies as isogloss.service.tasks.kinds writes them) to results."""
+"""From the catalog's entries (bodies: see tasks/README.md) to results."""
 
 from isogloss.errors import CorruptData, InvalidInput
 from isogloss.service.values.json_fields import object_of, revision_of, share_of, text_of, texts_of

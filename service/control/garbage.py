@@ -1,7 +1,7 @@
-"""What nothing names any more: directories of artifacts that were deleted or never finished, logs.
+"""Removing directories of artifacts that were deleted or never finished, and logs of old jobs.
 
-What crashes left of recordings and half-written files is what
-:meth:`isogloss.store.Store.collect_garbage` removes; this needs to know the jobs.
+:meth:`isogloss.store.Store.collect_garbage` removes what crashes left of recordings. What is here
+must know the jobs besides: an unfinished one goes on with its directory.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from isogloss.service.jobs.supervisor import Jobs
-from isogloss.service.values.directories import make_state_directory
+from isogloss.service.values.state_directory import make_state_directory
 from isogloss.store import Store
 
 _FOLDERS = {
@@ -59,7 +59,12 @@ def remove_orphans(store: Store, jobs: Jobs, older_s: float) -> int:
 
 
 def remove_logs(store: Store, jobs: Jobs, older_s: float) -> int:
-    """Remove the logs of jobs that ended ``older_s`` ago or more, or that the store does not know.
+    """Remove the logs of jobs that ended, or that the store does not know.
+
+    Args:
+        store: where; this process owns it.
+        jobs: of the store.
+        older_s: logs of jobs that ended more recently stay.
 
     Returns:
         How many logs were removed.

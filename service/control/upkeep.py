@@ -1,111 +1,27 @@
-"""Care: work on what is stored that takes as long as reading or rewriting it.
+"""Upkeep: verifying, compacting, compressing and quantising recordings, and removing garbage.
 
-It runs in threads of the process that owns the store, one at a time for each recording. A caller
-follows it as a stream of steps, at least one a second; when the caller leaves, the work ends
-between two steps and what was done stays.
+One work at a time is done on each recording, in a thread of the process that owns the store. The
+caller follows it as a stream of steps. When the caller leaves, the work ends before its next step;
+what was done by then stays done.
 """
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from isogloss.errors import Conflict, InvalidInput, ServerUnavailable
 from isogloss.service.control.garbage import remove_logs, remove_orphans
+from isogloss.service.control.work import ReportProgress, Step, Work
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
-from isogloss.service.values.upkeep import CareProgress, Compression, Garbage, Quantisation
+from isogloss.service.values.upkeep import Compression, Garbage, Quantisation
 from isogloss.store import Compaction, Problem, Recording, Store, describe_lane
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-Report = Callable[[str, int, int], None]
-"""Takes what is at work, bytes done and bytes in all; raises when the work is to end."""
-
-_BEAT_S = 0.5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step(Generic[T_co]):
-    """Where some work is."""
-
-    progress: CareProgress
-    """How far."""
-    result: T_co | None = None
-    """What it came to; in the last step only."""
-
-
-class _Stopped(Exception):
-    """Ends work whose caller left."""
-
-
-class _Work(Generic[T_co]):
-    """One piece of work in a thread of its own."""
-
-    def __init__(self, work: Callable[[Report], T_co], on_end: Callable[[], None]) -> None:
-        self._changed = threading.Condition()
-        self._progress = CareProgress(step="", done=0, total=0)
-        self._stop: Exception | None = None
-        self._result: tuple[T_co] | None = None
-        self._error: BaseException | None = None
-        self._ended = False
-        self._thread = threading.Thread(
-            target=self._run, args=(work, on_end), name="isogloss-care", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the work is over."""
-        return self._ended
-
-    def _run(self, work: Callable[[Report], T_co], on_end: Callable[[], None]) -> None:
-        try:
-            self._result = (work(self._report),)
-        except BaseException as error:  # raised again in the caller's thread, whatever it is
-            self._error = error
-        on_end()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def _report(self, step: str, done: int, total: int) -> None:
-        if self._stop is not None:
-            raise self._stop
-        self._progress = CareProgress(step=step, done=done, total=total)
-
-    def steps(self) -> Iterator[Step[T_co]]:
-        """Yield where the work is until it is done; leaving asks it to end."""
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._ended, _BEAT_S)
-                    ended = self._ended
-                if not ended:
-                    yield Step(progress=self._progress)
-                    continue
-                if self._error is not None:
-                    raise self._error
-                if self._result is not None:
-                    yield Step(progress=self._progress, result=self._result[0])
-                return
-        finally:
-            self.stop(_Stopped())
-
-    def stop(self, reason: Exception) -> None:
-        """Ask the work to end between two steps."""
-        self._stop = self._stop or reason
-
-    def join(self) -> None:
-        """Wait until the work ended."""
-        self._thread.join()
-
-
-class Care:
+class Upkeep:
     """Long work on the recordings of one store. Thread-safe; in the store's owner process."""
 
     def __init__(self, store: Store, ingest: Ingest, jobs: Jobs) -> None:
@@ -114,11 +30,14 @@ class Care:
         self._jobs = jobs
         self._lock = threading.Lock()
         self._busy: dict[str, str] = {}  # uid of a recording -> what is done to it
-        self._works: list[_Work[object]] = []
+        self._works: list[Work[object]] = []
         self._closed = False
 
     def close(self) -> None:
-        """End what runs between two steps, and wait for that; nothing begins any more."""
+        """End the work that runs, before its next step, and wait for that.
+
+        Calls made later raise ``ServerUnavailable``.
+        """
         with self._lock:
             self._closed = True
             works = list(self._works)
@@ -129,14 +48,17 @@ class Care:
 
     @contextmanager
     def alone(self, recording: Recording, what: str) -> Generator[None]:
-        """Hold a recording for work of one's own.
+        """Keep all other work off a recording while the block runs.
 
         Args:
             recording: which.
-            what: is done to it, such as ``deleted``.
+            what: is done to it, such as ``deleted``; others are told this word.
+
+        Yields:
+            Nothing.
 
         Raises:
-            Conflict: something else works on it.
+            Conflict: some work on the recording goes on already.
         """
         claims = _claims(recording)
         self._claim(claims, what)
@@ -153,12 +75,19 @@ class Care:
     def compact(self, recording: str, max_rows: int | None) -> Iterator[Step[Compaction]]:
         """Join the short sealed lanes of a recording.
 
+        Args:
+            recording: its id.
+            max_rows: longest lane that is made; None: the store's default.
+
+        Returns:
+            The work as steps; it begins when the first is asked for.
+
         Raises:
             InvalidInput: ``max_rows`` is not positive.
         """
         found = self._store.recording(recording)
 
-        def work(report: Report) -> Compaction:
+        def work(report: ReportProgress) -> Compaction:
             self._seal(found)
             return found.compact(max_rows=max_rows, on_care=report)
 
@@ -168,7 +97,7 @@ class Care:
         """Compress the sealed lanes of a recording."""
         found = self._store.recording(recording)
 
-        def work(report: Report) -> Compression:
+        def work(report: ReportProgress) -> Compression:
             before = self._sealed_bytes(found)
             sites = found.compress(report)
             after = _stored_bytes(found)
@@ -180,6 +109,14 @@ class Care:
         self, recording: str, sites: Sequence[str] | None, *, accept_loss: bool
     ) -> Iterator[Step[Quantisation]]:
         """Round the rows of sealed lanes to 8 bits a number.
+
+        Args:
+            recording: its id.
+            sites: names of the sites to round; None: all.
+            accept_loss: that the caller knows that rows change for good; must be True.
+
+        Returns:
+            The work as steps; it begins when the first is asked for.
 
         Raises:
             InvalidInput: the loss is not accepted.
@@ -194,9 +131,9 @@ class Care:
                 "pass accept_loss=True where that is meant; compress keeps every bit"
             )
 
-        def work(report: Report) -> Quantisation:
+        def work(report: ReportProgress) -> Quantisation:
             before = self._sealed_bytes(found)
-            errors = found.quantise(sites, on_care=report)
+            errors = found.quantise(sites, report)
             after = _stored_bytes(found)
             return Quantisation(errors=errors, bytes_before=before, bytes_after=after)
 
@@ -205,13 +142,19 @@ class Care:
     def collect_garbage(self, older_s: float) -> Iterator[Step[Garbage]]:
         """Remove what nothing in the store names.
 
+        Args:
+            older_s: what was changed more recently stays.
+
+        Returns:
+            The work as steps; it begins when the first is asked for.
+
         Raises:
             InvalidInput: ``older_s`` is negative.
         """
         if not older_s >= 0:
             raise InvalidInput(f"older_s is {older_s:g}, wanted 0 or more seconds")
 
-        def work(report: Report) -> Garbage:
+        def work(report: ReportProgress) -> Garbage:
             report("recordings", 0, 0)
             files = self._store.collect_garbage(older_s)
             report("artifacts", 0, 0)
@@ -234,11 +177,11 @@ class Care:
         return _stored_bytes(recording)
 
     def _run(
-        self, claims: Mapping[str, str], what: str, work: Callable[[Report], T]
+        self, claims: Mapping[str, str], what: str, work: Callable[[ReportProgress], T]
     ) -> Iterator[Step[T]]:
         """Do work in a thread from the first step on, and yield where it is."""
         self._claim(claims, what)
-        made = _Work(work, lambda: self._release(claims))
+        made = Work(work, lambda: self._release(claims))
         with self._lock:
             self._works = [*(other for other in self._works if not other.ended), made]
         made.start()

@@ -1,1 +1,1 @@
-"""Batches on their way to the disk."""
+"""Takes batches from producers and commits them to the disk."""

@@ -1,9 +1,10 @@
-"""Ingest: parts in, batches out, one writer thread that commits all producers together.
+"""Ingest: takes the batches of all producers and commits them together, in one thread.
 
-A producer's stream is a :class:`Session`. Parts are checked as they come and joined to batches;
-whole batches wait, within a bound, for the writer thread, which gives everything that waits for a
-recording to its lane in one group commit. Acknowledgements are cumulative at two levels: *received*
-(held in memory, nothing before it missing) and *durable* (on disk).
+A producer's stream is a :class:`Session`. Batches come whole, or in parts that the session checks
+and joins. Whole batches wait, within a bound on memory, for the writer thread, which gives
+everything that waits for a recording to its lane in one group commit. A session says of two
+sequence numbers how far it is: up to *received*, batches are held in memory and none is missing; up
+to *durable*, they are on the disk.
 """
 
 import logging
@@ -68,9 +69,13 @@ class Ingest:
             producer: name of the stream of batches, stable over restarts of its writer.
             notify: called, from any thread, when an acknowledgement or room in memory may be new.
 
+        Returns:
+            The session; it counts from the last batch of the producer that is on the disk.
+
         Raises:
             NotFound: no such recording.
-            Conflict: the producer is writing a direct lane.
+            InvalidInput: the producer's name is empty or too long.
+            Conflict: the producer is writing a direct lane, or the store is being closed.
             ResourceExhausted: too many producers at once.
         """
         if not producer or len(producer) > 256:
@@ -112,7 +117,15 @@ class Ingest:
     def offer_direct_lane(self, recording: str, producers: Sequence[str]) -> DirectLaneTicket:
         """Let a process on the same storage write these producers' batches past this one.
 
-        Their streams end; what was received and is not durable is sent again, there.
+        The producers' sessions end. Batches that were received and are not durable are dropped:
+        the producers send them again to their direct lane.
+
+        Args:
+            recording: id of the recording.
+            producers: names of the streams that will write the lane.
+
+        Returns:
+            What the other process needs to make the lane.
 
         Raises:
             NotFound: no such recording.
@@ -173,7 +186,10 @@ class Ingest:
         _notify(doomed)
 
     def seal_idle_lanes(self) -> None:
-        """Close the lanes that no producer uses now, before their time; returns when it is done."""
+        """Close the lanes that no producer uses now; returns once they are closed.
+
+        Without this call they close ``idle_lane_s`` after their last producer left.
+        """
         with self._changed:
             self._sealing = True
             self._changed.notify_all()

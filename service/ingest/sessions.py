@@ -1,4 +1,4 @@
-"""One producer's stream: parts are checked as they come and joined to batches."""
+"""One producer's stream: batches come whole, or in parts that are checked and joined."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from isogloss.errors import (
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.wire.framing import Framed
-from isogloss.store import Recording, RowBatch
+from isogloss.store import BatchLimits, Recording, RowBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +143,9 @@ class Session:
     def offer(self, part: Framed[pb.AppendRequest]) -> bool:
         """Take the next part of the stream.
 
+        Args:
+            part: some bytes of a batch, with what they are of and their checksum.
+
         Returns:
             False where memory for its batch is not free now: nothing was taken; wait for
             ``notify`` and offer it again.
@@ -170,6 +173,48 @@ class Session:
         self._add(self._assembly, head, payload)
         return True
 
+    def offer_batch(self, batch: RowBatch, size: int) -> bool:
+        """Take the next batch of the stream whole, as a sender in this process has it.
+
+        Nothing is copied: its arrays must not change until it is durable. That it fits the
+        recording is for the sender to check; the lane checks it once more.
+
+        Args:
+            batch: of this session's producer.
+            size: bytes to set aside for it.
+
+        Returns:
+            False where memory for it is not free now: nothing was taken; wait for ``notify`` and
+            offer it again.
+
+        Raises:
+            InvalidInput: it is of another producer, or comes amid the parts of another batch.
+            SequenceGap: a batch before this one is missing.
+            ResourceExhausted: it is larger than the limit.
+            Fenced: a newer session of the same producer took over.
+            IsoglossError: what ended this session earlier.
+        """
+        if self.error is not None:
+            raise self.error
+        if batch.producer != self.producer:
+            raise InvalidInput(
+                f"batch says it is of {batch.producer!r}, its stream is of {self.producer!r}"
+            )
+        if self._assembly is not None:
+            raise InvalidInput(
+                f"batch {batch.sequence} comes amid the parts of batch {self._assembly.sequence}: "
+                "send those first"
+            )
+        if batch.sequence <= self.received:
+            return True  # a repeat of what is held or on disk: acknowledged, not stored again
+        self._check_next(batch.sequence, size)
+        _check_counts(batch)
+        if not self._ingest.reserve(size):
+            return False
+        self.received = batch.sequence
+        self._ingest.enqueue(self, batch, size)
+        return True
+
     def close(self) -> None:
         """End the session; what was received whole is still committed."""
         self._ingest.leave(self)
@@ -178,12 +223,7 @@ class Session:
             self._assembly = None
 
     def _check_first(self, head: pb.AppendRequest) -> None:
-        limits = self._ingest.limits
-        if head.sequence != self.received + 1:
-            raise SequenceGap(
-                f"producer {self.producer!r} sent batch {head.sequence}, wanted "
-                f"{self.received + 1}: send the batches between them first"
-            )
+        self._check_next(head.sequence, head.batch_bytes)
         if head.part != 0:
             raise InvalidInput(f"batch {head.sequence} begins with part {head.part}, wanted 0")
         if not 1 <= head.parts <= head.batch_bytes:
@@ -191,10 +231,18 @@ class Session:
                 f"batch {head.sequence} of {head.batch_bytes} bytes has {head.parts} parts, "
                 "wanted at least one, and at least a byte in each"
             )
-        if head.batch_bytes > limits.batch_bytes:
+
+    def _check_next(self, sequence: int, size: int) -> None:
+        """Refuse a batch that is not the next one, or too large."""
+        if sequence != self.received + 1:
+            raise SequenceGap(
+                f"producer {self.producer!r} sent batch {sequence}, wanted "
+                f"{self.received + 1}: send the batches between them first"
+            )
+        if size > self._ingest.limits.batch_bytes:
             raise ResourceExhausted(
-                f"batch {head.sequence} has {head.batch_bytes} bytes, the limit is "
-                f"{limits.batch_bytes}: send fewer rows in a batch"
+                f"batch {sequence} has {size} bytes, the limit is "
+                f"{self._ingest.limits.batch_bytes}: send fewer rows in a batch"
             )
 
     def _add(self, assembly: _Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
@@ -235,3 +283,13 @@ class Session:
         self._assembly = None
         self.received = assembly.sequence
         self._ingest.enqueue(self, batch, assembly.size)
+
+
+def _check_counts(batch: RowBatch) -> None:
+    """Refuse more rows or documents than the encoding of a batch may hold."""
+    limits = BatchLimits()
+    if batch.rows > limits.max_rows or len(batch.documents) > limits.max_documents:
+        raise ResourceExhausted(
+            f"batch has {batch.rows} rows and describes {len(batch.documents)} documents, the "
+            f"limits are {limits.max_rows} and {limits.max_documents}: split it"
+        )

@@ -1,4 +1,4 @@
-"""What a supervisor and its worker know of each other as processes."""
+"""Names of processes, and how a worker process ends when its supervisor does."""
 
 import ctypes
 import os
@@ -66,10 +66,13 @@ def end_with_supervisor() -> None:
 
 
 def watch_parent(parent: int) -> None:
-    """Make this process end soon after another process than ``parent`` became its parent.
+    """Make this process end within a second after its parent ended.
 
-    Unlike the signal that Linux sends, it does not mind when the thread that started this process
-    ends before its process does.
+    Linux can send a signal instead (see :func:`end_with_supervisor`), but sends it already when the
+    thread that started this process ends.
+
+    Args:
+        parent: process id of the parent.
     """
     threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
 

@@ -6,7 +6,6 @@ watchers wait for.
 """
 
 import json
-import re
 import sqlite3
 import threading
 import time
@@ -21,14 +20,15 @@ from isogloss.errors import (
     CorruptData,
     Fenced,
     InvalidInput,
-    InvalidName,
     NotFound,
     StorageError,
     StorageFull,
     UnsupportedVersion,
 )
-from isogloss.service.values.directories import make_state_directory
-from isogloss.service.values.jobs import TARGETS, JobRecord, JobState
+from isogloss.service.values.job_kinds import JobKind, kind_of
+from isogloss.service.values.job_specs import JobSpec
+from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.state_directory import make_state_directory
 from isogloss.store import Store
 
 SCHEMA_VERSION = 1
@@ -66,14 +66,7 @@ create table if not exists job(
 create index if not exists job_by_state on job(state, number);
 """
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _HELD = ("STARTING", "RUNNING", "CANCELLING")
-
-_REQUIRED: Mapping[str, Mapping[str, type]] = {
-    "train": {"dictionary": str, "recording": str, "site": str, "config": dict},
-    "probe": {"probe": str, "recordings": list, "dictionaries": list},
-    "match": {"match": str, "a": str, "b": str},
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,17 +141,24 @@ class JobTable:
 
     # What clients do.
 
-    def submit(self, kind: str, spec: Mapping[str, object], request_id: str) -> JobRecord:
+    def submit(self, spec: JobSpec, request_id: str) -> JobRecord:
         """Add a job, or return the one that this request, or the same unfinished work, made.
 
+        Args:
+            spec: what is asked for; its class says the kind.
+            request_id: a call with the same id gives the same job; empty: none.
+
+        Returns:
+            The new job, or the one that was there.
+
         Raises:
-            InvalidInput: an unknown kind, or a spec without one of its fields.
+            InvalidInput: the spec belongs to no kind of job, or JSON does not hold its values.
             AlreadyExists: the request id was used for something else, or another unfinished job
                 makes something different under the same name.
         """
-        check_spec(kind, spec)
-        text = json.dumps(spec, sort_keys=True)
-        target = f"{kind}/{spec[TARGETS[kind]]}"
+        kind = kind_of(spec)
+        text = _to_json(kind, spec)
+        target = f"{kind.name}/{spec.target}"
         with self._transaction():
             for row in self._rows(
                 "select * from job where request_id=? or (target=? and state not in"
@@ -168,7 +168,7 @@ class JobTable:
                 is_replay = bool(request_id) and row["request_id"] == request_id
                 if row["state"] == "CANCELLING" and not is_replay:
                     continue
-                if row["kind"] != kind or row["spec"] != text:
+                if not _asks_for(row, kind, text):
                     cause = (
                         f"request id {request_id!r} was used for"
                         if is_replay
@@ -184,8 +184,8 @@ class JobTable:
                 "insert into job(id, kind, spec, target, request_id, state, created, updated)"
                 " values(?,?,?,?,?,'QUEUED',?,?) returning *",
                 (
-                    f"{kind}-{uuid.uuid4().hex[:12]}",
-                    *(kind, text, target, request_id or None, now, now),
+                    f"{kind.name}-{uuid.uuid4().hex[:12]}",
+                    *(kind.name, text, target, request_id or None, now, now),
                 ),
             )
             return _record(made[0])
@@ -244,11 +244,18 @@ class JobTable:
         ]
 
     def release(self, job: str, attempt: int, *, blame: str, limit: int, backoff_s: float) -> None:
-        """Put a job back after its worker ended without an answer.
+        """Put a job back into the queue after its worker ended without an answer.
 
-        A job that was being cancelled is cancelled. With ``blame`` (what happened to the worker)
-        an attempt that came no further than those before counts as a stall; ``limit`` stalls in a
-        row fail the job. Without it (the supervisor itself ended) nothing is counted.
+        A job that was being cancelled is cancelled instead. An attempt that came no further than
+        those before it counts as a stall, unless the worker is not to blame. After each stall the
+        next attempt waits longer; after ``limit`` stalls in a row the job fails.
+
+        Args:
+            job: id of the job.
+            attempt: which attempt ended; nothing happens if another one has the job.
+            blame: what happened to the worker; empty: its supervisor ended, and no stall counts.
+            limit: stalls in a row that fail the job.
+            backoff_s: pause after the first stall; after n stalls it is ``2**n - 1`` times this.
         """
         with self._transaction():
             rows = self._rows("select * from job where id=? and attempt=?", (job, attempt))
@@ -285,7 +292,18 @@ class JobTable:
         total_steps: int,
         metrics: Mapping[str, float],
     ) -> JobState:
-        """Renew the lease and report; the answer tells the worker whether to stop.
+        """Renew the lease and write down how far the attempt is.
+
+        Args:
+            job: id of the job.
+            attempt: which attempt reports.
+            lease_s: how long the worker keeps the job from now on.
+            step: steps done.
+            total_steps: steps in all; 0 while unknown.
+            metrics: the newest figures by name.
+
+        Returns:
+            The job's state; ``CANCELLING`` tells the worker to stop.
 
         Raises:
             Fenced: the job was given to another attempt, or ended.
@@ -320,7 +338,11 @@ class JobTable:
         return json.loads(self._rows("select memo from job where id=?", (job,))[0]["memo"])
 
     def remember(self, job: str, attempt: int, memo: Mapping[str, object]) -> None:
-        """Write down, durably, what later attempts of this job must do in the same way."""
+        """Write down, durably, the values that all attempts of this job must use.
+
+        Raises:
+            Fenced: the job was given to another attempt, or ended.
+        """
         rows = self._rows(
             "update job set memo=? where id=? and attempt=?"
             " and state in ('STARTING','RUNNING','CANCELLING') returning id",
@@ -388,29 +410,23 @@ class JobTable:
             self._connection.execute("commit")
 
 
-def check_spec(kind: str, spec: Mapping[str, object]) -> None:
-    """Check that a job can be queued; what its names mean is checked when it runs.
-
-    Raises:
-        InvalidInput: an unknown kind, a field that is missing or of the wrong type, or values
-            that JSON does not hold.
-        InvalidName: the name of what the job makes is not a resource id.
-    """
-    if kind not in TARGETS:
-        raise InvalidInput(f"job kind {kind!r} is unknown: use one of {', '.join(TARGETS)}")
-    for field, wanted in _REQUIRED[kind].items():
-        if not isinstance(spec.get(field), wanted):
-            found = type(spec[field]).__name__ if field in spec else "missing"
-            raise InvalidInput(
-                f"field {field!r} of a {kind} job is {found}, wanted {wanted.__name__}"
-            )
-    name = str(spec[TARGETS[kind]])
-    if not _NAME.fullmatch(name):
-        raise InvalidName(f"{TARGETS[kind]} {name!r} must match [a-z][a-z0-9-]{{0,62}}")
+def _to_json(kind: JobKind, spec: JobSpec) -> str:
+    """Return a spec as it is queued; InvalidInput where JSON does not hold its values."""
     try:
-        json.dumps(spec, allow_nan=False)
+        return json.dumps(spec.to_dict(), allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"the spec of a {kind} job must be plain JSON: {error}") from error
+        raise InvalidInput(f"the spec of a {kind.name} job must be plain JSON: {error}") from error
+
+
+def _asks_for(row: sqlite3.Row, kind: JobKind, text: str) -> bool:
+    """Whether a queued job asks for the same; an earlier release may have left out defaults."""
+    if row["kind"] != kind.name:
+        return False
+    try:
+        found, wanted = (kind.spec.from_dict(json.loads(given)) for given in (row["spec"], text))
+    except InvalidInput:
+        return False
+    return found == wanted
 
 
 def _record(row: sqlite3.Row) -> JobRecord:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,17 +27,16 @@ from isogloss.service.jobs.processes import (
     kill_group,
     pid_of,
 )
-from isogloss.service.jobs.queue import Held, JobTable, check_spec
-from isogloss.service.values.directories import location, make_state_directory
+from isogloss.service.jobs.queue import Held, JobTable
+from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.state_directory import location, make_state_directory
 from isogloss.store import Store
-
-__all__ = ["JobRecord", "JobState", "Jobs", "check_spec"]
 
 WORKER_COMMAND = (sys.executable, "-m", "isogloss.service.processes.worker")
 
 _BACKOFF_S = 0.1
-"""Pause before the attempt after the first stall; it doubles with each further one."""
+"""Pause before the attempt after the first stall; after n stalls it is ``2**n - 1`` times this."""
 _CANCEL_GRACE_S = 1.5
 """How long a worker may take to end by itself after a cancel; files are whole or absent."""
 _CLOSE_GRACE_S = 3.0
@@ -78,25 +77,25 @@ class Jobs:
             else None
         )
 
-    def submit(self, kind: str, spec: Mapping[str, object], *, request_id: str = "") -> JobRecord:
+    def submit(self, spec: JobSpec, *, request_id: str = "") -> JobRecord:
         """Queue a job; durable when it returns.
 
         Args:
-            kind: ``train``, ``probe`` or ``match``.
-            spec: plain JSON; see :mod:`isogloss.service.tasks.kinds` for the fields.
+            spec: what is asked for; its class says the kind, see
+                :mod:`isogloss.service.values.job_kinds`.
             request_id: makes the call repeatable: the same id gives the same job.
 
         Returns:
             The new job, or the one that this request id, or equal unfinished work, already made.
 
         Raises:
-            InvalidInput: an unknown kind or a spec that cannot be queued, or the store lies on an
-                object store, which cannot hold what a job makes.
+            InvalidInput: the spec cannot be queued, or the store lies on an object store, which
+                cannot hold what a job makes.
             AlreadyExists: the request id, or the name of what is made, is taken by different work.
         """
         self._check_open()
         self._store.check_artifacts()
-        record = self._table.submit(kind, spec, request_id)
+        record = self._table.submit(spec, request_id)
         self._wake()
         return record
 
@@ -127,6 +126,13 @@ class Jobs:
 
     def wait(self, job: str, timeout_s: float | None = None) -> JobRecord:
         """Return the job once it is final.
+
+        Args:
+            job: id of the job.
+            timeout_s: how long to wait; None: as long as it takes.
+
+        Returns:
+            The job at its end.
 
         Raises:
             DeadlineExceeded: it was not within ``timeout_s``; the job goes on.

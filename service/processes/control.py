@@ -21,14 +21,16 @@ from grpc_reflection.v1alpha import reflection
 from isogloss.errors import InvalidInput, ServerUnavailable
 from isogloss.proto.v1 import dictionaries_pb2, jobs_pb2, recordings_pb2, universality_pb2
 from isogloss.service.calls.all import EngineHandlers
-from isogloss.service.control.engine import Engine
+from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.server.check_address import check_address
 from isogloss.service.server.grpc_calls import Calls
-from isogloss.service.server.listening import TokenGuard, check_address, store_token
 from isogloss.service.server.query_child import QueryProcess
+from isogloss.service.server.token_file import store_token
+from isogloss.service.server.token_guard import TokenGuard
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import Address, default_address, parse_address
-from isogloss.service.values.directories import location, make_state_directory
+from isogloss.service.values.state_directory import location, make_state_directory
 from isogloss.store import Store
 
 _log = logging.getLogger(__name__)
@@ -108,10 +110,10 @@ async def _serve(
     store = given if isinstance(given, Store) else Store.open(given)
     state = make_state_directory(store)
     addresses = listen or [default_address(state)]
-    engine = Engine(store, run_workers=config.run_workers, limits=config.limits)
+    owner = Owner(store, run_workers=config.run_workers, limits=config.limits)
     queries = QueryProcess(location(store))
     try:
-        calls = Calls(EngineHandlers(engine), queries.forward)
+        calls = Calls(EngineHandlers(owner), queries.forward)
         server, health = await _make_server(state, config, calls)
         bound = [_listen(server, address, config) for address in addresses]
         await server.start()
@@ -126,13 +128,13 @@ async def _serve(
         calls.draining.set()
         stopping = asyncio.create_task(server.stop(config.drain_s))
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.
-        await asyncio.to_thread(engine.jobs.close)
-        await asyncio.to_thread(engine.care.close)
+        await asyncio.to_thread(owner.jobs.close)
+        await asyncio.to_thread(owner.upkeep.close)
         await stopping
         calls.close()
     finally:
         await queries.close()
-        await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(owner.close)
         for address in addresses:
             if address.socket is not None:
                 address.socket.unlink(missing_ok=True)

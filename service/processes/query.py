@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from isogloss.service.calls.all import EngineHandlers
 from isogloss.service.calls.table import Unary
-from isogloss.service.control.engine import Engine
+from isogloss.service.control.owner import Owner
 from isogloss.service.server.grpc_calls import parse
 from isogloss.service.server.query_child import READY
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
@@ -33,7 +33,7 @@ _THREADS = 4
 def main(location: str, address: str) -> None:
     """Answer queries on ``address`` until standard input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s query %(message)s")
-    with Engine(Store.attach(location), run_workers=False) as engine:
+    with Owner(Store.attach(location), run_workers=False) as engine:
         handlers = EngineHandlers(engine)
         server = grpc.server(
             ThreadPoolExecutor(_THREADS),

@@ -15,8 +15,9 @@ from isogloss.errors import Fenced, InternalError, IsoglossError, JobCancelled
 from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_RELEASED, end_with_supervisor
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.tasks.heart import Heart, Task
-from isogloss.service.values.directories import make_state_directory
+from isogloss.service.tasks.load import load_task
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.state_directory import make_state_directory
 from isogloss.store import Store
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def run(location: str, job: str, attempt: int, task_of: Callable[[str], Task]) -
     """Run one attempt and write down how it ended. Returns the exit code.
 
     Args:
-        location: of the store, see :func:`isogloss.service.values.directories.location`.
+        location: of the store, see :func:`isogloss.service.values.state_directory.location`.
         job: id of the job.
         attempt: which attempt this process is; another one fences it.
         task_of: finds the task of a kind (it may import what is heavy: the heart beats already).
@@ -87,18 +88,12 @@ def _end_now() -> None:
     os._exit(EXIT_FENCED)
 
 
-def _task_of(kind: str) -> Task:
-    from isogloss.service.tasks.kinds import TASKS
-
-    return TASKS[kind]
-
-
 def main() -> int:
     """Entry point of the worker process."""
     end_with_supervisor()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     location, job, attempt = sys.argv[1:]
-    return run(location, job, int(attempt), _task_of)
+    return run(location, job, int(attempt), load_task)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from isogloss.errors import CorruptData, InvalidInput, NotFound
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
 from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
 from isogloss.service.values.results import FeatureContext, FeatureInfo, Hit, MatchInfo, PairInfo
 from isogloss.store import CatalogEntry, Store
@@ -126,6 +129,30 @@ class Queries:
                 for context in found
             ),
         )
+
+    def encode(
+        self, dictionary: str, rows: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return the sparse codes of rows: values and feature indices, both ``[rows, k]``.
+
+        Raises:
+            NotFound: no such dictionary.
+            ShapeError: the rows are not of its width.
+        """
+        # torch takes a second to import, and only this needs it
+        import torch
+
+        from isogloss.dictionaries import load_dictionary
+
+        entry = self._store.catalog.get("dictionary", dictionary)
+        loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+        if rows.shape[1] != loaded.width:
+            raise ShapeError(
+                f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
+                f"{loaded.width}: encode rows of the site it was trained on"
+            )
+        codes = loaded.encode(torch.from_numpy(rows))
+        return codes.values.numpy(force=True), codes.indices.numpy(force=True)
 
     def match(self, match: str) -> MatchInfo:
         """Return a match with its summary and everything its report shows.

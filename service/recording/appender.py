@@ -1,15 +1,12 @@
-"""The sending half of ingest: batches in parts, a window, resending after a lost connection."""
+"""Sending batches to the owner of a store: a window, and sending again after a lost connection."""
 
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
-
-import xxhash
 
 from isogloss.errors import (
     Conflict,
@@ -22,22 +19,14 @@ from isogloss.errors import (
     ServerUnavailable,
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.outgoing import Outgoing
+from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.seam import AppendStream, Transport
-from isogloss.service.wire.framing import Framed, pieces_between
 from isogloss.service.wire.recordings import to_name
 from isogloss.store import RecordingSpec, RowBatch
 
 _POLL_S = 0.5
-"""Waits look up this often, so that a lost connection is noticed without any traffic."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A batch that is not durable yet, kept to be sent again."""
-
-    sequence: int
-    pieces: tuple[memoryview, ...]
-    size: int
+"""How often a wait looks whether the connection was lost meanwhile."""
 
 
 @dataclass(slots=True)
@@ -53,7 +42,7 @@ class _Acknowledged:
 
 
 class BatchStream(Protocol):
-    """One producer's stream of batches, whichever way they go."""
+    """One producer's stream of batches, directly to the storage or through the owner."""
 
     @property
     def producer(self) -> str:
@@ -62,7 +51,7 @@ class BatchStream(Protocol):
 
     @property
     def route(self) -> str:
-        """Which way batches go, for people; names why, where another way was wanted."""
+        """How batches travel, in words; where another way was wanted, also why it is not taken."""
         ...
 
     @property
@@ -137,7 +126,7 @@ class Appender:
         self._reconnect_s = reconnect_s
         self._why_not_direct = why_not_direct
         self._changed = threading.Condition()
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[Outgoing] = deque()
         self._acknowledged = _Acknowledged()
         self._stream: AppendStream | None = None
         self._broken: IsoglossError | None = None
@@ -154,7 +143,7 @@ class Appender:
 
     @property
     def route(self) -> str:
-        """Which way batches go, for people; names why, where another way was wanted."""
+        """How batches travel, in words; where another way was wanted, also why it is not taken."""
         why = f"; not direct: {self._why_not_direct}" if self._why_not_direct else ""
         return f"through {self._transport.address}{why}"
 
@@ -212,22 +201,24 @@ class Appender:
                 "densely, from appender.next_sequence on"
             )
         batch.check(self._spec)
-        pieces = tuple(memoryview(piece).cast("B") for piece in batch.encode() if len(piece))
-        size = sum(piece.nbytes for piece in pieces)
-        if size > self._acknowledged.batch_bytes:
+        outgoing = self._transport.outgoing(batch)
+        largest = self._acknowledged.batch_bytes
+        if outgoing.size > largest:
             raise ResourceExhausted(
-                f"batch has {size} bytes, the server takes {self._acknowledged.batch_bytes}: put "
-                "fewer rows in a batch"
+                f"batch has {outgoing.size} bytes, the server takes {largest}: put fewer rows in a "
+                "batch"
             )
-        self._wait_for_window(size, timeout_s)
-        pending = _Pending(batch.sequence, pieces, size)
+        self._wait_for_window(outgoing.size, timeout_s)
         with self._changed:
-            self._pending.append(pending)
+            self._pending.append(outgoing)
         self._last = batch.sequence
-        self._send([pending])
+        self._send([outgoing])
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until everything written is durable.
+
+        Args:
+            timeout_s: how long to wait; None: as long as it takes.
 
         Raises:
             DeadlineExceeded: it was not within ``timeout_s``.
@@ -302,7 +293,7 @@ class Appender:
         said.received, said.durable = message.received, max(message.durable, said.durable)
         said.rows, said.window_bytes = message.rows, message.window_bytes
         said.part_bytes, said.batch_bytes = max(1, message.part_bytes), message.batch_bytes
-        while self._pending and self._pending[0].sequence <= said.durable:
+        while self._pending and self._pending[0].batch.sequence <= said.durable:
             self._pending.popleft()
         self._changed.notify_all()
 
@@ -314,9 +305,16 @@ class Appender:
             stream.close()
 
     def _reconnect(self, cause: IsoglossError) -> None:
-        """Open the stream again, with growing pauses; raises ``cause`` where that cannot help."""
-        end = time.monotonic() + self._reconnect_s
-        pause_s = 0.05
+        """Open the stream again and send what is not durable; try for ``reconnect_s`` seconds.
+
+        Args:
+            cause: why the stream ended. Raised at once unless it is a lost server or an ended lane.
+
+        Raises:
+            SequenceGap: the server has fewer batches on its disk than it acknowledged before.
+            IsoglossError: ``cause``, or why the last try failed.
+        """
+        patience = Patience(self._reconnect_s)
         while True:
             if not isinstance(cause, ServerUnavailable | LaneEnded):
                 raise cause
@@ -325,17 +323,14 @@ class Appender:
                 self._connect()
             except (ServerUnavailable, LaneEnded) as error:
                 cause = error
-                if time.monotonic() > end:
-                    raise
-                time.sleep(random.uniform(0.5, 1.0) * pause_s)
-                pause_s = min(2 * pause_s, 0.5)
+                time.sleep(patience.pause_s(error))
                 continue
             with self._changed:
                 again = list(self._pending)
-                if again and again[0].sequence > self._acknowledged.received + 1:
+                if again and again[0].batch.sequence > self._acknowledged.received + 1:
                     raise SequenceGap(
                         f"the server has batches up to {self._acknowledged.received} and "
-                        f"{again[0].sequence} is the first kept here: its store went back"
+                        f"{again[0].batch.sequence} is the first kept here: its store went back"
                     )
             if self._try_send(again):
                 return
@@ -343,19 +338,18 @@ class Appender:
 
     # Sending and waiting.
 
-    def _send(self, batches: list[_Pending]) -> None:
+    def _send(self, batches: list[Outgoing]) -> None:
         if not self._try_send(batches):
             self._reconnect(self._cause())
 
-    def _try_send(self, batches: list[_Pending]) -> bool:
+    def _try_send(self, batches: list[Outgoing]) -> bool:
         """Send batches whole; False where the stream broke meanwhile."""
         stream = self._stream
         if stream is None:
             return False
         try:
-            for pending in batches:
-                for part in self._parts(pending):
-                    stream.send(part)
+            for outgoing in batches:
+                stream.send(outgoing, self._acknowledged.part_bytes)
         except ServerUnavailable:
             return False
         except IsoglossError as error:
@@ -363,25 +357,6 @@ class Appender:
                 self._broken = error
             return False
         return True
-
-    def _parts(self, pending: _Pending) -> Iterator[Framed[pb.AppendRequest]]:
-        step = self._acknowledged.part_bytes
-        starts = range(0, pending.size, step)
-        for number, start in enumerate(starts):
-            pieces = pieces_between(pending.pieces, start, min(start + step, pending.size))
-            checksum = xxhash.xxh3_64()
-            for piece in pieces:
-                checksum.update(piece)
-            yield Framed(
-                head=pb.AppendRequest(
-                    sequence=pending.sequence,
-                    part=number,
-                    parts=len(starts),
-                    batch_bytes=pending.size,
-                    xxh3=checksum.intdigest(),
-                ),
-                payload=pieces,
-            )
 
     def _cause(self) -> IsoglossError:
         """Return why the stream broke; its reader may be about to say so."""

@@ -1,7 +1,8 @@
-"""The same-host fast path: an appender that writes a lane of its own, past the server.
+"""Writing past the owner of a store: an appender that makes a lane of its own on the storage.
 
-The owner of the store only gives the ticket; rows go from this process to the disk. Used where this
-process sees the store's files, which it proves by reading one that only the store's user can read.
+The owner gives a ticket for the lane; rows go from this process to the disk. This works only where
+this process sees the store's files. It proves that by reading a file that only the store's user can
+read.
 """
 
 import logging
@@ -26,6 +27,7 @@ from isogloss.errors import (
     ServerUnavailable,
 )
 from isogloss.service.recording import direct_requests
+from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.plans import Pause, Plan, Running
 from isogloss.service.transport.seam import Transport
 from isogloss.store import DirectLaneWriter, RecordingSpec, RowBatch, open_direct_lane
@@ -156,7 +158,7 @@ class DirectAppender:
 
     @property
     def route(self) -> str:
-        """Which way batches go, for people."""
+        """How batches travel, in words."""
         return f"direct, lane {self._lane.name}"
 
     @property
@@ -228,6 +230,9 @@ class DirectAppender:
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until everything written is durable.
+
+        Args:
+            timeout_s: how long to wait; None: as long as it takes.
 
         Raises:
             DeadlineExceeded: it was not within ``timeout_s``.
@@ -324,22 +329,29 @@ class DirectAppender:
             self._changed.notify_all()
 
     def _replace_lane(self, cause: LaneEnded) -> None:
-        """Ask for another lane, with growing pauses; raises what stands in the way for good."""
+        """Open another lane in place of one that ended; try for ``reconnect_s`` seconds.
+
+        Args:
+            cause: why the lane ended.
+
+        Raises:
+            ServerUnavailable: the owner did not answer in time.
+            DeadlineExceeded: the owner did not answer in time.
+            IsoglossError: no further try can help.
+        """
         _log.warning("a direct lane ended, asking for another: %s", cause)
         self._end_lane()
-        end = time.monotonic() + self._reconnect_s
-        pause_s = 0.05
+        patience = Patience(self._reconnect_s)
         while True:
             try:
                 self._lane = self._open()
-            except (ServerUnavailable, DeadlineExceeded):
+            except (ServerUnavailable, DeadlineExceeded) as error:
                 with self._changed:
-                    if self._closing or time.monotonic() > end:
+                    if self._closing:
                         raise
+                    self._changed.wait(patience.pause_s(error))
             else:
                 return
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, 1.0)
 
 
 __all__ = ["DirectAppender", "find_storage"]

@@ -1,4 +1,4 @@
-"""What a client asks about direct lanes: where the store is, for a lane, to end one."""
+"""The calls about direct lanes: where the storage is, make a lane, end a lane."""
 
 from collections.abc import Sequence
 

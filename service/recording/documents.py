@@ -3,18 +3,16 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from isogloss import models
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import Precision, describe, to_numpy
+from isogloss.service.recording.description import Precision, describe
 from isogloss.service.recording.route import Direct
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import Document, RecordingSpec, Revision, RowBatch
-
-if TYPE_CHECKING:
-    from isogloss.models import CapturedRows, LoadedModel, RecordProgress, TextDocument
 
 _BATCH_BYTES = 16 << 20
 
@@ -72,13 +70,13 @@ class DocumentOptions:
 
 def record_documents(
     client: RecordingClient,
-    model: "LoadedModel",
-    documents: "Sequence[TextDocument] | Sequence[Sequence[int]]",
+    model: "models.LoadedModel",
+    documents: "Sequence[models.TextDocument] | Sequence[Sequence[int]]",
     *,
     sites: Sequence[str],
     recording: str,
     options: DocumentOptions,
-    on_progress: "Callable[[RecordProgress], None] | None",
+    on_progress: "Callable[[models.RecordProgress], None] | None",
     on_route: Callable[[str], None] | None = None,
 ) -> RecordingInfo:
     """Record each document once; those that the recording has already are left out.
@@ -112,22 +110,20 @@ def record_documents(
 
 def _append(
     appender: BatchStream,
-    model: "LoadedModel",
-    documents: "Sequence[TextDocument] | Sequence[Sequence[int]]",
+    model: "models.LoadedModel",
+    documents: "Sequence[models.TextDocument] | Sequence[Sequence[int]]",
     spec: RecordingSpec,
     options: DocumentOptions,
     done: set[int],
-    on_progress: "Callable[[RecordProgress], None] | None",
+    on_progress: "Callable[[models.RecordProgress], None] | None",
 ) -> None:
-    from isogloss.models import record
-
     known = [_document(document) for document in documents]
     todo = _first_of_each([document.id for document in known], done)
     left = [documents[i] for i in todo]
     ids = np.array([known[i].id for i in todo], np.uint64)
     skipped = len(documents) - len(left)
 
-    def report(progress: "RecordProgress") -> None:
+    def report(progress: "models.RecordProgress") -> None:
         if on_progress is not None:
             on_progress(
                 dataclasses.replace(
@@ -137,7 +133,7 @@ def _append(
                 )
             )
 
-    pieces = record(
+    pieces = models.record(
         model,
         left,  # pyright: ignore[reportArgumentType] - as uniform as ``documents`` is
         [site.name for site in spec.sites],
@@ -151,10 +147,8 @@ def _append(
         appender.write(_batch(spec, piece, appender, ids[piece.document_index], described))
 
 
-def _document(document: "TextDocument | Sequence[int]") -> Document:
-    from isogloss.models import TextDocument
-
-    if isinstance(document, TextDocument):
+def _document(document: "models.TextDocument | Sequence[int]") -> Document:
+    if isinstance(document, models.TextDocument):
         return Document.from_text(document.text, document.group)
     return Document.from_token_ids(document)
 
@@ -172,11 +166,14 @@ def _first_of_each(ids: Sequence[int], done: set[int]) -> list[int]:
 
 def _batch(
     spec: RecordingSpec,
-    piece: "CapturedRows",
+    piece: "models.CapturedRows",
     appender: BatchStream,
     documents: np.ndarray,
     described: Sequence[Document],
 ) -> RowBatch:
+    # torch takes a second to import, and only a run that records needs it
+    from isogloss.service.recording.tensors import to_numpy
+
     return RowBatch(
         producer=appender.producer,
         sequence=appender.next_sequence,

@@ -7,26 +7,22 @@ server, a refused batch) is counted and logged once; it reaches the loop only wi
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from isogloss.errors import Conflict, InvalidInput, IsoglossError, ShapeError
 from isogloss.models import capture
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import to_numpy
+from isogloss.service.recording.tensors import to_numpy
 from isogloss.store import Document, RecordingSpec, RowBatch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from torch.utils.hooks import RemovableHandle
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +91,7 @@ class Recorder:
         module: nn.Module,
         spec: RecordingSpec,
         *,
-        special_ids: "Iterable[int]" = (),
+        special_ids: Iterable[int] = (),
         options: RecorderOptions | None = None,
     ) -> None:
         """Prepare; hooks are set when the recorder is entered.

@@ -1,4 +1,4 @@
-"""Which way batches go: to a lane of their own on the same storage, or through the owner."""
+"""Choosing how a stream's batches travel: directly to the storage, or through the store's owner."""
 
 import logging
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Literal, TypeAlias
 from isogloss.errors import InvalidInput, NotPermitted, StorageError
 from isogloss.service.recording.appender import Appender, BatchStream
 from isogloss.service.recording.direct_appender import DirectAppender
-from isogloss.service.transport.plans import RECONNECT_S
+from isogloss.service.transport.patience import RECONNECT_S
 from isogloss.service.transport.seam import Transport
 from isogloss.store import RecordingSpec
 
 _log = logging.getLogger(__name__)
 
 Direct: TypeAlias = bool | Literal["auto"]
-"""Whether batches go past the owner of the store; ``auto``: where that can be."""
+"""Whether batches go past the owner of the store; ``auto``: if this process sees the storage."""
 
 
 def open_stream(
@@ -42,6 +42,7 @@ def open_stream(
     Raises:
         InvalidInput: ``direct`` is something else.
         NotPermitted: it must be direct, and this process does not see the storage.
+        StorageError: it must be direct, and a lane cannot be written there.
         Conflict: the producer is writing a direct lane already.
     """
     if direct not in (True, False, "auto"):

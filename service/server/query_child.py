@@ -1,4 +1,4 @@
-"""The server's hold on its query process: started at the first query, and again if it died."""
+"""The server's handle on its query process, which it starts at the first query or after a death."""
 
 import asyncio
 import contextlib

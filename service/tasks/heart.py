@@ -1,4 +1,4 @@
-"""What keeps a worker's job alive: its lease, its progress, and the wish to cancel it."""
+"""A worker's side of its job: renews the lease, reports progress, and notices a cancel."""
 
 import logging
 import threading
@@ -21,15 +21,23 @@ _log = logging.getLogger(__name__)
 
 
 class Heart:
-    """Keeps an attempt's lease, carries its progress out and a cancel in.
+    """Renews the lease of one attempt of a job, reports its progress, and notices a cancel.
 
-    A thread of its own does this, so a long computation does not lose the lease. When the attempt
-    is fenced, the process ends at once: whatever it might still write would be in the way.
+    A thread does all this, so that the lease is kept during a long computation. When another
+    attempt took the job over, the thread calls ``on_fenced``, which ends the process: it must not
+    write beside its successor.
     """
 
     def __init__(
         self, table: JobTable, record: JobRecord, *, on_fenced: Callable[[], None]
     ) -> None:
+        """Renew the lease once and start the thread.
+
+        Args:
+            table: the queue.
+            record: the job as this worker was given it.
+            on_fenced: called in the thread when another attempt took the job over, or it ended.
+        """
         self._table = table
         self._job, self._attempt = record.id, record.attempt
         self._on_fenced = on_fenced
@@ -44,7 +52,13 @@ class Heart:
         self._thread.start()
 
     def progress(self, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        """Say how far the task is; cheap enough for every step."""
+        """Say how far the task is; written down at most twice a second.
+
+        Args:
+            step: steps done, in the task's own unit.
+            total_steps: steps in all; 0 while unknown.
+            metrics: the newest figures by name.
+        """
         self._report = (step, total_steps, dict(metrics))
 
     def should_stop(self) -> bool:
@@ -57,7 +71,7 @@ class Heart:
             raise JobCancelled(f"job {self._job!r} was asked to stop; submit it again to go on")
 
     def request_stop(self) -> None:
-        """Ask the task to stop without cancelling the job: it goes on in a later attempt."""
+        """Make :meth:`check` raise, without cancelling the job: a later attempt goes on with it."""
         self._stop.set()
 
     @property
@@ -66,9 +80,16 @@ class Heart:
         return self._cancelled
 
     def pin(self, key: str, make: Callable[[], object]) -> object:
-        """Return what the job's first attempt decided under ``key``; decide it if this is it.
+        """Return a value that is the same in all attempts of the job.
 
-        The value is plain JSON and durable before it is used, so that all attempts do the same.
+        The first attempt makes the value and writes it down before it uses it.
+
+        Args:
+            key: names the value.
+            make: makes it, called at most once in the life of a job; plain JSON.
+
+        Returns:
+            What the first attempt made.
         """
         if key not in self._memo:
             self._memo[key] = make()
@@ -120,4 +141,5 @@ class Heart:
 
 
 Task = Callable[[Store, JobRecord, Heart], dict[str, object]]
-"""Runs a job: idempotent, resumable, and whole or absent in what it writes."""
+"""Runs a job and returns its result. It may be killed at any point and run again: it then goes on,
+and what it makes is in the catalog whole or not at all."""

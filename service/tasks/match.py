@@ -1,8 +1,6 @@
 """The match job: which features of two dictionaries are one, and all that a report shows of it."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -13,10 +11,11 @@ from isogloss.models import Relatedness, relatedness
 from isogloss.service.query.contexts import ContextReader
 from isogloss.service.query.queries import REPORT_FILE, newest_probe
 from isogloss.service.tasks.heart import Heart
-from isogloss.service.tasks.probe import ProbeOrder, ensure_probe
+from isogloss.service.tasks.probe import ensure_probe
+from isogloss.service.values.job_specs import MatchSpec, ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of, text_of
-from isogloss.store import CatalogEntry, Store
+from isogloss.store import CatalogEntry, FileSystem, Store
 from isogloss.universality import (
     Caution,
     Context,
@@ -38,18 +37,19 @@ _SHOWN = 12
 
 def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
     """Match two dictionaries on a probe and save the pairs, nulls, cautions and report data."""
-    name = text_of(record.spec, "match")
-    settings = MatchSettings.from_dict(object_of(record.spec, "settings"))
-    sides = [store.catalog.get("dictionary", text_of(record.spec, side)) for side in ("a", "b")]
+    spec = MatchSpec.from_dict(record.spec)
+    name = spec.match
+    settings = MatchSettings.from_dict(spec.settings)
+    sides = [store.catalog.get("dictionary", side) for side in (spec.a, spec.b)]
     if sides[0].uid == sides[1].uid:
         raise InvalidInput(
             f"both dictionaries are {sides[0].id!r}: give two (another seed or model is one)"
         )
     found = store.catalog.find("match", name)
     if found is not None:
-        _check_same(found, record.spec, sides, settings)
+        _check_same(found, spec, sides, settings)
         return {"match": name}
-    entry = ensure_probe(store, heart, _order(store, record.spec, sides))
+    entry = ensure_probe(store, heart, _probe_of(store, spec, sides))
     probe = Probe.load(store.artifact("probe", entry.uid))
     a, b = (load_probed(store.artifact("codes", side.uid, entry.uid), side.id) for side in sides)
 
@@ -85,7 +85,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             str(feature): [_plain(found) for found in reader.read(probed, feature, _CONTEXTS)]
             for feature in shown
         }
-    _write_json(directory / REPORT_FILE, report)
+    write_report(directory, report)
     _register(store, name, uid, sides, entry, settings, result)
     return {"match": name}
 
@@ -110,21 +110,20 @@ def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
     return [caution for caution in found if caution is not None]
 
 
-def _order(store: Store, spec: Mapping[str, object], sides: list[CatalogEntry]) -> ProbeOrder:
+def _probe_of(store: Store, spec: MatchSpec, sides: list[CatalogEntry]) -> ProbeSpec:
+    """Return the probe to compare on: the one named, the newest that has both, or the default."""
     names = tuple(side.id for side in sides)
     recordings = tuple(sorted({text_of(side.body, "recording") for side in sides}))
-    probe = spec.get("probe") or None
+    probe = spec.probe
     if probe is None:
         newest = newest_probe(store, set(names))
         probe = default_probe_id(recordings) if newest is None else newest.id
-    return ProbeOrder(
-        probe=text_of({"probe": probe}, "probe"), recordings=recordings, dictionaries=names
-    )
+    return ProbeSpec(probe=probe, recordings=recordings, dictionaries=names)
 
 
 def _check_same(
     found: CatalogEntry,
-    spec: Mapping[str, object],
+    spec: MatchSpec,
     sides: list[CatalogEntry],
     settings: MatchSettings,
 ) -> None:
@@ -132,7 +131,7 @@ def _check_same(
         "a_uid": sides[0].uid,
         "b_uid": sides[1].uid,
         "settings": settings.to_dict(),
-        "probe": spec.get("probe") or found.body.get("probe"),
+        "probe": spec.probe or found.body.get("probe"),
     }
     differences = [name for name, value in wanted.items() if found.body.get(name) != value]
     if differences:
@@ -217,11 +216,15 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
     }
 
 
-def _write_json(path: Path, value: object) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, allow_nan=False, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
+def write_report(
+    directory: Path, report: Mapping[str, object], files: FileSystem | None = None
+) -> None:
+    """Write a match's report; after a crash the file is there whole, or not at all.
+
+    Args:
+        directory: of the match.
+        report: what to write; plain JSON.
+        files: what writes; None: the operating system's files.
+    """
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    (files or FileSystem()).write_whole(directory / REPORT_FILE, [text.encode()])

@@ -2,8 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from isogloss.dictionaries import load_dictionary
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.train import trained_holdout
+from isogloss.service.values.job_specs import ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import (
     codes_id,
@@ -30,7 +30,6 @@ from isogloss.universality import (
     load_probed,
     signatures,
 )
-from isogloss.universality import Grid as GridName
 
 HOLDOUT = 0.25
 """Share of the documents a probe takes when nobody says otherwise; training holds out as many."""
@@ -43,38 +42,11 @@ _log = logging.getLogger(__name__)
 
 def probe_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
     """Build the probe where it is missing, and add the dictionaries that it lacks."""
-    probe = ensure_probe(
-        store,
-        heart,
-        ProbeOrder(
-            probe=text_of(record.spec, "probe"),
-            recordings=tuple(texts_of(record.spec, "recordings")),
-            dictionaries=tuple(texts_of(record.spec, "dictionaries")),
-            holdout=share_of(record.spec, "holdout"),
-            grid=_grid_of(record.spec),
-        ),
-    )
+    probe = ensure_probe(store, heart, ProbeSpec.from_dict(record.spec))
     return {"probe": probe.id}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeOrder:
-    """What a probe must become."""
-
-    probe: str
-    """Its id."""
-    recordings: tuple[str, ...]
-    """Ids of the recordings whose shared documents it takes; with ``dictionaries`` given, theirs
-    are added."""
-    dictionaries: tuple[str, ...]
-    """Ids of the dictionaries to encode on it."""
-    holdout: float | None = None
-    """Share of the documents; None: what all the dictionaries held out, at most 0.25."""
-    grid: GridName | None = None
-    """What a segment is; None: tokens where all recordings have one tokenizer, else words."""
-
-
-def ensure_probe(store: Store, heart: Heart, order: ProbeOrder) -> CatalogEntry:
+def ensure_probe(store: Store, heart: Heart, wanted: ProbeSpec) -> CatalogEntry:
     """Return the probe's catalog entry once it has the dictionaries; builds what is missing.
 
     Raises:
@@ -84,11 +56,11 @@ def ensure_probe(store: Store, heart: Heart, order: ProbeOrder) -> CatalogEntry:
         AlreadyExists: the probe is there with other recordings, holdout or grid.
         Errors of :func:`isogloss.universality.build_probe`.
     """
-    dictionaries = [store.catalog.get("dictionary", name) for name in order.dictionaries]
+    dictionaries = [store.catalog.get("dictionary", name) for name in wanted.dictionaries]
     total = _STEPS * (len(dictionaries) + 1)
     heart.progress(0, total, {})
-    entry = store.catalog.find("probe", order.probe) or _build(store, heart, order, dictionaries)
-    _check_order(entry, order, dictionaries)
+    entry = store.catalog.find("probe", wanted.probe) or _build(store, heart, wanted, dictionaries)
+    _check_same(entry, wanted, dictionaries)
     probe = Probe.load(store.artifact("probe", entry.uid))
     for done, dictionary in enumerate(dictionaries):
 
@@ -98,7 +70,7 @@ def ensure_probe(store: Store, heart: Heart, order: ProbeOrder) -> CatalogEntry:
 
         heart.check()
         _encode(store, entry, probe, dictionary, on_progress)
-    names = sorted({*texts_of(entry.body, "dictionaries"), *order.dictionaries})
+    names = sorted({*texts_of(entry.body, "dictionaries"), *wanted.dictionaries})
     _index(store, heart, entry, probe, names)
     if names != entry.body["dictionaries"]:
         body = {**entry.body, "dictionaries": names}
@@ -108,11 +80,11 @@ def ensure_probe(store: Store, heart: Heart, order: ProbeOrder) -> CatalogEntry:
 
 
 def _build(
-    store: Store, heart: Heart, order: ProbeOrder, dictionaries: Sequence[CatalogEntry]
+    store: Store, heart: Heart, wanted: ProbeSpec, dictionaries: Sequence[CatalogEntry]
 ) -> CatalogEntry:
-    names = sorted({*order.recordings, *(text_of(d.body, "recording") for d in dictionaries)})
+    names = sorted({*wanted.recordings, *(text_of(d.body, "recording") for d in dictionaries)})
     limit = min((trained_holdout(entry) for entry in dictionaries), default=HOLDOUT)
-    holdout = order.holdout if order.holdout is not None else min(HOLDOUT, limit)
+    holdout = wanted.holdout if wanted.holdout is not None else min(HOLDOUT, limit)
     if holdout <= 0 and dictionaries:
         raise InvalidInput(
             "the dictionaries were trained with holdout 0, so no document is left to compare them "
@@ -125,7 +97,7 @@ def _build(
     revisions = object_of({"revisions": pinned}, "revisions")
     readers = {name: store.recording(name).reader(revision_of(revisions, name)) for name in names}
     heart.check()
-    probe = build_probe(readers, holdout=holdout, grid=order.grid, probe_id=order.probe, uid=uid)
+    probe = build_probe(readers, holdout=holdout, grid=wanted.grid, probe_id=wanted.probe, uid=uid)
     probe.save(store.artifact("probe", uid))
     body: dict[str, object] = {
         "recordings": names,
@@ -136,29 +108,29 @@ def _build(
         "documents": len(probe.documents),
         "segments": probe.segments,
     }
-    return store.catalog.put("probe", order.probe, uid, body)
+    return store.catalog.put("probe", wanted.probe, uid, body)
 
 
-def _check_order(
-    entry: CatalogEntry, order: ProbeOrder, dictionaries: Sequence[CatalogEntry]
+def _check_same(
+    entry: CatalogEntry, wanted: ProbeSpec, dictionaries: Sequence[CatalogEntry]
 ) -> None:
     recordings = texts_of(entry.body, "recordings")
     holdout = share_of(entry.body, "holdout") or 0.0
-    others = sorted(set(order.recordings) - set(recordings))
+    others = sorted(set(wanted.recordings) - set(recordings))
     if others:
         raise AlreadyExists(
             f"probe {entry.id!r} exists with recordings {', '.join(recordings)} and lacks "
             f"{', '.join(others)}: its documents are pinned, so make a new probe"
         )
-    if order.holdout is not None and order.holdout != holdout:
+    if wanted.holdout is not None and wanted.holdout != holdout:
         raise AlreadyExists(
-            f"probe {entry.id!r} exists with holdout {holdout:g}, wanted {order.holdout:g}: make a "
-            "new probe"
+            f"probe {entry.id!r} exists with holdout {holdout:g}, wanted {wanted.holdout:g}: make "
+            "a new probe"
         )
-    if order.grid is not None and order.grid != entry.body.get("grid"):
+    if wanted.grid is not None and wanted.grid != entry.body.get("grid"):
         raise AlreadyExists(
             f"probe {entry.id!r} exists with grid {entry.body.get('grid')!r}, wanted "
-            f"{order.grid!r}: make a new probe"
+            f"{wanted.grid!r}: make a new probe"
         )
     for dictionary in dictionaries:
         if dictionary.body.get("recording") not in recordings:
@@ -234,15 +206,3 @@ def _index(
     store.catalog.put("atlas", entry.id, uid, body, replace=True)
     if found is not None:
         shutil.rmtree(store.artifact("atlas", found.uid), ignore_errors=True)
-
-
-def _grid_of(spec: Mapping[str, object]) -> GridName | None:
-    match spec.get("grid"):
-        case None:
-            return None
-        case "tokens":
-            return "tokens"
-        case "word_ends":
-            return "word_ends"
-        case other:
-            raise InvalidInput(f"grid is {other!r}, wanted 'tokens', 'word_ends' or none")

@@ -19,8 +19,9 @@ from isogloss.dictionaries import (
 )
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
+from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord
-from isogloss.service.values.json_fields import object_of, revision_of, text_of
+from isogloss.service.values.json_fields import object_of, revision_of
 from isogloss.store import CatalogEntry, RecordingReader, Store
 
 _EVALUATED_ROWS = 65_536
@@ -32,9 +33,10 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     What it reads is pinned by the first attempt; training resumes from its checkpoints, and the
     dictionary is in the catalog only once it is whole.
     """
-    name, site = text_of(record.spec, "dictionary"), text_of(record.spec, "site")
-    config = complete_config(TrainConfig.from_dict(object_of(record.spec, "config")))
-    recording = store.recording(text_of(record.spec, "recording"))
+    spec = TrainSpec.from_dict(record.spec)
+    name, site = spec.dictionary, spec.site
+    config = complete_config(TrainConfig.from_dict(spec.config))
+    recording = store.recording(spec.recording)
     recording.spec.site_index(site)  # refuses a site that is not there
     found = store.catalog.find("dictionary", name)
     if found is not None:

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from isogloss.errors import Conflict, InternalError
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.ingest.ingest import Ingest, Session
+from isogloss.service.transport.outgoing import Outgoing, as_it_is
 from isogloss.service.transport.seam import AppendStream, Handlers, RequestT, ResponseT
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
 from isogloss.service.wire.recordings import from_name
+from isogloss.store import RowBatch
 
 
 class LocalTransport:
@@ -49,6 +51,10 @@ class LocalTransport:
         """Begin a producer's stream into the ingest of this process."""
         return _LocalAppend(self._handlers.ingest, header)
 
+    def outgoing(self, batch: RowBatch) -> Outgoing:
+        """Return a batch as it is: ingest takes the object itself."""
+        return as_it_is(batch)
+
     def close(self) -> None:
         """Let go of the store."""
         self._handlers.close()
@@ -70,15 +76,13 @@ class _LocalAppend:
         with self._changed:
             self._changed.notify_all()
 
-    def send(self, part: Framed[pb.AppendRequest]) -> None:
-        """Offer a part until there is room for it."""
+    def send(self, outgoing: Outgoing, part_bytes: int) -> None:
+        """Offer a batch until there is room for it; ``part_bytes`` means nothing here."""
         with self._changed:
             if self._half_closed or self._closed:
                 raise Conflict("this stream was closed: open another appender")
-        if len(part.payload) > 1:
-            part = Framed(head=part.head, payload=(memoryview(b"".join(part.payload)),))
         # The timeout only guards against a lost wake-up; room is announced through notify.
-        while not self._session.offer(part):
+        while not self._session.offer_batch(outgoing.batch, outgoing.size):
             with self._changed:
                 self._changed.wait(0.1)
         self._notify()
@@ -99,7 +103,7 @@ class _LocalAppend:
                 self._changed.wait(1.0)
 
     def half_close(self) -> None:
-        """Say that no part follows."""
+        """Say that no batch follows."""
         with self._changed:
             self._half_closed = True
             self._changed.notify_all()

@@ -18,11 +18,13 @@ from isogloss.errors import (
     ServerUnavailable,
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.outgoing import Outgoing, encoded, parts_of
 from isogloss.service.transport.seam import AppendStream, check_deadline
 from isogloss.service.wire import framing, methods
 from isogloss.service.wire.errors import from_call
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
+from isogloss.store import RowBatch
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -156,6 +158,10 @@ class GrpcTransport:
         """Begin a producer's stream."""
         return _GrpcAppend(self._channel, self._address, self._metadata, header)
 
+    def outgoing(self, batch: RowBatch) -> Outgoing:
+        """Return a batch in its encoding."""
+        return encoded(batch)
+
     def close(self) -> None:
         """Close the channel; calls that run end with ServerUnavailable."""
         self._channel.close()
@@ -204,8 +210,12 @@ class _GrpcAppend:
             self._ended = True
             self._changed.notify_all()
 
-    def send(self, part: Framed[pb.AppendRequest]) -> None:
-        """Hand a part to the channel; waits while two are on their way already."""
+    def send(self, outgoing: Outgoing, part_bytes: int) -> None:
+        """Hand a batch to the channel in parts; waits while two are on their way already."""
+        for part in parts_of(outgoing, part_bytes):
+            self._send(part)
+
+    def _send(self, part: Framed[pb.AppendRequest]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: len(self._outbox) < _OUTBOX or self._ended)
             if self._ended or self._half_closed:
@@ -221,7 +231,7 @@ class _GrpcAppend:
             raise _error(error, self._address) from None
 
     def half_close(self) -> None:
-        """Say that no part follows."""
+        """Say that no batch follows."""
         with self._changed:
             self._half_closed = True
             self._changed.notify_all()

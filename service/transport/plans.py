@@ -1,7 +1,5 @@
 """Plans: what to ask of a server, apart from how; run alike by blocking and awaiting clients."""
 
-import random
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -14,9 +12,6 @@ from isogloss.service.wire.methods import Method
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 T = TypeVar("T")
-
-RECONNECT_S = 60.0
-"""How long a wait outlasts a server that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +75,3 @@ class Running(Generic[T]):
         if self._result is None:
             raise InternalError("a plan was asked for its result before its end")
         return self._result[0]
-
-
-class Patience:
-    """How long to go on trying while a server is away."""
-
-    def __init__(self, limit_s: float = RECONNECT_S) -> None:
-        self._limit_s = limit_s
-        self._since: float | None = None
-
-    def reset(self) -> None:
-        """The server answered."""
-        self._since = None
-
-    def pause_s(self, error: IsoglossError) -> float:
-        """Return how long to wait before the next try; raises ``error`` when it has been enough."""
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since > self._limit_s:
-            raise error
-        return random.uniform(0.2, 0.6)

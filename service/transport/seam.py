@@ -9,18 +9,25 @@ from isogloss.errors import DeadlineExceeded
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.transport.outgoing import Outgoing
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
+from isogloss.store import RowBatch
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 
 class AppendStream(Protocol):
-    """One producer's open stream of parts."""
+    """One producer's open stream of batches."""
 
-    def send(self, part: Framed[pb.AppendRequest]) -> None:
-        """Send a part; waits while the other side takes nothing more."""
+    def send(self, outgoing: Outgoing, part_bytes: int) -> None:
+        """Send a batch whole; waits while the other side takes nothing more.
+
+        Args:
+            outgoing: what :meth:`Transport.outgoing` made of the batch.
+            part_bytes: payload of a message, where it is cut into several.
+        """
         ...
 
     def receive(self) -> pb.AppendResponse | None:
@@ -28,7 +35,7 @@ class AppendStream(Protocol):
         ...
 
     def half_close(self) -> None:
-        """Say that no part follows; acknowledgements still come."""
+        """Say that no batch follows; acknowledgements still come."""
         ...
 
     def close(self) -> None:
@@ -58,6 +65,10 @@ class Transport(Protocol):
 
     def append(self, header: pb.AppendHeader) -> AppendStream:
         """Begin a producer's stream."""
+        ...
+
+    def outgoing(self, batch: RowBatch) -> Outgoing:
+        """Return a batch in the form in which streams of this transport send it."""
         ...
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def default_address(state: Path) -> Address:
     """Return a store's unix socket: in its state directory, or if that path is too long, in /tmp.
 
     Args:
-        state: see :func:`isogloss.service.values.directories.state_directory`.
+        state: see :func:`isogloss.service.values.state_directory.state_directory`.
     """
     inside = state.resolve() / "run" / "socket"
     if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH:

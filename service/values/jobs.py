@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 
 
 class JobState(StrEnum):
@@ -25,11 +24,6 @@ class JobState(StrEnum):
 
 _FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
-TARGETS: Mapping[str, str] = MappingProxyType(
-    {"train": "dictionary", "probe": "probe", "match": "match"}
-)
-"""The kinds of job, each with the field of its spec that names what it makes."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
@@ -38,11 +32,11 @@ class JobRecord:
     id: str
     """Resource id, such as ``train-3f9a12c0``."""
     kind: str
-    """``train``, ``probe`` or ``match``."""
+    """Name of its kind, see :mod:`isogloss.service.values.job_kinds`."""
     state: JobState
     """Where the job is."""
     spec: Mapping[str, object]
-    """What was asked for."""
+    """What was asked for, as JSON; :func:`isogloss.service.values.job_kinds.read_spec` reads it."""
     result: Mapping[str, object] | None
     """What the job made, once it succeeded."""
     error: tuple[str, str] | None

@@ -9,7 +9,8 @@ from isogloss import errors
 from isogloss.errors import InvalidName
 from isogloss.proto.v1 import dictionaries_pb2, jobs_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
-from isogloss.service.values.jobs import TARGETS, JobRecord
+from isogloss.service.values.job_kinds import job_kind
+from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.results import (
     DictionaryInfo,
     FeatureContext,
@@ -33,11 +34,6 @@ from isogloss.service.wire.recordings import (
     to_time,
 )
 
-_PLURAL: Mapping[str, str] = {
-    "dictionary": "dictionaries",
-    "probe": "probes",
-    "match": "matches",
-}
 _STATES: Mapping[str, jobs_pb2.JobState.ValueType] = {
     "QUEUED": jobs_pb2.JOB_STATE_QUEUED,
     "STARTING": jobs_pb2.JOB_STATE_STARTING,
@@ -334,8 +330,8 @@ def from_operation(operation: operations.Operation) -> JobInfo:
 
 def to_job(record: JobRecord) -> JobInfo:
     """Return what the queue knows of a job as a client sees it."""
-    target = TARGETS[record.kind]
-    made = record.result.get(target) if record.result else None
+    kind = job_kind(record.kind)
+    made = record.result.get(kind.makes) if record.result else None
     return JobInfo(
         name=record.id,
         kind=record.kind,
@@ -346,7 +342,7 @@ def to_job(record: JobRecord) -> JobInfo:
         attempt=record.attempt,
         created=record.created,
         updated=record.updated,
-        made=to_name(_PLURAL[target], str(made)) if made else "",
+        made=to_name(kind.collection, str(made)) if made else "",
         error=record.error,
     )
 

@@ -2,7 +2,8 @@
 
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.tasks.heart import Heart
-from isogloss.service.tasks.kinds import TASKS
+from isogloss.service.tasks.load import load_task
+from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.store import Store
 
@@ -10,13 +11,13 @@ from isogloss.store import Store
 def run_here(store: Store, kind: str, spec: dict[str, object]) -> JobRecord:
     """Queue a job, run it here, and return how it ended; its error is raised."""
     table = JobTable(store.catalog.path)
-    job = table.submit(kind, spec, "")
+    job = table.submit(read_spec(kind, spec), "")
     claimed = table.claim(30)
     assert claimed is not None
     assert claimed.id == job.id
     heart = Heart(table, claimed, on_fenced=lambda: None)
     try:
-        result = TASKS[kind](store, claimed, heart)
+        result = load_task(kind)(store, claimed, heart)
         heart.close()
         table.finish(job.id, claimed.attempt, JobState.SUCCEEDED, result=result)
     except BaseException:

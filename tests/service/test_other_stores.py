@@ -27,8 +27,9 @@ from isogloss.service.jobs.queue import QUEUE_NAME, JobTable
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.testing.contracts import VOCABULARY, ClientContract, JobContract
 from isogloss.service.values.addresses import TOKEN_NAME
-from isogloss.service.values.directories import STATE_VARIABLE, state_directory
+from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.results import DictionaryInfo
+from isogloss.service.values.state_directory import STATE_VARIABLE, state_directory
 from isogloss.store import Catalog, Store
 from isogloss.store.disk.object_files import ObjectFiles
 from isogloss.store.testing import sample_batch, sample_spec
@@ -170,7 +171,7 @@ def test_the_queue_beside_a_catalog_of_records_is_durable_without_shared_memory(
 ) -> None:
     with Store.open(tmp_path / "store", fencing="create") as store:
         tables = [JobTable.of(store) for _ in range(2)]
-        job = tables[0].submit("train", planted.train_spec("small-docs", "d"), "once")
+        job = tables[0].submit(read_spec("train", planted.train_spec("small-docs", "d")), "once")
         assert tables[1].all() == [job]
         claimed = tables[1].claim(30)
         assert claimed is not None
@@ -184,7 +185,9 @@ def test_the_queue_beside_a_catalog_of_records_is_durable_without_shared_memory(
         assert not (store.root / "catalog.sqlite").exists()
     with Store.open(tmp_path / "locked") as store:
         table = JobTable.of(store)
-        assert table.submit("train", planted.train_spec("small-docs", "d"), "").attempt == 0
+        assert (
+            table.submit(read_spec("train", planted.train_spec("small-docs", "d")), "").attempt == 0
+        )
         table.close()
         assert not (store.root / QUEUE_NAME).exists()
 
@@ -351,7 +354,7 @@ def test_an_owner_that_was_replaced_runs_no_more_jobs(tmp_path: Path) -> None:
             Jobs(sleeper, worker_command=command) as jobs,
             Store.open(tmp_path / "store", force=True) as owner,
         ):
-            job = jobs.submit("train", planted.train_spec("small-docs", "d"))
+            job = jobs.submit(read_spec("train", planted.train_spec("small-docs", "d")))
             assert jobs._supervisor is not None
             jobs._supervisor._thread.join(10)
             assert not jobs._supervisor._thread.is_alive()

@@ -1,4 +1,4 @@
-"""A real server on a disk that reads slowly for care: slow_store.py STORE SECONDS PARENT."""
+"""A real server on a disk that reads slowly for upkeep: slow_store.py STORE SECONDS PARENT."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from isogloss.store import FileSystem, Store
 
 
 class SlowFiles(FileSystem):
-    """Each read for care takes at least a given time."""
+    """Each read for upkeep takes at least a given time."""
 
     def __init__(self, pause_s: float) -> None:
         super().__init__()
         self._pause_s = pause_s
 
     def read_into(self, descriptor: int, buffer: NDArray[np.uint8], offset: int) -> None:
-        if threading.current_thread().name == "isogloss-care":
+        if threading.current_thread().name == "isogloss-upkeep":
             time.sleep(self._pause_s)
         super().read_into(descriptor, buffer, offset)
 

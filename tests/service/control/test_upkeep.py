@@ -1,4 +1,4 @@
-"""Care over both transports: lanes, verifying, compacting, compressing, garbage, deleting."""
+"""Upkeep over both transports: lanes, verifying, compacting, compressing, garbage, deleting."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ from tests.service.serving import Server, append_samples
 import isogloss
 from isogloss import Client
 from isogloss.errors import Conflict, InvalidInput, NotFound, ServerUnavailable, UnknownSite
-from isogloss.service.control.engine import Engine
-from isogloss.service.control.upkeep import Report
+from isogloss.service.control.owner import Owner
+from isogloss.service.control.work import ReportProgress
 from isogloss.service.values.upkeep import CareProgress, LaneInfo
 from isogloss.store import RecordingSpec, Store
 from isogloss.store.testing import sample_spec
@@ -53,14 +53,11 @@ def everything(client: Client, name: str) -> list[np.ndarray]:
 
 
 def once_free(call: Callable[[], T]) -> T:
-    """Call until nothing else works on the recording, for ten seconds."""
-    end = time.monotonic() + 10
+    """Call until nothing else works on the recording."""
     while True:
         try:
             return call()
         except Conflict:
-            if time.monotonic() > end:
-                raise
             time.sleep(0.02)
 
 
@@ -252,13 +249,13 @@ def test_the_asyncio_client_does_the_same(
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(Store.open(tmp_path / "store"), run_workers=False) as opened:
+def owner(tmp_path: Path) -> Iterator[Owner]:
+    with Owner(Store.open(tmp_path / "store"), run_workers=False) as opened:
         yield opened
 
 
-def _endless(begun: threading.Event, ended: threading.Event) -> Callable[[Report], None]:
-    def work(report: Report) -> None:
+def _endless(begun: threading.Event, ended: threading.Event) -> Callable[[ReportProgress], None]:
+    def work(report: ReportProgress) -> None:
         begun.set()
         try:
             while True:
@@ -270,55 +267,55 @@ def _endless(begun: threading.Event, ended: threading.Event) -> Callable[[Report
     return work
 
 
-def test_a_recording_has_one_care_at_a_time(engine: Engine) -> None:
+def test_a_recording_has_one_upkeep_at_a_time(owner: Owner) -> None:
     spec = sample_spec("busy")
-    engine.store.create_recording(spec, VOCABULARY)
-    recording = engine.store.recording("busy")
+    owner.store.create_recording(spec, VOCABULARY)
+    recording = owner.store.recording("busy")
     with (
-        engine.care.alone(recording, "moved"),
+        owner.upkeep.alone(recording, "moved"),
         pytest.raises(Conflict, match="'busy' is being moved: wait"),
     ):
-        next(engine.care.verify("busy"))
-    with engine.care.alone(recording, "moved"), pytest.raises(Conflict, match="being moved"):
-        next(engine.care.collect_garbage(0))
-    with engine.care.alone(recording, "moved"), pytest.raises(Conflict, match="being moved"):
-        engine.delete_recording("busy", recording.etag)
-    assert [step.result for step in engine.care.verify("busy")][-1] == []
-    engine.delete_recording("busy", recording.etag)
+        next(owner.upkeep.verify("busy"))
+    with owner.upkeep.alone(recording, "moved"), pytest.raises(Conflict, match="being moved"):
+        next(owner.upkeep.collect_garbage(0))
+    with owner.upkeep.alone(recording, "moved"), pytest.raises(Conflict, match="being moved"):
+        owner.recordings.delete("busy", recording.etag)
+    assert [step.result for step in owner.upkeep.verify("busy")][-1] == []
+    owner.recordings.delete("busy", recording.etag)
 
 
-def test_leaving_ends_the_work_between_two_steps(engine: Engine) -> None:
+def test_leaving_ends_the_work_between_two_steps(owner: Owner) -> None:
     begun, ended = threading.Event(), threading.Event()
-    steps = engine.care._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended))
+    steps = owner.upkeep._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended))
     assert next(steps).progress == CareProgress(step="step", done=1, total=2)
     assert begun.is_set()
     assert not ended.is_set()
     with pytest.raises(Conflict, match="being tried"):
-        next(engine.care._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended)))
+        next(owner.upkeep._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended)))
     steps.close()  # pyright: ignore[reportAttributeAccessIssue] - it is a generator
     assert ended.wait(10)
 
 
-def test_closing_the_engine_ends_the_work_and_says_so(engine: Engine) -> None:
+def test_closing_the_owner_ends_the_work_and_says_so(owner: Owner) -> None:
     begun, ended = threading.Event(), threading.Event()
-    steps = engine.care._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended))
+    steps = owner.upkeep._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended))
     next(steps)
-    engine.care.close()
+    owner.upkeep.close()
     assert ended.is_set()
     with pytest.raises(ServerUnavailable, match="being closed"):
         list(steps)
     with pytest.raises(ServerUnavailable, match="being closed"):
-        next(engine.care.collect_garbage(0))
+        next(owner.upkeep.collect_garbage(0))
 
 
-def test_an_error_in_the_thread_is_raised_to_the_caller(engine: Engine) -> None:
-    def fail(report: Report) -> None:
+def test_an_error_in_the_thread_is_raised_to_the_caller(owner: Owner) -> None:
+    def fail(report: ReportProgress) -> None:
         report("step", 0, 0)
         raise ZeroDivisionError("a defect")
 
     with pytest.raises(ZeroDivisionError, match="a defect"):
-        list(engine.care._run({"uid": "recording 'x'"}, "tried", fail))
-    assert [step.result for step in engine.care._run({"uid": "x"}, "tried", lambda _: 5)][-1] == 5
+        list(owner.upkeep._run({"uid": "recording 'x'"}, "tried", fail))
+    assert [step.result for step in owner.upkeep._run({"uid": "x"}, "tried", lambda _: 5)][-1] == 5
 
 
 # A server whose disk is slow.
@@ -366,7 +363,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
     thread.start()
     try:
         with isogloss.connect(address) as client:
-            assert begun.wait(20)
+            assert begun.wait(120)
             with pytest.raises(Conflict, match="'slow' is being verified"):
                 client.compress("slow")
             with pytest.raises(Conflict, match="'slow' is being verified"):
@@ -376,7 +373,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
             assert client.recording("slow").rows > rows
             assert client.verify("other") == []
             leave.set()
-            thread.join(20)
+            thread.join(120)
             assert not thread.is_alive()
             assert seen[-1].done < seen[-1].total, "the check was over before it was left"
             etag = client.recording("other").etag
@@ -386,7 +383,7 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
                 client.recording("other")
     finally:
         leave.set()
-        thread.join(20)
+        thread.join(120)
 
 
 def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> None:
@@ -402,7 +399,7 @@ def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server) -> No
 
     thread = threading.Thread(target=check)
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(120)
     assert slow_server.terminate() == 0
-    thread.join(20)
+    thread.join(120)
     assert len(told) == 1

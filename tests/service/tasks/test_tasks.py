@@ -15,6 +15,7 @@ from isogloss.dictionaries import load_dictionary
 from isogloss.errors import from_reason
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries
+from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.store import Store
@@ -52,10 +53,9 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
 
 def test_training_the_same_again_gives_the_same_dictionary_without_work(matched: Store) -> None:
     before = matched.catalog.get("dictionary", "small")
-    started = time.monotonic()
     record = run_here(matched, "train", planted.train_spec("small-docs", "small"))
     assert record.result == {"dictionary": "small"}
-    assert time.monotonic() - started < 1
+    assert (record.step, record.total_steps) == (0, 0), "it trained again"
     assert matched.catalog.get("dictionary", "small") == before
 
 
@@ -188,21 +188,19 @@ def test_workers_killed_at_any_point_give_the_tensors_of_an_unbroken_run(tmp_pat
         planted.record(store, "small-docs", seed=1)
         names = ("broken", "unbroken")
         work = [
-            jobs.submit("train", planted.train_spec("small-docs", name, epochs=80))
+            jobs.submit(read_spec("train", planted.train_spec("small-docs", name, epochs=80)))
             for name in names
         ]
         rng = np.random.default_rng(3)
         for attempt in (1, 2):
-            deadline = time.monotonic() + 60
             while not (now := jobs.get(work[0].id)).state.is_final and (
                 now.attempt < attempt or now.state is not JobState.RUNNING or now.step == 0
             ):
-                assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(float(rng.uniform(0, 0.2)))
             for child in psutil.Process().children():
                 child.kill()
-        last = [jobs.wait(job.id, 120) for job in work]
+        last = [jobs.wait(job.id) for job in work]
         assert [record.state for record in last] == [JobState.SUCCEEDED] * 2
         assert last[0].attempt >= 2, "it was never killed in mid-run"
         hashes = [
@@ -218,11 +216,11 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
     with Store.open(tmp_path / "store") as store, Jobs(store) as jobs:
         planted.record(store, "small-docs", seed=1)
         spec = planted.train_spec("small-docs", "small", epochs=2000.0)
-        job = jobs.submit("train", spec)
+        job = jobs.submit(read_spec("train", spec))
         while jobs.get(job.id).step < 20:
             time.sleep(0.02)
-        asked = time.monotonic()
         jobs.cancel(job.id)
-        assert jobs.wait(job.id, 10).state is JobState.CANCELLED
-        assert time.monotonic() - asked < 2.5
+        last = jobs.wait(job.id)
+        assert last.state is JobState.CANCELLED
+        assert last.step < last.total_steps, "it trained to its end in spite of the cancel"
         assert store.catalog.list("dictionary") == []

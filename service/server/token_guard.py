@@ -1,79 +1,18 @@
-"""Where a server listens; what an address must have: a private directory, a token, or TLS."""
+"""Asks the calls of a server for the token."""
 
 import hmac
-import os
-import secrets
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
-from isogloss.errors import InvalidInput, NotAuthenticated, NotPermitted
-from isogloss.service.values.addresses import TOKEN_NAME, Address
+from isogloss.errors import NotAuthenticated
+from isogloss.service.values.addresses import TOKEN_NAME
 from isogloss.service.wire.errors import DETAILS_KEY, code_of, to_status
-
-
-def check_address(address: Address, *, has_tls: bool) -> None:
-    """Make the directory of a socket private; refuse other machines without TLS.
-
-    Raises:
-        NotPermitted: the socket's directory is open to others, or belongs to someone else; or the
-            address reaches beyond this machine and there is no certificate.
-    """
-    if address.socket is None:
-        if not address.is_loopback and not has_tls:
-            raise NotPermitted(
-                f"{address} can be reached from other machines, and without TLS everyone between "
-                "reads tokens and activations: give a certificate and key, or listen on 127.0.0.1 "
-                "and tunnel"
-            )
-        return
-    directory = address.socket.parent
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise NotPermitted(
-            f"{directory} has mode {stat.S_IMODE(found.st_mode):o} and owner {found.st_uid}, "
-            f"wanted 700 and {os.getuid()}: whoever can open the socket controls the store; "
-            f"chmod 700 {directory}, or give another directory"
-        )
-
-
-def store_token(state: Path, token: str | None) -> str:
-    """Return the token of a store's TCP ports, kept in a file that only its owner reads.
-
-    Args:
-        state: the store's state directory.
-        token: written over what is kept; None keeps it, or makes one.
-
-    Raises:
-        InvalidInput: a token of less than 16 characters.
-    """
-    path = state / TOKEN_NAME
-    if token is None and path.exists():
-        return path.read_text().strip()
-    made = token if token is not None else secrets.token_urlsafe(32)
-    if len(made) < 16 or not made.isascii() or not made.isprintable():
-        raise InvalidInput(
-            f"token has {len(made)} characters, wanted at least 16 that print: leave it out and "
-            "one is made"
-        )
-    fresh = path.with_name(f"{TOKEN_NAME}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(made + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    return made
-
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
-
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -93,9 +32,14 @@ class _Guarded(grpc.RpcMethodHandler):  # pyright: ignore[reportMissingTypeArgum
 
 
 class TokenGuard(grpc.aio.ServerInterceptor):
-    """Asks every call for the token, but health checks and what comes through a unix socket."""
+    """Ends calls that lack the token; health checks and calls through a unix socket need none."""
 
     def __init__(self, token: str) -> None:
+        """Remember the token.
+
+        Args:
+            token: what every other call must carry, as ``authorization: Bearer <token>``.
+        """
         self._wanted = f"Bearer {token}".encode()
 
     async def intercept_service(

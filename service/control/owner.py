@@ -1,0 +1,67 @@
+"""What the process that owns a store runs for it: ingest, jobs, upkeep, and what answers calls."""
+
+from types import TracebackType
+
+from isogloss.service.control.direct import DirectAccess
+from isogloss.service.control.recordings import Recordings
+from isogloss.service.control.upkeep import Upkeep
+from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.query.queries import Queries
+from isogloss.store import Store
+
+
+class Owner:
+    """A store that this process owns, with everything that runs for its clients. Thread-safe.
+
+    Each part is given only the parts that it needs. A process that reads a store without owning it
+    makes :class:`isogloss.service.query.queries.Queries` alone.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        run_workers: bool = True,
+        limits: IngestLimits | None = None,
+    ) -> None:
+        """Start the thread that writes batches and the one that runs jobs.
+
+        Args:
+            store: an open store; closed with this object.
+            run_workers: whether queued jobs are run by worker processes of this process.
+            limits: what ingest holds and takes.
+        """
+        self.store = store
+        """The store."""
+        self.ingest = Ingest(store, limits)
+        """Takes batches."""
+        self.jobs = Jobs(store, run_workers=run_workers)
+        """Queues jobs and runs them."""
+        self.upkeep = Upkeep(store, self.ingest, self.jobs)
+        """Verifies, compacts, compresses, quantises and removes."""
+        self.recordings = Recordings(store, self.ingest, self.jobs, self.upkeep)
+        """Creates and deletes recordings."""
+        self.direct = DirectAccess(store, self.ingest)
+        """Gives lanes to processes that write past this one."""
+        self.queries = Queries(store)
+        """Answers questions about features."""
+
+    def __enter__(self) -> "Owner":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what waits, end the workers (their jobs resume with the next owner), let go."""
+        self.upkeep.close()
+        self.direct.close()
+        self.ingest.close()
+        self.jobs.close()
+        self.store.close()

@@ -1,0 +1,123 @@
+"""Creating, describing and deleting recordings for the clients of a store."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from isogloss.errors import Conflict, InvalidInput
+from isogloss.service.control.deleting import check_unused
+from isogloss.service.control.upkeep import Upkeep
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.values.results import RecordingInfo
+from isogloss.store import Recording, RecordingSpec, Store
+
+_REMEMBERED_REQUESTS = 1024
+
+
+class Recordings:
+    """The recordings of a store that this process owns. Thread-safe."""
+
+    def __init__(self, store: Store, ingest: Ingest, jobs: Jobs, upkeep: Upkeep) -> None:
+        """Remember what deleting must ask first.
+
+        Args:
+            store: where the recordings are.
+            ingest: its streams into a recording end when that is deleted.
+            jobs: what an unfinished one reads is not deleted.
+            upkeep: what it works on is not deleted.
+        """
+        self._store = store
+        self._ingest = ingest
+        self._jobs = jobs
+        self._upkeep = upkeep
+        self._lock = threading.Lock()
+        self._answered: OrderedDict[str, tuple[str, RecordingInfo]] = OrderedDict()
+
+    def info(self, recording: Recording) -> RecordingInfo:
+        """Return a recording as it stands."""
+        entry = self._store.catalog.get("recording", recording.id)
+        return RecordingInfo(
+            uid=recording.uid,
+            etag=recording.etag,
+            spec=recording.spec,
+            revision=recording.revision(),
+            created=entry.created_s,
+        )
+
+    def create(
+        self, spec: RecordingSpec, vocabulary: Sequence[str], request_id: str
+    ) -> RecordingInfo:
+        """Create a recording, or return the equal one that exists.
+
+        Args:
+            spec: its description.
+            vocabulary: token strings by id.
+            request_id: a call with the same id gives the first answer again.
+
+        Raises:
+            AlreadyExists: a different recording has that id.
+            InvalidInput: the request id was used for something else.
+        """
+        content = hashlib.sha256(repr((spec, list(vocabulary))).encode()).hexdigest()
+        return self._once(
+            request_id,
+            content,
+            lambda: self.info(self._store.create_recording(spec, vocabulary)),
+        )
+
+    def check_site(self, recording: str, site: str) -> None:
+        """Refuse a site that a recording does not have.
+
+        Args:
+            recording: its id.
+            site: name of the site.
+
+        Raises:
+            NotFound: no such recording.
+            UnknownSite: no such site; the message lists the nearest names.
+        """
+        self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
+
+    def delete(self, recording: str, etag: str) -> None:
+        """Delete a recording; its open streams end.
+
+        Args:
+            recording: its id.
+            etag: of the version that is meant, as the caller read it.
+
+        Raises:
+            NotFound: no such recording.
+            Conflict: it changed since, an unfinished job reads it, or work on it goes on.
+        """
+        found = self._store.recording(recording)
+        if found.etag != etag:
+            raise Conflict(
+                f"recording {recording!r} has etag {found.etag}, not {etag}: it changed; read it "
+                "again"
+            )
+        check_unused(self._jobs, "recording", recording)
+        with self._upkeep.alone(found, "deleted"):
+            self._ingest.forget(found.uid)
+            self._store.delete_recording(recording, etag)
+
+    def _once(
+        self, request_id: str, content: str, make: Callable[[], RecordingInfo]
+    ) -> RecordingInfo:
+        if not request_id:
+            return make()
+        with self._lock:
+            known = self._answered.get(request_id)
+        if known is not None:
+            if known[0] != content:
+                raise InvalidInput(
+                    f"request_id {request_id!r} was used for a different request: use a new one"
+                )
+            return known[1]
+        made = make()
+        with self._lock:
+            self._answered[request_id] = (content, made)
+            while len(self._answered) > _REMEMBERED_REQUESTS:
+                self._answered.popitem(last=False)
+        return made

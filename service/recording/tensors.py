@@ -1,0 +1,35 @@
+"""Rows of a live model as the store takes them. Imports torch."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isogloss.errors import ShapeError
+from isogloss.store import SiteSpec
+
+
+def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
+    """Return the rows of a tensor on the CPU as numpy, uncopied where the dtype fits.
+
+    Args:
+        rows: ``[rows, width]``, on any device.
+        site: which site they are of; says width and dtype.
+
+    Returns:
+        ``[rows, width]`` in the site's dtype.
+
+    Raises:
+        ShapeError: the rows are not ``[rows, width]`` of the site.
+    """
+    if rows.ndim != 2 or rows.shape[1] != site.width:
+        raise ShapeError(f"site {site.name!r} gave {list(rows.shape)}, wanted [rows, {site.width}]")
+    wanted = {
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+        "float32": torch.float32,
+    }[site.dtype]
+    plain = rows.detach().to(device="cpu", dtype=wanted).contiguous()
+    # numpy knows no bfloat16 of torch's: the bits pass as integers
+    bits = plain.view(torch.int16) if wanted == torch.bfloat16 else plain
+    return bits.numpy().view(site.numpy_dtype)

@@ -1,0 +1,36 @@
+"""The token that calls over TCP must carry, and the file that keeps it."""
+
+import secrets
+from pathlib import Path
+
+from isogloss.errors import InvalidInput
+from isogloss.service.control.private_files import PrivateFiles
+from isogloss.service.values.addresses import TOKEN_NAME
+from isogloss.store import FileSystem
+
+
+def store_token(state: Path, token: str | None, files: FileSystem | None = None) -> str:
+    """Return the token of a store's TCP ports, kept in a file that only its owner reads.
+
+    Args:
+        state: the store's state directory.
+        token: written over what is kept; None keeps it, or makes one.
+        files: what writes; None: the operating system's files, readable by this user alone.
+
+    Returns:
+        The token; after a crash the file holds it or what was kept before.
+
+    Raises:
+        InvalidInput: a token of less than 16 characters.
+    """
+    path = state / TOKEN_NAME
+    if token is None and path.exists():
+        return path.read_text().strip()
+    made = token if token is not None else secrets.token_urlsafe(32)
+    if len(made) < 16 or not made.isascii() or not made.isprintable():
+        raise InvalidInput(
+            f"token has {len(made)} characters, wanted at least 16 that print: leave it out and "
+            "one is made"
+        )
+    (files or PrivateFiles()).write_atomic(path, f"{made}\n".encode())
+    return made

@@ -1,0 +1,266 @@
+"""What can be asked of a job: one dataclass for each kind, which checks itself.
+
+A spec is queued as plain JSON (``to_dict``) and read back by the worker (``from_dict``). Names of
+recordings, dictionaries and probes are only checked for their form here; whether they exist is
+checked when the job is submitted and again when it runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, Self, TypeVar, cast
+
+from isogloss.errors import InvalidInput, InvalidName
+from isogloss.store import check_id
+
+GridName = Literal["tokens", "word_ends"]
+"""What a segment of a probe is."""
+
+T = TypeVar("T")
+
+
+class JobSpec(Protocol):
+    """What every kind of job has for its spec: a frozen dataclass with these members."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Read a spec from JSON; ``InvalidInput`` or ``InvalidName`` where it is none."""
+        ...
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the spec as JSON that ``from_dict`` reads."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Id of what the job makes; two unfinished jobs of a kind never make the same."""
+        ...
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """What must not be deleted before the job ended: kind in the catalog, and id."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSpec:
+    """Train a dictionary on the rows of one site."""
+
+    dictionary: str
+    """Id of the dictionary to make."""
+    recording: str
+    """Id of the recording to train on."""
+    site: str
+    """Name of the site whose rows are read."""
+    config: Mapping[str, object]
+    """Settings of the training, as ``isogloss.dictionaries.TrainConfig`` writes them."""
+
+    def __post_init__(self) -> None:
+        _check_target("dictionary", self.dictionary)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Read a spec from JSON.
+
+        Raises:
+            InvalidInput: a field is missing or of the wrong type.
+            InvalidName: the dictionary's name is not a resource id.
+        """
+        return cls(
+            dictionary=_field("train", values, "dictionary", str),
+            recording=_field("train", values, "recording", str),
+            site=_field("train", values, "site", str),
+            config=_object("train", values, "config"),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the spec as JSON."""
+        return {
+            "dictionary": self.dictionary,
+            "recording": self.recording,
+            "site": self.site,
+            "config": dict(self.config),
+        }
+
+    @property
+    def target(self) -> str:
+        """Id of the dictionary."""
+        return self.dictionary
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """The recording."""
+        return frozenset({("recording", self.recording)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeSpec:
+    """Build a probe where it is missing, and encode the dictionaries that it lacks."""
+
+    probe: str
+    """Id of the probe."""
+    recordings: tuple[str, ...]
+    """Ids of the recordings whose shared documents it takes; those that the dictionaries were
+    trained on are added."""
+    dictionaries: tuple[str, ...]
+    """Ids of the dictionaries to encode on it."""
+    holdout: float | None = None
+    """Share of the documents; None: what all the dictionaries held out, at most 0.25."""
+    grid: GridName | None = None
+    """What a segment is; None: tokens where all recordings have one tokenizer, else words."""
+
+    def __post_init__(self) -> None:
+        _check_target("probe", self.probe)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Read a spec from JSON.
+
+        Raises:
+            InvalidInput: a field is missing or of the wrong type, or the grid is unknown.
+            InvalidName: the probe's name is not a resource id.
+        """
+        return cls(
+            probe=_field("probe", values, "probe", str),
+            recordings=_texts("probe", values, "recordings"),
+            dictionaries=_texts("probe", values, "dictionaries"),
+            holdout=_number("probe", values, "holdout"),
+            grid=grid_name(values.get("grid")),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the spec as JSON; what is None is left out."""
+        made: dict[str, object] = {
+            "probe": self.probe,
+            "recordings": list(self.recordings),
+            "dictionaries": list(self.dictionaries),
+        }
+        if self.holdout is not None:
+            made["holdout"] = self.holdout
+        if self.grid is not None:
+            made["grid"] = self.grid
+        return made
+
+    @property
+    def target(self) -> str:
+        """Id of the probe."""
+        return self.probe
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """Its recordings and dictionaries."""
+        return frozenset(
+            {
+                *(("recording", name) for name in self.recordings),
+                *(("dictionary", name) for name in self.dictionaries),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatchSpec:
+    """Match the features of two dictionaries."""
+
+    match: str
+    """Id of the match to make."""
+    a: str
+    """Id of one dictionary."""
+    b: str
+    """Id of the other dictionary."""
+    probe: str | None = None
+    """Id of the probe to compare them on; None: the newest one that has both, else their default
+    probe, which is built."""
+    settings: Mapping[str, object] = field(default_factory=dict[str, object])
+    """How to match, as ``isogloss.universality.MatchSettings`` writes it; empty: the defaults."""
+
+    def __post_init__(self) -> None:
+        _check_target("match", self.match)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Read a spec from JSON.
+
+        Raises:
+            InvalidInput: a field is missing or of the wrong type.
+            InvalidName: the match's name is not a resource id.
+        """
+        has_probe = values.get("probe") not in (None, "")
+        return cls(
+            match=_field("match", values, "match", str),
+            a=_field("match", values, "a", str),
+            b=_field("match", values, "b", str),
+            probe=_field("match", values, "probe", str) if has_probe else None,
+            settings={} if values.get("settings") is None else _object("match", values, "settings"),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the spec as JSON."""
+        return {
+            "match": self.match,
+            "a": self.a,
+            "b": self.b,
+            "probe": self.probe,
+            "settings": dict(self.settings),
+        }
+
+    @property
+    def target(self) -> str:
+        """Id of the match."""
+        return self.match
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """Both dictionaries, and the probe where one is named."""
+        probe = set[tuple[str, str]]() if self.probe is None else {("probe", self.probe)}
+        return frozenset({("dictionary", self.a), ("dictionary", self.b), *probe})
+
+
+def grid_name(value: object) -> GridName | None:
+    """Return what a segment is to be; None for None and for an empty text.
+
+    Raises:
+        InvalidInput: it is none of the grids.
+    """
+    match value:
+        case None | "":
+            return None
+        case "tokens":
+            return "tokens"
+        case "word_ends":
+            return "word_ends"
+        case other:
+            raise InvalidInput(f"grid is {other!r}, wanted 'tokens', 'word_ends' or none")
+
+
+def _check_target(what: str, name: str) -> None:
+    """Refuse a name that what a job makes cannot have."""
+    try:
+        check_id(name)
+    except InvalidName as error:
+        raise InvalidName(f"{what} {name!r} must match [a-z][a-z0-9-]{{0,62}}") from error
+
+
+def _field(kind: str, values: Mapping[str, object], name: str, wanted: type[T]) -> T:
+    """Return a field of a spec of some kind of job; InvalidInput where it is of another type."""
+    value = values.get(name)
+    if not isinstance(value, wanted):
+        found = type(value).__name__ if name in values else "missing"
+        raise InvalidInput(f"field {name!r} of a {kind} job is {found}, wanted {wanted.__name__}")
+    return value
+
+
+def _object(kind: str, values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", _field(kind, values, name, dict))
+
+
+def _texts(kind: str, values: Mapping[str, object], name: str) -> tuple[str, ...]:
+    items = cast("list[object]", _field(kind, values, name, list))
+    return tuple(_field(kind, {name: item}, name, str) for item in items)
+
+
+def _number(kind: str, values: Mapping[str, object], name: str) -> float | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"field {name!r} of a {kind} job is {value!r}, wanted a number")
+    return float(value)

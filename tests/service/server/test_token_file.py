@@ -1,0 +1,65 @@
+"""The file of a store's token: kept, private, and durable once it is given out."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from isogloss.errors import InvalidInput
+from isogloss.service.control.private_files import PrivateFiles
+from isogloss.service.server.token_file import store_token
+
+TOKEN = "0123456789abcdef"
+
+
+class Watched(PrivateFiles):
+    """Writes down the calls that make a file durable, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, Path | None]] = []
+
+    def sync_data(self, descriptor: int) -> None:
+        self.calls.append(("sync the bytes", None))
+        super().sync_data(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        self.calls.append(("rename to", target))
+        super().replace(source, target)
+
+    def sync_directory(self, path: Path) -> None:
+        self.calls.append(("sync the directory", path))
+        super().sync_directory(path)
+
+
+def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
+    made = store_token(tmp_path, None)
+    assert len(made) >= 32
+    assert store_token(tmp_path, None) == made
+    assert store_token(tmp_path, TOKEN) == TOKEN
+    assert store_token(tmp_path, None) == TOKEN
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_only_its_owner_reads_the_token(tmp_path: Path) -> None:
+    store_token(tmp_path, TOKEN)
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+
+
+def test_the_token_and_its_name_are_on_the_disk_when_it_is_given_out(tmp_path: Path) -> None:
+    files = Watched()
+    store_token(tmp_path, TOKEN, files)
+    assert files.calls == [
+        ("sync the bytes", None),
+        ("rename to", tmp_path / "token"),
+        ("sync the directory", tmp_path),
+    ]
+
+
+@pytest.mark.parametrize(
+    "token", ["", TOKEN[:15], "not ascii: ä 0123456789", "line\n0123456789abc"]
+)
+def test_a_token_that_is_short_or_does_not_print_is_refused(tmp_path: Path, token: str) -> None:
+    with pytest.raises(InvalidInput, match="at least 16 that print"):
+        store_token(tmp_path, token)
+    assert list(tmp_path.iterdir()) == []
