@@ -19,15 +19,9 @@ from isogloss.store.direct.ticket import (
     fence_path,
     ticket_path,
 )
-from isogloss.store.disk.filesystem import (
-    FileSystem,
-    make_directories,
-    read_file,
-    read_range,
-    write_atomic,
-    write_new,
-)
+from isogloss.store.disk.filesystem import FileSystem, make_directories, read_range, write_new
 from isogloss.store.disk.rooted_files import check_tree
+from isogloss.store.lanes.lane_directory import LOG_NAME, has_writer, lane_names
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import (
     HEAD,
@@ -38,9 +32,9 @@ from isogloss.store.lanes.log_frames import (
     read_payload_json,
 )
 from isogloss.store.lanes.log_scan import LaneHeader, LaneScan, is_durable, unscanned
-from isogloss.store.lanes.seal import LOG_NAME, Seal, is_being_born, lane_names
-from isogloss.store.lanes.shard_layout import shard_key, site_directory
+from isogloss.store.lanes.seal import Seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import shard_key, site_directory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +102,7 @@ class DirectRegister:
             rows_before=rows_before,
         )
         make_directories(self._files, self._directory)
-        write_atomic(self._files, ticket_path(self._directory, lane), ticket.to_bytes())
+        self._files.write_atomic(ticket_path(self._directory, lane), ticket.to_bytes())
         self._tickets[lane] = ticket
         return ticket
 
@@ -162,7 +156,7 @@ class DirectRegister:
         if known is not None:
             return known
         try:
-            content = read_file(self._files, ticket_path(self._directory, lane))
+            content = self._files.read_whole(ticket_path(self._directory, lane))
         except FileNotFoundError:
             return None
         ticket = DirectLaneTicket.from_bytes(content)
@@ -329,7 +323,7 @@ class DirectRegister:
         A refused lane that holds commits of its ticket's epoch stays: they were acknowledged once.
         """
         look = self.look(lane)
-        if not look.is_direct or is_being_born(self._files, self._lanes / lane):
+        if not look.is_direct or has_writer(self._files, self._lanes / lane):
             return False
         if not look.refusal:
             has_ended = self._files.exists(accepted_path(self._directory, lane))

@@ -13,10 +13,10 @@ from isogloss.errors import InvalidInput
 from isogloss.store.disk import signed_json
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_scan import LaneHeader
-from isogloss.store.lanes.shard_layout import ShardLayout
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping, get_text
 from isogloss.store.schema.names import check_lane_name, check_uid
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import ShardLayout
 
 TICKETS_NAME = "direct"
 """Directory of a recording in which tickets lie."""

@@ -18,7 +18,7 @@ from isogloss.store.direct.ticket import (
     DirectLaneTicket,
     fence_path,
 )
-from isogloss.store.disk.rooted_files import BeneathFiles
+from isogloss.store.disk.rooted_files import RootedFiles
 from isogloss.store.lanes.writer import Commit, LaneWriter
 from isogloss.store.schema.batch import RowBatch
 from isogloss.store.schema.document import DocumentTable
@@ -28,11 +28,11 @@ class DirectLaneWriter(LaneWriter):
     """Writes a direct lane. Obtained from :func:`open_direct_lane`; one life, one process."""
 
     def __init__(
-        self, files: BeneathFiles, ticket: DirectLaneTicket, documents: DocumentTable
+        self, files: RootedFiles, ticket: DirectLaneTicket, documents: DocumentTable
     ) -> None:
         self.ticket = ticket
         """What the owner allowed."""
-        self._beneath = files
+        self._rooted = files
         self._tickets = files.root / f"recordings/{ticket.recording}/{TICKETS_NAME}"
         super().__init__(
             files=files,
@@ -57,7 +57,7 @@ class DirectLaneWriter(LaneWriter):
     @property
     def is_fenced(self) -> bool:
         """Whether the owner ended this lane."""
-        return self._beneath.exists(fence_path(self._tickets, self.name))
+        return self._rooted.exists(fence_path(self._tickets, self.name))
 
     def append(self, batches: Sequence[RowBatch]) -> Commit:
         """Commit batches in one group, as :meth:`LaneWriter.append` does.
@@ -105,4 +105,4 @@ class DirectLaneWriter(LaneWriter):
                     self._check_fence()
                 super().close()
             finally:
-                self._beneath.disconnect()
+                self._rooted.disconnect()

@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -354,11 +353,6 @@ def read_range(files: FileSystem, descriptor: int, offset: int, length: int) -> 
     return buffer
 
 
-def read_file(files: FileSystem, path: Path) -> bytes:
-    """Read a whole file."""
-    return files.read_whole(path)
-
-
 def for_each(
     files: FileSystem, work: Callable[[_Item], _Made], items: Sequence[_Item]
 ) -> list[_Made]:
@@ -379,11 +373,6 @@ def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
         files.close(descriptor)
 
 
-def write_atomic(files: FileSystem, path: Path, content: bytes) -> None:
-    """Replace a small file so that after any crash it is the old one or the new one, whole."""
-    files.write_atomic(path, content)
-
-
 def make_directories(files: FileSystem, path: Path) -> None:
     """Create a directory and its missing parents, each made durable."""
     if files.is_remote or files.exists(path):
@@ -394,12 +383,13 @@ def make_directories(files: FileSystem, path: Path) -> None:
     files.sync_directory(path.parent)
 
 
-def remove_tree(files: FileSystem, path: Path) -> None:
-    """Remove a directory and all below it; names that are already gone are no error."""
-    files.remove_tree(path)
-
-
 def read_files(files: FileSystem, paths: Sequence[Path]) -> Iterator[bytes]:
     """Yield the contents of files in turn, a few of them fetched ahead."""
     for start in range(0, len(paths), REQUESTS):
-        yield from for_each(files, partial(read_file, files), paths[start : start + REQUESTS])
+        yield from for_each(files, files.read_whole, paths[start : start + REQUESTS])
+
+
+def sync_and_drop_cache(files: FileSystem, descriptor: int) -> None:
+    """Sync an open file and forget its cached pages: the next read comes from the disk."""
+    files.sync_data(descriptor)
+    files.drop_cache(descriptor)

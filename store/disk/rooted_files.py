@@ -19,7 +19,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_S = 2.0
 
 
-class BeneathFiles(FileSystem):
+class RootedFiles(FileSystem):
     """The operating system's files below a root, links refused. Close it when done."""
 
     def __init__(self, root: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from isogloss.errors import Conflict, InvalidInput, ShapeError
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, read_file, storage_errors, write_atomic
+from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.exchange.sources import (
     ImportSource,
     RowsSource,
@@ -292,10 +292,10 @@ def _check_note(recording: Recording, producer: str, note: Mapping[str, object],
     path: Path = recording.directory / f"import-{digest}.json"
     with storage_errors(f"import into recording {recording.id!r} cannot begin"):
         if done == 0:
-            write_atomic(files, path, signed_json.encode(note))
+            files.write_atomic(path, signed_json.encode(note))
             return
         try:
-            known = signed_json.decode(read_file(files, path), path.name)
+            known = signed_json.decode(files.read_whole(path), path.name)
         except FileNotFoundError as error:
             raise Conflict(
                 f"producer {producer!r} of recording {recording.id!r} has {done} batches that no "

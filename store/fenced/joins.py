@@ -18,7 +18,7 @@ from pathlib import Path
 
 from isogloss.errors import CorruptData, Fenced
 from isogloss.store.disk.filesystem import FileSystem, make_directories, read_files
-from isogloss.store.fenced.lane_records import encode_record, parse_record
+from isogloss.store.fenced.records import encode_record, parse_record
 from isogloss.store.lanes.log_frames import read_payload_json
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,

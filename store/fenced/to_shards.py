@@ -19,28 +19,19 @@ from isogloss.errors import CorruptData
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import Buffer, FileSystem, make_directories
-from isogloss.store.fenced.lane_records import (
-    KIND_FENCE,
-    CommitNote,
-    FencedScan,
-    LaneRecords,
-    record_kind,
-)
-from isogloss.store.lanes.log_frames import (
-    KIND_COMMIT,
-    KIND_LANE,
-    ByteRange,
-    encode_frame,
-    lane_payload,
-)
-from isogloss.store.lanes.seal import LOG_NAME, SEAL_NAME, Seal, read_seal
-from isogloss.store.lanes.shard_layout import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.fenced.records import KIND_FENCE, CommitNote, LaneRecords, record_kind
+from isogloss.store.fenced.scan import FencedScan
+from isogloss.store.lanes.lane_directory import LOG_NAME, SEAL_NAME
+from isogloss.store.lanes.log_frames import KIND_COMMIT, KIND_LANE, encode_frame, lane_payload
+from isogloss.store.lanes.seal import Seal, read_seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import ByteRange
+from isogloss.store.shards.layout import ShardLayout, array_metadata, shard_key, site_directory
 
 _CONFIRMED = b'{"settled":true}'
 
 
-def settle_records(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) -> Seal:
+def move_to_shards(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) -> Seal:
     """Write a fenced lane that ended as shards, log and seal, then remove its commits' files.
 
     Args:
@@ -64,9 +55,9 @@ def settle_records(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
         log = _Log(records, scan, ranges)
         files.write_whole(lane / LOG_NAME, log.pieces())
         seal = _create_seal(files, lane, replace(scan.fence, log_bytes=log.length))
-    if not files.exists(records.settled):
+    if not files.exists(records.moved):
         with contextlib.suppress(FileExistsError):
-            files.create_record(records.settled, _CONFIRMED)
+            files.create_record(records.moved, _CONFIRMED)
     sweep_records(records, scan.next)
     return seal
 

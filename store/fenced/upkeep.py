@@ -7,25 +7,19 @@ from pathlib import Path
 from isogloss.errors import CorruptData, Fenced, StoreOwned
 from isogloss.store.disk.filesystem import FileSystem, UncertainRecord, storage_errors
 from isogloss.store.fenced.joins import JOINS, Join, JoinRecords
-from isogloss.store.fenced.lane_records import (
-    BIRTHS,
-    COMMITS,
-    GROUPS,
-    FencedScan,
-    LaneRecords,
-    group_problem,
-)
+from isogloss.store.fenced.records import BIRTHS, COMMITS, GROUPS, LaneRecords, group_problem
+from isogloss.store.fenced.scan import FencedScan
 from isogloss.store.fenced.to_shards import sweep_records
 from isogloss.store.lanes.seal import Seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.ownership.epochs import EpochOwnership
 from isogloss.store.schema.recording_spec import RecordingSpec
 from isogloss.store.upkeep.join import LaneJoiner
-from isogloss.store.upkeep.upkeep import CareMeter, LaneCare, OnCare
+from isogloss.store.upkeep.upkeep import LaneUpkeep, OnLaneProgress, ProgressMeter
 from isogloss.store.upkeep.verify import Problem
 
 
-class FencedCare(LaneCare):
+class FencedUpkeep(LaneUpkeep):
     """Works on the lanes of one fenced recording.
 
     Args:
@@ -49,7 +43,7 @@ class FencedCare(LaneCare):
         ownership: EpochOwnership | None,
     ) -> None:
         super().__init__(files, directory, spec, seals)
-        self._unsettled = unsettled
+        self._in_commits = unsettled
         self._joins = joins
         self._ownership = ownership
 
@@ -102,15 +96,17 @@ class FencedCare(LaneCare):
             joiner.abandon()
             raise
 
-    def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
+    def verify(
+        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+    ) -> list[Problem]:
         """Check every byte of the lanes against its checksum."""
-        settled = [state for state in states if state.name not in self._unsettled]
-        found = super().verify(settled, on_care)
-        waiting = [state for state in states if state.name in self._unsettled]
-        meter = CareMeter(waiting, self._spec, on_care)
+        settled = [state for state in states if state.name not in self._in_commits]
+        found = super().verify(settled, on_progress)
+        waiting = [state for state in states if state.name in self._in_commits]
+        meter = ProgressMeter(waiting, self._spec, on_progress)
         for state in waiting:
             step = partial(meter.add, state.name)
-            messages = self._problems(self._unsettled[state.name], state, step)
+            messages = self._problems(self._in_commits[state.name], state, step)
             found += [
                 Problem(recording=self._spec.recording, lane=state.name, message=message)
                 for message in messages
@@ -141,7 +137,7 @@ class FencedCare(LaneCare):
         self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()
     ) -> int:
         """Remove half-written files, rows without a commit, and what settling left behind."""
-        removed = super().drop_litter(states, {*spared, *self._unsettled}, more)
+        removed = super().drop_litter(states, {*spared, *self._in_commits}, more)
         with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
             litter = [
                 self._directory / kind / name
@@ -152,7 +148,7 @@ class FencedCare(LaneCare):
             born = {name.partition(".")[0] for name in self._files.names(self._directory / BIRTHS)}
             for kind in (COMMITS, GROUPS):
                 for name in self._files.names(self._directory / kind):
-                    if name in self._unsettled:
+                    if name in self._in_commits:
                         litter += self._lane_litter(kind, name)
                     elif kind == COMMITS and name.partition(".")[0] in born:
                         removed += sweep_records(self._records(name))
@@ -165,7 +161,7 @@ class FencedCare(LaneCare):
 
     def _lane_litter(self, kind: str, name: str) -> list[Path]:
         """Return what no commit of an unsettled lane names, once nobody writes there any more."""
-        scan, records = self._unsettled[name], self._records(name)
+        scan, records = self._in_commits[name], self._records(name)
         if scan.fence is None:
             return []
         if kind == COMMITS:

@@ -21,9 +21,7 @@ from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import (
     FileSystem,
     make_directories,
-    read_file,
     read_range,
-    remove_tree,
     storage_errors,
     write_new,
 )
@@ -219,7 +217,7 @@ class GroupWriter:
         self._files.replace(self.directory, self._target)
         self._files.sync_directory(self._target.parent)
         if old is not None:
-            remove_tree(self._files, old)
+            self._files.remove_tree(old)
 
     def forget(self, *arrays: ArrayWriter) -> None:
         """Leave arrays out of :meth:`finish`: they were finished by themselves."""
@@ -228,7 +226,7 @@ class GroupWriter:
     def abandon(self) -> None:
         """Remove what was written; the target stays as it was."""
         with contextlib.suppress(OSError):
-            remove_tree(self._files, self.directory)
+            self._files.remove_tree(self.directory)
 
 
 def check_array_name(name: str) -> str:
@@ -247,7 +245,7 @@ class ArrayFile:
         self._files = files
         self._directory = directory
         try:
-            content = read_file(files, directory / "zarr.json")
+            content = files.read_whole(directory / "zarr.json")
         except FileNotFoundError as error:
             raise NotFound(f"no array at {directory}") from error
         document = _check_signed(content, f"metadata of array {directory.name!r}")
@@ -354,7 +352,7 @@ def read_attributes(files: FileSystem, directory: Path) -> dict[str, object]:
         CorruptData: its metadata cannot be read.
     """
     try:
-        content = read_file(files, directory / "zarr.json")
+        content = files.read_whole(directory / "zarr.json")
     except FileNotFoundError as error:
         raise NotFound(f"no arrays at {directory}") from error
     document = _check_signed(content, f"metadata of group {directory.name!r}")

@@ -28,6 +28,7 @@ from isogloss.store.schema.json_fields import (
     get_mapping,
     is_mapping,
 )
+from isogloss.store.shards.byte_range import ByteRange
 
 MAGIC = b"ISOF"
 HEAD = struct.Struct("<4sHHQQII")
@@ -38,26 +39,6 @@ _MAX_PAYLOAD = (1 << 32) - 8
 _JOINED_BYTES = 256 << 10
 """Up to this size one copy is cheaper than a checksum and a vector entry for each piece."""
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ByteRange:
-    """Bytes that one commit wrote to one shard of one site."""
-
-    site: int
-    """Place of the site in the recording."""
-
-    shard: int
-    """Number of the shard."""
-
-    offset: int
-    """First byte in the shard's file."""
-
-    length: int
-    """How many bytes."""
-
-    checksum: int
-    """Their CRC-32C."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

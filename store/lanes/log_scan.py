@@ -5,16 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isogloss.errors import CorruptData
-from isogloss.store.disk.checksums import file_crc32c
 from isogloss.store.disk.filesystem import FileSystem
-from isogloss.store.lanes.log_frames import (
-    ByteRange,
-    CommitFrame,
-    Frame,
-    read_frames,
-    read_payload_json,
-)
-from isogloss.store.lanes.shard_layout import ShardLayout, shard_key, site_directory
+from isogloss.store.lanes.log_frames import CommitFrame, Frame, read_frames, read_payload_json
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -22,6 +14,8 @@ from isogloss.store.schema.json_fields import (
     get_text,
     is_mapping,
 )
+from isogloss.store.shards.byte_range import matches_checksum
+from isogloss.store.shards.layout import ShardLayout
 
 CHECKED_BYTES = 256 << 20
 """How much of a dead lane's tail is read again: at least its last commit, at most about this."""
@@ -175,7 +169,9 @@ def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame
         newest: the commit.
     """
     files.sync_data(log)
-    return all(is_sound(files, directory, written, reread=True) for written in newest.ranges)
+    return all(
+        matches_checksum(files, directory, written, reread=True) for written in newest.ranges
+    )
 
 
 def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
@@ -184,29 +180,3 @@ def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
     while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
         tail.pop(0)
         sizes.pop(0)
-
-
-def is_sound(
-    files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
-) -> bool:
-    """Whether bytes that a commit wrote are there and match their checksum."""
-    path = directory / site_directory(written.site) / shard_key(written.shard)
-    try:
-        descriptor = files.open(path)
-    except FileNotFoundError:
-        return False
-    try:
-        if reread:
-            reread_file(files, descriptor)
-        if files.size(descriptor) < written.offset + written.length:
-            return False
-        found = file_crc32c(files, descriptor, written.offset, written.length)
-        return found == written.checksum
-    finally:
-        files.close(descriptor)
-
-
-def reread_file(files: FileSystem, descriptor: int) -> None:
-    """Let what is read next come from the disk."""
-    files.sync_data(descriptor)
-    files.drop_cache(descriptor)

@@ -4,17 +4,19 @@ import logging
 from pathlib import Path
 
 from isogloss.errors import CorruptData
-from isogloss.store.disk.filesystem import FileSystem, write_atomic
+from isogloss.store.disk.filesystem import FileSystem, sync_and_drop_cache
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.lanes.log_frames import find_frame_after
-from isogloss.store.lanes.log_scan import LaneScan, is_sound, reread_file, scan_log
-from isogloss.store.lanes.seal import LOG_NAME, Seal, read_seal, write_seal
-from isogloss.store.lanes.shard_layout import array_metadata, shard_key, site_directory
+from isogloss.store.lanes.log_scan import LaneScan, scan_log
+from isogloss.store.lanes.seal import Seal, read_seal, write_seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import matches_checksum
+from isogloss.store.shards.layout import array_metadata, shard_key, site_directory
 
 _log = logging.getLogger(__name__)
 
 
-def settle_lane(
+def seal_dead_lane(
     files: FileSystem, directory: Path, spec: RecordingSpec, *, is_fenced: bool = False
 ) -> Seal | None:
     """Seal a lane whose writer is gone, at the last commit that the disk really holds.
@@ -44,7 +46,7 @@ def settle_lane(
     try:
         if not files.lock(log) and not is_fenced:
             return None
-        reread_file(files, log)
+        sync_and_drop_cache(files, log)
         scan = scan_log(files, log, keep_tail=True)
         if is_fenced:  # a writer that hangs may have gone on between the sync and the scan
             files.sync_data(log)
@@ -74,7 +76,7 @@ def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int
     for index, (commit, _, _) in enumerate(scan.tail):
         for written in commit.ranges:
             is_new = (written.site, written.shard) not in synced
-            if not is_sound(files, directory, written, reread=is_new):
+            if not matches_checksum(files, directory, written, reread=is_new):
                 return index
             synced.add((written.site, written.shard))
     return None
@@ -86,7 +88,7 @@ def _write_recovered(
     """Bring files, metadata and seal of a dead lane to its proven rows."""
     for index, (site, layout) in enumerate(zip(spec.sites, scan.header.layouts, strict=True)):
         metadata = array_metadata(site, layout, scan.rows)
-        write_atomic(files, directory / site_directory(index) / "zarr.json", metadata)
+        files.write_atomic(directory / site_directory(index) / "zarr.json", metadata)
         if scan.rows % layout.shard_rows:
             shard = scan.rows // layout.shard_rows
             length = layout.padded_bytes(scan.rows % layout.shard_rows)

@@ -1,14 +1,15 @@
 """How a lane begins and ends: its header, its seal, and what becomes of one whose writer died."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from isogloss.errors import CorruptData
 from isogloss.store.disk import signed_json
-from isogloss.store.disk.filesystem import FileSystem, read_file, write_atomic
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.lane_directory import SEAL_NAME
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -19,9 +20,6 @@ from isogloss.store.schema.json_fields import (
 )
 
 _log = logging.getLogger(__name__)
-
-LOG_NAME = "commit.log"
-SEAL_NAME = "seal.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +158,7 @@ def _reason(text: str) -> Literal["closed", "recovered", "retired"]:
 
 def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
     """Make a seal durable."""
-    write_atomic(files, directory / SEAL_NAME, signed_json.encode(seal.to_dict()))
+    files.write_atomic(directory / SEAL_NAME, signed_json.encode(seal.to_dict()))
 
 
 def read_seal(files: FileSystem, directory: Path) -> Seal | None:
@@ -170,24 +168,7 @@ def read_seal(files: FileSystem, directory: Path) -> Seal | None:
         CorruptData: there is one and it cannot be read.
     """
     try:
-        content = read_file(files, directory / SEAL_NAME)
+        content = files.read_whole(directory / SEAL_NAME)
     except FileNotFoundError:
         return None
     return Seal.from_dict(signed_json.decode(content, f"seal of lane {directory.name!r}"))
-
-
-def is_being_born(files: FileSystem, directory: Path) -> bool:
-    """Whether a writer holds the log of a lane, which it locks before anything else."""
-    try:
-        log = files.open(directory / LOG_NAME, write=True)
-    except FileNotFoundError:
-        return False
-    try:
-        return files.is_locked(log)
-    finally:
-        files.close(log)
-
-
-def lane_names(files: FileSystem, directory: Path) -> Sequence[str]:
-    """Return the names of the lanes below ``lanes/``, in the order their rows are numbered."""
-    return [name for name in files.names(directory) if not name.startswith(".")]

@@ -24,12 +24,8 @@ from isogloss.errors import (
     SequenceGap,
     StorageFull,
 )
-from isogloss.store.disk.filesystem import (
-    FULL_ERRNOS,
-    FileSystem,
-    write_atomic,
-    write_new,
-)
+from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem, write_new
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import (
     KIND_COMMIT,
@@ -39,12 +35,12 @@ from isogloss.store.lanes.log_frames import (
     lane_payload,
 )
 from isogloss.store.lanes.log_scan import LaneHeader
-from isogloss.store.lanes.seal import LOG_NAME, Seal, write_seal
-from isogloss.store.lanes.shard_layout import array_metadata, site_directory
-from isogloss.store.lanes.shard_writer import SiteFiles
+from isogloss.store.lanes.seal import Seal, write_seal
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import array_metadata, site_directory
+from isogloss.store.shards.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +100,7 @@ class LaneWriter:
         self._ended: str | None = None
         self._published = (-1, files.monotonic_s())
         self._lock = threading.RLock()
-        self._sites = SiteFiles(files, directory, header.layouts, self._sync_directory)
+        self._sites = ShardWriter(files, directory, header.layouts, self._sync_directory)
         self._create()
 
     @property
@@ -414,7 +410,7 @@ def publish_shapes(
     """Write the ``zarr.json`` of every site of a lane."""
     for index, (site, layout) in enumerate(zip(spec.sites, header.layouts, strict=True)):
         content = array_metadata(site, layout, rows)
-        write_atomic(files, directory / site_directory(index) / "zarr.json", content)
+        files.write_atomic(directory / site_directory(index) / "zarr.json", content)
 
 
 class OwnerLaneWriter(LaneWriter):

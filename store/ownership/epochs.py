@@ -21,13 +21,7 @@ from pathlib import Path
 
 from isogloss.errors import CorruptData, Fenced, InvalidInput, IsoglossError, StoreOwned
 from isogloss.store.disk import signed_json
-from isogloss.store.disk.filesystem import (
-    NO_LINKS,
-    FileSystem,
-    make_directories,
-    read_file,
-    storage_errors,
-)
+from isogloss.store.disk.filesystem import NO_LINKS, FileSystem, make_directories, storage_errors
 from isogloss.store.ownership.lock import StoreOwner, owned_message
 from isogloss.store.schema.json_fields import SCHEMA_VERSION
 
@@ -240,7 +234,7 @@ def latest_epoch(files: FileSystem, root: Path) -> int:
 
 def _read_beat(files: FileSystem, root: Path, epoch: int) -> _Beat | None:
     try:
-        content = read_file(files, _beat_path(root, epoch))
+        content = files.read_whole(_beat_path(root, epoch))
         document = signed_json.parse(content, f"owner {epoch} of store {root}")
     except (FileNotFoundError, CorruptData):
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isogloss.errors import StoreOwned
-from isogloss.store.disk.filesystem import FileSystem, read_file, write_atomic
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, is_mapping
 
 LOCK_NAME = "isogloss.lock"
@@ -71,7 +71,7 @@ class Ownership:
         """Say where this owner's server answers; None when it has none."""
         owner = StoreOwner(pid=os.getpid(), host=socket.gethostname(), address=address)
         content = json.dumps(owner.to_dict(), indent=1).encode()
-        write_atomic(self._files, self._root / SERVER_NAME, content)
+        self._files.write_atomic(self._root / SERVER_NAME, content)
 
     def check(self) -> None:
         """Do nothing: as long as the lock is held nobody else owns the store."""
@@ -99,7 +99,7 @@ def owned_message(root: Path, owner: StoreOwner | None) -> str:
 
 def _read_owner(files: FileSystem, root: Path) -> StoreOwner | None:
     try:
-        document: object = json.loads(read_file(files, root / SERVER_NAME))
+        document: object = json.loads(files.read_whole(root / SERVER_NAME))
     except (FileNotFoundError, ValueError):
         return None
     return StoreOwner.from_dict(document) if is_mapping(document) else None

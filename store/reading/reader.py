@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from isogloss.errors import InvalidInput, NoSharedDocuments, ShapeError
 from isogloss.store.disk.filesystem import for_each, storage_errors
 from isogloss.store.lanes.files import LaneFiles
-from isogloss.store.lanes.mapped_rows import Table, can_map, map_rows
 from isogloss.store.reading.buffers import RecycledMemory
 from isogloss.store.reading.shuffle_order import WINDOW_ROWS, ShuffleOrder
 from isogloss.store.reading.shuffled import ShuffledBatch, ShuffledReading
@@ -19,6 +18,7 @@ from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows
 from isogloss.store.schema.revision import Revision
+from isogloss.store.shards.mapped import Table, can_map, map_rows
 
 _READ_THROUGH_ROWS = 8
 """Rows that are read and dropped where that saves another read, or decompressing a chunk twice."""

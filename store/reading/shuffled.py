@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.store.lanes.mapped_rows import Table
 from isogloss.store.reading.buffers import RecycledMemory
 from isogloss.store.reading.shuffle_order import ShuffleOrder
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows, SiteSpec
+from isogloss.store.shards.mapped import Table
 
 _log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 from isogloss.errors import NotFound
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
-from isogloss.store.lanes.quantise import QuantisationError, quantised_directory, read_error
-from isogloss.store.lanes.shard_layout import compressed_directory, site_directory
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.recordings.recording import Recording
+from isogloss.store.shards.layout import compressed_directory, site_directory
+from isogloss.store.shards.quantised import QuantisationError, quantised_directory, read_error
 
 Tier = Literal["live", "sealed", "compressed", "quantised"]
 
@@ -62,7 +62,7 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
     with storage_errors(f"lane {state.name!r} of recording {recording.id!r} cannot be described"):
         names = set(files.names(directory))
         if state.seal is None and not names:
-            return _describe_unsettled(recording, state)
+            return _describe_in_commits(recording, state)
         sites = [
             found
             for index in range(len(recording.spec.sites))
@@ -72,7 +72,7 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
     return LaneDescription(state=state, sites=tuple(sites), stored_bytes=total)
 
 
-def _describe_unsettled(recording: Recording, state: LaneState) -> LaneDescription:
+def _describe_in_commits(recording: Recording, state: LaneState) -> LaneDescription:
     """Describe a fenced lane, whose commits are files of raw rows; none of them is asked for."""
     sites = tuple(
         LaneSite(site=site.name, tier="live", stored_bytes=state.rows * site.row_bytes)

@@ -9,13 +9,13 @@ from isogloss.store.direct.ticket import (
     fence_path,
 )
 from isogloss.store.direct.writer import DirectLaneWriter
-from isogloss.store.disk.filesystem import read_file, storage_errors, write_new
-from isogloss.store.disk.rooted_files import BeneathFiles
-from isogloss.store.lanes.seal import SEAL_NAME
+from isogloss.store.disk.filesystem import storage_errors, write_new
+from isogloss.store.disk.rooted_files import RootedFiles
+from isogloss.store.lanes.lane_directory import SEAL_NAME
 from isogloss.store.schema.document import DocumentTable
 
 
-class _WriterFiles(BeneathFiles):
+class _WriterFiles(RootedFiles):
     """A seal is never written over: who seals first, the writer or the owner, is believed."""
 
     def replace(self, source: Path, target: Path) -> None:
@@ -61,11 +61,11 @@ def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> Dire
         raise
 
 
-def _take(files: BeneathFiles, ticket: DirectLaneTicket) -> None:
+def _take(files: RootedFiles, ticket: DirectLaneTicket) -> None:
     """Check that the store holds the ticket, and use it up."""
     path = files.root / ticket.file
     try:
-        found = read_file(files, path)
+        found = files.read_whole(path)
     except FileNotFoundError as error:
         raise NotPermitted(
             f"{files.root} holds no ticket {ticket.file}: it is another store, or this machine "
@@ -90,7 +90,7 @@ def _take(files: BeneathFiles, ticket: DirectLaneTicket) -> None:
     files.sync_directory(path.parent)
 
 
-def _known_documents(files: BeneathFiles, ticket: DirectLaneTicket) -> DocumentTable:
+def _known_documents(files: RootedFiles, ticket: DirectLaneTicket) -> DocumentTable:
     # the recording imports this module's register
     from isogloss.store.recordings.recording import Recording
 

@@ -15,18 +15,18 @@ from isogloss.errors import (
     StorageError,
     StoreOwned,
 )
-from isogloss.store.disk.filesystem import FileSystem, make_directories, remove_tree, storage_errors
-from isogloss.store.lanes.shard_layout import DEFAULT_SHARD_BYTES
+from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
 from isogloss.store.ownership.catalog import Catalog, CatalogEntry
 from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import LEASE_S, OWNERS, EpochOwnership
+from isogloss.store.ownership.location import Fencing, StoreLocation
 from isogloss.store.ownership.lock import Ownership
-from isogloss.store.ownership.place import Fencing, Home
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.schema.names import check_uid
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import DEFAULT_SHARD_BYTES
 from isogloss.store.upkeep.verify import Problem
 
 _log = logging.getLogger(__name__)
@@ -44,21 +44,24 @@ class Store:
     """A root directory and what is in it. Use :meth:`open` or :meth:`attach`."""
 
     def __init__(
-        self, home: Home, fencing: Fencing, ownership: Ownership | EpochOwnership | None
+        self,
+        location: StoreLocation,
+        fencing: Fencing,
+        ownership: Ownership | EpochOwnership | None,
     ) -> None:
-        self.root = home.root
+        self.root = location.root
         """Where the store lies; on an object store its place below the address."""
-        self.address = home.address
+        self.address = location.address
         """As it was opened: a path, or the address of an object store."""
-        self.is_remote = home.files.is_remote
+        self.is_remote = location.files.is_remote
         """Whether it lies on an object store: it holds recordings only, and ``root`` is no path."""
         self.fencing: Fencing = fencing
         """What keeps a second owner out."""
-        self._files = home.files
+        self._files = location.files
         self._ownership = ownership
         self._lock = threading.RLock()
         self._recordings: dict[str, Recording] = {}
-        self.catalog = home.catalog(fencing)
+        self.catalog = location.catalog(fencing)
         """What the store holds, by kind and id."""
 
     @classmethod
@@ -94,17 +97,17 @@ class Store:
             Conflict: the store is fenced otherwise.
             MissingExtra: the address is on an object store, and obstore is not installed.
         """
-        home = Home.find(path, files)
-        there = home.fencing()
+        location = StoreLocation.find(path, files)
+        there = location.fencing()
         if there is None:
             if not create:
-                home.existing()
-            home.check_free()
-        chosen = home.choose(fencing, there)
-        ownership = home.own(chosen, force=force, lease_s=lease_s)
+                location.existing()
+            location.check_free()
+        chosen = location.choose(fencing, there)
+        ownership = location.own(chosen, force=force, lease_s=lease_s)
         try:
-            home.settle(chosen)
-            store = cls(home, chosen, ownership)
+            location.write_manifest(chosen)
+            store = cls(location, chosen, ownership)
             if chosen == "create":
                 store._fence()
         except BaseException:
@@ -133,8 +136,8 @@ class Store:
             NotFound: there is no store.
             MissingExtra: it is on an object store, and obstore is not installed.
         """
-        home = Home.find(path, files)
-        return cls(home, home.existing(), None)
+        location = StoreLocation.find(path, files)
+        return cls(location, location.existing(), None)
 
     def close(self) -> None:
         """Close open lanes, the catalog, and give the store up. Later calls do nothing."""
@@ -276,13 +279,13 @@ class Store:
             if self._files.is_remote:  # a rename there is a copy of everything
                 # the description first: who reads on then learns that all of it is gone
                 self._files.remove(recording.directory / "recording.json")
-                remove_tree(self._files, recording.directory)
+                self._files.remove_tree(recording.directory)
                 return
             trash = self.root / "trash"
             make_directories(self._files, trash)
             with contextlib.suppress(FileNotFoundError):
                 self._files.replace(recording.directory, trash / recording.uid)
-            remove_tree(self._files, trash / recording.uid)
+            self._files.remove_tree(trash / recording.uid)
 
     def verify(self) -> list[Problem]:
         """Check every stored byte of every recording; an empty list when all is well."""
@@ -317,7 +320,7 @@ class Store:
                 for directory in (self.root, self.root / OWNERS):
                     litter += _old_partial_files(self._files, directory, older_s)
             for path in litter:
-                remove_tree(self._files, path)
+                self._files.remove_tree(path)
             return len(litter) + sum(found.drop_litter(older_s) for found in self.recordings())
 
     def _is_left_behind(self, path: Path, older_s: float) -> bool:

@@ -15,7 +15,7 @@ from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, Shap
 from isogloss.store.schema.batch import BatchLimits, RowBatch
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec, SiteSpec
-from isogloss.store.testing.seams import any_bits, contract_spec, require, same, same_columns
+from isogloss.store.testing.checks import any_bits, contract_spec, require, same, same_columns
 
 _PREFIX = struct.Struct("<4sI")
 _SPEC = contract_spec("bfloat16")

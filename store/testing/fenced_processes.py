@@ -10,9 +10,9 @@ import sys
 
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.store import Store
+from isogloss.store.testing.checks import require
 from isogloss.store.testing.fenced_writer import SHARD_BYTES
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
-from isogloss.store.testing.seams import require
 
 SPEC = sample_spec()
 

@@ -13,11 +13,8 @@ from isogloss.errors import DocumentMismatch, InvalidInput, LaneEnded, SequenceG
 from isogloss.store.schema.batch import RowBatch
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec
-from isogloss.store.testing.samples import sample_batch
-from isogloss.store.testing.seams import (
-    GrowingRecording,
+from isogloss.store.testing.checks import (
     RecordingContract,
-    WritableLane,
     any_bits,
     contract_spec,
     holds,
@@ -26,6 +23,8 @@ from isogloss.store.testing.seams import (
     require,
     same,
 )
+from isogloss.store.testing.protocols import GrowingRecording, WritableLane
+from isogloss.store.testing.samples import sample_batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,27 +18,30 @@ from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, remove_tree, write_new
-from isogloss.store.lanes.files import LaneFiles, compress_site, derive_columns, read_commits
+from isogloss.store.disk.filesystem import FileSystem, write_new
+from isogloss.store.lanes.files import LaneFiles, read_commits
+from isogloss.store.lanes.lane_directory import LOG_NAME
+from isogloss.store.lanes.lane_statistics import (
+    read_statistics,
+    statistics_directory,
+    write_statistics,
+)
 from isogloss.store.lanes.log_frames import (
     KIND_COMMIT,
     KIND_LANE,
-    ByteRange,
     CommitFrame,
     encode_frame,
     lane_payload,
 )
 from isogloss.store.lanes.log_scan import LaneHeader
-from isogloss.store.lanes.seal import LOG_NAME, LanePart, Seal, write_seal
-from isogloss.store.lanes.shard_layout import ShardLayout, array_metadata, shard_key, site_directory
-from isogloss.store.lanes.state import (
-    LaneState,
-    read_statistics,
-    statistics_directory,
-    write_statistics,
-)
+from isogloss.store.lanes.seal import LanePart, Seal, write_seal
+from isogloss.store.lanes.state import LaneState
 from isogloss.store.lanes.statistics import SiteStatistics
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import ByteRange
+from isogloss.store.shards.layout import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.upkeep.derive import derive_columns
+from isogloss.store.upkeep.tiers import compress_site
 from isogloss.store.upkeep.verify import LaneVerifier
 
 SHARDS_PER_LANE = 16
@@ -136,7 +139,7 @@ class LaneJoiner:
             CorruptData: rows of a lane do not match their checksums, or came back changed; nothing
                 has changed.
         """
-        remove_tree(self._files, self._partial)
+        self._files.remove_tree(self._partial)
         self._files.make_directory(self._partial)
         try:
             with contextlib.closing(
@@ -157,7 +160,7 @@ class LaneJoiner:
     def abandon(self) -> None:
         """Remove the joined lane again; only as long as it does not count."""
         with contextlib.suppress(OSError):
-            remove_tree(self._files, self._partial)
+            self._files.remove_tree(self._partial)
 
     def publish(self) -> None:
         """Give the joined lane its name: from here on it counts, and what it holds does not."""

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from isogloss.store.disk.filesystem import FileSystem, remove_tree
-from isogloss.store.lanes.files import DOCUMENTS_NAME, derive_columns
-from isogloss.store.lanes.seal import SEAL_NAME, Seal, write_seal
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.lane_directory import DOCUMENTS_NAME, SEAL_NAME
+from isogloss.store.lanes.seal import Seal, write_seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.upkeep.derive import derive_columns
 
 _KEPT = (SEAL_NAME, DOCUMENTS_NAME)
 
@@ -35,7 +36,7 @@ def sweep_retired(files: FileSystem, directory: Path) -> int:
         files.sync_directory(directory)  # the seal's writer may have been killed before it did
     for name in names:
         if files.is_directory(directory / name):
-            remove_tree(files, directory / name)
+            files.remove_tree(directory / name)
         else:
             files.remove(directory / name)
     return len(names)

@@ -7,52 +7,50 @@ from functools import partial
 from pathlib import Path
 
 from isogloss.errors import NotFound
-from isogloss.store.disk.filesystem import FileSystem, remove_tree, storage_errors
-from isogloss.store.lanes.files import (
-    LaneFiles,
-    check_ranges,
-    compress_site,
-    derive_columns,
-    quantise_site,
-)
-from isogloss.store.lanes.quantise import QuantisationError, read_error
-from isogloss.store.lanes.seal import LOG_NAME, Seal, is_being_born, lane_names
-from isogloss.store.lanes.state import LaneState, lane_statistics
+from isogloss.store.disk.filesystem import FileSystem, storage_errors
+from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.lanes.lane_directory import LOG_NAME, has_writer, lane_names
+from isogloss.store.lanes.lane_statistics import lane_statistics
+from isogloss.store.lanes.seal import Seal
+from isogloss.store.lanes.state import LaneState
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.quantised import QuantisationError, read_error
+from isogloss.store.upkeep.derive import derive_columns
 from isogloss.store.upkeep.join import Compaction, LaneJoiner, plan_runs
 from isogloss.store.upkeep.retire import retire_lane, sweep_retired
+from isogloss.store.upkeep.tiers import check_ranges, compress_site, quantise_site
 from isogloss.store.upkeep.verify import LaneVerifier, Problem
 
-OnCare = Callable[[str, int, int], None]
+OnLaneProgress = Callable[[str, int, int], None]
 """Told which lane is at work, and how many bytes of rows are done of how many; what it raises ends
 the work between two steps, and what was done stays."""
 
 
-class CareMeter:
+class ProgressMeter:
     """Counts the bytes of rows that care went through.
 
     Args:
         states: the lanes that will be gone through, each site once.
         spec: what they hold.
-        on_care: told at each step; None: nobody is.
+        on_progress: told at each step; None: nobody is.
     """
 
     def __init__(
-        self, states: Sequence[LaneState], spec: RecordingSpec, on_care: OnCare | None
+        self, states: Sequence[LaneState], spec: RecordingSpec, on_progress: OnLaneProgress | None
     ) -> None:
         row_bytes = sum(site.row_bytes for site in spec.sites)
         self._total = sum(state.rows for state in states) * row_bytes
         self._done = 0
-        self._on_care = on_care
+        self._on_progress = on_progress
 
     def add(self, lane: str, done: int) -> None:
         """Say that ``done`` more bytes of a lane were gone through."""
         self._done += done
-        if self._on_care is not None:
-            self._on_care(lane, self._done, self._total)
+        if self._on_progress is not None:
+            self._on_progress(lane, self._done, self._total)
 
 
-class LaneCare:
+class LaneUpkeep:
     """Works on the lanes of one recording whose writers are gone; for the owner of the store.
 
     Args:
@@ -107,9 +105,11 @@ class LaneCare:
                     removed += state.rows
         return removed
 
-    def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
+    def verify(
+        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+    ) -> list[Problem]:
         """Check every byte of the lanes against its checksum."""
-        meter = CareMeter(states, self._spec, on_care)
+        meter = ProgressMeter(states, self._spec, on_progress)
         found: list[Problem] = []
         for state in states:
             verifier = LaneVerifier(
@@ -146,14 +146,14 @@ class LaneCare:
             for name in lane_names(self._files, lanes):
                 lane = self._lane(name)
                 if name not in known and name not in spared:
-                    litter += [] if is_being_born(self._files, lane) else [lane]
+                    litter += [] if has_writer(self._files, lane) else [lane]
                 elif name in self._seals:
                     litter += [lane / n for n in self._files.names(lane) if n[0] == "."]
             litter += more
-            self._settle_names()
+            self._sync_renames()
             for path in litter:
                 if self._files.is_directory(path):
-                    remove_tree(self._files, path)
+                    self._files.remove_tree(path)
                 else:
                     self._files.remove(path)
             return len(litter)
@@ -163,7 +163,7 @@ class LaneCare:
         states: Sequence[LaneState],
         max_rows: int,
         lock: AbstractContextManager[bool],
-        on_care: OnCare | None = None,
+        on_progress: OnLaneProgress | None = None,
     ) -> Compaction:
         """Join neighbouring sealed lanes.
 
@@ -171,11 +171,11 @@ class LaneCare:
             states: the lanes that count, in row order.
             max_rows: up to how many rows lanes are joined.
             lock: held while the joined lane takes the place of the others.
-            on_care: told after each commit that was copied.
+            on_progress: told after each commit that was copied.
         """
         runs = plan_runs(states, max_rows, self._is_joinable)
         joined = [state for run in runs for state in run]
-        meter = CareMeter(joined, self._spec, on_care)
+        meter = ProgressMeter(joined, self._spec, on_progress)
         with storage_errors(f"lanes of recording {self._spec.recording!r} cannot be joined"):
             self._sweep_joined(states)
             if runs:
@@ -216,10 +216,10 @@ class LaneCare:
         joined = [state.seal for state in states if state.seal and not state.is_direct]
         known = {part.lane for seal in joined for part in seal.parts}
         names = lane_names(self._files, self._directory / "lanes")
-        self._settle_names()
+        self._sync_renames()
         self._remove([name for name in names if name in known])
 
-    def _settle_names(self) -> None:
+    def _sync_renames(self) -> None:
         """Make renames durable that a killed process may not have synced, before building on them.
 
         What a rename put in place of other files is seen at once; those files may go only when no
@@ -229,14 +229,16 @@ class LaneCare:
 
     def _remove(self, names: Sequence[str]) -> None:
         for name in names:
-            remove_tree(self._files, self._lane(name))
+            self._files.remove_tree(self._lane(name))
             self._seals.pop(name, None)
 
-    def compress(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> int:
+    def compress(
+        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+    ) -> int:
         """Compress the rows of the sealed lanes; return how many sites of lanes were."""
         done = 0
         sealed = [state for state in states if state.seal is not None and state.rows]
-        meter = CareMeter(sealed, self._spec, on_care)
+        meter = ProgressMeter(sealed, self._spec, on_progress)
         for state in sealed:
             directory = self._lane(state.name)
             lane = self._lane_files(state)
@@ -249,11 +251,14 @@ class LaneCare:
         return done
 
     def quantise(
-        self, states: Sequence[LaneState], sites: Sequence[int], on_care: OnCare | None = None
+        self,
+        states: Sequence[LaneState],
+        sites: Sequence[int],
+        on_progress: OnLaneProgress | None = None,
     ) -> None:
         """Round sites of the sealed lanes to 8 bits, for good."""
         sealed = [state for state in states if state.seal is not None and state.rows]
-        meter = CareMeter(sealed, self._spec, on_care)
+        meter = ProgressMeter(sealed, self._spec, on_progress)
         for state in sealed:
             lane = self._lane_files(state)
             with storage_errors(f"lane {state.name!r} cannot be quantised"):

@@ -9,21 +9,23 @@ import numpy as np
 
 from isogloss.errors import IsoglossError
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, read_file
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats.documents import read_documents
 from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, read_attributes
-from isogloss.store.lanes.files import COLUMNS_NAME, DOCUMENTS_NAME, LaneFiles, read_header
-from isogloss.store.lanes.log_frames import ByteRange, CommitFrame, read_frames
-from isogloss.store.lanes.log_scan import LaneHeader, is_sound
-from isogloss.store.lanes.quantise import QuantisedRows, quantised_directory, read_error
-from isogloss.store.lanes.seal import LOG_NAME, Seal
-from isogloss.store.lanes.shard_layout import (
+from isogloss.store.lanes.files import LaneFiles, read_header
+from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME, LOG_NAME
+from isogloss.store.lanes.log_frames import CommitFrame, read_frames
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.seal import Seal
+from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import ByteRange, matches_checksum
+from isogloss.store.shards.layout import (
     array_metadata,
     compressed_directory,
     shard_key,
     site_directory,
 )
-from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.quantised import QuantisedRows, quantised_directory, read_error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +128,7 @@ class LaneVerifier:
         """Check the metadata of compressed rows; their chunks were read with the log."""
         path = self._directory / compressed_directory(index) / "zarr.json"
         try:
-            shape = json.loads(read_file(self._files, path))["shape"]
+            shape = json.loads(self._files.read_whole(path))["shape"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             yield f"{path.parent.name}/zarr.json cannot be read: {error}"
             return
@@ -139,7 +141,7 @@ class LaneVerifier:
         if lane.is_quantised(written.site):
             return True  # what the log's checksum covered is gone; _quantised_problems reads it
         if not lane.is_compressed(written.site):
-            return is_sound(self._files, self._directory, written)
+            return matches_checksum(self._files, self._directory, written)
         layout = lane.header.layouts[written.site]
         rows = np.empty((written.length // layout.row_bytes, layout.row_bytes), np.uint8)
         first = (written.offset - layout.data_offset) // layout.row_bytes
@@ -166,7 +168,7 @@ class LaneVerifier:
             for shard in range(-(-self._rows // layout.shard_rows)):
                 rows = min(layout.shard_rows, self._rows - shard * layout.shard_rows)
                 try:
-                    content = read_file(self._files, directory / shard_key(shard))
+                    content = self._files.read_whole(directory / shard_key(shard))
                 except OSError as error:
                     yield f"site {site.name!r}: shard {shard} cannot be read: {error}"
                     continue
@@ -209,7 +211,7 @@ class LaneVerifier:
 
 def _check_metadata(files: FileSystem, path: Path, wanted: bytes) -> Iterator[str]:
     try:
-        if json.loads(read_file(files, path)) != json.loads(wanted):
+        if json.loads(files.read_whole(path)) != json.loads(wanted):
             yield f"{path.parent.name}/zarr.json is not what was written"
     except (OSError, ValueError) as error:
         yield f"{path.parent.name}/zarr.json cannot be read: {error}"

@@ -22,18 +22,13 @@ from isogloss.store.direct.register import DirectRegister
 from isogloss.store.direct.ticket import DirectLaneHeader, DirectLaneTicket
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem
-from isogloss.store.disk.rooted_files import BeneathFiles
-from isogloss.store.lanes.log_frames import (
-    KIND_COMMIT,
-    ByteRange,
-    CommitFrame,
-    encode_frame,
-    read_frames,
-)
+from isogloss.store.disk.rooted_files import RootedFiles
+from isogloss.store.lanes.log_frames import KIND_COMMIT, CommitFrame, encode_frame, read_frames
 from isogloss.store.lanes.writer import LaneWriter
 from isogloss.store.recordings.open_direct_lane import open_direct_lane
 from isogloss.store.schema.batch import as_bytes
 from isogloss.store.schema.document import DocumentTable
+from isogloss.store.shards.byte_range import ByteRange
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 
 SPEC = sample_spec()
@@ -152,7 +147,7 @@ def test_files_beneath_a_root_do_what_files_do(tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("secret")
     root = tmp_path / "root"
     root.mkdir()
-    files = BeneathFiles(root)
+    files = RootedFiles(root)
     files.make_directory(root / "a")
     descriptor = files.create(root / "a" / "x")
     files.write(descriptor, [b"abc"], 0)

@@ -33,12 +33,11 @@ from isogloss.errors import (
 from isogloss.store import Recording, RecordingSpec, RowBatch, Store, store_owner
 from isogloss.store.disk.filesystem import UncertainRecord
 from isogloss.store.disk.object_files import ObjectFiles, open_url
-from isogloss.store.fenced.lane_records import COMMITS, LaneRecords
-from isogloss.store.fenced.to_shards import settle_records
-from isogloss.store.lanes.seal import SEAL_NAME
+from isogloss.store.fenced.records import COMMITS, LaneRecords
+from isogloss.store.fenced.to_shards import move_to_shards
+from isogloss.store.lanes.lane_directory import SEAL_NAME
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
-from isogloss.store.testing.contracts import LaneWriterContract, ReaderContract
 from isogloss.store.testing.fenced_processes import (
     append_groups,
     duel,
@@ -46,6 +45,8 @@ from isogloss.store.testing.fenced_processes import (
     wake_a_joiner,
     wake_a_sleeper,
 )
+from isogloss.store.testing.lane_contract import LaneWriterContract
+from isogloss.store.testing.reader_contract import ReaderContract
 
 SPEC = sample_spec()
 SHARD_BYTES = 16 << 10
@@ -374,12 +375,12 @@ def test_settling_again_after_a_crash_in_the_middle_gives_the_same_bytes() -> No
         append_groups(recording, 1, 3)
         files = StopsAt(objects)
         files.left = 4
-        recording._files = files
+        recording._fenced_lanes._files = files
         with pytest.raises(StorageError):
-            recording.settle()
+            recording.move_to_shards()
         assert check_sample(recording.reader(), {"p": 6}) == {"p": 6}
         files.left = 1 << 30
-        assert recording.settle() == 1
+        assert recording.move_to_shards() == 1
         assert check_sample(recording.reader(), {"p": 6}) == {"p": 6}
         assert recording.verify() == []
 
@@ -403,13 +404,13 @@ def test_who_settles_second_changes_nothing(place: str, look: int, retires: bool
             def _call(self, what: Path | str, request: Callable[[], T]) -> T:
                 self.left -= place in str(what)
                 if self.left == 0 and place in str(what):
-                    assert recording.settle() == 1
+                    assert recording.move_to_shards() == 1
                     assert recording.retire(0 if retires else 1 << 30) == lane.rows * retires
                 return super()._call(what, request)
 
         late = LaneRecords(Sleeps(objects), recording.directory, lane.name)
         with contextlib.suppress(CorruptData, FileNotFoundError):
-            settle_records(late, recording._fenced_scan(lane.name), SPEC)
+            move_to_shards(late, recording._fenced_lanes.scan(lane.name), SPEC)
         for found in (recording, Store.attach("/", files=ObjectFiles(objects)).recording("sample")):
             assert check_sample(found.reader(), {}) == ({} if retires else {"p": 6})
             assert found.cursor("p") == 6

@@ -61,7 +61,7 @@ def test_a_reader_that_followed_to_what_a_crash_left_goes_on(kind: type[Place]) 
     def crash(*_: object, **__: object) -> None:
         raise PowerLoss
 
-    slept._joins.go_on = crash  # type: ignore[method-assign]
+    slept._fenced_lanes.joins.go_on = crash  # type: ignore[method-assign]
     with pytest.raises(PowerLoss):
         slept.compact()
     (left,) = set(place.files.names(ROOT / "r/lanes")) - set(names(place.attach()))

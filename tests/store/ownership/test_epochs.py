@@ -17,13 +17,13 @@ from isogloss.errors import Conflict, Fenced, InvalidInput, StoreOwned
 from isogloss.store import FileSystem, Store, store_owner
 from isogloss.store.ownership.epochs import EpochOwnership
 from isogloss.store.ownership.file_system_types import file_system_type, is_shared
-from isogloss.store.ownership.place import Home
+from isogloss.store.ownership.location import StoreLocation
 
 MOUNTS = """
 22 1 8:1 / / rw - ext4 /dev/sda rw
-30 22 0:50 / /home rw - nfs4 server:/home rw
+30 22 0:50 / /location rw - nfs4 server:/location rw
 31 22 0:51 / /mnt/with\\040space rw shared:9 - fuse.sshfs host: rw
-32 30 0:52 / /home/me/scratch rw - xfs /dev/sdb rw
+32 30 0:52 / /location/me/scratch rw - xfs /dev/sdb rw
 33 22 0:53 / /lustre rw - lustre mds:/fs rw
 """
 
@@ -124,8 +124,8 @@ def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount() -> None:
     kinds = {
         "/": "ext4",
         "/var/x": "ext4",
-        "/home/me": "nfs4",
-        "/home/me/scratch/a/b": "xfs",
+        "/location/me": "nfs4",
+        "/location/me/scratch/a/b": "xfs",
         "/homework": "ext4",
         "/mnt/with space/x": "fuse.sshfs",
         "/lustre": "lustre",
@@ -139,10 +139,10 @@ def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount() -> None:
 def test_storage_that_machines_share_is_fenced_by_creation_or_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def kind(home: Home) -> str:
-        return "nfs4" if home.address else ""
+    def kind(location: StoreLocation) -> str:
+        return "nfs4" if location.address else ""
 
-    monkeypatch.setattr(Home, "_type", kind)
+    monkeypatch.setattr(StoreLocation, "_type", kind)
     with Store.open(tmp_path / "a") as store:
         assert store.fencing == "create"
     with Store.open(tmp_path / "b", fencing="lock") as store:

@@ -36,7 +36,7 @@ def test_importing_the_room_loads_no_heavy_library() -> None:
 
 def test_every_public_name_is_listed_and_can_be_had() -> None:
     assert list(isogloss.store.__all__) == sorted(isogloss.store.__all__)
-    assert set(isogloss.store.__all__) == set(isogloss.store._HOMES)
+    assert set(isogloss.store.__all__) == set(isogloss.store._MODULES)
     for name in isogloss.store.__all__:
         found = getattr(isogloss.store, name)
         is_alias = get_origin(found) in {Literal, UnionType}

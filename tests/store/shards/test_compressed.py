@@ -8,8 +8,8 @@ import zarr
 
 from isogloss.errors import CorruptData, IsoglossError, StoreOwned
 from isogloss.store import Recording, SiteSpec, Store, register_bfloat16
-from isogloss.store.lanes.compress import CompressedShard
 from isogloss.store.recordings.recording_files import create_recording_files
+from isogloss.store.shards.compressed import CompressedShard
 from isogloss.store.testing import (
     PowerLoss,
     SimulatedDisk,

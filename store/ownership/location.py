@@ -7,13 +7,7 @@ from typing import Literal, TypeGuard
 
 from isogloss.errors import Conflict, InvalidInput, NotFound
 from isogloss.store.disk import signed_json
-from isogloss.store.disk.filesystem import (
-    FileSystem,
-    make_directories,
-    read_file,
-    storage_errors,
-    write_atomic,
-)
+from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
 from isogloss.store.ownership.catalog import Catalog
 from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import OWNERS, EpochOwnership, epoch_owner
@@ -32,7 +26,7 @@ Fencing = Literal["lock", "create"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Home:
+class StoreLocation:
     """A place where a store is or may be."""
 
     files: FileSystem
@@ -45,7 +39,7 @@ class Home:
     """As the user gave it."""
 
     @classmethod
-    def find(cls, path: Path | str, files: FileSystem | None = None) -> "Home":
+    def find(cls, path: Path | str, files: FileSystem | None = None) -> "StoreLocation":
         """Return the place of an address, a directory or an object store; opens nothing.
 
         Raises:
@@ -69,7 +63,7 @@ class Home:
         path = self.root / MANIFEST_NAME
         try:
             with storage_errors(f"store {self.address} cannot be read"):
-                content = read_file(self.files, path)
+                content = self.files.read_whole(path)
         except FileNotFoundError:
             return None
         match signed_json.decode(content, str(path)).get("fencing", "lock"):
@@ -149,7 +143,7 @@ class Home:
             return Ownership(self.files, self.root)
         return EpochOwnership(self.files, self.root, force=force, lease_s=lease_s)
 
-    def settle(self, fencing: Fencing) -> None:
+    def write_manifest(self, fencing: Fencing) -> None:
         """Write the manifest of a new store, for its owner.
 
         Raises:
@@ -163,7 +157,7 @@ class Home:
             path = self.root / MANIFEST_NAME
             with storage_errors(f"store {self.address} cannot be created"):
                 if fencing == "lock":
-                    write_atomic(self.files, path, signed_json.encode(manifest))
+                    self.files.write_atomic(path, signed_json.encode(manifest))
                 else:
                     content = signed_json.encode({**manifest, "fencing": fencing})
                     self.files.create_record(path, content)
@@ -200,8 +194,8 @@ def store_owner(path: Path | str) -> StoreOwner | None:
     Where no lock can be trusted an owner that died on another machine is still named, until the
     store is opened and its lease is seen to run out.
     """
-    home = Home.find(path)
-    if home.fencing() == "create":
-        with storage_errors(f"the owner of store {home.address} cannot be read"):
-            return epoch_owner(home.files, home.root)
-    return None if home.files.is_remote else lock_owner(home.files, home.root)
+    location = StoreLocation.find(path)
+    if location.fencing() == "create":
+        with storage_errors(f"the owner of store {location.address} cannot be read"):
+            return epoch_owner(location.files, location.root)
+    return None if location.files.is_remote else lock_owner(location.files, location.root)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, remove_tree
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats.zarr_arrays import ArrayFile, GroupWriter, read_attributes
 from isogloss.store.schema.batch import as_bytes, finite_rows
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, check_version, get_count
@@ -187,7 +187,7 @@ def write_quantised(
         raise
     if _checksums(files, directory) != given:
         files.remove(directory / "zarr.json")  # from here on it is not what is read
-        remove_tree(files, directory)
+        files.remove_tree(directory)
         raise CorruptData(f"site {site.name!r} of lane {lane.name!r} came back changed: try again")
     return total
 

@@ -19,15 +19,10 @@ from isogloss.store import (
     Store,
     register_bfloat16,
 )
-from isogloss.store.fenced.lane_records import BIRTHS, COMMITS, GROUPS
+from isogloss.store.fenced.records import BIRTHS, COMMITS, GROUPS
 from isogloss.store.fenced.writer import FencedLaneWriter, LaneTaken
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
-from isogloss.store.testing.contracts import (
-    GrowingRecording,
-    LaneWriterContract,
-    ReaderContract,
-)
 from isogloss.store.testing.fenced_processes import (
     Writer,
     duel,
@@ -35,6 +30,9 @@ from isogloss.store.testing.fenced_processes import (
     wake_a_joiner,
     wake_a_sleeper,
 )
+from isogloss.store.testing.lane_contract import LaneWriterContract
+from isogloss.store.testing.protocols import GrowingRecording
+from isogloss.store.testing.reader_contract import ReaderContract
 
 SPEC = sample_spec()
 SHARD_BYTES = 8 << 10
@@ -92,7 +90,7 @@ def test_settled_lanes_are_zarr_and_nothing_else_is_left(store: Store) -> None:
     fill(recording, 1, 5)
     fill(recording, 11, 5)
     reader = recording.reader()
-    assert recording.settle() == 2
+    assert recording.move_to_shards() == 2
     recording.derive()
     register_bfloat16()
     for index, site in enumerate(SPEC.sites):
@@ -109,7 +107,7 @@ def test_settled_lanes_are_zarr_and_nothing_else_is_left(store: Store) -> None:
     assert [len(names) for names in fences] == [1, 1]
     assert recording.verify() == []
     assert check_sample(recording.reader(reader.revision), {"p": 20}) == {"p": 20}
-    assert recording.settle() == 0
+    assert recording.move_to_shards() == 0
 
 
 def test_a_pinned_reader_goes_on_while_its_lane_is_settled(store: Store) -> None:
@@ -172,7 +170,7 @@ def test_another_owner_ends_the_lane_and_goes_on(tmp_path: Path) -> None:
             assert not lane.is_open
             for attempt in (
                 recording.open_lane,
-                recording.settle,
+                recording.move_to_shards,
                 lambda: recording.retire(0),
                 lambda: first.delete_recording("sample"),
                 lambda: first.create_recording(sample_spec("other"), ["a"]),
@@ -249,7 +247,7 @@ def test_damage_is_named_and_the_rest_stays_readable(tmp_path: Path) -> None:
         damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert any("commit 2" in problem.message for problem in recording.verify())
         with pytest.raises(CorruptData, match="checksum"):
-            recording.settle()
+            recording.move_to_shards()
         damaged.unlink()
         assert any("missing" in problem.message for problem in recording.verify())
         with pytest.raises(CorruptData, match="verify"):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem
-from isogloss.store.lanes.log_frames import ByteRange
-from isogloss.store.lanes.shard_layout import ShardLayout, shard_key, site_directory
+from isogloss.store.shards.byte_range import ByteRange
+from isogloss.store.shards.layout import ShardLayout, shard_key, site_directory
 
 _MOST_AHEAD_BYTES = 8 << 20
 """A shard is extended to twice its length, by so much at most: what a dead writer may waste."""
@@ -39,7 +39,7 @@ class _Run:
     pieces: list[NDArray[np.uint8]]
 
 
-class SiteFiles:
+class ShardWriter:
     """Writes the rows of all sites of one lane; its lane says what is committed.
 
     Args:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from isogloss.errors import CorruptData, StorageFull, StoreOwned, UnknownSite
 from isogloss.store import QuantisationError, Recording, SiteSpec, Store
-from isogloss.store.lanes.quantise import LEVELS, measure_error, quantise_rows, restore_rows
 from isogloss.store.schema.recording_spec import DTYPES, Rows
+from isogloss.store.shards.quantised import LEVELS, measure_error, quantise_rows, restore_rows
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 
 SPEC = sample_spec()
