@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from isogloss.store.direct.ticket import DirectLaneTicket
     from isogloss.store.direct.writer import DirectLaneWriter
-    from isogloss.store.disk.filesystem import FileSystem
+    from isogloss.store.disk.filesystem import FileSystem, write_file_durably
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
     from isogloss.store.exchange.importing import (
@@ -108,6 +108,7 @@ _MODULES = {
     "shared_documents": "reading.reader",
     "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
+    "write_file_durably": "disk.filesystem",
 }
 
 __all__ = [
@@ -169,6 +170,7 @@ __all__ = [
     "shared_documents",
     "store_owner",
     "write_arrays",
+    "write_file_durably",
 ]
 
 

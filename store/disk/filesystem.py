@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, IsoglossError, StorageError, StorageFull
-from isogloss.store.disk import linux_aio, linux_calls
+from isogloss.store.disk import linux_calls
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -54,9 +54,17 @@ class FileSystem:
     is_remote = False
     """Whether each operation is a request over the network, so that many at once are faster."""
 
-    def create(self, path: Path) -> int:
-        """Create a file that does not exist yet, for reading and writing."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    def create(self, path: Path, mode: int = 0o644) -> int:
+        """Create a file that does not exist yet, for reading and writing.
+
+        Args:
+            path: of the file; its directory must exist.
+            mode: its permissions, as in ``os.open``.
+
+        Returns:
+            The descriptor of the open file.
+        """
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file."""
@@ -100,7 +108,7 @@ class FileSystem:
 
         When one fails, nothing is known of the others.
         """
-        linux_aio.sync_together(descriptors)
+        linux_calls.sync_together(descriptors)
 
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut the file, or extend it with zeros."""
@@ -229,11 +237,20 @@ class FileSystem:
         self.replace(partial, path)
         self.sync_directory(path.parent)
 
-    def write_whole(self, path: Path, pieces: Iterable[Buffer]) -> None:
-        """Write or replace a file of any size, whole and durable, while others may do the same."""
+    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
+        """Write or replace a file of any size, while others may do the same.
+
+        The bytes go to a file of a random name first, which is synced and renamed; then the
+        directory is synced. After any crash ``path`` is what it was before, or all of the new file.
+
+        Args:
+            path: of the file.
+            pieces: its bytes, in order.
+            mode: its permissions, as in ``os.open``.
+        """
         partial = _partial(path)
         try:
-            descriptor = self.create(partial)
+            descriptor = self.create(partial, mode)
             try:
                 offset = 0
                 for piece in pieces:
@@ -393,3 +410,25 @@ def sync_and_drop_cache(files: FileSystem, descriptor: int) -> None:
     """Sync an open file and forget its cached pages: the next read comes from the disk."""
     files.sync_data(descriptor)
     files.drop_cache(descriptor)
+
+
+def write_file_durably(
+    path: Path, content: bytes, *, mode: int = 0o644, files: FileSystem | None = None
+) -> None:
+    """Write or replace a small file so that it survives a loss of power once this returns.
+
+    The content goes to a file of a random name beside it, which is synced and renamed; then the
+    directory is synced. After a crash ``path`` is what it was before, or all of ``content``.
+
+    Args:
+        path: of the file; its directory must exist.
+        content: all of it.
+        mode: its permissions, as in ``os.open``; ``0o600`` for secrets.
+        files: the operating system's files by default.
+
+    Raises:
+        StorageFull: there is no room; ``path`` is what it was.
+        StorageError: writing failed; ``path`` is what it was, or all of ``content``.
+    """
+    with storage_errors(f"{path} cannot be written"):
+        (files or FileSystem()).write_whole(path, [content], mode=mode)

@@ -99,8 +99,8 @@ class ObjectFiles(FileSystem):
         except exceptions.BaseError as error:
             raise OSError(errno.EIO, f"object {what}: {_brief(error)}") from error
 
-    def create(self, path: Path) -> int:
-        """Begin an object, which appears when it is synced or closed."""
+    def create(self, path: Path, mode: int = 0o644) -> int:
+        """Begin an object, which appears when it is synced; it has no permissions of its own."""
         return self._new(_Object(key=_key(path), written=[]))
 
     def open(self, path: Path, *, write: bool = False) -> int:
@@ -303,7 +303,7 @@ class ObjectFiles(FileSystem):
         """Put an object in place of what was there."""
         self._put(_key(path), content)
 
-    def write_whole(self, path: Path, pieces: Iterable[Buffer]) -> None:
+    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
         """Put an object of any size in place of what was there; large ones in parts."""
         rest = iter(pieces)
         first: list[bytes] = []

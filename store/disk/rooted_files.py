@@ -84,11 +84,11 @@ class RootedFiles(FileSystem):
         with self._inside(path, parts[:-1]) as descriptor:
             yield descriptor, parts[-1]
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o644) -> int:
         """Create a file that does not exist yet, for reading and writing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._parent(path) as (parent, name):
-            return os.open(name, flags, 0o644, dir_fd=parent)
+            return os.open(name, flags, mode, dir_fd=parent)
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file; NotPermitted when it is a link, no file, or another user's."""

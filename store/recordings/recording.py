@@ -321,7 +321,7 @@ class Recording:
         Reads everything, past nothing but the page cache; raises nothing for damage it finds.
 
         Args:
-            on_progress: told at each step; what it raises ends the check.
+            on_progress: called after each commit that was checked; if it raises, the check stops.
         """
         try:
             states = self.lanes()
@@ -376,8 +376,8 @@ class Recording:
         Args:
             max_rows: up to how many rows lanes are joined; by default 16 shards of the site with
                 the widest rows, about 1 GiB of it.
-            on_progress: told after each commit that was copied; what it raises ends the work, and the
-                lanes that were being joined stay as they were.
+            on_progress: called after each commit that was copied; if it raises, the work stops and
+                the lanes that were being joined stay as they were.
 
         Raises:
             StoreOwned: this process does not own the store.
@@ -397,7 +397,7 @@ class Recording:
         Reading them stays exact and becomes slower; pinned readers may go on meanwhile.
 
         Args:
-            on_progress: told after each site of a lane; what it raises ends the work there.
+            on_progress: called after each site of a lane; if it raises, the work stops there.
 
         Returns:
             How many sites of lanes were compressed.
@@ -421,7 +421,7 @@ class Recording:
 
         Args:
             sites: names of the sites; all by default.
-            on_progress: told after each site of a lane; what it raises ends the work there.
+            on_progress: called after each site of a lane; if it raises, the work stops there.
 
         Returns:
             The error of each of these sites over all its quantised rows, as measured.

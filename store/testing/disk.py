@@ -127,7 +127,7 @@ class SimulatedDisk(FileSystem):
         self._descriptors[descriptor] = (file, path)
         return descriptor
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o644) -> int:
         """See FileSystem."""
         self._tick("create", path)
         names = self._directory(path.parent).names

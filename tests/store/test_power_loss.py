@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import isogloss.store.lanes.log_frames
-import isogloss.store.lanes.seal
-import isogloss.store.recordings.recording
+import isogloss.store.lanes.recover
+import isogloss.store.recordings.lane_list
 from isogloss.errors import IsoglossError, StorageError
 from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.lanes.log_frames import CommitFrame
@@ -211,7 +211,7 @@ def test_the_checksums_of_data_find_a_frame_that_outlived_its_rows(
     def trusting(files: FileSystem, directory: Path, written: ByteRange, **_: bool) -> bool:
         return True
 
-    monkeypatch.setattr(isogloss.store.lanes.seal, "matches_checksum", trusting)
+    monkeypatch.setattr(isogloss.store.lanes.recover, "matches_checksum", trusting)
     assert missed(lose_rows)
 
 
@@ -248,7 +248,7 @@ def test_who_reads_along_sees_only_whole_rows_after_a_power_loss(
                 check_sample(attached(left).reader(), outcome.acknowledged)
 
     read_along()
-    monkeypatch.setattr(isogloss.store.recordings.recording, "is_durable", trust_the_log)
+    monkeypatch.setattr(isogloss.store.recordings.lane_list, "is_durable", trust_the_log)
     assert missed(read_along)
 
 
@@ -266,7 +266,7 @@ def test_what_was_seen_by_reading_along_outlives_a_power_loss(
             check(view.after_power_loss("dropped"), Outcome(seen, was_created=True))
 
     see_and_lose()
-    monkeypatch.setattr(isogloss.store.recordings.recording, "is_durable", trust_the_log)
+    monkeypatch.setattr(isogloss.store.recordings.lane_list, "is_durable", trust_the_log)
     assert missed(see_and_lose)
 
 

@@ -7,40 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.store.formats.test_npy import LYING_NPY
 
 from isogloss.errors import CorruptData, IsoglossError
 from isogloss.store import NumpyRows, SafetensorsRows
-
-
-def npy(header: bytes, body: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
-    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + body
-
-
-LYING_NPY = {
-    "no magic": b"not a numpy file at all",
-    "nothing": b"",
-    "cut header": b"\x93NUMPY\x01\x00\xff\xff{",
-    "later version": npy(b"{}", version=b"\x09\x00"),
-    "object": npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 4)}", bytes(64)),
-    "structured": npy(
-        b"{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': (2,)}", bytes(8)
-    ),
-    "huge": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1 << 40, 4)}", bytes(8)),
-    "huge number": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999, 4)}"),
-    "negative": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", bytes(16)),
-    "code": npy(b"__import__('os').system('true')"),
-    "foreign order": npy(b"{'descr': '>f4', 'fortran_order': False, 'shape': (1, 4)}", bytes(16)),
-    "columns first": npy(b"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 4)}", bytes(32)),
-    "too long": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4)}", bytes(17)),
-    "nested": npy(b"(" * 5000),
-}
-
-
-@pytest.mark.parametrize("name", LYING_NPY)
-def test_a_lying_npy_header_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "x.npy").write_bytes(LYING_NPY[name])
-    with pytest.raises(CorruptData, match=r"x\.npy"):
-        NumpyRows(tmp_path / "x.npy")
 
 
 def tensors(header: object, body: bytes = b"") -> bytes:
