@@ -28,7 +28,12 @@ if _sync_file_range is not None:
 def reserve(descriptor: int, length: int) -> None:
     """Extend a file with zeros to ``length`` and reserve its blocks, if the file system can.
 
-    ``os.posix_fallocate`` writes to every block where it cannot, which we do not want.
+    ``os.posix_fallocate`` is not used: where the file system cannot reserve, it writes to every
+    block.
+
+    Args:
+        descriptor: the open file.
+        length: of the file afterwards.
 
     Raises:
         OSError: there is no room, or the disk failed.
@@ -43,7 +48,7 @@ def reserve(descriptor: int, length: int) -> None:
 
 
 def start_writing(descriptor: int, offset: int, length: int) -> None:
-    """Let the disk begin with bytes of the page cache; promises nothing, raises nothing."""
+    """Let the kernel begin to write bytes of the page cache to the disk. Raises nothing."""
     if _sync_file_range is not None:
         _sync_file_range(descriptor, offset, length, _WRITE)
 
@@ -111,6 +116,9 @@ class _SyncQueue:
     def sync(self, descriptors: Sequence[int]) -> list[int | None]:
         """Sync at most ``_MOST`` files.
 
+        Args:
+            descriptors: of the files.
+
         Returns:
             For each an errno, 0 where it is durable, None where the kernel did not take it.
         """
@@ -135,7 +143,7 @@ os.register_at_fork(after_in_child=_idle.clear)  # a context is its process's al
 
 
 def _take_queue() -> _SyncQueue | None:
-    """Return a queue that nobody else uses; None where the kernel has none to give."""
+    """Return a queue that no other thread uses; None where the kernel gives none."""
     numbers = _AIO_NUMBERS.get(platform.machine()) if sys.platform == "linux" else None
     if numbers is None or sys.byteorder != "little":
         return None
@@ -152,8 +160,11 @@ def _take_queue() -> _SyncQueue | None:
 def sync_together(descriptors: Sequence[int]) -> None:
     """``os.fdatasync`` of several files, all at once where the kernel can.
 
+    Args:
+        descriptors: of the files.
+
     Raises:
-        OSError: of the first that failed; of the others nothing is known.
+        OSError: the first file that failed; the others may or may not be durable.
     """
     codes: list[int | None] = [None] * len(descriptors)
     queue = _take_queue() if len(descriptors) > 1 else None

@@ -1,4 +1,4 @@
-"""Files on an object store, as far as the store needs them: whole PUTs, ranges, conditional PUTs.
+"""Files on an object store, as far as the store needs them: whole PUTs, ranges, creation.
 
 Read-after-write consistency is assumed, of listings too, as Amazon S3, Google Cloud Storage and
 Azure Blob Storage give it, and ``If-None-Match: *`` (conditional creation), which all three have.
@@ -284,7 +284,7 @@ class ObjectFiles(FileSystem):
         return next(self._below(path), None) is not None
 
     def free_bytes(self, path: Path) -> int:
-        """Return the room there is: no end of it."""
+        """Return the room there is: without limit."""
         return _NO_ROOM
 
     def modified_s(self, path: Path) -> float:
@@ -327,10 +327,10 @@ class ObjectFiles(FileSystem):
         self._put_new(_key(path), content, look=look)
 
     def _put_new(self, key: str, content: bytes, *, look: bool = True) -> None:
-        """Create an object. When the answer was lost, what is there now says who won.
+        """Create an object; where its name is taken, look whether it is ours.
 
-        A request may be tried again by the client below although it succeeded, so an object with
-        our own content is ours.
+        The client below may repeat a request that had succeeded, so an object with our own content
+        is ours.
         """
         try:
             self._call(
@@ -375,6 +375,9 @@ def open_url(url: str) -> ObjectFiles:
 
     Args:
         url: such as ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``.
+
+    Returns:
+        The files; their root is the address.
 
     Raises:
         InvalidInput: it is of another scheme, or cannot be understood.

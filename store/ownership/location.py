@@ -1,4 +1,4 @@
-"""Where a store lies, what it may rely on there, and what makes a directory a store."""
+"""Where a store is: its files, how it is fenced, its manifest, its owner and its catalog."""
 
 import logging
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ CATALOG_NAME = "catalog.sqlite"
 RECORDS_NAME = "catalog"
 
 Fencing = Literal["lock", "create"]
-"""What keeps a second owner out: a lock of the operating system, or exclusive creation."""
+"""How a second owner is kept out: by a lock of the operating system, or exclusive creation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreLocation:
-    """A place where a store is or may be."""
+    """A directory or an object store in which a store is, or may be created."""
 
     files: FileSystem
     """Its files."""
@@ -40,25 +40,37 @@ class StoreLocation:
 
     @classmethod
     def find(cls, path: Path | str, files: FileSystem | None = None) -> "StoreLocation":
-        """Return the place of an address, a directory or an object store; opens nothing.
+        """Return the location of an address, a directory or an object store. Opens nothing.
+
+        Args:
+            path: of the directory, or address of the object store.
+            files: the operating system's files, or those of the address, by default.
+
+        Returns:
+            The location.
 
         Raises:
             InvalidInput: the address has an unknown scheme.
             MissingExtra: it is on an object store, and obstore is not installed.
         """
         if files is None and is_object_address(path):
-            # an optional extra: only where an address asks for it
+            # obstore is an optional extra: imported only for an address that needs it
             from isogloss.store.disk.object_files import open_url
 
             return cls(files=open_url(path), root=Path("/"), address=path)
         return cls(files=files or FileSystem(), root=Path(path).absolute(), address=str(path))
 
     def fencing(self) -> Fencing | None:
-        """Return how the store here is fenced; None where there is no store.
+        """Return how the store here is fenced.
+
+        Returns:
+            ``lock`` or ``create``; None where there is no store.
 
         Raises:
             CorruptData: its manifest cannot be read.
             UnsupportedVersion: a later release made it.
+            InvalidInput: it is fenced in a way that this release does not know.
+            StorageError: the manifest cannot be read.
         """
         path = self.root / MANIFEST_NAME
         try:
@@ -77,12 +89,15 @@ class StoreLocation:
                     "know: install a newer one"
                 )
 
-    def choose(self, wanted: Fencing | None, there: Fencing | None) -> Fencing:
+    def choose_fencing(self, wanted: Fencing | None, there: Fencing | None) -> Fencing:
         """Return how a store is to be fenced here.
 
         Args:
             wanted: by the caller; None to decide by the kind of storage.
             there: how the store that is here already is fenced.
+
+        Returns:
+            ``lock`` or ``create``.
 
         Raises:
             Conflict: the store is fenced otherwise than wanted.
@@ -120,11 +135,11 @@ class StoreLocation:
                 kind,
             )
 
-    def check_free(self) -> None:
-        """Refuse a directory that holds something that is no store; make one that is missing.
+    def make_root(self) -> None:
+        """Create the root where it is missing; refuse one that holds anything but a store.
 
         Raises:
-            InvalidInput: there is something else.
+            InvalidInput: it holds something else.
         """
         ours = {LOCK_NAME, SERVER_NAME, CATALOG_NAME, RECORDS_NAME, OWNERS, "recordings"}
         with storage_errors(f"store {self.address} cannot be created"):
@@ -138,16 +153,19 @@ class StoreLocation:
             make_directories(self.files, self.root)
 
     def own(self, fencing: Fencing, *, force: bool, lease_s: float) -> Ownership | EpochOwnership:
-        """Become the owner of the store here; StoreOwned when another one is."""
+        """Become the owner of the store here; StoreOwned when another process is."""
         if fencing == "lock":
             return Ownership(self.files, self.root)
         return EpochOwnership(self.files, self.root, force=force, lease_s=lease_s)
 
     def write_manifest(self, fencing: Fencing) -> None:
-        """Write the manifest of a new store, for its owner.
+        """Write the manifest of a new store, and create ``recordings/``. The owner calls this.
+
+        Args:
+            fencing: how the store is fenced.
 
         Raises:
-            Conflict: another process made a store here meanwhile that is fenced otherwise.
+            Conflict: another process created a store here meanwhile, fenced in the other way.
         """
         if self.fencing() is None:
             manifest: dict[str, object] = {
@@ -175,7 +193,7 @@ class StoreLocation:
             return Catalog(self.root / CATALOG_NAME)
         return RecordCatalog(self.files, self.root / RECORDS_NAME)
 
-    def existing(self) -> Fencing:
+    def existing_fencing(self) -> Fencing:
         """Return how the store here is fenced; NotFound where there is none."""
         found = self.fencing()
         if found is None:
@@ -191,8 +209,8 @@ def is_object_address(path: Path | str) -> TypeGuard[str]:
 def store_owner(path: Path | str) -> StoreOwner | None:
     """Return who owns a store now; None when nobody does, or there is no store.
 
-    Where no lock can be trusted an owner that died on another machine is still named, until the
-    store is opened and its lease is seen to run out.
+    In a store without locks an owner that died on another machine is still named, until the store
+    is opened and its lease has run out.
     """
     location = StoreLocation.find(path)
     if location.fencing() == "create":

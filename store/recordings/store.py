@@ -101,9 +101,9 @@ class Store:
         there = location.fencing()
         if there is None:
             if not create:
-                location.existing()
-            location.check_free()
-        chosen = location.choose(fencing, there)
+                location.existing_fencing()
+            location.make_root()
+        chosen = location.choose_fencing(fencing, there)
         ownership = location.own(chosen, force=force, lease_s=lease_s)
         try:
             location.write_manifest(chosen)
@@ -137,7 +137,7 @@ class Store:
             MissingExtra: it is on an object store, and obstore is not installed.
         """
         location = StoreLocation.find(path, files)
-        return cls(location, location.existing(), None)
+        return cls(location, location.existing_fencing(), None)
 
     def close(self) -> None:
         """Close open lanes, the catalog, and give the store up. Later calls do nothing."""

@@ -13,7 +13,7 @@ class ByteRange:
     """Bytes that one commit wrote to one shard of one site."""
 
     site: int
-    """Place of the site in the recording."""
+    """Index of the site in the recording."""
 
     shard: int
     """Number of the shard."""
@@ -31,7 +31,17 @@ class ByteRange:
 def matches_checksum(
     files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
 ) -> bool:
-    """Whether bytes that a commit wrote are there and match their checksum."""
+    """Whether bytes that a commit wrote are there and match their checksum.
+
+    Args:
+        files: where the lane lies.
+        directory: of the lane.
+        written: the bytes.
+        reread: sync the shard and read it past the page cache.
+
+    Returns:
+        False where the shard is missing, too short, or holds other bytes.
+    """
     path = directory / site_directory(written.site) / shard_key(written.shard)
     try:
         descriptor = files.open(path)

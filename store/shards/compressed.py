@@ -63,7 +63,7 @@ class CompressedShard:
             self._mapped = np.frombuffer(mapped, np.uint8)
 
     def read_into(self, row: int, out: NDArray[np.uint8]) -> None:
-        """Fill ``out`` (``[rows, row_bytes]``) with the rows from ``row`` of the shard on."""
+        """Fill ``out`` (``[rows, row_bytes]``) with the rows of the shard from ``row`` on."""
         done = 0
         size = self._layout.chunk_rows
         while done < len(out):

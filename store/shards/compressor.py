@@ -48,6 +48,9 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
         content: its rows, ``[rows, row_bytes]``; the last chunk is completed with zeros.
         layout: of the compressed shard.
         item_bytes: bytes of one number, whose bytes are shuffled apart.
+
+    Returns:
+        The shard's index and its chunks.
     """
     compressor = FrameCompressor(item_bytes)
     index = np.full((layout.shard_chunks, 2), np.iinfo(np.uint64).max, "<u8")
@@ -83,10 +86,14 @@ class SiteCompressor:
         files.make_directory(self._partial / "c")
 
     def write(self, shard: int, content: NDArray[np.uint8]) -> None:
-        """Write one shard, make it durable, and read it back to prove that nothing is lost.
+        """Write one shard, make it durable, read it back past the page cache, and compare.
+
+        Args:
+            shard: its number.
+            content: its rows, ``[rows, row_bytes]``.
 
         Raises:
-            CorruptData: what the disk holds is not what was given.
+            CorruptData: the disk gave back other bytes than were written.
         """
         item_bytes = self._site.numpy_dtype.itemsize
         path = self._partial / shard_key(shard)
@@ -102,7 +109,7 @@ class SiteCompressor:
             raise CorruptData(f"shard {shard} of site {self._site.name!r} came back changed")
 
     def finish(self, rows: int) -> None:
-        """Give the compressed rows their name; from then on they are what is read."""
+        """Give the compressed rows their name; from then on readers read them."""
         metadata = compressed_metadata(self._site, self._layout, rows)
         write_new(self._files, self._partial / "zarr.json", [metadata])
         self._files.sync_directory(self._partial / "c")

@@ -1,8 +1,8 @@
 """Shards: the files that hold a site's rows, valid zarr v3 from their first row on.
 
-A shard is an index (offset and length of every inner chunk, crc32c), zeros up to a multiple of
-4,096, then its rows one after the other, uncompressed. Everything but the rows is known when the
-file is created, so it never changes; the file always ends with a whole inner chunk.
+A shard starts with an index (offset and length of every inner chunk, and a CRC-32C), then zeros up
+to a multiple of 4,096, then rows one after the other, uncompressed. The index is known when the
+file is created and never changes. The file always ends with a whole inner chunk.
 """
 
 import json

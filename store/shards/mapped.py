@@ -1,8 +1,8 @@
-"""All rows of a site as one array in memory: the shards of its lanes, mapped side by side.
+"""All rows of a site as one array: the shards of its lanes, mapped into memory side by side.
 
-Rows start at byte 4,096 of a shard and fill it to its end, so shards mapped one behind the other
-form one table, and a batch of any rows is one gather. An input or output error under a mapping
-ends the process with SIGBUS: this is for training jobs, not for the server.
+Rows start at byte 4,096 of a shard and fill it to its end. So shards that are mapped one behind
+the other form one table, and a batch of any rows is one gather. When the disk fails to read a
+mapped page the process ends with SIGBUS: training jobs map rows, the server does not.
 """
 
 import ctypes
@@ -50,7 +50,7 @@ def can_map(runs: Sequence[MappedRun]) -> bool:
 
 
 def map_rows(runs: Sequence[MappedRun], row_bytes: int) -> Table:
-    """Map shards behind one another, read-only; unmapped when the last view of them dies.
+    """Map shards behind one another, read-only; unmapped when the last view of them is garbage.
 
     Args:
         runs: in the order of their rows; :func:`can_map` must hold.

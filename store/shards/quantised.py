@@ -154,16 +154,24 @@ def measure_error(values: Rows, restored: Rows) -> QuantisationError:
 def write_quantised(
     files: FileSystem, lane: Path, index: int, site: SiteSpec, blocks: Iterable[Rows]
 ) -> QuantisationError:
-    """Write the quantised rows of a site beside those of a lane, and read them back.
+    """Write the quantised rows of a site beside those of its lane, and read them back.
 
-    From its name on the directory is what readers read; a crash before leaves the rows as they
-    were.
+    Once the directory has its name, readers read it instead of the exact rows. After a crash before
+    that, readers read the exact rows.
+
+    Args:
+        files: where the lane lies.
+        lane: directory of the lane.
+        index: of the site in the recording.
+        site: the site.
+        blocks: all its rows, in any number of blocks.
 
     Returns:
         The error over all rows.
 
     Raises:
-        CorruptData: what the disk holds is not what was given; the rows are as they were.
+        CorruptData: the disk gave back other bytes than were written; the exact rows are still
+            read.
     """
     directory = lane / quantised_directory(index)
     group = GroupWriter(files, directory)
@@ -214,9 +222,17 @@ def _checksums(files: FileSystem, directory: Path) -> list[int]:
 def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
     """Return the error that was measured when a site of a lane was quantised.
 
+    Args:
+        files: where the lane lies.
+        lane: directory of the lane.
+        index: of the site in the recording.
+
+    Returns:
+        The error over all rows of the lane.
+
     Raises:
         NotFound: it was not quantised.
-        CorruptData: the note of it is damaged.
+        CorruptData: the attributes that hold it are damaged.
     """
     attributes = read_attributes(files, lane / quantised_directory(index))
     try:
@@ -232,7 +248,7 @@ class QuantisedRows:
     Args:
         files: where the lane lies.
         lane: directory of the lane.
-        index: place of the site in the recording.
+        index: of the site in the recording.
         site: the site.
         rows: how many rows there must be at least.
         first: which row of the lane is row 0 here.

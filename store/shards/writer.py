@@ -1,4 +1,4 @@
-"""The shard files of a lane that are being written: rows behind rows, space reserved ahead."""
+"""Write the shards of a lane: rows are added behind those there are, in space reserved ahead."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from isogloss.store.shards.byte_range import ByteRange
 from isogloss.store.shards.layout import ShardLayout, shard_key, site_directory
 
 _MOST_AHEAD_BYTES = 8 << 20
-"""A shard is extended to twice its length, by so much at most: what a dead writer may waste."""
+"""A shard is extended to twice its length, but by no more than this, which a crash may waste."""
 _EARLY_BYTES = 1 << 20
-"""From how many bytes on it is worth a call to start their way to the disk."""
+"""From this size on the kernel is told to begin writing before the sync."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +40,7 @@ class _Run:
 
 
 class ShardWriter:
-    """Writes the rows of all sites of one lane; its lane says what is committed.
+    """Writes the rows of all sites of one lane to their shards; its lane decides what is committed.
 
     Args:
         files: where the lane lies.
@@ -66,16 +66,20 @@ class ShardWriter:
     def write(
         self, first_row: int, sites: Sequence[Sequence[NDArray[np.uint8]]]
     ) -> list[ByteRange]:
-        """Write rows behind ``first_row``; they are durable once :attr:`descriptors` are synced.
+        """Write rows behind ``first_row``. They are durable once :attr:`descriptors` are synced.
 
-        The disk begins with many bytes at once, while their checksums are computed.
+        From 1 MiB on the kernel is told to begin writing while the checksums are computed.
 
         Args:
             first_row: rows of the lane before these.
             sites: for each site the bytes of its rows, in any number of runs.
 
+        Returns:
+            What was written, with checksums.
+
         Raises:
-            OSError: nothing of it counts; the files opened for it are closed.
+            OSError: writing failed; the shards are closed, and the caller must not commit these
+                rows.
         """
         runs: list[_Run] = []
         try:
@@ -159,7 +163,7 @@ class ShardWriter:
         self._filled = []
 
     def trim(self, rows: int) -> None:
-        """Give back the space reserved ahead of the last of ``rows`` rows; a mere kindness."""
+        """Give back the space reserved behind the last of ``rows`` rows; errors are ignored."""
         for shard in self._open.values():
             layout = self._layouts[shard.site]
             held = rows - shard.number * layout.shard_rows
@@ -195,6 +199,11 @@ def split_rows(
     layout: ShardLayout, first_row: int, parts: Sequence[NDArray[np.uint8]]
 ) -> list[tuple[int, int, list[NDArray[np.uint8]]]]:
     """Cut the bytes of rows that follow ``first_row`` at the bounds of shards.
+
+    Args:
+        layout: of the site.
+        first_row: rows of the lane before these.
+        parts: the bytes of the rows, in any number of pieces.
 
     Returns:
         For each shard: its number, the byte where the rows start in it, the pieces to write.

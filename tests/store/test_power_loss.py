@@ -202,8 +202,8 @@ def test_the_checksums_of_data_find_a_frame_that_outlived_its_rows(
     """The log's frame came to the disk and the rows did not: only their checksum tells."""
 
     def lose_rows() -> None:
-        for stop_at in while_a_commit_is_synced():
-            for seed in range(6):
+        for stop_at in while_a_commit_is_synced()[::3]:
+            for seed in range(4):
                 crash(stop_at, "mixed", seed)
 
     lose_rows()
