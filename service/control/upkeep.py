@@ -160,7 +160,7 @@ class Care:
 
         def work(report: Report) -> Compaction:
             self._seal(found)
-            return found.compact(max_rows=max_rows, on_care=report)
+            return found.compact(max_rows=max_rows, on_progress=report)
 
         return self._run(_claims(found), "compacted", work)
 
@@ -196,7 +196,7 @@ class Care:
 
         def work(report: Report) -> Quantisation:
             before = self._sealed_bytes(found)
-            errors = found.quantise(sites, on_care=report)
+            errors = found.quantise(sites, on_progress=report)
             after = _stored_bytes(found)
             return Quantisation(errors=errors, bytes_before=before, bytes_after=after)
 

@@ -36,11 +36,14 @@ class DirectLanes:
         self._new_name = new_name
 
     def offer(self, producers: Sequence[str], limits: LaneLimits) -> DirectLaneTicket:
-        """Write a ticket for a new lane of these producers, and return it.
+        """Write a ticket for a new lane of these producers.
 
         Args:
             producers: names of the streams of batches.
             limits: what the recording may take.
+
+        Returns:
+            The ticket.
 
         Raises:
             Conflict: one of the producers is writing another direct lane.
@@ -85,10 +88,13 @@ class DirectLanes:
                     self._register.forget(lane)
 
     def end(self, name: str) -> LaneState:
-        """Fence a direct lane and return it as it is sealed: at its last acknowledged commit.
+        """Fence a direct lane, so that it is sealed at its last acknowledged commit.
 
         Args:
             name: of the lane.
+
+        Returns:
+            The lane as it was sealed.
 
         Raises:
             NotFound: there is no such direct lane, or its writer never began.

@@ -18,7 +18,7 @@ def file_crc32c(files: FileSystem, descriptor: int, offset: int, length: int) ->
     """Return the CRC-32C of bytes of an open file, read block by block.
 
     Args:
-        files: where the file lies.
+        files: the file system that the file is on.
         descriptor: the open file.
         offset: of the first byte.
         length: number of bytes.

@@ -1,4 +1,4 @@
-"""Export: a revision as plain zarr, safetensors or numpy files, which need nothing of this package.
+"""Export: a revision as plain zarr, safetensors or numpy files, read without this package.
 
 Every form holds all rows of the chosen sites, the token columns, the documents and the vocabulary;
 ``docs/store-format.md`` says under which names. Memory stays at a few blocks of rows.

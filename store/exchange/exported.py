@@ -1,4 +1,4 @@
-"""Reading exports back: what each form holds, proven against its manifest before it is believed."""
+"""Read exports back; every file is checked against the export's manifest."""
 
 import json
 import re
@@ -36,6 +36,13 @@ def open_export(directory: Path, files: FileSystem | None = None) -> ImportPlan:
 
     The files of a safetensors or numpy export are read once and checked against the manifest; the
     chunks of a zarr export are checked as they are read.
+
+    Args:
+        directory: of the export.
+        files: the file system it is on; the operating system's files by default.
+
+    Returns:
+        Sources and columns of the rows, the vocabulary and the specification.
 
     Raises:
         NotFound: there is no export.

@@ -19,14 +19,19 @@ _log = logging.getLogger(__name__)
 
 
 def fence_lane(records: LaneRecords, scan: FencedScan, owner: int) -> FencedScan:
-    """End a lane whose writer is gone, or must be: nothing can be acknowledged there any more.
+    """End a lane whose writer is gone, or must end: it can acknowledge nothing any more.
+
+    Args:
+        records: of the lane.
+        scan: what is known of it.
+        owner: epoch of this owner.
 
     Returns:
-        The lane with its fence, by us or by somebody before us.
+        The lane with its fence: ours, or one that was there before.
 
     Raises:
-        CorruptData: its birth or a fence cannot be read.
-        StorageError: the fence could not be written.
+        CorruptData: the lane's first record or a fence cannot be read.
+        OSError: the fence could not be written.
     """
     damage = ""
     try:
@@ -51,7 +56,7 @@ def fence_lane(records: LaneRecords, scan: FencedScan, owner: int) -> FencedScan
             return scan
         scan = FencedScan(header=scan.header, owner=scan.owner)
     scan = scan_records(records, scan)
-    if scan.next != place:  # somebody else's stands before ours, which then means nothing
+    if scan.next != place:  # another fence stands before ours, which then has no effect
         with contextlib.suppress(OSError):
             records.files.remove(records.commit(place))
     return scan
@@ -60,8 +65,8 @@ def fence_lane(records: LaneRecords, scan: FencedScan, owner: int) -> FencedScan
 def _create_fence(records: LaneRecords, scan: FencedScan, fence: Fence) -> int:
     """Create a fence behind the last commit; return its sequence number.
 
-    A writer that lives commits meanwhile, each time with two requests one after the other. A step
-    here is one request and looks at nothing, so the fence overtakes the writer.
+    A writer that is alive may commit meanwhile, with two requests for each commit. Here each try is
+    one request, so the fence soon gets ahead of it.
     """
     sequence = scan.next
     while True:
@@ -75,7 +80,7 @@ def _create_fence(records: LaneRecords, scan: FencedScan, fence: Fence) -> int:
 
 
 def _first_bad(records: LaneRecords, scan: FencedScan) -> int | None:
-    """Return which of the last commits is the first whose rows are not on the disk."""
+    """Return the index of the first commit whose rows are not on the disk; None if all are."""
     first, length = len(scan.commits), 0
     while first > 0 and (first == len(scan.commits) or length < CHECKED_BYTES):
         first -= 1

@@ -23,7 +23,7 @@ _MAX_OPEN = 128
 class FencedLaneFiles(LaneFiles):
     """Reads the first ``rows`` rows of a fenced lane from the files of its commits.
 
-    When the lane is settled meanwhile, reading goes on in its shards.
+    Once the lane's rows were moved to shards, they are read from there.
     """
 
     def __init__(

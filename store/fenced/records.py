@@ -4,12 +4,12 @@ Where no lock can be trusted (network file systems, object stores) every step of
 exclusive creation of the next record of a sequence, so that of two writers one fails::
 
     births/<number>              frame 0: who is the lane of that number
-    births/<number>.settled      its rows were moved to lanes/<lane>: the rest is litter
+    births/<number>.settled      its rows were moved to lanes/<lane>; the files below are left over
     commits/<lane>/<sequence>    one frame each, from 1; the last is the fence, never removed
     groups/<lane>/<site>.<n>     rows, without head; n counts the writer's tries
 
-A fence takes the next sequence number of a lane away from its writer: whatever that writer does
-later, it can acknowledge nothing any more. ``docs/store-format.md`` says what the frames hold.
+The fence takes the next sequence number of the lane, so the lane's writer can no longer create a
+commit, and acknowledges nothing any more. ``docs/store-format.md`` says what the frames hold.
 """
 
 import logging
@@ -48,7 +48,7 @@ KIND_FENCE = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommitNote:
-    """What a reader keeps of a commit: where its rows are."""
+    """What is kept in memory of a commit: where its rows are."""
 
     first_row: int
     """Rows of the lane before it."""
@@ -65,13 +65,13 @@ class CommitNote:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fence:
-    """The last record of a lane: it says that it ended, and no more than has to be known before."""
+    """The last record of a lane: it ends the lane."""
 
     owner: int
     """Epoch of the owner that wrote it."""
 
     reason: Literal["closed", "recovered"]
-    """Ended by its writer, or by whoever took over."""
+    """Ended by its writer, or by the next owner of the store."""
 
     commits: int | None = None
     """How many of the commits before count, where damage ended the lane early; None for all."""
@@ -106,7 +106,7 @@ class LaneRecords:
     """Paths and contents of the records of one fenced lane.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
         name: of the lane, ``<number>.<epoch>``.
     """
@@ -118,12 +118,12 @@ class LaneRecords:
 
     @property
     def birth(self) -> Path:
-        """Path of the record that this lane is the one of its number."""
+        """Path of the record that says which lane has this number."""
         return self.directory / BIRTHS / self.name.partition(".")[0]
 
     @property
     def moved(self) -> Path:
-        """Path of the mark that the lane's rows were moved to ``lanes``."""
+        """Path of the file that says that the lane's rows were moved to shards."""
         return self.birth.with_name(self.birth.name + MOVED)
 
     @property
@@ -145,14 +145,20 @@ class LaneRecords:
         return self.groups / f"{site}.{number:012d}"
 
     def frames(self, first: int) -> Iterator[Frame]:
-        """Yield the frames of the commits and of the fence from sequence ``first`` on.
+        """Read the commits and the fence from sequence ``first`` on.
+
+        Args:
+            first: sequence number of the first wanted.
+
+        Yields:
+            Their frames, in order.
 
         Raises:
-            CorruptData: a record cannot be read, or one before the last is missing.
+            CorruptData: a record is damaged, or is of another lane.
         """
         names = set(self.files.names(self.commits))
         if names and not self.files.is_remote:
-            self.files.sync_directory(self.commits)  # what is seen is durable
+            self.files.sync_directory(self.commits)  # makes durable what was seen
         paths: list[Path] = []
         while (path := self.commit(first + len(paths))).name in names:
             paths.append(path)
@@ -191,8 +197,16 @@ def encode_record(
 def parse_record(content: bytes, number: int, what: str) -> Frame:
     """Return the one frame that a record holds.
 
+    Args:
+        content: of the record.
+        number: its sequence number.
+        what: what it is, for messages.
+
+    Returns:
+        The frame.
+
     Raises:
-        CorruptData: it holds something else, or does not match its checksum.
+        CorruptData: it holds anything but one frame of that number with a right checksum.
     """
     if len(content) < HEAD.size:
         raise CorruptData(f"{what} has {len(content)} bytes: run verify")
@@ -206,12 +220,12 @@ def parse_record(content: bytes, number: int, what: str) -> Frame:
 
 
 def birth_record(header: LaneHeader, owner: int) -> bytes:
-    """Return frame 0 of a fenced lane, which also names the owner's epoch."""
+    """Return frame 0 of a fenced lane, which also holds the epoch of the store's owner."""
     return encode_record(KIND_LANE, header.epoch, 0, {**header.to_dict(), "owner": owner})
 
 
 def record_kind(records: LaneRecords, sequence: int) -> int:
-    """Return what kind a record says it is; its checksum is not looked at."""
+    """Return the kind that a record's head names; the checksum is not compared."""
     files = records.files
     descriptor = files.open(records.commit(sequence))
     try:
@@ -224,12 +238,15 @@ def record_kind(records: LaneRecords, sequence: int) -> int:
 
 
 def group_problem(records: LaneRecords, written: ByteRange, *, reread: bool = False) -> str:
-    """Check the rows that a commit wrote for one site; return what is wrong, empty for nothing.
+    """Check the rows that a commit wrote for one site.
 
     Args:
         records: of the lane.
         written: what the commit says of them.
         reread: sync the file and read it past the page cache.
+
+    Returns:
+        What is wrong; empty text for nothing.
     """
     files, path = records.files, records.group(written.site, written.shard)
     try:

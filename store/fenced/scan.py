@@ -29,7 +29,7 @@ class FencedScan:
     """Its birth."""
 
     owner: int
-    """Epoch of the store's owner that bore it."""
+    """Epoch of the store's owner that created it."""
 
     commits: list[CommitNote] = field(default_factory=list[CommitNote])
     """Its commits, in order."""
@@ -51,10 +51,17 @@ class FencedScan:
 
 
 def read_birth(content: bytes, what: str) -> FencedScan:
-    """Return what a birth record proves: a lane without commits.
+    """Read the record that creates a lane.
+
+    Args:
+        content: of the record.
+        what: what it is, for messages.
+
+    Returns:
+        A scan without commits.
 
     Raises:
-        CorruptData: it is none.
+        CorruptData: it is no such record.
     """
     frame = parse_record(content, 0, what)
     if frame.kind != KIND_LANE:
@@ -71,15 +78,18 @@ def read_birth(content: bytes, what: str) -> FencedScan:
 def read_births(
     files: FileSystem, directory: Path, known: dict[str, FencedScan]
 ) -> dict[str, bool]:
-    """Return the lanes that were born, by name, and whether each was settled.
+    """List the lanes that were created.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
-        known: scans by number of the lane; new ones are added.
+        known: scans by number of the lane; those of new lanes are added.
+
+    Returns:
+        For each name, whether the lane's rows were moved to shards.
 
     Raises:
-        CorruptData: a birth cannot be read.
+        CorruptData: a record cannot be read.
     """
     names = files.names(directory / BIRTHS)
     if not files.is_remote and names:
@@ -89,15 +99,22 @@ def read_births(
     paths = [directory / BIRTHS / number for number in new]
     for number, content in zip(new, read_files(files, paths), strict=True):
         known[number] = read_birth(content, f"birth {number} of recording {directory.name}")
-    settled = set(names)
-    return {known[n].header.lane: n + MOVED in settled for n in numbers}
+    there = set(names)
+    return {known[n].header.lane: n + MOVED in there for n in numbers}
 
 
 def scan_records(records: LaneRecords, known: FencedScan) -> FencedScan:
-    """Bring what is known of a lane up to date, in place.
+    """Read the records of a lane that a scan does not cover yet, and add them to the scan.
+
+    Args:
+        records: of the lane.
+        known: the scan; it is changed.
+
+    Returns:
+        ``known``.
 
     Raises:
-        CorruptData: a record is damaged or out of turn.
+        CorruptData: a record is damaged or does not follow the one before.
     """
     if known.fence is not None:
         return known
@@ -111,7 +128,7 @@ def scan_records(records: LaneRecords, known: FencedScan) -> FencedScan:
         fence = _last_fence(records)
         if fence is None or fence.commits is None or fence.commits > len(known.commits):
             raise
-        end_scan(known, fence)  # whoever fenced the lane cut it before the damage
+        end_scan(known, fence)  # the lane was fenced before the damage
     return known
 
 
@@ -150,7 +167,7 @@ def add_commit(scan: FencedScan, commit: CommitFrame, length: int) -> None:
 
 
 def end_scan(scan: FencedScan, fence: Fence) -> None:
-    """End a lane where its fence says, which may be before commits that were damaged."""
+    """End a scan as the fence says, which may be before commits that were damaged."""
     if fence.commits is not None:
         cut_scan(scan, fence.commits)
     scan.fence = Seal(
@@ -166,7 +183,7 @@ def end_scan(scan: FencedScan, fence: Fence) -> None:
 
 
 def cut_scan(scan: FencedScan, commits: int) -> None:
-    """Forget all commits but the first so many."""
+    """Remove all but the first ``commits`` commits from a scan."""
     del scan.commits[commits:]
     scan.rows = sum(note.rows for note in scan.commits)
     scan.cursors = {}

@@ -1,10 +1,10 @@
-"""Settling: the rows of a fenced lane that ended move from its commits' files to zarr shards.
+"""Move the rows of a fenced lane that ended from the files of its commits to zarr shards.
 
-Afterwards the lane is one like every other: shards, log, seal. Every file appears whole and holds
-the same bytes whoever writes it, so a crash leaves files that are written again. Of two that settle
-the same lane one creates the seal; the other finds that, or the commits gone, and changes nothing,
-not even where the lane was retired meanwhile. The fence stays where it is for ever: without it a
-writer that wakes up late could take its sequence number and acknowledge rows that nobody reads.
+Afterwards the lane has shards, a log and a seal like any other. Every file appears whole and holds
+the same bytes whoever writes it, so after a crash all is simply written again. When two processes
+move one lane, one of them creates the seal; the other finds it, or finds the commits gone, and
+changes nothing, also where the lane was retired meanwhile. The fence is never removed: without it
+a writer that was stopped could create the commit of that number, and acknowledge lost rows.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ def move_to_shards(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
 
     Args:
         records: of the lane.
-        scan: all of it, its fence included.
+        scan: all of the lane, its fence included.
         spec: of the recording.
 
     Returns:
@@ -47,7 +47,9 @@ def move_to_shards(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
     """
     files, lane = records.files, records.directory / "lanes" / records.name
     if scan.fence is None:
-        raise CorruptData(f"lane {records.name!r} has no fence: it must end before it is settled")
+        raise CorruptData(
+            f"lane {records.name!r} has no fence: it must end before its rows are moved"
+        )
     seal = read_seal(files, lane)
     if seal is None:
         make_directories(files, lane)
@@ -63,7 +65,7 @@ def move_to_shards(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
 
 
 def _create_seal(files: FileSystem, lane: Path, seal: Seal) -> Seal:
-    """Seal a lane; return the seal of whoever did that meanwhile, which may say more by now."""
+    """Seal a lane; return the seal that stands: ours, or that of another process."""
     try:
         files.create_record(lane / SEAL_NAME, signed_json.encode(seal.to_dict()))
     except FileExistsError:
@@ -72,7 +74,7 @@ def _create_seal(files: FileSystem, lane: Path, seal: Seal) -> Seal:
 
 
 def sweep_records(records: LaneRecords, fence: int | None = None) -> int:
-    """Remove what a settled lane needs no more, all but its fence.
+    """Remove the files of a moved lane's commits, all but its fence.
 
     Args:
         records: of the lane.
@@ -178,7 +180,7 @@ class _Shards:
 
 
 class _Log:
-    """The log of a settled lane: its commits, whose rows are in shards now."""
+    """The log of a moved lane: its commits, with the places of their rows in the shards."""
 
     def __init__(
         self, records: LaneRecords, scan: FencedScan, ranges: list[list[list[ByteRange]]]
@@ -200,10 +202,10 @@ class _Log:
             ranges = [found for site in self._ranges for found in site[number - 1]]
             moved = replace(commit, ranges=tuple(ranges))
             yield from self._frame(KIND_COMMIT, number, moved.to_buffers())
-        if rows != self._scan.rows:  # nothing of the log was written yet: it appears whole
+        if rows != self._scan.rows:  # the log appears whole, so none of it was written yet
             raise CorruptData(
                 f"the commits of lane {self._records.name!r} hold {rows} rows, wanted "
-                f"{self._scan.rows}: another owner settled it meanwhile; open the store again"
+                f"{self._scan.rows}: another owner moved it meanwhile; open the store again"
             )
 
     def _frame(

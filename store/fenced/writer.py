@@ -27,15 +27,15 @@ from isogloss.store.shards.byte_range import ByteRange
 
 
 class LaneTaken(Exception):
-    """Another writer took the number of a new lane: try the next; never seen outside."""
+    """Another writer took the number of a new lane; the recording tries the next one."""
 
 
 class FencedLaneWriter(OwnerLaneWriter):
     """Writes one lane by creating its records; safe to call from several threads.
 
-    The same seam as :class:`~isogloss.store.LaneWriter`, for storage without locks. A commit is one
-    file of rows a site and then the exclusive creation of the next record, which fails once another
-    owner fenced the lane: :class:`~isogloss.errors.Fenced` then, and nothing of it becomes visible.
+    It does what :class:`~isogloss.store.LaneWriter` does, for storage without locks. A commit
+    writes one file of rows a site, and then creates the next record. That fails once another owner
+    fenced the lane: then :class:`~isogloss.errors.Fenced` is raised, and no reader sees these rows.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class FencedLaneWriter(OwnerLaneWriter):
             self._documents.add(document)
 
     def _write_groups(self, batches: Sequence[RowBatch]) -> list[ByteRange]:
-        """Write the rows of all sites, each to a file of its own that nothing else ever writes."""
+        """Write the rows of all sites, each to a new file."""
         number, self._tries = self._tries, self._tries + 1
         sites = range(len(self._spec.sites))
         try:
@@ -167,7 +167,7 @@ class FencedLaneWriter(OwnerLaneWriter):
                 with contextlib.suppress(OSError):
                     self._files.remove(self._records.group(site, number))
             if isinstance(error, FileNotFoundError) and self._is_next_taken():
-                raise self._fenced() from error  # and swept by whoever fenced it
+                raise self._fenced() from error  # the owner that fenced it removed these
             raise
         return ranges
 
@@ -190,11 +190,11 @@ class FencedLaneWriter(OwnerLaneWriter):
         self._is_open = False
 
     def publish(self) -> None:
-        """Do nothing: the lane becomes zarr when it is settled."""
+        """Do nothing: the rows become zarr when they are moved to shards."""
         self._published = (self._rows, self._files.monotonic_s())
 
     def close(self) -> None:
-        """End the lane in good order, by a fence of its own. Later calls do nothing.
+        """End the lane by a fence of its own. Later calls do nothing.
 
         Raises:
             Fenced: another owner ended it before; what was acknowledged is safe.

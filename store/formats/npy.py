@@ -48,7 +48,7 @@ def read_npy_header(
     """Return dtype and shape of a ``.npy`` file, and where its numbers start.
 
     Args:
-        files: where the file lies.
+        files: the file system that the file is on.
         path: of the file, for messages.
         descriptor: the open file.
 

@@ -74,7 +74,7 @@ def read_safetensors_header(
     """Return the tensors of a file by name.
 
     Args:
-        files: where the file lies.
+        files: the file system that the file is on.
         path: of the file, for messages.
         descriptor: the open file.
 

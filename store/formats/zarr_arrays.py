@@ -359,7 +359,7 @@ def read_attributes(files: FileSystem, directory: Path) -> dict[str, object]:
     """Return the attributes of a group.
 
     Args:
-        files: where the group lies.
+        files: the file system that the group is on.
         directory: of the group.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reading one lane: rows by pread from its shards, columns and documents from files or log."""
+"""Read one lane: rows from its shards, columns and documents from their files or from the log."""
 
 import contextlib
 import threading
@@ -35,10 +35,10 @@ _T = TypeVar("_T")
 class LaneFiles:
     """Reads rows of a lane that follow one another; safe from several threads.
 
-    Where the lane was joined into another one meanwhile, it reads on there.
+    When the lane was joined into another one meanwhile, the rows are read from that one.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         directory: of the lane.
         spec: of the recording.
         rows: how many rows.
@@ -105,9 +105,14 @@ class LaneFiles:
     def read_into(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (uint8 ``[rows, row_bytes]``) with the rows of a site from ``row`` on.
 
+        Args:
+            site: index of the site.
+            row: the first, counted from the first row of this reader.
+            out: filled whole.
+
         Raises:
             CorruptData: a shard is missing or too short.
-            NotFound: the lane was retired, or deleted.
+            NotFound: the rows were retired, or the recording was deleted.
         """
         self._follow(
             lambda: self._read_own(site, self._first + row, out),
@@ -115,26 +120,29 @@ class LaneFiles:
         )
 
     def _follow(self, own: Callable[[], _T], there: Callable[["LaneFiles"], _T]) -> _T:
-        """Do something with this lane's files, or with those of the lane it was joined into."""
+        """Do ``own`` with this lane's files, or ``there`` with the lane that it was joined into."""
         try:
             return own() if self._successor is None else there(self._successor)
         except (CorruptData, NotFound, FileNotFoundError):
-            # also a successor may be gone: a crash can leave a second one, with the same rows
+            # a successor may be gone too: a crash can leave two joined lanes with the same rows
             self._successor = self._find_successor()
             if self._successor is None:
                 raise
             return there(self._successor)
 
     def _find_successor(self) -> "LaneFiles | None":
-        """Return the lane that holds the rows now; None when that is this one.
+        """Find the lane that holds these rows now.
+
+        Returns:
+            A reader of them there; None when they are still in this lane.
 
         Raises:
-            NotFound: no lane does: the rows were removed.
+            NotFound: the rows were retired, or the recording was deleted.
         """
         lanes = self._directory.parent
         for name in lane_names(self._files, lanes):
             seal = None
-            with contextlib.suppress(CorruptData, InvalidInput):  # verify names it
+            with contextlib.suppress(CorruptData, InvalidInput):  # a seal that verify reports
                 seal = read_seal(self._files, lanes / name)
             part = None if seal is None else seal.part(self.name)
             if seal is not None and (part is not None or name == self.name):
@@ -182,9 +190,9 @@ class LaneFiles:
             try:
                 return OpenFile(self._files, self._shard_path(site, shard))
             except FileNotFoundError:
-                if self.is_quantised(site):  # this very moment
+                if self.is_quantised(site):  # rounded since it was looked for
                     return self._open_quantised(site, shard)
-                if not self.is_compressed(site):  # as above
+                if not self.is_compressed(site):  # or compressed
                     raise
         path = self._directory / compressed_directory(site) / shard_key(shard)
         layout = compressed_layout(self.header.layouts[site])
@@ -275,7 +283,7 @@ class LaneFiles:
         )
 
     def _column_files(self) -> dict[str, ArrayFile] | None:
-        """Return the files of the columns once the lane's columns were derived."""
+        """Return the files of the token columns; None while they were not derived."""
         if self._arrays is None:
             directory = self._directory / COLUMNS_NAME
             if not self._files.exists(directory):
@@ -320,7 +328,7 @@ class LaneFiles:
 def part_files(
     files: FileSystem, directory: Path, spec: RecordingSpec, part: LanePart, old: LaneFiles
 ) -> LaneFiles:
-    """Return what ``old`` reads, read from the lane at ``directory`` that it was joined into."""
+    """Return a reader of the rows of ``old`` in the lane that it was joined into."""
     return LaneFiles(
         files,
         directory,
@@ -366,7 +374,7 @@ def read_commits(files: FileSystem, directory: Path, rows: int) -> Iterator[Comm
 
 
 def check_proven(directory: Path, proven: int, rows: int) -> None:
-    """Refuse a lane whose log proves another number of rows than its seal or revision says.
+    """Refuse a lane whose log proves another number of rows than it should.
 
     Args:
         directory: of the lane.

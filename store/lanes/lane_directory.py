@@ -13,12 +13,12 @@ STATISTICS_NAME = "statistics"
 
 
 def lane_names(files: FileSystem, directory: Path) -> Sequence[str]:
-    """Return the names of the lanes below ``lanes/``, in the order their rows are numbered."""
+    """Return the names in ``lanes/`` that are lanes, in the order their rows are numbered."""
     return [name for name in files.names(directory) if not name.startswith(".")]
 
 
 def has_writer(files: FileSystem, directory: Path) -> bool:
-    """Whether a writer holds the log of a lane, which it locks before anything else."""
+    """Whether a process holds the lock of a lane's log: its writer takes it before all else."""
     try:
         log = files.open(directory / LOG_NAME, write=True)
     except FileNotFoundError:

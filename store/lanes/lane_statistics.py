@@ -25,11 +25,14 @@ def lane_statistics(
     """Return the moments of a site over the rows of a lane.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         lane: the rows to cover.
-        site: place of the site in the recording.
-        keep: the rows are all of a sealed lane: what was measured before is taken.
-        write: keep what is measured now, if ``keep``.
+        site: index of the site in the recording.
+        keep: whether these are all rows of a sealed lane, whose moments may be kept beside it.
+        write: whether to keep what is measured now, if ``keep``.
+
+    Returns:
+        The moments.
     """
     directory = statistics_directory(lane.directory, site)
     if keep:

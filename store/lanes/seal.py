@@ -1,4 +1,4 @@
-"""How a lane begins and ends: its header, its seal, and what becomes of one whose writer died."""
+"""The seal of a lane: how many rows it holds, and which lanes it was joined from."""
 
 import logging
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class LanePart:
     """Where the rows of a lane that was joined into another one stand now."""
 
     lane: str
-    """Name the rows had before; that lane counts no more."""
+    """The lane that held the rows before; it no longer counts."""
 
     first_row: int
     """Where they start in the lane that holds them."""
@@ -76,13 +76,13 @@ class LanePart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seal:
-    """The end of a lane: how many rows it holds, once and for all."""
+    """The end of a lane: written once, it fixes how many rows the lane holds."""
 
     lane: str
     """Name of the lane."""
 
     epoch: int
-    """The writer's life."""
+    """Random number of the writer, as in its frames."""
 
     rows: int
     """Committed rows."""
@@ -103,7 +103,7 @@ class Seal:
     """What was lost of acknowledged rows; empty when nothing was."""
 
     parts: tuple[LanePart, ...] = ()
-    """The lanes it was joined from, whose names older revisions know; those count no more."""
+    """The lanes it was joined from, which older revisions name; they no longer count."""
 
     def part(self, lane: str) -> LanePart | None:
         """Return where the rows of a lane stand in this one; None when it holds none of them."""
@@ -163,6 +163,13 @@ def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
 
 def read_seal(files: FileSystem, directory: Path) -> Seal | None:
     """Return the seal of a lane, or None while it has none.
+
+    Args:
+        files: the file system it is on.
+        directory: of the lane.
+
+    Returns:
+        The seal, or None.
 
     Raises:
         CorruptData: there is one and it cannot be read.

@@ -20,7 +20,7 @@ class LaneState:
     """Last durable sequence number of the producers that wrote here."""
 
     seal: Seal | None
-    """Its seal; None while its writer lives, or nobody settled it yet."""
+    """Its seal; None while its writer lives, or the owner has not sealed it yet."""
 
     is_direct: bool = False
     """Whether a process other than the store's owner wrote it, with a ticket."""

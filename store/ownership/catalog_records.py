@@ -28,7 +28,7 @@ class RecordCatalog(Catalog):
     """Reads and changes the entries of one store; the same interface as :class:`Catalog`.
 
     Args:
-        files: where the store lies.
+        files: the file system that the store is on.
         directory: of the catalog.
     """
 
@@ -55,7 +55,7 @@ class RecordCatalog(Catalog):
         return self.path / kind / f"{id}.{version:08d}"
 
     def _entries(self, paths: list[Path]) -> list[CatalogEntry | None]:
-        """Return what versions hold, None for a deletion; each is read once, since none ever changes."""
+        """Return what versions hold, None for a deletion; each version is read once."""
         with self._cache_lock:
             new = [path for path in paths if path not in self._read]
         for path, content in zip(new, read_files(self._files, new), strict=True):

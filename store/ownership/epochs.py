@@ -58,7 +58,7 @@ class _Beat:
 
     @property
     def is_here(self) -> bool:
-        """Whether the owner runs, or ran, on this machine, so that its process can be looked for."""
+        """Whether the owner runs or ran on this machine, where its process can be looked for."""
         return bool(self.place) and self.place == _place()
 
     @property
@@ -89,7 +89,7 @@ class EpochOwnership:
     """Owns a store until it is closed, or another process takes the next epoch.
 
     Args:
-        files: where the store lies.
+        files: the file system that the store is on.
         root: of the store.
         force: take the store over although its owner may live.
         lease_s: seconds without a new beat after which others may take over; with infinity nobody
@@ -256,7 +256,7 @@ def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:
     An owner whose process runs on this machine counts as alive however old its beat is.
 
     Args:
-        files: where the store lies.
+        files: the file system that the store is on.
         root: of the store.
         epoch: the newest.
 

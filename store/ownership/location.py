@@ -129,7 +129,7 @@ class StoreLocation:
         kind = "" if self.files.is_remote else self._type()
         if is_shared(kind):
             _log.warning(
-                "store %s lies on %s, whose locks may not hold between machines: let one machine "
+                "store %s is on %s, whose locks may not hold between machines: let one machine "
                 'use it, or copy it to a store created with fencing="create"',
                 self.address,
                 kind,

@@ -42,7 +42,7 @@ class StoreOwner:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> "StoreOwner":
-        """Read an owner from a JSON object; a field that is missing or of another type is unknown."""
+        """Read an owner from a JSON object; fields that are missing or odd count as unknown."""
         pid, address = document.get("pid"), document.get("address")
         return cls(
             pid=pid if isinstance(pid, int) else 0,

@@ -1,4 +1,4 @@
-"""What a recording's lanes are on disk: tiers and bytes."""
+"""Describe the lanes of a recording as they are on disk: tiers and bytes."""
 
 import contextlib
 from dataclasses import dataclass
@@ -44,16 +44,19 @@ class LaneDescription:
     """The rows of each site; none where they were retired."""
 
     stored_bytes: int
-    """Of all its files: rows, columns, documents, statistics, log; of a lane without locks that is
-    not settled yet, of its rows alone."""
+    """Of all its files: rows, columns, documents, statistics, log; for a lane
+    that was not moved to shards yet, of its rows alone."""
 
 
 def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
-    """Return a lane of a recording as it stands on disk; what is removed meanwhile is left out.
+    """Describe a lane of a recording as it is on disk; what is removed meanwhile is left out.
 
     Args:
         recording: whose lane it is.
         state: one of :meth:`Recording.lanes`.
+
+    Returns:
+        The description.
 
     Raises:
         StorageError: a directory cannot be read.
@@ -73,7 +76,7 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
 
 
 def _describe_in_commits(recording: Recording, state: LaneState) -> LaneDescription:
-    """Describe a fenced lane, whose commits are files of raw rows; none of them is asked for."""
+    """Describe a fenced lane whose rows are in the files of its commits, without reading them."""
     sites = tuple(
         LaneSite(site=site.name, tier="live", stored_bytes=state.rows * site.row_bytes)
         for site in recording.spec.sites

@@ -29,7 +29,7 @@ class FencedLaneList(LaneList):
     A lane's rows are in the files of its commits first, and in shards once they were moved there.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
         spec: what is recorded.
         register: the tickets of direct lanes; always empty here.
@@ -61,6 +61,9 @@ class FencedLaneList(LaneList):
         """Return the lanes that count, in the order their rows are numbered.
 
         The owner fences every lane on the way that an older owner may still be writing.
+
+        Returns:
+            Their states.
 
         Raises:
             Conflict: other processes kept moving lanes to shards while this one looked.

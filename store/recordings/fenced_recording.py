@@ -24,7 +24,7 @@ class FencedRecording(Recording):
     """A recording on a network file system or an object store.
 
     Args:
-        files: where it lies.
+        files: the file system it is on.
         directory: of the recording.
         etag: of its entry in the catalog.
         ownership: of the store; None to read only.

@@ -23,7 +23,7 @@ class LaneList:
     """The lanes of one recording; safe from several threads.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
         spec: what is recorded.
         register: the tickets of its direct lanes.
@@ -57,6 +57,9 @@ class LaneList:
         """Return the lanes that count, in the order their rows are numbered.
 
         The owner seals every lane on the way whose writer died.
+
+        Returns:
+            Their states.
 
         Raises:
             NotFound: the recording was deleted.

@@ -1,4 +1,4 @@
-"""Begin a direct lane: a writer in another process takes up the ticket that the owner gave it."""
+"""Open a direct lane: another process uses the ticket that the store's owner gave it."""
 
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from isogloss.store.direct.writer import DirectLaneWriter
 from isogloss.store.disk.filesystem import storage_errors, write_new
 from isogloss.store.disk.rooted_files import RootedFiles
 from isogloss.store.lanes.lane_directory import SEAL_NAME
+from isogloss.store.recordings.recording import Recording
 from isogloss.store.schema.document import DocumentTable
 
 
 class _WriterFiles(RootedFiles):
-    """A seal is never written over: who seals first, the writer or the owner, is believed."""
+    """Files of the writer: a seal that is there, perhaps the owner's, is never replaced."""
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file over another; a seal only to where there is none."""
@@ -36,11 +37,14 @@ def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> Dire
         root: the store, as this machine sees it.
         ticket: from :meth:`Recording.offer_direct_lane`, or its bytes.
 
+    Returns:
+        The writer.
+
     Raises:
-        InvalidInput: the ticket points outside, or makes no sense.
+        InvalidInput: the ticket is damaged or contradicts itself.
         NotPermitted: the store does not hold this ticket; or something on the way is a link, or
             another user's.
-        Conflict: the ticket was used.
+        Conflict: the ticket was used before.
         Fenced: the owner gave the producers to another writer meanwhile.
         StorageError: the lane could not be created.
     """
@@ -62,7 +66,7 @@ def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> Dire
 
 
 def _take(files: RootedFiles, ticket: DirectLaneTicket) -> None:
-    """Check that the store holds the ticket, and use it up."""
+    """Check that the store holds the ticket, and mark it as used."""
     path = files.root / ticket.file
     try:
         found = files.read_whole(path)
@@ -91,9 +95,6 @@ def _take(files: RootedFiles, ticket: DirectLaneTicket) -> None:
 
 
 def _known_documents(files: RootedFiles, ticket: DirectLaneTicket) -> DocumentTable:
-    # the recording imports this module's register
-    from isogloss.store.recordings.recording import Recording
-
     directory = files.root / "recordings" / ticket.recording
     recording = Recording(files=files, directory=directory, etag="", is_owner=False)
     if recording.spec != ticket.spec:

@@ -1,4 +1,4 @@
-"""Recordings: lanes in, pinned readers out."""
+"""Recordings: open lanes to write, take pinned readers, do upkeep."""
 
 import contextlib
 import threading
@@ -90,6 +90,9 @@ class Recording:
 
         The owner seals every lane on the way whose writer died.
 
+        Returns:
+            Their states.
+
         Raises:
             NotFound: the recording was deleted.
             StorageError: a directory or a log cannot be read.
@@ -106,15 +109,18 @@ class Recording:
         return max((lane.cursors.get(producer, 0) for lane in self.lanes()), default=0)
 
     def open_lane(self, limits: LaneLimits | None = None) -> LaneWriter:
-        """Start a new lane; producers go on where all lanes together end.
+        """Start a new lane. Each producer goes on behind its last committed batch of any lane.
 
         Args:
             limits: what the recording may take; by default only a disk nearly full is refused.
 
+        Returns:
+            The writer of the lane.
+
         Raises:
             StoreOwned: this process does not own the store.
             Conflict: the last lane opened here still takes batches.
-            StorageError: it could not be created.
+            StorageError: the lane could not be created.
         """
         if not self._is_owner:
             raise StoreOwned(
@@ -219,7 +225,7 @@ class Recording:
         ]
 
     def known_documents(self) -> DocumentTable:
-        """Return the documents that committed rows may be of without describing them again."""
+        """Return the documents of which rows may be committed without describing them again."""
         return DocumentTable.of_lanes(self._documents(self.lanes()))
 
     def _new_lane(
@@ -258,6 +264,12 @@ class Recording:
     def reader(self, revision: Revision | None = None) -> RecordingReader:
         """Return a reader pinned to a revision; to all that is committed now by default.
 
+        Args:
+            revision: which rows; all that are committed now by default.
+
+        Returns:
+            The reader.
+
         Raises:
             NotFound: the revision is of another recording, or names a lane that is gone.
             CorruptData: the revision holds more rows than a lane proves.
@@ -279,6 +291,13 @@ class Recording:
         """Return the moments of a site over a revision; over all rows committed by default.
 
         Sealed lanes are measured once and kept; others are read through.
+
+        Args:
+            site: name of the site.
+            revision: which rows; all that are committed now by default.
+
+        Returns:
+            The moments, bound to the revision.
 
         Raises:
             NotFound: the recording has no such site.
@@ -306,6 +325,9 @@ class Recording:
         begin at 0 again in new revisions. Revisions that name a retired lane cannot be read any
         more, but by readers that are already reading.
 
+        Args:
+            max_rows: how many rows may stay.
+
         Returns:
             How many rows were removed; the lane being written is never touched.
 
@@ -316,12 +338,15 @@ class Recording:
             return self._upkeep.retire(self.lanes(), max_rows)
 
     def verify(self, on_progress: OnLaneProgress | None = None) -> list[Problem]:
-        """Check every stored byte against its checksum; an empty list when all is well.
+        """Check every stored byte against its checksum.
 
-        Reads everything, past nothing but the page cache; raises nothing for damage it finds.
+        Reads everything, through the page cache. Damage is returned and not raised.
 
         Args:
             on_progress: called after each commit that was checked; if it raises, the check stops.
+
+        Returns:
+            What is wrong; empty when nothing is.
         """
         try:
             states = self.lanes()
@@ -339,7 +364,8 @@ class Recording:
         """Remove what crashes left behind: half-written files, lanes that never began.
 
         Args:
-            older_s: what a writer of a direct lane may be about to begin goes at this age only.
+            older_s: direct lanes that never began are removed at this age only: their writers may
+                be about to begin.
 
         Returns:
             How many files and directories were removed; none while lanes are being compacted,
@@ -378,6 +404,9 @@ class Recording:
                 the widest rows, about 1 GiB of it.
             on_progress: called after each commit that was copied; if it raises, the work stops and
                 the lanes that were being joined stay as they were.
+
+        Returns:
+            How many lanes were joined, and into how many.
 
         Raises:
             StoreOwned: this process does not own the store.

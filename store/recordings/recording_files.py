@@ -20,7 +20,7 @@ def create_recording_files(
     vocabulary: Sequence[str],
     shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Lay out a recording that has no lane yet; durable when this returns."""
+    """Create the files of a recording without lanes. They are durable when this returns."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "spec": spec.to_dict(),

@@ -41,7 +41,7 @@ _FOLDERS = {
 
 
 class Store:
-    """A root directory and what is in it. Use :meth:`open` or :meth:`attach`."""
+    """A root directory and what is in it. Made by :meth:`open` or :meth:`attach`."""
 
     def __init__(
         self,
@@ -90,11 +90,14 @@ class Store:
                 process before they take over. Opening waits that long for an owner that died on
                 another machine.
 
+        Returns:
+            The store.
+
         Raises:
             StoreOwned: another process owns it; the message names its pid and address.
             NotFound: there is no store and ``create`` is false.
-            InvalidInput: the directory holds something else, or the address is none.
-            Conflict: the store is fenced otherwise.
+            InvalidInput: the directory holds something else, or the address is of an unknown kind.
+            Conflict: the store is fenced in the other way.
             MissingExtra: the address is on an object store, and obstore is not installed.
         """
         location = StoreLocation.find(path, files)
@@ -116,9 +119,9 @@ class Store:
         return store
 
     def _fence(self) -> None:
-        """End the lanes that an owner before us may still be writing.
+        """End the lanes that an earlier owner may still be writing.
 
-        A recording that cannot be read stays as it is: it says so when it is used.
+        A recording that cannot be read is logged and left as it is: it raises when it is used.
         """
         for entry in self.catalog.list("recording"):
             try:
@@ -131,6 +134,13 @@ class Store:
         """Open a store that another process may own: reads everything committed.
 
         Recordings cannot be changed through it; artifact directories and the catalog can.
+
+        Args:
+            path: root directory, or an address as for :meth:`open`.
+            files: the operating system's files, or those of the address, by default.
+
+        Returns:
+            The store.
 
         Raises:
             NotFound: there is no store.
@@ -193,12 +203,15 @@ class Store:
         *,
         shard_bytes: int = DEFAULT_SHARD_BYTES,
     ) -> Recording:
-        """Create a recording; an equal one that exists already is returned, to go on with it.
+        """Create a recording. Where an equal one exists, return that, to go on with it.
 
         Args:
             spec: what will be recorded.
             vocabulary: token strings; token id i is the i-th.
             shard_bytes: about how large a shard file becomes.
+
+        Returns:
+            The recording.
 
         Raises:
             AlreadyExists: a different recording has that id.
@@ -264,6 +277,10 @@ class Store:
     def delete_recording(self, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Delete a recording with all its rows.
 
+        Args:
+            id: of the recording.
+            etag: of the recording as it was read; None to delete it whatever changed.
+
         Raises:
             NotFound: there is none.
             Conflict: it changed since ``etag`` was read, or takes batches in this process.
@@ -276,8 +293,8 @@ class Store:
                 raise Conflict(f"recording {id!r} has an open lane: close it first")
             self.catalog.delete("recording", id, etag)
             self._recordings.pop(recording.uid, None)
-            if self._files.is_remote:  # a rename there is a copy of everything
-                # the description first: who reads on then learns that all of it is gone
+            if self._files.is_remote:  # a rename on an object store copies every object
+                # the description first: readers then report that the recording was deleted
                 self._files.remove(recording.directory / "recording.json")
                 self._files.remove_tree(recording.directory)
                 return
@@ -324,7 +341,7 @@ class Store:
             return len(litter) + sum(found.drop_litter(older_s) for found in self.recordings())
 
     def _is_left_behind(self, path: Path, older_s: float) -> bool:
-        """Whether a recording that the catalog does not know is nobody's work of this moment."""
+        """Whether a recording that is not in the catalog is too old to be in creation."""
         if self.fencing == "lock":
             return True
         return self._files.time_s() - self._files.modified_s(path) > older_s
@@ -347,12 +364,15 @@ class Store:
         Args:
             kind: ``dictionary``, ``probe``, ``codes``, ``atlas`` or ``match``.
             uid: from :meth:`Catalog.new_uid`; for codes that of the dictionary.
-            more: for codes the uid of the probe.
+            *more: for codes the uid of the probe.
+
+        Returns:
+            The path.
 
         Raises:
-            InvalidInput: the kind is unknown, the number of uids does not fit it, or the store
-                lies on an object store.
-            InvalidName: a uid is none.
+            InvalidInput: the kind is unknown, the number of uids does not fit it, or the store lies
+                on an object store.
+            InvalidName: a uid has another form.
         """
         self.check_artifacts()
         folder = _FOLDERS.get(kind)

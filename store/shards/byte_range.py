@@ -34,7 +34,7 @@ def matches_checksum(
     """Whether bytes that a commit wrote are there and match their checksum.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         directory: of the lane.
         written: the bytes.
         reread: sync the shard and read it past the page cache.

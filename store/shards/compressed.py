@@ -34,7 +34,7 @@ class CompressedShard:
     """Reads rows of one compressed shard; every chunk read is checked.
 
     Args:
-        files: where it lies.
+        files: the file system it is on.
         path: of its file.
         layout: of the compressed shard.
         is_mapped: read the file through a memory map, which spares a copy; an input or output

@@ -160,7 +160,7 @@ def write_quantised(
     that, readers read the exact rows.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         lane: directory of the lane.
         index: of the site in the recording.
         site: the site.
@@ -223,7 +223,7 @@ def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
     """Return the error that was measured when a site of a lane was quantised.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         lane: directory of the lane.
         index: of the site in the recording.
 
@@ -246,7 +246,7 @@ class QuantisedRows:
     """Reads rows of one quantised site from a row of its lane on.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         lane: directory of the lane.
         index: of the site in the recording.
         site: the site.

@@ -43,7 +43,7 @@ class ShardWriter:
     """Writes the rows of all sites of one lane to their shards; its lane decides what is committed.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         directory: of the lane.
         layouts: of each site.
         sync_directory: makes the names in a directory durable, or ends the lane.

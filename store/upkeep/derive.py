@@ -16,7 +16,8 @@ from isogloss.store.schema.recording_spec import RecordingSpec
 def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
     """Write the token columns and documents of a sealed lane as array files.
 
-    Documents become durable first: where ``columns`` exists, both do.
+    Documents become durable first: where ``columns`` exists, both exist. Does nothing where it
+    does.
     """
     if files.exists(directory / COLUMNS_NAME):
         return

@@ -1,4 +1,4 @@
-"""Retention: the oldest lanes make room; producers and documents are remembered."""
+"""Retention: remove the rows of the oldest lanes; cursors and documents stay."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,16 @@ _KEPT = (SEAL_NAME, DOCUMENTS_NAME)
 def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: Seal) -> Seal:
     """Remove the rows of a sealed lane for good.
 
-    Its documents stay, since rows of later lanes may be of them, and its cursors stay, so that no
-    producer begins anew. They are durable before the seal says that the rows are gone, and rows
-    are removed only after; a crash in between leaves files that :func:`sweep_retired` removes.
+    Its documents stay, since rows of later lanes may be of them, and so do its cursors, so that its
+    producers go on where they were. Both are durable before the seal says that the rows are gone,
+    and the rows are removed after that. What a crash in between leaves, :func:`sweep_retired`
+    removes.
+
+    Args:
+        files: the file system it is on.
+        directory: of the lane.
+        spec: what is recorded.
+        seal: of the lane.
 
     Returns:
         The seal that stands now.
@@ -30,7 +37,7 @@ def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: S
 
 
 def sweep_retired(files: FileSystem, directory: Path) -> int:
-    """Remove what a retired lane does not need; return how many names."""
+    """Remove the files that a retired lane does not need; return how many names."""
     names = [name for name in files.names(directory) if name not in _KEPT]
     if names:
         files.sync_directory(directory)  # the seal's writer may have been killed before it did

@@ -18,8 +18,14 @@ _BLOCK_BYTES = 4 << 20
 def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int) -> bool:
     """Compress the rows of one site of a sealed lane, then remove the raw ones.
 
-    A crash leaves the raw rows, or the compressed ones beside some of the raw, which the next call
-    removes.
+    A crash leaves the raw rows, or the compressed rows and some of the raw ones, which the next
+    call removes.
+
+    Args:
+        lane: the lane.
+        files: the file system it is on.
+        directory: of the lane.
+        site: index of the site.
 
     Returns:
         Whether there was anything to do.
@@ -39,7 +45,7 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
     elif not files.exists(raw):
         return False
     else:
-        files.sync_directory(directory)  # whoever renamed them may have been killed before it was
+        files.sync_directory(directory)  # a killed process may not have synced the rename
     files.remove_tree(raw)
     return True
 
@@ -47,11 +53,16 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
 def quantise_site(lane: LaneFiles, files: FileSystem, site: int) -> bool:
     """Round the rows of one site of a sealed lane to 8 bits, then remove the exact ones.
 
-    A crash leaves the exact rows, or the quantised ones beside some of the exact, which the next
+    A crash leaves the exact rows, or the rounded rows and some of the exact ones, which the next
     call removes.
 
+    Args:
+        lane: the lane.
+        files: the file system it is on.
+        site: index of the site.
+
     Returns:
-        Whether they were exact before.
+        Whether the rows were exact before.
     """
     is_new = not lane.is_quantised(site)
     if is_new:
@@ -59,14 +70,14 @@ def quantise_site(lane: LaneFiles, files: FileSystem, site: int) -> bool:
         block_rows = max(1, _BLOCK_BYTES // spec.row_bytes)
         write_quantised(files, lane.directory, site, spec, lane.blocks(site, block_rows))
     else:
-        files.sync_directory(lane.directory)  # whoever renamed them may have been killed before
+        files.sync_directory(lane.directory)  # see compress_site
     for name in (site_directory(site), compressed_directory(site)):
         files.remove_tree(lane.directory / name)
     return is_new
 
 
 def check_ranges(files: FileSystem, directory: Path, rows: int, site: int) -> None:
-    """Check a site's raw rows against their commits; CorruptData when one does not match."""
+    """Check a site's raw rows against their commits; CorruptData where one differs."""
     for commit in read_commits(files, directory, rows):
         for written in commit.ranges:
             if written.site == site and not matches_checksum(files, directory, written):

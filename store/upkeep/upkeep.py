@@ -1,4 +1,4 @@
-"""Care of sealed lanes: deriving, retiring, verifying, compressing, and sweeping after crashes."""
+"""Upkeep of sealed lanes: derive, retire, verify, join, compress, quantise, remove leftovers."""
 
 import contextlib
 from collections.abc import Callable, Sequence, Set
@@ -22,17 +22,19 @@ from isogloss.store.upkeep.tiers import check_ranges, compress_site, quantise_si
 from isogloss.store.upkeep.verify import LaneVerifier, Problem
 
 OnLaneProgress = Callable[[str, int, int], None]
-"""Told which lane is at work, and how many bytes of rows are done of how many; what it raises ends
-the work between two steps, and what was done stays."""
+"""Called after each step with the lane's name, the bytes of rows done so far and the bytes in all.
+
+If it raises, the work stops before the next step; lanes already done stay done.
+"""
 
 
 class ProgressMeter:
-    """Counts the bytes of rows that care went through.
+    """Counts the bytes of rows that upkeep has gone through, and reports them.
 
     Args:
         states: the lanes that will be gone through, each site once.
         spec: what they hold.
-        on_progress: told at each step; None: nobody is.
+        on_progress: called at each step; None to call nothing.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class ProgressMeter:
         self._on_progress = on_progress
 
     def add(self, lane: str, done: int) -> None:
-        """Say that ``done`` more bytes of a lane were gone through."""
+        """Count ``done`` more bytes of a lane, and report."""
         self._done += done
         if self._on_progress is not None:
             self._on_progress(lane, self._done, self._total)
@@ -53,8 +55,10 @@ class ProgressMeter:
 class LaneUpkeep:
     """Works on the lanes of one recording whose writers are gone; for the owner of the store.
 
+    Methods that take ``on_progress`` call it after each step; if it raises, the work stops there.
+
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
         spec: what is recorded.
         seals: the seals known so far, shared with the recording and kept up to date.
@@ -87,6 +91,10 @@ class LaneUpkeep:
 
     def retire(self, states: Sequence[LaneState], max_rows: int) -> int:
         """Remove the oldest sealed lanes until at most ``max_rows`` rows are left.
+
+        Args:
+            states: the lanes that count, in row order.
+            max_rows: how many rows may stay.
 
         Returns:
             How many rows were removed.
@@ -129,12 +137,15 @@ class LaneUpkeep:
     def drop_litter(
         self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()
     ) -> int:
-        """Remove half-written files, and lanes that never began; return how many names.
+        """Remove half-written files, and lanes that never began.
 
         Args:
             states: the lanes that count.
             spared: lanes that stay although they do not count.
             more: what else is to be removed.
+
+        Returns:
+            How many names were removed.
         """
         with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
             known = {state.name for state in states}
@@ -170,8 +181,11 @@ class LaneUpkeep:
         Args:
             states: the lanes that count, in row order.
             max_rows: up to how many rows lanes are joined.
-            lock: held while the joined lane takes the place of the others.
-            on_progress: told after each commit that was copied.
+            lock: held while a joined lane is made to count instead of the others.
+            on_progress: called after each commit that was copied.
+
+        Returns:
+            What was joined.
         """
         runs = plan_runs(states, max_rows, self._is_joinable)
         joined = [state for run in runs for state in run]
@@ -193,13 +207,13 @@ class LaneUpkeep:
         return Compaction(lanes=len(joined), into=len(runs), rows=rows)
 
     def _begin_joining(self) -> None:
-        """Do nothing: the lock of the store keeps others from joining the same lanes."""
+        """Do nothing: while this process holds the store's lock, no other joins lanes."""
 
     def _joiner(self, run: Sequence[LaneState]) -> LaneJoiner:
         return LaneJoiner(self._files, self._directory / "lanes", self._spec, run)
 
     def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
-        """Let a joined lane count instead of others; ``is_last``: no other run is joined after."""
+        """Make a joined lane count instead of others; ``is_last`` when no other run follows."""
         del names, is_last  # its seal names them
         joiner.publish()
 
@@ -208,11 +222,11 @@ class LaneUpkeep:
             return False
         lane = self._lane_files(state)
         if any(lane.is_quantised(site) for site in range(len(self._spec.sites))):
-            return False  # the checksums of its log cover rows that are gone
+            return False  # the checksums of its log are of rows that are gone
         return self._files.exists(lane.directory / LOG_NAME)
 
     def _sweep_joined(self, states: Sequence[LaneState]) -> None:
-        """Remove the lanes that a crash left beside the one they were joined into."""
+        """Remove lanes that a crash left beside the one that they were joined into."""
         joined = [state.seal for state in states if state.seal and not state.is_direct]
         known = {part.lane for seal in joined for part in seal.parts}
         names = lane_names(self._files, self._directory / "lanes")
@@ -220,10 +234,10 @@ class LaneUpkeep:
         self._remove([name for name in names if name in known])
 
     def _sync_renames(self) -> None:
-        """Make renames durable that a killed process may not have synced, before building on them.
+        """Make renames durable that a killed process may not have synced.
 
-        What a rename put in place of other files is seen at once; those files may go only when no
-        power loss can take it back.
+        A renamed lane is seen at once. The files that it replaced may be removed only when a loss
+        of power can no longer undo the rename.
         """
         self._files.sync_directory(self._directory / "lanes")
 

@@ -1,4 +1,4 @@
-"""Verifying: every stored byte of a recording against its checksum, nothing taken on trust."""
+"""Verify: compare every stored byte of a recording with its checksum."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class Problem:
 
 
 class LaneVerifier:
-    """Checks one lane; every problem is found, not only the first."""
+    """Checks one lane and reports every problem, not only the first."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class LaneVerifier:
         if self._seal is not None and self._seal.damage:
             yield f"acknowledged rows were lost when it was sealed: {self._seal.damage}"
         if self._seal is not None and self._seal.reason == "retired":
-            yield from self._document_problems()  # the rest is gone, or on its way
+            yield from self._document_problems()  # the other files are removed, or about to be
             return
         try:
             header = read_header(self._files, self._directory)
@@ -136,7 +136,7 @@ class LaneVerifier:
             yield f"{path.parent.name}/zarr.json has shape {shape}, wanted {self._rows} rows"
 
     def _is_sound(self, written: ByteRange) -> bool:
-        """Whether the rows of a commit are what they were, compressed or not."""
+        """Whether the rows of a commit match their checksum, compressed or not."""
         lane = LaneFiles(self._files, self._directory, self._spec, self._rows)
         if lane.is_quantised(written.site):
             return True  # what the log's checksum covered is gone; _quantised_problems reads it
@@ -218,7 +218,7 @@ def _check_metadata(files: FileSystem, path: Path, wanted: bytes) -> Iterator[st
 
 
 def _read_all(files: FileSystem, path: Path) -> int:
-    """Read an array in parts; return the sum of its bytes, so that nothing can skip it."""
+    """Read an array in parts; return the sum of its bytes, so that every byte is used."""
     array = ArrayFile(files, path)
     total = 0
     for start in range(0, array.rows, 1 << 20):
