@@ -21,7 +21,7 @@ from isogloss.store.shards.byte_range import ByteRange
 from isogloss.store.shards.quantised import quantise_rows, restore_rows
 from isogloss.store.testing import PowerLoss, SimulatedDisk
 from isogloss.store.testing.disk import Ignore, Survival, removed
-from isogloss.store.testing.samples import check_sample, sample_batch
+from isogloss.store.testing.samples import check_sample
 from isogloss.store.testing.scenario import (
     ROOT,
     SPEC,
@@ -270,22 +270,6 @@ def test_what_was_seen_by_reading_along_outlives_a_power_loss(
     assert missed(see_and_lose)
 
 
-def test_the_lock_keeps_a_second_owner_from_sealing_a_living_lane() -> None:
-    def two_owners(ignore: Ignore) -> None:
-        disk = SimulatedDisk(ignore=ignore)
-        outcome = run(disk, lives=1, groups=1)
-        lane = open_recording(disk).open_lane()
-        outcome.acknowledged.update(lane.append([sample_batch(SPEC, "p", 3)]).cursors)
-        second = Recording(files=disk, directory=ROOT, etag="", is_owner=True)
-        second.revision()
-        outcome.acknowledged.update(lane.append([sample_batch(SPEC, "p", 4)]).cursors)
-        check(disk.after_kill(), outcome)
-
-    two_owners(None)
-    unlocked = removed("lock", lambda path: path.name == "commit.log")
-    assert missed(lambda: two_owners(unlocked))
-
-
 def compact(recording: Recording) -> None:
     recording.compact()
 
@@ -476,33 +460,3 @@ def flip(disk: SimulatedDisk, path: Path, at: int) -> None:
     disk.read_into(descriptor, byte, at)
     disk.write(descriptor, [bytes([int(byte[0]) ^ 4])], at)
     disk.close(descriptor)
-
-
-def test_decay_of_an_acknowledged_frame_is_named_and_never_silent() -> None:
-    disk = SimulatedDisk()
-    run(disk, lives=1, groups=1)
-    lane = open_recording(disk).open_lane()
-    sizes = [lane.log_bytes]
-    for sequence in range(3, 7):
-        lane.append([sample_batch(SPEC, "p", sequence)])
-        sizes.append(lane.log_bytes)
-    flip(disk, ROOT / "lanes" / lane.name / "commit.log", sizes[1] + 40)
-    recording = open_recording(disk.after_kill())
-    state = recording.lanes()[-1]
-    assert state.seal is not None
-    assert "frame 2 is broken, frame 3 not" in state.seal.damage
-    assert recording.cursor("p") == 3
-
-
-def test_decay_of_acknowledged_rows_is_named_and_never_silent() -> None:
-    disk = SimulatedDisk()
-    run(disk, lives=1, groups=1)
-    lane = open_recording(disk).open_lane()
-    for sequence in range(3, 7):
-        lane.append([sample_batch(SPEC, "p", sequence)])
-    flip(disk, ROOT / "lanes" / lane.name / "site-1" / "c" / "0" / "0", 4096 + 3)
-    recording = open_recording(disk.after_kill())
-    state = recording.lanes()[-1]
-    assert state.seal is not None
-    assert "data of frame 1" in state.seal.damage
-    assert recording.cursor("p") == 2

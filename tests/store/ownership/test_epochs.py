@@ -13,33 +13,9 @@ from pathlib import Path
 import pytest
 
 import isogloss.store.ownership.epochs
-from isogloss.errors import Conflict, Fenced, InvalidInput, StoreOwned
+from isogloss.errors import Fenced, InvalidInput, StoreOwned
 from isogloss.store import FileSystem, Store, store_owner
 from isogloss.store.ownership.epochs import EpochOwnership
-from isogloss.store.ownership.file_system_types import file_system_type, is_shared
-from isogloss.store.ownership.location import StoreLocation
-
-MOUNTS = """
-22 1 8:1 / / rw - ext4 /dev/sda rw
-30 22 0:50 / /location rw - nfs4 server:/location rw
-31 22 0:51 / /mnt/with\\040space rw shared:9 - fuse.sshfs host: rw
-32 30 0:52 / /location/me/scratch rw - xfs /dev/sdb rw
-33 22 0:53 / /lustre rw - lustre mds:/fs rw
-"""
-
-
-def test_a_store_remembers_how_it_is_fenced(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s", fencing="create") as store:
-        assert store.fencing == "create"
-    with Store.open(tmp_path / "s") as store:
-        assert store.fencing == "create"
-        assert not (tmp_path / "s" / "catalog.sqlite").exists()
-    with pytest.raises(Conflict, match="without naming one"):
-        Store.open(tmp_path / "s", fencing="lock")
-    with Store.open(tmp_path / "local") as store:
-        assert store.fencing == "lock"
-    with pytest.raises(Conflict, match="'create'"):
-        Store.open(tmp_path / "local", fencing="create")
 
 
 def test_an_owner_of_this_machine_that_died_is_replaced_at_once(tmp_path: Path) -> None:
@@ -118,39 +94,6 @@ class Unlinked(FileSystem):
 def test_a_file_system_without_hard_links_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no hard links"):
         Store.open(tmp_path, files=Unlinked(), fencing="create")
-
-
-def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount() -> None:
-    kinds = {
-        "/": "ext4",
-        "/var/x": "ext4",
-        "/location/me": "nfs4",
-        "/location/me/scratch/a/b": "xfs",
-        "/homework": "ext4",
-        "/mnt/with space/x": "fuse.sshfs",
-        "/lustre": "lustre",
-    }
-    assert {path: file_system_type(Path(path), MOUNTS) for path in kinds} == kinds
-    shared = [kind for kind in dict.fromkeys(kinds.values()) if is_shared(kind)]
-    assert shared == ["nfs4", "fuse.sshfs", "lustre"]
-    assert file_system_type(Path("/")) != ""
-
-
-def test_storage_that_machines_share_is_fenced_by_creation_or_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def kind(location: StoreLocation) -> str:
-        return "nfs4" if location.address else ""
-
-    monkeypatch.setattr(StoreLocation, "_type", kind)
-    with Store.open(tmp_path / "a") as store:
-        assert store.fencing == "create"
-    with Store.open(tmp_path / "b", fencing="lock") as store:
-        assert store.fencing == "lock"
-    assert "may not hold between machines" in caplog.text
-    caplog.clear()
-    with Store.open(tmp_path / "b"):
-        assert "may not hold between machines" in caplog.text
 
 
 def test_a_process_id_that_was_used_again_is_not_the_owner(tmp_path: Path) -> None:

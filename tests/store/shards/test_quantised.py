@@ -10,11 +10,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogloss.errors import CorruptData, StorageFull, StoreOwned, UnknownSite
+from isogloss.errors import CorruptData, StoreOwned, UnknownSite
 from isogloss.store import QuantisationError, Recording, SiteSpec, Store
 from isogloss.store.schema.recording_spec import DTYPES, Rows
 from isogloss.store.shards.quantised import LEVELS, measure_error, quantise_rows, restore_rows
-from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
+from isogloss.store.testing import sample_batch, sample_spec
 
 SPEC = sample_spec()
 SITES = tuple(site.name for site in SPEC.sites)
@@ -194,29 +194,6 @@ def test_a_flipped_bit_in_quantised_rows_is_found(tmp_path: Path) -> None:
         chunk.write_bytes(whole[:9] + bytes([whole[9] ^ 1]) + whole[10:])
         with pytest.raises(CorruptData, match="checksum"):
             recording.reader().read("layer.2", 0, 1)
-
-
-def test_damaged_rows_are_never_quantised(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
-        recording = make(store, lives=1)
-        path = recording.directory / "lanes" / recording.lanes()[0].name / "site-1/c/0/0"
-        whole = path.read_bytes()
-        path.write_bytes(whole[:4107] + bytes([whole[4107] ^ 1]) + whole[4108:])
-        with pytest.raises(CorruptData, match="run verify"):
-            recording.quantise(["layer.2"])
-        assert path.exists()
-        assert recording.quantisation() == {}
-
-
-def test_a_full_disk_leaves_the_exact_rows(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
-        directory = make(store, lives=1).directory
-    for place in (1, 4, 9):
-        full = FaultyFiles(fail_at=place, error=28, operations=frozenset({"write"}))
-        recording = Recording(files=full, directory=directory, etag="", is_owner=True)
-        with pytest.raises(StorageFull, match="free space"):
-            recording.quantise(["layer.2"])
-        assert check_sample(recording.reader(), {"p": 3}) == {"p": 3}
 
 
 def test_errors_merge_as_if_measured_together() -> None:
