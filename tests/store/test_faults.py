@@ -312,7 +312,6 @@ def fill(root: Path, *arguments: str) -> int:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
     return int(done.stdout)
 

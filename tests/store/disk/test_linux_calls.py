@@ -43,7 +43,6 @@ def test_a_file_that_may_not_grow_is_told_and_stays_as_it_was(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     assert done.stdout.split() == ["EFBIG", "4"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

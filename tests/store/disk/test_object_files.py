@@ -381,7 +381,6 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     assert "pip install isogloss[cloud]" in done.stdout
 
@@ -397,7 +396,6 @@ def test_a_store_in_a_directory_needs_no_obstore(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     assert done.stdout.strip() == "[]"
 
