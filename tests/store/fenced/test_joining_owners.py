@@ -171,7 +171,7 @@ def wake(sleep_at: int, wake_at: int, work: Work) -> bool:
 
     def sleep() -> None:
         sleeps.set()
-        assert wakes.wait(60)
+        assert wakes.wait(250)
 
     def join() -> None:
         with contextlib.suppress(IsoglossError, FileNotFoundError):
@@ -182,13 +182,13 @@ def wake(sleep_at: int, wake_at: int, work: Work) -> bool:
     place.hook = sleep
     sleeper = threading.Thread(target=join)
     sleeper.start()
-    assert sleeps.wait(60)
+    assert sleeps.wait(250)
     has_slept = not ended.is_set()
     newer = other.own(other.files)
 
     def go_on() -> None:
         wakes.set()
-        assert ended.wait(60)
+        assert ended.wait(250)
 
     other.left, other.hook = wake_at, go_on
     with contextlib.suppress(Fenced):  # of two that join at once one may be told to begin anew
@@ -252,7 +252,7 @@ def test_every_part_of_the_fence_is_needed(monkeypatch: pytest.MonkeyPatch) -> N
         return any(woken)
 
     for holder, name, mutant, interrupt in (
-        (JoinRecords, "go_on", joins_at_the_end, slept),
+        (JoinRecords, "append", joins_at_the_end, slept),
         (FencedUpkeep, "fence", marks_only, woke),
         (FencedUpkeep, "fence", fences_only_to_join, slept),
     ):
