@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from isogloss.store.lanes.resolve import LaneRange, joined_names
 from isogloss.store.lanes.seal import Seal, read_seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.lanes.writer import OwnerLaneWriter
+from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import RecordingSpec
 
 
@@ -198,3 +200,12 @@ class LaneList:
             first=found.first,
             documents=found.documents,
         )
+
+    def documents(self, states: Sequence[LaneState]) -> list[Document]:
+        """Return the documents that lanes with rows, and retired lanes, describe; in row order."""
+        return [
+            document
+            for state in states
+            if state.rows or state.is_retired
+            for document in self.lane_files(state.name, state.rows).documents()
+        ]

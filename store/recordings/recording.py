@@ -23,7 +23,7 @@ from isogloss.store.lanes.writer import LaneWriter, OwnerLaneWriter
 from isogloss.store.reading.reader import RecordingReader
 from isogloss.store.recordings.lane_list import LaneList
 from isogloss.store.recordings.recording_files import read_description
-from isogloss.store.schema.document import Document, DocumentTable
+from isogloss.store.schema.document import DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
 from isogloss.store.schema.revision import Revision
 from isogloss.store.shards.layout import ShardLayout
@@ -137,7 +137,7 @@ class Recording:
             states = self.lanes()
             writer = self._new_lane(
                 all_cursors(states),
-                DocumentTable.of_lanes(self._documents(states)),
+                DocumentTable.of_lanes(self._lanes.documents(states)),
                 limits or LaneLimits(),
                 sum(state.rows for state in states),
             )
@@ -216,17 +216,9 @@ class Recording:
         with self._lock:
             return self._direct.end(name)
 
-    def _documents(self, states: Sequence[LaneState]) -> list[Document]:
-        return [
-            document
-            for state in states
-            if state.rows or state.is_retired
-            for document in self._lanes.lane_files(state.name, state.rows).documents()
-        ]
-
     def known_documents(self) -> DocumentTable:
         """Return the documents of which rows may be committed without describing them again."""
-        return DocumentTable.of_lanes(self._documents(self.lanes()))
+        return DocumentTable.of_lanes(self._lanes.documents(self.lanes()))
 
     def _new_lane(
         self,

@@ -84,7 +84,7 @@ def test_every_operation_fails_in_turn_once_and_for_good(
         fail_recording_at(tmp_path / str(number), number, error, lasting=lasting)
 
 
-def care(files: FaultyFiles, root: Path) -> None:
+def do_upkeep(files: FaultyFiles, root: Path) -> None:
     """What happens to lanes after sealing: columns, statistics, compression, joining."""
     recording = Recording(files=files, directory=root, etag="", is_owner=True)
     recording.derive()
@@ -104,37 +104,37 @@ def record_more(root: Path) -> dict[str, int]:
         return dict(lane.append(following).cursors)
 
 
-def fail_care_at(root: Path, number: int, error: int) -> int:
+def fail_upkeep_at(root: Path, number: int, error: int) -> int:
     """Let one operation after sealing fail; return how many there were."""
     acknowledged = sealed(root)
     faulty = FaultyFiles(fail_at=number, error=error, operations=EVERY | {"read_into"})
     try:
-        care(faulty, root)
+        do_upkeep(faulty, root)
     except StorageError:
         assert number
     calm = FaultyFiles()
     recording = Recording(files=calm, directory=root, etag="", is_owner=True)
     assert check_sample(recording.reader(), acknowledged) == acknowledged
-    care(calm, root)
+    do_upkeep(calm, root)
     assert check_sample(recording.reader(), acknowledged) == acknowledged
     assert recording.verify() == []
     return faulty.count
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-def test_care_that_fails_leaves_the_rows_and_can_be_repeated(tmp_path: Path, error: int) -> None:
-    count = fail_care_at(tmp_path / "calm", 0, error)
+def test_upkeep_that_fails_leaves_the_rows_and_can_be_repeated(tmp_path: Path, error: int) -> None:
+    count = fail_upkeep_at(tmp_path / "calm", 0, error)
     for number in range(1 + error % 7, count + 1, 97):
-        fail_care_at(tmp_path / str(number), number, error)
+        fail_upkeep_at(tmp_path / str(number), number, error)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-def test_every_operation_of_care_fails_in_turn(tmp_path: Path, error: int) -> None:
-    count = fail_care_at(tmp_path / "calm", 0, error)
+def test_every_operation_of_upkeep_fails_in_turn(tmp_path: Path, error: int) -> None:
+    count = fail_upkeep_at(tmp_path / "calm", 0, error)
     for number in range(1, count + 1):
-        fail_care_at(tmp_path / str(number), number, error)
+        fail_upkeep_at(tmp_path / str(number), number, error)
 
 
 def test_an_error_of_the_disk_while_reading_is_told_and_passes(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def trust_the_log(files: FileSystem, directory: Path, log: int, newest: CommitFr
 def test_who_reads_along_sees_only_whole_rows_after_a_power_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody settled the lane yet: its newest frame may stand there without its rows."""
+    """Nobody sealed the lane yet: its newest frame may stand there without its rows."""
 
     def read_along() -> None:
         for stop_at in while_a_commit_is_synced():

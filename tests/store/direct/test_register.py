@@ -1,4 +1,4 @@
-"""What is believed of a direct lane: tickets, paths beneath the root, headers, commits."""
+"""What is believed of a direct lane: tickets, paths below the root, headers, commits."""
 
 import errno
 import os

@@ -31,7 +31,7 @@ def store(root: Path) -> Iterator[Store]:
         yield opened
 
 
-def test_files_beneath_a_root_do_what_files_do(tmp_path: Path) -> None:
+def test_files_below_a_root_do_what_files_do(tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("secret")
     root = tmp_path / "root"
     root.mkdir()

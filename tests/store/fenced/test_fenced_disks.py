@@ -173,7 +173,7 @@ def lay_out(disk: SimulatedDisk) -> None:
 
 
 def live(disk: SimulatedDisk, acknowledged: dict[str, int], *, groups: int = 3) -> None:
-    """One life of an owner: go on where all lanes end, commit, close, settle, derive."""
+    """One life of an owner: go on where all lanes end, commit, close, move, derive."""
     try:
         recording = open_disk(disk)
         lane = recording.open_lane()

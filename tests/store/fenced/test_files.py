@@ -32,7 +32,7 @@ class InFencedStores:
 
 
 class TestReaderOfFencedLanes(InFencedStores, ReaderContract):
-    """Of lanes that ended and were not settled."""
+    """Of lanes that ended and were not moved."""
 
 
 def batches(first: int, count: int, producer: str = "p") -> list[RowBatch]:
@@ -57,7 +57,7 @@ def new_recording(store: Store) -> FencedRecording:
     return recording
 
 
-def test_a_pinned_reader_goes_on_while_its_lane_is_settled(store: Store) -> None:
+def test_a_pinned_reader_goes_on_while_its_lane_is_moved(store: Store) -> None:
     recording = new_recording(store)
     fill(recording, 1, 6)
     early, late = recording.reader(), recording.reader()

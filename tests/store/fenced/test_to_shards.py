@@ -50,7 +50,7 @@ class InFencedStores:
             yield store.create_recording(spec, ["a"], shard_bytes=SHARD_BYTES)
 
 
-class TestReaderOfSettledLanes(InFencedStores, ReaderContract):
+class TestReaderOfMovedLanes(InFencedStores, ReaderContract):
     def write(self, recording: GrowingRecording, batches: Sequence[RowBatch]) -> None:
         super().write(recording, batches)
         assert isinstance(recording, FencedRecording)
@@ -80,7 +80,7 @@ def new_recording(store: Store) -> FencedRecording:
     return recording
 
 
-def test_settled_lanes_are_zarr_and_nothing_else_is_left(store: Store) -> None:
+def test_moved_lanes_are_zarr_and_nothing_else_is_left(store: Store) -> None:
     recording = new_recording(store)
     fill(recording, 1, 5)
     fill(recording, 11, 5)
@@ -105,7 +105,7 @@ def test_settled_lanes_are_zarr_and_nothing_else_is_left(store: Store) -> None:
     assert recording.move_to_shards() == 0
 
 
-def test_a_settled_lane_is_compressed_retired_and_deleted_like_any_other(store: Store) -> None:
+def test_a_moved_lane_is_compressed_retired_and_deleted_like_any_other(store: Store) -> None:
     recording = new_recording(store)
     fill(recording, 1, 3)
     fill(recording, 7, 3)
@@ -124,7 +124,7 @@ def test_a_settled_lane_is_compressed_retired_and_deleted_like_any_other(store: 
 T = TypeVar("T")
 
 
-def test_settling_again_after_a_crash_in_the_middle_gives_the_same_bytes() -> None:
+def test_moving_again_after_a_crash_in_the_middle_gives_the_same_bytes() -> None:
     objects = MemoryStore()
     with Store.open("/", files=ObjectFiles(objects)) as store:
         recording = store.create_recording(SPEC, ["a"], shard_bytes=SHARD_BYTES)
@@ -145,7 +145,7 @@ def test_settling_again_after_a_crash_in_the_middle_gives_the_same_bytes() -> No
 @pytest.mark.parametrize(
     ("place", "look", "retires"), [(COMMITS, 1, False), (SEAL_NAME, 2, False), (SEAL_NAME, 2, True)]
 )
-def test_who_settles_second_changes_nothing(place: str, look: int, retires: bool) -> None:
+def test_who_moves_second_changes_nothing(place: str, look: int, retires: bool) -> None:
     objects = MemoryStore()
     with Store.open("/", files=ObjectFiles(objects)) as store:
         recording = store.create_recording(SPEC, ["a"], shard_bytes=SHARD_BYTES)
@@ -154,7 +154,7 @@ def test_who_settles_second_changes_nothing(place: str, look: int, retires: bool
         (lane,) = recording.lanes()
 
         class Sleeps(ObjectFiles):
-            """Objects whose user sleeps before its n-th look at a place, while another settles."""
+            """Objects whose user sleeps before a look at a place, while another moves the lane."""
 
             left = look
 

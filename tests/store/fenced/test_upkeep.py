@@ -43,7 +43,7 @@ def new_recording(store: Store) -> FencedRecording:
     return recording
 
 
-def test_the_fence_outlives_everything_that_care_removes(tmp_path: Path) -> None:
+def test_the_fence_outlives_everything_that_upkeep_removes(tmp_path: Path) -> None:
     with Store.open(tmp_path, fencing="create") as first:
         recording = new_recording(first)
         lane = recording.open_lane()
