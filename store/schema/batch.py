@@ -401,5 +401,5 @@ def _check_size(
     if cursor.left != wanted:
         raise InvalidInput(
             f"batch of {rows} rows has {cursor.left} bytes after its header, wanted {wanted}: it "
-            "was cut short, or its header is wrong"
+            "was cut short, or its header lies"
         )
