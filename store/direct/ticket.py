@@ -72,7 +72,7 @@ class DirectLaneTicket:
 
     @property
     def file(self) -> str:
-        """Where the ticket itself lies, relative to the store's root."""
+        """Path of the ticket itself, relative to the store's root."""
         return f"recordings/{self.recording}/{TICKETS_NAME}/{self.lane}.json"
 
     @property
@@ -160,12 +160,12 @@ class DirectLaneHeader(LaneHeader):
 
 
 def ticket_path(tickets: Path, lane: str) -> Path:
-    """Return where the ticket of a lane lies."""
+    """Return the path of the ticket of a lane."""
     return tickets / f"{lane}.json"
 
 
 def fence_path(tickets: Path, lane: str) -> Path:
-    """Return where the fence stands with which the owner ended a direct lane."""
+    """Return the path of the fence: while it is there, the owner has ended the direct lane."""
     return tickets / f"{lane}.fence"
 
 

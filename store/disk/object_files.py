@@ -189,7 +189,7 @@ class ObjectFiles(FileSystem):
         raise OSError(errno.ENOLCK, f"object {self._of(descriptor).key} cannot be locked")
 
     def is_locked(self, descriptor: int) -> bool:
-        """Whether somebody holds the lock: nobody ever does."""
+        """Return False: objects have no locks."""
         return False
 
     def make_directory(self, path: Path) -> None:
@@ -323,7 +323,7 @@ class ObjectFiles(FileSystem):
         self._call(key, lambda: obstore.put(self.store, key, content, use_multipart=False))
 
     def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:
-        """Create an object that nobody created; see :meth:`FileSystem.create_record`."""
+        """Create an object under a name not yet taken; see :meth:`FileSystem.create_record`."""
         self._put_new(_key(path), content, look=look)
 
     def _put_new(self, key: str, content: bytes, *, look: bool = True) -> None:

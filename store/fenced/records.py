@@ -3,7 +3,7 @@
 Where no lock can be trusted (network file systems, object stores) every step of a lane is the
 exclusive creation of the next record of a sequence, so that of two writers one fails::
 
-    births/<number>              frame 0: who is the lane of that number
+    births/<number>              frame 0: which lane has that number
     births/<number>.settled      its rows were moved to lanes/<lane>; the files below are left over
     commits/<lane>/<sequence>    one frame each, from 1; the last is the fence, never removed
     groups/<lane>/<site>.<n>     rows, without head; n counts the writer's tries

@@ -35,7 +35,7 @@ class LaneSite:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneDescription:
-    """A lane as it stands on disk."""
+    """A lane as it is on disk."""
 
     state: LaneState
     """What is committed in it."""

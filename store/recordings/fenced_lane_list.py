@@ -60,7 +60,7 @@ class FencedLaneList(LaneList):
     def states(self) -> list[LaneState]:
         """Return the lanes that count, in the order their rows are numbered.
 
-        The owner fences every lane on the way that an older owner may still be writing.
+        Where this process owns the store, it fences every lane of an older owner that has no fence.
 
         Returns:
             Their states.

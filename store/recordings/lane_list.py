@@ -58,7 +58,7 @@ class LaneList:
     def states(self) -> list[LaneState]:
         """Return the lanes that count, in the order their rows are numbered.
 
-        The owner seals every lane on the way whose writer died.
+        Where this process owns the store, it seals every lane whose writer died.
 
         Returns:
             Their states.

@@ -95,7 +95,7 @@ class CompressedShard:
                 f"chunk {chunk} of shard {self._path} has another size than {whole.nbytes} bytes"
             )
         try:
-            # numcodecs takes 0.1 s to import: only who reads compressed rows pays for it
+            # here, since numcodecs takes 0.1 s to import, and few processes read compressed rows
             from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
             blosc.decompress(content, whole)

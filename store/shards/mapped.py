@@ -32,7 +32,7 @@ class MappedRun:
     """Rows of one shard to be mapped."""
 
     file: OpenFile
-    """The shard; may be let go afterwards."""
+    """The shard; may be closed once it is mapped."""
 
     offset: int
     """First byte of its rows, a multiple of the page size."""
