@@ -210,9 +210,8 @@ class RecordingReader:
     ) -> Iterator[ShuffledBatch]:
         """Yield the batches of one epoch in shuffled order.
 
-        The order is a pure function of (seed, epoch, step): reading resumed at ``start_step``
-        gives the same remaining batches, whatever ``prefetch`` is. The last rows that fill no
-        whole step are left out.
+        The order depends on seed, epoch and step alone: reading from ``start_step`` on gives the
+        same remaining batches. The last rows, if they fill no whole step, are left out.
 
         Args:
             sites: names of the sites to read together.
@@ -226,11 +225,9 @@ class RecordingReader:
             start_step: the step to begin with.
             rank: which share of each step to read.
             world: into how many shares of ``batch_rows`` a step falls.
-            prefetch: how much a thread reads ahead (batches when mapped, else windows); 0 reads
-                when asked.
-            mapped: read through memory maps where that is possible, which is several times faster;
-                an input or output error of the disk then ends the process with SIGBUS. Compressed
-                rows stay mapped for this reader.
+            prefetch: how many batches (windows where not mapped) a thread reads ahead; may be 0.
+            mapped: map files into memory where possible: several times faster, but an error of the
+                disk then ends the process with SIGBUS.
 
         Returns:
             An iterator over the batches, in the order of their steps.
