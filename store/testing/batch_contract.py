@@ -22,7 +22,7 @@ _SPEC = contract_spec("bfloat16")
 
 
 class RowBatchContract:
-    """Tests of the :class:`~isogloss.store.RowBatch` seam and of its bytes (docs/wire.md)."""
+    """Tests of :class:`~isogloss.store.RowBatch` and of its bytes (docs/wire.md)."""
 
     def make(self, spec: RecordingSpec, rows: int) -> RowBatch:
         """Return a batch of so many rows that fits ``spec`` and describes one document's text."""

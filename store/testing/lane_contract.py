@@ -40,7 +40,7 @@ class _Opened:
 
 
 class LaneWriterContract(RecordingContract):
-    """Tests of the :class:`~isogloss.store.LaneWriter` seam."""
+    """Tests of what a :class:`~isogloss.store.LaneWriter` does."""
 
     @contextmanager
     def _lane(self, directory: Path, spec: RecordingSpec) -> Generator[_Opened]:

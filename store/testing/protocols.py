@@ -1,4 +1,4 @@
-"""The seams of a recording as protocols, and what the contracts of both of its ends share."""
+"""What the contract tests ask of a lane, a reader and a recording, as protocols."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from isogloss.store.schema.revision import Revision
 
 @runtime_checkable
 class WritableLane(Protocol):
-    """The seam of :class:`~isogloss.store.LaneWriter`."""
+    """What the contracts use of a :class:`~isogloss.store.LaneWriter`."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class WritableLane(Protocol):
 
 @runtime_checkable
 class PinnedReader(Protocol):
-    """The seam of :class:`~isogloss.store.RecordingReader`."""
+    """What the contracts use of a :class:`~isogloss.store.RecordingReader`."""
 
     revision: Revision
 
@@ -111,7 +111,7 @@ class PinnedReader(Protocol):
 
 @runtime_checkable
 class GrowingRecording(Protocol):
-    """The seam of :class:`~isogloss.store.Recording`, as far as lanes and readers need it."""
+    """What the contracts use of a :class:`~isogloss.store.Recording`."""
 
     def cursor(self, producer: str) -> int:
         """Return the last committed sequence number of a producer; 0 when it has none."""

@@ -41,7 +41,7 @@ class _Written:
 
 
 class ReaderContract(RecordingContract):
-    """Tests of the :class:`~isogloss.store.RecordingReader` seam."""
+    """Tests of what a :class:`~isogloss.store.RecordingReader` does."""
 
     def write(self, recording: GrowingRecording, batches: Sequence[RowBatch]) -> None:
         """Append batches behind what is there, in a lane of their own that is closed.
