@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from isogloss.errors import CorruptData
-from isogloss.store import FileSystem, make_directories
+from isogloss.store import FileSystem, make_directories, write_file_durably
 
 _BLOCK_BYTES = 1 << 20
 _FILES = FileSystem()  # the store's writer: what is durable is decided in one place
@@ -39,7 +39,7 @@ def sync_directory(directory: Path) -> None:
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace a JSON file: after any crash it is the old one or the new one, whole."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    _FILES.write_atomic(path, text.encode())
+    write_file_durably(path, text.encode(), files=_FILES)
 
 
 def read_json(path: Path) -> dict[str, object]:

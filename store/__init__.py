@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from isogloss.store.direct.ticket import DirectLaneTicket
     from isogloss.store.direct.writer import DirectLaneWriter
-    from isogloss.store.disk.filesystem import FileSystem, make_directories, write_atomic
+    from isogloss.store.disk.filesystem import FileSystem, make_directories, write_file_durably
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
     from isogloss.store.exchange.importing import (
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, write_arrays
     from isogloss.store.formats.zarr_bfloat16 import register_bfloat16
     from isogloss.store.lanes.limits import LaneLimits
-    from isogloss.store.lanes.quantise import QuantisationError
     from isogloss.store.lanes.state import LaneState
     from isogloss.store.lanes.statistics import SiteStatistics
     from isogloss.store.lanes.writer import Commit, LaneWriter
     from isogloss.store.ownership.catalog import Catalog, CatalogEntry
+    from isogloss.store.ownership.location import is_object_address, store_owner
     from isogloss.store.ownership.lock import StoreOwner
-    from isogloss.store.ownership.place import is_object_address, store_owner
     from isogloss.store.reading.reader import RecordingReader, shared_documents
     from isogloss.store.reading.shuffle_order import ShuffleOrder
     from isogloss.store.reading.shuffled import ShuffledBatch
@@ -46,10 +45,11 @@ if TYPE_CHECKING:
     from isogloss.store.schema.names import check_id
     from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
     from isogloss.store.schema.revision import Revision
+    from isogloss.store.shards.quantised import QuantisationError
     from isogloss.store.upkeep.join import Compaction
     from isogloss.store.upkeep.verify import Problem
 
-_HOMES = {
+_MODULES = {
     "ArrayFile": "formats.zarr_arrays",
     "BatchLimits": "schema.batch",
     "Catalog": "ownership.catalog",
@@ -77,7 +77,7 @@ _HOMES = {
     "ModelInfo": "schema.recording_spec",
     "NumpyRows": "exchange.sources",
     "Problem": "upkeep.verify",
-    "QuantisationError": "lanes.quantise",
+    "QuantisationError": "shards.quantised",
     "RawRows": "exchange.sources",
     "Recording": "recordings.recording",
     "RecordingReader": "reading.reader",
@@ -99,17 +99,17 @@ _HOMES = {
     "export_recording": "exchange.export",
     "export_rows": "exchange.export",
     "import_recording": "exchange.importing",
-    "is_object_address": "ownership.place",
     "make_directories": "disk.filesystem",
+    "is_object_address": "ownership.location",
     "open_direct_lane": "recordings.open_direct_lane",
     "open_export": "exchange.exported",
     "open_source": "exchange.sources",
     "read_arrays": "formats.zarr_arrays",
     "register_bfloat16": "formats.zarr_bfloat16",
     "shared_documents": "reading.reader",
-    "store_owner": "ownership.place",
+    "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
-    "write_atomic": "disk.filesystem",
+    "write_file_durably": "disk.filesystem",
 }
 
 __all__ = [
@@ -172,17 +172,17 @@ __all__ = [
     "shared_documents",
     "store_owner",
     "write_arrays",
-    "write_atomic",
+    "write_file_durably",
 ]
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    location = _MODULES.get(name)
+    if location is None:
         raise AttributeError(
             f"module 'isogloss.store' has no attribute {name!r}; public: {__all__}"
         )
-    return getattr(import_module(f"isogloss.store.{home}"), name)
+    return getattr(import_module(f"isogloss.store.{location}"), name)
 
 
 def __dir__() -> list[str]:

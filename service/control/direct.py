@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.errors import NotPermitted
-from isogloss.service.control.private_files import PrivateFiles
 from isogloss.service.ingest.ingest import Ingest
-from isogloss.store import DirectLaneTicket, LaneState, Store
+from isogloss.store import DirectLaneTicket, LaneState, Store, write_file_durably
 
 PROOF_NAME = "direct.proof"
 
@@ -36,7 +35,7 @@ class DirectAccess:
         with self._lock:
             if self._proof is None:
                 made = secrets.token_urlsafe(32)
-                PrivateFiles().write_atomic(root / PROOF_NAME, made.encode())
+                write_file_durably(root / PROOF_NAME, made.encode(), mode=0o600)
                 self._proof = made
         return str(root), PROOF_NAME
 

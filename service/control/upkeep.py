@@ -89,7 +89,7 @@ class Upkeep:
 
         def work(report: ReportProgress) -> Compaction:
             self._seal(found)
-            return found.compact(max_rows=max_rows, on_care=report)
+            return found.compact(max_rows=max_rows, on_progress=report)
 
         return self._run(_claims(found), "compacted", work)
 
@@ -133,7 +133,7 @@ class Upkeep:
 
         def work(report: ReportProgress) -> Quantisation:
             before = self._sealed_bytes(found)
-            errors = found.quantise(sites, report)
+            errors = found.quantise(sites, on_progress=report)
             after = _stored_bytes(found)
             return Quantisation(errors=errors, bytes_before=before, bytes_after=after)
 

@@ -4,9 +4,8 @@ import secrets
 from pathlib import Path
 
 from isogloss.errors import InvalidInput
-from isogloss.service.control.private_files import PrivateFiles
 from isogloss.service.values.addresses import TOKEN_NAME
-from isogloss.store import FileSystem
+from isogloss.store import FileSystem, write_file_durably
 
 
 def store_token(state: Path, token: str | None, files: FileSystem | None = None) -> str:
@@ -15,7 +14,7 @@ def store_token(state: Path, token: str | None, files: FileSystem | None = None)
     Args:
         state: the store's state directory.
         token: written over what is kept; None keeps it, or makes one.
-        files: what writes; None: the operating system's files, readable by this user alone.
+        files: the operating system's files by default.
 
     Returns:
         The token; after a crash the file holds it or what was kept before.
@@ -32,5 +31,5 @@ def store_token(state: Path, token: str | None, files: FileSystem | None = None)
             f"token has {len(made)} characters, wanted at least 16 that print: leave it out and "
             "one is made"
         )
-    (files or PrivateFiles()).write_atomic(path, f"{made}\n".encode())
+    write_file_durably(path, f"{made}\n".encode(), mode=0o600, files=files)
     return made

@@ -1,8 +1,8 @@
-"""Which direct lanes of a recording are read: those with a ticket whose log says nothing else.
+"""The tickets of a recording, and the check of every direct lane against its ticket.
 
-A direct lane is written by a process that the owner of the store does not control, so all of it is
-checked against its ticket before a row of it counts: names, header, the place and length of
-everything a commit says it wrote, whose batches they are, and that no link leads elsewhere.
+The owner of the store does not control the process that writes a direct lane. So before a row of
+it counts, all of the lane is compared with its ticket: names, header, the place and length of what
+each commit wrote, and whose batches they are; and no link in it may lead elsewhere.
 """
 
 import contextlib
@@ -19,15 +19,9 @@ from isogloss.store.direct.ticket import (
     fence_path,
     ticket_path,
 )
-from isogloss.store.disk.filesystem import (
-    FileSystem,
-    make_directories,
-    read_file,
-    read_range,
-    write_atomic,
-    write_new,
-)
+from isogloss.store.disk.filesystem import FileSystem, make_directories, read_range, write_new
 from isogloss.store.disk.rooted_files import check_tree
+from isogloss.store.lanes.lane_directory import LOG_NAME, has_writer, lane_names
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import (
     HEAD,
@@ -38,14 +32,14 @@ from isogloss.store.lanes.log_frames import (
     read_payload_json,
 )
 from isogloss.store.lanes.log_scan import LaneHeader, LaneScan, is_durable, unscanned
-from isogloss.store.lanes.seal import LOG_NAME, Seal, is_being_born, lane_names
-from isogloss.store.lanes.shard_layout import shard_key, site_directory
+from isogloss.store.lanes.seal import Seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import shard_key, site_directory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DirectLook:
-    """What one lane is found to be."""
+    """What the register found out about one lane."""
 
     is_direct: bool = False
     """Whether a ticket of this store names it, so that another process wrote or writes it."""
@@ -54,7 +48,7 @@ class DirectLook:
     """Whether the owner ended it."""
 
     refusal: str = ""
-    """Why none of it is read; empty when it is."""
+    """Why no row of it counts; empty where rows count."""
 
     scan: LaneScan | None = None
     """What its log proves, all of it durable; None where nothing was read now."""
@@ -69,10 +63,10 @@ class DirectRegister:
     def __init__(
         self, files: FileSystem, directory: Path, spec: RecordingSpec, shard_bytes: int
     ) -> None:
-        """Remember where to look.
+        """Remember where to look; reads nothing.
 
         Args:
-            files: where the recording lies.
+            files: the file system that the recording is on.
             directory: of the recording.
             spec: what is recorded.
             shard_bytes: about how large a shard becomes.
@@ -87,8 +81,6 @@ class DirectRegister:
         self._accepted: set[str] = set()
         self._tickets: dict[str, DirectLaneTicket] = {}
         self._scans: dict[str, LaneScan] = {}
-
-    # Tickets.
 
     def names(self) -> list[str]:
         """Return the lanes for which there is, or was, a ticket."""
@@ -108,29 +100,32 @@ class DirectRegister:
             rows_before=rows_before,
         )
         make_directories(self._files, self._directory)
-        write_atomic(self._files, ticket_path(self._directory, lane), ticket.to_bytes())
+        self._files.write_atomic(ticket_path(self._directory, lane), ticket.to_bytes())
         self._tickets[lane] = ticket
         return ticket
 
     def fence(self, lane: str) -> None:
-        """End a lane: nothing its writer does from now on is acknowledged."""
+        """End a lane: its writer can acknowledge nothing from now on."""
         with contextlib.suppress(FileExistsError):
             write_new(self._files, fence_path(self._directory, lane), [])
         self._files.sync_directory(self._directory)
 
     def forget(self, lane: str) -> None:
-        """Take the ticket of a lane away, so that none of it is ever read."""
+        """Remove the ticket of a lane, so that no row of it ever counts."""
         self._tickets.pop(lane, None)
         with contextlib.suppress(FileNotFoundError):
             self._files.remove(ticket_path(self._directory, lane))
         self._files.sync_directory(self._directory)
 
     def accept(self, lane: str, seal: Seal) -> str:
-        """Note that a sealed lane was checked to its end; returns why it is refused, or nothing."""
+        """Note that a sealed lane was checked to its end, so that it is not checked again.
+
+        Returns why it is refused; empty text when it is not.
+        """
         if lane in self._accepted:
             return ""
         scan = self._scans.get(lane)
-        if scan is None or scan.rows < seal.rows:  # it went on after it was looked at
+        if scan is None or scan.rows < seal.rows:  # its writer went on after the last look
             found = self.look(lane)
             if found.refusal:
                 return found.refusal
@@ -162,7 +157,7 @@ class DirectRegister:
         if known is not None:
             return known
         try:
-            content = read_file(self._files, ticket_path(self._directory, lane))
+            content = self._files.read_whole(ticket_path(self._directory, lane))
         except FileNotFoundError:
             return None
         ticket = DirectLaneTicket.from_bytes(content)
@@ -175,10 +170,14 @@ class DirectRegister:
         self._tickets[lane] = ticket
         return ticket
 
-    # Lanes.
-
     def look(self, lane: str) -> DirectLook:
-        """Return what a lane is, and what it proves where it is a direct one.
+        """Find out whether a lane is a direct one, and what it proves.
+
+        Args:
+            lane: name of the lane.
+
+        Returns:
+            What was found; for a lane that is not direct, that.
 
         Raises:
             OSError: the disk failed, which says nothing about the lane.
@@ -224,7 +223,7 @@ class DirectRegister:
             self._files.close(log)
 
     def _scan(self, ticket: DirectLaneTicket) -> LaneScan | None:
-        """Read on in the log of a lane; everything that the scan holds is durable."""
+        """Read on in the log of a lane; everything in the scan returned is durable."""
         directory = self._lanes / ticket.lane
         scan = self._scans.get(ticket.lane)
         if not self._files.exists(directory):
@@ -249,13 +248,15 @@ class DirectRegister:
     def _read_on(
         self, log: int, ticket: DirectLaneTicket, known: LaneScan | None
     ) -> LaneScan | None:
-        # one that was handed out stays as it is
+        # the caller may still hold the scan that was returned before
         scan = None if known is None else replace(known, cursors=dict(known.cursors))
         ends: dict[tuple[int, int], int] = {}
         start = (0, 0) if scan is None else (scan.log_bytes, scan.frames)
         stop = _end_of_heads(self._files, log, *start)
         for frame, is_newest in unscanned(self._files, log, known):
-            if frame.end > stop:  # written since: a look must not chase a quick writer for ever
+            if (
+                frame.end > stop
+            ):  # written since: stop here, so that a quick writer cannot keep this look going
                 break
             if scan is None:
                 header = LaneHeader.from_dict(read_payload_json(frame.payload)[0])
@@ -290,8 +291,6 @@ class DirectRegister:
             if size < end:
                 raise CorruptData(f"shard {shard} of site {site} has {size} bytes, its log {end}")
 
-    # Care.
-
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield the name of each lane of which nothing is read, and why."""
         for lane in sorted({*lane_names(self._files, self._lanes), *self.names()}):
@@ -300,14 +299,17 @@ class DirectRegister:
                 yield lane, f"nothing of it is read: {refusal}"
 
     def spared(self) -> set[str]:
-        """Return the lanes that go at a certain age only: those with a ticket, or refused."""
+        """Return the lanes that garbage collection removes at a certain age only."""
         return {*self.names(), *(lane for lane, _ in self.problems())}
 
     def litter(self, older_s: float) -> list[Path]:
-        """Return what may be removed: lanes that prove no row, tickets whose lane is gone.
+        """Return lanes that prove no row, and files of tickets whose lane is gone.
 
         Args:
             older_s: only what was last changed so long ago; a writer may be about to begin.
+
+        Returns:
+            The paths to be removed.
         """
         found: list[Path] = []
         for lane in lane_names(self._files, self._lanes):
@@ -326,10 +328,10 @@ class DirectRegister:
     def _is_litter(self, lane: str) -> bool:
         """Whether a lane proves no row under its ticket and nobody holds its log.
 
-        A refused lane that holds commits of its ticket's epoch stays: they were acknowledged once.
+        A refused lane that holds commits of its ticket's epoch stays: its writer acknowledged them.
         """
         look = self.look(lane)
-        if not look.is_direct or is_being_born(self._files, self._lanes / lane):
+        if not look.is_direct or has_writer(self._files, self._lanes / lane):
             return False
         if not look.refusal:
             has_ended = self._files.exists(accepted_path(self._directory, lane))
@@ -351,12 +353,14 @@ class DirectRegister:
 
 
 def _end_of_heads(files: FileSystem, log: int, start: int, number: int) -> int:
-    """Return where the frames of a log seem to end now, by their heads alone."""
+    """Return where the frames of a log end now, as their heads say."""
     stop = files.size(log)
     while stop - start >= HEAD.size:
         try:
             head = HEAD.unpack(read_range(files, log, start, HEAD.size).tobytes())
-        except CorruptData:  # shorter by now: a writer that ends cuts off the room it set aside
+        except (
+            CorruptData
+        ):  # shorter since: a writer that closes cuts off the space it had reserved
             break
         if head[0] != MAGIC or head[4] != number:
             break
@@ -376,7 +380,7 @@ def _lane_of(name: str) -> str:
 def _check_commit(
     ticket: DirectLaneTicket, scan: LaneScan, commit: CommitFrame, number: int
 ) -> None:
-    """Refuse a commit that says anything but what its ticket allows."""
+    """Refuse a commit that contradicts its ticket."""
     where = f"frame {number}"
     if commit.first_row != scan.rows or commit.rows < 1 or commit.columns.rows != commit.rows:
         raise CorruptData(

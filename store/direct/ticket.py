@@ -1,8 +1,8 @@
-"""Tickets: what the owner of a store hands to a process that writes a lane of its own.
+"""Tickets: what the owner of a store gives to a process that writes a lane of its own.
 
-A ticket names one lane, never written before, and everything its writer has to know. It travels as
-a signed JSON document, and the same bytes lie in ``recordings/<uid>/direct/<lane>.json``: a writer
-that finds them there has the same storage before it, and a lane without them is not read.
+A ticket names one lane that was never written, and holds all that its writer has to know. It is a
+signed JSON document. The owner also stores its bytes in ``recordings/<uid>/direct/<lane>.json``. A
+writer that finds them there knows that it sees the same storage; a lane without them is not read.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from isogloss.errors import InvalidInput
 from isogloss.store.disk import signed_json
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_scan import LaneHeader
-from isogloss.store.lanes.shard_layout import ShardLayout
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping, get_text
 from isogloss.store.schema.names import check_lane_name, check_uid
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import ShardLayout
 
 TICKETS_NAME = "direct"
 """Directory of a recording in which tickets lie."""
@@ -33,7 +33,7 @@ class DirectLaneTicket:
     """Uid of the recording."""
 
     lane: str
-    """Name of the lane: its number and the epoch of its writer's life."""
+    """Name of the lane: its number, and the random number (epoch) in all its frames."""
 
     spec: RecordingSpec
     """What is recorded."""
@@ -62,7 +62,7 @@ class DirectLaneTicket:
 
     @property
     def epoch(self) -> int:
-        """The writer's life, in every frame."""
+        """Random number of the writer, in every frame."""
         return int(self.lane.partition(".")[2], 16)
 
     @property
@@ -72,7 +72,7 @@ class DirectLaneTicket:
 
     @property
     def file(self) -> str:
-        """Where the ticket itself lies, relative to the store's root."""
+        """Path of the ticket itself, relative to the store's root."""
         return f"recordings/{self.recording}/{TICKETS_NAME}/{self.lane}.json"
 
     @property
@@ -101,10 +101,16 @@ class DirectLaneTicket:
     def from_bytes(cls, content: bytes) -> "DirectLaneTicket":
         """Read what :meth:`to_bytes` returned.
 
+        Args:
+            content: the bytes.
+
+        Returns:
+            The ticket.
+
         Raises:
             CorruptData: it is no JSON, or was changed on the way.
             UnsupportedVersion: its schema version is not one this release reads.
-            InvalidInput: a field is missing, or it points anywhere but to its own lane.
+            InvalidInput: a field is missing, or its directory is not that of its own lane.
         """
         document = signed_json.decode(content, "ticket of a direct lane")
         cursors = get_mapping(document, "cursors")
@@ -142,26 +148,29 @@ class DirectLaneTicket:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DirectLaneHeader(LaneHeader):
-    """Frame 0 of a direct lane: says that it is one, so that it is not read without a ticket."""
+    """Frame 0 of a direct lane.
+
+    It says that the lane is direct, so that the lane is not read without a ticket.
+    """
 
     def to_dict(self) -> dict[str, object]:
         """Return the header as a JSON object."""
-        # named: super() without arguments does not work in a dataclass with slots
+        # not super(): without arguments that does not work in a dataclass with slots
         return {**LaneHeader.to_dict(self), "direct": True}
 
 
 def ticket_path(tickets: Path, lane: str) -> Path:
-    """Return where the ticket of a lane lies."""
+    """Return the path of the ticket of a lane."""
     return tickets / f"{lane}.json"
 
 
 def fence_path(tickets: Path, lane: str) -> Path:
-    """Return where the fence stands with which the owner ended a direct lane."""
+    """Return the path of the fence: while it is there, the owner has ended the direct lane."""
     return tickets / f"{lane}.fence"
 
 
 def begun_path(tickets: Path, lane: str) -> Path:
-    """Return the file by which the writer of a direct lane takes its ticket, once."""
+    """Return the file that a writer creates to take its ticket; it fails if it is there."""
     return tickets / f"{lane}.begun"
 
 

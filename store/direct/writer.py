@@ -1,12 +1,12 @@
 """Direct lanes: a process on the same storage writes a lane of its own, past the store's owner.
 
 The owner gives a ticket (:class:`DirectLaneTicket`); the writer creates the lane the ticket names,
-beneath the store's root, and appends with the ordinary :class:`LaneWriter`. The lane's log says all
-that the owner has to know: it locks the log of a writer that died and seals the lane, and a fence
-beside the ticket ends the lane of one that hangs.
+below the store's root, and appends with the ordinary :class:`LaneWriter`. The owner reads the
+lane's log. It seals the lane of a writer that died, and ends the lane of one that hangs by a file
+beside the ticket, the fence.
 
-An append is acknowledged only if no fence stands there after its frame is durable. Who ends a lane
-makes the fence first and reads the log after: it therefore sees every frame that was acknowledged.
+An append is acknowledged only if there is no fence once its frame is durable. The owner creates
+the fence first and reads the log after, so it sees every frame that was acknowledged.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from isogloss.store.direct.ticket import (
     DirectLaneTicket,
     fence_path,
 )
-from isogloss.store.disk.rooted_files import BeneathFiles
+from isogloss.store.disk.rooted_files import RootedFiles
 from isogloss.store.lanes.writer import Commit, LaneWriter
 from isogloss.store.schema.batch import RowBatch
 from isogloss.store.schema.document import DocumentTable
 
 
 class DirectLaneWriter(LaneWriter):
-    """Writes a direct lane. Obtained from :func:`open_direct_lane`; one life, one process."""
+    """Writes a direct lane once. Returned by :func:`open_direct_lane`."""
 
     def __init__(
-        self, files: BeneathFiles, ticket: DirectLaneTicket, documents: DocumentTable
+        self, files: RootedFiles, ticket: DirectLaneTicket, documents: DocumentTable
     ) -> None:
         self.ticket = ticket
         """What the owner allowed."""
-        self._beneath = files
+        self._rooted = files
         self._tickets = files.root / f"recordings/{ticket.recording}/{TICKETS_NAME}"
         super().__init__(
             files=files,
@@ -57,15 +57,21 @@ class DirectLaneWriter(LaneWriter):
     @property
     def is_fenced(self) -> bool:
         """Whether the owner ended this lane."""
-        return self._beneath.exists(fence_path(self._tickets, self.name))
+        return self._rooted.exists(fence_path(self._tickets, self.name))
 
     def append(self, batches: Sequence[RowBatch]) -> Commit:
         """Commit batches in one group, as :meth:`LaneWriter.append` does.
 
+        Args:
+            batches: any number, of producers of the ticket.
+
+        Returns:
+            What is durable now.
+
         Raises:
             Conflict: a producer is not one of the ticket's; nothing was accepted.
-            Fenced: the owner ended this lane; what was acknowledged before is safe, and whether
-                these batches are kept, the next ticket's cursors say.
+            Fenced: the owner ended this lane; what was acknowledged before is safe. The cursors of
+                the next ticket say whether these batches were kept.
         """
         with self._lock:
             foreign = {batch.producer for batch in batches} - self.ticket.cursors.keys()
@@ -88,7 +94,7 @@ class DirectLaneWriter(LaneWriter):
             )
 
     def publish(self) -> None:
-        """Bring the arrays' ``shape`` up to date, unless the owner ended the lane already."""
+        """Publish the arrays' shapes as any lane does, unless the owner ended the lane."""
         if not self.is_fenced:
             super().publish()
 
@@ -105,4 +111,4 @@ class DirectLaneWriter(LaneWriter):
                     self._check_fence()
                 super().close()
             finally:
-                self._beneath.disconnect()
+                self._rooted.disconnect()

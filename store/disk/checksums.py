@@ -33,8 +33,17 @@ def _extend() -> Callable[[int, bytes], int]:
 def file_crc32c(files: FileSystem, descriptor: int, offset: int, length: int) -> int:
     """Return the CRC-32C of bytes of an open file, read block by block.
 
+    Args:
+        files: the file system that the file is on.
+        descriptor: the open file.
+        offset: of the first byte.
+        length: number of bytes.
+
+    Returns:
+        The checksum.
+
     Raises:
-        CorruptData: the file ends before.
+        CorruptData: the file ends before ``offset + length``.
     """
     checksum = 0
     for start in range(0, length, _BLOCK_BYTES):

@@ -1,7 +1,7 @@
-"""The file operations the store is built on: one seam, so that every fault can be tried.
+"""The file operations that the store is built on.
 
-All writing of the store goes through a :class:`FileSystem`. Tests put simulated disks and failing
-ones in its place (``isogloss.store.testing``).
+The store reads and writes through a :class:`FileSystem` only. Object stores, files below one root,
+and the disks of tests that lose power or fail (``isogloss.store.testing``) are subclasses of it.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, IsoglossError, StorageError, StorageFull
-from isogloss.store.disk import linux_aio, linux_calls
+from isogloss.store.disk import linux_calls
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -32,7 +31,7 @@ FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that mean "no room", after which nothing is damaged."""
 
 REQUESTS = 16
-"""How many requests to an object store are on their way at once."""
+"""How many requests to an object store may run at once."""
 
 _MAX_VECTOR = 512
 _LOCK = struct.Struct("@hhqqi4x")
@@ -43,7 +42,7 @@ NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class UncertainRecord(OSError):
-    """Nobody knows whether a record was created, or will be."""
+    """It is not known whether a record was created, nor whether a request on its way still will."""
 
 
 class FileSystem:
@@ -55,9 +54,17 @@ class FileSystem:
     is_remote = False
     """Whether each operation is a request over the network, so that many at once are faster."""
 
-    def create(self, path: Path) -> int:
-        """Create a file that does not exist yet, for reading and writing."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    def create(self, path: Path, mode: int = 0o644) -> int:
+        """Create a file that does not exist yet, for reading and writing.
+
+        Args:
+            path: of the file; its directory must exist.
+            mode: its permissions, as in ``os.open``.
+
+        Returns:
+            The descriptor of the open file.
+        """
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file."""
@@ -81,8 +88,13 @@ class FileSystem:
     def read_into(self, descriptor: int, buffer: NDArray[np.uint8], offset: int) -> None:
         """Fill ``buffer`` from ``offset``.
 
+        Args:
+            descriptor: the open file.
+            buffer: filled whole.
+            offset: of the first byte in the file.
+
         Raises:
-            CorruptData: the file ends before.
+            CorruptData: the file ends before the buffer is full.
         """
         view = _as_view(buffer)
         while len(view):
@@ -97,11 +109,12 @@ class FileSystem:
         os.fdatasync(descriptor)
 
     def sync_together(self, descriptors: Sequence[int]) -> None:
-        """Make several files survive a power loss; which of them first, nobody knows.
+        """Make several files survive a power loss.
 
-        When one fails, nothing is known of the others.
+        They may come to the disk in any order. When one fails, the others may or may not be
+        durable.
         """
-        linux_aio.sync_together(descriptors)
+        linux_calls.sync_together(descriptors)
 
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut the file, or extend it with zeros."""
@@ -110,15 +123,15 @@ class FileSystem:
     def allocate(self, descriptor: int, length: int) -> None:
         """Extend the file with zeros to ``length``, its blocks reserved where that is possible.
 
-        A sync of rows written there later has no new length and fewer new blocks to record: an
+        A sync of rows that are written there later need not record a new length or new blocks: an
         append of 96 KiB with both its syncs took 0.62 ms instead of 0.71.
         """
         linux_calls.reserve(descriptor, length)
 
     def start_sync(self, descriptor: int, offset: int, length: int) -> None:
-        """Begin to bring written bytes to the disk; a hint that promises and raises nothing.
+        """Let the system begin to write bytes to the disk. Promises nothing and raises nothing.
 
-        What fails here is told by :meth:`sync_data`, which alone makes them durable.
+        Only :meth:`sync_data` makes the bytes durable, and it also reports what fails here.
         """
         linux_calls.start_writing(descriptor, offset, length)
 
@@ -164,11 +177,11 @@ class FileSystem:
             os.close(descriptor)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename a file over another, or a directory to a name not yet taken."""
+        """Rename a file over another file, or a directory to a name that is not taken."""
         source.replace(target)
 
     def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name; FileExistsError where that is taken, also over NFS."""
+        """Give a file a second name; FileExistsError where that is taken. Safe over NFS too."""
         os.link(source, target, follow_symlinks=False)
 
     def remove(self, path: Path) -> None:
@@ -219,9 +232,9 @@ class FileSystem:
             self.close(descriptor)
 
     def write_atomic(self, path: Path, content: bytes) -> None:
-        """Replace a small file so that after any crash it is the old one or the new one, whole.
+        """Replace a small file; after any crash it is the old one, or all of the new one.
 
-        For files that only one process writes.
+        For files that one process writes: the temporary name is always the same.
         """
         partial = path.with_name(f".{path.name}.partial")
         with contextlib.suppress(FileNotFoundError):
@@ -230,11 +243,20 @@ class FileSystem:
         self.replace(partial, path)
         self.sync_directory(path.parent)
 
-    def write_whole(self, path: Path, pieces: Iterable[Buffer]) -> None:
-        """Write or replace a file of any size, whole and durable, while others may do the same."""
+    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
+        """Write or replace a file of any size, while others may do the same.
+
+        The bytes go to a file of a random name first, which is synced and renamed; then the
+        directory is synced. After any crash ``path`` is what it was before, or all of the new file.
+
+        Args:
+            path: of the file.
+            pieces: its bytes, in order.
+            mode: its permissions, as in ``os.open``.
+        """
         partial = _partial(path)
         try:
-            descriptor = self.create(partial)
+            descriptor = self.create(partial, mode)
             try:
                 offset = 0
                 for piece in pieces:
@@ -250,20 +272,21 @@ class FileSystem:
         self.sync_directory(path.parent)
 
     def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:
-        """Create a file that appears whole, durable, and under a name that nobody took.
+        """Create a file that appears whole and durable, under a name that nobody took.
 
-        Of any number of writers, on any machine, one succeeds. That its own content stands there
-        already is success too: a file server may repeat a request whose answer was lost. So the
-        content must be unlike that of every other writer.
+        Of any number of writers, on any machines, one succeeds. If the file is there already and
+        holds ``content``, that counts as success: a file server may repeat a request whose answer
+        was lost. So the content must differ from that of every other writer.
 
         Args:
             path: of the record.
             content: all of it.
-            look: whether to look whose record it is that has the name; else it is another's.
+            look: whether to compare with what is there when the name is taken; if not, it counts as
+                another writer's.
 
         Raises:
             FileExistsError: another writer's record has that name.
-            UncertainRecord: whether it was created is not known.
+            UncertainRecord: it is not known whether the record was created.
         """
         partial = _partial(path)
         try:
@@ -316,9 +339,9 @@ def _discard(files: FileSystem, path: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(what: str) -> Generator[None]:
-    """Tell an ``OSError`` within as ours: StorageFull when there is no room, else StorageError.
+    """Raise an ``OSError`` within as StorageFull when there is no room, else as StorageError.
 
-    A missing file passes: whoever looks for it knows what it means.
+    FileNotFoundError passes as it is: the caller knows what a missing file means.
     """
     try:
         yield
@@ -335,7 +358,7 @@ def _as_view(buffer: Buffer) -> memoryview:
 
 
 class OpenFile:
-    """A descriptor that is closed when its last user lets go of it."""
+    """A descriptor that is closed when the object is garbage."""
 
     def __init__(self, files: FileSystem, path: Path) -> None:
         self._files = files
@@ -354,15 +377,10 @@ def read_range(files: FileSystem, descriptor: int, offset: int, length: int) -> 
     return buffer
 
 
-def read_file(files: FileSystem, path: Path) -> bytes:
-    """Read a whole file."""
-    return files.read_whole(path)
-
-
 def for_each(
     files: FileSystem, work: Callable[[_Item], _Made], items: Sequence[_Item]
 ) -> list[_Made]:
-    """Do something for each item, in any order; many at once where each waits for a request."""
+    """Call ``work`` for each item; many at once in threads where the files are remote."""
     if not files.is_remote or len(items) < 2:
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(REQUESTS, len(items)), "isogloss-requests") as pool:
@@ -370,7 +388,7 @@ def for_each(
 
 
 def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
-    """Create a file, write it and sync its bytes; its name still wants a directory sync."""
+    """Create a file, write it and sync its bytes. The caller syncs the directory."""
     descriptor = files.create(path)
     try:
         files.write(descriptor, buffers, 0)
@@ -379,13 +397,8 @@ def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
         files.close(descriptor)
 
 
-def write_atomic(files: FileSystem, path: Path, content: bytes) -> None:
-    """Replace a small file so that after any crash it is the old one or the new one, whole."""
-    files.write_atomic(path, content)
-
-
 def make_directories(files: FileSystem, path: Path) -> None:
-    """Create a directory and its missing parents, each made durable."""
+    """Create a directory and its missing parents, and sync each parent."""
     if files.is_remote or files.exists(path):
         return
     make_directories(files, path.parent)
@@ -394,12 +407,35 @@ def make_directories(files: FileSystem, path: Path) -> None:
     files.sync_directory(path.parent)
 
 
-def remove_tree(files: FileSystem, path: Path) -> None:
-    """Remove a directory and all below it; names that are already gone are no error."""
-    files.remove_tree(path)
-
-
 def read_files(files: FileSystem, paths: Sequence[Path]) -> Iterator[bytes]:
-    """Yield the contents of files in turn, a few of them fetched ahead."""
+    """Yield the contents of files in order; on remote files a few are read ahead."""
     for start in range(0, len(paths), REQUESTS):
-        yield from for_each(files, partial(read_file, files), paths[start : start + REQUESTS])
+        yield from for_each(files, files.read_whole, paths[start : start + REQUESTS])
+
+
+def sync_and_drop_cache(files: FileSystem, descriptor: int) -> None:
+    """Sync an open file and forget its cached pages: the next read comes from the disk."""
+    files.sync_data(descriptor)
+    files.drop_cache(descriptor)
+
+
+def write_file_durably(
+    path: Path, content: bytes, *, mode: int = 0o644, files: FileSystem | None = None
+) -> None:
+    """Write or replace a small file so that it survives a loss of power once this returns.
+
+    The content goes to a file of a random name beside it, which is synced and renamed; then the
+    directory is synced. After a crash ``path`` is what it was before, or all of ``content``.
+
+    Args:
+        path: of the file; its directory must exist.
+        content: all of it.
+        mode: its permissions, as in ``os.open``; ``0o600`` for secrets.
+        files: the operating system's files by default.
+
+    Raises:
+        StorageFull: there is no room; ``path`` is what it was.
+        StorageError: writing failed; ``path`` is what it was, or all of ``content``.
+    """
+    with storage_errors(f"{path} cannot be written"):
+        (files or FileSystem()).write_whole(path, [content], mode=mode)

@@ -1,4 +1,4 @@
-"""Files on an object store, as far as the store needs them: whole PUTs, ranges, conditional PUTs.
+"""Files on an object store, as far as the store needs them: whole PUTs, ranges, creation.
 
 Read-after-write consistency is assumed, of listings too, as Amazon S3, Google Cloud Storage and
 Azure Blob Storage give it, and ``If-None-Match: *`` (conditional creation), which all three have.
@@ -99,8 +99,8 @@ class ObjectFiles(FileSystem):
         except exceptions.BaseError as error:
             raise OSError(errno.EIO, f"object {what}: {_brief(error)}") from error
 
-    def create(self, path: Path) -> int:
-        """Begin an object, which appears when it is synced or closed."""
+    def create(self, path: Path, mode: int = 0o644) -> int:
+        """Begin an object, which appears when it is synced; it has no permissions of its own."""
         return self._new(_Object(key=_key(path), written=[]))
 
     def open(self, path: Path, *, write: bool = False) -> int:
@@ -189,7 +189,7 @@ class ObjectFiles(FileSystem):
         raise OSError(errno.ENOLCK, f"object {self._of(descriptor).key} cannot be locked")
 
     def is_locked(self, descriptor: int) -> bool:
-        """Whether somebody holds the lock: nobody ever does."""
+        """Return False: objects have no locks."""
         return False
 
     def make_directory(self, path: Path) -> None:
@@ -284,7 +284,7 @@ class ObjectFiles(FileSystem):
         return next(self._below(path), None) is not None
 
     def free_bytes(self, path: Path) -> int:
-        """Return the room there is: no end of it."""
+        """Return the room there is: without limit."""
         return _NO_ROOM
 
     def modified_s(self, path: Path) -> float:
@@ -303,7 +303,7 @@ class ObjectFiles(FileSystem):
         """Put an object in place of what was there."""
         self._put(_key(path), content)
 
-    def write_whole(self, path: Path, pieces: Iterable[Buffer]) -> None:
+    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
         """Put an object of any size in place of what was there; large ones in parts."""
         rest = iter(pieces)
         first: list[bytes] = []
@@ -323,14 +323,14 @@ class ObjectFiles(FileSystem):
         self._call(key, lambda: obstore.put(self.store, key, content, use_multipart=False))
 
     def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:
-        """Create an object that nobody created; see :meth:`FileSystem.create_record`."""
+        """Create an object under a name not yet taken; see :meth:`FileSystem.create_record`."""
         self._put_new(_key(path), content, look=look)
 
     def _put_new(self, key: str, content: bytes, *, look: bool = True) -> None:
-        """Create an object. When the answer was lost, what is there now says who won.
+        """Create an object; where its name is taken, look whether it is ours.
 
-        A request may be tried again by the client below although it succeeded, so an object with
-        our own content is ours.
+        The client below may repeat a request that had succeeded, so an object with our own content
+        is ours.
         """
         try:
             self._call(
@@ -375,6 +375,9 @@ def open_url(url: str) -> ObjectFiles:
 
     Args:
         url: such as ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``.
+
+    Returns:
+        The files; their root is the address.
 
     Raises:
         InvalidInput: it is of another scheme, or cannot be understood.

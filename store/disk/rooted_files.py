@@ -19,11 +19,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_S = 2.0
 
 
-class BeneathFiles(FileSystem):
-    """The operating system's files below a root, links refused. Close it when done."""
+class RootedFiles(FileSystem):
+    """The operating system's files below a root; links are refused. Disconnect when done."""
 
     def __init__(self, root: Path) -> None:
-        """Open the root; it may itself be reached through links, nothing below it is.
+        """Open the root. It may be reached through links; below it links are refused.
+
+        Args:
+            root: the directory.
 
         Raises:
             NotFound: there is no such directory.
@@ -42,7 +45,7 @@ class BeneathFiles(FileSystem):
             raise
 
     def disconnect(self) -> None:
-        """Let go of the root; paths cannot be used any more, open files can."""
+        """Close the root: paths can no longer be opened, files that are open stay open."""
         if self._root is not None:
             os.close(self._root)
             self._root = None
@@ -84,11 +87,11 @@ class BeneathFiles(FileSystem):
         with self._inside(path, parts[:-1]) as descriptor:
             yield descriptor, parts[-1]
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o644) -> int:
         """Create a file that does not exist yet, for reading and writing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._parent(path) as (parent, name):
-            return os.open(name, flags, 0o644, dir_fd=parent)
+            return os.open(name, flags, mode, dir_fd=parent)
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file; NotPermitted when it is a link, no file, or another user's."""
@@ -110,7 +113,10 @@ class BeneathFiles(FileSystem):
         return descriptor
 
     def lock(self, descriptor: int) -> bool:
-        """Try to take the exclusive lock; waits a moment for an owner that only looks."""
+        """Try for 2 s to take the exclusive lock.
+
+        The store's owner may hold it for a moment, to find out whether the lane's writer lives.
+        """
         end = time.monotonic() + _LOCK_S
         while not super().lock(descriptor):
             if time.monotonic() > end:
@@ -184,10 +190,13 @@ class BeneathFiles(FileSystem):
 
 
 def check_tree(directory: Path) -> None:
-    """Refuse a directory with anything below it but this user's own directories and plain files.
+    """Refuse a directory that holds anything but directories and plain files of this user.
+
+    Args:
+        directory: to look through, with all below it.
 
     Raises:
-        NotPermitted: a link, a special file, or another user's; the message names it.
+        NotPermitted: there is a link, a special file or another user's file; the message names it.
     """
     pending = [directory]
     while pending:

@@ -1,4 +1,4 @@
-"""Small JSON files that know when they were damaged: each carries the CRC-32C of itself."""
+"""Small JSON files that carry a CRC-32C of their own content, so that damage is found."""
 
 import json
 from collections.abc import Mapping
@@ -14,8 +14,14 @@ KEY = "crc32c"
 def checksum(document: Mapping[str, object]) -> str:
     """Return the checksum of a document, 8 hexadecimal digits.
 
+    Args:
+        document: to be signed; its own checksum field is left out.
+
+    Returns:
+        The digits.
+
     Raises:
-        InvalidInput: it is no plain JSON.
+        InvalidInput: it cannot be written as plain JSON.
     """
     rest = {name: value for name, value in document.items() if name != KEY}
     try:
@@ -32,6 +38,13 @@ def encode(document: Mapping[str, object]) -> bytes:
 
 def decode(content: bytes, what: str) -> Mapping[str, object]:
     """Read what :func:`encode` returned.
+
+    Args:
+        content: of the file.
+        what: what it is, for messages.
+
+    Returns:
+        The document without its checksum.
 
     Raises:
         CorruptData: it is no JSON, or does not match its checksum.

@@ -1,4 +1,4 @@
-"""Export: a revision as plain zarr, safetensors or numpy files, which need nothing of this package.
+"""Export: a revision as plain zarr, safetensors or numpy files, read without this package.
 
 Every form holds all rows of the chosen sites, the token columns, the documents and the vocabulary;
 ``docs/store-format.md`` says under which names. Memory stays at a few blocks of rows.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, make_directories, remove_tree, storage_errors
+from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
 from isogloss.store.formats.documents import write_strings
 from isogloss.store.formats.npy import npy_header
 from isogloss.store.formats.safetensors import safetensors_header
@@ -282,7 +282,7 @@ class _ExportDirectory:
 
     def abandon(self) -> None:
         """Remove what was written."""
-        remove_tree(self._files, self._partial)
+        self._files.remove_tree(self._partial)
 
 
 def _write_numpy(out: _ExportDirectory, export: _Export) -> None:

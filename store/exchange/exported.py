@@ -1,4 +1,4 @@
-"""Reading exports back: what each form holds, proven against its manifest before it is believed."""
+"""Read exports back; every file is checked against the export's manifest."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import file_crc32c
-from isogloss.store.disk.filesystem import FileSystem, read_file, storage_errors
+from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.exchange.export import DOCUMENTS_NAME, MANIFEST_NAME, VOCABULARY_NAME
 from isogloss.store.exchange.importing import ImportColumns, ImportPlan
 from isogloss.store.exchange.sources import ImportSource, NumpyRows, SafetensorsRows, ZarrRows
@@ -36,6 +36,13 @@ def open_export(directory: Path, files: FileSystem | None = None) -> ImportPlan:
 
     The files of a safetensors or numpy export are read once and checked against the manifest; the
     chunks of a zarr export are checked as they are read.
+
+    Args:
+        directory: of the export.
+        files: the file system it is on; the operating system's files by default.
+
+    Returns:
+        Sources and columns of the rows, the vocabulary and the specification.
 
     Raises:
         NotFound: there is no export.
@@ -96,7 +103,7 @@ def _zarr_documents(arrays: dict[str, NDArray[np.generic]]) -> list[Document]:
 
 def _open_files(files: FileSystem, directory: Path) -> ImportPlan:
     what = f"manifest of export {directory}"
-    manifest = signed_json.decode(read_file(files, directory / MANIFEST_NAME), what)
+    manifest = signed_json.decode(files.read_whole(directory / MANIFEST_NAME), what)
     spec = RecordingSpec.from_dict(get_mapping(manifest, "spec"))
     written = get_mapping(manifest, "files")
     for name in written:
@@ -128,7 +135,7 @@ def _open_files(files: FileSystem, directory: Path) -> ImportPlan:
         position=found["position"],
         span=found.get("span"),
     )
-    vocabulary: object = json.loads(read_file(files, directory / VOCABULARY_NAME))
+    vocabulary: object = json.loads(files.read_whole(directory / VOCABULARY_NAME))
     tokens = vocabulary if is_list(vocabulary) else []
     return ImportPlan(
         spec=spec, vocabulary=tuple(str(t) for t in tokens), sources=sources, columns=columns
@@ -141,7 +148,7 @@ def _column_names(spec: RecordingSpec) -> list[str]:
 
 def _read_documents(files: FileSystem, directory: Path) -> list[Document]:
     documents: list[Document] = []
-    for line in read_file(files, directory / DOCUMENTS_NAME).splitlines():
+    for line in files.read_whole(directory / DOCUMENTS_NAME).splitlines():
         entry: object = json.loads(line)
         if not is_mapping(entry):
             raise CorruptData(f"{DOCUMENTS_NAME} of export {directory} holds no objects")

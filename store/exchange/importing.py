@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from isogloss.errors import Conflict, InvalidInput, ShapeError
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, read_file, storage_errors, write_atomic
+from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.exchange.sources import (
     ImportSource,
     RowsSource,
@@ -111,7 +111,7 @@ def import_recording(
 
     Raises:
         ShapeError: rows differ in number between sources, or in width or dtype from ``spec``.
-        CorruptData: a header of a file lies.
+        CorruptData: a header of a file contradicts the file.
         AlreadyExists: a different recording has that id.
         Conflict: this producer began with other rows.
         NonFiniteRows: rows hold NaN or infinity where the recording refuses them.
@@ -155,7 +155,7 @@ class ImportedRows:
         self.rows = self._token_id.rows
         """How many rows there are."""
         self.batch_rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // spec.row_bytes))
-        """How many of them a batch has; must never depend on anything but the recording."""
+        """Rows of a batch. It depends on the recording alone, so that an import can go on."""
         self._known = {document.id: document for document in columns.documents}
         self._check()
 
@@ -286,16 +286,16 @@ def _open(source: ImportSource | None, name: str) -> RowsSource | None:
 
 
 def _check_note(recording: Recording, producer: str, note: Mapping[str, object], done: int) -> None:
-    """Remember what a producer imports, or refuse to go on with anything else."""
+    """Write down what a producer imports; raise Conflict where it began with other rows."""
     files: FileSystem = recording.files
     digest = hashlib.sha256(producer.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     path: Path = recording.directory / f"import-{digest}.json"
     with storage_errors(f"import into recording {recording.id!r} cannot begin"):
         if done == 0:
-            write_atomic(files, path, signed_json.encode(note))
+            files.write_atomic(path, signed_json.encode(note))
             return
         try:
-            known = signed_json.decode(read_file(files, path), path.name)
+            known = signed_json.decode(files.read_whole(path), path.name)
         except FileNotFoundError as error:
             raise Conflict(
                 f"producer {producer!r} of recording {recording.id!r} has {done} batches that no "

@@ -1,4 +1,4 @@
-"""Where imported rows come from: arrays in memory, and files whose headers are proven first."""
+"""Where imported rows come from: arrays in memory, and files whose headers are checked first."""
 
 import itertools
 import math
@@ -123,7 +123,7 @@ class NumpyRows(_FileRows):
 
     Args:
         path: of the file.
-        files: where it lies; the operating system's files by default.
+        files: the file system it is on; the operating system's files by default.
 
     Raises:
         NotFound: there is no such file.
@@ -146,7 +146,7 @@ class RawRows(_FileRows):
         width: numbers in a row.
         rows: how many rows; all that the file holds by default.
         offset: byte where the first row starts.
-        files: where it lies; the operating system's files by default.
+        files: the file system it is on; the operating system's files by default.
 
     Raises:
         NotFound: there is no such file.
@@ -191,7 +191,7 @@ class SafetensorsRows:
     Args:
         paths: of the files, in the order of their rows.
         tensor: its name, equal in all.
-        files: where they lie; the operating system's files by default.
+        files: the file system they are on; the operating system's files by default.
 
     Raises:
         NotFound: there is no such file, or it holds no such tensor.
@@ -265,7 +265,7 @@ class ZarrRows:
 
 
 class JoinedRows:
-    """Several sources one behind the other; ShapeError where their rows differ."""
+    """Several sources, one behind the other. ShapeError where their rows differ."""
 
     def __init__(self, parts: Sequence[RowsSource]) -> None:
         if not parts:
@@ -312,8 +312,11 @@ def open_source(source: ImportSource, tensor: str) -> RowsSource:
         source: what the caller named.
         tensor: name of the tensor where it is a ``.safetensors`` file.
 
+    Returns:
+        The source.
+
     Raises:
-        InvalidInput: it is none of what can be imported.
+        InvalidInput: it is a file of another kind.
     """
     if isinstance(source, np.ndarray):
         return ArrayRows(source)
@@ -344,8 +347,16 @@ def as_column(
 ) -> NDArray[np.generic]:
     """Return a token column in its dtype; whole numbers of any other are taken where they fit.
 
+    Args:
+        values: the column.
+        dtype: wanted.
+        name: of the column, for messages.
+
+    Returns:
+        The column in ``dtype``.
+
     Raises:
-        ShapeError: they are no whole numbers, or do not fit.
+        ShapeError: they are not whole numbers, or do not fit.
     """
     wanted = np.dtype(dtype)
     if values.dtype == wanted:

@@ -1,14 +1,16 @@
 """Which lanes of a fenced recording were joined: records created one after the other.
 
-Where no lock can be trusted two owners may care for a recording at once: one that fell asleep in
-the middle and its successor. So that each row counts once, a joined lane counts from the exclusive
-creation of the next record of this sequence on, and by nothing else::
+Where no lock can be trusted, two owners may work on a recording at the same time: one that was
+stopped in the middle, and its successor. Each row must still count once. So a joined lane counts
+only from the exclusive creation of the next record of this sequence on::
 
     joins/<sequence>    one frame each, from 1; never removed
 
-A record is a mark, or names a joined lane and the lanes it holds. An owner sets a mark before it
-chooses what to join, and its successor sets one before it removes, joins or rounds anything; then
-the number that the first would need is taken, and the lane it wrote never counts.
+A record names a joined lane and the lanes it holds, or is a mark, which names none. An owner
+creates a mark before it chooses what to join, and the record of the joined lane must come right
+after that mark. Its successor creates a mark too, before it removes, joins or rounds anything.
+That takes the sequence number which the first owner needs: its record cannot be created any more,
+and the lane that it wrote never counts.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from isogloss.errors import CorruptData, Fenced
 from isogloss.store.disk.filesystem import FileSystem, make_directories, read_files
-from isogloss.store.fenced.lane_records import encode_record, parse_record
+from isogloss.store.fenced.records import encode_record, parse_record
 from isogloss.store.lanes.log_frames import read_payload_json
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
@@ -35,7 +37,7 @@ KIND_JOIN = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Join:
-    """One record: lanes became one; or a mark, which only takes a number."""
+    """One record: a joined lane and the lanes it holds; or a mark, which names none."""
 
     owner: int
     """Epoch of the owner that wrote it."""
@@ -47,7 +49,7 @@ class Join:
     """The lanes it holds, which count no more."""
 
     is_open: bool = False
-    """Whether its owner was going to write more records."""
+    """Whether its owner was going to create the next record too."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the record as a JSON object."""
@@ -64,7 +66,7 @@ class JoinRecords:
     """The records of one fenced recording; not thread-safe.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
     """
 
@@ -75,20 +77,26 @@ class JoinRecords:
 
     @property
     def joined(self) -> frozenset[str]:
-        """The lanes that count no more, by the records that were read last."""
+        """The lanes that no longer count, by the records that were read last."""
         return frozenset(name for join in self._known for name in join.joined)
 
-    def counting(self, settled: Iterable[str]) -> list[str]:
-        """Return the names of the lanes that count, sorted, by the records that were read last.
+    def counting(self, in_shards: Iterable[str]) -> list[str]:
+        """Return which lanes count, by the records that were read last.
 
         Args:
-            settled: the lanes that were born and settled.
+            in_shards: the lanes whose rows were moved to shards.
+
+        Returns:
+            Their names, sorted.
         """
         made = (join.lane for join in self._known if join.lane)
-        return sorted({*settled, *made} - self.joined)
+        return sorted({*in_shards, *made} - self.joined)
 
     def read(self) -> list[Join]:
-        """Return all records, in order.
+        """Read the records that are new.
+
+        Returns:
+            All records, in order.
 
         Raises:
             CorruptData: one cannot be read.
@@ -104,13 +112,16 @@ class JoinRecords:
             self._known.append(_read_join(content, number, f"join {number} of {self._directory}"))
         return self._known
 
-    def go_on(self, join: Join) -> None:
-        """Create a record behind this owner's own last one, which was open.
+    def append(self, join: Join) -> None:
+        """Create a record right behind the last one, which must be this owner's own and open.
+
+        Args:
+            join: the record.
 
         Raises:
-            Fenced: another owner's stands there.
-            UncertainRecord: whether it was created is not known: it is, or is not, behind the next
-                mark.
+            Fenced: another owner's record stands there.
+            UncertainRecord: it is not known whether it was created; the next :meth:`mark` finds
+                out.
         """
         last = self._known[-1] if self._known else None
         if last is not None and last.owner == join.owner and last.is_open:
@@ -130,22 +141,22 @@ class JoinRecords:
         self._known.append(join)
 
     def mark(self, owner: int, *, is_open: bool) -> None:
-        """Take the next number, so that no older owner's record can be created any more.
+        """Create a mark, so that no older owner can create its next record any more.
 
         Args:
             owner: epoch of this owner.
-            is_open: whether it goes on to join lanes. If not, nothing is written where nobody can
-                be in the middle of that.
+            is_open: whether it is going to join lanes. If not, nothing is created unless another
+                owner may be joining lanes just now.
 
         Raises:
-            Fenced: a newer owner set a mark.
+            Fenced: a newer owner created a record.
         """
         while True:
             known = self.read()
             newest = max((join.owner for join in known), default=0)
             if newest > owner:
                 raise Fenced(
-                    f"{self._directory.parent} is cared for by the owner of epoch {newest}, and "
+                    f"{self._directory.parent} is worked on by the owner of epoch {newest}, and "
                     f"this one is of epoch {owner}: open the store again"
                 )
             if not is_open and not (known and known[-1].is_open):

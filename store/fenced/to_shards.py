@@ -1,10 +1,10 @@
-"""Settling: the rows of a fenced lane that ended move from its commits' files to zarr shards.
+"""Move the rows of a fenced lane that ended from the files of its commits to zarr shards.
 
-Afterwards the lane is one like every other: shards, log, seal. Every file appears whole and holds
-the same bytes whoever writes it, so a crash leaves files that are written again. Of two that settle
-the same lane one creates the seal; the other finds that, or the commits gone, and changes nothing,
-not even where the lane was retired meanwhile. The fence stays where it is for ever: without it a
-writer that wakes up late could take its sequence number and acknowledge rows that nobody reads.
+Afterwards the lane has shards, a log and a seal like any other. Every file appears whole and holds
+the same bytes whoever writes it, so after a crash all is simply written again. When two processes
+move one lane, one of them creates the seal; the other finds it, or finds the commits gone, and
+changes nothing, also where the lane was retired meanwhile. The fence is never removed: without it
+a writer that was stopped could create the commit of that number, and acknowledge lost rows.
 """
 
 import contextlib
@@ -19,33 +19,24 @@ from isogloss.errors import CorruptData
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import Buffer, FileSystem, make_directories
-from isogloss.store.fenced.lane_records import (
-    KIND_FENCE,
-    CommitNote,
-    FencedScan,
-    LaneRecords,
-    record_kind,
-)
-from isogloss.store.lanes.log_frames import (
-    KIND_COMMIT,
-    KIND_LANE,
-    ByteRange,
-    encode_frame,
-    lane_payload,
-)
-from isogloss.store.lanes.seal import LOG_NAME, SEAL_NAME, Seal, read_seal
-from isogloss.store.lanes.shard_layout import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.fenced.records import KIND_FENCE, CommitNote, LaneRecords, record_kind
+from isogloss.store.fenced.scan import FencedScan
+from isogloss.store.lanes.lane_directory import LOG_NAME, SEAL_NAME
+from isogloss.store.lanes.log_frames import KIND_COMMIT, KIND_LANE, encode_frame, lane_payload
+from isogloss.store.lanes.seal import Seal, read_seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import ByteRange
+from isogloss.store.shards.layout import ShardLayout, array_metadata, shard_key, site_directory
 
 _CONFIRMED = b'{"settled":true}'
 
 
-def settle_records(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) -> Seal:
+def move_to_shards(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) -> Seal:
     """Write a fenced lane that ended as shards, log and seal, then remove its commits' files.
 
     Args:
         records: of the lane.
-        scan: all of it, its fence included.
+        scan: all of the lane, its fence included.
         spec: of the recording.
 
     Returns:
@@ -56,7 +47,9 @@ def settle_records(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
     """
     files, lane = records.files, records.directory / "lanes" / records.name
     if scan.fence is None:
-        raise CorruptData(f"lane {records.name!r} has no fence: it must end before it is settled")
+        raise CorruptData(
+            f"lane {records.name!r} has no fence: it must end before its rows are moved"
+        )
     seal = read_seal(files, lane)
     if seal is None:
         make_directories(files, lane)
@@ -64,15 +57,15 @@ def settle_records(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
         log = _Log(records, scan, ranges)
         files.write_whole(lane / LOG_NAME, log.pieces())
         seal = _create_seal(files, lane, replace(scan.fence, log_bytes=log.length))
-    if not files.exists(records.settled):
+    if not files.exists(records.moved):
         with contextlib.suppress(FileExistsError):
-            files.create_record(records.settled, _CONFIRMED)
+            files.create_record(records.moved, _CONFIRMED)
     sweep_records(records, scan.next)
     return seal
 
 
 def _create_seal(files: FileSystem, lane: Path, seal: Seal) -> Seal:
-    """Seal a lane; return the seal of whoever did that meanwhile, which may say more by now."""
+    """Seal a lane; return the seal that stands: ours, or that of another process."""
     try:
         files.create_record(lane / SEAL_NAME, signed_json.encode(seal.to_dict()))
     except FileExistsError:
@@ -81,7 +74,7 @@ def _create_seal(files: FileSystem, lane: Path, seal: Seal) -> Seal:
 
 
 def sweep_records(records: LaneRecords, fence: int | None = None) -> int:
-    """Remove what a settled lane needs no more, all but its fence.
+    """Remove the files of a moved lane's commits, all but its fence.
 
     Args:
         records: of the lane.
@@ -187,7 +180,7 @@ class _Shards:
 
 
 class _Log:
-    """The log of a settled lane: its commits, whose rows are in shards now."""
+    """The log of a moved lane: its commits, with the places of their rows in the shards."""
 
     def __init__(
         self, records: LaneRecords, scan: FencedScan, ranges: list[list[list[ByteRange]]]
@@ -209,10 +202,10 @@ class _Log:
             ranges = [found for site in self._ranges for found in site[number - 1]]
             moved = replace(commit, ranges=tuple(ranges))
             yield from self._frame(KIND_COMMIT, number, moved.to_buffers())
-        if rows != self._scan.rows:  # nothing of the log was written yet: it appears whole
+        if rows != self._scan.rows:  # the log appears whole, so none of it was written yet
             raise CorruptData(
                 f"the commits of lane {self._records.name!r} hold {rows} rows, wanted "
-                f"{self._scan.rows}: another owner settled it meanwhile; open the store again"
+                f"{self._scan.rows}: another owner moved it meanwhile; open the store again"
             )
 
     def _frame(

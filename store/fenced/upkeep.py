@@ -1,4 +1,4 @@
-"""Care of fenced lanes: those not settled yet are checked and swept by their records."""
+"""Upkeep of fenced lanes: those not moved to shards are checked and swept by their records."""
 
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
@@ -7,33 +7,27 @@ from pathlib import Path
 from isogloss.errors import CorruptData, Fenced, StoreOwned
 from isogloss.store.disk.filesystem import FileSystem, UncertainRecord, storage_errors
 from isogloss.store.fenced.joins import JOINS, Join, JoinRecords
-from isogloss.store.fenced.lane_records import (
-    BIRTHS,
-    COMMITS,
-    GROUPS,
-    FencedScan,
-    LaneRecords,
-    group_problem,
-)
+from isogloss.store.fenced.records import BIRTHS, COMMITS, GROUPS, LaneRecords, group_problem
+from isogloss.store.fenced.scan import FencedScan
 from isogloss.store.fenced.to_shards import sweep_records
 from isogloss.store.lanes.seal import Seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.ownership.epochs import EpochOwnership
 from isogloss.store.schema.recording_spec import RecordingSpec
 from isogloss.store.upkeep.join import LaneJoiner
-from isogloss.store.upkeep.upkeep import CareMeter, LaneCare, OnCare
+from isogloss.store.upkeep.upkeep import LaneUpkeep, OnLaneProgress, ProgressMeter
 from isogloss.store.upkeep.verify import Problem
 
 
-class FencedCare(LaneCare):
+class FencedUpkeep(LaneUpkeep):
     """Works on the lanes of one fenced recording.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
         spec: what is recorded.
-        seals: the seals of settled lanes, shared with the recording.
-        unsettled: what is known of the others by name, shared with the recording.
+        seals: the seals of lanes in shards, shared with the recording.
+        in_commits: what is known of the other lanes by name, shared with the recording.
         joins: which lanes were joined, shared with the recording.
         ownership: of the store; None to verify only.
     """
@@ -44,12 +38,12 @@ class FencedCare(LaneCare):
         directory: Path,
         spec: RecordingSpec,
         seals: dict[str, Seal],
-        unsettled: Mapping[str, FencedScan],
+        in_commits: Mapping[str, FencedScan],
         joins: JoinRecords,
         ownership: EpochOwnership | None,
     ) -> None:
         super().__init__(files, directory, spec, seals)
-        self._unsettled = unsettled
+        self._in_commits = in_commits
         self._joins = joins
         self._ownership = ownership
 
@@ -57,7 +51,7 @@ class FencedCare(LaneCare):
         return LaneRecords(self._files, self._directory, name)
 
     def fence(self, *, is_open: bool = False) -> None:
-        """Keep every owner before this one from letting a lane count that it was joining.
+        """Keep every older owner from making a lane count that it was joining.
 
         Args:
             is_open: whether this one is going to join lanes.
@@ -69,7 +63,7 @@ class FencedCare(LaneCare):
         ownership = self._owned()
         self._joins.mark(ownership.epoch, is_open=is_open)
         if is_open:
-            # A newer owner that saw no mark is there by now: it must not be worked against.
+            # a newer owner may have looked before the mark was there: then this one must stop
             ownership.check()
 
     def _owned(self) -> EpochOwnership:
@@ -84,33 +78,40 @@ class FencedCare(LaneCare):
         return LaneJoiner(self._files, self._directory / "lanes", self._spec, run, is_named=True)
 
     def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
-        """Let a joined lane count by the record behind this owner's own last one.
+        """Make a joined lane count, by a record right behind this owner's own last one.
+
+        Args:
+            joiner: of the lane.
+            names: the lanes it holds.
+            is_last: whether no other run is joined after it.
 
         Raises:
-            Fenced: another owner took the store over; the lane is gone, and nothing has changed.
-            StorageError: the record could not be created, or nobody knows whether it was; who
-                cares for the recording next finds out.
+            Fenced: another owner took the store over; the joined lane was removed again.
+            OSError: the record could not be created, or nobody knows whether it was; the next
+                upkeep finds out.
         """
         joiner.publish()
         owner = self._owned().epoch
         join = Join(owner=owner, lane=joiner.name, joined=tuple(names), is_open=not is_last)
         try:
-            self._joins.go_on(join)
+            self._joins.append(join)
         except UncertainRecord:
             raise
         except (Fenced, OSError):
             joiner.abandon()
             raise
 
-    def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
+    def verify(
+        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+    ) -> list[Problem]:
         """Check every byte of the lanes against its checksum."""
-        settled = [state for state in states if state.name not in self._unsettled]
-        found = super().verify(settled, on_care)
-        waiting = [state for state in states if state.name in self._unsettled]
-        meter = CareMeter(waiting, self._spec, on_care)
+        in_shards = [state for state in states if state.name not in self._in_commits]
+        found = super().verify(in_shards, on_progress)
+        waiting = [state for state in states if state.name in self._in_commits]
+        meter = ProgressMeter(waiting, self._spec, on_progress)
         for state in waiting:
             step = partial(meter.add, state.name)
-            messages = self._problems(self._unsettled[state.name], state, step)
+            messages = self._problems(self._in_commits[state.name], state, step)
             found += [
                 Problem(recording=self._spec.recording, lane=state.name, message=message)
                 for message in messages
@@ -140,8 +141,8 @@ class FencedCare(LaneCare):
     def drop_litter(
         self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()
     ) -> int:
-        """Remove half-written files, rows without a commit, and what settling left behind."""
-        removed = super().drop_litter(states, {*spared, *self._unsettled}, more)
+        """Remove half-written files, rows without a commit, and commits moved to shards."""
+        removed = super().drop_litter(states, {*spared, *self._in_commits}, more)
         with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
             litter = [
                 self._directory / kind / name
@@ -152,11 +153,11 @@ class FencedCare(LaneCare):
             born = {name.partition(".")[0] for name in self._files.names(self._directory / BIRTHS)}
             for kind in (COMMITS, GROUPS):
                 for name in self._files.names(self._directory / kind):
-                    if name in self._unsettled:
+                    if name in self._in_commits:
                         litter += self._lane_litter(kind, name)
                     elif kind == COMMITS and name.partition(".")[0] in born:
                         removed += sweep_records(self._records(name))
-                    else:  # of a writer that lost the race for its number, or settled already
+                    else:  # of a writer whose number another took, or moved to shards already
                         removed += 1
                         self._files.remove_tree(self._directory / kind / name)
             for path in litter:
@@ -164,8 +165,8 @@ class FencedCare(LaneCare):
         return removed + len(litter)
 
     def _lane_litter(self, kind: str, name: str) -> list[Path]:
-        """Return what no commit of an unsettled lane names, once nobody writes there any more."""
-        scan, records = self._unsettled[name], self._records(name)
+        """Return the files of an ended lane that no commit names; none while it may be written."""
+        scan, records = self._in_commits[name], self._records(name)
         if scan.fence is None:
             return []
         if kind == COMMITS:

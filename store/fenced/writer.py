@@ -1,48 +1,41 @@
 """Fenced lanes: written by exclusive creation, read from the files of their commits."""
 
 import contextlib
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from isogloss.errors import CorruptData, Fenced, LaneEnded, NotFound
+from isogloss.errors import Fenced, LaneEnded
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import OpenFile, for_each, make_directories, write_new
-from isogloss.store.fenced.lane_records import (
+from isogloss.store.disk.filesystem import for_each, make_directories, write_new
+from isogloss.store.fenced.records import (
     KIND_FENCE,
     CommitNote,
     Fence,
-    FencedScan,
     LaneRecords,
     birth_record,
     encode_record,
 )
-from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.fenced.scan import FencedScan
 from isogloss.store.lanes.limits import LaneLimits
-from isogloss.store.lanes.log_frames import KIND_COMMIT, ByteRange, CommitFrame
+from isogloss.store.lanes.log_frames import KIND_COMMIT, CommitFrame
 from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.lanes.writer import OwnerLaneWriter
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
-
-_MAX_OPEN = 128
+from isogloss.store.shards.byte_range import ByteRange
 
 
 class LaneTaken(Exception):
-    """Another writer took the number of a new lane: try the next; never seen outside."""
+    """Another writer took the number of a new lane; the recording tries the next one."""
 
 
 class FencedLaneWriter(OwnerLaneWriter):
     """Writes one lane by creating its records; safe to call from several threads.
 
-    The same seam as :class:`~isogloss.store.LaneWriter`, for storage without locks. A commit is one
-    file of rows a site and then the exclusive creation of the next record, which fails once another
-    owner fenced the lane: :class:`~isogloss.errors.Fenced` then, and nothing of it becomes visible.
+    It does what :class:`~isogloss.store.LaneWriter` does, for storage without locks. A commit
+    writes one file of rows a site, and then creates the next record. That fails once another owner
+    fenced the lane: then :class:`~isogloss.errors.Fenced` is raised, and no reader sees these rows.
     """
 
     def __init__(
@@ -163,7 +156,7 @@ class FencedLaneWriter(OwnerLaneWriter):
             self._documents.add(document)
 
     def _write_groups(self, batches: Sequence[RowBatch]) -> list[ByteRange]:
-        """Write the rows of all sites, each to a file of its own that nothing else ever writes."""
+        """Write the rows of all sites, each to a new file."""
         number, self._tries = self._tries, self._tries + 1
         sites = range(len(self._spec.sites))
         try:
@@ -174,7 +167,7 @@ class FencedLaneWriter(OwnerLaneWriter):
                 with contextlib.suppress(OSError):
                     self._files.remove(self._records.group(site, number))
             if isinstance(error, FileNotFoundError) and self._is_next_taken():
-                raise self._fenced() from error  # and swept by whoever fenced it
+                raise self._fenced() from error  # the owner that fenced it removed these
             raise
         return ranges
 
@@ -197,11 +190,11 @@ class FencedLaneWriter(OwnerLaneWriter):
         self._is_open = False
 
     def publish(self) -> None:
-        """Do nothing: the lane becomes zarr when it is settled."""
+        """Do nothing: the rows become zarr when they are moved to shards."""
         self._published = (self._rows, self._files.monotonic_s())
 
     def close(self) -> None:
-        """End the lane in good order, by a fence of its own. Later calls do nothing.
+        """End the lane by a fence of its own. Later calls do nothing.
 
         Raises:
             Fenced: another owner ended it before; what was acknowledged is safe.
@@ -224,99 +217,3 @@ class FencedLaneWriter(OwnerLaneWriter):
             finally:
                 self._ended = self._ended or "it was closed"
                 self._release()
-
-
-class FencedLaneFiles(LaneFiles):
-    """Reads the first ``rows`` rows of a fenced lane from the files of its commits.
-
-    When the lane is settled meanwhile, reading goes on in its shards.
-    """
-
-    def __init__(
-        self, records: LaneRecords, spec: RecordingSpec, rows: int, scan: FencedScan
-    ) -> None:
-        super().__init__(records.files, records.directory / "lanes" / records.name, spec, rows)
-        self._records = records
-        self._scan = scan
-        self._starts = [note.first_row for note in scan.commits]
-        self._groups: OrderedDict[tuple[int, int], OpenFile] = OrderedDict()
-
-    @property
-    def header(self) -> LaneHeader:
-        """Birth of the lane."""
-        return self._scan.header
-
-    def can_map(self, site: int) -> bool:
-        """Whether the rows can be mapped: never as long as each commit has its own file."""
-        return False
-
-    def is_compressed(self, site: int) -> bool:
-        """Whether the rows of a site were compressed: not yet."""
-        return False
-
-    def is_quantised(self, site: int) -> bool:
-        """Whether the rows of a site were rounded to 8 bits: not yet."""
-        return False
-
-    def _find_successor(self) -> LaneFiles | None:
-        """Return the shards of the lane, once its rows were moved there."""
-        if self._files.exists(self._records.settled):
-            return LaneFiles(self._files, self._directory, self.spec, self.rows)
-        if not self._files.exists(self._records.birth):
-            raise NotFound(
-                f"lane {self.name!r} is gone: recording {self.spec.recording!r} was deleted while "
-                "it was read"
-            )
-        return None
-
-    def _read_own(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
-        row_bytes = self.spec.sites[site].row_bytes
-        done = 0
-        while done < len(out):
-            note = self._scan.commits[bisect_right(self._starts, row + done) - 1]
-            within = row + done - note.first_row
-            take = min(len(out) - done, note.rows - within)
-            file = self._group(site, note.ranges[site].shard)
-            part = out[done : done + take].reshape(-1)
-            self._files.read_into(file.descriptor, part, within * row_bytes)
-            done += take
-
-    def _group(self, site: int, number: int) -> OpenFile:
-        key = (site, number)
-        with self._lock:
-            file = self._groups.get(key)
-            if file is None:
-                try:
-                    file = OpenFile(self._files, self._records.group(site, number))
-                except FileNotFoundError as error:
-                    raise CorruptData(
-                        f"rows {site}.{number} of lane {self.name!r} are missing: run verify"
-                    ) from error
-                self._groups[key] = file
-                if len(self._groups) > _MAX_OPEN:
-                    self._groups.popitem(last=False)
-            else:
-                self._groups.move_to_end(key)
-            return file
-
-    def _own_columns(self, start: int, stop: int) -> TokenColumns:
-        return self._read_log()[0].slice(start, stop)
-
-    def _own_documents(self) -> list[Document]:
-        return self._read_log()[1]
-
-    def _read_log(self) -> tuple[TokenColumns, list[Document]]:
-        with self._lock:
-            if self._from_log is None:
-                commits = list(self._records.read(self.rows))
-                columns = TokenColumns.concatenate(
-                    [commit.columns for commit in commits], self.spec.has_spans
-                )
-                if columns.rows < self.rows:
-                    raise CorruptData(
-                        f"the commits of lane {self.name!r} prove {columns.rows} rows, wanted "
-                        f"{self.rows}: run verify"
-                    )
-                documents = [document for commit in commits for document in commit.documents]
-                self._from_log = (columns, documents)
-            return self._from_log

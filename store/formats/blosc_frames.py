@@ -1,11 +1,11 @@
-"""Chunks of numbers as blosc frames, which any blosc decompresses, compressed in our own way.
+"""Compress chunks of numbers as blosc frames, which any blosc library decompresses.
 
-The bytes of equal weight of all numbers are brought together (blosc's shuffle), and each such plane
-is compressed apart. What repeats in a plane of activations does so by chance: the matches that zstd
-finds by default cost more than the bytes they replace, and time whenever they are read. So zstd
-looks for long ones only, in a small table, and mostly codes single bytes: normally distributed
-bfloat16 shrinks 1.49 times instead of 1.45 (the bound of the planes' entropies is 1.51), in half
-the time. Planes that do not shrink are kept as they are.
+The i-th bytes of all numbers are brought together as a plane (blosc's shuffle), and each plane is
+compressed on its own. Repetitions within a plane of activations are chance: the matches that zstd
+finds by default cost more than the bytes they replace, and time at each read. So zstd looks for
+long matches only, in a small table, and mostly codes single bytes. Normally distributed bfloat16
+shrinks 1.49 times instead of 1.45 (the bound of the planes' entropies is 1.51), in half the time.
+Planes that do not shrink are stored as they are.
 """
 
 import struct
@@ -22,7 +22,7 @@ _VERSIONS = (2, 1)
 _SHUFFLED, _COPIED, _ZSTD = 1, 2, 4 << 5
 _LENGTH = struct.Struct("<I")
 _LEAST_PLANE = 128
-"""Shorter planes are not taken apart by those who read the frame."""
+"""Readers of blosc frames expect shorter planes not to be parted."""
 
 
 class FrameCompressor:

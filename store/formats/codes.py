@@ -1,4 +1,4 @@
-"""Codes files: sparse feature activations of rows, kept row-major and feature-major."""
+"""Codes files: sparse feature activations of rows, stored once by row and once by feature."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ class Csr:
 
 
 class CodesWriter:
-    """Appends the codes of rows; the file appears when :meth:`finish` returns, whole.
+    """Appends the codes of rows. The file appears, whole, when :meth:`finish` returns.
 
-    A context manager that abandons what was not finished.
+    A context manager: leaving it without :meth:`finish` removes what was written.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ def _check_csr(
 
 
 class _Sparse:
-    """One of the two orders on disk."""
+    """The codes in one of their two orders on disk: by row or by feature."""
 
     def __init__(self, files: FileSystem, directory: Path, part: str, lines: int) -> None:
         self.ends = ArrayFile(files, directory / f"{part}.ends")
@@ -240,11 +240,15 @@ class CodesFile:
     """
 
     def __init__(self, directory: Path, *, files: FileSystem | None = None) -> None:
-        """Open codes.
+        """Open codes; reads their headers only.
+
+        Args:
+            directory: of the codes.
+            files: the operating system's files by default.
 
         Raises:
             NotFound: there are none.
-            CorruptData: their files do not fit one another.
+            CorruptData: their arrays contradict one another.
         """
         files = files or FileSystem()
         header = read_attributes(files, directory)

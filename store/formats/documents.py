@@ -1,4 +1,4 @@
-"""Documents and strings as array files."""
+"""Documents and strings stored as array files."""
 
 from pathlib import Path
 

@@ -1,12 +1,12 @@
-"""``.npy`` files without numpy's loader: headers written ahead, headers believed only when proven.
+"""Headers of ``.npy`` files: written ahead of the numbers, and checked before they are believed.
 
-``numpy.load`` would unpickle objects and allocates what a header asks for. Here the header gives
-shape and dtype alone, and the file's length must be exactly what they need.
+numpy writes and parses the headers (``numpy.lib.format``). Nothing is unpickled, and nothing is
+allocated before the length of the file was found to be what the header needs.
 """
 
-import ast
 import io
-import struct
+import math
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,22 @@ from isogloss.errors import CorruptData
 from isogloss.store.disk.filesystem import FileSystem, read_range
 
 _MOST_HEADER_BYTES = 64 << 10
-_MAGIC = b"\x93NUMPY"
-_LENGTHS = {b"\x01\x00": struct.Struct("<H"), b"\x02\x00": struct.Struct("<I")}
+_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # differs in the names of fields, refused here
+}
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+    tokenize.TokenError,
+)
+"""What numpy raises for headers that are none."""
 
 
 def npy_header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
@@ -33,61 +47,38 @@ def read_npy_header(
 ) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
     """Return dtype and shape of a ``.npy`` file, and where its numbers start.
 
+    Args:
+        files: the file system that the file is on.
+        path: of the file, for messages.
+        descriptor: the open file.
+
+    Returns:
+        The dtype, the shape, and the byte at which the first number starts.
+
     Raises:
-        CorruptData: it is no such file, its header lies about its length, or it holds objects,
-            foreign byte order or columns first.
+        CorruptData: the file has no header of version 1 to 3, the header asks for another length
+            than the file has, or it describes objects, records, foreign byte order or a matrix
+            stored column by column.
     """
     size = files.size(descriptor)
-    head = read_range(files, descriptor, 0, min(size, _MOST_HEADER_BYTES)).tobytes()
-    dtype, is_fortran, shape, start = _parse_header(head, path)
+    head = io.BytesIO(read_range(files, descriptor, 0, min(size, _MOST_HEADER_BYTES)).tobytes())
+    try:
+        read = _READERS[np.lib.format.read_magic(head)]
+        shape, is_fortran, dtype = read(head, max_header_size=_MOST_HEADER_BYTES)
+    except KeyError as error:
+        raise CorruptData(f"{path} is a .npy file of version {error}, wanted 1 to 3") from error
+    except _UNREADABLE as error:
+        raise CorruptData(f"{path} has no sound .npy header: {str(error)[:300]}") from error
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
         raise CorruptData(f"{path} holds {dtype}, wanted plain numbers: save one array of numbers")
     if not dtype.isnative:
         raise CorruptData(f"{path} holds {dtype} of foreign byte order: save it little endian")
     if is_fortran and sum(n > 1 for n in shape) > 1:
         raise CorruptData(f"{path} is stored columns first: save np.ascontiguousarray of it")
-    wanted = dtype.itemsize
-    for length in shape:
-        wanted *= length
-    if wanted != size - start:
+    found, wanted = size - head.tell(), dtype.itemsize * math.prod(shape)
+    if min(shape, default=0) < 0 or wanted != found:
         raise CorruptData(
-            f"{path} has {size - start} bytes of numbers, its header says {dtype} "
-            f"{list(shape)}, {wanted} bytes: it was cut short, or its header lies"
+            f"{path} has {found} bytes of numbers, its header says {dtype} {list(shape)}, "
+            f"{wanted} bytes: it was cut short, or its header lies"
         )
-    return dtype, shape, start
-
-
-def _parse_header(
-    head: bytes, path: Path
-) -> tuple[np.dtype[np.generic], bool, tuple[int, ...], int]:
-    """Return dtype, order and shape that a header names, and where it ends."""
-    length_format = _LENGTHS.get(head[6:8])
-    if head[:6] != _MAGIC or length_format is None:
-        raise CorruptData(f"{path} is no .npy file of version 1.0 or 2.0: save it again")
-    try:
-        (length,) = length_format.unpack_from(head, 8)
-        start = 8 + length_format.size + length
-        if start > len(head):
-            raise CorruptData(f"{path} has {len(head)} bytes of header, wanted {start}")
-        header: object = ast.literal_eval(head[start - length : start].decode("latin1"))
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, struct.error) as error:
-        raise CorruptData(f"{path} has no sound .npy header: {error}") from error
-    match header:
-        case {
-            "descr": str() as descr,
-            "fortran_order": bool() as is_fortran,
-            "shape": tuple() as shape,
-        }:
-            sizes = tuple(n for n in shape if isinstance(n, int) and n >= 0)
-            if len(sizes) == len(shape):
-                return _dtype(descr, path), is_fortran, sizes, start
-        case _:
-            pass
-    raise CorruptData(f"{path} has the .npy header {str(header)[:200]}, wanted plain numbers")
-
-
-def _dtype(description: str, path: Path) -> np.dtype[np.generic]:
-    try:
-        return np.dtype(description)
-    except (TypeError, ValueError, SyntaxError) as error:
-        raise CorruptData(f"{path} holds {description[:80]!r}, which is no dtype") from error
+    return dtype, shape, head.tell()

@@ -73,8 +73,16 @@ def read_safetensors_header(
 ) -> dict[str, TensorPlace]:
     """Return the tensors of a file by name.
 
+    Args:
+        files: the file system that the file is on.
+        path: of the file, for messages.
+        descriptor: the open file.
+
+    Returns:
+        Where each tensor stands.
+
     Raises:
-        CorruptData: it is no such file, was cut short, or its header lies.
+        CorruptData: it is no such file, was cut short, or its header does not fit its length.
     """
     size = files.size(descriptor)
     if size < _LENGTH.size:

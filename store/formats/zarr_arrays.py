@@ -1,7 +1,7 @@
-"""Array files: plain zarr v3 arrays with a crc32c on every chunk, written whole or not at all.
+"""Array files: groups of plain zarr v3 arrays, with a CRC-32C on every chunk.
 
-Written and read here without zarr (the codec chain is bytes and a checksum), so that a process that
-takes batches in need not import it; zarr-python and tensorstore read the same files.
+They are written and read here without the zarr library, so that a process that takes batches in
+need not import it. zarr-python and tensorstore read the same files.
 """
 
 import contextlib
@@ -21,9 +21,7 @@ from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import (
     FileSystem,
     make_directories,
-    read_file,
     read_range,
-    remove_tree,
     storage_errors,
     write_new,
 )
@@ -73,8 +71,11 @@ class ArrayWriter:
     def append(self, values: NDArray[np.generic]) -> None:
         """Add rows at the end.
 
+        Args:
+            values: the rows.
+
         Raises:
-            ShapeError: dtype or the shape of a row differ from the array's.
+            ShapeError: their dtype or the shape of a row differs from the array's.
         """
         if values.dtype != self._dtype or values.shape[1:] != self._row_shape:
             raise ShapeError(
@@ -219,16 +220,16 @@ class GroupWriter:
         self._files.replace(self.directory, self._target)
         self._files.sync_directory(self._target.parent)
         if old is not None:
-            remove_tree(self._files, old)
+            self._files.remove_tree(old)
 
     def forget(self, *arrays: ArrayWriter) -> None:
-        """Leave arrays out of :meth:`finish`: they were finished by themselves."""
+        """Let :meth:`finish` skip arrays that the caller finished already."""
         self._arrays = [array for array in self._arrays if array not in arrays]
 
     def abandon(self) -> None:
         """Remove what was written; the target stays as it was."""
         with contextlib.suppress(OSError):
-            remove_tree(self._files, self.directory)
+            self._files.remove_tree(self.directory)
 
 
 def check_array_name(name: str) -> str:
@@ -241,13 +242,13 @@ def check_array_name(name: str) -> str:
 
 
 class ArrayFile:
-    """Reads ranges of rows of one array file; each chunk is checked the first time it is read."""
+    """Reads rows of one array. Each chunk is checked against its checksum at its first read."""
 
     def __init__(self, files: FileSystem, directory: Path) -> None:
         self._files = files
         self._directory = directory
         try:
-            content = read_file(files, directory / "zarr.json")
+            content = files.read_whole(directory / "zarr.json")
         except FileNotFoundError as error:
             raise NotFound(f"no array at {directory}") from error
         document = _check_signed(content, f"metadata of array {directory.name!r}")
@@ -280,8 +281,16 @@ class ArrayFile:
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
         """Return rows ``[start, stop)``.
 
+        Args:
+            start: first row.
+            stop: row behind the last; all rows by default.
+
+        Returns:
+            The rows, in memory of their own.
+
         Raises:
             CorruptData: a chunk is missing, cut short, or does not match its checksum.
+            ShapeError: the rows are not all within the array.
         """
         stop = self.rows if stop is None else stop
         if not 0 <= start <= stop <= self.rows:
@@ -295,7 +304,7 @@ class ArrayFile:
         return flat.view(self.dtype).reshape(shape)
 
     def _allocate(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Return room for the rows, after the files proved to hold that much."""
+        """Return memory for the rows, once the first and last of their chunks were found."""
         if self._row_bytes and stop > start:
             for chunk in (start // self._chunk_rows, (stop - 1) // self._chunk_rows):
                 if not self._files.exists(self._path(chunk)):
@@ -349,12 +358,19 @@ def _whole(value: object) -> int:
 def read_attributes(files: FileSystem, directory: Path) -> dict[str, object]:
     """Return the attributes of a group.
 
+    Args:
+        files: the file system that the group is on.
+        directory: of the group.
+
+    Returns:
+        The attributes without the checksum.
+
     Raises:
         NotFound: there is no group.
         CorruptData: its metadata cannot be read.
     """
     try:
-        content = read_file(files, directory / "zarr.json")
+        content = files.read_whole(directory / "zarr.json")
     except FileNotFoundError as error:
         raise NotFound(f"no arrays at {directory}") from error
     document = _check_signed(content, f"metadata of group {directory.name!r}")
@@ -398,6 +414,10 @@ def read_arrays(
     directory: Path, *, files: FileSystem | None = None
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
     """Read all arrays of a group, every chunk checked.
+
+    Args:
+        directory: of the group.
+        files: the operating system's files by default.
 
     Returns:
         The arrays by name, and the attributes.

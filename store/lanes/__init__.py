@@ -1,1 +1,1 @@
-"""One writer's one life: writing, sealing, recovering and reading a lane."""
+"""Lanes, each written by one writer until it ends: write, seal, recover and read them."""

@@ -1,48 +1,44 @@
-"""Reading one lane: rows by pread from its shards, columns and documents from files or log."""
+"""Read one lane: rows from its shards, columns and documents from their files or from the log."""
 
 import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound
-from isogloss.store.disk.filesystem import FileSystem, OpenFile, remove_tree
-from isogloss.store.formats.documents import read_documents, write_documents
-from isogloss.store.formats.zarr_arrays import ArrayFile, GroupWriter
+from isogloss.store.disk.filesystem import FileSystem, OpenFile
+from isogloss.store.formats.documents import read_documents
+from isogloss.store.formats.zarr_arrays import ArrayFile
+from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME, LOG_NAME, lane_names
 from isogloss.store.lanes.log_frames import CommitFrame, read_frames, read_payload_json
-from isogloss.store.lanes.log_scan import LaneHeader, is_sound
-from isogloss.store.lanes.mapped_rows import MappedRun
-from isogloss.store.lanes.quantise import QuantisedRows, quantised_directory, write_quantised
-from isogloss.store.lanes.seal import LOG_NAME, LanePart, lane_names, read_seal
-from isogloss.store.lanes.shard_layout import compressed_directory, shard_key, site_directory
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.seal import LanePart, read_seal
 from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows
+from isogloss.store.shards.compressed import CompressedShard, compressed_layout
+from isogloss.store.shards.layout import compressed_directory, shard_key, site_directory
+from isogloss.store.shards.mapped import MappedRun
+from isogloss.store.shards.quantised import QuantisedRows, quantised_directory
 
-if TYPE_CHECKING:
-    from isogloss.store.lanes.compress import CompressedShard
+_Shard: TypeAlias = OpenFile | CompressedShard | QuantisedRows
 
-    _Shard: TypeAlias = OpenFile | CompressedShard | QuantisedRows
-
-COLUMNS_NAME = "columns"
-DOCUMENTS_NAME = "documents"
 _MAX_OPEN = 128
-_BLOCK_BYTES = 4 << 20
 _T = TypeVar("_T")
 
 
 class LaneFiles:
     """Reads rows of a lane that follow one another; safe from several threads.
 
-    Where the lane was joined into another one meanwhile, it reads on there.
+    When the lane was joined into another one meanwhile, the rows are read from that one.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         directory: of the lane.
         spec: of the recording.
         rows: how many rows.
@@ -109,9 +105,14 @@ class LaneFiles:
     def read_into(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (uint8 ``[rows, row_bytes]``) with the rows of a site from ``row`` on.
 
+        Args:
+            site: index of the site.
+            row: the first, counted from the first row of this reader.
+            out: filled whole.
+
         Raises:
             CorruptData: a shard is missing or too short.
-            NotFound: the lane was retired, or deleted.
+            NotFound: the rows were retired, or the recording was deleted.
         """
         self._follow(
             lambda: self._read_own(site, self._first + row, out),
@@ -119,26 +120,29 @@ class LaneFiles:
         )
 
     def _follow(self, own: Callable[[], _T], there: Callable[["LaneFiles"], _T]) -> _T:
-        """Do something with this lane's files, or with those of the lane it was joined into."""
+        """Do ``own`` with this lane's files, or ``there`` with the lane that it was joined into."""
         try:
             return own() if self._successor is None else there(self._successor)
         except (CorruptData, NotFound, FileNotFoundError):
-            # also a successor may be gone: a crash can leave a second one, with the same rows
+            # a successor may be gone too: a crash can leave two joined lanes with the same rows
             self._successor = self._find_successor()
             if self._successor is None:
                 raise
             return there(self._successor)
 
     def _find_successor(self) -> "LaneFiles | None":
-        """Return the lane that holds the rows now; None when that is this one.
+        """Find the lane that holds these rows now.
+
+        Returns:
+            A reader of them there; None when they are still in this lane.
 
         Raises:
-            NotFound: no lane does: the rows were removed.
+            NotFound: the rows were retired, or the recording was deleted.
         """
         lanes = self._directory.parent
         for name in lane_names(self._files, lanes):
             seal = None
-            with contextlib.suppress(CorruptData, InvalidInput):  # verify names it
+            with contextlib.suppress(CorruptData, InvalidInput):  # a seal that verify reports
                 seal = read_seal(self._files, lanes / name)
             part = None if seal is None else seal.part(self.name)
             if seal is not None and (part is not None or name == self.name):
@@ -179,20 +183,17 @@ class LaneFiles:
         """Whether the rows of a site were rounded to 8 bits; these are then what is read."""
         return self._files.exists(self._directory / quantised_directory(site) / "zarr.json")
 
-    def _open_shard(self, site: int, shard: int) -> "_Shard":
+    def _open_shard(self, site: int, shard: int) -> _Shard:
         if self.is_quantised(site):
             return self._open_quantised(site, shard)
         if not self.is_compressed(site):
             try:
                 return OpenFile(self._files, self._shard_path(site, shard))
             except FileNotFoundError:
-                if self.is_quantised(site):  # this very moment
+                if self.is_quantised(site):  # rounded since it was looked for
                     return self._open_quantised(site, shard)
-                if not self.is_compressed(site):  # as above
+                if not self.is_compressed(site):  # or compressed
                     raise
-        # numcodecs takes 0.1 s to import: only where something is compressed
-        from isogloss.store.lanes.compress import CompressedShard, compressed_layout
-
         path = self._directory / compressed_directory(site) / shard_key(shard)
         layout = compressed_layout(self.header.layouts[site])
         return CompressedShard(self._files, path, layout, is_mapped=self._maps_compressed)
@@ -203,7 +204,7 @@ class LaneFiles:
         spec = self.spec.sites[site]
         return QuantisedRows(self._files, self._directory, site, spec, rows, first)
 
-    def _shard(self, site: int, shard: int) -> "_Shard":
+    def _shard(self, site: int, shard: int) -> _Shard:
         key = (site, shard)
         with self._lock:
             file = self._open.get(key)
@@ -282,7 +283,7 @@ class LaneFiles:
         )
 
     def _column_files(self) -> dict[str, ArrayFile] | None:
-        """Return the files of the columns once the lane's columns were derived."""
+        """Return the files of the token columns; None while they were not derived."""
         if self._arrays is None:
             directory = self._directory / COLUMNS_NAME
             if not self._files.exists(directory):
@@ -318,7 +319,7 @@ class LaneFiles:
                 columns = TokenColumns.concatenate(
                     [commit.columns for commit in commits], self.spec.has_spans
                 )
-                _check_proven(self._directory, min(columns.rows, rows), rows)
+                check_proven(self._directory, min(columns.rows, rows), rows)
                 documents = [document for commit in commits for document in commit.documents]
                 self._from_log = (columns, documents)
             return self._from_log
@@ -327,7 +328,7 @@ class LaneFiles:
 def part_files(
     files: FileSystem, directory: Path, spec: RecordingSpec, part: LanePart, old: LaneFiles
 ) -> LaneFiles:
-    """Return what ``old`` reads, read from the lane at ``directory`` that it was joined into."""
+    """Return a reader of the rows of ``old`` in the lane that it was joined into."""
     return LaneFiles(
         files,
         directory,
@@ -336,70 +337,6 @@ def part_files(
         first=part.first_row + old.first,
         documents=(part.first_document, part.first_document + part.documents),
     )
-
-
-def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int) -> bool:
-    """Compress the rows of one site of a sealed lane, then remove the raw ones.
-
-    A crash leaves the raw rows, or the compressed ones beside some of the raw, which the next call
-    removes.
-
-    Returns:
-        Whether there was anything to do.
-    """
-    from isogloss.store.lanes.compress import SiteCompressor
-
-    raw = directory / site_directory(site)
-    if lane.is_quantised(site):
-        return False
-    if not lane.is_compressed(site):
-        layout = lane.header.layouts[site]
-        compressor = SiteCompressor(files, directory, site, lane.spec.sites[site], layout)
-        for shard in range(-(-lane.rows // layout.shard_rows)):
-            rows = min(layout.shard_rows, lane.rows - shard * layout.shard_rows)
-            content = np.empty((rows, layout.row_bytes), np.uint8)
-            lane.read_into(site, shard * layout.shard_rows, content)
-            compressor.write(shard, content)
-        compressor.finish(lane.rows)
-    elif not files.exists(raw):
-        return False
-    else:
-        files.sync_directory(directory)  # whoever renamed them may have been killed before it was
-    remove_tree(files, raw)
-    return True
-
-
-def quantise_site(lane: LaneFiles, files: FileSystem, site: int) -> bool:
-    """Round the rows of one site of a sealed lane to 8 bits, then remove the exact ones.
-
-    A crash leaves the exact rows, or the quantised ones beside some of the exact, which the next
-    call removes.
-
-    Returns:
-        Whether they were exact before.
-    """
-    is_new = not lane.is_quantised(site)
-    if is_new:
-        spec = lane.spec.sites[site]
-        block_rows = max(1, _BLOCK_BYTES // spec.row_bytes)
-        write_quantised(files, lane.directory, site, spec, lane.blocks(site, block_rows))
-    else:
-        files.sync_directory(lane.directory)  # whoever renamed them may have been killed before
-    for name in (site_directory(site), compressed_directory(site)):
-        remove_tree(files, lane.directory / name)
-    return is_new
-
-
-def check_ranges(files: FileSystem, directory: Path, rows: int, site: int) -> None:
-    """Check a site's raw rows against their commits; CorruptData when one does not match."""
-    for commit in read_commits(files, directory, rows):
-        for written in commit.ranges:
-            if written.site == site and not is_sound(files, directory, written):
-                raise CorruptData(
-                    f"bytes [{written.offset}, {written.offset + written.length}) of shard "
-                    f"{written.shard} of site {site} in lane {directory.name!r} do not match "
-                    "their checksum: run verify"
-                )
 
 
 def read_header(files: FileSystem, directory: Path) -> LaneHeader:
@@ -436,40 +373,17 @@ def read_commits(files: FileSystem, directory: Path, rows: int) -> Iterator[Comm
         files.close(log)
 
 
-def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
-    """Write the token columns and documents of a sealed lane as array files.
+def check_proven(directory: Path, proven: int, rows: int) -> None:
+    """Refuse a lane whose log proves another number of rows than it should.
 
-    Documents become durable first: where ``columns`` exists, both do.
+    Args:
+        directory: of the lane.
+        proven: rows that its log proves.
+        rows: rows it should have.
+
+    Raises:
+        CorruptData: the two differ.
     """
-    if files.exists(directory / COLUMNS_NAME):
-        return
-    group = GroupWriter(files, directory / COLUMNS_NAME)
-    documents: list[Document] = []
-    try:
-        names = ["token_id", "document", "position"] + ["span"] * spec.has_spans
-        wide = {"document": np.uint64}
-        writers = {
-            name: group.array(
-                name, np.dtype(wide.get(name, np.uint32)), (2,) if name == "span" else ()
-            )
-            for name in names
-        }
-        for commit in read_commits(files, directory, rows):
-            writers["token_id"].append(commit.columns.token_id)
-            writers["document"].append(commit.columns.document)
-            writers["position"].append(commit.columns.position)
-            if commit.columns.span is not None:
-                writers["span"].append(commit.columns.span)
-            documents.extend(commit.documents)
-        _check_proven(directory, writers["token_id"].rows, rows)
-        write_documents(files, directory / DOCUMENTS_NAME, documents)
-        group.finish({"rows": rows})
-    except BaseException:
-        group.abandon()
-        raise
-
-
-def _check_proven(directory: Path, proven: int, rows: int) -> None:
     if proven != rows:
         raise CorruptData(
             f"the log of lane {directory.name!r} proves {proven} rows, wanted {rows}: run verify"

@@ -1,4 +1,4 @@
-"""Limits: what a recording may take of the disk, checked before anything is accepted."""
+"""Limits: how many rows and bytes a recording may have, checked before batches are accepted."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from isogloss.store.disk.filesystem import FileSystem
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneLimits:
-    """What a lane may take; checked before a group is accepted."""
+    """How much a lane may grow. Checked before each group of batches is accepted."""
 
     max_rows: int | None = None
     """Rows of the whole recording; None for no limit."""
@@ -33,7 +33,7 @@ class LaneLimits:
         """Refuse rows that would pass a limit.
 
         Args:
-            files: where the recording lies.
+            files: the file system that the recording is on.
             directory: of the lane.
             rows: rows of the recording so far.
             row_bytes: bytes of one row over all sites and token columns.

@@ -28,6 +28,7 @@ from isogloss.store.schema.json_fields import (
     get_mapping,
     is_mapping,
 )
+from isogloss.store.shards.byte_range import ByteRange
 
 MAGIC = b"ISOF"
 HEAD = struct.Struct("<4sHHQQII")
@@ -41,26 +42,6 @@ _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ByteRange:
-    """Bytes that one commit wrote to one shard of one site."""
-
-    site: int
-    """Place of the site in the recording."""
-
-    shard: int
-    """Number of the shard."""
-
-    offset: int
-    """First byte in the shard's file."""
-
-    length: int
-    """How many bytes."""
-
-    checksum: int
-    """Their CRC-32C."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CommitFrame:
     """One group commit: rows ``[first_row, first_row + rows)`` of the lane."""
 
@@ -71,7 +52,7 @@ class CommitFrame:
     """Rows it adds."""
 
     time_s: float
-    """Wall clock of the writer, for people only."""
+    """Wall clock of the writer; nothing depends on it."""
 
     cursors: Mapping[str, int]
     """Last sequence number of each producer that the commit advanced."""
@@ -115,8 +96,14 @@ class CommitFrame:
     def from_payload(cls, payload: NDArray[np.uint8]) -> "CommitFrame":
         """Read a payload whose checksum was right; its columns are views.
 
+        Args:
+            payload: of the frame.
+
+        Returns:
+            The commit.
+
         Raises:
-            CorruptData: it is right and makes no sense, so a defect wrote it.
+            CorruptData: it is no commit, although its checksum is right: a defect wrote it.
         """
         try:
             return _parse_commit(payload)
@@ -186,6 +173,15 @@ def encode_frame(
 ) -> list[bytes | NDArray[np.uint8]]:
     """Return a frame as pieces ready to be written.
 
+    Args:
+        kind: ``KIND_LANE``, ``KIND_COMMIT`` or one of a fenced lane.
+        epoch: of the lane.
+        number: place in the log, from 0.
+        payload: in pieces; their lengths add up to a multiple of 8.
+
+    Returns:
+        The pieces in order.
+
     Raises:
         InvalidInput: the payload passes 4 GiB.
     """
@@ -216,7 +212,7 @@ class Frame:
     """``KIND_LANE`` or ``KIND_COMMIT``."""
 
     epoch: int
-    """The writer's life: equal in all frames of a lane."""
+    """Random number of the writer: equal in all frames of a lane."""
 
     number: int
     """Place in the log, from 0."""
@@ -232,7 +228,7 @@ class Frame:
 
 
 def read_frame(files: FileSystem, descriptor: int, offset: int, stop: int) -> Frame | None:
-    """Return the frame at ``offset``, or None where no whole, sound frame stands there."""
+    """Return the frame at ``offset``; None where no complete frame with a right checksum stands."""
     if stop - offset < HEAD.size:
         return None
     try:
@@ -242,7 +238,7 @@ def read_frame(files: FileSystem, descriptor: int, offset: int, stop: int) -> Fr
         if magic != MAGIC or version != SCHEMA_VERSION or end > stop:
             return None
         payload = read_range(files, descriptor, offset + HEAD.size, length)
-    except CorruptData:  # shorter by now: a writer that ends cuts off the room it had set aside
+    except CorruptData:  # shorter since: a writer that closes cuts off the space it had reserved
         return None
     if crc32c(payload, crc32c(head[:-4])) != wanted:
         return None
@@ -252,14 +248,14 @@ def read_frame(files: FileSystem, descriptor: int, offset: int, stop: int) -> Fr
 def read_frames(
     files: FileSystem, descriptor: int, *, start: int = 0, first: int = 0, epoch: int | None = None
 ) -> Iterator[Frame]:
-    """Yield the frames of a log in turn, up to the first that is torn, foreign or out of turn.
+    """Yield the frames of a log in order, up to the first that is torn or out of order.
 
     Args:
-        files: where the log lies.
+        files: the file system that the log is on.
         descriptor: the open log.
         start: byte to start from, where frame ``first`` stands.
         first: number of the first frame.
-        epoch: the life all frames must have; None takes it from the first.
+        epoch: that all frames must have; None takes it from the first.
     """
     stop = files.size(descriptor)
     number = first
@@ -276,10 +272,10 @@ def read_frames(
 def find_frame_after(
     files: FileSystem, descriptor: int, *, start: int, number: int, epoch: int
 ) -> Frame | None:
-    """Look for a sound frame of the same life beyond a broken one.
+    """Look behind a broken frame for a sound one of the same writer.
 
-    A frame is written only after the one before it was synced, so one that stands beyond a break
-    proves that the broken one was acknowledged and its bytes decayed since.
+    A frame is written only after the one before it was synced. So a sound frame behind a broken one
+    shows that the broken one was acknowledged, and that its bytes decayed since.
     """
     stop = files.size(descriptor)
     block = 1 << 20

@@ -5,16 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isogloss.errors import CorruptData
-from isogloss.store.disk.checksums import file_crc32c
 from isogloss.store.disk.filesystem import FileSystem
-from isogloss.store.lanes.log_frames import (
-    ByteRange,
-    CommitFrame,
-    Frame,
-    read_frames,
-    read_payload_json,
-)
-from isogloss.store.lanes.shard_layout import ShardLayout, shard_key, site_directory
+from isogloss.store.lanes.log_frames import CommitFrame, Frame, read_frames, read_payload_json
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -22,9 +14,11 @@ from isogloss.store.schema.json_fields import (
     get_text,
     is_mapping,
 )
+from isogloss.store.shards.byte_range import matches_checksum
+from isogloss.store.shards.layout import ShardLayout
 
 CHECKED_BYTES = 256 << 20
-"""How much of a dead lane's tail is read again: at least its last commit, at most about this."""
+"""Of a dead lane at least the last commit is read again, and before it about this much at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +32,13 @@ class LaneHeader:
     """Name of the lane."""
 
     epoch: int
-    """Random number of the writer's life, in every frame."""
+    """Random number of the writer, in every frame."""
 
     layouts: tuple[ShardLayout, ...]
     """How each site falls into shards."""
 
     created_s: float
-    """Wall clock, for people only."""
+    """Wall clock; nothing depends on it."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the header as a JSON object."""
@@ -104,7 +98,7 @@ class LaneScan:
 
 
 def unscanned(files: FileSystem, log: int, known: LaneScan | None) -> Iterator[tuple[Frame, bool]]:
-    """Yield the frames of a log that a scan did not see yet, and whether each is the newest."""
+    """Yield the frames of a log that ``known`` does not cover, and whether each is the newest."""
     if known is None:
         frames = read_frames(files, log)
     else:
@@ -128,16 +122,23 @@ def scan_log(
     stop: int | None = None,
     is_whole: Callable[[CommitFrame], bool] | None = None,
 ) -> LaneScan | None:
-    """Read a log up to its first unsound frame; None while frame 0 is not whole.
+    """Read a log up to its first unsound frame.
 
     Args:
-        files: where the log lies.
+        files: the file system that the log is on.
         descriptor: the open log.
         known: what an earlier scan of the same log proved, to go on from there.
-        keep_tail: keep the last commits, whose data the caller wants to check.
-        stop: byte of the log where to end, as if it were no longer; None for all of it.
-        is_whole: whether the newest commit counts; all do without it. Those before it do, since
-            a frame is written only after the one before was durable with its rows.
+        keep_tail: keep the last commits, whose rows the caller wants to check.
+        stop: byte of the log at which to end; None for all of it.
+        is_whole: called with the newest commit; if it returns False, that commit is left out. Those
+            before it count in any case, since a frame is written only after the one before was
+            durable with its rows.
+
+    Returns:
+        What the log proves; None while frame 0 is not complete.
+
+    Raises:
+        CorruptData: a commit does not start where the one before ends.
     """
     scan = known
     for frame, is_newest in unscanned(files, descriptor, known):
@@ -163,19 +164,24 @@ def scan_log(
 
 
 def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame) -> bool:
-    """Whether the newest commit of a lane that another process writes is whole on disk.
+    """Make the newest commit of a lane that another process writes durable, and check it.
 
-    Its frame and its rows may stand in the page cache only, or the frame alone on disk: so both
-    are synced here, and the rows read from the disk again.
+    Its frame and rows may be in the page cache only. So the log and the shards are synced, and the
+    rows read again past the page cache.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         directory: of the lane.
         log: its open log, from which the commit was read.
         newest: the commit.
+
+    Returns:
+        Whether the rows match their checksums.
     """
     files.sync_data(log)
-    return all(is_sound(files, directory, written, reread=True) for written in newest.ranges)
+    return all(
+        matches_checksum(files, directory, written, reread=True) for written in newest.ranges
+    )
 
 
 def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
@@ -184,29 +190,3 @@ def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
     while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
         tail.pop(0)
         sizes.pop(0)
-
-
-def is_sound(
-    files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
-) -> bool:
-    """Whether bytes that a commit wrote are there and match their checksum."""
-    path = directory / site_directory(written.site) / shard_key(written.shard)
-    try:
-        descriptor = files.open(path)
-    except FileNotFoundError:
-        return False
-    try:
-        if reread:
-            reread_file(files, descriptor)
-        if files.size(descriptor) < written.offset + written.length:
-            return False
-        found = file_crc32c(files, descriptor, written.offset, written.length)
-        return found == written.checksum
-    finally:
-        files.close(descriptor)
-
-
-def reread_file(files: FileSystem, descriptor: int) -> None:
-    """Let what is read next come from the disk."""
-    files.sync_data(descriptor)
-    files.drop_cache(descriptor)

@@ -4,35 +4,39 @@ import logging
 from pathlib import Path
 
 from isogloss.errors import CorruptData
-from isogloss.store.disk.filesystem import FileSystem, write_atomic
+from isogloss.store.disk.filesystem import FileSystem, sync_and_drop_cache
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.lanes.log_frames import find_frame_after
-from isogloss.store.lanes.log_scan import LaneScan, is_sound, reread_file, scan_log
-from isogloss.store.lanes.seal import LOG_NAME, Seal, read_seal, write_seal
-from isogloss.store.lanes.shard_layout import array_metadata, shard_key, site_directory
+from isogloss.store.lanes.log_scan import LaneScan, scan_log
+from isogloss.store.lanes.seal import Seal, read_seal, write_seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import matches_checksum
+from isogloss.store.shards.layout import array_metadata, shard_key, site_directory
 
 _log = logging.getLogger(__name__)
 
 
-def settle_lane(
+def seal_dead_lane(
     files: FileSystem, directory: Path, spec: RecordingSpec, *, is_fenced: bool = False
 ) -> Seal | None:
-    """Seal a lane whose writer is gone, at the last commit that the disk really holds.
+    """Seal a lane whose writer is gone, at the last commit whose rows the disk holds.
 
-    After a failed sync Linux may show bytes that no disk holds, so everything is synced, dropped
-    from the page cache and read again before it is believed.
+    After a failed sync Linux may show bytes that no disk holds. So the log and the last shards are
+    synced, dropped from the page cache and read again before they are believed.
 
     Args:
-        files: where the lane lies.
+        files: the file system that the lane is on.
         directory: of the lane.
         spec: of its recording.
-        is_fenced: its writer can acknowledge nothing any more, so its lock does not matter.
+        is_fenced: whether the writer can no longer acknowledge anything, so that its lock is
+            ignored.
 
     Returns:
-        The seal, old or new; None while its writer lives, or when it was never fully created.
+        The seal, old or new; None while the writer lives, or when the lane was never created in
+        full.
 
     Raises:
-        CorruptData: the seal or a sound frame makes no sense.
+        CorruptData: the seal cannot be read, or a frame with a right checksum is no commit.
     """
     seal = read_seal(files, directory)
     if seal is not None:
@@ -44,9 +48,9 @@ def settle_lane(
     try:
         if not files.lock(log) and not is_fenced:
             return None
-        reread_file(files, log)
+        sync_and_drop_cache(files, log)
         scan = scan_log(files, log, keep_tail=True)
-        if is_fenced:  # a writer that hangs may have gone on between the sync and the scan
+        if is_fenced:  # its writer may have written between the sync and the scan
             files.sync_data(log)
         if scan is None:
             return None
@@ -69,12 +73,12 @@ def settle_lane(
 
 
 def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int | None:
-    """Return which commit of the tail is the first whose bytes do not match; None if all do."""
+    """Return the index of the first commit of the tail whose rows do not match; None if all do."""
     synced: set[tuple[int, int]] = set()
     for index, (commit, _, _) in enumerate(scan.tail):
         for written in commit.ranges:
             is_new = (written.site, written.shard) not in synced
-            if not is_sound(files, directory, written, reread=is_new):
+            if not matches_checksum(files, directory, written, reread=is_new):
                 return index
             synced.add((written.site, written.shard))
     return None
@@ -83,10 +87,10 @@ def _first_bad_commit(files: FileSystem, directory: Path, scan: LaneScan) -> int
 def _write_recovered(
     files: FileSystem, directory: Path, spec: RecordingSpec, scan: LaneScan, damage: str
 ) -> Seal:
-    """Bring files, metadata and seal of a dead lane to its proven rows."""
+    """Cut shards, metadata and seal of a dead lane to the rows that were proven."""
     for index, (site, layout) in enumerate(zip(spec.sites, scan.header.layouts, strict=True)):
         metadata = array_metadata(site, layout, scan.rows)
-        write_atomic(files, directory / site_directory(index) / "zarr.json", metadata)
+        files.write_atomic(directory / site_directory(index) / "zarr.json", metadata)
         if scan.rows % layout.shard_rows:
             shard = scan.rows // layout.shard_rows
             length = layout.padded_bytes(scan.rows % layout.shard_rows)
@@ -109,7 +113,7 @@ def _write_recovered(
 
 
 def _fit(files: FileSystem, path: Path, length: int) -> None:
-    """Give a shard whole inner chunks, and give back what its writer had reserved ahead."""
+    """Extend a shard to whole inner chunks, or cut off what its writer had reserved."""
     descriptor = files.open(path, write=True)
     try:
         if files.size(descriptor) != length:

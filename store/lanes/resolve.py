@@ -1,4 +1,4 @@
-"""Where the rows of a revision stand now: in its lanes, or in those they were joined into."""
+"""Where the rows of a revision are now: in its lanes, or in those that these were joined into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,12 +36,19 @@ def joined_names(files: FileSystem, lane: Path) -> frozenset[str] | None:
     try:
         seal = read_seal(files, lane)
     except (IsoglossError, OSError):
-        return None  # whoever reads the lane itself says what is wrong
+        return None  # reading the lane itself reports what is wrong
     return None if seal is None else frozenset(part.lane for part in seal.parts)
 
 
 def resolve(revision: Revision, states: Sequence[LaneState]) -> list[LaneRange]:
-    """Return where the rows of a revision stand, in its order; neighbours are one range.
+    """Return where the rows of a revision are now, in its order.
+
+    Args:
+        revision: which rows.
+        states: the lanes that count.
+
+    Returns:
+        The ranges; two that follow one another in one lane are one.
 
     Raises:
         NotFound: the revision names a lane that is gone.

@@ -1,14 +1,15 @@
-"""How a lane begins and ends: its header, its seal, and what becomes of one whose writer died."""
+"""The seal of a lane: how many rows it holds, and which lanes it was joined from."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from isogloss.errors import CorruptData
 from isogloss.store.disk import signed_json
-from isogloss.store.disk.filesystem import FileSystem, read_file, write_atomic
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.lane_directory import SEAL_NAME
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -20,16 +21,13 @@ from isogloss.store.schema.json_fields import (
 
 _log = logging.getLogger(__name__)
 
-LOG_NAME = "commit.log"
-SEAL_NAME = "seal.json"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LanePart:
     """Where the rows of a lane that was joined into another one stand now."""
 
     lane: str
-    """Name the rows had before; that lane counts no more."""
+    """The lane that held the rows before; it no longer counts."""
 
     first_row: int
     """Where they start in the lane that holds them."""
@@ -78,13 +76,13 @@ class LanePart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seal:
-    """The end of a lane: how many rows it holds, once and for all."""
+    """The end of a lane: written once, it fixes how many rows the lane holds."""
 
     lane: str
     """Name of the lane."""
 
     epoch: int
-    """The writer's life."""
+    """Random number of the writer, as in its frames."""
 
     rows: int
     """Committed rows."""
@@ -105,7 +103,7 @@ class Seal:
     """What was lost of acknowledged rows; empty when nothing was."""
 
     parts: tuple[LanePart, ...] = ()
-    """The lanes it was joined from, whose names older revisions know; those count no more."""
+    """The lanes it was joined from, which older revisions name; they no longer count."""
 
     def part(self, lane: str) -> LanePart | None:
         """Return where the rows of a lane stand in this one; None when it holds none of them."""
@@ -160,34 +158,24 @@ def _reason(text: str) -> Literal["closed", "recovered", "retired"]:
 
 def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
     """Make a seal durable."""
-    write_atomic(files, directory / SEAL_NAME, signed_json.encode(seal.to_dict()))
+    files.write_atomic(directory / SEAL_NAME, signed_json.encode(seal.to_dict()))
 
 
 def read_seal(files: FileSystem, directory: Path) -> Seal | None:
     """Return the seal of a lane, or None while it has none.
 
+    Args:
+        files: the file system it is on.
+        directory: of the lane.
+
+    Returns:
+        The seal, or None.
+
     Raises:
         CorruptData: there is one and it cannot be read.
     """
     try:
-        content = read_file(files, directory / SEAL_NAME)
+        content = files.read_whole(directory / SEAL_NAME)
     except FileNotFoundError:
         return None
     return Seal.from_dict(signed_json.decode(content, f"seal of lane {directory.name!r}"))
-
-
-def is_being_born(files: FileSystem, directory: Path) -> bool:
-    """Whether a writer holds the log of a lane, which it locks before anything else."""
-    try:
-        log = files.open(directory / LOG_NAME, write=True)
-    except FileNotFoundError:
-        return False
-    try:
-        return files.is_locked(log)
-    finally:
-        files.close(log)
-
-
-def lane_names(files: FileSystem, directory: Path) -> Sequence[str]:
-    """Return the names of the lanes below ``lanes/``, in the order their rows are numbered."""
-    return [name for name in files.names(directory) if not name.startswith(".")]

@@ -1,21 +1,9 @@
-"""What is known of a lane: its committed rows, and the statistics of its sites."""
+"""What is committed in a lane."""
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from isogloss.errors import NotFound
-from isogloss.store.disk.filesystem import FileSystem
-from isogloss.store.formats.zarr_arrays import read_arrays, write_arrays
-from isogloss.store.lanes.files import LaneFiles
 from isogloss.store.lanes.seal import Seal
-from isogloss.store.lanes.statistics import BLOCK_ROWS, SiteStatistics, measure
-from isogloss.store.schema.json_fields import get_count
-
-STATISTICS_NAME = "statistics"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +20,7 @@ class LaneState:
     """Last durable sequence number of the producers that wrote here."""
 
     seal: Seal | None
-    """Its seal; None while its writer lives, or nobody settled it yet."""
+    """Its seal; None while its writer lives, or the owner has not sealed it yet."""
 
     is_direct: bool = False
     """Whether a process other than the store's owner wrote it, with a ticket."""
@@ -43,57 +31,10 @@ class LaneState:
         return self.seal is not None and self.seal.reason == "retired"
 
 
-def statistics_directory(lane: Path, site: int) -> Path:
-    """Return where the statistics of a site are kept in a lane's directory."""
-    return lane / f"{STATISTICS_NAME}-{site}"
-
-
-def lane_statistics(
-    files: FileSystem, lane: LaneFiles, site: int, *, keep: bool, write: bool
-) -> SiteStatistics:
-    """Return the moments of a site over the rows of a lane.
-
-    Args:
-        files: where the lane lies.
-        lane: the rows to cover.
-        site: place of the site in the recording.
-        keep: the rows are all of a sealed lane: what was measured before is taken.
-        write: keep what is measured now, if ``keep``.
-    """
-    directory = statistics_directory(lane.directory, site)
-    if keep:
-        with contextlib.suppress(NotFound):
-            return read_statistics(files, directory)
-    found = measure(lane.blocks(site, 16 * BLOCK_ROWS), lane.spec.sites[site].width)
-    if keep and write:
-        write_statistics(files, directory, found, lane.rows)
-    return found
-
-
-def read_statistics(files: FileSystem, directory: Path) -> SiteStatistics:
-    """Return what :func:`write_statistics` wrote; NotFound when nothing was."""
-    arrays, attributes = read_arrays(directory, files=files)
-    return SiteStatistics(
-        count=get_count(attributes, "count"),
-        nonfinite=get_count(attributes, "nonfinite"),
-        mean=np.asarray(arrays["mean"], np.float64),
-        m2=np.asarray(arrays["m2"], np.float64),
-        norm_mean=float(np.asarray(arrays["norms"], np.float64)[0]),
-        norm_max=float(np.asarray(arrays["norms"], np.float64)[1]),
-    )
-
-
-def write_statistics(
-    files: FileSystem, directory: Path, statistics: SiteStatistics, rows: int
-) -> None:
-    """Keep the statistics of ``rows`` rows of a site."""
-    write_arrays(
-        directory,
-        {
-            "mean": statistics.mean,
-            "m2": statistics.m2,
-            "norms": np.array([statistics.norm_mean, statistics.norm_max]),
-        },
-        {"count": statistics.count, "nonfinite": statistics.nonfinite, "rows": rows},
-        files=files,
-    )
+def all_cursors(states: Sequence[LaneState]) -> dict[str, int]:
+    """Return the last committed sequence number of every producer over all lanes."""
+    cursors: dict[str, int] = {}
+    for state in states:
+        for producer, sequence in state.cursors.items():
+            cursors[producer] = max(sequence, cursors.get(producer, 0))
+    return cursors

@@ -11,9 +11,9 @@ from isogloss.store.schema.batch import finite_rows
 from isogloss.store.schema.recording_spec import Rows
 
 BLOCK_ROWS = 256
-"""Rows measured together: they stay in a processor's cache through all passes."""
+"""Rows measured together; few enough to stay in the processor's cache."""
 _SHIFT_ROWS = 4096
-"""Rows that share a shift, so that the mean may wander."""
+"""Rows measured about one shift; then a new one is taken, as the mean may drift."""
 _HUGE = 1e30
 """Squared norm from which on float32 might overflow."""
 
@@ -57,6 +57,12 @@ class SiteStatistics:
     def merge(self, other: "SiteStatistics") -> "SiteStatistics":
         """Return the statistics of both sets of rows together (Chan, Golub, LeVeque 1979).
 
+        Args:
+            other: of other rows of the same site.
+
+        Returns:
+            The moments of all rows.
+
         Raises:
             ShapeError: the widths differ.
         """
@@ -98,7 +104,7 @@ def measure(blocks: Iterable[Rows], width: int) -> SiteStatistics:
 
 
 class _Moments:
-    """Sums over some thousand rows of ordinary size about one shift."""
+    """Sums over at most some thousand rows, taken about one shift."""
 
     def __init__(self, width: int) -> None:
         self.count = 0
@@ -108,7 +114,7 @@ class _Moments:
         self._rows = np.empty((BLOCK_ROWS, width), np.float32)
 
     def add(self, block: Rows) -> bool:
-        """Take in at most ``BLOCK_ROWS`` rows; False and nothing taken if one is not ordinary."""
+        """Add at most ``BLOCK_ROWS`` rows; False, and none added, if one is huge or not finite."""
         rows = self._rows[: len(block)]
         with np.errstate(over="ignore", invalid="ignore"):
             np.copyto(rows, block, casting="unsafe")

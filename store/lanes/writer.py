@@ -24,12 +24,8 @@ from isogloss.errors import (
     SequenceGap,
     StorageFull,
 )
-from isogloss.store.disk.filesystem import (
-    FULL_ERRNOS,
-    FileSystem,
-    write_atomic,
-    write_new,
-)
+from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem, write_new
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import (
     KIND_COMMIT,
@@ -39,17 +35,17 @@ from isogloss.store.lanes.log_frames import (
     lane_payload,
 )
 from isogloss.store.lanes.log_scan import LaneHeader
-from isogloss.store.lanes.seal import LOG_NAME, Seal, write_seal
-from isogloss.store.lanes.shard_layout import array_metadata, site_directory
-from isogloss.store.lanes.shard_writer import SiteFiles
+from isogloss.store.lanes.seal import Seal, write_seal
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import array_metadata, site_directory
+from isogloss.store.shards.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
 
 _LOG_STEP_BYTES = 256 << 10
-"""By so much the log is extended ahead."""
+"""The log is extended in steps of this size."""
 
 PUBLISH_S = 5.0
 """How often a live lane brings the ``shape`` of its arrays up to date, in seconds."""
@@ -72,7 +68,7 @@ class Commit:
 class LaneWriter:
     """Writes one lane, from its creation to its end; safe to call from several threads.
 
-    Obtained from :meth:`Recording.open_lane`. A context manager that seals on leaving.
+    Returned by :meth:`Recording.open_lane`. A context manager that closes the lane on leaving.
     """
 
     def __init__(
@@ -104,7 +100,7 @@ class LaneWriter:
         self._ended: str | None = None
         self._published = (-1, files.monotonic_s())
         self._lock = threading.RLock()
-        self._sites = SiteFiles(files, directory, header.layouts, self._sync_directory)
+        self._sites = ShardWriter(files, directory, header.layouts, self._sync_directory)
         self._create()
 
     @property
@@ -149,7 +145,7 @@ class LaneWriter:
         self.close()
 
     def _create(self) -> None:
-        """Lay out the lane, all of it durable, and only then say with frame 0 that it exists."""
+        """Create and sync the lane's files, then write frame 0: from then on the lane exists."""
         files = self._files
         files.make_directory(self._directory)
         files.sync_directory(self._directory.parent)
@@ -186,9 +182,13 @@ class LaneWriter:
             SequenceGap: a producer skipped a number; nothing was accepted.
             ShapeError: a batch does not fit the recording; nothing was accepted.
             DocumentMismatch: two documents share a key and differ; nothing was accepted.
-            StorageFull: there is no room, or a limit would be passed; nothing was accepted, and
-                the lane goes on.
-            LaneEnded: writing failed for good; what was acknowledged is safe, open a new lane.
+            StorageFull: there is no room, or a limit would be passed; nothing was accepted, and the
+                lane goes on.
+            LaneEnded: the lane is closed, or writing failed for good. What was acknowledged is
+                safe; open a new lane.
+            InvalidInput: a row is of a document that no batch described; nothing was accepted.
+            NonFiniteRows: rows hold NaN or infinity where the recording refuses them; nothing was
+                accepted.
         """
         with self._lock:
             self._check_open()
@@ -308,7 +308,7 @@ class LaneWriter:
         self._frames += 1
 
     def _reserve_log(self, log: int, length: int) -> None:
-        """Extend the log with zeros, which are no frame, some way beyond ``length``."""
+        """Extend the log with zeros to at least ``length``, unless the disk is full."""
         length += -length % _LOG_STEP_BYTES
         try:
             self._files.allocate(log, length)
@@ -330,7 +330,7 @@ class LaneWriter:
             raise self._end(error) from error
 
     def _end(self, error: OSError) -> LaneEnded:
-        """End the lane after a failure that may have lost unacknowledged bytes."""
+        """Mark the lane as ended after a failure that may have lost bytes not acknowledged."""
         self._ended = f"writing failed after {self._rows} rows ({error})"
         return LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
 
@@ -351,17 +351,18 @@ class LaneWriter:
             self._published = (self._published[0], self._files.monotonic_s())
 
     def publish(self) -> None:
-        """Let the arrays' ``shape`` cover all committed rows, for readers that only know zarr."""
+        """Write the number of committed rows to each array's ``shape``, for plain zarr readers."""
         with self._lock:
             if self._published[0] != self._rows:
                 publish_shapes(self._files, self._directory, self._spec, self._header, self._rows)
             self._published = (self._rows, self._files.monotonic_s())
 
     def close(self) -> None:
-        """End the lane in good order: arrays published, seal written. Later calls do nothing.
+        """End the lane: publish the arrays' shapes and write the seal. Later calls do nothing.
 
         Raises:
-            StorageError: the seal could not be written; the rows are safe all the same.
+            LaneEnded: the seal could not be written; the rows are safe, and the owner seals the
+                lane when the store is next opened.
         """
         with self._lock:
             if self._log is None:
@@ -392,18 +393,18 @@ class LaneWriter:
                 self._release()
 
     def _trim(self, log: int) -> None:
-        """Give back what was reserved; nothing depends on it."""
+        """Cut off the space that was reserved; errors are ignored."""
         self._sites.trim(self._rows)
         with contextlib.suppress(OSError):
             self._files.truncate(log, self._log_bytes)
 
     def seal(self) -> None:
-        """Same as :meth:`close`; columns and statistics are then derived when first asked for."""
+        """Do what :meth:`close` does. Columns and statistics are derived when asked for."""
         self.close()
 
 
 def _distinct(column: NDArray[np.generic]) -> set[int]:
-    """Return the numbers of a column, which come in runs: faster than ``np.unique``."""
+    """Return the distinct numbers of a column of runs, faster than ``np.unique``."""
     starts = np.flatnonzero(column[1:] != column[:-1])
     return {*column[:1].tolist(), *column[starts + 1].tolist()}
 
@@ -414,16 +415,16 @@ def publish_shapes(
     """Write the ``zarr.json`` of every site of a lane."""
     for index, (site, layout) in enumerate(zip(spec.sites, header.layouts, strict=True)):
         content = array_metadata(site, layout, rows)
-        write_atomic(files, directory / site_directory(index) / "zarr.json", content)
+        files.write_atomic(directory / site_directory(index) / "zarr.json", content)
 
 
 class OwnerLaneWriter(LaneWriter):
-    """A lane of the store's owner, which refuses producers that went to a direct lane."""
+    """A lane of the store's owner. It refuses producers that were given to a direct lane."""
 
     _lent: frozenset[str] = frozenset()
 
     def lend(self, producers: Iterable[str]) -> None:
-        """Refuse these producers from now on: another lane has them, and their cursors."""
+        """Refuse batches of these producers from now on: a direct lane has them."""
         with self._lock:
             self._lent |= frozenset(producers)
 
@@ -433,6 +434,12 @@ class OwnerLaneWriter(LaneWriter):
 
     def append(self, batches: Sequence[RowBatch]) -> Commit:
         """Commit batches in one group, as :meth:`LaneWriter.append` does.
+
+        Args:
+            batches: any number, of any producers; those of one producer in ascending sequence.
+
+        Returns:
+            What is durable now.
 
         Raises:
             Conflict: a producer went to a direct lane; nothing was accepted.

@@ -100,7 +100,17 @@ class Catalog:
         *,
         replace: bool = False,
     ) -> CatalogEntry:
-        """Add an entry, or with ``replace`` change the one of that id.
+        """JSON that belongs to the kind.
+
+        Args:
+            kind: one of ``KINDS``.
+            id: name within the kind.
+            uid: from :meth:`new_uid`.
+            body: JSON that belongs to the kind.
+            replace: change an entry that is there instead of refusing.
+
+        Returns:
+            The entry as it is now.
 
         Raises:
             AlreadyExists: there is one already and ``replace`` is false.
@@ -163,6 +173,11 @@ class Catalog:
 
     def delete(self, kind: str, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Remove an entry.
+
+        Args:
+            kind: one of ``KINDS``.
+            id: name within the kind.
+            etag: of the entry as it was read; None to delete whatever is there.
 
         Raises:
             NotFound: there is none.

@@ -28,7 +28,7 @@ class RecordCatalog(Catalog):
     """Reads and changes the entries of one store; the same interface as :class:`Catalog`.
 
     Args:
-        files: where the store lies.
+        files: the file system that the store is on.
         directory: of the catalog.
     """
 
@@ -55,7 +55,7 @@ class RecordCatalog(Catalog):
         return self.path / kind / f"{id}.{version:08d}"
 
     def _entries(self, paths: list[Path]) -> list[CatalogEntry | None]:
-        """Return what versions say, None for a deletion; a version never changes."""
+        """Return what versions hold, None for a deletion; each version is read once."""
         with self._cache_lock:
             new = [path for path in paths if path not in self._read]
         for path, content in zip(new, read_files(self._files, new), strict=True):
@@ -97,12 +97,22 @@ class RecordCatalog(Catalog):
         *,
         replace: bool = False,
     ) -> CatalogEntry:
-        """Add an entry, or with ``replace`` change the one of that id.
+        """JSON that belongs to the kind.
+
+        Args:
+            kind: one of ``KINDS``.
+            id: name within the kind.
+            uid: from :meth:`new_uid`.
+            body: JSON that belongs to the kind.
+            replace: change an entry that is there instead of refusing.
+
+        Returns:
+            The entry as it is now.
 
         Raises:
             AlreadyExists: there is one already and ``replace`` is false.
             InvalidInput: the kind is unknown or the body is no JSON.
-            Conflict: others changed it again and again.
+            Conflict: other processes changed it at each of 16 tries.
         """
         check_kind(kind)
         check_id(id)
@@ -156,9 +166,15 @@ class RecordCatalog(Catalog):
     def delete(self, kind: str, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Remove an entry.
 
+        Args:
+            kind: one of ``KINDS``.
+            id: name within the kind.
+            etag: of the entry as it was read; None to delete whatever is there.
+
         Raises:
             NotFound: there is none.
-            Conflict: it has another etag than the one given.
+            Conflict: it has another etag than the one given, or other processes changed it at each
+                of 16 tries.
         """
         check_kind(kind)
         with storage_errors(f"{kind} {id!r} cannot be deleted from the catalog"):
@@ -175,9 +191,10 @@ class RecordCatalog(Catalog):
         raise Conflict(f"{kind} {id!r} changed {_TRIES} times meanwhile: read it again")
 
     def litter(self, older_s: float) -> "builtins.list[Path]":
-        """Return what crashes left, and versions that a newer one replaced, once they are old.
+        """Return what crashes left and versions that a newer one replaced, once they are old.
 
-        Young ones stay: a change that was begun from one of them must still find its number taken.
+        Young versions stay: another process may be about to create the next version, and must find
+        its number taken.
         """
         found: builtins.list[Path] = []
         for kind in self._files.names(self.path):

@@ -1,10 +1,10 @@
 """Owning a store without locks: each owner takes the next epoch by exclusive creation.
 
-``owners/<epoch>`` is created once and says nothing but who. ``owners/<epoch>.beat`` is rewritten by
-the owner every third of its lease. Whoever wants the store watches the beat of the newest epoch for
-a whole lease by its own clock: if nothing moves the owner is gone, and the next epoch is taken. The
-clocks of two machines are never compared. An owner that was only asleep finds a newer epoch when it
-wakes, and its lanes fenced: it can acknowledge nothing more.
+``owners/<epoch>`` is created once. The owner rewrites ``owners/<epoch>.beat`` three times in each
+lease. A process that wants the store reads the beat of the newest epoch for a whole lease by its
+own clock; if it does not change, the process takes the next epoch. The clocks of two machines are
+never compared. An owner that was stopped for a while finds a newer epoch when it goes on, and its
+lanes fenced, so it cannot acknowledge anything any more.
 """
 
 import contextlib
@@ -21,13 +21,7 @@ from pathlib import Path
 
 from isogloss.errors import CorruptData, Fenced, InvalidInput, IsoglossError, StoreOwned
 from isogloss.store.disk import signed_json
-from isogloss.store.disk.filesystem import (
-    NO_LINKS,
-    FileSystem,
-    make_directories,
-    read_file,
-    storage_errors,
-)
+from isogloss.store.disk.filesystem import NO_LINKS, FileSystem, make_directories, storage_errors
 from isogloss.store.ownership.lock import StoreOwner, owned_message
 from isogloss.store.schema.json_fields import SCHEMA_VERSION
 
@@ -35,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 OWNERS = "owners"
 LEASE_S = 30.0
-"""After so long without a sign of life an owner may be replaced, in seconds."""
+"""Seconds without a new beat after which an owner may be replaced."""
 _BEATS = 3
-"""Signs of life in a lease."""
+"""Beats in a lease."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Beat:
-    """The last sign of life of an owner."""
+    """What an owner wrote to its beat file last."""
 
     owner: StoreOwner
     """Who it is."""
@@ -64,12 +58,12 @@ class _Beat:
 
     @property
     def is_here(self) -> bool:
-        """Whether its process can be looked for: it is, or was, one of this machine."""
+        """Whether the owner runs or ran on this machine, where its process can be looked for."""
         return bool(self.place) and self.place == _place()
 
     @property
     def is_gone(self) -> bool:
-        """Whether the owner certainly lives no more."""
+        """Whether the owner gave the store up, or its process is known to have ended."""
         return self.is_released or (self.is_here and _started(self.owner.pid) != self.started)
 
 
@@ -92,14 +86,14 @@ def _place() -> str:
 
 
 class EpochOwnership:
-    """Owns a store until it is closed, or another owner takes the next epoch.
+    """Owns a store until it is closed, or another process takes the next epoch.
 
     Args:
-        files: where the store lies.
+        files: the file system that the store is on.
         root: of the store.
         force: take the store over although its owner may live.
-        lease_s: how long others wait for a sign of life before they take over; infinite for ever,
-            and then none is given.
+        lease_s: seconds without a new beat after which others may take over; with infinity nobody
+            ever may, and the beat is written once.
 
     Raises:
         StoreOwned: its owner lives.
@@ -188,7 +182,7 @@ class EpochOwnership:
                     return
                 self._beat()
             except OSError as error:
-                _log.warning("store %s: no sign of life could be given: %s", self._root, error)
+                _log.warning("store %s: its beat could not be written: %s", self._root, error)
 
     def check(self) -> None:
         """Make sure that this process still owns the store.
@@ -206,13 +200,13 @@ class EpochOwnership:
             )
 
     def set_server(self, address: str | None) -> None:
-        """Say where this owner's server answers; None when it has none."""
+        """Write to the beat file where this owner's server answers; None when it has none."""
         self._address = address
         with storage_errors(f"store {self._root}: its address cannot be written"):
             self._beat()
 
     def close(self) -> None:
-        """Give the store up. Later calls do nothing."""
+        """Give the store up: the last beat says so. Later calls do nothing."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -240,7 +234,7 @@ def latest_epoch(files: FileSystem, root: Path) -> int:
 
 def _read_beat(files: FileSystem, root: Path, epoch: int) -> _Beat | None:
     try:
-        content = read_file(files, _beat_path(root, epoch))
+        content = files.read_whole(_beat_path(root, epoch))
         document = signed_json.parse(content, f"owner {epoch} of store {root}")
     except (FileNotFoundError, CorruptData):
         return None
@@ -257,12 +251,17 @@ def _read_beat(files: FileSystem, root: Path, epoch: int) -> _Beat | None:
 
 
 def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:
-    """Return once the owner of an epoch is certainly gone, or gave no sign of life for its lease.
+    """Return once the owner of an epoch is gone, or wrote no new beat for a whole lease.
 
-    A process of this machine that is there is alive, however long it says nothing.
+    An owner whose process runs on this machine counts as alive however old its beat is.
+
+    Args:
+        files: the file system that the store is on.
+        root: of the store.
+        epoch: the newest.
 
     Raises:
-        StoreOwned: it lives.
+        StoreOwned: the owner is alive.
     """
     first = _read_beat(files, root, epoch)
     lease_s = LEASE_S if first is None else first.lease_s
@@ -281,7 +280,7 @@ def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:
 
 
 def epoch_owner(files: FileSystem, root: Path) -> StoreOwner | None:
-    """Return who holds the newest epoch; None when nobody does or it is certainly gone."""
+    """Return the owner of the newest epoch; None when there is none, or it is gone."""
     latest = latest_epoch(files, root)
     beat = _read_beat(files, root, latest) if latest else None
     if beat is None:

@@ -1,4 +1,4 @@
-"""Which file systems keep a lock of one machine from the processes of every other."""
+"""The type of a path's file system, and whether other machines may have it mounted too."""
 
 from pathlib import Path
 

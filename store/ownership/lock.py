@@ -1,4 +1,4 @@
-"""One owner a store: the lock, and the note that says who holds it and where it answers."""
+"""Owning a store by a lock, and the file that says who holds it and where its server answers."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isogloss.errors import StoreOwned
-from isogloss.store.disk.filesystem import FileSystem, read_file, write_atomic
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, is_mapping
 
 LOCK_NAME = "isogloss.lock"
@@ -42,7 +42,7 @@ class StoreOwner:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> "StoreOwner":
-        """Read an owner from a JSON object; what is missing or odd becomes unknown."""
+        """Read an owner from a JSON object; fields that are missing or odd count as unknown."""
         pid, address = document.get("pid"), document.get("address")
         return cls(
             pid=pid if isinstance(pid, int) else 0,
@@ -68,13 +68,13 @@ class Ownership:
         self.set_server(None)
 
     def set_server(self, address: str | None) -> None:
-        """Say where this owner's server answers; None when it has none."""
+        """Write to ``server.json`` where this owner's server answers; None when it has none."""
         owner = StoreOwner(pid=os.getpid(), host=socket.gethostname(), address=address)
         content = json.dumps(owner.to_dict(), indent=1).encode()
-        write_atomic(self._files, self._root / SERVER_NAME, content)
+        self._files.write_atomic(self._root / SERVER_NAME, content)
 
     def check(self) -> None:
-        """Do nothing: as long as the lock is held nobody else owns the store."""
+        """Do nothing: while this process holds the lock, no other can own the store."""
 
     def close(self) -> None:
         """Give the store up. Later calls do nothing."""
@@ -99,7 +99,7 @@ def owned_message(root: Path, owner: StoreOwner | None) -> str:
 
 def _read_owner(files: FileSystem, root: Path) -> StoreOwner | None:
     try:
-        document: object = json.loads(read_file(files, root / SERVER_NAME))
+        document: object = json.loads(files.read_whole(root / SERVER_NAME))
     except (FileNotFoundError, ValueError):
         return None
     return StoreOwner.from_dict(document) if is_mapping(document) else None

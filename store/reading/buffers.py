@@ -1,7 +1,7 @@
-"""Memory of batches, used again once nobody looks at them any more.
+"""Memory for batches that is used again once no array of it is left.
 
-Large arrays come fresh from the system, which clears every page: with a window of batches that cost
-a third of the time of reading them.
+The system clears every page of a large new array, which took a third of the time of reading a
+window of batches.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class _Lease:
-    """What an array and its views hold on to; gives the memory back when the last of them goes."""
+    """Held by an array and its views; returns their memory when the last of them is garbage."""
 
     def __init__(self, owner: "RecycledMemory", memory: NDArray[np.uint8]) -> None:
         self.__array_interface__ = memory.__array_interface__
@@ -21,18 +21,21 @@ class _Lease:
 
 
 class RecycledMemory:
-    """Gives out arrays, from several threads; a race between two only makes one of them fresh."""
+    """Gives out arrays and keeps their memory for the next; safe from several threads.
+
+    When two threads ask at once, one of them may get new memory although some was free.
+    """
 
     def __init__(self) -> None:
         self._most_bytes = 0
         self._idle: dict[int, list[NDArray[np.uint8]]] = {}
 
     def keep(self, most_bytes: int) -> None:
-        """Hold on to so much that nobody uses, or to more where that was asked for before."""
+        """Keep up to ``most_bytes`` of memory that is not in use; a larger earlier limit stays."""
         self._most_bytes = max(self._most_bytes, most_bytes)
 
     def empty(self, count: int, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-        """Return an array ``[count]`` of any content, like ``np.empty``."""
+        """Return an array ``[count]`` with any content, as ``np.empty`` does."""
         length = count * dtype.itemsize
         try:
             memory = self._idle[length].pop()
@@ -41,7 +44,7 @@ class RecycledMemory:
         return np.asarray(_Lease(self, memory)).view(dtype)
 
     def give_back(self, memory: NDArray[np.uint8]) -> None:
-        """Keep memory that nobody looks at, if there is room for it."""
+        """Keep memory that is no longer in use, or drop it where the limit is reached."""
         held = sum(length * len(found) for length, found in list(self._idle.items()))
         if held + len(memory) <= self._most_bytes:
             self._idle.setdefault(len(memory), []).append(memory)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from isogloss.errors import InvalidInput, NoSharedDocuments, ShapeError
 from isogloss.store.disk.filesystem import for_each, storage_errors
 from isogloss.store.lanes.files import LaneFiles
-from isogloss.store.lanes.mapped_rows import Table, can_map, map_rows
 from isogloss.store.reading.buffers import RecycledMemory
 from isogloss.store.reading.shuffle_order import WINDOW_ROWS, ShuffleOrder
 from isogloss.store.reading.shuffled import ShuffledBatch, ShuffledReading
@@ -19,15 +18,16 @@ from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows
 from isogloss.store.schema.revision import Revision
+from isogloss.store.shards.mapped import Table, can_map, map_rows
 
 _READ_THROUGH_ROWS = 8
-"""Rows that are read and dropped where that saves another read, or decompressing a chunk twice."""
+"""Rows that are at most this far apart are read together, and those in between are dropped."""
 
 
 class RecordingReader:
     """Reads one revision of a recording; safe from several threads.
 
-    Obtained from :meth:`Recording.reader`.
+    Returned by :meth:`Recording.reader`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RecordingReader:
         self.revision = revision
         """What this reader is pinned to."""
         self.memory = RecycledMemory()
-        """What shuffled reading reads to, from epoch to epoch."""
+        """Memory that shuffled reading uses again, from epoch to epoch."""
         self._lanes = list(lanes)
         self._retired = list(retired)
         self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
@@ -58,6 +58,14 @@ class RecordingReader:
 
     def read(self, site: str, start: int, stop: int) -> Rows:
         """Return rows ``[start, stop)`` of a site.
+
+        Args:
+            site: name of the site.
+            start: first row.
+            stop: row behind the last.
+
+        Returns:
+            The rows, in memory of their own.
 
         Raises:
             NotFound: the recording has no such site.
@@ -75,7 +83,7 @@ class RecordingReader:
             raise ShapeError(f"rows [{start}, {stop}) must lie in [0, {self.rows})")
 
     def _read_run(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
-        """Fill ``out`` with rows that follow one another, over the bounds of lanes."""
+        """Fill ``out`` with rows that follow one another, also where a lane ends between them."""
         done = 0
         while done < len(out):
             lane = bisect_right(self._starts, row + done) - 1
@@ -92,6 +100,9 @@ class RecordingReader:
         Args:
             site: name of the site.
             rows: int64 ``[n]``, each in ``[0, self.rows)``.
+
+        Returns:
+            The rows, in memory of their own.
 
         Raises:
             NotFound: the recording has no such site.
@@ -119,7 +130,7 @@ class RecordingReader:
                 for_each(self._lanes[0].files, lambda run: self._read_near(index, *run), runs)
 
     def _read_near(self, site: int, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Fill ``out`` with ascending rows that lie close together: read once, then chosen."""
+        """Fill ``out`` with ascending rows that lie close together, by one read of all between."""
         first, last = int(rows[0]), int(rows[-1])
         if last - first + 1 == len(rows):
             self._read_run(site, first, out)
@@ -141,7 +152,7 @@ class RecordingReader:
         return TokenColumns.concatenate(parts, self.spec.has_spans)
 
     def documents(self) -> dict[int, Document]:
-        """Return the documents of the lanes read, by id; equal ones once, with text if known."""
+        """Return the documents of the lanes read, by id; of equal ones that with text."""
         with self._lock:
             if self._documents is None:
                 found: dict[int, Document] = {}
@@ -199,9 +210,8 @@ class RecordingReader:
     ) -> Iterator[ShuffledBatch]:
         """Yield the batches of one epoch in shuffled order.
 
-        The order is a pure function of (seed, epoch, step): reading resumed at ``start_step``
-        gives the same remaining batches, whatever ``prefetch`` is. The last rows that fill no
-        whole step are left out.
+        The order depends on seed, epoch and step alone: reading from ``start_step`` on gives the
+        same remaining batches. The last rows, if they fill no whole step, are left out.
 
         Args:
             sites: names of the sites to read together.
@@ -215,11 +225,12 @@ class RecordingReader:
             start_step: the step to begin with.
             rank: which share of each step to read.
             world: into how many shares of ``batch_rows`` a step falls.
-            prefetch: how much a thread reads ahead (batches when mapped, else windows); 0 reads
-                when asked.
-            mapped: read through memory maps where that is possible, which is several times
-                faster; an input or output error of the disk then ends the process with SIGBUS.
-                Compressed rows stay mapped for this reader.
+            prefetch: how many batches (windows where not mapped) a thread reads ahead; may be 0.
+            mapped: map files into memory where possible: several times faster, but an error of the
+                disk then ends the process with SIGBUS.
+
+        Returns:
+            An iterator over the batches, in the order of their steps.
 
         Raises:
             NotFound: the recording has no such site.
@@ -254,8 +265,12 @@ class RecordingReader:
     def table(self, site: str) -> tuple[Table, NDArray[np.int64]] | None:
         """Return all rows of a site mapped into memory, or None where they cannot be.
 
+        Args:
+            site: name of the site.
+
         Returns:
-            The table, and for each lane how far its rows stand behind their number in it.
+            The table, and for each lane by how many rows its rows in the table stand behind their
+            numbers in the revision; None where the rows are not plain files on page bounds.
 
         Raises:
             StorageError: a shard is missing or too short.
@@ -285,12 +300,18 @@ class RecordingReader:
             return map_rows(runs, row_bytes), np.array(shifts[:-1], np.int64)
 
     def lane_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the place in the revision of the lane that holds each row."""
+        """Return for each row which lane of the revision holds it, counted from 0."""
         return np.searchsorted(np.array(self._starts[1:]), rows, "right").astype(np.int64)
 
 
 def shared_documents(readers: Mapping[str, RecordingReader]) -> tuple[int, ...]:
     """Return the ids of the documents that all recordings have rows of, ascending.
+
+    Args:
+        readers: the recordings by name.
+
+    Returns:
+        The ids.
 
     Raises:
         DocumentMismatch: two recordings have different documents under one id.

@@ -1,4 +1,4 @@
-"""The order of shuffled reading: a pure function of seed, epoch and step.
+"""The order of shuffled reading, which depends on seed, epoch and step alone.
 
 Rows that follow one another form blocks of at most 32; blocks are shuffled over the whole epoch,
 rows within windows of blocks. Sequential disk reads stay possible, and a batch is nearly as varied
@@ -94,6 +94,9 @@ class ShuffleOrder:
 
     def windows(self, first_row: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield each window from the one that holds place ``first_row`` of the epoch's order.
+
+        Args:
+            first_row: place in the order of the epoch from which windows are wanted.
 
         Yields:
             The place where the window starts, and its rows in order.

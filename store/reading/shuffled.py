@@ -1,4 +1,4 @@
-"""Shuffled reading: the rows of each step, gathered and read ahead."""
+"""Read the rows of each step of an epoch, ahead of the caller, mapped or window by window."""
 
 import itertools
 import logging
@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.store.lanes.mapped_rows import Table
 from isogloss.store.reading.buffers import RecycledMemory
 from isogloss.store.reading.shuffle_order import ShuffleOrder
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows, SiteSpec
+from isogloss.store.shards.mapped import Table
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ShuffledReading:
         return max(1, -(-self._order.window_rows // self._order.batch_rows))
 
     def batches(self, prefetch: int, *, mapped: bool) -> Iterator[ShuffledBatch]:
-        """Yield the batches, reading so far ahead."""
+        """Yield the batches, reading up to ``prefetch`` units ahead."""
         tables = self._tables() if mapped else None
         if tables is not None:
             return self._mapped_batches(tables, prefetch)
@@ -134,7 +134,7 @@ class ShuffledReading:
             yield _Window(held)
 
     def _read_window(self, readers: Executor, window: "_Window") -> None:
-        """Read each part of the disk once, in order, several side by side."""
+        """Read the rows of a window, each part of the disk once, several parts at a time."""
         rows = window.rows
         parts = list(itertools.pairwise(_part_bounds(rows)))
         for site, table in self._empty(len(rows), self._source.memory.empty).items():
@@ -193,7 +193,7 @@ class _Window:
     """All of their rows, ascending."""
 
     def place(self) -> None:
-        """Bring the rows in the order of the disk."""
+        """Sort the rows of all steps by their place on disk."""
         rows = np.concatenate(self.steps)
         order = np.argsort(rows)
         self.rows = rows[order]
@@ -202,7 +202,7 @@ class _Window:
 
 
 def _part_bounds(ordered: NDArray[np.int64]) -> list[int]:
-    """Return where to cut ascending rows: never between two that follow one another."""
+    """Return where to cut ascending rows into parts: never between two that follow one another."""
     breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
     wanted = np.arange(_PART_ROWS, len(ordered), _PART_ROWS)
     near = breaks[np.searchsorted(breaks, wanted).clip(max=len(breaks) - 1)] if len(breaks) else []

@@ -1,4 +1,4 @@
-"""What a recording's lanes are on disk: tiers and bytes."""
+"""Describe the lanes of a recording as they are on disk: tiers and bytes."""
 
 import contextlib
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Literal
 
 from isogloss.errors import NotFound
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
-from isogloss.store.lanes.quantise import QuantisationError, quantised_directory, read_error
-from isogloss.store.lanes.shard_layout import compressed_directory, site_directory
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.recordings.recording import Recording
+from isogloss.store.shards.layout import compressed_directory, site_directory
+from isogloss.store.shards.quantised import QuantisationError, quantised_directory, read_error
 
 Tier = Literal["live", "sealed", "compressed", "quantised"]
 
@@ -35,7 +35,7 @@ class LaneSite:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneDescription:
-    """A lane as it stands on disk."""
+    """A lane as it is on disk."""
 
     state: LaneState
     """What is committed in it."""
@@ -44,16 +44,19 @@ class LaneDescription:
     """The rows of each site; none where they were retired."""
 
     stored_bytes: int
-    """Of all its files: rows, columns, documents, statistics, log; of a lane without locks that is
-    not settled yet, of its rows alone."""
+    """Of all its files: rows, columns, documents, statistics, log; for a lane
+    that was not moved to shards yet, of its rows alone."""
 
 
 def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
-    """Return a lane of a recording as it stands on disk; what is removed meanwhile is left out.
+    """Describe a lane of a recording as it is on disk; what is removed meanwhile is left out.
 
     Args:
         recording: whose lane it is.
         state: one of :meth:`Recording.lanes`.
+
+    Returns:
+        The description.
 
     Raises:
         StorageError: a directory cannot be read.
@@ -62,7 +65,7 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
     with storage_errors(f"lane {state.name!r} of recording {recording.id!r} cannot be described"):
         names = set(files.names(directory))
         if state.seal is None and not names:
-            return _describe_unsettled(recording, state)
+            return _describe_in_commits(recording, state)
         sites = [
             found
             for index in range(len(recording.spec.sites))
@@ -72,8 +75,8 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
     return LaneDescription(state=state, sites=tuple(sites), stored_bytes=total)
 
 
-def _describe_unsettled(recording: Recording, state: LaneState) -> LaneDescription:
-    """Describe a fenced lane, whose commits are files of raw rows; none of them is asked for."""
+def _describe_in_commits(recording: Recording, state: LaneState) -> LaneDescription:
+    """Describe a fenced lane whose rows are in the files of its commits, without reading them."""
     sites = tuple(
         LaneSite(site=site.name, tier="live", stored_bytes=state.rows * site.row_bytes)
         for site in recording.spec.sites

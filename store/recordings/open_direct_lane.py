@@ -1,4 +1,4 @@
-"""Begin a direct lane: a writer in another process takes up the ticket that the owner gave it."""
+"""Open a direct lane: another process uses the ticket that the store's owner gave it."""
 
 from pathlib import Path
 
@@ -9,14 +9,15 @@ from isogloss.store.direct.ticket import (
     fence_path,
 )
 from isogloss.store.direct.writer import DirectLaneWriter
-from isogloss.store.disk.filesystem import read_file, storage_errors, write_new
-from isogloss.store.disk.rooted_files import BeneathFiles
-from isogloss.store.lanes.seal import SEAL_NAME
+from isogloss.store.disk.filesystem import storage_errors, write_new
+from isogloss.store.disk.rooted_files import RootedFiles
+from isogloss.store.lanes.lane_directory import SEAL_NAME
+from isogloss.store.recordings.recording import Recording
 from isogloss.store.schema.document import DocumentTable
 
 
-class _WriterFiles(BeneathFiles):
-    """A seal is never written over: who seals first, the writer or the owner, is believed."""
+class _WriterFiles(RootedFiles):
+    """Files of the writer: a seal that is there, perhaps the owner's, is never replaced."""
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename a file over another; a seal only to where there is none."""
@@ -36,11 +37,14 @@ def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> Dire
         root: the store, as this machine sees it.
         ticket: from :meth:`Recording.offer_direct_lane`, or its bytes.
 
+    Returns:
+        The writer.
+
     Raises:
-        InvalidInput: the ticket points outside, or makes no sense.
+        InvalidInput: the ticket is damaged or contradicts itself.
         NotPermitted: the store does not hold this ticket; or something on the way is a link, or
             another user's.
-        Conflict: the ticket was used.
+        Conflict: the ticket was used before.
         Fenced: the owner gave the producers to another writer meanwhile.
         StorageError: the lane could not be created.
     """
@@ -61,11 +65,11 @@ def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> Dire
         raise
 
 
-def _take(files: BeneathFiles, ticket: DirectLaneTicket) -> None:
-    """Check that the store holds the ticket, and use it up."""
+def _take(files: RootedFiles, ticket: DirectLaneTicket) -> None:
+    """Check that the store holds the ticket, and mark it as used."""
     path = files.root / ticket.file
     try:
-        found = read_file(files, path)
+        found = files.read_whole(path)
     except FileNotFoundError as error:
         raise NotPermitted(
             f"{files.root} holds no ticket {ticket.file}: it is another store, or this machine "
@@ -90,10 +94,7 @@ def _take(files: BeneathFiles, ticket: DirectLaneTicket) -> None:
     files.sync_directory(path.parent)
 
 
-def _known_documents(files: BeneathFiles, ticket: DirectLaneTicket) -> DocumentTable:
-    # the recording imports this module's register
-    from isogloss.store.recordings.recording import Recording
-
+def _known_documents(files: RootedFiles, ticket: DirectLaneTicket) -> DocumentTable:
     directory = files.root / "recordings" / ticket.recording
     recording = Recording(files=files, directory=directory, etag="", is_owner=False)
     if recording.spec != ticket.spec:

@@ -1,39 +1,39 @@
-"""Recordings: lanes in, pinned readers out."""
+"""Recordings: open lanes to write, take pinned readers, do upkeep."""
 
 import contextlib
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from isogloss.errors import Conflict, NotFound, StorageError, StoreOwned
-from isogloss.store.direct.offers import DirectOffers, all_cursors
+from isogloss.errors import Conflict, InvalidInput, NotFound, StorageError, StoreOwned
+from isogloss.store.direct.lanes import DirectLanes
 from isogloss.store.direct.register import DirectRegister
+from isogloss.store.direct.ticket import DirectLaneTicket, check_producers
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.formats.documents import read_strings
 from isogloss.store.formats.zarr_arrays import read_arrays
-from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.lanes.lane_statistics import lane_statistics
 from isogloss.store.lanes.limits import LaneLimits
-from isogloss.store.lanes.log_scan import LaneHeader, LaneScan, is_durable, scan_log
-from isogloss.store.lanes.quantise import QuantisationError
-from isogloss.store.lanes.resolve import LaneRange, joined_names, resolve
-from isogloss.store.lanes.seal import LOG_NAME, Seal, lane_names, read_seal
-from isogloss.store.lanes.shard_layout import ShardLayout
-from isogloss.store.lanes.state import LaneState, lane_statistics
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.resolve import LaneRange, resolve
+from isogloss.store.lanes.state import LaneState, all_cursors
 from isogloss.store.lanes.statistics import SiteStatistics
 from isogloss.store.lanes.writer import LaneWriter, OwnerLaneWriter
 from isogloss.store.reading.reader import RecordingReader
+from isogloss.store.recordings.lane_list import LaneList
 from isogloss.store.recordings.recording_files import read_description
-from isogloss.store.schema.document import Document, DocumentTable
+from isogloss.store.schema.document import DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
 from isogloss.store.schema.revision import Revision
+from isogloss.store.shards.layout import ShardLayout
+from isogloss.store.shards.quantised import QuantisationError
 from isogloss.store.upkeep.join import Compaction, default_max_rows
-from isogloss.store.upkeep.upkeep import LaneCare, OnCare
+from isogloss.store.upkeep.upkeep import LaneUpkeep, OnLaneProgress
 from isogloss.store.upkeep.verify import Problem
 
 
-class Recording(DirectOffers):
+class Recording:
     """The activations of one model over one corpus. Obtained from a :class:`Store`."""
 
     def __init__(self, *, files: FileSystem, directory: Path, etag: str, is_owner: bool) -> None:
@@ -43,14 +43,17 @@ class Recording(DirectOffers):
         self.etag = etag
         """Changes with every change of the recording's entry in the catalog."""
         self._spec, self._shard_bytes = read_description(files, directory)
-        self._lock = threading.RLock()
-        self._writer: OwnerLaneWriter | None = None
-        self._seals: dict[str, Seal] = {}
-        self._scans: dict[str, LaneScan] = {}
-        self._joined: dict[str, frozenset[str]] = {}
+        self._register = DirectRegister(files, directory, self._spec, self._shard_bytes)
+        self._lanes = self._list_lanes()
+        self._lock = self._lanes.lock
+        self._direct = DirectLanes(self.id, self._register, self.lanes, self._lanes.new_name)
         self._working = threading.RLock()
-        self._direct = DirectRegister(files, directory, self._spec, self._shard_bytes)
-        self._care = LaneCare(files, directory, self._spec, self._seals)
+        self._upkeep = LaneUpkeep(files, directory, self._spec, self._lanes.seals)
+
+    def _list_lanes(self) -> LaneList:
+        return LaneList(
+            self._files, self._directory, self._spec, self._register, is_owner=self._is_owner
+        )
 
     @property
     def id(self) -> str:
@@ -83,91 +86,18 @@ class Recording(DirectOffers):
         return tuple(t.decode("utf-8", "surrogatepass") for t in read_strings(arrays, "token"))
 
     def lanes(self) -> list[LaneState]:
-        """Return the lanes that were fully created, in the order their rows are numbered."""
-        with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be read"):
-            while True:
-                names = self._lane_names()
-                states = [self._lane_state(name) for name in names]
-                if set(names) <= {*self._lane_names()}:
-                    return [state for state in states if state is not None]
-                # lanes were joined while they were looked at: look again
+        """Return the lanes that count, in the order their rows are numbered.
 
-    def _lane_names(self) -> list[str]:
-        """Return the names of the lanes that count: those joined into others do not."""
-        lanes = self._directory / "lanes"
-        names = lane_names(self._files, lanes)
-        if not names:
-            self._check_there()
-        for name in names:
-            if name not in self._joined:
-                found = joined_names(self._files, lanes / name)
-                if found and self._direct.look(name).is_direct:
-                    found = frozenset()  # only the owner joins lanes
-                if found is not None:
-                    self._joined[name] = found
-        joined = {old for name in names for old in self._joined.get(name, ())}
-        return [name for name in names if name not in joined]
+        Where this process owns the store, it seals every lane whose writer died.
 
-    def _check_there(self) -> None:
-        if not self._files.exists(self._directory / "recording.json"):
-            raise NotFound(f"recording {self.id!r} is gone: it was deleted")
+        Returns:
+            Their states.
 
-    def _lane_state(self, name: str) -> LaneState | None:
-        writer = self._writer
-        if writer is not None and writer.name == name and writer.is_open:
-            return LaneState(name=name, rows=writer.rows, cursors=writer.own_cursors, seal=None)
-        look = self._direct.look(name)
-        if look.refusal:
-            return None
-        seal = self._seals.get(name)
-        if seal is None and self._is_owner:
-            seal, counts = self._settle(name, look)
-            if not counts:
-                return None
-        elif seal is None:
-            seal = read_seal(self._files, self._directory / "lanes" / name)
-        if seal is not None:
-            self._seals[name] = seal
-            return LaneState(
-                name=name,
-                rows=seal.rows,
-                cursors=seal.cursors,
-                seal=seal,
-                is_direct=look.is_direct,
-            )
-        scan = look.scan if look.is_direct else self._scan(name)
-        if scan is None:
-            return None
-        return LaneState(
-            name=name,
-            rows=scan.rows,
-            cursors=dict(scan.cursors),
-            seal=None,
-            is_direct=look.is_direct,
-        )
-
-    def _scan(self, name: str) -> LaneScan | None:
-        """Read the log of a lane that another process writes, as far as it surely is on disk.
-
-        What was seen is durable: the newest commit is made so, and else does not count.
+        Raises:
+            NotFound: the recording was deleted.
+            StorageError: a directory or a log cannot be read.
         """
-        directory = self._directory / "lanes" / name
-        try:
-            log = self._files.open(directory / LOG_NAME)
-        except FileNotFoundError:
-            return None
-        try:
-            scan = scan_log(
-                self._files,
-                log,
-                known=self._scans.get(name),
-                is_whole=partial(is_durable, self._files, directory, log),
-            )
-        finally:
-            self._files.close(log)
-        if scan is not None:
-            self._scans[name] = scan
-        return scan
+        return self._lanes.states()
 
     def revision(self) -> Revision:
         """Return all rows that are committed now, to be read or trained on."""
@@ -179,15 +109,18 @@ class Recording(DirectOffers):
         return max((lane.cursors.get(producer, 0) for lane in self.lanes()), default=0)
 
     def open_lane(self, limits: LaneLimits | None = None) -> LaneWriter:
-        """Start a new lane; producers go on where all lanes together end.
+        """Start a new lane. Each producer goes on behind its last committed batch of any lane.
 
         Args:
             limits: what the recording may take; by default only a disk nearly full is refused.
 
+        Returns:
+            The writer of the lane.
+
         Raises:
             StoreOwned: this process does not own the store.
             Conflict: the last lane opened here still takes batches.
-            StorageError: it could not be created.
+            StorageError: the lane could not be created.
         """
         if not self._is_owner:
             raise StoreOwned(
@@ -195,32 +128,97 @@ class Recording(DirectOffers):
                 "through the owner"
             )
         with self._lock:
-            if self._writer is not None and self._writer.is_open:
+            writer = self._lanes.writer
+            if writer is not None and writer.is_open:
                 raise Conflict(
-                    f"lane {self._writer.name!r} of recording {self.id!r} is open: append to it, "
-                    "or close it first"
+                    f"lane {writer.name!r} of recording {self.id!r} is open: append to it, or "
+                    "close it first"
                 )
             states = self.lanes()
-            self._writer = self._new_lane(
+            writer = self._new_lane(
                 all_cursors(states),
-                DocumentTable.of_lanes(self._documents(states)),
+                DocumentTable.of_lanes(self._lanes.documents(states)),
                 limits or LaneLimits(),
                 sum(state.rows for state in states),
             )
-            self._lend_taken(self._writer)
-            return self._writer
+            self._lanes.writer = writer
+            writer.lend(self._direct.producers())
+            return writer
 
-    def _documents(self, states: Sequence[LaneState]) -> list[Document]:
-        return [
-            document
-            for state in states
-            if state.rows or state.is_retired
-            for document in self._lane_files(state.name, state.rows).documents()
-        ]
+    def offer_direct_lane(
+        self, producers: Sequence[str], limits: LaneLimits | None = None
+    ) -> DirectLaneTicket:
+        """Let a process on the same storage write a lane of its own, for these producers.
+
+        They belong to that lane until its writer closes it or dies, or :meth:`end_direct_lane`
+        ends it. A ticket for one of them whose writer has not begun is withdrawn.
+
+        Args:
+            producers: names of the streams of batches.
+            limits: what the recording may take; lanes written at a time count their own rows only.
+
+        Returns:
+            The ticket, for :func:`open_direct_lane` in the other process.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+            Conflict: a producer is writing a direct lane.
+            InvalidInput: no producer, too many, or the store's files are not a plain directory's.
+        """
+        self._owned()
+        if not self._files.can_map:
+            raise InvalidInput(
+                "direct lanes need a store in a directory that both processes see: append through "
+                "the owner"
+            )
+        check_producers(dict.fromkeys(producers, 0))
+        with self._lock, storage_errors(f"no direct lane can be offered of {self.id!r}"):
+            ticket = self._direct.offer(producers, limits or LaneLimits())
+            if self._lanes.writer is not None:
+                self._lanes.writer.lend(producers)
+            return ticket
+
+    def claim(self, producers: Iterable[str]) -> None:
+        """Make sure that no other process may append batches of these producers.
+
+        Tickets for them whose writers have not begun are withdrawn.
+
+        Args:
+            producers: names of the streams of batches.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+            Conflict: one of them is writing a direct lane.
+        """
+        self._owned()
+        with self._lock:
+            self._direct.claim(producers)
+
+    def has_lent(self, producer: str) -> bool:
+        """Whether the lane open here refuses a producer, since a direct lane has or had it."""
+        writer = self._lanes.writer
+        return writer is not None and writer.is_open and writer.has_lent(producer)
+
+    def end_direct_lane(self, name: str) -> LaneState:
+        """End a direct lane whose writer hangs: what it acknowledged counts, and nothing later.
+
+        Args:
+            name: of the lane.
+
+        Returns:
+            The lane as it was sealed.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+            NotFound: there is no such direct lane, or its writer never began.
+        """
+        self._owned()
+        with self._lock:
+            return self._direct.end(name)
 
     def known_documents(self) -> DocumentTable:
-        """Return the documents that committed rows may be of without describing them again."""
-        return DocumentTable.of_lanes(self._documents(self.lanes()))
+        """Return the documents of which rows may be committed without describing them again."""
+        return DocumentTable.of_lanes(self._lanes.documents(self.lanes()))
 
     def _new_lane(
         self,
@@ -244,7 +242,7 @@ class Recording(DirectOffers):
 
     def _new_header(self) -> LaneHeader:
         """Return frame 0 of a lane that does not exist yet."""
-        name = self._new_lane_name()
+        name = self._lanes.new_name()
         return LaneHeader(
             recording=self.uid,
             lane=name,
@@ -255,19 +253,22 @@ class Recording(DirectOffers):
             created_s=self._files.time_s(),
         )
 
-    def _lane_files(self, name: str, rows: int) -> LaneFiles:
-        return LaneFiles(self._files, self._directory / "lanes" / name, self._spec, rows)
-
     def reader(self, revision: Revision | None = None) -> RecordingReader:
         """Return a reader pinned to a revision; to all that is committed now by default.
+
+        Args:
+            revision: which rows; all that are committed now by default.
+
+        Returns:
+            The reader.
 
         Raises:
             NotFound: the revision is of another recording, or names a lane that is gone.
             CorruptData: the revision holds more rows than a lane proves.
         """
         revision = revision or self.revision()
-        lanes = [self._range_files(found) for found in self._resolve(revision)]
-        retired = [self._lane_files(s.name, 0) for s in self.lanes() if s.is_retired]
+        lanes = [self._lanes.range_files(found) for found in self._resolve(revision)]
+        retired = [self._lanes.lane_files(s.name, 0) for s in self.lanes() if s.is_retired]
         return RecordingReader(self._spec, revision, lanes, retired)
 
     def _resolve(self, revision: Revision) -> list[LaneRange]:
@@ -278,21 +279,17 @@ class Recording(DirectOffers):
             )
         return resolve(revision, self.lanes())
 
-    def _range_files(self, found: LaneRange) -> LaneFiles:
-        directory = self._directory / "lanes" / found.lane
-        return LaneFiles(
-            self._files,
-            directory,
-            self._spec,
-            found.rows,
-            first=found.first,
-            documents=found.documents,
-        )
-
     def statistics(self, site: str, revision: Revision | None = None) -> SiteStatistics:
         """Return the moments of a site over a revision; over all rows committed by default.
 
         Sealed lanes are measured once and kept; others are read through.
+
+        Args:
+            site: name of the site.
+            revision: which rows; all that are committed now by default.
+
+        Returns:
+            The moments, bound to the revision.
 
         Raises:
             NotFound: the recording has no such site.
@@ -301,7 +298,7 @@ class Recording(DirectOffers):
         revision = revision or self.revision()
         total = SiteStatistics.empty(self._spec.sites[index].width)
         for found in self._resolve(revision):
-            lane = self._range_files(found)
+            lane = self._lanes.range_files(found)
             keep = found.is_sealed_lane
             total = total.merge(
                 lane_statistics(self._files, lane, index, keep=keep, write=self._is_owner)
@@ -311,7 +308,7 @@ class Recording(DirectOffers):
     def derive(self) -> None:
         """Write columns, documents and statistics of the sealed lanes that lack them."""
         if self._is_owner:
-            self._care.derive(self.lanes())
+            self._upkeep.derive(self.lanes())
 
     def retire(self, max_rows: int) -> int:
         """Remove the oldest sealed lanes until at most ``max_rows`` rows are left.
@@ -320,22 +317,28 @@ class Recording(DirectOffers):
         begin at 0 again in new revisions. Revisions that name a retired lane cannot be read any
         more, but by readers that are already reading.
 
+        Args:
+            max_rows: how many rows may stay.
+
         Returns:
             How many rows were removed; the lane being written is never touched.
 
         Raises:
             StoreOwned: this process does not own the store.
         """
-        with self._work(), self._lock:
-            return self._care.retire(self.lanes(), max_rows)
+        with self._work_alone(), self._lock:
+            return self._upkeep.retire(self.lanes(), max_rows)
 
-    def verify(self, on_care: OnCare | None = None) -> list[Problem]:
-        """Check every stored byte against its checksum; an empty list when all is well.
+    def verify(self, on_progress: OnLaneProgress | None = None) -> list[Problem]:
+        """Check every stored byte against its checksum.
 
-        Reads everything, past nothing but the page cache; raises nothing for damage it finds.
+        Reads everything, through the page cache. Damage is returned and not raised.
 
         Args:
-            on_care: told at each step; what it raises ends the check.
+            on_progress: called after each commit that was checked; if it raises, the check stops.
+
+        Returns:
+            What is wrong; empty when nothing is.
         """
         try:
             states = self.lanes()
@@ -345,15 +348,16 @@ class Recording(DirectOffers):
         with self._lock:
             refused = [
                 Problem(recording=self.id, lane=lane, message=message)
-                for lane, message in self._direct.problems()
+                for lane, message in self._register.problems()
             ]
-        return refused + self._care.verify(states, on_care)
+        return refused + self._upkeep.verify(states, on_progress)
 
     def drop_litter(self, older_s: float = 86_400.0) -> int:
         """Remove what crashes left behind: half-written files, lanes that never began.
 
         Args:
-            older_s: what a writer of a direct lane may be about to begin goes at this age only.
+            older_s: direct lanes that never began are removed at this age only: their writers may
+                be about to begin.
 
         Returns:
             How many files and directories were removed; none while lanes are being compacted,
@@ -366,14 +370,20 @@ class Recording(DirectOffers):
         if not self._working.acquire(blocking=False):
             return 0
         try:
-            with self._work(), self._lock, storage_errors(f"litter of {self.id!r} cannot be found"):
+            with (
+                self._work_alone(),
+                self._lock,
+                storage_errors(f"litter of {self.id!r} cannot be found"),
+            ):
                 states = self.lanes()
-                more = self._direct.litter(older_s)
-                return self._care.drop_litter(states, self._direct.spared(), more)
+                more = self._register.litter(older_s)
+                return self._upkeep.drop_litter(states, self._register.spared(), more)
         finally:
             self._working.release()
 
-    def compact(self, *, max_rows: int | None = None, on_care: OnCare | None = None) -> Compaction:
+    def compact(
+        self, *, max_rows: int | None = None, on_progress: OnLaneProgress | None = None
+    ) -> Compaction:
         """Join neighbouring sealed lanes into longer ones; rows keep their order and numbers.
 
         Revisions taken before stay readable and give the same bits, and readers that are open go
@@ -384,27 +394,31 @@ class Recording(DirectOffers):
         Args:
             max_rows: up to how many rows lanes are joined; by default 16 shards of the site with
                 the widest rows, about 1 GiB of it.
-            on_care: told after each commit that was copied; what it raises ends the work, and the
-                lanes that were being joined stay as they were.
+            on_progress: called after each commit that was copied; if it raises, the work stops and
+                the lanes that were being joined stay as they were.
+
+        Returns:
+            How many lanes were joined, and into how many.
 
         Raises:
             StoreOwned: this process does not own the store.
             CorruptData: rows do not match the checksums of their commits; nothing was removed.
             InvalidInput: ``max_rows`` is not positive.
         """
-        with self._work(settle=True):
+        with self._work_alone():
+            self._finish_ended_lanes()
             if max_rows is None:
                 layouts = [ShardLayout.for_site(s, self._shard_bytes) for s in self._spec.sites]
                 max_rows = default_max_rows(layouts)
-            return self._care.compact(self.lanes(), max_rows, self._lock, on_care)
+            return self._upkeep.compact(self.lanes(), max_rows, self._lock, on_progress)
 
-    def compress(self, on_care: OnCare | None = None) -> int:
+    def compress(self, on_progress: OnLaneProgress | None = None) -> int:
         """Compress the rows of all sealed lanes, lossless, about 1.4 times smaller on real rows.
 
         Reading them stays exact and becomes slower; pinned readers may go on meanwhile.
 
         Args:
-            on_care: told after each site of a lane; what it raises ends the work there.
+            on_progress: called after each site of a lane; if it raises, the work stops there.
 
         Returns:
             How many sites of lanes were compressed.
@@ -413,11 +427,12 @@ class Recording(DirectOffers):
             StoreOwned: this process does not own the store.
             CorruptData: rows do not match the checksums of their commits; nothing was removed.
         """
-        with self._work(settle=True):
-            return self._care.compress(self.lanes(), on_care)
+        with self._work_alone():
+            self._finish_ended_lanes()
+            return self._upkeep.compress(self.lanes(), on_progress)
 
     def quantise(
-        self, sites: Sequence[str] | None = None, on_care: OnCare | None = None
+        self, sites: Sequence[str] | None = None, on_progress: OnLaneProgress | None = None
     ) -> Mapping[str, QuantisationError]:
         """Round the rows of all sealed lanes to 8 bits a number, for good: what is read changes.
 
@@ -427,7 +442,7 @@ class Recording(DirectOffers):
 
         Args:
             sites: names of the sites; all by default.
-            on_care: told after each site of a lane; what it raises ends the work there.
+            on_progress: called after each site of a lane; if it raises, the work stops there.
 
         Returns:
             The error of each of these sites over all its quantised rows, as measured.
@@ -440,30 +455,30 @@ class Recording(DirectOffers):
         self._owned()
         chosen = [site.name for site in self._spec.sites] if sites is None else list(sites)
         indices = sorted({self._spec.site_index(name) for name in chosen})
-        with self._work(settle=True):
-            self._care.quantise(self.lanes(), indices, on_care)
+        with self._work_alone():
+            self._finish_ended_lanes()
+            self._upkeep.quantise(self.lanes(), indices, on_progress)
         measured = self.quantisation()
         return {name: measured.get(name, QuantisationError.none()) for name in chosen}
 
     def quantisation(self) -> dict[str, QuantisationError]:
         """Return the measured error of the sites of which some lane was quantised, by name."""
         with storage_errors(f"recording {self.id!r} cannot be read"):
-            return self._care.quantisation(self.lanes())
+            return self._upkeep.quantisation(self.lanes())
 
     @contextlib.contextmanager
-    def _work(self, *, settle: bool = False) -> Generator[None]:
-        """Let one thread of the owner care for the lanes at a time.
-
-        Args:
-            settle: whether lanes that ended are sealed first, where that rewrites their rows.
+    def _work_alone(self) -> Generator[None]:
+        """Let one thread of the owner work on the lanes at a time.
 
         Raises:
             StoreOwned: this process does not own the store.
         """
-        del settle  # whoever looks at them next seals them
         self._owned()
         with self._working:
             yield
+
+    def _finish_ended_lanes(self) -> None:
+        """Do nothing: :meth:`lanes` seals the lanes that ended, and their rows are in shards."""
 
     def _owned(self) -> None:
         if not self._is_owner:
@@ -472,12 +487,13 @@ class Recording(DirectOffers):
     @property
     def is_writing(self) -> bool:
         """Whether a lane opened here, or a direct one, takes batches."""
-        if self._writer is not None and self._writer.is_open:
+        writer = self._lanes.writer
+        if writer is not None and writer.is_open:
             return True
         return any(state.is_direct and state.seal is None for state in self.lanes())
 
     def close(self) -> None:
         """Close the lane that is open here, if any."""
         with self._lock:
-            if self._writer is not None:
-                self._writer.close()
+            if self._lanes.writer is not None:
+                self._lanes.writer.close()

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from isogloss.errors import NotFound
 from isogloss.store.disk import signed_json
-from isogloss.store.disk.filesystem import FileSystem, read_file, storage_errors, write_new
+from isogloss.store.disk.filesystem import FileSystem, storage_errors, write_new
 from isogloss.store.formats.documents import write_strings
 from isogloss.store.formats.zarr_arrays import GroupWriter
-from isogloss.store.lanes.shard_layout import DEFAULT_SHARD_BYTES
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import DEFAULT_SHARD_BYTES
 
 
 def create_recording_files(
@@ -20,7 +20,7 @@ def create_recording_files(
     vocabulary: Sequence[str],
     shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Lay out a recording that has no lane yet; durable when this returns."""
+    """Create the files of a recording without lanes. They are durable when this returns."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "spec": spec.to_dict(),
@@ -41,7 +41,7 @@ def read_description(files: FileSystem, directory: Path) -> tuple[RecordingSpec,
     """Return what is recorded, and about how large a shard becomes; NotFound when it is gone."""
     try:
         with storage_errors(f"recording at {directory} cannot be read"):
-            content = read_file(files, directory / "recording.json")
+            content = files.read_whole(directory / "recording.json")
     except FileNotFoundError as error:
         raise NotFound(f"recording at {directory} is gone") from error
     document = signed_json.decode(content, f"{directory / 'recording.json'}")

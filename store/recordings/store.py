@@ -15,18 +15,18 @@ from isogloss.errors import (
     StorageError,
     StoreOwned,
 )
-from isogloss.store.disk.filesystem import FileSystem, make_directories, remove_tree, storage_errors
-from isogloss.store.lanes.shard_layout import DEFAULT_SHARD_BYTES
+from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
 from isogloss.store.ownership.catalog import Catalog, CatalogEntry
 from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import LEASE_S, OWNERS, EpochOwnership
+from isogloss.store.ownership.location import Fencing, StoreLocation
 from isogloss.store.ownership.lock import Ownership
-from isogloss.store.ownership.place import Fencing, Home
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.schema.names import check_uid
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.layout import DEFAULT_SHARD_BYTES
 from isogloss.store.upkeep.verify import Problem
 
 _log = logging.getLogger(__name__)
@@ -41,24 +41,27 @@ _FOLDERS = {
 
 
 class Store:
-    """A root directory and what is in it. Use :meth:`open` or :meth:`attach`."""
+    """A root directory and what is in it. Made by :meth:`open` or :meth:`attach`."""
 
     def __init__(
-        self, home: Home, fencing: Fencing, ownership: Ownership | EpochOwnership | None
+        self,
+        location: StoreLocation,
+        fencing: Fencing,
+        ownership: Ownership | EpochOwnership | None,
     ) -> None:
-        self.root = home.root
+        self.root = location.root
         """Where the store lies; on an object store its place below the address."""
-        self.address = home.address
+        self.address = location.address
         """As it was opened: a path, or the address of an object store."""
-        self.is_remote = home.files.is_remote
+        self.is_remote = location.files.is_remote
         """Whether it lies on an object store: it holds recordings only, and ``root`` is no path."""
         self.fencing: Fencing = fencing
         """What keeps a second owner out."""
-        self._files = home.files
+        self._files = location.files
         self._ownership = ownership
         self._lock = threading.RLock()
         self._recordings: dict[str, Recording] = {}
-        self.catalog = home.catalog(fencing)
+        self.catalog = location.catalog(fencing)
         """What the store holds, by kind and id."""
 
     @classmethod
@@ -87,24 +90,27 @@ class Store:
                 process before they take over. Opening waits that long for an owner that died on
                 another machine.
 
+        Returns:
+            The store.
+
         Raises:
             StoreOwned: another process owns it; the message names its pid and address.
             NotFound: there is no store and ``create`` is false.
-            InvalidInput: the directory holds something else, or the address is none.
-            Conflict: the store is fenced otherwise.
+            InvalidInput: the directory holds something else, or the address is of an unknown kind.
+            Conflict: the store is fenced in the other way.
             MissingExtra: the address is on an object store, and obstore is not installed.
         """
-        home = Home.find(path, files)
-        there = home.fencing()
+        location = StoreLocation.find(path, files)
+        there = location.fencing()
         if there is None:
             if not create:
-                home.existing()
-            home.check_free()
-        chosen = home.choose(fencing, there)
-        ownership = home.own(chosen, force=force, lease_s=lease_s)
+                location.existing_fencing()
+            location.make_root()
+        chosen = location.choose_fencing(fencing, there)
+        ownership = location.own(chosen, force=force, lease_s=lease_s)
         try:
-            home.settle(chosen)
-            store = cls(home, chosen, ownership)
+            location.write_manifest(chosen)
+            store = cls(location, chosen, ownership)
             if chosen == "create":
                 store._fence()
         except BaseException:
@@ -113,9 +119,9 @@ class Store:
         return store
 
     def _fence(self) -> None:
-        """End the lanes that an owner before us may still be writing.
+        """End the lanes that an earlier owner may still be writing.
 
-        A recording that cannot be read stays as it is: it says so when it is used.
+        A recording that cannot be read is logged and left as it is: it raises when it is used.
         """
         for entry in self.catalog.list("recording"):
             try:
@@ -129,12 +135,19 @@ class Store:
 
         Recordings cannot be changed through it; artifact directories and the catalog can.
 
+        Args:
+            path: root directory, or an address as for :meth:`open`.
+            files: the operating system's files, or those of the address, by default.
+
+        Returns:
+            The store.
+
         Raises:
             NotFound: there is no store.
             MissingExtra: it is on an object store, and obstore is not installed.
         """
-        home = Home.find(path, files)
-        return cls(home, home.existing(), None)
+        location = StoreLocation.find(path, files)
+        return cls(location, location.existing_fencing(), None)
 
     def close(self) -> None:
         """Close open lanes, the catalog, and give the store up. Later calls do nothing."""
@@ -190,12 +203,15 @@ class Store:
         *,
         shard_bytes: int = DEFAULT_SHARD_BYTES,
     ) -> Recording:
-        """Create a recording; an equal one that exists already is returned, to go on with it.
+        """Create a recording. Where an equal one exists, return that, to go on with it.
 
         Args:
             spec: what will be recorded.
             vocabulary: token strings; token id i is the i-th.
             shard_bytes: about how large a shard file becomes.
+
+        Returns:
+            The recording.
 
         Raises:
             AlreadyExists: a different recording has that id.
@@ -261,6 +277,10 @@ class Store:
     def delete_recording(self, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Delete a recording with all its rows.
 
+        Args:
+            id: of the recording.
+            etag: of the recording as it was read; None to delete it whatever changed.
+
         Raises:
             NotFound: there is none.
             Conflict: it changed since ``etag`` was read, or takes batches in this process.
@@ -273,16 +293,16 @@ class Store:
                 raise Conflict(f"recording {id!r} has an open lane: close it first")
             self.catalog.delete("recording", id, etag)
             self._recordings.pop(recording.uid, None)
-            if self._files.is_remote:  # a rename there is a copy of everything
-                # the description first: who reads on then learns that all of it is gone
+            if self._files.is_remote:  # a rename on an object store copies every object
+                # the description first: readers then report that the recording was deleted
                 self._files.remove(recording.directory / "recording.json")
-                remove_tree(self._files, recording.directory)
+                self._files.remove_tree(recording.directory)
                 return
             trash = self.root / "trash"
             make_directories(self._files, trash)
             with contextlib.suppress(FileNotFoundError):
                 self._files.replace(recording.directory, trash / recording.uid)
-            remove_tree(self._files, trash / recording.uid)
+            self._files.remove_tree(trash / recording.uid)
 
     def verify(self) -> list[Problem]:
         """Check every stored byte of every recording; an empty list when all is well."""
@@ -317,11 +337,11 @@ class Store:
                 for directory in (self.root, self.root / OWNERS):
                     litter += _old_partial_files(self._files, directory, older_s)
             for path in litter:
-                remove_tree(self._files, path)
+                self._files.remove_tree(path)
             return len(litter) + sum(found.drop_litter(older_s) for found in self.recordings())
 
     def _is_left_behind(self, path: Path, older_s: float) -> bool:
-        """Whether a recording that the catalog does not know is nobody's work of this moment."""
+        """Whether a recording that is not in the catalog is too old to be in creation."""
         if self.fencing == "lock":
             return True
         return self._files.time_s() - self._files.modified_s(path) > older_s
@@ -344,12 +364,15 @@ class Store:
         Args:
             kind: ``dictionary``, ``probe``, ``codes``, ``atlas`` or ``match``.
             uid: from :meth:`Catalog.new_uid`; for codes that of the dictionary.
-            more: for codes the uid of the probe.
+            *more: for codes the uid of the probe.
+
+        Returns:
+            The path.
 
         Raises:
-            InvalidInput: the kind is unknown, the number of uids does not fit it, or the store
-                lies on an object store.
-            InvalidName: a uid is none.
+            InvalidInput: the kind is unknown, the number of uids does not fit it, or the store lies
+                on an object store.
+            InvalidName: a uid has another form.
         """
         self.check_artifacts()
         folder = _FOLDERS.get(kind)

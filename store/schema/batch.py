@@ -1,4 +1,4 @@
-"""Batches: the unit of append, in memory and as one run of bytes on the wire."""
+"""Batches: what is appended at once, in memory and encoded as one run of bytes."""
 
 import json
 import struct
@@ -27,7 +27,7 @@ _MAX_PRODUCER = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLimits:
-    """What one batch may hold; checked before anything is allocated."""
+    """What one batch may hold. Checked before memory is allocated for it."""
 
     max_rows: int = 1 << 20
     """Rows of one batch."""
@@ -44,7 +44,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenColumns:
-    """What is known of each row beside its activations; all columns have equal length."""
+    """The token columns of some rows: what is known of each row beside its activations."""
 
     token_id: NDArray[np.generic]
     """uint32 ``[rows]``, in the tokenizer's vocabulary."""
@@ -116,7 +116,7 @@ class RowBatch:
     """Name of the stream of batches, such as a training rank."""
 
     sequence: int
-    """Dense from 1 within the producer."""
+    """1 for the producer's first batch, and one more for each that follows."""
 
     sites: Mapping[str, Rows]
     """Every site of the recording by name, ``[rows, width]`` in the site's dtype."""
@@ -168,6 +168,9 @@ class RowBatch:
     def check(self, spec: RecordingSpec) -> None:
         """Refuse a batch that does not fit the recording.
 
+        Args:
+            spec: the recording it is to be appended to.
+
         Raises:
             ShapeError: a site is missing, unknown, or of the wrong width or dtype, or spans are
                 given where the recording has none or the other way round.
@@ -195,7 +198,10 @@ class RowBatch:
             )
 
     def encode(self) -> list[bytes | memoryview]:
-        """Return the batch as pieces of bytes, arrays uncopied; joined they can be decoded."""
+        """Return the batch as pieces of bytes, which :meth:`decode` reads when they are joined.
+
+        Arrays are not copied.
+        """
         texts = [None if d.text is None else d.text.encode() for d in self.documents]
         header = json.dumps(
             {
@@ -237,8 +243,12 @@ class RowBatch:
             spec: the recording it is for; sites, widths and dtypes are taken from here alone.
             limits: what a batch may hold.
 
+        Returns:
+            The batch, checked against ``spec``.
+
         Raises:
-            InvalidInput: the bytes are no batch, or lie about their size.
+            InvalidInput: the bytes are no batch, or their header asks for more or fewer bytes than
+                there are.
             ResourceExhausted: a limit was passed.
             ShapeError: the batch does not fit the recording.
         """
@@ -279,7 +289,7 @@ class RowBatch:
 
 
 def as_bytes(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return the bytes of an array, row-major; a view where it is contiguous already."""
+    """Return the bytes of an array row by row: a view where it is contiguous, else a copy."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
@@ -301,7 +311,10 @@ def finite_rows(values: Rows) -> NDArray[np.bool_]:
 
 
 class _Cursor:
-    """Reads sections of a buffer in turn; every section is padded to 8 bytes but texts."""
+    """Reads sections of a buffer one after the other.
+
+    Each section but a text is padded to 8 bytes.
+    """
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer

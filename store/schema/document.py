@@ -42,6 +42,13 @@ class Document:
     def from_token_ids(cls, ids: Sequence[int] | np.ndarray, group: str = "") -> "Document":
         """Return the document of a token sequence whose text is not known.
 
+        Args:
+            ids: token ids of the sequence.
+            group: source it was cut from; empty when unknown.
+
+        Returns:
+            The document; its text stays None.
+
         Raises:
             InvalidInput: an id lies outside ``[0, 2**32)``.
         """
@@ -52,12 +59,12 @@ class Document:
 
     @property
     def id(self) -> int:
-        """The first 8 bytes of the key, big endian: what rows hold."""
+        """The number that rows hold: the first 8 bytes of the key, big endian."""
         return int.from_bytes(self.key[:8], "big")
 
     @property
     def split_position(self) -> float:
-        """Place in ``[0, 1)`` that decides the side of a split; equal within a group."""
+        """Number in ``[0, 1)``, equal within a group: a split compares it with its share."""
         seed = self.group.encode("utf-8", "surrogatepass") if self.group else self.key
         return int.from_bytes(hashlib.sha256(seed).digest()[:6], "big") / float(1 << 48)
 
@@ -72,10 +79,7 @@ def _text_key(text: str) -> bytes:
 
 
 class DocumentTable:
-    """The documents described so far; refuses a second, different one under an id.
-
-    Keeps keys and groups, not texts, so that a long recording fits in memory.
-    """
+    """The documents described so far, by id. Keeps keys and groups, not texts, to stay small."""
 
     def __init__(self, documents: Iterable[Document] = ()) -> None:
         self._known: dict[int, tuple[bytes, str, bool]] = {}
@@ -89,7 +93,13 @@ class DocumentTable:
         return document_id in self._known
 
     def check(self, document: Document) -> bool:
-        """Return whether ``document`` says something new.
+        """Find out whether a document adds to what is known, without adding it.
+
+        Args:
+            document: any document.
+
+        Returns:
+            True when its id is new, or when its text was not known and now is.
 
         Raises:
             DocumentMismatch: another document has its id, or it has another group.
@@ -112,9 +122,10 @@ class DocumentTable:
 
     @classmethod
     def of_lanes(cls, documents: Iterable[Document]) -> "DocumentTable":
-        """Return what lanes describe, in their order; of two that disagree, the first holds.
+        """Return the table of what several lanes describe, in their order.
 
-        Lanes written side by side cannot see each other's documents.
+        Lanes that are written at the same time cannot see each other's documents, so two of them
+        may describe one id differently: the first description stays.
         """
         table = cls()
         for document in documents:
@@ -122,14 +133,14 @@ class DocumentTable:
         return table
 
     def add_first(self, document: Document) -> bool:
-        """Add a document as :meth:`add` does, or leave it out where it contradicts one."""
+        """Add a document as :meth:`add` does; False where it contradicts one that is known."""
         try:
             return self.add(document)
         except DocumentMismatch:
             return False
 
     def add(self, document: Document) -> bool:
-        """Add a document; return whether it says something new. Raises as :meth:`check`."""
+        """Add a document; return what :meth:`check` returns, and raise what it raises."""
         is_new = self.check(document)
         if is_new:
             self._known[document.id] = (document.key, document.group, document.text is not None)

@@ -12,8 +12,12 @@ SCHEMA_VERSION = 1
 def check_version(document: Mapping[str, object], what: str) -> None:
     """Refuse a JSON document of a schema version that this release does not read.
 
+    Args:
+        document: any JSON object.
+        what: what it is, for the message.
+
     Raises:
-        UnsupportedVersion: ``schema_version`` is missing, or newer than this release.
+        UnsupportedVersion: ``schema_version`` is missing, or is not the one this release reads.
     """
     found = document.get("schema_version")
     if found != SCHEMA_VERSION:

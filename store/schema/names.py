@@ -12,6 +12,12 @@ _LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
 def check_id(name: str) -> str:
     """Return ``name`` when it is a resource id.
 
+    Args:
+        name: any text.
+
+    Returns:
+        ``name``.
+
     Raises:
         InvalidName: it is not of the form ``[a-z][a-z0-9-]{0,62}``.
     """
@@ -26,6 +32,12 @@ def check_id(name: str) -> str:
 def check_uid(uid: str) -> str:
     """Return ``uid`` when it is one that the catalog could have given.
 
+    Args:
+        uid: any text.
+
+    Returns:
+        ``uid``.
+
     Raises:
         InvalidName: it is not 16 to 64 lower-case hexadecimal digits.
     """
@@ -38,6 +50,12 @@ def check_uid(uid: str) -> str:
 
 def check_lane_name(name: str) -> str:
     """Return ``name`` when it is one that a lane can have.
+
+    Args:
+        name: any text.
+
+    Returns:
+        ``name``.
 
     Raises:
         InvalidName: it is not eight digits, a dot and 16 lower-case hexadecimal digits.

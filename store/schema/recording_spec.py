@@ -1,4 +1,4 @@
-"""What describes a recording: its sites, its model, its corpus; and the revision that pins it."""
+"""What describes a recording before its first row: its sites, its model, its corpus."""
 
 import difflib
 import json
@@ -162,7 +162,13 @@ class RecordingSpec:
         return sum(site.row_bytes for site in self.sites)
 
     def site_index(self, name: str) -> int:
-        """Return the place of a site among ``sites``.
+        """Return the index of a site in ``sites``.
+
+        Args:
+            name: of the site.
+
+        Returns:
+            The index.
 
         Raises:
             UnknownSite: the recording has no such site; the message lists the nearest names.
@@ -193,6 +199,12 @@ class RecordingSpec:
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> "RecordingSpec":
         """Read a specification from a JSON object.
+
+        Args:
+            document: what :meth:`to_dict` returned.
+
+        Returns:
+            The specification.
 
         Raises:
             UnsupportedVersion: its schema version is not one this release reads.

@@ -17,7 +17,7 @@ from isogloss.store.schema.json_fields import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revision:
-    """The committed rows of a recording at one moment: what a reader or a job is pinned to."""
+    """The rows of a recording that were committed at one moment, for readers and jobs to name."""
 
     recording: str
     """Uid of the recording."""

@@ -15,14 +15,14 @@ from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, Shap
 from isogloss.store.schema.batch import BatchLimits, RowBatch
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec, SiteSpec
-from isogloss.store.testing.seams import any_bits, contract_spec, require, same, same_columns
+from isogloss.store.testing.checks import any_bits, contract_spec, require, same, same_columns
 
 _PREFIX = struct.Struct("<4sI")
 _SPEC = contract_spec("bfloat16")
 
 
 class RowBatchContract:
-    """Tests of the :class:`~isogloss.store.RowBatch` seam and of its bytes (docs/wire.md)."""
+    """Tests of :class:`~isogloss.store.RowBatch` and of its bytes (docs/wire.md)."""
 
     def make(self, spec: RecordingSpec, rows: int) -> RowBatch:
         """Return a batch of so many rows that fits ``spec`` and describes one document's text."""

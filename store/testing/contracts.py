@@ -11,8 +11,8 @@ Needs pytest, which the rest of the store and of ``isogloss.store.testing`` does
 
 from isogloss.store.testing.batch_contract import RowBatchContract
 from isogloss.store.testing.lane_contract import LaneWriterContract
+from isogloss.store.testing.protocols import GrowingRecording, PinnedReader, WritableLane
 from isogloss.store.testing.reader_contract import ReaderContract
-from isogloss.store.testing.seams import GrowingRecording, PinnedReader, WritableLane
 
 __all__ = [
     "GrowingRecording",

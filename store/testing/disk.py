@@ -21,21 +21,21 @@ from isogloss.store.disk.filesystem import Buffer, FileSystem
 
 Survival = Literal["dropped", "kept", "mixed"]
 Ignore = Callable[[str, Path], bool] | None
-"""Says of an operation and a path whether it does nothing; None: all do what they should."""
+"""Called with an operation and a path: True lets it do nothing. None ignores no operation."""
 
 
 def removed(operation: str, wanted: Callable[[Path], bool]) -> Ignore:
-    """Return what takes an operation away where its path is a wanted one."""
+    """Return an :data:`Ignore` that ignores one operation on the paths that are ``wanted``."""
     return lambda what, path: what == operation and wanted(path)
 
 
 class PowerLoss(BaseException):
-    """The power went; no code of the store may catch this and go on."""
+    """The power went. A BaseException, so that no code of the store catches it and goes on."""
 
 
 @dataclass(slots=True, eq=False)
 class _File:
-    """Bytes as the page cache shows them, as the disk holds them, and the writes in between."""
+    """Bytes as the page cache shows them, as the disk holds them, and the writes not yet synced."""
 
     cache: bytearray = field(default_factory=bytearray)
     disk: bytearray = field(default_factory=bytearray)
@@ -127,7 +127,7 @@ class SimulatedDisk(FileSystem):
         self._descriptors[descriptor] = (file, path)
         return descriptor
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o644) -> int:
         """See FileSystem."""
         self._tick("create", path)
         names = self._directory(path.parent).names
@@ -180,8 +180,10 @@ class SimulatedDisk(FileSystem):
         file.pending = []
 
     def sync_together(self, descriptors: Sequence[int]) -> None:
-        """See FileSystem; in any order, the power may go between any two, and none waits for one
-        that fails.
+        """See FileSystem.
+
+        The files are synced in any order, the power may go between any two, and all are synced
+        although one fails.
         """
         failed: OSError | None = None
         order = random.Random(self.operations).sample(descriptors, len(descriptors))
@@ -318,12 +320,15 @@ class SimulatedDisk(FileSystem):
         return 1e9 - self._clock
 
     def after_power_loss(self, survival: Survival, seed: int = 0) -> "SimulatedDisk":
-        """Return what a disk could hold after the power went.
+        """Return a disk as it may be found after the power went.
 
         Args:
-            survival: what becomes of writes and names that were not synced: all dropped, all
-                kept, or each at random, writes also torn.
+            survival: what becomes of writes and names that were not synced: all dropped, all kept,
+                or each at random, writes also torn.
             seed: of the random choice.
+
+        Returns:
+            Another disk; this one does not change.
         """
         chance = random.Random(seed)
         survivor = SimulatedDisk()

@@ -57,10 +57,10 @@ class FaultyFiles(FileSystem):
                 self._after(operation)
             raise OSError(self.error, os.strerror(self.error))
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o644) -> int:
         """See FileSystem."""
         self._step("create")
-        return super().create(path)
+        return super().create(path, mode)
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """See FileSystem."""

@@ -10,9 +10,9 @@ import sys
 
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.store import Store
+from isogloss.store.testing.checks import require
 from isogloss.store.testing.fenced_writer import SHARD_BYTES
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
-from isogloss.store.testing.seams import require
 
 SPEC = sample_spec()
 
@@ -23,7 +23,7 @@ class Writer:
     Args:
         address: of the store.
         producer: name of its batches' producer.
-        options: of the command line.
+        *options: of the command line.
     """
 
     def __init__(self, address: str, producer: str, *options: str) -> None:
@@ -148,7 +148,7 @@ def wake_a_joiner(address: str) -> None:
 
 
 def duel(address: str, turns: int) -> None:
-    """Let two writers take the store from one another: all that they were told must hold.
+    """Let two writers take the store from one another, and check what they were told.
 
     Args:
         address: of the store.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from isogloss.errors import Fenced, StoreOwned
 from isogloss.store.disk.filesystem import FileSystem
-from isogloss.store.fenced.lane_records import COMMITS
+from isogloss.store.fenced.records import COMMITS
 from isogloss.store.recordings.store import Store
 from isogloss.store.testing.samples import sample_batch, sample_spec
 
@@ -85,7 +85,7 @@ def join(store: Store) -> None:
         say("copied")
         time.sleep(0.1)
 
-    store.recording(sample_spec().recording).compact(on_care=copied)
+    store.recording(sample_spec().recording).compact(on_progress=copied)
     say("joined")
 
 

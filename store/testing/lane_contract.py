@@ -13,11 +13,8 @@ from isogloss.errors import DocumentMismatch, InvalidInput, LaneEnded, SequenceG
 from isogloss.store.schema.batch import RowBatch
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec
-from isogloss.store.testing.samples import sample_batch
-from isogloss.store.testing.seams import (
-    GrowingRecording,
+from isogloss.store.testing.checks import (
     RecordingContract,
-    WritableLane,
     any_bits,
     contract_spec,
     holds,
@@ -26,6 +23,8 @@ from isogloss.store.testing.seams import (
     require,
     same,
 )
+from isogloss.store.testing.protocols import GrowingRecording, WritableLane
+from isogloss.store.testing.samples import sample_batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +40,7 @@ class _Opened:
 
 
 class LaneWriterContract(RecordingContract):
-    """Tests of the :class:`~isogloss.store.LaneWriter` seam."""
+    """Tests of what a :class:`~isogloss.store.LaneWriter` does."""
 
     @contextmanager
     def _lane(self, directory: Path, spec: RecordingSpec) -> Generator[_Opened]:

@@ -1,4 +1,4 @@
-"""How well an order of rows mixes them, and how small rows could be: what the store is held to."""
+"""Measures that tests and benchmarks use: how well an order mixes rows, how small rows can be."""
 
 from collections.abc import Iterable
 
@@ -18,6 +18,9 @@ def design_effect(values: Rows, orders: Iterable[NDArray[np.int64]], batch_rows:
         values: all rows, ``[rows, width]``.
         orders: rows in the order of training, one or several epochs.
         batch_rows: rows that follow one another in an order and form a batch.
+
+    Returns:
+        The quotient.
     """
     numbers = values.astype(np.float32)
     mean = numbers.mean(axis=0, dtype=np.float64)

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from isogloss.errors import InvalidInput, NotFound, ShapeError
 from isogloss.store.schema.batch import RowBatch, TokenColumns
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec
-from isogloss.store.testing.seams import (
-    GrowingRecording,
-    PinnedReader,
+from isogloss.store.testing.checks import (
     RecordingContract,
     any_bits,
     contract_spec,
@@ -27,6 +25,7 @@ from isogloss.store.testing.seams import (
     same_columns,
     site_rows,
 )
+from isogloss.store.testing.protocols import GrowingRecording, PinnedReader
 
 SITES = ("layer.1/out", "layer.2")
 
@@ -42,7 +41,7 @@ class _Written:
 
 
 class ReaderContract(RecordingContract):
-    """Tests of the :class:`~isogloss.store.RecordingReader` seam."""
+    """Tests of what a :class:`~isogloss.store.RecordingReader` does."""
 
     def write(self, recording: GrowingRecording, batches: Sequence[RowBatch]) -> None:
         """Append batches behind what is there, in a lane of their own that is closed.

@@ -66,6 +66,9 @@ def sample_batch(
         producer: name without spaces.
         sequence: from 1.
         rows: how many; by default 1 to 40, from producer and sequence.
+
+    Returns:
+        The batch.
     """
     if rows is None:
         rows = 1 + hashlib.sha256(f"{producer} {sequence}".encode()).digest()[8] % MAX_ROWS

@@ -1,4 +1,4 @@
-"""A lane's life on a simulated disk, cut short anywhere, and what must be true afterwards."""
+"""Record on a simulated disk, cut short at any operation, and check what is left."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,8 +81,16 @@ def live(disk: SimulatedDisk, outcome: Outcome, *, groups: int, derive: bool) ->
 def check(disk: SimulatedDisk, outcome: Outcome) -> dict[str, int]:
     """Open what is left and check that every acknowledged batch is there, once and unchanged.
 
+    Args:
+        disk: the disk that is left.
+        outcome: how far the run came.
+
+    Returns:
+        Per producer the last batch found.
+
     Raises:
-        CorruptData: it is not.
+        CorruptData: a row is missing, repeated or changed.
+        StorageError: a lane says that acknowledged rows were lost.
     """
     if not outcome.was_created:
         return {}
@@ -117,6 +125,11 @@ def _cut_short(
 ) -> tuple[SimulatedDisk, Outcome, Revision, bool]:
     """Do upkeep on a recording until ``after`` operations were done, or to its end.
 
+    Args:
+        upkeep: what to do.
+        after: how many operations to let it do.
+        derive: whether columns and statistics were derived before.
+
     Returns:
         The disk, what was acknowledged, the revision before, and whether the upkeep ended.
     """
@@ -136,6 +149,13 @@ def tend(upkeep: Upkeep, after: int, survival: Survival, seed: int, *, derive: b
 
     Each acknowledged row must be there, once, in what is committed then and under the revision
     taken before; upkeep done again must end, leave no litter behind, and outlive another loss.
+
+    Args:
+        upkeep: what to do.
+        after: how many operations to let it do before the power goes.
+        survival: what becomes of what was not synced.
+        seed: of the random choice.
+        derive: whether columns and statistics were derived before.
 
     Returns:
         Whether the power went before the upkeep ended.
@@ -161,6 +181,11 @@ def tend_after_kill(upkeep: Upkeep, after: int, seed: int) -> bool:
 
     What the first process renamed and did not sync, the second sees: it must not build on that
     before it is durable.
+
+    Args:
+        upkeep: what to do.
+        after: how many operations to let it do before it is killed.
+        seed: of the random choice.
 
     Returns:
         Whether the first upkeep was killed before it ended.

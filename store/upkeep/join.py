@@ -1,10 +1,10 @@
-"""Compaction: neighbouring sealed lanes become one, row for row, and older revisions still read.
+"""Compaction: neighbouring sealed lanes are joined into one; older revisions are still read.
 
-The joined lane is written whole under a hidden name, read back from the disk and checked; one
-rename then makes it count, and the lanes it names in its seal count no more from that moment on.
-Only after that rename is durable are their files removed. So after any crash the rows are in the
-old lanes or in the new one: never in both, never in neither. Where no lock can be trusted the lane
-is written under its own name, and :mod:`isogloss.store.fenced.joins` makes it count.
+The joined lane is written under a hidden name, read back from the disk and checked. One rename then
+makes it count; from then on the lanes that its seal names do not count. Their files are removed
+only once the rename is durable. So after any crash each row is in the old lanes or in the new one,
+and never counts twice. In stores without locks the lane is written under its own name, and a record
+(:mod:`isogloss.store.fenced.joins`) makes it count.
 """
 
 import contextlib
@@ -18,27 +18,30 @@ from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, remove_tree, write_new
-from isogloss.store.lanes.files import LaneFiles, compress_site, derive_columns, read_commits
+from isogloss.store.disk.filesystem import FileSystem, write_new
+from isogloss.store.lanes.files import LaneFiles, read_commits
+from isogloss.store.lanes.lane_directory import LOG_NAME
+from isogloss.store.lanes.lane_statistics import (
+    read_statistics,
+    statistics_directory,
+    write_statistics,
+)
 from isogloss.store.lanes.log_frames import (
     KIND_COMMIT,
     KIND_LANE,
-    ByteRange,
     CommitFrame,
     encode_frame,
     lane_payload,
 )
 from isogloss.store.lanes.log_scan import LaneHeader
-from isogloss.store.lanes.seal import LOG_NAME, LanePart, Seal, write_seal
-from isogloss.store.lanes.shard_layout import ShardLayout, array_metadata, shard_key, site_directory
-from isogloss.store.lanes.state import (
-    LaneState,
-    read_statistics,
-    statistics_directory,
-    write_statistics,
-)
+from isogloss.store.lanes.seal import LanePart, Seal, write_seal
+from isogloss.store.lanes.state import LaneState
 from isogloss.store.lanes.statistics import SiteStatistics
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import ByteRange
+from isogloss.store.shards.layout import ShardLayout, array_metadata, shard_key, site_directory
+from isogloss.store.upkeep.derive import derive_columns
+from isogloss.store.upkeep.tiers import compress_site
 from isogloss.store.upkeep.verify import LaneVerifier
 
 SHARDS_PER_LANE = 16
@@ -67,7 +70,10 @@ def plan_runs(
     Args:
         states: the lanes in row order.
         max_rows: rows a joined lane may have.
-        is_joinable: whether a lane may be joined; one that may not parts its neighbours.
+        is_joinable: whether a lane may be joined; one that may not ends a run.
+
+    Returns:
+        The runs, in row order.
 
     Raises:
         InvalidInput: ``max_rows`` is not positive.
@@ -89,11 +95,11 @@ class LaneJoiner:
     """Joins one run of lanes into one.
 
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         lanes: the directory of its lanes.
         spec: what is recorded.
         run: the lanes to join, sealed, in row order.
-        is_named: write it under its own name at once, since a record makes it count.
+        is_named: whether to write it under its own name, since a record makes it count.
     """
 
     def __init__(
@@ -114,7 +120,7 @@ class LaneJoiner:
         self._rows = 0
         epoch = secrets.randbits(64)
         self.name = f"{run[0].name.partition('.')[0]}.{epoch:016x}"
-        """Of the joined lane: its number is that of the first, so that it stands in its place."""
+        """Of the joined lane; its number is that of the first lane, so it sorts where that did."""
         self._partial = lanes / (self.name if is_named else f".{self.name}.partial")
         first = LaneFiles(files, lanes / run[0].name, spec, run[0].rows).header
         self._header = LaneHeader(
@@ -126,17 +132,20 @@ class LaneJoiner:
         )
 
     def write(self, on_rows: Callable[[str, int], None]) -> Seal:
-        """Write the joined lane, which does not count yet, check it, and return its seal.
+        """Write the joined lane and check it. It does not count before :meth:`publish`.
 
         Args:
-            on_rows: told the lane and the bytes of rows after each commit that was copied; what it
-                raises ends the work, and nothing has changed.
+            on_rows: called after each commit that was copied, with the old lane's name and the
+                bytes of its rows. If it raises, the work stops and nothing has changed.
+
+        Returns:
+            Its seal.
 
         Raises:
             CorruptData: rows of a lane do not match their checksums, or came back changed; nothing
                 has changed.
         """
-        remove_tree(self._files, self._partial)
+        self._files.remove_tree(self._partial)
         self._files.make_directory(self._partial)
         try:
             with contextlib.closing(
@@ -155,12 +164,12 @@ class LaneJoiner:
         return seal
 
     def abandon(self) -> None:
-        """Remove the joined lane again; only as long as it does not count."""
+        """Remove the joined lane again. Only while it does not count."""
         with contextlib.suppress(OSError):
-            remove_tree(self._files, self._partial)
+            self._files.remove_tree(self._partial)
 
     def publish(self) -> None:
-        """Give the joined lane its name: from here on it counts, and what it holds does not."""
+        """Give the joined lane its name: from now on it counts instead of its parts."""
         if self._partial.name != self.name:
             self._files.replace(self._partial, self._lanes / self.name)
         self._files.sync_directory(self._lanes)
@@ -242,7 +251,7 @@ class LaneJoiner:
 
 
 class _LaneCopy:
-    """Writes a lane from the commits of others; nothing of it counts until it is sealed."""
+    """Writes a lane from the commits of other lanes. It counts once it is sealed and published."""
 
     def __init__(
         self, files: FileSystem, directory: Path, spec: RecordingSpec, header: LaneHeader
@@ -347,7 +356,7 @@ class _LaneCopy:
             self._files.close(descriptor)
 
     def finish(self) -> tuple[int, int, int]:
-        """Make all of it durable but the lane's own name; return rows, frames and log bytes."""
+        """Sync everything but the lane's own name; return its rows, frames and bytes of log."""
         for site, (number, _) in list(self._shards.items()):
             layout = self._header.layouts[site]
             self._finish_shard(site, self.rows - number * layout.shard_rows)
@@ -384,7 +393,7 @@ def default_max_rows(layouts: Sequence[ShardLayout]) -> int:
 
 
 def _drop_cached(files: FileSystem, path: Path) -> None:
-    """Let the next read of every file below a directory come from the disk."""
+    """Drop every file below a directory from the page cache."""
     if files.is_remote:  # which keeps nothing of a file that is not open
         return
     for name in files.names(path):

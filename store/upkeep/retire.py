@@ -1,12 +1,13 @@
-"""Retention: the oldest lanes make room; producers and documents are remembered."""
+"""Retention: remove the rows of the oldest lanes; cursors and documents stay."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from isogloss.store.disk.filesystem import FileSystem, remove_tree
-from isogloss.store.lanes.files import DOCUMENTS_NAME, derive_columns
-from isogloss.store.lanes.seal import SEAL_NAME, Seal, write_seal
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.lane_directory import DOCUMENTS_NAME, SEAL_NAME
+from isogloss.store.lanes.seal import Seal, write_seal
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.upkeep.derive import derive_columns
 
 _KEPT = (SEAL_NAME, DOCUMENTS_NAME)
 
@@ -14,9 +15,16 @@ _KEPT = (SEAL_NAME, DOCUMENTS_NAME)
 def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: Seal) -> Seal:
     """Remove the rows of a sealed lane for good.
 
-    Its documents stay, since rows of later lanes may be of them, and its cursors stay, so that no
-    producer begins anew. They are durable before the seal says that the rows are gone, and rows
-    are removed only after; a crash in between leaves files that :func:`sweep_retired` removes.
+    Its documents stay, since rows of later lanes may be of them, and so do its cursors, so that its
+    producers go on where they were. Both are durable before the seal says that the rows are gone,
+    and the rows are removed after that. What a crash in between leaves, :func:`sweep_retired`
+    removes.
+
+    Args:
+        files: the file system it is on.
+        directory: of the lane.
+        spec: what is recorded.
+        seal: of the lane.
 
     Returns:
         The seal that stands now.
@@ -29,13 +37,13 @@ def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: S
 
 
 def sweep_retired(files: FileSystem, directory: Path) -> int:
-    """Remove what a retired lane does not need; return how many names."""
+    """Remove the files that a retired lane does not need; return how many names."""
     names = [name for name in files.names(directory) if name not in _KEPT]
     if names:
         files.sync_directory(directory)  # the seal's writer may have been killed before it did
     for name in names:
         if files.is_directory(directory / name):
-            remove_tree(files, directory / name)
+            files.remove_tree(directory / name)
         else:
             files.remove(directory / name)
     return len(names)

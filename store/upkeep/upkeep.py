@@ -1,4 +1,4 @@
-"""Care of sealed lanes: deriving, retiring, verifying, compressing, and sweeping after crashes."""
+"""Upkeep of sealed lanes: derive, retire, verify, join, compress, quantise, remove leftovers."""
 
 import contextlib
 from collections.abc import Callable, Sequence, Set
@@ -7,56 +7,58 @@ from functools import partial
 from pathlib import Path
 
 from isogloss.errors import NotFound
-from isogloss.store.disk.filesystem import FileSystem, remove_tree, storage_errors
-from isogloss.store.lanes.files import (
-    LaneFiles,
-    check_ranges,
-    compress_site,
-    derive_columns,
-    quantise_site,
-)
-from isogloss.store.lanes.quantise import QuantisationError, read_error
-from isogloss.store.lanes.seal import LOG_NAME, Seal, is_being_born, lane_names
-from isogloss.store.lanes.state import LaneState, lane_statistics
+from isogloss.store.disk.filesystem import FileSystem, storage_errors
+from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.lanes.lane_directory import LOG_NAME, has_writer, lane_names
+from isogloss.store.lanes.lane_statistics import lane_statistics
+from isogloss.store.lanes.seal import Seal
+from isogloss.store.lanes.state import LaneState
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.quantised import QuantisationError, read_error
+from isogloss.store.upkeep.derive import derive_columns
 from isogloss.store.upkeep.join import Compaction, LaneJoiner, plan_runs
 from isogloss.store.upkeep.retire import retire_lane, sweep_retired
+from isogloss.store.upkeep.tiers import check_ranges, compress_site, quantise_site
 from isogloss.store.upkeep.verify import LaneVerifier, Problem
 
-OnCare = Callable[[str, int, int], None]
-"""Told which lane is at work, and how many bytes of rows are done of how many; what it raises ends
-the work between two steps, and what was done stays."""
+OnLaneProgress = Callable[[str, int, int], None]
+"""Called after each step with the lane's name, the bytes of rows done so far and the bytes in all.
+
+If it raises, the work stops before the next step; lanes already done stay done.
+"""
 
 
-class CareMeter:
-    """Counts the bytes of rows that care went through.
+class ProgressMeter:
+    """Counts the bytes of rows that upkeep has gone through, and reports them.
 
     Args:
         states: the lanes that will be gone through, each site once.
         spec: what they hold.
-        on_care: told at each step; None: nobody is.
+        on_progress: called at each step; None to call nothing.
     """
 
     def __init__(
-        self, states: Sequence[LaneState], spec: RecordingSpec, on_care: OnCare | None
+        self, states: Sequence[LaneState], spec: RecordingSpec, on_progress: OnLaneProgress | None
     ) -> None:
         row_bytes = sum(site.row_bytes for site in spec.sites)
         self._total = sum(state.rows for state in states) * row_bytes
         self._done = 0
-        self._on_care = on_care
+        self._on_progress = on_progress
 
     def add(self, lane: str, done: int) -> None:
-        """Say that ``done`` more bytes of a lane were gone through."""
+        """Count ``done`` more bytes of a lane, and report."""
         self._done += done
-        if self._on_care is not None:
-            self._on_care(lane, self._done, self._total)
+        if self._on_progress is not None:
+            self._on_progress(lane, self._done, self._total)
 
 
-class LaneCare:
+class LaneUpkeep:
     """Works on the lanes of one recording whose writers are gone; for the owner of the store.
 
+    Methods that take ``on_progress`` call it after each step; if it raises, the work stops there.
+
     Args:
-        files: where the recording lies.
+        files: the file system that the recording is on.
         directory: of the recording.
         spec: what is recorded.
         seals: the seals known so far, shared with the recording and kept up to date.
@@ -90,6 +92,10 @@ class LaneCare:
     def retire(self, states: Sequence[LaneState], max_rows: int) -> int:
         """Remove the oldest sealed lanes until at most ``max_rows`` rows are left.
 
+        Args:
+            states: the lanes that count, in row order.
+            max_rows: how many rows may stay.
+
         Returns:
             How many rows were removed.
         """
@@ -107,9 +113,11 @@ class LaneCare:
                     removed += state.rows
         return removed
 
-    def verify(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> list[Problem]:
+    def verify(
+        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+    ) -> list[Problem]:
         """Check every byte of the lanes against its checksum."""
-        meter = CareMeter(states, self._spec, on_care)
+        meter = ProgressMeter(states, self._spec, on_progress)
         found: list[Problem] = []
         for state in states:
             verifier = LaneVerifier(
@@ -129,12 +137,15 @@ class LaneCare:
     def drop_litter(
         self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()
     ) -> int:
-        """Remove half-written files, and lanes that never began; return how many names.
+        """Remove half-written files, and lanes that never began.
 
         Args:
             states: the lanes that count.
             spared: lanes that stay although they do not count.
             more: what else is to be removed.
+
+        Returns:
+            How many names were removed.
         """
         with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
             known = {state.name for state in states}
@@ -146,14 +157,14 @@ class LaneCare:
             for name in lane_names(self._files, lanes):
                 lane = self._lane(name)
                 if name not in known and name not in spared:
-                    litter += [] if is_being_born(self._files, lane) else [lane]
+                    litter += [] if has_writer(self._files, lane) else [lane]
                 elif name in self._seals:
                     litter += [lane / n for n in self._files.names(lane) if n[0] == "."]
             litter += more
-            self._settle_names()
+            self._sync_renames()
             for path in litter:
                 if self._files.is_directory(path):
-                    remove_tree(self._files, path)
+                    self._files.remove_tree(path)
                 else:
                     self._files.remove(path)
             return len(litter)
@@ -163,19 +174,22 @@ class LaneCare:
         states: Sequence[LaneState],
         max_rows: int,
         lock: AbstractContextManager[bool],
-        on_care: OnCare | None = None,
+        on_progress: OnLaneProgress | None = None,
     ) -> Compaction:
         """Join neighbouring sealed lanes.
 
         Args:
             states: the lanes that count, in row order.
             max_rows: up to how many rows lanes are joined.
-            lock: held while the joined lane takes the place of the others.
-            on_care: told after each commit that was copied.
+            lock: held while a joined lane is made to count instead of the others.
+            on_progress: called after each commit that was copied.
+
+        Returns:
+            What was joined.
         """
         runs = plan_runs(states, max_rows, self._is_joinable)
         joined = [state for run in runs for state in run]
-        meter = CareMeter(joined, self._spec, on_care)
+        meter = ProgressMeter(joined, self._spec, on_progress)
         with storage_errors(f"lanes of recording {self._spec.recording!r} cannot be joined"):
             self._sweep_joined(states)
             if runs:
@@ -193,13 +207,13 @@ class LaneCare:
         return Compaction(lanes=len(joined), into=len(runs), rows=rows)
 
     def _begin_joining(self) -> None:
-        """Do nothing: the lock of the store keeps others from joining the same lanes."""
+        """Do nothing: while this process holds the store's lock, no other joins lanes."""
 
     def _joiner(self, run: Sequence[LaneState]) -> LaneJoiner:
         return LaneJoiner(self._files, self._directory / "lanes", self._spec, run)
 
     def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
-        """Let a joined lane count instead of others; ``is_last``: no other run is joined after."""
+        """Make a joined lane count instead of others; ``is_last`` when no other run follows."""
         del names, is_last  # its seal names them
         joiner.publish()
 
@@ -208,35 +222,37 @@ class LaneCare:
             return False
         lane = self._lane_files(state)
         if any(lane.is_quantised(site) for site in range(len(self._spec.sites))):
-            return False  # the checksums of its log cover rows that are gone
+            return False  # the checksums of its log are of rows that are gone
         return self._files.exists(lane.directory / LOG_NAME)
 
     def _sweep_joined(self, states: Sequence[LaneState]) -> None:
-        """Remove the lanes that a crash left beside the one they were joined into."""
+        """Remove lanes that a crash left beside the one that they were joined into."""
         joined = [state.seal for state in states if state.seal and not state.is_direct]
         known = {part.lane for seal in joined for part in seal.parts}
         names = lane_names(self._files, self._directory / "lanes")
-        self._settle_names()
+        self._sync_renames()
         self._remove([name for name in names if name in known])
 
-    def _settle_names(self) -> None:
-        """Make renames durable that a killed process may not have synced, before building on them.
+    def _sync_renames(self) -> None:
+        """Make renames durable that a killed process may not have synced.
 
-        What a rename put in place of other files is seen at once; those files may go only when no
-        power loss can take it back.
+        A renamed lane is seen at once. The files that it replaced may be removed only when a loss
+        of power can no longer undo the rename.
         """
         self._files.sync_directory(self._directory / "lanes")
 
     def _remove(self, names: Sequence[str]) -> None:
         for name in names:
-            remove_tree(self._files, self._lane(name))
+            self._files.remove_tree(self._lane(name))
             self._seals.pop(name, None)
 
-    def compress(self, states: Sequence[LaneState], on_care: OnCare | None = None) -> int:
+    def compress(
+        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+    ) -> int:
         """Compress the rows of the sealed lanes; return how many sites of lanes were."""
         done = 0
         sealed = [state for state in states if state.seal is not None and state.rows]
-        meter = CareMeter(sealed, self._spec, on_care)
+        meter = ProgressMeter(sealed, self._spec, on_progress)
         for state in sealed:
             directory = self._lane(state.name)
             lane = self._lane_files(state)
@@ -249,11 +265,14 @@ class LaneCare:
         return done
 
     def quantise(
-        self, states: Sequence[LaneState], sites: Sequence[int], on_care: OnCare | None = None
+        self,
+        states: Sequence[LaneState],
+        sites: Sequence[int],
+        on_progress: OnLaneProgress | None = None,
     ) -> None:
         """Round sites of the sealed lanes to 8 bits, for good."""
         sealed = [state for state in states if state.seal is not None and state.rows]
-        meter = CareMeter(sealed, self._spec, on_care)
+        meter = ProgressMeter(sealed, self._spec, on_progress)
         for state in sealed:
             lane = self._lane_files(state)
             with storage_errors(f"lane {state.name!r} cannot be quantised"):

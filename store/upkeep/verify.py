@@ -1,4 +1,4 @@
-"""Verifying: every stored byte of a recording against its checksum, nothing taken on trust."""
+"""Verify: compare every stored byte of a recording with its checksum."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,21 +9,23 @@ import numpy as np
 
 from isogloss.errors import IsoglossError
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.disk.filesystem import FileSystem, read_file
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats.documents import read_documents
 from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, read_attributes
-from isogloss.store.lanes.files import COLUMNS_NAME, DOCUMENTS_NAME, LaneFiles, read_header
-from isogloss.store.lanes.log_frames import ByteRange, CommitFrame, read_frames
-from isogloss.store.lanes.log_scan import LaneHeader, is_sound
-from isogloss.store.lanes.quantise import QuantisedRows, quantised_directory, read_error
-from isogloss.store.lanes.seal import LOG_NAME, Seal
-from isogloss.store.lanes.shard_layout import (
+from isogloss.store.lanes.files import LaneFiles, read_header
+from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME, LOG_NAME
+from isogloss.store.lanes.log_frames import CommitFrame, read_frames
+from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.seal import Seal
+from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.byte_range import ByteRange, matches_checksum
+from isogloss.store.shards.layout import (
     array_metadata,
     compressed_directory,
     shard_key,
     site_directory,
 )
-from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.shards.quantised import QuantisedRows, quantised_directory, read_error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,7 @@ class Problem:
 
 
 class LaneVerifier:
-    """Checks one lane; every problem is found, not only the first."""
+    """Checks one lane and reports every problem, not only the first."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class LaneVerifier:
         if self._seal is not None and self._seal.damage:
             yield f"acknowledged rows were lost when it was sealed: {self._seal.damage}"
         if self._seal is not None and self._seal.reason == "retired":
-            yield from self._document_problems()  # the rest is gone, or on its way
+            yield from self._document_problems()  # the other files are removed, or about to be
             return
         try:
             header = read_header(self._files, self._directory)
@@ -126,7 +128,7 @@ class LaneVerifier:
         """Check the metadata of compressed rows; their chunks were read with the log."""
         path = self._directory / compressed_directory(index) / "zarr.json"
         try:
-            shape = json.loads(read_file(self._files, path))["shape"]
+            shape = json.loads(self._files.read_whole(path))["shape"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             yield f"{path.parent.name}/zarr.json cannot be read: {error}"
             return
@@ -134,12 +136,12 @@ class LaneVerifier:
             yield f"{path.parent.name}/zarr.json has shape {shape}, wanted {self._rows} rows"
 
     def _is_sound(self, written: ByteRange) -> bool:
-        """Whether the rows of a commit are what they were, compressed or not."""
+        """Whether the rows of a commit match their checksum, compressed or not."""
         lane = LaneFiles(self._files, self._directory, self._spec, self._rows)
         if lane.is_quantised(written.site):
             return True  # what the log's checksum covered is gone; _quantised_problems reads it
         if not lane.is_compressed(written.site):
-            return is_sound(self._files, self._directory, written)
+            return matches_checksum(self._files, self._directory, written)
         layout = lane.header.layouts[written.site]
         rows = np.empty((written.length // layout.row_bytes, layout.row_bytes), np.uint8)
         first = (written.offset - layout.data_offset) // layout.row_bytes
@@ -166,7 +168,7 @@ class LaneVerifier:
             for shard in range(-(-self._rows // layout.shard_rows)):
                 rows = min(layout.shard_rows, self._rows - shard * layout.shard_rows)
                 try:
-                    content = read_file(self._files, directory / shard_key(shard))
+                    content = self._files.read_whole(directory / shard_key(shard))
                 except OSError as error:
                     yield f"site {site.name!r}: shard {shard} cannot be read: {error}"
                     continue
@@ -209,14 +211,14 @@ class LaneVerifier:
 
 def _check_metadata(files: FileSystem, path: Path, wanted: bytes) -> Iterator[str]:
     try:
-        if json.loads(read_file(files, path)) != json.loads(wanted):
+        if json.loads(files.read_whole(path)) != json.loads(wanted):
             yield f"{path.parent.name}/zarr.json is not what was written"
     except (OSError, ValueError) as error:
         yield f"{path.parent.name}/zarr.json cannot be read: {error}"
 
 
 def _read_all(files: FileSystem, path: Path) -> int:
-    """Read an array in parts; return the sum of its bytes, so that nothing can skip it."""
+    """Read an array in parts; return the sum of its bytes, so that every byte is used."""
     array = ArrayFile(files, path)
     total = 0
     for start in range(0, array.rows, 1 << 20):

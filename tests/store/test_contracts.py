@@ -8,12 +8,10 @@ from typing import ClassVar
 from isogloss.store import LaneWriter, Recording, RecordingSpec, RowBatch, Store
 from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.testing import SimulatedDisk, sample_batch
-from isogloss.store.testing.contracts import (
-    GrowingRecording,
-    LaneWriterContract,
-    ReaderContract,
-    RowBatchContract,
-)
+from isogloss.store.testing.batch_contract import RowBatchContract
+from isogloss.store.testing.lane_contract import LaneWriterContract
+from isogloss.store.testing.protocols import GrowingRecording
+from isogloss.store.testing.reader_contract import ReaderContract
 
 SHARD_BYTES = 8 << 10
 

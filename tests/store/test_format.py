@@ -152,7 +152,7 @@ def check_tiers(root: Path) -> None:
 
 
 def build_fenced(root: Path) -> None:
-    """Write a store without locks: lanes joined twice, one settled, one ended, one cut short."""
+    """Write a store without locks: lanes joined twice, one moved to shards, others not."""
 
     def append(recording: Recording, first: int) -> None:
         with recording.open_lane() as lane:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from isogloss.store import SiteSpec, Store
-from isogloss.store.lanes.compress import compressed_layout, encode_shard
-from isogloss.store.lanes.shard_layout import ShardLayout
 from isogloss.store.reading.shuffle_order import ShuffleOrder
+from isogloss.store.shards.compressed import compressed_layout
+from isogloss.store.shards.compressor import encode_shard
+from isogloss.store.shards.layout import ShardLayout
 from isogloss.store.testing import sample_batch, sample_spec
 from isogloss.store.testing.measures import buffer_order, design_effect, file_order, plane_bound
 

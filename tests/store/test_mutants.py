@@ -13,17 +13,17 @@ import pytest
 
 import isogloss.store.disk.signed_json
 import isogloss.store.formats.zarr_arrays
-import isogloss.store.lanes.compress
 import isogloss.store.lanes.log_frames
+import isogloss.store.shards.compressed
 import isogloss.store.upkeep.verify
 from isogloss.errors import IsoglossError
 from isogloss.store import Recording, RowBatch, SiteSpec
 from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.lanes.log_frames import Frame, read_frames
-from isogloss.store.lanes.seal import LOG_NAME
-from isogloss.store.lanes.shard_writer import SiteFiles
 from isogloss.store.lanes.writer import LaneWriter
 from isogloss.store.recordings.recording_files import create_recording_files
+from isogloss.store.shards.writer import ShardWriter
 from isogloss.store.testing import PowerLoss, SimulatedDisk, check_sample, sample_batch, sample_spec
 from isogloss.store.testing.scenario import ROOT, SPEC, Outcome, check, open_recording, run
 
@@ -57,20 +57,20 @@ def lose_power_after_each_group(groups: int = 6) -> None:
 def test_shards_that_a_group_filled_must_be_synced_too(monkeypatch: Monkey) -> None:
     lose_power_after_each_group()
 
-    def forgetful(self: SiteFiles) -> list[int]:
+    def forgetful(self: ShardWriter) -> list[int]:
         return [shard.descriptor for shard in self._open.values()]
 
-    monkeypatch.setattr(SiteFiles, "descriptors", property(forgetful))
+    monkeypatch.setattr(ShardWriter, "descriptors", property(forgetful))
     assert missed(lose_power_after_each_group)
 
 
 def test_starting_a_write_is_no_substitute_for_its_sync(monkeypatch: Monkey) -> None:
-    def hopeful(self: SiteFiles) -> list[int]:
+    def hopeful(self: ShardWriter) -> list[int]:
         for shard in [*self._filled, *self._open.values()]:
             self._files.start_sync(shard.descriptor, 0, shard.length)
         return []
 
-    monkeypatch.setattr(SiteFiles, "descriptors", property(hopeful))
+    monkeypatch.setattr(ShardWriter, "descriptors", property(hopeful))
     assert missed(lose_power_after_each_group)
 
 
@@ -200,7 +200,7 @@ def no_frames(*_: object) -> Iterator[Frame]:
 CHECKS: dict[str, tuple[object, str, Callable[[Recording], object], float]] = {
     "frames": (isogloss.store.lanes.log_frames, "lanes/*/commit.log", leave, 0.1),
     "compressed chunks": (
-        isogloss.store.lanes.compress,
+        isogloss.store.shards.compressed,
         "lanes/*/compressed-0/c/0/0",
         Recording.compress,
         0.2,

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from isogloss.errors import InvalidInput
-from isogloss.service.control.private_files import PrivateFiles
 from isogloss.service.server.token_file import store_token
+from isogloss.store import FileSystem
 
 TOKEN = "0123456789abcdef"
 
 
-class Watched(PrivateFiles):
+class Watched(FileSystem):
     """Writes down the calls that make a file durable, in order."""
 
     def __init__(self) -> None:

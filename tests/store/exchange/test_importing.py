@@ -15,17 +15,14 @@ from safetensors.numpy import save_file
 from isogloss.errors import (
     AlreadyExists,
     Conflict,
-    CorruptData,
     InvalidInput,
     NonFiniteRows,
     NotFound,
     ShapeError,
     StorageFull,
-    UnsupportedVersion,
 )
 from isogloss.store import (
     Document,
-    Form,
     ImportColumns,
     ImportSource,
     ModelInfo,
@@ -36,12 +33,8 @@ from isogloss.store import (
     SafetensorsRows,
     SiteSpec,
     Store,
-    export_recording,
-    export_rows,
     import_recording,
-    open_export,
 )
-from isogloss.store.exchange.export import FORMS
 from isogloss.store.exchange.importing import ImportedRows
 from isogloss.store.testing import FaultyFiles, sample_batch, sample_spec
 
@@ -176,70 +169,6 @@ def test_positions_are_counted_over_the_bounds_of_batches(monkeypatch: pytest.Mo
     for step in (1, 2, 4, 7):
         parts = [rows._count_positions(i, min(ROWS, i + step)) for i in range(0, ROWS, step)]
         assert np.concatenate(parts).tolist() == whole
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_an_export_imported_again_is_equal(tmp_path: Path, form: Form) -> None:
-    with Store.open(tmp_path / "one") as one, Store.open(tmp_path / "two") as two:
-        recording = one.create_recording(SPEC, ["a", "\ud800"], shard_bytes=3 << 10)
-        for first in (1, 4):
-            with recording.open_lane() as lane:
-                lane.append([sample_batch(SPEC, p, first + i) for i in range(3) for p in "pq"])
-        reader = recording.reader()
-        vocabulary = recording.vocabulary()
-        target = tmp_path / "export"
-        export_rows(reader, target, form=form, vocabulary=vocabulary, shard_bytes=5000)
-        plan = open_export(target)
-        again = import_recording(
-            two, plan.spec, plan.vocabulary, plan.sources, columns=plan.columns
-        )
-        assert again.spec == recording.spec
-        assert again.vocabulary() == vocabulary
-        other = again.reader()
-        for site in SPEC.sites:
-            ours, theirs = (
-                reader.read(site.name, 0, reader.rows),
-                other.read(site.name, 0, other.rows),
-            )
-            assert theirs.tobytes() == ours.tobytes()
-        for name in ("token_id", "document", "position", "span"):
-            assert (
-                getattr(other.tokens(), name).tobytes() == getattr(reader.tokens(), name).tobytes()
-            )
-        assert other.documents() == reader.documents()
-        assert two.verify() == []
-
-
-def import_export(export: Path, store: Path) -> None:
-    plan = open_export(export)
-    with Store.open(store) as other:
-        import_recording(other, plan.spec, plan.vocabulary, plan.sources, columns=plan.columns)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_damaged_export_is_refused(tmp_path: Path, form: Form) -> None:
-    with Store.open(tmp_path / "one") as store:
-        recording = store.create_recording(SPEC, ["a"])
-        with recording.open_lane() as lane:
-            lane.append([sample_batch(SPEC, "p", i) for i in range(1, 4)])
-        export_recording(recording, tmp_path / "export", form=form)
-        for number, path in enumerate(sorted((tmp_path / "export").rglob("*"))):
-            if path.is_dir() or "documents_id" in str(path):  # the ids follow from the keys
-                continue
-            whole = path.read_bytes()
-            damaged = bytearray(whole)
-            damaged[len(whole) // 2] ^= 2
-            for content in (bytes(damaged), whole[: len(whole) // 2], None):
-                path.unlink()
-                if content is not None:
-                    path.write_bytes(content)
-                if path.name == "manifest.json" and content is None:
-                    continue  # without it, it is a directory like any other
-                with pytest.raises((CorruptData, UnsupportedVersion, NotFound)):
-                    import_export(tmp_path / "export", tmp_path / f"s{number}")
-            path.write_bytes(whole)
-    with pytest.raises(NotFound):
-        open_export(tmp_path / "nothing")
 
 
 def test_sources_that_do_not_fit_are_refused_and_nothing_is_created(tmp_path: Path) -> None:

@@ -2,45 +2,14 @@
 
 import json
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.store.formats.test_npy import LYING_NPY
 
-from isogloss.errors import CorruptData, IsoglossError
+from isogloss.errors import IsoglossError
 from isogloss.store import NumpyRows, SafetensorsRows
-
-
-def npy(header: bytes, body: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
-    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + body
-
-
-LYING_NPY = {
-    "no magic": b"not a numpy file at all",
-    "nothing": b"",
-    "cut header": b"\x93NUMPY\x01\x00\xff\xff{",
-    "later version": npy(b"{}", version=b"\x09\x00"),
-    "object": npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 4)}", bytes(64)),
-    "structured": npy(
-        b"{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': (2,)}", bytes(8)
-    ),
-    "huge": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1 << 40, 4)}", bytes(8)),
-    "huge number": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999, 4)}"),
-    "negative": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", bytes(16)),
-    "code": npy(b"__import__('os').system('true')"),
-    "foreign order": npy(b"{'descr': '>f4', 'fortran_order': False, 'shape': (1, 4)}", bytes(16)),
-    "columns first": npy(b"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 4)}", bytes(32)),
-    "too long": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4)}", bytes(17)),
-    "nested": npy(b"(" * 5000),
-}
-
-
-@pytest.mark.parametrize("name", LYING_NPY)
-def test_a_lying_npy_header_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "x.npy").write_bytes(LYING_NPY[name])
-    with pytest.raises(CorruptData, match=r"x\.npy"):
-        NumpyRows(tmp_path / "x.npy")
 
 
 def tensors(header: object, body: bytes = b"") -> bytes:
@@ -50,38 +19,6 @@ def tensors(header: object, body: bytes = b"") -> bytes:
 
 def entry(dtype: object = "F32", shape: object = (1, 4), offsets: object = (0, 16)) -> object:
     return {"x": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
-
-
-LYING_SAFETENSORS = {
-    "nothing": b"",
-    "huge header": struct.pack("<Q", 1 << 62) + b"{}",
-    "header beyond the file": struct.pack("<Q", 100) + b"{}",
-    "no JSON": tensors(b"hello"),
-    "a list": tensors([1]),
-    "unknown dtype": tensors(entry(dtype="F4"), bytes(16)),
-    "dtype no text": tensors(entry(dtype=[1]), bytes(16)),
-    "negative": tensors(entry(shape=(-1, -4)), bytes(16)),
-    "true": tensors(entry(shape=(True, 4)), bytes(16)),
-    "huge shape": tensors(entry(shape=(1 << 62, 4)), bytes(16)),
-    "offsets beyond": tensors(entry(offsets=(0, 32), shape=(2, 4)), bytes(16)),
-    "offsets backwards": tensors(entry(offsets=(16, 0)), bytes(16)),
-    "one offset": tensors(entry(offsets=(16,)), bytes(16)),
-    "a gap": tensors(entry(offsets=(4, 20)), bytes(20)),
-    "trailing bytes": tensors(entry(), bytes(20)),
-    "an overlap": tensors({**entry(), "y": entry()["x"]}, bytes(16)),  # type: ignore[dict-item, index]
-    "twice": tensors(
-        json.dumps(entry()).encode()[:-1] + b"," + json.dumps(entry()).encode()[1:], bytes(16)
-    ),
-    "no fields": tensors({"x": 5}, bytes(16)),
-    "nested": tensors(b'{"x":' * 50_000),
-}
-
-
-@pytest.mark.parametrize("name", LYING_SAFETENSORS)
-def test_a_lying_safetensors_header_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "x.safetensors").write_bytes(LYING_SAFETENSORS[name])
-    with pytest.raises(CorruptData):
-        SafetensorsRows(tmp_path / "x.safetensors", "x")
 
 
 @given(

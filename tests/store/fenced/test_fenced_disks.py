@@ -11,7 +11,7 @@ import pytest
 
 from isogloss.errors import IsoglossError, LaneEnded, StorageError, StorageFull
 from isogloss.store import FileSystem, Recording, RowBatch, Store
-from isogloss.store.fenced.lane_records import BIRTHS, COMMITS, GROUPS
+from isogloss.store.fenced.records import BIRTHS, COMMITS, GROUPS
 from isogloss.store.ownership.epochs import EpochOwnership
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.recordings.recording_files import create_recording_files
@@ -173,7 +173,7 @@ def lay_out(disk: SimulatedDisk) -> None:
 
 
 def live(disk: SimulatedDisk, acknowledged: dict[str, int], *, groups: int = 3) -> None:
-    """One life of an owner: go on where all lanes end, commit, close, settle, derive."""
+    """One life of an owner: go on where all lanes end, commit, close, move, derive."""
     try:
         recording = open_disk(disk)
         lane = recording.open_lane()
@@ -192,7 +192,8 @@ def check_disk(disk: SimulatedDisk, acknowledged: dict[str, int]) -> None:
     for lane in recording.lanes():
         if lane.seal is not None and lane.seal.damage:
             raise StorageError(lane.seal.damage)
-    damages = [scan.fence.damage for scan in recording._unsettled.values() if scan.fence]
+    in_commits = recording._fenced_lanes.in_commits
+    damages = [scan.fence.damage for scan in in_commits.values() if scan.fence]
     if any(damages):
         raise StorageError(str(damages))
 

@@ -21,7 +21,7 @@ from tests.store.fenced.joining_places import (
 
 from isogloss.errors import Fenced, IsoglossError, StorageError
 from isogloss.store.fenced.joins import JOINS, Join, JoinRecords
-from isogloss.store.fenced.upkeep import FencedCare
+from isogloss.store.fenced.upkeep import FencedUpkeep
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.testing import PowerLoss
 
@@ -86,7 +86,7 @@ def compact(recording: FencedRecording) -> None:
 
 
 def join_two(recording: FencedRecording) -> None:
-    recording.settle()
+    recording.move_to_shards()
     rows = [lane.rows for lane in recording.lanes()]
     recording.compact(max_rows=sum(rows[:2]))
 
@@ -96,7 +96,7 @@ def quantise(recording: FencedRecording) -> None:
 
 
 def retire(recording: FencedRecording) -> None:
-    recording.settle()
+    recording.move_to_shards()
     assert recording.retire(0) > 0
 
 
@@ -164,14 +164,14 @@ def wake(sleep_at: int, wake_at: int, work: Work) -> bool:
     """
     place = Objects()
     recording = lay_out(place)
-    recording.settle()
+    recording.move_to_shards()
     other = Objects(place.kept)
     sleeps, wakes, ended = threading.Event(), threading.Event(), threading.Event()
     place.only, place.left = JOINS, sleep_at
 
     def sleep() -> None:
         sleeps.set()
-        assert wakes.wait(60)
+        assert wakes.wait(250)
 
     def join() -> None:
         with contextlib.suppress(IsoglossError, FileNotFoundError):
@@ -182,13 +182,13 @@ def wake(sleep_at: int, wake_at: int, work: Work) -> bool:
     place.hook = sleep
     sleeper = threading.Thread(target=join)
     sleeper.start()
-    assert sleeps.wait(60)
+    assert sleeps.wait(250)
     has_slept = not ended.is_set()
     newer = other.own(other.files)
 
     def go_on() -> None:
         wakes.set()
-        assert ended.wait(60)
+        assert ended.wait(250)
 
     other.left, other.hook = wake_at, go_on
     with contextlib.suppress(Fenced):  # of two that join at once one may be told to begin anew
@@ -234,11 +234,11 @@ def test_every_part_of_the_fence_is_needed(monkeypatch: pytest.MonkeyPatch) -> N
             except FileExistsError:
                 self.read()
 
-    def marks_only(self: FencedCare, *, is_open: bool = False) -> None:
+    def marks_only(self: FencedUpkeep, *, is_open: bool = False) -> None:
         assert self._ownership is not None
         self._joins.mark(self._ownership.epoch, is_open=is_open)
 
-    def fences_only_to_join(self: FencedCare, *, is_open: bool = False) -> None:
+    def fences_only_to_join(self: FencedUpkeep, *, is_open: bool = False) -> None:
         if is_open:
             assert self._ownership is not None
             self._joins.mark(self._ownership.epoch, is_open=True)
@@ -252,9 +252,9 @@ def test_every_part_of_the_fence_is_needed(monkeypatch: pytest.MonkeyPatch) -> N
         return any(woken)
 
     for holder, name, mutant, interrupt in (
-        (JoinRecords, "go_on", joins_at_the_end, slept),
-        (FencedCare, "fence", marks_only, woke),
-        (FencedCare, "fence", fences_only_to_join, slept),
+        (JoinRecords, "append", joins_at_the_end, slept),
+        (FencedUpkeep, "fence", marks_only, woke),
+        (FencedUpkeep, "fence", fences_only_to_join, slept),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(holder, name, mutant)

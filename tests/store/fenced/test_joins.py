@@ -61,7 +61,7 @@ def test_a_reader_that_followed_to_what_a_crash_left_goes_on(kind: type[Place]) 
     def crash(*_: object, **__: object) -> None:
         raise PowerLoss
 
-    slept._joins.go_on = crash  # type: ignore[method-assign]
+    slept._fenced_lanes.joins.append = crash  # type: ignore[method-assign]
     with pytest.raises(PowerLoss):
         slept.compact()
     (left,) = set(place.files.names(ROOT / "r/lanes")) - set(names(place.attach()))
@@ -150,7 +150,7 @@ def test_only_an_owner_joins_and_an_older_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(Fenced, match="epoch 2, and this one is of epoch 1"):
         records.mark(1, is_open=True)
     with pytest.raises(Fenced, match="does not count"):
-        records.go_on(Join(owner=1, lane="00000001.0123456789abcdef", joined=("a",)))
+        records.append(Join(owner=1, lane="00000001.0123456789abcdef", joined=("a",)))
 
 
 def test_marks_are_set_only_where_somebody_may_be_joining() -> None:
@@ -196,7 +196,7 @@ def test_a_join_of_lanes_with_path_parts_is_refused() -> None:
     lay_out(place)
     records = JoinRecords(place.files, ROOT / "r")
     records.mark(1, is_open=True)
-    records.go_on(Join(owner=1, lane="../../other", joined=("00000001.0123456789abcdef",)))
+    records.append(Join(owner=1, lane="../../other", joined=("00000001.0123456789abcdef",)))
     with pytest.raises(CorruptData, match="eight digits"):
         place.attach().lanes()
 

@@ -9,8 +9,8 @@ import pytest
 from isogloss.errors import CorruptData, InvalidInput, NotFound, StorageFull, StoreOwned
 from isogloss.store import Compaction, FileSystem, Recording, Revision, Store
 from isogloss.store.disk import signed_json
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.lanes.log_frames import read_frames
-from isogloss.store.lanes.seal import LOG_NAME
 from isogloss.store.recordings.open_direct_lane import open_direct_lane
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 
@@ -333,11 +333,11 @@ def test_what_is_told_ends_the_work_and_nothing_changes(tmp_path: Path) -> None:
         recording = make(store)
         before = names(recording)
         with pytest.raises(Enough):
-            recording.compact(on_care=tell)
+            recording.compact(on_progress=tell)
         assert names(recording) == before
         told[:] = []
         with pytest.raises(Enough):
-            recording.compact(on_care=tell)
+            recording.compact(on_progress=tell)
         recording.compact()
         total = recording.revision().rows * SPEC.row_bytes
         assert [lane for lane, _, _ in told] == [before[0]] * 3 + [before[1]] * 2

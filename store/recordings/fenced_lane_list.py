@@ -1,0 +1,165 @@
+"""Which lanes of a recording count, and what is committed in each, where no lock can be trusted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from isogloss.errors import Conflict, CorruptData
+from isogloss.store.direct.register import DirectRegister
+from isogloss.store.disk.filesystem import FileSystem, storage_errors
+from isogloss.store.fenced.fence import fence_lane
+from isogloss.store.fenced.files import FencedLaneFiles
+from isogloss.store.fenced.joins import JoinRecords
+from isogloss.store.fenced.records import LaneRecords
+from isogloss.store.fenced.scan import FencedScan, read_births, scan_records
+from isogloss.store.fenced.writer import FencedLaneWriter
+from isogloss.store.lanes.files import LaneFiles
+from isogloss.store.lanes.resolve import LaneRange
+from isogloss.store.lanes.state import LaneState
+from isogloss.store.ownership.epochs import EpochOwnership
+from isogloss.store.recordings.lane_list import LaneList
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+TRIES = 8
+"""How often a look at the lanes, or a try for a lane number, is begun again."""
+
+
+class FencedLaneList(LaneList):
+    """The lanes of one fenced recording; safe from several threads.
+
+    A lane's rows are in the files of its commits first, and in shards once they were moved there.
+
+    Args:
+        files: the file system that the recording is on.
+        directory: of the recording.
+        spec: what is recorded.
+        register: the tickets of direct lanes; always empty here.
+        ownership: of the store; None to read only.
+    """
+
+    def __init__(
+        self,
+        files: FileSystem,
+        directory: Path,
+        spec: RecordingSpec,
+        register: DirectRegister,
+        ownership: EpochOwnership | None,
+    ) -> None:
+        super().__init__(files, directory, spec, register, is_owner=ownership is not None)
+        self._ownership = ownership
+        self.joins = JoinRecords(files, directory)
+        """Which lanes were joined."""
+        self.in_commits: dict[str, FencedScan] = {}
+        """What is known of the lanes whose rows are in the files of their commits, by name."""
+        self._in_shards: list[str] = []
+        self._known: dict[str, FencedScan] = {}
+
+    def records(self, name: str) -> LaneRecords:
+        """Return the records of a lane."""
+        return LaneRecords(self._files, self._directory, name)
+
+    def states(self) -> list[LaneState]:
+        """Return the lanes that count, in the order their rows are numbered.
+
+        Where this process owns the store, it fences every lane of an older owner that has no fence.
+
+        Returns:
+            Their states.
+
+        Raises:
+            Conflict: other processes kept moving lanes to shards while this one looked.
+            CorruptData: a record is damaged or missing.
+            StorageError: a directory or a record cannot be read.
+        """
+        with self.lock, storage_errors(f"lanes of recording {self._id!r} cannot be read"):
+            for turn in range(TRIES):
+                births = read_births(self._files, self._directory, self._known)
+                self._in_shards = [name for name, is_moved in births.items() if is_moved]
+                self.in_commits.clear()
+                for name, is_moved in births.items():
+                    if not is_moved:
+                        self.in_commits[name] = self._known[name.partition(".")[0]]
+                try:
+                    states = [self._commit_state(name) for name in sorted(self.in_commits)]
+                except (CorruptData, FileNotFoundError):
+                    if turn + 1 == TRIES or not self._was_moved():
+                        raise
+                    continue  # a lane was moved to shards, and its commits removed, meanwhile
+                found = self._shard_states()
+                if self.joins.joined.isdisjoint(self.in_commits):
+                    return sorted([*found, *states], key=lambda state: state.name)
+                # one of them was moved to shards and joined meanwhile: look again
+            raise Conflict(f"lanes of recording {self._id!r} keep being moved: try later")
+
+    def _was_moved(self) -> bool:
+        return any(self._files.exists(self.records(name).moved) for name in self.in_commits)
+
+    def _shard_states(self) -> list[LaneState]:
+        """Return the lanes that count by their shards; CorruptData when one is missing."""
+        found = super().states()
+        missing = {*self.joins.counting(self._in_shards)} - {state.name for state in found}
+        if missing:
+            self._check_there()
+            raise CorruptData(
+                f"lane {min(missing)!r} of recording {self._id!r} is not there, though its records "
+                "say so: what it held was removed by something else; run verify"
+            )
+        return found
+
+    def _names(self) -> list[str]:
+        """Return the names of the lanes that count by their shards, as the records say."""
+        self.joins.read()
+        names = self.joins.counting(self._in_shards)
+        if not names and not self.in_commits:
+            self._check_there()
+        return names
+
+    def _commit_state(self, name: str) -> LaneState:
+        writer = self.writer
+        if writer is not None and writer.name == name and writer.is_open:
+            rows, cursors = writer.rows, writer.own_cursors
+        else:
+            scan = self.scan(name)
+            rows, cursors = scan.rows, dict(scan.cursors)
+            self.in_commits[name] = scan
+        return LaneState(name=name, rows=rows, cursors=cursors, seal=None)
+
+    def scan(self, name: str) -> FencedScan:
+        """Return what the records of a lane prove.
+
+        The owner fences the lane first, unless it writes the lane itself, or a newer owner does.
+        """
+        writer = self.writer
+        if isinstance(writer, FencedLaneWriter) and writer.name == name and writer.is_open:
+            return writer.scan
+        number = name.partition(".")[0]
+        scan = self._known[number]
+        if scan.fence is None:
+            records = self.records(name)
+            if self._ownership is None or scan.owner > self._ownership.epoch:
+                scan = scan_records(records, scan)
+            else:
+                scan = fence_lane(records, scan, self._ownership.epoch)
+            self._known[number] = scan
+        return scan
+
+    def new_name(self) -> str:
+        """Return a name for a new lane, which sorts behind all lanes that were born."""
+        taken = [int(number) for number in self._known]
+        number, _, epoch = super().new_name().partition(".")
+        return f"{max([int(number), *(last + 1 for last in taken)]):08d}.{epoch}"
+
+    def lane_files(self, name: str, rows: int) -> LaneFiles:
+        """Return a reader of the first ``rows`` rows of a lane."""
+        with self.lock:
+            if name not in self.in_commits:
+                return super().lane_files(name, rows)
+            scan = replace(self.scan(name))
+            scan.commits = list(scan.commits)
+            return FencedLaneFiles(self.records(name), self._spec, rows, scan)
+
+    def range_files(self, found: LaneRange) -> LaneFiles:
+        """Return a reader of a range of rows within one lane."""
+        with self.lock:
+            if found.lane in self.in_commits:
+                return self.lane_files(found.lane, found.rows)
+            return super().range_files(found)

@@ -1,0 +1,47 @@
+"""Write what can be derived from the log of a sealed lane: token columns and documents."""
+
+from pathlib import Path
+
+import numpy as np
+
+from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.formats.documents import write_documents
+from isogloss.store.formats.zarr_arrays import GroupWriter
+from isogloss.store.lanes.files import check_proven, read_commits
+from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME
+from isogloss.store.schema.document import Document
+from isogloss.store.schema.recording_spec import RecordingSpec
+
+
+def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
+    """Write the token columns and documents of a sealed lane as array files.
+
+    Documents become durable first: where ``columns`` exists, both exist. Does nothing where it
+    does.
+    """
+    if files.exists(directory / COLUMNS_NAME):
+        return
+    group = GroupWriter(files, directory / COLUMNS_NAME)
+    documents: list[Document] = []
+    try:
+        names = ["token_id", "document", "position"] + ["span"] * spec.has_spans
+        wide = {"document": np.uint64}
+        writers = {
+            name: group.array(
+                name, np.dtype(wide.get(name, np.uint32)), (2,) if name == "span" else ()
+            )
+            for name in names
+        }
+        for commit in read_commits(files, directory, rows):
+            writers["token_id"].append(commit.columns.token_id)
+            writers["document"].append(commit.columns.document)
+            writers["position"].append(commit.columns.position)
+            if commit.columns.span is not None:
+                writers["span"].append(commit.columns.span)
+            documents.extend(commit.documents)
+        check_proven(directory, writers["token_id"].rows, rows)
+        write_documents(files, directory / DOCUMENTS_NAME, documents)
+        group.finish({"rows": rows})
+    except BaseException:
+        group.abandon()
+        raise
