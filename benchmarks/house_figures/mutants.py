@@ -1,9 +1,7 @@
 """Draws changes of the product's code and runs the nearest tests against each: ``make mutants``.
 
-Which places are changed follows from the hash of the mutated files alone, so nobody picks them. Each
-mutant is made in a copy of the tree and tested in a process of its own by cosmic-ray. What was run
-is kept in a session under ``.cache/mutants``; a run that was stopped goes on where it was. The
-outcomes are written to ``benchmarks/mutants.json``, which ``benchmarks/house.py`` checks.
+Which places are changed follows from the hash of the mutated files alone, so nobody picks them.
+``mutate.py`` runs them.
 """
 
 import hashlib
@@ -17,9 +15,10 @@ import parso
 from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.operators.operator import Example, Operator
 from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
-from house_figures.sources import ROOT, sources
 from parso.python.tree import Function, IfStmt, ReturnStmt
 from parso.tree import NodeOrLeaf
+
+from house_figures.sources import ROOT, sources
 
 CONFIG = ROOT / "benchmarks" / "mutants.toml"
 Position = tuple[int, int]

@@ -2,7 +2,8 @@
 
 Exit status 0 where every mutant was run. Each process works in a copy of the tree under
 ``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
-kept, and the next call goes on. A mutant is run again when its file or its tests have changed.
+kept, and the next call goes on. A mutant is run again when its file or its tests have changed. The
+outcomes are written to ``benchmarks/mutants.json``, which ``benchmarks/house.py`` checks.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.testing import run_tests
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
+
 from house_figures.mutants import (
     Config,
     Mutant,
@@ -116,7 +118,9 @@ def _run(
     ):
         unmutated = _unmutated(sorted({name for mutant in runs for name in tests[mutant]}), pool)
         futures = {
-            pool.submit(_test, mutant, tests[mutant], _total(tests[mutant], unmutated), config): mutant
+            pool.submit(
+                _test, mutant, tests[mutant], _total(tests[mutant], unmutated), config
+            ): mutant
             for mutant in runs
         }
         for future in as_completed(futures):
@@ -126,6 +130,9 @@ def _run(
 @contextmanager
 def _copies(count: int) -> Iterator[str]:
     """Make copies of the tree, as it is in the working directory, for the length of a block."""
+    for old in SESSIONS.glob("trees-*"):  # of a run that was killed
+        if not Path("/proc", old.name.removeprefix("trees-")).exists():
+            shutil.rmtree(old, ignore_errors=True)
     place = SESSIONS / f"trees-{os.getpid()}"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -152,8 +159,12 @@ def _enter_copy(copies: str) -> None:
         except FileNotFoundError:
             continue
         os.chdir(mine)
-        os.environ |= {"PYTHONPATH": str(mine / "src"), "OMP_WAIT_POLICY": "passive"}
-        os.environ.pop("PYTHONSAFEPATH", None)
+        # as the Makefile sets them: a room at the root must not hide a package of its name
+        os.environ |= {
+            "PYTHONPATH": str(mine / "src"),
+            "PYTHONSAFEPATH": "1",
+            "OMP_WAIT_POLICY": "passive",
+        }
         subprocess.run([sys.executable, "-m", "compileall", "-q", "src", "tests"], check=False)
         return
     raise RuntimeError(f"no free copy in {copies}: fewer were made than processes")

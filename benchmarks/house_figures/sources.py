@@ -28,9 +28,3 @@ def sources(root: Path = ROOT, rooms: Iterable[str] = ROOMS) -> list[Path]:
 def parsed(path: Path) -> ast.Module:
     """Return the syntax tree of a file."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def module_of(path: Path, root: Path = ROOT) -> str:
-    """Return the name by which a file of a room is imported."""
-    parts = path.relative_to(root).with_suffix("").parts
-    return ".".join(("isogloss", *(part for part in parts if part != "__init__")))

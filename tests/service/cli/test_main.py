@@ -20,7 +20,7 @@ from isogloss.store import Store
 
 MAIN = (sys.executable, "-c", "from isogloss.service.cli.main import main; main()")
 SERVE = f"""
-from isogloss.service.cli import main
+from isogloss.service.cli.main import main
 from isogloss.service.jobs.processes import watch_parent
 watch_parent({os.getpid()})
 main()
