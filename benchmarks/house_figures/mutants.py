@@ -117,7 +117,9 @@ def load_config(path: Path = CONFIG) -> Config:
         rooms=tuple(fields["rooms"]),
         not_mutated=tuple(fields["not_mutated"]),
         operators=fields["operators"],
-        nearest=fields["nearest"],
+        nearest={
+            name: entry["tests"] for entry in fields.get("nearest", []) for name in entry["files"]
+        },
         excluded=tuple(Excluded(**entry) for entry in fields.get("excluded", [])),
     )
 
