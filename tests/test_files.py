@@ -222,9 +222,8 @@ def bounded_waits(tree: ast.Module) -> Iterator[int]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
-            yield from (
-                compare.lineno for compare in ast.walk(node.test) if is_bound(compare, spans)
-            )
+            compares = [part for part in ast.walk(node.test) if isinstance(part, ast.Compare)]
+            yield from (compare.lineno for compare in compares if is_bound(compare, spans))
         match node:
             case ast.Assign(
                 value=ast.BinOp(left=left, op=ast.Add(), right=ast.Constant(value=wait))
@@ -235,10 +234,8 @@ def bounded_waits(tree: ast.Module) -> Iterator[int]:
                 pass
 
 
-def is_bound(node: ast.AST, spans: set[str]) -> bool:
+def is_bound(node: ast.Compare, spans: set[str]) -> bool:
     """Whether a comparison wants a span of the clock to be less than something."""
-    if not isinstance(node, ast.Compare):
-        return False
     sides = [node.left, *node.comparators]
     return any(
         (isinstance(op, ast.Lt | ast.LtE) and is_span(left, spans))
@@ -251,8 +248,11 @@ def is_span(node: ast.expr, spans: set[str]) -> bool:
     """Whether an expression is a difference of two times of the clock."""
     if isinstance(node, ast.Name):
         return node.id in spans
-    is_difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)
-    return is_difference and (reads_clock(node.left) or reads_clock(node.right))
+    match node:
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return reads_clock(left) or reads_clock(right)
+        case _:
+            return False
 
 
 def reads_clock(node: ast.AST) -> bool:

@@ -28,7 +28,7 @@ def mutants(*, jobs: int = 2) -> Figure:
         again, changed = _run_again(outcomes, config, jobs)
         problems += changed
     killed = sum(outcome["outcome"] in _KILLED for outcome in outcomes)
-    peers = {
+    peers: dict[str, object] = {
         **document["counts"],
         "excluded": document["left_out"],
         "run again": again,

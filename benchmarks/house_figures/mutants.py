@@ -28,14 +28,19 @@ Position = tuple[int, int]
 class ReturnNothing(Operator):
     """Returns None instead of the value that a function returns."""
 
-    def mutation_positions(self, node: NodeOrLeaf) -> Iterator[tuple[Position, Position]]:
+    # cosmic-ray's own annotations say None where its docstrings say what is here
+    def mutation_positions(  # pyright: ignore[reportIncompatibleMethodOverride] (see above)
+        self, node: NodeOrLeaf
+    ) -> Iterator[tuple[Position, Position]]:
         """Yield the returned expression."""
         if isinstance(node, ReturnStmt):
             value = node.children[1]
             if value.get_code().strip() != "None":
                 yield value.start_pos, value.end_pos
 
-    def mutate(self, node: NodeOrLeaf, index: int) -> NodeOrLeaf:
+    def mutate(  # pyright: ignore[reportIncompatibleMethodOverride] (see above)
+        self, node: NodeOrLeaf, index: int
+    ) -> NodeOrLeaf:
         """Put None in the place of the expression."""
         del index
         if isinstance(node, ReturnStmt):
@@ -43,7 +48,9 @@ class ReturnNothing(Operator):
         return node
 
     @classmethod
-    def examples(cls) -> tuple[Example, ...]:
+    def examples(  # pyright: ignore[reportIncompatibleMethodOverride] (see above)
+        cls,
+    ) -> tuple[Example, ...]:
         """Return a change that it makes."""
         return (Example("def f(): return 1", "def f(): return None"),)
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -89,7 +89,7 @@ def measure(config: Config, chosen: Sequence[Mutant], jobs: int, session: Path) 
         for number, (mutant, result) in enumerate(_run(config, waiting, tests, jobs), 1):
             db.set_result(ids[mutant], result)
             print(f"{number}/{len(waiting)} {_outcome(result)} {mutant.name}", file=sys.stderr)
-        results = dict(db.results)
+        results = {str(job): result for job, result in db.results}
     return [
         Outcome(mutant=mutant, tests=tests[mutant], outcome=_outcome(results[ids[mutant]]))
         for mutant in chosen
@@ -128,7 +128,7 @@ def _run(
 
 
 @contextmanager
-def _copies(count: int) -> Iterator[str]:
+def _copies(count: int) -> Generator[str]:
     """Make copies of the tree, as it is in the working directory, for the length of a block."""
     for old in SESSIONS.glob("trees-*"):  # of a run that was killed
         if not Path("/proc", old.name.removeprefix("trees-")).exists():
@@ -247,18 +247,21 @@ def _outcome(result: WorkResult) -> str:
     return "survived" if result.test_outcome is TestOutcome.SURVIVED else "failed"
 
 
-def document_of(config: Config, outcomes: Sequence[Outcome], left_out: int) -> dict[str, object]:
+def document_of(
+    config: Config, outcomes: Sequence[Outcome], left_out: int, root: Path = ROOT
+) -> dict[str, object]:
     """Return what is committed of a run.
 
     Args:
         config: what was drawn and how it was run.
         outcomes: of all mutants, in the order drawn.
         left_out: how many of those drawn were excluded.
+        root: the tree that was mutated.
     """
     counts = Counter(outcome.outcome for outcome in outcomes)
     listed = [outcome.to_dict() for outcome in outcomes]
     return {
-        "tree": hash_of_files(mutated_files(config)),
+        "tree": hash_of_files(mutated_files(config, root), root),
         "mutants": hash_of_mutants([outcome.mutant for outcome in outcomes]),
         "result": hash_of_outcomes(listed),
         "left_out": left_out,
@@ -272,7 +275,7 @@ def hash_of_mutants(mutants: Sequence[Mutant]) -> str:
     return hashlib.sha256("\n".join(mutant.name for mutant in mutants).encode()).hexdigest()
 
 
-def hash_of_outcomes(outcomes: Sequence[object]) -> str:
+def hash_of_outcomes(outcomes: object) -> str:
     """Return one hash of what became of each mutant."""
     return hashlib.sha256(json.dumps(outcomes, sort_keys=True).encode()).hexdigest()
 
@@ -286,9 +289,13 @@ def main() -> int:
     given = parser.parse_args()
     config = load_config()
     config = replace(config, count=given.count or config.count)
+    tree = hash_of_files(mutated_files(config))
     chosen, left_out = drawn(config)
     outcomes = measure(config, chosen, given.jobs, SESSIONS / "session.sqlite")
     document = document_of(config, outcomes, len(left_out))
+    if document["tree"] != tree:
+        print("the code was changed while mutants of it were run: run again", file=sys.stderr)
+        return 1
     given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for outcome in outcomes:
         if outcome.outcome in {"survived", "failed"}:
