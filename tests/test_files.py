@@ -199,10 +199,14 @@ def test_upper_bounds_on_the_wall_clock_are_found_in_every_form() -> None:
         "start = time.time()\nassert 5 > time.time() - start",
         "start = time.time()\ntook = time.time() - start\nassert took <= 5",
         "end = time.monotonic() + 5\nwhile busy():\n    assert time.monotonic() < end",
+        "assert ended.wait(5)",
+        "assert process.wait(30) == 0",
     ]
     allowed = [
         "start = time.monotonic()\nassert time.monotonic() - start > 5",
         "end = time.monotonic() + 60\nwhile busy():\n    assert time.monotonic() < end",
+        "assert not ended.wait(0.1)",
+        "assert process.wait(60) == 0",
         "before = os.times()\nassert os.times().user - before.user < 5",
     ]
     for code in bounded:
@@ -224,11 +228,28 @@ def bounded_waits(tree: ast.Module) -> Iterator[int]:
         if isinstance(node, ast.Assert):
             compares = [part for part in ast.walk(node.test) if isinstance(part, ast.Compare)]
             yield from (compare.lineno for compare in compares if is_bound(compare, spans))
+            yield from short_waits(node.test)
         match node:
             case ast.Assign(
                 value=ast.BinOp(left=left, op=ast.Add(), right=ast.Constant(value=wait))
             ):
                 if reads_clock(left) and isinstance(wait, int | float) and wait < SHORTEST_WAIT_S:
+                    yield node.lineno
+            case _:
+                pass
+
+
+def short_waits(wanted: ast.expr) -> Iterator[int]:
+    """Yield where an assertion wants something to have happened after a wait that is short.
+
+    ``not ended.wait(0.1)`` wants that nothing happens, and holds on a busy machine too.
+    """
+    if isinstance(wanted, ast.UnaryOp) and isinstance(wanted.op, ast.Not):
+        return
+    for node in ast.walk(wanted):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="wait"), args=[ast.Constant(value=seconds)]):
+                if isinstance(seconds, int | float) and seconds < SHORTEST_WAIT_S:
                     yield node.lineno
             case _:
                 pass
