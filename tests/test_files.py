@@ -15,7 +15,8 @@ FOLDERS_BESIDE = ("benchmarks", "examples", "tests")
 MOST_FILES = 15
 
 WHOLE_ROOM = {
-    "tests/dictionaries": {"test_resume"},
+    "tests/dictionaries": {"test_resume", "test_toy_kind"},
+    "tests/dictionaries/training": {"test_resume"},
     "tests/kernels": {
         "test_cold_start", "test_contracts", "test_crosscoder", "test_far_offsets",
         "test_on_device", "test_public", "test_triton",
@@ -26,6 +27,7 @@ WHOLE_ROOM = {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",
         "test_mutants", "test_power_loss",
     },
+    "tests/store/recordings": {"test_deleting"},
     "tests/store/fenced": {"test_fenced_disks", "test_joining_owners"},
 }  # fmt: skip
 """Tests of a whole room or folder, which no file of the product has the name of."""

@@ -9,7 +9,7 @@ leave single rules out, and of what it reports this is no mistake here:
 * listed errors that what the function calls raises. Those of ``isogloss.errors`` that it raises
   itself must be listed.
 
-pydoclint 0.12 ends with a SyntaxError at a generator whose return type holds quotes, such as
+pydoclint 0.12 cannot read a generator whose return type holds quotes, such as
 ``Iterator[Float[Tensor, "rows width"]]``: give that type a name.
 """
 
@@ -50,19 +50,40 @@ class Misfit:
 
 
 def misfits(paths: list[Path]) -> Iterator[Misfit]:
-    """Yield the docstrings under some paths that do not fit their functions.
+    """Yield the docstrings under some paths that do not fit their functions."""
+    said = _pydoclint(paths)
+    if said is None:  # one file stopped it: find out which
+        files = [file for path in paths for file in sorted((ROOT / path).rglob("*.py"))]
+        for file in files or paths:
+            yield from _read(_pydoclint([file]), file)
+    else:
+        yield from _read(said, Path())
+
+
+def _pydoclint(paths: list[Path]) -> str | None:
+    """Return what pydoclint says of some files; None where it ended without having read all.
 
     Raises:
-        RuntimeError: pydoclint ended without having read all files.
+        RuntimeError: pydoclint did not run, because of its settings or because it is not there.
     """
     command = [sys.executable, "-m", "pydoclint.main", "--quiet", "--config", "pyproject.toml"]
     done = subprocess.run(
         [*command, *map(str, paths)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     said = done.stdout + done.stderr
-    if "Traceback" in said or (done.returncode and not re.search(r"DOC\d+", said)):
+    if "SyntaxError" in said:
+        return None
+    if done.returncode and not re.search(r"DOC\d+", said):
         raise RuntimeError(f"pydoclint ended with {done.returncode}: {said[-500:]}")
-    path = Path()
+    return said
+
+
+def _read(said: str | None, path: Path) -> Iterator[Misfit]:
+    """Yield what counts of what pydoclint said; a file that it could not read is a misfit."""
+    if said is None:
+        text = "pydoclint cannot read a return type that holds quotes: give that type a name"
+        yield Misfit(path=path.relative_to(ROOT), line=1, code="unreadable", text=text)
+        return
     for line in said.splitlines():
         found = _REPORTED.match(line)
         if found is None:
