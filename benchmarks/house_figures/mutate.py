@@ -3,7 +3,9 @@
 Exit status 0 where every mutant was run. Each process works in a copy of the tree under
 ``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
 kept, and the next call goes on. A mutant is run again when its file or its tests have changed. The
-outcomes are written to ``benchmarks/mutants.json``, which ``benchmarks/house.py`` checks.
+outcomes are written to ``benchmarks/mutants.json``, which ``benchmarks/house.py`` checks. With
+``--under FOLDER`` only the drawn mutants of a folder are run, and nothing is written; a larger
+``--count`` draws more of them.
 """
 
 import argparse
@@ -286,21 +288,24 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how many, instead of what the config says")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the outcomes go")
+    parser.add_argument("--under", default="", help="only mutants of files below this folder")
     given = parser.parse_args()
     config = load_config()
     config = replace(config, count=given.count or config.count)
     tree = hash_of_files(mutated_files(config))
     chosen, left_out = drawn(config)
+    chosen = [mutant for mutant in chosen if mutant.file.startswith(given.under)]
     outcomes = measure(config, chosen, given.jobs, SESSIONS / "session.sqlite")
     document = document_of(config, outcomes, len(left_out))
     if document["tree"] != tree:
         print("the code was changed while mutants of it were run: run again", file=sys.stderr)
         return 1
-    given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if not given.under:
+        given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for outcome in outcomes:
         if outcome.outcome in {"survived", "failed"}:
             print(f"{outcome.outcome} {outcome.mutant.name} {' '.join(outcome.tests)}")
-    print(document["counts"], f"excluded {len(left_out)}", f"written to {given.results}")
+    print(document["counts"], f"excluded {len(left_out)}")
     return 1 if any(outcome.outcome == "failed" for outcome in outcomes) else 0
 
 
