@@ -2,6 +2,9 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from isogloss.service.pages.charts import (
     Line,
@@ -38,6 +41,43 @@ def test_a_ruler_leaves_out_what_is_unknown() -> None:
     bare = ruler(0.8, 0.7, 0.9, None, None, 'a "quoted" <title>')
     assert ("diamond" in bare, "hollow" in bare) == (False, False)
     assert "<title>a &quot;quoted&quot; &lt;title&gt;</title>" in bare
+
+
+DRAWN = Path(__file__).with_name("drawn.svg")
+"""Three charts as they are drawn. After a wanted change look at them in a browser, then replace."""
+
+
+def test_charts_are_drawn_as_they_were_looked_at() -> None:
+    r, pairs = linear_axis("r", 0.0, 1.0), count_axis("pairs", 120)
+    curve = Line(name="shared", style="shared", x=[0.0, 0.5, 1.0], y=[120, 30, 0], is_filled=True)
+    guide = Line(name="equal", style="guide", x=(0.0, 1.0), y=(0.0, 1.0))
+    point = Point(x=0.25, y=0.75, style="beyond", title="1 and 2")
+    drawn = [
+        line_chart("curves", r, pairs, [curve], mark=True),
+        scatter_chart("points", r, r, [point], legend=[("far", "beyond")], lines=[guide]),
+        ruler(0.8, 0.7, 0.9, 0.2, 0.5, "r 0.80"),
+    ]
+    assert [text + "\n" for text in drawn] == DRAWN.read_text().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("high", "ticks"),
+    [
+        (5.0, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)),
+        (8.0, (0.0, 2.0, 4.0, 6.0, 8.0)),
+        (11.0, (0.0, 2.5, 5.0, 7.5, 10.0, 12.5)),
+        (20.0, (0.0, 5.0, 10.0, 15.0, 20.0)),
+        (40.0, (0.0, 10.0, 20.0, 30.0, 40.0)),
+    ],
+)
+def test_ticks_are_round_and_reach_beyond_the_values(high: float, ticks: tuple[float]) -> None:
+    assert linear_axis("x", 0.0, high).ticks == ticks
+
+
+def test_an_axis_of_counts_ends_at_a_power_of_ten_above_its_values() -> None:
+    assert [count_axis("n", highest).high for highest in (3, 9, 10, 95, 96, 1000)] == [
+        10.0, 10.0, 100.0, 100.0, 1000.0, 10000.0,
+    ]  # fmt: skip
 
 
 def test_an_axis_keeps_what_lies_beyond_its_ends_on_its_ends() -> None:

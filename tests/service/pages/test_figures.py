@@ -55,3 +55,19 @@ def test_the_training_chart_is_empty_without_a_curve() -> None:
     for side in sides.values():
         side["provenance"]["curve"] = []
     assert figures(report).training == ""
+
+
+def test_each_chart_says_what_its_axes_are_and_whose_curve_is_whose(drawn: Figures) -> None:
+    charts = {
+        "curves": ("correlation r on the report half, at least", "pairs (log scale)", "token kept"),
+        "scatter": ("correlation r", "r given the token", "explained by token", "\N{MINUS SIGN}0"),
+        "best": ("best correlation (choose half)", "features", "minilm-l6", "mpnet-base"),
+        "density": ("share of segments on which a feature fires", "100 %", "0.01 %", "minilm-l6"),
+        "training": ("rows trained on", "variance unexplained", "mpnet-base"),
+    }
+    for name, texts in charts.items():
+        svg = str(getattr(drawn, name))
+        assert svg.startswith('<svg class="chart"')
+        assert [text for text in texts if text not in svg] == [], name
+    assert drawn.curves.count('<path class="line ') == 5, "three nulls, two counts"
+    assert drawn.density.count('<path class="line') == 2

@@ -6,7 +6,7 @@ import pytest
 from tests.service.pages import report_example
 
 from isogloss.service.pages.report_data import Node
-from isogloss.service.pages.report_view import decimal, headline_of, sides_of
+from isogloss.service.pages.report_view import decimal, headline_of, levels_of, sides_of
 
 CHANCE = "Hardly more than chance gives."
 WORDS = "Much of what is shared is which word stands there."
@@ -71,3 +71,24 @@ def test_two_dictionaries_of_one_model_are_told_apart() -> None:
 def test_a_correlation_is_written_with_two_places_and_a_real_minus() -> None:
     written = [decimal(value) for value in (0.256, -0.256, -0.001, None)]
     assert written == ["0.26", "\N{MINUS SIGN}0.26", "0.00", "–"]
+
+
+def test_a_level_counts_the_pairs_beside_their_nulls_and_what_explains_them() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    given = cast("list[dict[str, object]]", data["counts"])[0]
+    given |= {
+        "shared": 200,
+        "nulls": {"none": 9.96, "token": 1234.4, "document": 0.0},
+        "explained_by": {"none": 100, "token": 60, "position": 30, "document": 10},
+        "median_partial_token": None,
+    }
+    level, *others = levels_of(Node(report).node("data"))
+    assert len(others) == 2
+    assert (level.threshold, level.shared) == (0.3, 200)
+    assert (level.replicated, level.beyond_token) == (given["replicated"], given["beyond_token"])
+    assert level.nulls == (("none", "10"), ("token", "1,234"), ("document", "0"))
+    assert level.median_partial == "–"
+    assert level.explained_by == (
+        ("none", 100, 50.0), ("token", 60, 30.0), ("position", 30, 15.0), ("document", 10, 5.0),
+    )  # fmt: skip
