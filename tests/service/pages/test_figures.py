@@ -71,3 +71,12 @@ def test_each_chart_says_what_its_axes_are_and_whose_curve_is_whose(drawn: Figur
         assert [text for text in texts if text not in svg] == [], name
     assert drawn.curves.count('<path class="line ') == 5, "three nulls, two counts"
     assert drawn.density.count('<path class="line') == 2
+
+
+def test_without_a_count_the_density_has_axes_from_a_hundredth_of_a_percent_up() -> None:
+    report = report_example.report()
+    data = cast("dict[str, dict[str, dict[str, object]]]", report["data"])
+    for side in "ab":
+        data[side]["density"] = {"edges": [], "counts": []}
+    ticks = re.findall(r'y="374" text-anchor="middle">([^<]*)<', figures(report).density)
+    assert (ticks[0], ticks[-1]) == ("0.01 %", "100 %")
