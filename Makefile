@@ -15,7 +15,7 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control sweep serve test test-slow check bench proto clean
+.PHONY: help setup demo demo-control sweep serve test test-slow mutants check bench proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
@@ -24,6 +24,7 @@ help:
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes, by JOBS=2 processes;  make test-slow: long fault loops and compile matrix"
+	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
 
 $(READY): pyproject.toml constraints.txt demo-models.txt
@@ -60,8 +61,12 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@PYTHONPATH=src $(BIN)/lint-imports
+	@PYTHONPATH=benchmarks $(BIN)/python -m house_figures.docstrings
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code --path proto/isogloss
+
+mutants: $(READY)
+	@PYTHONPATH=benchmarks $(BIN)/python -m house_figures.mutate --jobs $(JOBS)
 
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -10,6 +10,9 @@ import sys
 import tomllib
 import venv
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
 
@@ -51,34 +54,83 @@ def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
     return run(str(command), "--no-cache", cwd=tree, PYTHONPATH=str(tree / "src"))
 
 
-def contracts() -> list[dict[str, list[str]]]:
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a contract of import-linter says in pyproject.toml."""
+
+    type: str
+    source_modules: list[str]
+    forbidden_modules: list[str]
+    layers: list[str]
+    containers: list[str]
+    ancestors: list[str]
+
+
+def contracts() -> list[Contract]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return settings["tool"]["importlinter"]["contracts"]
+    names = [field.name for field in fields(Contract)]
+    return [
+        Contract(**{name: found.get(name, []) for name in names})
+        for found in settings["tool"]["importlinter"]["contracts"]
+    ]
 
 
-def test_layers_are_kept_and_every_forbidden_import_breaks_its_contract(tmp_path: Path) -> None:
-    tree = copy_of_the_tree(tmp_path)
-    kept = lint_imports(tree)
+def append_import(tree: Path, importer: str, imported: str) -> str:
+    """Let a module or package of a copy import something, and return how import-linter says so."""
+    path = tree / "src" / Path(*importer.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    path.write_text(f"{path.read_text()}\nimport {imported}\n")
+    return f"{importer} -> {imported}"
+
+
+def plant_forbidden(tree: Path, contract: Contract) -> list[str]:
+    (source,) = contract.source_modules
+    return [append_import(tree, source, module) for module in contract.forbidden_modules]
+
+
+def plant_upward(tree: Path, contract: Contract) -> list[str]:
+    """Let each layer import the one above it; of layers side by side, the first."""
+    layers = [layer.split("|")[0].strip(" ()") for layer in contract.layers]
+    return [
+        append_import(tree, f"{start}{below}", f"{start}{above}")
+        for start in [f"{container}." for container in contract.containers] or [""]
+        for above, below in pairwise(layers)
+    ]
+
+
+def plant_circles(tree: Path, contract: Contract) -> list[str]:
+    """Let two new modules import each other, in the deepest folder of each room."""
+    (ancestor, *_) = contract.ancestors
+    assert ancestor == "isogloss", "circles are planted below the whole package"
+    said: list[str] = []
+    for room in ROOMS:
+        folder = max(
+            (path.parent for path in (tree / room).rglob("__init__.py")),
+            key=lambda path: (len(path.relative_to(tree).parts), path.as_posix()),
+        )
+        package = ".".join(("isogloss", *folder.relative_to(tree).parts))
+        for here, there in (("circle_a", "circle_b"), ("circle_b", "circle_a")):
+            (folder / f"{here}.py").write_text(f"import {package}.{there}\n")
+        said.append(f"No cycles are allowed in {package}.")
+    return said
+
+
+PLANTS: dict[str, Callable[[Path, Contract], list[str]]] = {
+    "forbidden": plant_forbidden,
+    "layers": plant_upward,
+    "acyclic_siblings": plant_circles,
+}
+
+
+def test_imports_keep_every_contract(tmp_path: Path) -> None:
+    kept = lint_imports(copy_of_the_tree(tmp_path))
     assert kept.returncode == 0, kept.stdout
     assert f"Contracts: {len(contracts())} kept, 0 broken" in kept.stdout
 
-    planted: list[str] = []
-    for contract in contracts():
-        if "forbidden_modules" in contract:
-            (source,) = contract["source_modules"]
-            room = source.removeprefix("isogloss.")
-            lines = [f"import {module}" for module in contract["forbidden_modules"]]
-            planted += [f"{source}.planted -> {module}" for module in contract["forbidden_modules"]]
-            (tree / room / "planted.py").write_text("\n".join(lines) + "\n")
-    insides = {"universality": ("probe", "matching.match")}
-    for room, (low, high) in insides.items():
-        (tree / room / low / "climbing.py").write_text(f"import isogloss.{room}.{high}\n")
-        planted.append(f"isogloss.{room}.{low}.climbing -> isogloss.{room}.{high}")
-    upward = {"kernels": "dictionaries", "store": "universality", "universality": "service"}
-    for room, above in upward.items():
-        (tree / room / "upward.py").write_text(f"import isogloss.{above}\n")
-        planted.append(f"isogloss.{room}.upward -> isogloss.{above}")
 
+def test_every_contract_is_broken_by_what_it_forbids(tmp_path: Path) -> None:
+    tree = copy_of_the_tree(tmp_path)
+    planted = [line for contract in contracts() for line in PLANTS[contract.type](tree, contract)]
     broken = lint_imports(tree)
     assert broken.returncode == 1
     assert f"Contracts: 0 kept, {len(contracts())} broken" in broken.stdout
@@ -86,13 +138,15 @@ def test_layers_are_kept_and_every_forbidden_import_breaks_its_contract(tmp_path
         assert violation in broken.stdout, violation
 
 
+def test_every_room_with_folders_has_layers_of_its_own() -> None:
+    layered = {name for contract in contracts() for name in contract.containers}
+    for room in ROOMS[:-1]:
+        folders = {path.parent for path in sources(room)} - {ROOT / room}
+        assert len(folders) < 2 or f"isogloss.{room}" in layered, f"{room} has no layers"
+
+
 def test_every_room_has_a_contract_of_its_own() -> None:
-    guarded = {
-        source
-        for contract in contracts()
-        if "forbidden_modules" in contract
-        for source in contract["source_modules"]
-    }
+    guarded = {source for contract in contracts() for source in contract.source_modules}
     assert guarded == {f"isogloss.{room}" for room in ROOMS}
 
 
@@ -248,12 +302,13 @@ def test_rooms_use_only_what_another_room_lists_as_public() -> None:
 
 
 def test_files_and_functions_stay_small() -> None:
+    """From 500 lines on ``benchmarks/house.py`` lists a file, so that somebody looks at it."""
     too_long: list[str] = []
     for path in sources(*ROOMS):
         text = path.read_text()
-        if len(text.splitlines()) > 500:
+        if len(text.splitlines()) > 800:
             too_long.append(
-                f"{path.relative_to(ROOT)}: {len(text.splitlines())} lines, at most 500"
+                f"{path.relative_to(ROOT)}: {len(text.splitlines())} lines, at most 800"
             )
         limit = 100 if path.relative_to(ROOT).parts[0] == "kernels" else 60
         for node in ast.walk(ast.parse(text)):

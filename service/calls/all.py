@@ -29,34 +29,34 @@ CHECKED = frozenset(method.path for method in checks_of(QueryHandlers))
 settings of which only a library knows that the server does not load."""
 
 
-def _topics(engine: Owner, listening: Callable[[], Listening]) -> tuple[object, ...]:
+def _topics(owner: Owner, listening: Callable[[], Listening]) -> tuple[object, ...]:
     return (
-        RecordingHandlers(engine),
-        UpkeepHandlers(engine),
-        DirectHandlers(engine.direct),
-        DictionaryHandlers(engine),
-        UniversalityHandlers(engine),
-        JobHandlers(engine.jobs),
-        ServerHandlers(engine, listening),
+        RecordingHandlers(owner),
+        UpkeepHandlers(owner),
+        DirectHandlers(owner.direct),
+        DictionaryHandlers(owner),
+        UniversalityHandlers(owner),
+        JobHandlers(owner.jobs),
+        ServerHandlers(owner, listening),
     )
 
 
 class ControlHandlers:
     """The calls that the process of a server answers itself, by path."""
 
-    def __init__(self, engine: Owner) -> None:
+    def __init__(self, owner: Owner) -> None:
         """Bind the handlers.
 
         Args:
-            engine: of the store.
+            owner: of the store.
 
         Raises:
             InternalError: a call has no handler here nor in the query process, or two.
         """
-        self._engine = engine
+        self._owner = owner
         self.listening = Listening()
         """How this process is reached; set once its addresses are bound."""
-        bound = bind(*_topics(engine, lambda: self.listening))
+        bound = bind(*_topics(owner, lambda: self.listening))
         check_complete(bound.paths | QUERIES)
         self.unary: dict[str, Unary] = bound.unary
         self.streaming: dict[str, Streaming] = bound.streaming
@@ -64,16 +64,16 @@ class ControlHandlers:
     @property
     def ingest(self) -> Ingest:
         """What Append feeds."""
-        return self._engine.ingest
+        return self._owner.ingest
 
 
 class LocalHandlers:
     """Every call, by path, in the process of a client that opened the store itself."""
 
-    def __init__(self, engine: Owner) -> None:
+    def __init__(self, owner: Owner) -> None:
         """Bind the handlers; errors as for :class:`ControlHandlers`."""
-        self._engine = engine
-        bound = bind(*_topics(engine, Listening), QueryHandlers(engine.queries))
+        self._owner = owner
+        bound = bind(*_topics(owner, Listening), QueryHandlers(owner.queries))
         check_complete(bound.paths)
         self.unary: dict[str, Unary] = bound.unary
         self.streaming: dict[str, Streaming] = bound.streaming
@@ -81,8 +81,8 @@ class LocalHandlers:
     @property
     def ingest(self) -> Ingest:
         """What Append feeds."""
-        return self._engine.ingest
+        return self._owner.ingest
 
     def close(self) -> None:
         """Let go of the store."""
-        self._engine.close()
+        self._owner.close()

@@ -1,4 +1,4 @@
-"""DictionaryService: messages in, engine, messages out."""
+"""DictionaryService: messages in, the owner of the store, messages out."""
 
 from google.longrunning import operations_pb2 as operations
 
@@ -18,30 +18,30 @@ from isogloss.service.wire.settings import set_fields
 class DictionaryHandlers:
     """Answers the calls of DictionaryService but Encode, which needs torch."""
 
-    def __init__(self, engine: Owner) -> None:
-        self._engine = engine
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
 
     def train_dictionary(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         """Queue the training of a dictionary."""
         recording = from_name("recordings", request.recording)
-        self._engine.recordings.check_site(recording, request.site)
+        self._owner.recordings.check_site(recording, request.site)
         spec = TrainSpec(
             dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
             recording=recording,
             site=request.site,
             config=TrainConfig.from_dict(set_fields(request.config)).to_dict(),
         )
-        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
+        return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 
     def get_dictionary(self, request: pb.GetDictionaryRequest) -> pb.Dictionary:
         """Return a dictionary."""
-        catalog = self._engine.store.catalog
+        catalog = self._owner.store.catalog
         found = catalog.get("dictionary", from_name("dictionaries", request.name))
         return to_message(dictionary_info(found), pb.Dictionary)
 
     def list_dictionaries(self, request: pb.ListDictionariesRequest) -> pb.ListDictionariesResponse:
         """Return a page of all dictionaries, by id."""
-        found = self._engine.store.catalog.list("dictionary")
+        found = self._owner.store.catalog.list("dictionary")
         page, token = page_of(found, lambda e: e.id, request.page_size, request.page_token)
         return pb.ListDictionariesResponse(
             dictionaries=[to_message(dictionary_info(entry), pb.Dictionary) for entry in page],
@@ -51,8 +51,8 @@ class DictionaryHandlers:
     def delete_dictionary(self, request: pb.DeleteDictionaryRequest) -> pb.DeleteDictionaryResponse:
         """Delete a dictionary, by wish with what mentions it."""
         deleted = delete_dictionary(
-            self._engine.store,
-            self._engine.jobs,
+            self._owner.store,
+            self._owner.jobs,
             from_name("dictionaries", request.name),
             request.etag,
             cascade=request.cascade,

@@ -1,4 +1,4 @@
-"""RecordingService: messages in, engine, messages out."""
+"""RecordingService: messages in, the owner of the store, messages out."""
 
 from collections.abc import Iterator
 
@@ -24,11 +24,11 @@ _DOCUMENTS = 256
 class RecordingHandlers:
     """Answers every call of RecordingService but Append, which is a protocol of its own."""
 
-    def __init__(self, engine: Owner) -> None:
-        self._engine = engine
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
 
     def _find(self, name: str) -> Recording:
-        return self._engine.store.recording(from_name("recordings", name))
+        return self._owner.store.recording(from_name("recordings", name))
 
     def _reader(self, name: str, revision: types.Revision, *, pinned: bool) -> RecordingReader:
         return self._find(name).reader(from_message(revision, Revision) if pinned else None)
@@ -37,19 +37,19 @@ class RecordingHandlers:
         """Create a recording, or return the equal one that exists."""
         request.recording.name = f"recordings/{request.recording_id}"
         spec = from_message(request.recording, RecordingSpec)
-        made = self._engine.recordings.create(spec, request.vocabulary, request.request_id)
+        made = self._owner.recordings.create(spec, request.vocabulary, request.request_id)
         return to_recording(made)
 
     def get_recording(self, request: pb.GetRecordingRequest) -> pb.Recording:
         """Return a recording as it stands."""
-        return to_recording(self._engine.recordings.info(self._find(request.name)))
+        return to_recording(self._owner.recordings.info(self._find(request.name)))
 
     def list_recordings(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
         """Return a page of all recordings, by id."""
-        found = sorted(self._engine.store.recordings(), key=lambda recording: recording.id)
+        found = sorted(self._owner.store.recordings(), key=lambda recording: recording.id)
         page, token = page_of(found, lambda r: r.id, request.page_size, request.page_token)
         return pb.ListRecordingsResponse(
-            recordings=[to_recording(self._engine.recordings.info(r)) for r in page],
+            recordings=[to_recording(self._owner.recordings.info(r)) for r in page],
             next_page_token=token,
         )
 
@@ -59,7 +59,7 @@ class RecordingHandlers:
             raise InvalidInput(
                 "etag is empty: pass the etag of the recording you mean, as get or list gave it"
             )
-        self._engine.recordings.delete(from_name("recordings", request.name), request.etag)
+        self._owner.recordings.delete(from_name("recordings", request.name), request.etag)
         return pb.DeleteRecordingResponse()
 
     def get_vocabulary(self, request: pb.GetVocabularyRequest) -> pb.GetVocabularyResponse:

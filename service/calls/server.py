@@ -18,20 +18,20 @@ from isogloss.version import __version__
 class ServerHandlers:
     """Answers what a caller asks about the server itself."""
 
-    def __init__(self, engine: Owner, listening: Callable[[], Listening]) -> None:
+    def __init__(self, owner: Owner, listening: Callable[[], Listening]) -> None:
         """Take what is asked about.
 
         Args:
-            engine: of the store.
+            owner: of the store.
             listening: says how this process is reached, once its addresses are bound.
         """
-        self._engine = engine
+        self._owner = owner
         self._listening = listening
         self._start_time = time.time()
 
     def get_server_info(self, request: pb.GetServerInfoRequest) -> pb.ServerInfo:
         """Return version, limits and what is on."""
-        found, ingest = self._listening(), self._engine.ingest.limits
+        found, ingest = self._listening(), self._owner.ingest.limits
         info = ServerInfo(
             version=__version__,
             python=platform.python_version(),
@@ -40,7 +40,7 @@ class ServerHandlers:
             addresses=found.addresses,
             tls=found.tls,
             token_wanted=any(not address.startswith("unix:") for address in found.addresses),
-            runs_workers=self._engine.jobs.runs_workers,
+            runs_workers=self._owner.jobs.runs_workers,
             job_kinds=tuple(job_kinds.JOB_KINDS),
             limits=ServerLimits(
                 message_bytes=MESSAGE_BYTES,

@@ -1,4 +1,4 @@
-"""UniversalityService: messages in, engine, messages out."""
+"""UniversalityService: messages in, the owner of the store, messages out."""
 
 from google.longrunning import operations_pb2 as operations
 
@@ -17,12 +17,12 @@ from isogloss.service.wire.settings import set_fields
 class UniversalityHandlers:
     """Answers the calls of UniversalityService that need neither torch nor faiss."""
 
-    def __init__(self, engine: Owner) -> None:
-        self._engine = engine
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
 
     def create_probe(self, request: pb.CreateProbeRequest) -> operations.Operation:
         """Queue the building of a probe."""
-        store = self._engine.store
+        store = self._owner.store
         store.check_artifacts()
         recordings = [from_name("recordings", name) for name in request.recordings]
         dictionaries = [from_name("dictionaries", name) for name in request.dictionaries]
@@ -37,18 +37,18 @@ class UniversalityHandlers:
             holdout=request.holdout if request.HasField("holdout") else None,
             grid=grid_name(request.grid),
         )
-        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
+        return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 
     def get_probe(self, request: pb.GetProbeRequest) -> pb.Probe:
         """Return a probe."""
-        catalog = self._engine.store.catalog
+        catalog = self._owner.store.catalog
         return to_message(
             probe_info(catalog.get("probe", from_name("probes", request.name))), pb.Probe
         )
 
     def list_probes(self, request: pb.ListProbesRequest) -> pb.ListProbesResponse:
         """Return a page of all probes, by id."""
-        found = self._engine.store.catalog.list("probe")
+        found = self._owner.store.catalog.list("probe")
         page, token = page_of(found, lambda e: e.id, request.page_size, request.page_token)
         return pb.ListProbesResponse(
             probes=[to_message(probe_info(entry), pb.Probe) for entry in page],
@@ -60,8 +60,8 @@ class UniversalityHandlers:
         # scipy comes with it, which the server need not wait for at its start
         from isogloss.universality import MatchSettings
 
-        self._engine.store.check_artifacts()
-        catalog = self._engine.store.catalog
+        self._owner.store.check_artifacts()
+        catalog = self._owner.store.catalog
         probe = from_name("probes", request.probe) if request.probe else None
         spec = MatchSpec(
             match=from_name("matches", f"matches/{request.match_id}"),
@@ -70,16 +70,16 @@ class UniversalityHandlers:
             probe=None if probe is None else catalog.get("probe", probe).id,
             settings=MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
         )
-        return to_operation(to_job(self._engine.jobs.submit(spec, request_id=request.request_id)))
+        return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 
     def get_match(self, request: pb.GetMatchRequest) -> pb.Match:
         """Return a match with its summary and details."""
-        found = self._engine.queries.match(from_name("matches", request.name))
+        found = self._owner.queries.match(from_name("matches", request.name))
         return to_message(found, pb.Match)
 
     def list_matches(self, request: pb.ListMatchesRequest) -> pb.ListMatchesResponse:
         """Return a page of all matches, by id, without their details."""
-        found = self._engine.queries.matches()
+        found = self._owner.queries.matches()
         page, token = page_of(found, lambda m: m.id, request.page_size, request.page_token)
         return pb.ListMatchesResponse(
             matches=[to_message(match, pb.Match) for match in page], next_page_token=token
@@ -88,8 +88,8 @@ class UniversalityHandlers:
     def delete_probe(self, request: pb.DeleteProbeRequest) -> pb.DeleteProbeResponse:
         """Delete a probe, by wish with the matches on it."""
         deleted = delete_probe(
-            self._engine.store,
-            self._engine.jobs,
+            self._owner.store,
+            self._owner.jobs,
             from_name("probes", request.name),
             request.etag,
             cascade=request.cascade,
@@ -98,5 +98,5 @@ class UniversalityHandlers:
 
     def delete_match(self, request: pb.DeleteMatchRequest) -> pb.DeleteMatchResponse:
         """Delete a match."""
-        delete_match(self._engine.store, from_name("matches", request.name), request.etag)
+        delete_match(self._owner.store, from_name("matches", request.name), request.etag)
         return pb.DeleteMatchResponse()

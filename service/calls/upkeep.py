@@ -25,12 +25,12 @@ _PROBLEMS = 1000
 class UpkeepHandlers:
     """Answers what RecordingService offers for looking after a store."""
 
-    def __init__(self, engine: Owner) -> None:
-        self._engine = engine
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
 
     def list_lanes(self, request: pb.ListLanesRequest) -> pb.ListLanesResponse:
         """Return a page of a recording's lanes, in row order."""
-        recording = self._engine.store.recording(from_name("recordings", request.name))
+        recording = self._owner.store.recording(from_name("recordings", request.name))
         page, token = page_of(
             recording.lanes(), lambda lane: lane.name, request.page_size, request.page_token
         )
@@ -41,7 +41,7 @@ class UpkeepHandlers:
         self, request: pb.VerifyRecordingRequest
     ) -> Iterator[Framed[pb.VerifyRecordingResponse]]:
         """Check every stored byte of a recording; problems come once it is through."""
-        for step in self._engine.upkeep.verify(from_name("recordings", request.name)):
+        for step in self._owner.upkeep.verify(from_name("recordings", request.name)):
             problems = [to_message(problem, pb.Problem) for problem in step.result or ()]
             progress = to_message(step.progress, pb.CareProgress)
             for start in range(0, len(problems), _PROBLEMS) or (0,):
@@ -55,14 +55,14 @@ class UpkeepHandlers:
         """Join the short lanes of a recording."""
         name = from_name("recordings", request.name)
         max_rows = request.max_rows if request.HasField("max_rows") else None
-        steps = self._engine.upkeep.compact(name, max_rows)
+        steps = self._owner.upkeep.compact(name, max_rows)
         yield from _answers(steps, pb.CompactRecordingResponse, pb.Compaction)
 
     def compress_recording(
         self, request: pb.CompressRecordingRequest
     ) -> Iterator[Framed[pb.CompressRecordingResponse]]:
         """Compress the sealed lanes of a recording."""
-        steps = self._engine.upkeep.compress(from_name("recordings", request.name))
+        steps = self._owner.upkeep.compress(from_name("recordings", request.name))
         yield from _answers(steps, pb.CompressRecordingResponse, pb.Compression)
 
     def quantise_recording(
@@ -71,7 +71,7 @@ class UpkeepHandlers:
         """Round the rows of a recording's sealed lanes."""
         name, sites = from_name("recordings", request.name), list(request.sites)
         accepted = request.accept_loss
-        steps = self._engine.upkeep.quantise(name, sites or None, accept_loss=accepted)
+        steps = self._owner.upkeep.quantise(name, sites or None, accept_loss=accepted)
         yield from _answers(steps, pb.QuantiseRecordingResponse, pb.Quantisation)
 
     def collect_garbage(
@@ -79,7 +79,7 @@ class UpkeepHandlers:
     ) -> Iterator[Framed[pb.CollectGarbageResponse]]:
         """Remove what nothing in the store names."""
         older_s = request.older_s if request.HasField("older_s") else DAY_S
-        steps = self._engine.upkeep.collect_garbage(older_s)
+        steps = self._owner.upkeep.collect_garbage(older_s)
         yield from _answers(steps, pb.CollectGarbageResponse, pb.Garbage)
 
 

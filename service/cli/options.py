@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from isogloss.service.cli.output import Show
+    from isogloss.service.cli.output import ShowProgress
     from isogloss.service.client.client import Client
     from isogloss.service.client.upkeep import OnUpkeep
     from isogloss.service.values.upkeep import UpkeepProgress
@@ -33,13 +33,13 @@ def connect(store: str, *, run_workers: bool = True) -> "Client":
 
 
 @contextmanager
-def progressing(*, is_quiet: bool) -> "Generator[Show]":
+def progressing(*, is_quiet: bool) -> "Generator[ShowProgress]":
     """Show a bar while something runs, from the first time that it says how far it is.
 
     So nothing is drawn where it fails at once, or while a question is asked.
     """
     with ExitStack() as stack:
-        shown: list[Show] = []
+        shown: list[ShowProgress] = []
 
         def show(text: str, done: float, total: float) -> None:
             if not shown:
@@ -52,7 +52,7 @@ def progressing(*, is_quiet: bool) -> "Generator[Show]":
         yield show
 
 
-def telling(show: "Show", text: str) -> "OnUpkeep":
+def telling(show: "ShowProgress", text: str) -> "OnUpkeep":
     """Return what shows how far a call of upkeep is."""
 
     def on_progress(at: "UpkeepProgress") -> None:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-Show = Callable[[str, float, float], None]
+ShowProgress = Callable[[str, float, float], None]
 """Takes what is being done, how much is done, and how much there is (0 while unknown)."""
 
 
@@ -80,7 +80,7 @@ def hint(text: str) -> None:
 
 
 @contextmanager
-def progress(*, is_quiet: bool) -> Generator[Show]:
+def progress(*, is_quiet: bool) -> Generator[ShowProgress]:
     """Show a bar on standard error while something runs; nothing when that is no terminal."""
     console = Console(stderr=True)
     if is_quiet or not console.is_terminal:

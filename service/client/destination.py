@@ -62,8 +62,8 @@ def find_destination(
     if owner is None or owner.address is None:
         _check_complete_installation()
         try:
-            engine = Owner(Store.open(store), run_workers=run_workers)
-            return Destination(handlers=LocalHandlers(engine))
+            owner = Owner(Store.open(store), run_workers=run_workers)
+            return Destination(handlers=LocalHandlers(owner))
         except StoreOwned:
             owner = store_owner(store)  # a server may have taken it just now
             if owner is None or owner.address is None:

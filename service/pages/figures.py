@@ -14,7 +14,7 @@ from isogloss.service.pages.charts import (
     scatter_chart,
 )
 from isogloss.service.pages.report_data import Node
-from isogloss.service.pages.report_view import Side, decimal
+from isogloss.service.pages.report_view import ReportSide, decimal
 
 _BEYOND = 0.3
 _NULL_KEYS = {"none": "free shuffle", "token": "token kept", "position": "position kept"}
@@ -59,7 +59,7 @@ class Figures:
     """Points of the scatter."""
 
 
-def figures_of(report: Node, data: Node, sides: tuple[Side, Side]) -> Figures:
+def figures_of(report: Node, data: Node, sides: tuple[ReportSide, ReportSide]) -> Figures:
     """Draw the charts of one match."""
     curves = data.node("curves")
     nulls = curves.node("nulls")
@@ -161,7 +161,7 @@ def _style(given: float, explained: str) -> str:
     return "other" if explained in ("position", "document") else "driven"
 
 
-def _best(best: Node, sides: tuple[Side, Side]) -> str:
+def _best(best: Node, sides: tuple[ReportSide, ReportSide]) -> str:
     edges = best.numbers("edges")
     nulls = best.node("nulls")
     lines = [
@@ -187,7 +187,7 @@ def _best(best: Node, sides: tuple[Side, Side]) -> str:
     )
 
 
-def _density(data: Node, sides: tuple[Side, Side]) -> str:
+def _density(data: Node, sides: tuple[ReportSide, ReportSide]) -> str:
     lines: list[Line] = []
     for key, side in zip("ab", sides, strict=True):
         density = data.node(key).node("density")
@@ -206,7 +206,7 @@ def _density(data: Node, sides: tuple[Side, Side]) -> str:
     )
 
 
-def _training(report: Node, sides: tuple[Side, Side]) -> str:
+def _training(report: Node, sides: tuple[ReportSide, ReportSide]) -> str:
     lines: list[Line] = []
     for key, side in zip("ab", sides, strict=True):
         curve = report.node("sides").node(key).node("provenance").nodes("curve")

@@ -22,7 +22,7 @@ from isogloss.service.pages.report_view import (
     Headline,
     Level,
     PairGroup,
-    Side,
+    ReportSide,
     clean,
     groups_of,
     headline_of,
@@ -40,7 +40,7 @@ class _Section:
 
     id: str
     """Id of the match."""
-    sides: tuple[Side, Side]
+    sides: tuple[ReportSide, ReportSide]
     """The two dictionaries."""
     headline: Headline
     """What was found."""

@@ -48,7 +48,7 @@ _GROUPS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class ContextPiece:
     """A run of text and how strongly the feature fires on it."""
 
     text: str
@@ -61,7 +61,7 @@ class Piece:
 class ContextView:
     """One place where a feature fires."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ContextPiece, ...]
     """The text, cut by activation."""
     value: float
     """Activation at the peak."""
@@ -140,7 +140,7 @@ class Level:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Side:
+class ReportSide:
     """One of the two dictionaries."""
 
     name: str
@@ -189,7 +189,7 @@ def open_report(report: Node) -> Node:
     return data
 
 
-def sides_of(report: Node) -> tuple[Side, Side]:
+def sides_of(report: Node) -> tuple[ReportSide, ReportSide]:
     """Return both dictionaries, named so that a reader can tell them apart."""
     nodes = [report.node("sides").node(key) for key in "ab"]
     data = [report.node("data").node(key) for key in "ab"]
@@ -197,7 +197,7 @@ def sides_of(report: Node) -> tuple[Side, Side]:
     if models[0] == models[1]:
         models = [node.text("dictionary") for node in nodes]
     first, second = (
-        Side(
+        ReportSide(
             name=clean(name),
             where=clean(f"{_short(node.text('model'))} at {node.text('site')}"),
             dictionary=node.text("dictionary"),
@@ -217,7 +217,7 @@ def levels_of(data: Node) -> tuple[Level, ...]:
     return tuple(_level(node) for node in data.nodes("counts"))
 
 
-def headline_of(data: Node, sides: tuple[Side, Side]) -> Headline:
+def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
     """Say what was found."""
     level = next(node for node in data.nodes("counts") if node.number("threshold") == _SHARED_R)
     shared, beyond = level.count("shared"), level.count("beyond_token")
@@ -384,7 +384,7 @@ def _context(node: Node, highest: float) -> ContextView:
     cut = node.numbers("cut")
     return ContextView(
         pieces=tuple(
-            Piece(
+            ContextPiece(
                 text=clean(text),
                 strength=round(100 * min(max(value / highest, 0.0), 1.0)) if highest > 0 else 0,
             )

@@ -26,13 +26,13 @@ class Server:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 def start_server(store: Path | str, *options: str) -> Server:
@@ -46,7 +46,7 @@ def start_server(store: Path | str, *options: str) -> Server:
     line = process.stdout.readline()
     if not line:
         process.stdout.close()
-        raise AssertionError(f"the server ended with {process.wait(10)}")
+        raise AssertionError(f"the server ended with {process.wait(60)}")
     return Server(process, json.loads(line))
 
 

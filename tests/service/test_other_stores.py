@@ -291,7 +291,7 @@ def test_the_command_line_takes_the_address_of_an_object_store(bucket: str) -> N
         said = server.stdout.readline()
         answer = commands.invoke(main.app, ["describe", "samples", "--store", address, "--json"])
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(60) == 0
     assert said == f"serving {address} on unix:{state_directory(address)}/run/socket\n"
     assert json.loads(answer.stdout)["rows"] == rows
 

@@ -1,5 +1,6 @@
 """The whole path, from appended rows to matched features, on both kinds of client."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +52,9 @@ class ThroughClient:
 class Walked:
     """A client after the path, and what it was told on the way."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, store: Path) -> None:
         self.client = client
+        self.store = store
         through = ThroughClient(client)
         self.dictionaries: list[DictionaryInfo] = []
         self.steps: list[int] = []
@@ -80,15 +82,16 @@ class Walked:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
-    with isogloss.connect(tmp_path_factory.mktemp("path") / "store") as client:
-        yield Walked(client)
+    store = tmp_path_factory.mktemp("path") / "store"
+    with isogloss.connect(store) as client:
+        yield Walked(client, store)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     store: Path = tmp_path_factory.mktemp("served-path") / "store"
     with server_on(store, "--workers") as server, isogloss.connect(store) as client:
-        yield Walked(client)
+        yield Walked(client, store)
         maps = Path(f"/proc/{server.process.pid}/maps").read_text()
         assert "libtorch" not in maps
         assert "faiss" not in maps
@@ -154,6 +157,26 @@ def test_both_clients_come_to_the_same(local: Walked, served: Walked) -> None:
     assert local.match.summary() == served.match.summary()
     probes = [walked.client.probes()[0] for walked in (local, served)]
     assert probes[0].segments == probes[1].segments
+
+
+def test_jobs_of_the_asyncio_client_give_what_those_of_the_blocking_one_give(
+    served: Walked,
+) -> None:
+    a, b = served.dictionaries
+
+    async def ask() -> tuple[list[str], DictionaryInfo, MatchInfo]:
+        async with await isogloss.connect_async(served.store) as client:
+            training = await client.train(
+                "small-docs", site="layer.1", features=40, k=3, epochs=6, seed=0, more=MORE
+            )
+            states = [info.state async for info in training.progress()]
+            matching = await client.match(a, b)
+            return states, await training.result(60), await matching.result(60)
+
+    states, dictionary, match = asyncio.run(ask())
+    assert states[-1] == "SUCCEEDED"
+    assert dictionary == a
+    assert match == served.match
 
 
 def test_questions_that_cannot_be_answered_say_why(walked: Walked) -> None:

@@ -41,7 +41,7 @@ def test_a_server_outlives_the_thread_that_started_it_and_dies_with_its_process(
         starter.kill()
         starter.wait()
         starter.stdout.close()
-    _, alive = psutil.wait_procs([server], timeout=10)
+    _, alive = psutil.wait_procs([server], timeout=60)
     for left in alive:
         left.kill()
     assert not alive, "the server runs on without its starter"

@@ -90,7 +90,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert json.loads(said)["store"] == str(root)
     yield root
     server.send_signal(signal.SIGTERM)
-    assert server.wait(30) == 0
+    assert server.wait(60) == 0
     server.stdout.close()
 
 

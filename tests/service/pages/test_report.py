@@ -13,10 +13,8 @@ import pytest
 from tests.service.pages import report_example
 
 from isogloss.errors import CorruptData, InvalidInput, UnsupportedVersion
-from isogloss.service.pages.charts import count_axis, linear_axis, ruler
 from isogloss.service.pages.report import render_report, write_report
-from isogloss.service.pages.report_data import Node
-from isogloss.service.pages.report_view import clean, decimal, headline_of, sides_of
+from isogloss.service.pages.report_view import clean
 
 CHROMIUM = next(
     (
@@ -166,34 +164,6 @@ def test_names_from_models_and_titles_are_escaped() -> None:
     assert "<img" not in page
 
 
-def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
-    report = report_example.report()
-    data = cast("dict[str, object]", report["data"])
-    level = cast("list[dict[str, object]]", data["counts"])[0]
-    node = Node(report)
-    headline = headline_of(node.node("data"), sides_of(node))
-    shared = level["shared"]
-    assert headline.claim == f"{shared} of 3,120 features that could be compared are shared"
-    assert headline.verdict == "Much of what is shared is which word stands there."
-    assert "13 such pairs when rows are shuffled freely" in headline.sentences[1]
-    assert "173 when they are shuffled only among rows of the same token" in headline.sentences[1]
-    assert f"For {level['beyond_token']} of the {shared}" in headline.sentences[2]
-
-
-def test_related_models_are_called_no_evidence() -> None:
-    node = Node(report_example.report(related=True))
-    headline = headline_of(node.node("data"), sides_of(node))
-    assert "this is not evidence of universality" in headline.verdict
-
-
-def test_two_dictionaries_of_one_model_are_told_apart() -> None:
-    report = report_example.report(models=("packaged:minilm-l6", "packaged:minilm-l6"))
-    sides = cast("dict[str, dict[str, object]]", report["sides"])
-    sides["b"]["dictionary"] = "minilm-seed-1"
-    a, b = sides_of(Node(report))
-    assert (a.name, b.name) == ("minilm-l6-4096", "minilm-seed-1")
-
-
 def test_every_shown_pair_has_both_texts_and_its_numbers(page: str) -> None:
     single = render_report([report_example.report()])
     assert single.count('<article class="pair">') == 12 * 3 + 5
@@ -239,34 +209,3 @@ def test_unknown_values_are_drawn_as_unknown() -> None:
     assert "No training curve was kept." in page
     assert "not evaluated on held-out documents" in page
     assert "<dd>–</dd>" in page
-
-
-def test_a_correlation_is_written_with_two_places_and_a_real_minus() -> None:
-    written = [decimal(value) for value in (0.256, -0.256, -0.001, None)]
-    assert written == ["0.26", "\N{MINUS SIGN}0.26", "0.00", "–"]
-
-
-def test_axes_cover_their_values_with_round_ticks() -> None:
-    axis = linear_axis("r", -0.13, 0.97)
-    assert axis.ticks == (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-    assert axis.place(-0.25) == 0
-    assert axis.place(1.0) == 1
-    counts = count_axis("pairs", 1204)
-    assert [counts.text(tick) for tick in counts.ticks] == [
-        "0",
-        "1",
-        "10",
-        "100",
-        "1,000",
-        "10,000",
-    ]
-    assert counts.place(0) == 0
-    assert 0 < counts.place(1) < counts.place(10) < 1
-
-
-def test_a_ruler_leaves_out_what_is_unknown() -> None:
-    whole = ruler(0.8, 0.7, 0.9, 0.2, 0.5, "r 0.80")
-    assert ("diamond" in whole, "hollow" in whole) == (True, True)
-    bare = ruler(0.8, 0.7, 0.9, None, None, 'a "quoted" <title>')
-    assert ("diamond" in bare, "hollow" in bare) == (False, False)
-    assert "<title>a &quot;quoted&quot; &lt;title&gt;</title>" in bare

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
-from isogloss.service.control.engine import Engine
-from isogloss.service.server.listening import TokenGuard
 
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2
 from isogloss.service.calls.all import QUERIES, ControlHandlers
+from isogloss.service.control.owner import Owner
 from isogloss.service.server.grpc_calls import Calls
+from isogloss.service.server.token_guard import TokenGuard
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
 from isogloss.service.wire.methods import Method, method_of
 from isogloss.store import Store
@@ -44,10 +44,10 @@ def test_a_request_is_checked_by_the_other_process_before_it_is_answered_here(
     other = OtherProcess()
 
     async def go() -> None:
-        with Engine(Store.open(tmp_path / "store"), run_workers=False) as engine:
-            engine.store.create_recording(sample_spec("sample"), ["a"])
+        with Owner(Store.open(tmp_path / "store"), run_workers=False) as owner:
+            owner.store.create_recording(sample_spec("sample"), ["a"])
             calls = Calls(
-                ControlHandlers(engine), other.forward, forwarded=QUERIES, checked=[GET.path]
+                ControlHandlers(owner), other.forward, forwarded=QUERIES, checked=[GET.path]
             )
             server = grpc.aio.server(interceptors=[TokenGuard("0" * 16)])
             server.add_generic_rpc_handlers(calls.generic_handlers())

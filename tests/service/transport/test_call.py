@@ -21,10 +21,12 @@ from isogloss.service.transport.call import (
     receive,
     then,
 )
+from isogloss.service.transport.outgoing import Outgoing
 from isogloss.service.transport.run import iterate, iterate_async, run, run_async
 from isogloss.service.transport.seam import AppendStream
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method, method_of
+from isogloss.store import RowBatch
 
 
 class Planned:
@@ -51,6 +53,9 @@ class Planned:
             self.open_streams -= 1
 
     def append(self, header: pb.AppendHeader) -> AppendStream:
+        raise NotImplementedError
+
+    def outgoing(self, batch: RowBatch) -> Outgoing:
         raise NotImplementedError
 
     def close(self) -> None:

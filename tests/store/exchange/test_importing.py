@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -156,6 +157,24 @@ def test_memory_maps_and_document_columns_are_taken(tmp_path: Path) -> None:
         tokens = recording.reader().tokens()
         assert tokens.position.tolist() == [0, 1, 2, 0, 1, 0, 1, *range(23)]
         assert len(recording.reader().documents()) == 6
+
+
+def test_an_import_is_told_from_another_by_the_rows_at_both_ends() -> None:
+    """A later release must know an import that this one began: what is noted does not change."""
+    rows = np.arange(400, dtype=np.float32).reshape(200, 2)
+    spec = replace(PLAIN, sites=(SiteSpec(name="a", width=2, dtype="float32"),))
+    token_id = np.zeros(200, np.uint32)
+    given = ImportColumns(token_id=token_id, documents=DOCUMENTS[:1], rows_per_document=200)
+
+    def noted(changed: int | None) -> object:
+        values = rows.copy()
+        if changed is not None:
+            values[changed] = -1.0
+        return ImportedRows(spec, {"a": values}, given).note("p")["sources"]
+
+    assert noted(None) == {"a": "float32 f7ed149e", "column token_id": "uint32 30fcedc0"}
+    is_told = [row for row in (0, 63, 64, 100, 135, 136, 199) if noted(row) != noted(None)]
+    assert is_told == [0, 63, 136, 199], "64 rows at each end"
 
 
 def test_positions_are_counted_over_the_bounds_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:

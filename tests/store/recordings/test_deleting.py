@@ -91,3 +91,15 @@ def test_a_lane_that_vanishes_alone_is_damage_and_named(tmp_path: Path) -> None:
             reader.read("layer.1/out", 0, reader.rows)
         assert reader.read("layer.2", 0, reader.rows).shape == (reader.rows, 6)
         assert {problem.lane for problem in store.verify()} == {name}
+
+
+def test_what_a_crash_left_of_a_recording_is_collected_and_the_others_stay(tmp_path: Path) -> None:
+    """Under a lock nobody else is at work: what the catalog does not know is litter at any age."""
+    with Store.open(tmp_path) as store:
+        recording = make(store)
+        left = recording.directory.with_name("0" * 24)
+        shutil.copytree(recording.directory, left)
+        assert store.collect_garbage(3600.0) == 1
+        assert not left.exists()
+        assert store.collect_garbage(3600.0) == 0
+        assert check_sample(store.recording("sample").reader(), {"p": 6}) == {"p": 6}

@@ -1,0 +1,1 @@
+"""What ``benchmarks/house.py`` counts, measures and runs."""

@@ -1,0 +1,45 @@
+"""A figure of the house."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One number counted or measured on the tree, beside its bar."""
+
+    figure: str
+    """Its id."""
+    value: float | None
+    """The number; None where it was not measured."""
+    bar: float
+    """What it should reach."""
+    unit: str
+    """What is counted."""
+    at_most: bool = True
+    """Whether the bar is an upper bound."""
+    peers: dict[str, object] = field(default_factory=dict[str, object])
+    """What the number is made of, for whoever wants to lower it."""
+    runs: int = 1
+    """Measured rounds; 1 for what is counted."""
+    is_doubtful: bool = False
+    """Whether something behind the number did not check out; ``peers`` says what."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the number was measured, checked out and reaches its bar."""
+        if self.value is None or self.is_doubtful:
+            return False
+        return self.value <= self.bar if self.at_most else self.value >= self.bar
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the figure as ``--json`` prints it."""
+        return {
+            "figure": self.figure,
+            "value": None if self.value is None else float(f"{self.value:.4g}"),
+            "bar": self.bar,
+            "sign": "<=" if self.at_most else ">=",
+            "holds": self.holds,
+            "unit": self.unit,
+            "peers": self.peers,
+            "runs": self.runs,
+        }

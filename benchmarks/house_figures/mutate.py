@@ -1,0 +1,313 @@
+"""Run the drawn mutants: ``PYTHONPATH=benchmarks python -m house_figures.mutate [--count N]``.
+
+Exit status 0 where every mutant was run. Each process works in a copy of the tree under
+``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
+kept, and the next call goes on. A mutant is run again when its file or its tests have changed. The
+outcomes are written to ``benchmarks/mutants.json``, which ``benchmarks/house.py`` checks. With
+``--under FOLDER`` only the drawn mutants of a folder are run, and nothing is written; a larger
+``--count`` draws more of them.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.testing import run_tests
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
+
+from house_figures.mutants import (
+    Config,
+    Mutant,
+    drawn,
+    hash_of_files,
+    load_config,
+    mutated_files,
+    nearest_tests,
+)
+from house_figures.sources import ROOT, sources
+
+SESSIONS = ROOT / ".cache" / "mutants"
+RESULTS = ROOT / "benchmarks" / "mutants.json"
+_UNMUTATED_LIMIT_S = 300.0
+# Checking every call's types makes simulated disks ten times slower: `make test` does that.
+_PYTEST = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0"),
+    *("--jaxtyping-packages=isogloss.dictionaries,beartype.beartype",),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one mutant."""
+
+    mutant: Mutant
+    """The mutant."""
+    tests: tuple[str, ...]
+    """The test files that were run."""
+    outcome: str
+    """``killed``, ``timeout`` (killed too), ``survived``, or ``failed`` where it was not run."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the outcome as the results hold it."""
+        return {"mutant": self.mutant.name, "tests": list(self.tests), "outcome": self.outcome}
+
+
+def measure(config: Config, chosen: Sequence[Mutant], jobs: int, session: Path) -> list[Outcome]:
+    """Run mutants, those that the session has not run yet, and return the outcomes of all.
+
+    Args:
+        config: what is drawn and how it is run.
+        chosen: the mutants.
+        jobs: processes at once.
+        session: the file that keeps what was run.
+    """
+    session.parent.mkdir(parents=True, exist_ok=True)
+    tests = {mutant: nearest_tests(mutant.file, config) for mutant in chosen}
+    ids = {mutant: _job_id(mutant, tests[mutant]) for mutant in chosen}
+    with use_db(str(session), WorkDB.Mode.create) as db:
+        known = {item.job_id for item in db.work_items}
+        db.add_work_items(
+            WorkItem.single(ids[mutant], _spec(mutant))
+            for mutant in chosen
+            if ids[mutant] not in known
+        )
+        done = {job for job, _ in db.results}
+        waiting = [mutant for mutant in chosen if ids[mutant] not in done]
+        for number, (mutant, result) in enumerate(_run(config, waiting, tests, jobs), 1):
+            db.set_result(ids[mutant], result)
+            print(f"{number}/{len(waiting)} {_outcome(result)} {mutant.name}", file=sys.stderr)
+        results = {str(job): result for job, result in db.results}
+    return [
+        Outcome(mutant=mutant, tests=tests[mutant], outcome=_outcome(results[ids[mutant]]))
+        for mutant in chosen
+    ]
+
+
+def _run(
+    config: Config, waiting: Sequence[Mutant], tests: dict[Mutant, tuple[str, ...]], jobs: int
+) -> Iterator[tuple[Mutant, WorkResult]]:
+    """Yield each mutant with its result, as they come."""
+    for mutant in waiting:
+        if not tests[mutant]:
+            survived = WorkResult(WorkerOutcome.NO_TEST, "no test", TestOutcome.SURVIVED)
+            yield mutant, survived
+    runs = [mutant for mutant in waiting if tests[mutant]]
+    if not runs:
+        return
+    with (
+        _copies(jobs) as copies,
+        ProcessPoolExecutor(
+            max_workers=jobs,
+            mp_context=get_context("spawn"),
+            initializer=_enter_copy,
+            initargs=(copies,),
+        ) as pool,
+    ):
+        unmutated = _unmutated(sorted({name for mutant in runs for name in tests[mutant]}), pool)
+        futures = {
+            pool.submit(
+                _test, mutant, tests[mutant], _total(tests[mutant], unmutated), config
+            ): mutant
+            for mutant in runs
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+@contextmanager
+def _copies(count: int) -> Generator[str]:
+    """Make copies of the tree, as it is in the working directory, for the length of a block."""
+    for old in SESSIONS.glob("trees-*"):  # of a run that was killed
+        if not Path("/proc", old.name.removeprefix("trees-")).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    place = SESSIONS / f"trees-{os.getpid()}"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    try:
+        for number in range(count):
+            for name in filter(None, listed):
+                target = place / f"free-{number}" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if os.path.lexists(ROOT / name):
+                    shutil.copy2(ROOT / name, target, follow_symlinks=False)
+        yield str(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _enter_copy(copies: str) -> None:
+    """Take a copy that no other process has, and make it the place where tests run."""
+    for free in sorted(Path(copies).glob("free-*")):
+        mine = free.with_name(free.name.replace("free", "taken"))
+        try:
+            free.rename(mine)
+        except FileNotFoundError:
+            continue
+        os.chdir(mine)
+        # as the Makefile sets them: a room at the root must not hide a package of its name
+        os.environ |= {
+            "PYTHONPATH": str(mine / "src"),
+            "PYTHONSAFEPATH": "1",
+            "OMP_WAIT_POLICY": "passive",
+        }
+        subprocess.run([sys.executable, "-m", "compileall", "-q", "src", "tests"], check=False)
+        return
+    raise RuntimeError(f"no free copy in {copies}: fewer were made than processes")
+
+
+def _unmutated(names: Sequence[str], pool: ProcessPoolExecutor) -> dict[str, float | None]:
+    """Return the seconds of each test file on the product as it is; None where it fails.
+
+    They are kept beside the session until the test file or the product changes.
+    """
+    kept = SESSIONS / "unmutated.json"
+    known: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
+    product = hash_of_files(sources())
+    keys = {name: f"{name} {hash_of_files([ROOT / name])} {product}" for name in names}
+    found: dict[str, float | None] = {name: known.get(keys[name]) for name in names}
+    missing = [name for name in names if found[name] is None]
+    for number, (name, seconds) in enumerate(
+        zip(missing, pool.map(_unmutated_s, missing), strict=True), 1
+    ):
+        print(f"{number}/{len(missing)} unmutated {name}: {seconds}", file=sys.stderr)
+        found[name] = seconds
+        if seconds is not None:
+            known[keys[name]] = seconds
+            kept.write_text(json.dumps(known))
+    return found
+
+
+def _unmutated_s(name: str) -> float | None:
+    """Return the seconds of one test file on the product as it is; None where it fails."""
+    began = time.monotonic()
+    outcome, output = run_tests(_command((name,)), _UNMUTATED_LIMIT_S)
+    if outcome is not TestOutcome.SURVIVED:
+        print(f"{name} fails without a mutant:\n{output[-3000:]}", file=sys.stderr)
+        return None
+    return time.monotonic() - began
+
+
+def _total(tests: Sequence[str], unmutated: dict[str, float | None]) -> float | None:
+    """Return the seconds of several test files; None where one of them fails."""
+    total = 0.0
+    for name in tests:
+        seconds = unmutated[name]
+        if seconds is None:
+            return None
+        total += seconds
+    return total
+
+
+def _test(
+    mutant: Mutant, tests: tuple[str, ...], unmutated_s: float | None, config: Config
+) -> WorkResult:
+    """Run tests against a mutant, in this process's copy of the tree."""
+    if unmutated_s is None:
+        return WorkResult(WorkerOutcome.ABNORMAL, "the tests fail without a mutant")
+    return mutate_and_test([_spec(mutant)], _command(tests), 3 * unmutated_s + config.grace_s)
+
+
+def _command(tests: Sequence[str]) -> str:
+    return shlex.join([sys.executable, *_PYTEST, *tests])
+
+
+def _spec(mutant: Mutant) -> MutationSpec:
+    return MutationSpec(
+        module_path=Path(mutant.file),
+        operator_name=mutant.operator,
+        occurrence=mutant.occurrence,
+        start_pos=mutant.start,
+        end_pos=mutant.end,
+    )
+
+
+def _job_id(mutant: Mutant, tests: Sequence[str]) -> str:
+    files = hash_of_files([ROOT / name for name in (mutant.file, *tests)])
+    return hashlib.sha256(f"{mutant.name} {files}".encode()).hexdigest()[:32]
+
+
+def _outcome(result: WorkResult) -> str:
+    if result.test_outcome is TestOutcome.KILLED:
+        return "timeout" if result.output == "timeout" else "killed"
+    return "survived" if result.test_outcome is TestOutcome.SURVIVED else "failed"
+
+
+def document_of(
+    config: Config, outcomes: Sequence[Outcome], left_out: int, root: Path = ROOT
+) -> dict[str, object]:
+    """Return what is committed of a run.
+
+    Args:
+        config: what was drawn and how it was run.
+        outcomes: of all mutants, in the order drawn.
+        left_out: how many of those drawn were excluded.
+        root: the tree that was mutated.
+    """
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    listed = [outcome.to_dict() for outcome in outcomes]
+    return {
+        "tree": hash_of_files(mutated_files(config, root), root),
+        "mutants": hash_of_mutants([outcome.mutant for outcome in outcomes]),
+        "result": hash_of_outcomes(listed),
+        "left_out": left_out,
+        "counts": dict(sorted(counts.items())),
+        "outcomes": listed,
+    }
+
+
+def hash_of_mutants(mutants: Sequence[Mutant]) -> str:
+    """Return one hash of which mutants were drawn, in order."""
+    return hashlib.sha256("\n".join(mutant.name for mutant in mutants).encode()).hexdigest()
+
+
+def hash_of_outcomes(outcomes: object) -> str:
+    """Return one hash of what became of each mutant."""
+    return hashlib.sha256(json.dumps(outcomes, sort_keys=True).encode()).hexdigest()
+
+
+def main() -> int:
+    """Run the lane and write its results; 0 where every mutant was run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, help="how many, instead of what the config says")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the outcomes go")
+    parser.add_argument("--under", default="", help="only mutants of files below this folder")
+    given = parser.parse_args()
+    config = load_config()
+    config = replace(config, count=given.count or config.count)
+    tree = hash_of_files(mutated_files(config))
+    chosen, left_out = drawn(config)
+    chosen = [mutant for mutant in chosen if mutant.file.startswith(given.under)]
+    outcomes = measure(config, chosen, given.jobs, SESSIONS / "session.sqlite")
+    document = document_of(config, outcomes, len(left_out))
+    if document["tree"] != tree:
+        print("the code was changed while mutants of it were run: run again", file=sys.stderr)
+        return 1
+    if not given.under:
+        given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for outcome in outcomes:
+        if outcome.outcome in {"survived", "failed"}:
+            print(f"{outcome.outcome} {outcome.mutant.name} {' '.join(outcome.tests)}")
+    print(document["counts"], f"excluded {len(left_out)}")
+    return 1 if any(outcome.outcome == "failed" for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

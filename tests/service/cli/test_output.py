@@ -1,0 +1,73 @@
+"""What the command line writes: JSON for programs, tables for people."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from isogloss.service.cli.output import cell, plain, progress, when, write_json, write_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    r: float
+    names: tuple[str, ...]
+
+
+def test_results_become_json_objects_and_what_json_lacks_becomes_null_or_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_json({1: Found(r=float("nan"), names=("ä", "b")), "bytes": b"\x01\xff"})
+    said = capsys.readouterr().out
+    assert json.loads(said) == {"1": {"r": None, "names": ["ä", "b"]}, "bytes": "01ff"}
+    assert "ä" in said
+    assert plain(float("-inf")) is None
+    assert plain(Path("a/b")) == "a/b"
+    assert [plain(value) for value in (True, 2, 0.5, None)] == [True, 2, 0.5, None]
+    assert plain(Found) == str(Found)
+
+
+def test_a_table_puts_numbers_to_the_right_and_reads_no_name_as_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    write_table(("id", "rows"), [("[red]a[/]", 12_000), ("b", 7)], "none")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["id           rows", "[red]a[/]  12,000", "b               7"]
+
+
+def test_a_table_without_rows_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(("id",), [], "no [recordings] yet")
+    assert capsys.readouterr().out == "no [recordings] yet\n"
+
+
+def test_a_cell_is_written_for_people() -> None:
+    values = (True, False, 0.25, float("nan"), 1_234_567, "text")
+    assert [cell(value) for value in values] == ["yes", "", "0.250", "–", "1,234,567", "text"]
+
+
+def test_a_time_is_written_to_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.localtime", time.gmtime)
+    assert when(1_790_000_000) == "2026-09-21 14:13"
+
+
+def test_no_bar_is_drawn_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    for is_quiet in (True, False):  # standard error is no terminal here
+        with progress(is_quiet=is_quiet) as show:
+            show("working", 1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_shows_what_is_done_of_what_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress(is_quiet=False) as show:
+        show("[b]lane", 3, 4)
+    said = capsys.readouterr().err
+    assert "[b]lane" in said
+    assert "75%" in said

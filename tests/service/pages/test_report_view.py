@@ -1,0 +1,94 @@
+"""What the page says of a match: claim, verdict, names, numbers."""
+
+from typing import cast
+
+import pytest
+from tests.service.pages import report_example
+
+from isogloss.service.pages.report_data import Node
+from isogloss.service.pages.report_view import decimal, headline_of, levels_of, sides_of
+
+CHANCE = "Hardly more than chance gives."
+WORDS = "Much of what is shared is which word stands there."
+MORE = "Most of it is more than which word stands there."
+
+
+def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    level = cast("list[dict[str, object]]", data["counts"])[0]
+    node = Node(report)
+    headline = headline_of(node.node("data"), sides_of(node))
+    shared = level["shared"]
+    assert headline.claim == f"{shared} of 3,120 features that could be compared are shared"
+    assert headline.verdict == "Much of what is shared is which word stands there."
+    assert "13 such pairs when rows are shuffled freely" in headline.sentences[1]
+    assert "173 when they are shuffled only among rows of the same token" in headline.sentences[1]
+    assert f"For {level['beyond_token']} of the {shared}" in headline.sentences[2]
+
+
+@pytest.mark.parametrize(
+    ("shared", "beyond", "free", "is_token_driven", "verdict"),
+    [
+        pytest.param(2, 2, 0.0, False, CHANCE, id="two pairs are few whatever the null says"),
+        pytest.param(19, 19, 0.0, False, CHANCE, id="so are nineteen"),
+        pytest.param(20, 20, 0.0, False, MORE, id="twenty are enough"),
+        pytest.param(20, 20, 10.0, False, MORE, id="twice what shuffled rows give"),
+        pytest.param(20, 20, 10.1, False, CHANCE, id="less than twice what they give"),
+        pytest.param(30, 15, 0.0, False, MORE, id="half go beyond the token"),
+        pytest.param(30, 14, 0.0, False, WORDS, id="less than half do"),
+        pytest.param(30, 30, 0.0, True, WORDS, id="the caution says the token drives them"),
+        pytest.param(19, 19, 0.0, True, CHANCE, id="few pairs are few before anything else"),
+    ],
+)
+def test_the_verdict_weighs_the_number_of_pairs_the_null_and_the_token(
+    shared: int, beyond: int, free: float, is_token_driven: bool, verdict: str
+) -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    level = cast("list[dict[str, object]]", data["counts"])[0]
+    level |= {"shared": shared, "beyond_token": beyond, "nulls": {"none": free}}
+    if not is_token_driven:
+        data["cautions"] = []
+    node = Node(report)
+    assert headline_of(node.node("data"), sides_of(node)).verdict == verdict
+
+
+def test_related_models_are_called_no_evidence() -> None:
+    node = Node(report_example.report(related=True))
+    headline = headline_of(node.node("data"), sides_of(node))
+    assert "this is not evidence of universality" in headline.verdict
+
+
+def test_two_dictionaries_of_one_model_are_told_apart() -> None:
+    report = report_example.report(models=("packaged:minilm-l6", "packaged:minilm-l6"))
+    sides = cast("dict[str, dict[str, object]]", report["sides"])
+    sides["b"]["dictionary"] = "minilm-seed-1"
+    a, b = sides_of(Node(report))
+    assert (a.name, b.name) == ("minilm-l6-4096", "minilm-seed-1")
+
+
+def test_a_correlation_is_written_with_two_places_and_a_real_minus() -> None:
+    written = [decimal(value) for value in (0.256, -0.256, -0.001, None)]
+    assert written == ["0.26", "\N{MINUS SIGN}0.26", "0.00", "–"]
+
+
+def test_a_level_counts_the_pairs_beside_their_nulls_and_what_explains_them() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    given = cast("list[dict[str, object]]", data["counts"])[0]
+    given |= {
+        "shared": 200,
+        "nulls": {"none": 9.96, "token": 1234.4, "document": 0.0},
+        "explained_by": {"none": 100, "token": 60, "position": 30, "document": 10},
+        "median_partial_token": None,
+    }
+    level, *others = levels_of(Node(report).node("data"))
+    assert len(others) == 2
+    assert (level.threshold, level.shared) == (0.3, 200)
+    assert (level.replicated, level.beyond_token) == (given["replicated"], given["beyond_token"])
+    assert level.nulls == (("none", "10"), ("token", "1,234"), ("document", "0"))
+    assert level.median_partial == "–"
+    assert level.explained_by == (
+        ("none", 100, 50.0), ("token", 60, 30.0), ("position", 30, 15.0), ("document", 10, 5.0),
+    )  # fmt: skip

@@ -1,0 +1,243 @@
+"""What ``benchmarks/house.py`` counts, on small made-up trees, and which mutants are drawn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import grimp
+import pytest
+from house_figures import counted, docstrings, mutate
+from house_figures.figure import Figure
+from house_figures.mutants import Config, Excluded, drawn, load_config, mutants_of, nearest_tests
+from house_figures.mutate import Outcome, hash_of_outcomes
+from house_figures.sources import ROOMS
+
+CODE = '''
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from a import b
+Both: TypeAlias = int | None
+
+
+@wrapped(frozen=True)
+def f(x: int | None = 3) -> int | None:
+    """One + two."""
+    try:
+        while x < 5 and True:
+            break
+    except ValueError:
+        return -1
+    return x
+'''
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    """Make a tree of rooms with some files."""
+    for room in ROOMS:
+        (root / room).mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_the_fullest_folder_is_counted_without_facades_and_generated_code(tmp_path: Path) -> None:
+    files = {f"store/lanes/f{number}.py": "" for number in range(4)}
+    files |= {f"store/f{number}.py": "" for number in range(3)}
+    files |= {"store/lanes/__init__.py": "", "store/lanes/README.md": ""}
+    files |= {f"proto/v1/f{number}_pb2.py": "" for number in range(9)}
+    figure = counted.files_per_folder(write(tmp_path, files))
+    assert figure.value == 4
+    assert figure.peers == {"store/lanes": 4, "store": 3}
+
+
+def graph_of(imports: dict[str, list[str]]) -> grimp.ImportGraph:
+    graph = grimp.ImportGraph()
+    for importer, many in imports.items():
+        for imported in many:
+            for module in (importer, imported):
+                parts = module.split(".")
+                for end in range(1, len(parts) + 1):
+                    graph.add_module(".".join(parts[:end]))
+            graph.add_import(importer=importer, imported=imported)
+    return graph
+
+
+def test_circles_are_found_between_files_and_between_folders() -> None:
+    line = {"r.a.x": ["r.a.y"], "r.a.y": ["r.b.z"], "r.b.z": ["r.c"]}
+    assert counted.import_circles(graph_of(line)).value == 0
+    files = counted.import_circles(graph_of(line | {"r.a.y": ["r.a.x"]}))
+    assert files.peers == {"in r.a": "r.a.x <-> r.a.y"}
+    # no file is in a circle here, but the folders need each other
+    folders = counted.import_circles(graph_of(line | {"r.c": ["r.a.w"]}))
+    assert folders.peers == {"in r": "r.a <-> r.b <-> r.c"}
+
+
+def test_a_file_names_a_kind_by_its_string_its_module_or_its_class(tmp_path: Path) -> None:
+    table = 'KINDS = Registry(built_in={"topk": "isogloss.dictionaries.kinds.topk:TopK"})'
+    root = write(
+        tmp_path,
+        {
+            "dictionaries/kinds/table.py": table,
+            "dictionaries/kinds/topk.py": "class TopK: ...",
+            "dictionaries/training.py": '"""Trains a topk dictionary."""',
+            "kernels/encode.py": "def encode_topk(x): return x.topk(3)\nclass TopKLoss: ...",
+            "service/calls.py": 'kind = "topk"',
+            "service/tasks.py": "from isogloss.dictionaries.kinds.topk import TopK",
+            "store/a.py": 'name = "topk of a row"',
+        },
+    )
+    figure = counted.files_per_kind(root)
+    assert figure.value == 2
+    assert figure.peers["files"] == ["service/calls.py", "service/tasks.py"]
+    assert figure.peers["in docstrings or comments"] == ["store/a.py", "dictionaries/training.py"]
+
+
+def test_without_a_call_or_a_table_of_kinds_nothing_holds(tmp_path: Path) -> None:
+    root = write(tmp_path, {"store/a.py": ""})
+    assert not counted.files_per_call(root).holds
+    assert not counted.files_per_kind(root).holds
+    (root / "store" / "a.py").write_text("def server_info(): ...")
+    (root / "proto" / "v1").mkdir()
+    (root / "proto" / "v1" / "a.py").write_text("class ServerInfo: ...")
+    assert counted.files_per_call(root).value == 1
+    assert counted.files_per_call(root).holds
+
+
+def test_imports_in_functions_are_counted_less_facades_and_the_command_line(tmp_path: Path) -> None:
+    hidden = "class A:\n  def f(self):\n    import a\n    def g():\n      from b import c"
+    facade = "def __getattr__(name):\n    import a"
+    root = write(
+        tmp_path,
+        {"store/a.py": f"import x\n{hidden}", "store/b.py": facade, "service/cli/main.py": hidden},
+    )
+    assert counted.hidden_imports(root).value == 2
+
+
+def test_a_figure_that_was_not_measured_or_did_not_check_out_does_not_hold() -> None:
+    figure = Figure(figure="f", value=1.0, bar=1.0, unit="u")
+    assert figure.holds
+    assert not replace(figure, value=1.1).holds
+    assert replace(figure, value=1.1, at_most=False).holds
+    assert not replace(figure, value=None).holds
+    assert not replace(figure, is_doubtful=True).holds
+    assert replace(figure, value=0.123456).to_dict()["value"] == 0.1235
+
+
+@pytest.fixture
+def config() -> Config:
+    return replace(load_config(), count=3, nearest={}, excluded=(), not_mutated=())
+
+
+def test_mutants_are_made_of_what_runs_and_of_nothing_else(tmp_path: Path, config: Config) -> None:
+    root = write(tmp_path, {"store/a.py": CODE})
+    found = {
+        (mutant.start[0], mutant.operator.split("/")[1])
+        for mutant in mutants_of(root / "store" / "a.py", config, root)
+    }
+    assert found == {
+        (10, "NumberReplacer"),
+        (13, "ReplaceComparisonOperator_Lt_LtE"),
+        (13, "ReplaceComparisonOperator_Lt_GtE"),
+        (13, "NumberReplacer"),
+        (13, "AddNot"),
+        (13, "ReplaceAndWithOr"),
+        (13, "ReplaceTrueWithFalse"),
+        (14, "ReplaceBreakWithContinue"),
+        (15, "ExceptionReplacer"),
+        (16, "ReturnNothing"),
+        (16, "NumberReplacer"),
+        (16, "ReplaceUnaryOperator_Delete_USub"),
+        (17, "ReturnNothing"),
+    }
+
+
+def test_the_tree_alone_draws_the_mutants(tmp_path: Path, config: Config) -> None:
+    root = write(tmp_path, {"store/a.py": CODE, "service/b.py": CODE, "kernels/c.py": CODE})
+    chosen, _ = drawn(config, root)
+    assert drawn(config, root)[0] == chosen
+    assert len(chosen) == 3
+    places = {(mutant.file, mutant.start, mutant.group) for mutant in drawn(config, root)[0]}
+    assert len(places) == 3
+    everything, _ = drawn(replace(config, count=1000), root)
+    assert {mutant.file for mutant in everything} == {"store/a.py", "service/b.py"}
+    assert everything[:3] == chosen
+    (root / "store" / "a.py").write_text(CODE + "# changed\n")
+    assert drawn(replace(config, count=1000), root)[0] != everything
+
+
+def test_an_excluded_place_is_replaced_by_the_next(tmp_path: Path, config: Config) -> None:
+    root = write(tmp_path, {"store/a.py": CODE})
+    everything, _ = drawn(replace(config, count=1000), root)
+    first = everything[0]
+    line = CODE.splitlines()[first.start[0] - 1].strip()
+    reason = Excluded(file=first.file, code=line, group=first.group, reason="as an example")
+    chosen, left_out = drawn(replace(config, excluded=(reason,)), root)
+    assert first in left_out
+    assert first not in chosen
+    assert len(chosen) == 3
+
+
+def test_the_nearest_tests_are_those_of_the_name_then_the_listed_then_the_folder(
+    tmp_path: Path, config: Config
+) -> None:
+    root = write(tmp_path, {f"tests/store/lanes/test_{name}.py": "" for name in ("a", "b")})
+    beside = ("tests/store/lanes/test_a.py", "tests/store/lanes/test_b.py")
+    listed = replace(config, nearest={"store/lanes/": ["one.py"], "store/lanes/d.py": ["two.py"]})
+    assert nearest_tests("store/lanes/a.py", listed, root) == beside[:1]
+    assert nearest_tests("store/lanes/c.py", config, root) == beside
+    assert nearest_tests("store/lanes/c.py", listed, root) == ("one.py",)
+    assert nearest_tests("store/lanes/d.py", listed, root) == ("two.py",)
+    assert nearest_tests("store/disk/a.py", config, root) == ()
+
+
+def test_the_result_of_a_run_is_bound_to_what_was_run(tmp_path: Path, config: Config) -> None:
+    root = write(tmp_path, {"store/a.py": CODE})
+    chosen, _ = drawn(config, root)
+    outcomes = [Outcome(mutant=mutant, tests=("t.py",), outcome="killed") for mutant in chosen]
+    document = mutate.document_of(config, outcomes, 0, root)
+    assert document["counts"] == {"killed": 3}
+    assert document["result"] == hash_of_outcomes(document["outcomes"])
+    changed = [outcomes[0], outcomes[1], replace(outcomes[2], outcome="survived")]
+    assert mutate.document_of(config, changed, 0, root)["result"] != document["result"]
+    other = mutate.document_of(config, outcomes[::-1], 0, root)
+    assert other["mutants"] != document["mutants"]
+
+
+def test_a_docstring_must_list_the_arguments_and_errors_that_it_lists_any_of(
+    tmp_path: Path,
+) -> None:
+    code = '''
+def f(a: int, b: int) -> int:
+    """Add.
+
+    Args:
+        a: first.
+    """
+    return a + b
+
+
+def g(a: int) -> int:
+    """Halve.
+
+    Raises:
+        NotFound: what is called raises it.
+    """
+    if a % 2:
+        raise InvalidInput(a)
+    return a // 2
+
+
+def h(a: int) -> int:
+    """Double.
+
+    Raises:
+        NotFound: what is called raises it.
+    """
+    return 2 * a
+'''
+    (tmp_path / "a.py").write_text(code)
+    found = list(docstrings.misfits([tmp_path / "a.py"]))
+    assert [(misfit.line, misfit.code) for misfit in found] == [
+        (2, "DOC101"), (2, "DOC103"), (11, "DOC503"),
+    ]  # fmt: skip
