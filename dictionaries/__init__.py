@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.training.plan import complete_config
     from isogloss.dictionaries.training.train import train
     from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
-    from isogloss.dictionaries.wirings.wiring import Connection, Wiring
+    from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring
 
 __all__ = [
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
-    "Connection",
     "Dictionary",
     "DictionaryProvenance",
     "Evaluation",
@@ -38,6 +37,7 @@ __all__ = [
     "TrainConfig",
     "TrainProgress",
     "TrainedSite",
+    "WiredColumns",
     "Wiring",
     "complete_config",
     "evaluate",
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Connection": "wirings.wiring",
+    "WiredColumns": "wirings.wiring",
     "DEFAULT_KIND": "kinds.table",
     "DEFAULT_WIRING": "wirings.table",
     "Dictionary": "dictionary",

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights
-from isogloss.dictionaries.wirings.wiring import Connection
+from isogloss.dictionaries.wirings.wiring import WiredColumns
 
 
 def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{features} {width}"]:
@@ -24,7 +24,7 @@ def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{f
 
 
 def initial_weights(
-    *, features: int, seed: int, connection: Connection, mean: Float[Tensor, " columns"]
+    *, features: int, seed: int, connection: WiredColumns, mean: Float[Tensor, " columns"]
 ) -> InitialWeights:
     """Return what a run starts from.
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
-    from isogloss.service.client.async_client import AsyncClient
-
-    from isogloss.service.client.client import Client
+    from isogloss.service.client.client import AsyncClient, Client
     from isogloss.service.client.connect import connect, connect_async
     from isogloss.service.client.job import AsyncJob, Job
     from isogloss.service.client.writing import AsyncAppender, AsyncRecorder

@@ -20,7 +20,7 @@ from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.settings import read_settings, settings_schema, settings_to_dict
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.dictionaries.testing.require import require
-from isogloss.dictionaries.wirings.wiring import Connection
+from isogloss.dictionaries.wirings.wiring import WiredColumns
 from isogloss.errors import InvalidInput
 from isogloss.kernels import StepResult, Workspace
 
@@ -112,7 +112,7 @@ class KindContract:
 
     def test_rows_to_reconstruct_that_are_not_those_read_are_learned_or_refused(self) -> None:
         kind = self.make()
-        connection = Connection(reads=range(_WIDTH), writes=range(_WIDTH, 2 * _WIDTH))
+        connection = WiredColumns(reads=range(_WIDTH), writes=range(_WIDTH, 2 * _WIDTH))
         mean = torch.zeros(2 * _WIDTH)
         initial = initial_weights(features=kind.features, seed=3, connection=connection, mean=mean)
         try:
@@ -157,8 +157,8 @@ class KindContract:
         )
 
 
-def _autoencoder() -> Connection:
-    return Connection(reads=range(_WIDTH), writes=range(_WIDTH))
+def _autoencoder() -> WiredColumns:
+    return WiredColumns(reads=range(_WIDTH), writes=range(_WIDTH))
 
 
 def _rows(seed: int) -> Tensor:

@@ -13,7 +13,7 @@ from isogloss.dictionaries.rows.batches import training_rows
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.settings import settings_to_dict
 from isogloss.dictionaries.wirings.load import make_wiring
-from isogloss.dictionaries.wirings.wiring import Connection
+from isogloss.dictionaries.wirings.wiring import WiredColumns
 from isogloss.errors import InvalidInput
 from isogloss.store import RecordingReader
 
@@ -35,7 +35,7 @@ class TrainPlan:
     """The recording, pinned."""
     sites: tuple[str, ...]
     """Sites to read; their columns lie side by side."""
-    connection: Connection
+    connection: WiredColumns
     """Which of these columns the dictionary reads and which it writes."""
     keep: NDArray[np.bool_]
     """Rows that may be trained on, ``[rows]`` of the recording."""

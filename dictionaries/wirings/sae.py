@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from isogloss.dictionaries.wirings.wiring import Connection, Wiring
+from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring
 from isogloss.errors import InvalidInput
 
 
 class Sae(Wiring):
     """One site in, the same site out."""
 
-    def connect(self, widths: Sequence[int]) -> Connection:
+    def connect(self, widths: Sequence[int]) -> WiredColumns:
         """Connect the one site to itself.
 
         Raises:
@@ -17,4 +17,4 @@ class Sae(Wiring):
         """
         if len(widths) != 1:
             raise InvalidInput(f"an autoencoder was given {len(widths)} sites; it reads exactly 1")
-        return Connection(reads=range(widths[0]), writes=range(widths[0]))
+        return WiredColumns(reads=range(widths[0]), writes=range(widths[0]))

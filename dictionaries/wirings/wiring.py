@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Connection:
+class WiredColumns:
     """Which columns of the rows a dictionary reads, and which it reconstructs.
 
     The rows of all sources lie side by side: columns 0 to w0 are the first site's, w0 to w0 + w1
@@ -34,7 +34,7 @@ class Wiring(ABC):
     """
 
     @abstractmethod
-    def connect(self, widths: Sequence[int]) -> Connection:
+    def connect(self, widths: Sequence[int]) -> WiredColumns:
         """Return what goes in and what comes out.
 
         Args:

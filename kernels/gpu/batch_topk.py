@@ -22,7 +22,7 @@ from torch import Tensor
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
 from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys, loadable
 from isogloss.kernels.gpu.threshold import (
-    Grid,
+    TileGrid,
     _firing,
     _repair_kernel,
     again,
@@ -62,7 +62,7 @@ def encode_batch_topk(
     rows, features = x.shape[0], weight.shape[0]
     x, weight, even = loadable(x, weight)
     tile = config or roomy(encode_config(weight.dtype, x.device, even=even), k, features)
-    grid = Grid.of(rows, features, tile, tile.kept)
+    grid = TileGrid.of(rows, features, tile, tile.kept)
     none = torch.empty(0, dtype=torch.int32, device=x.device)
     found = (none, none, none)
     repaired = 0
@@ -82,7 +82,7 @@ class _Call(NamedTuple):
     """``[features, width]``."""
     bias: Tensor
     """``[features]``."""
-    grid: Grid
+    grid: TileGrid
     """Of the programs."""
 
     @property

@@ -30,7 +30,7 @@ where a prefix crowds 24 into one program, in one of 20."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grid:
+class TileGrid:
     """How programs share rows and features."""
 
     tile: EncodeConfig
@@ -43,7 +43,7 @@ class Grid:
     """Programs along the rows."""
 
     @classmethod
-    def of(cls, rows: int, features: int, tile: EncodeConfig, room: int) -> "Grid":
+    def of(cls, rows: int, features: int, tile: EncodeConfig, room: int) -> "TileGrid":
         """The grid that covers all rows and features."""
         return cls(
             tile=tile,
@@ -89,7 +89,9 @@ def encode_threshold(
     rows, width = x.shape
     features, device = weight.shape[0], x.device
     x, weight, even = loadable(x, weight)
-    grid = Grid.of(rows, features, config or encode_config(weight.dtype, device, even=even), room)
+    grid = TileGrid.of(
+        rows, features, config or encode_config(weight.dtype, device, even=even), room
+    )
     slots = torch.empty(rows, grid.programs, room, dtype=torch.int64, device=device)
     counts = torch.empty(rows, grid.programs, dtype=torch.int32, device=device)
     source = (x, weight, bias.contiguous(), limits.view(torch.int32))
@@ -133,7 +135,7 @@ def groups(programs: int, room: int) -> int:
     return max(1, min(triton.next_power_of_2(programs), 1024 // room))
 
 
-def places(counts: Tensor, room: int, grid: Grid) -> tuple[Tensor, Tensor, int]:
+def places(counts: Tensor, room: int, grid: TileGrid) -> tuple[Tensor, Tensor, int]:
     """Find where entries go, from how many each row of each program has.
 
     Args:
@@ -151,7 +153,7 @@ def places(counts: Tensor, room: int, grid: Grid) -> tuple[Tensor, Tensor, int]:
     return starts, blocks, int(starts[-1])
 
 
-def blocks_with(marked: Tensor, grid: Grid) -> Tensor:
+def blocks_with(marked: Tensor, grid: TileGrid) -> Tensor:
     """Tiles with a marked row, int32 ``block * programs + program``; marks ``[rows, programs]``."""
     short = grid.blocks * grid.tile.rows - marked.shape[0]
     marked = torch.nn.functional.pad(marked, (0, 0, 0, short))

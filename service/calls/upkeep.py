@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.control.owner import Owner
-from isogloss.service.control.work import Step
+from isogloss.service.control.work import WorkStep
 from isogloss.service.values.upkeep import DAY_S
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.messages import to_message
@@ -84,7 +84,7 @@ class UpkeepHandlers:
 
 
 def _answers(
-    steps: Iterator[Step[object]], response: type[HeadT], result: type[Message]
+    steps: Iterator[WorkStep[object]], response: type[HeadT], result: type[Message]
 ) -> Iterator[Framed[HeadT]]:
     """Yield a message for each step of some work: how far it is, in the end what it came to."""
     for step in steps:

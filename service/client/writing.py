@@ -11,7 +11,7 @@ from isogloss.service.client.binding import in_thread, wrapping
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.recording import documents as recording_documents
 from isogloss.service.recording.appender import Appender, BatchStream
-from isogloss.service.recording.description import Precision, Tokenizer, describe
+from isogloss.service.recording.description import HasVocabulary, Precision, describe
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.route import Direct, open_stream
 from isogloss.service.transport.patience import RECONNECT_S
@@ -97,7 +97,7 @@ def stream(
 def record(
     connection: Connection,
     model: "nn.Module",
-    tokenizer: Tokenizer | None = None,
+    tokenizer: HasVocabulary | None = None,
     *,
     sites: Sequence[str],
     recording: str,

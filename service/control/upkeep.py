@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from isogloss.errors import Conflict, InvalidInput, ServerUnavailable
 from isogloss.service.control.garbage import remove_logs, remove_orphans
-from isogloss.service.control.work import ReportProgress, Step, Work
+from isogloss.service.control.work import ReportProgress, Work, WorkStep
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.upkeep import Compression, Garbage, Quantisation
@@ -67,12 +67,12 @@ class Upkeep:
         finally:
             self._release(claims)
 
-    def verify(self, recording: str) -> Iterator[Step[list[Problem]]]:
+    def verify(self, recording: str) -> Iterator[WorkStep[list[Problem]]]:
         """Check every stored byte of a recording."""
         found = self._store.recording(recording)
         return self._run(_claims(found), "verified", found.verify)
 
-    def compact(self, recording: str, max_rows: int | None) -> Iterator[Step[Compaction]]:
+    def compact(self, recording: str, max_rows: int | None) -> Iterator[WorkStep[Compaction]]:
         """Join the short sealed lanes of a recording.
 
         Args:
@@ -93,7 +93,7 @@ class Upkeep:
 
         return self._run(_claims(found), "compacted", work)
 
-    def compress(self, recording: str) -> Iterator[Step[Compression]]:
+    def compress(self, recording: str) -> Iterator[WorkStep[Compression]]:
         """Compress the sealed lanes of a recording."""
         found = self._store.recording(recording)
 
@@ -107,7 +107,7 @@ class Upkeep:
 
     def quantise(
         self, recording: str, sites: Sequence[str] | None, *, accept_loss: bool
-    ) -> Iterator[Step[Quantisation]]:
+    ) -> Iterator[WorkStep[Quantisation]]:
         """Round the rows of sealed lanes to 8 bits a number.
 
         Args:
@@ -139,7 +139,7 @@ class Upkeep:
 
         return self._run(_claims(found), "quantised", work)
 
-    def collect_garbage(self, older_s: float) -> Iterator[Step[Garbage]]:
+    def collect_garbage(self, older_s: float) -> Iterator[WorkStep[Garbage]]:
         """Remove what nothing in the store names.
 
         Args:
@@ -178,7 +178,7 @@ class Upkeep:
 
     def _run(
         self, claims: Mapping[str, str], what: str, work: Callable[[ReportProgress], T]
-    ) -> Iterator[Step[T]]:
+    ) -> Iterator[WorkStep[T]]:
         """Do work in a thread from the first step on, and yield where it is."""
         self._claim(claims, what)
         made = Work(work, lambda: self._release(claims))

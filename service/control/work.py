@@ -17,7 +17,7 @@ _BEAT_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step(Generic[T_co]):
+class WorkStep(Generic[T_co]):
     """Where some work is."""
 
     progress: UpkeepProgress
@@ -74,7 +74,7 @@ class Work(Generic[T_co]):
             raise self._stop
         self._progress = UpkeepProgress(step=step, done=done, total=total)
 
-    def steps(self) -> Iterator[Step[T_co]]:
+    def steps(self) -> Iterator[WorkStep[T_co]]:
         """Yield where the work is, at least once a second, and last its result.
 
         A caller that closes the iterator early makes the work end before its next step.
@@ -88,12 +88,12 @@ class Work(Generic[T_co]):
                     self._changed.wait_for(lambda: self._ended, _BEAT_S)
                     ended = self._ended
                 if not ended:
-                    yield Step(progress=self._progress)
+                    yield WorkStep(progress=self._progress)
                     continue
                 if self._error is not None:
                     raise self._error
                 if self._result is not None:
-                    yield Step(progress=self._progress, result=self._result[0])
+                    yield WorkStep(progress=self._progress, result=self._result[0])
                 return
         finally:
             self.stop(_Stopped())

@@ -48,7 +48,7 @@ _GROUPS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ContextPiece:
+class ShownPiece:
     """A run of text and how strongly the feature fires on it."""
 
     text: str
@@ -61,7 +61,7 @@ class ContextPiece:
 class ContextView:
     """One place where a feature fires."""
 
-    pieces: tuple[ContextPiece, ...]
+    pieces: tuple[ShownPiece, ...]
     """The text, cut by activation."""
     value: float
     """Activation at the peak."""
@@ -384,7 +384,7 @@ def _context(node: Node, highest: float) -> ContextView:
     cut = node.numbers("cut")
     return ContextView(
         pieces=tuple(
-            ContextPiece(
+            ShownPiece(
                 text=clean(text),
                 strength=round(100 * min(max(value / highest, 0.0), 1.0)) if highest > 0 else 0,
             )

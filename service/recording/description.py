@@ -12,7 +12,7 @@ from isogloss.store import ModelInfo, RecordingSpec, SiteSpec
 Precision = Literal["bfloat16", "float16", "float32"]
 
 
-class Tokenizer(Protocol):
+class HasVocabulary(Protocol):
     """What every tokenizer has."""
 
     def get_vocab(self) -> dict[str, int]:

@@ -15,13 +15,13 @@ from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.all import ControlHandlers
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Session
+from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
 from isogloss.service.wire.framing import Framed, parse
 from isogloss.service.wire.methods import METHODS, method_of
 from isogloss.service.wire.names import from_name
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Forward = Callable[[str, bytes, float | None], Awaitable[bytes]]
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Calls:
         self._short.shutdown(wait=False)
         self._long.shutdown(wait=False)
 
-    async def _unary(self, handler: Unary, raw: bytes, context: Context) -> bytes:
+    async def _unary(self, handler: Unary, raw: bytes, context: CallContext) -> bytes:
         async with _statuses(context):
             if handler.method.path in self._checked:
                 raw = await self._forward(handler.method.path, raw, context.time_remaining())
@@ -103,12 +103,12 @@ class Calls:
             answer = await loop.run_in_executor(self._short, handler.answer, request)
             return answer.SerializeToString()
 
-    async def _query(self, path: str, raw: bytes, context: Context) -> bytes:
+    async def _query(self, path: str, raw: bytes, context: CallContext) -> bytes:
         async with _statuses(context):
             return await self._forward(path, raw, context.time_remaining())
 
     async def _stream(
-        self, handler: Streaming, raw: bytes, context: Context
+        self, handler: Streaming, raw: bytes, context: CallContext
     ) -> AsyncIterator[bytes]:
         async with _statuses(context):
             if self._streams >= MAX_STREAMS:
@@ -139,7 +139,7 @@ class Calls:
             _close_after(answers, pending)
 
     async def _append(
-        self, requests: AsyncIterator[bytes], context: Context
+        self, requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
         async with _statuses(context):
             stream = _AppendCall(requests, self.draining)
@@ -241,15 +241,15 @@ class _AppendCall:
 
 
 def _bind(
-    answer: Callable[[T, bytes, Context], object], handler: T
-) -> Callable[[bytes, Context], object]:
+    answer: Callable[[T, bytes, CallContext], object], handler: T
+) -> Callable[[bytes, CallContext], object]:
     return lambda raw, context: answer(handler, raw, context)
 
 
 class _statuses:
     """Ends the call with the status of whatever error leaves the block."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: CallContext) -> None:
         self._context = context
 
     async def __aenter__(self) -> None:

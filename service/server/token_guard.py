@@ -14,7 +14,7 @@ from isogloss.service.wire.errors import DETAILS_KEY, code_of, to_status
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
+CallContext = grpc.aio.ServicerContext[bytes, bytes]
 
 
 _PLAIN = (
@@ -71,25 +71,25 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         return guarded
 
     def _single(
-        self, answer: Callable[[RequestT, Context], Awaitable[ResponseT]]
-    ) -> Callable[[RequestT, Context], Awaitable[ResponseT]]:
-        async def checked(request: RequestT, context: Context) -> ResponseT:
+        self, answer: Callable[[RequestT, CallContext], Awaitable[ResponseT]]
+    ) -> Callable[[RequestT, CallContext], Awaitable[ResponseT]]:
+        async def checked(request: RequestT, context: CallContext) -> ResponseT:
             await self._check(context)
             return await answer(request, context)
 
         return checked
 
     def _stream(
-        self, answer: Callable[[RequestT, Context], AsyncIterator[ResponseT]]
-    ) -> Callable[[RequestT, Context], AsyncIterator[ResponseT]]:
-        async def checked(request: RequestT, context: Context) -> AsyncIterator[ResponseT]:
+        self, answer: Callable[[RequestT, CallContext], AsyncIterator[ResponseT]]
+    ) -> Callable[[RequestT, CallContext], AsyncIterator[ResponseT]]:
+        async def checked(request: RequestT, context: CallContext) -> AsyncIterator[ResponseT]:
             await self._check(context)
             async for response in answer(request, context):
                 yield response
 
         return checked
 
-    async def _check(self, context: Context) -> None:
+    async def _check(self, context: CallContext) -> None:
         if context.peer().startswith("unix:"):
             return
         metadata = dict(context.invocation_metadata() or ())

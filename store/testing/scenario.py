@@ -109,7 +109,7 @@ def go_on(disk: SimulatedDisk, outcome: Outcome, *, derive: bool = True) -> None
         check(disk, outcome)
 
 
-Upkeep = Callable[[Recording], object]
+UpkeepWork = Callable[[Recording], object]
 """What is done to the lanes of a recording while nobody writes to it."""
 
 
@@ -121,7 +121,7 @@ def _recorded(derive: bool) -> tuple[SimulatedDisk, Outcome]:
 
 
 def _cut_short(
-    upkeep: Upkeep, after: int, *, derive: bool
+    upkeep: UpkeepWork, after: int, *, derive: bool
 ) -> tuple[SimulatedDisk, Outcome, Revision, bool]:
     """Do upkeep on a recording until ``after`` operations were done, or to its end.
 
@@ -144,7 +144,9 @@ def _cut_short(
     return disk, outcome, revision, True
 
 
-def tend(upkeep: Upkeep, after: int, survival: Survival, seed: int, *, derive: bool = True) -> bool:
+def tend(
+    upkeep: UpkeepWork, after: int, survival: Survival, seed: int, *, derive: bool = True
+) -> bool:
     """Let the power go ``after`` operations into the upkeep of a recording, and check what is left.
 
     Each acknowledged row must be there, once, in what is committed then and under the revision
@@ -176,7 +178,7 @@ def tend(upkeep: Upkeep, after: int, survival: Survival, seed: int, *, derive: b
     return not ended
 
 
-def tend_after_kill(upkeep: Upkeep, after: int, seed: int) -> bool:
+def tend_after_kill(upkeep: UpkeepWork, after: int, seed: int) -> bool:
     """Kill the upkeep of a recording, do it again in another process, and lose power then.
 
     What the first process renamed and did not sync, the second sees: it must not build on that

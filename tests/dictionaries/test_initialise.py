@@ -2,7 +2,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from isogloss.dictionaries import Connection, InitialWeights, initial_decoder
+from isogloss.dictionaries import InitialWeights, WiredColumns, initial_decoder
 from isogloss.dictionaries.initialise import initial_weights
 from isogloss.dictionaries.training.state import mean_cosine
 
@@ -15,7 +15,7 @@ def test_the_initial_decoder_is_a_pure_function_of_its_seed():
 
 
 def test_an_autoencoder_starts_with_its_encoder_tied_to_its_decoder():
-    same = Connection(reads=range(4), writes=range(4))
+    same = WiredColumns(reads=range(4), writes=range(4))
     found = initial_weights(features=6, seed=2, connection=same, mean=torch.arange(4.0))
     torch.testing.assert_close(found.encoder, initial_decoder(6, 4, 2), rtol=0, atol=0)
     torch.testing.assert_close(found.decoder, found.encoder, rtol=0, atol=0)
@@ -24,7 +24,7 @@ def test_an_autoencoder_starts_with_its_encoder_tied_to_its_decoder():
 
 
 def test_a_dictionary_that_writes_to_other_columns_starts_with_directions_of_their_widths():
-    other = Connection(reads=range(3), writes=range(3, 8))
+    other = WiredColumns(reads=range(3), writes=range(3, 8))
     found = initial_weights(features=6, seed=2, connection=other, mean=torch.arange(8.0))
     assert (found.encoder.shape, found.decoder.shape) == ((6, 3), (6, 5))
     assert (found.mean.tolist(), found.target_mean.tolist()) == ([0, 1, 2], [3, 4, 5, 6, 7])

@@ -26,7 +26,7 @@ from isogloss.store.testing.scenario import (
     ROOT,
     SPEC,
     Outcome,
-    Upkeep,
+    UpkeepWork,
     check,
     count_operations,
     go_on,
@@ -280,7 +280,7 @@ def compact_compressed(recording: Recording) -> None:
 
 
 @pytest.mark.parametrize(("upkeep", "step"), [(compact, 29), (compact_compressed, 53)])
-def test_power_may_go_at_any_moment_of_compaction(upkeep: Upkeep, step: int) -> None:
+def test_power_may_go_at_any_moment_of_compaction(upkeep: UpkeepWork, step: int) -> None:
     after = 1
     while tend(upkeep, after, SURVIVALS[after % 5], after, derive=after % 2 == 0):
         after += step
@@ -295,7 +295,7 @@ def retire(recording: Recording) -> None:
     recording.retire(recording.lanes()[-1].rows)
 
 
-def behind_renames(upkeep: Upkeep, lives: int = 3) -> list[int]:
+def behind_renames(upkeep: UpkeepWork, lives: int = 3) -> list[int]:
     """Return the operations of upkeep, counted from 1, that follow a rename: its syncs."""
     disk = SimulatedDisk()
     run(disk, lives=lives, groups=1, derive=False)
@@ -306,7 +306,7 @@ def behind_renames(upkeep: Upkeep, lives: int = 3) -> list[int]:
 
 
 @pytest.mark.parametrize("upkeep", [compact, compress])
-def test_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(upkeep: Upkeep) -> None:
+def test_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(upkeep: UpkeepWork) -> None:
     moments = behind_renames(upkeep)
     assert len(moments) > 1
     for after in moments[-3:]:
@@ -316,7 +316,7 @@ def test_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(upkeep: Upk
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("upkeep", [compact, compact_compressed])
-def test_power_may_go_at_each_operation_of_compaction(upkeep: Upkeep) -> None:
+def test_power_may_go_at_each_operation_of_compaction(upkeep: UpkeepWork) -> None:
     after, went = 1, True
     while went:
         for number, survival in enumerate(SURVIVALS):
@@ -406,7 +406,9 @@ def quantise(
 
 
 @pytest.mark.parametrize("upkeep", [retire, Recording.quantise])
-def test_lossy_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(upkeep: Upkeep) -> None:
+def test_lossy_upkeep_that_was_killed_is_not_built_on_before_it_is_durable(
+    upkeep: UpkeepWork,
+) -> None:
     moments = behind_renames(upkeep, lives=2)
     for after in moments[-3:]:
         disk = SimulatedDisk()

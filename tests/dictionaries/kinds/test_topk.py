@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isogloss.dictionaries import Connection, Kind, SparseDictionary, StepBatch, initial_decoder
+from isogloss.dictionaries import Kind, SparseDictionary, StepBatch, WiredColumns, initial_decoder
 from isogloss.dictionaries.initialise import initial_weights
 from isogloss.dictionaries.kinds.load import make_kind
 from isogloss.dictionaries.kinds.topk import TopK
@@ -46,7 +46,7 @@ def test_the_number_of_features_is_required():
 
 
 def test_rows_that_are_not_those_to_reconstruct_are_refused():
-    other = Connection(reads=range(4), writes=range(4, 8))
+    other = WiredColumns(reads=range(4), writes=range(4, 8))
     initial = initial_weights(features=6, seed=0, connection=other, mean=torch.zeros(8))
     with pytest.raises(InvalidInput, match=r"topk.*wiring"):
         TopK(features=6, k=2).start(initial)

@@ -294,7 +294,7 @@ def test_leaving_ends_the_work_between_two_steps(owner: Owner) -> None:
     with pytest.raises(Conflict, match="being tried"):
         next(owner.upkeep._run({"uid": "recording 'x'"}, "tried", _endless(begun, ended)))
     steps.close()  # pyright: ignore[reportAttributeAccessIssue] - it is a generator
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 def test_closing_the_owner_ends_the_work_and_says_so(owner: Owner) -> None:

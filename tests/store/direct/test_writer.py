@@ -91,7 +91,7 @@ class Foreign:
         for line in self.process.stdout:
             self.note(line)
         self.process.stdout.close()
-        assert self.process.wait(30) == (-signal.SIGKILL if kill else 0)
+        assert self.process.wait(60) == (-signal.SIGKILL if kill else 0)
 
 
 @contextlib.contextmanager
