@@ -17,16 +17,19 @@ MOST_FILES = 15
 WHOLE_ROOM = {
     "tests/dictionaries": {"test_resume", "test_toy_kind"},
     "tests/dictionaries/training": {"test_resume"},
-    "tests/kernels": {
-        "test_cold_start", "test_contracts", "test_crosscoder", "test_far_offsets",
-        "test_on_device", "test_public", "test_triton",
-    },
+    "tests/kernels": {"test_crosscoder", "test_on_device", "test_public"},
+    "tests/kernels/gpu": {"test_far_offsets"},
     "tests/models": {"test_public"},
+    "tests/service/client": {"test_thin"},
+    "tests/service/jobs": {"test_toy_kind"},
+    "tests/service/recording": {"test_direct_recording"},
+    "tests/service/tasks": {"test_tasks"},
     "tests/service": {"test_contracts", "test_other_stores", "test_path", "test_serving"},
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",
-        "test_mutants", "test_power_loss",
+        "test_measures", "test_mutants", "test_power_loss", "test_public_names", "test_readme",
     },
+    "tests/universality": {"test_facade", "test_readmes"},
     "tests/store/recordings": {"test_deleting"},
     "tests/store/fenced": {"test_fenced_disks", "test_joining_owners"},
 }  # fmt: skip
@@ -129,9 +132,9 @@ def listed_tests() -> dict[str, list[str]]:
 def own_tests(path: Path) -> list[Path]:
     """The tests of a file's name; in kernels, of an operation's name."""
     room, *between = path.relative_to(ROOT).parts[:-1]
-    below = [] if room == "kernels" else between
-    test = ROOT.joinpath("tests", room, *below, f"test_{path.name}")
-    return [test] if test.exists() else []
+    places = [between, []] if room == "kernels" else [between]
+    tests = [ROOT.joinpath("tests", room, *below, f"test_{path.name}") for below in places]
+    return [test for test in tests if test.exists()]
 
 
 def has_logic(path: Path) -> bool:
