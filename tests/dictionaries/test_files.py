@@ -47,8 +47,11 @@ def test_a_file_is_synced_then_named_then_its_name_is_synced(
     disk = _Disk(monkeypatch)
     write_json(tmp_path / "a.json", {"a": 1})
     write_tensors(tmp_path / "b.safetensors", {"b": torch.zeros(2)})
+    partial = disk.calls[0][1]
+    assert partial.startswith(".a.json.")  # a random name: two writers do not meet
+    assert partial.endswith(".partial")
     assert disk.calls == [
-        ("sync", ".a.json.partial"),
+        ("sync", partial),
         ("replace", "a.json"),
         ("sync", tmp_path.name),
         ("sync", ".b.safetensors.partial"),
