@@ -24,6 +24,7 @@ WHOLE_ROOM = {
     "tests/service/jobs": {"test_toy_kind"},
     "tests/service/recording": {"test_direct_recording"},
     "tests/service/tasks": {"test_tasks"},
+    "tests/service/transport": {"test_restarts"},
     "tests/service": {"test_contracts", "test_other_stores", "test_path", "test_serving"},
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",

@@ -1,7 +1,9 @@
 """Calls over a channel, blocking and for asyncio. Nothing of grpc leaves this module."""
 
+import asyncio
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from isogloss.errors import (
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.outgoing import Outgoing, encoded, parts_of
+from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.seam import AppendStream, check_deadline
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import from_call
@@ -26,6 +29,8 @@ from isogloss.service.wire.methods import METHODS, Method, method_of
 from isogloss.store import RowBatch
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
+RESTART_S = 10.0
+"""How long a repeatable call outlasts a server that answered before and is away now."""
 _OUTBOX = 2
 """Parts between the caller and the channel; more would only take memory."""
 
@@ -100,6 +105,7 @@ class GrpcTransport:
         """
         self._address = address
         self._metadata = _metadata(token)
+        self._has_answered = False
         options = channel_options()
         if certificate is None:
             self._channel = grpc.insecure_channel(address, options)
@@ -113,7 +119,25 @@ class GrpcTransport:
         return self._address
 
     def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
-        """Ask once, answer once."""
+        """Make a call that has one answer.
+
+        A call that may be repeated is made again while a server that answered before is away, for
+        :data:`RESTART_S` or ``timeout_s``, whichever is shorter: a server that starts again is not
+        noticed. Each try has the whole of ``timeout_s``.
+        """
+        patience = Patience(min(RESTART_S, timeout_s))
+        while True:
+            try:
+                answer = self._unary(method, request, timeout_s)
+            except ServerUnavailable as error:
+                if not (method.is_repeatable and self._has_answered):
+                    raise
+                time.sleep(patience.pause_s(error))
+            else:
+                self._has_answered = True
+                return answer
+
+    def _unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         call = self._channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,
@@ -242,6 +266,7 @@ class AsyncGrpcTransport:
         """Open a channel; arguments as for :class:`GrpcTransport`."""
         self._address = address
         self._metadata = _metadata(token)
+        self._has_answered = False
         self._blocking: GrpcTransport | None = None
         self._again = lambda: GrpcTransport(address, token=token, certificate=certificate)
         if certificate is None:
@@ -263,7 +288,20 @@ class AsyncGrpcTransport:
         return self._blocking
 
     async def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
-        """Ask once, answer once."""
+        """Make a call that has one answer; made again as by :meth:`GrpcTransport.unary`."""
+        patience = Patience(min(RESTART_S, timeout_s))
+        while True:
+            try:
+                answer = await self._unary(method, request, timeout_s)
+            except ServerUnavailable as error:
+                if not (method.is_repeatable and self._has_answered):
+                    raise
+                await asyncio.sleep(patience.pause_s(error))
+            else:
+                self._has_answered = True
+                return answer
+
+    async def _unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         call = self._channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,
