@@ -93,7 +93,15 @@ class SparseDictionary:
         return self.settings.encode(self.tensors, rows.to(torch.float32))
 
     def decode(self, codes: Codes) -> Float32[Tensor, "rows width"]:
-        """Reconstruct raw activations, float32 ``[rows, width]``; differentiable in the values.
+        """Reconstruct activations from codes, in the scale in which the recording holds them.
+
+        Differentiable in the codes' values.
+
+        Args:
+            codes: from :meth:`encode` of this dictionary, or of as many features.
+
+        Returns:
+            Float32 ``[rows, width]``.
 
         Raises:
             ShapeError: ``codes`` are of another number of features.

@@ -135,14 +135,18 @@ def held_out_batches(
     batch_rows: int = 4096,
     max_rows: int | None = None,
 ) -> Iterator[Float32[Tensor, "_rows width"]]:
-    """Yield the rows never trained on, in the order of the recording, float32.
+    """Yield the rows that were kept out of training, in the order of the recording.
 
     Args:
-        reader: pinned rows.
-        site: site to read.
-        holdout: the share the dictionary was trained with.
+        reader: reads one revision of the recording that the dictionary was trained on.
+        site: name of the site to read.
+        holdout: ``TrainConfig.holdout`` of the dictionary's training. Another value yields rows
+            that it was trained on.
         batch_rows: most rows per batch; the last may be shorter.
-        max_rows: take at most so many rows, evenly spread over the held-out ones.
+        max_rows: yield at most so many rows, evenly spread over those kept out; None: all.
+
+    Yields:
+        Batches ``[rows, width]``, float32.
     """
     rows = np.flatnonzero(~training_rows(reader, holdout)).astype(np.int64)
     if max_rows is not None:

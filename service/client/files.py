@@ -80,29 +80,34 @@ def import_rows(
     producer: str = "import",
     on_rows: OnRows | None = None,
 ) -> RecordingInfo:
-    """Record rows that stand in arrays or files; after a crash the same call goes on.
+    """Record rows that are in arrays or files. After a crash the same call goes on where it was.
 
-    What :func:`isogloss.store.open_export` finds in an export are the arguments.
+    The parts of an export that :func:`isogloss.store.open_export` returns can be given as ``spec``,
+    ``vocabulary``, ``sources`` and ``columns``.
 
     Args:
-        connection: to whoever has the store.
-        spec: what the rows are; created where there is no such recording yet.
+        connection: the connection to the store's owner.
+        spec: the recording that the rows are for; created if it does not exist.
         vocabulary: token strings; token id i is the i-th.
-        sources: rows of every site of ``spec``: an array, a path of a ``.npy`` or
-            ``.safetensors`` file, or what :mod:`isogloss.store` offers beside these.
-        columns: what is known of each row.
-        producer: name of this import within the recording, without ``/``.
-        on_rows: called with how many rows were sent, of how many. If it raises, the import ends.
+        sources: rows of every site of ``spec``: an array, the path of a ``.npy`` or
+            ``.safetensors`` file, or one of the other sources that :mod:`isogloss.store` offers.
+        columns: token, document and, where known, position and code points of each row.
+        producer: name of this import within the recording, without ``/``. A call that goes on gives
+            the same name and the same rows.
+        on_rows: called as ``on_rows(done, total)`` after each batch, with the number of rows sent
+            and of all rows. If it raises, the import ends.
 
     Returns:
         The recording, with all rows durable.
 
     Raises:
-        ShapeError: rows differ in number between sources, or in width or dtype from ``spec``.
-        CorruptData: the header of a file lies.
+        InvalidInput: ``producer`` is empty or contains ``/``.
+        ShapeError: the sources differ in their number of rows, or one differs from ``spec`` in
+            width or dtype.
+        CorruptData: a file's header cannot be read or contradicts the file.
         AlreadyExists: a different recording has that id.
-        Conflict: this producer began with other rows.
-        NonFiniteRows: rows hold NaN or infinity where the recording refuses them.
+        Conflict: an earlier import under this producer's name was of other rows.
+        NonFiniteRows: rows hold NaN or infinity, and the recording refuses them.
     """
     if not producer or "/" in producer:
         raise InvalidInput(f"producer {producer!r} must be a name without '/', such as 'import'")

@@ -127,20 +127,23 @@ def nearest(
 ) -> Call[list[Hit]]:
     """Return the features of other dictionaries that fire most like one feature.
 
+    Features are compared on a probe: documents that no dictionary was trained on.
+
     Args:
         feature: such as ``client.dictionary("a").feature(1207)``.
-        among: the dictionaries to search.
-        count: hits per dictionary, at most 100.
-        probe: id of the probe; None: the newest that has all of them, else the default probe
-            of their recordings, built now.
+        among: the dictionaries to search, or their ids.
+        count: most hits per dictionary, 1 to 100.
+        probe: id of the probe. None: the newest probe on which all these dictionaries were encoded.
+            Where there is none, the call first builds one of the held-out documents that the
+            dictionaries' recordings share, and waits for that.
 
     Returns:
-        The hits, highest correlation first.
+        The hits of all dictionaries in one list, highest correlation first.
 
     Raises:
-        NotFound: no such dictionary or probe, or the probe lacks a dictionary.
-        InvalidInput: no such feature, ``among`` is empty, or ``count`` is out of range.
-        DeadFeature: the feature fires too rarely on the probe.
+        NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
+        InvalidInput: there is no such feature, ``among`` is empty, or ``count`` is out of range.
+        DeadFeature: the feature fires too rarely on the probe to be compared.
     """
     names = [ids.id_of(dictionary) for dictionary in among]
     request = pb.NearestFeaturesRequest(

@@ -109,32 +109,42 @@ def record(
     direct: Direct = False,
     root: Path | str | None = None,
 ) -> "Recorder":
-    """Record what a live model computes while the returned recorder is entered.
+    """Make a recorder for a live model, such as one in a training loop.
 
-    With ``on_full="block"`` a full queue holds up the thread that runs the model, even when that is
-    the event loop's.
+    Use it in a ``with`` block. While the block runs, each forward pass of ``model`` is recorded:
+    the activations at ``sites`` go into a queue, and a thread sends them to the store. Leaving the
+    block waits until all of them are durable.
+
+    With ``on_full="block"`` in the options a full queue holds up the thread that runs the model; if
+    the model runs in the event loop's thread, that holds up the event loop.
 
     Args:
-        connection: to the owner of the store.
-        model: any module whose forward takes ``input_ids``.
-        tokenizer: names the tokens and says which are special; None: ids only.
-        sites: names or globs of submodules.
-        recording: its id; made where there is none.
-        name: what the model is called; empty: the class of the module.
-        corpus: what the text is, for people.
-        producer: name of this stream, stable over restarts, one per process.
-        dtype: how a number is kept.
-        options: what to do when the server is slower than the loop.
-        direct: True: rows go to the disk past the server, which needs its storage here, or an
-            error; ``auto``: so if that can be, and the recorder's ``route`` says what was done.
-        root: the store as this machine sees it, for ``direct``; None: where its owner says.
+        connection: the connection to the store's owner.
+        model: any module whose forward pass takes ``input_ids``.
+        tokenizer: gives the tokens' strings and says which tokens are special and so not recorded.
+            None: the recording knows token ids only.
+        sites: names of submodules, or glob patterns that match some.
+        recording: id of the recording; created if it does not exist.
+        name: name of the model, as the recording shows it; empty: the name of its class.
+        corpus: name of the text, as the recording shows it.
+        producer: name of this stream of rows. Each process needs its own, and gives the same one
+            again after a restart.
+        dtype: number format in which activations are stored.
+        options: size of the queue, and what happens when it is full.
+        direct: True: this process writes the rows to the store's disk itself, not through the
+            owner, and an error is raised if it does not see that disk. ``auto``: the same, but if
+            it does not see the disk, rows go through the owner; the recorder's ``route`` says which
+            way was taken. False: through the owner.
+        root: for ``direct``: path of the store's root on this machine; None: the path that the
+            owner has it under.
 
     Returns:
         The recorder, not yet entered.
 
     Raises:
         UnknownSite: a name matches nothing; the message lists the nearest names.
-        NotPermitted: it must be direct, and this process does not see the storage.
+        AlreadyExists: a different recording has that id.
+        NotPermitted: ``direct`` is True, and this process does not see the store's disk.
     """
     # torch takes a second to import, and only recording needs it
     from isogloss.models import LoadedModel

@@ -82,12 +82,19 @@ class Held:
 
 
 class JobTable:
-    """The queue in one SQLite file. One connection, shared by this process's threads.
+    """The queue of a store's jobs (training, probes, matches), in an SQLite file.
+
+    Holds one connection to the file; the threads of this process share it.
 
     Args:
-        path: the file, made where it is missing.
-        is_shared_memory: whether processes that use the file can map the same memory, which a
-            write-ahead log needs. Without it a rollback journal is used: locks are enough.
+        path: the file; made where it is missing.
+        is_shared_memory: whether all processes that use the file can map the same memory, as on a
+            local disk. If so SQLite keeps a write-ahead log. If not, as on a network file system,
+            it keeps a rollback journal, which needs file locks only.
+
+    Raises:
+        StorageError: the file cannot be opened or made.
+        UnsupportedVersion: a newer release wrote the file.
     """
 
     def __init__(self, path: Path, *, is_shared_memory: bool = True) -> None:

@@ -113,11 +113,19 @@ class ProbeSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Read a spec from JSON.
+        """Make a spec from a parsed JSON object.
+
+        Args:
+            values: the object's fields.
+
+        Returns:
+            The spec.
 
         Raises:
-            InvalidInput: a field is missing or of the wrong type, or the grid is unknown.
-            InvalidName: the probe's name is not a resource id.
+            InvalidInput: a field is missing or of the wrong type, or ``grid`` names no way of
+                cutting text that this release knows.
+            InvalidName: the probe's name is not an id of lower-case letters, digits and hyphens
+                that starts with a letter.
         """
         return cls(
             probe=_field("probe", values, "probe", str),

@@ -339,9 +339,14 @@ def _discard(files: FileSystem, path: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(what: str) -> Generator[None]:
-    """Raise an ``OSError`` within as StorageFull when there is no room, else as StorageError.
+    """Return a context manager that turns an ``OSError`` from its block into one of our errors.
 
-    FileNotFoundError passes as it is: the caller knows what a missing file means.
+    It becomes StorageFull where no space, quota or file number was left, else StorageError.
+    FileNotFoundError and the errors of :mod:`isogloss.errors` pass unchanged: the caller knows what
+    a missing file means.
+
+    Args:
+        what: start of the error's message, such as ``"lane 'x' cannot be created"``.
     """
     try:
         yield

@@ -51,17 +51,17 @@ class FencedScan:
 
 
 def read_birth(content: bytes, what: str) -> FencedScan:
-    """Read the record that creates a lane.
+    """Read a lane's first record, by which the lane came into being.
 
     Args:
-        content: of the record.
-        what: what it is, for messages.
+        content: the record's bytes.
+        what: name of the record, as error messages show it.
 
     Returns:
-        A scan without commits.
+        The lane's header in a scan (what was read of a lane so far) that counts no commits yet.
 
     Raises:
-        CorruptData: it is no such record.
+        CorruptData: the bytes are damaged, or are a record of another kind.
     """
     frame = parse_record(content, 0, what)
     if frame.kind != KIND_LANE:

@@ -122,23 +122,27 @@ def scan_log(
     stop: int | None = None,
     is_whole: Callable[[CommitFrame], bool] | None = None,
 ) -> LaneScan | None:
-    """Read a log up to its first unsound frame.
+    """Read the log of a lane up to the first frame that is incomplete, damaged or out of order.
+
+    A log is a list of frames: frame 0 describes the lane, and each later frame is one commit.
 
     Args:
         files: the file system that the log is on.
         descriptor: the open log.
-        known: what an earlier scan of the same log proved, to go on from there.
-        keep_tail: keep the last commits, whose rows the caller wants to check.
-        stop: byte of the log at which to end; None for all of it.
-        is_whole: called with the newest commit; if it returns False, that commit is left out. Those
-            before it count in any case, since a frame is written only after the one before was
-            durable with its rows.
+        known: result of an earlier scan of the same log: reading goes on behind it, and it is
+            changed. None: read from frame 0.
+        keep_tail: also keep the newest commits, whose rows take about 256 MiB together, in
+            ``tail``: the caller wants to check these rows.
+        stop: count no frame that ends behind this byte of the log; None for no limit.
+        is_whole: called with the newest commit, and says whether its rows are on the disk. If it
+            returns False, that commit is left out. Commits before it are counted without a call: a
+            writer writes a frame only after the one before and its rows are durable.
 
     Returns:
-        What the log proves; None while frame 0 is not complete.
+        The commits found, summed up; None while frame 0 is not complete.
 
     Raises:
-        CorruptData: a commit does not start where the one before ends.
+        CorruptData: the first row of a commit is not the next after the commit before.
     """
     scan = known
     for frame, is_newest in unscanned(files, descriptor, known):
@@ -164,19 +168,21 @@ def scan_log(
 
 
 def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame) -> bool:
-    """Make the newest commit of a lane that another process writes durable, and check it.
+    """Force the newest commit of a lane to the disk, and check that its rows arrived there.
 
-    Its frame and rows may be in the page cache only. So the log and the shards are synced, and the
-    rows read again past the page cache.
+    For a lane that another process writes. That process may have written the commit's log frame and
+    rows without having synced them, so that they are in the page cache only. This syncs the log and
+    the files of the rows, reads the rows again from the disk, and compares their checksums with
+    those that the commit holds.
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        log: its open log, from which the commit was read.
-        newest: the commit.
+        directory: the lane's directory.
+        log: the lane's open log, from which the commit was read.
+        newest: the lane's newest commit.
 
     Returns:
-        Whether the rows match their checksums.
+        Whether all rows of the commit match their checksums.
     """
     files.sync_data(log)
     return all(

@@ -93,13 +93,17 @@ class ShuffleOrder:
             yield rows[mine]
 
     def windows(self, first_row: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield each window from the one that holds place ``first_row`` of the epoch's order.
+        """Yield the epoch's windows in order, beginning with the one that contains ``first_row``.
+
+        A window is a group of blocks whose rows are mixed with one another. The first window may
+        start before ``first_row``; the caller skips what it does not want of it.
 
         Args:
-            first_row: place in the order of the epoch from which windows are wanted.
+            first_row: a position in the epoch's order, not the number of a row.
 
         Yields:
-            The place where the window starts, and its rows in order.
+            The window's first position in the epoch's order, and the numbers of its rows in that
+            order.
         """
         blocks = -(-self.count // self.block_rows)
         order = _permutation(f"{self.seed}|{self.epoch}|blocks", blocks)

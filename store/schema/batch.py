@@ -311,9 +311,10 @@ def finite_rows(values: Rows) -> NDArray[np.bool_]:
 
 
 class _Cursor:
-    """Reads sections of a buffer one after the other.
+    """Reads an encoded batch from its start to its end: header, arrays, then document texts.
 
-    Each section but a text is padded to 8 bytes.
+    Behind each array stand zero to seven bytes of padding, so that the next begins at a multiple of
+    8; behind a text there are none.
     """
 
     def __init__(self, buffer: memoryview) -> None:

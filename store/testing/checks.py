@@ -21,10 +21,22 @@ class RecordingContract:
     def make(
         self, directory: Path, spec: RecordingSpec
     ) -> AbstractContextManager[GrowingRecording]:
-        """Open the recording of ``spec`` that lies in a directory, created if there is none.
+        """Return a context manager that opens the recording of ``spec`` in ``directory``.
 
-        Leaving it closes what is open. The same directory may then be entered again, and must hold
-        all that was acknowledged.
+        For whoever tests an implementation: override it. On entering, it creates the recording if
+        the directory holds none, and gives it to the test. On leaving, it closes everything it
+        opened. A test enters it again with the same directory, as after a restart, and expects all
+        rows that the first recording acknowledged.
+
+        Args:
+            directory: where the recording lies, or is to be created.
+            spec: what is recorded.
+
+        Returns:
+            The context manager, not yet entered.
+
+        Raises:
+            TypeError: the subclass did not override this.
         """
         raise TypeError(f"{type(self).__name__} must override make()")
 

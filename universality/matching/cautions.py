@@ -70,21 +70,24 @@ def shared_init(
     decoder_a: NDArray[np.floating] | None = None,
     decoder_b: NDArray[np.floating] | None = None,
 ) -> Caution | None:
-    """Say whether two dictionaries began from the same weights.
+    """Return a caution when two dictionaries began from the same weights.
 
-    Features that start equal stay alike in their decoder rows whatever they learn, so decoder
-    similarity then says nothing about universality. Two signs: the hashes of the initial decoders
-    are equal; or decoder rows of the *same index* are more alike than rows of different index,
-    which nothing but a common start explains.
+    Features that start equal keep similar decoder rows whatever they learn, so similar decoders
+    then say nothing about universality. There are two signs of a common start. The hashes of the
+    decoders before training are equal; or decoder rows of the *same index* are more alike than rows
+    of different index.
 
     Args:
-        hash_a: hash of the initial decoder of the first dictionary; "" when unknown.
-        hash_b: the same of the second.
-        decoder_a: trained decoder, ``[features, width]``; compared when both have one shape.
-        decoder_b: the same of the second.
+        hash_a: hash of the first dictionary's decoder before training; "" when unknown.
+        hash_b: hash of the second dictionary's decoder before training; "" when unknown.
+        decoder_a: trained decoder of the first dictionary, ``[features, width]``; None: not
+            compared.
+        decoder_b: trained decoder of the second. The decoders are compared only when their shapes
+            are equal.
 
     Returns:
-        A caution, or None when neither sign is there.
+        A caution that names the sign; None when there is no sign, also when nothing could be
+        compared.
 
     Raises:
         ShapeError: a decoder is not two-dimensional.
@@ -174,21 +177,24 @@ def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | N
 def initial_after_matching(
     initial_a: NDArray[np.floating], initial_b: NDArray[np.floating], pairs: Pairs
 ) -> Caution | None:
-    """Say whether matched features began alike, whatever their order in the dictionaries.
+    """Return a caution when two dictionaries began from the same weights, in whatever order.
 
-    A published dictionary may have been sorted or pruned, so that indices no longer betray a
-    common start. Pairs chosen by activations have unrelated initial rows unless the start was one.
+    The features' order says nothing where a published dictionary was sorted or pruned. So this
+    compares the rows of each matched pair in the decoders before training. Pairs are chosen by
+    activations: unless the dictionaries had a common start, these rows are unrelated.
 
     Args:
-        initial_a: decoder before training, ``[features_a, width_a]``.
-        initial_b: the same of the second; another width means another start, and None.
-        pairs: mutual pairs.
+        initial_a: decoder of the first dictionary before training, ``[features_a, width_a]``.
+        initial_b: decoder of the second before training, ``[features_b, width_b]``. With another
+            width there was no common start, and None is returned.
+        pairs: the matched pairs of features.
 
     Returns:
-        A caution, or None when the rows of matched features are no more alike than others.
+        A caution that says how alike the rows are; None when they are no more alike than rows of
+        features that were not matched, or when there are fewer than two pairs.
 
     Raises:
-        ShapeError: a matched feature has no row.
+        ShapeError: a pair has a feature for which a decoder has no row.
     """
     if initial_a.ndim != 2 or initial_a.shape[1:] != initial_b.shape[1:] or len(pairs) < 2:
         return None
