@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from isogloss.errors import CorruptData, InvalidInput, NonFiniteRows
 from isogloss.store import RecordingReader
 
 _WAIT_S = 0.1
+
+HeldOutRows: TypeAlias = Float32[Tensor, "_rows width"]
+"""Rows that no training saw, float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -134,7 +138,7 @@ def held_out_batches(
     holdout: float,
     batch_rows: int = 4096,
     max_rows: int | None = None,
-) -> Iterator[Float32[Tensor, "_rows width"]]:
+) -> Iterator[HeldOutRows]:
     """Yield the rows that were kept out of training, in the order of the recording.
 
     Args:

@@ -1,4 +1,4 @@
-"""Rows out of a store as files and into one from files, over either transport.
+"""Export the rows of a recording to files, and import rows from files or arrays.
 
 Files are written and read where the client runs; the server needs no access to them.
 """
@@ -44,24 +44,26 @@ def export(
     revision: Revision | None = None,
     on_rows: OnRows | None = None,
 ) -> None:
-    """Write the rows of a recording as files that other tools read, where this client runs.
+    """Write the rows of a recording to files that other tools read, on the client's machine.
 
     Args:
-        connection: to whoever has the store.
+        connection: the connection to the store's owner.
         recording: id of the recording.
-        directory: is made, whole, or is absent after a crash.
-        form: ``zarr`` (one v3 group), ``safetensors`` (files of about 1 GiB and an index), or
+        directory: directory to create. It appears when the export is complete; after a crash it is
+            absent.
+        form: ``zarr`` (one zarr v3 group), ``safetensors`` (files of about 1 GiB and an index), or
             ``numpy`` (one ``.npy`` a site and column, which can be mapped into memory).
-        sites: which; None: all.
-        revision: which rows count; None: the newest.
-        on_rows: called with how many rows were read, of how many over all sites. If it raises,
-            the export ends.
+        sites: names of the sites to export; None: all.
+        revision: export the rows of this revision, from :class:`RecordingInfo`; None: of the
+            newest.
+        on_rows: called as ``on_rows(done, total)`` with the number of rows read, counted once for
+            each site, and of all rows times sites. If it raises, the export ends.
 
     Raises:
-        NotFound: there is no such recording.
-        AlreadyExists: there is something at ``directory``.
-        UnknownSite: no such site; the message lists the nearest names.
-        StorageFull: there is no room; nothing is left at ``directory``.
+        NotFound: there is no recording with that id.
+        AlreadyExists: something is at ``directory`` already.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
+        StorageFull: the disk is full; nothing is left at ``directory``.
     """
     info = connection.run(recordings.recording(recording))
     count = len(info.spec.sites if sites is None else sites)
@@ -129,7 +131,7 @@ def import_rows(
 
 
 def _check_producers(connection: Connection, recording: str, producer: str, name: str) -> None:
-    """Refuse a producer that began with other rows."""
+    """Raise Conflict when an earlier import under this producer's name was of other rows."""
     known = {other for lane in connection.run(lanes(recording)) for other in lane.cursors}
     others = {other for other in known if other.partition("/")[0] == producer} - {name}
     if others:
@@ -140,7 +142,7 @@ def _check_producers(connection: Connection, recording: str, producer: str, name
 
 
 class ClientSource:
-    """The rows of a recording at one revision, read through a client as an exporter wants them."""
+    """Reads the rows of one revision of a recording through a client, for an exporter."""
 
     def __init__(
         self,
@@ -150,14 +152,14 @@ class ClientSource:
         sites: int,
         on_rows: OnRows | None,
     ) -> None:
-        """Pin a revision.
+        """Choose the revision to read.
 
         Args:
-            connection: to whoever has the rows.
-            recording: as it stands.
-            revision: which rows; None: those that it has.
-            sites: how many sites will be read.
-            on_rows: called after each block of rows of a site.
+            connection: the connection to the store's owner.
+            recording: the recording, as :meth:`Client.recording` returned it.
+            revision: the revision to read; None: the one in ``recording``.
+            sites: how many sites will be read, to count the rows in all.
+            on_rows: called as ``on_rows(done, total)`` after each block of rows of a site.
         """
         self._connection = connection
         self._id = recording.id
@@ -188,14 +190,14 @@ class ClientSource:
 
 
 class FilesClient(Connection):
-    """Exports and imports, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` that export and import files."""
 
     export = export
     import_rows = import_rows
 
 
 class AsyncFilesClient(AsyncConnection):
-    """Exports and imports, for :class:`isogloss.AsyncClient`: in threads."""
+    """The methods of :class:`isogloss.AsyncClient` that export and import files, in threads."""
 
     export = in_thread(export)
     import_rows = in_thread(import_rows)

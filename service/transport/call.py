@@ -73,15 +73,18 @@ Feed: TypeAlias = Generator[Step | Emit[T], Answer, None]
 
 
 def ask(request: Message, response: type[ResponseT], extra_s: float = 0.0) -> Call[ResponseT]:
-    """Make the remote call that takes this request.
+    """Make a remote call and return its answer.
 
     Args:
-        request: what is sent; its type says which call it is.
+        request: the message to send; its type says which call it is.
         response: the type of the answer.
-        extra_s: time the server may take by design, beyond the client's timeout.
+        extra_s: how many seconds beyond the client's timeout the server may take.
 
     Returns:
         The answer.
+
+    Raises:
+        InternalError: the server answered with another type of message.
     """
     method = method_of(type(request), response)
     answer = yield Ask(method, request, extra_s)

@@ -244,15 +244,20 @@ class FileSystem:
         self.sync_directory(path.parent)
 
     def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
-        """Write or replace a file of any size, while others may do the same.
+        """Replace a file's content, or create the file, so that a crash never leaves half of it.
 
         The bytes go to a file of a random name first, which is synced and renamed; then the
-        directory is synced. After any crash ``path`` is what it was before, or all of the new file.
+        directory is synced. After a crash at any moment ``path`` is what it was before, or holds
+        all the new bytes.
 
         Args:
-            path: of the file.
-            pieces: its bytes, in order.
-            mode: its permissions, as in ``os.open``.
+            path: the file.
+            pieces: the file's bytes, in order.
+            mode: the file's permissions, as in ``os.open``.
+
+        Raises:
+            OSError: the bytes could not be written or synced; ``path`` is what it was before,
+                unless only the last sync failed.
         """
         partial = _partial(path)
         try:
@@ -341,12 +346,17 @@ def _discard(files: FileSystem, path: Path) -> None:
 def storage_errors(what: str) -> Generator[None]:
     """Return a context manager that turns an ``OSError`` from its block into one of our errors.
 
-    It becomes StorageFull where no space, quota or file number was left, else StorageError.
     FileNotFoundError and the errors of :mod:`isogloss.errors` pass unchanged: the caller knows what
     a missing file means.
 
     Args:
         what: start of the error's message, such as ``"lane 'x' cannot be created"``.
+
+    Raises:
+        StorageFull: the disk, a quota or the largest file size was full.
+        StorageError: another OSError came.
+        FileNotFoundError: the block raised it.
+        IsoglossError: the block raised it.
     """
     try:
         yield

@@ -114,16 +114,20 @@ def export_rows(
     files: FileSystem | None = None,
     shard_bytes: int = 1 << 30,
 ) -> None:
-    """Write what a reader gives as files; see :func:`export_recording`.
+    """Write the rows of a source to files in a new directory; see :func:`export_recording`.
 
     Args:
-        source: the rows, local or remote.
-        target: becomes a directory.
+        source: gives the rows, from a store or through a client.
+        target: the directory to create. It appears when all files are complete.
         form: one of ``FORMS``.
         sites: names of the sites; all by default.
         vocabulary: token strings of the tokenizer.
         files: where to write; the operating system's files by default.
         shard_bytes: about how large a safetensors file becomes.
+
+    Raises:
+        InvalidInput: ``form`` is unknown, ``shard_bytes`` is below 1, or ``sites`` is empty.
+        AlreadyExists: something is at ``target`` already.
     """
     files = files or FileSystem()
     form = check_form(form)

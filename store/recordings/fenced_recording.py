@@ -55,11 +55,16 @@ class FencedRecording(Recording):
 
     @contextlib.contextmanager
     def _work_alone(self) -> Generator[None]:
-        """Let one thread of the owner work on the lanes at a time, and no older owner.
+        """Return a context manager that lets one thread of the current owner work on the lanes.
+
+        Another process that took the store over is noticed before the work and, when the work finds
+        a file missing or unreadable, after it.
 
         Raises:
             StoreOwned: this process does not own the store.
-            Fenced: another owner took it over.
+            Fenced: another owner took the store over.
+            StorageError: the work could not read or write a file.
+            NotFound: the work did not find something.
         """
         with super()._work_alone():
             with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be worked on"):

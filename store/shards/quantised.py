@@ -243,15 +243,18 @@ def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
 
 
 class QuantisedRows:
-    """Reads rows of one quantised site from a row of its lane on.
+    """Reads the rows of one quantised site of a lane: rows rounded to 8 bits a number.
 
     Args:
         files: the file system that the lane is on.
-        lane: directory of the lane.
-        index: of the site in the recording.
+        lane: the lane's directory.
+        index: position of the site in the recording's list of sites.
         site: the site.
-        rows: how many rows there must be at least.
-        first: which row of the lane is row 0 here.
+        rows: how many rows the lane must have at least.
+        first: the row of the lane that counts as row 0 here.
+
+    Raises:
+        CorruptData: the files hold other shapes or dtypes, or fewer than ``rows`` rows.
     """
 
     def __init__(
