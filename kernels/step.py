@@ -115,9 +115,9 @@ def composed_step(
 
     Args:
         x: ``[rows, width]`` float32.
-        weights: changed in place.
-        moments: changed in place.
-        settings: of the step.
+        weights: the dictionary's weights; overwritten by those after the step.
+        moments: Adam's moments; overwritten by those after the step.
+        settings: settings of the step.
         step: number of this step, from 1.
         candidates: the dead features, int32 ascending; None for no AuxK.
         workspace: scratch memory to reuse between calls.

@@ -19,10 +19,10 @@ class _Stop(BaseException):
 
 
 class Capture:
-    """What passed the sites in the last forward pass; made by :func:`capture`.
+    """Activations at the sites in the last forward pass; made by :func:`capture`.
 
-    ``capture[name]`` is a copy, cut from the autograd graph, on the model's device and in its
-    dtype. It may be entered again after it was left.
+    ``capture[name]`` is a copy, detached from the autograd graph, on the model's device and in its
+    dtype. A capture may be entered again after it was left.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class CapturedRows:
     """Consecutive rows of a model over documents: whole documents, in their order."""
 
     index: int
-    """Which piece this is, from 0."""
+    """Number of the piece, from 0."""
     sites: Mapping[str, Float[Tensor, "rows _width"]]
     """Activations of each site, ``[rows, width]``, on the CPU."""
     token_id: NDArray[np.uint32]
@@ -47,7 +47,7 @@ class CapturedRows:
     span: NDArray[np.uint32] | None
     """Code points ``[start, end)`` in the document's text, ``[rows, 2]``; None: not known."""
     document_index: NDArray[np.int64]
-    """Which of the given documents, ``[rows]``, ascending."""
+    """For each row, the position of its document in the given list, ``[rows]``, ascending."""
 
     @property
     def rows(self) -> int:
@@ -57,7 +57,7 @@ class CapturedRows:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordProgress:
-    """How far a recording is; the counts include pieces skipped through ``start``."""
+    """How much of a recording is done, counting the pieces skipped through ``start`` as done."""
 
     documents: int
     """Documents done."""

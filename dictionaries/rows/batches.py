@@ -1,4 +1,4 @@
-"""Rows of a recording as torch tensors: training rows in their order, held-out rows in theirs."""
+"""Read rows of a recording as torch tensors: for training in shuffled order, held-out in order."""
 
 import contextlib
 import queue
@@ -27,7 +27,7 @@ class TrainingBatch:
     """The rows of one optimiser step."""
 
     step: int
-    """From 0, over all epochs."""
+    """Number of the step, from 0, counted over all epochs."""
     rows: Float32[Tensor, "batch_rows width"]
     """``[batch_rows, width]``, float32, multiplied by the loader's scale; the columns of all sites
     side by side, in the order in which they were named."""
@@ -87,15 +87,16 @@ def training_batches(
     batches an uninterrupted run gets, at any ``depth``. Close the generator to end its thread.
 
     Args:
-        reader: pinned rows.
-        sites: sites to read.
-        seed: of the order.
+        reader: reads one revision of the recording.
+        sites: names of the sites whose columns are put side by side.
+        seed: seed of the order.
         batch_rows: rows per batch; the last short batch of an epoch is dropped.
-        keep: rows that may be used, ``[rows]``, see :func:`training_rows`.
-        start_step: first step.
+        keep: bool ``[rows]``, the rows that may be used, see :func:`training_rows`.
+        start_step: the first step to yield.
         stop_step: step after the last one.
-        scale: factor the rows are multiplied by.
-        depth: batches prepared ahead by a thread; 0 prepares them in the caller.
+        scale: number by which the rows are multiplied.
+        depth: how many batches a thread prepares ahead; 0: no thread, the caller waits for each
+            batch.
 
     Raises:
         InvalidInput: the kept rows do not fill one batch.

@@ -1,4 +1,4 @@
-"""What a training run will do, settled before its first step: a pure function of its inputs."""
+"""The plan of a training run, made before its first step from config and sources alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class TrainPlan:
     sites: tuple[str, ...]
     """Sites to read; their columns lie side by side."""
     connection: WiredColumns
-    """Which of these columns the dictionary reads and which it writes."""
+    """The columns of the rows that the dictionary reads, and those that it reconstructs."""
     keep: NDArray[np.bool_]
     """Rows that may be trained on, ``[rows]`` of the recording."""
     total_steps: int

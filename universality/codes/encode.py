@@ -25,19 +25,20 @@ def encode_probe(
     block_rows: int = 8192,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CodesFile:
-    """Write the codes of a dictionary over a probe, unless an earlier call has.
+    """Encode the segments of a probe with a dictionary and write the codes to a directory.
 
-    Rows are read, encoded and written block by block, so memory does not grow with the probe.
-    Codes are written whole or not at all: after a crash, call again.
+    Rows are read, encoded and written block by block, so memory does not grow with the probe. Codes
+    are written whole or not at all: after a crash, call again.
 
     Args:
-        dictionary: what encodes.
-        reader: the recording it reads, with the documents of the probe.
+        dictionary: the dictionary.
+        reader: reads the recording whose rows are encoded; it holds documents of the probe.
         site: site of the recording that the dictionary was trained on.
         probe: the segments.
-        directory: where the codes go; :func:`isogloss.universality.load_probed` reads them.
+        directory: the directory of the codes; :func:`isogloss.universality.load_probed` reads them.
+            If an earlier call wrote them already, they are returned unchanged.
         block_rows: segments in memory at once.
-        on_progress: called with segments done and segments in all after each block.
+        on_progress: called after each block with the number of segments done and of all.
 
     Returns:
         The codes, from the directory.
@@ -46,9 +47,11 @@ def encode_probe(
         NotFound: the recording has no such site.
         ShapeError: the site's width is not the dictionary's.
         Conflict: the directory holds codes of another probe, dictionary or site.
-        InvalidInput: ``block_rows`` is below 1, or a word grid and the recording has no spans.
+        InvalidInput: ``block_rows`` is below 1; or the segments are words, and the recording does
+            not say which code points of the text each token covers.
         NoSharedDocuments: the recording holds none of the probe's documents.
-        DocumentMismatch: it holds another document under the same id, or other tokens.
+        DocumentMismatch: the recording holds another document under the same id, or a document with
+            other tokens.
     """
     if block_rows < 1:
         raise InvalidInput(f"block_rows is {block_rows}, wanted at least 1")

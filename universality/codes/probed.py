@@ -31,7 +31,7 @@ class ProbedDictionary:
     """Its codes over the segments; a missing segment is an empty row."""
 
     present: NDArray[np.bool_]
-    """Which segments its recording has, ``[segments]``."""
+    """Bool ``[segments]``: whether the dictionary's recording has a row for the segment."""
 
     moments: Moments
     """Sums of each feature over the present segments."""

@@ -39,9 +39,9 @@ class Caution:
     """One reason to doubt a match."""
 
     code: str
-    """Which reason: one of ``CODES``."""
+    """Kind of the reason: one of ``CODES``."""
     message: str
-    """What was found and what it means, in a sentence or two."""
+    """A sentence or two that say what was found and what it means."""
     value: float
     """The number that raised it."""
 
@@ -143,18 +143,18 @@ def _unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | None:
-    """Say whether matched features have the same index far more often than chance.
+    """Return a caution when matched features have the same index far more often than by chance.
 
     The number of a feature means nothing, so pairs chosen by activations agree in it once in
-    ``features`` pairs. More agreement means that the dictionaries share their start.
+    ``features`` pairs. More agreement means that the dictionaries began from the same weights.
 
     Args:
         pairs: the mutual pairs.
         features_a: how many features the first dictionary has.
-        features_b: the same of the second.
+        features_b: how many features the second dictionary has.
 
     Returns:
-        A caution, or None where equal indices are no more frequent than chance.
+        A caution; None when equal indices are no more frequent than by chance.
     """
     if features_a != features_b or not len(pairs):
         return None
@@ -218,15 +218,15 @@ def initial_after_matching(
 
 
 def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | None:
-    """Say that the two models are relatives.
+    """Return a caution when the two models are related, such as by fine-tuning or distillation.
 
     Args:
-        related: whether ``models.relatedness`` found them related.
-        similarity: its similarity.
-        why: its reason.
+        related: whether ``models.relatedness`` found the models related.
+        similarity: the similarity that it measured.
+        why: the reason that it gave.
 
     Returns:
-        A caution, or None when they are not related.
+        A caution, or None when the models are not related.
     """
     if not related:
         return None
@@ -243,13 +243,14 @@ def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | 
 def pair_cautions(
     pairs: Pairs, *, min_fires: int, documents: tuple[int, int], movable_token: float | None = None
 ) -> tuple[Caution, ...]:
-    """Find the reasons to doubt that lie in the pairs themselves.
+    """Return the reasons to doubt a match that can be seen in its pairs.
 
     Args:
         pairs: the mutual pairs.
-        min_fires: firings that a feature needed on the choose half.
-        documents: how many documents the choose and the report half hold.
-        movable_token: share of the rows that share their token with another; None when unknown.
+        min_fires: how often a feature must fire on the half that chooses pairs, to be compared.
+        documents: how many documents the half that chooses pairs has, and the half that measures
+            them.
+        movable_token: share of the rows whose token also stands in another row; None when unknown.
 
     Returns:
         The cautions raised, in the order of ``CODES``.

@@ -1,4 +1,4 @@
-"""Which row of a recording stands for each segment of a probe."""
+"""Find the row of a recording that stands for each segment of a probe."""
 
 from collections.abc import Sequence
 
