@@ -48,7 +48,7 @@ class ControlHandlers:
         """Bind the handlers.
 
         Args:
-            owner: of the store.
+            owner: the store's owner.
 
         Raises:
             InternalError: a call has no handler here nor in the query process, or two.

@@ -22,7 +22,7 @@ class ServerHandlers:
         """Take what is asked about.
 
         Args:
-            owner: of the store.
+            owner: the store's owner.
             listening: says how this process is reached, once its addresses are bound.
         """
         self._owner = owner

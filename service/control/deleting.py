@@ -80,7 +80,7 @@ def check_unused(jobs: Jobs, kind: str, name: str) -> None:
     """Refuse to delete what an unfinished job reads or makes.
 
     Args:
-        jobs: of the store.
+        jobs: the store's job queue.
         kind: ``recording``, ``dictionary`` or ``probe``.
         name: its id.
 

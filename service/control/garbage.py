@@ -31,7 +31,7 @@ def remove_orphans(store: Store, jobs: Jobs, older_s: float) -> int:
 
     Args:
         store: where; this process owns it.
-        jobs: of the store.
+        jobs: the store's job queue.
         older_s: directories changed more recently stay.
 
     Returns:
@@ -63,7 +63,7 @@ def remove_logs(store: Store, jobs: Jobs, older_s: float) -> int:
 
     Args:
         store: where; this process owns it.
-        jobs: of the store.
+        jobs: the store's job queue.
         older_s: logs of jobs that ended more recently stay.
 
     Returns:

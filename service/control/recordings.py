@@ -85,7 +85,7 @@ class Recordings:
 
         Args:
             recording: its id.
-            etag: of the version that is meant, as the caller read it.
+            etag: etag of the version that is meant, as the caller read it.
 
         Raises:
             NotFound: no such recording.

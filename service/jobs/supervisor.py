@@ -134,7 +134,7 @@ class Jobs:
 
         Args:
             job: id of the job.
-            timeout_s: how long to wait; None: as long as it takes.
+            timeout_s: how many seconds to wait; None: without limit.
 
         Returns:
             The job at its end.

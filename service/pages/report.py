@@ -63,7 +63,7 @@ def render_report(reports: Sequence[Mapping[str, object]], *, title: str = "") -
 
     Args:
         reports: what was saved with each match (``MatchInfo.details``), in the order shown.
-        title: of the page; by default the names of the first match's models.
+        title: the page's title; by default the names of the first match's models.
 
     Raises:
         InvalidInput: no match.

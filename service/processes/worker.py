@@ -27,7 +27,8 @@ def run(location: str, job: str, attempt: int, task_of: Callable[[str], Task]) -
     """Run one attempt and write down how it ended. Returns the exit code.
 
     Args:
-        location: of the store, see :func:`isogloss.service.values.state_directory.location`.
+        location: the store's location, see
+            :func:`isogloss.service.values.state_directory.location`.
         job: id of the job.
         attempt: which attempt this process is; another one fences it.
         task_of: finds the task of a kind (it may import what is heavy: the heart beats already).

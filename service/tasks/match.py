@@ -222,7 +222,7 @@ def write_report(
     """Write a match's report; after a crash the file is there whole, or not at all.
 
     Args:
-        directory: of the match.
+        directory: the match's directory.
         report: what to write; plain JSON.
         files: what writes; None: the operating system's files.
     """

@@ -31,7 +31,7 @@ def run(transport: Transport, call: Call[T], timeout_s: float) -> T:
     """Do all steps of a call and return what it comes to.
 
     Args:
-        transport: to whoever answers.
+        transport: sends the calls to the store's owner.
         call: what is asked.
         timeout_s: how long each answer may take; messages of a stream may take any time.
 

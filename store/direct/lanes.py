@@ -40,7 +40,7 @@ class DirectLanes:
 
         Args:
             producers: names of the streams of batches.
-            limits: what the recording may take.
+            limits: how large the recording may grow, and how much of the disk must stay free.
 
         Returns:
             The ticket.
@@ -91,7 +91,7 @@ class DirectLanes:
         """Fence a direct lane, so that it is sealed at its last acknowledged commit.
 
         Args:
-            name: of the lane.
+            name: the lane's name.
 
         Returns:
             The lane as it was sealed.

@@ -67,8 +67,8 @@ class DirectRegister:
 
         Args:
             files: the file system that the recording is on.
-            directory: of the recording.
-            spec: what is recorded.
+            directory: the recording's directory.
+            spec: the recording's specification.
             shard_bytes: about how large a shard becomes.
         """
         self._files = files

@@ -58,7 +58,7 @@ class FileSystem:
         """Create a file that does not exist yet, for reading and writing.
 
         Args:
-            path: of the file; its directory must exist.
+            path: the file's path; its directory must exist.
             mode: its permissions, as in ``os.open``.
 
         Returns:
@@ -91,7 +91,7 @@ class FileSystem:
         Args:
             descriptor: the open file.
             buffer: filled whole.
-            offset: of the first byte in the file.
+            offset: position of the first byte in the file.
 
         Raises:
             CorruptData: the file ends before the buffer is full.
@@ -284,7 +284,7 @@ class FileSystem:
         was lost. So the content must differ from that of every other writer.
 
         Args:
-            path: of the record.
+            path: the record's path.
             content: all of it.
             look: whether to compare with what is there when the name is taken; if not, it counts as
                 another writer's.
@@ -443,7 +443,7 @@ def write_file_durably(
     directory is synced. After a crash ``path`` is what it was before, or all of ``content``.
 
     Args:
-        path: of the file; its directory must exist.
+        path: the file's path; its directory must exist.
         content: all of it.
         mode: its permissions, as in ``os.open``; ``0o600`` for secrets.
         files: the operating system's files by default.

@@ -40,8 +40,8 @@ def decode(content: bytes, what: str) -> Mapping[str, object]:
     """Read what :func:`encode` returned.
 
     Args:
-        content: of the file.
-        what: what it is, for messages.
+        content: the file's bytes.
+        what: name of the thing that is read, as error messages show it.
 
     Returns:
         The document without its checksum.

@@ -89,7 +89,7 @@ def export_recording(
         target: becomes a directory.
         form: ``zarr`` (one v3 group), ``safetensors`` (files of about 1 GiB and an index), or
             ``numpy`` (one ``.npy`` a site and column, which can be mapped into memory).
-        revision: which rows; all that is committed now by default.
+        revision: the revision to read; all that is committed now by default.
         sites: names of the sites; all by default.
         files: where to write; the operating system's files by default.
 

@@ -38,7 +38,7 @@ def open_export(directory: Path, files: FileSystem | None = None) -> ImportPlan:
     chunks of a zarr export are checked as they are read.
 
     Args:
-        directory: of the export.
+        directory: the export's directory.
         files: the file system it is on; the operating system's files by default.
 
     Returns:

@@ -104,7 +104,7 @@ def import_recording(
         sources: rows of every site of ``spec``, in its dtype (bfloat16 also as uint16).
         columns: what is known of each row.
         producer: name of this import within the recording.
-        limits: what the recording may take.
+        limits: how large the recording may grow, and how much of the disk must stay free.
 
     Returns:
         The recording, with all rows durable.

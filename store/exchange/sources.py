@@ -122,7 +122,7 @@ class NumpyRows(_FileRows):
     """Rows of a ``.npy`` file, read in parts; nothing in it is ever unpickled.
 
     Args:
-        path: of the file.
+        path: the file's path.
         files: the file system it is on; the operating system's files by default.
 
     Raises:
@@ -141,8 +141,8 @@ class RawRows(_FileRows):
     """Rows of a file that is nothing but numbers, such as one behind a ``numpy.memmap``.
 
     Args:
-        path: of the file.
-        dtype: of its numbers, little endian: ``bfloat16``, ``float32``, ``uint32`` and so on.
+        path: the file's path.
+        dtype: dtype of its numbers, little endian: ``bfloat16``, ``float32``, ``uint32`` and so on.
         width: numbers in a row.
         rows: how many rows; all that the file holds by default.
         offset: byte where the first row starts.
@@ -189,7 +189,7 @@ class SafetensorsRows:
     """Rows of one tensor of a ``.safetensors`` file, or of several files one behind the other.
 
     Args:
-        paths: of the files, in the order of their rows.
+        paths: the files' paths, in the order of their rows.
         tensor: its name, equal in all.
         files: the file system they are on; the operating system's files by default.
 
@@ -350,7 +350,7 @@ def as_column(
     Args:
         values: the column.
         dtype: wanted.
-        name: of the column, for messages.
+        name: name of the column, for error messages.
 
     Returns:
         The column in ``dtype``.

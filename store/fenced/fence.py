@@ -22,7 +22,7 @@ def fence_lane(records: LaneRecords, scan: FencedScan, owner: int) -> FencedScan
     """End a lane whose writer is gone, or must end: it can acknowledge nothing any more.
 
     Args:
-        records: of the lane.
+        records: the lane's records.
         scan: what is known of it.
         owner: epoch of this owner.
 

@@ -67,7 +67,7 @@ class JoinRecords:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
+        directory: the recording's directory.
     """
 
     def __init__(self, files: FileSystem, directory: Path) -> None:

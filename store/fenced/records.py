@@ -107,8 +107,8 @@ class LaneRecords:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        name: of the lane, ``<number>.<epoch>``.
+        directory: the recording's directory.
+        name: the lane's name, ``<number>.<epoch>``.
     """
 
     def __init__(self, files: FileSystem, directory: Path, name: str) -> None:
@@ -198,9 +198,9 @@ def parse_record(content: bytes, number: int, what: str) -> Frame:
     """Return the one frame that a record holds.
 
     Args:
-        content: of the record.
+        content: the record's bytes.
         number: its sequence number.
-        what: what it is, for messages.
+        what: name of the thing that is read, as error messages show it.
 
     Returns:
         The frame.
@@ -241,7 +241,7 @@ def group_problem(records: LaneRecords, written: ByteRange, *, reread: bool = Fa
     """Check the rows that a commit wrote for one site.
 
     Args:
-        records: of the lane.
+        records: the lane's records.
         written: what the commit says of them.
         reread: sync the file and read it past the page cache.
 

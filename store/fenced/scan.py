@@ -82,7 +82,7 @@ def read_births(
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
+        directory: the recording's directory.
         known: scans by number of the lane; those of new lanes are added.
 
     Returns:
@@ -107,7 +107,7 @@ def scan_records(records: LaneRecords, known: FencedScan) -> FencedScan:
     """Read the records of a lane that a scan does not cover yet, and add them to the scan.
 
     Args:
-        records: of the lane.
+        records: the lane's records.
         known: the scan; it is changed.
 
     Returns:

@@ -24,12 +24,12 @@ class FencedUpkeep(LaneUpkeep):
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         seals: the seals of lanes in shards, shared with the recording.
         in_commits: what is known of the other lanes by name, shared with the recording.
         joins: which lanes were joined, shared with the recording.
-        ownership: of the store; None to verify only.
+        ownership: the store's ownership; None to verify only.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FencedUpkeep(LaneUpkeep):
         """Make a joined lane count, by a record right behind this owner's own last one.
 
         Args:
-            joiner: of the lane.
+            joiner: writes the joined lane.
             names: the lanes it holds.
             is_last: whether no other run is joined after it.
 

@@ -243,7 +243,7 @@ class CodesFile:
         """Open codes; reads their headers only.
 
         Args:
-            directory: of the codes.
+            directory: the codes' directory.
             files: the operating system's files by default.
 
         Raises:

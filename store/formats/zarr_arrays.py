@@ -360,7 +360,7 @@ def read_attributes(files: FileSystem, directory: Path) -> dict[str, object]:
 
     Args:
         files: the file system that the group is on.
-        directory: of the group.
+        directory: the group's directory.
 
     Returns:
         The attributes without the checksum.
@@ -416,7 +416,7 @@ def read_arrays(
     """Read all arrays of a group, every chunk checked.
 
     Args:
-        directory: of the group.
+        directory: the group's directory.
         files: the operating system's files by default.
 
     Returns:

@@ -39,8 +39,8 @@ class LaneFiles:
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        spec: of the recording.
+        directory: the lane's directory.
+        spec: the recording's specification.
         rows: how many rows.
         first: the first of them in the lane; row 0 here.
         documents: which of the lane's documents, ``[start, stop)``; all by default.
@@ -377,7 +377,7 @@ def check_proven(directory: Path, proven: int, rows: int) -> None:
     """Refuse a lane whose log proves another number of rows than it should.
 
     Args:
-        directory: of the lane.
+        directory: the lane's directory.
         proven: rows that its log proves.
         rows: rows it should have.
 

@@ -34,7 +34,7 @@ class LaneLimits:
 
         Args:
             files: the file system that the recording is on.
-            directory: of the lane.
+            directory: the lane's directory.
             rows: rows of the recording so far.
             row_bytes: bytes of one row over all sites and token columns.
             more_rows: rows that want to be accepted.

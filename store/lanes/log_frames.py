@@ -97,7 +97,7 @@ class CommitFrame:
         """Read a payload whose checksum was right; its columns are views.
 
         Args:
-            payload: of the frame.
+            payload: the frame's payload.
 
         Returns:
             The commit.
@@ -175,7 +175,7 @@ def encode_frame(
 
     Args:
         kind: ``KIND_LANE``, ``KIND_COMMIT`` or one of a fenced lane.
-        epoch: of the lane.
+        epoch: the lane's epoch.
         number: place in the log, from 0.
         payload: in pieces; their lengths add up to a multiple of 8.
 

@@ -26,8 +26,8 @@ def seal_dead_lane(
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        spec: of its recording.
+        directory: the lane's directory.
+        spec: specification of its recording.
         is_fenced: whether the writer can no longer acknowledge anything, so that its lock is
             ignored.
 

@@ -166,7 +166,7 @@ def read_seal(files: FileSystem, directory: Path) -> Seal | None:
 
     Args:
         files: the file system it is on.
-        directory: of the lane.
+        directory: the lane's directory.
 
     Returns:
         The seal, or None.

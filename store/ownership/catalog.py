@@ -177,7 +177,7 @@ class Catalog:
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
-            etag: of the entry as it was read; None to delete whatever is there.
+            etag: etag of the entry as it was read; None to delete whatever is there.
 
         Raises:
             NotFound: there is none.

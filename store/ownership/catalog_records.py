@@ -29,7 +29,7 @@ class RecordCatalog(Catalog):
 
     Args:
         files: the file system that the store is on.
-        directory: of the catalog.
+        directory: the catalog's directory.
     """
 
     def __init__(self, files: FileSystem, directory: Path) -> None:
@@ -169,7 +169,7 @@ class RecordCatalog(Catalog):
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
-            etag: of the entry as it was read; None to delete whatever is there.
+            etag: etag of the entry as it was read; None to delete whatever is there.
 
         Raises:
             NotFound: there is none.

@@ -90,7 +90,7 @@ class EpochOwnership:
 
     Args:
         files: the file system that the store is on.
-        root: of the store.
+        root: the store's root directory.
         force: take the store over although its owner may live.
         lease_s: seconds without a new beat after which others may take over; with infinity nobody
             ever may, and the beat is written once.
@@ -257,7 +257,7 @@ def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:
 
     Args:
         files: the file system that the store is on.
-        root: of the store.
+        root: the store's root directory.
         epoch: the newest.
 
     Raises:

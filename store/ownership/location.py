@@ -43,7 +43,7 @@ class StoreLocation:
         """Return the location of an address, a directory or an object store. Opens nothing.
 
         Args:
-            path: of the directory, or address of the object store.
+            path: the directory's path, or address of the object store.
             files: the operating system's files, or those of the address, by default.
 
         Returns:

@@ -215,7 +215,7 @@ class RecordingReader:
 
         Args:
             sites: names of the sites to read together.
-            seed: of the order.
+            seed: seed of the order.
             epoch: each has its own order.
             batch_rows: rows of a batch of this rank.
             block_rows: rows that stay together on disk.

@@ -30,10 +30,10 @@ class FencedLaneList(LaneList):
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         register: the tickets of direct lanes; always empty here.
-        ownership: of the store; None to read only.
+        ownership: the store's ownership; None to read only.
     """
 
     def __init__(

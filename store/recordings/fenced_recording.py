@@ -25,9 +25,9 @@ class FencedRecording(Recording):
 
     Args:
         files: the file system it is on.
-        directory: of the recording.
-        etag: of its entry in the catalog.
-        ownership: of the store; None to read only.
+        directory: the recording's directory.
+        etag: etag of its entry in the catalog.
+        ownership: the store's ownership; None to read only.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class FencedRecording(Recording):
         """Start a new lane; producers go on where all lanes together end.
 
         Args:
-            limits: what the recording may take.
+            limits: how large the recording may grow, and how much of the disk must stay free.
 
         Returns:
             The writer of the lane.

@@ -26,8 +26,8 @@ class LaneList:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         register: the tickets of its direct lanes.
         is_owner: whether this process owns the store, and so seals lanes whose writers died.
     """
@@ -138,12 +138,12 @@ class LaneList:
         """Seal a lane whose writer died or was fenced.
 
         Args:
-            name: of the lane, direct or not.
+            name: the lane's name, direct or not.
             look: what the register found it to be.
 
         Returns:
-            The seal, None while the lane goes on; and whether the lane counts. A fenced direct
-            lane that never began does not count, and its ticket is removed.
+            The seal, None while the lane goes on; and whether the lane counts. A fenced direct lane
+            that never began does not count, and its ticket is removed.
         """
         directory = self._directory / "lanes" / name
         seal = seal_dead_lane(self._files, directory, self._spec, is_fenced=look.is_fenced)

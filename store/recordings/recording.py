@@ -203,7 +203,7 @@ class Recording:
         """End a direct lane whose writer hangs: what it acknowledged counts, and nothing later.
 
         Args:
-            name: of the lane.
+            name: the lane's name.
 
         Returns:
             The lane as it was sealed.
@@ -257,7 +257,7 @@ class Recording:
         """Return a reader pinned to a revision; to all that is committed now by default.
 
         Args:
-            revision: which rows; all that are committed now by default.
+            revision: the revision to read; all that is committed now by default.
 
         Returns:
             The reader.
@@ -286,7 +286,7 @@ class Recording:
 
         Args:
             site: name of the site.
-            revision: which rows; all that are committed now by default.
+            revision: the revision to read; all that is committed now by default.
 
         Returns:
             The moments, bound to the revision.

@@ -278,8 +278,8 @@ class Store:
         """Delete a recording with all its rows.
 
         Args:
-            id: of the recording.
-            etag: of the recording as it was read; None to delete it whatever changed.
+            id: the recording's id.
+            etag: etag of the recording as it was read; None to delete it whatever changed.
 
         Raises:
             NotFound: there is none.

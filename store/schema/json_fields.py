@@ -14,7 +14,7 @@ def check_version(document: Mapping[str, object], what: str) -> None:
 
     Args:
         document: any JSON object.
-        what: what it is, for the message.
+        what: name of the thing that is read, as error messages show it.
 
     Raises:
         UnsupportedVersion: ``schema_version`` is missing, or is not the one this release reads.

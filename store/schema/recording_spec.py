@@ -165,7 +165,7 @@ class RecordingSpec:
         """Return the index of a site in ``sites``.
 
         Args:
-            name: of the site.
+            name: the site's name.
 
         Returns:
             The index.

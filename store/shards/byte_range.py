@@ -35,7 +35,7 @@ def matches_checksum(
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
+        directory: the lane's directory.
         written: the bytes.
         reread: sync the shard and read it past the page cache.
 

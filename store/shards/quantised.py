@@ -162,7 +162,7 @@ def write_quantised(
     Args:
         files: the file system that the lane is on.
         lane: directory of the lane.
-        index: of the site in the recording.
+        index: index of the site in the recording.
         site: the site.
         blocks: all its rows, in any number of blocks.
 
@@ -225,7 +225,7 @@ def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
     Args:
         files: the file system that the lane is on.
         lane: directory of the lane.
-        index: of the site in the recording.
+        index: index of the site in the recording.
 
     Returns:
         The error over all rows of the lane.

@@ -30,7 +30,7 @@ class RecordingContract:
 
         Args:
             directory: where the recording lies, or is to be created.
-            spec: what is recorded.
+            spec: the recording's specification.
 
         Returns:
             The context manager, not yet entered.

@@ -325,7 +325,7 @@ class SimulatedDisk(FileSystem):
         Args:
             survival: what becomes of writes and names that were not synced: all dropped, all kept,
                 or each at random, writes also torn.
-            seed: of the random choice.
+            seed: seed of the random choice.
 
         Returns:
             Another disk; this one does not change.

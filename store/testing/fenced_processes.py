@@ -21,7 +21,7 @@ class Writer:
     """``isogloss.store.testing.fenced_writer`` in its own process.
 
     Args:
-        address: of the store.
+        address: the store's address.
         producer: name of its batches' producer.
         *options: of the command line.
     """
@@ -151,7 +151,7 @@ def duel(address: str, turns: int) -> None:
     """Let two writers take the store from one another, and check what they were told.
 
     Args:
-        address: of the store.
+        address: the store's address.
         turns: how often each is fenced before both are killed.
     """
     with Store.open(address, fencing="create", lease_s=5.0) as store:

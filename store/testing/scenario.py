@@ -156,7 +156,7 @@ def tend(
         upkeep: what to do.
         after: how many operations to let it do before the power goes.
         survival: what becomes of what was not synced.
-        seed: of the random choice.
+        seed: seed of the random choice.
         derive: whether columns and statistics were derived before.
 
     Returns:
@@ -187,7 +187,7 @@ def tend_after_kill(upkeep: UpkeepWork, after: int, seed: int) -> bool:
     Args:
         upkeep: what to do.
         after: how many operations to let it do before it is killed.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         Whether the first upkeep was killed before it ended.

@@ -97,7 +97,7 @@ class LaneJoiner:
     Args:
         files: the file system that the recording is on.
         lanes: the directory of its lanes.
-        spec: what is recorded.
+        spec: the recording's specification.
         run: the lanes to join, sealed, in row order.
         is_named: whether to write it under its own name, since a record makes it count.
     """

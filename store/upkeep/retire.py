@@ -22,9 +22,9 @@ def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: S
 
     Args:
         files: the file system it is on.
-        directory: of the lane.
-        spec: what is recorded.
-        seal: of the lane.
+        directory: the lane's directory.
+        spec: the recording's specification.
+        seal: the lane's seal.
 
     Returns:
         The seal that stands now.

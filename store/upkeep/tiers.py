@@ -24,7 +24,7 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
     Args:
         lane: the lane.
         files: the file system it is on.
-        directory: of the lane.
+        directory: the lane's directory.
         site: index of the site.
 
     Returns:

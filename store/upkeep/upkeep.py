@@ -59,8 +59,8 @@ class LaneUpkeep:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         seals: the seals known so far, shared with the recording and kept up to date.
     """
 
