@@ -58,7 +58,7 @@ class CommitFrame:
     """Last sequence number of each producer that the commit advanced."""
 
     ranges: tuple[ByteRange, ...]
-    """What it wrote to the site files."""
+    """Where in the site files the commit's rows are, with their checksums."""
 
     columns: TokenColumns
     """Token columns of its rows."""
@@ -94,7 +94,7 @@ class CommitFrame:
 
     @classmethod
     def from_payload(cls, payload: NDArray[np.uint8]) -> "CommitFrame":
-        """Read a payload whose checksum was right; its columns are views.
+        """Read a commit from a frame's payload whose checksum was right; its arrays are views.
 
         Args:
             payload: the frame's payload.
@@ -103,7 +103,8 @@ class CommitFrame:
             The commit.
 
         Raises:
-            CorruptData: it is no commit, although its checksum is right: a defect wrote it.
+            CorruptData: the payload is no commit although its checksum is right, so a defect wrote
+                it.
         """
         try:
             return _parse_commit(payload)

@@ -1,4 +1,4 @@
-"""What the log of a lane proves."""
+"""Read the log of a lane and sum up the commits in it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class LaneHeader:
     """Random number of the writer, in every frame."""
 
     layouts: tuple[ShardLayout, ...]
-    """How each site falls into shards."""
+    """For each site, how many rows a shard and an inner chunk hold."""
 
     created_s: float
     """Wall clock; nothing depends on it."""
@@ -67,16 +67,16 @@ class LaneHeader:
 
 @dataclass(slots=True)
 class LaneScan:
-    """What the log of a lane proves."""
+    """Sum of the commits read from a lane's log."""
 
     header: LaneHeader
-    """Its frame 0."""
+    """The lane's frame 0."""
 
     frames: int = 1
-    """Sound frames."""
+    """How many frames were read, frame 0 included; all complete and undamaged."""
 
     log_bytes: int = 0
-    """Where the last of them ends."""
+    """Position in the log where the last of these frames ends."""
 
     rows: int = 0
     """Committed rows."""
@@ -191,7 +191,7 @@ def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame
 
 
 def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
-    """Drop the oldest commits that the checked tail does not need."""
+    """Drop the oldest commits, as long as those after them hold 256 MiB of rows to check."""
     sizes = [sum(r.length for r in commit.ranges) for commit, _, _ in tail]
     while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
         tail.pop(0)

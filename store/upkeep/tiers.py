@@ -23,12 +23,12 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
 
     Args:
         lane: the lane.
-        files: the file system it is on.
+        files: the file system that the lane is on.
         directory: the lane's directory.
         site: index of the site.
 
     Returns:
-        Whether there was anything to do.
+        Whether anything had to be compressed or removed.
     """
     raw = directory / site_directory(site)
     if lane.is_quantised(site):
