@@ -50,11 +50,11 @@ def encode(message: Framed[Message]) -> bytes:
 
 
 def decode(kind: type[HeadT], raw: bytes) -> Framed[HeadT]:
-    """Parse with no copy of the payload where it is the last field, as :func:`encode` leaves it.
+    """Parse a message without copying its payload, if that is the last field.
 
     Args:
         kind: type of the message.
-        raw: what was received; a view of it is kept.
+        raw: the encoded message; a view of it is kept.
 
     Returns:
         The small fields, and a view of the payload.
