@@ -23,9 +23,7 @@ class JobSpec(Protocol):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Make a spec from a parsed JSON object; ``InvalidInput`` or ``InvalidName`` if it does not
-        fit.
-        """
+        """Make a spec from a parsed JSON object; InvalidInput or InvalidName if it is none."""
         ...
 
     def to_dict(self) -> dict[str, object]:

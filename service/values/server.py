@@ -23,9 +23,7 @@ class ServerLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerInfo:
-    """Describes the process that answers for a store: a server, or this process if it opened the
-    store.
-    """
+    """Describes the process that answers for a store: a server, or the client's own process."""
 
     version: str
     """Version of isogloss."""

@@ -50,5 +50,5 @@ def make_state_directory(store: Store) -> Path:
 
 
 def location(store: Store) -> str:
-    """Return an address by which other processes of this machine, wherever they run, open a store."""
+    """Return an address by which other processes of this machine can open a store."""
     return store.address if store.is_remote else str(store.root)

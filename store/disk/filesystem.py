@@ -59,7 +59,7 @@ class FileSystem:
 
         Args:
             path: the file's path; its directory must exist.
-            mode: its permissions, as in ``os.open``.
+            mode: the file's permissions, as in ``os.open``.
 
         Returns:
             The descriptor of the open file.
@@ -86,11 +86,11 @@ class FileSystem:
                 pending[0] = pending[0][written:]
 
     def read_into(self, descriptor: int, buffer: NDArray[np.uint8], offset: int) -> None:
-        """Fill ``buffer`` from ``offset``.
+        """Read bytes of a file, from ``offset`` on, until ``buffer`` is full.
 
         Args:
             descriptor: the open file.
-            buffer: filled whole.
+            buffer: array to fill.
             offset: position of the first byte in the file.
 
         Raises:
@@ -203,7 +203,7 @@ class FileSystem:
         return path.exists()
 
     def is_directory(self, path: Path) -> bool:
-        """Whether the name is a directory (a symbolic link is none)."""
+        """Whether the path is a directory, and not a symbolic link to one."""
         return path.is_dir() and not path.is_symlink()
 
     def free_bytes(self, path: Path) -> int:
@@ -277,7 +277,7 @@ class FileSystem:
         self.sync_directory(path.parent)
 
     def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:
-        """Create a file that appears whole and durable, under a name that nobody took.
+        """Create a file, complete and durable, under a name that must be free.
 
         Of any number of writers, on any machines, one succeeds. If the file is there already and
         holds ``content``, that counts as success: a file server may repeat a request whose answer
@@ -285,9 +285,9 @@ class FileSystem:
 
         Args:
             path: the record's path.
-            content: all of it.
-            look: whether to compare with what is there when the name is taken; if not, it counts as
-                another writer's.
+            content: all bytes of the record.
+            look: whether to compare the contents when the name is taken. If not, an equal file
+                counts as another writer's too.
 
         Raises:
             FileExistsError: another writer's record has that name.
@@ -444,12 +444,12 @@ def write_file_durably(
 
     Args:
         path: the file's path; its directory must exist.
-        content: all of it.
-        mode: its permissions, as in ``os.open``; ``0o600`` for secrets.
-        files: the operating system's files by default.
+        content: all bytes of the file.
+        mode: the file's permissions, as in ``os.open``; ``0o600`` for secrets.
+        files: file operations to use; by default those of the operating system.
 
     Raises:
-        StorageFull: there is no room; ``path`` is what it was.
+        StorageFull: the disk is full; ``path`` is what it was.
         StorageError: writing failed; ``path`` is what it was, or all of ``content``.
     """
     with storage_errors(f"{path} cannot be written"):

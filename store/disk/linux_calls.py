@@ -120,7 +120,7 @@ class _SyncQueue:
             descriptors: the files' descriptors.
 
         Returns:
-            For each an errno, 0 where it is durable, None where the kernel did not take it.
+            For each file an errno: 0 where it is durable; None where the kernel did not take it.
         """
         for place, descriptor in enumerate(descriptors):
             request = self._requests[place]

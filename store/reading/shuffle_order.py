@@ -31,7 +31,7 @@ class ShuffleOrder:
     """Rows to visit, ascending ``[count]``; None for all of ``[0, count)``."""
 
     count: int
-    """How many rows there are to visit."""
+    """Number of rows to visit."""
 
     seed: int
     """Any integer."""
@@ -49,10 +49,10 @@ class ShuffleOrder:
     """Rows that are mixed with one another; rounded up to whole blocks."""
 
     rank: int = 0
-    """Which share of each step this reader takes."""
+    """Number of the share of each step that this reader takes, from 0."""
 
     world: int = 1
-    """Into how many shares each step falls."""
+    """Number of shares of each step."""
 
     def __post_init__(self) -> None:
         if min(self.batch_rows, self.block_rows, self.window_rows, self.world) < 1:

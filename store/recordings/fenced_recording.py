@@ -80,7 +80,7 @@ class FencedRecording(Recording):
         self.move_to_shards()
 
     def open_lane(self, limits: LaneLimits | None = None) -> LaneWriter:
-        """Start a new lane; producers go on where all lanes together end.
+        """Start a new lane. Each producer continues after its last committed batch of any lane.
 
         Args:
             limits: how large the recording may grow, and how much of the disk must stay free.
@@ -93,7 +93,7 @@ class FencedRecording(Recording):
             StoreOwned: this process does not own the store.
             Conflict: the last lane opened here still takes batches, or other writers kept taking
                 the next lane number.
-            StorageError: it could not be created.
+            StorageError: the lane could not be created.
         """
         for _ in range(TRIES):
             if self._ownership is not None:
@@ -105,7 +105,7 @@ class FencedRecording(Recording):
     def offer_direct_lane(
         self, producers: Sequence[str], limits: LaneLimits | None = None
     ) -> DirectLaneTicket:
-        """Refuse: a direct lane needs a lock that holds on every machine."""
+        """Raise InvalidInput: a direct lane needs a lock that holds on every machine."""
         raise InvalidInput(
             f"recording {self.id!r} has no direct lanes, since its storage has no locks: append "
             "through the owner"

@@ -20,7 +20,7 @@ class _WriterFiles(RootedFiles):
     """Files of the writer: a seal that is there, perhaps the owner's, is never replaced."""
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename a file over another; a seal only to where there is none."""
+        """Rename a file over another; a seal only to a name that is free."""
         if target.name == SEAL_NAME:
             self.move_new(source, target)
         else:

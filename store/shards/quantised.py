@@ -35,7 +35,7 @@ def quantised_directory(index: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantisationError:
-    """How far quantised rows are from what was recorded."""
+    """Measured difference between the rounded rows of a site and the rows that were recorded."""
 
     rows: int
     """Rows whose numbers are all finite; the errors cover these."""
@@ -85,7 +85,7 @@ class QuantisationError:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> "QuantisationError":
-        """Read an error from a JSON object; InvalidInput when it is none."""
+        """Read an error from a JSON object; InvalidInput when the object has another form."""
         return cls(
             rows=get_count(document, "rows"),
             nonfinite=get_count(document, "nonfinite"),
@@ -170,8 +170,8 @@ def write_quantised(
         The error over all rows.
 
     Raises:
-        CorruptData: the disk gave back other bytes than were written; the exact rows are still
-            read.
+        CorruptData: the disk gave back other bytes than were written; readers go on with the exact
+            rows.
     """
     directory = lane / quantised_directory(index)
     group = GroupWriter(files, directory)
@@ -231,7 +231,7 @@ def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
         The error over all rows of the lane.
 
     Raises:
-        NotFound: it was not quantised.
+        NotFound: the site was not quantised.
         CorruptData: the attributes that hold it are damaged.
     """
     attributes = read_attributes(files, lane / quantised_directory(index))
