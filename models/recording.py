@@ -128,27 +128,21 @@ def record(
 
     Args:
         model: module and tokenizer. Without a tokenizer the documents are token ids. Where the
-            module takes no ``attention_mask``, only documents of equal length share a pass,
-            unpadded.
+            module takes no ``attention_mask``, only documents of equal length share a pass.
         documents: texts, or token ids for a model without tokenizer.
-        sites: names or sites, see :func:`isogloss.models.resolve_sites`.
-        batch_rows: a piece ends with the document that brings it to this number of rows.
+        sites: names, or sites of :func:`isogloss.models.resolve_sites`.
+        batch_rows: a piece ends with the document that brings it to so many rows.
         forward_tokens: most tokens of one forward pass, padding counted.
-        max_tokens: longest input, special tokens counted; less where the model takes less. The
-            progress counts what is cut off.
+        max_tokens: longest input, special tokens counted; the progress counts what is cut off.
         dtype: dtype of the yielded activations.
         precision: dtype of the model's matrix products, see above.
-        start: how many pieces to leave out at the beginning; they are not computed.
+        start: how many pieces to leave out at the beginning.
         on_progress: called after each piece.
-
-    Returns:
-        An iterator over the pieces, numbered by :attr:`CapturedRows.index`.
 
     Raises:
         UnknownSite: a site is no submodule.
         ShapeError: while running, when a site does not give ``[batch, tokens, width]``.
-        InvalidInput: the documents are texts and the model has no tokenizer, or a setting cannot be
-            used.
+        InvalidInput: texts are given and there is no tokenizer, or a setting cannot be used.
     """
     settings = _Settings(
         batch_rows=batch_rows,

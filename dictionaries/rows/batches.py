@@ -95,8 +95,7 @@ def training_batches(
         start_step: the first step to yield.
         stop_step: step after the last one.
         scale: number by which the rows are multiplied.
-        depth: how many batches a thread prepares ahead; 0: no thread, the caller waits for each
-            batch.
+        depth: how many batches a thread prepares ahead; 0: none, the caller waits for each.
 
     Raises:
         InvalidInput: the kept rows do not fill one batch.

@@ -116,34 +116,30 @@ def record(
     direct: Direct = False,
     root: Path | str | None = None,
 ) -> "Recorder":
-    """Make a recorder for a live model, such as one in a training loop.
+    """Make a recorder for a live model, such as one in a training loop; enter it with ``with``.
 
-    Use it in a ``with`` block. While the block runs, each forward pass of ``model`` is recorded:
-    the activations at ``sites`` go into a queue, and a thread sends them to the store. Leaving the
-    block waits until all of them are durable.
+    While the block runs, each forward pass of ``model`` is recorded: the activations at ``sites``
+    go into a queue, and a thread sends them to the store. Leaving the block waits until all are
+    durable.
 
-    With ``on_full="block"`` in the options a full queue holds up the thread that runs the model; if
-    the model runs in the event loop's thread, that holds up the event loop.
+    With ``on_full="block"`` in the options a full queue holds up the thread that runs the model,
+    even if that is the event loop's.
 
     Args:
         connection: the connection to the store's owner.
         model: any module whose forward pass takes ``input_ids``.
-        tokenizer: gives the tokens' strings and says which tokens are special and so not recorded.
-            None: the recording knows token ids only.
+        tokenizer: gives the tokens' strings, and says which tokens are special and so not recorded.
         sites: names of submodules, or glob patterns that match some.
         recording: id of the recording; created if it does not exist.
         name: name of the model, as the recording shows it; empty: the name of its class.
         corpus: name of the text, as the recording shows it.
-        producer: name of this stream of rows. Each process needs its own, and gives the same one
-            again after a restart.
+        producer: name of this stream of rows; another in each process, the same after a restart.
         dtype: number format in which activations are stored.
         options: size of the queue, and what happens when it is full.
-        direct: True: this process writes the rows to the store's disk itself, not through the
-            owner, and an error is raised if it does not see that disk. ``auto``: the same, but if
-            it does not see the disk, rows go through the owner; the recorder's ``route`` says which
-            way was taken. False: through the owner.
-        root: for ``direct``: path of the store's root on this machine; None: the path that the
-            owner has it under.
+        direct: True: this process writes rows to the store's disk itself, or an error is raised.
+            ``auto``: it does so if it sees the disk, else rows go through the owner; the recorder's
+            ``route`` says which. False: through the owner.
+        root: for ``direct``: path of the store on this machine; None: the owner's path of it.
 
     Returns:
         The recorder, not yet entered.

@@ -88,8 +88,7 @@ class Recording:
     def lanes(self) -> list[LaneState]:
         """Return what is committed in each lane, in the order in which their rows are numbered.
 
-        Lanes that were joined into others are left out. Where this process owns the store, it first
-        seals every lane whose writer died.
+        Joined lanes are left out. The store's owner first seals each lane whose writer died.
 
         Returns:
             The states of the lanes.
@@ -113,8 +112,7 @@ class Recording:
         """Start a new lane. Each producer continues after its last committed batch of any lane.
 
         Args:
-            limits: how large the recording may grow; by default only a nearly full disk refuses
-                rows.
+            limits: how large the recording may grow; by default until the disk is nearly full.
 
         Returns:
             The lane's writer.
@@ -158,8 +156,8 @@ class Recording:
 
         Args:
             producers: names of the streams of batches that the lane takes.
-            limits: how large the recording may grow. Of the lanes written at the same time each
-                counts only its own rows.
+            limits: how large the recording may grow; lanes written at a time count their own rows
+                only.
 
         Returns:
             The ticket, for :func:`open_direct_lane` in the other process.
@@ -221,10 +219,7 @@ class Recording:
             return self._direct.end(name)
 
     def known_documents(self) -> DocumentTable:
-        """Return the documents described so far.
-
-        A batch with rows of these documents need not describe them again.
-        """
+        """Return the documents that a batch with rows of them need not describe again."""
         return DocumentTable.of_lanes(self._lanes.documents(self.lanes()))
 
     def _new_lane(
@@ -363,8 +358,7 @@ class Recording:
         """Remove files that crashes left behind: half-written files, lanes that never began.
 
         Args:
-            older_s: leave direct lanes that have not begun and were changed less than so many
-                seconds ago, since their writers may be about to begin.
+            older_s: leave direct lanes that have not begun and changed in the last so many seconds.
 
         Returns:
             How many files and directories were removed; none while lanes are being compacted,

@@ -32,11 +32,10 @@ def encode_probe(
 
     Args:
         dictionary: the dictionary.
-        reader: reads the recording whose rows are encoded; it holds documents of the probe.
+        reader: reads the recording whose rows are encoded; it holds the probe's documents.
         site: site of the recording that the dictionary was trained on.
         probe: the segments.
-        directory: the directory of the codes; :func:`isogloss.universality.load_probed` reads them.
-            If an earlier call wrote them already, they are returned unchanged.
+        directory: directory of the codes, which :func:`isogloss.universality.load_probed` reads.
         block_rows: segments in memory at once.
         on_progress: called after each block with the number of segments done and of all.
 
@@ -47,11 +46,9 @@ def encode_probe(
         NotFound: the recording has no such site.
         ShapeError: the site's width is not the dictionary's.
         Conflict: the directory holds codes of another probe, dictionary or site.
-        InvalidInput: ``block_rows`` is below 1; or the segments are words, and the recording does
-            not say which code points of the text each token covers.
+        InvalidInput: ``block_rows`` is below 1, or segments are words and rows have no spans.
         NoSharedDocuments: the recording holds none of the probe's documents.
-        DocumentMismatch: the recording holds another document under the same id, or a document with
-            other tokens.
+        DocumentMismatch: it holds another document under the same id, or other tokens.
     """
     if block_rows < 1:
         raise InvalidInput(f"block_rows is {block_rows}, wanted at least 1")

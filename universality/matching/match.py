@@ -46,10 +46,8 @@ def match(
         b: the second dictionary on the same probe.
         probe: the probe.
         settings: thresholds, nulls and seeds; None: the defaults.
-        cautions: reasons to doubt that the caller knows already (``shared_init``,
-            ``shared_ancestry``).
-        on_progress: called after each step as ``on_progress(done, total)``. If it raises, matching
-            stops.
+        cautions: reasons to doubt that are known already (``shared_init``, ``shared_ancestry``).
+        on_progress: called after each step as ``on_progress(done, total)``; may raise, to stop.
 
     Returns:
         The pairs with their statistics, the nulls, and the cautions: those given, then those found.

@@ -36,8 +36,7 @@ def build_probe(
 
     Args:
         readers: the recordings, by id.
-        holdout: take documents whose ``split_position`` is below this; trainings with the same
-            ``holdout`` leave them out.
+        holdout: take documents whose ``split_position`` is below this, which trainings leave out.
         seed: seed of the split into halves.
         grid: ``tokens``: each token is a segment; ``word_ends``: each word is one. None: tokens
             when all recordings have one tokenizer, else words. Only words stay the same when a
@@ -49,11 +48,9 @@ def build_probe(
         The probe.
 
     Raises:
-        InvalidInput: there is no recording, ``holdout`` is outside (0, 1], or the recordings do not
-            fit ``grid``.
+        InvalidInput: no recording, ``holdout`` outside (0, 1], or ``grid`` does not fit them.
         NoSharedDocuments: no document is in all recordings.
-        EmptyProbe: no shared document is below ``holdout``, none has text, or one of the two halves
-            is empty.
+        EmptyProbe: no shared document is below ``holdout``, none has text, or a half is empty.
         DocumentMismatch: two recordings differ in a document or in its tokens.
     """
     if not 0 < holdout <= 1:
