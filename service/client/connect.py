@@ -25,8 +25,8 @@ def connect(
             ``s3://bucket/prefix``: this process becomes the store's owner until the client is
             closed; if a server owns the store already, the client calls that server. ``unix:/path``
             or ``host:port``: the client calls the server there.
-        token: the token of a server on TCP; None: that in the environment variable ISOGLOSS_TOKEN,
-            or that which a server of a store on this machine keeps with the store.
+        token: the token of a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN;
+            where ``address`` is a path, else the one kept with the store.
         certificate: path of a PEM file with the certificate that signed the server's. The client
             then uses TLS.
         timeout_s: how many seconds a call may take.

@@ -36,7 +36,8 @@ def find_destination(
     Args:
         address: a path, the address of an object store such as ``s3://bucket/prefix``,
             ``unix:/path`` or ``host:port``.
-        token: for a server on TCP; None: that in the environment variable ISOGLOSS_TOKEN.
+        token: for a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN; where
+            ``address`` is a path, else the one kept with the store.
         run_workers: whether a store that is opened here also runs its queued jobs. Ignored for a
             server.
 

@@ -40,7 +40,7 @@ class LaneInfo:
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """How its sites are stored (raw, compressed, rounded), each way once."""
+        """How its sites are stored, such as ``sealed`` or ``compressed``; each way once."""
         return tuple(dict.fromkeys(site.tier for site in self.sites))
 
 

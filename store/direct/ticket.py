@@ -1,4 +1,4 @@
-"""Tickets: what the owner of a store gives to a process that writes a lane of its own.
+"""Tickets, which the owner of a store gives to a process that writes a direct lane.
 
 A ticket names one lane that was never written, and holds all that its writer has to know. It is a
 signed JSON document. The owner also stores its bytes in ``recordings/<uid>/direct/<lane>.json``. A

@@ -57,7 +57,7 @@ class Recording:
 
     @property
     def id(self) -> str:
-        """Id of the recording in the store, chosen by whoever created it."""
+        """Id of the recording in the store, as given when it was created."""
         return self._spec.recording
 
     @property

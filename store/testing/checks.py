@@ -23,10 +23,10 @@ class RecordingContract:
     ) -> AbstractContextManager[GrowingRecording]:
         """Return a context manager that opens the recording of ``spec`` in ``directory``.
 
-        For whoever tests an implementation: override it. On entering, it creates the recording if
-        the directory holds none, and gives it to the test. On leaving, it closes everything it
-        opened. A test enters it again with the same directory, as after a restart, and expects all
-        rows that the first recording acknowledged.
+        A subclass that tests an implementation overrides this. On entering, the context manager
+        creates the recording if the directory holds none, and gives it to the test. On leaving, it
+        closes everything it opened. A test enters it again with the same directory, as after a
+        restart, and expects all rows that the first recording acknowledged.
 
         Args:
             directory: where the recording lies, or is to be created.

@@ -25,7 +25,7 @@ def encode_probe(
     block_rows: int = 8192,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CodesFile:
-    """Encode the segments of a probe with a dictionary and write the codes to a directory.
+    """Encode a probe's segments with a dictionary; write the codes unless they are there.
 
     Rows are read, encoded and written block by block, so memory does not grow with the probe. Codes
     are written whole or not at all: after a crash, call again.
