@@ -1,4 +1,4 @@
-"""What a dictionary is trained with. Imports no torch."""
+"""Settings with which a dictionary is trained. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -27,11 +27,16 @@ class TrainConfig(Settings):
     """
 
     kind: str = DEFAULT_KIND
-    """Architecture: a row of ``kinds/table.py``, or one that an installed package offers."""
+    """Name of an architecture: a row of ``kinds/table.py``, or one that an installed package
+    offers.
+    """
     settings: Mapping[str, object]
-    """What the kind wants, such as ``{"features": 4096, "k": 32}``; every kind has ``features``."""
+    """Settings of the kind, such as ``{"features": 4096, "k": 32}``; every kind has ``features``.
+    """
     wiring: str = DEFAULT_WIRING
-    """Which sites go in and come out: a row of ``wirings/table.py``, or one of a package."""
+    """Name of a wiring, which says which sites are read and which are reconstructed: a row of
+    ``wirings/table.py``, or one that an installed package offers.
+    """
     batch_rows: Annotated[int, Meta(ge=1)] = 1024
     """Rows per optimiser step."""
     epochs: Annotated[float, Meta(gt=0)] = 4.0
@@ -41,9 +46,9 @@ class TrainConfig(Settings):
     decay: Annotated[float, Meta(ge=0, le=1)] = 0.3
     """Last share of the steps, over which the learning rate falls linearly to zero."""
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    """Of the initial weights and of the order of the rows."""
+    """Seed of the initial weights and of the order of the rows."""
     holdout: Annotated[float, Meta(ge=0, le=0.999)] = 0.25
-    """Documents whose split position lies below this are never trained on."""
+    """Share of the documents kept out of training: those whose split position is below this."""
     dead_after_rows: Annotated[int, Meta(ge=1)] | None = None
     """A feature silent for so many rows is dead; None: one tenth of all rows of the run, at most 10
     million."""

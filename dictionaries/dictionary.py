@@ -33,12 +33,12 @@ class Dictionary(Protocol):
 
     @property
     def decoder(self) -> Float32[Tensor, "features width"]:
-        """What one unit of each feature adds to a row: float32 ``[features, width]``."""
+        """For each feature the direction that it adds to a row, float32 ``[features, width]``."""
         ...
 
     @property
     def provenance(self) -> DictionaryProvenance:
-        """Where it comes from."""
+        """How the dictionary was made: recording, settings, initial weights."""
         ...
 
     def encode(self, rows: Float[Tensor, "rows width"]) -> Codes:

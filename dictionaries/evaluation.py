@@ -1,4 +1,4 @@
-"""How well a dictionary reconstructs rows it was not trained on."""
+"""Measure how well a dictionary reconstructs rows that it was not trained on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

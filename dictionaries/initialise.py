@@ -26,17 +26,18 @@ def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{f
 def initial_weights(
     *, features: int, seed: int, connection: WiredColumns, mean: Float[Tensor, " columns"]
 ) -> InitialWeights:
-    """Return what a run starts from.
+    """Return the weights with which a run starts.
 
     Args:
         features: number of features.
-        seed: of the directions.
-        connection: columns read and columns written.
-        mean: mean of the scaled training rows, all columns.
+        seed: seed of the random directions.
+        connection: the columns that the dictionary reads and those that it reconstructs.
+        mean: mean of the scaled training rows, over all columns.
 
     Returns:
-        The decoder of :func:`initial_decoder`. The encoder is the decoder where the columns written
-        are those read, and directions drawn with the next seed where they are others.
+        The decoder is that of :func:`initial_decoder`. The encoder equals it when the dictionary
+        reconstructs the columns that it reads; otherwise its directions are drawn with the next
+        seed.
     """
     reads, writes = connection.reads, connection.writes
     decoder = initial_decoder(features, len(writes), seed)

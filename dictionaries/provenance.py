@@ -1,4 +1,4 @@
-"""Where a dictionary comes from: recording, settings, initial weights, curve. Imports no torch."""
+"""How a dictionary was made: recording, settings, initial weights, curve. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +10,7 @@ from isogloss.errors import CorruptData
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainProgress:
-    """Where a training run stands; the figures are means over the steps since the last point."""
+    """How far a training run is; its figures are means over the steps since the last report."""
 
     step: int
     """Optimiser steps done."""

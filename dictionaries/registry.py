@@ -18,7 +18,7 @@ class Registry:
     """
 
     noun: str
-    """What the rows are, for messages: ``kind`` or ``wiring``."""
+    """Name of one entry in error messages: ``kind`` or ``wiring``."""
     group: str
     """Entry point group in which packages offer rows of their own."""
     built_in: Mapping[str, str]

@@ -49,11 +49,14 @@ def read_settings(cls: type[_Settings], values: Mapping[str, object], what: str)
     Args:
         cls: a subclass of :class:`Settings` that is a frozen dataclass too.
         values: a value for each field, by name.
-        what: what the settings are of, for messages.
+        what: owner of the settings, as error messages name it, such as ``kind 'topk'``.
+
+    Returns:
+        The settings, checked.
 
     Raises:
-        InvalidInput: a name that is no field, a field without default that is missing, or a value
-            of another type or out of its range.
+        InvalidInput: ``values`` has a name that is no field, lacks a field without default, or has
+            a value of another type or out of its range.
     """
     known = [field.name for field in fields(cls)]
     unknown = sorted(set(values) - set(known))

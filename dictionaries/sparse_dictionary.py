@@ -26,11 +26,11 @@ class SparseDictionary:
     settings: Kind
     """The kind with its settings, which encodes."""
     wiring: str = DEFAULT_WIRING
-    """Name of its wiring: which sites it reads and writes."""
+    """Name of the wiring, which says which sites the dictionary reads and which it reconstructs."""
     tensors: Mapping[str, Tensor]
     """The tensors that the kind names in ``saved``; float32. They apply to raw activations."""
     provenance: DictionaryProvenance
-    """Where it comes from."""
+    """How the dictionary was made: recording, settings, initial weights."""
 
     def __post_init__(self) -> None:
         _check_tensors(self.settings, self.tensors)
@@ -71,7 +71,7 @@ class SparseDictionary:
 
     @property
     def decoder(self) -> Float32[Tensor, "features width"]:
-        """What one unit of each feature adds to a row: float32 ``[features, width]``."""
+        """For each feature the direction that it adds to a row, float32 ``[features, width]``."""
         return self.tensors["decoder"]
 
     @torch.no_grad()
@@ -93,7 +93,15 @@ class SparseDictionary:
         return self.settings.encode(self.tensors, rows.to(torch.float32))
 
     def decode(self, codes: Codes) -> Float32[Tensor, "rows width"]:
-        """Reconstruct raw activations, float32 ``[rows, width]``; differentiable in the values.
+        """Reconstruct activations from codes, in the scale in which the recording holds them.
+
+        Differentiable in the codes' values.
+
+        Args:
+            codes: from :meth:`encode` of this dictionary, or of as many features.
+
+        Returns:
+            Float32 ``[rows, width]``.
 
         Raises:
             ShapeError: ``codes`` are of another number of features.

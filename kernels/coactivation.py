@@ -1,4 +1,4 @@
-"""Co-activation: which features of two dictionaries fire on the same rows, and how alike."""
+"""Co-activation: for two dictionaries, the features that fire on the same rows, and how alike."""
 
 from collections.abc import Iterator
 

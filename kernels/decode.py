@@ -46,7 +46,7 @@ def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Residual:
-    """What is left of rows after reconstruction."""
+    """The rest of the rows after reconstruction, and its norms."""
 
     residual: Tensor
     """Reconstruction less target, float32 ``[rows, width]``; half the gradient of its square."""

@@ -30,7 +30,7 @@ class SparseGradients:
 def sparse_gradients(
     codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, *, touched_rows_only: bool = False
 ) -> SparseGradients:
-    """Compute all gradients of a dictionary.
+    """Compute the gradients of a dictionary's values, decoder, encoder and encoder bias.
 
     It encodes ``codes = relu(topk(x @ encoder.T + bias))`` and decodes ``xhat = codes @ decoder``.
 
@@ -40,11 +40,12 @@ def sparse_gradients(
     floating-point atomics, no ``[entries, width]`` array.
 
     Args:
-        codes: as encoded from ``x``.
-        grad: gradient of the loss to the reconstruction, ``[rows, width]``.
-        x: what was encoded, ``[rows, width]``; less the decoder bias, where that is subtracted.
+        codes: the codes of ``x``.
+        grad: gradient of the loss with respect to the reconstruction, ``[rows, width]``.
+        x: the rows that were encoded, ``[rows, width]``, after the decoder bias was subtracted if
+            it was.
         decoder: ``[features, width]``, contiguous.
-        touched_rows_only: give only the rows of features that fire.
+        touched_rows_only: return only the rows of features that fire.
 
     Returns:
         The gradient of each parameter, and of the values of the codes.

@@ -121,18 +121,22 @@ def _suffix_sums(grad: Tensor) -> Tensor:
 
 
 def by_prefix(codes: Codes, edges: tuple[int, ...]) -> tuple[Codes, Tensor]:
-    """Split each row into one row a prefix, which holds the entries that the prefix adds.
+    """Split each row of codes into one row for each prefix.
 
-    An entry goes to the shortest prefix that holds its feature. A plain decode of the split codes,
-    backward from the suffix sums of the gradients, gives each entry its gradient of all prefixes.
+    A prefix is the first so many features, such as the first 64. An entry goes into the row of the
+    shortest prefix that contains its feature, so no entry is there twice; entries whose feature is
+    in no prefix are left out. The backward pass of :func:`decode_prefixes` uses this: an entry's
+    gradient is the sum over all prefixes that contain it, which a plain decode of the split codes
+    gives when the row of each prefix gets the summed gradient of that prefix and all longer ones.
 
     Args:
         codes: fixed ``k`` or ragged.
-        edges: the prefixes.
+        edges: the lengths of the prefixes, rising.
 
     Returns:
-        Ragged codes, rows by (prefix, row), entries in the order they had; and for each of their
-        entries which it was, int64. Entries of no prefix are left out.
+        Ragged codes whose row ``p * codes.rows + row`` holds the entries of ``row`` that went to
+        prefix ``p``, in the order they had; and for each of their entries its position among all
+        entries of ``codes``, int64.
     """
     values, indices = codes.values.detach().reshape(-1), codes.indices.reshape(-1)
     device, rows = values.device, codes.rows

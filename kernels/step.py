@@ -28,25 +28,31 @@ def train_step_topk(
 ) -> StepResult:
     """Take one full optimiser step, in place on ``weights`` and ``moments``.
 
-    ``pre = (x - decoder_bias) @ encoder.T + encoder_bias``; codes = relu of the top k;
-    ``xhat = codes @ decoder + decoder_bias``; ``loss = mean |xhat - x|^2 / variance +
-    aux_coefficient * aux_loss``. AuxK (Gao et al. 2024, arXiv:2406.04093) reconstructs the residual
-    ``x - xhat`` (held fixed, without the decoder bias) from the best ``aux_k`` dead features of
-    each row: ``aux_loss = min(dead / aux_k, 1) * sum |z @ decoder - residual|^2 /
-    sum |residual - its mean|^2``; its gradient reaches encoder and decoder. Adam is exact: every
-    row of every matrix moves. With ``unit_norm`` the decoder's gradient is projected orthogonal to
-    its rows, and they are divided by their norms after the step.
+    ``pre = (x - decoder_bias) @ encoder.T + encoder_bias``; codes = relu of the ``k`` largest of
+    each row; ``xhat = codes @ decoder + decoder_bias``; ``loss = mean |xhat - x|^2 /
+    settings.variance + aux_coefficient * aux_loss``.
 
-    On the CPU one fused step: pre-activations exist for a chunk of rows at a time and gradients for
-    a feature at a time. The same bits on every run and with any number of threads.
+    The auxiliary loss AuxK (Gao et al. 2024, arXiv:2406.04093) makes dead features useful again.
+    They reconstruct ``residual = x - xhat``, which is held fixed, without the decoder bias: ``z``
+    are the codes of each row's best ``aux_k`` dead features, and ``aux_loss = min(number of dead
+    features / aux_k, 1) * sum |z @ decoder - residual|^2 / sum |residual - its mean|^2``. Its
+    gradient reaches encoder and decoder.
+
+    Adam is exact: it moves every row of every matrix, also those of features that did not fire.
+    With ``unit_norm`` the decoder's gradient is projected orthogonal to the decoder's rows, and the
+    rows are divided by their norms after the step.
+
+    On the CPU the step is fused: it holds the pre-activations of one chunk of rows at a time and
+    the gradient of one feature at a time. It gives the same bits on every run and with any number
+    of threads.
 
     Args:
         x: ``[rows, width]``, float32 (bfloat16 and float16 are converted).
-        weights: changed in place.
-        moments: changed in place.
+        weights: the dictionary's weights; overwritten by those after the step.
+        moments: Adam's moments; overwritten by those after the step.
         settings: see :class:`StepSettings`.
-        step: number of this step, from 1 (Adam's bias correction).
-        dead: bool ``[features]``, the features AuxK may use; None for no AuxK.
+        step: number of this step, counted from 1; Adam's bias correction needs it.
+        dead: bool ``[features]``, True for the features that AuxK may use; None for no AuxK.
         workspace: scratch memory to reuse between calls.
 
     Returns:
@@ -54,8 +60,9 @@ def train_step_topk(
 
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
-        InvalidInput: ``k`` is above the number of features, ``step`` below 1, there are no rows, or
-            weights that this function did not make itself hold NaN or infinity.
+        InvalidInput: ``k`` is above the number of features, ``step`` is below 1, there are no rows,
+            or a weight is NaN or infinite. Weights that an earlier step left, unchanged since, are
+            not searched for NaN again.
     """
     _check(x, weights, moments, settings, step, dead)
     scratch = workspace or Workspace()
@@ -108,9 +115,9 @@ def composed_step(
 
     Args:
         x: ``[rows, width]`` float32.
-        weights: changed in place.
-        moments: changed in place.
-        settings: of the step.
+        weights: the dictionary's weights; overwritten by those after the step.
+        moments: Adam's moments; overwritten by those after the step.
+        settings: settings of the step.
         step: number of this step, from 1.
         candidates: the dead features, int32 ascending; None for no AuxK.
         workspace: scratch memory to reuse between calls.

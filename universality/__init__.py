@@ -1,7 +1,7 @@
-"""Which features of two dictionaries are one: probes, signatures, atlas, matches, nulls.
+"""Find which features of two dictionaries are one: probes, signatures, atlas, matches, nulls.
 
-Names are imported when first used: this room pulls in torch, scipy and faiss, and a process that
-only wants one of them should not pay for the others.
+Names are imported when first used: this room needs torch, scipy and faiss, and a process that only
+wants one of them should not load the others.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What the files of this room say about themselves, checked as they are read."""
+"""Kind, version, arrays and attributes of this room's files, checked when they are read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +14,16 @@ _Value = TypeVar("_Value", str, int, float)
 
 
 def check_kind(attributes: Mapping[str, object], directory: Path, kind: str, version: int) -> None:
-    """Refuse a file of another kind, or of a later release.
+    """Raise UnsupportedVersion for a file of another kind or version.
 
     Args:
-        attributes: what the file says about itself.
-        directory: where it is, for the message.
-        kind: what the file must be.
+        attributes: attributes of the file.
+        directory: directory of the file, for the error message.
+        kind: the kind that the file must have.
         version: the one version that this release reads.
 
     Raises:
-        UnsupportedVersion: it is one.
+        UnsupportedVersion: the file has another kind, or a version that this release does not read.
     """
     found = (attributes.get("kind"), attributes.get("version"))
     if found != (kind, version):
@@ -34,18 +34,18 @@ def check_kind(attributes: Mapping[str, object], directory: Path, kind: str, ver
 
 
 def attribute(attributes: Mapping[str, object], name: str, kind: type[_Value]) -> _Value:
-    """Return an attribute of a known type.
+    """Return an attribute of a file, checked for its type.
 
     Args:
-        attributes: what the file says about itself.
-        name: which attribute.
+        attributes: attributes of the file.
+        name: name of the attribute.
         kind: the type it must have.
 
     Returns:
-        Its value.
+        The attribute's value.
 
     Raises:
-        CorruptData: it is missing or of another type.
+        CorruptData: the attribute is missing or of another type.
     """
     value = attributes.get(name)
     if not isinstance(value, kind):
@@ -58,18 +58,18 @@ def attribute(attributes: Mapping[str, object], name: str, kind: type[_Value]) -
 def column(
     arrays: Mapping[str, NDArray[np.generic]], name: str, kind: type[_Scalar]
 ) -> NDArray[_Scalar]:
-    """Return an array of a known dtype.
+    """Return an array of a file, checked for its dtype.
 
     Args:
         arrays: the arrays of the file.
-        name: which array.
+        name: name of the array.
         kind: the dtype it must have.
 
     Returns:
         The array.
 
     Raises:
-        CorruptData: it is missing or of another dtype.
+        CorruptData: the array is missing or of another dtype.
     """
     found = arrays.get(name)
     if found is None or found.dtype != np.dtype(kind):

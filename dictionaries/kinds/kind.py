@@ -1,4 +1,4 @@
-"""What a kind of dictionary is: the class that every file beside this one fills in."""
+"""The base class of all kinds of dictionary; every file beside this one has a subclass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from isogloss.kernels import Codes, StepResult, Workspace
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class InitialWeights:
-    """What a run starts from: random unit directions, and the means of its rows."""
+    """The weights with which a run starts: random unit directions, and the means of its rows."""
 
     encoder: Float32[Tensor, "features width"]
     """Directions to read; the decoder's where the dictionary writes to the columns it reads."""
@@ -43,7 +43,7 @@ class Normalisation:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepBatch:
-    """What one optimiser step is given."""
+    """The input of one optimiser step."""
 
     rows: Float32[Tensor, "rows width"]
     """Scaled rows to read."""
@@ -58,7 +58,7 @@ class StepBatch:
     variance: float
     """Total variance of the target rows; losses are divided by it."""
     dead: Tensor | None
-    """Bool ``[features]``: which have been silent for long; None when there is none."""
+    """Bool ``[features]``, True for features that have long not fired; None when all have fired."""
     workspace: Workspace
     """Scratch memory that lives as long as the run."""
 
@@ -88,8 +88,9 @@ class Kind(Settings, ABC):
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]]
     """The tensors of a finished dictionary: name -> sizes, each ``features`` or ``width``. All are
-    float32. Their order is that in which they are hashed. ``decoder`` (features, width) and
-    ``decoder_bias`` (width) are among them, for whoever decodes: codes @ decoder + decoder_bias."""
+    float32, and hashed in this order. Two of them are always there, so that anybody can decode by
+    codes @ decoder + decoder_bias: ``decoder`` (features, width) and ``decoder_bias`` (width).
+    """
 
     features: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     """Number of features; codes name them by 32-bit integers."""
@@ -99,7 +100,7 @@ class Kind(Settings, ABC):
         self.check()
 
     def check(self) -> None:  # most kinds have nothing to add
-        """Refuse settings that do not fit each other; types and ranges are checked already.
+        """Raise InvalidInput for settings that contradict each other.
 
         Raises:
             InvalidInput: two settings contradict each other.

@@ -49,10 +49,10 @@ class TopK(Kind):
     """Dead features that the auxiliary loss uses per row; None: half the width; 0: no such loss."""
 
     def check(self) -> None:
-        """Refuse more features a row than there are.
+        """Raise InvalidInput where ``k`` is above the number of features.
 
         Raises:
-            InvalidInput: k is above features.
+            InvalidInput: ``k`` is above ``features``.
         """
         if self.k > self.features:
             raise InvalidInput(f"k is {self.k} but features is {self.features}; lower k")

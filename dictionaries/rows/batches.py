@@ -1,10 +1,11 @@
-"""Rows of a recording as torch tensors: training rows in their order, held-out rows in theirs."""
+"""Read rows of a recording as torch tensors: for training in shuffled order, held-out in order."""
 
 import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,13 +18,16 @@ from isogloss.store import RecordingReader
 
 _WAIT_S = 0.1
 
+HeldOutRows: TypeAlias = Float32[Tensor, "_rows width"]
+"""Rows that no training saw, float32."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrainingBatch:
     """The rows of one optimiser step."""
 
     step: int
-    """From 0, over all epochs."""
+    """Number of the step, from 0, counted over all epochs."""
     rows: Float32[Tensor, "batch_rows width"]
     """``[batch_rows, width]``, float32, multiplied by the loader's scale; the columns of all sites
     side by side, in the order in which they were named."""
@@ -83,15 +87,15 @@ def training_batches(
     batches an uninterrupted run gets, at any ``depth``. Close the generator to end its thread.
 
     Args:
-        reader: pinned rows.
-        sites: sites to read.
-        seed: of the order.
+        reader: reads one revision of the recording.
+        sites: names of the sites whose columns are put side by side.
+        seed: seed of the order.
         batch_rows: rows per batch; the last short batch of an epoch is dropped.
-        keep: rows that may be used, ``[rows]``, see :func:`training_rows`.
-        start_step: first step.
+        keep: bool ``[rows]``, the rows that may be used, see :func:`training_rows`.
+        start_step: the first step to yield.
         stop_step: step after the last one.
-        scale: factor the rows are multiplied by.
-        depth: batches prepared ahead by a thread; 0 prepares them in the caller.
+        scale: number by which the rows are multiplied.
+        depth: how many batches a thread prepares ahead; 0: none, the caller waits for each.
 
     Raises:
         InvalidInput: the kept rows do not fill one batch.
@@ -134,15 +138,19 @@ def held_out_batches(
     holdout: float,
     batch_rows: int = 4096,
     max_rows: int | None = None,
-) -> Iterator[Float32[Tensor, "_rows width"]]:
-    """Yield the rows never trained on, in the order of the recording, float32.
+) -> Iterator[HeldOutRows]:
+    """Yield the rows that were kept out of training, in the order of the recording.
 
     Args:
-        reader: pinned rows.
-        site: site to read.
-        holdout: the share the dictionary was trained with.
+        reader: reads one revision of the recording that the dictionary was trained on.
+        site: name of the site to read.
+        holdout: ``TrainConfig.holdout`` of the dictionary's training. Another value yields rows
+            that it was trained on.
         batch_rows: most rows per batch; the last may be shorter.
-        max_rows: take at most so many rows, evenly spread over the held-out ones.
+        max_rows: yield at most so many rows, evenly spread over those kept out; None: all.
+
+    Yields:
+        Batches ``[rows, width]``, float32.
     """
     rows = np.flatnonzero(~training_rows(reader, holdout)).astype(np.int64)
     if max_rows is not None:

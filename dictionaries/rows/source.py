@@ -1,4 +1,4 @@
-"""Where the rows of a training run come from."""
+"""A site of a recording, as the input of a training run."""
 
 from dataclasses import dataclass
 

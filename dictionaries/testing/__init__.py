@@ -1,4 +1,4 @@
-"""Contracts to subclass in tests: what every dictionary, and what every kind, must do."""
+"""Contracts of a dictionary and of a kind, as tests to subclass."""
 
 from isogloss.dictionaries.testing.dictionary import DictionaryContract
 from isogloss.dictionaries.testing.kind import KindContract

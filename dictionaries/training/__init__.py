@@ -1,1 +1,1 @@
-"""Training of one dictionary: what a run does, its loop, its state, and what survives a kill."""
+"""Training of one dictionary: plan, loop, state, and checkpoints that survive a kill."""

@@ -142,16 +142,16 @@ class CheckpointDirectory:
 
 @contextmanager
 def exclusive(directory: Path, wait_s: float = 10.0) -> Generator[CheckpointDirectory, None, None]:
-    """Hold a run's directory, created when missing, against other processes.
+    """Lock a run's directory, created if missing, against other processes.
 
     The lock ends with the process that holds it, however it ends.
 
     Args:
-        directory: of the run.
-        wait_s: how long to wait for a process that is just ending.
+        directory: directory of the run.
+        wait_s: how many seconds to wait for another process that is just ending.
 
     Raises:
-        Conflict: another process trains here.
+        Conflict: another process holds the lock.
     """
     make_directory(directory)
     descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

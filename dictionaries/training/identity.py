@@ -1,4 +1,4 @@
-"""What a run is of, so that a checkpoint of another run is never resumed."""
+"""The identity of a training run, so that it never resumes another run's checkpoint."""
 
 import importlib.metadata
 import logging
@@ -16,7 +16,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunIdentity:
-    """What a run is of: a checkpoint of another identity is not resumed."""
+    """Config, recording, revision and sites of a run.
+
+    Only a checkpoint with the same ones is resumed.
+    """
 
     config: TrainConfig
     """Settings, complete; ``checkpoint_every`` may differ."""
@@ -63,14 +66,14 @@ class RunIdentity:
         }
 
     def require(self, found: Mapping[str, object]) -> None:
-        """Refuse a checkpoint of another run.
+        """Raise Conflict for the checkpoint of another run.
 
         Checkpoints with a flat config and one ``site`` are read too.
 
         Raises:
             Conflict: config, recording, revision or sites differ; the message names them.
-            InvalidInput: the checkpoint's config is not one.
-            KeyError: a part is missing.
+            InvalidInput: the checkpoint's config cannot be read.
+            KeyError: the checkpoint lacks a part.
         """
         config = TrainConfig.from_dict(cast("Mapping[str, object]", found["config"]))
         differing = [f"config.{name}" for name in self.config.differences(complete_config(config))]

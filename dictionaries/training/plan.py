@@ -1,4 +1,4 @@
-"""What a training run will do, settled before its first step: a pure function of its inputs."""
+"""The plan of a training run, made before its first step from config and sources alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class TrainPlan:
     sites: tuple[str, ...]
     """Sites to read; their columns lie side by side."""
     connection: WiredColumns
-    """Which of these columns the dictionary reads and which it writes."""
+    """The columns of the rows that the dictionary reads, and those that it reconstructs."""
     keep: NDArray[np.bool_]
     """Rows that may be trained on, ``[rows]`` of the recording."""
     total_steps: int
@@ -84,12 +84,19 @@ def default_learning_rate(width: int, features: int, total_steps: int) -> float:
 
 
 def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
-    """Settle what a run will do.
+    """Work out what a training run will do, from its config and its data; nothing is started.
+
+    Args:
+        config: the run's settings; left out settings of the kind take their defaults.
+        sources: the sites to train on, each with a reader; all of one recording.
+
+    Returns:
+        The plan: the complete config, what to read, and the number of steps.
 
     Raises:
-        UnknownSite: the recording has no such site.
-        InvalidInput: there is no such kind or wiring, one of them refuses its settings or sites,
-            the sources are of several recordings, or the training rows do not fill one batch.
+        UnknownSite: the recording of the sources has no such site.
+        InvalidInput: the kind or wiring does not exist, or refuses its settings or sites; the
+            sources are of several recordings; or the training rows do not fill one batch.
     """
     config = complete_config(config)
     reader = _one_reader(sources)

@@ -1,4 +1,4 @@
-"""What changes while a run trains, and how it goes to a checkpoint and comes back."""
+"""The tensors and counts that change while a run trains; written to checkpoints and read back."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device that the tensors are on."""
         return self._silent_rows.device
 
     @classmethod
@@ -86,7 +86,7 @@ class TrainState:
         )
 
     def dead(self, dead_after_rows: int) -> Tensor | None:
-        """Mark the features silent for so many rows, bool ``[features]``; None: there is none."""
+        """Return bool ``[features]``: which did not fire for so many rows; None if all did."""
         dead = self._silent_rows >= dead_after_rows
         return dead if bool(dead.any()) else None
 
@@ -152,11 +152,11 @@ class TrainState:
     def restore(
         cls, checkpoint: Checkpoint, plan: TrainPlan, identity: RunIdentity, device: torch.device
     ) -> "TrainState":
-        """Return the state a checkpoint holds.
+        """Return the state that a checkpoint holds.
 
         Raises:
-            Conflict: it is of another run.
-            CorruptData: a part of it is missing or of another shape.
+            Conflict: the checkpoint is of another run.
+            CorruptData: a part of the checkpoint is missing or of another shape.
         """
         try:
             identity.require(checkpoint.state)

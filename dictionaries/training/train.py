@@ -45,7 +45,7 @@ def train(
         config: settings.
         sources: the sites that the wiring wants, such as one for an autoencoder, in its order; all
             of one recording, whose reader is pinned by its revision.
-        directory: of this run: checkpoints go here.
+        directory: directory of this run: checkpoints go here.
         on_progress: called about once a second, and at every point of the training curve.
         should_stop: asked before each step; once true, the run saves a checkpoint and stops.
         device: where to train; None takes the first CUDA device when torch sees one, else the CPU.

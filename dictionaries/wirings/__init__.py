@@ -1,1 +1,1 @@
-"""Wirings: which sites go into a dictionary and which come out, one a file."""
+"""Wirings: each says which sites a dictionary reads and which it reconstructs. One a file."""

@@ -1,4 +1,4 @@
-"""What a wiring is: the class that every file beside this one fills in."""
+"""The base class of all wirings; every file beside this one has a subclass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WiredColumns:
-    """Which columns of the rows a dictionary reads, and which it reconstructs.
+    """The columns of the rows that a dictionary reads, and those that it reconstructs.
 
     The rows of all sources lie side by side: columns 0 to w0 are the first site's, w0 to w0 + w1
     the second's, and so on.
@@ -25,7 +25,7 @@ class WiredColumns:
 
 
 class Wiring(ABC):
-    """Which sites go into a dictionary and which come out.
+    """Says which sites a dictionary reads and which it reconstructs.
 
     It does not know what kind of dictionary is trained: a kind sees rows to read and rows to
     reconstruct, cut from the sites' rows as :meth:`connect` says. To add one, write the class in a
@@ -35,10 +35,10 @@ class Wiring(ABC):
 
     @abstractmethod
     def connect(self, widths: Sequence[int]) -> WiredColumns:
-        """Return what goes in and what comes out.
+        """Return which columns the dictionary reads and which it reconstructs.
 
         Args:
-            widths: of the sites, in the order in which the caller named them.
+            widths: widths of the sites, in the order in which the caller named them.
 
         Raises:
             InvalidInput: the wiring wants another number of sites.

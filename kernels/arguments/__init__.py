@@ -1,1 +1,1 @@
-"""What every operation asks of its arguments before it computes: do they fit, and which device."""
+"""Checks of an operation's arguments, and the choice of its kernels by device."""

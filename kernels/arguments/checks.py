@@ -143,7 +143,7 @@ def finite(**tensors: Tensor) -> None:
 
 
 def stepped(*weights: Tensor) -> None:
-    """Tell torch, and :func:`finite`, that a training step of this room changed these tensors.
+    """Tell torch, and :func:`finite`, that a training step changed these tensors.
 
     The step writes past torch, so torch does not count the change by itself. What the step wrote is
     not searched for NaN: the next loss shows it.

@@ -1,4 +1,4 @@
-"""Which kernels a call takes, by the device of its tensors.
+"""Choose the kernels of a call by the device of its tensors.
 
 An operation asks :func:`takes_triton` at every call and goes on in ``gpu.<operation>`` or
 ``cpu.<operation>``. The packages ``gpu`` and ``cpu`` import such a file when it is first used, so

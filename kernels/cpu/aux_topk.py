@@ -17,20 +17,22 @@ def encode_topk_aux(
     aux_k: int,
     workspace: Workspace,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``isogloss.kernels.encode_topk_aux``; ``candidates``: the masked features, int32 ascending.
+    """Encode rows twice from one set of pre-activations: with all features, and with some only.
+
+    The CPU path of :func:`isogloss.kernels.encode_topk_aux`.
 
     Args:
         x: ``[rows, width]``.
-        weight: ``[features, width]``.
+        weight: encoder directions, ``[features, width]``.
         bias: ``[features]``.
-        k: entries a row of the first set.
-        candidates: the masked features, int32 ascending.
+        k: entries a row of the first set of codes, which may use all features.
+        candidates: the features that the second set of codes may use, int32, ascending.
         aux_k: entries a row of the second set.
         workspace: scratch memory to reuse between calls.
 
     Returns:
-        Values float32 and indices int32, ``[rows, k]``; the same of the candidates,
-        ``[rows, aux_k]``.
+        Values (float32) and feature numbers (int32) of the first set, ``[rows, k]`` each, then
+        those of the second set, ``[rows, aux_k]`` each.
     """
     rows, count = x.shape[0], candidates.numel()
     values, aux_values = torch.zeros(rows, k), torch.zeros(rows, aux_k)

@@ -174,10 +174,17 @@ def _sums(entries_a, rows_b, first, products, cofires):
 
 @njit(cache=True)
 def _accumulate(f, entries_a, rows_b, sums, touched):
-    """Add up one feature with all others: ``sums[g] = (products, rows)``; returns how many met.
+    """Add up where feature ``f`` of dictionary A fires together with each feature of dictionary B.
 
-    Places are unsigned: a signed one is tested for counting from the end, which took 1.37 times as
-    long.
+    ``entries_a`` are A's entries ordered by feature: values, rows, and where each feature's entries
+    start. ``rows_b`` are B's entries ordered by row: values, features, and where each row's entries
+    start. For each row on which ``f`` and a feature ``g`` of B both fire, the product of their
+    values is added to ``sums[g, 0]`` and 1 to ``sums[g, 1]``; ``sums`` must be zero before. The
+    features of B that share a row with ``f`` are written to ``touched``, and their number is
+    returned.
+
+    Array positions are unsigned integers here. numba checks a signed one for a negative index,
+    which took 1.37 times as long.
     """
     values_a, rows, starts = entries_a
     values_b, indices_b, offsets_b = rows_b

@@ -53,14 +53,14 @@ def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
 def sparse_gradients(
     codes: Codes, grad: Tensor, x: Tensor, decoder: Tensor, features: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients to values, decoder, encoder and encoder bias in one pass over the features.
+    """Compute the gradients of values, decoder, encoder and encoder bias in one pass.
 
     Args:
-        codes: with ``rows`` rows.
-        grad: gradient to the reconstruction, ``[rows, width]``.
-        x: what was encoded, ``[rows, width]``.
+        codes: the codes of ``rows`` rows.
+        grad: gradient of the loss with respect to the reconstruction, ``[rows, width]``.
+        x: the rows that were encoded, ``[rows, width]``.
         decoder: ``[features, width]``.
-        features: int64, which features get a row in the results; None: all.
+        features: int64, the features that get a row in the results; None: all.
 
     Returns:
         The gradients in that order, float32.

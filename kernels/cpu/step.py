@@ -28,7 +28,7 @@ _COLUMNS = 64
 
 
 class _Batch(NamedTuple):
-    """What the passes over the rows hand to the pass over the features."""
+    """Results of the passes over the rows, as the pass over the features needs them."""
 
     values: Tensor
     """``[rows, k]``."""

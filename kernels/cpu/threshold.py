@@ -28,7 +28,7 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 class Firing(NamedTuple):
-    """What fires in a chunk, row after row."""
+    """The entries that fire in a chunk, row after row."""
 
     values: Tensor
     """float32 ``[entries]``."""

@@ -127,11 +127,11 @@ def two_lists(
     128 on sm100. float32's 64 x 64 stays, with two stages: three spilled on sm100.
 
     Args:
-        config: from the table.
+        config: the tile from the table.
         k: entries a row of the first set.
         aux_k: entries a row of the second set.
         masked: features under the mask.
-        features: all features.
+        features: number of all features.
 
     Returns:
         The tile, and the number of candidates under the mask.
@@ -162,7 +162,7 @@ def two_lists(
 
 
 def _candidates_kept(aux_k: int, masked: int, columns: int, share: float) -> int:
-    """How many candidates under the mask a program with that share of the features keeps."""
+    """Return how many candidates under the mask a program with that share of features keeps."""
     held = masked * share + 4 * (masked * share) ** 0.5 + 1
     kept = candidates_kept(aux_k * share, 8, columns)
     return min(columns, max(8, min(kept, triton.next_power_of_2(int(held)))))

@@ -74,7 +74,7 @@ def encode_batch_topk(
 
 
 class _Call(NamedTuple):
-    """What the kernels that compute tiles take."""
+    """The arguments of the kernels that compute tiles."""
 
     x: Tensor
     """``[rows, width]``."""
@@ -83,7 +83,7 @@ class _Call(NamedTuple):
     bias: Tensor
     """``[features]``."""
     grid: TileGrid
-    """Of the programs."""
+    """Numbers of programs."""
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
@@ -155,9 +155,9 @@ def roomy(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
     34, over 24,576 features, 3 % of the tiles hide entries; with the tile for ``k`` it was 52 %.
 
     Args:
-        config: from the table.
+        config: the tile from the table.
         k: mean entries a row.
-        features: of the dictionary.
+        features: number of features of the dictionary.
 
     Returns:
         The tile.

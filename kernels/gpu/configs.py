@@ -108,13 +108,13 @@ def register_limit(device: torch.device, most: int = MOST_REGISTERS) -> dict[str
 
 
 def architecture(device: torch.device) -> str:
-    """Name the architecture of a device as the table does.
+    """Return the architecture of a device, by its name in the table.
 
     Where the table lacks it, it is the newest older one of the same maker. A CPU, where the
     interpreter runs the kernels, counts as sm80.
 
     Args:
-        device: where the kernels run.
+        device: the device that the kernels run on.
 
     Returns:
         A name of the table.
@@ -176,14 +176,14 @@ def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
 
     A program expects ``k * columns * tiles / features`` winners of a row. If that is at most one, 8
     candidates hide a winner in one row of thousands (Poisson); above, :func:`candidates_kept` keeps
-    enough that fewer than one row of a million hides one.
-    Candidates stay in registers: where more than 16 are kept a program takes fewer rows, and so few
-    warps that each thread still loads 128 bits of them.
+    enough that fewer than one row of a million hides one. Candidates stay in registers: where more
+    than 16 are kept a program takes fewer rows, and so few warps that each thread still loads 128
+    bits of them.
 
     Args:
-        config: from the table.
+        config: the tile from the table.
         k: entries a row.
-        features: of the dictionary.
+        features: number of features of the dictionary.
 
     Returns:
         The tile that is launched.

@@ -24,14 +24,15 @@ SEGMENT = 64
 
 
 class _Plan(NamedTuple):
-    """Which entries each program takes."""
+    """The entries that each program takes."""
 
     order: Tensor
     """Entries in the order of their features, then rows, int32; int64 where places reach 2**31."""
     rows: Tensor
     """Row of every entry (not sorted), int32; of one element when k is fixed."""
     starts: Tensor
-    """Where each feature's entries begin in ``order``, int32 or int64 ``[features + 1]``."""
+    """Position in ``order`` where each feature's entries begin, int32 or int64 ``[features + 1]``.
+    """
     owners: Tensor
     """Feature of each further program, int32; ``features`` where there is none."""
     parts: Tensor

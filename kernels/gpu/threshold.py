@@ -31,7 +31,7 @@ where a prefix crowds 24 into one program, in one of 20."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TileGrid:
-    """How programs share rows and features."""
+    """How rows and features are divided among programs."""
 
     tile: EncodeConfig
     """Rows and features of a program."""
@@ -136,12 +136,12 @@ def groups(programs: int, room: int) -> int:
 
 
 def places(counts: Tensor, room: int, grid: TileGrid) -> tuple[Tensor, Tensor, int]:
-    """Find where entries go, from how many each row of each program has.
+    """Compute the position in the result of each program's entries, from their numbers.
 
     Args:
         counts: int32 ``[rows, programs]``.
         room: slots of a row in a program.
-        grid: of the programs.
+        grid: how rows and features are divided among programs.
 
     Returns:
         starts int64 ``[rows * programs + 1]``; overflowing programs int32, ``block * programs +

@@ -12,15 +12,15 @@ def encode_topk_aux(
 
     Args:
         x: ``[rows, width]``.
-        weight: ``[features, width]``.
+        weight: encoder directions, ``[features, width]``.
         bias: ``[features]``.
         k: entries a row of the first set.
-        mask: bool ``[features]``.
+        mask: bool ``[features]``, the features that the second set may use.
         aux_k: entries a row of the second set.
 
     Returns:
-        values and indices of the first set, ``[rows, k]``; the same of the second, ``[rows,
-        aux_k]``. Indices are int64 and count all features.
+        values and indices of the first set, ``[rows, k]`` each, then those of the second set,
+        ``[rows, aux_k]`` each. Indices are int64 and count all features.
     """
     values, indices = encode_topk(x, weight, bias, k)
     at = mask.nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""The mathematics of co-activation, dense and in float64: what the tests trust."""
+"""Co-activation, dense and in float64, as the reference for tests."""
 
 import torch
 from torch import Tensor

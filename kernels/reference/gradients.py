@@ -7,7 +7,7 @@ from torch import Tensor
 def sparse_gradients(
     values: Tensor, indices: Tensor, grad: Tensor, x: Tensor, decoder: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of a loss whose gradient to the reconstruction is ``grad``.
+    """Compute the gradients of a loss whose gradient to the reconstruction is ``grad``.
 
     With ``a[row, f]`` the dense codes and ``d = (a != 0) * (grad @ decoder.T)``: values ``d`` at
     the entries, decoder ``a.T @ grad``, encoder ``d.T @ x``, encoder bias the column sums of ``d``.
@@ -16,8 +16,8 @@ def sparse_gradients(
         values: ``[rows, k]``.
         indices: ``[rows, k]``.
         grad: ``[rows, width]``.
-        x: what was encoded, ``[rows, width]``.
-        decoder: ``[features, width]``.
+        x: the rows that were encoded, ``[rows, width]``.
+        decoder: decoder directions, ``[features, width]``.
 
     Returns:
         Gradients to values, decoder, encoder and encoder bias.

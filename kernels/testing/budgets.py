@@ -15,7 +15,7 @@ _SECTOR = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeShape:
-    """What is encoded."""
+    """Numbers of rows, columns and features of one encode."""
 
     rows: int
     """Rows of ``x``."""
@@ -67,10 +67,10 @@ def select_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
 
 
 def repair_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) -> Bytes:
-    """Bytes of the kernel that repairs.
+    """Return the bytes that the repairing kernel moves.
 
     Args:
-        shape: what is encoded.
+        shape: sizes of the encode.
         config: the tile of the candidates.
         hiding: for each row that is repaired, how many programs are computed again. Their weights
             count for every row, so that this is an upper bound where rows share a program.

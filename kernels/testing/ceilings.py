@@ -1,4 +1,4 @@
-"""What a device can do at best, measured on it: the rate of a copy and of a GEMM."""
+"""Measure the best that a device can do: the rate of a copy and of a GEMM."""
 
 import statistics
 from collections.abc import Callable

@@ -66,7 +66,7 @@ class JitFunction(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compiled:
-    """What a compiler made of a kernel for one target."""
+    """Resources that a kernel takes on one target, read from the compiler's output."""
 
     target: str
     """Name in ``TARGETS``."""
@@ -243,17 +243,17 @@ def _read_amdgcn(listing: str, target: str, shared: int) -> Compiled:
 def _narrow(
     lines: list[tuple[str, str, str]], dots: str, narrow: str, jump: str, label: str
 ) -> int:
-    """Narrow loads in innermost loops with multiplications.
+    """Count the loads that are too narrow, in innermost loops with multiplications.
 
     Args:
         lines: label, operation and operands of each line; a label stands alone.
-        dots: what multiplies matrices.
-        narrow: a load that is too narrow.
-        jump: a branch.
-        label: the label it goes to, in its operands.
+        dots: operation that multiplies matrices.
+        narrow: operation of a load that is too narrow.
+        jump: operation of a branch.
+        label: pattern of the branch's target in its operands.
 
     Returns:
-        How many there are.
+        The number of such loads.
     """
     places = {name: n for n, (name, _, _) in enumerate(lines) if name}
     loops: list[tuple[int, int]] = []

@@ -54,7 +54,7 @@ _VIEWS = {
 
 @dataclass(kw_only=True, slots=True)
 class KernelTraffic:
-    """What one kernel moved, over all of its launches."""
+    """Bytes that one kernel moved, over all of its launches."""
 
     launches: int = 0
     """Number of launches."""
@@ -70,7 +70,7 @@ class KernelTraffic:
 
 @dataclass(kw_only=True, slots=True)
 class Traffic:
-    """What was counted between entering and leaving :func:`metering`."""
+    """Bytes counted between entering and leaving :func:`metering`."""
 
     kernels: defaultdict[str, KernelTraffic] = field(
         default_factory=lambda: defaultdict(KernelTraffic)

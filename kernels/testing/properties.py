@@ -43,7 +43,7 @@ _NAN, _INF = float("nan"), float("inf")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """What is encoded and decoded, in float64."""
+    """Arguments of encode and decode, in float64."""
 
     x: Tensor
     """``[rows, width]``, whole numbers in [-2, 2]."""
@@ -96,9 +96,9 @@ def whole_numbers(rows: int, width: int, features: int) -> tuple[Tensor, Tensor,
     They are whole numbers below 2**8, drawn by torch's own generator.
 
     Args:
-        rows: of ``x``.
-        width: of the model.
-        features: of the dictionary.
+        rows: number of rows of ``x``.
+        width: number of columns.
+        features: number of features.
 
     Returns:
         ``[rows, width]``, ``[features, width]`` and ``[features]``, float32.

@@ -1,7 +1,7 @@
-"""What the three kernels of the fused encoder do after the GEMM, as a model in plain torch.
+"""A model in plain torch of the three kernels that follow the GEMM in the fused encoder.
 
-For many rows at once, where the interpreter takes milliseconds a row. A test holds the model
-against the kernels, row by row: the same codes, the same rows flagged.
+It takes many rows at once, where the interpreter takes milliseconds a row. A test compares the
+model with the kernels, row by row: the same codes, the same rows flagged.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def select(pre: Tensor, k: int, config: EncodeConfig) -> Selection:
 
 
 def exact(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of ``relu(pre)`` by (value descending, feature ascending): what is wanted."""
+    """Return the ``k`` best of ``relu(pre)`` by (value descending, feature ascending)."""
     return _codes(_best(_entries(pre, 1).reshape(pre.shape[0], -1), k))
 
 

@@ -1,1 +1,1 @@
-"""What the operations take and give: codes, sums, settings, results, scratch memory."""
+"""Arguments and results of the operations: codes, sums, settings, losses, scratch memory."""

@@ -1,4 +1,4 @@
-"""What co-activation gives: sums of features, sums of pairs, and the best partners."""
+"""Results of co-activation: sums of features, sums of pairs, and the best partners."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -43,7 +43,8 @@ class Coactivation:
     """For every feature of one dictionary: its best partners in another, and the moments."""
 
     indices: Tensor
-    """Features of the other dictionary, int32 ``[features_a, count]``; -1 where there is none."""
+    """Best partners, by their number, int32 ``[features_a, count]``; -1 where a feature has fewer.
+    """
     scores: Tensor
     """Their Pearson r or Jaccard index, float64 ``[features_a, count]``, descending; 0 for none."""
     cofires: Tensor

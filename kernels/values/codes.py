@@ -1,4 +1,4 @@
-"""Codes: which features fire on which rows, and how strongly."""
+"""Codes: for each row, the features that fire and their activations."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,9 @@ class Codes:
     features: int
     """Number of features of the dictionary that made these codes."""
     offsets: Tensor | None = None
-    """Where each row's entries begin and end, int64 ``[rows + 1]``; None with ``k`` a row."""
+    """Position where each row's entries begin, and the end, int64 ``[rows + 1]``; None with ``k`` a
+    row.
+    """
 
     def __post_init__(self) -> None:
         if self.values.shape != self.indices.shape:

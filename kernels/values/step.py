@@ -1,4 +1,4 @@
-"""What a training step takes and gives."""
+"""Arguments and results of a training step."""
 
 import math
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ class StepSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepResult:
-    """What one training step measured, before its update."""
+    """Losses and firings of one training step, measured before its update."""
 
     squared_error: float
     """Mean over rows of the squared norm of the residual."""

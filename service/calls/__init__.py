@@ -1,1 +1,1 @@
-"""What answers each call."""
+"""The handlers of all calls."""

@@ -1,4 +1,4 @@
-"""Which topics each process answers: the owner of a store all but queries, or all."""
+"""The calls that each process answers: the owner of a store all but queries, or all."""
 
 from collections.abc import Callable
 
@@ -45,13 +45,13 @@ class ControlHandlers:
     """The calls that the process of a server answers itself, by path."""
 
     def __init__(self, owner: Owner) -> None:
-        """Bind the handlers.
+        """Register the handlers of a store's owner.
 
         Args:
-            owner: of the store.
+            owner: the store's owner.
 
         Raises:
-            InternalError: a call has no handler here nor in the query process, or two.
+            InternalError: a call has no handler here or in the query process, or has two.
         """
         self._owner = owner
         self.listening = Listening()
@@ -63,7 +63,7 @@ class ControlHandlers:
 
     @property
     def ingest(self) -> Ingest:
-        """What Append feeds."""
+        """Takes the batches that the call Append receives."""
         return self._owner.ingest
 
 
@@ -80,7 +80,7 @@ class LocalHandlers:
 
     @property
     def ingest(self) -> Ingest:
-        """What Append feeds."""
+        """Takes the batches that the call Append receives."""
         return self._owner.ingest
 
     def close(self) -> None:

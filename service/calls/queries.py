@@ -24,7 +24,7 @@ class QueryHandlers:
     def check_train_dictionary(
         self, request: dictionaries_pb2.TrainDictionaryRequest
     ) -> dictionaries_pb2.TrainDictionaryRequest:
-        """Refuse a site that is not there, and settings that the kind refuses."""
+        """Raise an error for a site that does not exist, or settings that the kind refuses."""
         self._queries.check_training(
             from_name("recordings", request.recording), request.site, set_fields(request.config)
         )

@@ -22,7 +22,7 @@ _DOCUMENTS = 256
 
 
 class RecordingHandlers:
-    """Answers every call of RecordingService but Append, which is a protocol of its own."""
+    """Answers every call of RecordingService but Append, which has its own protocol."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -34,7 +34,7 @@ class RecordingHandlers:
         return self._find(name).reader(from_message(revision, Revision) if pinned else None)
 
     def create_recording(self, request: pb.CreateRecordingRequest) -> pb.Recording:
-        """Create a recording, or return the equal one that exists."""
+        """Create a recording. Where an equal one exists already, return that one."""
         request.recording.name = f"recordings/{request.recording_id}"
         spec = from_message(request.recording, RecordingSpec)
         made = self._owner.recordings.create(spec, request.vocabulary, request.request_id)

@@ -1,4 +1,4 @@
-"""ServerService: what this process is."""
+"""ServerService: version, limits and settings of this process."""
 
 import platform
 import time
@@ -19,11 +19,11 @@ class ServerHandlers:
     """Answers what a caller asks about the server itself."""
 
     def __init__(self, owner: Owner, listening: Callable[[], Listening]) -> None:
-        """Take what is asked about.
+        """Make handlers that describe this process.
 
         Args:
-            owner: of the store.
-            listening: says how this process is reached, once its addresses are bound.
+            owner: the store's owner.
+            listening: returns the addresses at which this process is reached, once they are bound.
         """
         self._owner = owner
         self._listening = listening

@@ -147,13 +147,13 @@ def _checked(check: Unary, handler: Unary) -> Unary:
 
 
 def check_complete(answered: frozenset[str]) -> None:
-    """Refuse to start while a call has no handler.
+    """Raise InternalError while a call has no handler, so that the server does not start.
 
     Args:
-        answered: paths of the calls that have one, in whichever process.
+        answered: paths of the calls that have a handler in any process.
 
     Raises:
-        InternalError: a call has none. Append needs none: it is a protocol of its own.
+        InternalError: a call has no handler. Append needs none: it has its own protocol.
     """
     wanted = {path for path, method in METHODS.items() if not method.takes_stream}
     if missing := sorted(wanted - answered):

@@ -86,7 +86,7 @@ class UpkeepHandlers:
 def _answers(
     steps: Iterator[WorkStep[object]], response: type[HeadT], result: type[Message]
 ) -> Iterator[Framed[HeadT]]:
-    """Yield a message for each step of some work: how far it is, in the end what it came to."""
+    """Yield a message for each step of some work: its progress, and in the last one the result."""
     for step in steps:
         found = None if step.result is None else to_message(step.result, result)
         progress = to_message(step.progress, pb.CareProgress)

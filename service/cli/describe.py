@@ -1,4 +1,4 @@
-"""What the command line shows of a recording: facts, sites, lanes, rows."""
+"""Print a recording on the command line: facts, sites, lanes, rows."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the command line imports: from an export, or from files named one by one."""
+"""Plan an import on the command line: from an export, or from files named one by one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class NamedFiles:
     tokenizer: str
     """Equal names, equal token ids."""
     corpus: str
-    """What the text is, for people."""
+    """Name of the text, as the recording shows it."""
 
 
 def plan_of_export(directory: Path, recording: str) -> ImportPlan:

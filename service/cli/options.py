@@ -1,4 +1,4 @@
-"""What commands have in common: which store, which form of output."""
+"""Options that all commands have: the store, and the form of the output."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -26,7 +26,7 @@ DEFAULT_STORE = "isogloss-store"
 
 
 def connect(store: str, *, run_workers: bool = True) -> "Client":
-    """Connect; a command that needs no job leaves those in the queue of its own store alone."""
+    """Connect to a store. ``run_workers=False`` leaves jobs in its queue alone."""
     import isogloss
 
     return isogloss.connect(store, run_workers=run_workers)

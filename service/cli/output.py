@@ -1,4 +1,4 @@
-"""What the command line writes: tables and progress for people, JSON for programs."""
+"""Output of the command line: tables and progress for people, JSON for programs."""
 
 import json
 import math

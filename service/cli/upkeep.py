@@ -252,7 +252,7 @@ def delete(
 
 
 class _Doomed:
-    """What a user wants deleted."""
+    """A resource that the user wants deleted."""
 
     def __init__(self, client: "Client", collection: str, name: str) -> None:
         self._client = client

@@ -1,11 +1,14 @@
-"""Methods of both clients out of one definition of a call.
+"""Make the methods of both clients from one definition of each call.
 
-A call is a function that returns what is to be asked: ``def recording(recording: str) ->
-Call[RecordingInfo]``. :func:`blocking` makes the method of :class:`isogloss.Client` of it,
-:func:`awaiting` that of :class:`isogloss.AsyncClient`; both have its parameters, its docstring and
-the type of its result. A call that begins a job comes to a :class:`Started`; :func:`starting` and
-:func:`starting_async` give its handle. Work that needs a connection for many calls is a function
-whose first parameter is one: it is a method as it stands, and :func:`in_thread` makes the other.
+A call is a function that returns the request to make: ``def recording(recording: str) ->
+Call[RecordingInfo]``. :func:`blocking` makes the method of :class:`isogloss.Client` from it, and
+:func:`awaiting` that of :class:`isogloss.AsyncClient`. Both methods have the function's parameters
+and docstring, and return its type of result.
+
+A call that begins a job has a :class:`Started` as its result; :func:`starting` and
+:func:`starting_async` make methods that return a handle on the job instead. A function that makes
+many calls takes a connection as its first parameter: it is a method of the blocking client
+unchanged, and :func:`in_thread` makes the asynchronous one.
 """
 
 import asyncio
@@ -25,7 +28,7 @@ WrappedT = TypeVar("WrappedT")
 
 
 def blocking(call: Callable[P, Call[T]]) -> Callable[Concatenate[Connection, P], T]:
-    """Make a method that makes the call and returns what it comes to."""
+    """Make a method that makes the call, waits for its answer, and returns the result."""
 
     @functools.wraps(call)
     def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -37,7 +40,7 @@ def blocking(call: Callable[P, Call[T]]) -> Callable[Concatenate[Connection, P],
 def awaiting(
     call: Callable[P, Call[T]],
 ) -> Callable[Concatenate[AsyncConnection, P], Coroutine[None, None, T]]:
-    """Make an asynchronous method that makes the call and returns what it comes to."""
+    """Make an asynchronous method that makes the call and returns its result."""
 
     @functools.wraps(call)
     async def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -69,7 +72,7 @@ def starting_async(
 
 
 def yielding(call: Callable[P, Feed[T]]) -> Callable[Concatenate[Connection, P], Iterator[T]]:
-    """Make a method that yields what the call gives."""
+    """Make a method that makes a call with a stream of answers and yields them."""
 
     @functools.wraps(call)
     def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
@@ -81,7 +84,7 @@ def yielding(call: Callable[P, Feed[T]]) -> Callable[Concatenate[Connection, P],
 def yielding_async(
     call: Callable[P, Feed[T]],
 ) -> Callable[Concatenate[AsyncConnection, P], AsyncIterator[T]]:
-    """Make a method that yields what the call gives, to be iterated over with ``async for``."""
+    """Make an asynchronous method that yields a call's answers, for use with ``async for``."""
 
     @functools.wraps(call)
     def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
@@ -93,9 +96,10 @@ def yielding_async(
 def in_thread(
     work: Callable[Concatenate[Connection, P], T],
 ) -> Callable[Concatenate[AsyncConnection, P], Coroutine[None, None, T]]:
-    """Make an asynchronous method that does blocking work in a thread.
+    """Make an asynchronous method that runs a blocking function in a thread.
 
-    When the task is cancelled, the work ends at its next call.
+    When the task that awaits the method is cancelled, the function's next call to the store raises
+    an error, which ends it.
     """
     return wrapping(work, _same)
 
@@ -103,7 +107,7 @@ def in_thread(
 def wrapping(
     work: Callable[Concatenate[Connection, P], T], wrap: Callable[[T], WrappedT]
 ) -> Callable[Concatenate[AsyncConnection, P], Coroutine[None, None, WrappedT]]:
-    """Make an asynchronous method that does blocking work in a thread and wraps what it made."""
+    """Make an asynchronous method that runs a function in a thread and wraps its result."""
 
     @functools.wraps(work)
     async def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> WrappedT:
@@ -124,7 +128,7 @@ def _same(made: T) -> T:
 
 
 def _described(method: WrappedT, call: Callable[P, object], returns: object) -> WrappedT:
-    """Let ``help`` and ``inspect.signature`` show a method's parameters, ``self`` among them."""
+    """Give a method the signature that ``help`` and ``inspect.signature`` show, with ``self``."""
     shown = inspect.signature(call)
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     parameters = [this, *shown.parameters.values()]
@@ -133,10 +137,10 @@ def _described(method: WrappedT, call: Callable[P, object], returns: object) -> 
 
 
 def _last(call: Callable[P, Call[T]]) -> object:
-    """Return the type that a call comes to, of its annotation."""
+    """Return the type of a call's result, read from its annotation."""
     return get_args(inspect.signature(call).return_annotation)[-1]
 
 
 def _made(call: Callable[P, Call[Started[T]]]) -> object:
-    """Return the type that a call's job makes, of its annotation."""
+    """Return the type of what a call's job makes, read from the call's annotation."""
     return get_args(_last(call))[0]

@@ -1,7 +1,7 @@
-"""The two clients: one API over a store in this process and over a server, blocking and awaited.
+"""The blocking and the asynchronous client, for a store in this process or behind a server.
 
-What a client can do is defined once a topic, each call in a function beside the two classes that
-offer it: recordings, writing, files, upkeep, dictionaries, universality, jobs, server.
+Each call is defined once, in the module of its topic (recordings, writing, files, upkeep,
+dictionaries, universality, jobs, server), beside the two classes that have it as a method.
 """
 
 from isogloss.service.client.dictionaries import AsyncDictionariesClient, DictionariesClient
@@ -24,7 +24,10 @@ class Client(
     JobsClient,
     ServerClient,
 ):
-    """Everything that can be done with a store. Safe from several threads, not across fork."""
+    """A client whose methods block. :func:`isogloss.connect` makes one.
+
+    Several threads may use it at once. A process that was forked must connect again.
+    """
 
 
 class AsyncClient(
@@ -37,4 +40,7 @@ class AsyncClient(
     AsyncJobsClient,
     AsyncServerClient,
 ):
-    """Everything that can be done with a store, within one event loop. Not across fork."""
+    """A client whose methods are awaited. :func:`isogloss.connect_async` makes one.
+
+    It works within one event loop. A process that was forked must connect again.
+    """

@@ -1,4 +1,4 @@
-"""Open a store in this process, or connect to the server that has it."""
+"""Open a store in this process, or connect to the server that owns it."""
 
 import asyncio
 from pathlib import Path
@@ -18,24 +18,27 @@ def connect(
     timeout_s: float = 30.0,
     run_workers: bool = True,
 ) -> Client:
-    """Open a store, or connect to a server.
+    """Open a store in this process, or connect to a server.
 
     Args:
-        address: a path, or the address of an object store such as ``s3://bucket/prefix``: this
-            process owns the store until the client is closed, or where a server owns it, that
-            server is called. ``unix:/path`` or ``host:port``: that server is called.
-        token: for servers on TCP; None takes the environment variable ISOGLOSS_TOKEN.
-        certificate: PEM file of what signs the server's certificate; with it TLS is spoken.
-        timeout_s: how long a call may take.
-        run_workers: whether a store owned by this process also runs its queued jobs. With False
-            they stay queued, and waiting for one ends at its timeout only. A server decides for
-            itself, and this is ignored.
+        address: the store or the server. A path, or the address of an object store such as
+            ``s3://bucket/prefix``: this process becomes the store's owner until the client is
+            closed; if a server owns the store already, the client calls that server. ``unix:/path``
+            or ``host:port``: the client calls the server there.
+        token: the token of a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN;
+            where ``address`` is a path, else the one kept with the store.
+        certificate: path of a PEM file with the certificate that signed the server's. The client
+            then uses TLS.
+        timeout_s: how many seconds a call may take.
+        run_workers: whether this process, if it becomes the owner, also runs the store's queued
+            jobs. With False they stay queued, and waiting for one ends only by its timeout. Ignored
+            when a server is called.
 
     Returns:
-        The client, which has the store, or a connection that was answered.
+        The client. Its store is open, or its server has answered.
 
     Raises:
-        StoreOwned: another process has the store and runs no server.
+        StoreOwned: another process owns the store and runs no server.
         ServerUnavailable: no server answers at the address.
     """
     found = find_destination(address, token, run_workers=run_workers)
@@ -61,7 +64,10 @@ async def connect_async(
     timeout_s: float = 30.0,
     run_workers: bool = True,
 ) -> "AsyncClient":
-    """Open a store, or connect to a server; arguments and errors as for :func:`connect`."""
+    """Open a store in this process, or connect to a server.
+
+    Arguments, result and errors are those of :func:`connect`; the client is asynchronous.
+    """
     found = await asyncio.to_thread(find_destination, address, token, run_workers=run_workers)
     if found.handlers is not None:
         local = AsyncLocalTransport(LocalTransport(found.handlers, str(address)))

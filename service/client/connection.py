@@ -1,4 +1,4 @@
-"""What both clients are built on: a transport, the process it belongs to, and making calls."""
+"""What both clients inherit from: a transport, the process that may use it, and making calls."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -14,16 +14,19 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A way to whoever answers, for calls that block. Safe from several threads."""
+    """Makes calls to a store's owner and waits for their answers.
+
+    Several threads may use it at once.
+    """
 
     def __init__(
         self, transport: Transport, *, timeout_s: float = 30.0, is_local: bool = False
     ) -> None:
-        """Take a transport; :func:`connect` makes the right one.
+        """Make calls over a transport; :func:`connect` makes the right one.
 
         Args:
-            transport: carries the calls; closed with the client.
-            timeout_s: how long a call may take.
+            transport: sends the calls; closed together with the connection.
+            timeout_s: how many seconds a call may take.
             is_local: whether this process owns the store.
         """
         self._transport = transport
@@ -55,57 +58,57 @@ class Connection:
 
     @property
     def timeout_s(self) -> float:
-        """How long a call may take."""
+        """How many seconds a call may take."""
         return self._timeout_s
 
     @property
     def _usable_transport(self) -> Transport:
-        """What carries the calls.
+        """The transport, if it may still be used.
 
         Raises:
-            Conflict: the client was closed, or made in another process.
+            Conflict: the client was closed, or made before this process was forked.
         """
         self._check_usable()
         return self._transport
 
     def _check_usable(self) -> None:
-        """Refuse to go on where the client was closed or stopped, or in a fork of its process.
+        """Raise Conflict where the client was closed or stopped, or this process is a fork.
 
         Raises:
-            Conflict: the message says what to do.
+            Conflict: the client cannot be used; the message says what to do.
         """
         _check_usable(self._process, self._ended)
 
     def close(self) -> None:
-        """Let go of the store or the connection. Later calls do nothing."""
+        """Give up the store, or close the connection to the server. Later calls do nothing."""
         if not self._ended and self._process == os.getpid():
             self._ended = "this client was closed: connect again"
             self._transport.close()
 
     def _stop(self, why: str) -> None:
-        """Refuse further calls, and leave the transport open."""
+        """Let all further calls raise Conflict with ``why``, but leave the transport open."""
         self._ended = self._ended or why
 
     def run(self, call: Call[T]) -> T:
-        """Make a call and return what it comes to."""
+        """Make a call, wait for its answer, and return its result."""
         return run(self._usable_transport, call, self._timeout_s)
 
     def iterate(self, feed: Feed[T]) -> Iterator[T]:
-        """Make a call and yield what it gives."""
+        """Make a call with a stream of answers, and yield them as they come."""
         return iterate(self._usable_transport, feed, self._timeout_s)
 
 
 class AsyncConnection:
-    """The same for asyncio, within one event loop."""
+    """Makes calls to a store's owner and awaits their answers, within one event loop."""
 
     def __init__(
         self, transport: AsyncTransport, *, timeout_s: float = 30.0, is_local: bool = False
     ) -> None:
-        """Take a transport; ``connect_async`` makes the right one.
+        """Make calls over a transport; :func:`connect_async` makes the right one.
 
         Args:
-            transport: carries the calls; closed with the client.
-            timeout_s: how long a call may take.
+            transport: sends the calls; closed together with the connection.
+            timeout_s: how many seconds a call may take.
             is_local: whether this process owns the store.
         """
         self._transport = transport
@@ -137,35 +140,35 @@ class AsyncConnection:
 
     @property
     def timeout_s(self) -> float:
-        """How long a call may take."""
+        """How many seconds a call may take."""
         return self._timeout_s
 
     @property
     def _usable_transport(self) -> AsyncTransport:
-        """What carries the calls.
+        """The transport, if it may still be used.
 
         Raises:
-            Conflict: the client was closed, or made in another process.
+            Conflict: the client was closed, or made before this process was forked.
         """
         _check_usable(self._process, self._ended)
         return self._transport
 
     async def close(self) -> None:
-        """Let go of the store or the connection. Later calls do nothing."""
+        """Give up the store, or close the connection to the server. Later calls do nothing."""
         if not self._ended and self._process == os.getpid():
             self._ended = "this client was closed: connect again"
             await self._transport.close()
 
     async def run(self, call: Call[T]) -> T:
-        """Make a call and return what it comes to."""
+        """Make a call, wait for its answer, and return its result."""
         return await run_async(self._usable_transport, call, self._timeout_s)
 
     def iterate(self, feed: Feed[T]) -> AsyncIterator[T]:
-        """Make a call and yield what it gives."""
+        """Make a call with a stream of answers, and yield them as they come."""
         return iterate_async(self._usable_transport, feed, self._timeout_s)
 
     def _blocking(self) -> Connection:
-        """Return a connection to the same place, for work in a thread; it is not to be closed."""
+        """Return a blocking connection over the same transport, for a thread; do not close it."""
         return Connection(
             self._usable_transport.blocking, timeout_s=self._timeout_s, is_local=self._is_local
         )

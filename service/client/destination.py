@@ -1,4 +1,4 @@
-"""Where ``connect`` leads: to a store that this process owns from now on, or to a server."""
+"""Decide what an address given to ``connect`` means: a store to open here, or a server to call."""
 
 import os
 import socket
@@ -18,35 +18,38 @@ TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """Where calls go: exactly one of the two is set."""
+    """Where a client sends its calls. Either ``handlers`` or ``address`` is set, never both."""
 
     handlers: LocalHandlers | None = None
-    """The store, owned by this process from now on."""
+    """The handlers of a store that this process owns from now on."""
     address: str | None = None
-    """A server."""
+    """Address of a server."""
     token: str | None = None
-    """What to send to it."""
+    """The token to send to the server."""
 
 
 def find_destination(
     address: str | Path, token: str | None, *, run_workers: bool = True
 ) -> Destination:
-    """Take a store, or find the server that has it.
+    """Open the store at an address, or find the server that owns it.
 
     Args:
         address: a path, the address of an object store such as ``s3://bucket/prefix``,
             ``unix:/path`` or ``host:port``.
-        token: for TCP; None takes the environment variable ISOGLOSS_TOKEN.
-        run_workers: whether a store taken here also runs its queued jobs; a server decides itself.
+        token: for a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN; where
+            ``address`` is a path, else the one kept with the store.
+        run_workers: whether a store that is opened here also runs its queued jobs. Ignored for a
+            server.
 
     Returns:
-        The store, opened, or the address of the server and what to send to it.
+        The handlers of the opened store, or the server's address and the token to send to it.
 
     Raises:
-        StoreOwned: another process has the store and runs no server.
-        ServerUnavailable: its server is on another machine, and answers only there.
-        InvalidInput: ``address`` is empty, or an address of an unknown scheme.
-        MissingExtra: ``address`` is on an object store, and obstore is not installed.
+        StoreOwned: another process owns the store and runs no server.
+        ServerUnavailable: a server on another machine owns the store, and listens on that machine
+            only.
+        InvalidInput: ``address`` is empty, or begins with an unknown scheme.
+        MissingExtra: ``address`` is on an object store, and the package obstore is not installed.
     """
     token = token or os.environ.get(TOKEN_VARIABLE)
     text = str(address)
@@ -75,7 +78,7 @@ def find_destination(
 
 
 def _check_complete_installation() -> None:
-    """Refuse to open a store where only what a client needs is installed."""
+    """Raise MissingExtra where only the packages that a client of a server needs are installed."""
     try:
         import_module("google_crc32c")  # the first thing that any store needs
     except ImportError as error:
@@ -86,7 +89,7 @@ def _check_complete_installation() -> None:
 
 
 def _check_near(owner: StoreOwner, address: str) -> None:
-    """Refuse an address that means something else here than on its machine."""
+    """Raise ServerUnavailable for an address that only the server's own machine can reach."""
     where = parse_address(address)
     is_here = where.socket.exists() if where.socket is not None else not where.is_loopback
     if owner.host not in ("", socket.gethostname()) and not is_here:

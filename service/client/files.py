@@ -1,4 +1,4 @@
-"""Rows out of a store as files and into one from files, over either transport.
+"""Export the rows of a recording to files, and import rows from files or arrays.
 
 Files are written and read where the client runs; the server needs no access to them.
 """
@@ -44,24 +44,26 @@ def export(
     revision: Revision | None = None,
     on_rows: OnRows | None = None,
 ) -> None:
-    """Write the rows of a recording as files that other tools read, where this client runs.
+    """Write the rows of a recording to files that other tools read, on the client's machine.
 
     Args:
-        connection: to whoever has the store.
+        connection: the connection to the store's owner.
         recording: id of the recording.
-        directory: is made, whole, or is absent after a crash.
-        form: ``zarr`` (one v3 group), ``safetensors`` (files of about 1 GiB and an index), or
+        directory: directory to create. It appears when the export is complete; after a crash it is
+            absent.
+        form: ``zarr`` (one zarr v3 group), ``safetensors`` (files of about 1 GiB and an index), or
             ``numpy`` (one ``.npy`` a site and column, which can be mapped into memory).
-        sites: which; None: all.
-        revision: which rows count; None: the newest.
-        on_rows: called with how many rows were read, of how many over all sites. If it raises,
-            the export ends.
+        sites: names of the sites to export; None: all.
+        revision: export the rows of this revision, from :class:`RecordingInfo`; None: of the
+            newest.
+        on_rows: called as ``on_rows(done, total)`` with the number of rows read, counted once for
+            each site, and of all rows times sites. If it raises, the export ends.
 
     Raises:
-        NotFound: there is no such recording.
-        AlreadyExists: there is something at ``directory``.
-        UnknownSite: no such site; the message lists the nearest names.
-        StorageFull: there is no room; nothing is left at ``directory``.
+        NotFound: there is no recording with that id.
+        AlreadyExists: something is at ``directory`` already.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
+        StorageFull: the disk is full; nothing is left at ``directory``.
     """
     info = connection.run(recordings.recording(recording))
     count = len(info.spec.sites if sites is None else sites)
@@ -80,29 +82,34 @@ def import_rows(
     producer: str = "import",
     on_rows: OnRows | None = None,
 ) -> RecordingInfo:
-    """Record rows that stand in arrays or files; after a crash the same call goes on.
+    """Record rows that are in arrays or files. After a crash the same call goes on where it was.
 
-    What :func:`isogloss.store.open_export` finds in an export are the arguments.
+    The parts of an export that :func:`isogloss.store.open_export` returns can be given as ``spec``,
+    ``vocabulary``, ``sources`` and ``columns``.
 
     Args:
-        connection: to whoever has the store.
-        spec: what the rows are; created where there is no such recording yet.
+        connection: the connection to the store's owner.
+        spec: the recording that the rows are for; created if it does not exist.
         vocabulary: token strings; token id i is the i-th.
-        sources: rows of every site of ``spec``: an array, a path of a ``.npy`` or
-            ``.safetensors`` file, or what :mod:`isogloss.store` offers beside these.
-        columns: what is known of each row.
-        producer: name of this import within the recording, without ``/``.
-        on_rows: called with how many rows were sent, of how many. If it raises, the import ends.
+        sources: rows of every site of ``spec``: an array, the path of a ``.npy`` or
+            ``.safetensors`` file, or one of the other sources that :mod:`isogloss.store` offers.
+        columns: token, document and, where known, position and code points of each row.
+        producer: name of this import within the recording, without ``/``. A call that goes on gives
+            the same name and the same rows.
+        on_rows: called as ``on_rows(done, total)`` after each batch, with the number of rows sent
+            and of all rows. If it raises, the import ends.
 
     Returns:
         The recording, with all rows durable.
 
     Raises:
-        ShapeError: rows differ in number between sources, or in width or dtype from ``spec``.
-        CorruptData: the header of a file lies.
+        InvalidInput: ``producer`` is empty or contains ``/``.
+        ShapeError: the sources differ in their number of rows, or one differs from ``spec`` in
+            width or dtype.
+        CorruptData: a file's header cannot be read or contradicts the file.
         AlreadyExists: a different recording has that id.
-        Conflict: this producer began with other rows.
-        NonFiniteRows: rows hold NaN or infinity where the recording refuses them.
+        Conflict: an earlier import under this producer's name was of other rows.
+        NonFiniteRows: rows hold NaN or infinity, and the recording refuses them.
     """
     if not producer or "/" in producer:
         raise InvalidInput(f"producer {producer!r} must be a name without '/', such as 'import'")
@@ -124,7 +131,7 @@ def import_rows(
 
 
 def _check_producers(connection: Connection, recording: str, producer: str, name: str) -> None:
-    """Refuse a producer that began with other rows."""
+    """Raise Conflict when an earlier import under this producer's name was of other rows."""
     known = {other for lane in connection.run(lanes(recording)) for other in lane.cursors}
     others = {other for other in known if other.partition("/")[0] == producer} - {name}
     if others:
@@ -135,7 +142,7 @@ def _check_producers(connection: Connection, recording: str, producer: str, name
 
 
 class ClientSource:
-    """The rows of a recording at one revision, read through a client as an exporter wants them."""
+    """Reads the rows of one revision of a recording through a client, for an exporter."""
 
     def __init__(
         self,
@@ -145,14 +152,14 @@ class ClientSource:
         sites: int,
         on_rows: OnRows | None,
     ) -> None:
-        """Pin a revision.
+        """Choose the revision to read.
 
         Args:
-            connection: to whoever has the rows.
-            recording: as it stands.
-            revision: which rows; None: those that it has.
-            sites: how many sites will be read.
-            on_rows: called after each block of rows of a site.
+            connection: the connection to the store's owner.
+            recording: the recording, as :meth:`Client.recording` returned it.
+            revision: the revision to read; None: the one in ``recording``.
+            sites: how many sites will be read, to count the rows in all.
+            on_rows: called as ``on_rows(done, total)`` after each block of rows of a site.
         """
         self._connection = connection
         self._id = recording.id
@@ -183,14 +190,14 @@ class ClientSource:
 
 
 class FilesClient(Connection):
-    """Exports and imports, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` that export and import files."""
 
     export = export
     import_rows = import_rows
 
 
 class AsyncFilesClient(AsyncConnection):
-    """Exports and imports, for :class:`isogloss.AsyncClient`: in threads."""
+    """The methods of :class:`isogloss.AsyncClient` that export and import files, in threads."""
 
     export = in_thread(export)
     import_rows = in_thread(import_rows)

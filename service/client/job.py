@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """Work that the server does; it goes on when this process ends."""
+    """A job of the server, such as a training. It goes on when this process ends."""
 
     def __init__(self, connection: Connection, started: Started[T]) -> None:
-        """Hold on to a job; the client's methods make these."""
+        """Make a handle on a job; the client's methods do so."""
         self._connection = connection
         self._started = started
         self.name = started.name
@@ -27,44 +27,50 @@ class Job(Generic[T]):
         return f"Job({self.name!r}, kind={self.kind!r})"
 
     def info(self) -> JobInfo:
-        """Return the job as it is now."""
+        """Ask how the job is now: state, progress and, where it failed, why."""
         return self._connection.run(operations.get_job(self.name))
 
     @property
     def state(self) -> str:
-        """QUEUED, STARTING, RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED."""
+        """The state now: QUEUED, STARTING, RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED."""
         return self.info().state
 
     def progress(self) -> Iterator[JobInfo]:
-        """Yield the job now and at each change, until it is done; outlasts server restarts."""
+        """Yield how the job is now, and again after each change, until the job has ended.
+
+        If the server restarts meanwhile, this waits for it and goes on.
+        """
         return self._connection.iterate(operations.watch(self.name))
 
     def result(self, timeout_s: float | None = None) -> T:
-        """Wait for the job and return what it made.
+        """Wait until the job has ended, and return what it made.
 
         Args:
-            timeout_s: how long to wait; None: until it is done.
+            timeout_s: how many seconds to wait; None: without limit.
 
         Returns:
-            What it made, such as the dictionary that was trained.
+            What the job made, such as the dictionary that it trained.
 
         Raises:
-            JobFailed: it failed; the message says why.
-            JobCancelled: it was cancelled.
-            DeadlineExceeded: it was not done in time; it goes on.
+            JobFailed: the job failed; the message says why.
+            JobCancelled: the job was cancelled.
+            DeadlineExceeded: the job had not ended after ``timeout_s``; it goes on.
         """
         return self._connection.run(operations.result(self._started, timeout_s))
 
     def cancel(self) -> None:
-        """Ask the job to end; it stops within seconds."""
+        """Ask the job to stop, and return at once; it stops within seconds."""
         self._connection.run(operations.cancel(self.name))
 
 
 class AsyncJob(Generic[T]):
-    """The same for asyncio; the state is that of :meth:`info`."""
+    """A job of the server, for asyncio. It goes on when this process ends.
+
+    Its state is in the result of :meth:`info`.
+    """
 
     def __init__(self, connection: AsyncConnection, started: Started[T]) -> None:
-        """Hold on to a job; the client's methods make these."""
+        """Make a handle on a job; the client's methods do so."""
         self._connection = connection
         self._started = started
         self.name = started.name
@@ -76,29 +82,32 @@ class AsyncJob(Generic[T]):
         return f"AsyncJob({self.name!r}, kind={self.kind!r})"
 
     async def info(self) -> JobInfo:
-        """Return the job as it is now."""
+        """Ask how the job is now: state, progress and, where it failed, why."""
         return await self._connection.run(operations.get_job(self.name))
 
     def progress(self) -> AsyncIterator[JobInfo]:
-        """Yield the job now and at each change, until it is done; outlasts server restarts."""
+        """Yield how the job is now, and again after each change, until the job has ended.
+
+        If the server restarts meanwhile, this waits for it and goes on.
+        """
         return self._connection.iterate(operations.watch(self.name))
 
     async def result(self, timeout_s: float | None = None) -> T:
-        """Wait for the job and return what it made.
+        """Wait until the job has ended, and return what it made.
 
         Args:
-            timeout_s: how long to wait; None: until it is done.
+            timeout_s: how many seconds to wait; None: without limit.
 
         Returns:
-            What it made, such as the dictionary that was trained.
+            What the job made, such as the dictionary that it trained.
 
         Raises:
-            JobFailed: it failed; the message says why.
-            JobCancelled: it was cancelled.
-            DeadlineExceeded: it was not done in time; it goes on.
+            JobFailed: the job failed; the message says why.
+            JobCancelled: the job was cancelled.
+            DeadlineExceeded: the job had not ended after ``timeout_s``; it goes on.
         """
         return await self._connection.run(operations.result(self._started, timeout_s))
 
     async def cancel(self) -> None:
-        """Ask the job to end; it stops within seconds."""
+        """Ask the job to stop, and return at once; it stops within seconds."""
         await self._connection.run(operations.cancel(self.name))

@@ -34,7 +34,7 @@ _GET: Mapping[str, Callable[[str], Call[Made]]] = {
 
 
 def jobs() -> Call[list[JobInfo]]:
-    """Return all jobs, oldest first."""
+    """Return all jobs of the store, oldest first, those that have ended too."""
     return collect(
         lambda token: operations.ListOperationsRequest(page_size=MAX_PAGE, page_token=token),
         operations.ListOperationsResponse,
@@ -43,16 +43,16 @@ def jobs() -> Call[list[JobInfo]]:
 
 
 def job(name: str) -> Call[Started[Made]]:
-    """Return the handle of a job.
+    """Return a handle on a job that exists.
 
     Args:
-        name: its id.
+        name: id of the job.
 
     Returns:
-        The job.
+        The handle, as the call that began the job returned it.
 
     Raises:
-        NotFound: there is none of that id.
+        NotFound: there is no job with that id.
     """
 
     def found(info: JobInfo) -> Started[Made]:
@@ -63,7 +63,7 @@ def job(name: str) -> Call[Started[Made]]:
 
 
 class JobsClient(Connection):
-    """Jobs, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` about jobs."""
 
     jobs = blocking(jobs)
     job = starting(job)
@@ -71,7 +71,7 @@ class JobsClient(Connection):
 
 
 class AsyncJobsClient(AsyncConnection):
-    """Jobs, for :class:`isogloss.AsyncClient`."""
+    """The methods of :class:`isogloss.AsyncClient` about jobs."""
 
     jobs = awaiting(jobs)
     job = starting_async(job)

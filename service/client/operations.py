@@ -1,4 +1,4 @@
-"""What is asked about a job: how it is, to end it, to wait for it."""
+"""The calls about one job: ask how it is, cancel it, wait until it has ended."""
 
 import time
 from collections.abc import Callable
@@ -42,15 +42,15 @@ class Started(Generic[T]):
     kind: str
     """``train``, ``probe`` or ``match``."""
     collection: str
-    """Where what it makes is found, such as ``dictionaries``."""
+    """Kind of resource that the job makes, as in resource names: such as ``dictionaries``."""
     fetch: Callable[[str], Call[T]]
-    """Gets what it made, by id."""
+    """Makes the call that gets the job's result by its id."""
 
 
 def started(
     collection: str, fetch: Callable[[str], Call[T]]
 ) -> Callable[[operations.Operation], Started[T]]:
-    """Return what reads the answer of a call that begins a job."""
+    """Return a function that makes a :class:`Started` of the answer of a call that begins a job."""
 
     def read(operation: operations.Operation) -> Started[T]:
         found = from_operation(operation)
@@ -60,32 +60,32 @@ def started(
 
 
 def get_job(name: str) -> Call[JobInfo]:
-    """Return a job as it is now."""
+    """Ask how a job is now."""
     request = operations.GetOperationRequest(name=to_name("operations", name))
     return then(ask(request, operations.Operation), from_operation)
 
 
 def cancel(name: str) -> Call[None]:
-    """Ask a job to end."""
+    """Ask a job to stop."""
     request = operations.CancelOperationRequest(name=to_name("operations", name))
     return then(ask(request, Empty), lambda _: None)
 
 
 def wait(name: str, timeout_s: float | None) -> Call[JobInfo]:
-    """Wait until a job is done, over restarts of the server.
+    """Wait until a job has ended; if the server restarts meanwhile, go on waiting.
 
     Args:
         name: id of the job.
-        timeout_s: how long to wait; None: until it is done.
+        timeout_s: how many seconds to wait; None: without limit.
 
     Returns:
-        The job, succeeded.
+        The job, which has succeeded.
 
     Raises:
-        JobCancelled: it was cancelled.
-        JobFailed: it failed; the message holds the reason and what the worker said.
-        DeadlineExceeded: it is not done; it goes on.
-        ServerUnavailable: no server came back within a minute.
+        JobCancelled: the job was cancelled.
+        JobFailed: the job failed; the message holds the reason and the last output of its process.
+        DeadlineExceeded: the job had not ended after ``timeout_s``; it goes on.
+        ServerUnavailable: the server stopped answering, and did not answer again within a minute.
     """
     return _wait(name, timeout_s)
 
@@ -124,20 +124,20 @@ def _duration(seconds: float) -> Duration:
 
 
 def result(job: Started[T], timeout_s: float | None) -> Call[T]:
-    """Wait for a job, then get what it made; errors as for :func:`wait`."""
+    """Wait until a job has ended, then get what it made; errors as for :func:`wait`."""
     done = yield from wait(job.name, timeout_s)
     return (yield from job.fetch(from_name(job.collection, done.made)))
 
 
 def watch(job: str) -> Feed[JobInfo]:
-    """Yield a job now and at each change, until it is done; outlasts restarts of the server.
+    """Yield how a job is now, and again after each change, until it has ended.
 
     Args:
         job: id of the job.
 
     Raises:
-        NotFound: there is no such job.
-        ServerUnavailable: no server came back within a minute.
+        NotFound: there is no job with that id.
+        ServerUnavailable: the server stopped answering, and did not answer again within a minute.
     """
     request = jobs_pb2.WatchJobRequest(name=to_name("operations", job))
     method = method_of(jobs_pb2.WatchJobRequest, operations.Operation)

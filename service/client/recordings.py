@@ -29,14 +29,14 @@ from isogloss.store import (
 
 
 def create_recording(spec: RecordingSpec, vocabulary: Sequence[str]) -> Call[RecordingInfo]:
-    """Create a recording, or return the equal one that exists.
+    """Create a recording. Where an equal one exists already, return that one.
 
     Args:
-        spec: model, tokenizer, corpus and sites.
-        vocabulary: the tokenizer's token strings, by id.
+        spec: id, model, tokenizer, corpus and sites of the recording.
+        vocabulary: the tokenizer's token strings; token id i is the i-th.
 
     Returns:
-        The recording as it stands.
+        The recording with its id, and what it holds already.
 
     Raises:
         AlreadyExists: a different recording has that id.
@@ -51,23 +51,23 @@ def create_recording(spec: RecordingSpec, vocabulary: Sequence[str]) -> Call[Rec
 
 
 def recording(recording: str) -> Call[RecordingInfo]:
-    """Return a recording as it stands.
+    """Return what describes a recording, and what it holds now.
 
     Args:
-        recording: its id.
+        recording: id of the recording.
 
     Returns:
-        What describes it, and its newest revision.
+        Its description, and its newest revision: how many rows of each lane are committed.
 
     Raises:
-        NotFound: there is none of that id.
+        NotFound: there is no recording with that id.
     """
     request = pb.GetRecordingRequest(name=to_name("recordings", recording))
     return then(ask(request, pb.Recording), from_recording)
 
 
 def recordings() -> Call[list[RecordingInfo]]:
-    """Return all recordings, by id."""
+    """Return all recordings of the store, sorted by id."""
     return collect(
         lambda token: pb.ListRecordingsRequest(page_size=MAX_PAGE, page_token=token),
         pb.ListRecordingsResponse,
@@ -79,31 +79,32 @@ def delete_recording(recording: str, etag: str) -> Call[None]:
     """Delete a recording and its rows.
 
     Args:
-        recording: its id.
-        etag: of the version that you mean, as :meth:`Client.recording` gave it.
+        recording: id of the recording.
+        etag: ``etag`` of the recording as :meth:`Client.recording` returned it; so that nothing is
+            deleted that changed since.
 
     Returns:
-        None, once it is gone.
+        None, when the recording is deleted.
 
     Raises:
-        NotFound: there is none of that id.
-        Conflict: ``etag`` is not its newest, or something works on it.
+        NotFound: there is no recording with that id.
+        Conflict: the recording changed since ``etag`` was read, or a job or an upkeep call uses it.
     """
     request = pb.DeleteRecordingRequest(name=to_name("recordings", recording), etag=etag)
     return then(ask(request, pb.DeleteRecordingResponse), lambda _: None)
 
 
 def vocabulary(recording: str) -> Call[tuple[str, ...]]:
-    """Return the token strings of a recording, by token id.
+    """Return the token strings of a recording's tokenizer.
 
     Args:
-        recording: its id.
+        recording: id of the recording.
 
     Returns:
         The strings; token id i is the i-th.
 
     Raises:
-        NotFound: there is none of that id.
+        NotFound: there is no recording with that id.
     """
     request = pb.GetVocabularyRequest(name=to_name("recordings", recording))
     return then(ask(request, pb.GetVocabularyResponse), lambda found: tuple(found.tokens))
@@ -115,14 +116,14 @@ def statistics(recording: str, site: str, revision: Revision | None = None) -> C
     Args:
         recording: id of the recording.
         site: name of the site.
-        revision: which rows count; None: the newest.
+        revision: count the rows of this revision, from :class:`RecordingInfo`; None: of the newest.
 
     Returns:
-        The statistics, and the revision that they cover.
+        The statistics, and the revision whose rows they count.
 
     Raises:
-        NotFound: there is no such recording.
-        UnknownSite: no such site; the message lists the nearest names.
+        NotFound: there is no recording with that id.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
     """
     request = pb.GetSiteStatisticsRequest(
         name=to_name("recordings", recording), site=site, revision=optional_revision(revision)
@@ -140,22 +141,22 @@ def read(
     *,
     revision: Revision | None = None,
 ) -> Call[NDArray[np.generic]]:
-    """Return rows ``[start, stop)`` of a site, ``[rows, width]`` in its dtype.
+    """Return the activations of rows ``[start, stop)`` at one site.
 
     Args:
         recording: id of the recording.
         site: name of the site.
-        start: first row.
-        stop: row behind the last; None: to the end.
-        revision: which rows count; None: the newest.
+        start: number of the first row.
+        stop: number of the row after the last; None: to the end.
+        revision: read rows of this revision, from :class:`RecordingInfo`; None: of the newest.
 
     Returns:
-        The rows; bfloat16 is that of :mod:`ml_dtypes`.
+        ``[rows, width]`` in the site's dtype; bfloat16 is that of :mod:`ml_dtypes`.
 
     Raises:
-        NotFound: there is no such recording.
-        UnknownSite: no such site; the message lists the nearest names.
-        InvalidInput: the revision has no such rows.
+        NotFound: there is no recording with that id.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
+        InvalidInput: rows ``[start, stop)`` are not all in the revision.
     """
     request = pb.ReadRequest(
         name=to_name("recordings", recording),
@@ -171,20 +172,21 @@ def read(
 def tokens(
     recording: str, start: int = 0, stop: int | None = None, *, revision: Revision | None = None
 ) -> Call[TokenColumns]:
-    """Return what is known of rows ``[start, stop)`` beside their activations.
+    """Return token, document and position of rows ``[start, stop)``.
 
     Args:
         recording: id of the recording.
-        start: first row.
-        stop: row behind the last; None: to the end.
-        revision: which rows count; None: the newest.
+        start: number of the first row.
+        stop: number of the row after the last; None: to the end.
+        revision: read rows of this revision, from :class:`RecordingInfo`; None: of the newest.
 
     Returns:
-        Token, document, position and, where the recording has them, code points of each row.
+        One array per column. Where the recording has it, ``span`` holds the code points ``[start,
+        end)`` of the document's text that each token covers.
 
     Raises:
-        NotFound: there is no such recording.
-        InvalidInput: the revision has no such rows.
+        NotFound: there is no recording with that id.
+        InvalidInput: rows ``[start, stop)`` are not all in the revision.
     """
     request = pb.ReadTokensRequest(
         name=to_name("recordings", recording),
@@ -202,18 +204,18 @@ def tokens(
 def documents(
     recording: str, *, with_text: bool = True, revision: Revision | None = None
 ) -> Call[dict[int, Document]]:
-    """Return the documents of which rows are committed.
+    """Return the documents that the rows of a recording are of.
 
     Args:
         recording: id of the recording.
-        with_text: False: leave out their texts.
-        revision: which rows count; None: the newest.
+        with_text: whether to return the documents' texts too.
+        revision: only documents of which this revision has rows; None: the newest revision.
 
     Returns:
-        The documents, by id.
+        The documents, by :attr:`Document.id`.
 
     Raises:
-        NotFound: there is no such recording.
+        NotFound: there is no recording with that id.
     """
     request = pb.ReadDocumentsRequest(
         name=to_name("recordings", recording),
@@ -231,16 +233,16 @@ def documents(
 
 
 def _rows(blocks: Sequence[Framed[pb.ReadResponse]]) -> NDArray[np.generic]:
-    """Join the blocks of an answer, ``[rows, width]`` in the site's dtype.
+    """Join the blocks of rows of an answer into one array.
 
     Args:
-        blocks: in row order.
+        blocks: the answer's messages, in row order.
 
     Returns:
-        The rows of all of them.
+        ``[rows, width]`` in the site's dtype.
 
     Raises:
-        InternalError: there is no block, or one lies about its size.
+        InternalError: there is no block, or a block holds another number of bytes than it says.
     """
     if not blocks:
         raise InternalError("the answer to a read held no block, not even an empty one")
@@ -260,7 +262,7 @@ def _block(block: Framed[pb.ReadResponse]) -> NDArray[np.generic]:
 
 
 def _columns(blocks: Iterable[pb.ReadTokensResponse]) -> TokenColumns:
-    """Join the columns of an answer."""
+    """Join the blocks of token columns of an answer into one array per column."""
     found = list(blocks)
     has_spans = any(block.has_spans for block in found)
     span = [np.frombuffer(block.span, "<u4").reshape(-1, 2) for block in found]
@@ -277,7 +279,7 @@ def _join(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDA
 
 
 class RecordingsClient(Connection):
-    """Recordings, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` about recordings."""
 
     create_recording = blocking(create_recording)
     recording = blocking(recording)
@@ -291,7 +293,7 @@ class RecordingsClient(Connection):
 
 
 class AsyncRecordingsClient(AsyncConnection):
-    """Recordings, for :class:`isogloss.AsyncClient`."""
+    """The methods of :class:`isogloss.AsyncClient` about recordings."""
 
     create_recording = awaiting(create_recording)
     recording = awaiting(recording)

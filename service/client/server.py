@@ -9,10 +9,10 @@ from isogloss.service.wire.messages import from_message
 
 
 def server_info() -> Call[ServerInfo]:
-    """Return what answers: its version, its limits, and what is on.
+    """Return version, limits and settings of the server.
 
     Returns:
-        What the server says of itself; of this process, where it opened the store itself.
+        A description of the server; of this process, where it opened the store itself.
     """
     return then(
         ask(server_pb2.GetServerInfoRequest(), server_pb2.ServerInfo),
@@ -21,19 +21,23 @@ def server_info() -> Call[ServerInfo]:
 
 
 def ping() -> Call[None]:
-    """Make one small call: raises what stands in the way of any call."""
+    """Make one small call to see whether calls arrive; return nothing.
+
+    Raises the error that any other call would raise: no answer, a wrong token, an untrusted
+    certificate.
+    """
     return then(server_info(), lambda _: None)
 
 
 class ServerClient(Connection):
-    """The server itself, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` about the server."""
 
     server_info = blocking(server_info)
     ping = blocking(ping)
 
 
 class AsyncServerClient(AsyncConnection):
-    """The server itself, for :class:`isogloss.AsyncClient`."""
+    """The methods of :class:`isogloss.AsyncClient` about the server."""
 
     server_info = awaiting(server_info)
     ping = awaiting(ping)

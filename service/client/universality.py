@@ -38,21 +38,28 @@ def create_probe(
     grid: str | None = None,
     request_id: str | None = None,
 ) -> Call[Started[ProbeInfo]]:
-    """Pin the held-out documents that recordings share, and encode dictionaries on them.
+    """Begin a job that makes a probe and encodes dictionaries on it.
+
+    A probe is a fixed set of documents on which features of several dictionaries are compared:
+    documents that all the recordings hold and that no dictionary was trained on.
 
     Args:
-        recordings: ids.
-        dictionaries: what to encode; a probe that exists gains those it lacks.
-        probe: its id; None: the default probe of these recordings.
-        holdout: share of the documents; None: what the dictionaries were not trained on.
-        grid: ``tokens`` or ``word_ends``; None chooses by the tokenizers.
-        request_id: a second call with it gives the first job again.
+        recordings: ids of the recordings.
+        dictionaries: the dictionaries to encode, or their ids. If the probe exists, those that it
+            lacks are added to it.
+        probe: id of the probe; None: an id made of those of the recordings, equal on each call.
+        holdout: share of the documents to use. None: 0.25, or the smallest holdout that one of the
+            dictionaries was trained with if that is less; of a probe that exists, its own.
+        grid: what features are compared on: ``tokens`` (each token; the recordings need one
+            tokenizer) or ``word_ends`` (each word). None: tokens where the recordings have one
+            tokenizer, else words.
+        request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
-        The job, whose result is the probe.
+        A handle on the job; its result is the probe.
 
     Raises:
-        NotFound: no such recording or dictionary.
+        NotFound: there is no such recording or dictionary.
     """
     request = pb.CreateProbeRequest(
         probe_id=probe or default_probe_id(recordings),
@@ -66,28 +73,28 @@ def create_probe(
 
 
 def probe(probe: str) -> Call[ProbeInfo]:
-    """Return a probe.
+    """Return what describes a probe.
 
     Args:
-        probe: its id.
+        probe: id of the probe.
 
     Returns:
-        What it holds.
+        Its recordings, its documents, and the dictionaries encoded on it.
 
     Raises:
-        NotFound: there is none of that id.
+        NotFound: there is no probe with that id.
     """
     return get_probe(probe)
 
 
 def get_probe(name: str) -> Call[ProbeInfo]:
-    """Ask for a probe; where a parameter is called like the function above."""
+    """Ask for a probe; for functions with a parameter named like :func:`probe`."""
     request = pb.GetProbeRequest(name=to_name("probes", name))
     return then(ask(request, pb.Probe), lambda message: from_message(message, ProbeInfo))
 
 
 def probes() -> Call[list[ProbeInfo]]:
-    """Return all probes, by id."""
+    """Return all probes of the store, sorted by id."""
     return collect(
         lambda token: pb.ListProbesRequest(page_size=MAX_PAGE, page_token=token),
         pb.ListProbesResponse,
@@ -99,20 +106,21 @@ def probes() -> Call[list[ProbeInfo]]:
 
 
 def delete_probe(probe: str, etag: str, *, cascade: bool = False) -> Call[list[str]]:
-    """Delete a probe with its codes and its atlas.
+    """Delete a probe, the codes of the dictionaries on it, and its index for :meth:`nearest`.
 
     Args:
-        probe: its id.
-        etag: of the version that you mean, as :meth:`Client.probe` gave it.
-        cascade: also delete the matches on it.
+        probe: id of the probe.
+        etag: ``etag`` of the probe as :meth:`Client.probe` returned it; so that nothing is deleted
+            that changed since.
+        cascade: whether to delete the matches made on the probe too.
 
     Returns:
-        Names of the matches that were deleted with it.
+        Names of the matches that were deleted.
 
     Raises:
-        NotFound: there is none of that id.
-        Conflict: ``etag`` is not its newest, a job uses it, or without ``cascade`` a match is on
-            it.
+        NotFound: there is no probe with that id.
+        Conflict: the probe changed since ``etag`` was read; a job uses it; or there are matches on
+            it and ``cascade`` is False.
     """
     request = pb.DeleteProbeRequest(name=to_name("probes", probe), etag=etag, cascade=cascade)
     return then(ask(request, pb.DeleteProbeResponse), lambda found: list(found.deleted))
@@ -127,20 +135,23 @@ def nearest(
 ) -> Call[list[Hit]]:
     """Return the features of other dictionaries that fire most like one feature.
 
+    Features are compared on a probe: documents that no dictionary was trained on.
+
     Args:
         feature: such as ``client.dictionary("a").feature(1207)``.
-        among: the dictionaries to search.
-        count: hits per dictionary, at most 100.
-        probe: id of the probe; None: the newest that has all of them, else the default probe
-            of their recordings, built now.
+        among: the dictionaries to search, or their ids.
+        count: most hits per dictionary, 1 to 100.
+        probe: id of the probe. None: the newest probe on which all these dictionaries were encoded.
+            Where there is none, the call first builds one of the held-out documents that the
+            dictionaries' recordings share, and waits for that.
 
     Returns:
-        The hits, highest correlation first.
+        The hits of all dictionaries in one list, highest correlation first.
 
     Raises:
-        NotFound: no such dictionary or probe, or the probe lacks a dictionary.
-        InvalidInput: no such feature, ``among`` is empty, or ``count`` is out of range.
-        DeadFeature: the feature fires too rarely on the probe.
+        NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
+        InvalidInput: there is no such feature, ``among`` is empty, or ``count`` is out of range.
+        DeadFeature: the feature fires too rarely on the probe to be compared.
     """
     names = [ids.id_of(dictionary) for dictionary in among]
     request = pb.NearestFeaturesRequest(
@@ -164,7 +175,7 @@ def _nearest(request: pb.NearestFeaturesRequest, dictionaries: Sequence[str]) ->
 
 
 def _default_probe(dictionaries: Sequence[str]) -> Call[str]:
-    """Build the default probe of dictionaries' recordings; return its resource name."""
+    """Build a probe of the recordings that dictionaries are trained on; return its name."""
     found: list[DictionaryInfo] = []
     for name in sorted(set(dictionaries)):
         found.append((yield from get_dictionary(name)))  # noqa: PERF401 - a comprehension cannot yield
@@ -181,16 +192,17 @@ def feature(
 
     Args:
         feature: such as ``client.dictionary("a").feature(1207)``.
-        probe: id of the probe; None: the newest that has the dictionary, else the default probe
-            of its recording, built now.
-        contexts: how many of the places where it fires most strongly to return.
+        probe: id of the probe. None: the newest probe on which the dictionary was encoded. Where
+            there is none, the call first builds one of the held-out documents of the dictionary's
+            recording, and waits for that.
+        contexts: how many of the places where the feature fires most strongly to return.
 
     Returns:
         The figures, and the places with the text around them.
 
     Raises:
-        NotFound: no such dictionary or probe, or the probe lacks the dictionary.
-        InvalidInput: no such feature, or ``contexts`` below 1.
+        NotFound: there is no such dictionary or probe, or the dictionary was not encoded on it.
+        InvalidInput: the dictionary has no such feature, or ``contexts`` is below 1.
     """
     request = pb.GetFeatureRequest(
         name=to_feature_name(feature),
@@ -220,22 +232,22 @@ def match(
     settings: Mapping[str, Setting] | None = None,
     request_id: str | None = None,
 ) -> Call[Started[MatchInfo]]:
-    """Match all features of two dictionaries, as a job.
+    """Begin a job that matches all features of two dictionaries.
 
     Args:
-        a: first dictionary.
-        b: second dictionary.
-        match: id of the match; None makes one up, equal for equal settings.
-        probe: id of the probe; None: as in :meth:`nearest`.
-        settings: fields of :class:`isogloss.universality.MatchSettings`, by name.
-        request_id: a second call with it gives the first job again.
+        a: the first dictionary, or its id.
+        b: the second dictionary, or its id.
+        match: id of the match; None: an id made of the arguments, equal for equal settings.
+        probe: id of the probe to compare on; None: chosen or built as in :meth:`nearest`.
+        settings: values for fields of :class:`isogloss.universality.MatchSettings`, by name.
+        request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
-        The job, whose result is the match.
+        A handle on the job; its result is the match.
 
     Raises:
-        NotFound: no such dictionary or probe.
-        InvalidInput: a setting that there is not.
+        NotFound: there is no such dictionary or probe.
+        InvalidInput: a setting is unknown.
     """
     names = ids.id_of(a), ids.id_of(b)
     name = match or ids.match_id(*names, probe, settings or {})
@@ -254,20 +266,20 @@ def get_match(match: str) -> Call[MatchInfo]:
     """Return a match with its summary and details.
 
     Args:
-        match: its id.
+        match: id of the match.
 
     Returns:
-        The match; :attr:`~MatchInfo.details` is what a report shows.
+        The match; :attr:`~MatchInfo.details` holds the numbers that a report shows.
 
     Raises:
-        NotFound: there is none of that id.
+        NotFound: there is no match with that id.
     """
     request = pb.GetMatchRequest(name=to_name("matches", match))
     return then(ask(request, pb.Match), lambda message: from_message(message, MatchInfo))
 
 
 def matches() -> Call[list[MatchInfo]]:
-    """Return all matches, by id, without their details."""
+    """Return all matches of the store, sorted by id, without their details."""
     return collect(
         lambda token: pb.ListMatchesRequest(page_size=MAX_PAGE, page_token=token),
         pb.ListMatchesResponse,
@@ -279,17 +291,17 @@ def matches() -> Call[list[MatchInfo]]:
 
 
 def pairs(match: MatchInfo | str, *, min_r: float | None = None) -> Call[list[PairInfo]]:
-    """Return the mutual pairs of a match.
+    """Return the mutual pairs of a match: features that are each other's best match.
 
     Args:
-        match: which one, or its id.
-        min_r: leave out pairs below this; None: return all.
+        match: the match, or its id.
+        min_r: leave out pairs whose correlation is lower; None: return all.
 
     Returns:
         The pairs, highest correlation first.
 
     Raises:
-        NotFound: there is no such match.
+        NotFound: there is no match with that id.
     """
     parent = to_name("matches", match if isinstance(match, str) else match.id)
     return collect(
@@ -308,22 +320,23 @@ def delete_match(match: str, etag: str) -> Call[None]:
     """Delete a match.
 
     Args:
-        match: its id.
-        etag: of the version that you mean, as :meth:`Client.get_match` gave it.
+        match: id of the match.
+        etag: ``etag`` of the match as :meth:`Client.get_match` returned it; so that nothing is
+            deleted that changed since.
 
     Returns:
-        None, once it is gone.
+        None, when the match is deleted.
 
     Raises:
-        NotFound: there is none of that id.
-        Conflict: ``etag`` is not its newest.
+        NotFound: there is no match with that id.
+        Conflict: the match changed since ``etag`` was read.
     """
     request = pb.DeleteMatchRequest(name=to_name("matches", match), etag=etag)
     return then(ask(request, pb.DeleteMatchResponse), lambda _: None)
 
 
 class UniversalityClient(Connection):
-    """Which features dictionaries share, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` about probes, nearest features and matches."""
 
     create_probe = starting(create_probe)
     probe = blocking(probe)
@@ -339,7 +352,7 @@ class UniversalityClient(Connection):
 
 
 class AsyncUniversalityClient(AsyncConnection):
-    """Which features dictionaries share, for :class:`isogloss.AsyncClient`."""
+    """The methods of :class:`isogloss.AsyncClient` about probes, nearest features and matches."""
 
     create_probe = starting_async(create_probe)
     probe = awaiting(probe)

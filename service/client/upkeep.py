@@ -1,8 +1,8 @@
-"""Looking after a store: lanes, verifying, rewriting, garbage.
+"""Upkeep of a store: list lanes, verify, compact, compress, quantise, remove garbage.
 
-Calls with ``on_progress`` take as long as it takes to read or rewrite what is stored. They have no
-deadline. When the caller leaves, the work ends between two steps and what was done stays. A
-recording has one of them at a time.
+Calls with ``on_progress`` take as long as it takes to read or rewrite what is stored, and have no
+deadline. If the caller disconnects or ``on_progress`` raises, the work stops before its next step;
+steps already done stay done. Only one such call at a time works on a recording.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,16 +37,19 @@ OnUpkeep = Callable[[UpkeepProgress], None]
 
 
 def lanes(recording: str) -> Call[list[LaneInfo]]:
-    """Return what the writers of a recording wrote, in the order their rows are numbered.
+    """Return the lanes of a recording, in the order in which their rows are numbered.
+
+    A lane holds what one writer wrote between its start and its end; a writer that restarts begins
+    another lane.
 
     Args:
         recording: id of the recording.
 
     Returns:
-        One entry for each writer's life.
+        One entry for each lane.
 
     Raises:
-        NotFound: there is no such recording.
+        NotFound: there is no recording with that id.
     """
     name = to_name("recordings", recording)
     return collect(
@@ -60,14 +63,17 @@ def lanes(recording: str) -> Call[list[LaneInfo]]:
 
 
 def end_direct_lane(recording: str, lane: str) -> Call[dict[str, int]]:
-    """End a direct lane whose writer hangs, so that its producers can go on elsewhere.
+    """End a lane whose writer hangs, so that its producers can write elsewhere.
+
+    A direct lane belongs to a process that writes to the storage itself. When it is ended, that
+    process can commit nothing more to it.
 
     Args:
         recording: id of the recording.
-        lane: its name.
+        lane: name of the lane.
 
     Returns:
-        Last durable sequence number of each of its producers.
+        For each producer of the lane, the sequence number of its last durable batch.
 
     Raises:
         NotFound: there is no such direct lane.
@@ -77,18 +83,19 @@ def end_direct_lane(recording: str, lane: str) -> Call[dict[str, int]]:
 
 
 def verify(recording: str, *, on_progress: OnUpkeep | None = None) -> Call[list[Problem]]:
-    """Check every stored byte of a recording against its checksum; changes nothing.
+    """Compare every stored byte of a recording with its checksum; changes nothing.
 
     Args:
         recording: id of the recording.
-        on_progress: called with how far it is. If it raises, the check ends.
+        on_progress: called with how many bytes of how many are checked. If it raises, the check
+            ends.
 
     Returns:
-        What is wrong; empty when all is well.
+        The problems found; empty when there is none.
 
     Raises:
-        NotFound: there is no such recording.
-        Conflict: something else works on the recording.
+        NotFound: there is no recording with that id.
+        Conflict: another upkeep call works on the recording.
     """
     problems: list[Problem] = []
 
@@ -104,20 +111,21 @@ def verify(recording: str, *, on_progress: OnUpkeep | None = None) -> Call[list[
 def compact(
     recording: str, *, max_rows: int | None = None, on_progress: OnUpkeep | None = None
 ) -> Call[Compaction]:
-    """Join the short sealed lanes of a recording; rows, numbers and revisions stay.
+    """Join the short sealed lanes of a recording into longer ones.
 
     Args:
         recording: id of the recording.
-        max_rows: up to how many rows lanes are joined; None: about 1 GiB of the widest site.
-        on_progress: called with how far it is. If it raises, the work ends.
+        max_rows: join lanes up to this number of rows; None: as many as take about 1 GiB at the
+            widest site.
+        on_progress: called with how far the work is. If it raises, the work ends.
 
     Returns:
-        How many lanes were joined into how many, and the rows that were written anew.
+        How many lanes were joined into how many, and how many rows were written again.
 
     Raises:
-        NotFound: there is no such recording.
-        Conflict: something else works on the recording.
-        CorruptData: rows do not match the checksums of their commits; they were left.
+        NotFound: there is no recording with that id.
+        Conflict: another upkeep call works on the recording.
+        CorruptData: rows do not match the checksums of their commits; their lanes were not joined.
         InvalidInput: ``max_rows`` is not positive.
     """
     request = pb.CompactRecordingRequest(name=to_name("recordings", recording), max_rows=max_rows)
@@ -125,19 +133,20 @@ def compact(
 
 
 def compress(recording: str, *, on_progress: OnUpkeep | None = None) -> Call[Compression]:
-    """Compress the sealed lanes of a recording; rows stay exactly what they are.
+    """Compress the sealed lanes of a recording without loss: reading gives the same rows.
 
     Args:
         recording: id of the recording.
-        on_progress: called with how far it is. If it raises, the work ends.
+        on_progress: called with how far the work is. If it raises, the work ends.
 
     Returns:
         How much was compressed, and the bytes before and after.
 
     Raises:
-        NotFound: there is no such recording.
-        Conflict: something else works on the recording.
-        CorruptData: rows do not match the checksums of their commits; they were left.
+        NotFound: there is no recording with that id.
+        Conflict: another upkeep call works on the recording.
+        CorruptData: rows do not match the checksums of their commits; their lanes were not
+            compressed.
     """
     request = pb.CompressRecordingRequest(name=to_name("recordings", recording))
     return _outcome(request, pb.CompressRecordingResponse, Compression, on_progress)
@@ -150,24 +159,24 @@ def quantise(
     accept_loss: bool,
     on_progress: OnUpkeep | None = None,
 ) -> Call[Quantisation]:
-    """Round the rows of a recording's sealed lanes to 8 bits a number, for good.
+    """Round the rows of a recording's sealed lanes to 8 bits a number. This cannot be undone.
 
-    Reading gives the site's dtype as before; statistics stay those of what was recorded.
+    Reading still gives rows in the site's dtype. Statistics stay those of the rows as recorded.
 
     Args:
         recording: id of the recording.
-        sites: which; None: all.
-        accept_loss: must be True: what is rounded cannot be had back.
-        on_progress: called with how far it is. If it raises, the work ends.
+        sites: names of the sites to round; None: all.
+        accept_loss: must be True, to say that you know that the exact rows will be gone.
+        on_progress: called with how far the work is. If it raises, the work ends.
 
     Returns:
         The measured error of each site, and the bytes before and after.
 
     Raises:
-        NotFound: there is no such recording.
+        NotFound: there is no recording with that id.
         InvalidInput: ``accept_loss`` is False, or ``sites`` is empty.
-        UnknownSite: no such site; the message lists the nearest names.
-        Conflict: something else works on the recording.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
+        Conflict: another upkeep call works on the recording.
     """
     if sites is not None and not sites:
         raise InvalidInput("0 sites to quantise: name some, or pass None for all")
@@ -180,18 +189,19 @@ def quantise(
 def collect_garbage(
     older_s: float = DAY_S, *, on_progress: OnUpkeep | None = None
 ) -> Call[Garbage]:
-    """Remove what crashes and deletions left in the store, and the logs of ended jobs.
+    """Remove files that crashes and deletions left in the store, and the logs of ended jobs.
 
     Args:
-        older_s: what is younger stays; lanes that never began go at once.
-        on_progress: called with how far it is. If it raises, the work ends.
+        older_s: leave what was changed less than so many seconds ago. Only lanes of the owner that
+            were not complete when it crashed are removed at any age.
+        on_progress: called with how far the work is. If it raises, the work ends.
 
     Returns:
         How many files and logs were removed.
 
     Raises:
         InvalidInput: ``older_s`` is negative.
-        Conflict: something works on a recording.
+        Conflict: another upkeep call works on a recording.
     """
     request = pb.CollectGarbageRequest(older_s=older_s)
     return _outcome(request, pb.CollectGarbageResponse, Garbage, on_progress)
@@ -200,7 +210,7 @@ def collect_garbage(
 def _outcome(
     request: Message, response: type[ResponseT], kind: type[T], on_progress: OnUpkeep | None
 ) -> Call[T]:
-    """Follow a stream of progress whose last message holds the result."""
+    """Follow a stream of progress messages and return the result that the last one holds."""
     found: list[T] = []
 
     def take(answer: Framed[ResponseT]) -> None:
@@ -221,7 +231,7 @@ def _part(message: Message, field: str) -> Message:
 
 
 class UpkeepClient(Connection):
-    """Looking after a store, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` that look after a store."""
 
     lanes = blocking(lanes)
     end_direct_lane = blocking(end_direct_lane)
@@ -233,7 +243,7 @@ class UpkeepClient(Connection):
 
 
 class AsyncUpkeepClient(AsyncConnection):
-    """Looking after a store, for :class:`isogloss.AsyncClient`."""
+    """The methods of :class:`isogloss.AsyncClient` that look after a store."""
 
     lanes = awaiting(lanes)
     end_direct_lane = awaiting(end_direct_lane)

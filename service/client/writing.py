@@ -28,20 +28,24 @@ if TYPE_CHECKING:
 def appender(
     connection: Connection, recording: str, producer: str, *, reconnect_s: float = RECONNECT_S
 ) -> Appender:
-    """Open a producer's stream of batches through the owner; use it as a context manager.
+    """Open a producer's stream of batches, which are sent to the store's owner.
+
+    Use the stream in a ``with`` block: leaving it, unless by an exception, waits until all batches
+    are durable.
 
     Args:
-        connection: to the owner of the store.
+        connection: the connection to the store's owner.
         recording: id of the recording.
-        producer: name of this stream, stable over restarts, such as ``rank-0``.
-        reconnect_s: how long to go on trying when the server is away.
+        producer: name of this stream, such as ``rank-0``. Give the same name after a restart, to go
+            on with the batch after the last durable one.
+        reconnect_s: for how many seconds to try to reconnect after the connection was lost.
 
     Returns:
         The open stream.
 
     Raises:
-        NotFound: there is no such recording.
-        Conflict: the producer is writing a direct lane.
+        NotFound: there is no recording with that id.
+        Conflict: another process writes a direct lane for this producer.
     """
     return Appender(
         connection._usable_transport,
@@ -61,27 +65,30 @@ def stream(
     root: Path | str | None = None,
     reconnect_s: float = RECONNECT_S,
 ) -> BatchStream:
-    """Open a producer's stream of batches, past the owner of the store where that can be.
+    """Open a producer's stream of batches, which this process writes to the storage where it can.
 
-    A direct stream writes a lane of its own on storage that this process shares with the
-    server: no row crosses the server.
+    A process that sees the store's disk, such as a training rank on a shared file system, can write
+    a direct lane: it writes the rows to files of the store itself, and no row passes through the
+    owner.
 
     Args:
-        connection: to the owner of the store.
+        connection: the connection to the store's owner.
         recording: id of the recording.
-        producer: name of this stream, stable over restarts, such as ``rank-0``.
-        direct: True: past the owner, or an error; ``auto``: past it if this process sees the
-            storage, else through it, and the stream's ``route`` says why; False: through it.
-        root: the store as this machine sees it; None: where its owner says.
-        reconnect_s: how long to go on trying when the server is away.
+        producer: name of this stream, such as ``rank-0``. Give the same name after a restart, to go
+            on with the batch after the last durable one.
+        direct: True: write a direct lane, or raise an error. ``auto``: write a direct lane if this
+            process sees the storage, else send batches to the owner; the stream's ``route`` says
+            which, and why. False: send batches to the owner.
+        root: path of the store's root on this machine; None: the path that the owner has it under.
+        reconnect_s: for how many seconds to try again after the owner stopped answering.
 
     Returns:
         The open stream.
 
     Raises:
-        NotFound: there is no such recording.
-        NotPermitted: it must be direct, and this process does not see the storage.
-        Conflict: the producer is writing a direct lane already.
+        NotFound: there is no recording with that id.
+        NotPermitted: ``direct`` is True, and this process does not see the storage.
+        Conflict: another process writes a direct lane for this producer already.
     """
     return open_stream(
         connection._usable_transport,
@@ -109,32 +116,38 @@ def record(
     direct: Direct = False,
     root: Path | str | None = None,
 ) -> "Recorder":
-    """Record what a live model computes while the returned recorder is entered.
+    """Make a recorder for a live model, such as one in a training loop; enter it with ``with``.
 
-    With ``on_full="block"`` a full queue holds up the thread that runs the model, even when that is
-    the event loop's.
+    While the block runs, each forward pass of ``model`` is recorded: the activations at ``sites``
+    go into a queue, and a thread sends them to the store. Leaving the block waits until all are
+    durable.
+
+    With ``on_full="block"`` in the options a full queue holds up the thread that runs the model,
+    even if that is the event loop's.
 
     Args:
-        connection: to the owner of the store.
-        model: any module whose forward takes ``input_ids``.
-        tokenizer: names the tokens and says which are special; None: ids only.
-        sites: names or globs of submodules.
-        recording: its id; made where there is none.
-        name: what the model is called; empty: the class of the module.
-        corpus: what the text is, for people.
-        producer: name of this stream, stable over restarts, one per process.
-        dtype: how a number is kept.
-        options: what to do when the server is slower than the loop.
-        direct: True: rows go to the disk past the server, which needs its storage here, or an
-            error; ``auto``: so if that can be, and the recorder's ``route`` says what was done.
-        root: the store as this machine sees it, for ``direct``; None: where its owner says.
+        connection: the connection to the store's owner.
+        model: any module whose forward pass takes ``input_ids``.
+        tokenizer: gives the tokens' strings, and says which tokens are special and so not recorded.
+        sites: names of submodules, or glob patterns that match some.
+        recording: id of the recording; created if it does not exist.
+        name: name of the model, as the recording shows it; empty: the name of its class.
+        corpus: name of the text, as the recording shows it.
+        producer: name of this stream of rows; another in each process, the same after a restart.
+        dtype: number format in which activations are stored.
+        options: size of the queue, and what happens when it is full.
+        direct: True: this process writes rows to the store's disk itself, or an error is raised.
+            ``auto``: it does so if it sees the disk, else rows go through the owner; the recorder's
+            ``route`` says which. False: through the owner.
+        root: for ``direct``: path of the store on this machine; None: the owner's path of it.
 
     Returns:
         The recorder, not yet entered.
 
     Raises:
         UnknownSite: a name matches nothing; the message lists the nearest names.
-        NotPermitted: it must be direct, and this process does not see the storage.
+        AlreadyExists: a different recording has that id.
+        NotPermitted: ``direct`` is True, and this process does not see the store's disk.
     """
     # torch takes a second to import, and only recording needs it
     from isogloss.models import LoadedModel
@@ -161,19 +174,22 @@ def record_documents(
     on_progress: "Callable[[RecordProgress], None] | None" = None,
     on_route: Callable[[str], None] | None = None,
 ) -> RecordingInfo:
-    """Run a model over documents and record its sites; goes on where an earlier run ended.
+    """Run a model over documents and record the activations at its sites.
 
-    The asynchronous client runs the model, and calls the two functions, in a thread.
+    Documents that the recording holds already are left out. So after a crash the same call goes on
+    where it was. In the asynchronous client a thread runs the model and calls the two functions.
 
     Args:
-        connection: to the owner of the store.
+        connection: the connection to the store's owner.
         model: from :func:`isogloss.models.load_model`.
-        documents: texts, or token ids for a model without tokenizer; each is recorded once.
-        sites: names or globs of submodules.
-        recording: its id; made where there is none.
-        options: batch size, precision, names.
-        on_progress: called after each batch was captured.
-        on_route: called with which way rows go, and why, before the first does.
+        documents: texts, or token ids for a model without tokenizer. One that is given twice is
+            recorded once.
+        sites: names of submodules, or glob patterns that match some.
+        recording: id of the recording; created if it does not exist.
+        options: batch size, precision, names; see :class:`DocumentOptions`.
+        on_progress: called after each batch with how many documents and rows are done.
+        on_route: called once, before the first row is sent, with a text that says whether rows go
+            to the disk directly or through the owner, and why.
 
     Returns:
         The recording, with all rows durable.
@@ -195,7 +211,7 @@ def record_documents(
 
 
 class _Writer:
-    """What recording documents asks of a client, over one connection."""
+    """The methods that recording documents calls, over one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -224,7 +240,7 @@ class _Writer:
 
 
 class AsyncAppender:
-    """A producer's stream of batches; the blocking one, in a thread."""
+    """A producer's stream of batches for asyncio; each call blocks a thread, not the event loop."""
 
     def __init__(self, appender: BatchStream) -> None:
         self._appender = appender
@@ -242,7 +258,7 @@ class AsyncAppender:
 
     @property
     def route(self) -> str:
-        """Which way batches go, for people."""
+        """A text that says whether batches go to the disk directly or through the owner."""
         return self._appender.route
 
     @property
@@ -252,26 +268,31 @@ class AsyncAppender:
 
     @property
     def durable_sequence(self) -> int:
-        """Last batch on the disk."""
+        """Sequence number of the last batch that is on the disk."""
         return self._appender.durable_sequence
 
     async def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
-        """Send a batch; returns when it is on its way. Errors as for :meth:`Appender.write`."""
+        """Queue a batch; it is sent, and made durable, after this returned.
+
+        The batch's arrays must not change until it is durable. Errors as for
+        :meth:`Appender.write`.
+        """
         await asyncio.to_thread(self._appender.write, batch, timeout_s)
 
     async def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything written is durable."""
+        """Wait until every batch written so far is durable."""
         await asyncio.to_thread(self._appender.flush, timeout_s)
 
     async def close(self) -> None:
-        """End the stream once everything is durable."""
+        """Wait until every batch is durable, then end the stream."""
         await asyncio.to_thread(self._appender.close)
 
 
 class AsyncRecorder:
-    """Records what passes a live model's sites; the blocking :class:`Recorder`, awaited at its end.
+    """Records a live model's activations while it is entered with ``async with``.
 
-    The hooks run in the thread in which the model does.
+    The hooks run in the thread that runs the model. Leaving the block waits, without blocking the
+    event loop, until everything recorded is durable.
     """
 
     def __init__(self, recorder: "Recorder") -> None:
@@ -291,22 +312,22 @@ class AsyncRecorder:
 
     @property
     def counts(self) -> "RecorderCounts":
-        """What was seen, taken, dropped and made durable so far."""
+        """How many passes and rows were seen, queued, dropped and made durable so far."""
         return self._recorder.counts
 
     @property
     def route(self) -> str:
-        """Which way rows go, and why."""
+        """A text that says whether rows go to the disk directly or through the owner, and why."""
         return self._recorder.route
 
     @property
     def error(self) -> Exception | None:
-        """The first thing that went wrong; None while all is well."""
+        """The first error of the recorder; None as long as there was none."""
         return self._recorder.error
 
 
 class WritingClient(Connection):
-    """Writing rows, for :class:`isogloss.Client`."""
+    """The methods of :class:`isogloss.Client` that write rows."""
 
     appender = appender
     stream = stream
@@ -315,7 +336,7 @@ class WritingClient(Connection):
 
 
 class AsyncWritingClient(AsyncConnection):
-    """Writing rows, for :class:`isogloss.AsyncClient`; the streams themselves run in threads."""
+    """The methods of :class:`isogloss.AsyncClient` that write rows; threads send the batches."""
 
     appender = wrapping(appender, AsyncAppender)
     stream = wrapping(stream, AsyncAppender)

@@ -1,1 +1,1 @@
-"""What the owner of a store does for its clients."""
+"""The work that the owner of a store does for its clients."""

@@ -1,7 +1,7 @@
-"""Deleting dictionaries, probes and matches, and what mentions them.
+"""Delete dictionaries, probes and matches, and the resources that depend on them.
 
-What mentions a thing is removed from the catalog before the thing itself, so that the same call,
-made again after a crash, goes on. A directory that a crash left is removed with the garbage.
+A resource that depends on another is removed from the catalog before it, so that after a crash the
+same call goes on. Garbage collection removes a directory that a crash left.
 """
 
 import shutil
@@ -77,15 +77,15 @@ def _entry(store: Store, kind: str, name: str, etag: str) -> CatalogEntry:
 
 
 def check_unused(jobs: Jobs, kind: str, name: str) -> None:
-    """Refuse to delete what an unfinished job reads or makes.
+    """Raise Conflict for a resource that an unfinished job reads or makes.
 
     Args:
-        jobs: of the store.
+        jobs: the store's job queue.
         kind: ``recording``, ``dictionary`` or ``probe``.
-        name: its id.
+        name: id of the resource.
 
     Raises:
-        Conflict: a job uses it; the message names the job.
+        Conflict: a job uses the resource; the message names the job.
     """
     for job in jobs.list():
         if job.state.is_final:

@@ -1,4 +1,4 @@
-"""Giving lanes to processes that write past the owner of a store, once they proved to see it."""
+"""Give direct lanes to processes that prove that they see the store's storage."""
 
 import contextlib
 import hmac
@@ -25,7 +25,7 @@ class DirectAccess:
         self._proof: str | None = None
 
     def storage(self) -> tuple[str, str]:
-        """Return the store's root and the name of the proof file in it; empty: none is given.
+        """Return the store's root and the name of its proof file; empty where there is none.
 
         The file is new in each life of the owner and only its user can read it.
         """
@@ -40,20 +40,20 @@ class DirectAccess:
         return str(root), PROOF_NAME
 
     def open(self, recording: str, producers: Sequence[str], proof: str) -> DirectLaneTicket:
-        """Give a lane to a caller that read the proof.
+        """Make a ticket for a direct lane, for a caller that proves that it sees the storage.
 
         Args:
             recording: id of the recording.
-            producers: names of the streams that will write the lane.
-            proof: what the caller read in the proof file.
+            producers: names of the streams of batches that will write the lane.
+            proof: the text that the caller read in the proof file.
 
         Returns:
-            What the caller needs to make the lane.
+            The ticket, with which the caller creates the lane.
 
         Raises:
-            NotPermitted: the proof is not the one in the store.
-            NotFound: no such recording.
-            Conflict: a producer is writing another direct lane.
+            NotPermitted: the text is not the one in the proof file.
+            NotFound: there is no such recording.
+            Conflict: one of the producers is writing another direct lane.
         """
         if self._proof is None or not hmac.compare_digest(proof.encode(), self._proof.encode()):
             raise NotPermitted(

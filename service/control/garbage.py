@@ -1,7 +1,8 @@
-"""Removing directories of artifacts that were deleted or never finished, and logs of old jobs.
+"""Remove directories of artifacts that were deleted or never finished, and logs of old jobs.
 
-:meth:`isogloss.store.Store.collect_garbage` removes what crashes left of recordings. What is here
-must know the jobs besides: an unfinished one goes on with its directory.
+An artifact is a dictionary, a probe, codes, an atlas or a match.
+:meth:`isogloss.store.Store.collect_garbage` removes what crashes left of recordings. The functions
+here also need to know the jobs: an unfinished job goes on with its directory.
 """
 
 import contextlib
@@ -24,15 +25,15 @@ _FOLDERS = {
 
 
 def remove_orphans(store: Store, jobs: Jobs, older_s: float) -> int:
-    """Remove the directories of artifacts that the catalog does not know.
+    """Remove the directories of artifacts that are not in the catalog.
 
-    While a worker runs nothing is removed, since it may be writing one; nor is what an unfinished
-    job goes on with.
+    Nothing is removed while a worker runs, since it may be writing one. Directories with which
+    unfinished jobs go on stay too.
 
     Args:
-        store: where; this process owns it.
-        jobs: of the store.
-        older_s: directories changed more recently stay.
+        store: the store; this process owns it.
+        jobs: the store's job queue.
+        older_s: directories changed less than so many seconds ago stay.
 
     Returns:
         How many directories were removed.
@@ -59,12 +60,12 @@ def remove_orphans(store: Store, jobs: Jobs, older_s: float) -> int:
 
 
 def remove_logs(store: Store, jobs: Jobs, older_s: float) -> int:
-    """Remove the logs of jobs that ended, or that the store does not know.
+    """Remove the logs of jobs that have ended, or that the store does not know.
 
     Args:
-        store: where; this process owns it.
-        jobs: of the store.
-        older_s: logs of jobs that ended more recently stay.
+        store: the store; this process owns it.
+        jobs: the store's job queue.
+        older_s: logs of jobs that ended less than so many seconds ago stay.
 
     Returns:
         How many logs were removed.
@@ -93,7 +94,7 @@ def _codes(store: Store) -> Iterator[tuple[Path, set[str]]]:
 
 
 def _age_s(path: Path) -> float:
-    """Return how long ago a path was last changed; 0 for one that is gone."""
+    """Return how many seconds ago a path was last changed; 0 where it does not exist any more."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

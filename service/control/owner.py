@@ -1,4 +1,4 @@
-"""What the process that owns a store runs for it: ingest, jobs, upkeep, and what answers calls."""
+"""The threads and objects of the process that owns a store: ingest, jobs, upkeep, calls."""
 
 from types import TracebackType
 
@@ -30,7 +30,7 @@ class Owner:
         Args:
             store: an open store; closed with this object.
             run_workers: whether queued jobs are run by worker processes of this process.
-            limits: what ingest holds and takes.
+            limits: limits of ingest, such as the memory it may hold.
         """
         self.store = store
         """The store."""

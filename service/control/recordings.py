@@ -20,13 +20,13 @@ class Recordings:
     """The recordings of a store that this process owns. Thread-safe."""
 
     def __init__(self, store: Store, ingest: Ingest, jobs: Jobs, upkeep: Upkeep) -> None:
-        """Remember what deleting must ask first.
+        """Make the calls about recordings of a store.
 
         Args:
-            store: where the recordings are.
-            ingest: its streams into a recording end when that is deleted.
-            jobs: what an unfinished one reads is not deleted.
-            upkeep: what it works on is not deleted.
+            store: the store.
+            ingest: takes batches; its streams into a recording end when that is deleted.
+            jobs: the store's jobs; a recording that an unfinished one reads is not deleted.
+            upkeep: the store's upkeep; a recording that it works on is not deleted.
         """
         self._store = store
         self._ingest = ingest
@@ -49,12 +49,15 @@ class Recordings:
     def create(
         self, spec: RecordingSpec, vocabulary: Sequence[str], request_id: str
     ) -> RecordingInfo:
-        """Create a recording, or return the equal one that exists.
+        """Create a recording. Where an equal one exists already, return that one.
 
         Args:
-            spec: its description.
-            vocabulary: token strings by id.
+            spec: id, model, tokenizer, corpus and sites of the recording.
+            vocabulary: token strings; token id i is the i-th.
             request_id: a call with the same id gives the first answer again.
+
+        Returns:
+            The recording.
 
         Raises:
             AlreadyExists: a different recording has that id.
@@ -68,15 +71,15 @@ class Recordings:
         )
 
     def check_site(self, recording: str, site: str) -> None:
-        """Refuse a site that a recording does not have.
+        """Raise UnknownSite for a site that a recording does not have.
 
         Args:
-            recording: its id.
+            recording: id of the recording.
             site: name of the site.
 
         Raises:
-            NotFound: no such recording.
-            UnknownSite: no such site; the message lists the nearest names.
+            NotFound: there is no such recording.
+            UnknownSite: the recording has no such site; the message lists the nearest names.
         """
         self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
 
@@ -84,12 +87,13 @@ class Recordings:
         """Delete a recording; its open streams end.
 
         Args:
-            recording: its id.
-            etag: of the version that is meant, as the caller read it.
+            recording: id of the recording.
+            etag: etag of the recording as the caller read it.
 
         Raises:
-            NotFound: no such recording.
-            Conflict: it changed since, an unfinished job reads it, or work on it goes on.
+            NotFound: there is no such recording.
+            Conflict: the recording changed since, an unfinished job reads it, or upkeep works on
+                it.
         """
         found = self._store.recording(recording)
         if found.etag != etag:

@@ -48,17 +48,17 @@ class Upkeep:
 
     @contextmanager
     def alone(self, recording: Recording, what: str) -> Generator[None]:
-        """Keep all other work off a recording while the block runs.
+        """Return a context manager that keeps all other upkeep off a recording.
 
         Args:
-            recording: which.
-            what: is done to it, such as ``deleted``; others are told this word.
+            recording: the recording.
+            what: participle for the work, such as ``deleted``; errors show it to others.
 
         Yields:
             Nothing.
 
         Raises:
-            Conflict: some work on the recording goes on already.
+            Conflict: other upkeep works on the recording already.
         """
         claims = _claims(recording)
         self._claim(claims, what)
@@ -140,13 +140,13 @@ class Upkeep:
         return self._run(_claims(found), "quantised", work)
 
     def collect_garbage(self, older_s: float) -> Iterator[WorkStep[Garbage]]:
-        """Remove what nothing in the store names.
+        """Remove files that nothing in the store refers to.
 
         Args:
-            older_s: what was changed more recently stays.
+            older_s: files changed less than so many seconds ago stay.
 
         Returns:
-            The work as steps; it begins when the first is asked for.
+            An iterator over the steps of the work, which begins when the first is asked for.
 
         Raises:
             InvalidInput: ``older_s`` is negative.

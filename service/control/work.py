@@ -18,12 +18,12 @@ _BEAT_S = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkStep(Generic[T_co]):
-    """Where some work is."""
+    """One step of some work: how far it is, or its result."""
 
     progress: UpkeepProgress
-    """How far."""
+    """How far the work is."""
     result: T_co | None = None
-    """What it came to; in the last step only."""
+    """Result of the work; None but in the last step."""
 
 
 class _Stopped(Exception):
@@ -31,7 +31,7 @@ class _Stopped(Exception):
 
 
 class Work(Generic[T_co]):
-    """One piece of work in a thread of its own."""
+    """Runs one piece of work in a thread, and yields its steps."""
 
     def __init__(self, work: Callable[[ReportProgress], T_co], on_end: Callable[[], None]) -> None:
         """Remember the work; :meth:`start` begins it.

@@ -62,21 +62,21 @@ class Ingest:
         return len(self._sessions)
 
     def open(self, recording: str, producer: str, notify: Callable[[], None]) -> Session:
-        """Begin a producer's stream; an older one of the same producer is fenced off.
+        """Begin a producer's stream. If the producer has an open stream already, that one is ended.
 
         Args:
             recording: id of the recording.
-            producer: name of the stream of batches, stable over restarts of its writer.
-            notify: called, from any thread, when an acknowledgement or room in memory may be new.
+            producer: name of the stream of batches. A restart of its writer gives the same name.
+            notify: called, from any thread, when there may be a new acknowledgement or free memory.
 
         Returns:
             The session; it counts from the last batch of the producer that is on the disk.
 
         Raises:
-            NotFound: no such recording.
+            NotFound: there is no such recording.
             InvalidInput: the producer's name is empty or too long.
             Conflict: the producer is writing a direct lane, or the store is being closed.
-            ResourceExhausted: too many producers at once.
+            ResourceExhausted: too many producers are connected.
         """
         if not producer or len(producer) > 256:
             raise InvalidInput(
@@ -146,7 +146,7 @@ class Ingest:
                 self._changed.wait_for(lambda: self._busy != found.uid)
 
     def reserve(self, size: int) -> bool:
-        """Set memory aside for a batch; False where there is none now."""
+        """Reserve memory for a batch; return False where there is not enough now."""
         with self._changed:
             if self._held and self._held + size > self.limits.held_bytes:
                 return False

@@ -19,22 +19,22 @@ from isogloss.store import BatchLimits, Recording, RowBatch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IngestLimits:
-    """What one server holds and takes; all finite."""
+    """Largest sizes of what one server holds in memory and accepts; all finite."""
 
     part_bytes: int = 1 << 20
     """Payload of a part that clients are asked to send; up to four times as much is taken."""
     batch_bytes: int = 64 << 20
     """Largest batch."""
     window_bytes: int = 32 << 20
-    """What a producer may send beyond what is durable."""
+    """Bytes that a producer may have sent and that are not durable yet."""
     held_bytes: int = 256 << 20
     """Batches in memory over all producers; beyond it nothing is read from the network."""
     group_bytes: int = 64 << 20
-    """What one group commit takes at most, unless a single batch is larger."""
+    """Most bytes of one group commit, unless a single batch is larger."""
     sessions: int = 512
     """Producers at a time."""
     idle_lane_s: float = 5.0
-    """How long a lane stays open after its last producer left."""
+    """For how many seconds a lane stays open after its last producer left."""
 
     def __post_init__(self) -> None:
         if not 0 < self.part_bytes <= self.batch_bytes <= self.held_bytes:
@@ -47,15 +47,15 @@ class IngestLimits:
 
 
 class SessionHost(Protocol):
-    """What a stream needs of the ingest it belongs to."""
+    """The methods of ingest that a session uses."""
 
     @property
     def limits(self) -> IngestLimits:
-        """What is held and taken."""
+        """Limits of memory and sizes."""
         ...
 
     def reserve(self, size: int) -> bool:
-        """Set memory aside for a batch; False where there is none now."""
+        """Reserve memory for a batch; return False where there is not enough now."""
         ...
 
     def release(self, size: int) -> None:
@@ -141,13 +141,13 @@ class Session:
         )
 
     def offer(self, part: Framed[pb.AppendRequest]) -> bool:
-        """Take the next part of the stream.
+        """Take the next part of the stream. A part is a piece of a batch, of about 1 MiB.
 
         Args:
-            part: some bytes of a batch, with what they are of and their checksum.
+            part: the bytes, with their place in the batch and their checksum.
 
         Returns:
-            False where memory for its batch is not free now: nothing was taken; wait for
+            True when the part was taken. False where there is no memory for its batch now: wait for
             ``notify`` and offer it again.
 
         Raises:
@@ -155,7 +155,7 @@ class Session:
             SequenceGap: a batch before this one is missing.
             ResourceExhausted: the batch is larger than the limit.
             Fenced: a newer session of the same producer took over.
-            IsoglossError: what ended this session earlier.
+            IsoglossError: the error that ended this session earlier.
         """
         if self.error is not None:
             raise self.error
@@ -174,25 +174,26 @@ class Session:
         return True
 
     def offer_batch(self, batch: RowBatch, size: int) -> bool:
-        """Take the next batch of the stream whole, as a sender in this process has it.
+        """Take the next batch of the stream whole, from a sender in this process.
 
         Nothing is copied: its arrays must not change until it is durable. That it fits the
         recording is for the sender to check; the lane checks it once more.
 
         Args:
-            batch: of this session's producer.
-            size: bytes to set aside for it.
+            batch: the next batch of this session's producer.
+            size: how many bytes to reserve for the batch.
 
         Returns:
-            False where memory for it is not free now: nothing was taken; wait for ``notify`` and
-            offer it again.
+            True when the batch was taken. False where there is no memory for it now: wait for
+            ``notify`` and offer it again.
 
         Raises:
-            InvalidInput: it is of another producer, or comes amid the parts of another batch.
+            InvalidInput: the batch is of another producer, or comes between the parts of another
+                batch.
             SequenceGap: a batch before this one is missing.
-            ResourceExhausted: it is larger than the limit.
+            ResourceExhausted: the batch is larger than the limit.
             Fenced: a newer session of the same producer took over.
-            IsoglossError: what ended this session earlier.
+            IsoglossError: the error that ended this session earlier.
         """
         if self.error is not None:
             raise self.error
@@ -233,7 +234,7 @@ class Session:
             )
 
     def _check_next(self, sequence: int, size: int) -> None:
-        """Refuse a batch that is not the next one, or too large."""
+        """Raise an error for a batch that is not the next one, or too large."""
         if sequence != self.received + 1:
             raise SequenceGap(
                 f"producer {self.producer!r} sent batch {sequence}, wanted "
@@ -286,7 +287,7 @@ class Session:
 
 
 def _check_counts(batch: RowBatch) -> None:
-    """Refuse more rows or documents than the encoding of a batch may hold."""
+    """Raise an error for more rows or documents than an encoded batch may hold."""
     limits = BatchLimits()
     if batch.rows > limits.max_rows or len(batch.documents) > limits.max_documents:
         raise ResourceExhausted(

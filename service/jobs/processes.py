@@ -52,10 +52,10 @@ def kill_group(pid: int | None) -> None:
 
 
 def end_with_supervisor() -> None:
-    """Make this process end when the one that started it does, however that ends.
+    """Make this process end when the process that started it ends, for whatever reason.
 
-    Linux sends SIGKILL by itself; a thread that watches the parent's pid serves other systems and
-    the moment before the request was made.
+    On Linux the kernel then sends SIGKILL. A thread that watches the parent's pid does the same on
+    other systems, and where the parent ended before the kernel was asked.
     """
     supervisor = int(os.environ.get(SUPERVISOR_VARIABLE, "0")) or os.getppid()
     if sys.platform == "linux":
@@ -66,10 +66,10 @@ def end_with_supervisor() -> None:
 
 
 def watch_parent(parent: int) -> None:
-    """Make this process end within a second after its parent ended.
+    """Start a thread that ends this process within a second after its parent ended.
 
     Linux can send a signal instead (see :func:`end_with_supervisor`), but sends it already when the
-    thread that started this process ends.
+    parent's thread that started this process ends.
 
     Args:
         parent: process id of the parent.

@@ -71,7 +71,7 @@ _HELD = ("STARTING", "RUNNING", "CANCELLING")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """A job that some worker was given: what a supervisor needs in order to judge it."""
+    """A job that a worker is running, as its supervisor needs to know it."""
 
     record: JobRecord
     """The job."""
@@ -82,12 +82,19 @@ class Held:
 
 
 class JobTable:
-    """The queue in one SQLite file. One connection, shared by this process's threads.
+    """The queue of a store's jobs (training, probes, matches), in an SQLite file.
+
+    Holds one connection to the file; the threads of this process share it.
 
     Args:
-        path: the file, made where it is missing.
-        is_shared_memory: whether processes that use the file can map the same memory, which a
-            write-ahead log needs. Without it a rollback journal is used: locks are enough.
+        path: the file; made where it is missing.
+        is_shared_memory: whether all processes that use the file can map the same memory, as on a
+            local disk. If so SQLite keeps a write-ahead log. If not, as on a network file system,
+            it keeps a rollback journal, which needs file locks only.
+
+    Raises:
+        StorageError: the file cannot be opened or made.
+        UnsupportedVersion: a newer release wrote the file.
     """
 
     def __init__(self, path: Path, *, is_shared_memory: bool = True) -> None:
@@ -110,7 +117,7 @@ class JobTable:
 
     @classmethod
     def of(cls, store: Store) -> "JobTable":
-        """Open the queue of a store: in its catalog, or where that is no file, in one of its own.
+        """Open the queue of a store, in the catalog's file if it is one, else in its own file.
 
         Raises:
             StorageError: the file cannot be opened or made.
@@ -142,19 +149,20 @@ class JobTable:
     # What clients do.
 
     def submit(self, spec: JobSpec, request_id: str) -> JobRecord:
-        """Add a job, or return the one that this request, or the same unfinished work, made.
+        """Add a job. Where an equal job exists that has not ended, return that one.
 
         Args:
-            spec: what is asked for; its class says the kind.
-            request_id: a call with the same id gives the same job; empty: none.
+            spec: the work to do; its class says the kind of job.
+            request_id: any text; a second call with the same one returns the first call's job.
+                Empty: none.
 
         Returns:
-            The new job, or the one that was there.
+            The new job, or the one that existed.
 
         Raises:
-            InvalidInput: the spec belongs to no kind of job, or JSON does not hold its values.
-            AlreadyExists: the request id was used for something else, or another unfinished job
-                makes something different under the same name.
+            InvalidInput: no kind of job has this class of spec, or JSON cannot hold its values.
+            AlreadyExists: the request id was used for another spec, or an unfinished job makes a
+                different thing of the same name.
         """
         kind = kind_of(spec)
         text = _to_json(kind, spec)
@@ -206,7 +214,10 @@ class JobTable:
         return [_record(row) for row in self._rows("select * from job order by number")]
 
     def cancel(self, job: str) -> JobRecord:
-        """Ask a job to end; one that waits ends at once, a final one stays as it is."""
+        """Ask a job to stop.
+
+        A queued job is cancelled at once; one that has ended stays as it is.
+        """
         self._rows(
             "update job set state=case state when 'QUEUED' then 'CANCELLED' else 'CANCELLING' end,"
             " updated=?, version=version+1"
@@ -252,9 +263,10 @@ class JobTable:
 
         Args:
             job: id of the job.
-            attempt: which attempt ended; nothing happens if another one has the job.
-            blame: what happened to the worker; empty: its supervisor ended, and no stall counts.
-            limit: stalls in a row that fail the job.
+            attempt: number of the attempt that ended; nothing happens if another attempt has the
+                job.
+            blame: what happened to the worker. Empty: its supervisor ended, and no stall counts.
+            limit: after this number of stalls in a row the job fails.
             backoff_s: pause after the first stall; after n stalls it is ``2**n - 1`` times this.
         """
         with self._transaction():
@@ -292,15 +304,15 @@ class JobTable:
         total_steps: int,
         metrics: Mapping[str, float],
     ) -> JobState:
-        """Renew the lease and write down how far the attempt is.
+        """Renew a worker's lease on a job, and write down how far the job is.
 
         Args:
             job: id of the job.
-            attempt: which attempt reports.
-            lease_s: how long the worker keeps the job from now on.
+            attempt: number of the attempt that reports.
+            lease_s: for how many seconds from now on the worker keeps the job.
             step: steps done.
             total_steps: steps in all; 0 while unknown.
-            metrics: the newest figures by name.
+            metrics: the newest figures, by name.
 
         Returns:
             The job's state; ``CANCELLING`` tells the worker to stop.

@@ -61,11 +61,13 @@ class Jobs:
 
         Args:
             store: the store whose jobs these are; this process must own it.
-            run_workers: False only queues: nothing runs until somebody else supervises. On an
-                object store nothing is queued, and so nothing runs.
-            worker_command: what is started with ``STORE JOB ATTEMPT`` appended.
-            max_stalls: attempts in a row that end without an answer and without progress, after
-                which a job fails.
+            run_workers: whether workers are started here. With False jobs are only queued; nothing
+                runs until another process supervises. On an object store nothing is queued, and so
+                nothing runs.
+            worker_command: the command that starts a worker, to which ``STORE JOB ATTEMPT`` is
+                appended.
+            max_stalls: a job fails after so many attempts in a row that ended without an answer and
+                without progress.
         """
         self._store = store
         self._table = JobTable.of(store)
@@ -86,17 +88,18 @@ class Jobs:
         """Queue a job; durable when it returns.
 
         Args:
-            spec: what is asked for; its class says the kind, see
+            spec: the work to do; its class says the kind of job, see
                 :mod:`isogloss.service.values.job_kinds`.
-            request_id: makes the call repeatable: the same id gives the same job.
+            request_id: any text; a second call with the same one returns the first call's job.
 
         Returns:
-            The new job, or the one that this request id, or equal unfinished work, already made.
+            The new job, or an earlier one with the same request id, or an unfinished equal one.
 
         Raises:
-            InvalidInput: the spec cannot be queued, or the store lies on an object store, which
-                cannot hold what a job makes.
-            AlreadyExists: the request id, or the name of what is made, is taken by different work.
+            InvalidInput: the spec cannot be queued; or the store is on an object store, which
+                cannot hold the results of jobs.
+            AlreadyExists: the request id, or the name of the thing to make, is used by a different
+                job.
         """
         self._check_open()
         self._store.check_artifacts()
@@ -130,17 +133,17 @@ class Jobs:
         return record
 
     def wait(self, job: str, timeout_s: float | None = None) -> JobRecord:
-        """Return the job once it is final.
+        """Wait until a job has ended, and return it.
 
         Args:
             job: id of the job.
-            timeout_s: how long to wait; None: as long as it takes.
+            timeout_s: how many seconds to wait; None: without limit.
 
         Returns:
             The job at its end.
 
         Raises:
-            DeadlineExceeded: it was not within ``timeout_s``; the job goes on.
+            DeadlineExceeded: the job had not ended after ``timeout_s``; it goes on.
             Conflict: the queue was closed meanwhile.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -214,7 +217,7 @@ class Jobs:
 
 
 class _Supervisor:
-    """One thread that starts workers, notices how they end, and puts their jobs back.
+    """One thread that starts workers, notices when they end, and puts their jobs back.
 
     The same thread starts every worker and lives as long as they may: Linux sends a child its
     parent-death signal when the *thread* that started it ends.

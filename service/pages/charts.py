@@ -19,7 +19,7 @@ class Axis:
     """One axis: the values it covers, where it is marked, and what it is called."""
 
     label: str
-    """What is measured, with its unit."""
+    """Name of the quantity, with its unit."""
     low: float
     """Value at the origin."""
     high: float
@@ -29,7 +29,7 @@ class Axis:
     is_log: bool = False
     """Logarithmic; values at or below ``low`` are drawn on it."""
     text: Callable[[float], str] = "{:g}".format
-    """How a tick is written."""
+    """Format of the numbers at the ticks."""
 
     def place(self, value: float) -> float:
         """Return where a value lies between the ends, in ``[0, 1]``."""
@@ -102,11 +102,11 @@ def line_chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], *, mark: boo
     """Draw curves with a legend.
 
     Args:
-        title: what the chart shows, for readers who do not see it.
+        title: text that describes the chart, for readers who cannot see it.
         x: horizontal axis.
         y: vertical axis.
         lines: the curves, drawn in order.
-        mark: leave a vertical marker, hidden until the page's script moves it.
+        mark: whether to draw a vertical marker, hidden until the page's script moves it.
     """
     parts = [_frame(x, y)]
     for line in lines:
@@ -141,7 +141,7 @@ def scatter_chart(
     """Draw points, over lines that guide the eye.
 
     Args:
-        title: what the chart shows.
+        title: text that describes the chart, for readers who cannot see it.
         x: horizontal axis.
         y: vertical axis.
         points: the marks.

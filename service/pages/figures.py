@@ -26,15 +26,15 @@ class Band:
     """Features that fire about equally often."""
 
     label: str
-    """How often."""
+    """Range of how often the band's features fire, as text."""
     features: int
-    """How many there are."""
+    """Number of features in the band."""
     percent: float
-    """Of them, those in a pair with r of at least .3."""
+    """Per cent of them that are in a pair with r of at least .3."""
     best: str
     """Median of their best correlation."""
     null_best: str
-    """The same when rows are shuffled freely."""
+    """Median best r of the band's features when rows are shuffled freely."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Figures:
     best: Markup
     """Best correlation of every feature, beside the nulls."""
     density: Markup
-    """How often features fire."""
+    """Histogram of how often features fire."""
     training: Markup
     """Unexplained variance while training; empty when no curve was kept."""
     bands: tuple[Band, ...]

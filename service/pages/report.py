@@ -43,7 +43,7 @@ class _Section:
     sides: tuple[ReportSide, ReportSide]
     """The two dictionaries."""
     headline: Headline
-    """What was found."""
+    """The result in plain words."""
     levels: tuple[Level, ...]
     """Counts at some thresholds."""
     figures: Figures
@@ -53,22 +53,25 @@ class _Section:
     cautions: tuple[tuple[str, str], ...]
     """Code and message of each reason to doubt."""
     facts: tuple[tuple[str, str, str], ...]
-    """Where both dictionaries come from: name, first, second."""
+    """Facts about both dictionaries: name, value of the first, value of the second."""
     setting: tuple[tuple[str, str], ...]
-    """How and on what they were matched."""
+    """Settings of the match, and the text it was made on."""
 
 
 def render_report(reports: Sequence[Mapping[str, object]], *, title: str = "") -> str:
     """Return the report of matches as one HTML page.
 
     Args:
-        reports: what was saved with each match (``MatchInfo.details``), in the order shown.
-        title: of the page; by default the names of the first match's models.
+        reports: report data saved with each match (``MatchInfo.details``), in the order to show.
+        title: the page's title; by default the names of the first match's models.
+
+    Returns:
+        The page's HTML.
 
     Raises:
-        InvalidInput: no match.
+        InvalidInput: ``reports`` is empty.
         CorruptData: a report lacks a field.
-        UnsupportedVersion: a later release made it.
+        UnsupportedVersion: a later release made a report.
     """
     if not reports:
         raise InvalidInput(

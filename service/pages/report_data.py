@@ -37,7 +37,7 @@ class Node:
         )
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return text; ``default``, when given, where there is none."""
+        """Return a text; ``default``, when given, if the field is missing."""
         value = self._fields.get(name)
         if value is None and default is not None:
             return default

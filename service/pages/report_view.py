@@ -1,4 +1,4 @@
-"""What the report's page shows of one match: saved report data turned into words and numbers."""
+"""Turn the saved report data of one match into the words and numbers that its page shows."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -128,15 +128,15 @@ class Level:
     shared: int
     """Pairs at or above it."""
     replicated: int
-    """Of those, replicated."""
+    """How many of the shared pairs replicated."""
     nulls: tuple[tuple[str, str], ...]
     """Name and number of pairs under each null."""
     beyond_token: int
-    """Of the shared, those with partial correlation of at least .3 given the token."""
+    """How many of the shared pairs have a partial correlation of at least .3 given the token."""
     median_partial: str
     """Median partial correlation given the token."""
     explained_by: tuple[tuple[str, int, float], ...]
-    """What explains them: label, pairs, percent."""
+    """For each explanation of the shared pairs: label, number of pairs, per cent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,17 +158,17 @@ class ReportSide:
     dead: int
     """Never fire."""
     quality: str
-    """How well it reconstructs held-out rows, in words."""
+    """Says in words how well the dictionary reconstructs held-out rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
-    """What was found, in plain words."""
+    """The result of a match in plain words."""
 
     claim: str
     """The finding, one sentence."""
     verdict: str
-    """How to read it."""
+    """Says in a sentence what the numbers mean."""
     sentences: tuple[str, ...]
     """The numbers beside their nulls."""
 

@@ -42,12 +42,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
-    """How a server runs."""
+    """Settings of a server."""
 
     listen: tuple[str, ...] = ()
     """Addresses, ``unix:/path`` or ``host:port``; none: the store's own unix socket."""
     token: str | None = None
-    """What TCP callers must send; None: the one kept in the store, made at first need."""
+    """The token that TCP callers must send; None: the store's own, made when it is first needed."""
     certificate: Path | None = None
     """PEM certificate chain; with it every TCP port speaks TLS."""
     key: Path | None = None
@@ -55,13 +55,13 @@ class ServerConfig:
     reflection: bool = True
     """Whether callers may ask which services there are."""
     drain_s: float = 10.0
-    """How long calls may go on after SIGTERM."""
+    """For how many seconds running calls may go on after SIGTERM."""
     max_calls: int = 1024
     """Calls at a time; more are refused with ResourceExhausted."""
     run_workers: bool = True
     """Whether this server runs the jobs."""
     limits: IngestLimits = field(default_factory=IngestLimits)
-    """What ingest holds and takes."""
+    """Limits of memory and sizes for ingest."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -78,18 +78,18 @@ def serve(
     *,
     on_ready: Callable[[Sequence[str]], None] | None = None,
 ) -> None:
-    """Own a store and answer for it until SIGTERM or SIGINT, then end in good order.
+    """Own a store and answer its calls until SIGTERM or SIGINT; then finish running calls.
 
     Args:
-        store: directory of the store or address of an object store, made where there is none; or
-            one that is open, which is closed in the end.
-        config: how to run.
-        on_ready: given the addresses, ports resolved, once calls are answered.
+        store: directory of the store, or address of an object store; created if it does not exist.
+            Or an open store, which is closed at the end.
+        config: settings of the server.
+        on_ready: called with the addresses, with the real port numbers, once calls are answered.
 
     Raises:
         StoreOwned: another process owns the store.
-        NotPermitted: an address would let others in.
-        ServerUnavailable: an address is taken.
+        NotPermitted: an address would give other users access.
+        ServerUnavailable: another process listens at an address.
     """
     asyncio.run(_serve(store, config or ServerConfig(), on_ready))
 

@@ -24,13 +24,18 @@ _log = logging.getLogger(__name__)
 
 
 def run(location: str, job: str, attempt: int, task_of: Callable[[str], Task]) -> int:
-    """Run one attempt and write down how it ended. Returns the exit code.
+    """Run one attempt of a job, and write down how it ended.
 
     Args:
-        location: of the store, see :func:`isogloss.service.values.state_directory.location`.
+        location: the store's location, see
+            :func:`isogloss.service.values.state_directory.location`.
         job: id of the job.
-        attempt: which attempt this process is; another one fences it.
-        task_of: finds the task of a kind (it may import what is heavy: the heart beats already).
+        attempt: number of the attempt that this process is; it can change nothing once another
+            began.
+        task_of: returns the function that does jobs of a kind. It may import heavy modules.
+
+    Returns:
+        The exit code.
     """
     with Store.attach(location) as store:
         table = JobTable.of(store)

@@ -1,4 +1,4 @@
-"""Where features fire, in words: the text of a probe's segments, from a recording of the probe."""
+"""The text around the places where features fire, read from a recording of the probe."""
 
 from collections.abc import Mapping
 

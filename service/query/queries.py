@@ -49,15 +49,19 @@ class Queries:
 
         Args:
             dictionary: id of the feature's dictionary.
-            feature: its index.
+            feature: number of the feature.
             among: ids of the dictionaries to search.
-            count: hits per dictionary.
-            probe: id of the probe; None: the newest one that has all these dictionaries.
+            count: most hits per dictionary.
+            probe: id of the probe; None: the newest on which all these dictionaries were encoded.
+
+        Returns:
+            The hits of all dictionaries in one list, highest correlation first.
 
         Raises:
-            NotFound: no such dictionary or probe, or the probe lacks a dictionary.
-            InvalidInput: no such feature, ``among`` is empty, or ``count`` is out of range.
-            DeadFeature: the feature fires too rarely on the probe.
+            NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
+            InvalidInput: there is no such feature, ``among`` is empty, or ``count`` is out of
+                range.
+            DeadFeature: the feature fires too rarely on the probe to be compared.
         """
         # faiss and torch take a second to import, which only a query should pay
         from isogloss.universality import Atlas, nearest
@@ -119,12 +123,12 @@ class Queries:
         )
 
     def check_training(self, recording: str, site: str, config: Mapping[str, object]) -> None:
-        """Refuse a training that cannot begin.
+        """Raise an error for a training that cannot begin.
 
         Raises:
-            NotFound: no such recording.
-            UnknownSite: no such site; the message lists the nearest names.
-            InvalidInput: settings that the kind refuses.
+            NotFound: there is no such recording.
+            UnknownSite: the recording has no such site; the message lists the nearest names.
+            InvalidInput: the kind refuses a setting.
         """
         from isogloss.dictionaries import TrainConfig, complete_config
 
@@ -201,11 +205,14 @@ class Queries:
 
         Args:
             dictionaries: ids; each must be encoded on the probe.
-            probe: id of the probe; None: the newest one that has all the dictionaries.
+            probe: id of the probe; None: the newest on which all the dictionaries were encoded.
+
+        Returns:
+            The probe's entry in the catalog.
 
         Raises:
-            NotFound: a dictionary or the probe does not exist, the probe lacks a dictionary, or no
-                probe has them all.
+            NotFound: a dictionary or the probe does not exist, or no probe has all the
+                dictionaries.
         """
         for name in dictionaries:
             self._store.catalog.get("dictionary", name)

@@ -1,4 +1,8 @@
-"""Sending batches to the owner of a store: a window, and sending again after a lost connection."""
+"""Send batches to the owner of a store, and send them again after a lost connection.
+
+The window is the number of bytes that may be on their way: sent, but not yet acknowledged as
+durable. The owner sets it.
+"""
 
 import threading
 import time
@@ -31,7 +35,7 @@ _POLL_S = 0.5
 
 @dataclass(slots=True)
 class _Acknowledged:
-    """What the server said last."""
+    """The owner's last acknowledgement."""
 
     received: int = 0
     durable: int = 0
@@ -42,16 +46,22 @@ class _Acknowledged:
 
 
 class BatchStream(Protocol):
-    """One producer's stream of batches, directly to the storage or through the owner."""
+    """One producer's stream of batches.
+
+    They are sent to the store's owner, or written to the storage directly.
+    """
 
     @property
     def producer(self) -> str:
-        """Name of this stream of batches."""
+        """Name of the producer, which a restart keeps."""
         ...
 
     @property
     def route(self) -> str:
-        """How batches travel, in words; where another way was wanted, also why it is not taken."""
+        """A text that says whether batches go to the storage directly or through the owner.
+
+        Where a direct stream was wanted but not possible, it also says why.
+        """
         ...
 
     @property
@@ -61,7 +71,7 @@ class BatchStream(Protocol):
 
     @property
     def durable_sequence(self) -> int:
-        """Last batch on the disk."""
+        """Sequence number of the last batch that is on the disk."""
         ...
 
     def __enter__(self) -> "BatchStream": ...
@@ -74,23 +84,27 @@ class BatchStream(Protocol):
     ) -> None: ...
 
     def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
-        """Take a batch; returns before it is durable, and its arrays must not change until then."""
+        """Queue a batch, and return before it is durable.
+
+        The batch's arrays must not change until it is durable.
+        """
         ...
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything written is durable."""
+        """Wait until every batch written so far is durable."""
         ...
 
     def close(self, *, flush: bool = True) -> None:
-        """End the stream, by default once everything is durable."""
+        """End the stream. By default first wait until every batch is durable."""
         ...
 
 
 class Appender:
-    """Appends one producer's batches to a recording. For one thread at a time.
+    """Sends one producer's batches to the store's owner. For one thread at a time.
 
-    Batches are kept until they are durable. When the connection is lost they are sent again from
-    where the server stands: nothing acknowledged is lost and nothing is stored twice.
+    It keeps each batch until the owner acknowledged it as durable. After a lost connection it
+    reconnects, asks which batch is the last durable one, and sends those after it again. So no
+    acknowledged batch is lost and none is stored twice.
     """
 
     def __init__(
@@ -106,15 +120,17 @@ class Appender:
         """Open the stream.
 
         Args:
-            transport: where to.
-            recording: what the batches are checked against before they are sent.
-            producer: name of this stream of batches, stable over restarts.
-            timeout_s: how long the server may take to answer the first time.
-            reconnect_s: how long to go on trying after the connection was lost.
-            why_not_direct: what stood in the way of a direct lane, where one was wanted.
+            transport: the connection to the store's owner.
+            recording: the recording's specification; each batch is checked against it before it is
+                sent.
+            producer: name of this stream of batches. A restart gives the same name to go on.
+            timeout_s: how many seconds the owner may take to answer the first time.
+            reconnect_s: for how many seconds to try to reconnect after the connection was lost.
+            why_not_direct: why no direct lane could be written, for ``route``; empty where none was
+                wanted.
 
         Raises:
-            NotFound: no such recording.
+            NotFound: there is no such recording.
             ServerUnavailable: no server answers.
         """
         self._transport = transport
@@ -138,12 +154,12 @@ class Appender:
 
     @property
     def producer(self) -> str:
-        """Name of this stream of batches."""
+        """Name of the producer, which a restart keeps."""
         return self._header.producer
 
     @property
     def route(self) -> str:
-        """How batches travel, in words; where another way was wanted, also why it is not taken."""
+        """A text with the owner's address and, if a direct lane was wanted, why there is none."""
         why = f"; not direct: {self._why_not_direct}" if self._why_not_direct else ""
         return f"through {self._transport.address}{why}"
 
@@ -154,12 +170,12 @@ class Appender:
 
     @property
     def durable_sequence(self) -> int:
-        """Last batch on the server's disk."""
+        """Sequence number of the last batch that is on the owner's disk."""
         return self._acknowledged.durable
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of batches written that are not durable yet."""
+        """Bytes of the batches that were written and are not durable yet."""
         with self._changed:
             return sum(pending.size for pending in self._pending)
 
@@ -175,20 +191,20 @@ class Appender:
         self.close(flush=error is None)
 
     def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
-        """Send a batch; returns when it is on its way, before it is durable.
+        """Send a batch; return when it was handed to the connection, before it is durable.
 
         Its arrays must not change until it is durable.
 
         Args:
-            batch: the next one of this producer.
-            timeout_s: how long to wait for room in the window; None: as long as it takes.
+            batch: the producer's next batch.
+            timeout_s: how many seconds to wait for room in the window; None: without limit.
 
         Raises:
-            SequenceGap: its sequence number is not the next.
-            ShapeError: it does not fit the recording.
-            InvalidInput: it names another producer, or an earlier batch was refused.
-            ResourceExhausted: it is larger than the server takes.
-            DeadlineExceeded: the window did not open in time; the batch was not taken.
+            SequenceGap: the batch's sequence number is not ``next_sequence``.
+            ShapeError: the batch does not fit the recording.
+            InvalidInput: the batch names another producer, or the owner refused an earlier batch.
+            ResourceExhausted: the batch is larger than the owner accepts.
+            DeadlineExceeded: there was no room in the window in time; the batch was not sent.
         """
         self._check_open()
         if batch.producer != self.producer:
@@ -215,20 +231,23 @@ class Appender:
         self._send([outgoing])
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything written is durable.
+        """Wait until every batch written so far is durable.
 
         Args:
-            timeout_s: how long to wait; None: as long as it takes.
+            timeout_s: how many seconds to wait; None: without limit.
 
         Raises:
-            DeadlineExceeded: it was not within ``timeout_s``.
-            IsoglossError: why the server refused a batch.
+            DeadlineExceeded: a batch is still not durable after ``timeout_s``.
+            IsoglossError: the owner refused a batch; the error says why.
         """
         self._check_open()
         self._wait_until(lambda: not self._pending, timeout_s, "everything is durable")
 
     def close(self, *, flush: bool = True) -> None:
-        """End the stream, by default once everything is durable. Later calls do nothing."""
+        """End the stream.
+
+        By default first wait until every batch is durable. Later calls do nothing.
+        """
         if self._closed:
             return
         try:
@@ -247,7 +266,7 @@ class Appender:
     # Connections.
 
     def _connect(self) -> None:
-        """Open a stream, take its first acknowledgement, send again what it does not have."""
+        """Open a stream, read which batch is the last durable one, and send later ones again."""
         stream = self._transport.append(self._header)
         timer = threading.Timer(self._timeout_s, stream.close)
         timer.daemon = True
@@ -271,7 +290,7 @@ class Appender:
         reader.start()
 
     def _read(self, stream: AppendStream, generation: int) -> None:
-        """Take acknowledgements until the stream ends; run by a thread of its own."""
+        """Read acknowledgements until the stream ends; a thread of each stream runs this."""
         ended: IsoglossError = ServerUnavailable(
             f"{self._transport.address}: the stream ended; connect again"
         )
@@ -308,11 +327,12 @@ class Appender:
         """Open the stream again and send what is not durable; try for ``reconnect_s`` seconds.
 
         Args:
-            cause: why the stream ended. Raised at once unless it is a lost server or an ended lane.
+            cause: why the stream ended. Raised at once, unless the connection or the owner's lane
+                was lost.
 
         Raises:
-            SequenceGap: the server has fewer batches on its disk than it acknowledged before.
-            IsoglossError: ``cause``, or why the last try failed.
+            SequenceGap: the owner has fewer batches on its disk than it acknowledged before.
+            IsoglossError: ``cause``, or the error of the last try.
         """
         patience = Patience(self._reconnect_s)
         while True:
@@ -343,7 +363,7 @@ class Appender:
             self._reconnect(self._cause())
 
     def _try_send(self, batches: list[Outgoing]) -> bool:
-        """Send batches whole; False where the stream broke meanwhile."""
+        """Send batches; return False where the stream broke before all were sent."""
         stream = self._stream
         if stream is None:
             return False
@@ -359,7 +379,7 @@ class Appender:
         return True
 
     def _cause(self) -> IsoglossError:
-        """Return why the stream broke; its reader may be about to say so."""
+        """Return why the stream broke, waiting a moment for the reading thread to say it."""
         with self._changed:
             self._changed.wait_for(lambda: self._broken is not None, 1.0)
             return self._broken or ServerUnavailable(

@@ -1,6 +1,7 @@
-"""What a live model's recording is: sites with widths, tokenizer, vocabulary, ancestry.
+"""Describe what a live model's recording holds: sites with widths, tokenizer, vocabulary, ancestry.
 
-Importing this module loads no torch: the room ``models`` loads what is asked of it at first use.
+Importing this module loads no torch: the room ``models`` loads it when one of its functions is
+first used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,10 @@ Precision = Literal["bfloat16", "float16", "float32"]
 
 
 class HasVocabulary(Protocol):
-    """What every tokenizer has."""
+    """A tokenizer, as far as recording needs one."""
 
     def get_vocab(self) -> dict[str, int]:
-        """Return token string -> id."""
+        """Return the id of each token, by token string."""
         ...
 
 
@@ -30,10 +31,17 @@ def describe(
     has_spans: bool,
     provenance: Mapping[str, str] | None = None,
 ) -> tuple[RecordingSpec, tuple[str, ...]]:
-    """Return the description of a recording of ``model``, and the vocabulary of its tokenizer.
+    """Return the specification of a recording of ``model``, and the vocabulary of its tokenizer.
 
-    What else decides the rows belongs into ``provenance``: a recording goes on only with what it
-    was begun with.
+    Args:
+        model: module and tokenizer.
+        sites: names of submodules, or glob patterns that match some.
+        recording: id of the recording.
+        corpus: name of the text.
+        dtype: number format in which activations are stored.
+        has_spans: whether rows say which code points of the text their token covers.
+        provenance: other settings on which the rows depend, such as the precision of the model. A
+            recording refuses rows made with other settings than it was begun with.
 
     Raises:
         UnknownSite: a name matches nothing in the model; the message lists the nearest names.

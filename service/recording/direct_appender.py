@@ -1,8 +1,8 @@
-"""Writing past the owner of a store: an appender that makes a lane of its own on the storage.
+"""Write batches to a lane on the store's storage directly, not through the store's owner.
 
-The owner gives a ticket for the lane; rows go from this process to the disk. This works only where
-this process sees the store's files. It proves that by reading a file that only the store's user can
-read.
+The owner hands out a ticket for a lane; then this process writes the lane's files. That works only
+where this process sees the store's files. It proves so to the owner with the content of a file that
+only the store's user can read.
 """
 
 import logging
@@ -41,28 +41,28 @@ GROUP_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A batch that is not durable yet."""
+    """A batch that was written and is not durable yet."""
 
     batch: RowBatch
     size: int
 
 
 def find_storage(transport: Transport, root: Path | str | None, timeout_s: float) -> Path:
-    """Return the store's root as this machine sees it.
+    """Return the path of the store's root on this machine.
 
     Args:
-        transport: to the owner.
-        root: where to look; None: where the owner says that it lies.
-        timeout_s: how long the owner may take to answer.
+        transport: the connection to the store's owner.
+        root: where to look for the store; None: at the path that the owner has it under.
+        timeout_s: how many seconds the owner may take to answer.
 
     Raises:
-        NotPermitted: this process does not see the storage, or may not read it.
+        NotPermitted: this process does not see the store's files, or may not read them.
     """
     return _prove(transport, root, timeout_s)[0]
 
 
 def _prove(transport: Transport, root: Path | str | None, timeout_s: float) -> tuple[Path, str]:
-    """Return the store's root here, and the content of its proof file."""
+    """Return the path of the store's root on this machine, and the content of its proof file."""
     storage = run(transport, direct_requests.storage(), timeout_s)
     if not storage.root:
         raise NotPermitted(
@@ -81,11 +81,11 @@ def _prove(transport: Transport, root: Path | str | None, timeout_s: float) -> t
 
 
 class DirectAppender:
-    """Appends one producer's batches to a lane of its own. For one thread at a time.
+    """Writes one producer's batches to a direct lane. For one thread at a time.
 
-    Batches that were written wait for the next group commit, which a thread makes. When the lane
-    ends (a failed disk, or the owner ended it) another is asked for and what is not durable is
-    written again: nothing acknowledged is lost and nothing is stored twice.
+    Written batches wait for the next group commit, which a thread makes. If the lane ends (a failed
+    disk, or the owner ended it), this asks the owner for another one and writes again what is not
+    durable. So no acknowledged batch is lost and none is stored twice.
     """
 
     def __init__(
@@ -98,20 +98,21 @@ class DirectAppender:
         timeout_s: float = 30.0,
         reconnect_s: float = 60.0,
     ) -> None:
-        """Ask for a lane and create it.
+        """Ask the owner for a lane, and create it.
 
         Args:
-            transport: to the owner of the store.
-            recording: what the batches are checked against.
-            producer: name of this stream of batches, stable over restarts.
-            root: the store as this machine sees it; None: where the owner says.
-            timeout_s: how long the owner may take to answer.
-            reconnect_s: how long to go on asking for a new lane after one ended.
+            transport: the connection to the store's owner.
+            recording: the recording's specification; each batch is checked against it.
+            producer: name of this stream of batches. A restart gives the same name to go on.
+            root: path of the store's root on this machine; None: the path that the owner has it
+                under.
+            timeout_s: how many seconds the owner may take to answer.
+            reconnect_s: for how many seconds to ask for another lane after one ended.
 
         Raises:
-            NotPermitted: this process does not see the storage, or may not write there.
-            NotFound: no such recording.
-            Conflict: the producer is writing another direct lane.
+            NotPermitted: this process does not see the store's files, or may not write there.
+            NotFound: there is no such recording.
+            Conflict: another process writes a direct lane for this producer.
         """
         self._transport = transport
         self._spec = recording
@@ -132,17 +133,17 @@ class DirectAppender:
 
     @property
     def producer(self) -> str:
-        """Name of this stream of batches."""
+        """Name of the producer, which a restart keeps."""
         return self._producer
 
     @property
     def route(self) -> str:
-        """How batches travel, in words."""
+        """A text that says that batches go to the storage directly."""
         return f"direct, lane {self._lane.name}"
 
     @property
     def lane(self) -> str:
-        """Name of the lane being written."""
+        """Name of the lane that is being written."""
         return self._lane.name
 
     @property
@@ -152,12 +153,12 @@ class DirectAppender:
 
     @property
     def durable_sequence(self) -> int:
-        """Last batch on the disk."""
+        """Sequence number of the last batch that is on the disk."""
         return self._durable
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of batches written that are not durable yet."""
+        """Bytes of the batches that were written and are not durable yet."""
         return self._pending_bytes
 
     def __enter__(self) -> "DirectAppender":
@@ -172,17 +173,19 @@ class DirectAppender:
         self.close(flush=error is None)
 
     def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
-        """Hand a batch to the next group commit; its arrays must not change until it is durable.
+        """Queue a batch for the next group commit, and return before it is durable.
+
+        The batch's arrays must not change until it is durable.
 
         Args:
-            batch: the next one of this producer.
-            timeout_s: how long to wait for room; None: as long as it takes.
+            batch: the producer's next batch.
+            timeout_s: how many seconds to wait for room in the queue; None: without limit.
 
         Raises:
-            SequenceGap: its sequence number is not the next.
-            ShapeError: it does not fit the recording.
-            InvalidInput: it names another producer, or an earlier batch was refused.
-            DeadlineExceeded: there was no room in time; the batch was not taken.
+            SequenceGap: the batch's sequence number is not ``next_sequence``.
+            ShapeError: the batch does not fit the recording.
+            InvalidInput: the batch names another producer, or an earlier batch was refused.
+            DeadlineExceeded: there was no room in time; the batch was not queued.
         """
         if batch.producer != self._producer:
             raise InvalidInput(
@@ -208,21 +211,24 @@ class DirectAppender:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything written is durable.
+        """Wait until every batch written so far is durable.
 
         Args:
-            timeout_s: how long to wait; None: as long as it takes.
+            timeout_s: how many seconds to wait; None: without limit.
 
         Raises:
-            DeadlineExceeded: it was not within ``timeout_s``.
-            IsoglossError: why a batch was refused.
+            DeadlineExceeded: a batch is still not durable after ``timeout_s``.
+            IsoglossError: a batch was refused; the error says why.
         """
         with self._changed:
             self._check_open()
             self._wait_until(lambda: not self._pending, timeout_s, "everything is durable")
 
     def close(self, *, flush: bool = True) -> None:
-        """Seal the lane, by default once everything is durable. Later calls do nothing."""
+        """Seal the lane.
+
+        By default first wait until every batch is durable. Later calls do nothing.
+        """
         if self._closing:
             return
         try:
@@ -316,7 +322,7 @@ class DirectAppender:
         Raises:
             ServerUnavailable: the owner did not answer in time.
             DeadlineExceeded: the owner did not answer in time.
-            IsoglossError: no further try can help.
+            IsoglossError: an error came that another try cannot mend.
         """
         _log.warning("a direct lane ended, asking for another: %s", cause)
         self._end_lane()

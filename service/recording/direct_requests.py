@@ -1,4 +1,4 @@
-"""What a writer asks about direct lanes: where the store is, and for a lane."""
+"""The requests of a process that writes direct lanes: where the store is, and for a new lane."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from isogloss.service.wire.names import to_name
 
 
 def storage() -> Call[pb.Storage]:
-    """Return where the store lies on the owner's machine, and how to prove to see it."""
+    """Ask for the root's path on the owner's machine, and for the file that proves access to it."""
     return ask(pb.GetStorageRequest(), pb.Storage)
 
 
 def open_direct_lane(name: str, producers: Sequence[str], proof: str) -> Call[bytes]:
-    """Return the ticket of a new lane."""
+    """Ask for a lane, and return the ticket with which this process may create it."""
     request = pb.OpenDirectLaneRequest(
         name=to_name("recordings", name), producers=producers, proof=proof
     )

@@ -1,4 +1,4 @@
-"""Recording a model over documents: capture, append, and go on where an earlier run ended."""
+"""Run a model over documents and append its rows, going on where an earlier run ended."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ _BATCH_BYTES = 16 << 20
 
 
 class RecordingClient(Protocol):
-    """What recording needs of a client."""
+    """The methods of a client that recording documents uses."""
 
     def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
-        """Create a recording, or return the equal one."""
+        """Create a recording. Where an equal one exists already, return that one."""
         ...
 
     def recording(self, recording: str) -> RecordingInfo:
@@ -31,7 +31,7 @@ class RecordingClient(Protocol):
     def documents(
         self, recording: str, *, with_text: bool = True, revision: Revision | None = None
     ) -> dict[int, Document]:
-        """Return the documents that are there."""
+        """Return the documents of which the recording holds rows, by id."""
         ...
 
     def stream(
@@ -42,7 +42,7 @@ class RecordingClient(Protocol):
         direct: Direct = False,
         root: Path | str | None = None,
     ) -> BatchStream:
-        """Open a producer's stream, whichever way it goes."""
+        """Open a producer's stream of batches, directly to the storage or through the owner."""
         ...
 
 
@@ -51,21 +51,21 @@ class DocumentOptions:
     """How documents are recorded."""
 
     corpus: str = "documents"
-    """Name of the text, for people."""
+    """Name of the text, as the recording shows it."""
     producer: str = "documents"
-    """Name of the stream of batches; two runs at a time need two names."""
+    """Name of the stream of batches. Two runs at the same time need two names."""
     dtype: Precision = "bfloat16"
-    """How a number is kept."""
+    """Number format in which activations are stored."""
     batch_rows: int = 8192
-    """Rows of one batch; fewer where they would be more than 16 MiB."""
+    """Rows of one batch; fewer where a batch would be larger than 16 MiB."""
     max_tokens: int = 512
-    """Longest input of the model, special tokens counted."""
+    """Longest input of the model, special tokens counted; the rest of a document is cut off."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the model's matrix products; bfloat16 is twice as fast on a CPU that has AVX512-BF16."""
+    """Dtype of the model's matrix products; bfloat16 is twice as fast on a CPU with AVX512-BF16."""
     direct: Direct = False
-    """Whether rows go to the disk past the owner of the store; ``auto``: where that can be."""
+    """True: write to the store's disk directly, or raise an error; ``auto``: where it is seen."""
     root: Path | str | None = None
-    """The store as this machine sees it, for ``direct``; None: where its owner says."""
+    """For ``direct``: path of the store's root on this machine; None: the owner's path of it."""
 
 
 def record_documents(
@@ -79,10 +79,11 @@ def record_documents(
     on_progress: "Callable[[models.RecordProgress], None] | None",
     on_route: Callable[[str], None] | None = None,
 ) -> RecordingInfo:
-    """Record each document once; those that the recording has already are left out.
+    """Record each document once; leave out those that the recording holds already.
 
-    A document's rows are in one batch, so it is there whole or not at all: a run that was broken
-    off, here or at the server, goes on with the same rows in the same order.
+    All rows of a document are in one batch, so a document is there whole or not at all. After a run
+    that broke off, here or at the server, the same call records the missing documents in the same
+    order.
     """
     # a Rust tokenizer, by itself or inside a fast one, knows where each token lies in the text
     backend = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
@@ -154,7 +155,7 @@ def _document(document: "models.TextDocument | Sequence[int]") -> Document:
 
 
 def _first_of_each(ids: Sequence[int], done: set[int]) -> list[int]:
-    """Return where each id not in ``done`` comes first, in order."""
+    """Return for each id that is not in ``done`` the first place where it stands, in order."""
     seen = set(done)
     first: list[int] = []
     for i, document in enumerate(ids):

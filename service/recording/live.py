@@ -1,7 +1,8 @@
-"""Recording from a live model: hooks on its forward pass, a queue, and a thread that appends.
+"""Record a live model: hooks on its forward pass, a queue, and a thread that appends.
 
-The hooks copy rows to the CPU and return. Whatever goes wrong behind them (a full queue, a lost
-server, a refused batch) is counted and logged once; it reaches the loop only with ``strict``.
+The hooks copy rows to the CPU and return. What goes wrong after that (a full queue, a lost server,
+a refused batch) is counted and logged once. The loop that runs the model gets an exception only
+with ``strict``.
 """
 
 import logging
@@ -29,16 +30,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecorderOptions:
-    """How a live model is recorded."""
+    """Size of the queue of a live recorder, and what happens when it is full or an error comes."""
 
     on_full: Literal["block", "drop"] = "block"
-    """When the queue is full: the loop waits, or the pass is not recorded and counted."""
+    """When the queue is full: ``block`` makes the loop wait for room, ``drop`` leaves the pass out.
+    """
     queue_bytes: int = 256 << 20
-    """Rows on their way; a single pass may be larger than this."""
+    """Most bytes of rows in the queue; a single pass may be larger than this."""
     batch_rows: int = 4096
-    """Rows of one batch at least, unless the recorder is closing."""
+    """Least rows of one batch; only the last one, at the recorder's end, may be smaller."""
     strict: bool = False
-    """Whether errors are raised in the loop."""
+    """Whether errors are raised in the loop that runs the model."""
 
     def __post_init__(self) -> None:
         if self.on_full not in ("block", "drop"):
@@ -52,10 +54,10 @@ class RecorderOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecorderCounts:
-    """What a recorder has seen so far."""
+    """How many passes and rows a recorder has seen, queued, stored and left out so far."""
 
     passes: int
-    """Forward passes."""
+    """Forward passes of the model."""
     rows: int
     """Rows taken into the queue."""
     durable_rows: int
@@ -63,7 +65,7 @@ class RecorderCounts:
     dropped_passes: int
     """Passes left out because the queue was full."""
     failed_passes: int
-    """Passes left out because of an error; ``Recorder.error`` is the first."""
+    """Passes left out because of an error; ``Recorder.error`` is the first error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,10 @@ class _Rows:
 
 
 class Recorder:
-    """Records what passes a model's sites while it is entered. Made by ``client.record``.
+    """Records the activations at a model's sites while it is entered. Made by ``client.record``.
 
-    Each sequence of each pass is one document, named by its token ids. Rows are the positions that
-    the attention mask keeps and that are no special tokens.
+    Each sequence of each pass is one document, whose id is made of its token ids. Its rows are the
+    positions that the attention mask keeps, without special tokens.
     """
 
     def __init__(
@@ -94,14 +96,15 @@ class Recorder:
         special_ids: Iterable[int] = (),
         options: RecorderOptions | None = None,
     ) -> None:
-        """Prepare; hooks are set when the recorder is entered.
+        """Make a recorder; it sets its hooks when it is entered.
 
         Args:
-            appender: the producer's stream; closed with the recorder.
-            module: the live model; its forward takes ``input_ids`` by name, or first.
-            spec: the recording; its sites are names of submodules.
-            special_ids: token ids that are no content.
-            options: what to do when the server is slower than the loop.
+            appender: the producer's stream of batches; closed when the recorder is left.
+            module: the live model; its forward pass takes ``input_ids`` by name, or as the first
+                argument.
+            spec: specification of the recording; its sites are names of submodules.
+            special_ids: ids of the special tokens, of which no rows are recorded.
+            options: size of the queue, and what happens when it is full.
         """
         self._appender = appender
         self._module = module
@@ -123,7 +126,7 @@ class Recorder:
 
     @property
     def counts(self) -> RecorderCounts:
-        """What was seen, taken, dropped and made durable so far."""
+        """How many passes and rows were seen, queued, dropped and made durable so far."""
         with self._changed:
             while self._unconfirmed and (
                 self._unconfirmed[0][0] <= self._appender.durable_sequence
@@ -139,7 +142,7 @@ class Recorder:
 
     @property
     def route(self) -> str:
-        """Which way rows go: ``direct`` to the disk, or ``through`` the owner, and then why."""
+        """A text: ``direct`` to the disk, or ``through`` the owner, and why if not direct."""
         return self._appender.route
 
     def __enter__(self) -> "Recorder":
@@ -160,7 +163,10 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the hooks off and wait until everything taken is durable."""
+        """Remove the hooks and wait until all queued rows are durable.
+
+        With ``strict`` the recorder's first error is raised, unless the block raised one itself.
+        """
         for handle in self._handles:
             handle.remove()
         self._capture.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Choosing how a stream's batches travel: directly to the storage, or through the store's owner."""
+"""Choose how a stream's batches travel: to the storage directly, or through the store's owner."""
 
 import logging
 from pathlib import Path
@@ -30,20 +30,24 @@ def open_stream(
     """Open a producer's stream of batches.
 
     Args:
-        transport: to the owner of the store.
-        recording: what the batches are checked against.
-        producer: name of the stream, stable over restarts.
-        direct: True: to a lane of its own, or an error; ``auto``: there if this process sees the
-            storage, else through the owner, and :attr:`BatchStream.route` says why.
-        root: the store as this machine sees it; None: where its owner says.
-        timeout_s: how long the owner may take to answer.
-        reconnect_s: how long to go on trying when the owner is away.
+        transport: the connection to the store's owner.
+        recording: the recording's specification; each batch is checked against it.
+        producer: name of this stream of batches. A restart gives the same name to go on.
+        direct: True: write a direct lane, or raise an error. ``auto``: write a direct lane if this
+            process sees the storage, else send batches to the owner; :attr:`BatchStream.route` says
+            which, and why. False: send batches to the owner.
+        root: path of the store's root on this machine; None: the path that the owner has it under.
+        timeout_s: how many seconds the owner may take to answer.
+        reconnect_s: for how many seconds to try again after the owner stopped answering.
+
+    Returns:
+        The open stream.
 
     Raises:
-        InvalidInput: ``direct`` is something else.
-        NotPermitted: it must be direct, and this process does not see the storage.
-        StorageError: it must be direct, and a lane cannot be written there.
-        Conflict: the producer is writing a direct lane already.
+        InvalidInput: ``direct`` is not True, False or ``auto``.
+        NotPermitted: ``direct`` is True, and this process does not see the storage.
+        StorageError: ``direct`` is True, and no lane can be written there.
+        Conflict: another process writes a direct lane for this producer already.
     """
     if direct not in (True, False, "auto"):
         raise InvalidInput(f"direct is {direct!r}, wanted True, False or 'auto'")

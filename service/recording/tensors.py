@@ -1,4 +1,4 @@
-"""Rows of a live model as the store takes them. Imports torch."""
+"""Convert the rows of a live model to the numpy arrays that the store takes. Imports torch."""
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
 
     Args:
         rows: ``[rows, width]``, on any device.
-        site: which site they are of; says width and dtype.
+        site: the site that the rows are of; it gives width and dtype.
 
     Returns:
         ``[rows, width]`` in the site's dtype.
 
     Raises:
-        ShapeError: the rows are not ``[rows, width]`` of the site.
+        ShapeError: the rows are not ``[rows, width]`` for the site's width.
     """
     if rows.ndim != 2 or rows.shape[1] != site.width:
         raise ShapeError(f"site {site.name!r} gave {list(rows.shape)}, wanted [rows, {site.width}]")

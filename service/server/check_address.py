@@ -1,4 +1,4 @@
-"""What an address must have before a server listens there: a private directory, or TLS."""
+"""Check an address before a server listens there: it needs a private directory, or TLS."""
 
 import os
 import stat

@@ -51,9 +51,9 @@ class Calls:
 
         Args:
             handlers: the calls that this process answers.
-            forward: sends a call to another process, as it came: path, bytes, timeout.
+            forward: sends a call to another process unchanged: path, bytes, timeout.
             forwarded: paths of the calls that the other process answers.
-            checked: paths of the calls whose requests it checks and gives back before they are
+            checked: paths of the calls whose requests the other process checks before they are
                 answered here.
         """
         self.draining = asyncio.Event()

@@ -35,10 +35,10 @@ class TokenGuard(grpc.aio.ServerInterceptor):
     """Ends calls that lack the token; health checks and calls through a unix socket need none."""
 
     def __init__(self, token: str) -> None:
-        """Remember the token.
+        """Guard a server with a token.
 
         Args:
-            token: what every other call must carry, as ``authorization: Bearer <token>``.
+            token: the token that every call must send, as ``authorization: Bearer <token>``.
         """
         self._wanted = f"Bearer {token}".encode()
 
@@ -60,7 +60,7 @@ class TokenGuard(grpc.aio.ServerInterceptor):
     def _guarded(
         self, handler: "grpc.RpcMethodHandler[RequestT, ResponseT]"
     ) -> "grpc.RpcMethodHandler[RequestT, ResponseT]":
-        """Return the same handler behind the check: of its four functions one is set."""
+        """Return the handler with the check before it. One of a handler's four functions is set."""
         guarded = _Guarded()
         for name in _PLAIN:
             setattr(guarded, name, getattr(handler, name))

@@ -1,1 +1,1 @@
-"""What a job of each kind does."""
+"""The work of each kind of job."""

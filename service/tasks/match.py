@@ -1,4 +1,4 @@
-"""The match job: which features of two dictionaries are one, and all that a report shows of it."""
+"""The match job: match the features of two dictionaries, and save the data of its report."""
 
 import json
 from collections.abc import Mapping
@@ -219,12 +219,12 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
 def write_report(
     directory: Path, report: Mapping[str, object], files: FileSystem | None = None
 ) -> None:
-    """Write a match's report; after a crash the file is there whole, or not at all.
+    """Write a match's report; after a crash the file is complete or absent.
 
     Args:
-        directory: of the match.
-        report: what to write; plain JSON.
-        files: what writes; None: the operating system's files.
+        directory: the match's directory.
+        report: the report's data, plain JSON.
+        files: file operations to use; None: those of the operating system.
     """
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, sort_keys=True)
     (files or FileSystem()).write_whole(directory / REPORT_FILE, [text.encode()])

@@ -28,10 +28,10 @@ _EVALUATED_ROWS = 65_536
 
 
 def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
-    """Train, evaluate on held-out documents, and register the dictionary.
+    """Train a dictionary, evaluate it on held-out documents, and register it in the catalog.
 
-    What it reads is pinned by the first attempt; training resumes from its checkpoints, and the
-    dictionary is in the catalog only once it is whole.
+    The first attempt fixes the revision to read. Later attempts resume from its checkpoints. The
+    dictionary is in the catalog only once it is complete.
     """
     spec = TrainSpec.from_dict(record.spec)
     name, site = spec.dictionary, spec.site

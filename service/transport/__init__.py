@@ -1,1 +1,1 @@
-"""How calls travel: in this process or over gRPC."""
+"""Ways in which calls travel: in this process, or over gRPC."""

@@ -26,9 +26,9 @@ class Ask:
     """Send a request; the call is sent the answer, or its error is raised there."""
 
     method: Method
-    """Which remote call."""
+    """The remote call."""
     request: Message
-    """What is sent."""
+    """The message to send."""
     extra_s: float = 0.0
     """Time the server may take by design, beyond the client's timeout."""
 
@@ -38,7 +38,7 @@ class Pause:
     """Wait, then go on."""
 
     seconds: float
-    """How long."""
+    """How many seconds to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Open:
     """Send a request that is answered with a stream; the one opened before is closed."""
 
     method: Method
-    """Which remote call."""
+    """The remote call."""
     request: Message
-    """What is sent."""
+    """The message to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Emit(Generic[T]):
-    """Give a value to whoever iterates over the call, then go on."""
+    """Give a value to the code that iterates over the call, then go on."""
 
     value: T
-    """What is given."""
+    """The value."""
 
 
 Step: TypeAlias = Ask | Pause | Open | Next
@@ -73,15 +73,18 @@ Feed: TypeAlias = Generator[Step | Emit[T], Answer, None]
 
 
 def ask(request: Message, response: type[ResponseT], extra_s: float = 0.0) -> Call[ResponseT]:
-    """Make the remote call that takes this request.
+    """Make a remote call and return its answer.
 
     Args:
-        request: what is sent; its type says which call it is.
+        request: the message to send; its type says which call it is.
         response: the type of the answer.
-        extra_s: time the server may take by design, beyond the client's timeout.
+        extra_s: how many seconds beyond the client's timeout the server may take.
 
     Returns:
         The answer.
+
+    Raises:
+        InternalError: the server answered with another type of message.
     """
     method = method_of(type(request), response)
     answer = yield Ask(method, request, extra_s)
@@ -93,15 +96,15 @@ def ask(request: Message, response: type[ResponseT], extra_s: float = 0.0) -> Ca
 def receive(
     request: Message, response: type[ResponseT], take: Callable[[Framed[ResponseT]], None]
 ) -> Call[None]:
-    """Make the remote call that takes this request and answers with a stream.
+    """Make a remote call that is answered with a stream of messages.
 
     Args:
-        request: what is sent; its type says which call it is.
+        request: the message to send; its type says which call it is.
         response: the type of each message of the answer.
-        take: called with each message as it comes; what it raises ends the call.
+        take: called with each message as it comes. If it raises, the call ends.
 
     Returns:
-        None, once the stream ended in good order.
+        None, once the stream has ended without an error.
     """
     return _receive(Open(method_of(type(request), response), request), response, take)
 
@@ -125,7 +128,7 @@ def next_message(response: type[ResponseT]) -> Call[Framed[ResponseT] | None]:
 
 
 def then(call: Call[T], change: Callable[[T], ResultT]) -> Call[ResultT]:
-    """Make a call and change what it comes to."""
+    """Make a call and return its result after a change."""
     return change((yield from call))
 
 

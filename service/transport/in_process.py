@@ -20,7 +20,7 @@ from isogloss.store import RowBatch
 
 
 class Answering(Protocol):
-    """What answers calls in this process."""
+    """The handlers of the calls that this process answers."""
 
     @property
     def unary(self) -> dict[str, Unary]:
@@ -34,7 +34,7 @@ class Answering(Protocol):
 
     @property
     def ingest(self) -> Ingest:
-        """What Append feeds."""
+        """Takes the batches that the call Append receives."""
         ...
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ class GrpcTransport:
 
     @property
     def address(self) -> str:
-        """Where the channel goes."""
+        """The server's address."""
         return self._address
 
     def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
@@ -258,7 +258,7 @@ class _GrpcAppend:
 
 
 class AsyncGrpcTransport:
-    """The same for asyncio. Made within the event loop that uses it."""
+    """Sends calls over gRPC for asyncio. Make it within the event loop that uses it."""
 
     def __init__(
         self, address: str, *, token: str | None = None, certificate: bytes | None = None
@@ -277,7 +277,7 @@ class AsyncGrpcTransport:
 
     @property
     def address(self) -> str:
-        """Where the channel goes."""
+        """The server's address."""
         return self._address
 
     @property

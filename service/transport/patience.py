@@ -1,4 +1,4 @@
-"""How long to wait between two tries while a server is away, and when to stop trying."""
+"""Decide how long to wait between two tries while a server is away, and when to stop trying."""
 
 import random
 import time
@@ -24,7 +24,7 @@ class Patience:
         """Begin without a failure.
 
         Args:
-            limit_s: how long to go on after the first failure.
+            limit_s: for how many seconds after the first failure to go on trying.
         """
         self._limit_s = limit_s
         self._since: float | None = None

@@ -28,15 +28,15 @@ T = TypeVar("T")
 
 
 def run(transport: Transport, call: Call[T], timeout_s: float) -> T:
-    """Do all steps of a call and return what it comes to.
+    """Do all steps of a call and return its result.
 
     Args:
-        transport: to whoever answers.
-        call: what is asked.
-        timeout_s: how long each answer may take; messages of a stream may take any time.
+        transport: sends the calls to the store's owner.
+        call: the call.
+        timeout_s: how many seconds each answer may take; messages of a stream may take any time.
 
     Returns:
-        What the call comes to.
+        The call's result.
     """
     running, steps = Running(call), _Steps(transport, timeout_s)
     try:

@@ -1,4 +1,4 @@
-"""How a client's calls reach whoever answers them: what each way of travelling promises."""
+"""How a client's calls reach the store's owner: the promises that every transport keeps."""
 
 from collections.abc import AsyncGenerator, Generator
 from typing import Protocol
@@ -17,11 +17,11 @@ class AppendStream(Protocol):
     """One producer's open stream of batches."""
 
     def send(self, outgoing: Outgoing, part_bytes: int) -> None:
-        """Send a batch whole; waits while the other side takes nothing more.
+        """Send a batch whole; wait while the other side takes nothing more.
 
         Args:
-            outgoing: what :meth:`Transport.outgoing` made of the batch.
-            part_bytes: payload of a message, where it is cut into several.
+            outgoing: the batch as :meth:`Transport.outgoing` encoded it.
+            part_bytes: most payload bytes of one message; a larger batch is cut into several.
         """
         ...
 
@@ -43,7 +43,7 @@ class Transport(Protocol):
 
     @property
     def address(self) -> str:
-        """Where the calls go, for messages."""
+        """The address of the store or server, for error messages."""
         ...
 
     def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
@@ -68,11 +68,11 @@ class Transport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """The same for asyncio; appending goes through :attr:`blocking`, in threads."""
+    """A transport for asyncio; appending goes through :attr:`blocking`, in threads."""
 
     @property
     def address(self) -> str:
-        """Where the calls go, for messages."""
+        """The address of the store or server, for error messages."""
         ...
 
     @property

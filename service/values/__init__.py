@@ -1,1 +1,1 @@
-"""What clients get back, and the values they pass."""
+"""Results that clients get, and values that they pass."""

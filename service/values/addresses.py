@@ -1,4 +1,4 @@
-"""Where a server listens: a unix socket or a TCP port, and how an address is written."""
+"""Addresses of servers: a unix socket or a TCP port, and how they are written."""
 
 import hashlib
 import ipaddress
@@ -45,10 +45,10 @@ class Address:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listening:
-    """How a server can be reached."""
+    """The addresses and limits of a process that answers calls."""
 
     addresses: tuple[str, ...] = ()
-    """Its addresses, ports resolved; none where a store is used in the client's own process."""
+    """Its addresses, with real port numbers; empty if the store is used in the client's process."""
     tls: bool = False
     """Whether TCP addresses speak TLS."""
     calls: int = 0
@@ -58,10 +58,10 @@ class Listening:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``unix:/path`` or ``host:port``.
+    """Read an address: ``unix:/path`` or ``host:port``.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: the text is neither.
     """
     if text.startswith("unix:"):
         path = Path(text.removeprefix("unix:"))

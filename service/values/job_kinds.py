@@ -19,16 +19,17 @@ class JobKind:
     """One kind of job."""
 
     name: str
-    """What it is called in the queue and on the wire."""
+    """Name of the kind in the queue and on the wire."""
     makes: str
     """Kind, in the catalog, of what the job makes; its result has the id under this name."""
     collection: str
-    """Where clients find what the job makes, such as ``dictionaries``."""
+    """Kind of resource that the job makes, as in resource names, such as ``dictionaries``."""
     spec: type[JobSpec]
-    """What can be asked of it."""
+    """Class of the kind's specs."""
     task: str
-    """What the worker runs, as ``module:function``; see
-    :data:`isogloss.service.tasks.heart.Task`."""
+    """Function that the worker runs, as ``module:function``; see
+    :data:`isogloss.service.tasks.heart.Task`.
+    """
 
 
 JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
@@ -78,7 +79,7 @@ def kind_of(spec: JobSpec) -> JobKind:
     """Return the kind that a spec belongs to.
 
     Raises:
-        InvalidInput: it belongs to none.
+        InvalidInput: no kind has this class of spec.
     """
     for kind in JOB_KINDS.values():
         if type(spec) is kind.spec:
@@ -92,6 +93,6 @@ def read_spec(kind: str, values: Mapping[str, object]) -> JobSpec:
 
     Raises:
         InvalidInput: the kind is unknown, or a field is missing or of the wrong type.
-        InvalidName: the name of what the job makes is not a resource id.
+        InvalidName: the name of the thing to make is not an id.
     """
     return job_kind(kind).spec.from_dict(values)

@@ -1,8 +1,8 @@
-"""What can be asked of a job: one dataclass for each kind, which checks itself.
+"""Specs of jobs: one dataclass for each kind of job, which checks itself.
 
-A spec is queued as plain JSON (``to_dict``) and read back by the worker (``from_dict``). Names of
-recordings, dictionaries and probes are only checked for their form here; whether they exist is
-checked when the job is submitted and again when it runs.
+A spec says what work to do. It is queued as plain JSON (``to_dict``) and read back by the worker
+(``from_dict``). Names of recordings, dictionaries and probes are only checked for their form here;
+whether they exist is checked when the job is submitted and again when it runs.
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class JobSpec(Protocol):
-    """What every kind of job has for its spec: a frozen dataclass with these members."""
+    """The members that the spec of every kind of job has; a spec is a frozen dataclass."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Read a spec from JSON; ``InvalidInput`` or ``InvalidName`` where it is none."""
+        """Make a spec from a parsed JSON object; InvalidInput or InvalidName if it is none."""
         ...
 
     def to_dict(self) -> dict[str, object]:
@@ -32,12 +32,12 @@ class JobSpec(Protocol):
 
     @property
     def target(self) -> str:
-        """Id of what the job makes; two unfinished jobs of a kind never make the same."""
+        """Id of the thing that the job makes. No two unfinished jobs of a kind make the same."""
         ...
 
     @property
     def reads(self) -> frozenset[tuple[str, str]]:
-        """What must not be deleted before the job ended: kind in the catalog, and id."""
+        """Resources that must not be deleted before the job has ended: kind in the catalog, id."""
         ...
 
 
@@ -59,11 +59,12 @@ class TrainSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Read a spec from JSON.
+        """Make a spec from a parsed JSON object.
 
         Raises:
             InvalidInput: a field is missing or of the wrong type.
-            InvalidName: the dictionary's name is not a resource id.
+            InvalidName: the dictionary's name is not an id of lower-case letters, digits and
+                hyphens.
         """
         return cls(
             dictionary=_field("train", values, "dictionary", str),
@@ -88,13 +89,13 @@ class TrainSpec:
 
     @property
     def reads(self) -> frozenset[tuple[str, str]]:
-        """The recording."""
+        """The recording that is trained on."""
         return frozenset({("recording", self.recording)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeSpec:
-    """Build a probe where it is missing, and encode the dictionaries that it lacks."""
+    """Build a probe if it does not exist, and encode dictionaries on it."""
 
     probe: str
     """Id of the probe."""
@@ -104,20 +105,32 @@ class ProbeSpec:
     dictionaries: tuple[str, ...]
     """Ids of the dictionaries to encode on it."""
     holdout: float | None = None
-    """Share of the documents; None: what all the dictionaries held out, at most 0.25."""
+    """Share of the documents; None: 0.25, or less if a dictionary was trained with a smaller
+    holdout.
+    """
     grid: GridName | None = None
-    """What a segment is; None: tokens where all recordings have one tokenizer, else words."""
+    """``tokens`` or ``word_ends``: what features are compared on. None: tokens where all recordings
+    have one tokenizer, else words.
+    """
 
     def __post_init__(self) -> None:
         _check_target("probe", self.probe)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Read a spec from JSON.
+        """Make a spec from a parsed JSON object.
+
+        Args:
+            values: the object's fields.
+
+        Returns:
+            The spec.
 
         Raises:
-            InvalidInput: a field is missing or of the wrong type, or the grid is unknown.
-            InvalidName: the probe's name is not a resource id.
+            InvalidInput: a field is missing or of the wrong type, or ``grid`` names no way of
+                cutting text that this release knows.
+            InvalidName: the probe's name is not an id of lower-case letters, digits and hyphens
+                that starts with a letter.
         """
         return cls(
             probe=_field("probe", values, "probe", str),
@@ -167,21 +180,22 @@ class MatchSpec:
     b: str
     """Id of the other dictionary."""
     probe: str | None = None
-    """Id of the probe to compare them on; None: the newest one that has both, else their default
-    probe, which is built."""
+    """Id of the probe to compare them on. None: the newest on which both are encoded; where there
+    is none, one is built of their recordings.
+    """
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
-    """How to match, as ``isogloss.universality.MatchSettings`` writes it; empty: the defaults."""
+    """Settings, as ``isogloss.universality.MatchSettings`` writes them; empty: the defaults."""
 
     def __post_init__(self) -> None:
         _check_target("match", self.match)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Read a spec from JSON.
+        """Make a spec from a parsed JSON object.
 
         Raises:
             InvalidInput: a field is missing or of the wrong type.
-            InvalidName: the match's name is not a resource id.
+            InvalidName: the match's name is not an id of lower-case letters, digits and hyphens.
         """
         has_probe = values.get("probe") not in (None, "")
         return cls(
@@ -215,10 +229,10 @@ class MatchSpec:
 
 
 def grid_name(value: object) -> GridName | None:
-    """Return what a segment is to be; None for None and for an empty text.
+    """Return the name of a grid (tokens or words); None for None and for an empty text.
 
     Raises:
-        InvalidInput: it is none of the grids.
+        InvalidInput: there is no such grid.
     """
     match value:
         case None | "":
@@ -232,7 +246,7 @@ def grid_name(value: object) -> GridName | None:
 
 
 def _check_target(what: str, name: str) -> None:
-    """Refuse a name that what a job makes cannot have."""
+    """Raise InvalidName for a name that the thing a job makes cannot have."""
     try:
         check_id(name)
     except InvalidName as error:

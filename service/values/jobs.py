@@ -1,4 +1,4 @@
-"""What is known of a job: its state, what was asked for, what it made."""
+"""A job as the queue holds it: its state, its spec and its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is; the last three are final."""
+    """State of a job; the last three are final."""
 
     QUEUED = "QUEUED"
     STARTING = "STARTING"
@@ -27,18 +27,18 @@ _FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
-    """What is known of a job at one moment."""
+    """A job as the queue held it at one moment."""
 
     id: str
     """Resource id, such as ``train-3f9a12c0``."""
     kind: str
     """Name of its kind, see :mod:`isogloss.service.values.job_kinds`."""
     state: JobState
-    """Where the job is."""
+    """State of the job."""
     spec: Mapping[str, object]
-    """What was asked for, as JSON; :func:`isogloss.service.values.job_kinds.read_spec` reads it."""
+    """The work to do, as JSON; :func:`isogloss.service.values.job_kinds.read_spec` reads it."""
     result: Mapping[str, object] | None
-    """What the job made, once it succeeded."""
+    """Description of the thing that the job made, once it has succeeded."""
     error: tuple[str, str] | None
     """Reason (as in :mod:`isogloss.errors`) and message, once it failed."""
     step: int
@@ -48,7 +48,7 @@ class JobRecord:
     metrics: Mapping[str, float]
     """The newest figures, such as ``fvu`` or ``rows_per_s``."""
     attempt: int
-    """How many workers were started for it so far."""
+    """How many workers were started for the job so far."""
     created: float
     """Seconds since the epoch."""
     updated: float

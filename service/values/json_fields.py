@@ -1,4 +1,4 @@
-"""Reading what a job's spec and the catalog's bodies say: JSON values, checked by type."""
+"""Read fields of JSON values in specs and in the catalog, and check their types."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ def texts_of(values: Mapping[str, object], name: str) -> list[str]:
 
 
 def object_of(values: Mapping[str, object], name: str) -> dict[str, object]:
-    """Return an object; empty where there is none; ``InvalidInput`` where it is something else."""
+    """Return an object field; {} if it is missing, ``InvalidInput`` if it is no object."""
     value = values.get(name)
     if value is None:
         return {}
@@ -37,7 +37,7 @@ def object_of(values: Mapping[str, object], name: str) -> dict[str, object]:
 
 
 def share_of(values: Mapping[str, object], name: str) -> float | None:
-    """Return a number, or None where there is none; ``InvalidInput`` where it is something else."""
+    """Return a number field; None if it is missing, ``InvalidInput`` if it is no number."""
     value = values.get(name)
     if value is None:
         return None

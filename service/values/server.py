@@ -1,20 +1,20 @@
-"""What answers for a store: its version, limits and what is on."""
+"""Description of the process that answers for a store: version, limits, settings."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerLimits:
-    """What a server takes; more is refused with ResourceExhausted."""
+    """Largest sizes that a server accepts; larger ones are refused with ResourceExhausted."""
 
     message_bytes: int
     """Largest message in either direction."""
     batch_bytes: int
     """Largest batch of an append."""
     held_bytes: int
-    """Batches of all producers in memory, waiting for the disk."""
+    """Most bytes of batches, of all producers, held in memory until the disk has them."""
     page_size: int
-    """Most items that one answer of a list holds; the clients ask for the next by themselves."""
+    """Most items that one answer of a list holds; clients ask for the next page by themselves."""
     calls: int
     """Calls at a time; 0: no limit."""
     streams: int
@@ -23,25 +23,25 @@ class ServerLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerInfo:
-    """What answers for a store: a server, or this process where it opened the store itself."""
+    """Describes the process that answers for a store: a server, or the client's own process."""
 
     version: str
     """Version of isogloss."""
     python: str
-    """Version of its Python."""
+    """Version of Python that it runs on."""
     platform: str
     """Operating system and processor."""
     start_time: float
-    """Seconds since the epoch at which it began."""
+    """Seconds since the epoch at which the process began to answer."""
     addresses: tuple[str, ...]
-    """Where it listens; empty where it is this process."""
+    """Addresses at which it listens; empty for this process."""
     tls: bool
     """Whether its TCP addresses speak TLS."""
     token_wanted: bool
     """Whether callers on TCP must send the store's token."""
     runs_workers: bool
-    """Whether queued jobs are run by processes of its machine."""
+    """Whether its machine runs queued jobs."""
     job_kinds: tuple[str, ...]
     """The kinds of job that it knows, such as ``train``."""
     limits: ServerLimits
-    """What it takes at most."""
+    """Largest sizes that it accepts."""

@@ -1,4 +1,4 @@
-"""Where things of a store lie on this machine, and how another process here is told of the store.
+"""Find where the files of a store are on this machine, and how another process here opens it.
 
 A store in a directory keeps all of them inside. One on an object store has a state directory on
 each machine that owned it, since sockets, tokens and queues of jobs are files.
@@ -50,5 +50,5 @@ def make_state_directory(store: Store) -> Path:
 
 
 def location(store: Store) -> str:
-    """Return what other processes of this machine open a store by, wherever they run."""
+    """Return an address by which other processes of this machine can open a store."""
     return store.address if store.is_remote else str(store.root)

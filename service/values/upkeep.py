@@ -1,4 +1,4 @@
-"""What upkeep of a store comes to: lanes, progress and results, the same on both transports."""
+"""Results of upkeep of a store: lanes, progress, outcomes. The same on both transports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneInfo:
-    """What one writer wrote in one life."""
+    """A lane of a recording: the rows that one writer wrote between its start and its end."""
 
     name: str
-    """Its name, within the recording."""
+    """Name of the lane, unique within the recording."""
     rows: int
     """Committed rows."""
     cursors: Mapping[str, int]
     """Last durable sequence number of each producer that wrote here."""
     sealed: bool
-    """Whether no row will be added."""
+    """Whether the lane has ended, so that no row will be added."""
     reason: str
     """Why it was sealed, such as ``closed``; empty while it is not."""
     damage: str
-    """What was lost of acknowledged rows; empty when nothing was."""
+    """Says which acknowledged rows were lost; empty when none was."""
     sites: tuple[LaneSite, ...]
     """The rows of each site as they are stored."""
     stored_bytes: int
-    """Of all its files."""
+    """Size of all its files."""
     direct: bool = False
-    """Whether another process wrote it, past the owner of the store."""
+    """Whether a process other than the store's owner wrote it."""
 
     @property
     def is_lossy(self) -> bool:
@@ -40,49 +40,49 @@ class LaneInfo:
 
     @property
     def tiers(self) -> tuple[str, ...]:
-        """The tiers its sites are in, each once."""
+        """How its sites are stored, such as ``sealed`` or ``compressed``; each way once."""
         return tuple(dict.fromkeys(site.tier for site in self.sites))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpkeepProgress:
-    """How far a call is that reads or rewrites what is stored."""
+    """How far a call is that reads or rewrites stored rows."""
 
     step: str
-    """What is at work, for people."""
+    """Name of the lane or step that is being worked on, for people."""
     done: int
-    """Bytes of rows as they were recorded."""
+    """Bytes of rows done so far, counted as they were recorded."""
     total: int
     """Bytes in all; 0 while unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compression:
-    """What compressing a recording came to."""
+    """Result of compressing a recording."""
 
     sites: int
     """Sites of lanes that were compressed now."""
     bytes_before: int
-    """Of all lanes, on disk."""
+    """Size of all lanes on disk before."""
     bytes_after: int
-    """Of all lanes, on disk."""
+    """Size of all lanes on disk after."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantisation:
-    """What quantising a recording came to."""
+    """Result of rounding the rows of a recording to 8 bits a number."""
 
     errors: Mapping[str, QuantisationError]
-    """How far the rows are from what was recorded, by site."""
+    """For each site, how far its rounded rows are from the rows that were recorded."""
     bytes_before: int
-    """Of all lanes, on disk."""
+    """Size of all lanes on disk before."""
     bytes_after: int
-    """Of all lanes, on disk."""
+    """Size of all lanes on disk after."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Garbage:
-    """What was removed because nothing names it."""
+    """How many files and logs were removed, to which nothing in the store refers."""
 
     files: int
     """Files and directories that crashes and deletions left."""

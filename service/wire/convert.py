@@ -61,7 +61,7 @@ class Joined(Generic[ValueT, MessageT]):
 
 @dataclass(frozen=True, slots=True)
 class _Ways:
-    """How one field travels; None: as it is."""
+    """Functions that convert one field both ways; None: the field is sent unchanged."""
 
     write: Convert | None = None
     read: Convert | None = None
@@ -78,7 +78,7 @@ class _Field:
 
 
 class _Plan(Generic[ValueT, MessageT]):
-    """How one pair is converted: worked out once, from names and types."""
+    """How a dataclass and its message are converted; made once from names and types."""
 
     def __init__(
         self,
@@ -195,14 +195,14 @@ def to_message(value: object, message: type[MessageT], *, like: type | None = No
     Args:
         value: a dataclass.
         message: the type of the message.
-        like: the dataclass whose fields are taken, where ``value`` is of another class that has
-            them too; None: the class of ``value``.
+        like: the dataclass whose fields are used, if ``value`` is of another class that has them
+            too; None: the class of ``value``.
 
     Returns:
         The message.
 
     Raises:
-        InvalidInput: a field of the value cannot be written, such as an id that is none.
+        InvalidInput: a field of the value cannot be written, such as an id of a wrong form.
         InternalError: value and message do not have the same fields.
     """
     # what a plan makes is of the type that it was made for
@@ -213,7 +213,7 @@ def from_message(message: Message, kind: type[ValueT]) -> ValueT:
     """Return the value that a message holds.
 
     Args:
-        message: what was received.
+        message: the message.
         kind: the dataclass.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The one table between our errors and gRPC: what goes into a status, and what comes out of one."""
+"""The one table between our errors and gRPC, and conversion of errors to a status and back."""
 
 import logging
 from collections.abc import Mapping, Sequence

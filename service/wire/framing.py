@@ -50,11 +50,11 @@ def encode(message: Framed[Message]) -> bytes:
 
 
 def decode(kind: type[HeadT], raw: bytes) -> Framed[HeadT]:
-    """Parse with no copy of the payload where it is the last field, as :func:`encode` leaves it.
+    """Parse a message without copying its payload, if that is the last field.
 
     Args:
         kind: type of the message.
-        raw: what was received; a view of it is kept.
+        raw: the encoded message; a view of it is kept.
 
     Returns:
         The small fields, and a view of the payload.
@@ -106,10 +106,14 @@ def _varint(number: int) -> bytes:
 
 
 def _find_payload(raw: bytes) -> tuple[int, int] | None:
-    """Find a payload field that ends the message: (where its tag is, where its bytes begin).
+    """Find the payload field of an encoded message, where it is the message's last field.
 
-    None where the fast path does not apply: protobuf then decides. Field tags beyond one byte
-    and groups are left to it.
+    Lets :func:`decode` leave the payload uncopied in ``raw``.
+
+    Returns:
+        Where the field's tag begins and where its bytes begin. None where the payload is absent or
+        not the last field, and where the message holds a tag of several bytes or a group: the
+        caller then lets protobuf parse the whole message.
     """
     at, size = 0, len(raw)
     while at < size:

@@ -1,7 +1,7 @@
-"""Every remote call, read from the descriptors that protoc wrote: nothing is listed by hand here.
+"""All remote calls, read from the descriptors that protoc wrote: nothing is listed by hand here.
 
-A call is found by the type of its request, which no two calls share. What may be sent twice says so
-in the ``.proto``, by the standard option ``idempotency_level``.
+A call is found by the type of its request, which no two calls share. A call that may be sent twice
+says so in the ``.proto``, by the standard option ``idempotency_level``.
 """
 
 import re
@@ -55,9 +55,9 @@ class Method:
     name: str
     """Name of the call within the service."""
     request: type[Message]
-    """What is sent, once or as a stream."""
+    """Type of the messages that the client sends, one or a stream."""
     response: type[Message]
-    """What comes back, once or as a stream."""
+    """Type of the messages that come back, one or a stream."""
     takes_stream: bool
     """Whether a stream of requests is sent."""
     gives_stream: bool

@@ -60,13 +60,13 @@ def from_feature_name(name: str) -> FeatureRef:
     """Read the resource name of a feature.
 
     Args:
-        name: such as ``dictionaries/a/features/7``.
+        name: a resource name such as ``dictionaries/a/features/7``.
 
     Returns:
         The dictionary's id and the feature's number.
 
     Raises:
-        InvalidName: it is none.
+        InvalidName: the name has another form.
     """
     parent, _, index = name.partition("/features/")
     if not (index.isascii() and index.isdecimal() and len(index) < 19):

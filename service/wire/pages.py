@@ -1,4 +1,4 @@
-"""Pages of lists: how they are cut, and the tokens by which the next page is asked for."""
+"""Cut lists into pages, and make the tokens with which clients ask for the next page."""
 
 import base64
 import binascii
@@ -20,8 +20,8 @@ def page_of(
     """Cut one page out of a list.
 
     Args:
-        items: everything, in an order in which ``key`` grows.
-        key: what names an item; the token of a page is the key of its last item.
+        items: the whole list, sorted so that ``key`` grows.
+        key: returns a text that names an item; the token of a page is the key of its last item.
         page_size: 0 for the default; more than the maximum is taken as the maximum.
         page_token: empty for the first page, else the token that came with the page before.
 
@@ -29,7 +29,7 @@ def page_of(
         The page, and the token of the next one, empty after the last.
 
     Raises:
-        InvalidInput: a negative size, or a token that none of our answers held.
+        InvalidInput: the size is negative, or the token is in none of our answers.
     """
     if page_size < 0:
         raise InvalidInput(f"page_size is {page_size}, wanted 0 (the default) or more")

@@ -38,8 +38,8 @@ def from_json(text: str, field: str) -> dict[str, object]:
     """Read a JSON object from a field; empty text is an empty object.
 
     Args:
-        text: what the field holds.
-        field: its name, for messages.
+        text: the field's text.
+        field: name of the field, for error messages.
 
     Returns:
         The object.

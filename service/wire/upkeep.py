@@ -1,4 +1,4 @@
-"""Lanes and what upkeep of a store comes to: where they differ from their messages."""
+"""Convert lanes and results of upkeep, where they differ from their messages."""
 
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.values.upkeep import LaneInfo, Quantisation

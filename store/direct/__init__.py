@@ -1,1 +1,1 @@
-"""Lanes that another process writes past the owner."""
+"""Direct lanes: written by another process on the same storage, not by the store's owner."""

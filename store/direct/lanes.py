@@ -40,7 +40,7 @@ class DirectLanes:
 
         Args:
             producers: names of the streams of batches.
-            limits: what the recording may take.
+            limits: how large the recording may grow, and how much of the disk must stay free.
 
         Returns:
             The ticket.
@@ -88,16 +88,16 @@ class DirectLanes:
                     self._register.forget(lane)
 
     def end(self, name: str) -> LaneState:
-        """Fence a direct lane, so that it is sealed at its last acknowledged commit.
+        """End a direct lane, whose writer can acknowledge nothing more, and seal it.
 
         Args:
-            name: of the lane.
+            name: the lane's name.
 
         Returns:
-            The lane as it was sealed.
+            What is committed in the lane, now sealed.
 
         Raises:
-            NotFound: there is no such direct lane, or its writer never began.
+            NotFound: there is no such direct lane, or its writer has not created it.
         """
         if any(state.name == name and state.is_direct for state in self._list_lanes()):
             self._register.fence(name)

@@ -39,7 +39,7 @@ from isogloss.store.shards.layout import shard_key, site_directory
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DirectLook:
-    """What the register found out about one lane."""
+    """State of one direct lane, as the register found it."""
 
     is_direct: bool = False
     """Whether a ticket of this store names it, so that another process wrote or writes it."""
@@ -51,7 +51,7 @@ class DirectLook:
     """Why no row of it counts; empty where rows count."""
 
     scan: LaneScan | None = None
-    """What its log proves, all of it durable; None where nothing was read now."""
+    """The commits in its log, all durable; None where the log was not read now."""
 
 
 _PLAIN = DirectLook()
@@ -63,12 +63,12 @@ class DirectRegister:
     def __init__(
         self, files: FileSystem, directory: Path, spec: RecordingSpec, shard_bytes: int
     ) -> None:
-        """Remember where to look; reads nothing.
+        """Make a register of a recording's tickets; nothing is read yet.
 
         Args:
             files: the file system that the recording is on.
-            directory: of the recording.
-            spec: what is recorded.
+            directory: the recording's directory.
+            spec: the recording's specification.
             shard_bytes: about how large a shard becomes.
         """
         self._files = files
@@ -380,7 +380,7 @@ def _lane_of(name: str) -> str:
 def _check_commit(
     ticket: DirectLaneTicket, scan: LaneScan, commit: CommitFrame, number: int
 ) -> None:
-    """Refuse a commit that contradicts its ticket."""
+    """Raise an error for a commit that contradicts its lane's ticket."""
     where = f"frame {number}"
     if commit.first_row != scan.rows or commit.rows < 1 or commit.columns.rows != commit.rows:
         raise CorruptData(

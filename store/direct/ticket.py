@@ -1,4 +1,4 @@
-"""Tickets: what the owner of a store gives to a process that writes a lane of its own.
+"""Tickets, which the owner of a store gives to a process that writes a direct lane.
 
 A ticket names one lane that was never written, and holds all that its writer has to know. It is a
 signed JSON document. The owner also stores its bytes in ``recordings/<uid>/direct/<lane>.json``. A
@@ -36,7 +36,7 @@ class DirectLaneTicket:
     """Name of the lane: its number, and the random number (epoch) in all its frames."""
 
     spec: RecordingSpec
-    """What is recorded."""
+    """Specification of the recording."""
 
     shard_bytes: int
     """About how large a shard becomes."""
@@ -45,7 +45,7 @@ class DirectLaneTicket:
     """The producers that may write here, each with its last durable sequence number so far."""
 
     limits: LaneLimits
-    """What may be taken of the disk, checked by the writer before each group."""
+    """How large the recording may grow; the writer checks it before each group of batches."""
 
     rows_before: int
     """Rows of the recording when the lane was offered; ``limits.max_rows`` counts them."""
@@ -67,7 +67,7 @@ class DirectLaneTicket:
 
     @property
     def directory(self) -> str:
-        """Where the lane belongs, relative to the store's root."""
+        """The lane's directory, relative to the store's root."""
         return f"recordings/{self.recording}/lanes/{self.lane}"
 
     @property
@@ -77,7 +77,7 @@ class DirectLaneTicket:
 
     @property
     def layouts(self) -> tuple[ShardLayout, ...]:
-        """How each site falls into shards."""
+        """For each site, how many rows a shard and an inner chunk hold."""
         return tuple(ShardLayout.for_site(site, self.shard_bytes) for site in self.spec.sites)
 
     def to_bytes(self) -> bytes:
@@ -99,7 +99,7 @@ class DirectLaneTicket:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "DirectLaneTicket":
-        """Read what :meth:`to_bytes` returned.
+        """Read a ticket from the bytes that :meth:`to_bytes` returned.
 
         Args:
             content: the bytes.
@@ -108,9 +108,9 @@ class DirectLaneTicket:
             The ticket.
 
         Raises:
-            CorruptData: it is no JSON, or was changed on the way.
-            UnsupportedVersion: its schema version is not one this release reads.
-            InvalidInput: a field is missing, or its directory is not that of its own lane.
+            CorruptData: the bytes are no JSON, or were changed on the way.
+            UnsupportedVersion: the ticket's schema version is not one that this release reads.
+            InvalidInput: a field is missing, or the ticket names another directory than its lane's.
         """
         document = signed_json.decode(content, "ticket of a direct lane")
         cursors = get_mapping(document, "cursors")
@@ -180,7 +180,7 @@ def accepted_path(tickets: Path, lane: str) -> Path:
 
 
 def check_producers(producers: Mapping[str, int]) -> None:
-    """Refuse producers that cannot be of one lane; InvalidInput says which."""
+    """Raise InvalidInput for producers that cannot share a lane; the message says which."""
     if not 1 <= len(producers) <= MAX_PRODUCERS:
         raise InvalidInput(
             f"a direct lane has {len(producers)} producers, wanted 1 to {MAX_PRODUCERS}"

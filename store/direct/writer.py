@@ -1,12 +1,12 @@
-"""Direct lanes: a process on the same storage writes a lane of its own, past the store's owner.
+"""Direct lanes: a process on the same storage writes a lane itself, not through the store's owner.
 
-The owner gives a ticket (:class:`DirectLaneTicket`); the writer creates the lane the ticket names,
-below the store's root, and appends with the ordinary :class:`LaneWriter`. The owner reads the
-lane's log. It seals the lane of a writer that died, and ends the lane of one that hangs by a file
-beside the ticket, the fence.
+The owner gives a ticket (:class:`DirectLaneTicket`). The writer creates the lane that the ticket
+names, below the store's root, and appends with the ordinary :class:`LaneWriter`. The owner reads
+the lane's log. It seals the lane of a writer that died. It ends the lane of a writer that hangs by
+creating a file beside the ticket: the fence.
 
-An append is acknowledged only if there is no fence once its frame is durable. The owner creates
-the fence first and reads the log after, so it sees every frame that was acknowledged.
+An append is acknowledged only if there is no fence once its frame is durable. The owner creates the
+fence first and reads the log after, so it sees every frame that was acknowledged.
 """
 
 from collections.abc import Sequence

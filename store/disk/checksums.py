@@ -36,7 +36,7 @@ def file_crc32c(files: FileSystem, descriptor: int, offset: int, length: int) ->
     Args:
         files: the file system that the file is on.
         descriptor: the open file.
-        offset: of the first byte.
+        offset: position of the first byte.
         length: number of bytes.
 
     Returns:

@@ -58,8 +58,8 @@ class FileSystem:
         """Create a file that does not exist yet, for reading and writing.
 
         Args:
-            path: of the file; its directory must exist.
-            mode: its permissions, as in ``os.open``.
+            path: the file's path; its directory must exist.
+            mode: the file's permissions, as in ``os.open``.
 
         Returns:
             The descriptor of the open file.
@@ -86,12 +86,12 @@ class FileSystem:
                 pending[0] = pending[0][written:]
 
     def read_into(self, descriptor: int, buffer: NDArray[np.uint8], offset: int) -> None:
-        """Fill ``buffer`` from ``offset``.
+        """Read bytes of a file, from ``offset`` on, until ``buffer`` is full.
 
         Args:
             descriptor: the open file.
-            buffer: filled whole.
-            offset: of the first byte in the file.
+            buffer: array to fill.
+            offset: position of the first byte in the file.
 
         Raises:
             CorruptData: the file ends before the buffer is full.
@@ -203,7 +203,7 @@ class FileSystem:
         return path.exists()
 
     def is_directory(self, path: Path) -> bool:
-        """Whether the name is a directory (a symbolic link is none)."""
+        """Whether the path is a directory, and not a symbolic link to one."""
         return path.is_dir() and not path.is_symlink()
 
     def free_bytes(self, path: Path) -> int:
@@ -244,15 +244,20 @@ class FileSystem:
         self.sync_directory(path.parent)
 
     def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
-        """Write or replace a file of any size, while others may do the same.
+        """Replace a file's content, or create the file, so that a crash never leaves half of it.
 
         The bytes go to a file of a random name first, which is synced and renamed; then the
-        directory is synced. After any crash ``path`` is what it was before, or all of the new file.
+        directory is synced. After a crash at any moment ``path`` is what it was before, or holds
+        all the new bytes.
 
         Args:
-            path: of the file.
-            pieces: its bytes, in order.
-            mode: its permissions, as in ``os.open``.
+            path: the file.
+            pieces: the file's bytes, in order.
+            mode: the file's permissions, as in ``os.open``.
+
+        Raises:
+            OSError: the bytes could not be written or synced; ``path`` is what it was before,
+                unless only the last sync failed.
         """
         partial = _partial(path)
         try:
@@ -272,17 +277,17 @@ class FileSystem:
         self.sync_directory(path.parent)
 
     def create_record(self, path: Path, content: bytes, *, look: bool = True) -> None:
-        """Create a file that appears whole and durable, under a name that nobody took.
+        """Create a file, complete and durable, under a name that must be free.
 
         Of any number of writers, on any machines, one succeeds. If the file is there already and
         holds ``content``, that counts as success: a file server may repeat a request whose answer
         was lost. So the content must differ from that of every other writer.
 
         Args:
-            path: of the record.
-            content: all of it.
-            look: whether to compare with what is there when the name is taken; if not, it counts as
-                another writer's.
+            path: the record's path.
+            content: all bytes of the record.
+            look: whether to compare the contents when the name is taken. If not, an equal file
+                counts as another writer's too.
 
         Raises:
             FileExistsError: another writer's record has that name.
@@ -339,9 +344,19 @@ def _discard(files: FileSystem, path: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(what: str) -> Generator[None]:
-    """Raise an ``OSError`` within as StorageFull when there is no room, else as StorageError.
+    """Return a context manager that turns an ``OSError`` from its block into one of our errors.
 
-    FileNotFoundError passes as it is: the caller knows what a missing file means.
+    FileNotFoundError and the errors of :mod:`isogloss.errors` pass unchanged: the caller knows what
+    a missing file means.
+
+    Args:
+        what: start of the error's message, such as ``"lane 'x' cannot be created"``.
+
+    Raises:
+        StorageFull: the disk, a quota or the largest file size was full.
+        StorageError: another OSError came.
+        FileNotFoundError: the block raised it.
+        IsoglossError: the block raised it.
     """
     try:
         yield
@@ -428,13 +443,13 @@ def write_file_durably(
     directory is synced. After a crash ``path`` is what it was before, or all of ``content``.
 
     Args:
-        path: of the file; its directory must exist.
-        content: all of it.
-        mode: its permissions, as in ``os.open``; ``0o600`` for secrets.
-        files: the operating system's files by default.
+        path: the file's path; its directory must exist.
+        content: all bytes of the file.
+        mode: the file's permissions, as in ``os.open``; ``0o600`` for secrets.
+        files: file operations to use; by default those of the operating system.
 
     Raises:
-        StorageFull: there is no room; ``path`` is what it was.
+        StorageFull: the disk is full; ``path`` is what it was.
         StorageError: writing failed; ``path`` is what it was, or all of ``content``.
     """
     with storage_errors(f"{path} cannot be written"):

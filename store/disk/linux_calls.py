@@ -33,7 +33,7 @@ def reserve(descriptor: int, length: int) -> None:
 
     Args:
         descriptor: the open file.
-        length: of the file afterwards.
+        length: length of the file afterwards.
 
     Raises:
         OSError: there is no room, or the disk failed.
@@ -117,10 +117,10 @@ class _SyncQueue:
         """Sync at most ``_MOST`` files.
 
         Args:
-            descriptors: of the files.
+            descriptors: the files' descriptors.
 
         Returns:
-            For each an errno, 0 where it is durable, None where the kernel did not take it.
+            For each file an errno: 0 where it is durable; None where the kernel did not take it.
         """
         for place, descriptor in enumerate(descriptors):
             request = self._requests[place]
@@ -161,7 +161,7 @@ def sync_together(descriptors: Sequence[int]) -> None:
     """``os.fdatasync`` of several files, all at once where the kernel can.
 
     Args:
-        descriptors: of the files.
+        descriptors: the files' descriptors.
 
     Raises:
         OSError: the first file that failed; the others may or may not be durable.

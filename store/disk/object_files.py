@@ -53,7 +53,7 @@ class _Object:
     content: bytes | None = None
     """All of it, where it is small and was read."""
     written: list[bytes] | None = None
-    """What was written to a new object that was not put yet; None for one that is there."""
+    """Bytes of a new object that was not put yet; None for an object that exists."""
 
 
 class ObjectFiles(FileSystem):
@@ -100,11 +100,11 @@ class ObjectFiles(FileSystem):
             raise OSError(errno.EIO, f"object {what}: {_brief(error)}") from error
 
     def create(self, path: Path, mode: int = 0o644) -> int:
-        """Begin an object, which appears when it is synced; it has no permissions of its own."""
+        """Begin an object, which appears when it is synced; it has no permissions."""
         return self._new(_Object(key=_key(path), written=[]))
 
     def open(self, path: Path, *, write: bool = False) -> int:
-        """Open an object to read; one that is there is never written again."""
+        """Open an object for reading; an object that exists is never written again."""
         key = _key(path)
         meta = self._call(path, lambda: obstore.head(self.store, key))
         return self._new(_Object(key=key, size=meta["size"]))
@@ -185,7 +185,7 @@ class ObjectFiles(FileSystem):
         self._of(descriptor).content = None
 
     def lock(self, descriptor: int) -> bool:
-        """Refuse: there are no locks."""
+        """Raise an error: object stores have no locks."""
         raise OSError(errno.ENOLCK, f"object {self._of(descriptor).key} cannot be locked")
 
     def is_locked(self, descriptor: int) -> bool:
@@ -219,7 +219,7 @@ class ObjectFiles(FileSystem):
         self._call(source, lambda: obstore.copy(self.store, source, target))
 
     def link(self, source: Path, target: Path) -> None:
-        """Refuse: objects have one name."""
+        """Raise an error: an object has only one name."""
         raise OSError(errno.EOPNOTSUPP, f"object {source} cannot be linked")
 
     def remove(self, path: Path) -> None:
@@ -374,13 +374,14 @@ def open_url(url: str) -> ObjectFiles:
     ``AWS_ALLOW_HTTP=true`` lets the end point be one without TLS.
 
     Args:
-        url: such as ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``.
+        url: an address such as ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
+            ``az://container/prefix``.
 
     Returns:
         The files; their root is the address.
 
     Raises:
-        InvalidInput: it is of another scheme, or cannot be understood.
+        InvalidInput: the address has an unknown scheme, or cannot be understood.
         MissingExtra: obstore is not installed.
     """
     scheme = url.partition("://")[0].lower()

@@ -168,7 +168,7 @@ class RootedFiles(FileSystem):
         return self._status(path) is not None
 
     def is_directory(self, path: Path) -> bool:
-        """Whether the name is a directory (a symbolic link is none)."""
+        """Whether the path is a directory, and not a symbolic link to one."""
         found = self._status(path)
         return found is not None and stat.S_ISDIR(found.st_mode)
 
@@ -190,10 +190,10 @@ class RootedFiles(FileSystem):
 
 
 def check_tree(directory: Path) -> None:
-    """Refuse a directory that holds anything but directories and plain files of this user.
+    """Raise NotPermitted unless a directory holds only directories and plain files of this user.
 
     Args:
-        directory: to look through, with all below it.
+        directory: the directory; all below it is checked too.
 
     Raises:
         NotPermitted: there is a link, a special file or another user's file; the message names it.

@@ -15,13 +15,13 @@ def checksum(document: Mapping[str, object]) -> str:
     """Return the checksum of a document, 8 hexadecimal digits.
 
     Args:
-        document: to be signed; its own checksum field is left out.
+        document: the document to sign; its own checksum field is left out.
 
     Returns:
         The digits.
 
     Raises:
-        InvalidInput: it cannot be written as plain JSON.
+        InvalidInput: the document cannot be written as plain JSON.
     """
     rest = {name: value for name, value in document.items() if name != KEY}
     try:
@@ -37,18 +37,18 @@ def encode(document: Mapping[str, object]) -> bytes:
 
 
 def decode(content: bytes, what: str) -> Mapping[str, object]:
-    """Read what :func:`encode` returned.
+    """Read a document from the bytes that :func:`encode` returned, and check it.
 
     Args:
-        content: of the file.
-        what: what it is, for messages.
+        content: the file's bytes.
+        what: name of the file, as error messages show it.
 
     Returns:
         The document without its checksum.
 
     Raises:
-        CorruptData: it is no JSON, or does not match its checksum.
-        UnsupportedVersion: its schema version is not one this release reads.
+        CorruptData: the bytes are no JSON, or do not match their checksum.
+        UnsupportedVersion: the document's schema version is not one that this release reads.
     """
     document = parse(content, what)
     check_version(document, what)
@@ -58,7 +58,7 @@ def decode(content: bytes, what: str) -> Mapping[str, object]:
 
 
 def parse(content: bytes, what: str) -> Mapping[str, object]:
-    """Read a JSON object; CorruptData when it is none."""
+    """Read a JSON object; CorruptData when the bytes are something else."""
     try:
         document: object = json.loads(content)
     except (ValueError, RecursionError) as error:

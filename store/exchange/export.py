@@ -43,21 +43,21 @@ Piece: TypeAlias = bytes | NDArray[np.uint8]
 
 @runtime_checkable
 class ExportSource(Protocol):
-    """What an export asks of a reader, local or remote."""
+    """The members of a reader, local or remote, that an export uses."""
 
     @property
     def spec(self) -> RecordingSpec:
-        """What is recorded."""
+        """Specification of the recording."""
         ...
 
     @property
     def revision(self) -> Revision:
-        """Which rows these are."""
+        """The revision that is exported."""
         ...
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
         ...
 
     def read(self, site: str, start: int, stop: int) -> Rows:
@@ -82,22 +82,23 @@ def export_recording(
     sites: Sequence[str] | None = None,
     files: FileSystem | None = None,
 ) -> None:
-    """Write the rows of a recording as files that other tools read; whole or absent after a crash.
+    """Write the rows of a recording to files that other tools read.
 
     Args:
-        recording: whose rows.
-        target: becomes a directory.
+        recording: the recording to export.
+        target: the directory to create. It appears when the export is complete; after a crash it is
+            absent.
         form: ``zarr`` (one v3 group), ``safetensors`` (files of about 1 GiB and an index), or
             ``numpy`` (one ``.npy`` a site and column, which can be mapped into memory).
-        revision: which rows; all that is committed now by default.
+        revision: the revision to export; all that is committed now by default.
         sites: names of the sites; all by default.
-        files: where to write; the operating system's files by default.
+        files: file operations to use; by default those of the operating system.
 
     Raises:
-        AlreadyExists: there is something at ``target``.
-        InvalidInput: the form is unknown, or no site was named.
+        AlreadyExists: something is at ``target`` already.
+        InvalidInput: the form is unknown, or ``sites`` is empty.
         UnknownSite: the recording has no such site.
-        StorageFull: there is no room; nothing is left at ``target``.
+        StorageFull: the disk is full; nothing is left at ``target``.
     """
     reader = recording.reader(revision)
     vocabulary = recording.vocabulary()
@@ -114,16 +115,20 @@ def export_rows(
     files: FileSystem | None = None,
     shard_bytes: int = 1 << 30,
 ) -> None:
-    """Write what a reader gives as files; see :func:`export_recording`.
+    """Write the rows of a source to files in a new directory; see :func:`export_recording`.
 
     Args:
-        source: the rows, local or remote.
-        target: becomes a directory.
+        source: gives the rows, from a store or through a client.
+        target: the directory to create. It appears when all files are complete.
         form: one of ``FORMS``.
         sites: names of the sites; all by default.
         vocabulary: token strings of the tokenizer.
         files: where to write; the operating system's files by default.
         shard_bytes: about how large a safetensors file becomes.
+
+    Raises:
+        InvalidInput: ``form`` is unknown, ``shard_bytes`` is below 1, or ``sites`` is empty.
+        AlreadyExists: something is at ``target`` already.
     """
     files = files or FileSystem()
     form = check_form(form)

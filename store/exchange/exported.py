@@ -32,20 +32,20 @@ _SHARD_NAME = re.compile(r"recording-\d{5,}-of-\d{5,}\.safetensors")
 
 
 def open_export(directory: Path, files: FileSystem | None = None) -> ImportPlan:
-    """Return what an export of any form holds, to be given to :func:`import_recording`.
+    """Read what is in an export, as the arguments of :func:`import_recording`.
 
     The files of a safetensors or numpy export are read once and checked against the manifest; the
     chunks of a zarr export are checked as they are read.
 
     Args:
-        directory: of the export.
-        files: the file system it is on; the operating system's files by default.
+        directory: the export's directory.
+        files: file operations to use; by default those of the operating system.
 
     Returns:
         Sources and columns of the rows, the vocabulary and the specification.
 
     Raises:
-        NotFound: there is no export.
+        NotFound: there is no export in the directory.
         CorruptData: a file is missing, damaged or cut short.
         UnsupportedVersion: a later release wrote it.
     """
@@ -164,7 +164,7 @@ def _read_documents(files: FileSystem, directory: Path) -> list[Document]:
 
 
 def _check_file(files: FileSystem, path: Path, wanted: Mapping[str, object]) -> None:
-    """Refuse a file that is not what the manifest says."""
+    """Raise CorruptData for a file that differs from the manifest's description."""
     descriptor = files.open(path)
     try:
         size = files.size(descriptor)

@@ -1,4 +1,4 @@
-"""Import: rows of arrays and files, through the same writer as any other batch.
+"""Import rows of arrays and files, through the same writer as any other batch.
 
 An import is one producer whose batches are cut by a rule that depends on the recording alone. Begun
 again after a crash it goes on where the last durable batch ended, and never writes a row twice.
@@ -39,25 +39,29 @@ _LOOK_BACK_ROWS = 1 << 14
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportColumns:
-    """What is known of each imported row beside its activations."""
+    """Token, document, position and code points of each imported row."""
 
     token_id: ImportSource
     """Whole numbers, ``[rows]``; in a ``.safetensors`` file the tensor of that name."""
 
     documents: Sequence[Document]
-    """The documents that rows are of, in any order; with ``rows_per_document`` in that of rows."""
+    """The documents that rows are of, in any order; with ``rows_per_document`` in the order of the
+    rows.
+    """
 
     document: ImportSource | None = None
     """:attr:`Document.id` of each row, ``[rows]``; or give ``rows_per_document``."""
 
     rows_per_document: int | None = None
-    """Each so many rows are of the next document; or give ``document``."""
+    """Number of rows of every document, if it is the same for all; or give ``document``."""
 
     position: ImportSource | None = None
     """Place in the model's input, ``[rows]``; by default counted from 0 within each document."""
 
     span: ImportSource | None = None
-    """Code points ``[start, end)`` of the document's text, ``[rows, 2]``; where there are spans."""
+    """Code points ``[start, end)`` of the document's text that each row covers, ``[rows, 2]``; only
+    where the recording has spans.
+    """
 
     def __post_init__(self) -> None:
         if (self.document is None) == (self.rows_per_document is None):
@@ -68,10 +72,10 @@ class ImportColumns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportPlan:
-    """All that an import needs, as :func:`open_export` finds it."""
+    """The arguments of an import, as :func:`open_export` reads them from an export."""
 
     spec: RecordingSpec
-    """What is recorded."""
+    """Specification of the recording."""
 
     vocabulary: tuple[str, ...]
     """Token strings of the tokenizer."""
@@ -93,29 +97,30 @@ def import_recording(
     producer: str = "import",
     limits: LaneLimits | None = None,
 ) -> Recording:
-    """Record rows that stand in arrays or files; memory stays at a few batches.
+    """Record rows that are in arrays or files, holding a few batches in memory.
 
-    After a crash the same call goes on where it was; once all is there it writes nothing.
+    After a crash the same call goes on where it was. When all rows are there it writes nothing.
 
     Args:
-        store: opened, not attached.
-        spec: what the rows are; created if there is no such recording yet.
+        store: a store that this process owns.
+        spec: specification of the recording; created if it does not exist.
         vocabulary: token strings; token id i is the i-th.
         sources: rows of every site of ``spec``, in its dtype (bfloat16 also as uint16).
-        columns: what is known of each row.
-        producer: name of this import within the recording.
-        limits: what the recording may take.
+        columns: token, document and, where known, position and code points of each row.
+        producer: name of this import within the recording. A call that goes on gives the same name.
+        limits: how large the recording may grow, and how much of the disk must stay free.
 
     Returns:
         The recording, with all rows durable.
 
     Raises:
-        ShapeError: rows differ in number between sources, or in width or dtype from ``spec``.
-        CorruptData: a header of a file contradicts the file.
+        ShapeError: the sources differ in their number of rows, or one differs from ``spec`` in
+            width or dtype.
+        CorruptData: a file's header cannot be read or contradicts the file.
         AlreadyExists: a different recording has that id.
-        Conflict: this producer began with other rows.
-        NonFiniteRows: rows hold NaN or infinity where the recording refuses them.
-        StorageFull: there is no room; what was imported stays, and the same call goes on.
+        Conflict: an earlier import under this producer's name was of other rows.
+        NonFiniteRows: rows hold NaN or infinity, and the recording refuses them.
+        StorageFull: the disk or a limit is full; imported rows stay, and the same call goes on.
     """
     rows = ImportedRows(spec, sources, columns)
     recording = store.create_recording(spec, vocabulary)
@@ -129,7 +134,7 @@ def import_recording(
 
 
 class ImportedRows:
-    """The rows of an import as batches, each a function of its number."""
+    """The rows of an import, cut into batches by number."""
 
     def __init__(
         self, spec: RecordingSpec, sources: Mapping[str, ImportSource], columns: ImportColumns
@@ -161,7 +166,7 @@ class ImportedRows:
 
     @property
     def batches(self) -> int:
-        """How many batches that makes."""
+        """Number of batches."""
         return -(-self.rows // self.batch_rows)
 
     def _check(self) -> None:
@@ -202,7 +207,7 @@ class ImportedRows:
         return {**self._sites, **given}
 
     def note(self, producer: str) -> dict[str, object]:
-        """Return what tells this import from another: sizes, dtypes, and rows of both ends."""
+        """Return sizes, dtypes, first and last rows, by which this import is told from others."""
         checksums: dict[str, str] = {}
         edge = min(64, self.rows)
         for name, source in self._all().items():

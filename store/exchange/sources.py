@@ -1,4 +1,4 @@
-"""Where imported rows come from: arrays in memory, and files whose headers are checked first."""
+"""Sources of imported rows: arrays in memory, and files whose headers are checked first."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ class RowsSource(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
         ...
 
     @property
@@ -41,7 +41,7 @@ class RowsSource(Protocol):
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of their numbers."""
+        """Dtype of the rows."""
         ...
 
     def read(self, start: int, stop: int) -> NDArray[np.generic]:
@@ -65,7 +65,7 @@ class ArrayRows:
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self._values)
 
     @property
@@ -75,7 +75,7 @@ class ArrayRows:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of the numbers."""
+        """Dtype of the rows."""
         return self._values.dtype
 
     def read(self, start: int, stop: int) -> NDArray[np.generic]:
@@ -122,12 +122,12 @@ class NumpyRows(_FileRows):
     """Rows of a ``.npy`` file, read in parts; nothing in it is ever unpickled.
 
     Args:
-        path: of the file.
+        path: the file's path.
         files: the file system it is on; the operating system's files by default.
 
     Raises:
         NotFound: there is no such file.
-        CorruptData: its header is not sound, or does not fit its length.
+        CorruptData: the file's header cannot be read or contradicts the file's length.
     """
 
     def __init__(self, path: Path, files: FileSystem | None = None) -> None:
@@ -141,8 +141,8 @@ class RawRows(_FileRows):
     """Rows of a file that is nothing but numbers, such as one behind a ``numpy.memmap``.
 
     Args:
-        path: of the file.
-        dtype: of its numbers, little endian: ``bfloat16``, ``float32``, ``uint32`` and so on.
+        path: the file's path.
+        dtype: dtype of its numbers, little endian: ``bfloat16``, ``float32``, ``uint32`` and so on.
         width: numbers in a row.
         rows: how many rows; all that the file holds by default.
         offset: byte where the first row starts.
@@ -189,13 +189,13 @@ class SafetensorsRows:
     """Rows of one tensor of a ``.safetensors`` file, or of several files one behind the other.
 
     Args:
-        paths: of the files, in the order of their rows.
-        tensor: its name, equal in all.
+        paths: the files' paths, in the order of their rows.
+        tensor: name of the tensor, the same in all files.
         files: the file system they are on; the operating system's files by default.
 
     Raises:
         NotFound: there is no such file, or it holds no such tensor.
-        CorruptData: a header lies, or does not fit its file.
+        CorruptData: a file's header cannot be read or contradicts the file.
         ShapeError: the tensors differ in dtype or in the shape of a row.
     """
 
@@ -208,7 +208,7 @@ class SafetensorsRows:
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return self._joined.rows
 
     @property
@@ -218,7 +218,7 @@ class SafetensorsRows:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of the numbers."""
+        """Dtype of the rows."""
         return self._joined.dtype
 
     def read(self, start: int, stop: int) -> NDArray[np.generic]:
@@ -246,7 +246,7 @@ class ZarrRows:
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return self._array.rows
 
     @property
@@ -256,7 +256,7 @@ class ZarrRows:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of the numbers."""
+        """Dtype of the rows."""
         return self._array.dtype
 
     def read(self, start: int, stop: int) -> NDArray[np.generic]:
@@ -278,7 +278,7 @@ class JoinedRows:
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return self._ends[-1]
 
     @property
@@ -288,7 +288,7 @@ class JoinedRows:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of the numbers."""
+        """Dtype of the rows."""
         return self._parts[0].dtype
 
     def read(self, start: int, stop: int) -> NDArray[np.generic]:
@@ -306,17 +306,17 @@ class JoinedRows:
 
 
 def open_source(source: ImportSource, tensor: str) -> RowsSource:
-    """Return a source that can be read.
+    """Return an object that reads the rows of an array or file.
 
     Args:
-        source: what the caller named.
-        tensor: name of the tensor where it is a ``.safetensors`` file.
+        source: an array, a path, or such an object already.
+        tensor: name of the tensor to read if the file is a ``.safetensors`` one.
 
     Returns:
         The source.
 
     Raises:
-        InvalidInput: it is a file of another kind.
+        InvalidInput: the file is of another kind.
     """
     if isinstance(source, np.ndarray):
         return ArrayRows(source)
@@ -345,18 +345,18 @@ def _open(files: FileSystem, path: Path) -> OpenFile:
 def as_column(
     values: NDArray[np.generic], dtype: type[np.generic], name: str
 ) -> NDArray[np.generic]:
-    """Return a token column in its dtype; whole numbers of any other are taken where they fit.
+    """Return a token column in its dtype; other whole numbers are converted if they fit.
 
     Args:
         values: the column.
-        dtype: wanted.
-        name: of the column, for messages.
+        dtype: the dtype to convert to.
+        name: name of the column, for error messages.
 
     Returns:
         The column in ``dtype``.
 
     Raises:
-        ShapeError: they are not whole numbers, or do not fit.
+        ShapeError: the values are not whole numbers, or one is too large for ``dtype``.
     """
     wanted = np.dtype(dtype)
     if values.dtype == wanted:

@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 
 def fence_lane(records: LaneRecords, scan: FencedScan, owner: int) -> FencedScan:
-    """End a lane whose writer is gone, or must end: it can acknowledge nothing any more.
+    """End a lane whose writer is gone or must stop; it can acknowledge nothing any more.
 
     Args:
-        records: of the lane.
-        scan: what is known of it.
-        owner: epoch of this owner.
+        records: the lane's records.
+        scan: the records of the lane that were read so far.
+        owner: epoch of the store's owner, this process.
 
     Returns:
-        The lane with its fence: ours, or one that was there before.
+        The scan with the fence: the one made now, or one that was there before.
 
     Raises:
         CorruptData: the lane's first record or a fence cannot be read.

@@ -1,4 +1,4 @@
-"""Which lanes of a fenced recording were joined: records created one after the other.
+"""Records of a fenced recording that say which lanes were joined, created one after the other.
 
 Where no lock can be trusted, two owners may work on a recording at the same time: one that was
 stopped in the middle, and its successor. Each row must still count once. So a joined lane counts
@@ -8,9 +8,9 @@ only from the exclusive creation of the next record of this sequence on::
 
 A record names a joined lane and the lanes it holds, or is a mark, which names none. An owner
 creates a mark before it chooses what to join, and the record of the joined lane must come right
-after that mark. Its successor creates a mark too, before it removes, joins or rounds anything.
-That takes the sequence number which the first owner needs: its record cannot be created any more,
-and the lane that it wrote never counts.
+after that mark. Its successor creates a mark too, before it removes, joins or rounds anything. That
+takes the sequence number which the first owner needs: its record cannot be created any more, and
+the lane that it wrote never counts.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class JoinRecords:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
+        directory: the recording's directory.
     """
 
     def __init__(self, files: FileSystem, directory: Path) -> None:
@@ -81,7 +81,7 @@ class JoinRecords:
         return frozenset(name for join in self._known for name in join.joined)
 
     def counting(self, in_shards: Iterable[str]) -> list[str]:
-        """Return which lanes count, by the records that were read last.
+        """Return the lanes that are not joined into others, by the records that were read last.
 
         Args:
             in_shards: the lanes whose rows were moved to shards.
@@ -99,7 +99,7 @@ class JoinRecords:
             All records, in order.
 
         Raises:
-            CorruptData: one cannot be read.
+            CorruptData: a record cannot be read.
         """
         names = set(self._files.names(self._directory))
         if names and not self._files.is_remote:
@@ -113,15 +113,15 @@ class JoinRecords:
         return self._known
 
     def append(self, join: Join) -> None:
-        """Create a record right behind the last one, which must be this owner's own and open.
+        """Create a record right after the last one, which must be this owner's and open.
 
         Args:
             join: the record.
 
         Raises:
-            Fenced: another owner's record stands there.
-            UncertainRecord: it is not known whether it was created; the next :meth:`mark` finds
-                out.
+            Fenced: another owner created a record at that place.
+            UncertainRecord: nobody knows whether the record was created; the next :meth:`mark`
+                finds out.
         """
         last = self._known[-1] if self._known else None
         if last is not None and last.owner == join.owner and last.is_open:

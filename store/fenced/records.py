@@ -48,7 +48,7 @@ KIND_FENCE = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommitNote:
-    """What is kept in memory of a commit: where its rows are."""
+    """The part of a commit that is kept in memory: its producers, and where its rows are."""
 
     first_row: int
     """Rows of the lane before it."""
@@ -74,10 +74,10 @@ class Fence:
     """Ended by its writer, or by the next owner of the store."""
 
     commits: int | None = None
-    """How many of the commits before count, where damage ended the lane early; None for all."""
+    """Number of commits before it that count, where damage ended the lane early; None: all."""
 
     damage: str = ""
-    """What was lost of acknowledged rows; empty when nothing was."""
+    """Says which acknowledged rows were lost; empty when none was."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the fence as a JSON object."""
@@ -91,7 +91,7 @@ class Fence:
 
     @classmethod
     def from_payload(cls, payload: NDArray[np.uint8]) -> "Fence":
-        """Read a fence; CorruptData when it is none."""
+        """Read a fence; CorruptData when the payload has another form."""
         document, _ = read_payload_json(payload)
         commits = document.get("commits")
         return cls(
@@ -107,8 +107,8 @@ class LaneRecords:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        name: of the lane, ``<number>.<epoch>``.
+        directory: the recording's directory.
+        name: the lane's name, ``<number>.<epoch>``.
     """
 
     def __init__(self, files: FileSystem, directory: Path, name: str) -> None:
@@ -195,18 +195,18 @@ def encode_record(
 
 
 def parse_record(content: bytes, number: int, what: str) -> Frame:
-    """Return the one frame that a record holds.
+    """Read a record, which holds one frame.
 
     Args:
-        content: of the record.
-        number: its sequence number.
-        what: what it is, for messages.
+        content: the record's bytes.
+        number: sequence number of the record.
+        what: name of the record, as error messages show it.
 
     Returns:
         The frame.
 
     Raises:
-        CorruptData: it holds anything but one frame of that number with a right checksum.
+        CorruptData: the record holds anything but one frame of that number with a right checksum.
     """
     if len(content) < HEAD.size:
         raise CorruptData(f"{what} has {len(content)} bytes: run verify")
@@ -241,12 +241,13 @@ def group_problem(records: LaneRecords, written: ByteRange, *, reread: bool = Fa
     """Check the rows that a commit wrote for one site.
 
     Args:
-        records: of the lane.
-        written: what the commit says of them.
-        reread: sync the file and read it past the page cache.
+        records: the lane's records.
+        written: where the rows are, and their checksum, as the commit says.
+        reread: whether to sync the file first, and to read it from the disk, not from the page
+            cache.
 
     Returns:
-        What is wrong; empty text for nothing.
+        A sentence that says what is wrong; empty if nothing is.
     """
     files, path = records.files, records.group(written.site, written.shard)
     try:

@@ -1,4 +1,4 @@
-"""What the records of a fenced lane prove: which lanes were born, their commits and their end."""
+"""Read the records of a fenced lane: its first record, its commits and its end."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,10 @@ from isogloss.store.schema.names import check_lane_name
 
 @dataclass(slots=True)
 class FencedScan:
-    """What the records of a lane prove."""
+    """Sum of the records of a lane that were read so far."""
 
     header: LaneHeader
-    """Its birth."""
+    """Header of the lane, from its first record."""
 
     owner: int
     """Epoch of the store's owner that created it."""
@@ -35,7 +35,7 @@ class FencedScan:
     """Its commits, in order."""
 
     next: int = 1
-    """Sequence number that is not taken yet; of the fence, once there is one."""
+    """Sequence number of the record that comes next; of the fence, once there is one."""
 
     rows: int = 0
     """Committed rows."""
@@ -47,21 +47,21 @@ class FencedScan:
     """Last sequence number of each producer."""
 
     fence: Seal | None = None
-    """How the lane ended; None while it may go on."""
+    """The record that ended the lane; None while the lane goes on."""
 
 
 def read_birth(content: bytes, what: str) -> FencedScan:
-    """Read the record that creates a lane.
+    """Read a lane's first record, by which the lane came into being.
 
     Args:
-        content: of the record.
-        what: what it is, for messages.
+        content: the record's bytes.
+        what: name of the record, as error messages show it.
 
     Returns:
-        A scan without commits.
+        The lane's header in a scan (what was read of a lane so far) that counts no commits yet.
 
     Raises:
-        CorruptData: it is no such record.
+        CorruptData: the bytes are damaged, or are a record of another kind.
     """
     frame = parse_record(content, 0, what)
     if frame.kind != KIND_LANE:
@@ -78,15 +78,15 @@ def read_birth(content: bytes, what: str) -> FencedScan:
 def read_births(
     files: FileSystem, directory: Path, known: dict[str, FencedScan]
 ) -> dict[str, bool]:
-    """List the lanes that were created.
+    """Find the lanes of a recording by their first records.
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        known: scans by number of the lane; those of new lanes are added.
+        directory: the recording's directory.
+        known: scans of lanes found earlier, by number of the lane; those of new lanes are added.
 
     Returns:
-        For each name, whether the lane's rows were moved to shards.
+        For each lane's name, whether its rows were moved to shards.
 
     Raises:
         CorruptData: a record cannot be read.
@@ -104,10 +104,10 @@ def read_births(
 
 
 def scan_records(records: LaneRecords, known: FencedScan) -> FencedScan:
-    """Read the records of a lane that a scan does not cover yet, and add them to the scan.
+    """Read the records of a lane that came after a scan, and add them to the scan.
 
     Args:
-        records: of the lane.
+        records: the lane's records.
         known: the scan; it is changed.
 
     Returns:

@@ -35,9 +35,9 @@ def move_to_shards(records: LaneRecords, scan: FencedScan, spec: RecordingSpec) 
     """Write a fenced lane that ended as shards, log and seal, then remove its commits' files.
 
     Args:
-        records: of the lane.
+        records: the lane's records.
         scan: all of the lane, its fence included.
-        spec: of the recording.
+        spec: the recording's specification.
 
     Returns:
         The seal.
@@ -77,7 +77,7 @@ def sweep_records(records: LaneRecords, fence: int | None = None) -> int:
     """Remove the files of a moved lane's commits, all but its fence.
 
     Args:
-        records: of the lane.
+        records: the lane's records.
         fence: sequence number of the fence; None to look at the records that are left.
 
     Returns:

@@ -24,12 +24,12 @@ class FencedUpkeep(LaneUpkeep):
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         seals: the seals of lanes in shards, shared with the recording.
-        in_commits: what is known of the other lanes by name, shared with the recording.
-        joins: which lanes were joined, shared with the recording.
-        ownership: of the store; None to verify only.
+        in_commits: scans of the other lanes by name, shared with the recording.
+        joins: records of joined lanes, shared with the recording.
+        ownership: the store's ownership; None to verify only.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class FencedUpkeep(LaneUpkeep):
         return LaneRecords(self._files, self._directory, name)
 
     def fence(self, *, is_open: bool = False) -> None:
-        """Keep every older owner from making a lane count that it was joining.
+        """Keep older owners from finishing a join: a lane that they are joining never counts.
 
         Args:
-            is_open: whether this one is going to join lanes.
+            is_open: whether this owner is going to join lanes.
 
         Raises:
             Fenced: another owner took the store over.
-            StoreOwned: this process does not own it.
+            StoreOwned: this process does not own the store.
         """
         ownership = self._owned()
         self._joins.mark(ownership.epoch, is_open=is_open)
@@ -78,11 +78,11 @@ class FencedUpkeep(LaneUpkeep):
         return LaneJoiner(self._files, self._directory / "lanes", self._spec, run, is_named=True)
 
     def _publish(self, joiner: LaneJoiner, names: Sequence[str], *, is_last: bool) -> None:
-        """Make a joined lane count, by a record right behind this owner's own last one.
+        """Make a joined lane count, by a record right after this owner's last one.
 
         Args:
-            joiner: of the lane.
-            names: the lanes it holds.
+            joiner: writes the joined lane.
+            names: the lanes whose rows it holds.
             is_last: whether no other run is joined after it.
 
         Raises:

@@ -79,7 +79,7 @@ class FencedLaneWriter(OwnerLaneWriter):
 
     @property
     def scan(self) -> FencedScan:
-        """What this writer committed, as its records prove it."""
+        """The commits of this writer, read from its records."""
         with self._lock:
             return FencedScan(
                 header=self._header,
@@ -194,10 +194,10 @@ class FencedLaneWriter(OwnerLaneWriter):
         self._published = (self._rows, self._files.monotonic_s())
 
     def close(self) -> None:
-        """End the lane by a fence of its own. Later calls do nothing.
+        """End the lane by creating its fence. Later calls do nothing.
 
         Raises:
-            Fenced: another owner ended it before; what was acknowledged is safe.
+            Fenced: another owner ended the lane before; what was acknowledged is safe.
             LaneEnded: the fence could not be written; the rows are safe all the same.
         """
         with self._lock:

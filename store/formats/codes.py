@@ -240,15 +240,15 @@ class CodesFile:
     """
 
     def __init__(self, directory: Path, *, files: FileSystem | None = None) -> None:
-        """Open codes; reads their headers only.
+        """Open the codes in a directory; only their headers are read.
 
         Args:
-            directory: of the codes.
-            files: the operating system's files by default.
+            directory: the codes' directory.
+            files: file operations to use; by default those of the operating system.
 
         Raises:
-            NotFound: there are none.
-            CorruptData: their arrays contradict one another.
+            NotFound: there are no codes in the directory.
+            CorruptData: the arrays of the codes contradict one another.
         """
         files = files or FileSystem()
         header = read_attributes(files, directory)

@@ -49,7 +49,7 @@ def read_npy_header(
 
     Args:
         files: the file system that the file is on.
-        path: of the file, for messages.
+        path: the file's path, for error messages.
         descriptor: the open file.
 
     Returns:

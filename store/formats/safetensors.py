@@ -34,10 +34,10 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorPlace:
-    """Where a tensor stands in its file."""
+    """Position, dtype and shape of a tensor in its file."""
 
     dtype: np.dtype[np.generic]
-    """Of its numbers."""
+    """Dtype of the tensor."""
 
     shape: tuple[int, ...]
     """Its dimensions; row-major."""
@@ -46,7 +46,7 @@ class TensorPlace:
     """First byte in the file."""
 
     length: int
-    """How many bytes."""
+    """Number of bytes."""
 
 
 def safetensors_header(
@@ -75,14 +75,15 @@ def read_safetensors_header(
 
     Args:
         files: the file system that the file is on.
-        path: of the file, for messages.
+        path: the file's path, for error messages.
         descriptor: the open file.
 
     Returns:
-        Where each tensor stands.
+        Position, dtype and shape of each tensor, by name.
 
     Raises:
-        CorruptData: it is no such file, was cut short, or its header does not fit its length.
+        CorruptData: the file is no safetensors file, was cut short, or its header does not fit its
+            length.
     """
     size = files.size(descriptor)
     if size < _LENGTH.size:

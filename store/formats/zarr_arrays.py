@@ -207,7 +207,7 @@ class GroupWriter:
         _write_metadata(self._files, directory, values.dtype, [], [])
 
     def finish(self, attributes: Mapping[str, object]) -> None:
-        """Make the group durable and give it its name, in place of one that stood there."""
+        """Make the group durable and give it its name; it replaces a group of that name."""
         text = _sign({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)})
         for array in self._arrays:
             array.finish()
@@ -360,14 +360,14 @@ def read_attributes(files: FileSystem, directory: Path) -> dict[str, object]:
 
     Args:
         files: the file system that the group is on.
-        directory: of the group.
+        directory: the group's directory.
 
     Returns:
         The attributes without the checksum.
 
     Raises:
-        NotFound: there is no group.
-        CorruptData: its metadata cannot be read.
+        NotFound: there is no group in the directory.
+        CorruptData: the group's metadata cannot be read.
     """
     try:
         content = files.read_whole(directory / "zarr.json")
@@ -413,17 +413,17 @@ def write_arrays(
 def read_arrays(
     directory: Path, *, files: FileSystem | None = None
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
-    """Read all arrays of a group, every chunk checked.
+    """Read all arrays of a group, and compare each chunk with its checksum.
 
     Args:
-        directory: of the group.
-        files: the operating system's files by default.
+        directory: the group's directory.
+        files: file operations to use; by default those of the operating system.
 
     Returns:
         The arrays by name, and the attributes.
 
     Raises:
-        NotFound: there is no group.
+        NotFound: there is no group in the directory.
         CorruptData: an array is damaged; the message names it.
     """
     files = files or FileSystem()

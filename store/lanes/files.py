@@ -33,17 +33,17 @@ _T = TypeVar("_T")
 
 
 class LaneFiles:
-    """Reads rows of a lane that follow one another; safe from several threads.
+    """Reads consecutive rows of one lane; safe from several threads.
 
     When the lane was joined into another one meanwhile, the rows are read from that one.
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        spec: of the recording.
-        rows: how many rows.
-        first: the first of them in the lane; row 0 here.
-        documents: which of the lane's documents, ``[start, stop)``; all by default.
+        directory: the lane's directory.
+        spec: the recording's specification.
+        rows: number of rows.
+        first: the row of the lane that counts as row 0 here.
+        documents: positions ``[start, stop)`` of the documents among the lane's; all by default.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LaneFiles:
 
     @property
     def directory(self) -> Path:
-        """Where its files are."""
+        """The directory of the files that hold the rows now."""
         return self._directory
 
     @property
@@ -87,7 +87,7 @@ class LaneFiles:
 
     @property
     def first(self) -> int:
-        """Which row of the lane is row 0 here."""
+        """The row of the lane that counts as row 0 here."""
         return self._first
 
     def can_map(self, site: int) -> bool:
@@ -374,15 +374,15 @@ def read_commits(files: FileSystem, directory: Path, rows: int) -> Iterator[Comm
 
 
 def check_proven(directory: Path, proven: int, rows: int) -> None:
-    """Refuse a lane whose log proves another number of rows than it should.
+    """Raise CorruptData when a lane's log holds another number of rows than the lane should.
 
     Args:
-        directory: of the lane.
-        proven: rows that its log proves.
-        rows: rows it should have.
+        directory: the lane's directory.
+        proven: rows that are committed in the lane's log.
+        rows: rows that the lane should have.
 
     Raises:
-        CorruptData: the two differ.
+        CorruptData: the two numbers differ.
     """
     if proven != rows:
         raise CorruptData(

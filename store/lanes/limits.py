@@ -30,14 +30,14 @@ class LaneLimits:
     def check(
         self, files: FileSystem, directory: Path, *, rows: int, row_bytes: int, more_rows: int
     ) -> None:
-        """Refuse rows that would pass a limit.
+        """Raise StorageFull for rows that would pass a limit.
 
         Args:
             files: the file system that the recording is on.
-            directory: of the lane.
+            directory: the lane's directory.
             rows: rows of the recording so far.
             row_bytes: bytes of one row over all sites and token columns.
-            more_rows: rows that want to be accepted.
+            more_rows: rows that are to be added.
 
         Raises:
             StorageFull: a limit would be passed; nothing was accepted.

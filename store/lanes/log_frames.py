@@ -58,7 +58,7 @@ class CommitFrame:
     """Last sequence number of each producer that the commit advanced."""
 
     ranges: tuple[ByteRange, ...]
-    """What it wrote to the site files."""
+    """Where in the site files the commit's rows are, with their checksums."""
 
     columns: TokenColumns
     """Token columns of its rows."""
@@ -94,16 +94,17 @@ class CommitFrame:
 
     @classmethod
     def from_payload(cls, payload: NDArray[np.uint8]) -> "CommitFrame":
-        """Read a payload whose checksum was right; its columns are views.
+        """Read a commit from a frame's payload whose checksum was right; its arrays are views.
 
         Args:
-            payload: of the frame.
+            payload: the frame's payload.
 
         Returns:
             The commit.
 
         Raises:
-            CorruptData: it is no commit, although its checksum is right: a defect wrote it.
+            CorruptData: the payload is no commit although its checksum is right, so a defect wrote
+                it.
         """
         try:
             return _parse_commit(payload)
@@ -175,7 +176,7 @@ def encode_frame(
 
     Args:
         kind: ``KIND_LANE``, ``KIND_COMMIT`` or one of a fenced lane.
-        epoch: of the lane.
+        epoch: the lane's epoch.
         number: place in the log, from 0.
         payload: in pieces; their lengths add up to a multiple of 8.
 

@@ -1,4 +1,4 @@
-"""What the log of a lane proves."""
+"""Read the log of a lane and sum up the commits in it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class LaneHeader:
     """Random number of the writer, in every frame."""
 
     layouts: tuple[ShardLayout, ...]
-    """How each site falls into shards."""
+    """For each site, how many rows a shard and an inner chunk hold."""
 
     created_s: float
     """Wall clock; nothing depends on it."""
@@ -67,16 +67,16 @@ class LaneHeader:
 
 @dataclass(slots=True)
 class LaneScan:
-    """What the log of a lane proves."""
+    """Sum of the commits read from a lane's log."""
 
     header: LaneHeader
-    """Its frame 0."""
+    """The lane's frame 0."""
 
     frames: int = 1
-    """Sound frames."""
+    """How many frames were read, frame 0 included; all complete and undamaged."""
 
     log_bytes: int = 0
-    """Where the last of them ends."""
+    """Position in the log where the last of these frames ends."""
 
     rows: int = 0
     """Committed rows."""
@@ -122,23 +122,27 @@ def scan_log(
     stop: int | None = None,
     is_whole: Callable[[CommitFrame], bool] | None = None,
 ) -> LaneScan | None:
-    """Read a log up to its first unsound frame.
+    """Read the log of a lane up to the first frame that is incomplete, damaged or out of order.
+
+    A log is a list of frames: frame 0 describes the lane, and each later frame is one commit.
 
     Args:
         files: the file system that the log is on.
         descriptor: the open log.
-        known: what an earlier scan of the same log proved, to go on from there.
-        keep_tail: keep the last commits, whose rows the caller wants to check.
-        stop: byte of the log at which to end; None for all of it.
-        is_whole: called with the newest commit; if it returns False, that commit is left out. Those
-            before it count in any case, since a frame is written only after the one before was
-            durable with its rows.
+        known: result of an earlier scan of the same log: reading goes on behind it, and it is
+            changed. None: read from frame 0.
+        keep_tail: also keep the newest commits, whose rows take about 256 MiB together, in
+            ``tail``: the caller wants to check these rows.
+        stop: count no frame that ends behind this byte of the log; None for no limit.
+        is_whole: called with the newest commit, and says whether its rows are on the disk. If it
+            returns False, that commit is left out. Commits before it are counted without a call: a
+            writer writes a frame only after the one before and its rows are durable.
 
     Returns:
-        What the log proves; None while frame 0 is not complete.
+        The commits found, summed up; None while frame 0 is not complete.
 
     Raises:
-        CorruptData: a commit does not start where the one before ends.
+        CorruptData: the first row of a commit is not the next after the commit before.
     """
     scan = known
     for frame, is_newest in unscanned(files, descriptor, known):
@@ -164,19 +168,21 @@ def scan_log(
 
 
 def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame) -> bool:
-    """Make the newest commit of a lane that another process writes durable, and check it.
+    """Force the newest commit of a lane to the disk, and check that its rows arrived there.
 
-    Its frame and rows may be in the page cache only. So the log and the shards are synced, and the
-    rows read again past the page cache.
+    For a lane that another process writes. That process may have written the commit's log frame and
+    rows without having synced them, so that they are in the page cache only. This syncs the log and
+    the files of the rows, reads the rows again from the disk, and compares their checksums with
+    those that the commit holds.
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        log: its open log, from which the commit was read.
-        newest: the commit.
+        directory: the lane's directory.
+        log: the lane's open log, from which the commit was read.
+        newest: the lane's newest commit.
 
     Returns:
-        Whether the rows match their checksums.
+        Whether all rows of the commit match their checksums.
     """
     files.sync_data(log)
     return all(
@@ -185,7 +191,7 @@ def is_durable(files: FileSystem, directory: Path, log: int, newest: CommitFrame
 
 
 def _trim(tail: list[tuple[CommitFrame, int, int]]) -> None:
-    """Drop the oldest commits that the checked tail does not need."""
+    """Drop the oldest commits, as long as those after them hold 256 MiB of rows to check."""
     sizes = [sum(r.length for r in commit.ranges) for commit, _, _ in tail]
     while len(tail) > 1 and sum(sizes[1:]) > CHECKED_BYTES:
         tail.pop(0)

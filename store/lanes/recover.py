@@ -26,14 +26,13 @@ def seal_dead_lane(
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        spec: of its recording.
-        is_fenced: whether the writer can no longer acknowledge anything, so that its lock is
-            ignored.
+        directory: the lane's directory.
+        spec: specification of its recording.
+        is_fenced: whether the writer can no longer acknowledge anything; its lock is then ignored.
 
     Returns:
-        The seal, old or new; None while the writer lives, or when the lane was never created in
-        full.
+        The lane's seal, new or already there. None while the writer lives, or when a crash came
+        before the lane was complete.
 
     Raises:
         CorruptData: the seal cannot be read, or a frame with a right checksum is no commit.

@@ -1,4 +1,4 @@
-"""Where the rows of a revision are now: in its lanes, or in those that these were joined into."""
+"""Find where the rows of a revision are now: in its lanes, or in lanes joined from these."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,11 @@ class LaneRange:
     """The first of them in that lane."""
 
     rows: int
-    """How many."""
+    """Number of rows."""
 
     documents: tuple[int, int] | None
-    """Which of the lane's documents belong to them, ``[start, stop)``; None for all."""
+    """The documents of these rows, as positions ``[start, stop)`` among the lane's; None for all.
+    """
 
     is_sealed_lane: bool
     """Whether they are all rows of a sealed lane."""
@@ -41,18 +42,18 @@ def joined_names(files: FileSystem, lane: Path) -> frozenset[str] | None:
 
 
 def resolve(revision: Revision, states: Sequence[LaneState]) -> list[LaneRange]:
-    """Return where the rows of a revision are now, in its order.
+    """Return where the rows of a revision are now, in the revision's order.
 
     Args:
-        revision: which rows.
-        states: the lanes that count.
+        revision: the revision.
+        states: the lanes, without those that were joined into others.
 
     Returns:
-        The ranges; two that follow one another in one lane are one.
+        Ranges of rows. Ranges that follow one another in one lane are one.
 
     Raises:
-        NotFound: the revision names a lane that is gone.
-        CorruptData: the revision holds more rows than a lane proves.
+        NotFound: the revision names a lane that was removed.
+        CorruptData: the revision names more rows than a lane holds.
     """
     by_name = {state.name: state for state in states}
     joined = {

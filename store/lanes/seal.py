@@ -24,22 +24,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LanePart:
-    """Where the rows of a lane that was joined into another one stand now."""
+    """For a lane that was joined into another one: where its rows are in that lane."""
 
     lane: str
     """The lane that held the rows before; it no longer counts."""
 
     first_row: int
-    """Where they start in the lane that holds them."""
+    """Its first row, counted in the lane that holds it now."""
 
     rows: int
-    """How many there are."""
+    """Number of its rows."""
 
     first_document: int
-    """Where its documents start among those of the lane that holds them."""
+    """Position of its first document among those of the lane that holds it now."""
 
     documents: int
-    """How many documents it described."""
+    """Number of documents that it described."""
 
     def shifted(self, rows: int, documents: int) -> "LanePart":
         """Return the part as it stands in a lane with so many rows and documents before."""
@@ -55,7 +55,7 @@ class LanePart:
 
     @classmethod
     def from_json(cls, item: object) -> "LanePart":
-        """Read a part from a JSON array; CorruptData when it is none."""
+        """Read a part from a JSON array; CorruptData when the array has another form."""
         match item:
             case [str() as lane, int() as row, int() as rows, int() as first, int() as documents]:
                 if min(row, rows, first, documents) >= 0:
@@ -91,7 +91,7 @@ class Seal:
     """Sound frames of the log, frame 0 included."""
 
     log_bytes: int
-    """Where the last of them ends."""
+    """Position in the log where the last sound frame ends."""
 
     cursors: Mapping[str, int] = field(default_factory=dict[str, int])
     """Last sequence number of each producer that wrote here."""
@@ -100,7 +100,7 @@ class Seal:
     """Sealed by its writer, or after the writer's death; or its rows were removed to make room."""
 
     damage: str = ""
-    """What was lost of acknowledged rows; empty when nothing was."""
+    """Says which acknowledged rows were lost; empty when none was."""
 
     parts: tuple[LanePart, ...] = ()
     """The lanes it was joined from, which older revisions name; they no longer count."""
@@ -162,17 +162,17 @@ def write_seal(files: FileSystem, directory: Path, seal: Seal) -> None:
 
 
 def read_seal(files: FileSystem, directory: Path) -> Seal | None:
-    """Return the seal of a lane, or None while it has none.
+    """Return the seal of a lane; None while the lane is not sealed.
 
     Args:
-        files: the file system it is on.
-        directory: of the lane.
+        files: the file system that the lane is on.
+        directory: the lane's directory.
 
     Returns:
         The seal, or None.
 
     Raises:
-        CorruptData: there is one and it cannot be read.
+        CorruptData: the seal cannot be read.
     """
     try:
         content = files.read_whole(directory / SEAL_NAME)

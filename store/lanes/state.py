@@ -1,4 +1,4 @@
-"""What is committed in a lane."""
+"""The state of a lane: the rows and batches that are committed in it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from isogloss.store.lanes.seal import Seal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneState:
-    """What is committed in a lane."""
+    """The rows and batches that are committed in a lane, and its seal."""
 
     name: str
     """Name of the lane."""

@@ -53,7 +53,7 @@ PUBLISH_S = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
-    """What is durable after an append."""
+    """State of a lane after an append: everything in it is durable."""
 
     lane: str
     """Name of the lane."""
@@ -173,21 +173,21 @@ class LaneWriter:
         A batch whose sequence number is committed already is acknowledged without writing.
 
         Args:
-            batches: any number, of any producers; those of one producer in ascending sequence.
+            batches: any number of batches, of any producers; those of one producer in ascending
+                sequence.
 
         Returns:
-            What is durable now.
+            The state of the lane after the append.
 
         Raises:
             SequenceGap: a producer skipped a number; nothing was accepted.
             ShapeError: a batch does not fit the recording; nothing was accepted.
             DocumentMismatch: two documents share a key and differ; nothing was accepted.
-            StorageFull: there is no room, or a limit would be passed; nothing was accepted, and the
-                lane goes on.
-            LaneEnded: the lane is closed, or writing failed for good. What was acknowledged is
+            StorageFull: the disk or a limit is full; nothing was accepted, and the lane goes on.
+            LaneEnded: the lane is closed, or a write failed for good. What was acknowledged is
                 safe; open a new lane.
             InvalidInput: a row is of a document that no batch described; nothing was accepted.
-            NonFiniteRows: rows hold NaN or infinity where the recording refuses them; nothing was
+            NonFiniteRows: rows hold NaN or infinity, and the recording refuses them; nothing was
                 accepted.
         """
         with self._lock:
@@ -330,7 +330,7 @@ class LaneWriter:
             raise self._end(error) from error
 
     def _end(self, error: OSError) -> LaneEnded:
-        """Mark the lane as ended after a failure that may have lost bytes not acknowledged."""
+        """Mark the lane as ended, after a failure that may have lost unacknowledged bytes."""
         self._ended = f"writing failed after {self._rows} rows ({error})"
         return LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
 
@@ -393,7 +393,7 @@ class LaneWriter:
                 self._release()
 
     def _trim(self, log: int) -> None:
-        """Cut off the space that was reserved; errors are ignored."""
+        """Cut off the log's reserved space that was not used; errors are ignored."""
         self._sites.trim(self._rows)
         with contextlib.suppress(OSError):
             self._files.truncate(log, self._log_bytes)
@@ -424,7 +424,7 @@ class OwnerLaneWriter(LaneWriter):
     _lent: frozenset[str] = frozenset()
 
     def lend(self, producers: Iterable[str]) -> None:
-        """Refuse batches of these producers from now on: a direct lane has them."""
+        """Refuse batches of these producers from now on, since a direct lane takes them."""
         with self._lock:
             self._lent |= frozenset(producers)
 

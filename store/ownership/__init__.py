@@ -1,1 +1,1 @@
-"""Who owns a store, and the catalog of what is in it."""
+"""Ownership of a store, and the catalog of its resources."""

@@ -1,4 +1,4 @@
-"""The catalog: which resources a store has, by kind and id, in one sqlite file.
+"""The catalog: a list of the resources of a store, by kind and id, in one sqlite file.
 
 Safe from several threads and processes at once; every change is durable when the call returns.
 """
@@ -29,7 +29,7 @@ _BUSY_S = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogEntry:
-    """One resource."""
+    """One resource: a recording, a dictionary, a probe, an atlas, codes or a match."""
 
     kind: str
     """One of ``KINDS``."""
@@ -38,16 +38,17 @@ class CatalogEntry:
     """Name within its kind."""
 
     uid: str
-    """Never used again, even when the id is: what directories are named by."""
+    """Names the resource's directory; no other resource ever gets it, not even under the same id.
+    """
 
     body: Mapping[str, object]
-    """JSON that belongs to the kind."""
+    """Description of the resource, as JSON; its fields depend on the kind."""
 
     etag: str
     """Changes with every change of the entry."""
 
     created_s: float
-    """Wall clock of its creation."""
+    """Time of its creation, by the wall clock."""
 
 
 class Catalog:
@@ -100,21 +101,21 @@ class Catalog:
         *,
         replace: bool = False,
     ) -> CatalogEntry:
-        """JSON that belongs to the kind.
+        """Add an entry, or with ``replace`` change the one that is there.
 
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
             uid: from :meth:`new_uid`.
             body: JSON that belongs to the kind.
-            replace: change an entry that is there instead of refusing.
+            replace: whether to change an entry that exists, instead of raising AlreadyExists.
 
         Returns:
             The entry as it is now.
 
         Raises:
-            AlreadyExists: there is one already and ``replace`` is false.
-            InvalidInput: the kind is unknown or the body is no JSON.
+            AlreadyExists: the entry exists and ``replace`` is False.
+            InvalidInput: the kind is unknown, or the body is no JSON.
         """
         check_kind(kind)
         check_id(id)
@@ -155,7 +156,7 @@ class Catalog:
         ]
 
     def get(self, kind: str, id: str) -> CatalogEntry:  # noqa: A002 - as above
-        """Return an entry; NotFound when there is none."""
+        """Return an entry; NotFound where there is no such entry."""
         found = self._select("kind=? AND id=?", (check_kind(kind), id))
         if not found:
             known = ", ".join(entry.id for entry in self.list(kind)) or "none"
@@ -177,11 +178,11 @@ class Catalog:
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
-            etag: of the entry as it was read; None to delete whatever is there.
+            etag: etag of the entry as it was read; None: delete it even if it changed since.
 
         Raises:
-            NotFound: there is none.
-            Conflict: it has another etag than the one given.
+            NotFound: there is no such entry.
+            Conflict: the entry changed since ``etag`` was read.
         """
         check_kind(kind)
         with self._transaction() as connection:
@@ -198,7 +199,7 @@ class Catalog:
 
 
 def check_kind(kind: str) -> str:
-    """Return ``kind`` when it is one; InvalidInput otherwise."""
+    """Return ``kind`` unchanged if it is one of ``KINDS``; InvalidInput otherwise."""
     if kind not in KINDS:
         raise InvalidInput(f"kind {kind!r} is not one of {list(KINDS)}")
     return kind

@@ -29,7 +29,7 @@ class RecordCatalog(Catalog):
 
     Args:
         files: the file system that the store is on.
-        directory: of the catalog.
+        directory: the catalog's directory.
     """
 
     def __init__(self, files: FileSystem, directory: Path) -> None:
@@ -78,7 +78,7 @@ class RecordCatalog(Catalog):
         version: int,
         document: Mapping[str, object],
     ) -> bool:
-        """Create a version; return whether nobody else did."""
+        """Create a version of an entry; return False where another process created it first."""
         path = self._entry_path(kind, id, version)
         make_directories(self._files, path.parent)
         nonce = {"schema_version": SCHEMA_VERSION, "nonce": secrets.token_hex(8)}
@@ -97,21 +97,21 @@ class RecordCatalog(Catalog):
         *,
         replace: bool = False,
     ) -> CatalogEntry:
-        """JSON that belongs to the kind.
+        """Add an entry, or with ``replace`` change the one that is there.
 
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
             uid: from :meth:`new_uid`.
             body: JSON that belongs to the kind.
-            replace: change an entry that is there instead of refusing.
+            replace: whether to change an entry that exists, instead of raising AlreadyExists.
 
         Returns:
             The entry as it is now.
 
         Raises:
-            AlreadyExists: there is one already and ``replace`` is false.
-            InvalidInput: the kind is unknown or the body is no JSON.
+            AlreadyExists: the entry exists and ``replace`` is False.
+            InvalidInput: the kind is unknown, or the body is no JSON.
             Conflict: other processes changed it at each of 16 tries.
         """
         check_kind(kind)
@@ -142,7 +142,7 @@ class RecordCatalog(Catalog):
         raise Conflict(f"{kind} {id!r} changed {_TRIES} times meanwhile: read it again")
 
     def get(self, kind: str, id: str) -> CatalogEntry:  # noqa: A002 - as above
-        """Return an entry; NotFound when there is none."""
+        """Return an entry; NotFound where there is no such entry."""
         found = self.find(kind, id)
         if found is None:
             known = ", ".join(entry.id for entry in self.list(kind)) or "none"
@@ -169,12 +169,12 @@ class RecordCatalog(Catalog):
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
-            etag: of the entry as it was read; None to delete whatever is there.
+            etag: etag of the entry as it was read; None: delete it even if it changed since.
 
         Raises:
-            NotFound: there is none.
-            Conflict: it has another etag than the one given, or other processes changed it at each
-                of 16 tries.
+            NotFound: there is no such entry.
+            Conflict: the entry changed since ``etag`` was read, or other processes changed it at
+                each of 16 tries.
         """
         check_kind(kind)
         with storage_errors(f"{kind} {id!r} cannot be deleted from the catalog"):

@@ -36,7 +36,7 @@ _BEATS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Beat:
-    """What an owner wrote to its beat file last."""
+    """Content of an owner's beat file, by which it shows that it lives."""
 
     owner: StoreOwner
     """Who it is."""
@@ -45,10 +45,10 @@ class _Beat:
     """Machine, start of its system, and process namespace: where the process id means something."""
 
     lease_s: float
-    """How long to wait for the next."""
+    """For how many seconds others wait for the next beat before they take the store over."""
 
     beats: int
-    """How many there were."""
+    """Number of beats so far."""
 
     is_released: bool
     """Whether it gave the store up."""
@@ -68,7 +68,7 @@ class _Beat:
 
 
 def _started(pid: int) -> int:
-    """Return when a process of this machine started, see proc(5); 0 when there is none."""
+    """Return when a process of this machine started, see proc(5); 0 where it does not run."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -90,13 +90,13 @@ class EpochOwnership:
 
     Args:
         files: the file system that the store is on.
-        root: of the store.
+        root: the store's root directory.
         force: take the store over although its owner may live.
         lease_s: seconds without a new beat after which others may take over; with infinity nobody
             ever may, and the beat is written once.
 
     Raises:
-        StoreOwned: its owner lives.
+        StoreOwned: another process owns the store and lives.
         InvalidInput: the lease is not positive, or the file system has no hard links.
         StorageError: the storage refuses.
     """
@@ -257,7 +257,7 @@ def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:
 
     Args:
         files: the file system that the store is on.
-        root: of the store.
+        root: the store's root directory.
         epoch: the newest.
 
     Raises:
@@ -280,7 +280,7 @@ def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:
 
 
 def epoch_owner(files: FileSystem, root: Path) -> StoreOwner | None:
-    """Return the owner of the newest epoch; None when there is none, or it is gone."""
+    """Return the owner of the newest epoch; None where there was never one, or it is gone."""
     latest = latest_epoch(files, root)
     beat = _read_beat(files, root, latest) if latest else None
     if beat is None:

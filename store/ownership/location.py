@@ -1,4 +1,4 @@
-"""Where a store is: its files, how it is fenced, its manifest, its owner and its catalog."""
+"""Find a store: its files, its kind of fencing, its manifest, its owner and its catalog."""
 
 import logging
 from dataclasses import dataclass
@@ -40,18 +40,19 @@ class StoreLocation:
 
     @classmethod
     def find(cls, path: Path | str, files: FileSystem | None = None) -> "StoreLocation":
-        """Return the location of an address, a directory or an object store. Opens nothing.
+        """Make the location of a directory or of an object store's address. Opens nothing.
 
         Args:
-            path: of the directory, or address of the object store.
-            files: the operating system's files, or those of the address, by default.
+            path: the directory's path, or address of the object store.
+            files: file operations to use; by default those of the operating system or of the object
+                store.
 
         Returns:
             The location.
 
         Raises:
             InvalidInput: the address has an unknown scheme.
-            MissingExtra: it is on an object store, and obstore is not installed.
+            MissingExtra: the address is on an object store, and obstore is not installed.
         """
         if files is None and is_object_address(path):
             # obstore is an optional extra: imported only for an address that needs it
@@ -61,15 +62,16 @@ class StoreLocation:
         return cls(files=files or FileSystem(), root=Path(path).absolute(), address=str(path))
 
     def fencing(self) -> Fencing | None:
-        """Return how the store here is fenced.
+        """Return how the store here keeps a second owner out.
 
         Returns:
-            ``lock`` or ``create``; None where there is no store.
+            ``lock`` (a file lock) or ``create`` (records that only one process can create); None
+            where there is no store.
 
         Raises:
-            CorruptData: its manifest cannot be read.
-            UnsupportedVersion: a later release made it.
-            InvalidInput: it is fenced in a way that this release does not know.
+            CorruptData: the store's manifest cannot be read.
+            UnsupportedVersion: a later release made the store.
+            InvalidInput: the store has a kind of fencing that this release does not know.
             StorageError: the manifest cannot be read.
         """
         path = self.root / MANIFEST_NAME
@@ -90,17 +92,17 @@ class StoreLocation:
                 )
 
     def choose_fencing(self, wanted: Fencing | None, there: Fencing | None) -> Fencing:
-        """Return how a store is to be fenced here.
+        """Return how a store that is opened here keeps a second owner out.
 
         Args:
-            wanted: by the caller; None to decide by the kind of storage.
-            there: how the store that is here already is fenced.
+            wanted: the caller's choice; None: choose by the kind of storage.
+            there: fencing of the store that is here already; None where there is none.
 
         Returns:
             ``lock`` or ``create``.
 
         Raises:
-            Conflict: the store is fenced otherwise than wanted.
+            Conflict: ``wanted`` and ``there`` differ.
             InvalidInput: locks were wanted on an object store.
         """
         if there is not None:
@@ -136,10 +138,10 @@ class StoreLocation:
             )
 
     def make_root(self) -> None:
-        """Create the root where it is missing; refuse one that holds anything but a store.
+        """Create the root directory if it does not exist.
 
         Raises:
-            InvalidInput: it holds something else.
+            InvalidInput: the directory holds something other than a store.
         """
         ours = {LOCK_NAME, SERVER_NAME, CATALOG_NAME, RECORDS_NAME, OWNERS, "recordings"}
         with storage_errors(f"store {self.address} cannot be created"):
@@ -162,10 +164,10 @@ class StoreLocation:
         """Write the manifest of a new store, and create ``recordings/``. The owner calls this.
 
         Args:
-            fencing: how the store is fenced.
+            fencing: how the store keeps a second owner out.
 
         Raises:
-            Conflict: another process created a store here meanwhile, fenced in the other way.
+            Conflict: another process created a store here meanwhile, with the other fencing.
         """
         if self.fencing() is None:
             manifest: dict[str, object] = {
@@ -194,7 +196,7 @@ class StoreLocation:
         return RecordCatalog(self.files, self.root / RECORDS_NAME)
 
     def existing_fencing(self) -> Fencing:
-        """Return how the store here is fenced; NotFound where there is none."""
+        """Return how the store here keeps a second owner out; NotFound where there is no store."""
         found = self.fencing()
         if found is None:
             raise NotFound(f"no store at {self.address}: create one with Store.open(path)")

@@ -28,7 +28,9 @@ class StoreOwner:
     """Name of the machine."""
 
     address: str | None
-    """Where its server answers, such as ``unix:/run/user/1000/isogloss.sock``; None without one."""
+    """Address of its server, such as ``unix:/run/user/1000/isogloss.sock``; None if it runs no
+    server.
+    """
 
     def to_dict(self) -> dict[str, object]:
         """Return the owner as a JSON object."""

@@ -1,4 +1,4 @@
-"""Pinned readers: the rows of a recording as they were at one revision, while writers go on."""
+"""Read the rows of a recording as they were at one revision, while writers go on."""
 
 import itertools
 import threading
@@ -53,23 +53,23 @@ class RecordingReader:
 
     @property
     def rows(self) -> int:
-        """Rows of the revision."""
+        """Number of rows of the revision."""
         return self._starts[-1]
 
     def read(self, site: str, start: int, stop: int) -> Rows:
-        """Return rows ``[start, stop)`` of a site.
+        """Return the activations of rows ``[start, stop)`` at one site.
 
         Args:
             site: name of the site.
-            start: first row.
-            stop: row behind the last.
+            start: number of the first row.
+            stop: number of the row after the last.
 
         Returns:
-            The rows, in memory of their own.
+            A new array ``[rows, width]`` in the site's dtype.
 
         Raises:
             NotFound: the recording has no such site.
-            ShapeError: the rows are not all within the revision.
+            ShapeError: rows ``[start, stop)`` are not all in the revision.
         """
         index = self.spec.site_index(site)
         self._check_range(start, stop)
@@ -83,7 +83,7 @@ class RecordingReader:
             raise ShapeError(f"rows [{start}, {stop}) must lie in [0, {self.rows})")
 
     def _read_run(self, site: int, row: int, out: NDArray[np.uint8]) -> None:
-        """Fill ``out`` with rows that follow one another, also where a lane ends between them."""
+        """Fill ``out`` with consecutive rows, also where they are in several lanes."""
         done = 0
         while done < len(out):
             lane = bisect_right(self._starts, row + done) - 1
@@ -93,20 +93,20 @@ class RecordingReader:
             done += take
 
     def take(self, site: str, rows: NDArray[np.int64]) -> Rows:
-        """Return the given rows of a site, in the order given; repeats are fine.
+        """Return given rows of a site, in the order given; a row may be given twice.
 
-        Fast where rows that follow one another on disk follow one another here.
+        This is fast where consecutive entries of ``rows`` are consecutive rows on disk.
 
         Args:
             site: name of the site.
-            rows: int64 ``[n]``, each in ``[0, self.rows)``.
+            rows: numbers of the rows, int64 ``[n]``, each in ``[0, self.rows)``.
 
         Returns:
-            The rows, in memory of their own.
+            A new array ``[n, width]`` in the site's dtype.
 
         Raises:
             NotFound: the recording has no such site.
-            ShapeError: a row lies outside the revision.
+            ShapeError: a row is not in the revision.
         """
         spec = self.spec.sites[self.spec.site_index(site)]
         out = np.empty((len(rows), spec.row_bytes), np.uint8)
@@ -140,7 +140,7 @@ class RecordingReader:
         np.take(between, rows - first, axis=0, out=out, mode="clip")
 
     def tokens(self, start: int = 0, stop: int | None = None) -> TokenColumns:
-        """Return the token columns of rows ``[start, stop)``; all rows by default."""
+        """Return token, document and position of rows ``[start, stop)``; of all rows by default."""
         stop = self.rows if stop is None else stop
         self._check_range(start, stop)
         parts: list[TokenColumns] = []
@@ -152,7 +152,7 @@ class RecordingReader:
         return TokenColumns.concatenate(parts, self.spec.has_spans)
 
     def documents(self) -> dict[int, Document]:
-        """Return the documents of the lanes read, by id; of equal ones that with text."""
+        """Return the documents that the revision's lanes describe, by id; with text where known."""
         with self._lock:
             if self._documents is None:
                 found: dict[int, Document] = {}
@@ -167,7 +167,7 @@ class RecordingReader:
             return dict(self._documents)
 
     def document_rows(self, document: int) -> NDArray[np.int64]:
-        """Return the rows of a document, ascending; none when it has no row here."""
+        """Return the numbers of a document's rows, ascending; empty where it has none here."""
         with self._lock:
             if self._by_document is None:
                 column = np.asarray(self.tokens().document, np.uint64)
@@ -215,26 +215,26 @@ class RecordingReader:
 
         Args:
             sites: names of the sites to read together.
-            seed: of the order.
-            epoch: each has its own order.
+            seed: seed of the order.
+            epoch: number of the epoch; each has another order.
             batch_rows: rows of a batch of this rank.
             block_rows: rows that stay together on disk.
-            window_rows: rows that are mixed with one another; where rows are not mapped, held in
-                memory, once and once more for each ``prefetch``, and kept for the next epoch.
-            keep: bool ``[rows]``, which rows to visit; all by default.
+            window_rows: number of rows that are mixed with one another. Where files are not mapped,
+                so many rows are held in memory, and so many again for each ``prefetch``.
+            keep: bool ``[rows]``, the rows to visit; all by default.
             start_step: the step to begin with.
-            rank: which share of each step to read.
-            world: into how many shares of ``batch_rows`` a step falls.
+            rank: number of the share of each step to read, from 0.
+            world: number of shares, each of ``batch_rows`` rows, of a step.
             prefetch: how many batches (windows where not mapped) a thread reads ahead; may be 0.
-            mapped: map files into memory where possible: several times faster, but an error of the
-                disk then ends the process with SIGBUS.
+            mapped: map files into memory where possible: several times faster, but a read error of
+                the disk then kills the process with SIGBUS.
 
         Returns:
             An iterator over the batches, in the order of their steps.
 
         Raises:
             NotFound: the recording has no such site.
-            InvalidInput: a size or the rank makes no sense.
+            InvalidInput: a size or the rank is out of range.
             ShapeError: ``keep`` has another length than the revision.
         """
         self._check_shuffle(sites, start_step, prefetch)
@@ -300,7 +300,7 @@ class RecordingReader:
             return map_rows(runs, row_bytes), np.array(shifts[:-1], np.int64)
 
     def lane_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return for each row which lane of the revision holds it, counted from 0."""
+        """Return for each row the number, from 0, of the lane of the revision that holds it."""
         return np.searchsorted(np.array(self._starts[1:]), rows, "right").astype(np.int64)
 
 
@@ -308,15 +308,15 @@ def shared_documents(readers: Mapping[str, RecordingReader]) -> tuple[int, ...]:
     """Return the ids of the documents that all recordings have rows of, ascending.
 
     Args:
-        readers: the recordings by name.
+        readers: readers of the recordings, by name.
 
     Returns:
         The ids.
 
     Raises:
         DocumentMismatch: two recordings have different documents under one id.
-        NoSharedDocuments: there is none.
-        InvalidInput: no recording was given.
+        NoSharedDocuments: no document has rows in all recordings.
+        InvalidInput: ``readers`` is empty.
     """
     if not readers:
         raise InvalidInput("no recordings were given: name at least one")

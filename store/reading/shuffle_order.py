@@ -31,7 +31,7 @@ class ShuffleOrder:
     """Rows to visit, ascending ``[count]``; None for all of ``[0, count)``."""
 
     count: int
-    """How many rows there are to visit."""
+    """Number of rows to visit."""
 
     seed: int
     """Any integer."""
@@ -49,10 +49,10 @@ class ShuffleOrder:
     """Rows that are mixed with one another; rounded up to whole blocks."""
 
     rank: int = 0
-    """Which share of each step this reader takes."""
+    """Number of the share of each step that this reader takes, from 0."""
 
     world: int = 1
-    """Into how many shares each step falls."""
+    """Number of shares of each step."""
 
     def __post_init__(self) -> None:
         if min(self.batch_rows, self.block_rows, self.window_rows, self.world) < 1:
@@ -93,13 +93,17 @@ class ShuffleOrder:
             yield rows[mine]
 
     def windows(self, first_row: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield each window from the one that holds place ``first_row`` of the epoch's order.
+        """Yield the epoch's windows in order, beginning with the one that contains ``first_row``.
+
+        A window is a group of blocks whose rows are mixed with one another. The first window may
+        start before ``first_row``; the caller skips what it does not want of it.
 
         Args:
-            first_row: place in the order of the epoch from which windows are wanted.
+            first_row: a position in the epoch's order, not the number of a row.
 
         Yields:
-            The place where the window starts, and its rows in order.
+            The window's first position in the epoch's order, and the numbers of its rows in that
+            order.
         """
         blocks = -(-self.count // self.block_rows)
         order = _permutation(f"{self.seed}|{self.epoch}|blocks", blocks)

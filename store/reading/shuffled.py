@@ -37,7 +37,7 @@ class ShuffledBatch:
     """Place in the epoch, from 0."""
 
     rows: NDArray[np.int64]
-    """Which rows of the recording these are, ``[batch_rows]``."""
+    """Numbers of these rows in the recording, ``[batch_rows]``."""
 
     sites: Mapping[str, Rows]
     """Activations by site, ``[batch_rows, width]``; row i belongs to ``rows[i]``."""
@@ -45,7 +45,7 @@ class ShuffledBatch:
 
 @runtime_checkable
 class RowSource(Protocol):
-    """What shuffled reading asks of a reader."""
+    """The methods of a reader that shuffled reading uses."""
 
     spec: RecordingSpec
     memory: RecycledMemory
@@ -187,7 +187,7 @@ class _Window:
     """All of them by site, ascending."""
 
     places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """Where in ``found`` the rows of the steps stand, one step behind the other."""
+    """Positions in ``found`` of the rows of the steps, one step after the other."""
 
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """All of their rows, ascending."""

@@ -1,1 +1,1 @@
-"""What a user of the store holds: stores and recordings."""
+"""Stores and recordings: the objects that users of the store hold."""

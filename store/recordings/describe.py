@@ -27,10 +27,10 @@ class LaneSite:
     smaller, ``quantised`` rounded to 8 bits a number."""
 
     stored_bytes: int
-    """Of its files."""
+    """Size of its files."""
 
     error: QuantisationError | None = None
-    """How far quantised rows are from what was recorded; None where they are exact."""
+    """Measured difference between rounded rows and those recorded; None where rows are exact."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,14 +38,15 @@ class LaneDescription:
     """A lane as it is on disk."""
 
     state: LaneState
-    """What is committed in it."""
+    """The rows and batches that are committed in the lane."""
 
     sites: tuple[LaneSite, ...]
     """The rows of each site; none where they were retired."""
 
     stored_bytes: int
-    """Of all its files: rows, columns, documents, statistics, log; for a lane
-    that was not moved to shards yet, of its rows alone."""
+    """Size of all its files: rows, columns, documents, statistics, log. For a lane that was not
+    moved to shards yet, of its rows alone.
+    """
 
 
 def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:

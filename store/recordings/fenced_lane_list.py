@@ -1,4 +1,4 @@
-"""Which lanes of a recording count, and what is committed in each, where no lock can be trusted."""
+"""The lanes of a recording where no lock can be trusted, and the commits in each."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +30,10 @@ class FencedLaneList(LaneList):
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         register: the tickets of direct lanes; always empty here.
-        ownership: of the store; None to read only.
+        ownership: the store's ownership; None to read only.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class FencedLaneList(LaneList):
         return LaneRecords(self._files, self._directory, name)
 
     def states(self) -> list[LaneState]:
-        """Return the lanes that count, in the order their rows are numbered.
+        """Return what is committed in each lane, in the order in which their rows are numbered.
 
         Where this process owns the store, it fences every lane of an older owner that has no fence.
 
         Returns:
-            Their states.
+            The states of the lanes, without those that were joined into others.
 
         Raises:
             Conflict: other processes kept moving lanes to shards while this one looked.

@@ -25,9 +25,9 @@ class FencedRecording(Recording):
 
     Args:
         files: the file system it is on.
-        directory: of the recording.
-        etag: of its entry in the catalog.
-        ownership: of the store; None to read only.
+        directory: the recording's directory.
+        etag: etag of its entry in the catalog.
+        ownership: the store's ownership; None to read only.
     """
 
     def __init__(
@@ -55,11 +55,16 @@ class FencedRecording(Recording):
 
     @contextlib.contextmanager
     def _work_alone(self) -> Generator[None]:
-        """Let one thread of the owner work on the lanes at a time, and no older owner.
+        """Return a context manager that lets one thread of the current owner work on the lanes.
+
+        Another process that took the store over is noticed before the work and, when the work finds
+        a file missing or unreadable, after it.
 
         Raises:
             StoreOwned: this process does not own the store.
-            Fenced: another owner took it over.
+            Fenced: another owner took the store over.
+            StorageError: the work could not read or write a file.
+            NotFound: the work did not find something.
         """
         with super()._work_alone():
             with self._lock, storage_errors(f"lanes of recording {self.id!r} cannot be worked on"):
@@ -75,10 +80,10 @@ class FencedRecording(Recording):
         self.move_to_shards()
 
     def open_lane(self, limits: LaneLimits | None = None) -> LaneWriter:
-        """Start a new lane; producers go on where all lanes together end.
+        """Start a new lane. Each producer continues after its last committed batch of any lane.
 
         Args:
-            limits: what the recording may take.
+            limits: how large the recording may grow, and how much of the disk must stay free.
 
         Returns:
             The writer of the lane.
@@ -88,7 +93,7 @@ class FencedRecording(Recording):
             StoreOwned: this process does not own the store.
             Conflict: the last lane opened here still takes batches, or other writers kept taking
                 the next lane number.
-            StorageError: it could not be created.
+            StorageError: the lane could not be created.
         """
         for _ in range(TRIES):
             if self._ownership is not None:
@@ -100,7 +105,7 @@ class FencedRecording(Recording):
     def offer_direct_lane(
         self, producers: Sequence[str], limits: LaneLimits | None = None
     ) -> DirectLaneTicket:
-        """Refuse: a direct lane needs a lock that holds on every machine."""
+        """Raise InvalidInput: a direct lane needs a lock that holds on every machine."""
         raise InvalidInput(
             f"recording {self.id!r} has no direct lanes, since its storage has no locks: append "
             "through the owner"

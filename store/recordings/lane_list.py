@@ -1,4 +1,4 @@
-"""Which lanes of a recording count, and what is committed in each, where locks can be trusted."""
+"""The lanes of a recording where locks can be trusted, and the commits in each."""
 
 import secrets
 import threading
@@ -26,8 +26,8 @@ class LaneList:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         register: the tickets of its direct lanes.
         is_owner: whether this process owns the store, and so seals lanes whose writers died.
     """
@@ -56,12 +56,12 @@ class LaneList:
         self._joined: dict[str, frozenset[str]] = {}
 
     def states(self) -> list[LaneState]:
-        """Return the lanes that count, in the order their rows are numbered.
+        """Return what is committed in each lane, in the order in which their rows are numbered.
 
         Where this process owns the store, it seals every lane whose writer died.
 
         Returns:
-            Their states.
+            The states of the lanes, without those that were joined into others.
 
         Raises:
             NotFound: the recording was deleted.
@@ -138,12 +138,12 @@ class LaneList:
         """Seal a lane whose writer died or was fenced.
 
         Args:
-            name: of the lane, direct or not.
-            look: what the register found it to be.
+            name: name of the lane, direct or not.
+            look: state of the lane, as the register of direct lanes found it.
 
         Returns:
-            The seal, None while the lane goes on; and whether the lane counts. A fenced direct
-            lane that never began does not count, and its ticket is removed.
+            The seal, None while the lane goes on; and whether the lane counts. A fenced direct lane
+            that never began does not count, and its ticket is removed.
         """
         directory = self._directory / "lanes" / name
         seal = seal_dead_lane(self._files, directory, self._spec, is_fenced=look.is_fenced)

@@ -20,7 +20,7 @@ class _WriterFiles(RootedFiles):
     """Files of the writer: a seal that is there, perhaps the owner's, is never replaced."""
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename a file over another; a seal only to where there is none."""
+        """Rename a file over another; a seal only to a name that is free."""
         if target.name == SEAL_NAME:
             self.move_new(source, target)
         else:
@@ -28,24 +28,28 @@ class _WriterFiles(RootedFiles):
 
 
 def open_direct_lane(root: Path | str, ticket: DirectLaneTicket | bytes) -> DirectLaneWriter:
-    """Create the lane that a ticket names and return its writer; seals on leaving a ``with``.
+    """Create the lane that a ticket is for, and return its writer.
 
-    Nothing is written outside ``root``, no symbolic link below it is followed, and everything on
-    the way must belong to the user this process runs as.
+    The store's owner makes the ticket; this process, which sees the same storage, writes the lane's
+    files itself. Use the writer in a ``with`` block: leaving the block, also by an exception, seals
+    the lane, so that nothing can be appended to it any more.
+
+    Nothing is written outside ``root`` and no symbolic link below it is followed. Every directory
+    and file on the way must belong to the user this process runs as.
 
     Args:
-        root: the store, as this machine sees it.
-        ticket: from :meth:`Recording.offer_direct_lane`, or its bytes.
+        root: path of the store's root on this machine, which may differ from that on the owner's.
+        ticket: from :meth:`Recording.offer_direct_lane`, or its bytes. Each ticket works once.
 
     Returns:
-        The writer.
+        The lane's writer.
 
     Raises:
         InvalidInput: the ticket is damaged or contradicts itself.
-        NotPermitted: the store does not hold this ticket; or something on the way is a link, or
-            another user's.
+        NotPermitted: the store under ``root`` does not hold this ticket; or a file or directory on
+            the way is a symbolic link or belongs to another user.
         Conflict: the ticket was used before.
-        Fenced: the owner gave the producers to another writer meanwhile.
+        Fenced: the owner withdrew the ticket, since a newer writer came for the same producers.
         StorageError: the lane could not be created.
     """
     given = ticket if isinstance(ticket, DirectLaneTicket) else DirectLaneTicket.from_bytes(ticket)

@@ -34,7 +34,7 @@ from isogloss.store.upkeep.verify import Problem
 
 
 class Recording:
-    """The activations of one model over one corpus. Obtained from a :class:`Store`."""
+    """The activations of one model over one corpus. A :class:`Store` returns it."""
 
     def __init__(self, *, files: FileSystem, directory: Path, etag: str, is_owner: bool) -> None:
         self._files = files
@@ -57,27 +57,27 @@ class Recording:
 
     @property
     def id(self) -> str:
-        """Resource id."""
+        """Id of the recording in the store, as given when it was created."""
         return self._spec.recording
 
     @property
     def uid(self) -> str:
-        """Identifier that is never used again."""
+        """Name of the recording's directory; no other recording ever gets the same."""
         return self._directory.name
 
     @property
     def spec(self) -> RecordingSpec:
-        """What is recorded."""
+        """Description of the recording: model, tokenizer, corpus and sites."""
         return self._spec
 
     @property
     def directory(self) -> Path:
-        """Where its files are."""
+        """The directory of the recording's files."""
         return self._directory
 
     @property
     def files(self) -> FileSystem:
-        """By what its files are read and written."""
+        """The file operations with which the recording is read and written."""
         return self._files
 
     def vocabulary(self) -> tuple[str, ...]:
@@ -86,12 +86,12 @@ class Recording:
         return tuple(t.decode("utf-8", "surrogatepass") for t in read_strings(arrays, "token"))
 
     def lanes(self) -> list[LaneState]:
-        """Return the lanes that count, in the order their rows are numbered.
+        """Return what is committed in each lane, in the order in which their rows are numbered.
 
-        Where this process owns the store, it seals every lane whose writer died.
+        Joined lanes are left out. The store's owner first seals each lane whose writer died.
 
         Returns:
-            Their states.
+            The states of the lanes.
 
         Raises:
             NotFound: the recording was deleted.
@@ -100,7 +100,7 @@ class Recording:
         return self._lanes.states()
 
     def revision(self) -> Revision:
-        """Return all rows that are committed now, to be read or trained on."""
+        """Return the revision that names all rows committed now, to read or train on later."""
         lanes = tuple((lane.name, lane.rows) for lane in self.lanes() if lane.rows)
         return Revision(recording=self.uid, lanes=lanes)
 
@@ -109,17 +109,17 @@ class Recording:
         return max((lane.cursors.get(producer, 0) for lane in self.lanes()), default=0)
 
     def open_lane(self, limits: LaneLimits | None = None) -> LaneWriter:
-        """Start a new lane. Each producer goes on behind its last committed batch of any lane.
+        """Start a new lane. Each producer continues after its last committed batch of any lane.
 
         Args:
-            limits: what the recording may take; by default only a disk nearly full is refused.
+            limits: how large the recording may grow; by default until the disk is nearly full.
 
         Returns:
-            The writer of the lane.
+            The lane's writer.
 
         Raises:
             StoreOwned: this process does not own the store.
-            Conflict: the last lane opened here still takes batches.
+            Conflict: the lane that this process opened before still takes batches.
             StorageError: the lane could not be created.
         """
         if not self._is_owner:
@@ -148,22 +148,24 @@ class Recording:
     def offer_direct_lane(
         self, producers: Sequence[str], limits: LaneLimits | None = None
     ) -> DirectLaneTicket:
-        """Let a process on the same storage write a lane of its own, for these producers.
+        """Make a ticket with which another process on the same storage can write a lane itself.
 
-        They belong to that lane until its writer closes it or dies, or :meth:`end_direct_lane`
-        ends it. A ticket for one of them whose writer has not begun is withdrawn.
+        From now on batches of these producers go to that lane only, until its writer closes it or
+        dies, or :meth:`end_direct_lane` ends it. An earlier ticket for one of the producers is
+        withdrawn, unless its writer has begun.
 
         Args:
-            producers: names of the streams of batches.
-            limits: what the recording may take; lanes written at a time count their own rows only.
+            producers: names of the streams of batches that the lane takes.
+            limits: how large the recording may grow; lanes written at a time count their own rows
+                only.
 
         Returns:
             The ticket, for :func:`open_direct_lane` in the other process.
 
         Raises:
             StoreOwned: this process does not own the store.
-            Conflict: a producer is writing a direct lane.
-            InvalidInput: no producer, too many, or the store's files are not a plain directory's.
+            Conflict: one of the producers is writing a direct lane.
+            InvalidInput: there is no producer or too many, or the store is not in a directory.
         """
         self._owned()
         if not self._files.can_map:
@@ -179,16 +181,16 @@ class Recording:
             return ticket
 
     def claim(self, producers: Iterable[str]) -> None:
-        """Make sure that no other process may append batches of these producers.
+        """Raise an error unless this process may append batches of these producers.
 
-        Tickets for them whose writers have not begun are withdrawn.
+        Tickets for them are withdrawn, unless their writers have begun.
 
         Args:
             producers: names of the streams of batches.
 
         Raises:
             StoreOwned: this process does not own the store.
-            Conflict: one of them is writing a direct lane.
+            Conflict: one of the producers is writing a direct lane.
         """
         self._owned()
         with self._lock:
@@ -200,24 +202,24 @@ class Recording:
         return writer is not None and writer.is_open and writer.has_lent(producer)
 
     def end_direct_lane(self, name: str) -> LaneState:
-        """End a direct lane whose writer hangs: what it acknowledged counts, and nothing later.
+        """End a direct lane whose writer hangs. Its acknowledged rows stay; none can follow.
 
         Args:
-            name: of the lane.
+            name: the lane's name.
 
         Returns:
-            The lane as it was sealed.
+            What is committed in the lane, now sealed.
 
         Raises:
             StoreOwned: this process does not own the store.
-            NotFound: there is no such direct lane, or its writer never began.
+            NotFound: there is no such direct lane, or its writer has not created it.
         """
         self._owned()
         with self._lock:
             return self._direct.end(name)
 
     def known_documents(self) -> DocumentTable:
-        """Return the documents of which rows may be committed without describing them again."""
+        """Return the documents that a batch with rows of them need not describe again."""
         return DocumentTable.of_lanes(self._lanes.documents(self.lanes()))
 
     def _new_lane(
@@ -254,17 +256,17 @@ class Recording:
         )
 
     def reader(self, revision: Revision | None = None) -> RecordingReader:
-        """Return a reader pinned to a revision; to all that is committed now by default.
+        """Return a reader of one revision; rows committed later are not seen.
 
         Args:
-            revision: which rows; all that are committed now by default.
+            revision: the revision to read; all that is committed now by default.
 
         Returns:
             The reader.
 
         Raises:
-            NotFound: the revision is of another recording, or names a lane that is gone.
-            CorruptData: the revision holds more rows than a lane proves.
+            NotFound: the revision is of another recording, or names a lane that was removed.
+            CorruptData: the revision names more rows than a lane holds.
         """
         revision = revision or self.revision()
         lanes = [self._lanes.range_files(found) for found in self._resolve(revision)]
@@ -280,16 +282,16 @@ class Recording:
         return resolve(revision, self.lanes())
 
     def statistics(self, site: str, revision: Revision | None = None) -> SiteStatistics:
-        """Return the moments of a site over a revision; over all rows committed by default.
+        """Return count, mean and spread of the rows of one site.
 
         Sealed lanes are measured once and kept; others are read through.
 
         Args:
             site: name of the site.
-            revision: which rows; all that are committed now by default.
+            revision: the revision whose rows count; all that is committed now by default.
 
         Returns:
-            The moments, bound to the revision.
+            The statistics, with the revision whose rows they count.
 
         Raises:
             NotFound: the recording has no such site.
@@ -306,7 +308,7 @@ class Recording:
         return replace(total, revision=revision.id)
 
     def derive(self) -> None:
-        """Write columns, documents and statistics of the sealed lanes that lack them."""
+        """Write columns, documents and statistics of those sealed lanes that lack them."""
         if self._is_owner:
             self._upkeep.derive(self.lanes())
 
@@ -321,7 +323,7 @@ class Recording:
             max_rows: how many rows may stay.
 
         Returns:
-            How many rows were removed; the lane being written is never touched.
+            How many rows were removed. The lane that is being written is never removed.
 
         Raises:
             StoreOwned: this process does not own the store.
@@ -330,7 +332,7 @@ class Recording:
             return self._upkeep.retire(self.lanes(), max_rows)
 
     def verify(self, on_progress: OnLaneProgress | None = None) -> list[Problem]:
-        """Check every stored byte against its checksum.
+        """Compare every stored byte with its checksum.
 
         Reads everything, through the page cache. Damage is returned and not raised.
 
@@ -338,7 +340,7 @@ class Recording:
             on_progress: called after each commit that was checked; if it raises, the check stops.
 
         Returns:
-            What is wrong; empty when nothing is.
+            The problems found; empty when there is none.
         """
         try:
             states = self.lanes()
@@ -353,11 +355,10 @@ class Recording:
         return refused + self._upkeep.verify(states, on_progress)
 
     def drop_litter(self, older_s: float = 86_400.0) -> int:
-        """Remove what crashes left behind: half-written files, lanes that never began.
+        """Remove files that crashes left behind: half-written files, lanes that never began.
 
         Args:
-            older_s: direct lanes that never began are removed at this age only: their writers may
-                be about to begin.
+            older_s: leave direct lanes that have not begun and changed in the last so many seconds.
 
         Returns:
             How many files and directories were removed; none while lanes are being compacted,
@@ -388,11 +389,11 @@ class Recording:
 
         Revisions taken before stay readable and give the same bits, and readers that are open go
         on. Cursors, documents and notes of damage are kept. Sites that were compressed are
-        compressed again; lanes with a quantised site stay as they are. Each byte is checked on
-        its way, and read back before the old lanes are removed.
+        compressed again; lanes with a quantised site stay as they are. Each byte is checked on its
+        way, and read back before the old lanes are removed.
 
         Args:
-            max_rows: up to how many rows lanes are joined; by default 16 shards of the site with
+            max_rows: join lanes up to this number of rows; by default 16 shards of the site with
                 the widest rows, about 1 GiB of it.
             on_progress: called after each commit that was copied; if it raises, the work stops and
                 the lanes that were being joined stay as they were.
@@ -434,18 +435,18 @@ class Recording:
     def quantise(
         self, sites: Sequence[str] | None = None, on_progress: OnLaneProgress | None = None
     ) -> Mapping[str, QuantisationError]:
-        """Round the rows of all sealed lanes to 8 bits a number, for good: what is read changes.
+        """Round the rows of all sealed lanes to 8 bits a number. This cannot be undone.
 
         LOSSY. One scale a row (max|x| / 127); a row with NaN or infinity reads back as NaN
-        throughout. Statistics stay those of the rows as they were recorded. Revisions name the
-        same rows and read the rounded ones from now on; readers that are open may give either.
+        throughout. Statistics stay those of the rows as they were recorded. Revisions name the same
+        rows and read the rounded ones from now on; readers that are open may give either.
 
         Args:
             sites: names of the sites; all by default.
             on_progress: called after each site of a lane; if it raises, the work stops there.
 
         Returns:
-            The error of each of these sites over all its quantised rows, as measured.
+            For each of these sites the measured error over all its rounded rows.
 
         Raises:
             UnknownSite: the recording has no such site; nothing changed.
@@ -462,7 +463,7 @@ class Recording:
         return {name: measured.get(name, QuantisationError.none()) for name in chosen}
 
     def quantisation(self) -> dict[str, QuantisationError]:
-        """Return the measured error of the sites of which some lane was quantised, by name."""
+        """Return the measured error of each site that is rounded in some lane, by site name."""
         with storage_errors(f"recording {self.id!r} cannot be read"):
             return self._upkeep.quantisation(self.lanes())
 
@@ -493,7 +494,7 @@ class Recording:
         return any(state.is_direct and state.seal is None for state in self.lanes())
 
     def close(self) -> None:
-        """Close the lane that is open here, if any."""
+        """Close the lane that this process has open, if any."""
         with self._lock:
             if self._lanes.writer is not None:
                 self._lanes.writer.close()

@@ -1,4 +1,4 @@
-"""The store: one root, one owner, everything below it."""
+"""A store: one root directory with recordings, dictionaries, probes and matches, and one owner."""
 
 import contextlib
 import logging
@@ -41,7 +41,10 @@ _FOLDERS = {
 
 
 class Store:
-    """A root directory and what is in it. Made by :meth:`open` or :meth:`attach`."""
+    """A store: a root directory with all that is below it.
+
+    Made by :meth:`open` or :meth:`attach`.
+    """
 
     def __init__(
         self,
@@ -75,29 +78,32 @@ class Store:
         force: bool = False,
         lease_s: float = LEASE_S,
     ) -> "Store":
-        """Open a store and own it until it is closed.
+        """Open a store as its owner. No other process can own it until it is closed.
 
         Args:
             path: root directory, or an address such as ``s3://bucket/prefix``, ``gs://…``,
                 ``az://…`` (extra ``cloud``).
-            create: make a new store where there is none.
-            files: the operating system's files, or those of the address, by default.
-            fencing: what keeps a second owner out of a new store: ``lock`` on local disks,
-                ``create`` where machines share the storage; None to decide by its kind.
-            force: take over a store fenced by ``create`` although its owner may live; what that one
-                acknowledged stays, and it can acknowledge nothing more.
-            lease_s: where fenced by ``create``, how long others wait for a sign of life of this
-                process before they take over. Opening waits that long for an owner that died on
-                another machine.
+            create: whether to make a new store where there is none.
+            files: file operations to use; by default those of the operating system or of the object
+                store.
+            fencing: how a new store keeps a second owner out: ``lock`` (a file lock, on local
+                disks) or ``create`` (records that only one process can create, on storage that
+                machines share). None: chosen by the kind of storage.
+            force: take over a store with ``create`` fencing although its owner may still run. What
+                that owner acknowledged stays, and it can acknowledge nothing more.
+            lease_s: with ``create`` fencing, for how many seconds other processes wait for a sign
+                of life of this one before they take the store over. Opening waits that long if the
+                last owner died on another machine.
 
         Returns:
             The store.
 
         Raises:
-            StoreOwned: another process owns it; the message names its pid and address.
+            StoreOwned: another process owns the store; the message names its pid and address.
             NotFound: there is no store and ``create`` is false.
-            InvalidInput: the directory holds something else, or the address is of an unknown kind.
-            Conflict: the store is fenced in the other way.
+            InvalidInput: the directory holds something other than a store, or the address is of an
+                unknown kind.
+            Conflict: the store exists with the other fencing than the one given.
             MissingExtra: the address is on an object store, and obstore is not installed.
         """
         location = StoreLocation.find(path, files)
@@ -131,26 +137,28 @@ class Store:
 
     @classmethod
     def attach(cls, path: Path | str, *, files: FileSystem | None = None) -> "Store":
-        """Open a store that another process may own: reads everything committed.
+        """Open a store for reading, also while another process owns it.
 
-        Recordings cannot be changed through it; artifact directories and the catalog can.
+        Recordings can be read but not changed. Directories of dictionaries, probes and matches, and
+        the catalog, can be changed.
 
         Args:
             path: root directory, or an address as for :meth:`open`.
-            files: the operating system's files, or those of the address, by default.
+            files: file operations to use; by default those of the operating system or of the object
+                store.
 
         Returns:
             The store.
 
         Raises:
             NotFound: there is no store.
-            MissingExtra: it is on an object store, and obstore is not installed.
+            MissingExtra: the address is on an object store, and obstore is not installed.
         """
         location = StoreLocation.find(path, files)
         return cls(location, location.existing_fencing(), None)
 
     def close(self) -> None:
-        """Close open lanes, the catalog, and give the store up. Later calls do nothing."""
+        """Close the open lanes and the catalog, and give up the store. Later calls do nothing."""
         with self._lock:
             try:
                 for recording in self._recordings.values():
@@ -178,15 +186,15 @@ class Store:
         return self._ownership is not None
 
     def set_server(self, address: str | None) -> None:
-        """Say in ``server.json`` where this owner answers; StoreOwned when it is not the owner."""
+        """Write this owner's address to ``server.json``; StoreOwned if it is not the owner."""
         self._owned().set_server(address)
 
     def check_owner(self) -> None:
-        """Make sure that this process owns the store.
+        """Raise an error unless this process owns the store.
 
         Raises:
             StoreOwned: the store was attached, not opened.
-            Fenced: another owner took it over.
+            Fenced: another process took the store over.
         """
         self._owned()
 
@@ -203,10 +211,10 @@ class Store:
         *,
         shard_bytes: int = DEFAULT_SHARD_BYTES,
     ) -> Recording:
-        """Create a recording. Where an equal one exists, return that, to go on with it.
+        """Create a recording. Where an equal one exists already, return that one.
 
         Args:
-            spec: what will be recorded.
+            spec: id, model, tokenizer, corpus and sites of the recording.
             vocabulary: token strings; token id i is the i-th.
             shard_bytes: about how large a shard file becomes.
 
@@ -267,23 +275,24 @@ class Store:
         )
 
     def recording(self, id: str) -> Recording:  # noqa: A002 - the word for it everywhere
-        """Return a recording; NotFound when there is none."""
+        """Return the recording with an id; NotFound where there is none."""
         return self._recording(self.catalog.get("recording", id))
 
     def recordings(self) -> list[Recording]:
-        """Return all recordings, by id."""
+        """Return all recordings, sorted by id."""
         return [self._recording(entry) for entry in self.catalog.list("recording")]
 
     def delete_recording(self, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Delete a recording with all its rows.
 
         Args:
-            id: of the recording.
-            etag: of the recording as it was read; None to delete it whatever changed.
+            id: the recording's id.
+            etag: etag of the recording as it was read; None: delete it even if it changed since.
 
         Raises:
-            NotFound: there is none.
-            Conflict: it changed since ``etag`` was read, or takes batches in this process.
+            NotFound: there is no recording with that id.
+            Conflict: the recording changed since ``etag`` was read, or a lane of it is open in this
+                process.
             StoreOwned: the store was attached, not opened.
         """
         self._owned()
@@ -305,14 +314,15 @@ class Store:
             self._files.remove_tree(trash / recording.uid)
 
     def verify(self) -> list[Problem]:
-        """Check every stored byte of every recording; an empty list when all is well."""
+        """Compare every stored byte with its checksum; return the problems found."""
         return [problem for recording in self.recordings() for problem in recording.verify()]
 
     def collect_garbage(self, older_s: float = 86_400.0) -> int:
-        """Remove what crashes left behind, and nothing that the catalog knows.
+        """Remove files that crashes left behind; nothing that the catalog lists.
 
         Args:
-            older_s: artifacts that a worker might still be writing are removed at this age only.
+            older_s: leave directories of dictionaries, probes and matches that were changed less
+                than so many seconds ago, since a worker may be writing them.
 
         Returns:
             How many files and directories were removed.
@@ -347,10 +357,10 @@ class Store:
         return self._files.time_s() - self._files.modified_s(path) > older_s
 
     def check_artifacts(self) -> None:
-        """Refuse where the store cannot hold dictionaries, probes, codes and matches.
+        """Raise InvalidInput where the store cannot hold dictionaries, probes, codes and matches.
 
         Raises:
-            InvalidInput: it lies on an object store.
+            InvalidInput: the store is on an object store.
         """
         if self.is_remote:
             raise InvalidInput(
@@ -359,18 +369,20 @@ class Store:
             )
 
     def artifact(self, kind: str, uid: str, *more: str) -> Path:
-        """Return where the files of an artifact belong; its parent exists, itself need not.
+        """Return the directory for the files of a dictionary, a probe, codes, an atlas or a match.
+
+        The directory above it exists; the directory itself need not.
 
         Args:
             kind: ``dictionary``, ``probe``, ``codes``, ``atlas`` or ``match``.
-            uid: from :meth:`Catalog.new_uid`; for codes that of the dictionary.
-            *more: for codes the uid of the probe.
+            uid: from :meth:`Catalog.new_uid`; for codes the uid of the dictionary.
+            *more: for codes the uid of the probe; else nothing.
 
         Returns:
             The path.
 
         Raises:
-            InvalidInput: the kind is unknown, the number of uids does not fit it, or the store lies
+            InvalidInput: the kind is unknown, there are too few or too many uids, or the store is
                 on an object store.
             InvalidName: a uid has another form.
         """

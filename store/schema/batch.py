@@ -1,4 +1,4 @@
-"""Batches: what is appended at once, in memory and encoded as one run of bytes."""
+"""Batches: the rows that are appended together, in memory and encoded as bytes."""
 
 import json
 import struct
@@ -27,7 +27,7 @@ _MAX_PRODUCER = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLimits:
-    """What one batch may hold. Checked before memory is allocated for it."""
+    """Largest sizes of one batch, checked before memory is allocated for it."""
 
     max_rows: int = 1 << 20
     """Rows of one batch."""
@@ -44,7 +44,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenColumns:
-    """The token columns of some rows: what is known of each row beside its activations."""
+    """Token, document, position and code points of some rows."""
 
     token_id: NDArray[np.generic]
     """uint32 ``[rows]``, in the tokenizer's vocabulary."""
@@ -166,14 +166,14 @@ class RowBatch:
         )
 
     def check(self, spec: RecordingSpec) -> None:
-        """Refuse a batch that does not fit the recording.
+        """Raise an error for a batch that does not fit the recording.
 
         Args:
             spec: the recording it is to be appended to.
 
         Raises:
-            ShapeError: a site is missing, unknown, or of the wrong width or dtype, or spans are
-                given where the recording has none or the other way round.
+            ShapeError: a site is missing, unknown, or of the wrong width or dtype; or the batch has
+                spans (code points of each row) and the recording none, or the other way round.
             NonFiniteRows: a row holds NaN or infinity and the recording refuses them.
         """
         wanted = {site.name: site for site in spec.sites}
@@ -240,16 +240,16 @@ class RowBatch:
 
         Args:
             buffer: the joined pieces of :meth:`encode`.
-            spec: the recording it is for; sites, widths and dtypes are taken from here alone.
-            limits: what a batch may hold.
+            spec: specification of the recording; sites, widths and dtypes are taken from here
+                alone.
+            limits: largest sizes of a batch.
 
         Returns:
             The batch, checked against ``spec``.
 
         Raises:
-            InvalidInput: the bytes are no batch, or their header asks for more or fewer bytes than
-                there are.
-            ResourceExhausted: a limit was passed.
+            InvalidInput: the bytes are no batch, or are fewer or more than their header says.
+            ResourceExhausted: the batch is larger than a limit.
             ShapeError: the batch does not fit the recording.
         """
         cursor = _Cursor(memoryview(buffer).cast("B"))
@@ -311,9 +311,10 @@ def finite_rows(values: Rows) -> NDArray[np.bool_]:
 
 
 class _Cursor:
-    """Reads sections of a buffer one after the other.
+    """Reads an encoded batch from its start to its end: header, arrays, then document texts.
 
-    Each section but a text is padded to 8 bytes.
+    Behind each array stand zero to seven bytes of padding, so that the next begins at a multiple of
+    8; behind a text there are none.
     """
 
     def __init__(self, buffer: memoryview) -> None:

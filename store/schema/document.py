@@ -22,7 +22,9 @@ class Document:
     """The text; None where only token ids were given."""
 
     group: str = ""
-    """Source it was cut from: documents of one group fall on the same side of every split."""
+    """Name of the source it was cut from: documents of one group fall on the same side of every
+    split.
+    """
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_BYTES:
@@ -64,7 +66,10 @@ class Document:
 
     @property
     def split_position(self) -> float:
-        """Number in ``[0, 1)``, equal within a group: a split compares it with its share."""
+        """A number in ``[0, 1)``.
+
+        A split takes the documents below its share; a group has one number.
+        """
         seed = self.group.encode("utf-8", "surrogatepass") if self.group else self.key
         return int.from_bytes(hashlib.sha256(seed).digest()[:6], "big") / float(1 << 48)
 
@@ -93,16 +98,16 @@ class DocumentTable:
         return document_id in self._known
 
     def check(self, document: Document) -> bool:
-        """Find out whether a document adds to what is known, without adding it.
+        """Return whether a document would add to the table, without adding it.
 
         Args:
             document: any document.
 
         Returns:
-            True when its id is new, or when its text was not known and now is.
+            True when its id is new, or when the table has it without text and it has one.
 
         Raises:
-            DocumentMismatch: another document has its id, or it has another group.
+            DocumentMismatch: the table has another document with this id, or another group of it.
         """
         known = self._known.get(document.id)
         if known is None:
@@ -122,7 +127,7 @@ class DocumentTable:
 
     @classmethod
     def of_lanes(cls, documents: Iterable[Document]) -> "DocumentTable":
-        """Return the table of what several lanes describe, in their order.
+        """Return the table of the documents that several lanes describe, in their order.
 
         Lanes that are written at the same time cannot see each other's documents, so two of them
         may describe one id differently: the first description stays.
@@ -133,7 +138,7 @@ class DocumentTable:
         return table
 
     def add_first(self, document: Document) -> bool:
-        """Add a document as :meth:`add` does; False where it contradicts one that is known."""
+        """Add a document as :meth:`add` does; return False where it contradicts a known one."""
         try:
             return self.add(document)
         except DocumentMismatch:

@@ -10,11 +10,11 @@ SCHEMA_VERSION = 1
 
 
 def check_version(document: Mapping[str, object], what: str) -> None:
-    """Refuse a JSON document of a schema version that this release does not read.
+    """Raise UnsupportedVersion for a JSON document that this release cannot read.
 
     Args:
         document: any JSON object.
-        what: what it is, for the message.
+        what: name of the document, as the error message shows it.
 
     Raises:
         UnsupportedVersion: ``schema_version`` is missing, or is not the one this release reads.

@@ -10,7 +10,7 @@ _LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
 
 
 def check_id(name: str) -> str:
-    """Return ``name`` when it is a resource id.
+    """Return ``name`` unchanged if it can be the id of a resource, such as a recording.
 
     Args:
         name: any text.
@@ -19,7 +19,7 @@ def check_id(name: str) -> str:
         ``name``.
 
     Raises:
-        InvalidName: it is not of the form ``[a-z][a-z0-9-]{0,62}``.
+        InvalidName: the name is not of the form ``[a-z][a-z0-9-]{0,62}``.
     """
     if not _ID.fullmatch(name):
         raise InvalidName(
@@ -30,7 +30,7 @@ def check_id(name: str) -> str:
 
 
 def check_uid(uid: str) -> str:
-    """Return ``uid`` when it is one that the catalog could have given.
+    """Return ``uid`` unchanged if it has the form of a uid.
 
     Args:
         uid: any text.
@@ -39,7 +39,7 @@ def check_uid(uid: str) -> str:
         ``uid``.
 
     Raises:
-        InvalidName: it is not 16 to 64 lower-case hexadecimal digits.
+        InvalidName: the uid is not 16 to 64 lower-case hexadecimal digits.
     """
     if not _UID.fullmatch(uid):
         raise InvalidName(
@@ -49,7 +49,7 @@ def check_uid(uid: str) -> str:
 
 
 def check_lane_name(name: str) -> str:
-    """Return ``name`` when it is one that a lane can have.
+    """Return ``name`` unchanged if it has the form of a lane's name.
 
     Args:
         name: any text.
@@ -58,7 +58,7 @@ def check_lane_name(name: str) -> str:
         ``name``.
 
     Raises:
-        InvalidName: it is not eight digits, a dot and 16 lower-case hexadecimal digits.
+        InvalidName: the name is not eight digits, a dot and 16 lower-case hexadecimal digits.
     """
     if not _LANE.fullmatch(name):
         raise InvalidName(

@@ -1,4 +1,4 @@
-"""What describes a recording before its first row: its sites, its model, its corpus."""
+"""The description of a recording, known before its first row: sites, model, corpus."""
 
 import difflib
 import json
@@ -49,7 +49,7 @@ class SiteSpec:
     """Numbers in a row, in ``[1, 2**20]``."""
 
     dtype: Dtype = "bfloat16"
-    """How a number is kept on disk."""
+    """Number format in which activations are stored."""
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 1024:
@@ -86,7 +86,7 @@ class SiteSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """Which model was recorded."""
+    """Name and revision of the model that was recorded."""
 
     name: str
     """Hub id, path or any other name."""
@@ -113,7 +113,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordingSpec:
-    """All that is known of a recording before its first row."""
+    """The description of a recording, known before its first row."""
 
     recording: str
     """Resource id, ``[a-z][a-z0-9-]{0,62}``."""
@@ -165,7 +165,7 @@ class RecordingSpec:
         """Return the index of a site in ``sites``.
 
         Args:
-            name: of the site.
+            name: the site's name.
 
         Returns:
             The index.
@@ -207,7 +207,7 @@ class RecordingSpec:
             The specification.
 
         Raises:
-            UnsupportedVersion: its schema version is not one this release reads.
+            UnsupportedVersion: the document's schema version is not one that this release reads.
             InvalidInput: a field is missing or of the wrong kind.
         """
         check_version(document, "recording specification")

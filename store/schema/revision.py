@@ -1,4 +1,4 @@
-"""A revision: which lanes of a recording count, and how many rows of each."""
+"""A revision: a list of lanes with how many rows of each are committed."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from isogloss.store.schema.json_fields import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revision:
-    """The rows of a recording that were committed at one moment, for readers and jobs to name."""
+    """Names all rows of a recording that were committed at one moment."""
 
     recording: str
     """Uid of the recording."""
@@ -34,12 +34,12 @@ class Revision:
 
     @property
     def rows(self) -> int:
-        """Rows over all lanes."""
+        """Number of rows over all lanes."""
         return sum(rows for _, rows in self.lanes)
 
     @property
     def id(self) -> str:
-        """Short hash: equal for equal revisions, 16 hexadecimal digits."""
+        """A short hash, 16 hexadecimal digits; the same for equal revisions."""
         canonical = json.dumps([self.recording, [list(lane) for lane in self.lanes]])
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

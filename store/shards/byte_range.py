@@ -22,7 +22,7 @@ class ByteRange:
     """First byte in the shard's file."""
 
     length: int
-    """How many bytes."""
+    """Number of bytes."""
 
     checksum: int
     """Their CRC-32C."""
@@ -31,13 +31,14 @@ class ByteRange:
 def matches_checksum(
     files: FileSystem, directory: Path, written: ByteRange, *, reread: bool = False
 ) -> bool:
-    """Whether bytes that a commit wrote are there and match their checksum.
+    """Return whether bytes that a commit wrote are there and match their checksum.
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        written: the bytes.
-        reread: sync the shard and read it past the page cache.
+        directory: the lane's directory.
+        written: where the bytes are, and their checksum.
+        reread: whether to sync the shard first, and to read it from the disk, not from the page
+            cache.
 
     Returns:
         False where the shard is missing, too short, or holds other bytes.

@@ -31,14 +31,21 @@ def compressed_layout(raw: ShardLayout) -> ShardLayout:
 
 
 class CompressedShard:
-    """Reads rows of one compressed shard; every chunk read is checked.
+    """Reads rows of one compressed shard: one file with consecutive rows of a site.
+
+    The rows lie in chunks, each compressed by itself. A chunk is compared with its checksum
+    whenever it is read; CorruptData is raised where it does not match.
 
     Args:
-        files: the file system it is on.
-        path: of its file.
-        layout: of the compressed shard.
-        is_mapped: read the file through a memory map, which spares a copy; an input or output
-            error of the disk then ends the process.
+        files: the file system that the shard is on.
+        path: the shard's file.
+        layout: how many rows a chunk and a shard hold.
+        is_mapped: read the file through a memory map, which spares a copy. A read error of the disk
+            then kills the process instead of raising an exception.
+
+    Raises:
+        CorruptData: the file is shorter than the index of its chunks, or that index does not match
+            its checksum.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def encode_shard(content: NDArray[np.uint8], layout: ShardLayout, item_bytes: in
 
     Args:
         content: its rows, ``[rows, row_bytes]``; the last chunk is completed with zeros.
-        layout: of the compressed shard.
+        layout: layout of the compressed shard.
         item_bytes: bytes of one number, whose bytes are shuffled apart.
 
     Returns:

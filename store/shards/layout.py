@@ -24,7 +24,11 @@ _CHUNKS_PER_SHARD = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardLayout:
-    """How the rows of one site fall into shards and inner chunks."""
+    """How many rows of one site a shard and an inner chunk hold, and where in a shard they are.
+
+    A shard is a file with consecutive rows of a site; inner chunks are its parts, as zarr reads
+    them.
+    """
 
     row_bytes: int
     """Bytes of one row."""
@@ -63,7 +67,7 @@ class ShardLayout:
 
     @property
     def data_offset(self) -> int:
-        """Where the rows start in a shard: after the index, a multiple of 4,096."""
+        """Position in a shard where the rows start: after the index, a multiple of 4,096."""
         index_bytes = 16 * self.shard_chunks + 4
         return index_bytes + -index_bytes % ALIGNMENT
 

@@ -35,7 +35,7 @@ def quantised_directory(index: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantisationError:
-    """How far quantised rows are from what was recorded."""
+    """Measured difference between the rounded rows of a site and the rows that were recorded."""
 
     rows: int
     """Rows whose numbers are all finite; the errors cover these."""
@@ -85,7 +85,7 @@ class QuantisationError:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> "QuantisationError":
-        """Read an error from a JSON object; InvalidInput when it is none."""
+        """Read an error from a JSON object; InvalidInput when the object has another form."""
         return cls(
             rows=get_count(document, "rows"),
             nonfinite=get_count(document, "nonfinite"),
@@ -162,7 +162,7 @@ def write_quantised(
     Args:
         files: the file system that the lane is on.
         lane: directory of the lane.
-        index: of the site in the recording.
+        index: index of the site in the recording.
         site: the site.
         blocks: all its rows, in any number of blocks.
 
@@ -170,8 +170,8 @@ def write_quantised(
         The error over all rows.
 
     Raises:
-        CorruptData: the disk gave back other bytes than were written; the exact rows are still
-            read.
+        CorruptData: the disk gave back other bytes than were written; readers go on with the exact
+            rows.
     """
     directory = lane / quantised_directory(index)
     group = GroupWriter(files, directory)
@@ -225,13 +225,13 @@ def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
     Args:
         files: the file system that the lane is on.
         lane: directory of the lane.
-        index: of the site in the recording.
+        index: index of the site in the recording.
 
     Returns:
         The error over all rows of the lane.
 
     Raises:
-        NotFound: it was not quantised.
+        NotFound: the site was not quantised.
         CorruptData: the attributes that hold it are damaged.
     """
     attributes = read_attributes(files, lane / quantised_directory(index))
@@ -243,15 +243,18 @@ def read_error(files: FileSystem, lane: Path, index: int) -> QuantisationError:
 
 
 class QuantisedRows:
-    """Reads rows of one quantised site from a row of its lane on.
+    """Reads the rows of one quantised site of a lane: rows rounded to 8 bits a number.
 
     Args:
         files: the file system that the lane is on.
-        lane: directory of the lane.
-        index: of the site in the recording.
+        lane: the lane's directory.
+        index: position of the site in the recording's list of sites.
         site: the site.
-        rows: how many rows there must be at least.
-        first: which row of the lane is row 0 here.
+        rows: how many rows the lane must have at least.
+        first: the row of the lane that counts as row 0 here.
+
+    Raises:
+        CorruptData: the files hold other shapes or dtypes, or fewer than ``rows`` rows.
     """
 
     def __init__(

@@ -44,8 +44,8 @@ class ShardWriter:
 
     Args:
         files: the file system that the lane is on.
-        directory: of the lane.
-        layouts: of each site.
+        directory: the lane's directory.
+        layouts: layouts of each site.
         sync_directory: makes the names in a directory durable, or ends the lane.
     """
 
@@ -201,7 +201,7 @@ def split_rows(
     """Cut the bytes of rows that follow ``first_row`` at the bounds of shards.
 
     Args:
-        layout: of the site.
+        layout: the site's layout.
         first_row: rows of the lane before these.
         parts: the bytes of the rows, in any number of pieces.
 

@@ -1,5 +1,5 @@
 # ruff: noqa: D102  (the name of a test is its sentence)
-"""What every batch must do, in memory and on the wire, as tests to subclass."""
+"""The contract of a batch, in memory and on the wire, as tests to subclass."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What the contracts of lane writers and of readers share: sample batches, and comparisons."""
+"""Sample batches and comparisons that the contracts of lane writers and readers share."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -21,10 +21,22 @@ class RecordingContract:
     def make(
         self, directory: Path, spec: RecordingSpec
     ) -> AbstractContextManager[GrowingRecording]:
-        """Open the recording of ``spec`` that lies in a directory, created if there is none.
+        """Return a context manager that opens the recording of ``spec`` in ``directory``.
 
-        Leaving it closes what is open. The same directory may then be entered again, and must hold
-        all that was acknowledged.
+        A subclass that tests an implementation overrides this. On entering, the context manager
+        creates the recording if the directory holds none, and gives it to the test. On leaving, it
+        closes everything it opened. A test enters it again with the same directory, as after a
+        restart, and expects all rows that the first recording acknowledged.
+
+        Args:
+            directory: where the recording lies, or is to be created.
+            spec: the recording's specification.
+
+        Returns:
+            The context manager, not yet entered.
+
+        Raises:
+            TypeError: the subclass did not override this.
         """
         raise TypeError(f"{type(self).__name__} must override make()")
 
@@ -60,7 +72,7 @@ def site_rows(batches: Sequence[RowBatch], site: SiteSpec) -> Rows:
 
 
 def holds(reader: PinnedReader, spec: RecordingSpec, batches: Sequence[RowBatch]) -> None:
-    """Refuse a reader that holds anything but these batches, in this order."""
+    """Raise an error for a reader that holds anything but these batches, in this order."""
     wanted = TokenColumns.concatenate([batch.columns for batch in batches], spec.has_spans)
     require(reader.rows == wanted.rows, f"reader has {reader.rows} rows, wanted {wanted.rows}")
     same_columns(reader.tokens(), wanted)
@@ -73,7 +85,7 @@ def holds(reader: PinnedReader, spec: RecordingSpec, batches: Sequence[RowBatch]
 
 
 def same_columns(found: TokenColumns, wanted: TokenColumns) -> None:
-    """Refuse columns that differ in a bit."""
+    """Raise an error for columns that differ in a bit."""
     same("token_id", found.token_id, wanted.token_id)
     same("document", found.document, wanted.document)
     same("position", found.position, wanted.position)
@@ -83,7 +95,7 @@ def same_columns(found: TokenColumns, wanted: TokenColumns) -> None:
 
 
 def same(name: str, found: NDArray[np.generic], wanted: NDArray[np.generic]) -> None:
-    """Refuse an array that differs in dtype, shape or a bit; NaN equals itself."""
+    """Raise an error for an array that differs in dtype, shape or a bit; NaN equals itself."""
     require(
         (found.dtype, found.shape) == (wanted.dtype, wanted.shape),
         f"{name} is {found.dtype} {found.shape}, wanted {wanted.dtype} {wanted.shape}",

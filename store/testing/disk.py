@@ -320,12 +320,12 @@ class SimulatedDisk(FileSystem):
         return 1e9 - self._clock
 
     def after_power_loss(self, survival: Survival, seed: int = 0) -> "SimulatedDisk":
-        """Return a disk as it may be found after the power went.
+        """Return the disk as it may be found after a power loss.
 
         Args:
-            survival: what becomes of writes and names that were not synced: all dropped, all kept,
-                or each at random, writes also torn.
-            seed: of the random choice.
+            survival: what happens to writes and names that were not synced: all are dropped, all
+                are kept, or each is kept or dropped at random, and writes may be kept in part.
+            seed: seed of the random choice.
 
         Returns:
             Another disk; this one does not change.

@@ -16,13 +16,13 @@ SYNCS = frozenset({"sync_data", "sync_directory"})
 
 
 class FaultyFiles(FileSystem):
-    """The operating system's files, one of whose operations fails.
+    """The operating system's files, of which one operation fails.
 
     Args:
-        fail_at: which of the counted operations fails, from 1; 0 for none.
-        error: its errno.
-        operations: which operations count.
-        lasting: whether all later ones fail too.
+        fail_at: number of the counted operation that fails, from 1; 0: none fails.
+        error: the errno of the failure.
+        operations: names of the operations that are counted.
+        lasting: whether all later operations fail too.
         after: called before the failure is raised, such as to write half of a buffer.
     """
 

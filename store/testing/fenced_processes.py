@@ -21,9 +21,9 @@ class Writer:
     """``isogloss.store.testing.fenced_writer`` in its own process.
 
     Args:
-        address: of the store.
-        producer: name of its batches' producer.
-        *options: of the command line.
+        address: the store's address.
+        producer: name of the producer of its batches.
+        *options: further options of the command line.
     """
 
     def __init__(self, address: str, producer: str, *options: str) -> None:
@@ -38,7 +38,7 @@ class Writer:
         """What it said so far."""
 
     def until(self, wanted: str) -> None:
-        """Read what it says up to a line that begins with ``wanted``."""
+        """Read the process's output up to a line that begins with ``wanted``."""
         for line in self.process.stdout or ():
             self.lines.append(line.strip())
             if line.startswith(wanted):
@@ -46,7 +46,7 @@ class Writer:
         raise AssertionError(f"the writer ended after {self.lines[-3:]}, wanted {wanted!r}")
 
     def end(self) -> None:
-        """Kill it, and read the rest of what it said, but for half a line."""
+        """Kill the process and read the rest of its output, without an unfinished last line."""
         self.process.kill()
         if self.process.stdout is not None:
             with self.process.stdout as output:
@@ -55,7 +55,7 @@ class Writer:
 
     @property
     def acknowledged(self) -> dict[str, int]:
-        """The last batch it said was acknowledged, if any."""
+        """Return the last batch that the process said was acknowledged, if any."""
         said = f"{self.producer} "
         numbers = [line.split(" ")[1] for line in self.lines if line.startswith(said)]
         return {self.producer: int(numbers[-1])} if numbers else {}
@@ -148,11 +148,11 @@ def wake_a_joiner(address: str) -> None:
 
 
 def duel(address: str, turns: int) -> None:
-    """Let two writers take the store from one another, and check what they were told.
+    """Let two writers take the store from one another, and check what each acknowledged.
 
     Args:
-        address: of the store.
-        turns: how often each is fenced before both are killed.
+        address: the store's address.
+        turns: how many times each is fenced before both are killed.
     """
     with Store.open(address, fencing="create", lease_s=5.0) as store:
         store.create_recording(SPEC, ["a", "b"], shard_bytes=SHARD_BYTES)

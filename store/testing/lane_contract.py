@@ -1,5 +1,5 @@
 # ruff: noqa: D102  (the name of a test is its sentence)
-"""What every lane writer must do, as tests to subclass."""
+"""The contract of a lane writer, as tests to subclass."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Measures that tests and benchmarks use: how well an order mixes rows, how small rows can be."""
+"""Measure, for tests and benchmarks, how well an order mixes rows and how small rows can be."""
 
 from collections.abc import Iterable
 

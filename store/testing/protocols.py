@@ -1,4 +1,4 @@
-"""What the contract tests ask of a lane, a reader and a recording, as protocols."""
+"""The members of a lane, a reader and a recording that the contract tests use, as protocols."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from isogloss.store.schema.revision import Revision
 
 @runtime_checkable
 class WritableLane(Protocol):
-    """What the contracts use of a :class:`~isogloss.store.LaneWriter`."""
+    """The members of a :class:`~isogloss.store.LaneWriter` that the contracts use."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class WritableLane(Protocol):
 
 @runtime_checkable
 class PinnedReader(Protocol):
-    """What the contracts use of a :class:`~isogloss.store.RecordingReader`."""
+    """The members of a :class:`~isogloss.store.RecordingReader` that the contracts use."""
 
     revision: Revision
 
@@ -111,7 +111,7 @@ class PinnedReader(Protocol):
 
 @runtime_checkable
 class GrowingRecording(Protocol):
-    """What the contracts use of a :class:`~isogloss.store.Recording`."""
+    """The members of a :class:`~isogloss.store.Recording` that the contracts use."""
 
     def cursor(self, producer: str) -> int:
         """Return the last committed sequence number of a producer; 0 when it has none."""

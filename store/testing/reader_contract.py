@@ -1,5 +1,5 @@
 # ruff: noqa: D102  (the name of a test is its sentence)
-"""What every reader must do, as tests to subclass."""
+"""The contract of a reader, as tests to subclass."""
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager

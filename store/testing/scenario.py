@@ -19,7 +19,7 @@ SPEC = sample_spec()
 
 @dataclass(slots=True)
 class Outcome:
-    """How far a run came before it was cut short."""
+    """The batches that a run had acknowledged when it was cut short."""
 
     acknowledged: dict[str, int] = field(default_factory=dict[str, int])
     """Per producer the last batch that was acknowledged."""
@@ -79,14 +79,14 @@ def live(disk: SimulatedDisk, outcome: Outcome, *, groups: int, derive: bool) ->
 
 
 def check(disk: SimulatedDisk, outcome: Outcome) -> dict[str, int]:
-    """Open what is left and check that every acknowledged batch is there, once and unchanged.
+    """Open a disk and check that each acknowledged batch is there, once and unchanged.
 
     Args:
-        disk: the disk that is left.
-        outcome: how far the run came.
+        disk: the disk after the power loss.
+        outcome: the batches that were acknowledged before.
 
     Returns:
-        Per producer the last batch found.
+        For each producer the number of the last batch found.
 
     Raises:
         CorruptData: a row is missing, repeated or changed.
@@ -126,7 +126,7 @@ def _cut_short(
     """Do upkeep on a recording until ``after`` operations were done, or to its end.
 
     Args:
-        upkeep: what to do.
+        upkeep: the upkeep to do.
         after: how many operations to let it do.
         derive: whether columns and statistics were derived before.
 
@@ -153,10 +153,10 @@ def tend(
     taken before; upkeep done again must end, leave no litter behind, and outlive another loss.
 
     Args:
-        upkeep: what to do.
+        upkeep: the upkeep to do.
         after: how many operations to let it do before the power goes.
-        survival: what becomes of what was not synced.
-        seed: of the random choice.
+        survival: what happens to writes and names that were not synced.
+        seed: seed of the random choice.
         derive: whether columns and statistics were derived before.
 
     Returns:
@@ -185,9 +185,9 @@ def tend_after_kill(upkeep: UpkeepWork, after: int, seed: int) -> bool:
     before it is durable.
 
     Args:
-        upkeep: what to do.
+        upkeep: the upkeep to do.
         after: how many operations to let it do before it is killed.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         Whether the first upkeep was killed before it ended.

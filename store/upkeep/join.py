@@ -50,7 +50,7 @@ SHARDS_PER_LANE = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compaction:
-    """What :meth:`Recording.compact` did."""
+    """Result of :meth:`Recording.compact`."""
 
     lanes: int
     """How many lanes were joined."""
@@ -59,18 +59,18 @@ class Compaction:
     """How many lanes they became."""
 
     rows: int
-    """How many rows were written anew."""
+    """How many rows were written again."""
 
 
 def plan_runs(
     states: Sequence[LaneState], max_rows: int, is_joinable: Callable[[LaneState], bool]
 ) -> list[list[LaneState]]:
-    """Return which neighbours to join: as many as ``max_rows`` rows allow, at least two.
+    """Return which neighbouring lanes to join: runs of at least two, up to ``max_rows`` rows.
 
     Args:
         states: the lanes in row order.
-        max_rows: rows a joined lane may have.
-        is_joinable: whether a lane may be joined; one that may not ends a run.
+        max_rows: most rows of a joined lane.
+        is_joinable: says whether a lane may be joined; one that may not ends a run.
 
     Returns:
         The runs, in row order.
@@ -96,10 +96,11 @@ class LaneJoiner:
 
     Args:
         files: the file system that the recording is on.
-        lanes: the directory of its lanes.
-        spec: what is recorded.
+        lanes: the directory of the recording's lanes.
+        spec: the recording's specification.
         run: the lanes to join, sealed, in row order.
-        is_named: whether to write it under its own name, since a record makes it count.
+        is_named: whether to write the joined lane under its final name, since a record, not its
+            name, makes it count.
     """
 
     def __init__(
@@ -132,18 +133,18 @@ class LaneJoiner:
         )
 
     def write(self, on_rows: Callable[[str, int], None]) -> Seal:
-        """Write the joined lane and check it. It does not count before :meth:`publish`.
+        """Write the joined lane and read it back. It does not count before :meth:`publish`.
 
         Args:
             on_rows: called after each commit that was copied, with the old lane's name and the
                 bytes of its rows. If it raises, the work stops and nothing has changed.
 
         Returns:
-            Its seal.
+            The joined lane's seal.
 
         Raises:
-            CorruptData: rows of a lane do not match their checksums, or came back changed; nothing
-                has changed.
+            CorruptData: rows do not match their checksums, before or after copying; nothing has
+                changed.
         """
         self._files.remove_tree(self._partial)
         self._files.make_directory(self._partial)
@@ -164,7 +165,7 @@ class LaneJoiner:
         return seal
 
     def abandon(self) -> None:
-        """Remove the joined lane again. Only while it does not count."""
+        """Remove the joined lane again. Call this only before :meth:`publish`."""
         with contextlib.suppress(OSError):
             self._files.remove_tree(self._partial)
 

@@ -21,13 +21,13 @@ def retire_lane(files: FileSystem, directory: Path, spec: RecordingSpec, seal: S
     removes.
 
     Args:
-        files: the file system it is on.
-        directory: of the lane.
-        spec: what is recorded.
-        seal: of the lane.
+        files: the file system that the lane is on.
+        directory: the lane's directory.
+        spec: the recording's specification.
+        seal: the lane's seal.
 
     Returns:
-        The seal that stands now.
+        The lane's new seal.
     """
     derive_columns(files, directory, spec, seal.rows)
     retired = replace(seal, rows=0, reason="retired", damage="")

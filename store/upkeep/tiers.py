@@ -22,12 +22,12 @@ def compress_site(lane: LaneFiles, files: FileSystem, directory: Path, site: int
 
     Args:
         lane: the lane.
-        files: the file system it is on.
-        directory: of the lane.
+        files: the file system that the lane is on.
+        directory: the lane's directory.
         site: index of the site.
 
     Returns:
-        Whether there was anything to do.
+        Whether anything had to be compressed or removed.
     """
     # the values of this room are imported by clients that have no zstandard
     from isogloss.store.shards.compressor import SiteCompressor

@@ -33,7 +33,7 @@ class ProgressMeter:
 
     Args:
         states: the lanes that will be gone through, each site once.
-        spec: what they hold.
+        spec: specification of the recording.
         on_progress: called at each step; None to call nothing.
     """
 
@@ -59,8 +59,8 @@ class LaneUpkeep:
 
     Args:
         files: the file system that the recording is on.
-        directory: of the recording.
-        spec: what is recorded.
+        directory: the recording's directory.
+        spec: the recording's specification.
         seals: the seals known so far, shared with the recording and kept up to date.
     """
 
@@ -140,12 +140,12 @@ class LaneUpkeep:
         """Remove half-written files, and lanes that never began.
 
         Args:
-            states: the lanes that count.
-            spared: lanes that stay although they do not count.
-            more: what else is to be removed.
+            states: the lanes of the recording, without those that were joined into others.
+            spared: names of lanes that stay although they are not in ``states``.
+            more: further paths to remove.
 
         Returns:
-            How many names were removed.
+            How many files and directories were removed.
         """
         with storage_errors(f"litter of recording {self._spec.recording!r} cannot be removed"):
             known = {state.name for state in states}
@@ -226,7 +226,7 @@ class LaneUpkeep:
         return self._files.exists(lane.directory / LOG_NAME)
 
     def _sweep_joined(self, states: Sequence[LaneState]) -> None:
-        """Remove lanes that a crash left beside the one that they were joined into."""
+        """Remove lanes whose rows are in a joined lane, which a crash left there."""
         joined = [state.seal for state in states if state.seal and not state.is_direct]
         known = {part.lane for seal in joined for part in seal.parts}
         names = lane_names(self._files, self._directory / "lanes")

@@ -30,7 +30,7 @@ from isogloss.store.shards.quantised import QuantisedRows, quantised_directory, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something that is not as it was written."""
+    """A stored file or row that differs from what was written."""
 
     recording: str
     """Resource id of the recording."""
@@ -39,7 +39,7 @@ class Problem:
     """Name of the lane; empty for the recording itself."""
 
     message: str
-    """What is wrong, with what was found and wanted."""
+    """Says what is wrong: the value found, and the value wanted."""
 
 
 class LaneVerifier:
@@ -62,7 +62,7 @@ class LaneVerifier:
         self._rows = rows
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong with the lane."""
+        """Yield a sentence for each problem of the lane."""
         if self._seal is not None and self._seal.damage:
             yield f"acknowledged rows were lost when it was sealed: {self._seal.damage}"
         if self._seal is not None and self._seal.reason == "retired":

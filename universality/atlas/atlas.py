@@ -47,7 +47,7 @@ class Candidates:
 
 @dataclass(frozen=True, kw_only=True)
 class _Range:
-    """Where the features of one dictionary lie in the index."""
+    """Positions of one dictionary's features in the index."""
 
     start: int
     stop: int
@@ -86,7 +86,7 @@ class Atlas:
         return tuple(self._ranges)
 
     def __len__(self) -> int:
-        """How many features can be found."""
+        """Return how many features the atlas holds."""
         return len(self._feature)
 
     @classmethod
@@ -254,18 +254,18 @@ class Atlas:
 
     @classmethod
     def load(cls, directory: Path) -> "Atlas":
-        """Read an atlas.
+        """Read an atlas from the directory to which :meth:`save` wrote it.
 
         Args:
-            directory: what ``save`` wrote.
+            directory: the directory.
 
         Returns:
             An atlas that answers as the saved one did.
 
         Raises:
-            NotFound: the directory holds no arrays.
+            NotFound: the directory holds no atlas.
             UnsupportedVersion: a later release wrote it.
-            CorruptData: its bytes are not what was written.
+            CorruptData: a file does not match its checksum.
         """
         arrays, attributes = read_arrays(directory)
         check_kind(attributes, directory, "atlas", _VERSION)

@@ -53,7 +53,7 @@ class Neighbour:
 
     @property
     def excess(self) -> float:
-        """``r - token_null``: what the token does not account for."""
+        """``r - token_null``: the part of the correlation that equal tokens do not explain."""
         return self.r - self.token_null
 
 

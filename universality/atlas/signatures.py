@@ -105,18 +105,18 @@ class Sketch:
 
     @staticmethod
     def load(directory: Path) -> "Sketch":
-        """Read a sketch.
+        """Read a sketch from the directory to which :meth:`save` wrote it.
 
         Args:
-            directory: what ``save`` wrote.
+            directory: the directory.
 
         Returns:
             The sketch.
 
         Raises:
-            NotFound: the directory holds no arrays.
+            NotFound: the directory holds no sketch.
             UnsupportedVersion: a later release wrote it.
-            CorruptData: its bytes are not what was written.
+            CorruptData: a file does not match its checksum.
         """
         arrays, attributes = read_arrays(directory)
         check_kind(attributes, directory, "sketch", _VERSION)

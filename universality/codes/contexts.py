@@ -1,4 +1,4 @@
-"""Where a feature fires most, with the text around: what a person reads to see what it is."""
+"""Find the places where a feature fires most, with the text around them, for a person to read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Context:
     text_after: str
     """Text after the peak, to the end of the window."""
     pieces: tuple[ContextPiece, ...]
-    """The same text cut into segments and what lies between, each with its activation."""
+    """The same text, cut into segments and the text between segments, each with its activation."""
     cut: tuple[bool, bool]
     """Whether the document goes on before and after the window."""
 
@@ -60,7 +60,7 @@ def contexts(
     spans: NDArray[np.integer] | None = None,
     tokens: Sequence[str] | None = None,
 ) -> list[Context]:
-    """Return the strongest places of a feature, strongest first.
+    """Return the places where a feature fires most strongly, strongest first.
 
     The best place of each document comes before the second best of any: a feature seen in eight
     documents says more than in one. Only where fewer documents than ``count`` have it, further
@@ -70,8 +70,8 @@ def contexts(
         probed: the dictionary on the probe.
         probe: the probe.
         documents: documents by id, from a recording of the probe.
-        feature: which feature.
-        count: how many places at most.
+        feature: number of the feature.
+        count: most places to return.
         window: segments shown on each side of the peak.
         spans: code points ``[start, end)`` of every segment, ``[segments, 2]``, where the probe's
             own spans are token positions (grid ``tokens``); from the recording's span column.
@@ -79,10 +79,11 @@ def contexts(
             window is then these joined by spaces.
 
     Returns:
-        At most ``count`` contexts; none where the feature never fires on the probe.
+        At most ``count`` contexts; an empty list when the feature never fires on the probe.
 
     Raises:
-        InvalidInput: no such feature, ``count`` below 1, or neither text and spans nor ``tokens``.
+        InvalidInput: the dictionary has no such feature, ``count`` is below 1, or neither text and
+            spans nor ``tokens`` are given.
         NotFound: a document of the probe is not in ``documents``.
         ShapeError: ``spans`` or ``tokens`` do not have one entry a segment.
     """
@@ -106,7 +107,7 @@ def contexts(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Source:
-    """Where the text of a segment comes from."""
+    """Gives the text of each segment."""
 
     probe: Probe
     documents: Mapping[int, Document]

@@ -25,19 +25,19 @@ def encode_probe(
     block_rows: int = 8192,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CodesFile:
-    """Write the codes of a dictionary over a probe, unless an earlier call has.
+    """Encode a probe's segments with a dictionary; write the codes unless they are there.
 
-    Rows are read, encoded and written block by block, so memory does not grow with the probe.
-    Codes are written whole or not at all: after a crash, call again.
+    Rows are read, encoded and written block by block, so memory does not grow with the probe. Codes
+    are written whole or not at all: after a crash, call again.
 
     Args:
-        dictionary: what encodes.
-        reader: the recording it reads, with the documents of the probe.
+        dictionary: the dictionary.
+        reader: reads the recording whose rows are encoded; it holds the probe's documents.
         site: site of the recording that the dictionary was trained on.
         probe: the segments.
-        directory: where the codes go; :func:`isogloss.universality.load_probed` reads them.
+        directory: directory of the codes, which :func:`isogloss.universality.load_probed` reads.
         block_rows: segments in memory at once.
-        on_progress: called with segments done and segments in all after each block.
+        on_progress: called after each block with the number of segments done and of all.
 
     Returns:
         The codes, from the directory.
@@ -46,7 +46,7 @@ def encode_probe(
         NotFound: the recording has no such site.
         ShapeError: the site's width is not the dictionary's.
         Conflict: the directory holds codes of another probe, dictionary or site.
-        InvalidInput: ``block_rows`` is below 1, or a word grid and the recording has no spans.
+        InvalidInput: ``block_rows`` is below 1, or segments are words and rows have no spans.
         NoSharedDocuments: the recording holds none of the probe's documents.
         DocumentMismatch: it holds another document under the same id, or other tokens.
     """

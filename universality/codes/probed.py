@@ -31,7 +31,7 @@ class ProbedDictionary:
     """Its codes over the segments; a missing segment is an empty row."""
 
     present: NDArray[np.bool_]
-    """Which segments its recording has, ``[segments]``."""
+    """Bool ``[segments]``: whether the dictionary's recording has a row for the segment."""
 
     moments: Moments
     """Sums of each feature over the present segments."""
@@ -49,15 +49,16 @@ class ProbedDictionary:
         return self.codes.features
 
     def check_feature(self, feature: int, min_fires: int = 1) -> None:
-        """Refuse a feature that cannot be compared.
+        """Raise an error when a feature cannot be compared with others on the probe.
 
         Args:
             feature: number of the feature.
-            min_fires: how often it must fire on the probe.
+            min_fires: on how many segments of the probe (tokens or words, see :class:`Probe`) it
+                must fire at least.
 
         Raises:
             InvalidInput: the dictionary has no such feature.
-            DeadFeature: it fires on fewer than ``min_fires`` segments.
+            DeadFeature: the feature fires on fewer than ``min_fires`` segments.
         """
         if not 0 <= feature < self.features:
             raise InvalidInput(

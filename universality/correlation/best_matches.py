@@ -27,13 +27,13 @@ class BestPartners:
     index: NDArray[np.int32]
     """Best partner, ``[features]``; -1 where no partner has r > 0. Ties go to the lowest index."""
     r: NDArray[np.float64]
-    """Correlation with the best partner, ``[features]``; 0 where there is none."""
+    """Correlation with the best partner, ``[features]``; 0 where a feature has no partner."""
     second: NDArray[np.float64]
-    """Correlation with the runner-up, ``[features]``; 0 where there is none."""
+    """Correlation with the second best partner, ``[features]``; 0 where a feature has none."""
 
     @property
     def margin(self) -> NDArray[np.float64]:
-        """``r - second``: how clearly the best partner is the best, ``[features]``."""
+        """``r - second``: by how much the best partner beats the second, ``[features]``."""
         return self.r - self.second
 
 

@@ -21,11 +21,11 @@ _CONSTANT = 1e-12
 
 @runtime_checkable
 class SparseRows(Protocol):
-    """What the store hands out as ``Csr``: compressed sparse rows."""
+    """Compressed sparse rows, as the ``Csr`` that the store returns."""
 
     @property
     def indptr(self) -> NDArray[np.int64]:
-        """Where each row begins in ``indices`` and ``values``, ``[rows + 1]``."""
+        """Position in ``indices`` and ``values`` where each row begins, ``[rows + 1]``."""
         ...
 
     @property

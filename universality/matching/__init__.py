@@ -1,1 +1,1 @@
-"""All features of two dictionaries: which pairs are one feature, and what that is worth."""
+"""Match all features of two dictionaries: find the pairs, and say how sure each one is."""

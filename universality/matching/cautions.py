@@ -39,9 +39,9 @@ class Caution:
     """One reason to doubt a match."""
 
     code: str
-    """Which reason: one of ``CODES``."""
+    """Kind of the reason: one of ``CODES``."""
     message: str
-    """What was found and what it means, in a sentence or two."""
+    """A sentence or two that say what was found and what it means."""
     value: float
     """The number that raised it."""
 
@@ -70,21 +70,24 @@ def shared_init(
     decoder_a: NDArray[np.floating] | None = None,
     decoder_b: NDArray[np.floating] | None = None,
 ) -> Caution | None:
-    """Say whether two dictionaries began from the same weights.
+    """Return a caution when two dictionaries began from the same weights.
 
-    Features that start equal stay alike in their decoder rows whatever they learn, so decoder
-    similarity then says nothing about universality. Two signs: the hashes of the initial decoders
-    are equal; or decoder rows of the *same index* are more alike than rows of different index,
-    which nothing but a common start explains.
+    Features that start equal keep similar decoder rows whatever they learn, so similar decoders
+    then say nothing about universality. There are two signs of a common start. The hashes of the
+    decoders before training are equal; or decoder rows of the *same index* are more alike than rows
+    of different index.
 
     Args:
-        hash_a: hash of the initial decoder of the first dictionary; "" when unknown.
-        hash_b: the same of the second.
-        decoder_a: trained decoder, ``[features, width]``; compared when both have one shape.
-        decoder_b: the same of the second.
+        hash_a: hash of the first dictionary's decoder before training; "" when unknown.
+        hash_b: hash of the second dictionary's decoder before training; "" when unknown.
+        decoder_a: trained decoder of the first dictionary, ``[features, width]``; None: not
+            compared.
+        decoder_b: trained decoder of the second. The decoders are compared only when their shapes
+            are equal.
 
     Returns:
-        A caution, or None when neither sign is there.
+        A caution that names the sign; None when there is no sign, also when nothing could be
+        compared.
 
     Raises:
         ShapeError: a decoder is not two-dimensional.
@@ -140,18 +143,18 @@ def _unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | None:
-    """Say whether matched features have the same index far more often than chance.
+    """Return a caution when matched features have the same index far more often than by chance.
 
     The number of a feature means nothing, so pairs chosen by activations agree in it once in
-    ``features`` pairs. More agreement means that the dictionaries share their start.
+    ``features`` pairs. More agreement means that the dictionaries began from the same weights.
 
     Args:
         pairs: the mutual pairs.
         features_a: how many features the first dictionary has.
-        features_b: the same of the second.
+        features_b: how many features the second dictionary has.
 
     Returns:
-        A caution, or None where equal indices are no more frequent than chance.
+        A caution; None when equal indices are no more frequent than by chance.
     """
     if features_a != features_b or not len(pairs):
         return None
@@ -174,21 +177,24 @@ def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | N
 def initial_after_matching(
     initial_a: NDArray[np.floating], initial_b: NDArray[np.floating], pairs: Pairs
 ) -> Caution | None:
-    """Say whether matched features began alike, whatever their order in the dictionaries.
+    """Return a caution when two dictionaries began from the same weights, in whatever order.
 
-    A published dictionary may have been sorted or pruned, so that indices no longer betray a
-    common start. Pairs chosen by activations have unrelated initial rows unless the start was one.
+    The features' order says nothing where a published dictionary was sorted or pruned. So this
+    compares the rows of each matched pair in the decoders before training. Pairs are chosen by
+    activations: unless the dictionaries had a common start, these rows are unrelated.
 
     Args:
-        initial_a: decoder before training, ``[features_a, width_a]``.
-        initial_b: the same of the second; another width means another start, and None.
-        pairs: mutual pairs.
+        initial_a: decoder of the first dictionary before training, ``[features_a, width_a]``.
+        initial_b: decoder of the second before training, ``[features_b, width_b]``. With another
+            width there was no common start, and None is returned.
+        pairs: the matched pairs of features.
 
     Returns:
-        A caution, or None when the rows of matched features are no more alike than others.
+        A caution that says how alike the rows are; None when they are no more alike than rows of
+        features that were not matched, or when there are fewer than two pairs.
 
     Raises:
-        ShapeError: a matched feature has no row.
+        ShapeError: a pair has a feature for which a decoder has no row.
     """
     if initial_a.ndim != 2 or initial_a.shape[1:] != initial_b.shape[1:] or len(pairs) < 2:
         return None
@@ -212,15 +218,15 @@ def initial_after_matching(
 
 
 def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | None:
-    """Say that the two models are relatives.
+    """Return a caution when the two models are related, such as by fine-tuning or distillation.
 
     Args:
-        related: whether ``models.relatedness`` found them related.
-        similarity: its similarity.
-        why: its reason.
+        related: whether ``models.relatedness`` found the models related.
+        similarity: the similarity that it measured.
+        why: the reason that it gave.
 
     Returns:
-        A caution, or None when they are not related.
+        A caution, or None when the models are not related.
     """
     if not related:
         return None
@@ -237,13 +243,14 @@ def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | 
 def pair_cautions(
     pairs: Pairs, *, min_fires: int, documents: tuple[int, int], movable_token: float | None = None
 ) -> tuple[Caution, ...]:
-    """Find the reasons to doubt that lie in the pairs themselves.
+    """Return the reasons to doubt a match that can be seen in its pairs.
 
     Args:
         pairs: the mutual pairs.
-        min_fires: firings that a feature needed on the choose half.
-        documents: how many documents the choose and the report half hold.
-        movable_token: share of the rows that share their token with another; None when unknown.
+        min_fires: how often a feature must fire on the half that chooses pairs, to be compared.
+        documents: how many documents the half that chooses pairs has, and the half that measures
+            them.
+        movable_token: share of the rows whose token also stands in another row; None when unknown.
 
     Returns:
         The cautions raised, in the order of ``CODES``.

@@ -35,7 +35,7 @@ def match(
     cautions: Sequence[Caution] = (),
     on_progress: Progress | None = None,
 ) -> Match:
-    """Find the mutual best pairs of two dictionaries and what they are worth.
+    """Find the mutual best pairs of two dictionaries, and measure how sure each pair is.
 
     Pairs are chosen on half 0 of the probe (each the other's best among all candidates), and every
     statistic of a pair is measured on half 1, which had no part in choosing it. Segments that one
@@ -45,9 +45,9 @@ def match(
         a: the first dictionary on the probe.
         b: the second dictionary on the same probe.
         probe: the probe.
-        settings: how to match; None for the defaults.
-        cautions: what the caller already knows of the two (``shared_init``, ``shared_ancestry``).
-        on_progress: called after each step with (steps done, steps); if it raises, matching stops.
+        settings: thresholds, nulls and seeds; None: the defaults.
+        cautions: reasons to doubt that are known already (``shared_init``, ``shared_ancestry``).
+        on_progress: called after each step as ``on_progress(done, total)``; may raise, to stop.
 
     Returns:
         The pairs with their statistics, the nulls, and the cautions: those given, then those found.

@@ -28,7 +28,7 @@ class Pairs:
     margin: NDArray[np.float64]
     """``r_choose`` minus the best r that either feature has with another partner."""
     r: NDArray[np.float64]
-    """Correlation on the report half: what the pair is worth."""
+    """Correlation on the half of the probe that did not choose the pair."""
     ci_low: NDArray[np.float64]
     """Lower end of the bootstrap interval of ``r`` over sources of text."""
     ci_high: NDArray[np.float64]
@@ -66,15 +66,15 @@ class Pairs:
 
     @property
     def excess(self) -> NDArray[np.float64]:
-        """``r - token_null``: what the token does not account for, ``[pairs]``."""
+        """``r - token_null``: the part of ``r`` that equal tokens do not explain, ``[pairs]``."""
         return self.r - self.token_null
 
     @property
     def explained_by(self) -> list[str]:
-        """A label for reading, one a pair: which null alone gives at least half of ``r``.
+        """A label for each pair, for reading: the null that alone gives at least half of ``r``.
 
-        ``token`` before ``position`` before ``document``, else ``none``. It is a view of the
-        columns, and thresholds are arbitrary: the partial correlation says more.
+        It is ``token``, ``position``, ``document`` (the first of these that does) or ``none``. The
+        half is arbitrary; the partial correlation says more.
         """
         half = self.r / 2
         nulls = (self.token_null, self.position_null, self.document_null)

@@ -26,7 +26,7 @@ class MatchedDictionary:
     dictionary: str
     """Id of the dictionary."""
     features: int
-    """How many features it has."""
+    """How many features the dictionary has."""
     dead: int
     """Features that never fire on the choose half."""
     compared: NDArray[np.int32]
@@ -49,7 +49,7 @@ class MatchedProbe:
     probe: str
     """Id of the probe."""
     grid: str
-    """What its segments are: ``tokens`` or ``word_ends``."""
+    """What is compared: each token (``tokens``) or each word (``word_ends``)."""
     segments: tuple[int, int]
     """Segments that both recordings have, on the choose and the report half."""
     documents: tuple[int, int]
@@ -58,7 +58,7 @@ class MatchedProbe:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
-    """Which features of two dictionaries are one, how surely, and what else could explain it."""
+    """The matched features of two dictionaries, with how sure each pair is."""
 
     a: MatchedDictionary
     """The first dictionary."""
@@ -67,11 +67,12 @@ class Match:
     on: MatchedProbe
     """On what they were matched."""
     settings: MatchSettings
-    """How they were matched."""
+    """The settings of the matching."""
     pairs: Pairs
     """Mutual pairs, highest r on the report half first."""
     nulls: tuple[NullDraws, ...]
-    """The same matching on shuffled rows, one a key."""
+    """Results of the same matching on shuffled rows, for each key: token, position, document, none.
+    """
     cautions: tuple[Caution, ...]
     """Reasons to doubt."""
 
@@ -144,18 +145,18 @@ class Match:
 
     @classmethod
     def load(cls, directory: Path) -> "Match":
-        """Read a match.
+        """Read a match from the directory to which :meth:`save` wrote it.
 
         Args:
-            directory: what ``save`` wrote.
+            directory: the directory.
 
         Returns:
             The match.
 
         Raises:
-            NotFound: the directory holds no arrays.
-            UnsupportedVersion: it holds something else, or a match of another version.
-            CorruptData: its bytes are not what was written.
+            NotFound: the directory holds no match.
+            UnsupportedVersion: the files are no match, or one of another version.
+            CorruptData: a file does not match its checksum.
         """
         arrays, described = read_arrays(directory)
         if described.get("kind") != _KIND or described.get("version") != _VERSION:

@@ -1,4 +1,4 @@
-"""How two dictionaries are matched: settings that survive JSON and protobuf."""
+"""Settings of matching two dictionaries, with conversion to and from plain values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +9,7 @@ from isogloss.universality.nulls.strata import KEYS
 
 @dataclass(frozen=True, kw_only=True)
 class MatchSettings:
-    """How two dictionaries are matched."""
+    """Settings of :func:`match`."""
 
     min_fires: int = 20
     """Firings on the choose half below which a feature is left out."""
@@ -20,7 +20,9 @@ class MatchSettings:
     null_quantile: float = 0.95
     """A replicated pair also reaches this quantile of the best r that shuffled rows give."""
     keys: tuple[str, ...] = ("none", "token", "position")
-    """What each null keeps in place; ``none``, which keeps nothing, must be among them."""
+    """The nulls to draw: each shuffles rows among those of equal token, position or document, or
+    among all (``none``, which must be there).
+    """
     draws: int = 1
     """Shuffles of each null."""
     resamples: int = 200

@@ -1,4 +1,4 @@
-"""What a match says, as text for a terminal."""
+"""Print a match as text for a terminal."""
 
 import numpy as np
 

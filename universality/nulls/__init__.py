@@ -1,1 +1,1 @@
-"""What else could explain a correlation: strata, shuffled rows, and too few sources of text."""
+"""Other explanations of a correlation: token, position, document, and too few sources of text."""

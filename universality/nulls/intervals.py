@@ -48,8 +48,8 @@ def bootstrap_intervals(
         b: feature-major codes of the second, ``[features_b, rows]``.
         feature_a: rows of ``a``, ``[pairs]``.
         feature_b: rows of ``b``, ``[pairs]``.
-        sources: which source each row comes from.
-        resamples: how many resamples.
+        sources: the source (file, book, page) of each row.
+        resamples: how many resamples to draw.
         confidence: share of the resamples that an interval holds, in (0, 1).
         seed: seed of the resamples.
 

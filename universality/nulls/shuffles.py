@@ -44,16 +44,16 @@ class Half:
         return shape_of(self.b)[0]
 
     def partition(self, key: str) -> Strata:
-        """Return the partition of a key.
+        """Return the rows' strata for a key: groups of rows of equal token, position or document.
 
         Args:
-            key: what the rows of a stratum share.
+            key: ``token``, ``position``, ``document`` or ``none``.
 
         Returns:
-            The partition.
+            The strata.
 
         Raises:
-            InvalidInput: the half has no such partition.
+            InvalidInput: the half has no strata for this key.
         """
         for strata in self.strata:
             if strata.key == key:
@@ -67,17 +67,17 @@ class NullDraws:
     """Matching repeated on shuffled rows."""
 
     key: str
-    """What the shuffle kept in place."""
+    """The key of the strata within which rows were shuffled."""
     movable: float
     """Share of the rows of the choose half that the shuffle could move."""
     best_a: NDArray[np.float32]
     """Best r of each feature of the first dictionary (choose half), ``[draws, features_a]``."""
     best_b: NDArray[np.float32]
-    """The same for the second dictionary, ``[draws, features_b]``."""
+    """Best r of each feature of the second dictionary, ``[draws, features_b]``."""
     pair_r: NDArray[np.float32]
     """r on the report half of the mutual pairs of all draws, ``[pairs of all draws]``."""
     pair_draw: NDArray[np.int32]
-    """Which draw each of ``pair_r`` comes from."""
+    """For each of ``pair_r``, the number of the draw that found it."""
 
     @property
     def draws(self) -> int:
@@ -109,12 +109,12 @@ def draw_null(
     """Shuffle the rows of the second dictionary within strata and match again.
 
     Args:
-        key: which partition to shuffle within; one of ``KEYS``.
+        key: the strata within which to shuffle; one of ``KEYS``.
         choose: the half on which pairs are chosen.
         report: the half on which their r is measured.
-        draws: how often to shuffle.
+        draws: how many times to shuffle.
         seed: the draws are a pure function of (seed, key, number of the draw).
-        min_r: pairs below this on the choose half are dropped, as in matching itself.
+        min_r: pairs whose r on the choosing half is lower are dropped, as in matching itself.
 
     Returns:
         The best r and the pairs of every draw.

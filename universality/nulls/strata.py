@@ -39,7 +39,7 @@ class Strata:
     """A partition of the rows; every label in ``[0, size)`` occurs."""
 
     key: str
-    """What the rows of a stratum share: one of ``KEYS``."""
+    """What rows of one stratum have in common: one of ``KEYS``."""
     label: NDArray[np.int64]
     """Stratum of each row, ``[rows]``."""
     counts: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Strata:
 
     @property
     def rows(self) -> int:
-        """How many rows are partitioned."""
+        """How many rows are in the strata."""
         return int(self.label.size)
 
     @property
@@ -98,7 +98,7 @@ class Strata:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StratifiedPairs:
-    """What the strata explain of given pairs, each array ``[pairs]``."""
+    """How much of the correlation of given pairs the strata explain; arrays are ``[pairs]``."""
 
     expected: NDArray[np.float64]
     """Mean r when rows are shuffled within strata: the pair's null, in closed form."""
@@ -107,7 +107,7 @@ class StratifiedPairs:
     eta2_a: NDArray[np.float64]
     """η²: share of the first feature's variance that the strata explain."""
     eta2_b: NDArray[np.float64]
-    """The same for the second feature."""
+    """Share of the second feature's variance that lies between strata."""
 
 
 def position_bins(position: NDArray[np.integer]) -> NDArray[np.int64]:

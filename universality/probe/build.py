@@ -32,24 +32,25 @@ def build_probe(
     probe_id: str = "probe",
     uid: str = "",
 ) -> Probe:
-    """Cut a probe from the documents that all recordings share and none trained on.
+    """Make a probe of the documents that all recordings hold and no dictionary is trained on.
 
     Args:
         readers: the recordings, by id.
-        holdout: documents with ``split_position`` below this were held out; as in training.
+        holdout: take documents whose ``split_position`` is below this, which trainings leave out.
         seed: seed of the split into halves.
-        grid: what a segment is; None: tokens when all recordings have one tokenizer, else words.
-            Only the word grid stays the same when a model with another tokenizer joins.
-        probe_id: name of the probe in the store.
-        uid: its directory; empty: the start of its digest.
+        grid: ``tokens``: each token is a segment; ``word_ends``: each word is one. None: tokens
+            when all recordings have one tokenizer, else words. Only words stay the same when a
+            model with another tokenizer joins.
+        probe_id: id of the probe in the store.
+        uid: name of the probe's directory in the store; empty: the start of its digest.
 
     Returns:
         The probe.
 
     Raises:
-        InvalidInput: no recording, ``holdout`` outside (0, 1], or the grid does not fit them.
+        InvalidInput: no recording, ``holdout`` outside (0, 1], or ``grid`` does not fit them.
         NoSharedDocuments: no document is in all recordings.
-        EmptyProbe: none of the shared documents is held out, has text, or one half has none.
+        EmptyProbe: no shared document is below ``holdout``, none has text, or a half is empty.
         DocumentMismatch: two recordings differ in a document or in its tokens.
     """
     if not 0 < holdout <= 1:

@@ -40,7 +40,7 @@ _ARRAYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOrigin:
-    """How a probe was cut."""
+    """How a probe was made: its recordings and settings."""
 
     holdout: float
     """Documents with ``split_position`` below this were held out of training."""
@@ -49,7 +49,8 @@ class ProbeOrigin:
     """Seed of the split into halves."""
 
     segmenter: str
-    """What found the words, with its version; ``"tokens"`` on the token grid."""
+    """Name and version of the library that found the words; ``"tokens"`` where segments are tokens.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,10 +67,12 @@ class Probe:
     """Id, uid and revision id of each recording it was built from."""
 
     grid: Grid
-    """What a segment is: a token (one tokenizer everywhere) or a word of the text."""
+    """``tokens``: each token is a segment (all models have one tokenizer); ``word_ends``: each word
+    is.
+    """
 
     origin: ProbeOrigin
-    """How it was cut."""
+    """How the probe was made."""
 
     documents: NDArray[np.uint64]
     """Ids of the documents, ascending, ``[documents]``."""
@@ -78,8 +81,9 @@ class Probe:
     """Index into ``documents``, ascending, ``[segments]``."""
 
     segment_source: NDArray[np.int32]
-    """Which source (group of documents) the segment comes from: the independent unit of the text,
-    numbered from 0, ``[segments]``."""
+    """The source of each segment, numbered from 0, ``[segments]``. A source is a group of
+    documents, such as those of one book; sources are independent of one another.
+    """
 
     segment_span: NDArray[np.uint32]
     """Code points ``[start, end)``; on the token grid the position twice, ``[segments, 2]``."""
@@ -113,7 +117,7 @@ class Probe:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the segments and their halves and strata: what results depend on."""
+        """SHA-256 of everything on which results depend: segments, halves and strata."""
         hashed = hashlib.sha256(f"{self.grid} {self.origin.segmenter}".encode())
         for name in _ARRAYS:
             hashed.update(np.ascontiguousarray(getattr(self, name)).tobytes())
@@ -147,18 +151,18 @@ class Probe:
 
     @staticmethod
     def load(directory: Path) -> "Probe":
-        """Read a probe.
+        """Read a probe from the directory to which :meth:`save` wrote it.
 
         Args:
-            directory: what ``save`` wrote.
+            directory: the directory.
 
         Returns:
             The probe.
 
         Raises:
-            NotFound: the directory holds no arrays.
+            NotFound: the directory holds no probe.
             UnsupportedVersion: a later release wrote it.
-            CorruptData: its bytes are not what was written.
+            CorruptData: a file does not match its checksum.
         """
         arrays, attributes = read_arrays(directory)
         check_kind(attributes, directory, "probe", _VERSION)

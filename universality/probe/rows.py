@@ -1,4 +1,4 @@
-"""Which row of a recording stands for each segment of a probe."""
+"""Find the row of a recording that stands for each segment of a probe."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,25 @@ from isogloss.universality.probe.probe import Probe
 
 
 def segment_rows(probe: Probe, reader: RecordingReader) -> NDArray[np.int64]:
-    """Find the row of a recording that stands for each segment.
+    """Find for each segment of a probe the row of a recording that stands for it.
+
+    The row is that of the segment's token or, where segments are words (``probe.grid`` is
+    ``word_ends``), of the last token that ends in the word.
 
     Args:
         probe: the segments.
-        reader: any recording that holds the probe's documents, also one that joined later.
+        reader: reads a recording that holds documents of the probe. It need not be one of the
+            recordings that the probe was made of.
 
     Returns:
-        ``[segments]``, a row of the reader, or -1 where the recording has no token there.
+        ``[segments]``, a row of the reader, or -1 where the recording has no token for the segment.
 
     Raises:
-        InvalidInput: a word grid, and the recording has no spans.
+        InvalidInput: the segments are words, and the recording does not say which code points of
+            the text each token covers.
         NoSharedDocuments: the recording holds none of the probe's documents.
-        DocumentMismatch: it holds another document under the same id, or other tokens.
+        DocumentMismatch: the recording holds another document under the same id, or a document with
+            other tokens.
     """
     _check_documents(probe, reader)
     tokens = reader.tokens()

@@ -45,7 +45,7 @@ class ProbeSubject:
     """One more recording of all these documents; of their tokenizer, for the grid of tokens."""
 
     grid: Grid
-    """What a segment is on this probe: a token or a word."""
+    """What a segment of this probe is: a token or a word."""
 
     holdout: float = 0.25
     """Documents with ``split_position`` below this were held out."""

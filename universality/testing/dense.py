@@ -1,4 +1,4 @@
-"""Dense codes and their correlations in plain numpy: what the tests trust."""
+"""Dense codes and their correlations in plain numpy, as the reference for tests."""
 
 import numpy as np
 from numpy.typing import NDArray

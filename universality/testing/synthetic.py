@@ -60,7 +60,7 @@ def random_codes(
     """Return codes in which ``active`` draws from a power law over features fire in each row.
 
     Args:
-        generator: what draws.
+        generator: the random generator.
         rows: how many rows.
         features: how many features.
         active: draws in each row.

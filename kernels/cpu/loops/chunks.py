@@ -17,11 +17,11 @@ class Chunk(NamedTuple):
     """Pre-activations of some rows at some features."""
 
     rows: slice
-    """Which rows."""
+    """The rows of the chunk."""
     start: int
     """The first feature."""
     size: int
-    """How many features."""
+    """How many features the chunk has."""
     pre: Tensor
     """``[rows, at least size]`` float32; columns from ``size`` on mean nothing."""
 

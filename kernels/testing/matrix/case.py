@@ -10,7 +10,7 @@ class Case:
     """A kernel with the types and constants of one of its uses."""
 
     name: str
-    """What it is, in the report."""
+    """Name of the case in the report."""
     kernel: JitFunction
     """Under ``@triton.jit``."""
     arguments: dict[str, str]
