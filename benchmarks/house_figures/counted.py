@@ -140,11 +140,14 @@ def files_per_call(root: Path = ROOT) -> Figure:
 
 
 def _hand_written(root: Path) -> Iterator[Path]:
-    """Yield the product's and the examples' code, ``.proto`` and templates included."""
+    """Yield the product's and the examples' code, ``.proto`` and templates included.
+
+    What a room ships in ``testing/`` (the contracts that implementations keep) is a test.
+    """
     for folder in (*ROOMS, "src/isogloss", "examples"):
         for path in sorted((root / folder).glob("*" if folder.startswith("src") else "**/*")):
             is_code = path.suffix in {".py", ".proto", ".html", ".js"} and path.is_file()
-            if is_code and not is_generated(path):
+            if is_code and not is_generated(path) and "testing" not in path.parts:
                 yield path
 
 

@@ -2,6 +2,7 @@
 
 from google.longrunning import operations_pb2 as operations
 
+from isogloss import universality  # names are looked up when used: MatchSettings loads scipy
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.control.deleting import delete_match, delete_probe
 from isogloss.service.control.entries import probe_info
@@ -57,9 +58,6 @@ class UniversalityHandlers:
 
     def create_match(self, request: pb.CreateMatchRequest) -> operations.Operation:
         """Queue the matching of two dictionaries."""
-        # scipy comes with it, which the server need not wait for at its start
-        from isogloss.universality import MatchSettings
-
         self._owner.store.check_artifacts()
         catalog = self._owner.store.catalog
         probe = from_name("probes", request.probe) if request.probe else None
@@ -68,7 +66,7 @@ class UniversalityHandlers:
             a=catalog.get("dictionary", from_name("dictionaries", request.a)).id,
             b=catalog.get("dictionary", from_name("dictionaries", request.b)).id,
             probe=None if probe is None else catalog.get("probe", probe).id,
-            settings=MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
+            settings=universality.MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
         )
         return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 
