@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
-    from isogloss.service.client.async_client import AsyncClient
-
-    from isogloss.service.client.client import Client
+    from isogloss.service.client.client import AsyncClient, Client
     from isogloss.service.client.connect import connect, connect_async
     from isogloss.service.client.job import AsyncJob, Job
     from isogloss.service.client.writing import AsyncAppender, AsyncRecorder
@@ -28,10 +26,13 @@ if TYPE_CHECKING:
         FeatureRef,
         Hit,
         JobInfo,
+        KindInfo,
         MatchInfo,
         PairInfo,
         ProbeInfo,
         RecordingInfo,
+        SiteRef,
+        SourceInfo,
     )
     from isogloss.service.values.server import ServerInfo
     from isogloss.service.values.upkeep import (
@@ -62,6 +63,7 @@ _HOMES = {
     "IngestLimits": "ingest.ingest",
     "Job": "client.job",
     "JobInfo": "values.results",
+    "KindInfo": "values.results",
     "LaneInfo": "values.upkeep",
     "MatchInfo": "values.results",
     "PairInfo": "values.results",
@@ -73,6 +75,8 @@ _HOMES = {
     "RecordingInfo": "values.results",
     "ServerConfig": "processes.control",
     "ServerInfo": "values.server",
+    "SiteRef": "values.results",
+    "SourceInfo": "values.results",
     "UpkeepProgress": "values.upkeep",
     "connect": "client.connect",
     "connect_async": "client.connect",
@@ -101,6 +105,7 @@ __all__ = [
     "IngestLimits",
     "Job",
     "JobInfo",
+    "KindInfo",
     "LaneInfo",
     "MatchInfo",
     "PairInfo",
@@ -112,6 +117,8 @@ __all__ = [
     "RecordingInfo",
     "ServerConfig",
     "ServerInfo",
+    "SiteRef",
+    "SourceInfo",
     "UpkeepProgress",
     "connect",
     "connect_async",

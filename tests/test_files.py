@@ -22,7 +22,9 @@ WHOLE_ROOM = {
         "test_on_device", "test_public", "test_triton",
     },
     "tests/models": {"test_public"},
-    "tests/service": {"test_contracts", "test_other_stores", "test_path", "test_serving"},
+    "tests/service": {
+        "test_contracts", "test_other_stores", "test_path", "test_serving", "test_toy_kind_served",
+    },
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",
         "test_mutants", "test_power_loss",

@@ -11,7 +11,7 @@ from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_feature_name, from_name
 from isogloss.service.wire.pages import offset_page
 from isogloss.service.wire.scalars import from_dtype
-from isogloss.service.wire.settings import set_fields
+from isogloss.service.wire.training import asked_config, asked_sources
 from isogloss.store import SiteSpec
 
 
@@ -24,11 +24,19 @@ class QueryHandlers:
     def check_train_dictionary(
         self, request: dictionaries_pb2.TrainDictionaryRequest
     ) -> dictionaries_pb2.TrainDictionaryRequest:
-        """Refuse a site that is not there, and settings that the kind refuses."""
-        self._queries.check_training(
-            from_name("recordings", request.recording), request.site, set_fields(request.config)
-        )
+        """Refuse sites that are not there, and settings that the kind refuses."""
+        self._queries.check_training(asked_sources(request), asked_config(request.config))
         return request
+
+    def list_kinds(
+        self, request: dictionaries_pb2.ListKindsRequest
+    ) -> dictionaries_pb2.ListKindsResponse:
+        """Return the kinds and wirings that can be trained here."""
+        del request
+        return dictionaries_pb2.ListKindsResponse(
+            kinds=[to_message(kind, dictionaries_pb2.Kind) for kind in self._queries.kinds()],
+            wirings=self._queries.wirings(),
+        )
 
     def get_feature(self, request: pb.GetFeatureRequest) -> pb.Feature:
         """Return how often, how strongly and where a feature fires on a probe."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from isogloss.errors import InvalidInput, IsoglossError
-from isogloss.service.cli import files, info, lanes, upkeep
+from isogloss.service.cli import files, info, kinds, lanes, upkeep
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
 if TYPE_CHECKING:
@@ -156,7 +156,14 @@ def train(
     recording: Annotated[str, typer.Argument(help="Id of the recording.")],
     site: Annotated[str, typer.Option(help="Site of the recording.")],
     features: Annotated[int, typer.Option(help="Number of features to learn.")],
-    k: Annotated[int, typer.Option(help="Features that may fire on one row.")] = 32,
+    k: Annotated[int | None, typer.Option(help="Features that may fire on one row.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of dictionary; see `isogloss kinds`.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, a setting of the kind; repeat for several."),
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
@@ -167,12 +174,15 @@ def train(
     """Train a dictionary on a site of a recording."""
     from isogloss.service.cli.output import say, write_json
 
+    settings = kinds.read_settings(set_ or [])
     with connect(store) as client:
         job = client.train(
             recording,
             site=site,
             features=features,
             k=k,
+            kind=kind,
+            settings=settings,
             epochs=epochs,
             seed=seed,
             dictionary=dictionary,
@@ -199,10 +209,13 @@ def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False
         write_json(found)
         return
     rows = [
-        (d.id, d.recording, d.site, d.features, d.k, d.metrics.get("fvu", "–"), when(d.created))
+        (
+            *(d.id, d.recording, ", ".join(source.site for source in d.sources), d.kind),
+            *(d.features, d.metrics.get("fvu", "–"), when(d.created)),
+        )
         for d in found
     ]
-    titles = ("dictionary", "recording", "site", "features", "k", "fvu", "created")
+    titles = ("dictionary", "recording", "site", "kind", "features", "fvu", "created")
     write_table(titles, rows, "no dictionaries yet")
 
 
@@ -356,6 +369,7 @@ app.registered_commands += upkeep.app.registered_commands
 app.registered_commands += files.app.registered_commands
 app.registered_commands += lanes.app.registered_commands
 app.registered_commands += info.app.registered_commands
+app.registered_commands += kinds.app.registered_commands
 
 
 def main() -> None:

@@ -14,8 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
+from isogloss.service.values.dictionary_bodies import sources_of
+from isogloss.service.values.job_specs import one_recording
 from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
-from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
+from isogloss.service.values.results import (
+    FeatureContext,
+    FeatureInfo,
+    KindInfo,
+    MatchInfo,
+    PairInfo,
+    SiteRef,
+)
 from isogloss.store import CatalogEntry, Store
 
 if TYPE_CHECKING:
@@ -118,18 +127,53 @@ class Queries:
             ),
         )
 
-    def check_training(self, recording: str, site: str, config: Mapping[str, object]) -> None:
+    def check_training(self, sources: Sequence[SiteRef], config: Mapping[str, object]) -> None:
         """Refuse a training that cannot begin.
 
         Raises:
             NotFound: no such recording.
             UnknownSite: no such site; the message lists the nearest names.
-            InvalidInput: settings that the kind refuses.
+            InvalidInput: no such kind or wiring, settings that the kind refuses, or sites that the
+                wiring refuses or that are of several recordings.
         """
-        from isogloss.dictionaries import TrainConfig, complete_config
+        # the kinds import torch, which takes a second
+        from isogloss.dictionaries import TrainConfig, check_sites, complete_config
 
-        self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
-        complete_config(TrainConfig.from_dict(config))
+        widths: list[int] = []
+        for source in sources:
+            spec = self._store.recording(source.recording).spec
+            widths.append(spec.sites[spec.site_index(source.site)].width)
+        wanted = complete_config(TrainConfig.from_dict(config))
+        one_recording(sources)
+        check_sites(wanted.wiring, widths)
+
+    def kinds(self) -> list[KindInfo]:
+        """Return the kinds that can be trained here, those of installed packages too, by name."""
+        from isogloss.dictionaries import DEFAULT_KIND, kind_names, kind_schema, kind_summary
+
+        found: list[KindInfo] = []
+        for name in kind_names():
+            summary, schema, problem = "", dict[str, object](), ""
+            try:
+                summary, schema = kind_summary(name), kind_schema(name)
+            except InvalidInput as error:
+                problem = str(error)
+            found.append(
+                KindInfo(
+                    name=name,
+                    summary=summary,
+                    schema=schema,
+                    is_default=name == DEFAULT_KIND,
+                    problem=problem,
+                )
+            )
+        return found
+
+    def wirings(self) -> list[str]:
+        """Return the names of the wirings that can be trained here, sorted."""
+        from isogloss.dictionaries import wiring_names
+
+        return wiring_names()
 
     def encode(
         self, dictionary: str, rows: NDArray[np.float32]
@@ -260,7 +304,7 @@ class Queries:
     def _contexts(self, found: CatalogEntry, entry: CatalogEntry) -> "ContextReader":
         from isogloss.service.query.contexts import ContextReader
 
-        recording = self._store.recording(text_of(found.body, "recording"))
+        recording = self._store.recording(sources_of(found.body)[0].recording)
         revisions = object_of(entry.body, "revisions")
         revision = revision_of(revisions, recording.id)
         return self._keep(
