@@ -55,23 +55,11 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         )
     reader = recording.reader(revision)
     directory = store.artifact("dictionary", uid)
-
-    def on_progress(progress: TrainProgress) -> None:
-        metrics = {
-            "fvu": progress.fvu,
-            "loss": progress.loss,
-            "l0": progress.l0,
-            "dead_fraction": progress.dead_fraction,
-            "rows": float(progress.rows),
-            "rows_per_s": progress.rows_per_s,
-        }
-        heart.progress(progress.step, progress.total_steps, metrics)
-
     dictionary = train(
         config,
         [Source(reader=reader, site=source.site) for source in spec.sources],
         directory,
-        on_progress=on_progress,
+        on_progress=lambda progress: _report(heart, progress),
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
@@ -99,6 +87,18 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     store.catalog.put("dictionary", name, uid, body)
     remove_checkpoints(directory)
     return {"dictionary": name}
+
+
+def _report(heart: Heart, progress: TrainProgress) -> None:
+    metrics = {
+        "fvu": progress.fvu,
+        "loss": progress.loss,
+        "l0": progress.l0,
+        "dead_fraction": progress.dead_fraction,
+        "rows": float(progress.rows),
+        "rows_per_s": progress.rows_per_s,
+    }
+    heart.progress(progress.step, progress.total_steps, metrics)
 
 
 def trained_holdout(entry: CatalogEntry) -> float:

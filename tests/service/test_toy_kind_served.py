@@ -147,9 +147,9 @@ def test_sites_that_are_not_there_or_that_the_wiring_refuses_are_refused(served:
         also = [isogloss.service.SiteRef(recording=recording, site=site)]
         return served.client.train("small-docs", site="layer.1", features=40, more_sources=also)
 
-    with pytest.raises(UnknownSite, match="layer.1"):
+    with pytest.raises(UnknownSite, match=r"layer\.1"):
         more("small-docs", "layer.7")
-    with pytest.raises(InvalidInput, match="large-docs, small-docs.*one recording"):
+    with pytest.raises(InvalidInput, match=r"large-docs, small-docs.*one recording"):
         more("large-docs", planted.SITES["large-docs"])
     with pytest.raises(InvalidInput, match="2 sites; it reads exactly 1"):
         more("small-docs", "layer.1")

@@ -14,7 +14,11 @@ from isogloss.service.values.dictionary_bodies import (
 )
 from isogloss.store import CatalogEntry
 
-REVISION: dict[str, object] = {"recording": "0" * 24, "lanes": [["a.1", 3], ["b.2", 4]]}
+REVISION: dict[str, object] = {
+    "schema_version": 1,
+    "recording": "0" * 24,
+    "lanes": [["a.1", 3], ["b.2", 4]],
+}
 OLD_BODY: Mapping[str, object] = {
     "kind": "topk",
     "features": 40,

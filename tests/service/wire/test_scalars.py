@@ -52,5 +52,5 @@ def test_a_struct_gives_back_what_it_was_made_of() -> None:
 
 @pytest.mark.parametrize("value", [2**53 + 1, object(), {1}, [b"x"]])
 def test_what_a_struct_does_not_hold_is_refused(value: object) -> None:
-    with pytest.raises(InvalidInput, match="count is .*wanted"):
+    with pytest.raises(InvalidInput, match=r"count is .*wanted"):
         to_struct({"count": value})

@@ -27,7 +27,7 @@ def test_several_sources_keep_their_order() -> None:
 @pytest.mark.parametrize("beside", [{"recording": "recordings/a"}, {"site": "s"}])
 def test_both_forms_of_a_source_are_refused(beside: dict[str, str]) -> None:
     request = pb.TrainDictionaryRequest(sources=[ONE], **beside)  # pyright: ignore[reportArgumentType] - texts
-    with pytest.raises(InvalidInput, match="sources has 1 sites.*leave recording and site out"):
+    with pytest.raises(InvalidInput, match=r"sources has 1 sites.*leave recording and site out"):
         asked_sources(request)
 
 
