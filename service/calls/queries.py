@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from isogloss.dictionaries import wiring_names
 from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.query.kinds import check_training, list_kinds
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.results import Hit
 from isogloss.service.wire.messages import to_message
@@ -25,7 +27,7 @@ class QueryHandlers:
         self, request: dictionaries_pb2.TrainDictionaryRequest
     ) -> dictionaries_pb2.TrainDictionaryRequest:
         """Refuse sites that are not there, and settings that the kind refuses."""
-        self._queries.check_training(asked_sources(request), asked_config(request.config))
+        check_training(self._queries.store, asked_sources(request), asked_config(request.config))
         return request
 
     def list_kinds(
@@ -34,8 +36,8 @@ class QueryHandlers:
         """Return the kinds and wirings that can be trained here."""
         del request
         return dictionaries_pb2.ListKindsResponse(
-            kinds=[to_message(kind, dictionaries_pb2.Kind) for kind in self._queries.kinds()],
-            wirings=self._queries.wirings(),
+            kinds=[to_message(kind, dictionaries_pb2.Kind) for kind in list_kinds()],
+            wirings=wiring_names(),
         )
 
     def get_feature(self, request: pb.GetFeatureRequest) -> pb.Feature:

@@ -1,30 +1,24 @@
 """Questions about features, answered from a store: nearest, contexts, matches, pairs.
 
 What is read from disk is kept while it is used: probes, atlases, codes, matches. Importing this
-module imports neither torch nor faiss; the first question does.
+module imports neither torch nor faiss; the first question does, since the room ``universality``
+loads what is taken from it only then.
 """
 
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
 from isogloss.service.values.dictionary_bodies import sources_of
-from isogloss.service.values.job_specs import one_recording
 from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
-from isogloss.service.values.results import (
-    FeatureContext,
-    FeatureInfo,
-    KindInfo,
-    MatchInfo,
-    PairInfo,
-    SiteRef,
-)
+from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
 from isogloss.store import CatalogEntry, Store
 
 if TYPE_CHECKING:
@@ -45,6 +39,11 @@ class Queries:
         self._store = store
         self._lock = threading.RLock()
         self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
+
+    @property
+    def store(self) -> Store:
+        """The store that is asked."""
+        return self._store
 
     def nearest(
         self,
@@ -68,9 +67,6 @@ class Queries:
             InvalidInput: no such feature, ``among`` is empty, or ``count`` is out of range.
             DeadFeature: the feature fires too rarely on the probe.
         """
-        # faiss and torch take a second to import, which only a query should pay
-        from isogloss.universality import Atlas, nearest
-
         names = {dictionary, *among}
         entries = {name: self._store.catalog.get("dictionary", name) for name in names}
         entry = self._probe_of(names, probe)
@@ -80,9 +76,10 @@ class Queries:
                 f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
                 "make one with create_probe(..., probe=...)"
             )
-        return nearest(
+        return universality.nearest(
             self._keep(
-                ("atlas", index.uid), lambda: Atlas.load(self._store.artifact("atlas", index.uid))
+                ("atlas", index.uid),
+                lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
             ),
             {name: self._probed(found, entry) for name, found in entries.items()},
             self._probe(entry),
@@ -126,54 +123,6 @@ class Queries:
                 for context in found
             ),
         )
-
-    def check_training(self, sources: Sequence[SiteRef], config: Mapping[str, object]) -> None:
-        """Refuse a training that cannot begin.
-
-        Raises:
-            NotFound: no such recording.
-            UnknownSite: no such site; the message lists the nearest names.
-            InvalidInput: no such kind or wiring, settings that the kind refuses, or sites that the
-                wiring refuses or that are of several recordings.
-        """
-        # the kinds import torch, which takes a second
-        from isogloss.dictionaries import TrainConfig, check_sites, complete_config
-
-        widths: list[int] = []
-        for source in sources:
-            spec = self._store.recording(source.recording).spec
-            widths.append(spec.sites[spec.site_index(source.site)].width)
-        wanted = complete_config(TrainConfig.from_dict(config))
-        one_recording(sources)
-        check_sites(wanted.wiring, widths)
-
-    def kinds(self) -> list[KindInfo]:
-        """Return the kinds that can be trained here, those of installed packages too, by name."""
-        from isogloss.dictionaries import DEFAULT_KIND, kind_names, kind_schema, kind_summary
-
-        found: list[KindInfo] = []
-        for name in kind_names():
-            summary, schema, problem = "", dict[str, object](), ""
-            try:
-                summary, schema = kind_summary(name), kind_schema(name)
-            except InvalidInput as error:
-                problem = str(error)
-            found.append(
-                KindInfo(
-                    name=name,
-                    summary=summary,
-                    schema=schema,
-                    is_default=name == DEFAULT_KIND,
-                    problem=problem,
-                )
-            )
-        return found
-
-    def wirings(self) -> list[str]:
-        """Return the names of the wirings that can be trained here, sorted."""
-        from isogloss.dictionaries import wiring_names
-
-        return wiring_names()
 
     def encode(
         self, dictionary: str, rows: NDArray[np.float32]
@@ -287,18 +236,17 @@ class Queries:
             return cast("_ValueT", self._kept[key])
 
     def _probe(self, entry: CatalogEntry) -> "Probe":
-        from isogloss.universality import Probe
-
         return self._keep(
-            ("probe", entry.uid), lambda: Probe.load(self._store.artifact("probe", entry.uid))
+            ("probe", entry.uid),
+            lambda: universality.Probe.load(self._store.artifact("probe", entry.uid)),
         )
 
     def _probed(self, found: CatalogEntry, entry: CatalogEntry) -> "ProbedDictionary":
-        from isogloss.universality import load_probed
-
         return self._keep(
             ("codes", f"{found.uid}/{entry.uid}"),
-            lambda: load_probed(self._store.artifact("codes", found.uid, entry.uid), found.id),
+            lambda: universality.load_probed(
+                self._store.artifact("codes", found.uid, entry.uid), found.id
+            ),
         )
 
     def _contexts(self, found: CatalogEntry, entry: CatalogEntry) -> "ContextReader":
@@ -313,10 +261,9 @@ class Queries:
         )
 
     def _match(self, entry: CatalogEntry) -> "Match":
-        from isogloss.universality import Match
-
         return self._keep(
-            ("match", entry.uid), lambda: Match.load(self._store.artifact("match", entry.uid))
+            ("match", entry.uid),
+            lambda: universality.Match.load(self._store.artifact("match", entry.uid)),
         )
 
     def _report(self, entry: CatalogEntry) -> dict[str, object]:

@@ -17,7 +17,7 @@ import isogloss
 from isogloss import Client
 from isogloss.dictionaries import kind_names
 from isogloss.errors import InvalidInput, UnknownSite
-from isogloss.service import DictionaryInfo
+from isogloss.service import DictionaryInfo, SiteRef, render_report
 from isogloss.service.cli.main import app
 
 L1 = 0.01
@@ -110,6 +110,9 @@ def test_it_is_matched_with_a_dictionary_of_another_kind(served: Served) -> None
     hits = served.client.nearest(served.toy.feature(pairs[0].feature_a), among=[served.other])
     assert hits[0].feature == pairs[0].feature_b
     assert hits[0].r > 0.5
+    page = render_report([served.client.get_match(match.id).details])
+    assert f"{KIND}, 40 features<" in page, "it has no bound to be told of"
+    assert "topk, 40 features, 3 active a row" in page
 
 
 def test_the_command_line_trains_it(served: Served) -> None:
@@ -144,7 +147,7 @@ def test_a_bound_that_the_kind_does_not_have_is_refused(served: Served) -> None:
 
 def test_sites_that_are_not_there_or_that_the_wiring_refuses_are_refused(served: Served) -> None:
     def more(recording: str, site: str) -> object:
-        also = [isogloss.service.SiteRef(recording=recording, site=site)]
+        also = [SiteRef(recording=recording, site=site)]
         return served.client.train("small-docs", site="layer.1", features=40, more_sources=also)
 
     with pytest.raises(UnknownSite, match=r"layer\.1"):

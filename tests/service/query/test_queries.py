@@ -13,7 +13,6 @@ from tests.service.run_here import run_here
 from isogloss.errors import CorruptData, DeadFeature, InvalidInput, NotFound
 from isogloss.service.pages.report import render_report
 from isogloss.service.query.queries import REPORT_FILE, Queries
-from isogloss.service.values.results import SiteRef
 from isogloss.store import Catalog, CatalogEntry, Store
 from isogloss.universality import load_probed
 
@@ -180,39 +179,3 @@ def test_asking_questions_is_what_imports_torch_and_faiss() -> None:
         "sys.exit(bool({'torch', 'faiss', 'zarr', 'grpc'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("field", ["kind", "wiring"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("never_imported", "never_imported:Kind", "never_imported.Kind", "os.system", "../x"),
-        "isogloss.dictionaries.kinds.topk",
-        "isogloss.dictionaries.kinds.topk:TopK",
-    ],
-)
-def test_the_name_of_a_kind_or_wiring_is_never_imported(
-    queries: Queries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, name: str
-) -> None:
-    (tmp_path / "never_imported.py").write_text("raise SystemExit('it was imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    source = SiteRef(recording="small-docs", site="layer.1")
-    queries.check_training([source], {"settings": {"features": 64}})
-    before = set(sys.modules)
-    with pytest.raises(InvalidInput, match=f"no {field} .* is installed; there are: "):
-        queries.check_training([source], {"settings": {"features": 64}, field: name})
-    assert set(sys.modules) == before
-
-
-def test_a_kind_whose_package_does_not_import_is_listed_with_the_reason(
-    queries: Queries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    info = tmp_path / "broken-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[isogloss.kinds]\nbroken = no_such_module:Kind\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    found = {kind.name: kind for kind in queries.kinds()}
-    assert "no_such_module" in found["broken"].problem
-    assert found["broken"].schema == {}
-    assert found["topk"].problem == ""
