@@ -7,7 +7,7 @@ interrupted. What is heavy is imported inside the commands, so that ``--help`` i
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption,
 
 if TYPE_CHECKING:
     from isogloss.service.client.job import Job
-    from isogloss.service.values.results import JobInfo
+    from isogloss.service.values.results import DictionaryInfo, JobInfo
 
 T = TypeVar("T")
 
@@ -191,7 +191,7 @@ def train(
         if made is None:
             return
     if is_json:
-        write_json(made)
+        write_json(_with_first_source(made))
     else:
         fvu = made.metrics.get("fvu")
         quality = "" if fvu is None else f", {100 * (1 - fvu):.1f} % of held-out variance explained"
@@ -206,7 +206,7 @@ def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False
     with connect(store, run_workers=False) as client:
         found = client.dictionaries()
     if is_json:
-        write_json(found)
+        write_json([_with_first_source(info) for info in found])
         return
     rows = [
         (
@@ -427,6 +427,14 @@ def _watch(job: "Job[T]", *, is_json: bool) -> None:
             fvu = info.metrics.get("fvu")
             figures = "" if fvu is None else f", fvu {fvu:.3f}"
             show(f"{info.kind} {info.state.lower()}{figures}", info.step, info.total_steps)
+
+
+def _with_first_source(info: "DictionaryInfo") -> dict[str, object]:
+    """Return a dictionary as JSON, with recording and site of its first source."""
+    from isogloss.service.cli.output import plain
+
+    found = cast("dict[str, object]", plain(info))
+    return {**found, "recording": info.recording, "site": info.site}
 
 
 def _why(job: "JobInfo") -> str:
