@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
     from isogloss.dictionaries.initialise import initial_decoder
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
-    from isogloss.dictionaries.kinds.load import kind_schema
+    from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
     from isogloss.dictionaries.rows.batches import held_out_batches, training_batches, training_rows
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
     from isogloss.dictionaries.training.plan import complete_config
     from isogloss.dictionaries.training.train import train
-    from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
+    from isogloss.dictionaries.wirings.load import check_sites
+    from isogloss.dictionaries.wirings.table import DEFAULT_WIRING, wiring_names
     from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring
 
 __all__ = [
@@ -39,12 +40,14 @@ __all__ = [
     "TrainedSite",
     "WiredColumns",
     "Wiring",
+    "check_sites",
     "complete_config",
     "evaluate",
     "held_out_batches",
     "initial_decoder",
     "kind_names",
     "kind_schema",
+    "kind_summary",
     "load_dictionary",
     "load_provenance",
     "remove_checkpoints",
@@ -52,6 +55,7 @@ __all__ = [
     "train",
     "training_batches",
     "training_rows",
+    "wiring_names",
 ]
 
 _HOMES = {
@@ -71,12 +75,14 @@ _HOMES = {
     "TrainProgress": "provenance",
     "TrainedSite": "provenance",
     "Wiring": "wirings.wiring",
+    "check_sites": "wirings.load",
     "complete_config": "training.plan",
     "evaluate": "evaluation",
     "held_out_batches": "rows.batches",
     "initial_decoder": "initialise",
     "kind_names": "kinds.table",
     "kind_schema": "kinds.load",
+    "kind_summary": "kinds.load",
     "load_dictionary": "saving",
     "load_provenance": "saving",
     "remove_checkpoints": "training.checkpoints",
@@ -84,6 +90,7 @@ _HOMES = {
     "train": "training.train",
     "training_batches": "rows.batches",
     "training_rows": "rows.batches",
+    "wiring_names": "wirings.table",
 }
 
 

@@ -25,7 +25,9 @@ WHOLE_ROOM = {
     "tests/service/recording": {"test_direct_recording"},
     "tests/service/tasks": {"test_tasks"},
     "tests/service/transport": {"test_restarts"},
-    "tests/service": {"test_contracts", "test_other_stores", "test_path", "test_serving"},
+    "tests/service": {
+        "test_contracts", "test_other_stores", "test_path", "test_serving", "test_toy_kind_served",
+    },
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",
         "test_measures", "test_mutants", "test_power_loss", "test_public_names", "test_readme",

@@ -39,3 +39,12 @@ def kind_schema(name: str) -> dict[str, object]:
         InvalidInput: there is no such kind.
     """
     return settings_schema(kind_class(name))
+
+
+def kind_summary(name: str) -> str:
+    """Return the first line of a kind's docstring; empty where it has none.
+
+    Raises:
+        InvalidInput: there is no such kind.
+    """
+    return (kind_class(name).__doc__ or "").strip().partition("\n")[0]

@@ -1,5 +1,7 @@
 """From the name of a wiring to the wiring."""
 
+from collections.abc import Sequence
+
 from isogloss.dictionaries.wirings.table import WIRINGS
 from isogloss.dictionaries.wirings.wiring import Wiring
 from isogloss.errors import InvalidInput
@@ -19,3 +21,16 @@ def make_wiring(name: str) -> Wiring:
             f"{Wiring.__module__}.{Wiring.__name__}"
         )
     return found()
+
+
+def check_sites(wiring: str, widths: Sequence[int]) -> None:
+    """Refuse sites that a wiring does not take.
+
+    Args:
+        wiring: its name.
+        widths: of the sites, in the order in which the caller named them.
+
+    Raises:
+        InvalidInput: there is no such wiring, or it wants other sites.
+    """
+    make_wiring(wiring).connect(widths)

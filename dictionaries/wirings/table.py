@@ -11,3 +11,8 @@ WIRINGS = Registry(
     built_in={"sae": "isogloss.dictionaries.wirings.sae:Sae"},
 )
 """Name -> class. A package adds a row by an entry point in the group ``isogloss.wirings``."""
+
+
+def wiring_names() -> list[str]:
+    """Return the names of all wirings that this environment can train, sorted."""
+    return WIRINGS.names()

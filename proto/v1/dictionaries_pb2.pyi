@@ -7,6 +7,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from isogloss.proto.v1 import types_pb2 as _types_pb2
@@ -20,6 +21,41 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class Source(_message.Message):
+    """A site of a recording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    RECORDING_UID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    recording: _builtins.str
+    """recordings/{recording}"""
+    site: _builtins.str
+    recording_uid: _builtins.str
+    """set by the server, in a Dictionary"""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """set by the server, in a Dictionary: the rows that were trained on"""
+
+    def __init__(
+        self,
+        *,
+        recording: _builtins.str = ...,
+        site: _builtins.str = ...,
+        recording_uid: _builtins.str = ...,
+        revision: _types_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "recording_uid", b"recording_uid", "revision", b"revision", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
 class Dictionary(_message.Message):
@@ -59,21 +95,26 @@ class Dictionary(_message.Message):
     PROVENANCE_JSON_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    WIRING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     uid: _builtins.str
     etag: _builtins.str
     kind: _builtins.str
-    """topk"""
+    """a name of ListKinds"""
     features: _builtins.int
     width: _builtins.int
     k: _builtins.int
-    """features active per row at most"""
+    """features active per row at most; 0: the kind sets no bound"""
     recording: _builtins.str
-    """recordings/{recording} that it was trained on"""
+    """this and the next three: those of the first source"""
     recording_uid: _builtins.str
     site: _builtins.str
     provenance_json: _builtins.str
     """a JSON object: configuration, seed, hashes, training curve"""
+    wiring: _builtins.str
+    """which sites go in and come out; a name of ListKinds"""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision: ...
     @_builtins.property
@@ -82,6 +123,14 @@ class Dictionary(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """of its kind, written out in full"""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """what it was trained on, in the order of the wiring"""
+
     def __init__(
         self,
         *,
@@ -99,10 +148,13 @@ class Dictionary(_message.Message):
         provenance_json: _builtins.str = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        settings: _struct_pb2.Struct | None = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+        wiring: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revision", b"revision", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "features", b"features", "k", b"k", "kind", b"kind", "metrics", b"metrics", "name", b"name", "provenance_json", b"provenance_json", "recording", b"recording", "recording_uid", b"recording_uid", "revision", b"revision", "site", b"site", "uid", b"uid", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "features", b"features", "k", b"k", "kind", b"kind", "metrics", b"metrics", "name", b"name", "provenance_json", b"provenance_json", "recording", b"recording", "recording_uid", b"recording_uid", "revision", b"revision", "settings", b"settings", "site", b"site", "sources", b"sources", "uid", b"uid", "width", b"width", "wiring", b"wiring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,14 +169,20 @@ class TrainDictionaryRequest(_message.Message):
     SITE_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     dictionary_id: _builtins.str
     recording: _builtins.str
-    """recordings/{recording}"""
+    """one source's recording: sources says the same; not both"""
     site: _builtins.str
+    """that source's site"""
     request_id: _builtins.str
     """a replay gives the first operation"""
     @_builtins.property
     def config(self) -> Global___TrainConfig: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """sites of one recording, as many as the wiring wants"""
+
     def __init__(
         self,
         *,
@@ -133,10 +191,11 @@ class TrainDictionaryRequest(_message.Message):
         site: _builtins.str = ...,
         config: Global___TrainConfig | None = ...,
         request_id: _builtins.str = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -160,12 +219,13 @@ class TrainConfig(_message.Message):
     DEAD_AFTER_ROWS_FIELD_NUMBER: _builtins.int
     AUX_K_FIELD_NUMBER: _builtins.int
     CHECKPOINT_EVERY_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    WIRING_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """topk"""
+    """a name of ListKinds"""
     features: _builtins.int
-    """required"""
+    """this, k and aux_k: settings of a kind; settings says the same"""
     k: _builtins.int
-    """features that may fire on one row"""
     batch_rows: _builtins.int
     """per optimiser step"""
     epochs: _builtins.float
@@ -180,9 +240,14 @@ class TrainConfig(_message.Message):
     dead_after_rows: _builtins.int
     """unset: a tenth of the run"""
     aux_k: _builtins.int
-    """unset: half the width; 0: no auxiliary loss"""
     checkpoint_every: _builtins.int
     """steps"""
+    wiring: _builtins.str
+    """a name of ListKinds"""
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """what the kind wants, see ListKinds; every kind has features"""
+
     def __init__(
         self,
         *,
@@ -198,10 +263,12 @@ class TrainConfig(_message.Message):
         dead_after_rows: _builtins.int | None = ...,
         aux_k: _builtins.int | None = ...,
         checkpoint_every: _builtins.int | None = ...,
+        settings: _struct_pb2.Struct | None = ...,
+        wiring: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aux_k: _TypeAlias = _typing.Literal["aux_k"]  # noqa: Y015
     _WhichOneofArgType__aux_k: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k"]  # noqa: Y015
@@ -225,6 +292,8 @@ class TrainConfig(_message.Message):
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__wiring: _TypeAlias = _typing.Literal["wiring"]  # noqa: Y015
+    _WhichOneofArgType__wiring: _TypeAlias = _typing.Literal["_wiring", b"_wiring"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__aux_k) -> _WhichOneofReturnType__aux_k | None: ...
     @_typing.overload
@@ -247,8 +316,90 @@ class TrainConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wiring) -> _WhichOneofReturnType__wiring | None: ...
 
 Global___TrainConfig: _TypeAlias = TrainConfig  # noqa: Y015
+
+@_typing.final
+class ListKindsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKindsRequest: _TypeAlias = ListKindsRequest  # noqa: Y015
+
+@_typing.final
+class ListKindsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    WIRINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Kind]:
+        """by name"""
+
+    @_builtins.property
+    def wirings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """by name"""
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[Global___Kind] | None = ...,
+        wirings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "wirings", b"wirings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKindsResponse: _TypeAlias = ListKindsResponse  # noqa: Y015
+
+@_typing.final
+class Kind(_message.Message):
+    """A kind of dictionary: activation, loss and state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    summary: _builtins.str
+    """one line"""
+    schema_json: _builtins.str
+    """JSON schema of TrainConfig.settings"""
+    is_default: _builtins.bool
+    """trained where no kind is named"""
+    problem: _builtins.str
+    """why it cannot be trained here; empty: it can"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        schema_json: _builtins.str = ...,
+        is_default: _builtins.bool = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "name", b"name", "problem", b"problem", "schema_json", b"schema_json", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Kind: _TypeAlias = Kind  # noqa: Y015
 
 @_typing.final
 class GetDictionaryRequest(_message.Message):

@@ -62,6 +62,11 @@ class DictionaryServiceStub:
                 request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeResponse.FromString,
                 _registered_method=True)
+        self.ListKinds = channel.unary_unary(
+                '/isogloss.v1.DictionaryService/ListKinds',
+                request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ListKindsRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.ListKindsResponse.FromString,
+                _registered_method=True)
 
 
 class DictionaryServiceServicer:
@@ -101,6 +106,13 @@ class DictionaryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListKinds(self, request, context):
+        """The kinds and wirings that the server can train, those of installed packages included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DictionaryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_DictionaryServiceServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeResponse.SerializeToString,
+            ),
+            'ListKinds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKinds,
+                    request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.ListKindsRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ListKindsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class DictionaryService:
             '/isogloss.v1.DictionaryService/Encode',
             isogloss_dot_v1_dot_dictionaries__pb2.EncodeRequest.SerializeToString,
             isogloss_dot_v1_dot_dictionaries__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKinds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.DictionaryService/ListKinds',
+            isogloss_dot_v1_dot_dictionaries__pb2.ListKindsRequest.SerializeToString,
+            isogloss_dot_v1_dot_dictionaries__pb2.ListKindsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,6 @@
 
 from google.longrunning import operations_pb2 as operations
 
-from isogloss.dictionaries import TrainConfig
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.control.deleting import delete_dictionary
 from isogloss.service.control.entries import dictionary_info
@@ -12,24 +11,25 @@ from isogloss.service.wire.jobs import to_job, to_operation
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import page_of
-from isogloss.service.wire.settings import set_fields
+from isogloss.service.wire.training import asked_config, asked_sources
 
 
 class DictionaryHandlers:
-    """Answers the calls of DictionaryService but Encode, which needs torch."""
+    """Answers the calls of DictionaryService but Encode and ListKinds, which need torch."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
 
     def train_dictionary(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         """Queue the training of a dictionary."""
-        recording = from_name("recordings", request.recording)
-        self._owner.recordings.check_site(recording, request.site)
+        sources = asked_sources(request)
+        for source in sources:
+            self._owner.recordings.check_site(source.recording, source.site)
+        # QueryHandlers.check_train_dictionary had the kind look at the settings
         spec = TrainSpec(
             dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
-            recording=recording,
-            site=request.site,
-            config=TrainConfig.from_dict(set_fields(request.config)).to_dict(),
+            sources=sources,
+            config=asked_config(request.config),
         )
         return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 

@@ -2,16 +2,18 @@
 
 import numpy as np
 
+from isogloss.dictionaries import wiring_names
 from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.query.kinds import check_training, list_kinds
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.results import Hit
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_feature_name, from_name
 from isogloss.service.wire.pages import offset_page
 from isogloss.service.wire.scalars import from_dtype
-from isogloss.service.wire.settings import set_fields
+from isogloss.service.wire.training import asked_config, asked_sources
 from isogloss.store import SiteSpec
 
 
@@ -24,11 +26,19 @@ class QueryHandlers:
     def check_train_dictionary(
         self, request: dictionaries_pb2.TrainDictionaryRequest
     ) -> dictionaries_pb2.TrainDictionaryRequest:
-        """Raise an error for a site that does not exist, or settings that the kind refuses."""
-        self._queries.check_training(
-            from_name("recordings", request.recording), request.site, set_fields(request.config)
-        )
+        """Raise an error for sites that do not exist, or settings that the kind refuses."""
+        check_training(self._queries.store, asked_sources(request), asked_config(request.config))
         return request
+
+    def list_kinds(
+        self, request: dictionaries_pb2.ListKindsRequest
+    ) -> dictionaries_pb2.ListKindsResponse:
+        """Return the kinds and wirings that can be trained here."""
+        del request
+        return dictionaries_pb2.ListKindsResponse(
+            kinds=[to_message(kind, dictionaries_pb2.Kind) for kind in list_kinds()],
+            wirings=wiring_names(),
+        )
 
     def get_feature(self, request: pb.GetFeatureRequest) -> pb.Feature:
         """Return how often, how strongly and where a feature fires on a probe."""

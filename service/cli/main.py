@@ -7,17 +7,17 @@ interrupted. What is heavy is imported inside the commands, so that ``--help`` i
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
 from isogloss.errors import InvalidInput, IsoglossError
-from isogloss.service.cli import files, info, lanes, upkeep
+from isogloss.service.cli import files, info, kinds, lanes, upkeep
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
 if TYPE_CHECKING:
     from isogloss.service.client.job import Job
-    from isogloss.service.values.results import JobInfo
+    from isogloss.service.values.results import DictionaryInfo, JobInfo
 
 T = TypeVar("T")
 
@@ -156,7 +156,14 @@ def train(
     recording: Annotated[str, typer.Argument(help="Id of the recording.")],
     site: Annotated[str, typer.Option(help="Site of the recording.")],
     features: Annotated[int, typer.Option(help="Number of features to learn.")],
-    k: Annotated[int, typer.Option(help="Features that may fire on one row.")] = 32,
+    k: Annotated[int | None, typer.Option(help="Features that may fire on one row.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of dictionary; see `isogloss kinds`.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, a setting of the kind; repeat for several."),
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
@@ -167,12 +174,15 @@ def train(
     """Train a dictionary on a site of a recording."""
     from isogloss.service.cli.output import say, write_json
 
+    settings = kinds.read_settings(set_ or [])
     with connect(store) as client:
         job = client.train(
             recording,
             site=site,
             features=features,
             k=k,
+            kind=kind,
+            settings=settings,
             epochs=epochs,
             seed=seed,
             dictionary=dictionary,
@@ -181,7 +191,7 @@ def train(
         if made is None:
             return
     if is_json:
-        write_json(made)
+        write_json(_with_first_source(made))
     else:
         fvu = made.metrics.get("fvu")
         quality = "" if fvu is None else f", {100 * (1 - fvu):.1f} % of held-out variance explained"
@@ -196,13 +206,16 @@ def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False
     with connect(store, run_workers=False) as client:
         found = client.dictionaries()
     if is_json:
-        write_json(found)
+        write_json([_with_first_source(info) for info in found])
         return
     rows = [
-        (d.id, d.recording, d.site, d.features, d.k, d.metrics.get("fvu", "–"), when(d.created))
+        (
+            *(d.id, d.recording, ", ".join(source.site for source in d.sources), d.kind),
+            *(d.features, d.metrics.get("fvu", "–"), when(d.created)),
+        )
         for d in found
     ]
-    titles = ("dictionary", "recording", "site", "features", "k", "fvu", "created")
+    titles = ("dictionary", "recording", "site", "kind", "features", "fvu", "created")
     write_table(titles, rows, "no dictionaries yet")
 
 
@@ -356,6 +369,7 @@ app.registered_commands += upkeep.app.registered_commands
 app.registered_commands += files.app.registered_commands
 app.registered_commands += lanes.app.registered_commands
 app.registered_commands += info.app.registered_commands
+app.registered_commands += kinds.app.registered_commands
 
 
 def main() -> None:
@@ -413,6 +427,14 @@ def _watch(job: "Job[T]", *, is_json: bool) -> None:
             fvu = info.metrics.get("fvu")
             figures = "" if fvu is None else f", fvu {fvu:.3f}"
             show(f"{info.kind} {info.state.lower()}{figures}", info.step, info.total_steps)
+
+
+def _with_first_source(info: "DictionaryInfo") -> dict[str, object]:
+    """Return a dictionary as JSON, with recording and site of its first source."""
+    from isogloss.service.cli.output import plain
+
+    found = cast("dict[str, object]", plain(info))
+    return {**found, "recording": info.recording, "site": info.site}
 
 
 def _why(job: "JobInfo") -> str:

@@ -1,13 +1,12 @@
 """Dictionaries: training, finding, using and deleting them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from google.longrunning.operations_pb2 import Operation
 from numpy.typing import NDArray
 
-from isogloss.dictionaries import DEFAULT_KIND
-from isogloss.errors import ShapeError
+from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.proto.v1.types_pb2 import Tensor
 from isogloss.service.client.binding import awaiting, blocking, starting, starting_async
@@ -15,13 +14,13 @@ from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.operations import Started, started
 from isogloss.service.transport.call import Call, ask, collect, then
 from isogloss.service.values import ids
-from isogloss.service.values.results import DictionaryInfo
+from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
 from isogloss.service.values.settings import Setting
-from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.scalars import to_dtype
-from isogloss.service.wire.settings import fill
+from isogloss.service.wire.training import asked_config, to_config
 
 
 def train(
@@ -29,8 +28,11 @@ def train(
     *,
     site: str,
     features: int,
-    k: int = 32,
-    kind: str = DEFAULT_KIND,
+    k: int | None = None,
+    kind: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    wiring: str | None = None,
+    more_sources: Sequence[SiteRef] = (),
     dictionary: str | None = None,
     epochs: float | None = None,
     seed: int | None = None,
@@ -43,8 +45,11 @@ def train(
         recording: id of the recording.
         site: name of the site.
         features: number of features.
-        k: features that may fire on one row.
-        kind: architecture.
+        k: features that may fire on one row, of a kind that has this setting; None: its default.
+        kind: architecture, one of :meth:`Client.kinds`; None: the server's default.
+        settings: further settings of the kind, by name.
+        wiring: which sites go in and come out, one of :meth:`Client.wirings`; None: the default.
+        more_sources: sites that follow the first, for a wiring that takes several.
         dictionary: its id; None makes one up, equal for equal settings.
         epochs: passes over the training rows; None: the default.
         seed: of the initial weights and the order of rows; None: the default.
@@ -57,19 +62,39 @@ def train(
     Raises:
         NotFound: no such recording.
         UnknownSite: no such site; the message lists the nearest names.
-        InvalidInput: a setting that there is not.
+        InvalidInput: no such kind or wiring, or a setting that it refuses or that is given twice.
     """
-    given = {"features": features, "k": k, "kind": kind, "epochs": epochs, "seed": seed}
-    config = ids.train_config(given, more)
-    name = dictionary or ids.dictionary_id(recording, site, config)
+    sources = (SiteRef(recording=recording, site=site), *more_sources)
+    own: dict[str, object] = {"features": features} if k is None else {"features": features, "k": k}
+    if twice := sorted(own.keys() & (settings or {}).keys()):
+        raise InvalidInput(f"{', '.join(twice)} is given twice: leave it out of settings")
+    given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
+    config = to_config({**own, **(settings or {})}, given, more or {})
+    name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),
-        recording=to_name("recordings", recording),
-        site=site,
-        config=fill(pb.TrainConfig(), config),
+        sources=[to_message(source, pb.Source) for source in sources],
+        config=config,
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("dictionaries", get_dictionary))
+
+
+def kinds() -> Call[list[KindInfo]]:
+    """Return the kinds of dictionary that the server can train, by name.
+
+    Returns:
+        Kinds of installed packages too; each with the JSON schema of its settings.
+    """
+    return then(
+        ask(pb.ListKindsRequest(), pb.ListKindsResponse),
+        lambda found: [from_message(kind, KindInfo) for kind in found.kinds],
+    )
+
+
+def wirings() -> Call[list[str]]:
+    """Return the names of the wirings that the server can train: which sites go in and come out."""
+    return then(ask(pb.ListKindsRequest(), pb.ListKindsResponse), lambda found: list(found.wirings))
 
 
 def dictionary(dictionary: str) -> Call[DictionaryInfo]:
@@ -171,6 +196,8 @@ class DictionariesClient(Connection):
     """Dictionaries, for :class:`isogloss.Client`."""
 
     train = starting(train)
+    kinds = blocking(kinds)
+    wirings = blocking(wirings)
     dictionary = blocking(dictionary)
     dictionaries = blocking(dictionaries)
     delete_dictionary = blocking(delete_dictionary)
@@ -181,6 +208,8 @@ class AsyncDictionariesClient(AsyncConnection):
     """Dictionaries, for :class:`isogloss.AsyncClient`."""
 
     train = starting_async(train)
+    kinds = awaiting(kinds)
+    wirings = awaiting(wirings)
     dictionary = awaiting(dictionary)
     dictionaries = awaiting(dictionaries)
     delete_dictionary = awaiting(delete_dictionary)

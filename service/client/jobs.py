@@ -1,9 +1,12 @@
 """Jobs: listing and finding them, and following one until it is done."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import cast
 
 from google.longrunning import operations_pb2 as operations
+from google.protobuf.message import Message
 
+from isogloss.errors import InternalError
 from isogloss.service.client.binding import (
     awaiting,
     blocking,
@@ -13,24 +16,18 @@ from isogloss.service.client.binding import (
     yielding_async,
 )
 from isogloss.service.client.connection import AsyncConnection, Connection
-from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, get_job, watch
-from isogloss.service.client.universality import get_match, get_probe
-from isogloss.service.transport.call import Call, collect, then
-from isogloss.service.values.job_kinds import job_kind
+from isogloss.service.transport.call import Call, ask, collect, then
+from isogloss.service.values.job_kinds import JobKind, job_kind
 from isogloss.service.values.results import DictionaryInfo, JobInfo, MatchInfo, ProbeInfo
 from isogloss.service.wire.jobs import from_operation
+from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.methods import method_named
+from isogloss.service.wire.names import to_name
 from isogloss.service.wire.pages import MAX_PAGE
 
 Made = DictionaryInfo | ProbeInfo | MatchInfo
 """What a job of any kind makes."""
-
-_GET: Mapping[str, Callable[[str], Call[Made]]] = {
-    "dictionaries": get_dictionary,
-    "probes": get_probe,
-    "matches": get_match,
-}
-"""How what jobs make is got, by its collection."""
 
 
 def jobs() -> Call[list[JobInfo]]:
@@ -56,10 +53,31 @@ def job(name: str) -> Call[Started[Made]]:
     """
 
     def found(info: JobInfo) -> Started[Made]:
-        collection = job_kind(info.kind).collection
-        return Started(name=name, kind=info.kind, collection=collection, fetch=_GET[collection])
+        kind = job_kind(info.kind)
+        return Started(
+            name=name, kind=kind.name, collection=kind.collection, fetch=_fetch_made(kind)
+        )
 
     return then(get_job(name), found)
+
+
+def _fetch_made(kind: JobKind) -> Callable[[str], Call[Made]]:
+    """Return what asks for the thing of a given id that a job of a kind made."""
+    method = method_named(f"get_{kind.makes}")
+    if method is None:
+        raise InternalError(f"job kind {kind.name!r} makes a {kind.makes}, which no call returns")
+    # the request of every Get... call has the resource's name, and takes it by keyword
+    make_request = cast("Callable[..., Message]", method.request)
+
+    def fetch(made: str) -> Call[Made]:
+        request = make_request(name=to_name(kind.collection, made))
+        # the row says which class the answer is
+        return then(
+            ask(request, method.response),
+            lambda found: cast("Made", from_message(found, kind.info)),
+        )
+
+    return fetch
 
 
 class JobsClient(Connection):

@@ -179,7 +179,7 @@ def _default_probe(dictionaries: Sequence[str]) -> Call[str]:
     found: list[DictionaryInfo] = []
     for name in sorted(set(dictionaries)):
         found.append((yield from get_dictionary(name)))  # noqa: PERF401 - a comprehension cannot yield
-    recordings = sorted({info.recording for info in found})
+    recordings = sorted({source.recording for info in found for source in info.sources})
     made = yield from create_probe(recordings, dictionaries=found)
     done = yield from wait(made.name, None)
     return to_name("probes", from_name("probes", done.made))

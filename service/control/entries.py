@@ -1,7 +1,8 @@
 """From the catalog's entries (bodies: see tasks/README.md) to results."""
 
 from isogloss.errors import CorruptData, InvalidInput
-from isogloss.service.values.json_fields import object_of, revision_of, share_of, text_of, texts_of
+from isogloss.service.values.dictionary_bodies import settings_of, sources_of, wiring_of
+from isogloss.service.values.json_fields import object_of, share_of, text_of, texts_of
 from isogloss.service.values.results import DictionaryInfo, ProbeInfo
 from isogloss.store import CatalogEntry
 
@@ -16,13 +17,11 @@ def dictionary_info(entry: CatalogEntry) -> DictionaryInfo:
             uid=entry.uid,
             etag=entry.etag,
             kind=text_of(body, "kind"),
+            settings=settings_of(body),
+            wiring=wiring_of(body),
             features=_count_of(entry, "features"),
             width=_count_of(entry, "width"),
-            k=_count_of(entry, "k"),
-            recording=text_of(body, "recording"),
-            recording_uid=text_of(body, "recording_uid"),
-            site=text_of(body, "site"),
-            revision=revision_of(body),
+            sources=sources_of(body),
             metrics={name: share_of(metrics, name) or 0.0 for name in metrics},
             provenance=object_of(body, "provenance"),
             created=entry.created_s,

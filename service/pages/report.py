@@ -161,8 +161,8 @@ def _side_facts(side: Node) -> dict[str, str]:
         "rows": f"{side.count('rows'):,} at revision {side.text('revision')}",
         "site": f"{side.text('site')}, width {side.count('width'):,}",
         "dictionary": f"{side.text('dictionary')} (uid {side.text('uid')})",
-        "kind": f"{side.text('kind')}, {side.count('features'):,} features, "
-        f"{side.count('k')} active a row",
+        "kind": f"{side.text('kind')}, {side.count('features'):,} features"
+        + (f", {k} active a row" if (k := side.count("k")) else ""),
         "trained on": f"{provenance.count('rows_trained'):,} rows, repeats counted",
         "settings": "not trained here" if config is None else _settings(config),
         "initial weights": f"sha256 {provenance.text('init_hash') or 'unknown'}",

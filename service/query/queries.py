@@ -1,19 +1,22 @@
 """Questions about features, answered from a store: nearest, contexts, matches, pairs.
 
 What is read from disk is kept while it is used: probes, atlases, codes, matches. Importing this
-module imports neither torch nor faiss; the first question does.
+module imports neither torch nor faiss; the first question does, since the room ``universality``
+loads what is taken from it only then.
 """
 
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
+from isogloss.service.values.dictionary_bodies import sources_of
 from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
 from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
 from isogloss.store import CatalogEntry, Store
@@ -36,6 +39,11 @@ class Queries:
         self._store = store
         self._lock = threading.RLock()
         self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
+
+    @property
+    def store(self) -> Store:
+        """The store that is asked."""
+        return self._store
 
     def nearest(
         self,
@@ -63,9 +71,6 @@ class Queries:
                 range.
             DeadFeature: the feature fires too rarely on the probe to be compared.
         """
-        # faiss and torch take a second to import, which only a query should pay
-        from isogloss.universality import Atlas, nearest
-
         names = {dictionary, *among}
         entries = {name: self._store.catalog.get("dictionary", name) for name in names}
         entry = self._probe_of(names, probe)
@@ -75,9 +80,10 @@ class Queries:
                 f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
                 "make one with create_probe(..., probe=...)"
             )
-        return nearest(
+        return universality.nearest(
             self._keep(
-                ("atlas", index.uid), lambda: Atlas.load(self._store.artifact("atlas", index.uid))
+                ("atlas", index.uid),
+                lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
             ),
             {name: self._probed(found, entry) for name, found in entries.items()},
             self._probe(entry),
@@ -121,19 +127,6 @@ class Queries:
                 for context in found
             ),
         )
-
-    def check_training(self, recording: str, site: str, config: Mapping[str, object]) -> None:
-        """Raise an error for a training that cannot begin.
-
-        Raises:
-            NotFound: there is no such recording.
-            UnknownSite: the recording has no such site; the message lists the nearest names.
-            InvalidInput: the kind refuses a setting.
-        """
-        from isogloss.dictionaries import TrainConfig, complete_config
-
-        self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
-        complete_config(TrainConfig.from_dict(config))
 
     def encode(
         self, dictionary: str, rows: NDArray[np.float32]
@@ -250,24 +243,23 @@ class Queries:
             return cast("_ValueT", self._kept[key])
 
     def _probe(self, entry: CatalogEntry) -> "Probe":
-        from isogloss.universality import Probe
-
         return self._keep(
-            ("probe", entry.uid), lambda: Probe.load(self._store.artifact("probe", entry.uid))
+            ("probe", entry.uid),
+            lambda: universality.Probe.load(self._store.artifact("probe", entry.uid)),
         )
 
     def _probed(self, found: CatalogEntry, entry: CatalogEntry) -> "ProbedDictionary":
-        from isogloss.universality import load_probed
-
         return self._keep(
             ("codes", f"{found.uid}/{entry.uid}"),
-            lambda: load_probed(self._store.artifact("codes", found.uid, entry.uid), found.id),
+            lambda: universality.load_probed(
+                self._store.artifact("codes", found.uid, entry.uid), found.id
+            ),
         )
 
     def _contexts(self, found: CatalogEntry, entry: CatalogEntry) -> "ContextReader":
         from isogloss.service.query.contexts import ContextReader
 
-        recording = self._store.recording(text_of(found.body, "recording"))
+        recording = self._store.recording(sources_of(found.body)[0].recording)
         revisions = object_of(entry.body, "revisions")
         revision = revision_of(revisions, recording.id)
         return self._keep(
@@ -276,10 +268,9 @@ class Queries:
         )
 
     def _match(self, entry: CatalogEntry) -> "Match":
-        from isogloss.universality import Match
-
         return self._keep(
-            ("match", entry.uid), lambda: Match.load(self._store.artifact("match", entry.uid))
+            ("match", entry.uid),
+            lambda: universality.Match.load(self._store.artifact("match", entry.uid)),
         )
 
     def _report(self, entry: CatalogEntry) -> dict[str, object]:

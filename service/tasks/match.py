@@ -12,9 +12,10 @@ from isogloss.service.query.contexts import ContextReader
 from isogloss.service.query.queries import REPORT_FILE, newest_probe
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.probe import ensure_probe
+from isogloss.service.values.dictionary_bodies import settings_of, sources_of
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec
 from isogloss.service.values.jobs import JobRecord
-from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of, text_of
+from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of
 from isogloss.store import CatalogEntry, FileSystem, Store
 from isogloss.universality import (
     Caution,
@@ -92,7 +93,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
 
 def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
     """Return the cautions that follow from where two dictionaries come from."""
-    specs = [store.recording(text_of(side.body, "recording")).spec for side in sides]
+    specs = [store.recording(sources_of(side.body)[0].recording).spec for side in sides]
     models = [spec.model for spec in specs]
     related = relatedness(models[0].ancestry, models[1].ancestry)
     if (models[0].name, models[0].revision) == (models[1].name, models[1].revision):
@@ -113,7 +114,7 @@ def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
 def _probe_of(store: Store, spec: MatchSpec, sides: list[CatalogEntry]) -> ProbeSpec:
     """Return the probe to compare on: the one named, the newest that has both, or the default."""
     names = tuple(side.id for side in sides)
-    recordings = tuple(sorted({text_of(side.body, "recording") for side in sides}))
+    recordings = tuple(sorted({s.recording for side in sides for s in sources_of(side.body)}))
     probe = spec.probe
     if probe is None:
         newest = newest_probe(store, set(names))
@@ -166,7 +167,7 @@ def _register(
 def _context_reader(
     store: Store, entry: CatalogEntry, probe: Probe, side: CatalogEntry
 ) -> ContextReader:
-    recording = store.recording(text_of(side.body, "recording"))
+    recording = store.recording(sources_of(side.body)[0].recording)
     revisions = object_of(entry.body, "revisions")
     return ContextReader(probe, recording, revision_of(revisions, recording.id))
 
@@ -195,8 +196,9 @@ def _probe_facts(entry: CatalogEntry) -> dict[str, object]:
 
 def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
     """Return what a report says of a dictionary and of where it comes from."""
-    recording = store.recording(text_of(entry.body, "recording"))
-    revision = revision_of(entry.body)
+    source = sources_of(entry.body)[0]
+    recording = store.recording(source.recording)
+    revision = source.revision
     spec = recording.spec
     return {
         "dictionary": entry.id,
@@ -210,7 +212,9 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
         "recorded_with": dict(spec.provenance),
         "revision": revision.id,
         "rows": revision.rows,
-        **{name: entry.body.get(name) for name in ("site", "kind", "features", "width", "k")},
+        "site": source.site,
+        **{name: entry.body.get(name) for name in ("kind", "features", "width")},
+        "k": settings_of(entry.body).get("k", 0),  # 0: the kind sets no bound
         "provenance": entry.body.get("provenance"),
         "metrics": entry.body.get("metrics"),
     }

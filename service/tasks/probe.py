@@ -11,6 +11,7 @@ from isogloss.dictionaries import load_dictionary
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.train import trained_holdout
+from isogloss.service.values.dictionary_bodies import sources_of
 from isogloss.service.values.job_specs import ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import (
@@ -18,7 +19,6 @@ from isogloss.service.values.json_fields import (
     object_of,
     revision_of,
     share_of,
-    text_of,
     texts_of,
 )
 from isogloss.store import CatalogEntry, Store
@@ -82,7 +82,7 @@ def ensure_probe(store: Store, heart: Heart, wanted: ProbeSpec) -> CatalogEntry:
 def _build(
     store: Store, heart: Heart, wanted: ProbeSpec, dictionaries: Sequence[CatalogEntry]
 ) -> CatalogEntry:
-    names = sorted({*wanted.recordings, *(text_of(d.body, "recording") for d in dictionaries)})
+    names = sorted({*wanted.recordings, *(name for d in dictionaries for name in _recordings(d))})
     limit = min((trained_holdout(entry) for entry in dictionaries), default=HOLDOUT)
     holdout = wanted.holdout if wanted.holdout is not None else min(HOLDOUT, limit)
     if holdout <= 0 and dictionaries:
@@ -111,6 +111,11 @@ def _build(
     return store.catalog.put("probe", wanted.probe, uid, body)
 
 
+def _recordings(dictionary: CatalogEntry) -> list[str]:
+    """Return the ids of the recordings that a dictionary was trained on, each once."""
+    return sorted({source.recording for source in sources_of(dictionary.body)})
+
+
 def _check_same(
     entry: CatalogEntry, wanted: ProbeSpec, dictionaries: Sequence[CatalogEntry]
 ) -> None:
@@ -133,10 +138,10 @@ def _check_same(
             f"{wanted.grid!r}: make a new probe"
         )
     for dictionary in dictionaries:
-        if dictionary.body.get("recording") not in recordings:
+        if lacking := [name for name in _recordings(dictionary) if name not in recordings]:
             raise InvalidInput(
                 f"dictionary {dictionary.id!r} was trained on recording "
-                f"{dictionary.body.get('recording')!r}, and probe {entry.id!r} has "
+                f"{', '.join(map(repr, lacking))}, and probe {entry.id!r} has "
                 f"{', '.join(recordings)}: make a probe with that recording"
             )
         if trained_holdout(dictionary) < holdout:
@@ -157,8 +162,15 @@ def _encode(
     name = codes_id(dictionary.uid, entry.uid)
     if store.catalog.find("codes", name) is not None:
         return
-    recording = store.recording(text_of(dictionary.body, "recording"))
-    if recording.uid != dictionary.body.get("recording_uid"):
+    sources = sources_of(dictionary.body)
+    if len(sources) != 1:
+        raise InvalidInput(
+            f"dictionary {dictionary.id!r} reads {len(sources)} sites, and a probe encodes rows of "
+            "one: compare dictionaries of one site"
+        )
+    (source,) = sources
+    recording = store.recording(source.recording)
+    if recording.uid != source.recording_uid:
         raise Conflict(
             f"recording {recording.id!r} was recorded anew after dictionary {dictionary.id!r} was "
             "trained on it: train the dictionary again"
@@ -167,7 +179,7 @@ def _encode(
     encode_probe(
         load_dictionary(store.artifact("dictionary", dictionary.uid)),
         recording.reader(revision),
-        text_of(dictionary.body, "site"),
+        source.site,
         probe,
         store.artifact("codes", dictionary.uid, entry.uid),
         on_progress=on_progress,

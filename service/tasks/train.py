@@ -1,6 +1,6 @@
-"""The train job: a dictionary from the rows of one site."""
+"""The train job: a dictionary from the rows of sites."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -19,9 +19,11 @@ from isogloss.dictionaries import (
 )
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
-from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.dictionary_bodies import source_to_dict, sources_of
+from isogloss.service.values.job_specs import TrainSpec, one_recording
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import object_of, revision_of
+from isogloss.service.values.results import SiteRef, SourceInfo
 from isogloss.store import CatalogEntry, RecordingReader, Store
 
 _EVALUATED_ROWS = 65_536
@@ -34,13 +36,14 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     dictionary is in the catalog only once it is complete.
     """
     spec = TrainSpec.from_dict(record.spec)
-    name, site = spec.dictionary, spec.site
+    name = spec.dictionary
     config = complete_config(TrainConfig.from_dict(spec.config))
-    recording = store.recording(spec.recording)
-    recording.spec.site_index(site)  # refuses a site that is not there
+    recording = store.recording(one_recording(spec.sources))
+    for source in spec.sources:
+        recording.spec.site_index(source.site)  # refuses a site that is not there
     found = store.catalog.find("dictionary", name)
     if found is not None:
-        _check_same(found, recording.uid, site, config)
+        _check_same(found, recording.uid, spec.sources, config)
         return {"dictionary": name}
     uid = str(heart.pin("uid", store.catalog.new_uid))
     pinned = heart.pin("revision", lambda: recording.revision().to_dict())
@@ -52,41 +55,50 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         )
     reader = recording.reader(revision)
     directory = store.artifact("dictionary", uid)
-
-    def on_progress(progress: TrainProgress) -> None:
-        metrics = {
-            "fvu": progress.fvu,
-            "loss": progress.loss,
-            "l0": progress.l0,
-            "dead_fraction": progress.dead_fraction,
-            "rows": float(progress.rows),
-            "rows_per_s": progress.rows_per_s,
-        }
-        heart.progress(progress.step, progress.total_steps, metrics)
-
     dictionary = train(
         config,
-        [Source(reader=reader, site=site)],
+        [Source(reader=reader, site=source.site) for source in spec.sources],
         directory,
-        on_progress=on_progress,
+        on_progress=lambda progress: _report(heart, progress),
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
+    sources = [
+        SourceInfo(
+            recording=recording.id,
+            recording_uid=recording.uid,
+            site=source.site,
+            revision=revision,
+        )
+        for source in spec.sources
+    ]
     body: dict[str, object] = {
         "kind": dictionary.kind,
+        "settings": dict(config.settings),
+        "wiring": dictionary.wiring,
         "features": dictionary.features,
         "width": dictionary.width,
         "k": config.settings.get("k", 0),  # 0: the kind sets no bound
-        "recording": recording.id,
-        "recording_uid": recording.uid,
-        "site": site,
-        "revision": revision.to_dict(),
+        **source_to_dict(sources[0]),  # as it stood here before there were several
+        "sources": [source_to_dict(source) for source in sources],
         "provenance": load_provenance(directory).to_dict(),
-        "metrics": _held_out(reader, site, config, heart, uid, store),
+        "metrics": _held_out(reader, spec.sources, config, heart, uid, store),
     }
     store.catalog.put("dictionary", name, uid, body)
     remove_checkpoints(directory)
     return {"dictionary": name}
+
+
+def _report(heart: Heart, progress: TrainProgress) -> None:
+    metrics = {
+        "fvu": progress.fvu,
+        "loss": progress.loss,
+        "l0": progress.l0,
+        "dead_fraction": progress.dead_fraction,
+        "rows": float(progress.rows),
+        "rows_per_s": progress.rows_per_s,
+    }
+    heart.progress(progress.step, progress.total_steps, metrics)
 
 
 def trained_holdout(entry: CatalogEntry) -> float:
@@ -97,14 +109,17 @@ def trained_holdout(entry: CatalogEntry) -> float:
     return TrainConfig.from_dict(config).holdout
 
 
-def _check_same(found: CatalogEntry, recording_uid: str, site: str, config: TrainConfig) -> None:
+def _check_same(
+    found: CatalogEntry, recording_uid: str, sources: Sequence[SiteRef], config: TrainConfig
+) -> None:
     """Accept a dictionary that an equal job made; refuse any other of that name."""
     provenance = object_of(found.body, "provenance")
     trained = complete_config(TrainConfig.from_dict(object_of(provenance, "config")))
     differences = trained.differences(config)
-    if found.body.get("recording_uid") != recording_uid:
+    known = sources_of(found.body)
+    if {source.recording_uid for source in known} != {recording_uid}:
         differences.append("recording")
-    if found.body.get("site") != site:
+    if [source.site for source in known] != [source.site for source in sources]:
         differences.append("site")
     if differences:
         raise AlreadyExists(
@@ -115,15 +130,20 @@ def _check_same(found: CatalogEntry, recording_uid: str, site: str, config: Trai
 
 def _held_out(
     reader: RecordingReader,
-    site: str,
+    sources: Sequence[SiteRef],
     config: TrainConfig,
     heart: Heart,
     uid: str,
     store: Store,
 ) -> dict[str, float]:
-    """Return figures over held-out rows; none when nothing was held out."""
+    """Return figures over held-out rows; none when nothing was held out, or for several sites."""
+    if len(sources) != 1:
+        return {}
     dictionary = load_dictionary(store.artifact("dictionary", uid))
-    batches = held_out_batches(reader, site, holdout=config.holdout, max_rows=_EVALUATED_ROWS)
+    (source,) = sources
+    batches = held_out_batches(
+        reader, source.site, holdout=config.holdout, max_rows=_EVALUATED_ROWS
+    )
 
     def checked() -> Iterator[Tensor]:
         for batch in batches:

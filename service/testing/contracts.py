@@ -236,8 +236,9 @@ class JobContract:
         _require(last.step == last.total_steps > 0, f"done at {last.step} of {last.total_steps}")
         _require({info.name for info in seen} == {job.name}, "it changed its name")
         made = job.result(30)
-        found = made.recording, made.site, made.features, made.k, made.width
-        _require(found == (name, "layer.2", 8, 2, 6), f"it made {found}")
+        found = made.recording, made.site, made.features, made.width
+        _require(found == (name, "layer.2", 8, 6), f"it made {found}")
+        _require(made.settings.get("k") == 2, f"it has the settings {made.settings}")
         _require(client.dictionary(made.id) == made, "the dictionary is another than the result")
         _require(job.info() == client.job(job.name).info(), "its handle found again says more")
         _require(client.job(job.name).result(30) == made, "found again it gives another result")

@@ -4,10 +4,9 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from isogloss.errors import InvalidInput
-from isogloss.service.values.results import DictionaryInfo
+from isogloss.service.values.results import DictionaryInfo, SiteRef
 from isogloss.service.values.settings import Setting
 
 _MAX_ID = 63
@@ -22,11 +21,12 @@ def slug(text: str) -> str:
     return f"{head[: _MAX_ID - _HASH - 1].rstrip('-')}-{digest}"
 
 
-def dictionary_id(recording: str, site: str, config: Mapping[str, Setting]) -> str:
+def dictionary_id(sources: Sequence[SiteRef], features: int, config: Mapping[str, object]) -> str:
     """Return the default id of what a training makes."""
     known = json.dumps({k: v for k, v in config.items() if v is not None}, sort_keys=True)
-    digest = hashlib.sha256(f"{site}\n{known}".encode()).hexdigest()[:_HASH]
-    head = slug(f"{recording}-{config.get('features')}")[: -_HASH - 1]
+    sites = "\n".join(f"{source.recording}\n{source.site}" for source in sources)
+    digest = hashlib.sha256(f"{sites}\n{known}".encode()).hexdigest()[:_HASH]
+    head = slug(f"{sources[0].recording}-{features}")[: -_HASH - 1]
     return f"{head[: _MAX_ID - _HASH - 1].rstrip('-')}-{digest}"
 
 
@@ -46,13 +46,3 @@ def id_of(dictionary: DictionaryInfo | str) -> str:
 def request_id(given: str | None) -> str:
     """Return what makes a creating call repeatable: the given id, or a new one."""
     return given if given is not None else str(uuid.uuid4())
-
-
-def train_config(
-    required: Mapping[str, Setting], more: Mapping[str, Setting] | None
-) -> dict[str, Setting]:
-    """Join the settings given by keyword with those in ``more``; InvalidInput for one in both."""
-    twice = sorted(name for name in more or {} if name in required and required[name] is not None)
-    if twice:
-        raise InvalidInput(f"settings {', '.join(twice)} are given twice: leave them out of more")
-    return {**required, **(more or {})}

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from isogloss.errors import InvalidInput
 from isogloss.service.values.job_specs import JobSpec, MatchSpec, ProbeSpec, TrainSpec
+from isogloss.service.values.results import DictionaryInfo, MatchInfo, ProbeInfo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,8 @@ class JobKind:
     """Kind, in the catalog, of what the job makes; its result has the id under this name."""
     collection: str
     """Kind of resource that the job makes, as in resource names, such as ``dictionaries``."""
+    info: type[object]
+    """What clients get of it, from the call ``Get...`` that ``makes`` names."""
     spec: type[JobSpec]
     """Class of the kind's specs."""
     task: str
@@ -40,6 +43,7 @@ JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
                 name="train",
                 makes="dictionary",
                 collection="dictionaries",
+                info=DictionaryInfo,
                 spec=TrainSpec,
                 task="isogloss.service.tasks.train:train_task",
             ),
@@ -47,6 +51,7 @@ JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
                 name="probe",
                 makes="probe",
                 collection="probes",
+                info=ProbeInfo,
                 spec=ProbeSpec,
                 task="isogloss.service.tasks.probe:probe_task",
             ),
@@ -54,6 +59,7 @@ JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
                 name="match",
                 makes="match",
                 collection="matches",
+                info=MatchInfo,
                 spec=MatchSpec,
                 task="isogloss.service.tasks.match:match_task",
             ),

@@ -5,11 +5,12 @@ A spec says what work to do. It is queued as plain JSON (``to_dict``) and read b
 whether they exist is checked when the job is submitted and again when it runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self, TypeVar, cast
 
 from isogloss.errors import InvalidInput, InvalidName
+from isogloss.service.values.results import SiteRef
 from isogloss.store import check_id
 
 GridName = Literal["tokens", "word_ends"]
@@ -43,23 +44,21 @@ class JobSpec(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSpec:
-    """Train a dictionary on the rows of one site."""
+    """Train a dictionary on the rows of sites."""
 
     dictionary: str
     """Id of the dictionary to make."""
-    recording: str
-    """Id of the recording to train on."""
-    site: str
-    """Name of the site whose rows are read."""
+    sources: tuple[SiteRef, ...]
+    """The sites whose rows are read, as many as the wiring takes, in its order."""
     config: Mapping[str, object]
-    """Settings of the training, as ``isogloss.dictionaries.TrainConfig`` writes them."""
+    """Settings of the training, as ``isogloss.dictionaries.TrainConfig.from_dict`` reads them."""
 
     def __post_init__(self) -> None:
         _check_target("dictionary", self.dictionary)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Make a spec from a parsed JSON object.
+        """Read a spec from JSON, in this form or in that of one source only.
 
         Raises:
             InvalidInput: a field is missing or of the wrong type.
@@ -68,19 +67,15 @@ class TrainSpec:
         """
         return cls(
             dictionary=_field("train", values, "dictionary", str),
-            recording=_field("train", values, "recording", str),
-            site=_field("train", values, "site", str),
+            sources=_sources(values),
             config=_object("train", values, "config"),
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the spec as JSON."""
-        return {
-            "dictionary": self.dictionary,
-            "recording": self.recording,
-            "site": self.site,
-            "config": dict(self.config),
-        }
+        """Return the spec as JSON; one source stands in it as it did before there were several."""
+        sources = [{"recording": s.recording, "site": s.site} for s in self.sources]
+        where = sources[0] if len(sources) == 1 else {"sources": sources}
+        return {"dictionary": self.dictionary, **where, "config": dict(self.config)}
 
     @property
     def target(self) -> str:
@@ -89,8 +84,8 @@ class TrainSpec:
 
     @property
     def reads(self) -> frozenset[tuple[str, str]]:
-        """The recording that is trained on."""
-        return frozenset({("recording", self.recording)})
+        """The recordings of all sources."""
+        return frozenset(("recording", source.recording) for source in self.sources)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,6 +223,20 @@ class MatchSpec:
         return frozenset({("dictionary", self.a), ("dictionary", self.b), *probe})
 
 
+def one_recording(sources: Sequence[SiteRef]) -> str:
+    """Return the id of the recording that all sources are of.
+
+    Raises:
+        InvalidInput: they are of several.
+    """
+    found = sorted({source.recording for source in sources})
+    if len(found) != 1:
+        raise InvalidInput(
+            f"the sources are of recordings {', '.join(found)}: name sites of one recording"
+        )
+    return found[0]
+
+
 def grid_name(value: object) -> GridName | None:
     """Return the name of a grid (tokens or words); None for None and for an empty text.
 
@@ -264,6 +273,21 @@ def _field(kind: str, values: Mapping[str, object], name: str, wanted: type[T]) 
 
 def _object(kind: str, values: Mapping[str, object], name: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", _field(kind, values, name, dict))
+
+
+def _sources(values: Mapping[str, object]) -> tuple[SiteRef, ...]:
+    """Return the sites that a train job reads; one of them may stand by itself."""
+    if "sources" not in values:
+        return (_source(values),)
+    found = cast("list[object]", _field("train", values, "sources", list))
+    if not found:
+        raise InvalidInput("field 'sources' of a train job is empty, wanted at least one site")
+    return tuple(_source(_object("train", {"sources": item}, "sources")) for item in found)
+
+
+def _source(values: Mapping[str, object]) -> SiteRef:
+    recording = _field("train", values, "recording", str)
+    return SiteRef(recording=recording, site=_field("train", values, "site", str))
 
 
 def _texts(kind: str, values: Mapping[str, object], name: str) -> tuple[str, ...]:

@@ -52,6 +52,46 @@ class FeatureRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SiteRef:
+    """Names one site of one recording."""
+
+    recording: str
+    """Id of the recording."""
+    site: str
+    """Name of the site."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceInfo:
+    """A site whose rows a dictionary was trained on."""
+
+    recording: str
+    """Id of the recording."""
+    recording_uid: str
+    """Uid of that recording: its id may be given to another one later."""
+    site: str
+    """Name of the site."""
+    revision: Revision
+    """The rows that were trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KindInfo:
+    """A kind of dictionary that can be trained."""
+
+    name: str
+    """What ``client.train(kind=...)`` takes."""
+    summary: str
+    """What it is, in a line."""
+    schema: Mapping[str, object]
+    """JSON schema of its settings: names, types, ranges, defaults, descriptions."""
+    is_default: bool
+    """Whether it is trained where no kind is named."""
+    problem: str
+    """Why it cannot be trained, such as a package that does not import; empty: it can."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DictionaryInfo:
     """A trained dictionary."""
 
@@ -63,26 +103,32 @@ class DictionaryInfo:
     """Names this version of it; deleting asks for it."""
     kind: str
     """Name of its kind: activation, loss and state."""
+    settings: Mapping[str, object]
+    """Settings of its kind, written out in full, such as ``{"features": 4096, "k": 32}``."""
+    wiring: str
+    """Name of its wiring: which sites go in and which come out."""
     features: int
     """Number of features."""
     width: int
     """Numbers in a row that it reads."""
-    k: int
-    """Features that may fire on one row."""
-    recording: str
-    """Id of the recording it was trained on."""
-    recording_uid: str
-    """Uid of that recording."""
-    site: str
-    """Site of that recording."""
-    revision: Revision
-    """The rows it was trained on."""
+    sources: tuple[SourceInfo, ...]
+    """What it was trained on, in the order in which the wiring takes sites; at least one."""
     metrics: Mapping[str, float]
     """Figures of the finished run, such as ``fvu``."""
     provenance: Mapping[str, object]
     """Configuration, seed, hashes and training curve, as JSON values."""
     created: float
     """Seconds since the epoch."""
+
+    @property
+    def recording(self) -> str:
+        """Id of the recording of its first source."""
+        return self.sources[0].recording
+
+    @property
+    def site(self) -> str:
+        """Site of its first source."""
+        return self.sources[0].site
 
     def feature(self, feature: int) -> FeatureRef:
         """Return the name of one feature.

@@ -7,7 +7,7 @@ leaves one out is refused when it is declared or first used, so nothing is dropp
 Types that are converted by themselves: numbers, texts and bytes; ``X | None`` (set or not);
 ``tuple[X, ...]`` (repeated); ``Mapping[str, X]`` (a map); another dataclass (another message);
 ``Literal["live", ...]`` (an enum whose names are ``TIER_LIVE``, ...); ``float`` seconds (a
-Timestamp); and ``Mapping[str, object]`` (a text field named ``..._json``).
+Timestamp); and ``Mapping[str, object]`` (a Struct, or a text field named ``..._json``).
 """
 
 import dataclasses
@@ -20,11 +20,19 @@ from typing import Generic, Literal, TypeVar, Union, cast, get_args, get_origin,
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from isogloss.errors import InternalError, InvalidInput
 from isogloss.service.wire.names import from_name, to_name
-from isogloss.service.wire.scalars import from_json, from_time, to_json, to_time
+from isogloss.service.wire.scalars import (
+    from_json,
+    from_struct,
+    from_time,
+    to_json,
+    to_struct,
+    to_time,
+)
 
 MessageT = TypeVar("MessageT", bound=Message)
 ValueT = TypeVar("ValueT")
@@ -42,6 +50,7 @@ _SCALARS: Mapping[type, frozenset[int]] = {
     ),
     float: frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}),
 }
+_STRUCT = Struct.DESCRIPTOR.full_name
 _TEXTS: Mapping[type, int] = {str: FieldDescriptor.TYPE_STRING, bytes: FieldDescriptor.TYPE_BYTES}
 
 
@@ -292,6 +301,8 @@ def _ways(
         parts = _fields_of(GetMessageClass(entry))
         key, value = (_single(arguments[i], parts[part]) for i, part in enumerate(("key", "value")))
         ways = _Ways(_to_dict, _to_dict) if key == value == _Ways() else None
+    elif entry is not None and entry.full_name == _STRUCT and arguments == (str, object):
+        ways = None if field.is_repeated else _Ways(_write_struct, _read_struct)
     elif field.name.endswith("_json") and arguments == (str, object):
         ways = _json_of(field.name)
     elif not field.is_repeated:
@@ -374,6 +385,14 @@ def _each(convert: Convert | None) -> Convert:
 
 def _to_dict(found: object) -> object:
     return dict(cast("Mapping[object, object]", found))
+
+
+def _write_struct(found: object) -> object:
+    return to_struct(cast("Mapping[str, object]", found))
+
+
+def _read_struct(found: object) -> object:
+    return from_struct(cast("Struct", found))
 
 
 def _write_time(seconds: object) -> object:

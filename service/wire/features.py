@@ -10,17 +10,62 @@ from isogloss.service.values.results import (
     Hit,
     MatchInfo,
     ProbeInfo,
+    SiteRef,
+    SourceInfo,
 )
-from isogloss.service.wire.convert import Joined, declare
+from isogloss.service.wire.convert import Joined, declare, from_message, to_message
 from isogloss.service.wire.names import from_feature_name, to_feature_name
 
 _MADE = {"id": "name", "created": "create_time"}
 
+
+def _active(found: DictionaryInfo) -> int:
+    """Return the number of features that may fire on one row; 0 where the kind sets no bound."""
+    k = found.settings.get("k")
+    return k if isinstance(k, int) else 0
+
+
+def _read_sources(message: dictionaries_pb2.Dictionary) -> tuple[tuple[SourceInfo, ...]]:
+    """Return the sources; before there were several, one stood in fields of its own."""
+    single = dictionaries_pb2.Source(
+        recording=message.recording,
+        recording_uid=message.recording_uid,
+        site=message.site,
+        revision=message.revision,
+    )
+    found = message.sources or [single]
+    return (tuple(from_message(source, SourceInfo) for source in found),)
+
+
+def _first(found: DictionaryInfo) -> dictionaries_pb2.Source:
+    return to_message(found.sources[0], dictionaries_pb2.Source)
+
+
+declare(SourceInfo, dictionaries_pb2.Source, resources={"recording": "recordings"})
+declare(
+    SiteRef,
+    dictionaries_pb2.Source,
+    resources={"recording": "recordings"},
+    left_out=("recording_uid", "revision"),
+)
 declare(
     DictionaryInfo,
     dictionaries_pb2.Dictionary,
     renamed=_MADE,
-    resources={"id": "dictionaries", "recording": "recordings"},
+    resources={"id": "dictionaries"},
+    joined=[
+        Joined(
+            "sources",
+            ("sources",),
+            lambda found: [to_message(s, dictionaries_pb2.Source) for s in found.sources],
+            _read_sources,
+        ),
+        Joined("recording", (), lambda found: _first(found).recording),
+        Joined("recording_uid", (), lambda found: _first(found).recording_uid),
+        Joined("site", (), lambda found: _first(found).site),
+        Joined("revision", (), lambda found: _first(found).revision),
+        Joined("k", (), _active),
+    ],
 )
 declare(
     ProbeInfo,

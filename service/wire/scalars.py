@@ -1,9 +1,10 @@
 """Fields that are written differently on the wire: times, JSON objects, element types."""
 
 import json
-from collections.abc import Mapping
-from typing import Literal, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeGuard, cast
 
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from isogloss.errors import InvalidInput, ShapeError
@@ -14,6 +15,8 @@ _DTYPES: Mapping[types.Dtype.ValueType, Literal["bfloat16", "float16", "float32"
     types.DTYPE_FLOAT16: "float16",
     types.DTYPE_FLOAT32: "float32",
 }
+_EXACT = 2**53
+"""A Struct holds numbers as floats, which hold every whole number up to here."""
 _DTYPE_NUMBERS = {name: number for number, name in _DTYPES.items()}
 
 
@@ -60,6 +63,67 @@ def from_json(text: str, field: str) -> dict[str, object]:
 
 def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     return isinstance(value, dict)
+
+
+def to_struct(values: Mapping[str, object]) -> Struct:
+    """Return a JSON object as a Struct.
+
+    Args:
+        values: by name: None, numbers, texts, lists and objects.
+
+    Returns:
+        The Struct.
+
+    Raises:
+        InvalidInput: a value is none of these, or a whole number that a float does not hold.
+    """
+    return Struct(fields={name: _to_value(name, value) for name, value in values.items()})
+
+
+def _to_value(name: str, value: object) -> Value:
+    match value:
+        case None:
+            return Value(null_value=0)  # pyright: ignore[reportArgumentType] - the enum's only number
+        case bool():
+            return Value(bool_value=value)
+        case str():
+            return Value(string_value=value)
+        case int() if abs(value) > _EXACT:
+            raise InvalidInput(f"{name} is {value}, wanted a whole number of at most 2**53")
+        case int() | float():
+            return Value(number_value=value)
+        case Mapping():
+            return Value(struct_value=to_struct(cast("Mapping[str, object]", value)))
+        case list() | tuple():
+            items = cast("Sequence[object]", value)
+            return Value(list_value=ListValue(values=[_to_value(name, item) for item in items]))
+        case _:
+            raise InvalidInput(
+                f"{name} is {value!r}, a {type(value).__name__}; wanted what JSON holds: a number, "
+                "text, true, false, null, a list or an object"
+            )
+
+
+def from_struct(found: Struct) -> dict[str, object]:
+    """Return a Struct as a JSON object; whole numbers are ints again."""
+    return {name: _from_value(value) for name, value in found.fields.items()}
+
+
+def _from_value(value: Value) -> object:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return from_struct(value.struct_value)
+        case "list_value":
+            return [_from_value(item) for item in value.list_value.values]
+        case _:
+            return None
 
 
 def to_dtype(name: str) -> types.Dtype.ValueType:

@@ -5,9 +5,11 @@ from typing import TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
 from isogloss.errors import InvalidInput
 from isogloss.service.values.settings import Setting
+from isogloss.service.wire.scalars import from_struct
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -15,9 +17,13 @@ MessageT = TypeVar("MessageT", bound=Message)
 def set_fields(message: Message) -> dict[str, object]:
     """Return the fields that are set, by name; what is unset keeps its default below."""
     return {
-        field.name: list(value) if field.is_repeated else value
+        field.name: list(value) if field.is_repeated else _plain(value)
         for field, value in message.ListFields()
     }
+
+
+def _plain(value: object) -> object:
+    return from_struct(value) if isinstance(value, Struct) else value
 
 
 def fill(message: MessageT, values: Mapping[str, Setting]) -> MessageT:

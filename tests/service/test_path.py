@@ -104,7 +104,7 @@ def walked(request: pytest.FixtureRequest) -> Walked:
 
 def test_training_gives_a_dictionary_and_says_how_far_it_is(walked: Walked) -> None:
     a, _ = walked.dictionaries
-    assert (a.features, a.width, a.k, a.recording) == (40, 24, 3, "small-docs")
+    assert (a.features, a.width, a.settings["k"], a.recording) == (40, 24, 3, "small-docs")
     assert 0 < a.metrics["fvu"] < 0.5
     assert walked.steps == sorted(walked.steps)
     assert walked.steps[-1] > 0

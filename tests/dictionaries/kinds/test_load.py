@@ -1,6 +1,6 @@
 import pytest
 
-from isogloss.dictionaries import DEFAULT_KIND, Kind, kind_names, kind_schema
+from isogloss.dictionaries import DEFAULT_KIND, Kind, kind_names, kind_schema, kind_summary
 from isogloss.dictionaries.kinds import load
 from isogloss.dictionaries.kinds.load import kind_class
 from isogloss.dictionaries.kinds.table import KINDS
@@ -11,6 +11,7 @@ def test_every_row_of_the_table_is_a_kind_with_a_schema():
     assert DEFAULT_KIND in kind_names()
     for name in KINDS.built_in:
         assert issubclass(kind_class(name), Kind)
+        assert kind_summary(name).endswith(".")
         assert "features" in kind_schema(name)["required"]  # pyright: ignore[reportOperatorIssue]  # a JSON list
 
 

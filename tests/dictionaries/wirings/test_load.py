@@ -1,14 +1,14 @@
 import pytest
 
 from isogloss.dictionaries.wirings import load
-from isogloss.dictionaries.wirings.load import make_wiring
+from isogloss.dictionaries.wirings.load import check_sites, make_wiring
 from isogloss.dictionaries.wirings.sae import Sae
-from isogloss.dictionaries.wirings.table import DEFAULT_WIRING, WIRINGS
+from isogloss.dictionaries.wirings.table import DEFAULT_WIRING, WIRINGS, wiring_names
 from isogloss.errors import InvalidInput
 
 
 def test_every_row_of_the_table_is_a_wiring():
-    assert DEFAULT_WIRING in WIRINGS.names()
+    assert DEFAULT_WIRING in wiring_names()
     for name in WIRINGS.built_in:
         assert make_wiring(name).connect([8]).reads == range(8)
     assert isinstance(make_wiring("sae"), Sae)
@@ -25,3 +25,11 @@ def test_what_is_no_wiring_is_refused(monkeypatch: pytest.MonkeyPatch):
     )
     with pytest.raises(InvalidInput, match="wiring 'x' is '/'; wanted a subclass"):
         make_wiring("x")
+
+
+def test_sites_that_a_wiring_does_not_take_are_refused():
+    check_sites("sae", [8])
+    with pytest.raises(InvalidInput, match="2 sites; it reads exactly 1"):
+        check_sites("sae", [8, 8])
+    with pytest.raises(InvalidInput, match="no wiring 'clt'"):
+        check_sites("clt", [8])

@@ -129,9 +129,39 @@ BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]
         "learning_rate",
     ),
     (
-        lambda c, n: c.train(n, site="layer.2", features=8, more={"k": 1}),
+        lambda c, n: c.train(n, site="layer.2", features=8, k=2, more={"k": 1}),
         InvalidInput,
         "twice",
+    ),
+    (
+        lambda c, n: c.train(n, site="layer.2", features=8, more={"k": 1}),
+        InvalidInput,
+        "settings",
+    ),
+    (
+        lambda c, n: c.train(n, site="layer.2", features=8, k=2, settings={"k": 2}),
+        InvalidInput,
+        "twice",
+    ),
+    (
+        lambda c, n: c.train(n, site="layer.2", features=8, kind="os.system"),
+        InvalidInput,
+        "no kind 'os.system' is installed; there are: topk",
+    ),
+    (
+        lambda c, n: c.train(n, site="layer.2", features=8, wiring="../x"),
+        InvalidInput,
+        "no wiring '../x' is installed; there are: sae",
+    ),
+    (
+        lambda c, n: c.train(n, site="layer.2", features=8, k=2, settings={"steps": {"a": [1]}}),
+        InvalidInput,
+        "unknown settings",
+    ),
+    (
+        lambda c, n: c.train(n, site="layer.2", features=8, settings={"k": 1.5}),
+        InvalidInput,
+        "k is 1.5; expected",
     ),
     (
         lambda c, n: c.train(n, site="layer.2", features=8, more={"batch_rows": "many"}),

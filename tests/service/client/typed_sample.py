@@ -19,9 +19,11 @@ from isogloss.service import (
     Hit,
     Job,
     JobInfo,
+    KindInfo,
     MatchInfo,
     RecordingInfo,
     ServerInfo,
+    SiteRef,
     UpkeepProgress,
 )
 from isogloss.store import Problem, TokenColumns
@@ -41,6 +43,10 @@ def blocking(client: Client, rows: NDArray[np.float32]) -> None:
     assert_type(client.verify("a", on_progress=told), list[Problem])
     assert_type(client.train("a", site="s", features=8), Job[DictionaryInfo])
     assert_type(client.train("a", site="s", features=8).result(), DictionaryInfo)
+    also = [SiteRef(recording="a", site="t")]
+    wide = client.train("a", site="s", features=8, settings={"l1": 0.5}, more_sources=also)
+    assert_type(wide, Job[DictionaryInfo])
+    assert_type(client.kinds(), list[KindInfo])
     assert_type(client.match("a", "b").result(3.0), MatchInfo)
     assert_type(client.encode("d", rows), tuple[NDArray[np.float32], NDArray[np.int32]])
     found = client.dictionary("d")

@@ -7,6 +7,7 @@ import pytest
 from isogloss.errors import Conflict, InvalidInput, NotFound, UnknownSite
 from isogloss.service.control.owner import Owner
 from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 from isogloss.store.testing import sample_spec
 
@@ -38,7 +39,9 @@ def test_a_recording_that_changed_or_is_used_is_not_deleted(owner: Owner) -> Non
     made = owner.recordings.create(sample_spec("used"), ["a"], "")
     with pytest.raises(Conflict, match="has etag"):
         owner.recordings.delete("used", "old")
-    job = owner.jobs.submit(TrainSpec(dictionary="d", recording="used", site="s", config={}))
+    job = owner.jobs.submit(
+        TrainSpec(dictionary="d", sources=(SiteRef(recording="used", site="s"),), config={})
+    )
     with pytest.raises(Conflict, match=f"used by job '{job.id}'"):
         owner.recordings.delete("used", made.etag)
     owner.jobs.cancel(job.id)

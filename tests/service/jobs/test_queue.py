@@ -13,9 +13,10 @@ from isogloss.service.jobs.queue import JobTable
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, TrainSpec
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 
-SPEC = TrainSpec(dictionary="a", recording="r", site="s", config={})
+SPEC = TrainSpec(dictionary="a", sources=(SiteRef(recording="r", site="s"),), config={})
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_jobs_that_earlier_releases_queued_are_claimed_and_read(
 
 
 def test_a_queued_job_has_the_json_that_earlier_releases_wrote(table: JobTable) -> None:
-    train = TrainSpec(dictionary="a", recording="r", site="s", config={"k": 2})
+    train = TrainSpec(dictionary="a", sources=(SiteRef(recording="r", site="s"),), config={"k": 2})
     probe = ProbeSpec(probe="p", recordings=("r",), dictionaries=(), holdout=0.5)
     match = MatchSpec(match="m", a="x", b="y", settings={"draws": 2})
     for spec in (train, probe, match):
@@ -147,12 +148,14 @@ def test_a_spec_of_no_kind_is_refused(table: JobTable) -> None:
         pass
 
     with pytest.raises(InvalidInput, match="use one of TrainSpec, ProbeSpec, MatchSpec"):
-        table.submit(Stranger(dictionary="a", recording="r", site="s", config={}), "")
+        table.submit(
+            Stranger(dictionary="a", sources=(SiteRef(recording="r", site="s"),), config={}), ""
+        )
 
 
 def test_different_work_under_one_name_is_refused(table: JobTable) -> None:
     table.submit(SPEC, "")
-    other = TrainSpec(dictionary="a", recording="other", site="s", config={})
+    other = TrainSpec(dictionary="a", sources=(SiteRef(recording="other", site="s"),), config={})
     with pytest.raises(AlreadyExists, match="'train/a' is being made by"):
         table.submit(other, "")
 

@@ -24,6 +24,7 @@ from isogloss.service.jobs.processes import identity, is_alive, pid_of
 from isogloss.service.jobs.supervisor import Jobs, JobState
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 
 COUNTING = (sys.executable, str(Path(__file__).with_name("counting_worker.py")))
@@ -33,7 +34,9 @@ FIELDS: dict[str, object] = {"dictionary": "a", "recording": "r", "site": "s", "
 
 
 def spec(dictionary: str = "a", **config: object) -> TrainSpec:
-    return TrainSpec(dictionary=dictionary, recording="r", site="s", config=config)
+    return TrainSpec(
+        dictionary=dictionary, sources=(SiteRef(recording="r", site="s"),), config=config
+    )
 
 
 @pytest.fixture
@@ -230,10 +233,12 @@ SUPERVISOR = """
 import sys, time
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 jobs = Jobs(Store.open(sys.argv[1]), worker_command=sys.argv[2:])
 config = {"total": 60, "pause_s": 0.03}
-jobs.submit(TrainSpec(dictionary="a", recording="r", site="s", config=config), request_id="once")
+sources = (SiteRef(recording="r", site="s"),)
+jobs.submit(TrainSpec(dictionary="a", sources=sources, config=config), request_id="once")
 time.sleep(60)
 """
 

@@ -15,6 +15,7 @@ from isogloss.service.tasks.heart import Heart
 from isogloss.service.values import job_kinds
 from isogloss.service.values.job_kinds import JobKind
 from isogloss.service.values.jobs import JobRecord
+from isogloss.service.values.results import ProbeInfo
 from isogloss.store import Store
 
 
@@ -71,6 +72,7 @@ ROW = JobKind(
     name="toy",
     makes="probe",
     collection="probes",
+    info=ProbeInfo,
     spec=ToySpec,
     task=f"{__name__}:toy_task",
 )

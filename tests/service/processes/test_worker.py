@@ -11,9 +11,10 @@ from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_ORPHANED
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 
-SPEC = TrainSpec(dictionary="a", recording="r", site="s", config={})
+SPEC = TrainSpec(dictionary="a", sources=(SiteRef(recording="r", site="s"),), config={})
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from isogloss.service.jobs.queue import JobTable
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 
 
@@ -25,7 +26,9 @@ def table(tmp_path: Path) -> Iterator[JobTable]:
 
 @pytest.fixture
 def claimed(table: JobTable) -> JobRecord:
-    table.submit(TrainSpec(dictionary="a", recording="r", site="s", config={}), "")
+    table.submit(
+        TrainSpec(dictionary="a", sources=(SiteRef(recording="r", site="s"),), config={}), ""
+    )
     claimed = table.claim(10)
     assert claimed is not None
     return claimed

@@ -12,7 +12,10 @@ from tests.service import planted
 from tests.service.run_here import run_here
 
 from isogloss.dictionaries import load_dictionary
-from isogloss.errors import from_reason
+from isogloss.dictionaries.registry import Registry
+from isogloss.dictionaries.wirings import load
+from isogloss.errors import AlreadyExists, InvalidInput, from_reason
+from isogloss.service.control.entries import dictionary_info
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.job_kinds import read_spec
@@ -42,6 +45,11 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
     entry = matched.catalog.get("dictionary", "small")
     assert entry.body["recording"] == "small-docs"
     assert entry.body["site"] == "layer.1"
+    assert entry.body["sources"] == [
+        {name: entry.body[name] for name in ("recording", "recording_uid", "site", "revision")}
+    ]
+    assert entry.body["wiring"] == "sae"
+    assert entry.body["settings"] == {"features": 40, "k": 3, "aux_k": None}
     assert entry.body["revision"] == matched.recording("small-docs").revision().to_dict()
     metrics = entry.body["metrics"]
     assert isinstance(metrics, dict)
@@ -76,6 +84,25 @@ def test_a_train_job_that_cannot_be_done_says_why(
     wrong = planted.train_spec("small-docs", "small") | change
     with pytest.raises(from_reason(reason), match=message):
         run_here(matched, "train", wrong)
+
+
+def test_a_dictionary_of_two_sites_is_trained_and_named_by_both(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"side_by_side": "tests.dictionaries.two_sites:SideBySide"}
+    monkeypatch.setattr(load, "WIRINGS", Registry(noun="wiring", group="-", built_in=rows))
+    one = planted.train_spec("small-docs", "both-sites", epochs=1.0, wiring="side_by_side")
+    source = {"recording": one.pop("recording"), "site": one.pop("site")}
+    run_here(store, "train", {**one, "sources": [source, source]})
+    found = dictionary_info(store.catalog.get("dictionary", "both-sites"))
+    assert (found.width, found.wiring, found.metrics) == (48, "side_by_side", {})
+    assert [s.site for s in found.sources] == ["layer.1", "layer.1"]
+    assert {s.recording_uid for s in found.sources} == {store.recording("small-docs").uid}
+    with pytest.raises(AlreadyExists, match="differs in site"):
+        run_here(store, "train", {**one, **source})
+    spec: dict[str, object] = {"probe": "p2", "recordings": [], "dictionaries": ["both-sites"]}
+    with pytest.raises(InvalidInput, match="reads 2 sites, and a probe encodes rows of one"):
+        run_here(store, "probe", spec)
 
 
 def test_a_match_finds_the_planted_concepts_beyond_their_null(matched: Store) -> None:

@@ -8,6 +8,8 @@ import pytest
 from isogloss.errors import InvalidInput, InvalidName
 from isogloss.service.tasks.load import load_task
 from isogloss.service.values.job_kinds import JOB_KINDS, job_kind, kind_of, read_spec
+from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.methods import method_named
 
 SPECS: dict[str, dict[str, object]] = {
     "train": {"dictionary": "d", "recording": "r", "site": "s", "config": {"k": [1, 2]}},
@@ -35,6 +37,27 @@ def test_a_spec_is_read_and_written_back_without_loss(name: str) -> None:
     assert kind_of(spec) is job_kind(name)
     assert spec.target == SPECS[name][JOB_KINDS[name].makes]
     assert spec.reads == READS[name]
+
+
+def test_a_training_of_several_sites_reads_all_their_recordings() -> None:
+    sources = [{"recording": "r", "site": "s"}, {"recording": "q", "site": "t"}]
+    values: dict[str, object] = {"dictionary": "d", "sources": sources, "config": {}}
+    spec = read_spec("train", values)
+    assert spec.to_dict() == values
+    assert spec.reads == {("recording", "r"), ("recording", "q")}
+    for wrong in ([], "r", ["r"], [{"recording": "r"}]):
+        with pytest.raises(InvalidInput, match="of a train job is"):
+            read_spec("train", {**values, "sources": wrong})
+
+
+@pytest.mark.parametrize("name", JOB_KINDS)
+def test_what_a_kind_makes_is_got_by_a_call_that_its_row_names(name: str) -> None:
+    kind = JOB_KINDS[name]
+    method = method_named(f"get_{kind.makes}")
+    assert method is not None
+    assert "name" in method.request.DESCRIPTOR.fields_by_name
+    with pytest.raises(InvalidName):  # the pair is known, and an empty message has no id
+        from_message(method.response(), kind.info)
 
 
 @pytest.mark.parametrize("name", JOB_KINDS)

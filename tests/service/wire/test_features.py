@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from isogloss.proto.v1 import dictionaries_pb2, types_pb2, universality_pb2
 from isogloss.service.values.results import (
@@ -9,11 +9,13 @@ from isogloss.service.values.results import (
     MatchInfo,
     PairInfo,
     ProbeInfo,
+    SourceInfo,
 )
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.store import Revision
 
 REVISION = Revision(recording="0" * 16, lanes=(("a.1", 3), ("b.2", 4)))
+SOURCE = SourceInfo(recording="r", recording_uid="0" * 16, site="layer/é", revision=REVISION)
 TIME_S = 1_700_000_000.125
 
 
@@ -23,21 +25,22 @@ def test_results_survive_the_wire() -> None:
         uid="u",
         etag="e",
         kind="topk",
+        settings={"features": 8, "k": 2, "l1": 0.25, "of": [1, "a", None, True, {"x": 2}]},
+        wiring="crosscoder",
         features=8,
         width=4,
-        k=2,
-        recording="r",
-        recording_uid="0" * 16,
-        site="layer/é",
-        revision=REVISION,
+        sources=(SOURCE, replace(SOURCE, site="layer.2")),
         metrics={"fvu": 0.25},
         provenance={"config": {"k": 2}, "curve": [1, 2.5]},
         created=TIME_S,
     )
-    assert (
-        from_message(to_message(dictionary, dictionaries_pb2.Dictionary), DictionaryInfo)
-        == dictionary
-    )
+    message = to_message(dictionary, dictionaries_pb2.Dictionary)
+    assert from_message(message, DictionaryInfo) == dictionary
+    assert (message.recording, message.site, message.k) == ("recordings/r", "layer/é", 2)
+    for field in ("sources", "settings", "wiring"):
+        message.ClearField(field)
+    old = from_message(message, DictionaryInfo)
+    assert (old.recording, old.site, old.sources) == ("r", "layer/é", (SOURCE,))
     probe = ProbeInfo(
         id="p",
         uid="u",

@@ -36,7 +36,7 @@ def test_what_changes_something_each_time_is_never_sent_twice() -> None:
     assert repeatable == {
         *("CreateRecording", "GetRecording", "ListRecordings", "GetVocabulary"),
         *("GetSiteStatistics", "ListLanes", "GetStorage", "OpenDirectLane", "EndDirectLane"),
-        *("TrainDictionary", "GetDictionary", "ListDictionaries", "Encode"),
+        *("TrainDictionary", "GetDictionary", "ListDictionaries", "Encode", "ListKinds"),
         *("CreateProbe", "GetProbe", "ListProbes", "GetFeature", "NearestFeatures"),
         *("CreateMatch", "GetMatch", "ListMatches", "ListPairs", "GetServerInfo"),
         *("GetOperation", "ListOperations", "CancelOperation"),

@@ -7,13 +7,14 @@ from isogloss.dictionaries.kinds.topk import TopK
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2, universality_pb2
 from isogloss.service.wire.settings import fill, set_fields
+from isogloss.service.wire.training import OF_A_KIND
 from isogloss.universality import MatchSettings
 
 
 def test_the_settings_on_the_wire_are_those_of_the_rooms_below() -> None:
     train = {field.name for field in dictionaries_pb2.TrainConfig.DESCRIPTOR.fields}
-    common = {field.name for field in fields(TrainConfig)} - {"settings", "wiring"}
-    assert train == common | {field.name for field in fields(TopK)}
+    assert train == {field.name for field in fields(TrainConfig)} | OF_A_KIND
+    assert {field.name for field in fields(TopK)} == OF_A_KIND, "a new setting needs no field"
     match = {field.name for field in universality_pb2.MatchSettings.DESCRIPTOR.fields}
     assert match == {field.name for field in fields(MatchSettings)}
 
