@@ -32,6 +32,11 @@ class SparseDictionary:
     provenance: DictionaryProvenance
     """How the dictionary was made: recording, settings, initial weights."""
 
+    def __repr__(self) -> str:
+        """Name the kind, its settings and the shapes of the tensors, on one line."""
+        shapes = ", ".join(f"{name} {list(found.shape)}" for name, found in self.tensors.items())
+        return f"SparseDictionary({self.settings!r}, wiring={self.wiring!r}, {shapes})"
+
     def __post_init__(self) -> None:
         _check_tensors(self.settings, self.tensors)
 

@@ -118,7 +118,10 @@ def _import(plan: "ImportPlan", store: str, *, is_json: bool) -> None:
     from isogloss.service.cli.output import say, write_json
 
     name = plan.spec.recording
-    with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
+    with (
+        connect(store, run_workers=False, may_create=True) as client,
+        progressing(is_quiet=is_json) as show,
+    ):
         made = client.import_rows(
             plan.spec,
             plan.vocabulary,

@@ -110,7 +110,7 @@ def record(
     documents = read_texts(texts or [], standard_library=standard_library, words=words)
     corpus, direct = _corpus(texts or [], standard_library), direct or root is not None
     routes: list[str] = []
-    with connect(store) as client, progress(is_quiet=is_json) as show:
+    with connect(store, may_create=True) as client, progress(is_quiet=is_json) as show:
         from isogloss.models import RecordProgress, load_model
         from isogloss.service.recording.documents import DocumentOptions
 

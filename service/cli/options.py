@@ -1,10 +1,14 @@
 """Options that all commands have: the store, and the form of the output."""
 
+import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from isogloss.errors import NotFound
 
 if TYPE_CHECKING:
     from isogloss.service.cli.output import ShowProgress
@@ -25,10 +29,30 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard
 DEFAULT_STORE = "isogloss-store"
 
 
-def connect(store: str, *, run_workers: bool = True) -> "Client":
-    """Connect to a store. ``run_workers=False`` leaves jobs in its queue alone."""
+_ADDRESS = re.compile(r"unix:.*|[a-z0-9]+://.*|[^/]+:[0-9]+")
+"""Servers and object stores, which are not directories of this machine."""
+
+
+def connect(store: str, *, run_workers: bool = True, may_create: bool = False) -> "Client":
+    """Connect to a store.
+
+    Args:
+        store: its path, or its address.
+        run_workers: whether this process runs the jobs in the queue of a store that it opens.
+        may_create: whether a store is made where there is none. Only commands that record do so: a
+            path that was mistyped would become an empty store.
+
+    Raises:
+        NotFound: there is no store at the path.
+    """
     import isogloss
 
+    is_there = _ADDRESS.fullmatch(store) or (Path(store) / "isogloss.json").exists()
+    if not is_there and not may_create:
+        raise NotFound(
+            f"no store at {store!r}: give its path with --store, or make one with "
+            "`isogloss record`, `import` or `serve`"
+        )
     return isogloss.connect(store, run_workers=run_workers)
 
 

@@ -35,6 +35,9 @@ class Connection:
         self._process = os.getpid()
         self._ended = ""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address!r})"
+
     def __enter__(self) -> Self:
         return self
 

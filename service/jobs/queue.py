@@ -29,7 +29,7 @@ from isogloss.service.values.job_kinds import JobKind, kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.service.values.state_directory import make_state_directory
-from isogloss.store import Store
+from isogloss.store import Store, check_id
 
 SCHEMA_VERSION = 1
 QUEUE_NAME = "jobs.sqlite"
@@ -161,12 +161,13 @@ class JobTable:
 
         Raises:
             InvalidInput: no kind of job has this class of spec, or JSON cannot hold its values.
+            InvalidName: what the job is to make has a name that is no id.
             AlreadyExists: the request id was used for another spec, or an unfinished job makes a
                 different thing of the same name.
         """
         kind = kind_of(spec)
         text = _to_json(kind, spec)
-        target = f"{kind.name}/{spec.target}"
+        target = f"{kind.name}/{check_id(spec.target)}"
         with self._transaction():
             for row in self._rows(
                 "select * from job where request_id=? or (target=? and state not in"

@@ -1,8 +1,8 @@
 """The kinds of job: one table, a row a kind, from which everything else about kinds follows.
 
-To add a kind, write one file with its spec (a dataclass, see
-:class:`isogloss.service.values.job_specs.JobSpec`) and its task, and add its row here. The queue,
-the worker, the messages and the client's job handles all read this table. The task is named by text
+To add a kind, write its spec (a dataclass, see
+:class:`isogloss.service.values.job_specs.JobSpec`), a file with its task, and its row here. The
+queue, the worker, the messages and the client's job handles all read this table. The task is named by text
 and imported only by the worker, since it may need torch.
 """
 
