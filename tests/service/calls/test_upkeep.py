@@ -51,7 +51,9 @@ def test_lanes_are_listed_in_row_order_in_pages(owner: Owner, handlers: UpkeepHa
 
 
 def test_a_sound_recording_ends_with_a_message_without_problems(handlers: UpkeepHandlers) -> None:
-    answers = [answer.head for answer in handlers.verify_recording(_verify())]
+    framed = list(handlers.verify_recording(_verify()))
+    assert not any(answer.payload for answer in framed)
+    answers = [answer.head for answer in framed]
     assert [list(head.problems) for head in answers] == [[]] * len(answers)
     assert answers[-1].progress.done == answers[-1].progress.total > 0
     with pytest.raises(NotFound, match="lost"):
