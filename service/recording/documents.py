@@ -118,6 +118,9 @@ def _append(
     done: set[int],
     on_progress: "Callable[[models.RecordProgress], None] | None",
 ) -> None:
+    # torch takes a second to import, and only a run that records needs it
+    from isogloss.service.recording.tensors import DTYPES
+
     known = [_document(document) for document in documents]
     todo = _first_of_each([document.id for document in known], done)
     left = [documents[i] for i in todo]
@@ -140,6 +143,7 @@ def _append(
         [site.name for site in spec.sites],
         batch_rows=max(1, min(options.batch_rows, _BATCH_BYTES // spec.row_bytes)),
         max_tokens=options.max_tokens,
+        dtype=DTYPES[options.dtype],
         precision=options.precision,
         on_progress=report,
     )

@@ -1,5 +1,8 @@
 """Convert the rows of a live model to the numpy arrays that the store takes. Imports torch."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +10,11 @@ from torch import Tensor
 
 from isogloss.errors import ShapeError
 from isogloss.store import SiteSpec
+
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+)
+"""How a number is kept, as torch names it."""
 
 
 def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
@@ -24,11 +32,7 @@ def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
     """
     if rows.ndim != 2 or rows.shape[1] != site.width:
         raise ShapeError(f"site {site.name!r} gave {list(rows.shape)}, wanted [rows, {site.width}]")
-    wanted = {
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-        "float32": torch.float32,
-    }[site.dtype]
+    wanted = DTYPES[site.dtype]
     plain = rows.detach().to(device="cpu", dtype=wanted).contiguous()
     # numpy knows no bfloat16 of torch's: the bits pass as integers
     bits = plain.view(torch.int16) if wanted == torch.bfloat16 else plain

@@ -1,7 +1,5 @@
 """The queue and its supervisor, with real worker processes and real kills."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +18,6 @@ from isogloss.errors import (
     NotFound,
 )
 from isogloss.service.jobs import supervisor
-from isogloss.service.jobs.processes import identity, is_alive, pid_of
 from isogloss.service.jobs.supervisor import Jobs, JobState
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.job_specs import TrainSpec
@@ -268,19 +265,6 @@ def test_a_killed_supervisor_takes_its_worker_along_and_the_next_one_resumes(
     assert (last.state, last.attempt) == (JobState.SUCCEEDED, 2)
     steps = [int(line.split()[0]) for line in (root / "a.steps").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(60))
-
-
-def test_a_process_is_known_by_its_start_and_not_by_its_pid_alone() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
-    name = identity(child.pid)
-    assert is_alive(name)
-    assert pid_of(name) == child.pid
-    assert not is_alive(name + "0"), "another process with that pid was taken for it"
-    assert pid_of("another-boot/7 12 345") is None
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not is_alive(name)
-    assert is_alive(identity(os.getpid()))
 
 
 def test_the_queue_imports_neither_torch_nor_faiss() -> None:

@@ -1,91 +1,22 @@
 """A call as a generator of steps, done in order by whoever makes it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
 
 import pytest
-from google.longrunning import operations_pb2 as operations
 from google.protobuf.message import Message
+from tests.service.transport.planned import AsyncPlanned, Planned
 
-from isogloss.errors import InternalError, NotFound, ServerUnavailable
-from isogloss.proto.v1 import jobs_pb2
+from isogloss.errors import InternalError, NotFound
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.call import (
     Call,
-    Emit,
-    Feed,
-    Open,
     ask,
     collect,
-    next_message,
     receive,
     then,
 )
-from isogloss.service.transport.outgoing import Outgoing
-from isogloss.service.transport.run import iterate, iterate_async, run, run_async
-from isogloss.service.transport.seam import AppendStream
+from isogloss.service.transport.run import run, run_async
 from isogloss.service.wire.framing import Framed
-from isogloss.service.wire.methods import Method, method_of
-from isogloss.store import RowBatch
-
-
-class Planned:
-    """A transport that gives planned answers, and notes what it was asked."""
-
-    address = "planned"
-
-    def __init__(self, *answers: Message | Exception) -> None:
-        self._answers = list(answers)
-        self.asked: list[str] = []
-        self.open_streams = 0
-
-    def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
-        self.asked.append(f"{method.name} {timeout_s:g}")
-        return self._next()
-
-    def stream(self, method: Method, request: Message) -> Generator[Framed[Message]]:
-        self.asked.append(method.name)
-        self.open_streams += 1
-        try:
-            while self._answers:
-                yield Framed(head=self._next(), payload=())
-        finally:
-            self.open_streams -= 1
-
-    def append(self, header: pb.AppendHeader) -> AppendStream:
-        raise NotImplementedError
-
-    def outgoing(self, batch: RowBatch) -> Outgoing:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def _next(self) -> Message:
-        found = self._answers.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-class AsyncPlanned:
-    """The same, awaited."""
-
-    address = "planned"
-
-    def __init__(self, blocking: Planned) -> None:
-        self.blocking = blocking
-
-    async def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
-        return self.blocking.unary(method, request, timeout_s)
-
-    async def stream(self, method: Method, request: Message) -> AsyncGenerator[Framed[Message]]:
-        for found in self.blocking.stream(method, request):
-            yield found
-
-    async def close(self) -> None:
-        raise NotImplementedError
-
 
 LIST = pb.ListRecordingsRequest()
 
@@ -145,40 +76,3 @@ def test_a_stream_ends_when_what_takes_it_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run_async(AsyncPlanned(awaited), call, 1))
     assert (blocking.open_streams, awaited.open_streams) == (0, 0)
-
-
-def names() -> Feed[str]:
-    method = method_of(jobs_pb2.WatchJobRequest, operations.Operation)
-    for _ in range(2):
-        try:
-            yield Open(method, jobs_pb2.WatchJobRequest())
-            while (found := (yield from next_message(operations.Operation))) is not None:
-                yield Emit(found.head.name)
-        except ServerUnavailable as error:
-            yield Emit(str(error))
-
-
-def test_what_is_iterated_over_outlasts_a_stream_that_broke() -> None:
-    answers = (
-        operations.Operation(name="a"),
-        ServerUnavailable("away"),
-        operations.Operation(name="b"),
-    )
-    blocking, awaited = both(*answers)
-    assert list(iterate(blocking, names(), 1)) == ["a", "away", "b"]
-
-    async def all_of_it() -> list[str]:
-        return [name async for name in iterate_async(AsyncPlanned(awaited), names(), 1)]
-
-    assert asyncio.run(all_of_it()) == ["a", "away", "b"]
-    assert blocking.asked == awaited.asked == ["WatchJob", "WatchJob"]
-
-
-def test_leaving_an_iteration_closes_its_stream() -> None:
-    transport = Planned(operations.Operation(name="a"), operations.Operation(name="b"))
-    feed = iterate(transport, names(), 1)
-    assert next(feed) == "a"
-    assert transport.open_streams == 1
-    assert isinstance(feed, Generator)
-    feed.close()
-    assert transport.open_streams == 0

@@ -1,0 +1,31 @@
+"""Pre-activations come a piece at a time, in order and whole."""
+
+import pytest
+import torch
+
+from isogloss.kernels.cpu.loops import chunks as module
+from isogloss.kernels.cpu.loops.chunks import chunks
+from isogloss.kernels.values.workspace import Workspace
+
+
+@pytest.mark.parametrize(("rows", "features"), [(1, 1), (16, 32), (17, 33), (40, 70), (0, 5)])
+def test_pieces_join_to_the_whole_product(
+    monkeypatch: pytest.MonkeyPatch, rows: int, features: int
+) -> None:
+    assert (module._CHUNK_BYTES, module._ROWS, module._EVEN) == (24 << 20, 2048, 16)
+    monkeypatch.setattr(module, "_ROWS", 16)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 4 * 16 * 40)  # two steps of 16 features and a bit
+    torch.manual_seed(1)
+    x, weight, bias = torch.randn(rows, 3), torch.randn(features, 3), torch.randn(features)
+    found = torch.full((rows, features), torch.nan)
+    places: list[tuple[int, int, int, int]] = []
+    for piece in chunks(x, weight, bias, Workspace()):
+        assert piece.pre.shape[1] >= piece.size
+        places.append((piece.rows.start, piece.rows.stop, piece.start, piece.size))
+        found[piece.rows, piece.start : piece.start + piece.size] = piece.pre[:, : piece.size]
+    torch.testing.assert_close(found, x @ weight.T + bias)
+    assert places == [
+        (top, min(top + 16, rows), start, min(32, features - start))
+        for top in range(0, rows, 16)
+        for start in range(0, features, 32)
+    ]

@@ -1,0 +1,91 @@
+"""Lanes are given to processes that read the proof in the store, while its owner lives."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isogloss.errors import NotFound, NotPermitted
+from isogloss.service.control.direct import PROOF_NAME, DirectAccess
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.store import Store
+from isogloss.store.testing import sample_spec
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as store:
+        store.create_recording(sample_spec("docs"), [])
+        yield store
+
+
+@pytest.fixture
+def ingest(store: Store) -> Iterator[Ingest]:
+    ingest = Ingest(store)
+    yield ingest
+    ingest.close()
+
+
+@pytest.fixture
+def access(store: Store, ingest: Ingest) -> Iterator[DirectAccess]:
+    access = DirectAccess(store, ingest)
+    yield access
+    access.close()
+
+
+def test_the_proof_is_a_long_secret_for_the_stores_user_and_new_in_each_life(
+    store: Store, ingest: Ingest, access: DirectAccess
+) -> None:
+    path = store.root / PROOF_NAME
+    assert not path.exists()
+    assert access.storage() == (str(store.root), PROOF_NAME)
+    first = path.read_text()
+    assert len(first) >= 43, "32 bytes in base64"
+    assert path.stat().st_mode & 0o777 == 0o600
+    access.storage()
+    assert path.read_text() == first
+    access.close()
+    assert not path.exists()
+    access.close()
+    again = DirectAccess(store, ingest)
+    again.storage()
+    assert path.read_text() != first
+    again.close()
+
+
+def test_a_lane_is_for_who_read_the_proof(store: Store, access: DirectAccess) -> None:
+    says = f"not what {PROOF_NAME} in the store holds now: read it again"
+    for proof in ("", "x"):  # none was ever written
+        with pytest.raises(NotPermitted, match=says):
+            access.open("docs", ["p"], proof)
+    access.storage()
+    proof = (store.root / PROOF_NAME).read_text()
+    for wrong in ("", proof[:-1], f"{proof} "):
+        with pytest.raises(NotPermitted, match=says):
+            access.open("docs", ["p"], wrong)
+    ticket = access.open("docs", ["p"], proof)
+    assert ticket.lane
+    with pytest.raises(NotFound, match="lost"):
+        access.open("lost", ["q"], proof)
+    access.close()
+    with pytest.raises(NotPermitted, match=says):
+        access.open("docs", ["q"], proof)
+
+
+def test_a_lane_that_nobody_made_is_not_ended(access: DirectAccess) -> None:
+    with pytest.raises(NotFound):
+        access.end("docs", "no-such-lane")
+    with pytest.raises(NotFound, match="lost"):
+        access.end("lost", "lane")
+
+
+def test_without_a_lock_that_says_that_a_writer_died_none_is_given(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "unlocked", fencing="create") as store:
+        ingest = Ingest(store)
+        access = DirectAccess(store, ingest)
+        assert access.storage() == ("", "")
+        assert not (store.root / PROOF_NAME).exists()
+        with pytest.raises(NotPermitted):
+            access.open("docs", ["p"], "")
+        access.close()
+        ingest.close()

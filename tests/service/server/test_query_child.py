@@ -1,0 +1,80 @@
+"""The query process: started at need, again when it died, ended in the end."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from isogloss.errors import ServerUnavailable
+from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.server.grpc_calls import Forwarded
+from isogloss.service.server.query_child import QueryProcess
+from isogloss.service.wire.methods import method_of
+from isogloss.store import Store
+
+METHOD = method_of(pb.ListPairsRequest, pb.ListPairsResponse)
+REQUEST = pb.ListPairsRequest(parent="matches/lost").SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def location(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("query") / "store"
+    Store.open(root).close()
+    return str(root)
+
+
+def using(location: str, use: Callable[[QueryProcess], Awaitable[None]]) -> None:
+    async def run() -> None:
+        child = QueryProcess(location)
+        try:
+            await use(child)
+        finally:
+            await child.close()
+        assert child.pid is None
+
+    asyncio.run(run())
+
+
+async def ask(child: QueryProcess) -> None:
+    """Ask for what is not there: the child's own answer says so."""
+    with pytest.raises(Forwarded) as caught:
+        await child.forward(METHOD.path, REQUEST, 60)
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
+    assert "lost" in caught.value.text
+
+
+def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(location: str) -> None:
+    async def use(child: QueryProcess) -> None:
+        assert child.pid is None
+        await ask(child)
+        first = child.pid
+        await ask(child)
+        assert first is not None
+        assert child.pid == first
+        os.kill(first, signal.SIGKILL)
+        await ask(child)
+        assert child.pid not in (None, first)
+
+    using(location, use)
+
+
+def test_a_child_that_cannot_start_is_said_with_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+
+    async def use(child: QueryProcess) -> None:
+        (directory,) = tmp_path.glob("isogloss-*")
+        assert directory.stat().st_mode & 0o777 == 0o700
+        with pytest.raises(ServerUnavailable, match=r"did not start \(exit code 1\)"):
+            await child.forward(METHOD.path, REQUEST, 60)
+        assert child.pid is None
+
+    using(str(tmp_path / "file"), use)
+    assert list(tmp_path.glob("isogloss-*")) == []

@@ -1,0 +1,210 @@
+"""Calls over a channel, against a small server of stock grpc in this process."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+import pytest
+
+from isogloss.errors import (
+    Conflict,
+    DeadlineExceeded,
+    NotAuthenticated,
+    NotFound,
+    ServerUnavailable,
+)
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.over_grpc import (
+    MESSAGE_BYTES,
+    AsyncGrpcTransport,
+    GrpcTransport,
+    channel_options,
+    read_certificate,
+)
+from isogloss.service.wire import framing
+from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.framing import Framed
+from isogloss.service.wire.methods import METHODS, method_of
+from isogloss.store.testing import sample_batch, sample_spec
+
+STORAGE = method_of(pb.GetStorageRequest, pb.Storage)
+GET = method_of(pb.GetRecordingRequest, pb.Recording)
+READ = method_of(pb.ReadRequest, pb.ReadResponse)
+APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
+
+
+def _storage(request: pb.GetStorageRequest, context: grpc.ServicerContext) -> pb.Storage:
+    """Say which token came, and whether the call has a deadline."""
+    found = {str(item[0]): str(item[1]) for item in context.invocation_metadata()}
+    return pb.Storage(
+        root=found.get("authorization", "no token"),
+        proof_file="in time" if context.time_remaining() <= 120 else "late",
+    )
+
+
+def _abort(context: grpc.ServicerContext, says: str) -> NoReturn:
+    """End a call as our servers do."""
+    status = to_status(NotFound(says))
+    context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+    context.abort(grpc.StatusCode.NOT_FOUND, says)
+    raise AssertionError
+
+
+def _refuse(request: pb.GetRecordingRequest, context: grpc.ServicerContext) -> pb.Recording:
+    _abort(context, f"{request.name} is lost")
+
+
+def _read(request: pb.ReadRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
+    for start in range(3):
+        head = pb.ReadResponse(start=start)
+        yield framing.encode(Framed(head=head, payload=()))
+    if request.site == "lost":
+        _abort(context, "lost on the way")
+
+
+def _append(parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[pb.AppendResponse]:
+    """Acknowledge each part by its payload, in the end all of them."""
+    total = 0
+    for number, raw in enumerate(parts):
+        part = framing.decode(pb.AppendRequest, raw)
+        total += sum(piece.nbytes for piece in part.payload)
+        if number == 0 and part.head.header.producer == "refused":
+            _abort(context, "no such recording")
+        yield pb.AppendResponse(received=part.head.sequence, part_bytes=part.head.part)
+    yield pb.AppendResponse(window_bytes=total)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(4))
+    handlers = {
+        "GetStorage": grpc.unary_unary_rpc_method_handler(
+            _storage, pb.GetStorageRequest.FromString, pb.Storage.SerializeToString
+        ),
+        "GetRecording": grpc.unary_unary_rpc_method_handler(
+            _refuse, pb.GetRecordingRequest.FromString, pb.Recording.SerializeToString
+        ),
+        "Read": grpc.unary_stream_rpc_method_handler(_read, pb.ReadRequest.FromString),
+        "Append": grpc.stream_stream_rpc_method_handler(
+            _append, None, pb.AppendResponse.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(STORAGE.service, handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_a_call_carries_its_token_and_deadline(address: str) -> None:
+    for token, said in ((None, "no token"), ("t1", "Bearer t1"), ("", "no token")):
+        transport = GrpcTransport(address, token=token)
+        answer = transport.unary(STORAGE, pb.GetStorageRequest(), 60)
+        assert answer == pb.Storage(root=said, proof_file="in time")
+        assert transport.address == address
+        transport.close()
+
+
+def test_errors_are_ours_and_a_stream_gives_what_came_before(address: str) -> None:
+    transport = GrpcTransport(address)
+    with pytest.raises(NotFound, match="recordings/a is lost"):
+        transport.unary(GET, pb.GetRecordingRequest(name="recordings/a"), 60)
+    with pytest.raises(DeadlineExceeded, match="no time is left"):
+        transport.unary(STORAGE, pb.GetStorageRequest(), 0)
+    starts = [answer.head for answer in transport.stream(READ, pb.ReadRequest())]
+    assert starts == [pb.ReadResponse(start=start) for start in range(3)]
+    failing = transport.stream(READ, pb.ReadRequest(site="lost"))
+    assert [next(failing).head for _ in range(3)] == starts
+    with pytest.raises(NotFound, match="lost on the way"):
+        next(failing)
+    transport.close()
+    for call in (
+        lambda: transport.unary(STORAGE, pb.GetStorageRequest(), 60),
+        lambda: next(transport.stream(READ, pb.ReadRequest())),
+        lambda: transport.append(pb.AppendHeader()),
+    ):
+        with pytest.raises(Conflict, match=r"this client was closed .*: connect again"):
+            call()
+
+
+def test_the_asynchronous_transport_does_the_same(address: str) -> None:
+    async def use() -> None:
+        transport = AsyncGrpcTransport(address, token="t2")
+        assert transport.address == address
+        answer = await transport.unary(STORAGE, pb.GetStorageRequest(), 60)
+        assert answer == pb.Storage(root="Bearer t2", proof_file="in time")
+        with pytest.raises(NotFound, match="recordings/a is lost"):
+            await transport.unary(GET, pb.GetRecordingRequest(name="recordings/a"), 60)
+        with pytest.raises(DeadlineExceeded):
+            await transport.unary(STORAGE, pb.GetStorageRequest(), 0)
+        heads = [answer.head async for answer in transport.stream(READ, pb.ReadRequest())]
+        assert heads == [pb.ReadResponse(start=start) for start in range(3)]
+        with pytest.raises(NotFound, match="on the way"):
+            async for _ in transport.stream(READ, pb.ReadRequest(site="lost")):
+                pass
+        blocking = transport.blocking
+        assert transport.blocking is blocking
+        assert blocking.unary(STORAGE, pb.GetStorageRequest(), 60) == answer
+        await transport.close()
+        with pytest.raises(Conflict, match="connect again"):
+            blocking.unary(STORAGE, pb.GetStorageRequest(), 60)
+        with pytest.raises(Conflict, match="connect again"):
+            await transport.unary(STORAGE, pb.GetStorageRequest(), 60)
+
+    asyncio.run(use())
+
+
+def test_a_batch_goes_in_parts_behind_the_header(address: str) -> None:
+    transport = GrpcTransport(address)
+    stream = transport.append(pb.AppendHeader(recording="recordings/a", producer="p"))
+    outgoing = transport.outgoing(sample_batch(sample_spec(), "p", 7, rows=5))
+    step = -(-outgoing.size // 5)
+    stream.send(outgoing, step)
+    said = [stream.receive() for _ in range(6)]
+    assert said == [
+        pb.AppendResponse(),
+        *(pb.AppendResponse(received=7, part_bytes=part) for part in range(5)),
+    ]
+    stream.half_close()
+    assert stream.receive() == pb.AppendResponse(window_bytes=outgoing.size)
+    assert stream.receive() is None
+    with pytest.raises(ServerUnavailable, match=f"{address}: the stream ended; open it again"):
+        stream.send(outgoing, step)
+    refused = transport.append(pb.AppendHeader(producer="refused"))
+    with pytest.raises(NotFound, match="no such recording"):
+        refused.receive()
+    closed = transport.append(pb.AppendHeader(producer="p"))
+    closed.close()
+    with pytest.raises(ServerUnavailable):
+        closed.send(outgoing, step)
+    transport.close()
+
+
+def test_only_calls_that_may_be_repeated_are_sent_again() -> None:
+    options = dict(channel_options())
+    assert options["grpc.max_receive_message_length"] == MESSAGE_BYTES
+    assert options["grpc.max_send_message_length"] == MESSAGE_BYTES
+    assert (options["grpc.keepalive_time_ms"], options["grpc.keepalive_timeout_ms"]) == (
+        30_000,
+        10_000,
+    )
+    (config,) = json.loads(str(options["grpc.service_config"]))["methodConfig"]
+    named = {f"/{name['service']}/{name['method']}" for name in config["name"]}
+    assert named == {path for path, m in METHODS.items() if m.is_repeatable and not m.gives_stream}
+    assert GET.path in named
+    assert not {READ.path, APPEND.path} & named
+    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+
+
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pem").write_bytes(b"PEM")
+    assert read_certificate(tmp_path / "pem") == b"PEM"
+    with pytest.raises(NotAuthenticated, match="give the PEM file that signs the server's") as got:
+        read_certificate(tmp_path / "lost")
+    assert str(tmp_path / "lost") in str(got.value)

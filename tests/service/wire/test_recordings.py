@@ -1,0 +1,93 @@
+"""Recordings, revisions, documents and statistics travel without a loss."""
+
+import dataclasses
+
+import numpy as np
+
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.proto.v1 import types_pb2 as types
+from isogloss.service.values.results import RecordingInfo
+from isogloss.service.wire.convert import from_message, to_message
+from isogloss.service.wire.recordings import (
+    from_recording,
+    optional_revision,
+    to_document,
+    to_recording,
+)
+from isogloss.store import Document, RecordingSpec, Revision, SiteSpec, SiteStatistics
+from isogloss.store.schema.recording_spec import Dtype
+from isogloss.store.testing import sample_spec
+
+REVISION = Revision(recording="u1", lanes=(("l1", 5), ("l2", 7)))
+SPEC = dataclasses.replace(sample_spec("docs"), provenance={"seed": "7"})
+
+
+def test_a_recording_that_exists_comes_back_as_it_was() -> None:
+    info = RecordingInfo(uid="u1", etag="e1", spec=SPEC, revision=REVISION, created=1000.5)
+    message = to_recording(info)
+    assert (message.name, message.uid, message.etag) == ("recordings/docs", "u1", "e1")
+    assert (message.rows, message.create_time.seconds, message.create_time.nanos) == (
+        12,
+        1000,
+        500_000_000,
+    )
+    assert from_recording(message) == info
+
+
+def test_a_revision_says_its_id_and_the_rows_of_each_lane_in_order() -> None:
+    message = to_message(REVISION, types.Revision)
+    assert (message.id, message.recording_uid) == (REVISION.id, "u1")
+    assert [(lane.lane, lane.rows) for lane in message.lanes] == [("l1", 5), ("l2", 7)]
+    assert from_message(message, Revision) == REVISION
+    assert optional_revision(REVISION) == message
+    assert optional_revision(None) is None
+
+
+def test_what_is_done_with_nan_is_one_bit() -> None:
+    for nonfinite, is_set in (("reject", True), ("count", False)):
+        spec = RecordingSpec.from_dict({**SPEC.to_dict(), "nonfinite": nonfinite})
+        message = to_message(spec, pb.Recording)
+        assert message.reject_nonfinite is is_set
+        assert from_message(message, RecordingSpec) == spec
+
+
+def test_a_site_travels_with_each_dtype() -> None:
+    kinds: tuple[tuple[Dtype, types.Dtype.ValueType], ...] = (
+        ("bfloat16", types.DTYPE_BFLOAT16),
+        ("float16", types.DTYPE_FLOAT16),
+        ("float32", types.DTYPE_FLOAT32),
+    )
+    for dtype, wanted in kinds:
+        site = SiteSpec(name="layer.1", width=3, dtype=dtype)
+        message = to_message(site, pb.Site)
+        assert (message.name, message.width, message.dtype) == ("layer.1", 3, wanted)
+        assert from_message(message, SiteSpec) == site
+
+
+def test_statistics_come_back_as_double_precision_arrays() -> None:
+    message = pb.SiteStatistics(
+        count=3,
+        nonfinite=1,
+        norm_mean=0.5,
+        norm_max=2.5,
+        revision="r",
+        mean=[0.5, -1],
+        m2=[0.25, 2],
+    )
+    found = from_message(message, SiteStatistics)
+    assert (found.count, found.nonfinite, found.revision) == (3, 1, "r")
+    assert (found.norm_mean, found.norm_max) == (0.5, 2.5)
+    for values, wanted in ((found.mean, [0.5, -1.0]), (found.m2, [0.25, 2.0])):
+        assert values.dtype == np.float64
+        assert values.tolist() == wanted
+    assert to_message(found, pb.SiteStatistics) == message
+
+
+def test_a_document_leaves_its_text_behind_where_nobody_wants_it() -> None:
+    document = Document.from_text("some words", group="g")
+    whole = to_document(document, with_text=True)
+    assert (whole.key, whole.text, whole.group) == (document.key, "some words", "g")
+    bare = to_document(document, with_text=False)
+    assert (bare.key, bare.group, bare.HasField("text")) == (document.key, "g", False)
+    ids = to_document(Document.from_token_ids([1, 2]), with_text=True)
+    assert not ids.HasField("text")
