@@ -169,7 +169,8 @@ def encode(
         NotFound: there is no such dictionary.
         ShapeError: the rows are not ``[rows, width]`` of the dictionary's width.
     """
-    if rows.ndim != 2 or rows.dtype.name not in ("bfloat16", "float16", "float32"):
+    is_swapped = rows.dtype.byteorder == ">"  # what is sent is read as little-endian
+    if rows.ndim != 2 or is_swapped or rows.dtype.name not in ("bfloat16", "float16", "float32"):
         raise ShapeError(
             f"rows are {rows.dtype} {list(rows.shape)}, wanted bfloat16, float16 or float32 "
             "[rows, width]"

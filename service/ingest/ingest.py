@@ -313,6 +313,10 @@ class Ingest:
                 self._append(batches)
             except IsoglossError as error:
                 self._fail(batches, error)
+            except Exception as error:  # as in _commit
+                _log.exception("a commit failed")
+                found = f"{type(error).__name__} while committing: {error}"
+                self._fail(batches, InternalError(found))
 
     def _append(self, group: list[_Waiting]) -> None:
         recording = group[0].session.recording

@@ -139,7 +139,9 @@ class Appender:
             recording=to_name("recordings", recording.recording), producer=producer
         )
         self._timeout_s = timeout_s
-        self._reconnect_s = reconnect_s
+        self._patience = Patience(reconnect_s)
+        self._durable_at_break = -1
+        self._breaks = 0
         self._why_not_direct = why_not_direct
         self._changed = threading.Condition()
         self._pending: deque[Outgoing] = deque()
@@ -334,7 +336,12 @@ class Appender:
             SequenceGap: the owner has fewer batches on its disk than it acknowledged before.
             IsoglossError: ``cause``, or the error of the last try.
         """
-        patience = Patience(self._reconnect_s)
+        if self._acknowledged.durable > self._durable_at_break or not self._pending:
+            self._patience.reset()
+        elif self._breaks:  # no batch became durable since the stream broke before
+            time.sleep(self._patience.pause_s(cause))
+        self._durable_at_break = self._acknowledged.durable
+        self._breaks += 1
         while True:
             if not isinstance(cause, ServerUnavailable | LaneEnded):
                 raise cause
@@ -343,7 +350,7 @@ class Appender:
                 self._connect()
             except (ServerUnavailable, LaneEnded) as error:
                 cause = error
-                time.sleep(patience.pause_s(error))
+                time.sleep(self._patience.pause_s(error))
                 continue
             with self._changed:
                 again = list(self._pending)

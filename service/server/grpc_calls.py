@@ -32,7 +32,7 @@ MAX_STREAMS = 64
 """Reading or watching calls at a time; each holds a thread."""
 IDLE_S = 60.0
 """A stream that began a batch must go on within this time: its memory is set aside."""
-_MESSAGE_CHARS = 2000
+MESSAGE_CHARS = 2000
 """What of an error's text is sent: metadata has a hard limit of 16 KB."""
 
 
@@ -262,7 +262,7 @@ class _statuses:
             await self._context.abort(error.code, error.text, error.trailers)
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             status = to_status(error)
-            status.message = status.message[:_MESSAGE_CHARS]
+            status.message = status.message[:MESSAGE_CHARS]
             code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
             trailers = ((DETAILS_KEY, status.SerializeToString()),)
             await self._context.abort(code, status.message, trailers)

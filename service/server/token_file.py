@@ -1,9 +1,10 @@
 """The token that calls over TCP must carry, and the file that keeps it."""
 
 import secrets
+import stat
 from pathlib import Path
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, NotPermitted
 from isogloss.service.values.addresses import TOKEN_NAME
 from isogloss.store import FileSystem, write_file_durably
 
@@ -20,16 +21,43 @@ def store_token(state: Path, token: str | None, files: FileSystem | None = None)
         The token; after a crash the file holds it or what was kept before.
 
     Raises:
-        InvalidInput: a token of less than 16 characters.
+        InvalidInput: a token of less than 16 characters, given or kept.
+        NotPermitted: others may read or write the file that keeps it.
     """
     path = state / TOKEN_NAME
     if token is None and path.exists():
-        return path.read_text().strip()
+        return _kept(path)
     made = token if token is not None else secrets.token_urlsafe(32)
-    if len(made) < 16 or not made.isascii() or not made.isprintable():
+    if not _is_long_enough(made):
         raise InvalidInput(
             f"token has {len(made)} characters, wanted at least 16 that print: leave it out and "
             "one is made"
         )
     write_file_durably(path, f"{made}\n".encode(), mode=0o600, files=files)
     return made
+
+
+def _kept(path: Path) -> str:
+    """Return the token in a file, which must be a private one of a whole token."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise NotPermitted(
+            f"{path} has mode {mode:o}, wanted 600: others may know the token; remove the file, "
+            "and a new token is made"
+        )
+    try:
+        kept = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"{path} holds no token ({error}): remove it, and one is made"
+        ) from error
+    if not _is_long_enough(kept):
+        raise InvalidInput(
+            f"{path} holds {len(kept)} characters, wanted a token of at least 16 that print: "
+            "remove it, and one is made"
+        )
+    return kept
+
+
+def _is_long_enough(token: str) -> bool:
+    return len(token) >= 16 and token.isascii() and token.isprintable()

@@ -2,8 +2,8 @@
 
 To add a kind, write its spec (a dataclass, see
 :class:`isogloss.service.values.job_specs.JobSpec`), a file with its task, and its row here. The
-queue, the worker, the messages and the client's job handles all read this table. The task is named by text
-and imported only by the worker, since it may need torch.
+queue, the worker, the messages and the client's job handles all read this table. The task is named
+by text and imported only by the worker, since it may need torch.
 """
 
 from collections.abc import Mapping

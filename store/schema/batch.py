@@ -143,6 +143,8 @@ class RowBatch:
             )
         if not 1 <= self.sequence < 1 << 63:
             raise InvalidInput(f"sequence {self.sequence} must be in [1, 2**63)")
+        # a caller may fill its mapping again for the next batch before this one is on the disk
+        object.__setattr__(self, "sites", dict(self.sites))
         rows = self.columns.rows
         if rows < 1:
             raise ShapeError("a batch has no rows: send at least one")

@@ -14,6 +14,7 @@ from isogloss.service.calls import jobs as calls
 from isogloss.service.calls.jobs import JobHandlers
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.results import SiteRef
 from isogloss.service.wire.jobs import from_operation
 from isogloss.store import Store
 
@@ -33,7 +34,7 @@ def handlers(jobs: Jobs) -> JobHandlers:
 
 
 def train(name: str) -> TrainSpec:
-    return TrainSpec(dictionary=name, recording="r", site="s", config={})
+    return TrainSpec(dictionary=name, sources=(SiteRef(recording="r", site="s"),), config={})
 
 
 def wait_for(job: str, seconds: float | None = None) -> operations.WaitOperationRequest:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.kinds import read_settings
 from isogloss.service.cli.main import app
+from isogloss.store import Store
 
 
 def test_a_setting_is_json_or_else_text() -> None:
@@ -31,6 +32,7 @@ def test_what_is_no_setting_is_refused(given: list[str]) -> None:
 
 
 def test_kinds_are_listed_for_people_and_for_programs(tmp_path: Path) -> None:
+    Store.open(tmp_path / "store").close()
     store = ["--store", str(tmp_path / "store")]
     shown = CliRunner().invoke(app, ["kinds", *store], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output

@@ -99,6 +99,7 @@ def test_info_shows_what_answers_for_a_store(served: Path, tmp_path: Path, here:
     assert code == 0
     for word in ("version", f"unix:{served}", "train, probe, match", "run jobs", "16.8 MB"):
         assert word in said
+    Store.open(tmp_path / "own").close()
     code, said, _ = here("info", "--json", store=tmp_path / "own")
     found = json.loads(said)
     assert (code, found["addresses"], found["runs_workers"]) == (0, [], False)
@@ -228,6 +229,7 @@ def test_a_path_that_nobody_serves_is_opened_by_the_command_itself(
     tmp_path: Path, here: Here
 ) -> None:
     store = tmp_path / "alone"
+    Store.open(store).close()
     assert here("recordings", "--json", store=store) == (0, "[]\n", "")
     assert here("matches", store=store) == (0, "no matches yet\n", "")
     code, _, err = here("report", store=store)

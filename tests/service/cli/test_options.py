@@ -10,7 +10,7 @@ from isogloss.service.cli.options import connect
 
 def test_a_mistyped_path_is_refused_and_makes_no_store(tmp_path: Path) -> None:
     path = tmp_path / "mistyped"
-    with pytest.raises(NotFound, match="no store at .*mistyped.*isogloss record"):
+    with pytest.raises(NotFound, match=r"no store at .*mistyped.*isogloss record"):
         connect(str(path))
     assert list(tmp_path.iterdir()) == []
 

@@ -266,6 +266,7 @@ def test_deleting_takes_the_version_that_was_seen(alone: Commands) -> None:
 def test_an_empty_store_has_nothing_to_verify_or_remove(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Store.open(tmp_path / "new").close()
     commands = Commands(tmp_path / "new", monkeypatch, capsys)
     assert commands.said("verify") == "no recordings yet\n"
     assert commands.said("gc") == "nothing to remove\n"

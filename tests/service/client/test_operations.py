@@ -24,6 +24,7 @@ from isogloss.service.transport.call import Ask, Call, Open, Pause, ask, then
 from isogloss.service.transport.run import iterate, run
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord, JobState
+from isogloss.service.values.results import SiteRef
 from isogloss.service.wire.jobs import to_job, to_operation
 from isogloss.store import Store
 
@@ -35,7 +36,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, JobR
         table = JobTable.of(store)
         found: dict[str, JobRecord] = {}
         for name in ("succeeded", "failed", "cancelled"):
-            spec = TrainSpec(dictionary=name, recording="r", site="s", config={})
+            spec = TrainSpec(
+                dictionary=name, sources=(SiteRef(recording="r", site="s"),), config={}
+            )
             job = table.submit(spec, "")
             found["queued"] = job
             claimed = table.claim(30)

@@ -13,6 +13,7 @@ from isogloss.service.jobs.queue import JobTable
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobState
+from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 
 KINDS = {
@@ -22,7 +23,7 @@ KINDS = {
     "match": "matches",
 }
 U1, U2, U3, U4 = (str(number) * 16 for number in range(1, 5))
-SPEC = TrainSpec(dictionary="d", recording="r", site="s", config={})
+SPEC = TrainSpec(dictionary="d", sources=(SiteRef(recording="r", site="s"),), config={})
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, NotPermitted
 from isogloss.service.server.token_file import store_token
 from isogloss.store import FileSystem
 
@@ -63,3 +63,21 @@ def test_a_token_that_is_short_or_does_not_print_is_refused(tmp_path: Path, toke
     with pytest.raises(InvalidInput, match="at least 16 that print"):
         store_token(tmp_path, token)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [b"", b"x", b"\xff" * 20, TOKEN[:15].encode()])
+def test_a_kept_token_that_is_none_is_refused_and_stays(tmp_path: Path, kept: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(kept)
+    path.chmod(0o600)
+    with pytest.raises(InvalidInput, match="remove it, and one is made"):
+        store_token(tmp_path, None)
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+def test_a_kept_token_that_others_may_know_is_refused(tmp_path: Path, mode: int) -> None:
+    store_token(tmp_path, TOKEN)
+    (tmp_path / "token").chmod(mode)
+    with pytest.raises(NotPermitted, match=f"mode {mode:o}, wanted 600"):
+        store_token(tmp_path, None)

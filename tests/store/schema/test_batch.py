@@ -170,3 +170,12 @@ def test_a_recording_can_refuse_rows_that_are_not_finite() -> None:
     batch.check(SPEC)
     with pytest.raises(NonFiniteRows, match="first at 1"):
         batch.check(dataclasses.replace(SPEC, nonfinite="reject"))
+
+
+def test_a_batch_keeps_its_arrays_when_the_caller_fills_its_mapping_again() -> None:
+    sites = dict(sample_batch(sample_spec(), "p", 1).sites)
+    kept = dataclasses.replace(sample_batch(sample_spec(), "p", 1), sites=sites)
+    (name, *_) = sites
+    before = sites[name]
+    sites[name] = np.zeros_like(before)
+    assert kept.sites[name] is before
