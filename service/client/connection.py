@@ -7,8 +7,8 @@ from typing import Self, TypeVar
 
 from isogloss.errors import Conflict
 from isogloss.service.transport.call import Call, Feed
+from isogloss.service.transport.protocols import AsyncTransport, Transport
 from isogloss.service.transport.run import iterate, iterate_async, run, run_async
-from isogloss.service.transport.seam import AsyncTransport, Transport
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from isogloss.errors import (
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.outgoing import Outgoing
 from isogloss.service.transport.patience import Patience
-from isogloss.service.transport.seam import AppendStream, Transport
+from isogloss.service.transport.protocols import AppendStream, Transport
 from isogloss.service.wire.names import to_name
 from isogloss.store import RecordingSpec, RowBatch
 

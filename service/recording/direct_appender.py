@@ -26,8 +26,8 @@ from isogloss.errors import (
 )
 from isogloss.service.recording import direct_requests
 from isogloss.service.transport.patience import Patience
+from isogloss.service.transport.protocols import Transport
 from isogloss.service.transport.run import run
-from isogloss.service.transport.seam import Transport
 from isogloss.store import DirectLaneWriter, RecordingSpec, RowBatch, open_direct_lane
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from isogloss.errors import InvalidInput, NotPermitted, StorageError
 from isogloss.service.recording.appender import Appender, BatchStream
 from isogloss.service.recording.direct_appender import DirectAppender
 from isogloss.service.transport.patience import RECONNECT_S
-from isogloss.service.transport.seam import Transport
+from isogloss.service.transport.protocols import Transport
 from isogloss.store import RecordingSpec
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Ingest, Session
 from isogloss.service.transport.outgoing import Outgoing, as_it_is
-from isogloss.service.transport.seam import AppendStream
+from isogloss.service.transport.protocols import AppendStream
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
 from isogloss.service.wire.names import from_name

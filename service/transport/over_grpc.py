@@ -21,7 +21,7 @@ from isogloss.errors import (
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.outgoing import Outgoing, encoded, parts_of
 from isogloss.service.transport.patience import Patience
-from isogloss.service.transport.seam import AppendStream, check_deadline
+from isogloss.service.transport.protocols import AppendStream, check_deadline
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import from_call
 from isogloss.service.wire.framing import MESSAGE_BYTES, Framed

@@ -20,7 +20,7 @@ from isogloss.service.transport.call import (
     Running,
     Step,
 )
-from isogloss.service.transport.seam import AsyncTransport, Transport
+from isogloss.service.transport.protocols import AsyncTransport, Transport
 from isogloss.service.wire.framing import Framed
 
 StepT = TypeVar("StepT")

@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.outgoing import Outgoing
-from isogloss.service.transport.seam import AppendStream
+from isogloss.service.transport.protocols import AppendStream
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method
 from isogloss.store import RowBatch

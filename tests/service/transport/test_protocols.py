@@ -3,7 +3,7 @@
 import pytest
 
 from isogloss.errors import DeadlineExceeded
-from isogloss.service.transport.seam import check_deadline
+from isogloss.service.transport.protocols import check_deadline
 
 
 def test_a_call_needs_time() -> None:
