@@ -52,9 +52,10 @@ class Registry:
         (entry, *_) = offered
         try:
             return entry.load()
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:  # a package may do anything while it is imported
+            found = f"{type(error).__name__}: {error}"
             raise InvalidInput(
-                f"{self.noun} {name!r} of {_origin(entry)} does not import: {error}; "
+                f"{self.noun} {name!r} of {_origin(entry)} does not import: {found}; "
                 "reinstall that package"
             ) from error
 

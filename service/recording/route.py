@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from isogloss.errors import InvalidInput, NotPermitted, StorageError
+from isogloss.errors import InvalidInput, MissingExtra, NotPermitted, StorageError
 from isogloss.service.recording.appender import Appender, BatchStream
 from isogloss.service.recording.direct_appender import DirectAppender
 from isogloss.service.transport.patience import RECONNECT_S
@@ -47,6 +47,7 @@ def open_stream(
         InvalidInput: ``direct`` is not True, False or ``auto``.
         NotPermitted: ``direct`` is True, and this process does not see the storage.
         StorageError: ``direct`` is True, and no lane can be written there.
+        MissingExtra: ``direct`` is True, and only a client is installed.
         Conflict: another process writes a direct lane for this producer already.
     """
     if direct not in (True, False, "auto"):
@@ -62,7 +63,7 @@ def open_stream(
                 timeout_s=timeout_s,
                 reconnect_s=reconnect_s,
             )
-        except (NotPermitted, InvalidInput, StorageError) as error:
+        except (NotPermitted, InvalidInput, StorageError, MissingExtra) as error:
             if direct is True:
                 raise
             why = str(error)

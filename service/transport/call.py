@@ -146,14 +146,20 @@ def collect(
 
     Returns:
         What all pages hold, in order.
+
+    Raises:
+        InternalError: the server gave the token of a page that was read already.
     """
     found: list[T] = []
-    token = ""
+    token, seen = "", {""}
     while True:
         items, token = read((yield from ask(request(token), response)))
         found += items
         if not token:
             return found
+        if token in seen:
+            raise InternalError(f"the server gave page token {token!r} twice: its list never ends")
+        seen.add(token)
 
 
 class Running(Generic[StepT, T]):

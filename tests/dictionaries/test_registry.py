@@ -76,3 +76,12 @@ def test_a_package_that_does_not_import_is_named(installed: Path, value: str):
     _package(installed, "outside_five", "class Thing: pass\n", f"thing = {value}")
     with pytest.raises(InvalidInput, match=r"outside.five .* does not import"):
         REGISTRY.find("thing")
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_whatever_a_package_does_while_it_is_imported_it_is_named(installed: Path, n: int):
+    module = ["1 / 0", "raise SystemExit(3)", "def (", "raise RuntimeError('no device')"][n]
+    name = f"outside_broken_{n}"
+    _package(installed, name, module + "\n", f"thing = {name}:Thing")
+    with pytest.raises(InvalidInput, match=r"outside.broken.* does not import: \w+"):
+        REGISTRY.find("thing")

@@ -33,6 +33,12 @@ def pages() -> Call[list[str]]:
     )
 
 
+def test_a_list_whose_pages_repeat_is_refused() -> None:
+    again = [pb.ListRecordingsResponse(next_page_token=token) for token in ("a", "b", "a")]
+    with pytest.raises(InternalError, match="'a' twice"):
+        run(Planned(*again), pages(), timeout_s=5)
+
+
 def test_pages_are_joined_until_no_token_comes() -> None:
     first = pb.ListRecordingsResponse(recordings=[pb.Recording(name="a")], next_page_token="t")
     second = pb.ListRecordingsResponse(recordings=[pb.Recording(name="b")])
