@@ -40,12 +40,16 @@ def plain(value: object) -> object:
 
 
 def write_table(titles: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Write a table to standard output; numbers to the right; ``empty`` where there are no rows."""
+    """Write a table to standard output; numbers to the right; ``empty`` where there are no rows.
+
+    Titles that are all empty are not shown.
+    """
     console = Console(highlight=False)
     if not rows:
         console.print(Text(empty))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    has_titles = any(titles)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=has_titles)
     for column, title in enumerate(titles):
         is_number = all(isinstance(row[column], int | float) for row in rows)
         table.add_column(title, justify="right" if is_number else "left", overflow="fold")
