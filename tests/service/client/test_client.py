@@ -182,6 +182,7 @@ BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]
     ),
     (lambda c, n: c.encode("nothing-there", np.zeros((2, 3), np.float32)), NotFound, "nothing"),
     (lambda c, n: c.encode("nothing-there", np.zeros((2, 3))), ShapeError, "float64"),
+    (lambda c, n: c.encode("nothing-there", np.zeros((2, 3), ">f4")), ShapeError, ">f4"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from isogloss.errors import (
     Conflict,
     DocumentMismatch,
     Fenced,
+    InternalError,
+    InvalidInput,
     LaneEnded,
     NotFound,
     ResourceExhausted,
@@ -20,7 +23,7 @@ from isogloss.errors import (
     StorageFull,
 )
 from isogloss.service.ingest.ingest import Ingest, IngestLimits
-from isogloss.store import Document, SiteSpec, Store
+from isogloss.store import Commit, Document, LaneWriter, RowBatch, SiteSpec, Store
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 
 
@@ -130,6 +133,35 @@ def test_one_producers_bad_batch_does_not_stop_the_others(store: Store, ingest: 
         send(bad.session, 2)
     assert check_sample(store.recording("sample").reader(), {"good": 2}) == {"good": 2}
     assert ingest.held_bytes == 0
+
+
+def test_an_error_that_is_none_of_ours_stops_its_producer_alone(
+    store: Store, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, odd, bad = (Producer(ingest, name) for name in ("good", "odd", "bad"))
+    real = LaneWriter.append
+
+    def append(lane: LaneWriter, batches: Sequence[RowBatch]) -> Commit:
+        names = {batch.producer for batch in batches}
+        if len(names) > 1:
+            raise InvalidInput("one of them is bad: they are tried one by one")
+        if names == {"bad"}:
+            raise TypeError("planted")
+        return real(lane, batches)
+
+    monkeypatch.setattr(LaneWriter, "append", append)
+    with ingest._changed:  # the writer waits until all three batches are there
+        for producer in (good, odd, bad):
+            send(producer.session, 1)
+    for producer in (good, odd, bad):
+        producer.wait(1)
+    assert isinstance(bad.session.error, InternalError)
+    send(good.session, 2)
+    good.wait(2)
+    assert check_sample(store.recording("sample").reader(), {"good": 2, "odd": 1}) == {
+        "good": 2,
+        "odd": 1,
+    }
 
 
 def test_a_full_disk_ends_the_session_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
