@@ -7,8 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from isogloss.errors import InvalidInput, MissingExtra, ServerUnavailable, StoreOwned
-from isogloss.service.calls.all import LocalHandlers
-from isogloss.service.control.owner import Owner
+from isogloss.service.transport.in_process import Answering
 from isogloss.service.values.addresses import TOKEN_NAME, parse_address
 from isogloss.service.values.state_directory import state_directory
 from isogloss.store import Store, StoreOwner, is_object_address, store_owner
@@ -20,7 +19,7 @@ TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
 class Destination:
     """Where a client sends its calls. Either ``handlers`` or ``address`` is set, never both."""
 
-    handlers: LocalHandlers | None = None
+    handlers: Answering | None = None
     """The handlers of a store that this process owns from now on."""
     address: str | None = None
     """Address of a server."""
@@ -64,6 +63,10 @@ def find_destination(
     owner = store_owner(store) if is_there else None
     if owner is None or owner.address is None:
         _check_complete_installation()
+        # a client alone lacks what they need
+        from isogloss.service.calls.all import LocalHandlers
+        from isogloss.service.control.owner import Owner
+
         try:
             owner = Owner(Store.open(store), run_workers=run_workers)
             return Destination(handlers=LocalHandlers(owner))

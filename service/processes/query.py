@@ -19,9 +19,8 @@ import grpc
 from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.calls.table import Unary, bind
 from isogloss.service.query.queries import Queries
-from isogloss.service.server.grpc_calls import MESSAGE_CHARS
 from isogloss.service.values.addresses import READY
-from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.errors import DETAILS_KEY, MESSAGE_CHARS, to_status
 from isogloss.service.wire.framing import MESSAGE_BYTES, parse
 from isogloss.store import Store
 

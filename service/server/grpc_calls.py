@@ -17,7 +17,7 @@ from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Session
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
-from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.errors import DETAILS_KEY, MESSAGE_CHARS, to_status
 from isogloss.service.wire.framing import Framed, parse
 from isogloss.service.wire.methods import METHODS, method_of
 from isogloss.service.wire.names import from_name
@@ -32,8 +32,6 @@ MAX_STREAMS = 64
 """Reading or watching calls at a time; each holds a thread."""
 IDLE_S = 60.0
 """A stream that began a batch must go on within this time: its memory is set aside."""
-MESSAGE_CHARS = 2000
-"""What of an error's text is sent: metadata has a hard limit of 16 KB."""
 
 
 class Calls:

@@ -12,6 +12,8 @@ from isogloss.errors import IsoglossError
 
 DOMAIN = "isogloss"
 DETAILS_KEY = "grpc-status-details-bin"
+MESSAGE_CHARS = 2000
+"""What of an error's text is sent: metadata has a hard limit of 16 KB."""
 
 _log = logging.getLogger(__name__)
 

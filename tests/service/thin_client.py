@@ -16,7 +16,7 @@ from types import ModuleType
 HEAVY = frozenset(
     {
         *("torch", "faiss", "numba", "zarr", "numcodecs", "triton", "transformers", "scipy"),
-        *("zstandard", "safetensors", "google_crc32c", "jinja2", "regex", "jaxtyping"),
+        *("zstandard", "safetensors", "google_crc32c", "jinja2", "regex", "jaxtyping", "msgspec"),
         *("grpc_health", "grpc_reflection", "obstore", "tokenizers"),
     }
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from isogloss.errors import InvalidInput, ServerUnavailable, StoreOwned
+from isogloss.service.calls.all import LocalHandlers
 from isogloss.service.client import destination
 from isogloss.service.client.destination import TOKEN_VARIABLE, Destination, find_destination
 from isogloss.service.values.addresses import TOKEN_NAME
@@ -37,7 +38,7 @@ def test_a_store_that_nobody_owns_is_taken_with_or_without_its_jobs(tmp_path: Pa
     for run_workers in (True, False):
         found = find_destination(tmp_path / "store", None, run_workers=run_workers)
         assert (found.address, found.token) == (None, None)
-        assert found.handlers is not None
+        assert isinstance(found.handlers, LocalHandlers)
         assert found.handlers._owner.jobs.runs_workers is run_workers
         found.handlers.close()
 
