@@ -141,7 +141,6 @@ class Appender:
         self._timeout_s = timeout_s
         self._patience = Patience(reconnect_s)
         self._durable_at_break = -1
-        self._breaks = 0
         self._why_not_direct = why_not_direct
         self._changed = threading.Condition()
         self._pending: deque[Outgoing] = deque()
@@ -338,10 +337,10 @@ class Appender:
         """
         if self._acknowledged.durable > self._durable_at_break or not self._pending:
             self._patience.reset()
-        elif self._breaks:  # no batch became durable since the stream broke before
+        elif isinstance(cause, ServerUnavailable | LaneEnded):
+            # no batch became durable since the stream broke before
             time.sleep(self._patience.pause_s(cause))
         self._durable_at_break = self._acknowledged.durable
-        self._breaks += 1
         while True:
             if not isinstance(cause, ServerUnavailable | LaneEnded):
                 raise cause
