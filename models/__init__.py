@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isogloss.models.hooks import Capture, capture, splice
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
+    from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import resolve_sites
     from isogloss.models.sites import Site
@@ -24,6 +25,8 @@ __all__ = [
     "Capture",
     "CapturedRows",
     "LoadedModel",
+    "PassReader",
+    "PassRows",
     "RecordProgress",
     "Relatedness",
     "Site",
@@ -46,6 +49,8 @@ _HOMES = {
     "Capture": "hooks",
     "CapturedRows": "recording",
     "LoadedModel": "load",
+    "PassReader": "passes.reader",
+    "PassRows": "passes.reader",
     "RecordProgress": "recording",
     "Relatedness": "fingerprint",
     "Site": "sites",

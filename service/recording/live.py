@@ -14,13 +14,11 @@ from types import TracebackType
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 
-from isogloss.errors import Conflict, InvalidInput, IsoglossError, ShapeError
-from isogloss.models import capture
+from isogloss.errors import Conflict, InvalidInput, IsoglossError
+from isogloss.models import PassReader, PassRows
 from isogloss.service.recording.appender import BatchStream
 from isogloss.service.recording.tensors import to_numpy
 from isogloss.store import Document, RecordingSpec, RowBatch
@@ -107,13 +105,15 @@ class Recorder:
             options: size of the queue, and what happens when it is full.
         """
         self._appender = appender
-        self._module = module
         self._spec = spec
-        self._special = torch.tensor(sorted(set(special_ids)), dtype=torch.int64)
         self._options = options or RecorderOptions()
-        self._capture = capture(module, [site.name for site in spec.sites])
-        self._handles: list[RemovableHandle] = []
-        self._inputs: tuple[Tensor, Tensor | None] | None = None
+        self._reader = PassReader(
+            module,
+            [site.name for site in spec.sites],
+            take=self._seen,
+            leave_out=self._left_out,
+            special_ids=special_ids,
+        )
         self._changed = threading.Condition()
         self._queue: deque[_Rows] = deque()
         self._queued_bytes = 0
@@ -148,10 +148,7 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         if self._worker is not None:
             raise Conflict("this recorder was entered before: make a new one with client.record")
-        self._capture.__enter__()
-        before = self._module.register_forward_pre_hook(self._before, with_kwargs=True)
-        after = self._module.register_forward_hook(self._after)
-        self._handles = [before, after]
+        self._reader.__enter__()
         self._worker = threading.Thread(target=self._append_all, name="isogloss-recorder")
         self._worker.daemon = True
         self._worker.start()
@@ -167,9 +164,7 @@ class Recorder:
 
         With ``strict`` the recorder's first error is raised, unless the block raised one itself.
         """
-        for handle in self._handles:
-            handle.remove()
-        self._capture.__exit__(None, None, None)
+        self._reader.__exit__(None, None, None)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -184,72 +179,40 @@ class Recorder:
 
     # In the loop.
 
-    def _before(
-        self, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> None:
-        found = kwargs.get("input_ids", args[0] if args else None)
-        mask = kwargs.get("attention_mask")
-        is_ids = isinstance(found, Tensor) and found.ndim == 2 and not found.is_floating_point()
-        ids = found if isinstance(found, Tensor) and is_ids else None
-        fits = isinstance(mask, Tensor) and ids is not None and mask.shape == ids.shape
-        self._inputs = (
-            None if ids is None else (ids, mask if isinstance(mask, Tensor) and fits else None)
-        )
-
-    def _after(self, module: nn.Module, args: tuple[object, ...], output: object) -> None:
+    def _seen(self, rows: PassRows) -> None:
         self._counts["passes"] += 1
         try:
             self._check_error()
-            self._take(self._rows())
+            self._take(self._on_cpu(rows))
         except Exception as error:  # a loop must survive its recorder, unless told otherwise
             if self._options.strict:
                 raise
             self._counts["failed"] += 1
             self._fail(error)
-        finally:
-            self._inputs = None
+
+    def _left_out(self, error: Exception) -> None:
+        self._counts["passes"] += 1
+        if self._options.strict:
+            raise self.error or error
+        self._counts["failed"] += 1
+        self._fail(error)
 
     def _check_error(self) -> None:
         if self.error is not None:
             raise self.error
 
-    def _rows(self) -> _Rows:
-        if self._inputs is None:
-            raise ShapeError(
-                "the forward pass took no input_ids [sequences, tokens]: a recorder needs them, by "
-                "name or as the first argument"
-            )
-        ids = self._inputs[0].detach().cpu()
-        mask = self._inputs[1]
-        keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.cpu().bool()
-        content = keep & ~torch.isin(ids, self._special.to(ids.dtype))
-        documents = [
-            Document.from_token_ids(row[kept].numpy()) for row, kept in zip(ids, keep, strict=True)
-        ]
+    def _on_cpu(self, rows: PassRows) -> _Rows:
+        documents = [Document.from_token_ids(ids) for ids in rows.documents]
         names = np.array([document.id for document in documents], np.uint64)
-        where = content.nonzero()
-        sites = {
-            site.name: self._site_rows(site.name, content, index)
-            for index, site in enumerate(self._spec.sites)
-        }
+        sites = {site.name: to_numpy(rows.sites[site.name], site) for site in self._spec.sites}
         return _Rows(
             sites=sites,
-            token_id=ids[content].numpy().astype(np.uint32),
-            document=names[where[:, 0].numpy()],
-            position=where[:, 1].numpy().astype(np.uint32),
+            token_id=rows.token_id,
+            document=names[rows.document_index],
+            position=rows.position,
             documents=tuple({document.id: document for document in documents}.values()),
-            size=sum(rows.nbytes for rows in sites.values()) + 16 * len(where),
+            size=sum(kept.nbytes for kept in sites.values()) + 16 * rows.rows,
         )
-
-    def _site_rows(self, name: str, content: Tensor, index: int) -> NDArray[np.generic]:
-        seen = self._capture[name]
-        if seen.ndim < 3 or seen.shape[:2] != content.shape:
-            raise ShapeError(
-                f"site {name!r} gave {list(seen.shape)}, wanted [sequences, tokens, width] with "
-                f"{list(content.shape)} sequences and tokens"
-            )
-        rows = seen.flatten(2)[content.to(seen.device)]
-        return to_numpy(rows, self._spec.sites[index])
 
     def _take(self, rows: _Rows) -> None:
         if not len(rows.token_id):
