@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from isogloss.store.direct.ticket import DirectLaneTicket
     from isogloss.store.direct.writer import DirectLaneWriter
     from isogloss.store.disk.filesystem import FileSystem, make_directories, write_file_durably
+    from isogloss.store.disk.rooted_files import read_private_file
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
     from isogloss.store.exchange.importing import (
@@ -105,6 +106,7 @@ _MODULES = {
     "open_export": "exchange.exported",
     "open_source": "exchange.sources",
     "read_arrays": "formats.zarr_arrays",
+    "read_private_file": "disk.rooted_files",
     "register_bfloat16": "formats.zarr_bfloat16",
     "shared_documents": "reading.reader",
     "store_owner": "ownership.location",
@@ -168,6 +170,7 @@ __all__ = [
     "open_export",
     "open_source",
     "read_arrays",
+    "read_private_file",
     "register_bfloat16",
     "shared_documents",
     "store_owner",

@@ -20,6 +20,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _Tier:
@@ -1406,8 +1411,16 @@ class Storage(_message.Message):
     PROOF_FILE_FIELD_NUMBER: _builtins.int
     root: _builtins.str
     """of the store, as the server's machine sees it; empty: no direct lanes here"""
-    proof_file: _builtins.str
-    """relative to the root; only the store's user can read it"""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def proof_file(self) -> _builtins.str:
+        """empty: no file that a server names is opened"""
+
+    @proof_file.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def proof_file(self, value: _builtins.str) -> None:
+        """empty: no file that a server names is opened"""
+
     def __init__(
         self,
         *,
@@ -1432,7 +1445,7 @@ class OpenDirectLaneRequest(_message.Message):
     name: _builtins.str
     """recordings/{recording}"""
     proof: _builtins.str
-    """content of the proof file"""
+    """keyed hash, made with what direct.proof in the root holds: docs/wire.md"""
     @_builtins.property
     def producers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """whose batches the lane will hold"""

@@ -13,8 +13,7 @@ class DirectHandlers:
 
     def get_storage(self, request: pb.GetStorageRequest) -> pb.Storage:
         """Return where the store lies, and the file that proves to see it."""
-        root, proof_file = self._access.storage()
-        return pb.Storage(root=root, proof_file=proof_file)
+        return pb.Storage(root=self._access.storage())
 
     def open_direct_lane(self, request: pb.OpenDirectLaneRequest) -> pb.DirectLane:
         """Give a lane to a caller that read the proof."""

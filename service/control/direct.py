@@ -2,16 +2,14 @@
 
 import contextlib
 import hmac
-import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.errors import NotPermitted
 from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.values.direct_proof import PROOF_NAME, make_proof, new_secret
 from isogloss.store import DirectLaneTicket, LaneState, Store, write_file_durably
-
-PROOF_NAME = "direct.proof"
 
 
 class DirectAccess:
@@ -22,43 +20,47 @@ class DirectAccess:
         self._store = store
         self._ingest = ingest
         self._lock = threading.Lock()
-        self._proof: str | None = None
+        self._secret: bytes | None = None
 
-    def storage(self) -> tuple[str, str]:
-        """Return the store's root and the name of its proof file; empty where there is none.
+    def storage(self) -> str:
+        """Return the store's root, where the proof file is now; empty where there are no lanes.
 
         The file is new in each life of the owner and only its user can read it.
         """
         if self._store.fencing != "lock":  # no lock would say that a writer died
-            return "", ""
+            return ""
         root = Path(self._store.root)
         with self._lock:
-            if self._proof is None:
-                made = secrets.token_urlsafe(32)
-                write_file_durably(root / PROOF_NAME, made.encode(), mode=0o600)
-                self._proof = made
-        return str(root), PROOF_NAME
+            if self._secret is None:
+                made = new_secret()
+                write_file_durably(root / PROOF_NAME, made, mode=0o600)
+                self._secret = made
+        return str(root)
 
-    def open(self, recording: str, producers: Sequence[str], proof: str) -> DirectLaneTicket:
+    def open(self, recording: str, producers: Sequence[str], said: str) -> DirectLaneTicket:
         """Make a ticket for a direct lane, for a caller that proves that it sees the storage.
 
         Args:
             recording: id of the recording.
             producers: names of the streams of batches that will write the lane.
-            proof: the text that the caller read in the proof file.
+            said: the caller's proof, made with what it read in the proof file.
 
         Returns:
             The ticket, with which the caller creates the lane.
 
         Raises:
-            NotPermitted: the text is not the one in the proof file.
+            NotPermitted: the proof was not made with what the file holds, or for another request.
             NotFound: there is no such recording.
             Conflict: one of the producers is writing another direct lane.
         """
-        if self._proof is None or not hmac.compare_digest(proof.encode(), self._proof.encode()):
+        secret = self._secret
+        wanted = "" if secret is None else make_proof(secret, recording, producers)
+        if not wanted or not hmac.compare_digest(
+            said.encode(errors="surrogatepass"), wanted.encode()
+        ):
             raise NotPermitted(
-                f"the proof is not what {PROOF_NAME} in the store holds now: read it again, or "
-                "write through the server"
+                f"the proof is not made with what {PROOF_NAME} in the store holds now: read it "
+                "again, or write through the server"
             )
         return self._ingest.offer_direct_lane(recording, producers)
 
@@ -69,7 +71,7 @@ class DirectAccess:
     def close(self) -> None:
         """Remove the proof file; no lane is given any more."""
         with self._lock:
-            if self._proof is not None:
-                self._proof = None
+            if self._secret is not None:
+                self._secret = None
                 with contextlib.suppress(OSError):
                     (Path(self._store.root) / PROOF_NAME).unlink()

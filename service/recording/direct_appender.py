@@ -1,8 +1,8 @@
 """Write batches to a lane on the store's storage directly, not through the store's owner.
 
 The owner hands out a ticket for a lane; then this process writes the lane's files. That works only
-where this process sees the store's files. It proves so to the owner with the content of a file that
-only the store's user can read.
+where this process sees the store's files. It proves so to the owner with a hash keyed with the
+content of a file that only the store's user can read.
 """
 
 import logging
@@ -28,7 +28,19 @@ from isogloss.service.recording import direct_requests
 from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.protocols import Transport
 from isogloss.service.transport.run import run
-from isogloss.store import DirectLaneWriter, RecordingSpec, RowBatch, open_direct_lane
+from isogloss.service.values.direct_proof import (
+    PROOF_NAME,
+    SECRET_CHARACTERS,
+    is_secret,
+    make_proof,
+)
+from isogloss.store import (
+    DirectLaneWriter,
+    RecordingSpec,
+    RowBatch,
+    open_direct_lane,
+    read_private_file,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -58,11 +70,11 @@ def find_storage(transport: Transport, root: Path | str | None, timeout_s: float
     Raises:
         NotPermitted: this process does not see the store's files, or may not read them.
     """
-    return _prove(transport, root, timeout_s)[0]
+    return _find(transport, root, timeout_s)[0]
 
 
-def _prove(transport: Transport, root: Path | str | None, timeout_s: float) -> tuple[Path, str]:
-    """Return the path of the store's root on this machine, and the content of its proof file."""
+def _find(transport: Transport, root: Path | str | None, timeout_s: float) -> tuple[Path, bytes]:
+    """Return the path of the store's root on this machine, and the secret in its proof file."""
     storage = run(transport, direct_requests.storage(), timeout_s)
     if not storage.root:
         raise NotPermitted(
@@ -70,14 +82,19 @@ def _prove(transport: Transport, root: Path | str | None, timeout_s: float) -> t
             "locks: write through the server"
         )
     found = Path(root) if root is not None else Path(storage.root)
-    name = Path(storage.proof_file).name  # a file of the root itself, whatever the server says
     try:
-        return found, (found / name).read_text()
-    except (OSError, ValueError) as error:
+        secret = read_private_file(found, PROOF_NAME, most_bytes=SECRET_CHARACTERS)
+    except (IsoglossError, OSError, ValueError) as error:
         raise NotPermitted(
             f"{found} does not show the storage of {transport.address} to this process ({error}): "
             "write through the server, or say where it is mounted here"
         ) from error
+    if not is_secret(secret):
+        raise NotPermitted(
+            f"{PROOF_NAME} in {found} holds no proof that a store's owner wrote: write through the "
+            "server, or say where the store is mounted here"
+        )
+    return found, secret
 
 
 class DirectAppender:
@@ -258,8 +275,11 @@ class DirectAppender:
     # Lanes.
 
     def _open(self) -> DirectLaneWriter:
-        root, proof = _prove(self._transport, self._root, self._timeout_s)
-        call = direct_requests.open_direct_lane(self._spec.recording, [self._producer], proof)
+        root, secret = _find(self._transport, self._root, self._timeout_s)
+        name, producers = self._spec.recording, [self._producer]
+        call = direct_requests.open_direct_lane(
+            name, producers, make_proof(secret, name, producers)
+        )
         lane = open_direct_lane(root, run(self._transport, call, self._timeout_s))
         if lane.ticket.spec != self._spec:
             lane.close()

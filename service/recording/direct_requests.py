@@ -8,7 +8,7 @@ from isogloss.service.wire.names import to_name
 
 
 def storage() -> Call[pb.Storage]:
-    """Ask for the root's path on the owner's machine, and for the file that proves access to it."""
+    """Ask where the root lies on the owner's machine; the owner writes the proof file."""
     return ask(pb.GetStorageRequest(), pb.Storage)
 
 

@@ -189,6 +189,43 @@ class RootedFiles(FileSystem):
             return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime
 
 
+def read_private_file(root: Path, name: str, *, most_bytes: int) -> bytes:
+    """Return what a file that only this user can read holds.
+
+    Nothing is read of a file that is a link, that others may read, or that is longer.
+
+    Args:
+        root: the directory; it may be reached through links.
+        name: the file's name in it.
+        most_bytes: how long the file may be.
+
+    Raises:
+        NotFound: there is no such directory.
+        NotPermitted: the directory or the file belongs to another user; or the file is a link, no
+            plain file, longer, or open to others by its mode.
+        OSError: the file is not there or cannot be read.
+    """
+    files = RootedFiles(root)
+    try:
+        descriptor = files.open(files.root / name)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_mode & 0o077:
+                raise NotPermitted(
+                    f"{root / name} has mode {stat.S_IMODE(found.st_mode):04o}, so others can read "
+                    "it; wanted 0600"
+                )
+            if found.st_size > most_bytes:
+                raise NotPermitted(
+                    f"{root / name} has {found.st_size} bytes, wanted at most {most_bytes}"
+                )
+            return os.read(descriptor, most_bytes)
+        finally:
+            os.close(descriptor)
+    finally:
+        files.disconnect()
+
+
 def check_tree(directory: Path) -> None:
     """Raise NotPermitted unless a directory holds only directories and plain files of this user.
 

@@ -9,6 +9,7 @@ from isogloss.errors import InvalidName, NotFound, NotPermitted
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.direct import DirectHandlers
 from isogloss.service.control.owner import Owner
+from isogloss.service.values.direct_proof import PROOF_NAME, make_proof
 from isogloss.store import DirectLaneTicket
 
 
@@ -28,8 +29,9 @@ def test_a_caller_that_reads_the_proof_is_given_a_ticket(
 ) -> None:
     storage = handlers.get_storage(pb.GetStorageRequest())
     assert storage.root == str(owner.store.root)
-    proof = (owner.store.root / storage.proof_file).read_text()
-    request = pb.OpenDirectLaneRequest(name="recordings/docs", producers=["p", "q"], proof=proof)
+    assert not storage.proof_file, "no file that a server names is opened"
+    said = make_proof((owner.store.root / PROOF_NAME).read_bytes(), "docs", ["p", "q"])
+    request = pb.OpenDirectLaneRequest(name="recordings/docs", producers=["p", "q"], proof=said)
     lane = handlers.open_direct_lane(request)
     ticket = DirectLaneTicket.from_bytes(lane.ticket)
     assert ticket.lane == lane.lane != ""

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from isogloss.errors import NotFound, NotPermitted
-from isogloss.service.control.direct import PROOF_NAME, DirectAccess
+from isogloss.service.control.direct import DirectAccess
 from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.values.direct_proof import PROOF_NAME, is_secret, make_proof
 from isogloss.store import Store
 from isogloss.store.testing import sample_spec
 
@@ -38,9 +39,9 @@ def test_the_proof_is_a_long_secret_for_the_stores_user_and_new_in_each_life(
 ) -> None:
     path = store.root / PROOF_NAME
     assert not path.exists()
-    assert access.storage() == (str(store.root), PROOF_NAME)
+    assert access.storage() == str(store.root)
     first = path.read_text()
-    assert len(first) >= 43, "32 bytes in base64"
+    assert is_secret(first.encode()), "32 bytes in base64"
     assert path.stat().st_mode & 0o777 == 0o600
     access.storage()
     assert path.read_text() == first
@@ -54,22 +55,29 @@ def test_the_proof_is_a_long_secret_for_the_stores_user_and_new_in_each_life(
 
 
 def test_a_lane_is_for_who_read_the_proof(store: Store, access: DirectAccess) -> None:
-    says = f"not what {PROOF_NAME} in the store holds now: read it again"
+    says = f"not made with what {PROOF_NAME} in the store holds now: read it again"
     for proof in ("", "x"):  # none was ever written
         with pytest.raises(NotPermitted, match=says):
             access.open("docs", ["p"], proof)
     access.storage()
-    proof = (store.root / PROOF_NAME).read_text()
-    for wrong in ("", proof[:-1], f"{proof} "):
+    secret = (store.root / PROOF_NAME).read_bytes()
+    right = make_proof(secret, "docs", ["p"])
+    others = [
+        make_proof(secret, "docs", ["q"]),
+        make_proof(secret, "docs", ["p", "q"]),
+        make_proof(secret, "lost", ["p"]),
+        make_proof(b"x" * 43, "docs", ["p"]),
+    ]
+    for wrong in ("", right[:-1], f"{right} ", "\u00e9", secret.decode(), *others):
         with pytest.raises(NotPermitted, match=says):
             access.open("docs", ["p"], wrong)
-    ticket = access.open("docs", ["p"], proof)
+    ticket = access.open("docs", ["p"], right)
     assert ticket.lane
     with pytest.raises(NotFound, match="lost"):
-        access.open("lost", ["q"], proof)
+        access.open("lost", ["q"], make_proof(secret, "lost", ["q"]))
     access.close()
     with pytest.raises(NotPermitted, match=says):
-        access.open("docs", ["q"], proof)
+        access.open("docs", ["q"], make_proof(secret, "docs", ["q"]))
 
 
 def test_a_lane_that_nobody_made_is_not_ended(access: DirectAccess) -> None:
@@ -83,7 +91,7 @@ def test_without_a_lock_that_says_that_a_writer_died_none_is_given(tmp_path: Pat
     with Store.open(tmp_path / "unlocked", fencing="create") as store:
         ingest = Ingest(store)
         access = DirectAccess(store, ingest)
-        assert access.storage() == ("", "")
+        assert access.storage() == ""
         assert not (store.root / PROOF_NAME).exists()
         with pytest.raises(NotPermitted):
             access.open("docs", ["p"], "")

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from tests.service.serving import append_samples, server_on, start_server
@@ -29,11 +31,14 @@ from isogloss.errors import (
     ServerUnavailable,
     ShapeError,
 )
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.proto.v1 import recordings_pb2_grpc
 from isogloss.service.cli import main
 from isogloss.service.control.direct import DirectAccess
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.recording.direct_appender import DirectAppender, find_storage
 from isogloss.service.recording.direct_requests import open_direct_lane
+from isogloss.service.transport.over_grpc import GrpcTransport
 from isogloss.store import RecordingSpec, RowBatch, SiteSpec, Store
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
@@ -264,7 +269,11 @@ def test_without_the_storage_it_is_refused_or_goes_through_the_server_and_says_w
     with client.stream(name, "p", direct=False) as stream:
         assert "not direct" not in stream.route
     check_rows(client, spec, "p", 3)
-    (tmp_path / "direct.proof").write_text("made up")
+    planted = tmp_path / "direct.proof"
+    planted.write_text("x" * 43)
+    with pytest.raises(NotPermitted, match="so others can read it; wanted 0600"):
+        client.stream(name, "p", direct=True, root=tmp_path)
+    planted.chmod(0o600)
     with pytest.raises(NotPermitted, match="proof is not"):
         client.stream(name, "p", direct=True, root=tmp_path)
     with pytest.raises(NotPermitted, match="proof is not"):
@@ -275,7 +284,7 @@ def test_a_store_without_locks_has_no_direct_lanes(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store", fencing="create") as store:
         ingest = Ingest(store)
         access = DirectAccess(store, ingest)
-        assert access.storage() == ("", "")
+        assert access.storage() == ""
         with pytest.raises(NotPermitted, match="proof is not"):
             access.open("a", ["p"], "")
         access.close()
@@ -505,3 +514,60 @@ def test_lanes_are_listed_and_a_hung_one_is_ended(
     with pytest.raises(Fenced):
         hung.flush()
     hung.close(flush=False)
+
+
+class _Greedy(recordings_pb2_grpc.RecordingServiceServicer):
+    """A server that would like to read files of its clients."""
+
+    def __init__(self, root: Path, named: str, spec: RecordingSpec) -> None:
+        self.root, self.named, self.spec = root, named, spec
+        self.received: list[bytes] = []
+
+    def GetStorage(
+        self, request: pb.GetStorageRequest, context: grpc.ServicerContext
+    ) -> pb.Storage:
+        self.received.append(request.SerializeToString())
+        return pb.Storage(root=str(self.root), proof_file=self.named)
+
+    def OpenDirectLane(
+        self, request: pb.OpenDirectLaneRequest, context: grpc.ServicerContext
+    ) -> pb.DirectLane:
+        self.received.append(request.SerializeToString())
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
+
+
+@pytest.mark.parametrize("named", ["id_secret", "direct.proof", "../id_secret", ""])
+@pytest.mark.parametrize("kind", ["file", "link", "long", "open to others", "right shape"])
+def test_a_server_gets_nothing_of_a_file_that_it_names(
+    tmp_path: Path, named: str, kind: str
+) -> None:
+    secret = "a-private-key_" + "x" * (29 if kind != "long" else 300)
+    (tmp_path / "id_secret").write_text(secret)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "id_secret").write_text(secret)
+    planted = root / "direct.proof"
+    if kind == "link":
+        planted.symlink_to("id_secret")
+    else:
+        planted.write_text(secret if kind != "file" else f"{secret[:-1]}.")
+        planted.chmod(0o644 if kind == "open to others" else 0o600)
+    spec = sample_spec("docs")
+    greedy = _Greedy(root, named, spec)
+    server = grpc.server(ThreadPoolExecutor(2))
+    recordings_pb2_grpc.add_RecordingServiceServicer_to_server(greedy, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        transport = GrpcTransport(f"127.0.0.1:{port}")
+        try:
+            with pytest.raises(NotPermitted):
+                DirectAppender(transport, spec, "p", timeout_s=10.0)
+        finally:
+            transport.close()
+    finally:
+        server.stop(0).wait(10)
+    asked = [b"".join(greedy.received)]
+    assert len(greedy.received) == (2 if kind == "right shape" else 1)
+    for part in (secret, secret[:14], secret[-14:]):
+        assert all(part.encode() not in said for said in asked)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from isogloss.errors import (
+    NotFound,
     NotPermitted,
 )
 from isogloss.store import Store
-from isogloss.store.disk.rooted_files import RootedFiles
+from isogloss.store.disk.rooted_files import RootedFiles, read_private_file
 from isogloss.store.testing import sample_spec
 
 SPEC = sample_spec()
@@ -63,3 +64,31 @@ def test_files_below_a_root_do_what_files_do(tmp_path: Path) -> None:
     files.disconnect()
     with pytest.raises(NotPermitted, match="closed"):
         files.names(root / "b")
+
+
+def test_a_private_file_is_read_only_where_nobody_else_could_have_put_or_read_it(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    path = root / "key"
+    path.write_bytes(b"secret")
+    path.chmod(0o600)
+    assert read_private_file(root, "key", most_bytes=6) == b"secret"
+    with pytest.raises(NotPermitted, match="6 bytes, wanted at most 5"):
+        read_private_file(root, "key", most_bytes=5)
+    for mode in (0o640, 0o604, 0o601):
+        path.chmod(mode)
+        with pytest.raises(NotPermitted, match=f"mode {mode:04o}, so others can read it"):
+            read_private_file(root, "key", most_bytes=6)
+    path.chmod(0o600)
+    (root / "link").symlink_to(path)
+    os.mkfifo(root / "pipe", 0o600)
+    (root / "folder").mkdir(0o700)
+    for name in ("link", "pipe", "folder", "../root/key"):
+        with pytest.raises(NotPermitted):
+            read_private_file(root, name, most_bytes=6)
+    with pytest.raises(FileNotFoundError):
+        read_private_file(root, "none", most_bytes=6)
+    with pytest.raises(NotFound):
+        read_private_file(root / "none", "key", most_bytes=6)
