@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from isogloss.store.direct.ticket import DirectLaneTicket
     from isogloss.store.direct.writer import DirectLaneWriter
-    from isogloss.store.disk.filesystem import FileSystem, make_directories, write_file_durably
+    from isogloss.store.disk.filesystem import (
+        FileSystem,
+        create_if_missing,
+        make_directories,
+        write_file_durably,
+    )
     from isogloss.store.disk.rooted_files import read_private_file
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
@@ -96,6 +101,7 @@ _MODULES = {
     "Tier": "recordings.describe",
     "TokenColumns": "schema.batch",
     "check_id": "schema.names",
+    "create_if_missing": "disk.filesystem",
     "describe_lane": "recordings.describe",
     "export_recording": "exchange.export",
     "export_rows": "exchange.export",
@@ -160,6 +166,7 @@ __all__ = [
     "Tier",
     "TokenColumns",
     "check_id",
+    "create_if_missing",
     "describe_lane",
     "export_recording",
     "export_rows",

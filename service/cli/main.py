@@ -50,6 +50,9 @@ def serve(
         Path | None, typer.Option(help="PEM certificate chain, for TLS.")
     ] = None,
     key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Group of this machine that may read the store's files.")
+    ] = None,
     is_json: JsonOption = False,
 ) -> None:
     """Own a store and answer for it, until Ctrl-C or SIGTERM."""
@@ -68,7 +71,7 @@ def serve(
             say(f"serving {store} on {', '.join(addresses)}")
         sys.stdout.flush()
 
-    config = ServerConfig(listen=tuple(listen or ()), certificate=certificate, key=key)
+    config = ServerConfig(listen=tuple(listen or ()), certificate=certificate, key=key, group=group)
     run(_local(store), config, on_ready=ready)
 
 

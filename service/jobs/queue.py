@@ -29,7 +29,7 @@ from isogloss.service.values.job_kinds import JobKind, kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.service.values.state_directory import make_state_directory
-from isogloss.store import Store, check_id
+from isogloss.store import Store, check_id, create_if_missing
 
 SCHEMA_VERSION = 1
 QUEUE_NAME = "jobs.sqlite"
@@ -101,6 +101,7 @@ class JobTable:
         self._lock = threading.RLock()
         self._path = path
         with _storage_errors(path):
+            create_if_missing(path)
             self._connection = sqlite3.connect(
                 path, timeout=30, isolation_level=None, check_same_thread=False
             )
@@ -463,6 +464,8 @@ def _record(row: sqlite3.Row) -> JobRecord:
 def _storage_errors(path: Path) -> Generator[None]:
     try:
         yield
+    except OSError as error:
+        raise StorageError(f"{path}: {error}") from error
     except sqlite3.Error as error:
         if "full" in str(error):
             raise StorageFull(f"{path}: {error}: free some space, then try again") from error

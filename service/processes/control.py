@@ -60,6 +60,8 @@ class ServerConfig:
     """Calls at a time; more are refused with ResourceExhausted."""
     run_workers: bool = True
     """Whether this server runs the jobs."""
+    group: str | None = None
+    """Name of a group whose members may read the store's files; None: as it was."""
     limits: IngestLimits = field(default_factory=IngestLimits)
     """Limits of memory and sizes for ingest."""
 
@@ -104,7 +106,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listen = [parse_address(text) for text in config.listen]
-    store = given if isinstance(given, Store) else Store.open(given)
+    store = given if isinstance(given, Store) else Store.open(given, group=config.group)
     state = make_state_directory(store)
     addresses = listen or [default_address(state)]
     owner = Owner(store, run_workers=config.run_workers, limits=config.limits)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, IsoglossError, StorageError, StorageFull
-from isogloss.store.disk import linux_calls
+from isogloss.store.disk import linux_calls, permissions
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -54,17 +54,25 @@ class FileSystem:
     is_remote = False
     """Whether each operation is a request over the network, so that many at once are faster."""
 
-    def create(self, path: Path, mode: int = 0o644) -> int:
+    def create(self, path: Path, mode: int | None = None) -> int:
         """Create a file that does not exist yet, for reading and writing.
 
         Args:
             path: the file's path; its directory must exist.
-            mode: the file's permissions, as in ``os.open``.
+            mode: the file's permissions, as in ``os.open``; None: those of its directory, without
+                entering and without writing by others.
 
         Returns:
             The descriptor of the open file.
         """
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        if mode is not None:
+            return os.open(path, flags, mode)
+        above = path.parent.stat()
+        descriptor = os.open(path, flags, permissions.file_mode(above))
+        if permissions.is_shared(above):  # whatever this process's umask is
+            os.fchmod(descriptor, permissions.file_mode(above))
+        return descriptor
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file."""
@@ -165,8 +173,15 @@ class FileSystem:
         return bool(_LOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def make_directory(self, path: Path) -> None:
-        """Create a directory that does not exist yet; its parent must."""
-        path.mkdir()
+        """Create a directory that does not exist yet, with its parent's permissions."""
+        above = path.parent.stat()
+        path.mkdir(permissions.directory_mode(above))
+        if permissions.is_shared(above):  # whatever this process's umask is
+            path.chmod(permissions.directory_mode(above))
+
+    def set_permissions(self, path: Path, mode: int) -> None:
+        """Set the permissions of a file or directory, where there are such."""
+        path.chmod(mode)
 
     def sync_directory(self, path: Path) -> None:
         """Make the names in a directory survive a power loss."""
@@ -243,7 +258,7 @@ class FileSystem:
         self.replace(partial, path)
         self.sync_directory(path.parent)
 
-    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
+    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int | None = None) -> None:
         """Replace a file's content, or create the file, so that a crash never leaves half of it.
 
         The bytes go to a file of a random name first, which is synced and renamed; then the
@@ -253,7 +268,7 @@ class FileSystem:
         Args:
             path: the file.
             pieces: the file's bytes, in order.
-            mode: the file's permissions, as in ``os.open``.
+            mode: the file's permissions, as in ``os.open``; None: see :meth:`create`.
 
         Raises:
             OSError: the bytes could not be written or synced; ``path`` is what it was before,
@@ -412,6 +427,17 @@ def write_new(files: FileSystem, path: Path, buffers: Sequence[Buffer]) -> None:
         files.close(descriptor)
 
 
+def create_if_missing(path: Path) -> None:
+    """Create an empty file with the permissions of its directory; nothing where there is one.
+
+    For files that a library opens or makes with permissions of its own.
+    """
+    files = FileSystem()
+    if not files.exists(path):
+        with contextlib.suppress(FileExistsError):
+            files.close(files.create(path))
+
+
 def make_directories(files: FileSystem, path: Path) -> None:
     """Create a directory and its missing parents, and sync each parent."""
     if files.is_remote or files.exists(path):
@@ -435,7 +461,7 @@ def sync_and_drop_cache(files: FileSystem, descriptor: int) -> None:
 
 
 def write_file_durably(
-    path: Path, content: bytes, *, mode: int = 0o644, files: FileSystem | None = None
+    path: Path, content: bytes, *, mode: int | None = None, files: FileSystem | None = None
 ) -> None:
     """Write or replace a small file so that it survives a loss of power once this returns.
 
@@ -445,7 +471,8 @@ def write_file_durably(
     Args:
         path: the file's path; its directory must exist.
         content: all bytes of the file.
-        mode: the file's permissions, as in ``os.open``; ``0o600`` for secrets.
+        mode: the file's permissions, as in ``os.open``; ``0o600`` for secrets. None: those of its
+            directory, without entering and without writing by others.
         files: file operations to use; by default those of the operating system.
 
     Raises:

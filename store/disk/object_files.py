@@ -99,7 +99,7 @@ class ObjectFiles(FileSystem):
         except exceptions.BaseError as error:
             raise OSError(errno.EIO, f"object {what}: {_brief(error)}") from error
 
-    def create(self, path: Path, mode: int = 0o644) -> int:
+    def create(self, path: Path, mode: int | None = None) -> int:
         """Begin an object, which appears when it is synced; it has no permissions."""
         return self._new(_Object(key=_key(path), written=[]))
 
@@ -194,6 +194,9 @@ class ObjectFiles(FileSystem):
 
     def make_directory(self, path: Path) -> None:
         """Do nothing: prefixes need not be made."""
+
+    def set_permissions(self, path: Path, mode: int) -> None:
+        """Do nothing: who reads a bucket is set there."""
 
     def sync_directory(self, path: Path) -> None:
         """Do nothing: names are durable with their objects."""
@@ -303,7 +306,7 @@ class ObjectFiles(FileSystem):
         """Put an object in place of what was there."""
         self._put(_key(path), content)
 
-    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o644) -> None:
+    def write_whole(self, path: Path, pieces: Iterable[Buffer], *, mode: int | None = None) -> None:
         """Put an object of any size in place of what was there; large ones in parts."""
         rest = iter(pieces)
         first: list[bytes] = []

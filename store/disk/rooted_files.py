@@ -13,6 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from isogloss.errors import NotFound, NotPermitted
+from isogloss.store.disk import permissions
 from isogloss.store.disk.filesystem import FileSystem
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,11 +88,17 @@ class RootedFiles(FileSystem):
         with self._inside(path, parts[:-1]) as descriptor:
             yield descriptor, parts[-1]
 
-    def create(self, path: Path, mode: int = 0o644) -> int:
+    def create(self, path: Path, mode: int | None = None) -> int:
         """Create a file that does not exist yet, for reading and writing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._parent(path) as (parent, name):
-            return os.open(name, flags, mode, dir_fd=parent)
+            if mode is not None:
+                return os.open(name, flags, mode, dir_fd=parent)
+            above = os.fstat(parent)
+            descriptor = os.open(name, flags, permissions.file_mode(above), dir_fd=parent)
+            if permissions.is_shared(above):
+                os.fchmod(descriptor, permissions.file_mode(above))
+            return descriptor
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file; NotPermitted when it is a link, no file, or another user's."""
@@ -127,7 +134,15 @@ class RootedFiles(FileSystem):
     def make_directory(self, path: Path) -> None:
         """Create a directory that does not exist yet; its parent must."""
         with self._parent(path) as (parent, name):
-            os.mkdir(name, dir_fd=parent)
+            above = os.fstat(parent)
+            os.mkdir(name, permissions.directory_mode(above), dir_fd=parent)
+            if permissions.is_shared(above):
+                os.chmod(name, permissions.directory_mode(above), dir_fd=parent)
+
+    def set_permissions(self, path: Path, mode: int) -> None:
+        """Set the permissions of a file or directory, never of what a link leads to."""
+        with self._inside(path, self._parts(path)) as descriptor:
+            os.fchmod(descriptor, mode)
 
     def sync_directory(self, path: Path) -> None:
         """Make the names in a directory survive a power loss."""

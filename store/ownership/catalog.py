@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput, NotFound, StorageError
+from isogloss.store.disk.filesystem import create_if_missing
 from isogloss.store.schema.names import check_id, check_uid
 
 KINDS = ("recording", "dictionary", "probe", "codes", "atlas", "match")
@@ -59,13 +60,14 @@ class Catalog:
         """The sqlite file; other tables of the store live in it too."""
         self._lock = threading.Lock()
         try:
+            create_if_missing(path)
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(f"catalog {path} cannot be opened: {error}") from error
 
     def close(self) -> None:

@@ -1,12 +1,13 @@
 """Find a store: its files, its kind of fencing, its manifest, its owner and its catalog."""
 
 import logging
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeGuard
 
 from isogloss.errors import Conflict, InvalidInput, NotFound
-from isogloss.store.disk import signed_json
+from isogloss.store.disk import permissions, signed_json
 from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
 from isogloss.store.ownership.catalog import Catalog
 from isogloss.store.ownership.catalog_records import RecordCatalog
@@ -153,6 +154,37 @@ class StoreLocation:
                     "directory"
                 )
             make_directories(self.files, self.root)
+            self.files.set_permissions(self.root, permissions.PRIVATE)
+
+    def share(self, group: str) -> None:
+        """Let a group read the store here, and what is written to it later.
+
+        Raises:
+            InvalidInput: there is no such group; or the store is on an object store, which has no
+                groups.
+            NotPermitted: this process is not a member of the group.
+            StorageError: the permissions cannot be changed.
+        """
+        if self.files.is_remote:
+            raise InvalidInput(
+                f"group is {group!r}, and store {self.address} is on an object store: who reads it "
+                "is set there"
+            )
+        with storage_errors(f"store {self.address} cannot be shared with group {group!r}"):
+            permissions.share(self.root, permissions.group_id(group))
+
+    def warn_if_open(self) -> None:
+        """Log a warning where other users than the store's own and its group may enter it."""
+        if not self.files.is_remote and self.files.can_map:
+            mode = stat.S_IMODE(self.root.stat().st_mode)
+            if mode & stat.S_IXOTH:
+                _log.warning(
+                    "store %s has mode %o, so every user of this machine may read what its files "
+                    "allow: `chmod 700 %s`, or serve it with --group",
+                    self.address,
+                    mode,
+                    self.address,
+                )
 
     def own(self, fencing: Fencing, *, force: bool, lease_s: float) -> Ownership | EpochOwnership:
         """Become the owner of the store here; StoreOwned when another process is."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from isogloss.errors import StoreOwned
 from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.disk.permissions import SECRET
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, is_mapping
 
 LOCK_NAME = "isogloss.lock"
@@ -61,7 +62,7 @@ class Ownership:
         self._root = root
         path = root / LOCK_NAME
         with contextlib.suppress(FileExistsError):
-            files.close(files.create(path))
+            files.close(files.create(path, SECRET))  # a reader's lock would keep the owner out
         self._descriptor: int | None = files.open(path, write=True)
         if not files.lock(self._descriptor):
             files.close(self._descriptor)
@@ -113,6 +114,8 @@ def lock_owner(files: FileSystem, root: Path) -> StoreOwner | None:
         descriptor = files.open(root / LOCK_NAME)
     except FileNotFoundError:
         return None
+    except PermissionError:  # who may only read a store sees its owner by the name it left
+        return _read_owner(files, root)
     try:
         if not files.is_locked(descriptor):
             return None

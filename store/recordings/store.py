@@ -77,6 +77,7 @@ class Store:
         fencing: Fencing | None = None,
         force: bool = False,
         lease_s: float = LEASE_S,
+        group: str | None = None,
     ) -> "Store":
         """Open a store as its owner. No other process can own it until it is closed.
 
@@ -94,6 +95,8 @@ class Store:
             lease_s: with ``create`` fencing, for how many seconds other processes wait for a sign
                 of life of this one before they take the store over. Opening waits that long if the
                 last owner died on another machine.
+            group: name of a group whose members may read the store's files, now and later; None:
+                as it was, which is nobody else in a new store.
 
         Returns:
             The store.
@@ -105,6 +108,7 @@ class Store:
                 unknown kind.
             Conflict: the store exists with the other fencing than the one given.
             MissingExtra: the address is on an object store, and obstore is not installed.
+            NotPermitted: this process is not a member of the group.
         """
         location = StoreLocation.find(path, files)
         there = location.fencing()
@@ -115,6 +119,9 @@ class Store:
         chosen = location.choose_fencing(fencing, there)
         ownership = location.own(chosen, force=force, lease_s=lease_s)
         try:
+            if group is not None:
+                location.share(group)
+            location.warn_if_open()
             location.write_manifest(chosen)
             store = cls(location, chosen, ownership)
             if chosen == "create":

@@ -127,7 +127,7 @@ class SimulatedDisk(FileSystem):
         self._descriptors[descriptor] = (file, path)
         return descriptor
 
-    def create(self, path: Path, mode: int = 0o644) -> int:
+    def create(self, path: Path, mode: int | None = None) -> int:
         """See FileSystem."""
         self._tick("create", path)
         names = self._directory(path.parent).names
@@ -241,6 +241,9 @@ class SimulatedDisk(FileSystem):
         if path.name in names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         names[path.name] = _Directory()
+
+    def set_permissions(self, path: Path, mode: int) -> None:
+        """Do nothing: this disk has no users."""
 
     def sync_directory(self, path: Path) -> None:
         """See FileSystem."""

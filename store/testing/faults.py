@@ -57,7 +57,7 @@ class FaultyFiles(FileSystem):
                 self._after(operation)
             raise OSError(self.error, os.strerror(self.error))
 
-    def create(self, path: Path, mode: int = 0o644) -> int:
+    def create(self, path: Path, mode: int | None = None) -> int:
         """See FileSystem."""
         self._step("create")
         return super().create(path, mode)
