@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from isogloss.store.recordings.store import Store
     from isogloss.store.schema.batch import BatchLimits, RowBatch, TokenColumns
     from isogloss.store.schema.document import Document
-    from isogloss.store.schema.names import check_id
+    from isogloss.store.schema.names import check_id, readable_text
     from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
     from isogloss.store.schema.revision import Revision
     from isogloss.store.shards.quantised import QuantisationError
@@ -113,6 +113,7 @@ _MODULES = {
     "open_source": "exchange.sources",
     "read_arrays": "formats.zarr_arrays",
     "read_private_file": "disk.rooted_files",
+    "readable_text": "schema.names",
     "register_bfloat16": "formats.zarr_bfloat16",
     "shared_documents": "reading.reader",
     "store_owner": "ownership.location",
@@ -178,6 +179,7 @@ __all__ = [
     "open_source",
     "read_arrays",
     "read_private_file",
+    "readable_text",
     "register_bfloat16",
     "shared_documents",
     "store_owner",

@@ -192,7 +192,7 @@ def test_the_wheel_holds_plain_files_under_one_name(wheel: Path) -> None:
 def test_the_wheel_imports_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     python = _environment(tmp_path / "empty", str(wheel))
     code = "import isogloss, isogloss.errors; print(isogloss.__version__, isogloss.__file__)"
-    done = run(str(python), "-P", "-c", code, cwd=tmp_path)
+    done = run(str(python), "-I", "-c", code, cwd=tmp_path)
     assert done.stdout.startswith("0.1.0 "), done.stderr
     assert str(tmp_path) in done.stdout
 

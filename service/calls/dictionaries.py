@@ -42,11 +42,14 @@ class DictionaryHandlers:
     def list_dictionaries(self, request: pb.ListDictionariesRequest) -> pb.ListDictionariesResponse:
         """Return a page of all dictionaries, by id."""
         found = self._owner.store.catalog.list("dictionary")
-        page, token = page_of(found, lambda e: e.id, request.page_size, request.page_token)
-        return pb.ListDictionariesResponse(
-            dictionaries=[to_message(dictionary_info(entry), pb.Dictionary) for entry in page],
-            next_page_token=token,
+        page, token = page_of(
+            found,
+            lambda entry: entry.id,
+            request.page_size,
+            request.page_token,
+            lambda entry: to_message(dictionary_info(entry), pb.Dictionary),
         )
+        return pb.ListDictionariesResponse(dictionaries=page, next_page_token=token)
 
     def delete_dictionary(self, request: pb.DeleteDictionaryRequest) -> pb.DeleteDictionaryResponse:
         """Delete a dictionary, by wish with what mentions it."""

@@ -40,10 +40,9 @@ class JobHandlers:
             lambda job: f"{job.created:020.6f} {job.name}",
             request.page_size,
             request.page_token,
+            to_operation,
         )
-        return operations.ListOperationsResponse(
-            operations=[to_operation(job) for job in page], next_page_token=token
-        )
+        return operations.ListOperationsResponse(operations=page, next_page_token=token)
 
     def cancel_operation(self, request: operations.CancelOperationRequest) -> Empty:
         """Ask a job to end."""

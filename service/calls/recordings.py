@@ -11,10 +11,10 @@ from isogloss.service.control.owner import Owner
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name
-from isogloss.service.wire.pages import page_of
+from isogloss.service.wire.pages import by_bytes, page_of
 from isogloss.service.wire.recordings import to_document, to_recording
 from isogloss.service.wire.scalars import to_dtype
-from isogloss.store import Recording, RecordingReader, RecordingSpec, Revision
+from isogloss.store import Recording, RecordingReader, RecordingSpec, Revision, readable_text
 
 _BLOCK_BYTES = 1 << 20
 _TOKEN_ROWS = 1 << 16
@@ -47,11 +47,14 @@ class RecordingHandlers:
     def list_recordings(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
         """Return a page of all recordings, by id."""
         found = sorted(self._owner.store.recordings(), key=lambda recording: recording.id)
-        page, token = page_of(found, lambda r: r.id, request.page_size, request.page_token)
-        return pb.ListRecordingsResponse(
-            recordings=[to_recording(self._owner.recordings.info(r)) for r in page],
-            next_page_token=token,
+        page, token = page_of(
+            found,
+            lambda recording: recording.id,
+            request.page_size,
+            request.page_token,
+            lambda recording: to_recording(self._owner.recordings.info(recording)),
         )
+        return pb.ListRecordingsResponse(recordings=page, next_page_token=token)
 
     def delete_recording(self, request: pb.DeleteRecordingRequest) -> pb.DeleteRecordingResponse:
         """Delete a recording in the version that the etag names."""
@@ -64,7 +67,8 @@ class RecordingHandlers:
 
     def get_vocabulary(self, request: pb.GetVocabularyRequest) -> pb.GetVocabularyResponse:
         """Return the token strings of a recording."""
-        return pb.GetVocabularyResponse(tokens=self._find(request.name).vocabulary())
+        tokens = self._find(request.name).vocabulary()
+        return pb.GetVocabularyResponse(tokens=map(readable_text, tokens))
 
     def get_site_statistics(self, request: pb.GetSiteStatisticsRequest) -> pb.SiteStatistics:
         """Return count, mean and spread of a site's rows."""
@@ -112,11 +116,10 @@ class RecordingHandlers:
     ) -> Iterator[Framed[pb.ReadDocumentsResponse]]:
         """Return documents, some in each message."""
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
-        documents = list(reader.documents().values())
-        for start in range(0, len(documents), _DOCUMENTS):
-            some = documents[start : start + _DOCUMENTS]
-            found = [to_document(d, with_text=request.with_text) for d in some]
-            yield Framed(head=pb.ReadDocumentsResponse(documents=found), payload=())
+        documents = reader.documents().values()
+        messages = (to_document(d, with_text=request.with_text) for d in documents)
+        for some in by_bytes(messages, _DOCUMENTS):
+            yield Framed(head=pb.ReadDocumentsResponse(documents=some), payload=())
 
 
 def _check_range(start: int, stop: int, rows: int) -> None:

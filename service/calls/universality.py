@@ -50,11 +50,14 @@ class UniversalityHandlers:
     def list_probes(self, request: pb.ListProbesRequest) -> pb.ListProbesResponse:
         """Return a page of all probes, by id."""
         found = self._owner.store.catalog.list("probe")
-        page, token = page_of(found, lambda e: e.id, request.page_size, request.page_token)
-        return pb.ListProbesResponse(
-            probes=[to_message(probe_info(entry), pb.Probe) for entry in page],
-            next_page_token=token,
+        page, token = page_of(
+            found,
+            lambda entry: entry.id,
+            request.page_size,
+            request.page_token,
+            lambda entry: to_message(probe_info(entry), pb.Probe),
         )
+        return pb.ListProbesResponse(probes=page, next_page_token=token)
 
     def create_match(self, request: pb.CreateMatchRequest) -> operations.Operation:
         """Queue the matching of two dictionaries."""
@@ -78,10 +81,14 @@ class UniversalityHandlers:
     def list_matches(self, request: pb.ListMatchesRequest) -> pb.ListMatchesResponse:
         """Return a page of all matches, by id, without their details."""
         found = self._owner.queries.matches()
-        page, token = page_of(found, lambda m: m.id, request.page_size, request.page_token)
-        return pb.ListMatchesResponse(
-            matches=[to_message(match, pb.Match) for match in page], next_page_token=token
+        page, token = page_of(
+            found,
+            lambda match: match.id,
+            request.page_size,
+            request.page_token,
+            lambda match: to_message(match, pb.Match),
         )
+        return pb.ListMatchesResponse(matches=page, next_page_token=token)
 
     def delete_probe(self, request: pb.DeleteProbeRequest) -> pb.DeleteProbeResponse:
         """Delete a probe, by wish with the matches on it."""

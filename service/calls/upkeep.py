@@ -32,10 +32,13 @@ class UpkeepHandlers:
         """Return a page of a recording's lanes, in row order."""
         recording = self._owner.store.recording(from_name("recordings", request.name))
         page, token = page_of(
-            recording.lanes(), lambda lane: lane.name, request.page_size, request.page_token
+            recording.lanes(),
+            lambda lane: lane.name,
+            request.page_size,
+            request.page_token,
+            lambda lane: to_lane(describe_lane(recording, lane)),
         )
-        lanes = [to_lane(describe_lane(recording, state)) for state in page]
-        return pb.ListLanesResponse(lanes=lanes, next_page_token=token)
+        return pb.ListLanesResponse(lanes=page, next_page_token=token)
 
     def verify_recording(
         self, request: pb.VerifyRecordingRequest

@@ -2,21 +2,31 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from isogloss.errors import InvalidInput
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 1000
 """Largest page of a list; a call that asks for more gets this many."""
 
+PAGE_BYTES = 4 << 20
+"""Where a page ends, if it is not full before: with the message that brings it to so many bytes."""
+
 
 def page_of(
-    items: Sequence[T], key: Callable[[T], str], page_size: int, page_token: str
-) -> tuple[list[T], str]:
+    items: Sequence[T],
+    key: Callable[[T], str],
+    page_size: int,
+    page_token: str,
+    to_message: Callable[[T], M],
+) -> tuple[list[M], str]:
     """Cut one page out of a list.
 
     Args:
@@ -24,9 +34,11 @@ def page_of(
         key: returns a text that names an item; the token of a page is the key of its last item.
         page_size: 0 for the default; more than the maximum is taken as the maximum.
         page_token: empty for the first page, else the token that came with the page before.
+        to_message: returns an item's message; called for the items of the page alone.
 
     Returns:
-        The page, and the token of the next one, empty after the last.
+        The messages of the page, one at least where one is left, and fewer than were asked for
+        where they are large; and the token of the next page, empty after the last.
 
     Raises:
         InvalidInput: the size is negative, or the token is in none of our answers.
@@ -41,9 +53,27 @@ def page_of(
         ) from error
     size = min(page_size or DEFAULT_PAGE, MAX_PAGE)
     rest = [item for item in items if key(item) > after] if after else list(items)
-    page = rest[:size]
-    more = len(rest) > size
-    return page, base64.urlsafe_b64encode(key(page[-1]).encode()).decode() if more else ""
+    page = next(by_bytes(map(to_message, rest[:size]), size), [])
+    more = len(rest) > len(page)
+    token = base64.urlsafe_b64encode(key(rest[len(page) - 1]).encode()).decode() if more else ""
+    return page, token
+
+
+def by_bytes(messages: Iterable[M], count: int) -> Iterator[list[M]]:
+    """Yield messages in groups of at most ``count`` and about :data:`PAGE_BYTES`, one at least.
+
+    No group is larger than that and its last message together.
+    """
+    group: list[M] = []
+    size = 0
+    for message in messages:
+        group.append(message)
+        size += message.ByteSize()
+        if len(group) == count or size >= PAGE_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def offset_page(total: int, page_size: int, page_token: str) -> tuple[int, int, str]:

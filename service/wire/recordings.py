@@ -10,7 +10,14 @@ from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.wire.convert import Joined, declare, from_message, to_message
 from isogloss.service.wire.scalars import from_dtype, from_time, to_dtype, to_time
-from isogloss.store import Document, RecordingSpec, Revision, SiteSpec, SiteStatistics
+from isogloss.store import (
+    Document,
+    RecordingSpec,
+    Revision,
+    SiteSpec,
+    SiteStatistics,
+    readable_text,
+)
 
 
 def _lanes(revision: Revision) -> list[types.LaneRows]:
@@ -90,7 +97,8 @@ def from_recording(message: pb.Recording) -> RecordingInfo:
 def to_document(document: Document, *, with_text: bool) -> pb.Document:
     """Return a document as a message, by wish without its text."""
     text = document.text if with_text else None
-    return pb.Document(key=document.key, text=text, group=document.group)
+    # an earlier release took groups that UTF-8 cannot hold
+    return pb.Document(key=document.key, text=text, group=readable_text(document.group))
 
 
 def optional_revision(revision: Revision | None) -> types.Revision | None:

@@ -33,6 +33,8 @@ from isogloss.store.schema.json_fields import SCHEMA_VERSION
 from isogloss.store.schema.recording_spec import RecordingSpec
 
 _BATCH_BYTES = 8 << 20
+_TEXT_BYTES = 32 << 20
+"""Most bytes of the texts of a batch; with its rows it is still what a server takes at once."""
 _MOST_ROWS = 1 << 16
 _LOOK_BACK_ROWS = 1 << 14
 
@@ -159,15 +161,58 @@ class ImportedRows:
         self._span = _open(columns.span, "span")
         self.rows = self._token_id.rows
         """How many rows there are."""
-        self.batch_rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // spec.row_bytes))
-        """Rows of a batch. It depends on the recording alone, so that an import can go on."""
         self._known = {document.id: document for document in columns.documents}
+        self._text_bytes = {id_: _text_bytes(document) for id_, document in self._known.items()}
+        self.batch_rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // spec.row_bytes))
+        """Rows of a batch. It depends on what is imported alone, so that an import can go on."""
         self._check()
+        self.batch_rows = self._fewer_rows(self.batch_rows)
 
     @property
     def batches(self) -> int:
         """Number of batches."""
         return -(-self.rows // self.batch_rows)
+
+    def _fewer_rows(self, rows: int) -> int:
+        """Return the rows of a batch, halved until no batch has too many bytes of texts."""
+        if sum(self._text_bytes.values()) <= _TEXT_BYTES:
+            return rows
+
+        def largest(rows: int) -> int:
+            starts = range(0, self.rows, rows)
+            return max(
+                (sum(map(self._size, self._used(at, min(self.rows, at + rows)))) for at in starts),
+                default=0,
+            )
+
+        while rows > 1 and largest(rows) > _TEXT_BYTES:
+            rows //= 2
+        return rows
+
+    def _size(self, document: int) -> int:
+        return self._text_bytes.get(document, 0)
+
+    def _used(self, start: int, stop: int) -> list[int]:
+        """Return the documents of some rows, each once."""
+        return np.unique(self._documents(start, stop)).tolist()
+
+    def _unused(self) -> list[int]:
+        """Return the documents that no row is of."""
+        left = dict.fromkeys(self._known)
+        for start in range(0, self.rows, _LOOK_BACK_ROWS):
+            for document in self._used(start, min(self.rows, start + _LOOK_BACK_ROWS)):
+                left.pop(document, None)
+        room = _TEXT_BYTES
+        kept: list[int] = []
+        for document in left:
+            room -= self._size(document)
+            if room < 0:
+                raise InvalidInput(
+                    f"{len(left)} documents with no rows have more than {_TEXT_BYTES} bytes of "
+                    "text: leave them out"
+                )
+            kept.append(document)
+        return kept
 
     def _check(self) -> None:
         found = {name: source.rows for name, source in self._all().items()}
@@ -228,9 +273,10 @@ class ImportedRows:
         stop = min(self.rows, start + self.batch_rows)
         columns = self._read_columns(start, stop)
         used = np.unique(columns.document).tolist()
-        documents = [self._known[found] for found in used if found in self._known]
         if stop == self.rows:  # documents that no row is of are kept too
-            documents = list(self._known.values())
+            last = {*used, *self._unused()}
+            used = [document for document in self._known if document in last]
+        documents = [self._known[found] for found in used if found in self._known]
         return RowBatch(
             producer=producer,
             sequence=sequence,
@@ -284,6 +330,10 @@ class ImportedRows:
                 return low + int(other[-1]) + 1
             row = low
         return 0
+
+
+def _text_bytes(document: Document) -> int:
+    return len((document.text or "").encode()) + len(document.group)
 
 
 def _open(source: ImportSource | None, name: str) -> RowsSource | None:

@@ -1,16 +1,21 @@
 """The files that every recording has from its creation on: description and vocabulary."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from isogloss.errors import NotFound
+from isogloss.errors import InvalidInput, NotFound
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem, storage_errors, write_new
 from isogloss.store.formats.documents import write_strings
 from isogloss.store.formats.zarr_arrays import GroupWriter
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping
+from isogloss.store.schema.names import check_text
 from isogloss.store.schema.recording_spec import RecordingSpec
 from isogloss.store.shards.layout import DEFAULT_SHARD_BYTES
+
+MAX_DESCRIPTION_BYTES = 4 << 20
+"""Longest description of a recording, and longest vocabulary: what one message carries."""
 
 
 def create_recording_files(
@@ -20,7 +25,14 @@ def create_recording_files(
     vocabulary: Sequence[str],
     shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Create the files of a recording without lanes. They are durable when this returns."""
+    """Create the files of a recording without lanes. They are durable when this returns.
+
+    Raises:
+        InvalidInput: the description or the vocabulary is too long to be read through a server, or
+            the description has a text that UTF-8 cannot hold. Nothing was created.
+    """
+    tokens = [token.encode("utf-8", "surrogatepass") for token in vocabulary]
+    _check_sizes(spec, tokens)
     document = {
         "schema_version": SCHEMA_VERSION,
         "spec": spec.to_dict(),
@@ -30,11 +42,26 @@ def create_recording_files(
         files.make_directory(directory)
         files.make_directory(directory / "lanes")
         group = GroupWriter(files, directory / "vocabulary")
-        write_strings(group, "token", [t.encode("utf-8", "surrogatepass") for t in vocabulary])
+        write_strings(group, "token", tokens)
         group.finish({"tokens": len(vocabulary)})
         write_new(files, directory / "recording.json", [signed_json.encode(document)])
         files.sync_directory(directory)
         files.sync_directory(directory.parent)
+
+
+def _check_sizes(spec: RecordingSpec, tokens: Sequence[bytes]) -> None:
+    text = json.dumps(spec.to_dict(), ensure_ascii=False)
+    check_text(text, f"the description of recording {spec.recording!r}")
+    sizes = {
+        "description (ancestry, provenance, sites)": len(text.encode()),
+        "vocabulary": sum(map(len, tokens)) + len(tokens),
+    }
+    for what, size in sizes.items():
+        if size > MAX_DESCRIPTION_BYTES:
+            raise InvalidInput(
+                f"the {what} of recording {spec.recording!r} has {size} bytes, wanted at most "
+                f"{MAX_DESCRIPTION_BYTES}: keep what is longer in a file, and its name here"
+            )
 
 
 def read_description(files: FileSystem, directory: Path) -> tuple[RecordingSpec, int]:

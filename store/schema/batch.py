@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, ShapeError
-from isogloss.store.schema.document import KEY_BYTES, Document
+from isogloss.store.schema.document import KEY_BYTES, Document, check_length
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -18,6 +18,7 @@ from isogloss.store.schema.json_fields import (
     get_text,
     is_mapping,
 )
+from isogloss.store.schema.names import check_text
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows, SiteSpec
 
 _MAGIC = b"ISRB"
@@ -141,6 +142,10 @@ class RowBatch:
             raise InvalidInput(
                 f"producer name has {len(self.producer)} characters, wanted 1 to {_MAX_PRODUCER}"
             )
+        check_text(self.producer, "producer name")
+        for document in self.documents:
+            check_text(document.group, "group of a document")
+            check_length(document)
         if not 1 <= self.sequence < 1 << 63:
             raise InvalidInput(f"sequence {self.sequence} must be in [1, 2**63)")
         # a caller may fill its mapping again for the next batch before this one is on the disk

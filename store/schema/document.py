@@ -10,6 +10,9 @@ from isogloss.errors import DocumentMismatch, InvalidInput
 
 KEY_BYTES = 32
 
+MAX_TEXT_BYTES = 8 << 20
+"""Longest text of a document, and of its group's name, as UTF-8: what one message carries."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
@@ -81,6 +84,17 @@ def _text_key(text: str) -> bytes:
         raise InvalidInput(
             f"text has a lone surrogate at {error.start}, which UTF-8 cannot hold: replace it"
         ) from error
+
+
+def check_length(document: Document) -> None:
+    """Raise InvalidInput for a document that is too long to be read through a server."""
+    for what, text in (("text", document.text or ""), ("group", document.group)):
+        # a code point takes four bytes at most: short texts need not be encoded
+        if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
+            raise InvalidInput(
+                f"{what} of document {document.key.hex()[:16]} has {len(text.encode())} bytes, "
+                f"wanted at most {MAX_TEXT_BYTES}: cut it into passages"
+            )
 
 
 class DocumentTable:

@@ -2,11 +2,12 @@
 
 import re
 
-from isogloss.errors import InvalidName
+from isogloss.errors import InvalidInput, InvalidName
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _UID = re.compile(r"[0-9a-f]{16,64}")
 _LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_id(name: str) -> str:
@@ -66,3 +67,33 @@ def check_lane_name(name: str) -> str:
             "from the recording's lanes"
         )
     return name
+
+
+def check_text(text: str, what: str) -> str:
+    """Return ``text`` unchanged if UTF-8, and so the wire and every reader, can hold it.
+
+    Args:
+        text: any text.
+        what: what it is, for the error.
+
+    Returns:
+        ``text``.
+
+    Raises:
+        InvalidInput: the text has a lone surrogate, as the name of a file that is no UTF-8 has.
+    """
+    found = _SURROGATE.search(text)
+    if found:
+        raise InvalidInput(
+            f"{what} {text[:80]!r} has a lone surrogate at {found.start()}, which UTF-8 cannot "
+            "hold: replace it; of a file's name take os.fsencode(name).decode(errors='replace')"
+        )
+    return text
+
+
+def readable_text(text: str) -> str:
+    """Return ``text`` with U+FFFD in place of each lone surrogate.
+
+    Stores of earlier releases took such texts; UTF-8 cannot hold them.
+    """
+    return _SURROGATE.sub("\ufffd", text)

@@ -1,6 +1,9 @@
 """Calls about recordings, asked of handlers over a small store."""
 
+import dataclasses
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.service.calls.filled import SPEC, VOCABULARY, append, owner_of
@@ -14,6 +17,7 @@ from isogloss.service.control.owner import Owner
 from isogloss.service.wire.convert import to_message
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.recordings import from_recording
+from isogloss.store import Document, Store
 from isogloss.store.testing import sample_batch, sample_spec
 
 DOCS = "recordings/docs"
@@ -203,3 +207,28 @@ def test_what_is_not_there_is_named(handlers: RecordingHandlers) -> None:
         next(handlers.read(pb.ReadRequest(name=DOCS, site="layer.9")))
     with pytest.raises(InvalidName, match="recordings/ID"):
         handlers.get_vocabulary(pb.GetVocabularyRequest(name="docs"))
+
+
+def test_texts_that_utf8_cannot_hold_are_refused_or_if_there_already_made_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = os.fsdecode(b"caf\xe9.txt")
+    batch = sample_batch(SPEC, "p", 1)
+    grouped = tuple(Document.from_text(d.text or "", group) for d in batch.documents)
+    with pytest.raises(InvalidInput, match="group of a document"):
+        dataclasses.replace(batch, documents=grouped)
+    with pytest.raises(InvalidInput, match="producer name"):
+        dataclasses.replace(batch, producer=group)
+    monkeypatch.setattr("isogloss.store.schema.batch.check_text", lambda text, what: text)
+    before = dataclasses.replace(batch, documents=grouped)
+    with Owner(Store.open(tmp_path / "store"), run_workers=False) as owner:
+        vocabulary = ["plain", "\ud800odd"]
+        owner.store.create_recording(SPEC, vocabulary)
+        with owner.store.recording("docs").open_lane() as lane:
+            lane.append([before])
+        handlers = RecordingHandlers(owner)
+        (answer,) = handlers.read_documents(pb.ReadDocumentsRequest(name=DOCS, with_text=True))
+        assert {document.group for document in answer.head.documents} == {"caf\ufffd.txt"}
+        assert len(answer.head.documents) == len(grouped)
+        tokens = handlers.get_vocabulary(pb.GetVocabularyRequest(name=DOCS)).tokens
+        assert tokens == ["plain", "\ufffdodd"]

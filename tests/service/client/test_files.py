@@ -293,3 +293,47 @@ def test_files_that_are_not_what_they_should_be_are_named(
 def test_rows_that_name_their_documents_need_to_know_them(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="give --documents"):
         plan_of_files(files(tmp_path, rows_per_document=None, document=tmp_path / "ids.npy"))
+
+
+def test_whatever_size_is_taken_can_be_read_back(client: Client) -> None:
+    count, text = 9, "y" * (8 << 20)
+    spec = RecordingSpec(
+        recording=fresh(),
+        model=ModelInfo(name="m"),
+        tokenizer="-",
+        corpus="-",
+        sites=(SiteSpec(name="s", width=4, dtype="float32"),),
+        has_spans=False,
+    )
+    documents = [Document.from_text(f"{number}{text[1:]}", "g") for number in range(count)]
+    columns = ImportColumns(token_id=np.zeros(count, int), documents=documents, rows_per_document=1)
+    rows = {"s": np.ones((count, 4), np.float32)}
+    client.import_rows(spec, ["zero"], rows, columns=columns)
+    assert set(client.documents(spec.recording).values()) == set(documents)
+    too_long = Document.from_text(f"{text}x", "g")
+    with pytest.raises(InvalidInput, match="8388609 bytes, wanted at most 8388608: cut it"):
+        client.import_rows(
+            replace(spec, recording=fresh()),
+            ["zero"],
+            {"s": rows["s"][:1]},
+            columns=ImportColumns(
+                token_id=np.zeros(1, int), documents=[too_long], rows_per_document=1
+            ),
+        )
+
+
+def test_recordings_with_long_descriptions_are_listed_and_longer_ones_refused(
+    client: Client,
+) -> None:
+    made: list[str] = []
+    for _ in range(6):
+        spec = replace(sample_spec(fresh()), provenance={"notes": "z" * ((4 << 20) * 15 // 16)})
+        client.create_recording(spec, ["zero"])
+        made.append(spec.recording)
+    assert set(made) <= {found.id for found in client.recordings()}
+    for provenance, vocabulary in (({"notes": "z" * (4 << 20)}, ["a"]), ({}, ["z" * (4 << 20)])):
+        spec = replace(sample_spec(fresh()), provenance=provenance)
+        with pytest.raises(InvalidInput, match="wanted at most 4194304: keep what is longer"):
+            client.create_recording(spec, vocabulary)
+    for name in made:
+        client.delete_recording(name, client.recording(name).etag)

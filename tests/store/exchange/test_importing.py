@@ -357,3 +357,31 @@ def test_an_import_killed_at_any_moment_goes_on_and_repeats_nothing(tmp_path: Pa
         assert recording.cursor("import") == 500
         assert recording.reader().tokens().token_id.tolist() == list(range(8000))
         assert store.verify() == []
+
+
+def test_batches_have_no_more_texts_than_a_server_takes_and_every_document_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("isogloss.store.exchange.importing._TEXT_BYTES", 40)
+    spec = RecordingSpec(
+        recording="r",
+        model=ModelInfo(name="m"),
+        tokenizer="-",
+        corpus="-",
+        sites=(SiteSpec(name="s", width=4, dtype="float32"),),
+        has_spans=False,
+    )
+    documents = [Document.from_text(f"{number:08}") for number in range(20)]
+    of_rows = np.array([documents[row // 3].id for row in range(50)], np.uint64)
+    columns = ImportColumns(token_id=np.zeros(50, int), documents=documents, document=of_rows)
+    rows = ImportedRows(spec, {"s": np.ones((50, 4), np.float32)}, columns)
+    batches = [rows.batch("p", number) for number in range(1, rows.batches + 1)]
+    assert sum(batch.rows for batch in batches) == 50
+    assert all(sum(len(d.text or "") for d in batch.documents) <= 40 for batch in batches)
+    assert {d.id for batch in batches for d in batch.documents} == {d.id for d in documents}
+    assert [d.id for d in batches[-1].documents[-3:]] == [d.id for d in documents[-3:]], "unused"
+    many = [Document.from_text(f"{number:08}") for number in range(30)]
+    columns = ImportColumns(token_id=np.zeros(50, int), documents=many, document=of_rows)
+    rows = ImportedRows(spec, {"s": np.ones((50, 4), np.float32)}, columns)
+    with pytest.raises(InvalidInput, match="13 documents with no rows"):
+        rows.batch("p", rows.batches)

@@ -1,10 +1,11 @@
 """Ids, uids and lane names can never be paths."""
 
+import os
+
 import pytest
 
-from isogloss.errors import (
-    InvalidName,
-)
+from isogloss.errors import InvalidInput, InvalidName
+from isogloss.store.schema.names import check_text, readable_text
 from isogloss.store.testing import sample_spec
 
 
@@ -12,3 +13,12 @@ from isogloss.store.testing import sample_spec
 def test_a_recording_id_never_is_a_path(name: str) -> None:
     with pytest.raises(InvalidName, match=r"a-z"):
         sample_spec(name)
+
+
+def test_a_text_that_utf8_cannot_hold_is_refused_and_one_that_is_there_made_readable() -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    with pytest.raises(InvalidInput, match=r"group 'caf\\udce9.txt' has a lone surrogate at 3"):
+        check_text(name, "group")
+    assert readable_text(name) == "caf\ufffd.txt"
+    for plain in ("", "caf\u00e9", "\U0001f469", "\ufffd", "\x00"):
+        assert check_text(plain, "group") == readable_text(plain) == plain
