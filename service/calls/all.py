@@ -20,6 +20,7 @@ from isogloss.service.calls.universality import UniversalityHandlers
 from isogloss.service.calls.upkeep import UpkeepHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.addresses import Listening
 
 QUERIES = frozenset(method.path for method in methods_of(QueryHandlers))
@@ -65,6 +66,11 @@ class ControlHandlers:
     def ingest(self) -> Ingest:
         """Takes the batches that the call Append receives."""
         return self._owner.ingest
+
+    @property
+    def jobs(self) -> Jobs:
+        """The queue of jobs, for calls that wait."""
+        return self._owner.jobs
 
 
 class LocalHandlers:

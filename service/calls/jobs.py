@@ -52,13 +52,8 @@ class JobHandlers:
     def wait_operation(self, request: operations.WaitOperationRequest) -> operations.Operation:
         """Return a job once it is done, or as it is after the time that was asked for."""
         job = from_name("operations", request.name)
-        asked = (
-            request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else MAX_WAIT_S
-        )
-        if asked < 0:
-            raise InvalidInput(f"timeout is {asked:g} s, wanted 0 or more")
         try:
-            record = self._jobs.wait(job, min(asked, MAX_WAIT_S))
+            record = self._jobs.wait(job, wait_s(request))
         except DeadlineExceeded:
             record = self._jobs.get(job)
         return to_operation(to_job(record))
@@ -69,3 +64,17 @@ class JobHandlers:
         """Return a job now and at each change, until it is done."""
         for record in self._jobs.watch(from_name("operations", request.name)):
             yield Framed(head=to_operation(to_job(record)), payload=())
+
+
+def wait_s(request: operations.WaitOperationRequest) -> float:
+    """Return for how many seconds a call to WaitOperation may take.
+
+    Raises:
+        InvalidInput: the request asks for less than nothing.
+    """
+    if not request.HasField("timeout"):
+        return MAX_WAIT_S
+    asked = request.timeout.ToMicroseconds() / 1e6
+    if asked < 0:
+        raise InvalidInput(f"timeout is {asked:g} s, wanted 0 or more")
+    return min(asked, MAX_WAIT_S)

@@ -46,6 +46,7 @@ class Ingest:
         self._sessions: dict[tuple[str, str], Session] = {}
         self._lanes: dict[str, LaneWriter] = {}
         self._held = 0
+        self._partial: dict[Session, int] = {}  # bytes of the batches that are half there, by age
         self._busy: str | None = None  # uid of the recording being committed
         self._closed = self._sealing = False
         self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
@@ -152,6 +153,33 @@ class Ingest:
                 return False
             self._held += size
             return True
+
+    def reserve_part(self, session: Session, size: int) -> bool:
+        """Reserve memory for a part of a batch; return False where there is not enough now.
+
+        Batches that have begun to come may hold all but what the largest one needs. Beyond that
+        only the one that began first goes on, which then finds room: so they cannot, each half
+        there, keep one another from ending.
+        """
+        with self._changed:
+            others = sum(self._partial.values()) - self._partial.get(session, 0)
+            is_first = next(iter(self._partial), session) is session
+            mine = self._partial.get(session, 0) + size
+            if others + mine > self.limits.held_bytes - self.limits.batch_bytes and not is_first:
+                return False
+            if self._held and self._held + size > self.limits.held_bytes:
+                return False
+            self._held += size
+            self._partial[session] = mine
+            return True
+
+    def end_batch(self, session: Session) -> None:
+        """Say that no more parts of a session's batch come; what was reserved stays so."""
+        with self._changed:
+            if self._partial.pop(session, None) is None:
+                return
+            others = list(self._partial)
+        _notify(others)  # another one is first now
 
     def release(self, size: int) -> None:
         """Give memory back and tell those who wait for it."""

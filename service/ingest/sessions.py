@@ -58,6 +58,14 @@ class SessionHost(Protocol):
         """Reserve memory for a batch; return False where there is not enough now."""
         ...
 
+    def reserve_part(self, session: "Session", size: int) -> bool:
+        """Reserve memory for a part of a batch; return False where there is not enough now."""
+        ...
+
+    def end_batch(self, session: "Session") -> None:
+        """Say that no more parts of a session's batch come; what was reserved stays so."""
+        ...
+
     def release(self, size: int) -> None:
         """Give memory back."""
         ...
@@ -80,14 +88,14 @@ class _Assembly:
         self.size = head.batch_bytes
         self.next_part = 0
         self.filled = 0
-        self._buffer = bytearray(self.size) if head.parts > 1 else None
+        self._buffer = bytearray() if head.parts > 1 else None  # as large as what came
         self._single: memoryview | None = None
 
     def add(self, payload: memoryview) -> None:
         if self._buffer is None:
             self._single = payload  # the message's own bytes: not copied
         else:
-            self._buffer[self.filled : self.filled + payload.nbytes] = payload
+            self._buffer += payload
         self.filled += payload.nbytes
         self.next_part += 1
 
@@ -167,10 +175,19 @@ class Session:
             if head.sequence <= self.received:
                 return True  # a repeat of what is held or on disk: acknowledged, not stored again
             self._check_first(head)
-            if not self._ingest.reserve(head.batch_bytes):
-                return False
-            self._assembly = _Assembly(head)
-        self._add(self._assembly, head, payload)
+        assembly = self._assembly or _Assembly(head)
+        self._check_part(assembly, head, payload)
+        is_whole = assembly.parts == 1
+        if not (
+            self._ingest.reserve(payload.nbytes)
+            if is_whole
+            else self._ingest.reserve_part(self, payload.nbytes)
+        ):
+            return False
+        self._assembly = assembly
+        assembly.add(payload)
+        if assembly.next_part == assembly.parts:
+            self._finish(assembly)
         return True
 
     def offer_batch(self, batch: RowBatch, size: int) -> bool:
@@ -220,7 +237,8 @@ class Session:
         """End the session; what was received whole is still committed."""
         self._ingest.leave(self)
         if self._assembly is not None:
-            self._ingest.release(self._assembly.size)
+            self._ingest.end_batch(self)
+            self._ingest.release(self._assembly.filled)
             self._assembly = None
 
     def _check_first(self, head: pb.AppendRequest) -> None:
@@ -246,7 +264,8 @@ class Session:
                 f"{self._ingest.limits.batch_bytes}: send fewer rows in a batch"
             )
 
-    def _add(self, assembly: _Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
+    def _check_part(self, assembly: _Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
+        """Raise InvalidInput for a part that does not continue a batch."""
         found = (head.sequence, head.part, head.parts, head.batch_bytes)
         wanted = (assembly.sequence, assembly.next_part, assembly.parts, assembly.size)
         if found != wanted:
@@ -265,9 +284,6 @@ class Session:
                 f"part {head.part} of batch {head.sequence} does not match its xxh3 checksum: it "
                 "changed on the way; send it again"
             )
-        assembly.add(payload)
-        if assembly.next_part == assembly.parts:
-            self._finish(assembly)
 
     def _finish(self, assembly: _Assembly) -> None:
         if assembly.filled != assembly.size:
@@ -283,6 +299,7 @@ class Session:
             )
         self._assembly = None
         self.received = assembly.sequence
+        self._ingest.end_batch(self)
         self._ingest.enqueue(self, batch, assembly.size)
 
 

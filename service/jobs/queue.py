@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +210,14 @@ class JobTable:
         if not rows:
             raise NotFound(f"no job {job!r}; `isogloss jobs` lists those of this store")
         return _record(rows[0]), rows[0]["version"]
+
+    def versions(self, jobs: Collection[str]) -> dict[str, int]:
+        """Return the version of each of the given jobs that there is."""
+        rows = self._rows(
+            "select id, version from job where id in (select value from json_each(?))",
+            (json.dumps(sorted(jobs)),),
+        )
+        return {row["id"]: row["version"] for row in rows}
 
     def all(self) -> list[JobRecord]:
         """Return all jobs, oldest first."""

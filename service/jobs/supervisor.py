@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -160,6 +160,21 @@ class Jobs:
                     "cancel it"
                 )
             self._pause(_POLL_S if left is None else min(_POLL_S, left))
+
+    def read(self, job: str) -> tuple[JobRecord, int]:
+        """Return a job and its version, which every change of it raises.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: the queue was closed.
+        """
+        self._check_open()
+        return self._table.read(job)
+
+    def versions(self, jobs: Collection[str]) -> dict[str, int]:
+        """Return the version of each of the given jobs that there is; Conflict if closed."""
+        self._check_open()
+        return self._table.versions(jobs)
 
     def watch(self, job: str) -> Iterator[JobRecord]:
         """Yield the job now and at each change of state or progress, up to its end.

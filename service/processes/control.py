@@ -114,15 +114,23 @@ async def _serve(
     try:
         handlers = ControlHandlers(owner)
         calls = Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED)
-        server, health = await _make_server(state, config, calls)
-        bound = [_listen(server, address, config) for address in addresses]
+        health = HealthServicer()
+        token = store_token(state, config.token)
+        # who reaches the socket is let in by its directory's permissions; ports ask for the token
+        local = _make_server(config, calls, health, [])
+        ports = _make_server(config, calls, health, [TokenGuard(token)])
+        bound = [
+            _listen(ports if address.socket is None else local, address, config)
+            for address in addresses
+        ]
         handlers.listening = Listening(
             addresses=tuple(bound),
             tls=config.certificate is not None,
             calls=config.max_calls,
             streams=MAX_STREAMS,
         )
-        await server.start()
+        await local.start()
+        await ports.start()
         await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
         store.set_server(bound[0])
         _log.info("serving %s on %s", location(store), ", ".join(bound))
@@ -132,7 +140,7 @@ async def _serve(
         _log.info("draining")
         await _set_health(health, health_pb2.HealthCheckResponse.NOT_SERVING)
         calls.draining.set()
-        stopping = asyncio.create_task(server.stop(config.drain_s))
+        stopping = asyncio.gather(local.stop(config.drain_s), ports.stop(config.drain_s))
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.
         await asyncio.to_thread(owner.jobs.close)
         await asyncio.to_thread(owner.upkeep.close)
@@ -146,12 +154,14 @@ async def _serve(
                 address.socket.unlink(missing_ok=True)
 
 
-async def _make_server(
-    state: Path, config: ServerConfig, calls: Calls
-) -> tuple[grpc.aio.Server, HealthServicer]:
-    token = store_token(state, config.token)
+def _make_server(
+    config: ServerConfig,
+    calls: Calls,
+    health: HealthServicer,
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+) -> grpc.aio.Server:
     server = grpc.aio.server(
-        interceptors=[TokenGuard(token)],
+        interceptors=interceptors,
         maximum_concurrent_rpcs=config.max_calls,
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -161,11 +171,10 @@ async def _make_server(
         ],
     )
     server.add_generic_rpc_handlers(calls.generic_handlers())
-    health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if config.reflection:
         reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
-    return server, health
+    return server
 
 
 def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> str:

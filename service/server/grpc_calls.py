@@ -15,6 +15,7 @@ from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.all import ControlHandlers
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Session
+from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import DETAILS_KEY, MESSAGE_CHARS, to_status
@@ -29,9 +30,11 @@ T = TypeVar("T")
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 
 MAX_STREAMS = 64
-"""Reading or watching calls at a time; each holds a thread."""
+"""Reading calls at a time; each holds a thread."""
 IDLE_S = 60.0
-"""A stream that began a batch must go on within this time: its memory is set aside."""
+"""A stream that began a batch must go on within this time: what came of it is held in memory."""
+LEAST_BYTES_PER_S = 256 << 10
+"""A batch must come at this pace, on the whole, beyond the first ``IDLE_S`` seconds."""
 
 
 class Calls:
@@ -62,6 +65,7 @@ class Calls:
         self._short = ThreadPoolExecutor(16, thread_name_prefix="isogloss-call")
         self._long = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="isogloss-stream")
         self._streams = 0
+        self._jobs = JobCalls(handlers.jobs, self._short)
 
     def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return a handler for each service."""
@@ -77,8 +81,10 @@ class Calls:
             )
         for streaming in self._handlers.streaming.values():
             by_service.setdefault(streaming.method.service, {})[streaming.method.name] = (
-                grpc.unary_stream_rpc_method_handler(_bind(self._stream, streaming))
+                grpc.unary_stream_rpc_method_handler(_bind_stream(self._stream, streaming))
             )
+        by_service[WAIT.service][WAIT.name] = grpc.unary_unary_rpc_method_handler(self._wait)
+        by_service[WATCH.service][WATCH.name] = grpc.unary_stream_rpc_method_handler(self._watch)
         by_service[_APPEND.service][_APPEND.name] = grpc.stream_stream_rpc_method_handler(
             self._append
         )
@@ -91,6 +97,7 @@ class Calls:
         """Let the threads end with what they do now."""
         self._short.shutdown(wait=False)
         self._long.shutdown(wait=False)
+        self._jobs.close()
 
     async def _unary(self, handler: Unary, raw: bytes, context: CallContext) -> bytes:
         async with _statuses(context):
@@ -104,6 +111,15 @@ class Calls:
     async def _query(self, path: str, raw: bytes, context: CallContext) -> bytes:
         async with _statuses(context):
             return await self._forward(path, raw, context.time_remaining())
+
+    async def _wait(self, raw: bytes, context: CallContext) -> bytes:
+        async with _statuses(context):
+            return (await self._jobs.wait(raw)).SerializeToString()
+
+    async def _watch(self, raw: bytes, context: CallContext) -> AsyncIterator[bytes]:
+        async with _statuses(context):
+            async for message in self._jobs.watch(raw):
+                yield message.SerializeToString()
 
     async def _stream(
         self, handler: Streaming, raw: bytes, context: CallContext
@@ -186,17 +202,23 @@ class _AppendCall:
         self._room.set()
 
     async def _read(self, session: Session) -> None:
+        left_s = 0.0  # for the batch that is half there; what it waits for room does not count
         while True:
-            timeout = IDLE_S if session.has_partial_batch else None
+            began = self._loop.time()
+            timeout = min(IDLE_S, left_s) if session.has_partial_batch else None
             try:
                 raw = await asyncio.wait_for(anext(self._requests, None), timeout)
             except TimeoutError:
                 raise ResourceExhausted(
-                    f"no part came for {IDLE_S:g} s in the middle of a batch: open the stream again"
+                    f"a batch came too slowly: wanted a part each {IDLE_S:g} s and, beyond the "
+                    f"first {IDLE_S:g} s, {LEAST_BYTES_PER_S} bytes a second; open the stream again"
                 ) from None
             if raw is None:
                 return
+            left_s -= self._loop.time() - began
             part = framing.decode(pb.AppendRequest, raw)
+            if not session.has_partial_batch:
+                left_s = IDLE_S + part.head.batch_bytes / LEAST_BYTES_PER_S
             while not session.offer(part):
                 self._room.clear()
                 await self._room.wait()
@@ -238,10 +260,26 @@ class _AppendCall:
             self._session.close()
 
 
+# grpc asks whether what it is given is a coroutine function or an asynchronous generator.
+
+
 def _bind(
-    answer: Callable[[T, bytes, CallContext], object], handler: T
-) -> Callable[[bytes, CallContext], object]:
-    return lambda raw, context: answer(handler, raw, context)
+    answer: Callable[[T, bytes, CallContext], Awaitable[bytes]], handler: T
+) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
+    async def call(raw: bytes, context: CallContext) -> bytes:
+        return await answer(handler, raw, context)
+
+    return call
+
+
+def _bind_stream(
+    answer: Callable[[T, bytes, CallContext], AsyncIterator[bytes]], handler: T
+) -> Callable[[bytes, CallContext], AsyncIterator[bytes]]:
+    async def call(raw: bytes, context: CallContext) -> AsyncIterator[bytes]:
+        async for message in answer(handler, raw, context):
+            yield message
+
+    return call
 
 
 class _statuses:

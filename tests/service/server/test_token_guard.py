@@ -1,8 +1,8 @@
-"""The guard in front of a real grpc server: which tokens it takes, over TCP and a unix socket."""
+"""The guard in front of a real grpc server: which tokens it takes, and when it looks."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
@@ -23,8 +23,9 @@ async def _stream(request: bytes, context: object) -> AsyncIterator[bytes]:
     yield request
 
 
-async def _answers(address: str, path: str, metadata: tuple[tuple[str, str], ...]) -> str:
-    """Call a guarded server; return the name of the status with which the call ended."""
+@asynccontextmanager
+async def _guarded() -> AsyncGenerator[grpc.aio.Channel]:
+    """Run a guarded server; yields a channel to it."""
     server = grpc.aio.server(interceptors=[TokenGuard(TOKEN)])
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
@@ -37,22 +38,27 @@ async def _answers(address: str, path: str, metadata: tuple[tuple[str, str], ...
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
         ]
     )
-    port = server.add_insecure_port(address)
+    port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    target = address if address.startswith("unix:") else f"127.0.0.1:{port}"
     try:
-        async with grpc.aio.insecure_channel(target) as channel:
-            try:
-                if path == STREAM:
-                    found = [m async for m in channel.unary_stream(path)(b"x", metadata=metadata)]
-                    assert found == [b"x", b"x"]
-                else:
-                    assert await channel.unary_unary(path)(b"x", metadata=metadata) == b"x"
-            except grpc.aio.AioRpcError as error:
-                return error.code().name
-            return "OK"
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
     finally:
         await server.stop(None)
+
+
+async def _answers(path: str, metadata: tuple[tuple[str, str], ...]) -> str:
+    """Call a guarded server; return the name of the status with which the call ended."""
+    async with _guarded() as channel:
+        try:
+            if path == STREAM:
+                found = [m async for m in channel.unary_stream(path)(b"x", metadata=metadata)]
+                assert found == [b"x", b"x"]
+            else:
+                assert await channel.unary_unary(path)(b"x", metadata=metadata) == b"x"
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        return "OK"
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
@@ -79,18 +85,27 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 def test_over_tcp_only_the_whole_token_is_taken(
     path: str, metadata: tuple[tuple[str, str], ...]
 ) -> None:
-    assert asyncio.run(_answers("127.0.0.1:0", path, metadata)) == "UNAUTHENTICATED"
+    assert asyncio.run(_answers(path, metadata)) == "UNAUTHENTICATED"
 
 
 @pytest.mark.parametrize("path", [UNARY, STREAM])
 def test_over_tcp_the_token_lets_calls_through(path: str) -> None:
-    assert asyncio.run(_answers("127.0.0.1:0", path, bearer(TOKEN))) == "OK"
+    assert asyncio.run(_answers(path, bearer(TOKEN))) == "OK"
 
 
 @pytest.mark.parametrize("path", [UNARY, STREAM])
-def test_a_unix_socket_asks_for_no_token(tmp_path: Path, path: str) -> None:
-    assert asyncio.run(_answers(f"unix:{tmp_path}/socket", path, ())) == "OK"
+@pytest.mark.parametrize("metadata", [(), bearer("wrong")], ids=repr)
+def test_a_call_without_the_token_ends_before_it_sent_anything(
+    path: str, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    async def held() -> grpc.StatusCode:
+        async with _guarded() as channel:
+            # a client that opens the call and never sends its request
+            call = channel.stream_stream(path)(metadata=metadata, timeout=60)
+            return await call.code()
+
+    assert asyncio.run(held()) is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_health_checks_need_no_token() -> None:
-    assert asyncio.run(_answers("127.0.0.1:0", HEALTH, ())) == "OK"
+    assert asyncio.run(_answers(HEALTH, ())) == "OK"
