@@ -7,7 +7,15 @@ import grimp
 import pytest
 from house_figures import counted, docstrings, mutate
 from house_figures.figure import Figure
-from house_figures.mutants import Config, Excluded, drawn, load_config, mutants_of, nearest_tests
+from house_figures.mutants import (
+    Config,
+    Excluded,
+    drawn,
+    folder_tests,
+    load_config,
+    mutants_of,
+    nearest_tests,
+)
 from house_figures.mutate import Outcome, hash_of_outcomes
 from house_figures.sources import ROOMS
 
@@ -241,3 +249,13 @@ def h(a: int) -> int:
     assert [(misfit.line, misfit.code) for misfit in found] == [
         (2, "DOC101"), (2, "DOC103"), (11, "DOC503"),
     ]  # fmt: skip
+
+
+def test_what_survives_the_nearest_tests_meets_all_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "store" / "lanes"
+    folder.mkdir(parents=True)
+    for name in ("test_b.py", "test_a.py", "helper.py"):
+        (folder / name).write_text("")
+    wanted = ("tests/store/lanes/test_a.py", "tests/store/lanes/test_b.py")
+    assert folder_tests("store/lanes/a.py", tmp_path) == wanted
+    assert folder_tests("store/other/a.py", tmp_path) == ()

@@ -8,11 +8,12 @@ from house_figures.mutants import Config, drawn, hash_of_files, load_config, mut
 from house_figures.mutate import RESULTS, SESSIONS, hash_of_mutants, hash_of_outcomes, measure
 
 AGAIN = 5
-_KILLED = frozenset({"killed", "timeout"})
+_NEAREST = frozenset({"killed", "timeout"})
+_KILLED = _NEAREST | {"killed beside"}
 
 
 def mutants(*, jobs: int = 2) -> Figure:
-    """Return the share of drawn mutants that the nearest tests kill.
+    """Return the share of drawn mutants that the tests of their folder kill.
 
     The results count only if they are of this tree, of the mutants that its hash draws, unchanged
     since they were written, and if five of them taken by chance come out the same again.
@@ -28,7 +29,9 @@ def mutants(*, jobs: int = 2) -> Figure:
         again, changed = _run_again(outcomes, config, jobs)
         problems += changed
     killed = sum(outcome["outcome"] in _KILLED for outcome in outcomes)
+    nearest = sum(outcome["outcome"] in _NEAREST for outcome in outcomes)
     peers: dict[str, object] = {
+        "by the nearest tests alone": nearest / max(len(outcomes), 1),
         **document["counts"],
         "excluded": document["left_out"],
         "run again": again,
@@ -44,7 +47,7 @@ def _figure(
         figure="mutants",
         value=value,
         bar=0.85,
-        unit="share of mutants of store and service that their nearest tests kill",
+        unit="share of mutants of store and service that the tests of their folder kill",
         at_most=False,
         peers=peers,
         runs=runs,

@@ -249,3 +249,9 @@ def nearest_tests(file: str, config: Config, root: Path = ROOT) -> tuple[str, ..
             return tuple(config.nearest[named])
     beside = sorted(folder.glob("test_*.py")) if folders else []
     return tuple(path.relative_to(root).as_posix() for path in beside)
+
+
+def folder_tests(file: str, root: Path = ROOT) -> tuple[str, ...]:
+    """Return all test files of the folder that mirrors the one a file of the product is in."""
+    folder = root.joinpath("tests", *Path(file).parent.parts)
+    return tuple(path.relative_to(root).as_posix() for path in sorted(folder.glob("test_*.py")))

@@ -34,6 +34,7 @@ from house_figures.mutants import (
     Config,
     Mutant,
     drawn,
+    folder_tests,
     hash_of_files,
     load_config,
     mutated_files,
@@ -60,7 +61,9 @@ class Outcome:
     tests: tuple[str, ...]
     """The test files that were run."""
     outcome: str
-    """``killed``, ``timeout`` (killed too), ``survived``, or ``failed`` where it was not run."""
+    """``killed`` or ``timeout`` (killed too) by its nearest tests; ``killed beside`` by those of its
+    folder, which are run against what survived the nearest; ``survived``; or ``failed``: not run.
+    """
 
     def to_dict(self) -> dict[str, object]:
         """Return the outcome as the results hold it."""
@@ -77,25 +80,44 @@ def measure(config: Config, chosen: Sequence[Mutant], jobs: int, session: Path) 
         session: the file that keeps what was run.
     """
     session.parent.mkdir(parents=True, exist_ok=True)
-    tests = {mutant: nearest_tests(mutant.file, config) for mutant in chosen}
-    ids = {mutant: _job_id(mutant, tests[mutant]) for mutant in chosen}
+    nearest = {mutant: nearest_tests(mutant.file, config) for mutant in chosen}
+    found = _measure(config, nearest, jobs, session)
+    alive = [mutant for mutant in chosen if _outcome(found[mutant]) == "survived"]
+    beside = {mutant: folder_tests(mutant.file) for mutant in alive}
+    wider = _measure(config, beside, jobs, session)
+    outcomes: list[Outcome] = []
+    for mutant in chosen:
+        last = _outcome(wider.get(mutant, found[mutant]))
+        is_beside = mutant in wider and last in {"killed", "timeout"}
+        outcomes.append(
+            Outcome(
+                mutant=mutant,
+                tests=beside[mutant] if mutant in wider else nearest[mutant],
+                outcome="killed beside" if is_beside else last,
+            )
+        )
+    return outcomes
+
+
+def _measure(
+    config: Config, tests: dict[Mutant, tuple[str, ...]], jobs: int, session: Path
+) -> dict[Mutant, WorkResult]:
+    """Run tests against each mutant, unless the session has done so, and return all results."""
+    ids = {mutant: _job_id(mutant, tests[mutant]) for mutant in tests}
     with use_db(str(session), WorkDB.Mode.create) as db:
         known = {item.job_id for item in db.work_items}
         db.add_work_items(
             WorkItem.single(ids[mutant], _spec(mutant))
-            for mutant in chosen
+            for mutant in tests
             if ids[mutant] not in known
         )
         done = {job for job, _ in db.results}
-        waiting = [mutant for mutant in chosen if ids[mutant] not in done]
+        waiting = [mutant for mutant in tests if ids[mutant] not in done]
         for number, (mutant, result) in enumerate(_run(config, waiting, tests, jobs), 1):
             db.set_result(ids[mutant], result)
             print(f"{number}/{len(waiting)} {_outcome(result)} {mutant.name}", file=sys.stderr)
         results = {str(job): result for job, result in db.results}
-    return [
-        Outcome(mutant=mutant, tests=tests[mutant], outcome=_outcome(results[ids[mutant]]))
-        for mutant in chosen
-    ]
+    return {mutant: results[ids[mutant]] for mutant in tests}
 
 
 def _run(
