@@ -61,7 +61,7 @@ class Outcome:
     tests: tuple[str, ...]
     """The test files that were run."""
     outcome: str
-    """``killed`` or ``timeout`` (killed too) by its nearest tests; ``killed beside`` by those of its
+    """``killed`` or ``timeout`` (killed too) by its nearest tests; ``killed beside`` by all of its
     folder, which are run against what survived the nearest; ``survived``; or ``failed``: not run.
     """
 
