@@ -113,16 +113,27 @@ class FileSystem:
             view = view[count:]
 
     def sync_data(self, descriptor: int) -> None:
-        """Make the file's bytes and size survive a power loss."""
+        """Make the file's bytes and size survive a power loss.
+
+        Raises:
+            OSError: the bytes could not be written; or the file has no name any more, so that
+                nobody will find them.
+        """
         os.fdatasync(descriptor)
+        _check_named(descriptor)
 
     def sync_together(self, descriptors: Sequence[int]) -> None:
         """Make several files survive a power loss.
 
         They may come to the disk in any order. When one fails, the others may or may not be
         durable.
+
+        Raises:
+            OSError: as for :meth:`sync_data`.
         """
         linux_calls.sync_together(descriptors)
+        for descriptor in descriptors:
+            _check_named(descriptor)
 
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut the file, or extend it with zeros."""
@@ -346,6 +357,16 @@ class FileSystem:
                     self.remove(child)
         with contextlib.suppress(FileNotFoundError):
             self.remove_directory(path)
+
+
+def _check_named(descriptor: int) -> None:
+    """Raise OSError for an open file that was deleted: what is written to it is lost."""
+    if os.fstat(descriptor).st_nlink == 0:
+        raise OSError(
+            errno.ESTALE,
+            "the file was deleted while it was written: restore it from a backup, or find out who "
+            "deletes a store's files",
+        )
 
 
 def _partial(path: Path) -> Path:

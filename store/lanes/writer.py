@@ -194,15 +194,17 @@ class LaneWriter:
             self._check_open()
             accepted, cursors, documents = self._admit(batches)
             if accepted:
-                self._limits.check(
-                    self._files,
-                    self._directory,
-                    rows=self._rows_before + self._rows,
-                    row_bytes=self._spec.row_bytes + (24 if self._spec.has_spans else 16),
-                    more_rows=sum(batch.rows for batch in accepted),
-                )
                 try:
+                    self._limits.check(
+                        self._files,
+                        self._directory,
+                        rows=self._rows_before + self._rows,
+                        row_bytes=self._spec.row_bytes + (24 if self._spec.has_spans else 16),
+                        more_rows=sum(batch.rows for batch in accepted),
+                    )
                     self._commit(accepted, cursors, documents)
+                except StorageFull:
+                    raise
                 except LaneEnded:
                     self._release()
                     raise

@@ -234,3 +234,20 @@ def test_the_number_of_producers_is_limited(store: Store) -> None:
     second.session.close()
     Producer(ingest, "c")
     ingest.close()
+
+
+def test_rows_into_a_shard_that_was_deleted_are_not_acknowledged(
+    store: Store, ingest: Ingest
+) -> None:
+    producer = Producer(ingest, "p")
+    send(producer.session, 1)
+    producer.wait(1)
+    shards = list(store.root.glob("recordings/*/lanes/*/site-0/c/*/*"))
+    for shard in shards:
+        shard.unlink()
+    send(producer.session, 2)
+    producer.wait(2)
+    with pytest.raises(LaneEnded, match="deleted while it was written"):
+        send(producer.session, 3)
+    assert shards
+    assert producer.session.durable == 1

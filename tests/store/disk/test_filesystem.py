@@ -147,3 +147,28 @@ def test_a_lock_is_seen_by_others_and_goes_with_its_descriptor(tmp_path: Path) -
     files.close(first)
     assert files.lock(second)
     files.close(second)
+
+
+@pytest.mark.parametrize("how", ["one", "together"])
+def test_bytes_of_a_file_that_was_deleted_are_never_called_durable(
+    tmp_path: Path, how: str
+) -> None:
+    files = FileSystem()
+    kept, lost = (files.create(tmp_path / name) for name in ("kept", "lost"))
+    files.write(lost, [b"x"], 0)
+
+    def sync() -> None:
+        if how == "one":
+            files.sync_data(lost)
+        else:
+            files.sync_together([kept, lost])
+
+    sync()
+    (tmp_path / "lost").rename(tmp_path / "moved")
+    sync()
+    (tmp_path / "moved").unlink()
+    with pytest.raises(OSError, match="deleted while it was written"):
+        sync()
+    files.sync_data(kept)
+    for descriptor in (kept, lost):
+        files.close(descriptor)

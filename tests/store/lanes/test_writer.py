@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from isogloss.errors import (
     Conflict,
     DocumentMismatch,
     InvalidInput,
+    LaneEnded,
     NotFound,
     SequenceGap,
     ShapeError,
@@ -193,3 +195,23 @@ def test_a_deleted_recording_is_gone_and_its_id_free(store: Store) -> None:
     with pytest.raises(NotFound, match="is gone"):
         recording.reader(reader.revision).tokens()
     assert new_recording(store).revision().rows == 0
+
+
+@pytest.mark.parametrize("lost", ["shard", "log", "lane"])
+def test_a_lane_whose_files_are_deleted_ends_and_acknowledges_nothing_more(
+    store: Store, lost: str
+) -> None:
+    lane = new_recording(store).open_lane()
+    lane.append([sample_batch(SPEC, "p", 1)])
+    directory = next(store.root.glob(f"recordings/*/lanes/{lane.name}"))
+    if lost == "lane":
+        shutil.rmtree(directory)
+    else:
+        pattern = "commit.log" if lost == "log" else "site-0/c/*/*"
+        for path in directory.glob(pattern):
+            path.unlink()
+    with pytest.raises(LaneEnded, match="deleted while it was written|No such file"):
+        lane.append([sample_batch(SPEC, "p", 2)])
+    with pytest.raises(LaneEnded):
+        lane.append([sample_batch(SPEC, "p", 2)])
+    lane.close()
