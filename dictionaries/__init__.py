@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
-    from isogloss.dictionaries.training.plan import complete_config
+    from isogloss.dictionaries.training.plan import complete_config, least_bytes
     from isogloss.dictionaries.training.train import train
     from isogloss.dictionaries.wirings.load import check_sites
     from isogloss.dictionaries.wirings.table import DEFAULT_WIRING, wiring_names
@@ -48,6 +48,7 @@ __all__ = [
     "kind_names",
     "kind_schema",
     "kind_summary",
+    "least_bytes",
     "load_dictionary",
     "load_provenance",
     "remove_checkpoints",
@@ -77,6 +78,7 @@ _HOMES = {
     "Wiring": "wirings.wiring",
     "check_sites": "wirings.load",
     "complete_config": "training.plan",
+    "least_bytes": "training.plan",
     "evaluate": "evaluation",
     "held_out_batches": "rows.batches",
     "initial_decoder": "initialise",

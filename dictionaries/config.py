@@ -37,9 +37,9 @@ class TrainConfig(Settings):
     """Name of a wiring, which says which sites are read and which are reconstructed: a row of
     ``wirings/table.py``, or one that an installed package offers.
     """
-    batch_rows: Annotated[int, Meta(ge=1)] = 1024
+    batch_rows: Annotated[int, Meta(ge=1, le=2**24)] = 1024
     """Rows per optimiser step."""
-    epochs: Annotated[float, Meta(gt=0)] = 4.0
+    epochs: Annotated[float, Meta(gt=0, le=1e6)] = 4.0
     """Passes over the training rows; a fraction is part of a pass."""
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
     """Peak of the schedule; None: see ``default_learning_rate`` in ``training/plan.py``."""
@@ -49,10 +49,10 @@ class TrainConfig(Settings):
     """Seed of the initial weights and of the order of the rows."""
     holdout: Annotated[float, Meta(ge=0, le=0.999)] = 0.25
     """Share of the documents kept out of training: those whose split position is below this."""
-    dead_after_rows: Annotated[int, Meta(ge=1)] | None = None
+    dead_after_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """A feature silent for so many rows is dead; None: one tenth of all rows of the run, at most 10
     million."""
-    checkpoint_every: Annotated[int, Meta(ge=1)] = 250
+    checkpoint_every: Annotated[int, Meta(ge=1, le=2**53)] = 250
     """Steps between checkpoints. Does not change the result."""
 
     def to_dict(self) -> dict[str, object]:

@@ -58,6 +58,21 @@ class TrainPlan:
         return peak * min(1.0, (step + 1) / warmup, (self.total_steps - step) / decay)
 
 
+def least_bytes(config: TrainConfig, widths: Sequence[int]) -> int:
+    """Return the bytes of memory that a run needs at the least, whatever its kind.
+
+    Two float32 matrices ``[features, width]``, the two Adam moments of each, and a batch of rows.
+    Gradients, copies for checkpoints and what a kind keeps beside come on top.
+
+    Args:
+        config: settings, complete.
+        widths: widths of the sites that are read.
+    """
+    width = sum(widths)
+    features = make_kind(config.kind, config.settings).features
+    return 4 * width * (6 * features + 2 * config.batch_rows)
+
+
 def complete_config(config: TrainConfig) -> TrainConfig:
     """Return the config with every setting of its kind written out, defaults included.
 

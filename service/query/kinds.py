@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from isogloss import dictionaries
 from isogloss.errors import InvalidInput
+from isogloss.service.query.memory import memory_bytes
 from isogloss.service.values.job_specs import one_recording
 from isogloss.service.values.results import KindInfo, SiteRef
 from isogloss.store import Store
@@ -24,7 +25,8 @@ def check_training(store: Store, sources: Sequence[SiteRef], config: Mapping[str
         NotFound: no such recording.
         UnknownSite: no such site; the message lists the nearest names.
         InvalidInput: no such kind or wiring, settings that the kind refuses, or sites that the
-            wiring refuses or that are of several recordings.
+            wiring refuses or that are of several recordings; or more memory is needed than there
+            is.
     """
     widths: list[int] = []
     for source in sources:
@@ -33,6 +35,13 @@ def check_training(store: Store, sources: Sequence[SiteRef], config: Mapping[str
     wanted = dictionaries.complete_config(dictionaries.TrainConfig.from_dict(config))
     one_recording(sources)
     dictionaries.check_sites(wanted.wiring, widths)
+    least, there = dictionaries.least_bytes(wanted, widths), memory_bytes()
+    if least > there:
+        raise InvalidInput(
+            f"{wanted.settings['features']} features of width {sum(widths)} in batches of "
+            f"{wanted.batch_rows} rows need at least {least / 2**30:,.1f} GiB of memory, and this "
+            f"machine has {there / 2**30:,.1f}: use fewer features or smaller batches"
+        )
 
 
 def list_kinds() -> list[KindInfo]:

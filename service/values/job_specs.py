@@ -110,6 +110,11 @@ class ProbeSpec:
 
     def __post_init__(self) -> None:
         _check_target("probe", self.probe)
+        if self.holdout is not None and not 0 <= self.holdout <= 1:
+            raise InvalidInput(
+                f"holdout is {self.holdout:g}, wanted a share of the documents in [0, 1]"
+            )
+        grid_name(self.grid)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:

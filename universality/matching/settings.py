@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from isogloss.errors import InvalidInput
 from isogloss.universality.nulls.strata import KEYS
 
+_MOST = {"min_fires": 2**53, "draws": 10_000, "resamples": 1_000_000}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchSettings:
@@ -35,8 +37,8 @@ class MatchSettings:
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("min_fires", "draws", "resamples")}
         for name, count in counts.items():
-            if count < 1:
-                raise InvalidInput(f"{name} {count} must be at least 1")
+            if not 1 <= count <= _MOST[name]:
+                raise InvalidInput(f"{name} {count} must be at least 1, at most {_MOST[name]}")
         for name in ("min_r", "replicated_r"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput(f"{name} {getattr(self, name)} must lie in [0, 1]")
@@ -48,8 +50,8 @@ class MatchSettings:
             raise InvalidInput(
                 f"keys {self.keys} must be different, among {', '.join(KEYS)}, and include none"
             )
-        if self.seed < 0:
-            raise InvalidInput(f"seed {self.seed} must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInput(f"seed {self.seed} must be in [0, 2**63)")
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as JSON values."""

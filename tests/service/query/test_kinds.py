@@ -38,6 +38,27 @@ def test_every_kind_is_listed_with_its_schema() -> None:
         ([SOURCE], {"settings": {}}, InvalidInput, "features is missing"),
         ([SOURCE], {"settings": {"features": 64, "l1": 1}}, InvalidInput, "unknown settings"),
         ([SOURCE], {"settings": {"features": 64}, "seed": -1}, InvalidInput, "seed is -1"),
+        (
+            [SOURCE],
+            {"settings": {"features": 2**62}},
+            InvalidInput,
+            "features is 4611686018427387904",
+        ),
+        (
+            [SOURCE],
+            {"settings": {"features": 2**31 - 1}},
+            InvalidInput,
+            "need at least .* GiB of memory, and this machine has",
+        ),
+        (
+            [SOURCE],
+            {"settings": {"features": 64}, "batch_rows": 2**60},
+            InvalidInput,
+            "batch_rows is 1152921504606846976",
+        ),
+        ([SOURCE], {"settings": {"features": 64}, "epochs": 1e300}, InvalidInput, "epochs is"),
+        ([SOURCE], {"settings": {"features": 64}, "epochs": 0.0}, InvalidInput, "epochs is"),
+        ([SOURCE], {"settings": {"features": 64}, "epochs": float("nan")}, InvalidInput, "epochs"),
         ([SOURCE, SOURCE], {"settings": {"features": 64}}, InvalidInput, "given 2 sites"),
         (
             [SOURCE, SiteRef(recording="large-docs", site="layer.2")],

@@ -1,5 +1,7 @@
 """What can be asked of a job: specs read their own JSON and refuse what is none."""
 
+import math
+
 import pytest
 
 from isogloss.errors import InvalidInput, InvalidName
@@ -108,3 +110,14 @@ def test_a_grid_is_one_of_two_or_left_open() -> None:
         None,
         None,
     ]
+
+
+@pytest.mark.parametrize("holdout", [-1.0, 1.5, 1e308, math.inf, math.nan])
+def test_a_probe_of_no_share_of_the_documents_is_refused(holdout: float) -> None:
+    with pytest.raises(InvalidInput, match="holdout is"):
+        ProbeSpec(probe="p", recordings=("r",), dictionaries=(), holdout=holdout)
+
+
+def test_a_probe_of_an_unknown_grid_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"grid is '\.\./\.\./x'"):
+        grid_name("../../x")

@@ -210,7 +210,7 @@ def test_a_lane_whose_files_are_deleted_ends_and_acknowledges_nothing_more(
         pattern = "commit.log" if lost == "log" else "site-0/c/*/*"
         for path in directory.glob(pattern):
             path.unlink()
-    with pytest.raises(LaneEnded, match="deleted while it was written|No such file"):
+    with pytest.raises(LaneEnded, match=r"deleted while it was written|No such file"):
         lane.append([sample_batch(SPEC, "p", 2)])
     with pytest.raises(LaneEnded):
         lane.append([sample_batch(SPEC, "p", 2)])
