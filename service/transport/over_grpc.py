@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from isogloss.errors import (
     Conflict,
+    DeadlineExceeded,
     IsoglossError,
     NotAuthenticated,
     ServerUnavailable,
@@ -22,6 +23,7 @@ from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.outgoing import Outgoing, encoded, parts_of
 from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.protocols import AppendStream, check_deadline
+from isogloss.service.transport.proxies import is_local, proxy_in_the_way
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import from_call
 from isogloss.service.wire.framing import MESSAGE_BYTES, Framed
@@ -35,8 +37,15 @@ _OUTBOX = 2
 """Parts between the caller and the channel; more would only take memory."""
 
 
-def channel_options() -> list[tuple[str, int | str]]:
-    """Return the options of every channel: finite sizes, keepalive, retries of repeatable calls."""
+def channel_options(address: str) -> list[tuple[str, int | str]]:
+    """Return the options of a channel: finite sizes, keepalive, retries of repeatable calls.
+
+    A proxy that the environment names is asked for other machines only: it reaches another loopback
+    than this machine's.
+
+    Args:
+        address: ``unix:/path`` or ``host:port``.
+    """
     retry = {
         "maxAttempts": 4,
         "initialBackoff": "0.1s",
@@ -62,6 +71,7 @@ def channel_options() -> list[tuple[str, int | str]]:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 1),
         ("grpc.service_config", json.dumps(config)),
+        ("grpc.enable_http_proxy", 0 if is_local(address) else 1),
     ]
 
 
@@ -71,13 +81,18 @@ def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
 
 def _error(error: grpc.RpcError, address: str) -> IsoglossError:
     """Return our error for what a call raised; a blocking call raises its own object."""
+    trailers: tuple[tuple[str, str | bytes], ...] = ()
     if isinstance(error, grpc.aio.AioRpcError):
         trailers = tuple((str(key), value) for key, value in error.trailing_metadata())
-        return from_call(error.code(), error.details(), trailers, address)
-    if isinstance(error, grpc.Call):
-        found = tuple((item.key, item.value) for item in error.trailing_metadata() or ())
-        return from_call(error.code(), error.details(), found, address)
-    return ServerUnavailable(f"{address}: {error}; connect again")
+        found = from_call(error.code(), error.details(), trailers, address)
+    elif isinstance(error, grpc.Call):
+        trailers = tuple((item.key, item.value) for item in error.trailing_metadata() or ())
+        found = from_call(error.code(), error.details(), trailers, address)
+    else:
+        found = ServerUnavailable(f"{address}: {error}; connect again")
+    if isinstance(found, ServerUnavailable | DeadlineExceeded) and not trailers:
+        return type(found)(f"{found}{proxy_in_the_way(address)}")
+    return found
 
 
 def read_certificate(path: str | Path) -> bytes:
@@ -106,7 +121,7 @@ class GrpcTransport:
         self._address = address
         self._metadata = _metadata(token)
         self._has_answered = False
-        options = channel_options()
+        options = channel_options(address)
         if certificate is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
@@ -270,10 +285,10 @@ class AsyncGrpcTransport:
         self._blocking: GrpcTransport | None = None
         self._again = lambda: GrpcTransport(address, token=token, certificate=certificate)
         if certificate is None:
-            self._channel = grpc.aio.insecure_channel(address, channel_options())
+            self._channel = grpc.aio.insecure_channel(address, channel_options(address))
         else:
             credentials = grpc.ssl_channel_credentials(certificate)
-            self._channel = grpc.aio.secure_channel(address, credentials, channel_options())
+            self._channel = grpc.aio.secure_channel(address, credentials, channel_options(address))
 
     @property
     def address(self) -> str:

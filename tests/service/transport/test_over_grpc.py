@@ -187,7 +187,7 @@ def test_a_batch_goes_in_parts_behind_the_header(address: str) -> None:
 
 
 def test_only_calls_that_may_be_repeated_are_sent_again() -> None:
-    options = dict(channel_options())
+    options = dict(channel_options("unix:/s"))
     assert options["grpc.max_receive_message_length"] == MESSAGE_BYTES
     assert options["grpc.max_send_message_length"] == MESSAGE_BYTES
     assert (options["grpc.keepalive_time_ms"], options["grpc.keepalive_timeout_ms"]) == (
