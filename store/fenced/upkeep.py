@@ -5,11 +5,20 @@ from functools import partial
 from pathlib import Path
 
 from isogloss.errors import CorruptData, Fenced, StoreOwned
-from isogloss.store.disk.filesystem import FileSystem, UncertainRecord, storage_errors
+from isogloss.store.disk.filesystem import FileSystem, UncertainRecord, read_files, storage_errors
 from isogloss.store.fenced.joins import JOINS, Join, JoinRecords
-from isogloss.store.fenced.records import BIRTHS, COMMITS, GROUPS, LaneRecords, group_problem
+from isogloss.store.fenced.records import (
+    BIRTHS,
+    COMMITS,
+    GROUPS,
+    KIND_FENCE,
+    LaneRecords,
+    group_problem,
+    parse_record,
+)
 from isogloss.store.fenced.scan import FencedScan
 from isogloss.store.fenced.to_shards import sweep_records
+from isogloss.store.lanes.log_frames import CommitFrame, Frame
 from isogloss.store.lanes.seal import Seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.ownership.epochs import EpochOwnership
@@ -102,41 +111,67 @@ class FencedUpkeep(LaneUpkeep):
             raise
 
     def verify(
-        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+        self,
+        states: Sequence[LaneState],
+        on_progress: OnLaneProgress | None = None,
+        damaged: Sequence[str] = (),
     ) -> list[Problem]:
         """Check every byte of the lanes against its checksum."""
         in_shards = [state for state in states if state.name not in self._in_commits]
-        found = super().verify(in_shards, on_progress)
+        found = super().verify(in_shards, on_progress, damaged)
         waiting = [state for state in states if state.name in self._in_commits]
         meter = ProgressMeter(waiting, self._spec, on_progress)
-        for state in waiting:
-            step = partial(meter.add, state.name)
-            messages = self._problems(self._in_commits[state.name], state, step)
+        waiting_rows: list[tuple[str, int | None]] = [
+            *((state.name, state.rows) for state in waiting),
+            *((name, None) for name in damaged if name in self._in_commits),
+        ]
+        for name, rows in waiting_rows:
+            messages = self._problems(self._in_commits[name], name, rows, partial(meter.add, name))
             found += [
-                Problem(recording=self._spec.recording, lane=state.name, message=message)
+                Problem(recording=self._spec.recording, lane=name, message=message)
                 for message in messages
             ]
         return found
 
-    def _problems(self, scan: FencedScan, state: LaneState, step: partial[None]) -> list[str]:
-        records = self._records(state.name)
+    def _problems(
+        self, scan: FencedScan, name: str, rows: int | None, step: partial[None]
+    ) -> list[str]:
+        """Check the records of a lane one by one; ``rows`` is None where they alone know it."""
+        records = self._records(name)
         found: list[str] = []
         if scan.fence is not None and scan.fence.damage:
             found.append(f"acknowledged rows were lost when it was fenced: {scan.fence.damage}")
-        rows = 0
-        try:
-            for number, commit in enumerate(records.read(state.rows), 1):
-                rows += commit.rows
-                for written in commit.ranges:
-                    problem = group_problem(records, written)
-                    if problem:
-                        found.append(f"commit {number}: {problem}")
-                    step(written.length)
-        except CorruptData as error:
-            found.append(str(error))
-        if rows < state.rows and not found:
-            found.append(f"its commits prove {rows} rows, wanted {state.rows}")
+        proven = 0
+        numbers = sorted(int(n) for n in self._files.names(records.commits) if n.isdigit())
+        contents = read_files(self._files, [records.commit(number) for number in numbers])
+        for number, content in zip(numbers, contents, strict=True):
+            if rows is not None and proven >= rows:
+                break
+            try:
+                frame = parse_record(content, number, f"commit {number} of lane {name!r}")
+                if frame.kind == KIND_FENCE:
+                    break
+                problems, count = self._commit_problems(records, number, frame, step)
+            except CorruptData as error:
+                found.append(str(error))
+                continue
+            found += problems
+            proven += count
+        if rows is not None and proven < rows and not found:
+            found.append(f"its commits prove {proven} rows, wanted {rows}")
         return found
+
+    def _commit_problems(
+        self, records: LaneRecords, number: int, frame: Frame, step: partial[None]
+    ) -> tuple[list[str], int]:
+        """Compare the rows of a commit with their checksums; also return how many it has."""
+        commit = CommitFrame.from_payload(frame.payload)
+        found: list[str] = []
+        for written in commit.ranges:
+            problem = group_problem(records, written)
+            found += [f"commit {number}: {problem}"] if problem else []
+            step(written.length)
+        return found, commit.rows
 
     def drop_litter(
         self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()

@@ -56,7 +56,10 @@ def write_strings(group: GroupWriter, name: str, values: list[bytes]) -> None:
 
 
 def read_strings(arrays: dict[str, NDArray[np.generic]], name: str) -> list[bytes]:
-    """Return what :func:`write_strings` wrote."""
+    """Return what :func:`write_strings` wrote; CorruptData where it is not there, or no strings."""
+    missing = [part for part in (f"{name}_bytes", f"{name}_ends") if part not in arrays]
+    if missing:
+        raise CorruptData(f"strings {name!r} lack {missing}: restore them from a copy")
     content = arrays[f"{name}_bytes"].tobytes()
     ends = [int(end) for end in arrays[f"{name}_ends"].tolist()]
     if ends != sorted(ends) or (ends[-1] if ends else 0) != len(content):

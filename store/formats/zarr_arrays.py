@@ -6,9 +6,10 @@ need not import it. zarr-python and tensorstore read the same files.
 
 import contextlib
 import json
+import math
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import ml_dtypes
@@ -30,6 +31,12 @@ from isogloss.store.schema.json_fields import get_items, get_mapping, get_text
 
 CHUNK_BYTES = 1 << 20
 """About how many bytes one chunk file holds."""
+
+BLOCK_BYTES = 8 << 20
+"""About how many bytes are read together by what goes through a whole array."""
+
+_UNCHECKED_BYTES = 64 << 20
+"""Up to this size memory is reserved before the lengths of the files were looked at."""
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _NAMES: Mapping[str, np.dtype[np.generic]] = {
@@ -264,7 +271,7 @@ class ArrayFile:
         except (ValueError, KeyError) as error:
             raise CorruptData(f"array {directory.name!r} has unusable metadata: {error}") from error
         self._chunk_rows = max(1, chunk[0]) if chunk else 1
-        self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         self._checked: set[int] = set()
         self._lock = threading.Lock()
 
@@ -303,13 +310,58 @@ class ArrayFile:
             self._fill(flat, start, stop)
         return flat.view(self.dtype).reshape(shape)
 
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[NDArray[np.generic]]:
+        """Read all rows in blocks; none come where a row has no bytes.
+
+        Args:
+            block_bytes: about how large a block is.
+
+        Yields:
+            The rows of each block, in memory of their own.
+
+        Raises:
+            CorruptData: a chunk is missing, cut short, or does not match its checksum.
+        """
+        if not self._row_bytes:
+            return  # the number of such rows is not backed by any file
+        step = max(1, block_bytes // self._row_bytes)
+        for start in range(0, self.rows, step):
+            yield self.read(start, min(start + step, self.rows))
+
     def _allocate(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Return memory for the rows, once the first and last of their chunks were found."""
+        """Return memory for the rows, once the files of their chunks were found to be as large."""
         if self._row_bytes and stop > start:
-            for chunk in (start // self._chunk_rows, (stop - 1) // self._chunk_rows):
+            first, last = start // self._chunk_rows, (stop - 1) // self._chunk_rows
+            for chunk in (first, last):
                 if not self._files.exists(self._path(chunk)):
                     raise CorruptData(f"array {self._directory.name!r} lacks chunk {chunk}")
+            if (stop - start) * self._row_bytes > _UNCHECKED_BYTES:
+                there = len(self._files.names(self._directory)) - 1  # but for the metadata
+                if last >= there:
+                    raise CorruptData(
+                        f"array {self._directory.name!r} has {there} chunks, wanted {last + 1}"
+                    )
+                self._check_length(first)
         return np.empty((stop - start) * self._row_bytes, np.uint8)
+
+    def _check_length(self, chunk: int) -> None:
+        """Compare the length of a chunk's file with the metadata, unless it was read before."""
+        if chunk in self._checked:
+            return
+        descriptor = self._files.open(self._path(chunk))
+        try:
+            self._check_size(chunk, self._files.size(descriptor))
+        finally:
+            self._files.close(descriptor)
+
+    def _check_size(self, chunk: int, found: int) -> int:
+        wanted = self._chunk_rows * self._row_bytes + 4
+        if found != wanted:
+            raise CorruptData(
+                f"chunk {chunk} of array {self._directory.name!r} has {found} bytes, wanted "
+                f"{wanted}"
+            )
+        return wanted
 
     def _path(self, chunk: int) -> Path:
         return self._directory / chunk_key(chunk, len(self.shape))
@@ -333,12 +385,7 @@ class ArrayFile:
         try:
             if chunk in self._checked:
                 return read_range(self._files, descriptor, offset, length)
-            wanted = self._chunk_rows * self._row_bytes + 4
-            if self._files.size(descriptor) != wanted:
-                raise CorruptData(
-                    f"chunk {chunk} of array {name!r} has {self._files.size(descriptor)} bytes, "
-                    f"wanted {wanted}"
-                )
+            wanted = self._check_size(chunk, self._files.size(descriptor))
             whole = read_range(self._files, descriptor, 0, wanted)
         finally:
             self._files.close(descriptor)

@@ -90,6 +90,11 @@ class FencedLaneList(LaneList):
                 # one of them was moved to shards and joined meanwhile: look again
             raise Conflict(f"lanes of recording {self._id!r} keep being moved: try later")
 
+    def _readable_each(self) -> tuple[list[LaneState], list[tuple[str, str]]]:
+        found, damaged = super()._readable_each()
+        more, others = self._look_at_each(lambda: sorted(self.in_commits), self._commit_state)
+        return sorted([*found, *more], key=lambda state: state.name), damaged + others
+
     def _was_moved(self) -> bool:
         return any(self._files.exists(self.records(name).moved) for name in self.in_commits)
 

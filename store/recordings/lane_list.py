@@ -2,11 +2,11 @@
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from isogloss.errors import NotFound
+from isogloss.errors import InvalidInput, NotFound, StorageError
 from isogloss.store.direct.register import DirectLook, DirectRegister
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.lanes.files import LaneFiles
@@ -74,6 +74,48 @@ class LaneList:
                 if set(names) <= {*self._names()}:
                     return [state for state in states if state is not None]
                 # lanes were joined between the two looks: look again
+
+    def readable(self) -> tuple[list[LaneState], list[tuple[str, str]]]:
+        """Return the lanes that can be read, and what is wrong with those that cannot.
+
+        Returns:
+            The states, as :meth:`states` returns them, and for each other lane its name and a
+            sentence; the name is empty where it is not known which lane is damaged.
+
+        Raises:
+            NotFound: the recording was deleted.
+        """
+        with self.lock:
+            try:
+                return self.states(), []
+            except StorageError as error:
+                self._check_there()
+                found, damaged = self._readable_each()
+                known = {message for _, message in damaged}
+                whole = [] if str(error) in known else [("", str(error))]
+                return found, damaged or whole
+
+    def _readable_each(self) -> tuple[list[LaneState], list[tuple[str, str]]]:
+        """Look at each lane by itself."""
+        return self._look_at_each(self._names, self._state)
+
+    def _look_at_each(
+        self, names: Callable[[], list[str]], look: Callable[[str], LaneState | None]
+    ) -> tuple[list[LaneState], list[tuple[str, str]]]:
+        found: list[LaneState] = []
+        damaged: list[tuple[str, str]] = []
+        try:
+            lanes = names()
+        except (StorageError, OSError) as error:
+            return [], [("", str(error))]
+        for name in lanes:
+            try:
+                state = look(name)
+            except (StorageError, InvalidInput, OSError) as error:
+                damaged.append((name, str(error)))
+            else:
+                found += [] if state is None else [state]
+        return found, damaged
 
     @property
     def _id(self) -> str:

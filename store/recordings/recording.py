@@ -342,17 +342,15 @@ class Recording:
         Returns:
             The problems found; empty when there is none.
         """
+        states, damaged = self._lanes.readable()
         try:
-            states = self.lanes()
             self.vocabulary()
-        except StorageError as error:
-            return [Problem(recording=self.id, lane="", message=str(error))]
+        except (StorageError, NotFound, UnicodeDecodeError) as error:
+            damaged.append(("", f"vocabulary: {error}"))
         with self._lock:
-            refused = [
-                Problem(recording=self.id, lane=lane, message=message)
-                for lane, message in self._register.problems()
-            ]
-        return refused + self._upkeep.verify(states, on_progress)
+            damaged += self._register.problems()
+        found = [Problem(recording=self.id, lane=lane, message=text) for lane, text in damaged]
+        return found + self._upkeep.verify(states, on_progress, [lane for lane, _ in damaged])
 
     def drop_litter(self, older_s: float = 86_400.0) -> int:
         """Remove files that crashes left behind: half-written files, lanes that never began.

@@ -114,25 +114,45 @@ class LaneUpkeep:
         return removed
 
     def verify(
-        self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None
+        self,
+        states: Sequence[LaneState],
+        on_progress: OnLaneProgress | None = None,
+        damaged: Sequence[str] = (),
     ) -> list[Problem]:
-        """Check every byte of the lanes against its checksum."""
+        """Check every byte of the lanes against its checksum.
+
+        Args:
+            states: the lanes to check.
+            on_progress: called after each commit that was checked.
+            damaged: names of lanes whose state cannot be read; they are checked as far as their
+                logs go. Names of no lane are left out.
+
+        Returns:
+            The problems found.
+        """
         meter = ProgressMeter(states, self._spec, on_progress)
+        known: list[tuple[str, Seal | None, int | None]] = [
+            *((state.name, state.seal, state.rows) for state in states),
+            *((name, None, None) for name in damaged if self._has_log(name)),
+        ]
         found: list[Problem] = []
-        for state in states:
+        for name, seal, rows in known:
             verifier = LaneVerifier(
                 self._files,
-                self._lane(state.name),
+                self._lane(name),
                 self._spec,
-                state.seal,
-                state.rows,
-                on_bytes=partial(meter.add, state.name),
+                seal,
+                rows,
+                on_bytes=partial(meter.add, name),
             )
             found += [
-                Problem(recording=self._spec.recording, lane=state.name, message=message)
+                Problem(recording=self._spec.recording, lane=name, message=message)
                 for message in verifier.problems()
             ]
         return found
+
+    def _has_log(self, lane: str) -> bool:
+        return bool(lane) and self._files.exists(self._lane(lane) / LOG_NAME)
 
     def drop_litter(
         self, states: Sequence[LaneState], spared: Set[str] = frozenset(), more: Sequence[Path] = ()

@@ -20,6 +20,7 @@ from isogloss.store import (
     write_arrays,
 )
 from isogloss.store.disk import signed_json
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats import zarr_arrays as arrays_module
 from isogloss.store.testing import FaultyFiles
 
@@ -145,3 +146,37 @@ def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="reserved"):
         write_arrays(tmp_path / "g", {}, {"crc32c": "x"})
     assert list(tmp_path.iterdir()) == []
+
+
+def with_shape(directory: Path, shape: list[int], chunk: list[int]) -> None:
+    """Give an array another shape, and sign its metadata as a writer would."""
+    path = directory / "zarr.json"
+    document = json.loads(path.read_bytes())
+    document["attributes"] = {}
+    document["shape"] = shape
+    document["chunk_grid"]["configuration"]["chunk_shape"] = chunk
+    document["attributes"] = {signed_json.KEY: signed_json.checksum(document)}
+    path.write_text(json.dumps(document))
+
+
+def test_rows_that_no_file_holds_are_neither_walked_nor_given_memory(tmp_path: Path) -> None:
+    flat = np.zeros((3, 0), np.float32)
+    write_arrays(tmp_path / "g", {"flat": flat, "rows": np.zeros((4, 8), np.float32)}, {})
+    with_shape(tmp_path / "g" / "flat", [10**15, 0], [4, 1])
+    assert list(arrays_module.ArrayFile(FileSystem(), tmp_path / "g" / "flat").blocks()) == []
+    for rows, chunk_rows in ((10**13, 4), (10**13, 10**13), (10**13, 10**12)):
+        with_shape(tmp_path / "g" / "rows", [rows, 8], [chunk_rows, 8])
+        array = arrays_module.ArrayFile(FileSystem(), tmp_path / "g" / "rows")
+        with pytest.raises(CorruptData, match="chunk"):
+            array.read()
+        with pytest.raises(CorruptData, match="chunk"):
+            list(array.blocks())
+
+
+def test_blocks_are_as_large_as_asked_and_hold_every_row(tmp_path: Path) -> None:
+    rows = np.arange(70, dtype=np.float32).reshape(10, 7)
+    write_arrays(tmp_path / "g", {"rows": rows}, {})
+    array = arrays_module.ArrayFile(FileSystem(), tmp_path / "g" / "rows")
+    blocks = list(array.blocks(block_bytes=3 * array.row_bytes))
+    assert [len(block) for block in blocks] == [3, 3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(blocks), rows)
