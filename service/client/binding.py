@@ -7,13 +7,15 @@ and docstring, and return its type of result.
 
 A call that begins a job has a :class:`Started` as its result; :func:`starting` and
 :func:`starting_async` make methods that return a handle on the job instead. A function that makes
-many calls takes a connection as its first parameter: it is a method of the blocking client
-unchanged, and :func:`in_thread` makes the asynchronous one.
+many calls takes a connection as its first parameter: :func:`working` makes the method of the
+blocking client from it, and :func:`in_thread` the asynchronous one. The method's signature and
+docstring, as ``help`` and ``inspect.signature`` show them, are without the connection.
 """
 
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Concatenate, ParamSpec, TypeVar, get_args
 
@@ -93,6 +95,18 @@ def yielding_async(
     return _described(method, call, AsyncIterator)
 
 
+def working(
+    work: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[Connection, P], T]:
+    """Make a method of a function that makes many calls over a connection."""
+
+    @functools.wraps(work)
+    def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> T:
+        return work(connection, *args, **kwargs)
+
+    return _without_connection(method, work, inspect.signature(work).return_annotation)
+
+
 def in_thread(
     work: Callable[Concatenate[Connection, P], T],
 ) -> Callable[Concatenate[AsyncConnection, P], Coroutine[None, None, T]]:
@@ -118,13 +132,24 @@ def wrapping(
             inner._stop("the task that did this was cancelled")
             raise
 
-    signature = inspect.signature(work)
-    vars(method)["__signature__"] = signature
-    return method
+    made = wrap if isinstance(wrap, type) else inspect.signature(work).return_annotation
+    return _without_connection(method, work, made)
 
 
 def _same(made: T) -> T:
     return made
+
+
+def _without_connection(method: WrappedT, work: Callable[..., object], returns: object) -> WrappedT:
+    """Give a method the signature and docstring of a function, without the connection."""
+    shown = inspect.signature(work)
+    first, *rest = shown.parameters.values()
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    attributes = vars(method)
+    attributes["__signature__"] = shown.replace(parameters=[this, *rest], return_annotation=returns)
+    lines = re.compile(rf" +{first.name}: .*\n(?: {{9,}}\S.*\n)*")
+    method.__doc__ = lines.sub("", inspect.getdoc(work) or "", count=1)
+    return method
 
 
 def _described(method: WrappedT, call: Callable[P, object], returns: object) -> WrappedT:

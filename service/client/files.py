@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.service.client import recordings
-from isogloss.service.client.binding import in_thread
+from isogloss.service.client.binding import in_thread, working
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.upkeep import lanes
 from isogloss.service.recording.appender import Appender
@@ -192,8 +192,8 @@ class ClientSource:
 class FilesClient(Connection):
     """The methods of :class:`isogloss.Client` that export and import files."""
 
-    export = export
-    import_rows = import_rows
+    export = working(export)
+    import_rows = working(import_rows)
 
 
 class AsyncFilesClient(AsyncConnection):

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from isogloss.service.client import recordings
-from isogloss.service.client.binding import in_thread, wrapping
+from isogloss.service.client.binding import in_thread, working, wrapping
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.recording import documents as recording_documents
 from isogloss.service.recording.appender import Appender, BatchStream
@@ -329,10 +329,10 @@ class AsyncRecorder:
 class WritingClient(Connection):
     """The methods of :class:`isogloss.Client` that write rows."""
 
-    appender = appender
-    stream = stream
-    record = record
-    record_documents = record_documents
+    appender = working(appender)
+    stream = working(stream)
+    record = working(record)
+    record_documents = working(record_documents)
 
 
 class AsyncWritingClient(AsyncConnection):

@@ -8,6 +8,8 @@ from pathlib import Path
 from isogloss import AsyncClient, Client
 from isogloss.service import AsyncJob, DictionaryInfo, Job
 from isogloss.service.client import dictionaries, universality
+from isogloss.service.client.writing import AsyncAppender
+from isogloss.service.recording.appender import BatchStream
 
 SAMPLE = Path(__file__).with_name("typed_sample.py")
 ROOT = Path(__file__).parents[3]
@@ -65,3 +67,28 @@ def test_a_checker_of_types_sees_every_signature() -> None:
         text=True,
     )
     assert checked.returncode == 0, checked.stdout
+
+
+def test_no_method_shows_the_connection_that_it_works_over() -> None:
+    for client in (Client, AsyncClient):
+        for name, method in public(client).items():
+            assert callable(method)
+            shown = inspect.signature(method)
+            assert next(iter(shown.parameters)) == "self", name
+            assert "connection" not in shown.parameters, name
+            documented = inspect.getdoc(method) or ""
+            assert "connection: the connection" not in documented, name
+            for parameter in list(shown.parameters)[1:]:
+                if "Args:" in documented:
+                    assert f"    {parameter}: " in documented, f"{name} {parameter}"
+
+
+def test_methods_of_many_calls_say_what_they_return() -> None:
+    for name in ("appender", "stream", "record", "record_documents", "export", "import_rows"):
+        theirs = inspect.signature(getattr(AsyncClient, name))
+        ours = inspect.signature(getattr(Client, name))
+        assert list(ours.parameters) == list(theirs.parameters), name
+        assert getattr(Client, name).__name__ == name
+    assert inspect.signature(AsyncClient.stream).return_annotation is AsyncAppender
+    assert inspect.signature(AsyncClient.export).return_annotation is None
+    assert inspect.signature(Client.stream).return_annotation is BatchStream
