@@ -259,7 +259,8 @@ class RecordingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OpenDirectLane(self, request, context):
-        """Gives a lane to the caller. Its producers belong to that lane until it ends.
+        """Gives a lane to the caller. Its producers belong to that lane until it ends. Each call gives
+        another lane, so it is not sent twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

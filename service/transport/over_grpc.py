@@ -282,6 +282,7 @@ class AsyncGrpcTransport:
         self._address = address
         self._metadata = _metadata(token)
         self._has_answered = False
+        self._is_closed = False
         self._blocking: GrpcTransport | None = None
         self._again = lambda: GrpcTransport(address, token=token, certificate=certificate)
         if certificate is None:
@@ -329,6 +330,15 @@ class AsyncGrpcTransport:
             raise _closed(error) from error
         except grpc.RpcError as error:
             raise _error(error, self._address) from None
+        except asyncio.CancelledError as error:
+            self._check_open(error)
+            raise
+
+    def _check_open(self, error: asyncio.CancelledError) -> None:
+        """Raise Conflict where it was closing the channel, and no task, that cancelled a call."""
+        task = asyncio.current_task()
+        if self._is_closed and (task is None or not task.cancelling()):
+            raise _closed(error) from error
 
     async def stream(self, method: Method, request: Message) -> AsyncGenerator[Framed[Message]]:
         """Ask once, answer as a stream."""
@@ -345,18 +355,23 @@ class AsyncGrpcTransport:
             raise _closed(error) from error
         except grpc.RpcError as error:
             raise _error(error, self._address) from None
+        except asyncio.CancelledError as error:
+            self._check_open(error)
+            raise
         finally:
             call.cancel()
 
     async def close(self) -> None:
-        """Close the channels."""
+        """Close the channels; calls that run end with Conflict."""
+        self._is_closed = True
         if self._blocking is not None:
             self._blocking.close()
         await self._channel.close()
 
 
-def _closed(error: Exception) -> Conflict:
-    return Conflict(f"this client was closed ({error}): connect again")
+def _closed(error: BaseException) -> Conflict:
+    why = str(error) or "while the call ran"
+    return Conflict(f"this client was closed ({why}): connect again")
 
 
 __all__ = [

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import NoReturn
 
 import grpc
@@ -64,6 +65,59 @@ def _read(request: pb.ReadRequest, context: grpc.ServicerContext) -> Iterator[by
         yield framing.encode(Framed(head=head, payload=()))
     if request.site == "lost":
         _abort(context, "lost on the way")
+
+
+async def _begun(log: list[str], count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(log) < count:
+            await asyncio.sleep(0.01)
+
+
+def test_closing_ends_calls_of_other_tasks_with_an_error_and_no_cancellation() -> None:
+    began: list[str] = []
+    let_go = Event()
+
+    def hang(request: object, context: grpc.ServicerContext) -> pb.Storage:
+        began.append("unary")
+        let_go.wait(60)
+        return pb.Storage()
+
+    def hang_on(request: object, context: grpc.ServicerContext) -> Iterator[bytes]:
+        began.append("stream")
+        let_go.wait(60)
+        yield from ()
+
+    async def use(address: str) -> None:
+        transport = AsyncGrpcTransport(address)
+        unary = asyncio.create_task(transport.unary(STORAGE, pb.GetStorageRequest(), 60))
+        stream = asyncio.create_task(anext(transport.stream(READ, pb.ReadRequest()), None))
+        stopped = asyncio.create_task(transport.unary(STORAGE, pb.GetStorageRequest(), 60))
+        await _begun(began, 3)
+        stopped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopped
+        await transport.close()
+        for task in (unary, stream):
+            with pytest.raises(Conflict, match="closed"):
+                await task
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    handlers = {
+        "GetStorage": grpc.unary_unary_rpc_method_handler(
+            hang, pb.GetStorageRequest.FromString, pb.Storage.SerializeToString
+        ),
+        "Read": grpc.unary_stream_rpc_method_handler(hang_on, pb.ReadRequest.FromString),
+    }
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(STORAGE.service, handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        asyncio.run(use(f"127.0.0.1:{port}"))
+    finally:
+        let_go.set()
+        server.stop(None).wait()
 
 
 def _append(parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[pb.AppendResponse]:
