@@ -16,17 +16,30 @@ import asyncio
 import functools
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar, get_args
 
+from isogloss.errors import missing_extra
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.job import AsyncJob, Job
 from isogloss.service.client.operations import Started
-from isogloss.service.transport.call import Call, Feed
+from isogloss.service.transport.call import Call, Feed, asking
+from isogloss.service.values.arguments import check_argument
 
 P = ParamSpec("P")
 T = TypeVar("T")
 WrappedT = TypeVar("WrappedT")
+
+_PATHS = frozenset({"directory", "root"})
 
 
 def blocking(call: Callable[P, Call[T]]) -> Callable[Concatenate[Connection, P], T]:
@@ -34,7 +47,7 @@ def blocking(call: Callable[P, Call[T]]) -> Callable[Concatenate[Connection, P],
 
     @functools.wraps(call)
     def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> T:
-        return connection.run(call(*args, **kwargs))
+        return connection.run(_asked(call, *args, **kwargs))
 
     return _described(method, call, _last(call))
 
@@ -46,7 +59,7 @@ def awaiting(
 
     @functools.wraps(call)
     async def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await connection.run(call(*args, **kwargs))
+        return await connection.run(_asked(call, *args, **kwargs))
 
     return _described(method, call, _last(call))
 
@@ -56,7 +69,7 @@ def starting(call: Callable[P, Call[Started[T]]]) -> Callable[Concatenate[Connec
 
     @functools.wraps(call)
     def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> Job[T]:
-        return Job(connection, connection.run(call(*args, **kwargs)))
+        return Job(connection, connection.run(_asked(call, *args, **kwargs)))
 
     return _described(method, call, Job[_made(call)])
 
@@ -68,7 +81,7 @@ def starting_async(
 
     @functools.wraps(call)
     async def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> AsyncJob[T]:
-        return AsyncJob(connection, await connection.run(call(*args, **kwargs)))
+        return AsyncJob(connection, await connection.run(_asked(call, *args, **kwargs)))
 
     return _described(method, call, AsyncJob[_made(call)])
 
@@ -78,7 +91,7 @@ def yielding(call: Callable[P, Feed[T]]) -> Callable[Concatenate[Connection, P],
 
     @functools.wraps(call)
     def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return connection.iterate(call(*args, **kwargs))
+        return connection.iterate(_asked(call, *args, **kwargs))
 
     return _described(method, call, Iterator)
 
@@ -90,7 +103,7 @@ def yielding_async(
 
     @functools.wraps(call)
     def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        return connection.iterate(call(*args, **kwargs))
+        return connection.iterate(_asked(call, *args, **kwargs))
 
     return _described(method, call, AsyncIterator)
 
@@ -102,7 +115,9 @@ def working(
 
     @functools.wraps(work)
     def method(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> T:
-        return work(connection, *args, **kwargs)
+        _check(work, (connection, *args), kwargs)
+        with _telling_of_extras(work):
+            return work(connection, *args, **kwargs)
 
     return _without_connection(method, work, inspect.signature(work).return_annotation)
 
@@ -125,15 +140,45 @@ def wrapping(
 
     @functools.wraps(work)
     async def method(connection: AsyncConnection, *args: P.args, **kwargs: P.kwargs) -> WrappedT:
+        _check(work, (connection, *args), kwargs)
         inner = connection._blocking()
         try:
-            return wrap(await asyncio.to_thread(work, inner, *args, **kwargs))
+            with _telling_of_extras(work):
+                return wrap(await asyncio.to_thread(work, inner, *args, **kwargs))
         except asyncio.CancelledError:
             inner._stop("the task that did this was cancelled")
             raise
 
     made = wrap if isinstance(wrap, type) else inspect.signature(work).return_annotation
     return _without_connection(method, work, made)
+
+
+def _asked(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make a call of what the caller gave, which is checked first."""
+    _check(call, args, kwargs)
+    return asking(call, *args, **kwargs)
+
+
+def _check(
+    work: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
+) -> None:
+    """Refuse arguments that no message can hold; paths are the file system's to refuse."""
+    names = [*inspect.signature(work).parameters]
+    for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+        if name not in _PATHS:
+            check_argument(name, value)
+
+
+@contextmanager
+def _telling_of_extras(work: Callable[..., object]) -> Generator[None]:
+    """Raise MissingExtra where a package is missing that only a complete installation has."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = missing_extra(work.__name__, error)
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def _same(made: T) -> T:

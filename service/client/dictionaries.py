@@ -182,10 +182,16 @@ def encode(
         data=np.ascontiguousarray(rows).tobytes(),
     )
     name = to_name("dictionaries", ids.id_of(dictionary))
-    return then(ask(pb.EncodeRequest(name=name, rows=tensor), pb.EncodeResponse), _codes)
+    count = rows.shape[0]
+    return then(
+        ask(pb.EncodeRequest(name=name, rows=tensor), pb.EncodeResponse),
+        lambda message: _codes(message, count),
+    )
 
 
-def _codes(message: pb.EncodeResponse) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def _codes(message: pb.EncodeResponse, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    if message.rows != rows or message.k < 0:
+        raise ShapeError(f"codes are [{message.rows}, {message.k}], wanted {rows} rows")
     shape = (message.rows, message.k)
     return (
         np.frombuffer(message.values, "<f4").reshape(shape),

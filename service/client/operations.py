@@ -1,5 +1,6 @@
 """The calls about one job: ask how it is, cancel it, wait until it has ended."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ from google.longrunning import operations_pb2 as operations
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 
-from isogloss.errors import DeadlineExceeded, JobCancelled, JobFailed, ServerUnavailable
+from isogloss.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    JobCancelled,
+    JobFailed,
+    ServerUnavailable,
+)
 from isogloss.proto.v1 import jobs_pb2
 from isogloss.service.transport.call import (
     Call,
@@ -19,6 +26,7 @@ from isogloss.service.transport.call import (
     Pause,
     ask,
     next_message,
+    reading,
     then,
 )
 from isogloss.service.transport.patience import Patience
@@ -40,7 +48,7 @@ class Started(Generic[T]):
     name: str
     """Id of the job."""
     kind: str
-    """``train``, ``probe`` or ``match``."""
+    """Name of the kind of job, such as ``train``."""
     collection: str
     """Kind of resource that the job makes, as in resource names: such as ``dictionaries``."""
     fetch: Callable[[str], Call[T]]
@@ -86,7 +94,12 @@ def wait(name: str, timeout_s: float | None) -> Call[JobInfo]:
         JobFailed: the job failed; the message holds the reason and the last output of its process.
         DeadlineExceeded: the job had not ended after ``timeout_s``; it goes on.
         ServerUnavailable: the server stopped answering, and did not answer again within a minute.
+        InvalidInput: ``timeout_s`` is NaN.
     """
+    if timeout_s is not None and math.isnan(timeout_s):
+        raise InvalidInput(
+            "timeout_s is nan, wanted a number of seconds: leave it out for no limit"
+        )
     return _wait(name, timeout_s)
 
 
@@ -103,11 +116,12 @@ def _wait(name: str, timeout_s: float | None) -> Call[JobInfo]:
         request = operations.WaitOperationRequest(name=to_name("operations", name))
         request.timeout.CopyFrom(_duration(left))
         try:
-            found = from_operation((yield from ask(request, operations.Operation, left)))
+            answer = yield from ask(request, operations.Operation, left)
         except ServerUnavailable as error:
             yield Pause(patience.pause_s(error))
             continue
         patience.reset()
+        found = reading(from_operation, answer)
         if found.state == "CANCELLED":
             raise JobCancelled(f"job {name!r} was cancelled; submit it again to go on")
         if found.state == "FAILED":
@@ -126,7 +140,8 @@ def _duration(seconds: float) -> Duration:
 def result(job: Started[T], timeout_s: float | None) -> Call[T]:
     """Wait until a job has ended, then get what it made; errors as for :func:`wait`."""
     done = yield from wait(job.name, timeout_s)
-    return (yield from job.fetch(from_name(job.collection, done.made)))
+    made = reading(lambda name: from_name(job.collection, name), done.made)
+    return (yield from job.fetch(made))
 
 
 def watch(job: str) -> Feed[JobInfo]:
@@ -147,7 +162,7 @@ def watch(job: str) -> Feed[JobInfo]:
             yield Open(method, request)
             while (message := (yield from next_message(operations.Operation))) is not None:
                 patience.reset()
-                info = from_operation(message.head)
+                info = reading(from_operation, message.head)
                 yield Emit(info)
                 if info.is_done:
                     return

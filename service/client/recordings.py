@@ -166,7 +166,9 @@ def read(
         revision=optional_revision(revision),
     )
     blocks: list[Framed[pb.ReadResponse]] = []
-    return then(receive(request, pb.ReadResponse, blocks.append), lambda _: _rows(blocks))
+    return then(
+        receive(request, pb.ReadResponse, blocks.append), lambda _: _rows(blocks, start, stop)
+    )
 
 
 def tokens(
@@ -197,7 +199,7 @@ def tokens(
     blocks: list[Framed[pb.ReadTokensResponse]] = []
     return then(
         receive(request, pb.ReadTokensResponse, blocks.append),
-        lambda _: _columns([block.head for block in blocks]),
+        lambda _: _columns([block.head for block in blocks], start, stop),
     )
 
 
@@ -232,21 +234,34 @@ def documents(
     return then(receive(request, pb.ReadDocumentsResponse, take), lambda _: found)
 
 
-def _rows(blocks: Sequence[Framed[pb.ReadResponse]]) -> NDArray[np.generic]:
+def _rows(
+    blocks: Sequence[Framed[pb.ReadResponse]], start: int, stop: int | None
+) -> NDArray[np.generic]:
     """Join the blocks of rows of an answer into one array.
 
     Args:
         blocks: the answer's messages, in row order.
+        start: number of the first row that was asked for.
+        stop: number of the row after the last; None: to the end.
 
     Returns:
         ``[rows, width]`` in the site's dtype.
 
     Raises:
-        InternalError: there is no block, or a block holds another number of bytes than it says.
+        InternalError: there is no block, a block holds another number of bytes than it says, or
+            there are other rows than were asked for.
     """
     if not blocks:
         raise InternalError("the answer to a read held no block, not even an empty one")
-    return np.concatenate([_block(block) for block in blocks])
+    rows = np.concatenate([_block(block) for block in blocks])
+    _check_count(len(rows), start, stop)
+    return rows
+
+
+def _check_count(rows: int, start: int, stop: int | None) -> None:
+    """Raise InternalError where a server sent another number of rows than it was asked for."""
+    if stop is not None and rows != stop - start:
+        raise InternalError(f"{rows} rows came, wanted {stop - start}")
 
 
 def _block(block: Framed[pb.ReadResponse]) -> NDArray[np.generic]:
@@ -261,17 +276,19 @@ def _block(block: Framed[pb.ReadResponse]) -> NDArray[np.generic]:
     return np.frombuffer(block.payload[0], dtype).reshape(head.rows, head.width)
 
 
-def _columns(blocks: Iterable[pb.ReadTokensResponse]) -> TokenColumns:
+def _columns(blocks: Iterable[pb.ReadTokensResponse], start: int, stop: int | None) -> TokenColumns:
     """Join the blocks of token columns of an answer into one array per column."""
     found = list(blocks)
     has_spans = any(block.has_spans for block in found)
     span = [np.frombuffer(block.span, "<u4").reshape(-1, 2) for block in found]
-    return TokenColumns(
+    columns = TokenColumns(
         token_id=_join([np.frombuffer(block.token_id, "<u4") for block in found], np.uint32),
         document=_join([np.frombuffer(block.document, "<u8") for block in found], np.uint64),
         position=_join([np.frombuffer(block.position, "<u4") for block in found], np.uint32),
         span=np.concatenate(span) if has_spans else None,
     )
+    _check_count(columns.rows, start, stop)
+    return columns
 
 
 def _join(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from google.longrunning.operations_pb2 import Operation
 
-from isogloss.errors import NotFound
+from isogloss.errors import InvalidInput, NotFound
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.client.binding import awaiting, blocking, starting, starting_async
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started, wait
-from isogloss.service.transport.call import Call, ask, collect, then
+from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
@@ -60,7 +60,10 @@ def create_probe(
 
     Raises:
         NotFound: there is no such recording or dictionary.
+        InvalidInput: ``recordings`` is empty.
     """
+    if not recordings:
+        raise InvalidInput("0 recordings to probe: name at least one")
     request = pb.CreateProbeRequest(
         probe_id=probe or default_probe_id(recordings),
         recordings=[to_name("recordings", name) for name in recordings],
@@ -171,7 +174,7 @@ def _nearest(request: pb.NearestFeaturesRequest, dictionaries: Sequence[str]) ->
             raise
         request.probe = yield from _default_probe(dictionaries)
         answer = yield from ask(request, pb.NearestFeaturesResponse)
-    return [from_message(message, Hit) for message in answer.hits]
+    return reading(lambda found: [from_message(hit, Hit) for hit in found.hits], answer)
 
 
 def _default_probe(dictionaries: Sequence[str]) -> Call[str]:
@@ -182,7 +185,7 @@ def _default_probe(dictionaries: Sequence[str]) -> Call[str]:
     recordings = sorted({source.recording for info in found for source in info.sources})
     made = yield from create_probe(recordings, dictionaries=found)
     done = yield from wait(made.name, None)
-    return to_name("probes", from_name("probes", done.made))
+    return reading(lambda made: to_name("probes", from_name("probes", made)), done.made)
 
 
 def feature(
@@ -220,7 +223,7 @@ def _feature(request: pb.GetFeatureRequest, dictionary: str) -> Call[FeatureInfo
             raise
         request.probe = yield from _default_probe([dictionary])
         answer = yield from ask(request, pb.Feature)
-    return from_message(answer, FeatureInfo)
+    return reading(lambda found: from_message(found, FeatureInfo), answer)
 
 
 def match(

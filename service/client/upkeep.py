@@ -14,7 +14,7 @@ from isogloss.errors import InternalError, InvalidInput
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.client.binding import awaiting, blocking
 from isogloss.service.client.connection import AsyncConnection, Connection
-from isogloss.service.transport.call import Call, ask, collect, receive, then
+from isogloss.service.transport.call import Call, ask, collect, receive, tell, then
 from isogloss.service.values.upkeep import (
     DAY_S,
     Compression,
@@ -101,7 +101,7 @@ def verify(recording: str, *, on_progress: OnUpkeep | None = None) -> Call[list[
 
     def take(answer: Framed[pb.VerifyRecordingResponse]) -> None:
         if on_progress is not None:
-            on_progress(from_message(answer.head.progress, UpkeepProgress))
+            tell(on_progress, from_message(answer.head.progress, UpkeepProgress))
         problems.extend(from_message(message, Problem) for message in answer.head.problems)
 
     request = pb.VerifyRecordingRequest(name=to_name("recordings", recording))
@@ -216,7 +216,7 @@ def _outcome(
     def take(answer: Framed[ResponseT]) -> None:
         head = answer.head
         if on_progress is not None:
-            on_progress(from_message(_part(head, "progress"), UpkeepProgress))
+            tell(on_progress, from_message(_part(head, "progress"), UpkeepProgress))
         if head.HasField("result"):
             found.append(from_message(_part(head, "result"), kind))
 

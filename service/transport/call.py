@@ -7,11 +7,12 @@ its result. :class:`isogloss.Client` does the steps one by one in the caller's t
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from isogloss.errors import InternalError, IsoglossError
+from isogloss.errors import InternalError, InvalidInput, IsoglossError
+from isogloss.service.values.arguments import describe_refusal
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method, method_of
 
@@ -19,6 +20,82 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 ResultT = TypeVar("ResultT")
 StepT = TypeVar("StepT")
 T = TypeVar("T")
+P = ParamSpec("P")
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+    IsoglossError,
+)
+"""What converting an answer raises where a field of it is not what the call says."""
+
+
+class UnreadableAnswerError(Exception):
+    """An answer could not be converted; :class:`Running` knows which call it answers, and where."""
+
+
+class _CallerError(Exception):
+    """Carries what a caller's own function raised past those who look for unreadable answers."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def reading(read: Callable[[T], ResultT], answer: T) -> ResultT:
+    """Convert an answer.
+
+    Args:
+        read: converts it.
+        answer: what the server sent.
+
+    Returns:
+        What ``read`` returned.
+
+    Raises:
+        UnreadableAnswerError: the answer is not of the form that the call has.
+    """
+    try:
+        return read(answer)
+    except _CallerError as found:
+        raise found.error from found.error.__cause__
+    except _UNREADABLE as error:
+        raise UnreadableAnswerError(str(error) or type(error).__name__) from error
+
+
+def tell(function: Callable[[T], None], value: T) -> None:
+    """Call a function of the caller within :func:`reading`; what it raises reaches the caller."""
+    try:
+        function(value)
+    except Exception as error:
+        raise _CallerError(error) from error
+
+
+def asking(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make a request, or take the first step of a call.
+
+    Args:
+        make: makes it from what the caller gave.
+        args: handed to ``make``.
+        kwargs: handed to ``make``.
+
+    Returns:
+        What ``make`` returned.
+
+    Raises:
+        InvalidInput: a value does not fit the request.
+    """
+    try:
+        return make(*args, **kwargs)
+    except IsoglossError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(describe_refusal(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +191,7 @@ def _receive(
 ) -> Call[None]:
     yield opening
     while (message := (yield from next_message(response))) is not None:
-        take(message)
+        reading(take, message)
 
 
 def next_message(response: type[ResponseT]) -> Call[Framed[ResponseT] | None]:
@@ -128,8 +205,8 @@ def next_message(response: type[ResponseT]) -> Call[Framed[ResponseT] | None]:
 
 
 def then(call: Call[T], change: Callable[[T], ResultT]) -> Call[ResultT]:
-    """Make a call and return its result after a change."""
-    return change((yield from call))
+    """Make a call and convert its result."""
+    return reading(change, (yield from call))
 
 
 def collect(
@@ -152,8 +229,13 @@ def collect(
     """
     found: list[T] = []
     token, seen = "", {""}
+
+    def page(answer: ResponseT) -> tuple[list[T], str]:
+        items, following = read(answer)
+        return list(items), following
+
     while True:
-        items, token = read((yield from ask(request(token), response)))
+        items, token = reading(page, (yield from ask(request(token), response)))
         found += items
         if not token:
             return found
@@ -165,25 +247,56 @@ def collect(
 class Running(Generic[StepT, T]):
     """A call under way: ``step`` is what it waits for, None once it has its result."""
 
-    def __init__(self, call: Generator[StepT, Answer, T]) -> None:
+    def __init__(self, call: Generator[StepT, Answer, T], address: str) -> None:
+        """Take the first step of a call.
+
+        Args:
+            call: the call.
+            address: where it goes, for error messages.
+
+        Raises:
+            InvalidInput: what the caller gave does not fit the request.
+        """
         self._call = call
+        self._address = address
+        self._path = ""
         self._result: tuple[T] | None = None
         self.step: StepT | None = None
-        self.send(None)
+        asking(self.send, None)
 
     def send(self, answer: Answer) -> None:
-        """Give the call what it waited for."""
+        """Give the call what it waited for.
+
+        Args:
+            answer: the answer.
+
+        Raises:
+            InternalError: the answer is not of the form that the call has.
+        """
         try:
-            self.step = self._call.send(answer)
+            self._wait_for(self._call.send(answer))
         except StopIteration as stop:
             self.step, self._result = None, (stop.value,)
+        except (UnreadableAnswerError, InternalError) as error:
+            raise self._unreadable(error) from error
 
     def throw(self, error: IsoglossError) -> None:
         """Raise an error where the call waits; what it does not handle comes out here."""
         try:
-            self.step = self._call.throw(error)
+            self._wait_for(self._call.throw(error))
         except StopIteration as stop:
             self.step, self._result = None, (stop.value,)
+
+    def _wait_for(self, step: StepT) -> None:
+        self.step = step
+        if isinstance(step, Ask | Open):
+            self._path = step.method.path
+
+    def _unreadable(self, error: Exception) -> InternalError:
+        return InternalError(
+            f"{self._address} answered {self._path or 'nothing yet'} with what cannot be read: "
+            f"{error}; is it an isogloss server, of the release of this client?"
+        )
 
     def result(self) -> T:
         """Return what the call came to."""

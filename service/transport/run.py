@@ -38,7 +38,7 @@ def run(transport: Transport, call: Call[T], timeout_s: float) -> T:
     Returns:
         The call's result.
     """
-    running, steps = Running(call), _Steps(transport, timeout_s)
+    running, steps = Running(call, transport.address), _Steps(transport, timeout_s)
     try:
         while (step := running.step) is not None:
             _advance(running, step, steps)
@@ -49,7 +49,7 @@ def run(transport: Transport, call: Call[T], timeout_s: float) -> T:
 
 def iterate(transport: Transport, feed: Feed[T], timeout_s: float) -> Iterator[T]:
     """Yield what a call gives, one value after another; arguments as for :func:`run`."""
-    running, steps = Running(feed), _Steps(transport, timeout_s)
+    running, steps = Running(feed, transport.address), _Steps(transport, timeout_s)
     try:
         while (step := running.step) is not None:
             if isinstance(step, Emit):
@@ -100,7 +100,7 @@ class _Steps:
 
 async def run_async(transport: AsyncTransport, call: Call[T], timeout_s: float) -> T:
     """Await all steps of a call; arguments as for :func:`run`."""
-    running, steps = Running(call), _AsyncSteps(transport, timeout_s)
+    running, steps = Running(call, transport.address), _AsyncSteps(transport, timeout_s)
     try:
         while (step := running.step) is not None:
             await _advance_async(running, step, steps)
@@ -113,7 +113,7 @@ async def iterate_async(
     transport: AsyncTransport, feed: Feed[T], timeout_s: float
 ) -> AsyncIterator[T]:
     """Yield what a call gives, one value after another; arguments as for :func:`run`."""
-    running, steps = Running(feed), _AsyncSteps(transport, timeout_s)
+    running, steps = Running(feed, transport.address), _AsyncSteps(transport, timeout_s)
     try:
         while (step := running.step) is not None:
             if isinstance(step, Emit):

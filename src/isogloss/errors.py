@@ -38,6 +38,8 @@ on the wire (google.rpc.ErrorInfo); :func:`from_reason` finds the class again.
 """
 
 import re
+from collections.abc import Mapping
+from importlib import import_module
 
 
 class IsoglossError(Exception):
@@ -185,3 +187,63 @@ def _descendants(root: type[IsoglossError]) -> list[type[IsoglossError]]:
 def from_reason(reason: str) -> type[IsoglossError]:
     """Return the error class of a wire reason; ``IsoglossError`` when this release has none."""
     return next((e for e in _descendants(IsoglossError) if e.reason == reason), IsoglossError)
+
+
+_EXTRAS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("faiss", "google_crc32c", "grpc_health", "grpc_reflection", "jaxtyping", "jinja2"),
+            *("msgspec", "numba", "numcodecs", "regex", "safetensors", "scipy", "torch", "triton"),
+            *("zarr", "zstandard"),
+        ),
+        "server",
+    ),
+    "obstore": "cloud",
+    "tokenizers": "models",
+    "transformers": "models",
+    "onnx": "demo",
+}
+"""The extra that brings a package, by the name under which it is imported."""
+
+
+def missing_extra(what: str, error: ModuleNotFoundError) -> MissingExtra | None:
+    """Say how to install what an import did not find.
+
+    Args:
+        what: what was wanted, for the message.
+        error: raised by the import.
+
+    Returns:
+        The error to raise in its place; None where no extra of ours brings the package.
+    """
+    package = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(package)
+    if extra is None:
+        return None
+    return MissingExtra(
+        f"{what} needs the package {package!r}, which is not installed, as only a client is: "
+        f"pip install 'isogloss[{extra}]'"
+    )
+
+
+def load_name(module: str, name: str) -> object:
+    """Import a module and return what it calls ``name``: how a room loads its public names.
+
+    Args:
+        module: full name of the module.
+        name: a name that it has.
+
+    Returns:
+        What has the name.
+
+    Raises:
+        MissingExtra: the module needs a package that is not installed; the message holds the pip
+            command.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(name, error)
+        if missing is None:
+            raise
+        raise missing from error

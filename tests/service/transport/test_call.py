@@ -6,13 +6,14 @@ import pytest
 from google.protobuf.message import Message
 from tests.service.transport.planned import AsyncPlanned, Planned
 
-from isogloss.errors import InternalError, NotFound
+from isogloss.errors import InternalError, InvalidInput, NotFound
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.call import (
     Call,
     ask,
     collect,
     receive,
+    tell,
     then,
 )
 from isogloss.service.transport.run import run, run_async
@@ -71,8 +72,11 @@ def test_an_answer_of_another_type_is_a_defect() -> None:
 
 
 def test_a_stream_ends_when_what_takes_it_raises() -> None:
-    def refuse(_: Framed[pb.ReadDocumentsResponse]) -> None:
+    def of_the_caller(_: Framed[pb.ReadDocumentsResponse]) -> None:
         raise ZeroDivisionError
+
+    def refuse(block: Framed[pb.ReadDocumentsResponse]) -> None:
+        tell(of_the_caller, block)
 
     blocking, awaited = both(pb.ReadDocumentsResponse(), pb.ReadDocumentsResponse())
     call = receive(pb.ReadDocumentsRequest(), pb.ReadDocumentsResponse, refuse)
@@ -82,3 +86,29 @@ def test_a_stream_ends_when_what_takes_it_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run_async(AsyncPlanned(awaited), call, 1))
     assert (blocking.open_streams, awaited.open_streams) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError, KeyError, InvalidInput, MemoryError])
+def test_an_answer_that_cannot_be_read_names_its_call_and_address(error: type[Exception]) -> None:
+    def refuse(_: object) -> None:
+        raise error("field x is odd")
+
+    blocking, awaited = both(pb.ReadDocumentsResponse(), pb.ReadDocumentsResponse())
+    call = receive(pb.ReadDocumentsRequest(), pb.ReadDocumentsResponse, refuse)
+    said = f"{blocking.address} answered .*ReadDocuments with .*field x is odd"
+    with pytest.raises(InternalError, match=said):
+        run(blocking, call, 1)
+    call = receive(pb.ReadDocumentsRequest(), pb.ReadDocumentsResponse, refuse)
+    with pytest.raises(InternalError, match=said):
+        asyncio.run(run_async(AsyncPlanned(awaited), call, 1))
+    with pytest.raises(InternalError, match="field x is odd"):
+        run(Planned(pb.Storage()), then(ask(pb.GetStorageRequest(), pb.Storage), refuse), 1)
+
+
+def test_what_a_request_cannot_hold_is_refused_before_it_is_sent() -> None:
+    def begin() -> Call[None]:
+        yield from ask(pb.GetRecordingRequest(name="\ud800"), pb.Recording)
+
+    planned = Planned()
+    with pytest.raises(InvalidInput, match="lone surrogate"):
+        run(planned, begin(), 1)
