@@ -1,7 +1,8 @@
 """Sparse dictionaries: kinds and wirings, training, checkpoints, files, evaluation."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.dictionaries.config import TrainConfig
@@ -100,7 +101,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public: {__all__}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return load_name(f"{__name__}.{home}", name)
 
 
 def __dir__() -> list[str]:

@@ -1,11 +1,12 @@
 """The product over the network: server, jobs, client, command line, pages."""
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 # grpc's C core reports every closed connection on standard error unless told before its import
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.service.client.client import AsyncClient, Client
@@ -132,7 +133,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'isogloss.service' has no attribute {name!r}")
-    return getattr(import_module(f"isogloss.service.{home}"), name)
+    return load_name(f"isogloss.service.{home}", name)
 
 
 def __dir__() -> list[str]:

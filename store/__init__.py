@@ -1,7 +1,8 @@
 """Activation store: bytes on disk, commits, pinned readers. No torch; zarr only when needed."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.store.direct.ticket import DirectLaneTicket
@@ -194,7 +195,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(
             f"module 'isogloss.store' has no attribute {name!r}; public: {__all__}"
         )
-    return getattr(import_module(f"isogloss.store.{location}"), name)
+    return load_name(f"isogloss.store.{location}", name)
 
 
 def __dir__() -> list[str]:

@@ -4,8 +4,9 @@ Names are imported when first used: this room needs torch, scipy and faiss, and 
 wants one of them should not load the others.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.universality.atlas.atlas import Atlas, Candidates
@@ -96,7 +97,7 @@ def __getattr__(name: str) -> object:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module {_ROOM!r} has no attribute {name!r}; public: {__all__}")
-    return getattr(import_module(f"{_ROOM}.{module}"), name)
+    return load_name(f"{_ROOM}.{module}", name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
-from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.errors import InvalidInput, IsoglossError, missing_extra
 from isogloss.service.cli import files, info, kinds, lanes, upkeep
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
@@ -383,6 +383,12 @@ def main() -> None:
         app()
     except IsoglossError as error:
         hint(f"error: {' '.join(str(error).split())}")
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        missing = missing_extra("this command", error)
+        if missing is None:
+            raise
+        hint(f"error: {missing}")
         sys.exit(1)
     except KeyboardInterrupt:
         hint("interrupted")

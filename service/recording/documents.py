@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from isogloss.service.recording.description import Precision, describe
 from isogloss.service.recording.route import Direct
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import Document, RecordingSpec, Revision, RowBatch
+
+if TYPE_CHECKING:
+    import torch
 
 _BATCH_BYTES = 16 << 20
 
@@ -85,6 +88,9 @@ def record_documents(
     that broke off, here or at the server, the same call records the missing documents in the same
     order.
     """
+    # torch takes a second to import, and only a run that records needs it
+    from isogloss.service.recording.tensors import DTYPES
+
     # a Rust tokenizer, by itself or inside a fast one, knows where each token lies in the text
     backend = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
     has_spans = hasattr(backend, "encode_batch")
@@ -105,7 +111,8 @@ def record_documents(
             on_route(appender.route)
         # asked once the stream is open: what an earlier run sent is on disk by now, or lost
         done = set(client.documents(recording, with_text=False))
-        _append(appender, model, documents, spec, options, done, on_progress)
+        dtype = DTYPES[options.dtype]
+        _append(appender, model, documents, spec, options, dtype, done, on_progress)
     return client.recording(recording)
 
 
@@ -115,12 +122,10 @@ def _append(
     documents: "Sequence[models.TextDocument] | Sequence[Sequence[int]]",
     spec: RecordingSpec,
     options: DocumentOptions,
+    dtype: "torch.dtype",
     done: set[int],
     on_progress: "Callable[[models.RecordProgress], None] | None",
 ) -> None:
-    # torch takes a second to import, and only a run that records needs it
-    from isogloss.service.recording.tensors import DTYPES
-
     known = [_document(document) for document in documents]
     todo = _first_of_each([document.id for document in known], done)
     left = [documents[i] for i in todo]
@@ -143,7 +148,7 @@ def _append(
         [site.name for site in spec.sites],
         batch_rows=max(1, min(options.batch_rows, _BATCH_BYTES // spec.row_bytes)),
         max_tokens=options.max_tokens,
-        dtype=DTYPES[options.dtype],
+        dtype=dtype,
         precision=options.precision,
         on_progress=report,
     )

@@ -4,9 +4,9 @@
 API for all of it. Nothing heavy is imported until a name is used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from isogloss.errors import load_name
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'isogloss' has no attribute {name!r}; public: {__all__}")
-    return getattr(import_module(home), name)
+    return load_name(home, name)
 
 
 def __dir__() -> list[str]:

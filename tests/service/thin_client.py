@@ -47,6 +47,47 @@ def command_line(*arguments: str) -> str:
     return out.getvalue()
 
 
+def ends_with_a_remedy(*arguments: str) -> bool:
+    """Whether a command ends with status 1 and one line that holds the pip command."""
+    from isogloss.service.cli.main import main as run
+
+    told = io.StringIO()
+    sys.argv = ["isogloss", *arguments]
+    try:
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+            run()
+    except SystemExit as ended:
+        line = " ".join(told.getvalue().split())
+        return ended.code == 1 and "pip install 'isogloss[" in line and "Traceback" not in line
+    return False
+
+
+def refusals(address: str) -> dict[str, bool]:
+    """Use what a client alone does not have; return for each whether the pip command is told."""
+    import isogloss
+    from isogloss import dictionaries, service, store, universality
+    from isogloss.errors import MissingExtra
+
+    said: dict[str, bool] = {}
+    for room in (service, store, dictionaries, universality):
+        for name in room.__all__:
+            try:
+                getattr(room, name)
+            except MissingExtra as error:
+                said[f"{room.__name__}.{name}"] = "pip install 'isogloss[" in str(error)
+    with isogloss.connect(address) as client:
+        for name in ("record", "record_documents"):
+            method = getattr(client, name)
+            documents = {"documents": [[1, 2]]} if name == "record_documents" else {}
+            try:
+                method(model=None, sites=["x"], recording="live", **documents)
+            except MissingExtra as error:
+                said[name] = name in str(error) and "pip install 'isogloss[server]'" in str(error)
+    said["serve command"] = ends_with_a_remedy("serve", "--store", "a-store-of-its-own")
+    said["report command"] = ends_with_a_remedy("report", "m", "--store", address)
+    return said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("address")
@@ -120,6 +161,7 @@ def main() -> None:
         isogloss.connect("a-store-of-its-own")
     except MissingExtra as error:
         said["owns no store"] = "isogloss[server]" in str(error)
+    said.update(refusals(given.address))
     heavy = sorted({name for name in sys.modules if name.partition(".")[0] in HEAVY})
     sys.stdout.write(json.dumps({"said": said, "heavy": heavy}) + "\n")
 
