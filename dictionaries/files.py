@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -43,19 +44,34 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object.
+    """Read a JSON object whose numbers are all finite.
 
     Raises:
-        CorruptData: the file is not a JSON object in UTF-8.
+        CorruptData: the file is not a JSON object in UTF-8, holds a number that is not finite, or
+            cannot be read.
         FileNotFoundError: there is no such file.
     """
     try:
-        value: object = json.loads(path.read_bytes())
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{path} is not there: {error}") from error
+    except OSError as error:
+        raise CorruptData(f"{path} cannot be read ({error}); restore it or train again") from error
+    try:
+        value: object = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise CorruptData(f"{path} is not JSON ({error}); restore it or train again") from error
     if not isinstance(value, dict):
         raise CorruptData(f"{path} holds a {type(value).__name__}; wanted a JSON object")
     return cast("dict[str, object]", value)
+
+
+def _finite(text: str) -> float:
+    """Return the number that a JSON text writes; ValueError where a float does not hold it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -83,7 +99,7 @@ def read_tensors(path: Path, sha256: object) -> dict[str, Tensor]:
     check_sha256(path, sha256)
     try:
         return {name: value.clone() for name, value in load_file(path).items()}
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise CorruptData(f"{path} is not a safetensors file: {error}") from error
 
 
@@ -95,7 +111,10 @@ def check_sha256(path: Path, sha256: object) -> None:
     """
     if not path.is_file():
         raise CorruptData(f"{path} is missing; restore it from a copy or train again")
-    found = sha256_of(path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise CorruptData(f"{path} cannot be read ({error}); restore it from a copy") from error
     if found != sha256:
         raise CorruptData(
             f"{path} has sha256 {found}, its manifest says {sha256}; "

@@ -1,11 +1,13 @@
 """How a dictionary was made: recording, settings, initial weights, curve. Imports no torch."""
 
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import cast
 
 from isogloss.dictionaries.config import TrainConfig
-from isogloss.errors import CorruptData
+from isogloss.errors import CorruptData, InvalidInput
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +47,14 @@ class TrainProgress:
         if set(values) != set(names):
             raise CorruptData(f"a progress point has fields {sorted(values)}; wanted {names}")
         return cls(
-            step=int(_number(values, "step")),
-            total_steps=int(_number(values, "total_steps")),
-            rows=int(_number(values, "rows")),
-            fvu=float(_number(values, "fvu")),
-            loss=float(_number(values, "loss")),
-            l0=float(_number(values, "l0")),
-            dead_fraction=float(_number(values, "dead_fraction")),
-            rows_per_s=float(_number(values, "rows_per_s")),
+            step=_count(values, "step"),
+            total_steps=_count(values, "total_steps"),
+            rows=_count(values, "rows"),
+            fvu=_number(values, "fvu"),
+            loss=_number(values, "loss"),
+            l0=_number(values, "l0"),
+            dead_fraction=_number(values, "dead_fraction"),
+            rows_per_s=_number(values, "rows_per_s"),
         )
 
 
@@ -96,6 +98,9 @@ class DictionaryProvenance:
     """All it takes to say what a dictionary was learned from, and to learn it again.
 
     The defaults describe a dictionary made by hand: no recording and no training.
+
+    Raises:
+        InvalidInput: ``input_scale`` is not a finite number above 0.
     """
 
     sites: tuple[TrainedSite, ...] = ()
@@ -116,6 +121,13 @@ class DictionaryProvenance:
     """Factor rows were multiplied by during training; already folded into the weights."""
     curve: tuple[TrainProgress, ...] = ()
     """Training curve, about a hundred points."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.input_scale < math.inf:
+            raise InvalidInput(
+                f"input_scale is {self.input_scale}; wanted a finite number above 0, such as 1 for "
+                "rows that were not scaled"
+            )
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON-ready values."""
@@ -142,12 +154,12 @@ class DictionaryProvenance:
         return cls(
             sites=tuple(TrainedSite.from_dict(_object(site)) for site in _list(values, "sites")),
             config=None if config is None else TrainConfig.from_dict(_object(config)),
-            init_seed=None if seed is None else int(_number(values, "init_seed")),
+            init_seed=None if seed is None else _count(values, "init_seed"),
             init_hash=_string(values, "init_hash"),
-            init_cosine=None if cosine is None else float(_number(values, "init_cosine")),
+            init_cosine=None if cosine is None else _number(values, "init_cosine"),
             weights_sha256=_string(values, "weights_sha256"),
-            rows_trained=int(_number(values, "rows_trained")),
-            input_scale=float(_number(values, "input_scale")),
+            rows_trained=_count(values, "rows_trained"),
+            input_scale=_number(values, "input_scale"),
             curve=tuple(
                 TrainProgress.from_dict(_object(point)) for point in _list(values, "curve")
             ),
@@ -165,11 +177,20 @@ def _with_sites(values: Mapping[str, object]) -> Mapping[str, object]:
     return {**rest, "sites": [] if made_by_hand else [site]}
 
 
-def _number(values: Mapping[str, object], name: str) -> int | float:
+def _number(values: Mapping[str, object], name: str) -> float:
     value = values[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CorruptData(f"{name} is {value!r}; wanted a number")
-    return value
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        raise CorruptData(f"{name} is a number that a float does not hold; wanted a finite one")
+    return float(value)
+
+
+def _count(values: Mapping[str, object], name: str) -> int:
+    value = _number(values, name)
+    if not (value.is_integer() and 0 <= value < 2**63):
+        raise CorruptData(f"{name} is {value:g}; wanted a whole number from 0 to 2**63")
+    return int(cast("int | float", values[name]))
 
 
 def _string(values: Mapping[str, object], name: str) -> str:

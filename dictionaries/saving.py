@@ -102,7 +102,7 @@ def load_dictionary(directory: Path) -> SparseDictionary:
     files = body["files"]
     if not isinstance(files, Mapping) or set(cast("Mapping[str, object]", files)) != {_WEIGHTS}:
         raise CorruptData(f"{directory / _DESCRIPTION} lists files {files!r}; wanted {_WEIGHTS}")
-    provenance = _read_provenance(body)
+    provenance = _read_provenance(directory, body)
     _require_installed(directory, body)
     tensors = read_tensors(directory / _WEIGHTS, cast("Mapping[str, object]", files)[_WEIGHTS])
     dictionary = _assemble(directory, body, tensors, provenance)
@@ -123,7 +123,7 @@ def load_provenance(directory: Path) -> DictionaryProvenance:
         UnsupportedVersion: a newer release wrote it.
         CorruptData: the description cannot be read.
     """
-    return _read_provenance(_read_description(directory))
+    return _read_provenance(directory, _read_description(directory))
 
 
 def verify_dictionary(directory: Path) -> None:
@@ -171,14 +171,14 @@ def _as_version_2(body: Mapping[str, object]) -> dict[str, object]:
     return {**rest, "settings": settings, "wiring": DEFAULT_WIRING}
 
 
-def _read_provenance(body: Mapping[str, object]) -> DictionaryProvenance:
-    provenance = body["provenance"]
+def _read_provenance(directory: Path, body: Mapping[str, object]) -> DictionaryProvenance:
+    provenance, path = body["provenance"], directory / _DESCRIPTION
     if not isinstance(provenance, Mapping):
-        raise CorruptData(f"provenance is {provenance!r}; wanted an object")
+        raise CorruptData(f"{path} has provenance {provenance!r}; wanted an object")
     try:
         return DictionaryProvenance.from_dict(cast("Mapping[str, object]", provenance))
-    except InvalidInput as error:
-        raise CorruptData(f"provenance cannot be read: {error}") from error
+    except (InvalidInput, CorruptData) as error:
+        raise CorruptData(f"the provenance in {path} cannot be read: {error}") from error
 
 
 def _require_installed(directory: Path, body: Mapping[str, object]) -> None:

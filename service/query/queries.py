@@ -276,11 +276,16 @@ class Queries:
     def _report(self, entry: CatalogEntry) -> dict[str, object]:
         path = self._store.artifact("match", entry.uid) / REPORT_FILE
         try:
-            return cast("dict[str, object]", json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            found: object = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise CorruptData(
                 f"{path} cannot be read ({error}): delete match {entry.id!r} and match again"
             ) from error
+        if not isinstance(found, dict):
+            raise CorruptData(
+                f"{path} holds a {type(found).__name__}: delete match {entry.id!r} and match again"
+            )
+        return cast("dict[str, object]", found)
 
 
 def _pair(pairs: "Pairs", row: int, explained_by: str) -> PairInfo:

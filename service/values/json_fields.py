@@ -1,6 +1,7 @@
 """Read fields of JSON values in specs and in the catalog, and check their types."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -43,6 +44,8 @@ def share_of(values: Mapping[str, object], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInput(f"{name} is {value!r}, wanted a number")
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        raise InvalidInput(f"{name} is no finite number: give one, or leave it out")
     return float(value)
 
 

@@ -1,6 +1,7 @@
 """Small JSON files that carry a CRC-32C of their own content, so that damage is found."""
 
 import json
+import math
 from collections.abc import Mapping
 
 from isogloss.errors import CorruptData, InvalidInput
@@ -58,11 +59,19 @@ def decode(content: bytes, what: str) -> Mapping[str, object]:
 
 
 def parse(content: bytes, what: str) -> Mapping[str, object]:
-    """Read a JSON object; CorruptData when the bytes are something else."""
+    """Read a JSON object of finite numbers; CorruptData when the bytes are something else."""
     try:
-        document: object = json.loads(content)
+        document: object = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise CorruptData(f"{what} cannot be read: {error}") from error
     if not is_mapping(document):
         raise CorruptData(f"{what} is no JSON object")
     return document
+
+
+def _finite(text: str) -> float:
+    """Return the number that a JSON text writes; ValueError where a float does not hold it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number

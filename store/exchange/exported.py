@@ -57,7 +57,7 @@ def open_export(directory: Path, files: FileSystem | None = None) -> ImportPlan:
             return _open_zarr(files, directory)
     except FileNotFoundError as error:
         raise CorruptData(f"export {directory} lacks a file: {error}") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise
         raise CorruptData(f"export {directory} cannot be read: {error}") from error

@@ -28,6 +28,9 @@ from isogloss.store.schema.json_fields import SCHEMA_VERSION
 _log = logging.getLogger(__name__)
 
 OWNERS = "owners"
+_LONGEST_LEASE_S = 7 * 86_400.0
+"""A longer lease in a beat is damage, and must not make the next owner wait."""
+
 LEASE_S = 30.0
 """Seconds without a new beat after which an owner may be replaced."""
 _BEATS = 3
@@ -236,18 +239,28 @@ def _read_beat(files: FileSystem, root: Path, epoch: int) -> _Beat | None:
     try:
         content = files.read_whole(_beat_path(root, epoch))
         document = signed_json.parse(content, f"owner {epoch} of store {root}")
-    except (FileNotFoundError, CorruptData):
+    except (FileNotFoundError, IsADirectoryError, CorruptData):
         return None
     lease_s, beats = document.get("lease_s"), document.get("beats")
     started = document.get("started")
     return _Beat(
         owner=StoreOwner.from_dict(document),
         place=str(document.get("place", "")),
-        lease_s=float(lease_s) if isinstance(lease_s, int | float) else LEASE_S,
+        lease_s=_lease(lease_s),
         beats=beats if isinstance(beats, int) else 0,
         started=started if isinstance(started, int) else 0,
         is_released=document.get("is_released") is True,
     )
+
+
+def _lease(found: object) -> float:
+    """Return the lease that a beat names; the default where it names none that can be waited for.
+
+    A lease of 0 stands for one without end, whose owner is never waited for.
+    """
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return LEASE_S
+    return float(found) if 0 <= found <= _LONGEST_LEASE_S else LEASE_S
 
 
 def wait_for_owner(files: FileSystem, root: Path, epoch: int) -> None:

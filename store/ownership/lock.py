@@ -103,7 +103,7 @@ def owned_message(root: Path, owner: StoreOwner | None) -> str:
 def _read_owner(files: FileSystem, root: Path) -> StoreOwner | None:
     try:
         document: object = json.loads(files.read_whole(root / SERVER_NAME))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
         return None
     return StoreOwner.from_dict(document) if is_mapping(document) else None
 

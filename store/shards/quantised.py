@@ -7,6 +7,7 @@ rows is measured while they are rounded, against what readers will give, and kep
 """
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,10 @@ class QuantisationError:
 
 def _get_number(document: Mapping[str, object], key: str) -> float:
     value = document.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidInput(f"field {key!r} is {value!r}, wanted a number >= 0")
+    if not 0 <= value <= sys.float_info.max:
+        raise InvalidInput(f"field {key!r} is below 0, or no finite number: wanted one >= 0")
     return float(value)
 
 

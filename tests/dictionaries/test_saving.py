@@ -1,8 +1,10 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,82 @@ def test_the_bytes_of_every_format_version_still_read(version: int):
     torch.testing.assert_close(read.decode(codes), torch.tensor([[5.71, 4.28, 3.0]]))
     assert read.provenance.config is not None
     assert read.provenance.curve[0].fvu == 0.5
+
+
+ODD = ("1e400", "-1e400", "NaN", "Infinity", "1" + "0" * 400, "-1", "0", "1.5", '"x"', "[]", "null")
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield where each plain value stands in a JSON object."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from places(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value[:1]):
+            yield from places(item, (*path, index))
+    else:
+        yield path
+
+
+def replaced(value: object, path: tuple[str | int, ...], mark: str) -> object:
+    if not path:
+        return mark
+    first, *rest = path
+    if isinstance(value, dict):
+        return {**value, first: replaced(value[first], tuple(rest), mark)}
+    assert isinstance(value, list)
+    return [
+        replaced(item, tuple(rest), mark) if i == first else item for i, item in enumerate(value)
+    ]
+
+
+def test_any_value_of_a_description_loads_or_is_corrupt_data_that_names_the_file(saved: Path):
+    path = saved / "dictionary.json"
+    body = json.loads(path.read_text())
+    point = {
+        **dict.fromkeys(("step", "total_steps", "rows"), 1),
+        **dict.fromkeys(("fvu", "loss", "l0", "dead_fraction", "rows_per_s"), 0.5),
+    }
+    body["provenance"]["curve"] = [point]
+    odd: list[str] = []
+    for place in places(body):
+        for value in ODD:
+            text = json.dumps(replaced(body, place, "@mark@")).replace('"@mark@"', value)
+            path.write_text(text)
+            try:
+                load_provenance(saved)
+                load_dictionary(saved)
+            except (CorruptData, UnsupportedVersion) as error:
+                if str(saved) not in str(error):
+                    odd.append(f"{place} = {value}: {error}")
+            except Exception as error:
+                odd.append(f"{place} = {value}: {type(error).__name__}: {error}")
+    assert odd == []
+
+
+@pytest.mark.parametrize("scale", ["1e400", "NaN", "0", "-2", "1" + "0" * 400])
+def test_a_scale_that_rows_cannot_have_had_is_refused(saved: Path, scale: str):
+    path = saved / "dictionary.json"
+    path.write_text(re.sub(r'"input_scale": [^,]+', f'"input_scale": {scale}', path.read_text()))
+    with pytest.raises(CorruptData, match=r"dictionary\.json"):
+        load_provenance(saved)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_dictionary_made_by_hand_needs_a_scale_above_0(scale: float):
+    with pytest.raises(InvalidInput, match="input_scale"):
+        DictionaryProvenance(input_scale=scale)
+
+
+@pytest.mark.parametrize("name", ["dictionary.json", "weights.safetensors"])
+def test_a_directory_in_the_place_of_a_file_is_corrupt_data(saved: Path, name: str):
+    (saved / name).unlink()
+    (saved / name).mkdir()
+    with pytest.raises(CorruptData, match=name):
+        load_dictionary(saved)
+
+
+def test_a_file_in_the_place_of_a_directory_is_no_dictionary(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotFound):
+        load_dictionary(tmp_path / "file")

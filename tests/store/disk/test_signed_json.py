@@ -40,3 +40,9 @@ def test_what_is_no_json_object_is_refused() -> None:
     for value in (float("nan"), object()):
         with pytest.raises(InvalidInput, match="plain JSON"):
             signed_json.encode({"x": value})
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+def test_a_number_that_no_float_holds_is_corrupt_data(number: str) -> None:
+    with pytest.raises(CorruptData, match="finite"):
+        signed_json.parse(b'{"a": [%s]}' % number.encode(), "x.json")

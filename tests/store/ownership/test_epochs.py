@@ -122,3 +122,13 @@ def test_a_process_id_that_was_used_again_is_not_the_owner(tmp_path: Path) -> No
     second = EpochOwnership(FileSystem(), tmp_path, lease_s=60.0)
     assert second.epoch == first.epoch + 1
     second.close()
+
+
+@pytest.mark.parametrize("lease", [-5, 1e300, math.inf, math.nan, 10**400, True, "x", None])
+def test_a_lease_in_a_beat_that_cannot_be_waited_for_is_the_default(lease: object) -> None:
+    assert isogloss.store.ownership.epochs._lease(lease) == isogloss.store.ownership.epochs.LEASE_S
+
+
+@pytest.mark.parametrize("lease", [0, 0.5, 30])
+def test_a_lease_in_a_beat_is_believed(lease: float) -> None:
+    assert isogloss.store.ownership.epochs._lease(lease) == lease
