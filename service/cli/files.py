@@ -32,7 +32,10 @@ def export(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Write a recording as files that other tools read, with tokens and documents."""
+    """Write a recording as files that other tools read.
+
+    Tokens and documents are written too.
+    """
     from isogloss.service.cli.output import say, write_json
 
     with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
@@ -87,7 +90,10 @@ def import_(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Record rows that stand in an export or in files; goes on where it was interrupted."""
+    """Record rows from an export or from files.
+
+    The same command goes on where it was interrupted.
+    """
     from isogloss.service.cli.import_plans import NamedFiles, plan_of_export, plan_of_files
 
     if (source is None) == (not site):

@@ -9,7 +9,7 @@ app = typer.Typer()
 
 @app.command()
 def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
-    """Show what answers for a store: version, addresses, what is on, limits."""
+    """Show what answers for a store: version, addresses, limits."""
     from isogloss.service.cli.describe import size
     from isogloss.service.cli.output import say, when, write_json, write_table
 

@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command()
 def kinds(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
-    """List the kinds of dictionary that can be trained, and their settings."""
+    """List kinds of dictionary to train, and their settings."""
     from isogloss.service.cli.output import say, write_json, write_table
 
     with connect(store, run_workers=False) as client:

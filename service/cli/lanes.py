@@ -25,7 +25,10 @@ def lanes(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """List what each writer of a recording wrote, and which producers are where."""
+    """List what each writer of a recording wrote.
+
+    The list says which producers are where.
+    """
     from isogloss.service.cli.output import hint, write_json, write_table
 
     with connect(store, run_workers=False) as client:

@@ -7,19 +7,19 @@ interrupted. What is heavy is imported inside the commands, so that ``--help`` i
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from typer.models import CommandInfo
 
 from isogloss.errors import InvalidInput, IsoglossError, missing_extra
-from isogloss.service.cli import files, info, kinds, lanes, upkeep
+from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, upkeep
+from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.version import __version__
 
 if TYPE_CHECKING:
-    from isogloss.service.client.job import Job
-    from isogloss.service.values.results import DictionaryInfo, JobInfo
-
-T = TypeVar("T")
+    from isogloss.service.values.results import DictionaryInfo
 
 app = typer.Typer(
     name="isogloss",
@@ -31,9 +31,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DetachOption = Annotated[
-    bool, typer.Option("--detach", help="Do not wait; print the job, which a server goes on with.")
-]
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"isogloss {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and end.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    del version  # its callback has shown it
+
+
 ProbeOption = Annotated[
     str | None, typer.Option("--probe", help="Id of the probe; by default the newest that fits.")
 ]
@@ -80,13 +97,13 @@ def record(
     model: Annotated[
         str, typer.Argument(help="Hub id, local directory, or packaged:NAME such as minilm-l6.")
     ],
+    site: Annotated[
+        list[str], typer.Option("--site", help="Module path or glob; repeat for several.")
+    ],
+    recording: Annotated[str, typer.Option(help="Id of the recording.")],
     texts: Annotated[
         list[Path] | None, typer.Argument(help="Text files, or folders of them.")
     ] = None,
-    site: Annotated[
-        list[str] | None, typer.Option("--site", help="Module path or glob; repeat for several.")
-    ] = None,
-    recording: Annotated[str, typer.Option(help="Id of the recording.")] = "",
     standard_library: Annotated[
         bool, typer.Option("--standard-library", help="Record this Python's own documentation.")
     ] = False,
@@ -102,14 +119,13 @@ def record(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Run a model over texts and store its activations; goes on where it was interrupted."""
+    """Run a model over texts and store its activations.
+
+    The same command goes on where it was interrupted.
+    """
     from isogloss.service.cli.output import progress, say, write_json
     from isogloss.service.cli.texts import read_texts
 
-    if not site:
-        raise typer.BadParameter("give at least one --site, such as encoder.layer.3")
-    if not recording:
-        raise typer.BadParameter("give an id, such as --recording minilm-docs")
     documents = read_texts(texts or [], standard_library=standard_library, words=words)
     corpus, direct = _corpus(texts or [], standard_library), direct or root is not None
     routes: list[str] = []
@@ -190,7 +206,7 @@ def train(
             seed=seed,
             dictionary=dictionary,
         )
-        made = _result(job, detach=detach, is_json=is_json)
+        made = outcome(job, detach=detach, is_json=is_json)
         if made is None:
             return
     if is_json:
@@ -234,7 +250,10 @@ def nearest(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Find the features of other dictionaries that fire where one feature does."""
+    """Find features that fire where a given feature does.
+
+    The features are of other dictionaries than the given one.
+    """
     from isogloss.service.cli.output import progress, write_json, write_table
 
     with connect(store, run_workers=False) as client:
@@ -277,7 +296,7 @@ def match(
 
     with connect(store) as client:
         job = client.match(a, b, match=match_id, probe=probe)
-        made = _result(job, detach=detach, is_json=is_json)
+        made = outcome(job, detach=detach, is_json=is_json)
         if made is None:
             return
     if is_json:
@@ -332,47 +351,38 @@ def report(
         say(str(path))
 
 
-@app.command()
-def jobs(
-    job: Annotated[
-        str | None, typer.Argument(help="Id of a job; by default all are listed.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Ask the job to end.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    is_json: JsonOption = False,
-) -> None:
-    """List jobs, or show, wait for or cancel one."""
-    from isogloss.service.cli.output import write_json, write_table
+for topic in (files, info, jobs, kinds, lanes, probes, upkeep):
+    app.registered_commands += topic.app.registered_commands
 
-    if job is None and (wait or cancel):
-        raise typer.BadParameter("say which job: isogloss jobs JOB --wait")
-    with connect(store, run_workers=wait or cancel) as client:
-        if job is None:
-            found = client.jobs()
-        else:
-            handle = client.job(job)
-            if cancel:
-                handle.cancel()
-            if wait or cancel:
-                _watch(handle, is_json=is_json)
-            found = [handle.info()]
-    if is_json:
-        write_json(found if job is None else found[0])
-        return
-    titles = ("job", "kind", "state", "step", "of", "attempt", "made")
-    rows = [
-        (j.name, j.kind, j.state, j.step, j.total_steps, j.attempt, j.made or _why(j))
-        for j in found
-    ]
-    write_table(titles, rows, "no jobs yet")
+PANELS = {
+    "Record": ("record", "import", "recordings", "describe", "read", "export"),
+    "Train and compare": (
+        *("kinds", "train", "dictionaries", "probe", "probes", "nearest", "match", "matches"),
+        "report",
+    ),
+    "Serve": ("serve", "info", "jobs"),
+    "Look after a store": (
+        *("lanes", "verify", "compact", "compress", "quantise", "delete", "gc"),
+    ),
+}
+"""The commands in the order in which a newcomer needs them, as ``--help`` shows them."""
 
 
-app.registered_commands += upkeep.app.registered_commands
-app.registered_commands += files.app.registered_commands
-app.registered_commands += lanes.app.registered_commands
-app.registered_commands += info.app.registered_commands
-app.registered_commands += kinds.app.registered_commands
+def _arrange() -> None:
+    """Put each command into its panel, and the commands into the order of the panels."""
+    known = {_name(command): command for command in app.registered_commands}
+    for panel, names in PANELS.items():
+        for name in names:
+            known[name].rich_help_panel = panel
+    order = [name for names in PANELS.values() for name in names]
+    app.registered_commands.sort(key=lambda command: order.index(_name(command)))
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or getattr(command.callback, "__name__", "")
+
+
+_arrange()
 
 
 def main() -> None:
@@ -413,38 +423,9 @@ def _local(store: str) -> Path | str:
     return store if is_object_address(store) else Path(store)
 
 
-def _result(job: "Job[T]", *, detach: bool, is_json: bool) -> "T | None":
-    """Wait for a job and return what it made; with ``detach`` write the job and return None."""
-    from isogloss.service.cli.output import say, write_json
-
-    if not detach:
-        _watch(job, is_json=is_json)
-        return job.result()
-    if is_json:
-        write_json(job.info())
-    else:
-        say(f"job {job.name}; `isogloss jobs {job.name} --wait` waits for it")
-    return None
-
-
-def _watch(job: "Job[T]", *, is_json: bool) -> None:
-    """Show a job's progress until it is done."""
-    from isogloss.service.cli.output import progress
-
-    with progress(is_quiet=is_json) as show:
-        for info in job.progress():
-            fvu = info.metrics.get("fvu")
-            figures = "" if fvu is None else f", fvu {fvu:.3f}"
-            show(f"{info.kind} {info.state.lower()}{figures}", info.step, info.total_steps)
-
-
 def _with_first_source(info: "DictionaryInfo") -> dict[str, object]:
     """Return a dictionary as JSON, with recording and site of its first source."""
     from isogloss.service.cli.output import plain
 
     found = cast("dict[str, object]", plain(info))
     return {**found, "recording": info.recording, "site": info.site}
-
-
-def _why(job: "JobInfo") -> str:
-    return "" if job.error is None else f"{job.error[0]}: {job.error[1]}"

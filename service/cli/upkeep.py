@@ -31,7 +31,7 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a recording: model, sites, lanes, what it takes on disk, damage, etag."""
+    """Show a recording: model, sites, lanes, size, damage, etag."""
     from isogloss.service.cli.describe import write_description
     from isogloss.service.cli.output import plain, write_json
 
@@ -99,7 +99,10 @@ def verify(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Check every stored byte against its checksum; exit code 1 and the problems when any."""
+    """Check every stored byte against its checksum.
+
+    The exit code is 1, and the problems are listed, when there are any.
+    """
     from isogloss.service.cli.describe import counted
     from isogloss.service.cli.output import say, write_json, write_table
 
@@ -133,7 +136,10 @@ def compact(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Join a recording's short lanes; its rows, their numbers and revisions stay."""
+    """Join a recording's short lanes.
+
+    Its rows, their numbers and its revisions stay.
+    """
     from isogloss.service.cli.output import say, write_json
 
     with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
@@ -153,7 +159,10 @@ def compress(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Compress a recording's sealed lanes; its rows stay exactly what they are."""
+    """Compress a recording's sealed lanes without loss.
+
+    Its rows stay exactly what they are.
+    """
     from isogloss.service.cli.describe import size
     from isogloss.service.cli.output import say, write_json
 
@@ -180,7 +189,10 @@ def quantise(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Round a recording's sealed rows to 8 bits a number, for good; shows the error."""
+    """Round sealed rows to 8 bits a number, for good.
+
+    The measured error is shown.
+    """
     from isogloss.service.cli.describe import error_text, size
     from isogloss.service.cli.output import say, write_json, write_table
 
@@ -207,7 +219,7 @@ def gc(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Remove what crashes and deletions left behind, and the logs of jobs that ended."""
+    """Remove what crashes, deletions and ended jobs left behind."""
     from isogloss.service.cli.describe import counted
     from isogloss.service.cli.output import say, write_json
 
@@ -236,7 +248,7 @@ def delete(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Delete a recording, dictionary, probe or match, for good; asks first."""
+    """Delete a recording, dictionary, probe or match; asks first."""
     from isogloss.service.cli.output import say, write_json
 
     with connect(store, run_workers=False) as client:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isogloss.errors import InvalidInput
+from isogloss.service.values.short_repr import short_repr
 from isogloss.store import RecordingSpec, Revision
 
 
@@ -22,6 +23,8 @@ class RecordingInfo:
     """Its committed rows now."""
     created: float
     """Seconds since the epoch."""
+
+    __repr__ = short_repr
 
     @property
     def id(self) -> str:
@@ -74,6 +77,8 @@ class SourceInfo:
     revision: Revision
     """The rows that were trained on."""
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindInfo:
@@ -89,6 +94,8 @@ class KindInfo:
     """Whether it is trained where no kind is named."""
     problem: str
     """Why it cannot be trained, such as a package that does not import; empty: it can."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +126,8 @@ class DictionaryInfo:
     """Configuration, seed, hashes and training curve, as JSON values."""
     created: float
     """Seconds since the epoch."""
+
+    __repr__ = short_repr
 
     @property
     def recording(self) -> str:
@@ -165,6 +174,8 @@ class ProbeInfo:
     """Number of segments."""
     created: float
     """Seconds since the epoch."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +242,8 @@ class FeatureInfo:
     contexts: tuple[FeatureContext, ...]
     """Where it fires most strongly, strongest first."""
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairInfo:
@@ -271,6 +284,8 @@ class PairInfo:
     explained_by: str
     """``token``, ``position``, ``document`` or ``none``."""
 
+    __repr__ = short_repr
+
     @property
     def excess(self) -> float:
         """``r`` less what the tokens alone explain."""
@@ -301,6 +316,8 @@ class MatchInfo:
     """The summary for people; empty in a list of matches."""
     details: Mapping[str, object] = field(default_factory=dict[str, object])
     """Curves beside their nulls, cautions and counts, as JSON values; empty in a list."""
+
+    __repr__ = short_repr
 
     def summary(self) -> str:
         """Return how universal the features are, beside the nulls, for people."""
@@ -333,6 +350,8 @@ class JobInfo:
     """Resource that it made, such as ``dictionaries/a``; empty until it succeeded."""
     error: tuple[str, str] | None
     """Reason and message, once it failed."""
+
+    __repr__ = short_repr
 
     @property
     def is_done(self) -> bool:

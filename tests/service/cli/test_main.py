@@ -17,6 +17,7 @@ from tests.tiny_models import save_tiny_bert
 import isogloss.service.cli.main as cli
 from isogloss.service.client.connect import connect
 from isogloss.store import Store
+from isogloss.version import __version__
 
 MAIN = (sys.executable, "-c", "from isogloss.service.cli.main import main; main()")
 SERVE = f"""
@@ -328,3 +329,39 @@ def test_every_command_has_json_and_a_sentence_of_help() -> None:
         assert command.callback is not None
         assert "is_json" in command.callback.__annotations__, command.callback.__name__
         assert command.callback.__doc__
+
+
+def test_the_version_is_told(here: Here) -> None:
+    assert here("--version") == (0, f"isogloss {__version__}\n", "")
+
+
+def test_help_shows_every_command_in_one_panel_in_the_order_of_a_newcomer(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in cli.app.registered_commands
+    ]
+    assert names == [name for panel in cli.PANELS.values() for name in panel]
+    assert len(names) == len(set(names))
+    code, out, _ = here("--help")
+    assert code == 0
+    places = [out.index(panel) for panel in cli.PANELS]
+    assert places == sorted(places)
+    first = [line.split()[1] for line in out.splitlines() if line[:1] == "\u2502"]
+    assert [word for word in first if word in names] == names
+
+
+def test_help_of_each_command_is_one_line_at_80_columns(here: Here) -> None:
+    longest = max(len(name) for panel in cli.PANELS.values() for name in panel)
+    for command in cli.app.registered_commands:
+        first = str(getattr(command.callback, "__doc__", "")).partition("\n\n")[0]
+        assert len(" ".join(first.split())) <= 80 - longest - 6, first
+
+
+def test_options_without_which_a_command_does_nothing_are_marked_as_required(here: Here) -> None:
+    for command, options in (("record", ("--site", "--recording")), ("train", ("--site",))):
+        _, out, _ = here(command, "--help")
+        for option in options:
+            line = next(line for line in out.splitlines() if option in line.split())
+            assert line.split()[1] == "*", line
