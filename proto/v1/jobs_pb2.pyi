@@ -103,7 +103,7 @@ class JobMetadata(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """train, probe or match"""
+    """name of its kind, such as train"""
     state: Global___JobState.ValueType
     step: _builtins.int
     total_steps: _builtins.int

@@ -44,25 +44,30 @@ def train(
     Args:
         recording: id of the recording.
         site: name of the site.
-        features: number of features.
-        k: features that may fire on one row, of a kind that has this setting; None: its default.
-        kind: architecture, one of :meth:`Client.kinds`; None: the server's default.
+        features: number of features to learn.
+        k: how many features may fire on one row, of a kind that has this setting; None: its
+            default.
+        kind: name of the kind of dictionary, one of :meth:`Client.kinds`; None: the server's
+            default.
         settings: further settings of the kind, by name.
-        wiring: which sites go in and come out, one of :meth:`Client.wirings`; None: the default.
+        wiring: name of the wiring, which says which sites go in and come out, one of
+            :meth:`Client.wirings`; None: the server's default.
         more_sources: sites that follow the first, for a wiring that takes several.
-        dictionary: its id; None makes one up, equal for equal settings.
+        dictionary: id of the dictionary; None: an id made of the arguments, equal for equal
+            settings.
         epochs: passes over the training rows; None: the default.
-        seed: of the initial weights and the order of rows; None: the default.
-        more: other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
-        request_id: a second call with it gives the first job again.
+        seed: seed of the initial weights and of the order of rows; None: the default.
+        more: values for other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
+        request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
-        The job, whose result is the dictionary.
+        A handle on the job; its result is the dictionary.
 
     Raises:
-        NotFound: no such recording.
-        UnknownSite: no such site; the message lists the nearest names.
-        InvalidInput: no such kind or wiring, or a setting that it refuses or that is given twice.
+        NotFound: there is no recording with that id.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
+        InvalidInput: there is no such kind or wiring, or it refuses a setting, or a setting is
+            given twice.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
     own: dict[str, object] = {"features": features} if k is None else {"features": features, "k": k}
@@ -101,13 +106,13 @@ def dictionary(dictionary: str) -> Call[DictionaryInfo]:
     """Return a dictionary.
 
     Args:
-        dictionary: its id.
+        dictionary: id of the dictionary.
 
     Returns:
         What it was trained on, and how well it does.
 
     Raises:
-        NotFound: there is none of that id.
+        NotFound: there is no dictionary with that id.
     """
     return get_dictionary(dictionary)
 
@@ -134,18 +139,19 @@ def delete_dictionary(dictionary: str, etag: str, *, cascade: bool = False) -> C
     """Delete a dictionary.
 
     Args:
-        dictionary: its id.
-        etag: of the version that you mean, as :meth:`Client.dictionary` gave it.
-        cascade: also delete the matches and codes of it, and take it from the probes that have
-            it; what is left of such a probe is indexed anew by a job.
+        dictionary: id of the dictionary.
+        etag: ``etag`` of the dictionary as :meth:`Client.dictionary` returned it; so that nothing
+            is deleted that changed since.
+        cascade: whether to delete the matches and codes of it too, and to take it from the probes
+            that have it; what is left of such a probe is indexed anew by a job.
 
     Returns:
         Names of what was deleted or changed with it, such as ``matches/a-b``.
 
     Raises:
-        NotFound: there is none of that id.
-        Conflict: ``etag`` is not its newest, a job uses it, or without ``cascade`` something
-            mentions it; the message names what.
+        NotFound: there is no dictionary with that id.
+        Conflict: the dictionary changed since ``etag`` was read; a job uses it; or something
+            mentions it, which the message names, and ``cascade`` is False.
     """
     request = pb.DeleteDictionaryRequest(
         name=to_name("dictionaries", dictionary), etag=etag, cascade=cascade
@@ -159,14 +165,14 @@ def encode(
     """Return the features active on rows.
 
     Args:
-        dictionary: which one, or its id.
-        rows: activations of its site, ``[rows, width]``, bfloat16, float16 or float32.
+        dictionary: the dictionary, or its id.
+        rows: activations of the dictionary's site, ``[rows, width]``, bfloat16, float16 or float32.
 
     Returns:
         Values and feature indices, both ``[rows, k]``; a value of 0 stands for no feature.
 
     Raises:
-        NotFound: there is no such dictionary.
+        NotFound: there is no dictionary with that id.
         ShapeError: the rows are not ``[rows, width]`` of the dictionary's width.
     """
     is_swapped = rows.dtype.byteorder == ">"  # what is sent is read as little-endian

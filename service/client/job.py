@@ -21,7 +21,7 @@ class Job(Generic[T]):
         self.name = started.name
         """Id of the job; ``client.job(name)`` finds it again."""
         self.kind = started.kind
-        """``train``, ``probe`` or ``match``."""
+        """Name of the kind of job, such as ``train``."""
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, kind={self.kind!r})"
@@ -76,7 +76,7 @@ class AsyncJob(Generic[T]):
         self.name = started.name
         """Id of the job; ``await client.job(name)`` finds it again."""
         self.kind = started.kind
-        """``train``, ``probe`` or ``match``."""
+        """Name of the kind of job, such as ``train``."""
 
     def __repr__(self) -> str:
         return f"AsyncJob({self.name!r}, kind={self.kind!r})"

@@ -140,10 +140,16 @@ class DictionaryInfo:
         return self.sources[0].site
 
     def feature(self, feature: int) -> FeatureRef:
-        """Return the name of one feature.
+        """Return a reference to one feature, as :meth:`Client.nearest` and others take it.
+
+        Args:
+            feature: number of the feature, from 0.
+
+        Returns:
+            The id of this dictionary and the number.
 
         Raises:
-            InvalidInput: the dictionary has no such feature.
+            InvalidInput: ``feature`` is not in ``[0, features)``.
         """
         if not 0 <= feature < self.features:
             raise InvalidInput(
@@ -331,7 +337,7 @@ class JobInfo:
     name: str
     """Id of the job."""
     kind: str
-    """``train``, ``probe`` or ``match``."""
+    """Name of the kind of job, such as ``train``."""
     state: str
     """QUEUED, STARTING, RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED."""
     step: int

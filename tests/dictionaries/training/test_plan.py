@@ -1,4 +1,8 @@
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +61,15 @@ def test_the_default_learning_rate_falls_with_width_features_and_steps():
     assert default_learning_rate(4 * 384, 3072, 600) == pytest.approx(rate / 2)
     assert default_learning_rate(384, 16_384, 600) == pytest.approx(rate / 2)
     assert default_learning_rate(384, 3072, 100_000) == pytest.approx(rate / 10)
+
+
+def test_the_example_of_the_folder_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "dictionaries/training" / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line.partition("# ")[2] for line in code.splitlines() if line.startswith("print(")]
+    assert all(line in done.stdout.splitlines() for line in said)
+    assert done.stdout

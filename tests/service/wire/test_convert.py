@@ -1,7 +1,11 @@
 """The converter: pairs of dataclasses and messages, and what it refuses."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
@@ -192,3 +196,15 @@ def test_a_declaration_that_names_an_unknown_field_is_refused() -> None:
         declare(Lacking, pb.Garbage, joined=[Joined("files", (), lambda value: value.files)])
     with pytest.raises(InternalError, match="declared, or used"):
         declare(Problem, pb.Problem, resources={"recording": "recordings"})
+
+
+def test_the_example_of_the_folder_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "service/wire" / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line.partition("# ")[2] for line in code.splitlines() if line.startswith("print(")]
+    assert all(line in done.stdout.splitlines() for line in said)
+    assert done.stdout
