@@ -47,7 +47,8 @@ class UpkeepHandlers:
         for step in self._owner.upkeep.verify(from_name("recordings", request.name)):
             problems = [to_message(problem, pb.Problem) for problem in step.result or ()]
             progress = to_message(step.progress, pb.CareProgress)
-            for start in range(0, len(problems), _PROBLEMS) or (0,):
+            starts = range(0, len(problems), _PROBLEMS)
+            for start in starts or (0,):
                 some = problems[start : start + _PROBLEMS]
                 head = pb.VerifyRecordingResponse(progress=progress, problems=some)
                 yield Framed(head=head, payload=())

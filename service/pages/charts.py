@@ -72,7 +72,8 @@ class Point:
 
 def count_axis(label: str, highest: float) -> Axis:
     """Return a logarithmic axis of counts; everything below 1 lies on its foot, marked 0."""
-    top = 10 ** math.ceil(math.log10(max(highest, 9.0) * 1.05))
+    shown = max(highest, 9.0)
+    top = 10 ** math.ceil(math.log10(shown * 1.05))
     decades = tuple(float(10**power) for power in range(round(math.log10(top)) + 1))
     ticks = (0.5, *decades)
     return Axis(

@@ -61,3 +61,43 @@ def test_a_header_that_is_written_ahead_is_the_one_numpy_writes(shape: tuple[int
     values, saved = np.zeros(shape, np.uint16), io.BytesIO()
     np.save(saved, values)
     assert npy_header(values.dtype, shape) + values.tobytes() == saved.getvalue()
+
+
+def npy_2(header: bytes, body: bytes) -> bytes:
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header + body
+
+
+def test_a_header_is_read_up_to_64_kib_and_no_further(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4)}"
+    path = tmp_path / "x.npy"
+    room = (64 << 10) - 12
+    path.write_bytes(npy_2(header + b" " * (room - len(header)), bytes(16)))
+    assert NumpyRows(path).read(0, 1).shape == (1, 4)
+    path.write_bytes(npy_2(header + b" " * (room - len(header) + 1), bytes(16)))
+    with pytest.raises(CorruptData, match=r"x\.npy"):
+        NumpyRows(path)
+
+
+def test_what_numpy_says_of_a_header_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(npy(b"{'descr': '" + b"q" * 5000 + b"'}"))
+    with pytest.raises(CorruptData) as caught:
+        NumpyRows(path)
+    assert len(str(caught.value)) <= len(f"{path} has no sound .npy header: ") + 300
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_refused"), [((4, 1), False), ((1, 4), False), ((2, 2), True)]
+)
+def test_columns_first_matters_only_where_there_are_several_of_both(
+    tmp_path: Path, shape: tuple[int, int], is_refused: bool
+) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(
+        npy(b"{'descr': '<f4', 'fortran_order': True, 'shape': %a}" % (shape,), bytes(16))
+    )
+    if is_refused:
+        with pytest.raises(CorruptData, match="columns first"):
+            NumpyRows(path)
+    else:
+        assert NumpyRows(path).read(0, shape[0]).shape == shape

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from isogloss.errors import StorageError
-from isogloss.store import FileSystem
+from isogloss.store import FileSystem, SiteSpec, Store
 from isogloss.store.disk.filesystem import OpenFile
 from isogloss.store.shards.mapped import MappedRun, can_map, map_rows
+from isogloss.store.testing import sample_batch, sample_spec
 
 PAGE = mmap.PAGESIZE
 ROW_BYTES = PAGE // 8
@@ -46,3 +47,26 @@ def test_a_refusal_of_the_system_is_told(tmp_path: Path) -> None:
     good, _ = run(tmp_path / "a", 0, PAGE, PAGE)
     with pytest.raises(StorageError, match="cannot be mapped"):
         map_rows([MappedRun(file=good.file, offset=1, length=PAGE, room=PAGE)], 8)
+
+
+@pytest.mark.parametrize(("width", "is_mapped"), [(16, True), (12, False)])
+def test_a_site_is_mapped_where_its_shards_fill_whole_pages(
+    tmp_path: Path, width: int, is_mapped: bool
+) -> None:
+    """128 rows of 64 bytes are two pages; of 24 bytes they end within one."""
+    site = SiteSpec(name="s", width=width, dtype="float32" if is_mapped else "bfloat16")
+    spec = sample_spec(sites=(site,))
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(spec, ["a"], shard_bytes=8 << 10)
+        with recording.open_lane() as lane:
+            for sequence in range(1, 20):
+                lane.append([sample_batch(spec, "p", sequence)])
+        reader = recording.reader()
+        rows = reader.read("s", 0, reader.rows)
+        assert len(rows) > 3 * 128
+        found = reader.table("s")
+        assert (found is not None) == is_mapped
+        if found is not None:
+            table, shifts = found
+            assert shifts.tolist() == [0]
+            assert table[: len(rows)].tobytes() == rows.tobytes()

@@ -3,8 +3,12 @@
 import errno
 from pathlib import Path
 
-from isogloss.store import Recording
+import numpy as np
+
+from isogloss.store import FileSystem, Recording
 from isogloss.store.recordings.recording_files import create_recording_files
+from isogloss.store.shards.layout import ShardLayout
+from isogloss.store.shards.writer import ShardWriter
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 
 SPEC = sample_spec()
@@ -42,3 +46,22 @@ def test_a_disk_too_full_to_reserve_ahead_still_takes_what_fits(tmp_path: Path) 
         assert log.stat().st_size == lane.log_bytes
     assert files.calls["allocate"] >= 8
     assert check_sample(recording.reader(), {"p": 8}) == {"p": 8}
+
+
+def test_space_is_never_reserved_beyond_a_full_shard_but_up_to_it(tmp_path: Path) -> None:
+    layout = ShardLayout(row_bytes=24, chunk_rows=8, shard_chunks=8)
+    full = layout.padded_bytes(layout.shard_rows)
+    writer = ShardWriter(FileSystem(), tmp_path, [layout], lambda _: None)
+    (tmp_path / "site-0" / "c").mkdir(parents=True)
+    shards = tmp_path / "site-0" / "c"
+    sizes: list[list[int]] = []
+    for first in range(0, 3 * layout.shard_rows, 16):
+        writer.write(first, [[np.full(16 * layout.row_bytes, first % 251, np.uint8)]])
+        names = sorted(path.name for path in shards.iterdir())
+        sizes.append([(shards / name / "0").stat().st_size for name in names])
+    writer.trim(3 * layout.shard_rows)
+    writer.close()
+    assert max(size for row in sizes for size in row) == full
+    assert sizes[-1] == [full] * 3
+    # a shard is extended to about twice what it holds, and at its second write to the whole of it
+    assert sizes[0] == [layout.padded_bytes(layout.shard_rows)]
