@@ -77,19 +77,7 @@ def tell(function: Callable[[T], None], value: T) -> None:
 
 
 def asking(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Make a request, or take the first step of a call.
-
-    Args:
-        make: makes it from what the caller gave.
-        args: handed to ``make``.
-        kwargs: handed to ``make``.
-
-    Returns:
-        What ``make`` returned.
-
-    Raises:
-        InvalidInput: a value does not fit the request.
-    """
+    """Make a request, or take the first step of a call; InvalidInput where a value does not fit."""
     try:
         return make(*args, **kwargs)
     except IsoglossError:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.service.client.every_call import ARGUMENTS, LIFE, OVER_A_CONNECTION
-from tests.service.client.mad_server import mad_server
+from tests.service.every_call import ARGUMENTS, LIFE, OVER_A_CONNECTION
+from tests.service.mad_server import mad_server
 
 import isogloss
 from isogloss import AsyncClient, Client
