@@ -105,3 +105,22 @@ def test_garbage_is_rows_without_a_commit_and_half_written_files(tmp_path: Path)
         assert not any(path.exists() for path in litter)
         assert check_sample(recording.reader(), {"p": 4}) == {"p": 4}
         assert recording.verify() == []
+
+
+def test_each_damaged_record_is_named_also_where_its_lane_cannot_be_listed(tmp_path: Path) -> None:
+    with Store.open(tmp_path, fencing="create") as store:
+        recording = new_recording(store)
+        fill(recording, 1, 7)
+        name = recording.lanes()[0].name
+        directory = recording.directory
+    for number in (2, 5):
+        commit = directory / COMMITS / name / f"{number:016d}"
+        record = commit.read_bytes()
+        commit.write_bytes(record[:50] + b"?" + record[51:])
+    rows = sorted((directory / GROUPS / name).iterdir())[-1]
+    content = rows.read_bytes()
+    rows.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with Store.attach(tmp_path) as store:
+        told = [f"{problem.lane} {problem.message}" for problem in store.verify()]
+    for what in ("commit 2", "commit 5", rows.name):
+        assert any(name in line and what in line for line in told), (what, told)
