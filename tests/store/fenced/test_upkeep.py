@@ -117,7 +117,7 @@ def test_each_damaged_record_is_named_also_where_its_lane_cannot_be_listed(tmp_p
         commit = directory / COMMITS / name / f"{number:016d}"
         record = commit.read_bytes()
         commit.write_bytes(record[:50] + b"?" + record[51:])
-    rows = sorted((directory / GROUPS / name).iterdir())[-1]
+    rows = max((directory / GROUPS / name).iterdir())
     content = rows.read_bytes()
     rows.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with Store.attach(tmp_path) as store:
