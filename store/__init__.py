@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from isogloss.store.schema.names import check_id, readable_text
     from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
     from isogloss.store.schema.revision import Revision
+    from isogloss.store.schema.steps import StepInfo, check_step, step_column, step_runs
     from isogloss.store.shards.quantised import QuantisationError
     from isogloss.store.upkeep.join import Compaction
     from isogloss.store.upkeep.verify import Problem
@@ -97,11 +98,13 @@ _MODULES = {
     "ShuffledBatch": "reading.shuffled",
     "SiteSpec": "schema.recording_spec",
     "SiteStatistics": "lanes.statistics",
+    "StepInfo": "schema.steps",
     "Store": "recordings.store",
     "StoreOwner": "ownership.lock",
     "Tier": "recordings.describe",
     "TokenColumns": "schema.batch",
     "check_id": "schema.names",
+    "check_step": "schema.steps",
     "create_if_missing": "disk.filesystem",
     "describe_lane": "recordings.describe",
     "export_recording": "exchange.export",
@@ -117,6 +120,8 @@ _MODULES = {
     "readable_text": "schema.names",
     "register_bfloat16": "formats.zarr_bfloat16",
     "shared_documents": "reading.reader",
+    "step_column": "schema.steps",
+    "step_runs": "schema.steps",
     "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
     "write_file_durably": "disk.filesystem",
@@ -163,11 +168,13 @@ __all__ = [
     "ShuffledBatch",
     "SiteSpec",
     "SiteStatistics",
+    "StepInfo",
     "Store",
     "StoreOwner",
     "Tier",
     "TokenColumns",
     "check_id",
+    "check_step",
     "create_if_missing",
     "describe_lane",
     "export_recording",
@@ -183,6 +190,8 @@ __all__ = [
     "readable_text",
     "register_bfloat16",
     "shared_documents",
+    "step_column",
+    "step_runs",
     "store_owner",
     "write_arrays",
     "write_file_durably",

@@ -93,6 +93,7 @@ class Recording(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REJECT_NONFINITE_FIELD_NUMBER: _builtins.int
+    HAS_STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """recordings/{recording}, id [a-z][a-z0-9-]{0,62}"""
     uid: _builtins.str
@@ -105,6 +106,8 @@ class Recording(_message.Message):
     """of the newest revision; output only"""
     reject_nonfinite: _builtins.bool
     """rows with NaN or infinity are refused, else stored and counted"""
+    has_steps: _builtins.bool
+    """rows may be of a training step other than 0; output only"""
     @_builtins.property
     def model(self) -> Global___Model: ...
     @_builtins.property
@@ -135,10 +138,11 @@ class Recording(_message.Message):
         rows: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         reject_nonfinite: _builtins.bool = ...,
+        has_steps: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model", b"model", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "create_time", b"create_time", "etag", b"etag", "has_spans", b"has_spans", "model", b"model", "name", b"name", "provenance", b"provenance", "reject_nonfinite", b"reject_nonfinite", "revision", b"revision", "rows", b"rows", "sites", b"sites", "tokenizer", b"tokenizer", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "create_time", b"create_time", "etag", b"etag", "has_spans", b"has_spans", "has_steps", b"has_steps", "model", b"model", "name", b"name", "provenance", b"provenance", "reject_nonfinite", b"reject_nonfinite", "revision", b"revision", "rows", b"rows", "sites", b"sites", "tokenizer", b"tokenizer", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -676,6 +680,7 @@ class ReadTokensResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     SPAN_FIELD_NUMBER: _builtins.int
     HAS_SPANS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     rows: _builtins.int
     token_id: _builtins.bytes
@@ -688,6 +693,10 @@ class ReadTokensResponse(_message.Message):
     """uint32 [rows, 2], code points"""
     has_spans: _builtins.bool
     """else span is empty"""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRun]:
+        """in row order; empty: all rows are of step 0"""
+
     def __init__(
         self,
         *,
@@ -698,14 +707,39 @@ class ReadTokensResponse(_message.Message):
         position: _builtins.bytes = ...,
         span: _builtins.bytes = ...,
         has_spans: _builtins.bool = ...,
+        steps: _abc.Iterable[Global___StepRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "has_spans", b"has_spans", "position", b"position", "rows", b"rows", "span", b"span", "start", b"start", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "has_spans", b"has_spans", "position", b"position", "rows", b"rows", "span", b"span", "start", b"start", "steps", b"steps", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadTokensResponse: _TypeAlias = ReadTokensResponse  # noqa: Y015
+
+@_typing.final
+class StepRun(_message.Message):
+    """Rows that follow one another and were recorded at one training step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    rows: _builtins.int
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepRun: _TypeAlias = StepRun  # noqa: Y015
 
 @_typing.final
 class ReadDocumentsRequest(_message.Message):
@@ -783,6 +817,141 @@ class Document(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
 
 Global___Document: _TypeAlias = Document  # noqa: Y015
+
+@_typing.final
+class ReadStepsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """recordings/{recording}"""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """unset: newest"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        revision: _types_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadStepsRequest: _TypeAlias = ReadStepsRequest  # noqa: Y015
+
+@_typing.final
+class ReadStepsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadStepsResponse: _TypeAlias = ReadStepsResponse  # noqa: Y015
+
+@_typing.final
+class Step(_message.Message):
+    """What was recorded at one training step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """0: outside training"""
+    rows: _builtins.int
+    documents: _builtins.int
+    """of which there are rows"""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        documents: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "rows", b"rows", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class ReadKnownDocumentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """recordings/{recording}"""
+    step: _builtins.int
+    """0: outside training"""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """unset: newest"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        step: _builtins.int = ...,
+        revision: _types_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "revision", b"revision", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadKnownDocumentsRequest: _TypeAlias = ReadKnownDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class ReadKnownDocumentsResponse(_message.Message):
+    """Two lists of one length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Document.id, ascending over all messages"""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of each; 0: retired, and no longer known"""
+
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[_builtins.int] | None = ...,
+        rows: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadKnownDocumentsResponse: _TypeAlias = ReadKnownDocumentsResponse  # noqa: Y015
 
 @_typing.final
 class ListLanesRequest(_message.Message):

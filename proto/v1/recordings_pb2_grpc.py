@@ -86,6 +86,16 @@ class RecordingServiceStub:
                 request_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsResponse.FromString,
                 _registered_method=True)
+        self.ReadSteps = channel.unary_stream(
+                '/isogloss.v1.RecordingService/ReadSteps',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadStepsRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadStepsResponse.FromString,
+                _registered_method=True)
+        self.ReadKnownDocuments = channel.unary_stream(
+                '/isogloss.v1.RecordingService/ReadKnownDocuments',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadKnownDocumentsRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadKnownDocumentsResponse.FromString,
+                _registered_method=True)
         self.ListLanes = channel.unary_unary(
                 '/isogloss.v1.RecordingService/ListLanes',
                 request_serializer=isogloss_dot_v1_dot_recordings__pb2.ListLanesRequest.SerializeToString,
@@ -198,6 +208,20 @@ class RecordingServiceServicer:
 
     def ReadDocuments(self, request, context):
         """Documents of which rows are committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSteps(self, request, context):
+        """Training steps of which rows are committed, ascending.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadKnownDocuments(self, request, context):
+        """Documents that were recorded at one training step, with how many rows; retired rows count.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -325,6 +349,16 @@ def add_RecordingServiceServicer_to_server(servicer, server):
                     servicer.ReadDocuments,
                     request_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsResponse.SerializeToString,
+            ),
+            'ReadSteps': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadSteps,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadStepsRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadStepsResponse.SerializeToString,
+            ),
+            'ReadKnownDocuments': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadKnownDocuments,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.ReadKnownDocumentsRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.ReadKnownDocumentsResponse.SerializeToString,
             ),
             'ListLanes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLanes,
@@ -643,6 +677,60 @@ class RecordingService:
             '/isogloss.v1.RecordingService/ReadDocuments',
             isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsRequest.SerializeToString,
             isogloss_dot_v1_dot_recordings__pb2.ReadDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/ReadSteps',
+            isogloss_dot_v1_dot_recordings__pb2.ReadStepsRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.ReadStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadKnownDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/ReadKnownDocuments',
+            isogloss_dot_v1_dot_recordings__pb2.ReadKnownDocumentsRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.ReadKnownDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

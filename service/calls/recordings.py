@@ -12,13 +12,15 @@ from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import by_bytes, page_of
-from isogloss.service.wire.recordings import to_document, to_recording
+from isogloss.service.wire.recordings import to_document, to_recording, to_step_runs
 from isogloss.service.wire.scalars import to_dtype
 from isogloss.store import Recording, RecordingReader, RecordingSpec, Revision, readable_text
 
 _BLOCK_BYTES = 1 << 20
 _TOKEN_ROWS = 1 << 16
 _DOCUMENTS = 256
+_STEPS = 1 << 14
+_KNOWN_DOCUMENTS = 1 << 16
 
 
 class RecordingHandlers:
@@ -108,6 +110,7 @@ class RecordingHandlers:
                 position=columns.position.tobytes(),
                 span=b"" if columns.span is None else columns.span.tobytes(),
                 has_spans=columns.span is not None,
+                steps=to_step_runs(columns.step),
             )
             yield Framed(head=head, payload=())
 
@@ -120,6 +123,24 @@ class RecordingHandlers:
         messages = (to_document(d, with_text=request.with_text) for d in documents)
         for some in by_bytes(messages, _DOCUMENTS):
             yield Framed(head=pb.ReadDocumentsResponse(documents=some), payload=())
+
+    def read_steps(self, request: pb.ReadStepsRequest) -> Iterator[Framed[pb.ReadStepsResponse]]:
+        """Return training steps, some in each message."""
+        reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
+        steps = [to_message(step, pb.Step) for step in reader.steps()]
+        for start in range(0, len(steps), _STEPS):
+            yield Framed(head=pb.ReadStepsResponse(steps=steps[start : start + _STEPS]), payload=())
+
+    def read_known_documents(
+        self, request: pb.ReadKnownDocumentsRequest
+    ) -> Iterator[Framed[pb.ReadKnownDocumentsResponse]]:
+        """Return ids of documents and numbers of their rows, some in each message."""
+        reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
+        known = sorted(reader.known_documents(request.step).items())
+        for start in range(0, len(known), _KNOWN_DOCUMENTS):
+            documents, rows = zip(*known[start : start + _KNOWN_DOCUMENTS], strict=True)
+            head = pb.ReadKnownDocumentsResponse(documents=documents, rows=rows)
+            yield Framed(head=head, payload=())
 
 
 def _check_range(start: int, stop: int, rows: int) -> None:

@@ -14,10 +14,11 @@ from isogloss.service.cli.lanes import names, state
 from isogloss.service.cli.output import say, when, write_table
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
-from isogloss.store import QuantisationError
+from isogloss.store import QuantisationError, StepInfo
 
 _VALUE_WIDTH = 9
 _SHOWN_LANES = 20
+_SHOWN_STEPS = 20
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -41,8 +42,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def write_description(info: RecordingInfo, lanes: Sequence[LaneInfo]) -> None:
-    """Write a recording to standard output."""
+def write_description(
+    info: RecordingInfo, lanes: Sequence[LaneInfo], steps: Sequence[StepInfo] = ()
+) -> None:
+    """Write a recording to standard output.
+
+    Args:
+        info: the recording.
+        lanes: its lanes.
+        steps: its training steps; none where all rows are of step 0.
+    """
     spec = info.spec
     raw = info.rows * sum(site.row_bytes for site in spec.sites)
     stored = sum(lane.stored_bytes for lane in lanes)
@@ -70,6 +79,9 @@ def write_description(info: RecordingInfo, lanes: Sequence[LaneInfo]) -> None:
     console.print()
     _write_sites(info, lanes)
     console.print()
+    if any(found.step for found in steps):
+        _write_steps(steps)
+        console.print()
     _write_lanes(lanes)
     for lane in damaged:
         console.print(Text(f"\n{lane.name}: {lane.damage}", style="red"))
@@ -145,6 +157,14 @@ def _write_sites(info: RecordingInfo, lanes: Sequence[LaneInfo]) -> None:
         titles.append("lossy error")
         rows = [(*row, error_text(errors[row[0]])) for row in rows]
     write_table(titles, rows, "no sites")
+
+
+def _write_steps(steps: Sequence[StepInfo]) -> None:
+    rows = [(found.step, found.rows, found.documents) for found in steps]
+    write_table(("step", "rows", "documents"), rows[-_SHOWN_STEPS:], "no steps")
+    if len(steps) > _SHOWN_STEPS:
+        earlier = len(steps) - _SHOWN_STEPS
+        say(f"{counted(earlier, 'earlier step')} from {steps[0].step:,} on not shown; --json does")
 
 
 def _write_lanes(lanes: Sequence[LaneInfo]) -> None:

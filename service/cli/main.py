@@ -108,6 +108,7 @@ def record(
         bool, typer.Option("--standard-library", help="Record this Python's own documentation.")
     ] = False,
     words: Annotated[int, typer.Option(help="Most words of a passage.")] = 128,
+    step: Annotated[int, typer.Option(help="Training step; a text is recorded once a step.")] = 0,
     direct: Annotated[
         bool,
         typer.Option("--direct", help="Write past the server, to storage that both see."),
@@ -142,7 +143,7 @@ def record(
             documents,
             sites=site,
             recording=recording,
-            options=DocumentOptions(corpus=corpus, direct=direct, root=root),
+            options=DocumentOptions(corpus=corpus, direct=direct, root=root, step=step),
             on_progress=on_progress,
             on_route=routes.append,
         )

@@ -31,16 +31,18 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a recording: model, sites, lanes, size, damage, etag."""
+    """Show a recording: model, sites, steps, lanes, size, damage."""
     from isogloss.service.cli.describe import write_description
     from isogloss.service.cli.output import plain, write_json
 
     with connect(store, run_workers=False) as client:
         info, lanes = client.recording(recording), client.lanes(recording)
+        steps = client.steps(recording, revision=info.revision) if info.has_steps else ()
     if is_json:
-        write_json({"recording": plain(info), "rows": info.rows, "lanes": plain(lanes)})
+        found = {"rows": info.rows, "steps": plain(steps), "lanes": plain(lanes)}
+        write_json({"recording": plain(info), **found})
     else:
-        write_description(info, lanes)
+        write_description(info, lanes, steps)
 
 
 @app.command()

@@ -126,7 +126,7 @@ def import_rows(
             connection._check_usable()  # a task that was cancelled ends here
             appender.write(rows.batch(name, sequence))
             if on_rows is not None:
-                on_rows(min(rows.rows, sequence * rows.batch_rows), rows.rows)
+                on_rows(rows.rows_after(sequence), rows.rows)
     return connection.run(recordings.recording(spec.recording))
 
 

@@ -16,7 +16,7 @@ from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import to_name
 from isogloss.service.wire.pages import MAX_PAGE
-from isogloss.service.wire.recordings import from_recording, optional_revision
+from isogloss.service.wire.recordings import from_recording, from_step_runs, optional_revision
 from isogloss.service.wire.scalars import from_dtype
 from isogloss.store import (
     Document,
@@ -24,7 +24,9 @@ from isogloss.store import (
     Revision,
     SiteSpec,
     SiteStatistics,
+    StepInfo,
     TokenColumns,
+    check_step,
 )
 
 
@@ -174,7 +176,7 @@ def read(
 def tokens(
     recording: str, start: int = 0, stop: int | None = None, *, revision: Revision | None = None
 ) -> Call[TokenColumns]:
-    """Return token, document and position of rows ``[start, stop)``.
+    """Return token, document, position and training step of rows ``[start, stop)``.
 
     Args:
         recording: id of the recording.
@@ -204,7 +206,11 @@ def tokens(
 
 
 def documents(
-    recording: str, *, with_text: bool = True, revision: Revision | None = None
+    recording: str,
+    *,
+    with_text: bool = True,
+    revision: Revision | None = None,
+    step: int | None = None,
 ) -> Call[dict[int, Document]]:
     """Return the documents that the rows of a recording are of.
 
@@ -212,13 +218,37 @@ def documents(
         recording: id of the recording.
         with_text: whether to return the documents' texts too.
         revision: only documents of which this revision has rows; None: the newest revision.
+        step: only documents that were recorded at this training step; None: at any.
 
     Returns:
         The documents, by :attr:`Document.id`.
 
     Raises:
         NotFound: there is no recording with that id.
+        InvalidInput: ``step`` is no training step.
     """
+    if step is None:
+        return _described(recording, with_text, revision)
+    return _described_at(recording, with_text, revision, step)
+
+
+def _described_at(
+    recording: str, with_text: bool, revision: Revision | None, step: int
+) -> Call[dict[int, Document]]:
+    """Return the documents that are known at a step.
+
+    The step is not a field of ``ReadDocuments``, since a server that did not know the field would
+    return all documents.
+    """
+    known = yield from known_documents(recording, step, revision=revision)
+    found = yield from _described(recording, with_text, revision)
+    return {key: document for key, document in found.items() if key in known}
+
+
+def _described(
+    recording: str, with_text: bool, revision: Revision | None
+) -> Call[dict[int, Document]]:
+    """Return all documents that a recording describes."""
     request = pb.ReadDocumentsRequest(
         name=to_name("recordings", recording),
         with_text=with_text,
@@ -232,6 +262,69 @@ def documents(
             found[document.id] = document
 
     return then(receive(request, pb.ReadDocumentsResponse, take), lambda _: found)
+
+
+def known_documents(
+    recording: str, step: int = 0, *, revision: Revision | None = None
+) -> Call[dict[int, int]]:
+    """Return the documents that were recorded at a training step, with the number of their rows.
+
+    A document is known per step: a second epoch, on other weights, makes new rows of it. Who
+    records asks once, at the start, and then leaves out what is known. Rows that were retired to
+    make room count.
+
+    Args:
+        recording: id of the recording.
+        step: the training step; 0 outside training.
+        revision: count the rows of this revision, from :class:`RecordingInfo`; None: of the newest.
+
+    Returns:
+        How many rows of each document are durable, by :attr:`Document.id`. 0 for a document whose
+        rows an earlier release retired, which did not keep their number.
+
+    Raises:
+        NotFound: there is no recording with that id.
+        InvalidInput: ``step`` is no training step.
+    """
+    request = pb.ReadKnownDocumentsRequest(
+        name=to_name("recordings", recording),
+        step=check_step(step),
+        revision=optional_revision(revision),
+    )
+    found: dict[int, int] = {}
+
+    def take(block: Framed[pb.ReadKnownDocumentsResponse]) -> None:
+        if len(block.head.documents) != len(block.head.rows):
+            raise InternalError(
+                f"{len(block.head.rows)} counts came for {len(block.head.documents)} documents"
+            )
+        found.update(zip(block.head.documents, block.head.rows, strict=True))
+
+    return then(receive(request, pb.ReadKnownDocumentsResponse, take), lambda _: found)
+
+
+def steps(recording: str, *, revision: Revision | None = None) -> Call[tuple[StepInfo, ...]]:
+    """Return the training steps of which a recording has rows.
+
+    Args:
+        recording: id of the recording.
+        revision: count the rows of this revision, from :class:`RecordingInfo`; None: of the newest.
+
+    Returns:
+        Each step with the number of its rows and documents, ascending; 0 is outside training.
+
+    Raises:
+        NotFound: there is no recording with that id.
+    """
+    request = pb.ReadStepsRequest(
+        name=to_name("recordings", recording), revision=optional_revision(revision)
+    )
+    found: list[StepInfo] = []
+
+    def take(block: Framed[pb.ReadStepsResponse]) -> None:
+        found.extend(from_message(step, StepInfo) for step in block.head.steps)
+
+    return then(receive(request, pb.ReadStepsResponse, take), lambda _: tuple(found))
 
 
 def _rows(
@@ -279,20 +372,19 @@ def _block(block: Framed[pb.ReadResponse]) -> NDArray[np.generic]:
 def _columns(blocks: Iterable[pb.ReadTokensResponse], start: int, stop: int | None) -> TokenColumns:
     """Join the blocks of token columns of an answer into one array per column."""
     found = list(blocks)
-    has_spans = any(block.has_spans for block in found)
-    span = [np.frombuffer(block.span, "<u4").reshape(-1, 2) for block in found]
-    columns = TokenColumns(
-        token_id=_join([np.frombuffer(block.token_id, "<u4") for block in found], np.uint32),
-        document=_join([np.frombuffer(block.document, "<u8") for block in found], np.uint64),
-        position=_join([np.frombuffer(block.position, "<u4") for block in found], np.uint32),
-        span=np.concatenate(span) if has_spans else None,
-    )
-    _check_count(columns.rows, start, stop)
-    return columns
-
-
-def _join(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+    columns = [
+        TokenColumns(
+            token_id=np.frombuffer(block.token_id, "<u4"),
+            document=np.frombuffer(block.document, "<u8"),
+            position=np.frombuffer(block.position, "<u4"),
+            span=np.frombuffer(block.span, "<u4").reshape(-1, 2) if block.has_spans else None,
+            step=from_step_runs(block.steps, block.rows),
+        )
+        for block in found
+    ]
+    joined = TokenColumns.concatenate(columns, any(block.has_spans for block in found))
+    _check_count(joined.rows, start, stop)
+    return joined
 
 
 class RecordingsClient(Connection):
@@ -307,6 +399,8 @@ class RecordingsClient(Connection):
     read = blocking(read)
     tokens = blocking(tokens)
     documents = blocking(documents)
+    known_documents = blocking(known_documents)
+    steps = blocking(steps)
 
 
 class AsyncRecordingsClient(AsyncConnection):
@@ -321,3 +415,5 @@ class AsyncRecordingsClient(AsyncConnection):
     read = awaiting(read)
     tokens = awaiting(tokens)
     documents = awaiting(documents)
+    known_documents = awaiting(known_documents)
+    steps = awaiting(steps)

@@ -1,7 +1,7 @@
 """Writing rows: streams of batches, through the owner of a store or past it, and live models."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.route import Direct, open_stream
 from isogloss.service.transport.patience import RECONNECT_S
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import Document, RecordingSpec, Revision, RowBatch
+from isogloss.store import RecordingSpec, RowBatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -176,8 +176,9 @@ def record_documents(
 ) -> RecordingInfo:
     """Run a model over documents and record the activations at its sites.
 
-    Documents that the recording holds already are left out. So after a crash the same call goes on
-    where it was. In the asynchronous client a thread runs the model and calls the two functions.
+    Documents that the recording holds already, at the training step of ``options.step``, are left
+    out. So after a crash the same call goes on where it was. In the asynchronous client a thread
+    runs the model and calls the two functions.
 
     Args:
         connection: the connection to the store's owner.
@@ -222,11 +223,8 @@ class _Writer:
     def recording(self, recording: str) -> RecordingInfo:
         return self._connection.run(recordings.recording(recording))
 
-    def documents(
-        self, recording: str, *, with_text: bool = True, revision: Revision | None = None
-    ) -> dict[int, Document]:
-        call = recordings.documents(recording, with_text=with_text, revision=revision)
-        return self._connection.run(call)
+    def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
+        return self._connection.run(recordings.known_documents(recording, step))
 
     def stream(
         self,

@@ -44,6 +44,7 @@ class Recordings:
             spec=recording.spec,
             revision=recording.revision(),
             created=entry.created_s,
+            has_steps=recording.has_steps(),
         )
 
     def create(

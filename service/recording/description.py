@@ -5,9 +5,12 @@ first used.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from isogloss import models
+from isogloss.errors import NotFound
+from isogloss.service.values.results import RecordingInfo
 from isogloss.store import ModelInfo, RecordingSpec, SiteSpec
 
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -19,6 +22,38 @@ class HasVocabulary(Protocol):
     def get_vocab(self) -> dict[str, int]:
         """Return the id of each token, by token string."""
         ...
+
+
+class HasRecordings(Protocol):
+    """The method of a client by which a recording is found."""
+
+    def recording(self, recording: str) -> RecordingInfo:
+        """Return a recording; NotFound where there is none."""
+        ...
+
+
+def begun_with(client: HasRecordings, spec: RecordingSpec, step: int) -> RecordingSpec:
+    """Return the specification under which rows of a training step go on in a recording.
+
+    Training changes the weights, and so their fingerprint, by which a recording refuses another
+    model. At a step other than 0 the fingerprint of the weights that the recording began with is
+    kept. All else must still be equal: creating the recording refuses it.
+
+    Args:
+        client: asks the store.
+        spec: of the model as it is now.
+        step: training step of its weights.
+
+    Returns:
+        ``spec``, with the ancestry of the recording that exists.
+    """
+    if step == 0:
+        return spec
+    try:
+        begun = client.recording(spec.recording).spec.model
+    except NotFound:
+        return spec
+    return replace(spec, model=replace(spec.model, ancestry=begun.ancestry))
 
 
 def describe(

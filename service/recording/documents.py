@@ -1,7 +1,7 @@
 """Run a model over documents and append its rows, going on where an earlier run ended."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from isogloss import models
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import Precision, describe
+from isogloss.service.recording.description import Precision, begun_with, describe
 from isogloss.service.recording.route import Direct
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import Document, RecordingSpec, Revision, RowBatch
+from isogloss.store import Document, RecordingSpec, RowBatch, check_step
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +31,8 @@ class RecordingClient(Protocol):
         """Return a recording."""
         ...
 
-    def documents(
-        self, recording: str, *, with_text: bool = True, revision: Revision | None = None
-    ) -> dict[int, Document]:
-        """Return the documents of which the recording holds rows, by id."""
+    def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
+        """Return how many rows of each document were recorded at a step, by id."""
         ...
 
     def stream(
@@ -69,6 +67,12 @@ class DocumentOptions:
     """True: write to the store's disk directly, or raise an error; ``auto``: where it is seen."""
     root: Path | str | None = None
     """For ``direct``: path of the store's root on this machine; None: the owner's path of it."""
+    step: int = 0
+    """Training step of the model's weights; 0 outside training. A document is recorded once at each
+    step."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", check_step(self.step))
 
 
 def record_documents(
@@ -82,7 +86,7 @@ def record_documents(
     on_progress: "Callable[[models.RecordProgress], None] | None",
     on_route: Callable[[str], None] | None = None,
 ) -> RecordingInfo:
-    """Record each document once; leave out those that the recording holds already.
+    """Record each document once; leave out those that the recording holds already at this step.
 
     All rows of a document are in one batch, so a document is there whole or not at all. After a run
     that broke off, here or at the server, the same call records the missing documents in the same
@@ -103,6 +107,7 @@ def record_documents(
         has_spans=has_spans,
         provenance={"precision": options.precision, "max_tokens": str(options.max_tokens)},
     )
+    spec = begun_with(client, spec, options.step)
     client.create_recording(spec, vocabulary)
     with client.stream(
         recording, options.producer, direct=options.direct, root=options.root
@@ -110,7 +115,7 @@ def record_documents(
         if on_route is not None:
             on_route(appender.route)
         # asked once the stream is open: what an earlier run sent is on disk by now, or lost
-        done = set(client.documents(recording, with_text=False))
+        done = set(client.known_documents(recording, options.step))
         dtype = DTYPES[options.dtype]
         _append(appender, model, documents, spec, options, dtype, done, on_progress)
     return client.recording(recording)
@@ -154,7 +159,8 @@ def _append(
     )
     for piece in pieces:
         described = [known[todo[i]] for i in np.unique(piece.document_index)]
-        appender.write(_batch(spec, piece, appender, ids[piece.document_index], described))
+        batch = _batch(spec, piece, appender, ids[piece.document_index], described)
+        appender.write(dataclasses.replace(batch, step=options.step))
 
 
 def _document(document: "models.TextDocument | Sequence[int]") -> Document:

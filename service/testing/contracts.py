@@ -139,6 +139,46 @@ class ClientContract:
         _require(without.keys() == documents.keys(), "without text, documents are missing")
         _require(all(document.text is None for document in without.values()), "text was sent")
 
+    def test_rows_keep_their_step_and_a_document_is_known_at_its_own(self, client: Client) -> None:
+        spec = _create(client)
+        name = spec.recording
+        _require(not client.recording(name).has_steps, "an empty recording has steps")
+        first, other = (sample_batch(spec, "rank-0", sequence) for sequence in (1, 2))
+        last = (1 << 64) - 1
+        sent = [first, replace(other, step=last), replace(first, sequence=3, step=10)]
+        with client.appender(name, "rank-0") as appender:
+            appender.write(sent[0])
+            appender.flush()
+            _require(not client.recording(name).has_steps, "rows of step 0 have steps")
+            pinned = client.recording(name).revision
+            for batch in sent[1:]:
+                appender.write(batch)
+        wanted = np.concatenate([batch.columns.step for batch in sent])
+        found = client.tokens(name).step
+        _require(found.dtype == wanted.dtype, f"steps are {found.dtype}")
+        _require(found.tolist() == wanted.tolist(), f"steps came back as {found}")
+        middle = client.tokens(name, first.rows - 1, first.rows + 1).step.tolist()
+        _require(middle == [0, last], f"two rows have the steps {middle}")
+        document, second = first.documents[0].id, other.documents[0].id
+        counts = {0: {document: first.rows}, 10: {document: first.rows}, last: {second: other.rows}}
+        for step, known in {**counts, 5: {}}.items():
+            got = client.known_documents(name, step)
+            _require(got == known, f"known at {step} are {got}")
+            _require(set(client.documents(name, step=step)) == set(known), f"others at {step}")
+        _require(set(client.documents(name)) == {document, second}, "documents without a step")
+        listed = [(step.step, step.rows, step.documents) for step in client.steps(name)]
+        _require(
+            listed == [(0, first.rows, 1), (10, first.rows, 1), (last, other.rows, 1)],
+            f"steps are {listed}",
+        )
+        _require([s.step for s in client.steps(name, revision=pinned)] == [0], "not pinned")
+        _require(client.known_documents(name, 10, revision=pinned) == {}, "not pinned")
+        _require(client.recording(name).has_steps, "it has no steps")
+        _require(client.recording(name) in client.recordings(), "the list says otherwise")
+        for wrong in (-1, 1 << 64):
+            with pytest.raises(InvalidInput, match="step is"):
+                client.known_documents(name, wrong)
+
     def test_a_producer_goes_on_where_it_ended(self, client: Client) -> None:
         spec = _create(client)
         _append(client, spec, 3)

@@ -23,6 +23,8 @@ class RecordingInfo:
     """Its committed rows now."""
     created: float
     """Seconds since the epoch."""
+    has_steps: bool = False
+    """Whether rows may be of a training step other than 0; ``client.steps`` tells which."""
 
     __repr__ = short_repr
 

@@ -1,10 +1,12 @@
 """Recordings, revisions, documents and statistics: where they differ from their messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from isogloss.errors import InternalError
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.values.results import RecordingInfo
@@ -16,7 +18,10 @@ from isogloss.store import (
     Revision,
     SiteSpec,
     SiteStatistics,
+    StepInfo,
     readable_text,
+    step_column,
+    step_runs,
 )
 
 
@@ -57,7 +62,7 @@ declare(
         ),
     },
     # of a recording that exists; RecordingInfo has them
-    left_out=("uid", "etag", "revision", "rows", "create_time"),
+    left_out=("uid", "etag", "revision", "rows", "create_time", "has_steps"),
 )
 
 
@@ -71,6 +76,8 @@ declare(
     converted={"mean": (lambda mean: mean, _floats), "m2": (lambda m2: m2, _floats)},
 )
 
+declare(StepInfo, pb.Step)
+
 
 def to_recording(info: RecordingInfo) -> pb.Recording:
     """Return a recording that exists as a message: its description, and how it stands."""
@@ -80,6 +87,7 @@ def to_recording(info: RecordingInfo) -> pb.Recording:
     message.revision.CopyFrom(to_message(info.revision, types.Revision))
     message.rows = info.rows
     message.create_time.CopyFrom(to_time(info.created))
+    message.has_steps = info.has_steps
     return message
 
 
@@ -91,6 +99,7 @@ def from_recording(message: pb.Recording) -> RecordingInfo:
         spec=from_message(message, RecordingSpec),
         revision=from_message(message.revision, Revision),
         created=from_time(message.create_time),
+        has_steps=message.has_steps,
     )
 
 
@@ -99,6 +108,35 @@ def to_document(document: Document, *, with_text: bool) -> pb.Document:
     text = document.text if with_text else None
     # an earlier release took groups that UTF-8 cannot hold
     return pb.Document(key=document.key, text=text, group=readable_text(document.group))
+
+
+def to_step_runs(column: NDArray[np.generic]) -> list[pb.StepRun]:
+    """Return a column of training steps as runs; none where all are 0."""
+    runs = step_runs(column)
+    if all(step == 0 for step, _ in runs):
+        return []
+    return [pb.StepRun(step=step, rows=rows) for step, rows in runs]
+
+
+def from_step_runs(runs: Sequence[pb.StepRun], rows: int) -> NDArray[np.generic]:
+    """Return the column of training steps that runs describe.
+
+    Args:
+        runs: the runs; none where all steps are 0.
+        rows: how many rows there are.
+
+    Returns:
+        uint64 ``[rows]``.
+
+    Raises:
+        InternalError: the runs are of another number of rows.
+    """
+    if not runs:
+        return step_column([(0, rows)])
+    counted = sum(run.rows for run in runs)
+    if counted != rows or min(run.rows for run in runs) < 1:
+        raise InternalError(f"{len(runs)} steps of {counted} rows came for {rows} rows")
+    return step_column([(run.step, run.rows) for run in runs])
 
 
 def optional_revision(revision: Revision | None) -> types.Revision | None:

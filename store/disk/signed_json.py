@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from isogloss.errors import CorruptData, InvalidInput
 from isogloss.store.disk.checksums import crc32c
-from isogloss.store.schema.json_fields import check_version, is_mapping
+from isogloss.store.schema.json_fields import SCHEMA_VERSION, check_version, is_mapping
 
 KEY = "crc32c"
 """Field of the checksum: of the document without it, as JSON with sorted keys, no spaces."""
@@ -37,12 +37,15 @@ def encode(document: Mapping[str, object]) -> bytes:
     return json.dumps({**document, KEY: checksum(document)}, indent=1).encode()
 
 
-def decode(content: bytes, what: str) -> Mapping[str, object]:
+def decode(
+    content: bytes, what: str, versions: Sequence[int] = (SCHEMA_VERSION,)
+) -> Mapping[str, object]:
     """Read a document from the bytes that :func:`encode` returned, and check it.
 
     Args:
         content: the file's bytes.
         what: name of the file, as error messages show it.
+        versions: the schema versions of such a document that this release reads.
 
     Returns:
         The document without its checksum.
@@ -52,7 +55,7 @@ def decode(content: bytes, what: str) -> Mapping[str, object]:
         UnsupportedVersion: the document's schema version is not one that this release reads.
     """
     document = parse(content, what)
-    check_version(document, what)
+    check_version(document, what, versions)
     if document.get(KEY) != checksum(document):
         raise CorruptData(f"{what} does not match its checksum: restore it from a copy")
     return {name: value for name, value in document.items() if name != KEY}

@@ -5,6 +5,7 @@ Every form holds all rows of the chosen sites, the token columns, the documents 
 """
 
 import json
+import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from isogloss.store.schema.document import KEY_BYTES, Document
 from isogloss.store.schema.json_fields import SCHEMA_VERSION
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows
 from isogloss.store.schema.revision import Revision
+from isogloss.store.schema.steps import step_runs
 
 Form = Literal["zarr", "safetensors", "numpy"]
 FORMS: tuple[Form, ...] = ("zarr", "safetensors", "numpy")
@@ -36,6 +38,10 @@ INDEX_NAME = "recording.safetensors.index.json"
 DOCUMENTS_NAME = "documents.jsonl"
 VOCABULARY_NAME = "vocabulary.json"
 _BLOCK_BYTES = 16 << 20
+STEPS_VERSION = 2
+"""Schema version of an export with a column of steps; of others it is 1."""
+EXPORT_VERSIONS = (SCHEMA_VERSION, STEPS_VERSION)
+"""The versions that this release reads."""
 
 Piece: TypeAlias = bytes | NDArray[np.uint8]
 """Some bytes of a file that is being written."""
@@ -184,6 +190,27 @@ class _Export:
         }
         if spec.has_spans:
             self.columns["span"] = (np.dtype(np.uint32), (2,))
+        self.has_steps = self._find_steps()
+        """Whether some row was recorded at a training step other than 0."""
+        if self.has_steps:
+            self.columns["step"] = (np.dtype(np.uint64), ())
+
+    def _find_steps(self) -> bool:
+        for low, high in _blocks(0, self.source.rows, 24):
+            if any(step for step, _ in step_runs(self.source.tokens(low, high).step)):
+                return True
+        return False
+
+    @property
+    def version(self) -> int:
+        """Schema version of the export: who knows no steps must not read one as if it had none."""
+        return STEPS_VERSION if self.has_steps else SCHEMA_VERSION
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row over all sites and columns."""
+        columns = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.columns.values())
+        return self.spec.row_bytes + columns
 
     def site_blocks(self, site: str, start: int, stop: int) -> Iterator[Rows]:
         """Yield rows of a site in blocks."""
@@ -200,6 +227,7 @@ class _Export:
                 "document": columns.document,
                 "position": columns.position,
                 "span": columns.span,
+                "step": columns.step,
             }[name]
             if found is None:
                 raise InvalidInput(f"rows from {low} lack spans, which the recording has")
@@ -238,7 +266,7 @@ def _write_zarr(files: FileSystem, target: Path, export: _Export) -> None:
         write_strings(group, "token", tokens)
         group.finish(
             {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": export.version,
                 "spec": export.spec.to_dict(),
                 "revision": export.source.revision.to_dict(),
             }
@@ -314,7 +342,7 @@ def _write_safetensors(out: _ExportDirectory, export: _Export, shard_bytes: int)
     taken = [site.name for site in export.spec.sites if site.name in export.columns]
     if taken:
         raise InvalidInput(f"sites {taken} are named like token columns: export as numpy or zarr")
-    rows, row_bytes = export.source.rows, export.spec.row_bytes + 24
+    rows, row_bytes = export.source.rows, export.row_bytes
     step = max(1, shard_bytes // row_bytes)
     starts = range(0, rows, step) if rows else range(1)
     shards: list[dict[str, object]] = []
@@ -326,7 +354,7 @@ def _write_safetensors(out: _ExportDirectory, export: _Export, shard_bytes: int)
     names = [shard["file"] for shard in shards]
     tensors = [*export.columns, *(site.name for site in export.spec.sites)]
     index = {
-        "metadata": {"total_size": rows * row_bytes - (0 if export.spec.has_spans else 8 * rows)},
+        "metadata": {"total_size": rows * row_bytes},
         "weight_map": dict.fromkeys(tensors, names),
         "shards": shards,
     }
@@ -363,7 +391,7 @@ def _write_documents(out: _ExportDirectory, export: _Export) -> None:
 def _write_manifest(out: _ExportDirectory, export: _Export, form: Form) -> None:
     sites: list[Mapping[str, object]] = [site.to_dict() for site in export.spec.sites]
     document = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": export.version,
         "form": form,
         "rows": export.source.rows,
         "spec": export.spec.to_dict(),

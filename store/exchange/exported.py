@@ -12,7 +12,13 @@ from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import file_crc32c
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
-from isogloss.store.exchange.export import DOCUMENTS_NAME, MANIFEST_NAME, VOCABULARY_NAME
+from isogloss.store.exchange.export import (
+    DOCUMENTS_NAME,
+    EXPORT_VERSIONS,
+    MANIFEST_NAME,
+    STEPS_VERSION,
+    VOCABULARY_NAME,
+)
 from isogloss.store.exchange.importing import ImportColumns, ImportPlan
 from isogloss.store.exchange.sources import ImportSource, NumpyRows, SafetensorsRows, ZarrRows
 from isogloss.store.formats.documents import read_strings
@@ -67,7 +73,8 @@ def _open_zarr(files: FileSystem, directory: Path) -> ImportPlan:
     attributes = read_attributes(files, directory)
     if "spec" not in attributes:
         raise NotFound(f"{directory} is a zarr group and no export of a recording")
-    check_version(attributes, f"export {directory}")
+    check_version(attributes, f"export {directory}", EXPORT_VERSIONS)
+    has_steps = attributes["schema_version"] == STEPS_VERSION
     spec = RecordingSpec.from_dict(get_mapping(attributes, "spec"))
     names = ["documents_key", "documents_has_text"]
     names += [f"{name}_{end}" for name in ("text", "group", "token") for end in ("bytes", "ends")]
@@ -82,6 +89,7 @@ def _open_zarr(files: FileSystem, directory: Path) -> ImportPlan:
         document=ZarrRows(directory / "document", files),
         position=ZarrRows(directory / "position", files),
         span=ZarrRows(directory / "span", files) if spec.has_spans else None,
+        step=ZarrRows(directory / "step", files) if has_steps else None,
     )
     vocabulary = tuple(t.decode("utf-8", "surrogatepass") for t in read_strings(arrays, "token"))
     return ImportPlan(spec=spec, vocabulary=vocabulary, sources=sources, columns=columns)
@@ -103,7 +111,8 @@ def _zarr_documents(arrays: dict[str, NDArray[np.generic]]) -> list[Document]:
 
 def _open_files(files: FileSystem, directory: Path) -> ImportPlan:
     what = f"manifest of export {directory}"
-    manifest = signed_json.decode(files.read_whole(directory / MANIFEST_NAME), what)
+    content = files.read_whole(directory / MANIFEST_NAME)
+    manifest = signed_json.decode(content, what, EXPORT_VERSIONS)
     spec = RecordingSpec.from_dict(get_mapping(manifest, "spec"))
     written = get_mapping(manifest, "files")
     for name in written:
@@ -111,6 +120,7 @@ def _open_files(files: FileSystem, directory: Path) -> ImportPlan:
             raise CorruptData(f"{what} names {name!r}, which is no plain file name")
         _check_file(files, directory / name, get_mapping(written, name))
     form = get_text(manifest, "form")
+    columns = _column_names(spec, has_steps=manifest["schema_version"] == STEPS_VERSION)
     if form == "numpy":
         names = [f"site-{index}.npy" for index in range(len(spec.sites))]
         sources: dict[str, ImportSource] = {
@@ -118,32 +128,37 @@ def _open_files(files: FileSystem, directory: Path) -> ImportPlan:
             for site, name in zip(spec.sites, names, strict=True)
         }
         found: dict[str, ImportSource] = {
-            name: NumpyRows(directory / f"{name}.npy", files) for name in _column_names(spec)
+            name: NumpyRows(directory / f"{name}.npy", files) for name in columns
         }
     elif form == "safetensors":
         shards = sorted(name for name in written if _SHARD_NAME.fullmatch(name))
         paths = [directory / name for name in shards]
         tensors = {site.name: SafetensorsRows(paths, site.name, files) for site in spec.sites}
         sources = dict(tensors)
-        found = {name: SafetensorsRows(paths, name, files) for name in _column_names(spec)}
+        found = {name: SafetensorsRows(paths, name, files) for name in columns}
     else:
         raise CorruptData(f"{what} says form {form!r}, wanted 'numpy' or 'safetensors'")
-    columns = ImportColumns(
+    given = ImportColumns(
         token_id=found["token_id"],
         documents=_read_documents(files, directory),
         document=found["document"],
         position=found["position"],
         span=found.get("span"),
+        step=found.get("step"),
     )
     vocabulary: object = json.loads(files.read_whole(directory / VOCABULARY_NAME))
     tokens = vocabulary if is_list(vocabulary) else []
     return ImportPlan(
-        spec=spec, vocabulary=tuple(str(t) for t in tokens), sources=sources, columns=columns
+        spec=spec, vocabulary=tuple(str(t) for t in tokens), sources=sources, columns=given
     )
 
 
-def _column_names(spec: RecordingSpec) -> list[str]:
-    return ["token_id", "document", "position"] + ["span"] * spec.has_spans
+def _column_names(spec: RecordingSpec, *, has_steps: bool) -> list[str]:
+    return [
+        *("token_id", "document", "position"),
+        *(["span"] if spec.has_spans else []),
+        *(["step"] if has_steps else []),
+    ]
 
 
 def _read_documents(files: FileSystem, directory: Path) -> list[Document]:

@@ -5,6 +5,7 @@ again after a crash it goes on where the last durable batch ended, and never wri
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +32,14 @@ from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.json_fields import SCHEMA_VERSION
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.schema.steps import StepRun, merge_runs, step_runs
 
 _BATCH_BYTES = 8 << 20
 _TEXT_BYTES = 32 << 20
 """Most bytes of the texts of a batch; with its rows it is still what a server takes at once."""
 _MOST_ROWS = 1 << 16
 _LOOK_BACK_ROWS = 1 << 14
+_STEP_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +67,9 @@ class ImportColumns:
     """Code points ``[start, end)`` of the document's text that each row covers, ``[rows, 2]``; only
     where the recording has spans.
     """
+
+    step: ImportSource | None = None
+    """Training step at which each row was recorded, whole numbers ``[rows]``; by default 0."""
 
     def __post_init__(self) -> None:
         if (self.document is None) == (self.rows_per_document is None):
@@ -159,6 +165,7 @@ class ImportedRows:
         self._document = _open(columns.document, "document")
         self._position = _open(columns.position, "position")
         self._span = _open(columns.span, "span")
+        self._step = _open(columns.step, "step")
         self.rows = self._token_id.rows
         """How many rows there are."""
         self._known = {document.id: document for document in columns.documents}
@@ -166,12 +173,38 @@ class ImportedRows:
         self.batch_rows = max(1, min(_MOST_ROWS, _BATCH_BYTES // spec.row_bytes))
         """Rows of a batch. It depends on what is imported alone, so that an import can go on."""
         self._check()
+        self._runs = self._step_runs()
         self.batch_rows = self._fewer_rows(self.batch_rows)
+        self._ends = self._cut(self.batch_rows)
 
     @property
     def batches(self) -> int:
         """Number of batches."""
-        return -(-self.rows // self.batch_rows)
+        return len(self._ends)
+
+    def rows_after(self, sequence: int) -> int:
+        """Return how many rows the first ``sequence`` batches hold."""
+        return self._ends[sequence - 1] if sequence else 0
+
+    def _step_runs(self) -> list[StepRun]:
+        """Return the steps of all rows, as runs of rows that have one."""
+        if self._step is None:
+            return [(0, self.rows)]
+        runs: list[StepRun] = []
+        for start in range(0, self.rows, _STEP_ROWS):
+            found = self._step.read(start, min(self.rows, start + _STEP_ROWS))
+            runs += step_runs(as_column(found, np.uint64, "step"))
+        return merge_runs(runs)
+
+    def _cut(self, most_rows: int) -> list[int]:
+        """Return the row after each batch: a batch has one step, and ``most_rows`` at most."""
+        ends: list[int] = []
+        row = 0
+        for _, rows in self._runs:
+            ends += [row + done for done in range(most_rows, rows, most_rows)]
+            row += rows
+            ends += [row] if rows else []
+        return ends
 
     def _fewer_rows(self, rows: int) -> int:
         """Return the rows of a batch, halved until no batch has too many bytes of texts."""
@@ -179,9 +212,9 @@ class ImportedRows:
             return rows
 
         def largest(rows: int) -> int:
-            starts = range(0, self.rows, rows)
+            batches = itertools.pairwise([0, *self._cut(rows)])
             return max(
-                (sum(map(self._size, self._used(at, min(self.rows, at + rows)))) for at in starts),
+                (sum(map(self._size, self._used(start, stop))) for start, stop in batches),
                 default=0,
             )
 
@@ -226,7 +259,7 @@ class ImportedRows:
                     f"site {site.name!r} is {source.dtype} {['rows', *source.row_shape]}, wanted "
                     f"{site.dtype} ['rows', {site.width}]: convert it, or name it so in the spec"
                 )
-        shapes = {"token_id": (), "document": (), "position": (), "span": (2,)}
+        shapes = {"token_id": (), "document": (), "position": (), "span": (2,), "step": ()}
         for name, source in self._all().items():
             if name not in self._sites and source.row_shape != shapes[name.partition(" ")[2]]:
                 raise ShapeError(
@@ -247,6 +280,7 @@ class ImportedRows:
             "column document": self._document,
             "column position": self._position,
             "column span": self._span,
+            "column step": self._step,
         }
         given = {name: source for name, source in columns.items() if source is not None}
         return {**self._sites, **given}
@@ -259,18 +293,20 @@ class ImportedRows:
             checksum = crc32c(as_bytes(source.read(0, edge)))
             checksum = crc32c(as_bytes(source.read(self.rows - edge, self.rows)), checksum)
             checksums[name] = f"{source.dtype} {checksum:08x}"
-        return {
+        note: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "producer": producer,
             "rows": self.rows,
             "batch_rows": self.batch_rows,
             "sources": checksums,
         }
+        if self._step is not None:
+            note["batches"] = f"{crc32c(as_bytes(np.array(self._ends, '<i8'))):08x}"
+        return note
 
     def batch(self, producer: str, sequence: int) -> RowBatch:
         """Return the batch of a sequence number, from 1."""
-        start = (sequence - 1) * self.batch_rows
-        stop = min(self.rows, start + self.batch_rows)
+        start, stop = self.rows_after(sequence - 1), self.rows_after(sequence)
         columns = self._read_columns(start, stop)
         used = np.unique(columns.document).tolist()
         if stop == self.rows:  # documents that no row is of are kept too
@@ -289,6 +325,7 @@ class ImportedRows:
             position=columns.position,
             span=columns.span,
             documents=tuple(documents),
+            step=0 if self._step is None else int(self._step.read(start, start + 1)[0]),
         )
 
     def _read_columns(self, start: int, stop: int) -> TokenColumns:

@@ -15,6 +15,7 @@ from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.schema.steps import StepRun, step_runs
 
 _MAX_OPEN = 128
 """Files of rows that are kept open."""
@@ -95,6 +96,9 @@ class FencedLaneFiles(LaneFiles):
 
     def _own_columns(self, start: int, stop: int) -> TokenColumns:
         return self._read_log()[0].slice(start, stop)
+
+    def _own_step_runs(self) -> list[StepRun]:
+        return step_runs(self._own_columns(0, self.rows).step)
 
     def _own_documents(self) -> list[Document]:
         return self._read_log()[1]

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from isogloss.errors import Fenced, LaneEnded
 from isogloss.store.disk.checksums import crc32c
@@ -123,6 +124,10 @@ class FencedLaneWriter(OwnerLaneWriter):
             f"lane {self.name!r} was fenced after its {self._rows} rows, which are safe: another "
             "owner took the store over; open the store again"
         )
+
+    @property
+    def _recording_directory(self) -> Path:
+        return self._records.directory
 
     def _commit(
         self, batches: list[RowBatch], cursors: Mapping[str, int], documents: list[Document]

@@ -9,6 +9,7 @@ from isogloss.errors import CorruptData
 from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats.zarr_arrays import GroupWriter, read_arrays
 from isogloss.store.schema.document import KEY_BYTES, Document
+from isogloss.store.schema.known_documents import KnownDocuments
 
 
 def write_documents(files: FileSystem, directory: Path, documents: list[Document]) -> None:
@@ -46,6 +47,28 @@ def read_documents(files: FileSystem, directory: Path) -> list[Document]:
         ]
     except (KeyError, ValueError) as error:
         raise CorruptData(f"documents of lane {directory.parent.name!r}: {error}") from error
+
+
+def write_known(files: FileSystem, directory: Path, known: KnownDocuments) -> None:
+    """Write which documents have rows at which step as arrays."""
+    group = GroupWriter(files, directory)
+    try:
+        group.write("document", known.document)
+        group.write("step", known.step)
+        group.write("rows", known.rows)
+        group.finish({"pairs": len(known.document)})
+    except BaseException:
+        group.abandon()
+        raise
+
+
+def read_known(files: FileSystem, directory: Path) -> KnownDocuments:
+    """Return what :func:`write_known` wrote; NotFound where there is none."""
+    arrays, _ = read_arrays(directory, files=files)
+    try:
+        return KnownDocuments.count(arrays["document"], arrays["step"], arrays["rows"])
+    except (KeyError, ValueError) as error:
+        raise CorruptData(f"known documents of {directory.parent.name!r}: {error}") from error
 
 
 def write_strings(group: GroupWriter, name: str, values: list[bytes]) -> None:

@@ -12,15 +12,25 @@ from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store.disk.filesystem import FileSystem, OpenFile
-from isogloss.store.formats.documents import read_documents
-from isogloss.store.formats.zarr_arrays import ArrayFile
-from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME, LOG_NAME, lane_names
+from isogloss.store.formats.documents import read_documents, read_known
+from isogloss.store.formats.zarr_arrays import ArrayFile, read_attributes
+from isogloss.store.lanes.lane_directory import (
+    COLUMNS_NAME,
+    DOCUMENTS_NAME,
+    KNOWN_NAME,
+    LOG_NAME,
+    STEP_ENDS_NAME,
+    STEP_NAME,
+    lane_names,
+)
 from isogloss.store.lanes.log_frames import CommitFrame, read_frames, read_payload_json
 from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.lanes.seal import LanePart, read_seal
 from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document
+from isogloss.store.schema.known_documents import KnownDocuments
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows
+from isogloss.store.schema.steps import StepRun, StepRuns, step_column, step_runs
 from isogloss.store.shards.compressed import CompressedShard, compressed_layout
 from isogloss.store.shards.layout import compressed_directory, shard_key, site_directory
 from isogloss.store.shards.mapped import MappedRun
@@ -69,6 +79,7 @@ class LaneFiles:
         self._lock = threading.Lock()
         self._from_log: tuple[TokenColumns, list[Document]] | None = None
         self._arrays: dict[str, ArrayFile] | None = None
+        self._steps: StepRuns | None = None
 
     @property
     def name(self) -> str:
@@ -273,14 +284,54 @@ class LaneFiles:
 
     def _own_columns(self, start: int, stop: int) -> TokenColumns:
         arrays = self._column_files()
-        if arrays is None:
+        if arrays is None or self._steps is None:
             return self._read_log()[0].slice(start, stop)
         return TokenColumns(
             token_id=arrays["token_id"].read(start, stop),
             document=arrays["document"].read(start, stop),
             position=arrays["position"].read(start, stop),
             span=arrays["span"].read(start, stop) if self.spec.has_spans else None,
+            step=step_column(self._steps.slice(start, stop)),
         )
+
+    def step_runs(self) -> list[StepRun]:
+        """Return the steps of all rows, as runs of rows that have one; cheap once derived."""
+        return self._follow(self._own_step_runs, lambda lane: lane.step_runs())
+
+    def _own_step_runs(self) -> list[StepRun]:
+        start, stop = self._first, self._first + self.rows
+        if self._column_files() is not None and self._steps is not None:
+            return self._steps.slice(start, stop)
+        return step_runs(self._own_columns(start, stop).step)
+
+    def known_documents(self, step: int | None = None) -> KnownDocuments:
+        """Return which documents have rows here, at which step.
+
+        Args:
+            step: only rows of this step, without reading the columns of others; None: all rows.
+
+        Returns:
+            The pairs of document and step.
+        """
+        parts: list[KnownDocuments] = []
+        start = 0
+        for found, rows in [(step, self.rows)] if step is None else self.step_runs():
+            if found == step:
+                columns = self.columns(start, start + rows)
+                parts.append(KnownDocuments.of_columns(columns.document, columns.step))
+            start += rows
+        return KnownDocuments.merge(parts)
+
+    def known_when_retired(self) -> KnownDocuments:
+        """Return which documents had rows here before these were retired.
+
+        Where that was not written down, as by earlier releases, the documents that the lane
+        describes, at step 0, with no rows.
+        """
+        with contextlib.suppress(NotFound):
+            return read_known(self._files, self._directory / KNOWN_NAME)
+        ids = np.array([document.id for document in self.documents()], np.uint64)
+        return KnownDocuments.count(ids, np.zeros_like(ids), np.zeros(len(ids), np.int64))
 
     def _column_files(self) -> dict[str, ArrayFile] | None:
         """Return the files of the token columns; None while they were not derived."""
@@ -296,6 +347,8 @@ class LaneFiles:
                 raise CorruptData(
                     f"columns {short} of lane {self.name!r} have fewer than {wanted} rows"
                 )
+            rows = arrays["token_id"].rows
+            self._steps = StepRuns(read_step_runs(self._files, directory, rows))
             self._arrays = arrays
         return self._arrays
 
@@ -323,6 +376,33 @@ class LaneFiles:
                 documents = [document for commit in commits for document in commit.documents]
                 self._from_log = (columns, documents)
             return self._from_log
+
+
+def read_step_runs(files: FileSystem, directory: Path, rows: int) -> list[StepRun]:
+    """Return the steps of a lane's rows from its columns.
+
+    Args:
+        files: the file system that the lane is on.
+        directory: of its columns.
+        rows: rows of the columns.
+
+    Returns:
+        The runs; one of step 0 where the columns hold no steps.
+
+    Raises:
+        CorruptData: the steps are missing, damaged or not of so many rows.
+    """
+    if "step_runs" not in read_attributes(files, directory):
+        return [(0, rows)] if rows else []
+    try:
+        steps = ArrayFile(files, directory / STEP_NAME).read().tolist()
+        ends = [int(end) for end in ArrayFile(files, directory / STEP_ENDS_NAME).read().tolist()]
+    except NotFound as error:
+        raise CorruptData(f"columns lost their steps: {error}; run verify") from error
+    if len(steps) != len(ends) or ends != sorted(ends) or ends[-1:] != [rows]:
+        raise CorruptData(f"{len(steps)} steps that end at {ends[-3:]} do not fit {rows} rows")
+    starts = [0, *ends]
+    return [(int(s), e - b) for s, b, e in zip(steps, starts, ends, strict=False)]
 
 
 def part_files(

@@ -8,7 +8,10 @@ from isogloss.store.disk.filesystem import FileSystem
 LOG_NAME = "commit.log"
 SEAL_NAME = "seal.json"
 COLUMNS_NAME = "columns"
+STEP_NAME = "step"
+STEP_ENDS_NAME = "step_ends"
 DOCUMENTS_NAME = "documents"
+KNOWN_NAME = "known"
 STATISTICS_NAME = "statistics"
 
 

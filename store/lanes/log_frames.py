@@ -28,6 +28,7 @@ from isogloss.store.schema.json_fields import (
     get_mapping,
     is_mapping,
 )
+from isogloss.store.schema.steps import StepRun, check_step, step_column, step_runs
 from isogloss.store.shards.byte_range import ByteRange
 
 MAGIC = b"ISOF"
@@ -69,7 +70,7 @@ class CommitFrame:
     def to_buffers(self) -> list[bytes | NDArray[np.uint8]]:
         """Return the payload as pieces, columns uncopied."""
         texts = [None if d.text is None else d.text.encode() for d in self.documents]
-        document = {
+        document: dict[str, object] = {
             "first_row": self.first_row,
             "rows": self.rows,
             "time_s": self.time_s,
@@ -81,6 +82,9 @@ class CommitFrame:
                 for d, text in zip(self.documents, texts, strict=True)
             ],
         }
+        runs = step_runs(self.columns.step)
+        if any(step for step, _ in runs):
+            document["steps"] = [[step, rows] for step, rows in runs]
         pieces = _json_buffers(document)
         columns = [self.columns.token_id, self.columns.document, self.columns.position]
         if self.columns.span is not None:
@@ -146,6 +150,7 @@ def _parse_commit(payload: NDArray[np.uint8]) -> CommitFrame:
         document=column(np.uint64, (rows,)),
         position=column(np.uint32, (rows,)),
         span=column(np.uint32, (rows, 2)) if has_spans else None,
+        step=step_column(_parse_runs(document, rows)),
     )
     documents: list[Document] = []
     for key, group, length in [tuple(item) for item in get_items(document, "documents")]:  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportArgumentType] - our own bytes, checksummed; a wrong shape raises
@@ -167,6 +172,22 @@ def _parse_commit(payload: NDArray[np.uint8]) -> CommitFrame:
         columns=columns,
         documents=tuple(documents),
     )
+
+
+def _parse_runs(document: Mapping[str, object], rows: int) -> list[StepRun]:
+    """Return the steps of a commit's rows; the columns check that they are as many as the rows."""
+    if "steps" not in document:
+        return [(0, rows)]
+    runs: list[StepRun] = []
+    for item in get_items(document, "steps"):
+        match item:
+            case [int() as step, int() as count] if count > 0:
+                runs.append((check_step(step), count))
+            case _:
+                raise InvalidInput(f"run of steps {item!r} is not [step, rows]")
+    if sum(count for _, count in runs) != rows:
+        raise InvalidInput(f"steps {runs} are not of the commit's {rows} rows")
+    return runs
 
 
 def encode_frame(

@@ -35,6 +35,7 @@ from isogloss.store.lanes.log_frames import (
     lane_payload,
 )
 from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.recording_version import allow_steps
 from isogloss.store.lanes.seal import Seal, write_seal
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
@@ -98,6 +99,7 @@ class LaneWriter:
         self._log_length = 0
         self._log: int | None = None
         self._ended: str | None = None
+        self._takes_steps = False
         self._published = (-1, files.monotonic_s())
         self._lock = threading.RLock()
         self._sites = ShardWriter(files, directory, header.layouts, self._sync_directory)
@@ -202,6 +204,7 @@ class LaneWriter:
                         row_bytes=self._spec.row_bytes + (24 if self._spec.has_spans else 16),
                         more_rows=sum(batch.rows for batch in accepted),
                     )
+                    self._allow_steps(accepted)
                     self._commit(accepted, cursors, documents)
                 except StorageFull:
                     raise
@@ -267,6 +270,16 @@ class LaneWriter:
                     f"batch {batch.sequence} of producer {batch.producer!r} has rows of document "
                     f"{document:#018x}, which no batch described: put it in `documents`"
                 )
+
+    @property
+    def _recording_directory(self) -> Path:
+        return self._directory.parent.parent
+
+    def _allow_steps(self, batches: Sequence[RowBatch]) -> None:
+        """Mark the recording before the first rows with a step are written to it."""
+        if not self._takes_steps and any(batch.step for batch in batches):
+            allow_steps(self._files, self._recording_directory)
+            self._takes_steps = True
 
     def _commit(
         self, batches: list[RowBatch], cursors: Mapping[str, int], documents: list[Document]

@@ -3,7 +3,7 @@
 import itertools
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from isogloss.store.reading.shuffle_order import WINDOW_ROWS, ShuffleOrder
 from isogloss.store.reading.shuffled import ShuffledBatch, ShuffledReading
 from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document, DocumentTable
+from isogloss.store.schema.known_documents import KnownDocuments
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows
 from isogloss.store.schema.revision import Revision
+from isogloss.store.schema.steps import StepInfo, check_step, check_steps
 from isogloss.store.shards.mapped import Table, can_map, map_rows
 
 _READ_THROUGH_ROWS = 8
@@ -48,6 +50,7 @@ class RecordingReader:
         self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
         self._lock = threading.Lock()
         self._documents: dict[int, Document] | None = None
+        self._steps: tuple[StepInfo, ...] | None = None
         self._tables: dict[str, tuple[Table, NDArray[np.int64]] | None] = {}
         self._by_document: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
 
@@ -140,7 +143,7 @@ class RecordingReader:
         np.take(between, rows - first, axis=0, out=out, mode="clip")
 
     def tokens(self, start: int = 0, stop: int | None = None) -> TokenColumns:
-        """Return token, document and position of rows ``[start, stop)``; of all rows by default."""
+        """Return the token columns of rows ``[start, stop)``; of all rows by default."""
         stop = self.rows if stop is None else stop
         self._check_range(start, stop)
         parts: list[TokenColumns] = []
@@ -151,8 +154,19 @@ class RecordingReader:
                     parts.append(lane.columns(low - first, high - first))
         return TokenColumns.concatenate(parts, self.spec.has_spans)
 
-    def documents(self) -> dict[int, Document]:
-        """Return the documents that the revision's lanes describe, by id; with text where known."""
+    def documents(self, step: int | None = None) -> dict[int, Document]:
+        """Return the documents that the revision's lanes describe, by id; with text where known.
+
+        Args:
+            step: only documents that are known at this training step; None: all.
+
+        Returns:
+            The documents.
+
+        Raises:
+            InvalidInput: ``step`` is no training step.
+        """
+        known = None if step is None else self.known_documents(step)
         with self._lock:
             if self._documents is None:
                 found: dict[int, Document] = {}
@@ -164,10 +178,70 @@ class RecordingReader:
                         if table.add_first(document):
                             found[document.id] = document
                 self._documents = found
-            return dict(self._documents)
+            described = self._documents.items()
+            return {key: found for key, found in described if known is None or key in known}
 
-    def document_rows(self, document: int) -> NDArray[np.int64]:
-        """Return the numbers of a document's rows, ascending; empty where it has none here."""
+    def known_documents(self, step: int = 0) -> dict[int, int]:
+        """Return the documents that were recorded at a training step.
+
+        Rows that were retired count, so that nothing is recorded again because of them.
+
+        Args:
+            step: the training step; 0 outside training.
+
+        Returns:
+            How many rows of each document were recorded at the step, by :attr:`Document.id`. 0 for
+            a document whose rows an earlier release retired, which did not keep their number.
+
+        Raises:
+            InvalidInput: ``step`` is no training step.
+        """
+        wanted = check_step(step)
+        with storage_errors("columns cannot be read"):
+            retired = [lane.known_when_retired().at(wanted) for lane in self._retired]
+            here = [lane.known_documents(wanted) for lane in self._lanes]
+        return KnownDocuments.merge([*retired, *here]).by_document()
+
+    def steps(self) -> tuple[StepInfo, ...]:
+        """Return the training steps of which the revision has rows, ascending."""
+        with self._lock:
+            if self._steps is None:
+                with storage_errors("columns cannot be read"):
+                    known = [lane.known_documents() for lane in self._lanes]
+                self._steps = KnownDocuments.merge(known).steps()
+            return self._steps
+
+    def keep_steps(self, steps: Iterable[int]) -> NDArray[np.bool_]:
+        """Mark the rows that were recorded at one of some training steps.
+
+        Args:
+            steps: the steps, at least one.
+
+        Returns:
+            bool ``[rows]``, what :meth:`shuffled` takes as ``keep``.
+
+        Raises:
+            InvalidInput: there is no step, or one is no training step.
+        """
+        wanted = np.array(check_steps(steps), np.uint64)
+        with storage_errors("columns cannot be read"):
+            runs = [run for lane in self._lanes for run in lane.step_runs()]
+        found = np.isin(np.array([step for step, _ in runs], np.uint64), wanted)
+        return np.repeat(found, np.array([rows for _, rows in runs], np.int64))
+
+    def document_rows(self, document: int, step: int | None = None) -> NDArray[np.int64]:
+        """Return the numbers of a document's rows, ascending; empty where it has none here.
+
+        Args:
+            document: the document's id.
+            step: only rows of this training step; None: of all.
+
+        Returns:
+            int64 ``[n]``.
+
+        Raises:
+            InvalidInput: ``step`` is no training step.
+        """
         with self._lock:
             if self._by_document is None:
                 column = np.asarray(self.tokens().document, np.uint64)
@@ -176,7 +250,8 @@ class RecordingReader:
             column, order = self._by_document
         low, high = np.searchsorted(column, np.array([document], np.uint64), "left"), 0
         high = np.searchsorted(column, np.array([document], np.uint64), "right")
-        return order[int(low[0]) : int(high[0])]
+        rows = order[int(low[0]) : int(high[0])]
+        return rows if step is None else rows[self.keep_steps([step])[rows]]
 
     def steps_per_epoch(
         self, batch_rows: int, keep: NDArray[np.bool_] | None = None, world: int = 1

@@ -16,6 +16,7 @@ from isogloss.store.formats.zarr_arrays import read_arrays
 from isogloss.store.lanes.lane_statistics import lane_statistics
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.recording_version import STEPS_VERSION, read_version
 from isogloss.store.lanes.resolve import LaneRange, resolve
 from isogloss.store.lanes.state import LaneState, all_cursors
 from isogloss.store.lanes.statistics import SiteStatistics
@@ -48,6 +49,7 @@ class Recording:
         self._lock = self._lanes.lock
         self._direct = DirectLanes(self.id, self._register, self.lanes, self._lanes.new_name)
         self._working = threading.RLock()
+        self._has_steps = False
         self._upkeep = LaneUpkeep(files, directory, self._spec, self._lanes.seals)
 
     def _list_lanes(self) -> LaneList:
@@ -217,6 +219,16 @@ class Recording:
         self._owned()
         with self._lock:
             return self._direct.end(name)
+
+    def has_steps(self) -> bool:
+        """Whether rows may have a training step other than 0; without a look at any row.
+
+        Raises:
+            NotFound: the recording was deleted.
+        """
+        if not self._has_steps:  # other processes write lanes too
+            self._has_steps = read_version(self._files, self._directory) == STEPS_VERSION
+        return self._has_steps
 
     def known_documents(self) -> DocumentTable:
         """Return the documents that a batch with rows of them need not describe again."""

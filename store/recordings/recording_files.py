@@ -9,6 +9,7 @@ from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem, storage_errors, write_new
 from isogloss.store.formats.documents import write_strings
 from isogloss.store.formats.zarr_arrays import GroupWriter
+from isogloss.store.lanes.recording_version import DESCRIPTION_NAME, RECORDING_VERSIONS
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping
 from isogloss.store.schema.names import check_text
 from isogloss.store.schema.recording_spec import RecordingSpec
@@ -44,7 +45,7 @@ def create_recording_files(
         group = GroupWriter(files, directory / "vocabulary")
         write_strings(group, "token", tokens)
         group.finish({"tokens": len(vocabulary)})
-        write_new(files, directory / "recording.json", [signed_json.encode(document)])
+        write_new(files, directory / DESCRIPTION_NAME, [signed_json.encode(document)])
         files.sync_directory(directory)
         files.sync_directory(directory.parent)
 
@@ -68,9 +69,10 @@ def read_description(files: FileSystem, directory: Path) -> tuple[RecordingSpec,
     """Return what is recorded, and about how large a shard becomes; NotFound when it is gone."""
     try:
         with storage_errors(f"recording at {directory} cannot be read"):
-            content = files.read_whole(directory / "recording.json")
+            content = files.read_whole(directory / DESCRIPTION_NAME)
     except FileNotFoundError as error:
         raise NotFound(f"recording at {directory} is gone") from error
-    document = signed_json.decode(content, f"{directory / 'recording.json'}")
+    what = str(directory / DESCRIPTION_NAME)
+    document = signed_json.decode(content, what, RECORDING_VERSIONS)
     spec = RecordingSpec.from_dict(get_mapping(document, "spec"))
     return spec, get_count(document, "shard_bytes")

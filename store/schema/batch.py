@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,14 @@ from isogloss.store.schema.json_fields import (
 )
 from isogloss.store.schema.names import check_text
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows, SiteSpec
+from isogloss.store.schema.steps import check_step, join_steps, no_steps, one_step
 
 _MAGIC = b"ISRB"
 _PREFIX = struct.Struct("<4sI")
 _MAX_PRODUCER = 256
+_STEP_VERSION = 2
+"""Schema version of the header of a batch whose step is not 0: who does not know steps refuses it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +49,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenColumns:
-    """Token, document, position and code points of some rows."""
+    """Token, document, position, code points and training step of some rows."""
 
     token_id: NDArray[np.generic]
     """uint32 ``[rows]``, in the tokenizer's vocabulary."""
@@ -59,13 +63,20 @@ class TokenColumns:
     span: NDArray[np.generic] | None
     """uint32 ``[rows, 2]``, code points ``[start, end)`` of the document's text."""
 
+    step: NDArray[np.generic] = field(default_factory=no_steps)
+    """uint64 ``[rows]``, the training step at which the row was recorded; zeros by default. Where
+    all rows have one step, the array holds it once and is read-only."""
+
     def __post_init__(self) -> None:
         rows = len(self.token_id)
+        if self.step is no_steps():
+            object.__setattr__(self, "step", one_step(0, rows))
         _check_column("token_id", self.token_id, np.uint32, (rows,))
         _check_column("document", self.document, np.uint64, (rows,))
         _check_column("position", self.position, np.uint32, (rows,))
         if self.span is not None:
             _check_column("span", self.span, np.uint32, (rows, 2))
+        _check_column("step", self.step, np.uint64, (rows,))
 
     @property
     def rows(self) -> int:
@@ -79,6 +90,7 @@ class TokenColumns:
             document=self.document[start:stop],
             position=self.position[start:stop],
             span=None if self.span is None else self.span[start:stop],
+            step=self.step[start:stop],
         )
 
     @classmethod
@@ -90,6 +102,7 @@ class TokenColumns:
             document=_join([part.document for part in parts], np.uint64, (0,)),
             position=_join([part.position for part in parts], np.uint32, (0,)),
             span=_join(spans, np.uint32, (0, 2)) if has_spans else None,
+            step=join_steps([part.step for part in parts]),
         )
 
 
@@ -137,6 +150,10 @@ class RowBatch:
     documents: tuple[Document, ...] = ()
     """Documents first seen in this batch; sending an equal one again is fine."""
 
+    step: int = 0
+    """The training step at which all rows of the batch were recorded, in ``[0, 2**64)``; 0 outside
+    training."""
+
     def __post_init__(self) -> None:
         if not self.producer or len(self.producer) > _MAX_PRODUCER:
             raise InvalidInput(
@@ -148,6 +165,7 @@ class RowBatch:
             check_length(document)
         if not 1 <= self.sequence < 1 << 63:
             raise InvalidInput(f"sequence {self.sequence} must be in [1, 2**63)")
+        object.__setattr__(self, "step", check_step(self.step))
         # a caller may fill its mapping again for the next batch before this one is on the disk
         object.__setattr__(self, "sites", dict(self.sites))
         rows = self.columns.rows
@@ -169,7 +187,11 @@ class RowBatch:
     def columns(self) -> TokenColumns:
         """The token columns."""
         return TokenColumns(
-            token_id=self.token_id, document=self.document, position=self.position, span=self.span
+            token_id=self.token_id,
+            document=self.document,
+            position=self.position,
+            span=self.span,
+            step=one_step(self.step, self.rows),
         )
 
     def check(self, spec: RecordingSpec) -> None:
@@ -212,7 +234,7 @@ class RowBatch:
         texts = [None if d.text is None else d.text.encode() for d in self.documents]
         header = json.dumps(
             {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": _STEP_VERSION if self.step else SCHEMA_VERSION,
                 "producer": self.producer,
                 "sequence": self.sequence,
                 "rows": self.rows,
@@ -222,6 +244,7 @@ class RowBatch:
                     [document.key.hex(), document.group, -1 if text is None else len(text)]
                     for document, text in zip(self.documents, texts, strict=True)
                 ],
+                **({"step": self.step} if self.step else {}),
             }
         ).encode()
         header += b" " * (-(_PREFIX.size + len(header)) % 8)
@@ -290,6 +313,7 @@ class RowBatch:
                 Document(key=key, group=group, text=cursor.text(length))
                 for key, group, length in texts
             ),
+            step=get_count(header, "step") if header["schema_version"] == _STEP_VERSION else 0,
         )
         batch.check(spec)
         return batch
@@ -368,7 +392,7 @@ def _read_header(cursor: _Cursor, limits: BatchLimits) -> Mapping[str, object]:
         raise InvalidInput(f"batch header is not JSON: {error}") from error
     if not is_mapping(header):
         raise InvalidInput("batch header is no JSON object")
-    check_version(header, "batch")
+    check_version(header, "batch", (SCHEMA_VERSION, _STEP_VERSION))
     if not 1 <= get_count(header, "rows") <= limits.max_rows:
         raise ResourceExhausted(
             f"batch has {header['rows']} rows, wanted 1 to {limits.max_rows}: split it"

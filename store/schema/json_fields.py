@@ -1,28 +1,32 @@
 """Read typed fields out of JSON documents, with errors that name the field."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 from isogloss.errors import InvalidInput, UnsupportedVersion
 
 SCHEMA_VERSION = 1
-"""Version of every JSON document and binary frame this release writes."""
+"""Version of every JSON document and binary frame this release writes, but where one says more."""
 
 
-def check_version(document: Mapping[str, object], what: str) -> None:
+def check_version(
+    document: Mapping[str, object], what: str, versions: Sequence[int] = (SCHEMA_VERSION,)
+) -> None:
     """Raise UnsupportedVersion for a JSON document that this release cannot read.
 
     Args:
         document: any JSON object.
         what: name of the document, as the error message shows it.
+        versions: the versions of such a document that this release reads.
 
     Raises:
-        UnsupportedVersion: ``schema_version`` is missing, or is not the one this release reads.
+        UnsupportedVersion: ``schema_version`` is missing, or is not one that this release reads.
     """
     found = document.get("schema_version")
-    if found != SCHEMA_VERSION:
+    if isinstance(found, bool) or found not in versions:
+        known = " and ".join(str(version) for version in versions)
         raise UnsupportedVersion(
-            f"{what} has schema version {found!r} and this release reads {SCHEMA_VERSION}: "
+            f"{what} has schema version {found!r} and this release reads {known}: "
             "open it with the release of isogloss that wrote it"
         )
 

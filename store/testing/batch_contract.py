@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, ShapeError
+from isogloss.errors import (
+    InvalidInput,
+    NonFiniteRows,
+    ResourceExhausted,
+    ShapeError,
+    UnsupportedVersion,
+)
 from isogloss.store.schema.batch import BatchLimits, RowBatch
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec, SiteSpec
@@ -37,6 +43,31 @@ class RowBatchContract:
             _same_batch(type(made).decode(_joined(made), spec), made)
             patterns = replace(made, sites=any_bits(spec, "p", rows, rows).sites)
             _same_batch(type(made).decode(_joined(patterns), spec), patterns)
+
+    @pytest.mark.parametrize("step", [1, 40_000, (1 << 64) - 1])
+    def test_a_training_step_survives_the_wire_and_says_that_it_is_there(self, step: int) -> None:
+        plain = self.make(_SPEC, 5)
+        made = replace(plain, step=step)
+        found = type(made).decode(_joined(made), _SPEC)
+        _same_batch(found, made)
+        require(set(found.columns.step.tolist()) == {step}, f"rows have {found.columns.step}")
+        require(_header(made)["schema_version"] == 2, "who knows no steps would take it")
+        require(_header(plain)["schema_version"] == 1, "step 0 asks for a later release")
+        require("step" not in _header(plain), "step 0 costs bytes")
+
+    def test_a_training_step_outside_64_bits_is_refused(self) -> None:
+        made = self.make(_SPEC, 2)
+        for wrong in (-1, 1 << 64, True):
+            with pytest.raises(InvalidInput, match=r"step .*whole number"):
+                replace(made, step=wrong)
+
+    def test_a_header_that_lies_about_its_step_is_refused(self) -> None:
+        whole = _joined(replace(self.make(_SPEC, 2), step=3))
+        for step in (-1, 1 << 64, 1.5, True, "3", None, [3]):
+            with pytest.raises(InvalidInput, match="step"):
+                RowBatch.decode(_forged(whole, {"step": step}), _SPEC)
+        with pytest.raises(UnsupportedVersion, match="reads 1 and 2"):
+            RowBatch.decode(_forged(whole, {"schema_version": 3}), _SPEC)
 
     def test_arrays_of_any_strides_travel_row_by_row(self) -> None:
         made = self.make(_SPEC, 6)
@@ -212,6 +243,14 @@ def _joined(batch: RowBatch) -> bytes:
     return b"".join(batch.encode())
 
 
+def _header(batch: RowBatch) -> Mapping[str, object]:
+    """Return the header of an encoded batch."""
+    piece = _joined(batch)
+    _, length = _PREFIX.unpack(piece[: _PREFIX.size])
+    found: Mapping[str, object] = json.loads(piece[_PREFIX.size : _PREFIX.size + length])
+    return found
+
+
 def _forged(piece: bytes, changes: Mapping[str, object]) -> bytes:
     """Return an encoded batch with fields of its header changed."""
     magic, length = _PREFIX.unpack(piece[: _PREFIX.size])
@@ -241,5 +280,8 @@ def _same_batch(found: RowBatch, wanted: RowBatch) -> None:
         same(name, there, here)
     require(list(found.sites) == list(wanted.sites), f"sites came back as {list(found.sites)}")
     require(found.documents == wanted.documents, f"documents came back as {found.documents}")
-    names = (found.producer, found.sequence, found.rows)
-    require(names == (wanted.producer, wanted.sequence, wanted.rows), f"came back as {names}")
+    names = (found.producer, found.sequence, found.rows, found.step)
+    require(
+        names == (wanted.producer, wanted.sequence, wanted.rows, wanted.step),
+        f"came back as {names}",
+    )

@@ -92,6 +92,7 @@ def same_columns(found: TokenColumns, wanted: TokenColumns) -> None:
     require((found.span is None) == (wanted.span is None), "spans appeared or vanished")
     if found.span is not None and wanted.span is not None:
         same("span", found.span, wanted.span)
+    same("step", found.step, wanted.step)
 
 
 def same(name: str, found: NDArray[np.generic], wanted: NDArray[np.generic]) -> None:

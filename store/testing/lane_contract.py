@@ -83,6 +83,23 @@ class LaneWriterContract(RecordingContract):
             opened.lane.append(second)
             opened.holds([*first, *second])
 
+    def test_every_row_keeps_its_training_step(self, tmp_path: Path) -> None:
+        spec = contract_spec("float32")
+        steps = [0, 7, 7, (1 << 64) - 1, 0]
+        sent = [
+            replace(batch, step=step)
+            for batch, step in zip(numbered(spec, "p", 1, 5), steps, strict=True)
+        ]
+        with self._lane(tmp_path, spec) as opened:
+            opened.lane.append(sent[:1])
+            opened.holds(sent[:1])
+            opened.lane.append(sent[1:3])
+            opened.holds(sent[:3])
+        with self._lane(tmp_path, spec) as opened:
+            opened.holds(sent[:3])
+            opened.lane.append(sent[3:])
+            opened.holds(sent)
+
     def test_a_repeated_sequence_is_acknowledged_and_not_written(self, tmp_path: Path) -> None:
         with self._lane(tmp_path, contract_spec("float32")) as opened:
             sent = numbered(opened.spec, "p", 1, 3)

@@ -1,6 +1,6 @@
 """The members of a lane, a reader and a recording that the contract tests use, as protocols."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from isogloss.store.schema.batch import RowBatch, TokenColumns
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import Rows
 from isogloss.store.schema.revision import Revision
+from isogloss.store.schema.steps import StepInfo
 
 
 @runtime_checkable
@@ -75,12 +76,24 @@ class PinnedReader(Protocol):
         """Return the token columns of rows ``[start, stop)``."""
         ...
 
-    def documents(self) -> dict[int, Document]:
-        """Return the documents by id."""
+    def documents(self, step: int | None = None) -> dict[int, Document]:
+        """Return the documents by id; of one step, or of all."""
         ...
 
-    def document_rows(self, document: int) -> NDArray[np.int64]:
-        """Return the rows of a document, ascending."""
+    def known_documents(self, step: int = 0) -> dict[int, int]:
+        """Return how many rows of each document were recorded at a step, by id."""
+        ...
+
+    def steps(self) -> tuple[StepInfo, ...]:
+        """Return the training steps of which there are rows, ascending."""
+        ...
+
+    def keep_steps(self, steps: Iterable[int]) -> NDArray[np.bool_]:
+        """Mark the rows of some training steps."""
+        ...
+
+    def document_rows(self, document: int, step: int | None = None) -> NDArray[np.int64]:
+        """Return the rows of a document, ascending; of one step, or of all."""
         ...
 
     def steps_per_epoch(

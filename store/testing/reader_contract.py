@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from isogloss.errors import InvalidInput, NotFound, ShapeError
 from isogloss.store.schema.batch import RowBatch, TokenColumns
 from isogloss.store.schema.recording_spec import Dtype, RecordingSpec
+from isogloss.store.schema.steps import StepInfo
 from isogloss.store.testing.checks import (
     RecordingContract,
     any_bits,
@@ -67,9 +68,10 @@ class ReaderContract(RecordingContract):
     def _written(self, directory: Path, dtype: Dtype = "float32") -> Generator[_Written]:
         spec = contract_spec(dtype, has_spans=dtype != "float16")
         with self.make(directory, spec) as recording:
+            trained = [replace(batch, step=20) for batch in numbered(spec, "p", 3, 2)]
             groups = [
-                [*numbered(spec, "p", 1, 4), any_bits(spec, "p", 5)],
-                [any_bits(spec, "q", 1), *numbered(spec, "p", 6, 4)],
+                [*numbered(spec, "p", 1, 2), *trained, any_bits(spec, "p", 5)],
+                [replace(any_bits(spec, "q", 1), step=21), *numbered(spec, "p", 6, 4)],
             ]
             for group in groups:
                 self.write(recording, group)
@@ -100,6 +102,60 @@ class ReaderContract(RecordingContract):
             places = np.flatnonzero(columns.document == np.uint64(document))
             same("a document's rows", reader.document_rows(document), places)
         require(reader.document_rows(1).shape == (0,), "an unknown document has rows")
+
+    def test_rows_and_documents_are_found_by_their_training_step(self, written: _Written) -> None:
+        reader, batches = written.reader, written.batches
+        column = np.concatenate([batch.columns.step for batch in batches])
+        by_step = {step: [batch for batch in batches if batch.step == step] for step in (0, 20, 21)}
+        wanted = tuple(
+            StepInfo(step=step, rows=sum(b.rows for b in found), documents=len(found))
+            for step, found in by_step.items()
+        )
+        require(reader.steps() == wanted, f"steps are {reader.steps()}, wanted {wanted}")
+        for step, found in {**by_step, 19: []}.items():
+            known = {batch.documents[0].id: batch.rows for batch in found}
+            require(reader.known_documents(step) == known, f"known at {step}: {known}")
+            require(set(reader.documents(step)) == set(known), f"documents at {step}: {known}")
+            same("the rows kept", reader.keep_steps([step]), column == np.uint64(step))
+        require(reader.known_documents() == reader.known_documents(0), "0 is not the default")
+        same("two steps", reader.keep_steps([21, 0]), column != np.uint64(20))
+        document = by_step[20][0].documents[0].id
+        same("rows at it", reader.document_rows(document, 20), reader.document_rows(document))
+        require(len(reader.document_rows(document, 0)) == 0, "rows of another step came")
+        seen = _order(reader, batch_rows=1, keep=reader.keep_steps([20]))
+        same("rows trained on", np.sort(seen), np.flatnonzero(column == np.uint64(20)))
+
+    def test_a_step_that_is_none_is_refused(self, written: _Written) -> None:
+        reader = written.reader
+        for call in (
+            lambda: reader.known_documents(-1),
+            lambda: reader.documents(1 << 64),
+            lambda: reader.keep_steps([]),
+            lambda: reader.keep_steps([0, -1]),
+            lambda: reader.document_rows(1, -1),
+        ):
+            with pytest.raises(InvalidInput, match="step"):
+                call()
+
+    def test_a_document_recorded_at_two_steps_is_known_at_both(self, tmp_path: Path) -> None:
+        spec = contract_spec("float32")
+        first, other = numbered(spec, "p", 1, 2)
+        again = replace(first, sequence=3, step=5)
+        document = first.documents[0].id
+        with self.make(tmp_path, spec) as recording:
+            for batch in (first, other, again):
+                self.write(recording, [batch])
+            reader = recording.reader()
+            holds(reader, spec, [first, other, again])
+            known = {document: first.rows, other.documents[0].id: other.rows}
+            require(reader.known_documents(0) == known, f"wanted {known} at 0")
+            require(reader.known_documents(5) == {document: first.rows}, "another at 5")
+            rows = reader.document_rows(document, 5)
+            same(
+                "the rows of the second epoch",
+                rows,
+                first.rows + other.rows + np.arange(first.rows),
+            )
 
     def test_a_reader_stays_pinned_while_the_recording_grows(self, tmp_path: Path) -> None:
         with self._written(tmp_path) as written:

@@ -37,11 +37,14 @@ def sample_spec(
 
 
 @lru_cache(maxsize=512)
-def _batch(sites: tuple[SiteSpec, ...], has_spans: bool, name: str, rows: int) -> RowBatch:
+def _batch(
+    sites: tuple[SiteSpec, ...], has_spans: bool, name: str, rows: int, step: int
+) -> RowBatch:
     producer, sequence = name.rsplit(" ", 1)
     seed = hashlib.sha256(name.encode()).digest()
     random = np.random.default_rng(list(seed[:8]))
-    document = Document.from_text(f"{name} {rows}", group=producer)
+    text = f"{name} {rows} {step}" if step else f"{name} {rows}"
+    document = Document.from_text(text, group=producer)
     return RowBatch(
         producer=producer,
         sequence=int(sequence),
@@ -51,11 +54,12 @@ def _batch(sites: tuple[SiteSpec, ...], has_spans: bool, name: str, rows: int) -
         position=np.arange(rows, dtype=np.uint32),
         span=np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2) if has_spans else None,
         documents=(document,),
+        step=step,
     )
 
 
 def sample_batch(
-    spec: RecordingSpec, producer: str, sequence: int, rows: int | None = None
+    spec: RecordingSpec, producer: str, sequence: int, rows: int | None = None, step: int = 0
 ) -> RowBatch:
     """Return the batch that a producer sends under a sequence number: always the same.
 
@@ -66,13 +70,14 @@ def sample_batch(
         producer: name without spaces.
         sequence: from 1.
         rows: how many; by default 1 to 40, from producer and sequence.
+        step: the training step of the rows.
 
     Returns:
         The batch.
     """
     if rows is None:
         rows = 1 + hashlib.sha256(f"{producer} {sequence}".encode()).digest()[8] % MAX_ROWS
-    batch = _batch(spec.sites, spec.has_spans, f"{producer} {sequence}", rows)
+    batch = _batch(spec.sites, spec.has_spans, f"{producer} {sequence}", rows, step)
     return replace(batch, sites=dict(batch.sites))
 
 
@@ -101,11 +106,12 @@ def check_sample(reader: RecordingReader, acknowledged: Mapping[str, int]) -> di
         document = documents.get(int(columns.document[row]))
         if document is None or document.text is None:
             raise CorruptData(f"row {row} is of a document that is not described")
-        producer, sequence, rows = document.text.split(" ")
+        producer, sequence, rows, *steps = document.text.split(" ")
         wanted = found.get(producer, 0) + 1
         if int(sequence) != wanted:
             raise CorruptData(f"row {row} is of {producer} batch {sequence}, wanted {wanted}")
-        batch = sample_batch(reader.spec, producer, wanted, int(rows))
+        step = int(steps[0]) if steps else 0
+        batch = sample_batch(reader.spec, producer, wanted, int(rows), step)
         if batch.documents[0] != document:
             raise CorruptData(f"the document of {producer} batch {wanted} changed")
         _check_batch(reader, batch, row)
@@ -128,6 +134,7 @@ def _check_batch(reader: RecordingReader, batch: RowBatch, row: int) -> None:
         ("token_id", columns.token_id, wanted.token_id),
         ("document", columns.document, wanted.document),
         ("position", columns.position, wanted.position),
+        ("step", columns.step, wanted.step),
         *((name, reader.read(name, row, stop), values) for name, values in batch.sites.items()),
     ]
     if columns.span is not None and wanted.span is not None:

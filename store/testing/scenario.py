@@ -8,6 +8,7 @@ from pathlib import Path
 from isogloss.errors import CorruptData, StorageError
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.recording_files import create_recording_files
+from isogloss.store.schema.batch import RowBatch
 from isogloss.store.schema.revision import Revision
 from isogloss.store.testing.disk import PowerLoss, SimulatedDisk, Survival
 from isogloss.store.testing.samples import check_sample, sample_batch, sample_spec
@@ -59,6 +60,12 @@ def run(
     return outcome
 
 
+def stepped_batch(producer: str, sequence: int) -> RowBatch:
+    """Return the batch of a producer; the second one trains, and begins at step 0."""
+    step = 0 if producer == PRODUCERS[0] else 5 * (sequence // 4)
+    return sample_batch(SPEC, producer, sequence, step=step)
+
+
 def live(disk: SimulatedDisk, outcome: Outcome, *, groups: int, derive: bool) -> None:
     """One life of a writer: go on where all lanes end, commit groups, close, derive."""
     recording = open_recording(disk)
@@ -66,7 +73,7 @@ def live(disk: SimulatedDisk, outcome: Outcome, *, groups: int, derive: bool) ->
         lane = recording.open_lane()
         for _ in range(groups):
             batches = [
-                sample_batch(SPEC, producer, lane.cursors.get(producer, 0) + 1 + ahead)
+                stepped_batch(producer, lane.cursors.get(producer, 0) + 1 + ahead)
                 for producer in PRODUCERS
                 for ahead in range(2)
             ]

@@ -1,5 +1,6 @@
 """Write what can be derived from the log of a sealed lane: token columns and documents."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,15 @@ from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats.documents import write_documents
 from isogloss.store.formats.zarr_arrays import GroupWriter
 from isogloss.store.lanes.files import check_proven, read_commits
-from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME
+from isogloss.store.lanes.lane_directory import (
+    COLUMNS_NAME,
+    DOCUMENTS_NAME,
+    STEP_ENDS_NAME,
+    STEP_NAME,
+)
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.schema.steps import StepRun, merge_runs, step_runs
 
 
 def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows: int) -> None:
@@ -23,6 +30,7 @@ def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows
         return
     group = GroupWriter(files, directory / COLUMNS_NAME)
     documents: list[Document] = []
+    steps: list[StepRun] = []
     try:
         names = ["token_id", "document", "position"] + ["span"] * spec.has_spans
         wide = {"document": np.uint64}
@@ -38,10 +46,28 @@ def derive_columns(files: FileSystem, directory: Path, spec: RecordingSpec, rows
             writers["position"].append(commit.columns.position)
             if commit.columns.span is not None:
                 writers["span"].append(commit.columns.span)
+            steps.extend(step_runs(commit.columns.step))
             documents.extend(commit.documents)
         check_proven(directory, writers["token_id"].rows, rows)
         write_documents(files, directory / DOCUMENTS_NAME, documents)
-        group.finish({"rows": rows})
+        group.finish({"rows": rows, **_write_steps(group, merge_runs(steps))})
     except BaseException:
         group.abandon()
         raise
+
+
+def _write_steps(group: GroupWriter, runs: list[StepRun]) -> Mapping[str, int]:
+    """Write the steps of rows as runs, and where each ends; nothing where all are 0.
+
+    Args:
+        group: the columns.
+        runs: steps, each with a number of rows.
+
+    Returns:
+        The attributes of the columns that say so.
+    """
+    if all(step == 0 for step, _ in runs):
+        return {}
+    group.write(STEP_NAME, np.array([step for step, _ in runs], np.uint64))
+    group.write(STEP_ENDS_NAME, np.cumsum([rows for _, rows in runs], dtype=np.int64))
+    return {"step_runs": len(runs)}

@@ -10,8 +10,8 @@ import numpy as np
 from isogloss.errors import CorruptData, IsoglossError
 from isogloss.store.disk.filesystem import FileSystem, read_range
 from isogloss.store.formats.documents import read_documents
-from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, read_attributes
-from isogloss.store.lanes.files import LaneFiles, read_header
+from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays
+from isogloss.store.lanes.files import LaneFiles, read_header, read_step_runs
 from isogloss.store.lanes.lane_directory import COLUMNS_NAME, DOCUMENTS_NAME, LOG_NAME
 from isogloss.store.lanes.log_frames import CommitFrame, Frame, find_frame_after, read_frames
 from isogloss.store.lanes.seal import Seal
@@ -268,7 +268,7 @@ class LaneVerifier:
                 path = directory / name
                 yield from self._try(name, lambda p=path: read_arrays(p, files=self._files))
         columns = directory / COLUMNS_NAME
-        yield from self._try(COLUMNS_NAME, lambda: read_attributes(self._files, columns))
+        yield from self._try(COLUMNS_NAME, lambda: read_step_runs(self._files, columns, self._rows))
         for name in self._files.names(columns):
             if self._files.is_directory(columns / name):
                 path = columns / name

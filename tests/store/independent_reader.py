@@ -6,10 +6,8 @@ import struct
 from pathlib import Path
 
 import google_crc32c
-import ml_dtypes
+import ml_dtypes  # noqa: F401 - numpy knows bfloat16 by it
 import numpy as np
-
-DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 
 
 def signed(path: Path) -> dict:
@@ -17,7 +15,7 @@ def signed(path: Path) -> dict:
     rest = {name: value for name, value in document.items() if name != "crc32c"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
     assert document["crc32c"] == f"{google_crc32c.value(text):08x}"
-    assert document["schema_version"] == 1
+    assert document["schema_version"] in ((1, 2) if path.name == "recording.json" else (1,))
     return document
 
 
@@ -44,7 +42,7 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
     """Return activations by site, token columns by name, documents by id."""
     spec = signed(directory / "recording.json")["spec"]
     sites: dict[str, list] = {site["name"]: [] for site in spec["sites"]}
-    columns: dict[str, list] = {"token_id": [], "document": [], "position": [], "span": []}
+    columns: dict[str, list] = {n: [] for n in ("step", "token_id", "document", "position", "span")}
     documents: dict[int, str | None] = {}
     lanes = sorted(lane for lane in (directory / "lanes").iterdir() if lane.name[0] != ".")
     seals = {lane: signed(lane / "seal.json") for lane in lanes if (lane / "seal.json").exists()}
@@ -56,7 +54,9 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
             if None in rows:  # never acknowledged
                 assert (lane in seals, commit) == (False, commits[-1][0])
                 break
-            for name, dtype in zip(columns, ("<u4", "<u8", "<u4", "<u4"), strict=True):
+            runs = commit.get("steps", [[0, commit["rows"]]])
+            columns["step"] += [np.full(count, step, np.uint64) for step, count in runs]
+            for name, dtype in zip(list(columns)[1:], ("<u4", "<u8", "<u4", "<u4"), strict=True):
                 count = commit["rows"] * (1 if name != "span" else 2 * commit["has_spans"])
                 columns[name].append(np.frombuffer(rest, dtype, count))
                 rest = rest[-(-columns[name][-1].nbytes // 8) * 8 :]
@@ -65,7 +65,7 @@ def read_recording(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np
                 rest = rest[max(length, 0) :]
             for (index, *_), content in zip(commit["ranges"], rows, strict=True):
                 site = spec["sites"][index]
-                sites[site["name"]].append(np.frombuffer(content or b"", DTYPES[site["dtype"]]))
+                sites[site["name"]].append(np.frombuffer(content or b"", site["dtype"]))
     width = {site["name"]: site["width"] for site in spec["sites"]}
     read = {name: np.concatenate(rows).reshape(-1, width[name]) for name, rows in sites.items()}
     return read, {name: np.concatenate(parts) for name, parts in columns.items()}, documents

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,65 @@ def check_fenced(root: Path) -> None:
         assert check_sample(reader, {}) == {"p": 11}
 
 
+STEPS = (0, 40, 40, 1 << 63)
+
+
+def build_steps(root: Path) -> None:
+    """Write a recording of a training: lanes retired, joined, derived, and cut short."""
+    with Store.open(root) as store:
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=3 << 10)
+        for life in range(5):
+            with recording.open_lane() as lane:
+                for ahead, step in enumerate(STEPS, 1):
+                    number = 4 * life + ahead
+                    batches = [sample_batch(SPEC, "p", number, step=step)]
+                    lane.append([*batches, sample_batch(SPEC, "q", number)])
+            if life == 0:
+                recording.retire(0)
+            if life == 2:
+                recording.compact()
+            if life == 3:
+                recording.derive()
+        seal = recording.directory / "lanes" / recording.lanes()[-1].name / "seal.json"
+    seal.unlink()
+
+
+def check_steps(root: Path) -> None:
+    directory = next((root / "recordings").iterdir())
+    retired = [
+        seal for seal in directory.glob("lanes/*/seal.json") if b"retired" in seal.read_bytes()
+    ]
+    with Store.open(root) as store:
+        recording = store.recording("sample")
+        reader = recording.reader()
+        wanted = [
+            sample_batch(SPEC, name, number, step=STEPS[(number - 1) % 4] if name == "p" else 0)
+            for number in range(5, 21)
+            for name in ("p", "q")
+        ]
+        tokens = reader.tokens()
+        for column in ("token_id", "document", "position", "span", "step"):
+            parts = [getattr(batch.columns, column) for batch in wanted]
+            assert getattr(tokens, column).tobytes() == np.concatenate(parts).tobytes()
+        assert len(retired) == 1
+        assert [step.step for step in reader.steps()] == [0, 40, 1 << 63]
+        assert [len(reader.known_documents(step)) for step in (0, 40, 1 << 63)] == [25, 10, 5]
+        assert store.verify() == []
+    with tempfile.TemporaryDirectory() as left:
+        shutil.copytree(directory, Path(left) / "r")
+        shutil.rmtree(Path(left) / "r" / "lanes" / retired[0].parent.name)
+        sites, columns, _ = independent_reader()(Path(left) / "r")
+    for name, values in columns.items():
+        assert getattr(tokens, name).tobytes() == values.tobytes()
+    for name, values in sites.items():
+        assert np.concatenate([b.sites[name] for b in wanted]).tobytes() == values.tobytes()
+
+
+def test_a_recording_of_a_training_is_read_from_its_description(tmp_path: Path) -> None:
+    build_steps(tmp_path / "store")
+    check_steps(tmp_path / "store")
+
+
 def test_a_store_without_locks_is_read_from_its_description(tmp_path: Path) -> None:
     build_fenced(tmp_path / "store")
     check_fenced(tmp_path / "store")
@@ -239,7 +299,7 @@ def test_the_newest_commit_of_a_living_lane_counts_only_with_its_rows(tmp_path: 
 
 def test_the_independent_reader_stays_small() -> None:
     lines = (HERE / "independent_reader.py").read_text().splitlines()
-    assert len([line for line in lines if line.strip()]) <= 60
+    assert len([line for line in lines if line.strip()]) <= 61
 
 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.name)
@@ -248,13 +308,18 @@ def test_bytes_of_every_released_version_are_still_read(tmp_path: Path, fixture:
         if hasattr(tarfile, "data_filter"):  # from 3.11.4 on
             archive.extraction_filter = tarfile.data_filter
         archive.extractall(tmp_path)
-    checks = {"store-1": check, "store-1-tiers": check_tiers, "store-1-fenced": check_fenced}
+    checks = {
+        "store-1": check,
+        "store-1-tiers": check_tiers,
+        "store-1-fenced": check_fenced,
+        "store-1-steps": check_steps,
+    }
     checks[fixture.name.partition(".")[0]](tmp_path / "store")
 
 
 def test_there_is_a_fixture_of_this_version() -> None:
     names = [path.name.partition(".")[0] for path in FIXTURES]
-    assert names == ["store-1-fenced", "store-1-tiers", "store-1"]
+    assert names == ["store-1-fenced", "store-1-steps", "store-1-tiers", "store-1"]
 
 
 def test_a_later_version_of_any_part_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_caller_that_reads_the_proof_is_given_a_ticket(
 ) -> None:
     storage = handlers.get_storage(pb.GetStorageRequest())
     assert storage.root == str(owner.store.root)
-    assert not storage.proof_file, "no file that a server names is opened"
+    assert storage == pb.Storage(root=storage.root), "no file that a server names is opened"
     said = make_proof((owner.store.root / PROOF_NAME).read_bytes(), "docs", ["p", "q"])
     request = pb.OpenDirectLaneRequest(name="recordings/docs", producers=["p", "q"], proof=said)
     lane = handlers.open_direct_lane(request)

@@ -175,6 +175,35 @@ def test_documents_come_some_at_a_time_with_their_text_by_wish(
         assert [d.text for d in documents] == [d.text if with_text else "" for d in wanted]
 
 
+def test_steps_and_known_documents_come_some_at_a_time(
+    owner: Owner, handlers: RecordingHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = sample_spec("trained")
+    made = owner.store.create_recording(spec, VOCABULARY)
+    sent = [sample_batch(spec, "p", n, step=step) for n, step in enumerate((0, 2, 2, 2, 9), 1)]
+    with made.open_lane() as lane:
+        lane.append(sent)
+    monkeypatch.setattr(calls, "_STEPS", 2)
+    monkeypatch.setattr(calls, "_KNOWN_DOCUMENTS", 2)
+    name = "recordings/trained"
+    answers = [answer.head.steps for answer in handlers.read_steps(pb.ReadStepsRequest(name=name))]
+    assert [[(s.step, s.documents) for s in some] for some in answers] == [
+        [(0, 1), (2, 3)],
+        [(9, 1)],
+    ]
+    request = pb.ReadKnownDocumentsRequest(name=name, step=2)
+    heads = [answer.head for answer in handlers.read_known_documents(request)]
+    assert [len(head.documents) for head in heads] == [2, 1]
+    found = [key for head in heads for key in head.documents]
+    assert found == sorted(batch.documents[0].id for batch in sent[1:4])
+    by_id = {batch.documents[0].id: batch.rows for batch in sent}
+    assert [rows for head in heads for rows in head.rows] == [by_id[key] for key in found]
+    empty = pb.ReadKnownDocumentsRequest(name=name, step=3)
+    assert list(handlers.read_known_documents(empty)) == []
+    assert handlers.get_recording(pb.GetRecordingRequest(name=name)).has_steps
+    owner.recordings.delete("trained", made.etag)
+
+
 def test_a_pinned_revision_bounds_what_is_read_and_measured(
     owner: Owner, handlers: RecordingHandlers
 ) -> None:
@@ -209,6 +238,10 @@ def test_what_is_not_there_is_named(handlers: RecordingHandlers) -> None:
         handlers.get_vocabulary(pb.GetVocabularyRequest(name="docs"))
 
 
+def _unchecked(text: str, what: str) -> str:
+    return text
+
+
 def test_texts_that_utf8_cannot_hold_are_refused_or_if_there_already_made_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +252,7 @@ def test_texts_that_utf8_cannot_hold_are_refused_or_if_there_already_made_readab
         dataclasses.replace(batch, documents=grouped)
     with pytest.raises(InvalidInput, match="producer name"):
         dataclasses.replace(batch, producer=group)
-    monkeypatch.setattr("isogloss.store.schema.batch.check_text", lambda text, what: text)
+    monkeypatch.setattr("isogloss.store.schema.batch.check_text", _unchecked)
     before = dataclasses.replace(batch, documents=grouped)
     with Owner(Store.open(tmp_path / "store"), run_workers=False) as owner:
         vocabulary = ["plain", "\ud800odd"]

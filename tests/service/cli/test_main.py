@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -241,6 +242,29 @@ def test_a_path_that_nobody_serves_is_opened_by_the_command_itself(
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny", seed=0, width=32)
+
+
+def test_texts_are_recorded_once_at_each_step_and_described(
+    tiny_model: Path, tmp_path: Path, here: Here
+) -> None:
+    store, text = tmp_path / "store", tmp_path / "a.txt"
+    text.write_text("\n\n".join(SENTENCES))
+    words = ["record", str(tiny_model), str(text)]
+    words += ["--site", "encoder.layer.0", "--recording", "tiny"]
+    rows: list[int] = []
+    for step in ("0", "0", "250", "250"):
+        code, _, err = here(*words, "--step", step, "--json", store=store)
+        assert code == 0, err
+        described = json.loads(here("describe", "tiny", "--json", store=store)[1])
+        rows.append(described["rows"])
+    assert rows == [rows[0], rows[0], 2 * rows[0], 2 * rows[0]]
+    assert [found["step"] for found in described["steps"]] == [0, 250]
+    assert {found["rows"] for found in described["steps"]} == {rows[0]}
+    shown = here("describe", "tiny", store=store)[1]
+    assert re.search(rf"step +rows +documents\n +0 +{rows[0]} .*\n +250 +{rows[0]} ", shown)
+    code, _, err = here(*words, "--step", "-1", store=store)
+    assert code == 1
+    assert "step is -1" in err
 
 
 def test_a_model_on_disk_is_recorded_over_text_files_and_recorded_again_adds_nothing(

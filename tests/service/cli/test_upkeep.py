@@ -16,7 +16,7 @@ from isogloss.service.cli import main
 from isogloss.service.cli.describe import size, write_description
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
-from isogloss.store import Revision, Store
+from isogloss.store import Revision, StepInfo, Store
 from isogloss.store.testing import sample_spec
 
 
@@ -119,6 +119,8 @@ def test_the_whole_care_of_a_recording_by_commands(run: Commands) -> None:
         assert text in description
     assert str(found["recording"]["etag"]) in description
     assert found["rows"] == 9600
+    assert found["steps"] == []
+    assert "step" not in description
     assert run.said("verify", "small-docs") == ("9,600 rows of 1 recording are what was recorded\n")
     assert run.answer("verify") == {
         "recordings": ["large-docs", "small-docs"],
@@ -316,6 +318,14 @@ def test_descriptions_fit_their_terminal_and_name_damage(
         assert lines[-1].rstrip() == f"{lanes[-1].name}: rows 5 to 9 of batch 3"
         assert "10 earlier lanes not shown; --json shows all" in lines
         assert sum("recovered" in line for line in lines) == 20
+        assert not any("step" in line for line in lines)
+    steps = [StepInfo(step=50 * number, rows=1000 + number, documents=3) for number in range(25)]
+    write_description(info, lanes, steps)
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in lines if line.split()[2:] == ["3"]]
+    assert (table[0], table[-1]) == (["250", "1,005", "3"], ["1,200", "1,024", "3"])
+    assert len(table) == 20
+    assert "5 earlier steps from 0 on not shown; --json does" in lines
 
 
 @pytest.mark.parametrize(

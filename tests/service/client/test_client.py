@@ -297,6 +297,11 @@ def test_the_asynchronous_client_agrees_with_the_blocking_one(served_store: Path
                     await client.read("agreement", site), blocking.read("agreement", site)
                 )
                 assert await client.documents("agreement") == blocking.documents("agreement")
+                assert await client.steps("agreement") == blocking.steps("agreement")
+                known = blocking.known_documents("agreement", 0)
+                assert await client.known_documents("agreement", 0) == known != {}
+                assert set(await client.documents("agreement", step=0)) == set(known)
+                assert await client.documents("agreement", step=7) == {}
                 assert (await client.tokens("agreement")).rows == blocking.tokens("agreement").rows
                 assert await client.vocabulary("agreement") == tuple(VOCABULARY)
                 with pytest.raises(NotFound, match="nothing-there"):

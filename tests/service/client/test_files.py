@@ -24,7 +24,7 @@ from isogloss.store import (
     SiteSpec,
     open_export,
 )
-from isogloss.store.testing import sample_spec
+from isogloss.store.testing import sample_batch, sample_spec
 
 VOCABULARY = [f"token-{i}" for i in range(1000)]
 FORMS: tuple[Form, ...] = ("zarr", "safetensors", "numpy")
@@ -41,7 +41,9 @@ def spec(client: Client) -> RecordingSpec:
     made = sample_spec(fresh())
     client.create_recording(made, VOCABULARY)
     with client.appender(made.recording, "rank-0") as appender:
-        append_samples(appender, made, 6)
+        append_samples(appender, made, 4)
+        for sequence in (5, 6):
+            appender.write(sample_batch(made, "rank-0", sequence, step=40 + sequence))
     return made
 
 
@@ -50,7 +52,7 @@ def assert_same(client: Client, a: str, b: str) -> None:
     for site in client.recording(a).spec.sites:
         np.testing.assert_array_equal(client.read(a, site.name), client.read(b, site.name))
     ours, theirs = client.tokens(a), client.tokens(b)
-    for column in ("token_id", "document", "position", "span"):
+    for column in ("token_id", "document", "position", "span", "step"):
         np.testing.assert_array_equal(getattr(ours, column), getattr(theirs, column))
     assert client.documents(a) == client.documents(b)
     assert client.vocabulary(a) == client.vocabulary(b)

@@ -26,7 +26,7 @@ from isogloss.service import (
     SiteRef,
     UpkeepProgress,
 )
-from isogloss.store import Problem, TokenColumns
+from isogloss.store import Problem, StepInfo, TokenColumns
 
 
 def told(at: UpkeepProgress) -> None:
@@ -40,6 +40,8 @@ def blocking(client: Client, rows: NDArray[np.float32]) -> None:
     assert_type(client.vocabulary("a"), tuple[str, ...])
     assert_type(client.read("a", "s", 0, 3), NDArray[np.generic])
     assert_type(client.tokens("a", stop=3), TokenColumns)
+    assert_type(client.known_documents("a", 7), dict[int, int])
+    assert_type(client.steps("a"), tuple[StepInfo, ...])
     assert_type(client.verify("a", on_progress=told), list[Problem])
     assert_type(client.train("a", site="s", features=8), Job[DictionaryInfo])
     assert_type(client.train("a", site="s", features=8).result(), DictionaryInfo)

@@ -1,11 +1,16 @@
 """What a live model's recording is."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from torch import nn
 
-from isogloss.errors import UnknownSite
+from isogloss.errors import NotFound, UnknownSite
 from isogloss.models import LoadedModel
-from isogloss.service.recording.description import describe
+from isogloss.service.recording.description import begun_with, describe
+from isogloss.service.values.results import RecordingInfo
+from isogloss.store import RecordingSpec, Revision
 
 
 def loaded() -> LoadedModel:
@@ -43,3 +48,31 @@ def test_what_decides_the_rows_is_kept() -> None:
 def test_a_site_that_the_model_lacks_is_refused() -> None:
     with pytest.raises(UnknownSite, match="9"):
         describe(loaded(), ["9"], recording="docs", corpus="c", dtype="float32", has_spans=False)
+
+
+class Asked:
+    """A store of at most one recording."""
+
+    def __init__(self, spec: RecordingSpec | None) -> None:
+        self.spec = spec
+
+    def recording(self, recording: str) -> RecordingInfo:
+        if self.spec is None:
+            raise NotFound(recording)
+        revision = Revision(recording="u", lanes=())
+        return RecordingInfo(uid="u", etag="e", spec=self.spec, revision=revision, created=0.0)
+
+
+def test_training_goes_on_under_the_fingerprint_that_the_recording_began_with() -> None:
+    model = loaded()
+    first, _ = describe(model, ["1"], recording="d", corpus="c", dtype="float32", has_spans=False)
+    with torch.no_grad():
+        for weights in model.module.parameters():
+            weights += 1
+    now, _ = describe(model, ["1"], recording="d", corpus="c", dtype="float32", has_spans=False)
+    assert now != first
+    assert begun_with(Asked(first), now, 5) == first
+    assert begun_with(Asked(first), now, 0) == now
+    assert begun_with(Asked(None), now, 5) == now
+    other = replace(now, corpus="another")
+    assert begun_with(Asked(first), other, 5) == replace(first, corpus="another")

@@ -1,12 +1,15 @@
 """Documents are recorded once each, in order, over as many runs as it takes."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from isogloss import Client
+from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.models import LoadedModel, RecordProgress
 from isogloss.service.recording.documents import DocumentOptions, record_documents
+from isogloss.store import Document, RowBatch
 
 TEXTS = [[1, 2, 3], [4, 5], [1, 2, 3], [6, 7, 8, 9]]
 
@@ -72,3 +75,72 @@ def test_what_decides_the_rows_is_part_of_the_description(local_client: Client, 
     spec = local_client.recording(name).spec
     assert dict(spec.provenance) == {"precision": "float32", "max_tokens": "7"}
     assert (spec.corpus, spec.has_spans, spec.sites[0].dtype) == ("mine", False, "bfloat16")
+
+
+def test_a_document_is_recorded_once_at_each_step_of_its_training(
+    client: Client, name: str
+) -> None:
+    module = Tiny()
+    model = LoadedModel(module=module, tokenizer=None, name="tiny")
+
+    def record(texts: list[list[int]], step: int) -> int:
+        options = DocumentOptions(dtype="float32", step=step)
+        return client.record_documents(
+            model, texts, sites=["layer"], recording=name, options=options
+        ).rows
+
+    assert record(TEXTS[:2], 0) == 5
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights += torch.linspace(0, 1, weights.numel()).reshape(weights.shape)
+    assert record(TEXTS[:1], 100) == 8
+    assert record(TEXTS, 100) == 14
+    assert record(TEXTS, 100) == 14
+    steps = [(found.step, found.rows, found.documents) for found in client.steps(name)]
+    assert steps == [(0, 5, 2), (100, 9, 3)]
+    tokens = client.tokens(name)
+    assert tokens.step.tolist() == [0] * 5 + [100] * 9
+    rows = client.read(name, "layer").astype(np.float32)
+    with torch.inference_mode():
+        wanted = module(torch.tensor([tokens.token_id[5:].tolist()]))[0].numpy()
+    np.testing.assert_allclose(rows[5:], wanted, rtol=1e-5, atol=1e-6)
+    assert np.abs(rows[:3] - rows[5:8]).max() > 0.1
+    with pytest.raises(AlreadyExists, match="another model"):  # at step 0 no weights change
+        record(TEXTS, 0)
+
+
+def test_documents_that_are_described_and_have_no_rows_are_recorded(
+    local_client: Client, name: str
+) -> None:
+    model = LoadedModel(module=Tiny(), tokenizer=None, name="tiny")
+    options = DocumentOptions(dtype="float32")
+    local_client.record_documents(
+        model, TEXTS[:1], sites=["layer"], recording=name, options=options
+    )
+    spec = local_client.recording(name).spec
+    described = Document.from_token_ids(TEXTS[1])
+    first = Document.from_token_ids(TEXTS[0])
+    with local_client.appender(name, "other") as appender:
+        appender.write(
+            RowBatch(
+                producer="other",
+                sequence=1,
+                sites={"layer": np.zeros((1, 4), np.float32)},
+                token_id=np.ones(1, np.uint32),
+                document=np.full(1, first.id, np.uint64),
+                position=np.zeros(1, np.uint32),
+                documents=(described,),
+            )
+        )
+    assert described.id in local_client.documents(name)
+    assert described.id not in local_client.known_documents(name)
+    made = local_client.record_documents(
+        model, TEXTS[:2], sites=["layer"], recording=name, options=options
+    )
+    assert (made.spec, made.rows) == (spec, 3 + 1 + 2)
+
+
+@pytest.mark.parametrize("step", [-1, 1 << 64])
+def test_a_step_that_is_none_is_refused_before_a_model_runs(step: int) -> None:
+    with pytest.raises(InvalidInput, match="step is"):
+        DocumentOptions(step=step)

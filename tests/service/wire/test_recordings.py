@@ -3,18 +3,22 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
+from isogloss.errors import InternalError
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.wire.convert import from_message, to_message
 from isogloss.service.wire.recordings import (
     from_recording,
+    from_step_runs,
     optional_revision,
     to_document,
     to_recording,
+    to_step_runs,
 )
-from isogloss.store import Document, RecordingSpec, Revision, SiteSpec, SiteStatistics
+from isogloss.store import Document, RecordingSpec, Revision, SiteSpec, SiteStatistics, StepInfo
 from isogloss.store.schema.recording_spec import Dtype
 from isogloss.store.testing import sample_spec
 
@@ -31,7 +35,10 @@ def test_a_recording_that_exists_comes_back_as_it_was() -> None:
         1000,
         500_000_000,
     )
+    assert not message.has_steps
     assert from_recording(message) == info
+    trained = dataclasses.replace(info, has_steps=True)
+    assert from_recording(to_recording(trained)) == trained
 
 
 def test_a_revision_says_its_id_and_the_rows_of_each_lane_in_order() -> None:
@@ -91,3 +98,25 @@ def test_a_document_leaves_its_text_behind_where_nobody_wants_it() -> None:
     assert (bare.key, bare.group, bare.HasField("text")) == (document.key, "g", False)
     ids = to_document(Document.from_token_ids([1, 2]), with_text=True)
     assert not ids.HasField("text")
+
+
+def test_steps_travel_as_runs_and_cost_nothing_where_all_are_0() -> None:
+    column = np.array([0, 0, 7, (1 << 64) - 1, (1 << 64) - 1], np.uint64)
+    runs = to_step_runs(column)
+    assert [(run.step, run.rows) for run in runs] == [(0, 2), (7, 1), ((1 << 64) - 1, 2)]
+    assert from_step_runs(runs, 5).tolist() == column.tolist()
+    assert to_step_runs(np.zeros(4, np.uint64)) == []
+    assert from_step_runs([], 4).tolist() == [0] * 4
+    bare = pb.ReadTokensResponse(rows=4)
+    assert pb.ReadTokensResponse(rows=4, steps=[]).SerializeToString() == bare.SerializeToString()
+    for wrong in ([(1, 4)], [(1, 6)], [(1, 6), (2, -1)], [(1, 5), (2, 0)]):
+        sent = [pb.StepRun(step=step, rows=rows) for step, rows in wrong]
+        with pytest.raises(InternalError, match="for 5 rows"):
+            from_step_runs(sent, 5)
+
+
+def test_what_was_recorded_at_a_step_travels_whole() -> None:
+    step = StepInfo(step=(1 << 64) - 1, rows=5, documents=2)
+    message = to_message(step, pb.Step)
+    assert (message.step, message.rows, message.documents) == ((1 << 64) - 1, 5, 2)
+    assert from_message(message, StepInfo) == step

@@ -361,6 +361,29 @@ def test_retention_counts_direct_lanes(root: Path, recording: Recording) -> None
         open_direct_lane(root, lane.ticket)
 
 
+def test_a_direct_lane_takes_rows_of_a_training_step(
+    root: Path, store: Store, recording: Recording
+) -> None:
+    assert not recording.has_steps()
+    with open_direct_lane(root, recording.offer_direct_lane(["p"])) as lane:
+        lane.append([sample_batch(SPEC, "p", 1)])
+        assert not recording.has_steps()
+        lane.append([sample_batch(SPEC, "p", 2, step=11)])
+        assert recording.has_steps()
+        assert check_sample(recording.reader(), {"p": 2}) == {"p": 2}
+    steps = {batch.step: batch.rows for batch in recording.reader().steps()}
+    assert steps == {0: sample_batch(SPEC, "p", 1).rows, 11: sample_batch(SPEC, "p", 2).rows}
+    recording.derive()
+    assert check_sample(recording.reader(), {"p": 2}) == {"p": 2}
+    assert recording.verify() == []
+    store.close()
+    with Store.open(root) as again:
+        assert again.recording("sample").has_steps()
+        with again.recording("sample").open_lane() as own:
+            own.append([sample_batch(SPEC, "p", 3, step=12)])
+        assert check_sample(again.recording("sample").reader(), {}) == {"p": 3}
+
+
 def test_sealed_direct_lanes_are_kept_joined_and_retired_like_others(
     root: Path, store: Store, recording: Recording
 ) -> None:

@@ -272,6 +272,42 @@ def test_a_source_that_changed_is_not_gone_on_with(tmp_path: Path) -> None:
             import_recording(store, SPEC, [], batch.sites, columns=given)  # type: ignore[arg-type]
 
 
+def test_rows_are_imported_at_their_training_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isogloss.store.exchange.importing._MOST_ROWS", 4)
+    monkeypatch.setattr("isogloss.store.exchange.importing._STEP_ROWS", 7)
+    found = arrays()
+    steps = np.repeat([0, 3, 9], [10, 11, 9])
+    sources = {"a": found["a"], "b": found["b"]}
+    rows = ImportedRows(PLAIN, sources, columns(found, step=steps))
+    assert [rows.rows_after(n) for n in range(rows.batches + 1)] == [
+        *(0, 4, 8, 10, 14, 18, 21, 25, 29, 30)
+    ]
+    assert [rows.batch("p", n).step for n in range(1, rows.batches + 1)] == [
+        *(0, 0, 0, 3, 3, 3, 9, 9, 9)
+    ]
+    with Store.open(tmp_path) as store:
+        for _ in range(2):
+            recording = import_recording(
+                store, PLAIN, [], sources, columns=columns(found, step=steps)
+            )
+            check_plain(recording, found)
+            assert recording.reader().tokens().step.tolist() == steps.tolist()
+        other = steps.copy()
+        other[[9, 10, 20]] = [3, 0, 9]
+        for changed in (other, np.full_like(steps, 3), None):
+            with pytest.raises(Conflict, match="began with other"):
+                import_recording(store, PLAIN, [], sources, columns=columns(found, step=changed))
+    for wrong, match in (
+        (steps - 1, "holds -1 to"),
+        (steps / 2, "whole numbers"),
+        (steps[1:], "29"),
+    ):
+        with pytest.raises(ShapeError, match=match):
+            ImportedRows(PLAIN, sources, columns(found, step=wrong))
+
+
 def test_rows_go_through_the_checks_of_every_batch(tmp_path: Path) -> None:
     found = arrays()
     found["a"][3, 1] = np.nan

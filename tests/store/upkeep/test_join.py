@@ -19,11 +19,12 @@ SITES = tuple(site.name for site in SPEC.sites)
 
 
 def fill(recording: Recording, lives: int = 4, batches: int = 3) -> None:
-    """Record so many lanes, each of so many commits."""
+    """Record so many lanes, each of so many commits; a training step is some of them long."""
     for _ in range(lives):
         with recording.open_lane() as lane:
             for _ in range(batches):
-                lane.append([sample_batch(SPEC, "p", lane.cursors.get("p", 0) + 1)])
+                number = lane.cursors.get("p", 0) + 1
+                lane.append([sample_batch(SPEC, "p", number, step=number // 5)])
 
 
 def make(store: Store, lives: int = 4) -> Recording:
@@ -40,7 +41,7 @@ def content(recording: Recording, revision: Revision | None = None) -> list[byte
     reader = recording.reader(revision)
     tokens = reader.tokens()
     arrays = [reader.read(site, 0, reader.rows) for site in SITES]
-    arrays += [tokens.token_id, tokens.document, tokens.position]
+    arrays += [tokens.token_id, tokens.document, tokens.position, tokens.step]
     known = reader.documents()
     documents = [known[int(document)] for document in np.unique(tokens.document)]
     return [*(array.tobytes() for array in arrays), repr(documents).encode()]

@@ -1,6 +1,8 @@
 """The oldest lanes are retired; cursors and documents stay."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,8 +60,46 @@ def test_the_oldest_lanes_make_room_and_nothing_begins_anew(store: Store) -> Non
     lanes = recording.directory / "lanes"
     assert sorted(path.name for path in (lanes / revision.lanes[0][0]).iterdir()) == [
         "documents",
+        "known",
         "seal.json",
     ]
+
+
+def test_documents_stay_known_at_their_step_when_their_rows_are_retired(tmp_path: Path) -> None:
+    first, second = sample_batch(SPEC, "p", 1), sample_batch(SPEC, "p", 2, step=3)
+    again = replace(first, sequence=3, step=3)
+    later = sample_batch(SPEC, "p", 4, step=3)
+    document = first.documents[0].id
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, [])
+        for group in ([first, second], [again, later]):
+            with recording.open_lane() as lane:
+                lane.append(group)
+        known = {step: recording.reader().known_documents(step) for step in (0, 3, 4)}
+        assert known[0] == {document: first.rows}
+        assert known[3][document] == first.rows
+        for kept, steps in ((again.rows + later.rows, [3]), (0, [])):
+            recording.retire(kept)
+            reader = recording.reader()
+            assert {step: reader.known_documents(step) for step in (0, 3, 4)} == known
+            assert [step.step for step in reader.steps()] == steps
+            assert not reader.keep_steps([0]).any()
+            assert recording.verify() == []
+
+
+def test_documents_that_an_earlier_release_retired_are_known_without_their_rows(
+    store: Store,
+) -> None:
+    recording = store.recording("sample")
+    before = recording.reader().known_documents()
+    rows = [lane.rows for lane in recording.lanes()]
+    recording.retire(rows[1] + rows[2])
+    assert recording.reader().known_documents() == before
+    shutil.rmtree(recording.directory / "lanes" / recording.lanes()[0].name / "known")
+    gone = {sample_batch(SPEC, "p", number).documents[0].id for number in range(1, 5)}
+    wanted = {document: 0 if document in gone else count for document, count in before.items()}
+    assert recording.reader().known_documents() == wanted
+    assert recording.reader().known_documents(1) == {}
 
 
 @pytest.mark.parametrize("survival", ["dropped", "kept", "mixed"])
@@ -83,5 +123,8 @@ def test_power_may_go_at_any_moment_of_retiring(survival: Survival) -> None:
         recording.retire(keep)
         assert recording.reader().rows == keep
         assert len(recording.reader().documents()) == 8
+        known = [recording.reader().known_documents(step) for step in (0, 5)]
+        assert [len(found) for found in known] == [7, 1]
+        assert all(rows > 0 for found in known for rows in found.values())
         assert recording.verify() == []
     assert after > 8
