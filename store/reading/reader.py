@@ -3,7 +3,8 @@
 import itertools
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,18 @@ from isogloss.store.schema.recording_spec import RecordingSpec, Rows
 from isogloss.store.schema.revision import Revision
 from isogloss.store.shards.mapped import Table, can_map, map_rows
 
+Reopen: TypeAlias = Callable[[Revision], "RecordingReader"]
+"""Opens a reader of a revision, in this process or in another one that it was sent to."""
+
 _READ_THROUGH_ROWS = 8
 """Rows that are at most this far apart are read together, and those in between are dropped."""
 
 
 class RecordingReader:
     """Reads one revision of a recording; safe from several threads.
+
+    It may be pickled, as for a process that is spawned: there it opens the store by its path or
+    address and reads the same revision.
 
     Returned by :meth:`Recording.reader`.
     """
@@ -36,6 +43,7 @@ class RecordingReader:
         revision: Revision,
         lanes: Sequence[LaneFiles],
         retired: Sequence[LaneFiles] = (),
+        reopen: Reopen | None = None,
     ) -> None:
         self.spec = spec
         """What is recorded."""
@@ -45,11 +53,25 @@ class RecordingReader:
         """Memory that shuffled reading uses again, from epoch to epoch."""
         self._lanes = list(lanes)
         self._retired = list(retired)
+        self._reopen = reopen
         self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
         self._lock = threading.Lock()
         self._documents: dict[int, Document] | None = None
         self._tables: dict[str, tuple[Table, NDArray[np.int64]] | None] = {}
         self._by_document: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    def __reduce__(self) -> tuple[Reopen, tuple[Revision]]:
+        """Pickle where the rows are, and no open file: what is unpickled opens them anew.
+
+        Raises:
+            InvalidInput: the store's files cannot be opened by address.
+        """
+        if self._reopen is None:
+            raise InvalidInput(
+                f"a reader of recording {self.spec.recording!r} cannot be pickled: its store was "
+                "opened with files of the caller's own; open it by its path or address"
+            )
+        return self._reopen, (self.revision,)
 
     @property
     def rows(self) -> int:

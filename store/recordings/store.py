@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -21,11 +22,13 @@ from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import LEASE_S, OWNERS, EpochOwnership
 from isogloss.store.ownership.location import Fencing, StoreLocation
 from isogloss.store.ownership.lock import Ownership
+from isogloss.store.reading.reader import RecordingReader
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.schema.names import check_uid
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.schema.revision import Revision
 from isogloss.store.shards.layout import DEFAULT_SHARD_BYTES
 from isogloss.store.upkeep.verify import Problem
 
@@ -61,6 +64,7 @@ class Store:
         self.fencing: Fencing = fencing
         """What keeps a second owner out."""
         self._files = location.files
+        self._lasting_address = location.lasting_address
         self._ownership = ownership
         self._lock = threading.RLock()
         self._recordings: dict[str, Recording] = {}
@@ -269,9 +273,15 @@ class Store:
 
     def _new_recording(self, entry: CatalogEntry) -> Recording:
         directory = self.root / "recordings" / check_uid(entry.uid)
+        address = self._lasting_address
+        reopen = None if address is None else partial(reopen_reader, address, entry.uid)
         if self.fencing == "lock":
             return Recording(
-                files=self._files, directory=directory, etag=entry.etag, is_owner=self.is_owner
+                files=self._files,
+                directory=directory,
+                etag=entry.etag,
+                is_owner=self.is_owner,
+                reopen=reopen,
             )
         ownership = self._ownership
         return FencedRecording(
@@ -279,6 +289,7 @@ class Store:
             directory=directory,
             etag=entry.etag,
             ownership=ownership if isinstance(ownership, EpochOwnership) else None,
+            reopen=reopen,
         )
 
     def recording(self, id: str) -> Recording:  # noqa: A002 - the word for it everywhere
@@ -403,6 +414,27 @@ class Store:
         path = self.root / folder / "/".join(check_uid(part) for part in (uid, *more))
         make_directories(self._files, path.parent)
         return path
+
+
+def reopen_reader(address: str, uid: str, revision: Revision) -> RecordingReader:
+    """Read a recording in a process that only knows where it is: what a pickled reader becomes.
+
+    Args:
+        address: a directory's absolute path, or the address of an object store.
+        uid: of the recording.
+        revision: the revision to read.
+
+    Returns:
+        A reader with files of its own.
+
+    Raises:
+        NotFound: the store, the recording or one of the revision's lanes is gone.
+    """
+    with Store.attach(address) as store:
+        for entry in store.catalog.list("recording"):
+            if entry.uid == uid:
+                return store.recording(entry.id).reader(revision)
+    raise NotFound(f"store {address} has no recording with uid {uid}: it was deleted")
 
 
 def _old_partials(files: FileSystem, directory: Path, older_s: float) -> list[Path]:
