@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     from isogloss.store.ownership.catalog import Catalog, CatalogEntry
     from isogloss.store.ownership.location import is_object_address, store_owner
     from isogloss.store.ownership.lock import StoreOwner
+    from isogloss.store.reading.ranges import RangeBatch
     from isogloss.store.reading.reader import RecordingReader, shared_documents
+    from isogloss.store.reading.sampled import SampledBatch, SampledReading
+    from isogloss.store.reading.sampling import Sampling, Strata, StratumColumn
     from isogloss.store.reading.shuffle_order import ShuffleOrder
     from isogloss.store.reading.shuffled import ShuffledBatch
     from isogloss.store.recordings.describe import LaneDescription, LaneSite, Tier, describe_lane
@@ -84,6 +87,7 @@ _MODULES = {
     "NumpyRows": "exchange.sources",
     "Problem": "upkeep.verify",
     "QuantisationError": "shards.quantised",
+    "RangeBatch": "reading.ranges",
     "RawRows": "exchange.sources",
     "Recording": "recordings.recording",
     "RecordingReader": "reading.reader",
@@ -92,6 +96,9 @@ _MODULES = {
     "RowBatch": "schema.batch",
     "RowsSource": "exchange.sources",
     "SafetensorsRows": "exchange.sources",
+    "SampledBatch": "reading.sampled",
+    "SampledReading": "reading.sampled",
+    "Sampling": "reading.sampling",
     "ShuffleOrder": "reading.shuffle_order",
     "ShuffledBatch": "reading.shuffled",
     "SiteSpec": "schema.recording_spec",
@@ -99,6 +106,8 @@ _MODULES = {
     "Store": "recordings.store",
     "StoreOwner": "ownership.lock",
     "Tier": "recordings.describe",
+    "Strata": "reading.sampling",
+    "StratumColumn": "reading.sampling",
     "TokenColumns": "schema.batch",
     "check_id": "schema.names",
     "create_if_missing": "disk.filesystem",
@@ -150,6 +159,7 @@ __all__ = [
     "NumpyRows",
     "Problem",
     "QuantisationError",
+    "RangeBatch",
     "RawRows",
     "Recording",
     "RecordingReader",
@@ -158,12 +168,17 @@ __all__ = [
     "RowBatch",
     "RowsSource",
     "SafetensorsRows",
+    "SampledBatch",
+    "SampledReading",
+    "Sampling",
     "ShuffleOrder",
     "ShuffledBatch",
     "SiteSpec",
     "SiteStatistics",
     "Store",
     "StoreOwner",
+    "Strata",
+    "StratumColumn",
     "Tier",
     "TokenColumns",
     "check_id",
