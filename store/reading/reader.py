@@ -318,6 +318,12 @@ class RecordingReader:
     def _groups(self) -> dict[int, str]:
         return {key: document.group for key, document in self.documents().items()}
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the token columns that the recording has."""
+        names = [found.name for found in fields(TokenColumns)]
+        return tuple(name for name in names if name != "span" or self.spec.has_spans)
+
     def column(self, name: str) -> NDArray[np.generic]:
         """Return one token column of all rows, which this reader keeps in memory from then on.
 
@@ -330,11 +336,10 @@ class RecordingReader:
         Raises:
             NotFound: the recording has no such column.
         """
-        names = [found.name for found in fields(TokenColumns)]
-        if name not in names or (name == "span" and not self.spec.has_spans):
+        if name not in self.column_names:
             raise NotFound(
                 f"recording {self.spec.recording!r} has no token column {name!r}; it has "
-                f"{[n for n in names if n != 'span' or self.spec.has_spans]}"
+                f"{list(self.column_names)}"
             )
         with self._lock:
             if name not in self._columns:
