@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         write_file_durably,
     )
     from isogloss.store.disk.rooted_files import read_private_file
+    from isogloss.store.exchange.arrow import ArrowBatch, arrow_batches
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
     from isogloss.store.exchange.importing import (
@@ -42,13 +43,13 @@ if TYPE_CHECKING:
     from isogloss.store.reading.ranges import RangeBatch
     from isogloss.store.reading.reader import RecordingReader, shared_documents
     from isogloss.store.reading.sampled import SampledBatch, SampledReading
-    from isogloss.store.reading.sampling import Sampling, Strata, StratumColumn
+    from isogloss.store.reading.sampling import Sampling, StratumColumn, StratumShares
     from isogloss.store.reading.shuffle_order import ShuffleOrder
     from isogloss.store.reading.shuffled import ShuffledBatch
     from isogloss.store.recordings.describe import LaneDescription, LaneSite, Tier, describe_lane
     from isogloss.store.recordings.open_direct_lane import open_direct_lane
     from isogloss.store.recordings.recording import Recording
-    from isogloss.store.recordings.store import Store
+    from isogloss.store.recordings.store import Store, reopen_reader
     from isogloss.store.schema.batch import BatchLimits, RowBatch, TokenColumns
     from isogloss.store.schema.document import Document
     from isogloss.store.schema.names import check_id, readable_text
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "ArrayFile": "formats.zarr_arrays",
+    "ArrowBatch": "exchange.arrow",
     "BatchLimits": "schema.batch",
     "Catalog": "ownership.catalog",
     "CatalogEntry": "ownership.catalog",
@@ -106,9 +108,10 @@ _MODULES = {
     "Store": "recordings.store",
     "StoreOwner": "ownership.lock",
     "Tier": "recordings.describe",
-    "Strata": "reading.sampling",
     "StratumColumn": "reading.sampling",
+    "StratumShares": "reading.sampling",
     "TokenColumns": "schema.batch",
+    "arrow_batches": "exchange.arrow",
     "check_id": "schema.names",
     "create_if_missing": "disk.filesystem",
     "describe_lane": "recordings.describe",
@@ -124,6 +127,7 @@ _MODULES = {
     "read_private_file": "disk.rooted_files",
     "readable_text": "schema.names",
     "register_bfloat16": "formats.zarr_bfloat16",
+    "reopen_reader": "recordings.store",
     "shared_documents": "reading.reader",
     "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
@@ -132,6 +136,7 @@ _MODULES = {
 
 __all__ = [
     "ArrayFile",
+    "ArrowBatch",
     "BatchLimits",
     "Catalog",
     "CatalogEntry",
@@ -177,10 +182,11 @@ __all__ = [
     "SiteStatistics",
     "Store",
     "StoreOwner",
-    "Strata",
     "StratumColumn",
+    "StratumShares",
     "Tier",
     "TokenColumns",
+    "arrow_batches",
     "check_id",
     "create_if_missing",
     "describe_lane",
@@ -196,6 +202,7 @@ __all__ = [
     "read_private_file",
     "readable_text",
     "register_bfloat16",
+    "reopen_reader",
     "shared_documents",
     "store_owner",
     "write_arrays",

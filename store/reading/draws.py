@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.store.reading.sampling import Sampling, Strata
+from isogloss.store.reading.sampling import Sampling, StratumShares
 from isogloss.store.reading.units import Units
 from isogloss.store.schema.batch import TokenColumns
 
@@ -95,7 +95,7 @@ def _unit_weights(
 
 def _stratum_factors(
     units: Units,
-    strata: Strata,
+    strata: StratumShares,
     weights: NDArray[np.float64],
     columns: Callable[[int, int], TokenColumns],
     groups: Callable[[], Mapping[int, str]],
@@ -122,7 +122,7 @@ def _stratum_factors(
 
 
 def _labeller(
-    strata: Strata, groups: Callable[[], Mapping[int, str]]
+    strata: StratumShares, groups: Callable[[], Mapping[int, str]]
 ) -> Callable[[TokenColumns], NDArray[np.int32]]:
     """Return what gives each row the number of its stratum, that of all others being the last."""
     keys = list(strata.shares)

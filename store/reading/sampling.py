@@ -19,7 +19,7 @@ StratumColumn = Literal["token_id", "position", "group"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Strata:
+class StratumShares:
     """Shares of the draws, by the stratum of a unit's first row."""
 
     column: StratumColumn
@@ -64,7 +64,7 @@ class Sampling:
     stride: int = 1
     """Positions from the first row of a unit to that of the next unit of the document."""
 
-    strata: Strata | None = None
+    strata: StratumShares | None = None
     """Shares of the draws by stratum; within one, weights decide."""
 
     weights: NDArray[np.floating] | None = None
@@ -84,7 +84,7 @@ class Sampling:
         length: int,
         *,
         stride: int | None = None,
-        strata: Strata | None = None,
+        strata: StratumShares | None = None,
         weights: NDArray[np.floating] | None = None,
     ) -> "Sampling":
         """Draw windows of neighbouring tokens.
@@ -110,7 +110,7 @@ class Sampling:
         cls,
         distance: int = 1,
         *,
-        strata: Strata | None = None,
+        strata: StratumShares | None = None,
         weights: NDArray[np.floating] | None = None,
     ) -> "Sampling":
         """Draw all pairs of rows at one distance within a document, each once.

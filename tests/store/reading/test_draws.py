@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.store import Sampling, Strata, TokenColumns
+from isogloss.store import Sampling, StratumShares, TokenColumns
 from isogloss.store.reading.draws import Draws, weighed
 from isogloss.store.reading.units import Units
 
@@ -88,14 +88,18 @@ def test_seeds_and_epochs_draw_differently() -> None:
 @pytest.mark.parametrize(
     ("strata", "label", "shares"),
     [
-        (Strata(column="token_id", shares={3: 1.0, 5: 2.0}, other=1.0), "token", [0.25, 0.5, 0.25]),
-        (Strata(column="position", shares={8: 3.0, 0: 1.0}), "band", [0.75, 0.25, 0]),
-        (Strata(column="position", shares={8: 1.0}, other=0.0), "late", [1.0, 0.0]),
-        (Strata(column="group", shares={"odd": 0.9}, other=0.1), "group", [0.9, 0.1]),
+        (
+            StratumShares(column="token_id", shares={3: 1.0, 5: 2.0}, other=1.0),
+            "token",
+            [0.25, 0.5, 0.25],
+        ),
+        (StratumShares(column="position", shares={8: 3.0, 0: 1.0}), "band", [0.75, 0.25, 0]),
+        (StratumShares(column="position", shares={8: 1.0}, other=0.0), "late", [1.0, 0.0]),
+        (StratumShares(column="group", shares={"odd": 0.9}, other=0.1), "group", [0.9, 0.1]),
     ],
 )
 def test_each_stratum_has_its_share_of_the_draws(
-    strata: Strata, label: str, shares: list[float]
+    strata: StratumShares, label: str, shares: list[float]
 ) -> None:
     row = np.arange(ROWS)
     of = {
@@ -115,7 +119,7 @@ def test_each_stratum_has_its_share_of_the_draws(
 
 def test_weights_decide_within_a_stratum() -> None:
     weights = np.where(np.arange(ROWS) % 60 < 4, 2.0, 1.0)
-    strata = Strata(column="position", shares={0: 1.0, 8: 1.0})
+    strata = StratumShares(column="position", shares={0: 1.0, 8: 1.0})
     draws = drawn(Sampling(strata=strata, weights=weights))
     found = np.sum([counts(draws, epoch) for epoch in range(40)], axis=0)
     found = found.reshape(10, 60).sum(axis=0)
@@ -125,7 +129,7 @@ def test_weights_decide_within_a_stratum() -> None:
 
 def test_shares_and_weights_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"token_id 99 should have a share"):
-        drawn(Sampling(strata=Strata(column="token_id", shares={3: 1.0, 99: 1.0})))
+        drawn(Sampling(strata=StratumShares(column="token_id", shares={3: 1.0, 99: 1.0})))
     with pytest.raises(ShapeError, match=r"weights are \[3\], wanted \[600\]"):
         drawn(Sampling(weights=np.ones(3)))
     for bad in (np.nan, -1.0):

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NotFound, ShapeError
-from isogloss.store import RecordingReader, SampledBatch, Sampling, Store, Strata
+from isogloss.store import RecordingReader, SampledBatch, Sampling, Store, StratumShares
 from isogloss.store.testing import sample_batch, sample_spec
 
 SITES = ("layer.1/out", "layer.2")
@@ -84,7 +84,7 @@ def test_all_pairs_of_all_documents_are_there(reader: RecordingReader) -> None:
 def test_sampling_resumed_at_a_step_gives_the_same_remaining_batches(
     reader: RecordingReader, start: int, weighted: bool
 ) -> None:
-    strata = Strata(column="position", shares={0: 1.0, 4: 1.0}) if weighted else None
+    strata = StratumShares(column="position", shares={0: 1.0, 4: 1.0}) if weighted else None
     plan = reader.sampled(Sampling.pairs(strata=strata))
     whole = list(plan.batches(SITES, seed=3, epoch=1, batch_units=50, window_rows=200))
     again = reader.sampled(Sampling.pairs(strata=strata)).batches(
@@ -145,7 +145,9 @@ def test_groups_of_documents_have_their_shares(tmp_path_factory: pytest.TempPath
         lane.append([sample_batch(SPEC, "p", i, 40) for i in range(1, 41)])
         lane.append([sample_batch(SPEC, "q", i, 40) for i in range(1, 11)])
         reader = recording.reader()
-        plan = reader.sampled(Sampling(strata=Strata(column="group", shares={"p": 1.0, "q": 1.0})))
+        plan = reader.sampled(
+            Sampling(strata=StratumShares(column="group", shares={"p": 1.0, "q": 1.0}))
+        )
         rows = np.concatenate(
             [b.rows for b in plan.batches(SITES, seed=0, epoch=0, batch_units=20)]
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from isogloss.errors import InvalidInput
-from isogloss.store import Sampling, Strata
+from isogloss.store import Sampling, StratumShares
 
 
 def test_windows_do_not_overlap_unless_asked_and_pairs_are_all_there_are() -> None:
@@ -23,11 +23,11 @@ def test_sizes_below_one_are_refused(length: int, distance: int, stride: int) ->
 
 def test_shares_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InvalidInput, match="wanted at least one int"):
-        Strata(column="token_id", shares={})
+        StratumShares(column="token_id", shares={})
     with pytest.raises(InvalidInput, match="wanted at least one int"):
-        Strata(column="position", shares={"a": 1.0})
+        StratumShares(column="position", shares={"a": 1.0})
     with pytest.raises(InvalidInput, match="wanted at least one str"):
-        Strata(column="group", shares={1: 1.0})
+        StratumShares(column="group", shares={1: 1.0})
     for share in (-1.0, float("nan"), 0.0):
         with pytest.raises(InvalidInput, match="not all 0"):
-            Strata(column="token_id", shares={1: share})
+            StratumShares(column="token_id", shares={1: share})
