@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from isogloss.store.formats.codes import CodesFile, CodesWriter, Csr
     from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, write_arrays
     from isogloss.store.formats.zarr_bfloat16 import register_bfloat16
+    from isogloss.store.lanes.huge_rows import HugeRows
     from isogloss.store.lanes.limits import LaneLimits
+    from isogloss.store.lanes.norm_spread import NormSpread
     from isogloss.store.lanes.state import LaneState
     from isogloss.store.lanes.statistics import SiteStatistics
     from isogloss.store.lanes.writer import Commit, LaneWriter
@@ -76,6 +78,7 @@ _MODULES = {
     "ExportSource": "exchange.export",
     "FileSystem": "disk.filesystem",
     "Form": "exchange.export",
+    "HugeRows": "lanes.huge_rows",
     "ImportColumns": "exchange.importing",
     "ImportPlan": "exchange.importing",
     "ImportSource": "exchange.sources",
@@ -86,6 +89,7 @@ _MODULES = {
     "LaneState": "lanes.state",
     "LaneWriter": "lanes.writer",
     "ModelInfo": "schema.recording_spec",
+    "NormSpread": "lanes.norm_spread",
     "NumpyRows": "exchange.sources",
     "Problem": "upkeep.verify",
     "QuantisationError": "shards.quantised",
@@ -151,6 +155,7 @@ __all__ = [
     "ExportSource",
     "FileSystem",
     "Form",
+    "HugeRows",
     "ImportColumns",
     "ImportPlan",
     "ImportSource",
@@ -161,6 +166,7 @@ __all__ = [
     "LaneState",
     "LaneWriter",
     "ModelInfo",
+    "NormSpread",
     "NumpyRows",
     "Problem",
     "QuantisationError",

@@ -31,16 +31,18 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a recording: model, sites, lanes, what it takes on disk, damage, etag."""
-    from isogloss.service.cli.describe import write_description
+    """Show a recording: model, sites, lanes, what it takes on disk, damage, etag, cautions."""
+    from isogloss.service.cli.describe import cautions, write_description
     from isogloss.service.cli.output import plain, write_json
 
     with connect(store, run_workers=False) as client:
         info, lanes = client.recording(recording), client.lanes(recording)
+        found = cautions(client, info, lanes)
     if is_json:
-        write_json({"recording": plain(info), "rows": info.rows, "lanes": plain(lanes)})
+        facts = {"recording": plain(info), "rows": info.rows, "lanes": plain(lanes)}
+        write_json({**facts, "cautions": found})
     else:
-        write_description(info, lanes)
+        write_description(info, lanes, found)
 
 
 @app.command()
