@@ -249,27 +249,25 @@ class RecordingReader:
             epoch: number of the epoch; each has another order.
             batch_rows: rows of a batch of this rank.
             block_rows: rows that stay together on disk.
-            window_rows: number of rows that are mixed with one another. Where files are not mapped,
-                so many rows are held in memory, and so many again for each ``prefetch``.
+            window_rows: rows that are mixed with one another. Where files are not mapped, so many
+                are held in memory, and so many again for each ``prefetch``.
             keep: bool ``[rows]``, the rows to visit; all by default.
             start_step: the step to begin with.
-            every: yield each so many-th step only, from ``start_step`` on: what one of several
-                workers reads.
+            every: yield each so many-th step only, as one of several workers does.
             rank: number of the share of each step to read, from 0.
             world: number of shares, each of ``batch_rows`` rows, of a step.
             prefetch: how many batches (windows where not mapped) a thread reads ahead; may be 0.
-            mapped: map files into memory where possible: several times faster, but a read error of
-                the disk then kills the process with SIGBUS.
+            mapped: map files where possible: faster, but an I/O error then ends in SIGBUS.
 
         Returns:
-            An iterator over the batches, in the order of their steps.
+            The batches, in the order of their steps.
 
         Raises:
             NotFound: the recording has no such site.
             InvalidInput: a size or the rank is out of range.
             ShapeError: ``keep`` has another length than the revision.
         """
-        chosen = None if keep is None else np.flatnonzero(self._check_keep(keep)).astype(np.int64)
+        chosen = None if keep is None else self._kept_rows(keep)
         order = ShuffleOrder(
             rows=chosen,
             count=self.rows if chosen is None else len(chosen),
@@ -283,6 +281,9 @@ class RecordingReader:
         )
         reading = ShuffledReading(self, order, sites, start_step, every)
         return reading.batches(prefetch, mapped=mapped)
+
+    def _kept_rows(self, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.flatnonzero(self._check_keep(keep)).astype(np.int64)
 
     def sampled(
         self, sampling: Sampling, *, keep: NDArray[np.bool_] | None = None
