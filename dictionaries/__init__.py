@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
     from isogloss.dictionaries.rows.batches import held_out_batches, training_batches, training_rows
+    from isogloss.dictionaries.rows.dataset import RowDataset, TensorBatch
     from isogloss.dictionaries.rows.source import Source
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
@@ -33,9 +34,11 @@ __all__ = [
     "InitialWeights",
     "Kind",
     "Normalisation",
+    "RowDataset",
     "Source",
     "SparseDictionary",
     "StepBatch",
+    "TensorBatch",
     "TrainConfig",
     "TrainProgress",
     "TrainedSite",
@@ -70,9 +73,11 @@ _HOMES = {
     "InitialWeights": "kinds.kind",
     "Kind": "kinds.kind",
     "Normalisation": "kinds.kind",
+    "RowDataset": "rows.dataset",
     "Source": "rows.source",
     "SparseDictionary": "sparse_dictionary",
     "StepBatch": "kinds.kind",
+    "TensorBatch": "rows.dataset",
     "TrainConfig": "config",
     "TrainProgress": "provenance",
     "TrainedSite": "provenance",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         write_file_durably,
     )
     from isogloss.store.disk.rooted_files import read_private_file
+    from isogloss.store.exchange.arrow import ArrowBatch, arrow_batches
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
     from isogloss.store.exchange.importing import (
@@ -33,20 +34,25 @@ if TYPE_CHECKING:
     from isogloss.store.formats.codes import CodesFile, CodesWriter, Csr
     from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, write_arrays
     from isogloss.store.formats.zarr_bfloat16 import register_bfloat16
+    from isogloss.store.lanes.huge_rows import HugeRows
     from isogloss.store.lanes.limits import LaneLimits
+    from isogloss.store.lanes.norm_spread import NormSpread
     from isogloss.store.lanes.state import LaneState
     from isogloss.store.lanes.statistics import SiteStatistics
     from isogloss.store.lanes.writer import Commit, LaneWriter
     from isogloss.store.ownership.catalog import Catalog, CatalogEntry
     from isogloss.store.ownership.location import is_object_address, store_owner
     from isogloss.store.ownership.lock import StoreOwner
+    from isogloss.store.reading.ranges import RangeBatch
     from isogloss.store.reading.reader import RecordingReader, shared_documents
+    from isogloss.store.reading.sampled import SampledBatch, SampledReading
+    from isogloss.store.reading.sampling import Sampling, StratumColumn, StratumShares
     from isogloss.store.reading.shuffle_order import ShuffleOrder
     from isogloss.store.reading.shuffled import ShuffledBatch
     from isogloss.store.recordings.describe import LaneDescription, LaneSite, Tier, describe_lane
     from isogloss.store.recordings.open_direct_lane import open_direct_lane
     from isogloss.store.recordings.recording import Recording
-    from isogloss.store.recordings.store import Store
+    from isogloss.store.recordings.store import Store, reopen_reader
     from isogloss.store.schema.batch import BatchLimits, RowBatch, TokenColumns
     from isogloss.store.schema.document import Document
     from isogloss.store.schema.names import check_id, readable_text
@@ -59,6 +65,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "ArrayFile": "formats.zarr_arrays",
+    "ArrowBatch": "exchange.arrow",
     "BatchLimits": "schema.batch",
     "Catalog": "ownership.catalog",
     "CatalogEntry": "ownership.catalog",
@@ -73,6 +80,7 @@ _MODULES = {
     "ExportSource": "exchange.export",
     "FileSystem": "disk.filesystem",
     "Form": "exchange.export",
+    "HugeRows": "lanes.huge_rows",
     "ImportColumns": "exchange.importing",
     "ImportPlan": "exchange.importing",
     "ImportSource": "exchange.sources",
@@ -83,9 +91,11 @@ _MODULES = {
     "LaneState": "lanes.state",
     "LaneWriter": "lanes.writer",
     "ModelInfo": "schema.recording_spec",
+    "NormSpread": "lanes.norm_spread",
     "NumpyRows": "exchange.sources",
     "Problem": "upkeep.verify",
     "QuantisationError": "shards.quantised",
+    "RangeBatch": "reading.ranges",
     "RawRows": "exchange.sources",
     "Recording": "recordings.recording",
     "RecordingReader": "reading.reader",
@@ -94,6 +104,9 @@ _MODULES = {
     "RowBatch": "schema.batch",
     "RowsSource": "exchange.sources",
     "SafetensorsRows": "exchange.sources",
+    "SampledBatch": "reading.sampled",
+    "SampledReading": "reading.sampled",
+    "Sampling": "reading.sampling",
     "ShuffleOrder": "reading.shuffle_order",
     "ShuffledBatch": "reading.shuffled",
     "SiteSpec": "schema.recording_spec",
@@ -102,7 +115,10 @@ _MODULES = {
     "Store": "recordings.store",
     "StoreOwner": "ownership.lock",
     "Tier": "recordings.describe",
+    "StratumColumn": "reading.sampling",
+    "StratumShares": "reading.sampling",
     "TokenColumns": "schema.batch",
+    "arrow_batches": "exchange.arrow",
     "check_id": "schema.names",
     "check_step": "schema.steps",
     "create_if_missing": "disk.filesystem",
@@ -119,6 +135,7 @@ _MODULES = {
     "read_private_file": "disk.rooted_files",
     "readable_text": "schema.names",
     "register_bfloat16": "formats.zarr_bfloat16",
+    "reopen_reader": "recordings.store",
     "shared_documents": "reading.reader",
     "step_column": "schema.steps",
     "step_runs": "schema.steps",
@@ -129,6 +146,7 @@ _MODULES = {
 
 __all__ = [
     "ArrayFile",
+    "ArrowBatch",
     "BatchLimits",
     "Catalog",
     "CatalogEntry",
@@ -143,6 +161,7 @@ __all__ = [
     "ExportSource",
     "FileSystem",
     "Form",
+    "HugeRows",
     "ImportColumns",
     "ImportPlan",
     "ImportSource",
@@ -153,9 +172,11 @@ __all__ = [
     "LaneState",
     "LaneWriter",
     "ModelInfo",
+    "NormSpread",
     "NumpyRows",
     "Problem",
     "QuantisationError",
+    "RangeBatch",
     "RawRows",
     "Recording",
     "RecordingReader",
@@ -164,6 +185,9 @@ __all__ = [
     "RowBatch",
     "RowsSource",
     "SafetensorsRows",
+    "SampledBatch",
+    "SampledReading",
+    "Sampling",
     "ShuffleOrder",
     "ShuffledBatch",
     "SiteSpec",
@@ -171,8 +195,11 @@ __all__ = [
     "StepInfo",
     "Store",
     "StoreOwner",
+    "StratumColumn",
+    "StratumShares",
     "Tier",
     "TokenColumns",
+    "arrow_batches",
     "check_id",
     "check_step",
     "create_if_missing",
@@ -189,6 +216,7 @@ __all__ = [
     "read_private_file",
     "readable_text",
     "register_bfloat16",
+    "reopen_reader",
     "shared_documents",
     "step_column",
     "step_runs",

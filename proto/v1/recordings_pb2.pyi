@@ -416,6 +416,7 @@ class SiteStatistics(_message.Message):
     NORM_MEAN_FIELD_NUMBER: _builtins.int
     NORM_MAX_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    NORMS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """rows"""
     nonfinite: _builtins.int
@@ -432,6 +433,10 @@ class SiteStatistics(_message.Message):
     def m2(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """[width], sum of squared deviations"""
 
+    @_builtins.property
+    def norms(self) -> Global___NormSpread:
+        """unset: measured before this field was"""
+
     def __init__(
         self,
         *,
@@ -442,14 +447,63 @@ class SiteStatistics(_message.Message):
         norm_mean: _builtins.float = ...,
         norm_max: _builtins.float = ...,
         revision: _builtins.str = ...,
+        norms: Global___NormSpread | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["norms", b"norms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "m2", b"m2", "mean", b"mean", "nonfinite", b"nonfinite", "norm_max", b"norm_max", "norm_mean", b"norm_mean", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "m2", b"m2", "mean", b"mean", "nonfinite", b"nonfinite", "norm_max", b"norm_max", "norm_mean", b"norm_mean", "norms", b"norms", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SiteStatistics: _TypeAlias = SiteStatistics  # noqa: Y015
+
+@_typing.final
+class NormSpread(_message.Message):
+    """How the Euclidean norms of rows are spread, by position: 0 to 7, and all others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    SQUARES_FIELD_NUMBER: _builtins.int
+    CLASS_MEANS_FIELD_NUMBER: _builtins.int
+    CLASS_M2_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ascending; bin b: norms in 2^(b/32) to 2^((b+1)/32)"""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """[9, bins], rows"""
+
+    @_builtins.property
+    def squares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """[9, bins], sums of squared norms"""
+
+    @_builtins.property
+    def class_means(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """[classes, width]; class c: 64 bins from 64 c on"""
+
+    @_builtins.property
+    def class_m2(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """[classes], sums of squared distances from them"""
+
+    def __init__(
+        self,
+        *,
+        bins: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        squares: _abc.Iterable[_builtins.float] | None = ...,
+        class_means: _abc.Iterable[_builtins.float] | None = ...,
+        class_m2: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bins", b"bins", "class_m2", b"class_m2", "class_means", b"class_means", "counts", b"counts", "squares", b"squares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NormSpread: _TypeAlias = NormSpread  # noqa: Y015
 
 @_typing.final
 class AppendRequest(_message.Message):

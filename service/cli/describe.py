@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, NotFound
 from isogloss.service.cli.lanes import names, state
 from isogloss.service.cli.output import say, when, write_table
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
-from isogloss.store import QuantisationError, StepInfo
+from isogloss.store import HugeRows, QuantisationError, Revision, StepInfo
+
+if TYPE_CHECKING:
+    from isogloss.service.client.client import Client
 
 _VALUE_WIDTH = 9
 _SHOWN_LANES = 20
@@ -43,7 +47,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def write_description(
-    info: RecordingInfo, lanes: Sequence[LaneInfo], steps: Sequence[StepInfo] = ()
+    info: RecordingInfo,
+    lanes: Sequence[LaneInfo],
+    steps: Sequence[StepInfo] = (),
+    cautions: Sequence[str] = (),
 ) -> None:
     """Write a recording to standard output.
 
@@ -51,6 +58,7 @@ def write_description(
         info: the recording.
         lanes: its lanes.
         steps: its training steps; none where all rows are of step 0.
+        cautions: what to be careful about, a sentence each.
     """
     spec = info.spec
     raw = info.rows * sum(site.row_bytes for site in spec.sites)
@@ -85,6 +93,59 @@ def write_description(
     _write_lanes(lanes)
     for lane in damaged:
         console.print(Text(f"\n{lane.name}: {lane.damage}", style="red"))
+    for caution in cautions:
+        console.print(Text(f"\ncaution: {caution}", style="yellow"))
+
+
+def cautions(client: "Client", info: RecordingInfo, lanes: Sequence[LaneInfo]) -> list[str]:
+    """Return a caution for each site of which few rows hold most of the variance.
+
+    Rows of lanes that have ended are looked at: their statistics are kept, while those of a lane
+    that grows would be measured each time.
+
+    Args:
+        client: the connection to the store.
+        info: the recording.
+        lanes: its lanes.
+
+    Returns:
+        The cautions; none where no lane has ended.
+    """
+    ended = {lane.name for lane in lanes if lane.sealed}
+    kept = tuple(lane for lane in info.revision.lanes if lane[0] in ended)
+    if not kept:
+        return []
+    revision = Revision(recording=info.revision.recording, lanes=kept)
+    found: list[str] = []
+    for site in info.spec.sites:
+        try:
+            statistics = client.statistics(info.id, site.name, revision)
+        except NotFound:  # a lane was joined or retired meanwhile
+            return found
+        if (huge := statistics.huge) is not None:
+            found.append(caution(site.name, huge, statistics.count))
+    return found
+
+
+def caution(site: str, huge: HugeRows, rows: int) -> str:
+    """Write which rows of a site hold most of its variance, and what to do about it."""
+    places = [
+        f"{count:,} at position {position}"
+        if position < len(huge.by_position) - 1
+        else f"{count:,} at later positions"
+        for position, count in enumerate(huge.by_position)
+        if count
+    ]
+    remedy = (
+        f"record with skip_first={huge.skip_first} to leave them out"
+        if huge.skip_first
+        else "leave them out with a mask of rows (keep=) where these rows are read"
+    )
+    return (
+        f"site {site}: {huge.rows:,} of {rows:,} rows, those of norm {huge.least_norm:g} or more, "
+        f"hold {100 * huge.variance_share:.1f} % of the variance ({', '.join(places)}); what is "
+        f"learned from this site is about them: {remedy}"
+    )
 
 
 def write_rows(

@@ -31,18 +31,19 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a recording: model, sites, steps, lanes, size, damage."""
-    from isogloss.service.cli.describe import write_description
+    """Show a recording: model, sites, steps, lanes, size, cautions."""
+    from isogloss.service.cli.describe import cautions, write_description
     from isogloss.service.cli.output import plain, write_json
 
     with connect(store, run_workers=False) as client:
         info, lanes = client.recording(recording), client.lanes(recording)
         steps = client.steps(recording, revision=info.revision) if info.has_steps else ()
+        found = cautions(client, info, lanes)
     if is_json:
-        found = {"rows": info.rows, "steps": plain(steps), "lanes": plain(lanes)}
-        write_json({"recording": plain(info), **found})
+        facts = {"rows": info.rows, "steps": plain(steps), "lanes": plain(lanes)}
+        write_json({"recording": plain(info), **facts, "cautions": found})
     else:
-        write_description(info, lanes, steps)
+        write_description(info, lanes, steps, found)
 
 
 @app.command()

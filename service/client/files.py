@@ -1,4 +1,4 @@
-"""Export the rows of a recording to files, and import rows from files or arrays.
+"""Export the rows of a recording to files, import rows from files or arrays, open a store's files.
 
 Files are written and read where the client runs; the server needs no access to them.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss import store
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.service.client import recordings
 from isogloss.service.client.binding import in_thread, working
@@ -130,6 +131,41 @@ def import_rows(
     return connection.run(recordings.recording(spec.recording))
 
 
+def reader(
+    connection: Connection,
+    recording: str,
+    *,
+    revision: Revision | None = None,
+    root: str | Path | None = None,
+) -> "store.RecordingReader":
+    """Open the files of a recording, to read rows past the store's owner, as data loaders do.
+
+    Args:
+        connection: the connection to the store's owner.
+        recording: id of the recording.
+        revision: read rows of this revision, from :class:`RecordingInfo`; None: of the newest.
+        root: path or address of the store as this machine sees it. None: the store that this
+            process owns.
+
+    Returns:
+        A reader, which goes on when the client is closed. It may be sent to processes that are
+        spawned.
+
+    Raises:
+        InvalidInput: a server owns the store, and no ``root`` is given.
+        NotFound: there is no recording with that id, or another one has it at ``root``.
+        Conflict: the client was closed, or this process is a fork of the one that made it.
+    """
+    if root is None and not connection.is_local:
+        raise InvalidInput(
+            f"the store is behind the server {connection.address}, and this machine may have no "
+            "access to its files: give root=, the store's path here, or use read and tokens"
+        )
+    info = connection.run(recordings.recording(recording))
+    pinned = revision or info.revision
+    return store.reopen_reader(str(root or connection.address), info.uid, pinned)
+
+
 def _check_producers(connection: Connection, recording: str, producer: str, name: str) -> None:
     """Raise Conflict when an earlier import under this producer's name was of other rows."""
     known = {other for lane in connection.run(lanes(recording)) for other in lane.cursors}
@@ -190,14 +226,16 @@ class ClientSource:
 
 
 class FilesClient(Connection):
-    """The methods of :class:`isogloss.Client` that export and import files."""
+    """The methods of :class:`isogloss.Client` that export, import and open files."""
 
+    reader = working(reader)
     export = working(export)
     import_rows = working(import_rows)
 
 
 class AsyncFilesClient(AsyncConnection):
-    """The methods of :class:`isogloss.AsyncClient` that export and import files, in threads."""
+    """The methods of :class:`isogloss.AsyncClient` that export, import and open files."""
 
+    reader = in_thread(reader)
     export = in_thread(export)
     import_rows = in_thread(import_rows)

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import InternalError
+from isogloss.errors import InternalError, InvalidInput
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.values.results import RecordingInfo
@@ -14,6 +14,7 @@ from isogloss.service.wire.convert import Joined, declare, from_message, to_mess
 from isogloss.service.wire.scalars import from_dtype, from_time, to_dtype, to_time
 from isogloss.store import (
     Document,
+    NormSpread,
     RecordingSpec,
     Revision,
     SiteSpec,
@@ -70,6 +71,54 @@ def _floats(found: object) -> object:
     return np.array(cast("Iterable[float]", found), np.float64)
 
 
+def _flat(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def _by_bin(values: Sequence[float], bins: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+    if len(values) % max(1, bins) or bool(len(values)) != bool(bins):
+        raise InvalidInput(f"{len(values)} numbers of a norm spread are not of {bins} bins")
+    return np.array(values, dtype).reshape(len(values) // bins if bins else 9, bins)
+
+
+def _class_means(message: pb.NormSpread) -> NDArray[np.float64]:
+    classes = len(message.class_m2)
+    if len(message.class_means) % max(1, classes):
+        raise InvalidInput(
+            f"{len(message.class_means)} numbers are not the means of {classes} classes"
+        )
+    width = len(message.class_means) // classes if classes else 0
+    return np.array(message.class_means, np.float64).reshape(classes, width)
+
+
+declare(
+    NormSpread,
+    pb.NormSpread,
+    converted={
+        "bins": (lambda bins: bins, lambda found: np.array(cast("Iterable[int]", found), np.int32)),
+        "class_m2": (lambda m2: m2, _floats),
+    },
+    joined=[
+        Joined(
+            "counts",
+            ("counts",),
+            lambda spread: _flat(spread.counts),
+            lambda m: (_by_bin(m.counts, len(m.bins), np.int64),),
+        ),
+        Joined(
+            "squares",
+            ("squares",),
+            lambda spread: _flat(spread.squares),
+            lambda m: (_by_bin(m.squares, len(m.bins), np.float64),),
+        ),
+        Joined(
+            "class_means",
+            ("class_means",),
+            lambda spread: _flat(spread.class_means),
+            lambda m: (_class_means(m),),
+        ),
+    ],
+)
 declare(
     SiteStatistics,
     pb.SiteStatistics,

@@ -62,6 +62,16 @@ class StoreLocation:
             return cls(files=open_url(path), root=Path("/"), address=path)
         return cls(files=files or FileSystem(), root=Path(path).absolute(), address=str(path))
 
+    @property
+    def lasting_address(self) -> str | None:
+        """An address that other processes, wherever they run in, find the store by.
+
+        None where its files are not those of the operating system or of the address.
+        """
+        if is_object_address(self.address):
+            return self.address
+        return str(self.root) if type(self.files) is FileSystem else None
+
     def fencing(self) -> Fencing | None:
         """Return how the store here keeps a second owner out.
 

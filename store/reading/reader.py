@@ -3,17 +3,24 @@
 import itertools
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import InvalidInput, NoSharedDocuments, ShapeError
+from isogloss.errors import InvalidInput, NoSharedDocuments, NotFound, ShapeError
 from isogloss.store.disk.filesystem import for_each, storage_errors
 from isogloss.store.lanes.files import LaneFiles
 from isogloss.store.reading.buffers import RecycledMemory
+from isogloss.store.reading.draws import weighed
+from isogloss.store.reading.ranges import RangeBatch
+from isogloss.store.reading.sampled import SampledReading
+from isogloss.store.reading.sampling import Sampling
 from isogloss.store.reading.shuffle_order import WINDOW_ROWS, ShuffleOrder
 from isogloss.store.reading.shuffled import ShuffledBatch, ShuffledReading
+from isogloss.store.reading.units import COLUMN_ROWS, Units
 from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.known_documents import KnownDocuments
@@ -22,12 +29,18 @@ from isogloss.store.schema.revision import Revision
 from isogloss.store.schema.steps import StepInfo, check_step, check_steps
 from isogloss.store.shards.mapped import Table, can_map, map_rows
 
+Reopen: TypeAlias = Callable[[Revision], "RecordingReader"]
+"""Opens a reader of a revision, in this process or in another one that it was sent to."""
+
 _READ_THROUGH_ROWS = 8
 """Rows that are at most this far apart are read together, and those in between are dropped."""
 
 
 class RecordingReader:
     """Reads one revision of a recording; safe from several threads.
+
+    It may be pickled, as for a process that is spawned: there it opens the store by its path or
+    address and reads the same revision.
 
     Returned by :meth:`Recording.reader`.
     """
@@ -38,6 +51,7 @@ class RecordingReader:
         revision: Revision,
         lanes: Sequence[LaneFiles],
         retired: Sequence[LaneFiles] = (),
+        reopen: Reopen | None = None,
     ) -> None:
         self.spec = spec
         """What is recorded."""
@@ -47,12 +61,27 @@ class RecordingReader:
         """Memory that shuffled reading uses again, from epoch to epoch."""
         self._lanes = list(lanes)
         self._retired = list(retired)
+        self._reopen = reopen
         self._starts = [0, *itertools.accumulate(lane.rows for lane in lanes)]
         self._lock = threading.Lock()
         self._documents: dict[int, Document] | None = None
         self._steps: tuple[StepInfo, ...] | None = None
         self._tables: dict[str, tuple[Table, NDArray[np.int64]] | None] = {}
+        self._columns: dict[str, NDArray[np.generic]] = {}
         self._by_document: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    def __reduce__(self) -> tuple[Reopen, tuple[Revision]]:
+        """Pickle where the rows are, and no open file: what is unpickled opens them anew.
+
+        Raises:
+            InvalidInput: the store's files cannot be opened by address.
+        """
+        if self._reopen is None:
+            raise InvalidInput(
+                f"a reader of recording {self.spec.recording!r} cannot be pickled: its store was "
+                "opened with files of the caller's own; open it by its path or address"
+            )
+        return self._reopen, (self.revision,)
 
     @property
     def rows(self) -> int:
@@ -278,6 +307,7 @@ class RecordingReader:
         window_rows: int = WINDOW_ROWS,
         keep: NDArray[np.bool_] | None = None,
         start_step: int = 0,
+        every: int = 1,
         rank: int = 0,
         world: int = 1,
         prefetch: int = 1,
@@ -294,26 +324,25 @@ class RecordingReader:
             epoch: number of the epoch; each has another order.
             batch_rows: rows of a batch of this rank.
             block_rows: rows that stay together on disk.
-            window_rows: number of rows that are mixed with one another. Where files are not mapped,
-                so many rows are held in memory, and so many again for each ``prefetch``.
+            window_rows: rows that are mixed with one another. Where files are not mapped, so many
+                are held in memory, and so many again for each ``prefetch``.
             keep: bool ``[rows]``, the rows to visit; all by default.
             start_step: the step to begin with.
+            every: yield each so many-th step only, as one of several workers does.
             rank: number of the share of each step to read, from 0.
             world: number of shares, each of ``batch_rows`` rows, of a step.
             prefetch: how many batches (windows where not mapped) a thread reads ahead; may be 0.
-            mapped: map files into memory where possible: several times faster, but a read error of
-                the disk then kills the process with SIGBUS.
+            mapped: map files where possible: faster, but an I/O error then ends in SIGBUS.
 
         Returns:
-            An iterator over the batches, in the order of their steps.
+            The batches, in the order of their steps.
 
         Raises:
             NotFound: the recording has no such site.
             InvalidInput: a size or the rank is out of range.
             ShapeError: ``keep`` has another length than the revision.
         """
-        self._check_shuffle(sites, start_step, prefetch)
-        chosen = None if keep is None else np.flatnonzero(self._check_keep(keep)).astype(np.int64)
+        chosen = None if keep is None else self._kept_rows(keep)
         order = ShuffleOrder(
             rows=chosen,
             count=self.rows if chosen is None else len(chosen),
@@ -325,17 +354,117 @@ class RecordingReader:
             rank=rank,
             world=world,
         )
-        reading = ShuffledReading(self, order, tuple(dict.fromkeys(sites)), start_step)
+        reading = ShuffledReading(self, order, sites, start_step, every)
         return reading.batches(prefetch, mapped=mapped)
 
-    def _check_shuffle(self, sites: Sequence[str], start_step: int, prefetch: int) -> None:
+    def _kept_rows(self, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.flatnonzero(self._check_keep(keep)).astype(np.int64)
+
+    def sampled(
+        self, sampling: Sampling, *, keep: NDArray[np.bool_] | None = None
+    ) -> SampledReading:
+        """Find the units of structured sampling: windows, pairs, strata, weights.
+
+        The token columns are looked through once, in pieces. Memory is some 24 bytes a document,
+        and 8 bytes a unit where there are strata or weights.
+
+        Args:
+            sampling: what a unit is and how often it is drawn.
+            keep: bool ``[rows]``; a unit has only such rows, from its first to its last. All by
+                default.
+
+        Returns:
+            What reads the units of an epoch in shuffled order.
+
+        Raises:
+            InvalidInput: a weight cannot be used, or a stratum with a share has no unit.
+            ShapeError: ``keep`` or the weights have another length than the revision.
+        """
+        kept = None if keep is None else self._check_keep(keep)
+        units = Units.find(self._column_pieces(), sampling, kept)
+        drawn = None
+        if sampling.is_weighted:
+            drawn = weighed(units, sampling, self.tokens, self._groups, self.rows)
+        return SampledReading(self, sampling, units, drawn)
+
+    def _column_pieces(self) -> Iterator[TokenColumns]:
+        for start in range(0, self.rows, COLUMN_ROWS):
+            yield self.tokens(start, min(start + COLUMN_ROWS, self.rows))
+
+    def _groups(self) -> dict[int, str]:
+        return {key: document.group for key, document in self.documents().items()}
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the token columns that the recording has."""
+        names = [found.name for found in fields(TokenColumns)]
+        return tuple(name for name in names if name != "span" or self.spec.has_spans)
+
+    def column(self, name: str) -> NDArray[np.generic]:
+        """Return one token column of all rows, which this reader keeps in memory from then on.
+
+        Args:
+            name: ``token_id`` or ``position`` (4 bytes a row), ``document`` or ``span`` (8).
+
+        Returns:
+            ``[rows]``, or ``[rows, 2]`` for spans; read-only.
+
+        Raises:
+            NotFound: the recording has no such column.
+        """
+        if name not in self.column_names:
+            raise NotFound(
+                f"recording {self.spec.recording!r} has no token column {name!r}; it has "
+                f"{list(self.column_names)}"
+            )
+        with self._lock:
+            if name not in self._columns:
+                empty = TokenColumns.concatenate([], self.spec.has_spans)
+                pieces = [getattr(piece, name) for piece in self._column_pieces()]
+                found = np.concatenate([getattr(empty, name), *pieces])
+                found.flags.writeable = False
+                self._columns[name] = found
+            return self._columns[name]
+
+    def batches(
+        self,
+        sites: Sequence[str],
+        *,
+        batch_rows: int = 4096,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[RangeBatch]:
+        """Yield rows ``[start, stop)`` in the order of the recording, with their tokens.
+
+        Args:
+            sites: names of the sites to read together.
+            batch_rows: rows of a batch; the last may have fewer.
+            start: number of the first row.
+            stop: number of the row after the last; None: to the end.
+
+        Returns:
+            An iterator over the batches, of numpy arrays.
+
+        Raises:
+            NotFound: the recording has no such site.
+            InvalidInput: ``batch_rows`` is below 1.
+            ShapeError: rows ``[start, stop)`` are not all in the revision.
+        """
+        end = self.rows if stop is None else stop
+        self._check_range(start, end)
         for site in sites:
             self.spec.site_index(site)
-        if start_step < 0 or prefetch < 0 or not sites:
-            raise InvalidInput(
-                f"start_step {start_step} and prefetch {prefetch} must be >= 0, and {len(sites)} "
-                "sites at least one"
+        if batch_rows < 1:
+            raise InvalidInput(f"batch_rows {batch_rows} must be at least 1")
+        bounds = itertools.pairwise([*range(start, end, batch_rows), end])
+        return (
+            RangeBatch(
+                start=first,
+                sites={site: self.read(site, first, last) for site in sites},
+                tokens=self.tokens(first, last),
             )
+            for first, last in bounds
+        )
 
     def table(self, site: str) -> tuple[Table, NDArray[np.int64]] | None:
         """Return all rows of a site mapped into memory, or None where they cannot be.

@@ -4,7 +4,7 @@ import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.errors import InvalidInput
 from isogloss.store.reading.buffers import RecycledMemory
-from isogloss.store.reading.shuffle_order import ShuffleOrder
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows, SiteSpec
 from isogloss.store.shards.mapped import Table
 
@@ -63,16 +63,64 @@ class RowSource(Protocol):
         ...
 
 
+@runtime_checkable
+class RowOrder(Protocol):
+    """The rows of each step of an epoch."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of one batch of one rank."""
+        ...
+
+    @property
+    def window_rows(self) -> int:
+        """Rows that are mixed with one another."""
+        ...
+
+    def step_rows(self, start_step: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows that this rank reads in each step, ``[batch_rows]``."""
+        ...
+
+
 class ShuffledReading:
-    """One pass over an epoch, from one of its steps on."""
+    """One pass over an epoch, from one of its steps on, or over each so many-th of its steps.
+
+    Args:
+        source: reads the rows.
+        order: the rows of each step.
+        sites: names of the sites to read together.
+        start_step: the step to begin with.
+        every: read each so many-th step only.
+
+    Raises:
+        NotFound: the recording has no such site.
+        InvalidInput: no site is given, or a number is too small.
+    """
 
     def __init__(
-        self, source: RowSource, order: ShuffleOrder, sites: tuple[str, ...], start_step: int
+        self,
+        source: RowSource,
+        order: RowOrder,
+        sites: Sequence[str],
+        start_step: int,
+        every: int = 1,
     ) -> None:
+        for site in sites:
+            source.spec.site_index(site)
+        if start_step < 0 or every < 1 or not sites:
+            raise InvalidInput(
+                f"start_step {start_step} must be >= 0, every {every} at least 1, and {len(sites)} "
+                "sites at least one"
+            )
         self._source = source
         self._order = order
-        self._sites = sites
+        self._sites = tuple(dict.fromkeys(sites))
         self._start_step = start_step
+        self._every = every
+
+    def _step_rows(self) -> Iterator[NDArray[np.int64]]:
+        rows = self._order.step_rows(self._start_step)
+        return itertools.islice(rows, 0, None, self._every)
 
     @property
     def _window_steps(self) -> int:
@@ -81,6 +129,8 @@ class ShuffledReading:
 
     def batches(self, prefetch: int, *, mapped: bool) -> Iterator[ShuffledBatch]:
         """Yield the batches, reading up to ``prefetch`` units ahead."""
+        if prefetch < 0:
+            raise InvalidInput(f"prefetch {prefetch} must be >= 0")
         tables = self._tables() if mapped else None
         if tables is not None:
             return self._mapped_batches(tables, prefetch)
@@ -99,11 +149,11 @@ class ShuffledReading:
     def _mapped_batches(
         self, tables: Mapping[str, tuple[Table, NDArray[np.int64]]], prefetch: int
     ) -> Iterator[ShuffledBatch]:
-        steps = self._order.step_rows(self._start_step)
+        steps = self._step_rows()
         # memory that another thread allocates comes fresh from the system: 0.12 ms a batch of 3 MiB
         units = ((rows, self._empty(len(rows), np.empty)) for rows in steps)
         ready = _ahead(units, lambda unit: self._gather_mapped(tables, *unit), prefetch)
-        for step, (rows, out) in enumerate(ready, self._start_step):
+        for (rows, out), step in zip(ready, itertools.count(self._start_step, self._every)):
             sites = {site: self._as_rows(site, table) for site, table in out.items()}
             yield ShuffledBatch(step=step, rows=rows, sites=sites)
 
@@ -124,12 +174,12 @@ class ShuffledReading:
                     }
                     yield ShuffledBatch(step=step, rows=rows, sites=sites)
                     start += len(rows)
-                    step += 1
+                    step += self._every
                 window.found.clear()
 
     def _windows(self) -> Iterator["_Window"]:
         """Yield whole steps, about a window at a time: read together."""
-        ahead = self._order.step_rows(self._start_step)
+        ahead = self._step_rows()
         while held := list(itertools.islice(ahead, self._window_steps)):
             yield _Window(held)
 
@@ -190,15 +240,19 @@ class _Window:
     """Positions in ``found`` of the rows of the steps, one step after the other."""
 
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """All of their rows, ascending."""
+    """All of their rows, ascending, each once."""
 
     def place(self) -> None:
         """Sort the rows of all steps by their place on disk."""
         rows = np.concatenate(self.steps)
         order = np.argsort(rows)
-        self.rows = rows[order]
+        ascending = rows[order]
+        is_new = np.empty(len(rows), np.bool_)
+        is_new[:1] = True
+        np.not_equal(ascending[1:], ascending[:-1], out=is_new[1:])
+        self.rows = ascending[is_new]
         self.places = np.empty_like(order)
-        self.places[order] = np.arange(len(order))
+        self.places[order] = np.cumsum(is_new) - 1
 
 
 def _part_bounds(ordered: NDArray[np.int64]) -> list[int]:

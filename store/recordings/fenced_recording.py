@@ -13,6 +13,7 @@ from isogloss.store.fenced.writer import FencedLaneWriter, LaneTaken
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.writer import LaneWriter, OwnerLaneWriter
 from isogloss.store.ownership.epochs import EpochOwnership
+from isogloss.store.reading.reader import Reopen
 from isogloss.store.recordings.fenced_lane_list import TRIES, FencedLaneList
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.schema.document import DocumentTable
@@ -28,14 +29,25 @@ class FencedRecording(Recording):
         directory: the recording's directory.
         etag: etag of its entry in the catalog.
         ownership: the store's ownership; None to read only.
+        reopen: opens a reader in a process that was sent one.
     """
 
     def __init__(
-        self, *, files: FileSystem, directory: Path, etag: str, ownership: EpochOwnership | None
+        self,
+        *,
+        files: FileSystem,
+        directory: Path,
+        etag: str,
+        ownership: EpochOwnership | None,
+        reopen: Reopen | None = None,
     ) -> None:
         self._ownership = ownership
         super().__init__(
-            files=files, directory=directory, etag=etag, is_owner=ownership is not None
+            files=files,
+            directory=directory,
+            etag=etag,
+            is_owner=ownership is not None,
+            reopen=reopen,
         )
         lanes = self._fenced_lanes
         self._upkeep = self._fenced_upkeep = FencedUpkeep(

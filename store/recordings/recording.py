@@ -21,7 +21,7 @@ from isogloss.store.lanes.resolve import LaneRange, resolve
 from isogloss.store.lanes.state import LaneState, all_cursors
 from isogloss.store.lanes.statistics import SiteStatistics
 from isogloss.store.lanes.writer import LaneWriter, OwnerLaneWriter
-from isogloss.store.reading.reader import RecordingReader
+from isogloss.store.reading.reader import RecordingReader, Reopen
 from isogloss.store.recordings.lane_list import LaneList
 from isogloss.store.recordings.recording_files import read_description
 from isogloss.store.schema.document import DocumentTable
@@ -37,8 +37,17 @@ from isogloss.store.upkeep.verify import Problem
 class Recording:
     """The activations of one model over one corpus. A :class:`Store` returns it."""
 
-    def __init__(self, *, files: FileSystem, directory: Path, etag: str, is_owner: bool) -> None:
+    def __init__(
+        self,
+        *,
+        files: FileSystem,
+        directory: Path,
+        etag: str,
+        is_owner: bool,
+        reopen: Reopen | None = None,
+    ) -> None:
         self._files = files
+        self._reopen = reopen
         self._directory = directory
         self._is_owner = is_owner
         self.etag = etag
@@ -283,7 +292,7 @@ class Recording:
         revision = revision or self.revision()
         lanes = [self._lanes.range_files(found) for found in self._resolve(revision)]
         retired = [self._lanes.lane_files(s.name, 0) for s in self.lanes() if s.is_retired]
-        return RecordingReader(self._spec, revision, lanes, retired)
+        return RecordingReader(self._spec, revision, lanes, retired, self._reopen)
 
     def _resolve(self, revision: Revision) -> list[LaneRange]:
         if revision.recording != self.uid:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -21,11 +22,13 @@ from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import LEASE_S, OWNERS, EpochOwnership
 from isogloss.store.ownership.location import Fencing, StoreLocation
 from isogloss.store.ownership.lock import Ownership
+from isogloss.store.reading.reader import RecordingReader
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.schema.names import check_uid
 from isogloss.store.schema.recording_spec import RecordingSpec
+from isogloss.store.schema.revision import Revision
 from isogloss.store.shards.layout import DEFAULT_SHARD_BYTES
 from isogloss.store.upkeep.verify import Problem
 
@@ -61,6 +64,7 @@ class Store:
         self.fencing: Fencing = fencing
         """What keeps a second owner out."""
         self._files = location.files
+        self._lasting_address = location.lasting_address
         self._ownership = ownership
         self._lock = threading.RLock()
         self._recordings: dict[str, Recording] = {}
@@ -85,8 +89,7 @@ class Store:
             path: root directory, or an address such as ``s3://bucket/prefix``, ``gs://…``,
                 ``az://…`` (extra ``cloud``).
             create: whether to make a new store where there is none.
-            files: file operations to use; by default those of the operating system or of the object
-                store.
+            files: file operations to use; by default those of the storage itself.
             fencing: how a new store keeps a second owner out: ``lock`` (a file lock, on local
                 disks) or ``create`` (records that only one process can create, on storage that
                 machines share). None: chosen by the kind of storage.
@@ -95,8 +98,7 @@ class Store:
             lease_s: with ``create`` fencing, for how many seconds other processes wait for a sign
                 of life of this one before they take the store over. Opening waits that long if the
                 last owner died on another machine.
-            group: name of a group whose members may read the store's files, now and later; None:
-                as it was, which is nobody else in a new store.
+            group: name of a group that may read the store's files, now and later; None: as it was.
 
         Returns:
             The store.
@@ -269,9 +271,15 @@ class Store:
 
     def _new_recording(self, entry: CatalogEntry) -> Recording:
         directory = self.root / "recordings" / check_uid(entry.uid)
+        address = self._lasting_address
+        reopen = None if address is None else partial(reopen_reader, address, entry.uid)
         if self.fencing == "lock":
             return Recording(
-                files=self._files, directory=directory, etag=entry.etag, is_owner=self.is_owner
+                files=self._files,
+                directory=directory,
+                etag=entry.etag,
+                is_owner=self.is_owner,
+                reopen=reopen,
             )
         ownership = self._ownership
         return FencedRecording(
@@ -279,6 +287,7 @@ class Store:
             directory=directory,
             etag=entry.etag,
             ownership=ownership if isinstance(ownership, EpochOwnership) else None,
+            reopen=reopen,
         )
 
     def recording(self, id: str) -> Recording:  # noqa: A002 - the word for it everywhere
@@ -403,6 +412,27 @@ class Store:
         path = self.root / folder / "/".join(check_uid(part) for part in (uid, *more))
         make_directories(self._files, path.parent)
         return path
+
+
+def reopen_reader(address: str, uid: str, revision: Revision) -> RecordingReader:
+    """Read a recording in a process that only knows where it is: what a pickled reader becomes.
+
+    Args:
+        address: a directory's absolute path, or the address of an object store.
+        uid: of the recording.
+        revision: the revision to read.
+
+    Returns:
+        A reader with files of its own.
+
+    Raises:
+        NotFound: the store, the recording or one of the revision's lanes is gone.
+    """
+    with Store.attach(address) as store:
+        for entry in store.catalog.list("recording"):
+            if entry.uid == uid:
+                return store.recording(entry.id).reader(revision)
+    raise NotFound(f"store {address} has no recording with uid {uid}: it was deleted")
 
 
 def _old_partials(files: FileSystem, directory: Path, older_s: float) -> list[Path]:

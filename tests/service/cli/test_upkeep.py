@@ -16,7 +16,7 @@ from isogloss.service.cli import main
 from isogloss.service.cli.describe import size, write_description
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
-from isogloss.store import Revision, StepInfo, Store
+from isogloss.store import Document, Revision, RowBatch, SiteSpec, StepInfo, Store
 from isogloss.store.testing import sample_spec
 
 
@@ -345,3 +345,43 @@ def test_descriptions_fit_their_terminal_and_name_damage(
 )
 def test_sizes_have_three_digits(count: int, wanted: str) -> None:
     assert size(count) == wanted
+
+
+@pytest.mark.parametrize(
+    ("huge_at", "said"),
+    [
+        ((0,), ("75 of 9,600 rows", "75 at position 0", "skip_first=1")),
+        ((0, 2), ("150 of 9,600 rows", "75 at position 0, 75 at position 2", "skip_first=3")),
+        ((64,), ("75 of 9,600 rows", "75 at later positions", "keep=")),
+        ((), ()),
+    ],
+)
+def test_describe_warns_of_few_rows_that_hold_most_of_the_variance(
+    alone: Commands, tmp_path: Path, huge_at: tuple[int, ...], said: tuple[str, ...]
+) -> None:
+    spec = sample_spec("sinks", sites=(SiteSpec(name="h.6", width=16),), has_spans=False)
+    values = np.random.default_rng(0).normal(0, 1, (9600, 16))
+    values *= 5 / np.linalg.norm(values, axis=1, keepdims=True)
+    position = np.arange(9600, dtype=np.uint32) % 128
+    values[np.isin(position, huge_at)] *= 100
+    documents = [Document.from_text(f"text {number}") for number in range(75)]
+    batch = RowBatch(
+        producer="rank-0",
+        sequence=1,
+        sites={"h.6": values.astype(spec.sites[0].numpy_dtype)},
+        token_id=np.zeros(9600, np.uint32),
+        document=np.repeat(np.array([document.id for document in documents], np.uint64), 128),
+        position=position,
+        documents=tuple(documents),
+    )
+    alone.store = tmp_path / "sinks"
+    with Store.open(alone.store) as store, store.create_recording(spec, ["a"]).open_lane() as lane:
+        lane.append([batch])
+    cautions = alone.answer("describe", "sinks")["cautions"]
+    assert isinstance(cautions, list)
+    assert len(cautions) == (1 if said else 0)
+    description = " ".join(alone.said("describe", "sinks").split())
+    assert ("caution: site h.6" in description) == bool(said)
+    for text in said:
+        assert text in description
+        assert text in str(cautions[0])

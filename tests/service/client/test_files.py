@@ -13,7 +13,14 @@ from tests.service.serving import append_samples
 
 import isogloss
 from isogloss import Client
-from isogloss.errors import AlreadyExists, Conflict, InvalidInput, ShapeError, UnknownSite
+from isogloss.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    ShapeError,
+    UnknownSite,
+)
 from isogloss.service.cli.import_plans import NamedFiles, plan_of_export, plan_of_files
 from isogloss.store import (
     Document,
@@ -339,3 +346,23 @@ def test_recordings_with_long_descriptions_are_listed_and_longer_ones_refused(
             client.create_recording(spec, vocabulary)
     for name in made:
         client.delete_recording(name, client.recording(name).etag)
+
+
+def test_a_reader_of_the_stores_own_files_reads_what_the_client_reads(
+    client: Client, spec: RecordingSpec, served_store: Path
+) -> None:
+    root = None if client.is_local else served_store
+    if not client.is_local:
+        with pytest.raises(InvalidInput, match="give root="):
+            client.reader(spec.recording)
+    reader = client.reader(spec.recording, root=root)
+    revision = client.recording(spec.recording).revision
+    assert reader.revision == revision
+    with client.appender(spec.recording, "rank-0") as appender:
+        append_samples(appender, spec, 9)
+    for site in spec.sites:
+        wanted = client.read(spec.recording, site.name, revision=revision)
+        assert reader.read(site.name, 0, reader.rows).tobytes() == wanted.tobytes()
+    assert client.reader(spec.recording, revision=revision, root=root).rows == reader.rows
+    with pytest.raises(NotFound):
+        client.reader("no-such", root=root)

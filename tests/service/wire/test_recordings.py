@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from isogloss.errors import InternalError
+from isogloss.errors import InternalError, InvalidInput
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.values.results import RecordingInfo
@@ -18,7 +18,16 @@ from isogloss.service.wire.recordings import (
     to_recording,
     to_step_runs,
 )
-from isogloss.store import Document, RecordingSpec, Revision, SiteSpec, SiteStatistics, StepInfo
+from isogloss.store import (
+    Document,
+    NormSpread,
+    RecordingSpec,
+    Revision,
+    SiteSpec,
+    SiteStatistics,
+    StepInfo,
+)
+from isogloss.store.lanes.statistics import measure
 from isogloss.store.schema.recording_spec import Dtype
 from isogloss.store.testing import sample_spec
 
@@ -87,7 +96,30 @@ def test_statistics_come_back_as_double_precision_arrays() -> None:
     for values, wanted in ((found.mean, [0.5, -1.0]), (found.m2, [0.25, 2.0])):
         assert values.dtype == np.float64
         assert values.tolist() == wanted
+    assert found.norms is None
     assert to_message(found, pb.SiteStatistics) == message
+
+
+def test_the_spread_of_norms_comes_back_as_it_was() -> None:
+    rows = np.random.default_rng(0).normal(0, 1, (500, 6)).astype(np.float32)
+    rows[::100] *= 100
+    measured = measure([rows], 6, [np.arange(500, dtype=np.uint32) % 100])
+    found = from_message(to_message(measured, pb.SiteStatistics), SiteStatistics)
+    assert measured.norms is not None
+    assert found.norms is not None
+    for name in ("bins", "counts", "squares", "class_means", "class_m2"):
+        sent, there = getattr(measured.norms, name), getattr(found.norms, name)
+        assert (sent.dtype, sent.shape) == (there.dtype, there.shape)
+        np.testing.assert_array_equal(sent, there)
+    assert found.huge == measured.huge
+    assert found.huge is not None
+    empty = to_message(SiteStatistics.empty(6), pb.SiteStatistics)
+    assert from_message(empty, SiteStatistics).merge(measured).norms is measured.norms
+    for odd in (pb.NormSpread(bins=[1, 2], counts=[1]), pb.NormSpread(counts=[1])):
+        with pytest.raises(InvalidInput, match="norm spread"):
+            from_message(odd, NormSpread)
+    with pytest.raises(InvalidInput, match="means of 2 classes"):
+        from_message(pb.NormSpread(class_m2=[1, 2], class_means=[1]), NormSpread)
 
 
 def test_a_document_leaves_its_text_behind_where_nobody_wants_it() -> None:

@@ -108,3 +108,12 @@ def test_shared_documents_are_those_that_all_have_rows_of(tmp_path: Path) -> Non
             shared_documents(readers)
         with pytest.raises(InvalidInput, match="no recordings"):
             shared_documents({})
+
+
+def test_a_token_column_is_read_whole_and_kept(reader: RecordingReader) -> None:
+    for name in ("token_id", "document", "position", "span"):
+        np.testing.assert_array_equal(reader.column(name), getattr(reader.tokens(), name))
+        assert reader.column(name) is reader.column(name)
+        assert not reader.column(name).flags.writeable
+    with pytest.raises(NotFound, match=r"no token column 'nope'; it has \['token_id'"):
+        reader.column("nope")

@@ -158,3 +158,28 @@ def test_a_batch_larger_than_the_recording_gives_no_step(reader: RecordingReader
     size = reader.rows + 1
     assert list(reader.shuffled(SITES, seed=0, epoch=0, batch_rows=size)) == []
     assert reader.steps_per_epoch(size) == 0
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_workers_that_take_turns_at_steps_read_them_all(
+    reader: RecordingReader, mapped: bool
+) -> None:
+    whole = list(reader.shuffled(SITES, seed=3, epoch=1, batch_rows=64, window_rows=200))
+    for worker in range(3):
+        part = list(
+            reader.shuffled(
+                SITES,
+                seed=3,
+                epoch=1,
+                batch_rows=64,
+                window_rows=200,
+                start_step=1 + worker,
+                every=3,
+                mapped=mapped,
+            )
+        )
+        wanted = whole[1 + worker :: 3]
+        assert [batch.step for batch in part] == [batch.step for batch in wanted]
+        for one, other in zip(part, wanted, strict=True):
+            np.testing.assert_array_equal(one.rows, other.rows)
+            assert one.sites[SITES[0]].tobytes() == other.sites[SITES[0]].tobytes()

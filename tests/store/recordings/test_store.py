@@ -1,5 +1,9 @@
+import concurrent.futures
 import json
+import multiprocessing
+import pickle
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,7 +16,7 @@ from isogloss.errors import (
 )
 from isogloss.store import Store
 from isogloss.store.disk import signed_json
-from isogloss.store.testing import sample_spec
+from isogloss.store.testing import FaultyFiles, sample_batch, sample_spec
 
 UID = "0" * 24
 
@@ -65,3 +69,36 @@ def test_a_recording_half_created_leaves_its_id_free(tmp_path: Path) -> None:
         assert store.recordings() == []
         store.create_recording(sample_spec(), [])
         assert [recording.id for recording in store.recordings()] == ["sample"]
+
+
+@pytest.mark.parametrize("fencing", ["lock", "create"])
+def test_a_pickled_reader_reads_its_revision_in_a_spawned_process(
+    tmp_path: Path, fencing: Literal["lock", "create"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = sample_spec()
+    with Store.open("here", fencing=fencing) as store:  # relative: another directory there
+        recording = store.create_recording(spec, ["a"])
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(spec, "p", i) for i in range(1, 9)])
+            reader = recording.reader()
+            lane.append([sample_batch(spec, "p", 9)])
+            monkeypatch.chdir("/")
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+                for site in ("layer.1/out", "layer.2"):
+                    there = pool.submit(reader.read, site, 0, reader.rows).result()
+                    assert there.tobytes() == reader.read(site, 0, reader.rows).tobytes()
+        assert recording.reader().rows > reader.rows
+        again = pickle.loads(pickle.dumps(reader))
+        assert (again.rows, again.revision) == (reader.rows, reader.revision)
+        store.delete_recording("sample")
+        with pytest.raises(NotFound, match="has no recording with uid"):
+            pickle.loads(pickle.dumps(reader))
+
+
+def test_a_reader_of_files_without_an_address_is_not_pickled(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store", files=FaultyFiles()) as store:
+        reader = store.create_recording(sample_spec(), ["a"]).reader()
+        with pytest.raises(InvalidInput, match="cannot be pickled"):
+            pickle.dumps(reader)
