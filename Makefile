@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CAUSAL := $(VENV)/.causal
+PEERS := transformer-lens-3 transformer-lens-4 nnsight
 STORE ?= ./my-store
 DEMO ?= ./demo
 MODELS ?=
@@ -18,7 +19,7 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control sweep serve test test-slow mutants check bench proto clean
+.PHONY: help setup demo demo-control sweep serve test test-slow test-peers mutants check bench proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
@@ -28,6 +29,7 @@ help:
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes, by JOBS=2 processes;  make test-slow: long fault loops and compile matrix"
+	@echo "make test-peers    the examples of TransformerLens 3 and 4 and nnsight, each in an environment of its own"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
 
@@ -62,6 +64,18 @@ serve: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# each peer stands on the packages of .venv, and has its own beside them
+$(VENV)/peers/%/.ready: $(READY) examples/recording/%.txt
+	@echo "setting up $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@$(BIN)/python -c "import pathlib, site, sys; pathlib.Path(sys.argv[1]).write_text(site.getsitepackages()[0] + '\n')" \
+		$$(echo $(@D)/lib/python3*/site-packages)/isogloss.pth
+	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --requirement examples/recording/$*.txt
+	@touch $@
+
+test-peers: $(PEERS:%=$(VENV)/peers/%/.ready)
+	@set -e; for peer in $(PEERS); do echo "== $$peer"; $(VENV)/peers/$$peer/bin/python -m pytest -m peers -n 0 tests/test_examples.py; done
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(UNHOOKED)

@@ -88,6 +88,9 @@ _EXCEPTIONS: Mapping[str, Mapping[str, object]] = {
 """What single architectures want beside or instead of those sizes."""
 
 
+_SITES = {"albert": "encoder"}  # whose layers are one, called again and again
+
+
 @dataclass(frozen=True, kw_only=True)
 class TinyModel:
     """A tiny model with random weights, and where to look into it."""
@@ -131,7 +134,8 @@ def tiny_model(name: str, dtype: torch.dtype = torch.float32) -> TinyModel:
         raise NotBuilt(f"its main input is {module.main_input_name}, not token ids")
     cast("nn.Module", module.eval()).to(dtype)
     if not module.config.is_encoder_decoder:
-        return TinyModel(module=module, site=_last_layer(module, ""), decoder_site=None)
+        site = _SITES.get(name) or _last_layer(module, "")
+        return TinyModel(module=module, site=site, decoder_site=None)
     return TinyModel(
         module=module,
         site=_last_layer(module, "encoder"),

@@ -1,16 +1,15 @@
 """Record tiny models in both ways, and compare each row with the oracle's."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from capture_figures.architectures import TinyModel, tiny_model
-from capture_figures.oracle import decoder_ids, texts
+from capture_figures.oracle import BATCH, decoder_ids, padded, texts
 from isogloss import Client
 from isogloss.errors import IsoglossError
 from isogloss.models import LoadedModel
@@ -25,8 +24,6 @@ TOLERANCE = 4 * 6 * 64 * 2.0**-24
 WAYS = ("documents", "loop", "alone", "decoder")
 """By ``record_documents``; by ``client.record`` in a padded loop; in one of single texts, where the
 shapes are the oracle's and the bits must be; at the decoder of an encoder-decoder."""
-
-_BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +81,7 @@ def _outcome(
     for i, text in enumerate(texts()):
         ids = decoder_ids(text) if way == "decoder" else text
         kind = "decoder" if way == "decoder" else "site"
+        kind = "loop" if way == "loop" and "loop 0" in right else kind
         wanted[Document.from_token_ids(ids).id] = right[f"{kind} {i}"]
     gaps = _gaps(wanted, rows, columns.document, columns.position)
     bar = 0.0 if way == "alone" else TOLERANCE
@@ -127,7 +125,7 @@ def _documents(client: Client, recording: str, model: TinyModel) -> str:
 
 
 def _loop(client: Client, recording: str, model: TinyModel) -> str:
-    _run_loop(client, recording, model, model.site, _BATCH)
+    _run_loop(client, recording, model, model.site, BATCH)
     return model.site
 
 
@@ -138,7 +136,7 @@ def _alone(client: Client, recording: str, model: TinyModel) -> str:
 
 def _decoder(client: Client, recording: str, model: TinyModel) -> str:
     site = model.decoder_site or ""
-    _run_loop(client, recording, model, site, _BATCH)
+    _run_loop(client, recording, model, site, BATCH)
     return site
 
 
@@ -151,17 +149,10 @@ def _run_loop(client: Client, recording: str, model: TinyModel, site: str, batch
     ):
         for start in range(0, len(all_texts), batch):
             some = all_texts[start : start + batch]
-            ids, mask = _padded(some)
+            ids, mask = padded(some)
             inputs = {"input_ids": ids} | ({"attention_mask": mask} if batch > 1 else {})
             if model.decoder_site is not None:
-                inputs["decoder_input_ids"], decoder_mask = _padded([decoder_ids(t) for t in some])
+                inputs["decoder_input_ids"], decoder_mask = padded([decoder_ids(t) for t in some])
                 inputs |= {"decoder_attention_mask": decoder_mask} if batch > 1 else {}
             with torch.no_grad():
                 model.module(**inputs)
-
-
-def _padded(some: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, some))
-    ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in some])
-    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in some])
-    return ids, mask
