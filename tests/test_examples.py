@@ -68,13 +68,13 @@ def marked(name: str) -> ParameterSet:
     return pytest.param(name, marks=pytest.mark.xfail(reason=reason) if reason else ())
 
 
-@pytest.mark.parametrize("name", map(marked, QUICK))
+@pytest.mark.parametrize("name", [marked(name) for name in QUICK])
 def test_an_example_records_the_same_rows_in_both_ways(name: str, tmp_path: Path) -> None:
     run_and_compare(name, tmp_path)
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("name", map(marked, PEERS))
+@pytest.mark.parametrize("name", [marked(name) for name in PEERS])
 def test_an_example_of_a_peer_records_the_same_rows_in_both_ways(name: str, tmp_path: Path) -> None:
     package, version = PEERS[name]
     if find_spec(package) is None:
