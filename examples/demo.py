@@ -30,6 +30,7 @@ from isogloss.models import (
 from isogloss.service import Client, DictionaryInfo, DocumentOptions, MatchInfo, write_report
 
 PAIR = ("packaged:minilm-l6", "packaged:mpnet-base")
+CAUSAL = ("packaged:smollm2-135m", "packaged:gemma3-270m")
 CONTROL = ("packaged:minilm-l6", "packaged:paraphrase-minilm-l3")
 SWEEP = Path(__file__).with_name("site_sweep.json")
 FEATURES, K, EPOCHS = 3072, 32, 4.0
@@ -106,7 +107,12 @@ def parse(arguments: Sequence[str] | None) -> Plan:
     parser.add_argument(
         "--models", nargs=2, default=PAIR, metavar="MODEL", help="hub ids or directories"
     )
-    parser.add_argument("--control", action="store_true", help="MiniLM-L6 beside its relative L3")
+    pairs = parser.add_mutually_exclusive_group()
+    pairs.add_argument("--control", action="store_true", help="MiniLM-L6 beside its relative L3")
+    pairs.add_argument(
+        "--causal", action="store_true",
+        help="SmolLM2-135M beside Gemma-3-270M (Gemma's terms: https://ai.google.dev/gemma/terms)",
+    )  # fmt: skip
     parser.add_argument(
         "--sites", nargs=2, default=(None, None), metavar="SITE", help="one of each model"
     )
@@ -117,7 +123,7 @@ def parse(arguments: Sequence[str] | None) -> Plan:
     found = parser.parse_args(arguments)
     return Plan(
         directory=found.directory,
-        models=CONTROL if found.control else tuple(found.models),
+        models=CONTROL if found.control else CAUSAL if found.causal else tuple(found.models),
         sites=tuple(found.sites),
         documents=found.documents,
         features=found.features,

@@ -196,7 +196,19 @@ def _input_embedding(module: nn.Module) -> Tensor | None:
             if isinstance(child, nn.Embedding) and not _NOT_LEARNED.search(name)
         ]
         found = max(tables, key=lambda table: table.num_embeddings, default=None)
-    return found.weight.detach() if isinstance(found, nn.Embedding) else None
+    return _values(found, "weight", found.weight) if isinstance(found, nn.Embedding) else None
+
+
+def _values(owner: nn.Module, name: str, parameter: Tensor) -> Tensor | None:
+    """Return a parameter's numbers, also where accelerate keeps them elsewhere; None: not known."""
+    if not parameter.is_meta:
+        return parameter.detach()
+    hook = getattr(owner, "_hf_hook", None)
+    for part in (hook, *getattr(hook, "hooks", ())):
+        kept = getattr(part, "weights_map", None)
+        if isinstance(kept, Mapping):
+            return cast("Mapping[str, Tensor]", kept)[name].detach()
+    return None
 
 
 def _sample(embedding: Tensor | None, tokenizer: Tokenizer | None) -> tuple[list[str], list[int]]:
@@ -219,11 +231,18 @@ def _sample(embedding: Tensor | None, tokenizer: Tokenizer | None) -> tuple[list
 def _matrices(module: nn.Module, embedding: Tensor | None) -> list[dict[str, str]]:
     prefix = f"{getattr(module, 'base_model_prefix', '')}."
     found: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        table = embedding is not None and parameter.data_ptr() == embedding.data_ptr()
-        matrix = parameter.ndim >= 2 and min(parameter.shape) >= 8
-        if matrix and not table and not _NOT_LEARNED.search(name):
-            found[name.removeprefix(prefix)] = parameter.detach()
+    for path, parameter in module.named_parameters():
+        if parameter.ndim < 2 or min(parameter.shape) < 8 or _NOT_LEARNED.search(path):
+            continue
+        owner, _, name = path.rpartition(".")
+        values = _values(module.get_submodule(owner), name, parameter)
+        table = (
+            embedding is not None
+            and values is not None
+            and (values.data_ptr() == embedding.data_ptr())
+        )
+        if values is not None and not table:
+            found[path.removeprefix(prefix)] = values
     matrices: list[dict[str, str]] = []
     for name in sorted(found, key=_hash)[:_MATRICES]:
         entries = found[name].flatten()[:_ENTRIES].float().cpu().numpy()

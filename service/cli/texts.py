@@ -35,11 +35,12 @@ def read_texts(
     texts = standard_library_texts() if standard_library else []
     for file in _files(paths):
         try:
-            texts.append(TextDocument(text=file.read_text(encoding="utf-8"), group=str(file)))
+            text = file.read_text(encoding="utf-8").removeprefix("\ufeff")  # a byte order mark
         except UnicodeDecodeError as error:
             raise InvalidInput(
                 f"{file} is not UTF-8 at byte {error.start}: convert it first"
             ) from error
+        texts.append(TextDocument(text=text, group=str(file)))
     seen: set[str] = set()
     found: list[TextDocument] = []
     for passage in passages(texts, words=words):

@@ -10,10 +10,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM
 
 from isogloss.errors import CorruptData, InvalidInput, MissingExtra, NotFound, StorageError
 from isogloss.models import PACKAGED, TextDocument, load_model, packaged, record, tokenizer_id
@@ -247,3 +250,133 @@ except MissingExtra as error:
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'isogloss[models]'" in ran.stdout
+
+
+# GGUF files.
+
+
+def write_tiny_llama(path: Path, *, width: int = 32, layers: int = 2) -> dict[str, np.ndarray]:
+    """Write a GGUF file of a Llama with random weights and a tokenizer of bytes; return weights."""
+    chance = np.random.default_rng(0)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10_000)
+    writer.add_vocab_size(len(alphabet) + 2)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(["<|end|>", *alphabet, "th"])
+    writer.add_token_types([3, *[1] * (len(alphabet) + 1)])
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    shapes = {"token_embd.weight": (len(alphabet) + 2, width), "output_norm.weight": (width,)}
+    for i in range(layers):
+        shapes |= {
+            f"blk.{i}.attn_norm.weight": (width,), f"blk.{i}.ffn_norm.weight": (width,),
+            f"blk.{i}.attn_q.weight": (width, width), f"blk.{i}.attn_output.weight": (width, width),
+            f"blk.{i}.attn_k.weight": (16, width), f"blk.{i}.attn_v.weight": (16, width),
+            f"blk.{i}.ffn_gate.weight": (48, width), f"blk.{i}.ffn_up.weight": (48, width),
+            f"blk.{i}.ffn_down.weight": (width, 48),
+        }  # fmt: skip
+    weights = {name: chance.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    for name, weight in weights.items():
+        writer.add_tensor(name, weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return weights
+
+
+def test_a_gguf_file_gives_a_float32_model_and_a_tokenizer_with_spans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "tiny").mkdir()
+    weights = write_tiny_llama(tmp_path / "tiny" / "tiny-q4.gguf")
+    model = load_model(str(tmp_path / "tiny" / "tiny-q4.gguf"))
+    assert (type(model.module).__name__, model.name) == ("LlamaModel", "tiny-q4")
+    found = dict(model.module.named_parameters())
+    assert {parameter.dtype for parameter in found.values()} == {torch.float32}
+    for ours, theirs in (("embed_tokens", "token_embd"), ("layers.1.mlp.up_proj", "blk.1.ffn_up")):
+        wanted = torch.from_numpy(weights[f"{theirs}.weight"])
+        torch.testing.assert_close(found[f"{ours}.weight"].detach(), wanted, rtol=0, atol=0)
+    (piece,) = record(model, [TextDocument(text="the café")], ["layers.1"])
+    assert piece.span is not None
+    assert [tuple(span) for span in piece.span.tolist()][:4] == [(0, 2), (2, 3), (3, 4), (4, 5)]
+    assert piece.sites["layers.1"].shape == (8, 32)
+
+    # what was written is a model like any other, and is not written again
+    (kept,) = (tmp_path / "cache" / "models").iterdir()
+    assert "quantization_config" not in json.loads((kept / "config.json").read_text())
+    changed = (kept / "model.safetensors").stat().st_mtime_ns
+    again = load_model(str(tmp_path / "tiny"))
+    assert (again.name, again.revision) == (model.name, model.revision)
+    assert (kept / "model.safetensors").stat().st_mtime_ns == changed
+
+
+def test_a_gguf_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "one.gguf").write_bytes(b"<html>")
+    with pytest.raises(CorruptData, match="wanted b'GGUF': get the file again"):
+        load_model(str(tmp_path))
+    (tmp_path / "two.gguf").write_bytes(b"GGUF")
+    with pytest.raises(InvalidInput, match=r"one\.gguf, two\.gguf.*give the path of one"):
+        load_model(str(tmp_path))
+    write_tiny_llama(tmp_path / "whole.gguf")
+    whole = (tmp_path / "whole.gguf").read_bytes()
+    for size in (4, 30, len(whole) // 20, len(whole) // 2, len(whole) - 100):
+        (tmp_path / "two.gguf").write_bytes(whole[:size])
+        with pytest.raises((InvalidInput, CorruptData), match=r"two\.gguf"):
+            load_model(str(tmp_path / "two.gguf"))
+
+    def absent(name: str) -> None:
+        return None
+
+    monkeypatch.setattr("isogloss.models.pretrained.find_spec", absent)
+    with pytest.raises(MissingExtra, match=r"accelerate and gguf: pip install 'isogloss\[gguf\]'"):
+        load_model(str(tmp_path / "one.gguf"))
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+STORY = (
+    "Once upon a time there was an old fisherman who lived with his wife in a small hut by the "
+    "sea. Every day he went out in his boat to catch fish, and every evening he came home to "
+    "supper. One morning, when he pulled in his net, he found a golden fish in it. The fish opened "
+    "its mouth and spoke to him. Please let me go, it said, and I will give you whatever you wish. "
+    "The old man was so surprised that he put the fish back into the water and asked for nothing."
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["packaged:smollm2-135m", "packaged:gemma3-270m"])
+def test_a_packaged_causal_model_knows_english(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ISOGLOSS_CACHE", os.environ.get("ISOGLOSS_TEST_CACHE", str(tmp_path)))
+    try:
+        files = packaged_files(name)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    model = load_model(name)
+    words = STORY.split()
+    np.random.default_rng(0).shuffle(words)
+    perplexity: list[float] = []
+    whole = AutoModelForCausalLM.from_pretrained(files.folder)
+    for text in (STORY, " ".join(words)):
+        ids = torch.tensor([model.tokenizer(text)["input_ids"]])  # pyright: ignore[reportCallIssue, reportOptionalCall] - a tokenizer of transformers
+        with torch.no_grad():
+            perplexity.append(float(whole(ids, labels=ids).loss.exp()))
+    assert perplexity[0] < 20
+    assert perplexity[1] > 10 * perplexity[0]
+    site = f"layers.{len(whole.model.layers) - 1}"
+    (piece,) = record(model, [TextDocument(text=STORY)], [site])
+    assert piece.span is not None
+    assert [STORY[a:b].strip() for a, b in piece.span[:4]] == STORY.split()[:4]

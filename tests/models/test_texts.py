@@ -1,11 +1,14 @@
 """Cutting texts into passages, and the standard library's texts."""
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uniseg.graphemecluster import grapheme_cluster_boundaries
 
 from isogloss.errors import InvalidInput, NotFound
 from isogloss.models import TextDocument, passages, standard_library_texts
@@ -42,6 +45,59 @@ def test_a_script_without_spaces_is_cut_too():
     found = texts_of("語" * 5000, 100)
     assert "".join(found) == "語" * 5000
     assert max(map(len, found)) <= 1500
+
+
+JOINER = "\u200d"
+CLUSTERS = {
+    "Thai": "ดื่มน้ำ",
+    "Khmer": "ខ្ញុំទៅ",
+    "Burmese": "ကျွန်တော်",
+    "Devanagari": "किसीभीपढ़नाक्षि",
+    "a family": JOINER.join("\U0001f469\U0001f469\U0001f467\U0001f466"),
+    "flags": "\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7\U0001f1ef\U0001f1f5",
+    "Hangul jamo": "\u1112\u1161\u11ab\u1100\u1173\u11af",
+    "a sign behind a space": "a \u0301b\u0600 c",
+}
+
+
+def cuts_between(text: str, found: list[str]) -> list[int]:
+    """Return where passages end and begin in the text they were cut from."""
+    cuts: list[int] = []
+    end = 0
+    for passage in found:
+        start = text.index(passage, end)
+        cuts += [end, start]
+        end = start + len(passage)
+    return cuts[1:]
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_no_passage_ends_within_a_character(name: str):
+    sample = CLUSTERS[name]
+    for moved in range(len(sample)):
+        text = "x" * moved + sample * 100
+        cuts = cuts_between(text, texts_of(text, 16))
+        assert len(cuts) > 4
+        # an independent UAX-29
+        assert set(cuts) <= set(grapheme_cluster_boundaries(text))
+
+
+def test_a_character_longer_than_a_passage_stays_whole():
+    tower = "a" + "\u0301" * 1000
+    assert sum(tower in passage for passage in texts_of("語" * 200 + tower + "語" * 200, 8)) == 1
+    assert texts_of(tower, 8) == [tower]
+
+
+def test_passages_of_plain_text_are_those_of_every_earlier_version():
+    sample = [
+        "one two. three  four\tfive\n\nsix. " * 30,
+        "語" * 700 + "。naïve café " * 50,
+        "cafe\u0301 " * 90,
+        "x" * 3000 + " y" * 99,
+    ]
+    found = [(p.text, p.group) for p in passages([TextDocument(text=t) for t in sample], 16)]
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    assert (len(found), digest[:32]) == (50, "1bd09c9095860d3739aafde790089853")
 
 
 @given(st.text(alphabet="ab. \n語é\u0301", max_size=400), st.integers(8, 30))

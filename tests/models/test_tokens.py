@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from capture_figures.architectures import NotBuilt, TinyModel, text_architectures, tiny_model
 from tests.models.conftest import SENTENCES, byte_level, wordpiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import nn
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
 from isogloss.errors import InvalidInput
-from isogloss.models import tokenizer_id, vocabulary
+from isogloss.models import LoadedModel, record, tokenizer_id, vocabulary
 from isogloss.models.tokens import encode_documents, encode_token_ids, token_limit
 
 TRICKY = "Naïve 🙂 café — menu’s\n\n  don't, 12!"
@@ -139,3 +141,76 @@ def test_the_longest_input_is_the_smaller_of_what_tokenizer_and_position_table_s
     assert token_limit(Roberta(), wordpiece()) == 20
     assert token_limit(nn.Linear(1, 1), wordpiece()) == 24
     assert token_limit(nn.Linear(1, 1), byte_level()) is None
+
+
+# one family for each way of making positions
+LIMITED = (
+    "bart", "bert", "biogpt", "codegen", "ctrl", "electra", "flaubert", "gpt2", "gpt_neo", "gptj",
+    "longformer", "marian", "mbart", "mpnet", "mpt", "mvp", "nystromformer", "openai-gpt", "opt",
+    "pegasus", "plbart", "reformer", "roberta", "roformer", "xlm", "yoso",
+)  # fmt: skip
+UNLIMITED = (
+    "bloom",
+    "falcon",
+    "fsmt",
+    "gpt_neox",
+    "llama",
+    "m2m_100",
+    "mamba",
+    "nomic_bert",
+    "t5",
+    "xglm",
+)
+
+
+def reads(model: TinyModel, tokens: int) -> bool:
+    """Say whether a model takes a text of so many tokens."""
+    inputs = {"input_ids": torch.arange(tokens)[None] % 80 + 5}
+    if model.decoder_site is not None:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    try:
+        with torch.no_grad():
+            model.module(**inputs)
+    except (IndexError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_a_text_of_the_limit_runs_and_one_token_more_does_not(name: str):
+    model = tiny_model(name)
+    limit = token_limit(model.module, None)
+    assert limit is not None
+    assert reads(model, limit)
+    assert not reads(model, limit + 1)
+
+
+@pytest.mark.parametrize("name", UNLIMITED)
+def test_positions_that_are_no_table_have_no_limit(name: str):
+    model = tiny_model(name)
+    assert token_limit(model.module, None) is None
+    assert reads(model, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", text_architectures())
+def test_the_limit_holds_for_every_architecture(name: str):
+    try:
+        model = tiny_model(name)
+    except NotBuilt as reason:
+        pytest.skip(str(reason))
+    if not reads(model, 9):
+        pytest.skip("it does not run on a text alone")
+    limit = token_limit(model.module, None)
+    # ProphetNet's decoder looks two positions ahead; its encoder has no need of it
+    slack = 1 if name == "prophetnet" else 0
+    assert reads(model, 200 if limit is None else limit - slack)
+    if limit is not None and name != "tapas":  # whose positions stay at the last one from there on
+        assert not reads(model, limit + 1)
+
+
+def test_a_text_longer_than_the_table_of_opt_is_cut_there():
+    model = tiny_model("opt")
+    document = [5 + i % 50 for i in range(150)]
+    pieces = list(record(LoadedModel(module=model.module, name="opt"), [document], [model.site]))
+    assert sum(piece.rows for piece in pieces) == 64

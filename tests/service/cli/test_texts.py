@@ -30,6 +30,14 @@ def test_a_folder_gives_its_text_files_in_order_and_a_passage_comes_once(tmp_pat
     assert groups == ["a.rst", "b.md", "inner/c.txt"]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain.txt", tmp_path / "marked.txt"
+    plain.write_bytes(LONG.encode())
+    marked.write_bytes(b"\xef\xbb\xbf" + LONG.encode())
+    (found,) = read_texts([plain, marked], standard_library=False, words=100)
+    assert found.text == LONG.strip()  # both files hold the same passage, which comes once
+
+
 def test_what_holds_no_text_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="give files, or --standard-library"):
         read_texts([], standard_library=False, words=10)

@@ -299,6 +299,19 @@ def test_files_that_are_not_what_they_should_be_are_named(
         plan_of_files(named)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file_of_json(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / "words.json").write_bytes(mark + b'["a", "b"]')
+    lines = [b'{"text": "one"}', b'{"text": "two"}', b'{"text": "three"}']
+    (tmp_path / "documents.jsonl").write_bytes(mark + b"\n".join(lines))
+    named = files(
+        tmp_path, vocabulary=tmp_path / "words.json", documents=tmp_path / "documents.jsonl"
+    )
+    plan = plan_of_files(named)
+    assert plan.vocabulary == ("a", "b")
+    assert plan.columns.documents[0] == Document.from_text("one")
+
+
 def test_rows_that_name_their_documents_need_to_know_them(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="give --documents"):
         plan_of_files(files(tmp_path, rows_per_document=None, document=tmp_path / "ids.npy"))

@@ -1,0 +1,124 @@
+"""Which text models are recorded in both ways, and whether their rows are right.
+
+``python benchmarks/capture.py [--json] [--only ARCHITECTURE ...]``
+
+A tiny random model of each text architecture of transformers is recorded by ``record_documents``
+and by ``client.record``. The oracle is a process that does not import isogloss: one text, a batch
+of one, no padding, a plain hook.
+"""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
+
+import numpy as np
+import torch
+from capture_figures.architectures import FAMILIES, text_architectures
+from capture_figures.recorded import Outcome, record_all
+from transformers.utils import logging as transformers_logging
+
+import isogloss
+
+BAR = 0.9
+_HERE = Path(__file__).resolve().parent
+
+
+def oracle(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Let the oracle write the right rows; return why there are none, by architecture."""
+    subprocess.run(
+        [sys.executable, "-m", "capture_figures.oracle", str(folder), *names],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(_HERE), "HF_HUB_OFFLINE": "1"},
+    )
+    found = json.loads((folder / "reasons.json").read_text())
+    return cast("dict[str, str]", found)
+
+
+def measure(names: Sequence[str], *, show: bool) -> tuple[list[Outcome], dict[str, str]]:
+    """Record each architecture; return what came of it, and why others could not be made."""
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = Path(scratch, "oracle")
+        rows.mkdir()
+        reasons = oracle(rows, names)
+        with isogloss.connect(Path(scratch, "store")) as client:
+            for name in names:
+                if name in reasons:
+                    continue
+                with np.load(rows / f"{name}.npz") as right:
+                    found = list(record_all(client, name, right))
+                outcomes += found
+                if show:
+                    print(f"{name:24}", "  ".join(map(describe, found)), flush=True)
+    return outcomes, reasons
+
+
+def describe(outcome: Outcome) -> str:
+    """Say in a few words what came of one way of recording."""
+    if outcome.is_right:
+        return f"{outcome.way}: right"
+    if outcome.wrong_rows:
+        return f"{outcome.way}: {outcome.wrong_rows} wrong of {outcome.rows}"
+    return f"{outcome.way}: {'refused' if outcome.refused else 'FAILED'}"
+
+
+def figures(outcomes: Sequence[Outcome], reasons: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return the two figures."""
+    ways: dict[str, dict[str, Outcome]] = {}
+    for outcome in outcomes:
+        ways.setdefault(outcome.name, {})[outcome.way] = outcome
+    both = {n for n, w in ways.items() if w["documents"].is_right and w["loop"].is_right}
+    lacking = sorted(set(FAMILIES) & set(ways) - both)
+    share = len(both) / max(len(ways), 1)
+    wrong = {f"{o.name} {o.way}": o.wrong_rows for o in outcomes if o.wrong_rows}
+    others = {f"{o.name} {o.way}": o.refused or o.failed for o in outcomes if o.refused or o.failed}
+    right = [o.gap for o in outcomes if o.is_right]
+    return [
+        {
+            "figure": "models_recorded", "value": round(share, 4), "bar": BAR, "sign": ">=",
+            "holds": share >= BAR and not lacking,
+            "unit": "of the text architectures that a tiny configuration builds, right both ways",
+            "peers": {"architectures": len(ways), "named families that lack": lacking},
+            "others": others, "not built": dict(reasons),
+        },
+        {
+            "figure": "models_wrong", "value": sum(wrong.values()), "bar": 0, "sign": "<=",
+            "holds": not wrong, "unit": "rows that differ from the oracle's",
+            "peers": {"rows": sum(o.rows for o in outcomes), "largest gap of a right row":
+                      max(right, default=0.0)},
+            "wrong": wrong,
+        },
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Measure and print; 0 where both bars hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="ARCHITECTURE")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("isogloss").setLevel(logging.CRITICAL)  # what went wrong is in the figures
+    found = figures(*measure(given.only or text_architectures(), show=not given.json))
+    if given.json:
+        print(json.dumps({"figures": found}, indent=1))
+    else:
+        for figure in found:
+            mark = "holds" if figure["holds"] else "MISSED"
+            print(f"[{figure['figure']}] {figure['value']} {figure['sign']} {figure['bar']} {mark}")
+            print(json.dumps(figure, indent=1))
+    return 0 if all(figure["holds"] for figure in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Record a model of plain PyTorch with blocks of your own."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+import isogloss
+from isogloss.models import LoadedModel
+from isogloss.service import DocumentOptions
+
+TEXTS = [[5, 8, 13, 21, 34], [3, 1, 4], [2, 7, 18, 28]]
+SITE = "blocks.1"
+
+
+class Block(nn.Module):
+    """Mixes each token with those before it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [texts, tokens, width]."""
+        return x + torch.tanh(self.mix(x.cumsum(1)))
+
+
+class Model(nn.Module):
+    """A model needs input_ids, by that name or as its first argument."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, width)
+        self.blocks = nn.Sequential(Block(width), Block(width))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return [texts, tokens, width]."""
+        return self.blocks(self.table(input_ids))
+
+
+def main(store: Path) -> None:
+    """Record both ways, and read the rows back."""
+    torch.manual_seed(0)
+    model = Model().eval()
+    with isogloss.connect(store) as client:
+        loaded = LoadedModel(module=model, name="mine")
+        options = DocumentOptions(dtype="float32")
+        client.record_documents(loaded, TEXTS, sites=[SITE], recording="documents", options=options)
+        ids = pad_sequence([torch.tensor(text) for text in TEXTS], batch_first=True)
+        mask = pad_sequence([torch.ones(len(text)) for text in TEXTS], batch_first=True)
+        with client.record(model, sites=[SITE], recording="loop", dtype="float32"):
+            model(ids, attention_mask=mask)
+        print(client.read("documents", SITE).shape, client.read("loop", SITE).shape)
+        print(client.tokens("loop").position)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,42 @@
+"""Record a TransformerBridge of TransformerLens 4: its hook points are sites."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformer_lens.config import TransformerBridgeConfig  # pyright: ignore[reportMissingImports] - make test-peers
+from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports] - make test-peers
+
+import isogloss
+from isogloss.models import LoadedModel
+from isogloss.service import DocumentOptions
+
+TEXTS = [[5, 8, 13, 21, 34], [3, 1, 4], [2, 7, 18, 28]]  # token ids; with a tokenizer: texts
+SITE = "blocks.1.hook_out"
+
+
+def main(store: Path) -> None:
+    """Record both ways, and read the rows back."""
+    config = TransformerBridgeConfig(
+        n_layers=2, d_model=32, n_ctx=64, d_head=8, n_heads=4, d_mlp=64, d_vocab=50,
+        act_fn="gelu", seed=0,
+    )  # fmt: skip
+    model = TransformerBridge.boot_native(config).eval()
+    with isogloss.connect(store) as client:
+        client.record_documents(
+            LoadedModel(module=model, name="tiny-bridge"), TEXTS, sites=[SITE],
+            recording="documents", options=DocumentOptions(dtype="float32"),
+        )  # fmt: skip
+
+        ids = pad_sequence([torch.tensor(text) for text in TEXTS], batch_first=True)
+        mask = pad_sequence([torch.ones(len(text)) for text in TEXTS], batch_first=True)
+        with client.record(model, sites=[SITE], recording="loop", dtype="float32"), torch.no_grad():
+            model(ids, attention_mask=mask)
+
+        print(client.read("documents", SITE).shape, client.read("loop", SITE).shape)
+        print(client.tokens("loop").position)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""What ``benchmarks/capture.py`` finds on a few architectures: all rows recorded, none wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import capture
+import numpy as np
+import pytest
+from capture_figures import architectures, oracle, recorded
+
+FEW = ("bert", "gpt2", "llama", "mamba", "opt")
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, object]]:
+    return capture.figures(*capture.measure(FEW, show=False))
+
+
+def test_rows_of_common_architectures_are_those_of_a_process_without_isogloss(
+    found: list[dict[str, object]],
+) -> None:
+    recorded_, wrong = found
+    assert (recorded_["value"], recorded_["others"], recorded_["not built"]) == (1.0, {}, {})
+    assert (wrong["value"], wrong["wrong"]) == (0, {})
+    rows = sum(oracle.LENGTHS)
+    assert wrong["peers"]["rows"] == 3 * len(FEW) * rows  # pyright: ignore[reportIndexIssue] - JSON
+
+
+def test_every_named_family_can_be_built() -> None:
+    assert len(architectures.FAMILIES) >= 30
+    assert set(architectures.FAMILIES) <= set(architectures.text_architectures())
+    for name in architectures.FAMILIES:
+        model = architectures.tiny_model(name)
+        rows = oracle.right_rows(model, oracle.texts()[0])
+        assert rows[model.site].shape[0] == oracle.LENGTHS[0]
+
+
+def test_a_row_that_is_wrong_missing_or_of_no_text_is_counted() -> None:
+    right = {7: np.ones((2, 3), "float32")}
+    rows = np.ones((3, 3), "float32")
+    rows[1] += 0.001
+    gaps = recorded._gaps(right, rows, np.array([7, 7, 9], "uint64"), np.array([0, 1, 0], "uint32"))
+    assert (gaps > recorded.TOLERANCE).tolist() == [False, True, True]
+    gaps = recorded._gaps(right, rows[:1], np.array([7], "uint64"), np.array([0], "uint32"))
+    assert (gaps > recorded.TOLERANCE).tolist() == [False, True]
+
+
+def test_the_oracle_does_not_import_isogloss() -> None:
+    code = "import sys, capture_figures.oracle; sys.exit('isogloss' in sys.modules)"
+    folder = Path(capture.__file__).parent
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(folder)})
