@@ -1,0 +1,153 @@
+"""Which axes of a site's output are sequences and tokens: told by sizes, never assumed.
+
+An output of 4 sequences of 6 tokens and width 8 is ``[4, 6, 8]``, or ``[6, 4, 8]`` time first, or
+``[4, 8, 6]`` channels first, or ``[4, heads, 6, 8]``. Where sizes are equal, several readings are
+possible, and another pass with other sizes decides between them.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from isogloss.errors import InvalidInput, ShapeError
+
+Axes = tuple[int, int]
+"""Axis of the sequences and axis of the tokens."""
+
+BATCH_FIRST: Axes = (0, 1)
+
+_CONVOLUTIONS = (
+    nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.LazyConv1d, nn.BatchNorm1d, nn.GroupNorm,
+)  # fmt: skip
+
+
+class Layout:
+    """What the passes so far tell about the axes of one site."""
+
+    def __init__(self, name: str, module: nn.Module, fixed: Axes | None = None) -> None:
+        """Begin without knowledge.
+
+        Args:
+            name: of the site, for messages.
+            module: the site's submodule.
+            fixed: the axes, where the user says them.
+        """
+        self._name = name
+        self._fixed = fixed
+        self._keeps_order = not any(isinstance(child, _CONVOLUTIONS) for child in module.modules())
+        self._left: frozenset[Axes] | None = None
+
+    def see(self, shape: Sequence[int], sequences: int, tokens: int) -> None:
+        """Learn from the sizes of one output.
+
+        Raises:
+            ShapeError: no axes fit, or none that earlier passes allow.
+        """
+        possible = self._possible(shape, sequences, tokens)
+        wanted = f"wanted [sequences {sequences}, tokens {tokens}, width]"
+        if not possible:
+            raise ShapeError(
+                f"site {self._name!r} gives {list(shape)}, {wanted}; choose another submodule"
+            )
+        left = possible if self._left is None else self._left & possible
+        if not left:
+            raise ShapeError(
+                f"site {self._name!r} gives {list(shape)}, {wanted} on the axes of earlier passes "
+                f"{sorted(self._left or ())}; rows of those may be wrong, choose another submodule"
+            )
+        self._left = left
+
+    def axes(
+        self, shape: Sequence[int], sequences: int, tokens: int, *, probable: bool = True
+    ) -> Axes | None:
+        """Return the axes of an output that was seen.
+
+        Args:
+            shape: of the output.
+            sequences: how many there are.
+            tokens: in each sequence, padding counted.
+            probable: whether to take ``[sequences, tokens, width]`` where only width and tokens are
+                equal, and nothing in the submodule swaps them.
+
+        Returns:
+            The axes; None: several are possible, and they differ.
+
+        Raises:
+            ShapeError: none of the axes that are still possible fits.
+        """
+        left = self._possible(shape, sequences, tokens)
+        left = left if self._left is None else left & self._left
+        if not left:
+            raise ShapeError(
+                f"site {self._name!r} gives {list(shape)} on other axes in another pass; choose "
+                "another submodule"
+            )
+        if len({_order(shape, axes) for axes in left}) == 1:
+            return min(left)
+        is_probable = probable and len(shape) == 3 and sequences != tokens and self._keeps_order
+        return BATCH_FIRST if is_probable and BATCH_FIRST in left else None
+
+    def _possible(self, shape: Sequence[int], sequences: int, tokens: int) -> frozenset[Axes]:
+        if len(shape) < 3:
+            return frozenset()
+        found = frozenset(
+            (i, j)
+            for i, first in enumerate(shape)
+            for j, second in enumerate(shape)
+            if i != j and (first, second) == (sequences, tokens)
+        )
+        return found if self._fixed is None else found & {self._fixed}
+
+
+def _order(shape: Sequence[int], axes: Axes) -> tuple[int, ...]:
+    """Return the axes in the order of rows, without those of size 1: they change nothing."""
+    rest = [axis for axis in range(len(shape)) if axis not in axes]
+    return tuple(axis for axis in (*axes, *rest) if shape[axis] != 1)
+
+
+def batch_first(output: Tensor, axes: Axes) -> Tensor:
+    """Return an output as ``[sequences, tokens, width]``: the axes in front, the others flat."""
+    return (output if axes == BATCH_FIRST else output.movedim(axes, BATCH_FIRST)).flatten(2)
+
+
+def unresolved(name: str, shape: Sequence[int], sequences: int, tokens: int) -> ShapeError:
+    """Return the error for a site whose axes no pass has told."""
+    return ShapeError(
+        f"site {name!r} gives {list(shape)} for {sequences} sequences of {tokens} tokens: which "
+        'axis is which cannot be told; pass layout="batch_first" if it is [sequences, tokens, '
+        "width], or run batches of another size or length"
+    )
+
+
+def width_of(shape: Sequence[int], sequences: int, tokens: int) -> int:
+    """Return the numbers per token, whichever axes the sequences and tokens are."""
+    return math.prod(shape) // max(1, sequences * tokens)
+
+
+def numbers(output: Tensor, name: str) -> Tensor:
+    """Return a site's output if it is one plain tensor of numbers.
+
+    Of a distributed tensor that each process has whole, the part here is returned.
+
+    Raises:
+        InvalidInput: it holds no floating-point numbers, or only a part of them, or none.
+    """
+    parts = getattr(output, "placements", None)
+    if parts is not None and hasattr(output, "to_local"):
+        if not all(part.is_replicate() for part in parts):
+            raise InvalidInput(
+                f"site {name!r} gives a distributed tensor of which this process has a part; "
+                "choose a submodule whose output is gathered"
+            )
+        return output.to_local()
+    if output.is_nested:
+        raise InvalidInput(
+            f"site {name!r} gives a nested tensor, which has no sizes; pad the texts to one length"
+        )
+    if not output.is_floating_point() or output.is_meta:
+        raise InvalidInput(
+            f"site {name!r} gives {output.dtype} {list(output.shape)} on {output.device}; wanted "
+            "floating-point numbers, choose another submodule"
+        )
+    return output
