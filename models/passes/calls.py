@@ -61,7 +61,8 @@ class Reading:
     @property
     def chain(self) -> "list[Reading]":
         """It, and the calls around it that read the same ids."""
-        found, ids = [self], self.ids
+        found: list[Reading] = [self]
+        ids = self.ids
         while (outer := found[-1].outer) is not None and not found[-1].stack.is_decoder:
             same = outer.ids
             if ids is None or same is None or not _equal(same, ids):

@@ -54,6 +54,8 @@ class Progress:
     """Name of the search under which the pass ran, if it is one that swaps or takes back tokens."""
     is_quiet: bool
     """Whether it ran without gradients."""
+    is_prompt: bool = False
+    """Whether it is known to read a part of the prompt, and nothing that was generated."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -71,19 +73,21 @@ class _Held:
         return self.seen.tokens.ids.shape[1]
 
 
-def running_search() -> tuple[bool, str]:
-    """Return whether a function named ``generate`` runs now, and which search within it."""
-    found, search = False, ""
+def running_generation() -> tuple[str, ...]:
+    """Return the names of the functions that run within one named ``generate``; empty: none."""
+    names: list[str] = []
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_name
-        if not search and any(word in name for word in _SEARCHES):
-            search = name
-        if name == "generate":
-            found = True
-            break
+        names.append(frame.f_code.co_name)
+        if names[-1] == "generate":
+            return tuple(names)
         frame = frame.f_back
-    return found, search if found else ""
+    return ()
+
+
+def search_among(names: Iterable[str]) -> str:
+    """Return the name of the function that swaps or takes back tokens; empty: there is none."""
+    return next((name for name in names if any(word in name for word in _SEARCHES)), "")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -170,7 +174,8 @@ class Generations:
         new = seen.tokens
         for name, output in seen.outputs.items():
             held.parts[name].append(output.cpu())
-        held.is_single += [new.ids.shape[1] == 1] * new.ids.shape[1]
+        is_single = new.ids.shape[1] == 1 and not progress.is_prompt
+        held.is_single += [is_single] * new.ids.shape[1]
         held.seen = replace(
             held.seen, tokens=_joined(held.seen.tokens, new), passes=held.seen.passes + 1
         )
@@ -233,7 +238,7 @@ class Generations:
 
 def _belongs(held: _Held, seen: Seen, progress: Progress) -> bool:
     same = held.progress.cache == progress.cache or None in (held.progress.cache, progress.cache)
-    fits = progress.before is None or progress.before <= held.length
+    fits = progress.before is None or progress.before <= held.length or held.lost is not None
     return same and fits and len(seen.tokens.ids) == len(held.seen.tokens.ids)
 
 

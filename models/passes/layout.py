@@ -2,11 +2,13 @@
 
 An output of 4 sequences of 6 tokens and width 8 is ``[4, 6, 8]``, or ``[6, 4, 8]`` time first, or
 ``[4, 8, 6]`` channels first, or ``[4, heads, 6, 8]``. Where sizes are equal, several readings are
-possible, and another pass with other sizes decides between them.
+possible, and another pass with other sizes decides between them. Sequences are the first or the
+second axis: nothing known puts them further behind.
 """
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -95,7 +97,7 @@ class Layout:
             (i, j)
             for i, first in enumerate(shape)
             for j, second in enumerate(shape)
-            if i != j and (first, second) == (sequences, tokens)
+            if i < 2 and i != j and (first, second) == (sequences, tokens)
         )
         return found if self._fixed is None else found & {self._fixed}
 
@@ -133,14 +135,14 @@ def numbers(output: Tensor, name: str) -> Tensor:
     Raises:
         InvalidInput: it holds no floating-point numbers, or only a part of them, or none.
     """
-    parts = getattr(output, "placements", None)
-    if parts is not None and hasattr(output, "to_local"):
+    parts, to_local = getattr(output, "placements", None), getattr(output, "to_local", None)
+    if parts is not None and to_local is not None:
         if not all(part.is_replicate() for part in parts):
             raise InvalidInput(
                 f"site {name!r} gives a distributed tensor of which this process has a part; "
                 "choose a submodule whose output is gathered"
             )
-        return output.to_local()
+        return cast("Tensor", to_local())
     if output.is_nested:
         raise InvalidInput(
             f"site {name!r} gives a nested tensor, which has no sizes; pad the texts to one length"

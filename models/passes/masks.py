@@ -153,7 +153,8 @@ def _square(name: str, mask: Tensor, ids: Tensor, before: int | None) -> Kept:
 def _padding_of(allowed: Tensor, before: int) -> Tensor | None:
     """Return the kept tokens if the mask is padding times causal or full attention.
 
-    Rows of padding may be anything: transformers opens a query's row that would see nothing.
+    The row of a query of padding may be empty, and one that would see nothing may be open: so
+    transformers avoids a softmax of nothing.
 
     Args:
         allowed: whether a query sees a key, ``[sequences, tokens, before + tokens]``.
@@ -165,11 +166,15 @@ def _padding_of(allowed: Tensor, before: int) -> Tensor | None:
     tokens = allowed.shape[1]
     keys = torch.arange(allowed.shape[2])
     causal = keys[None, :] <= before + torch.arange(tokens)[:, None]
-    last = allowed[:, -1]  # under causal and full attention the last query sees all that is kept
+    # under causal and full attention the last query that sees anything sees all that is kept
+    which = (allowed.any(2) * torch.arange(1, tokens + 1)).argmax(1)
+    last = allowed[torch.arange(len(allowed)), which]
     is_open = allowed.all(2).all(1)  # all padding: opened; or nothing is hidden
     for pattern in (torch.ones_like(causal), causal):
         keep = last[:, before:]
-        fits = (allowed == (last[:, None, :] & pattern)).all(2) | ~keep
+        seen = last[:, None, :] & pattern
+        fits = (allowed == seen).all(2) | (~keep & ~allowed.any(2))
+        fits |= ~keep & ~seen.any(2) & allowed.all(2)
         if bool(fits.all()):
             return keep
         if bool((fits.all(1) | is_open).all()):

@@ -17,7 +17,13 @@ from isogloss.errors import InvalidInput, IsoglossError, ShapeError
 from isogloss.models.passes.caches import cache_mark
 from isogloss.models.passes.calls import Pass, PassCalls, Reading
 from isogloss.models.passes.content import SpecialTokens, refuse_packed
-from isogloss.models.passes.generation import Generations, Progress, Seen, running_search
+from isogloss.models.passes.generation import (
+    Generations,
+    Progress,
+    Seen,
+    running_generation,
+    search_among,
+)
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
@@ -239,8 +245,8 @@ class PassReader:
             if not before and cache is not None and self._generations.holds(own):
                 before = None
         quiet = not torch.is_grad_enabled()
-        generates, search = running_search() if quiet else (False, "")
-        if not generates:  # there the mask is left out where it hides nothing
+        running = running_generation() if quiet else ()
+        if not running:  # there the mask is left out where it hides nothing
             self._warn_once(reading)
         after = (before or 0) + kept.keep.shape[1]
         return Progress(
@@ -248,9 +254,10 @@ class PassReader:
             cache=own,
             mark_before=cached.mark,
             mark_after=None if own is None else cache_mark(cache, after),
-            may_go_on=quiet and (generates or cache is not None or _asks_for_cache(done)),
-            search=search,
+            may_go_on=quiet and (bool(running) or cache is not None or _asks_for_cache(done)),
+            search=search_among(running),
             is_quiet=quiet,
+            is_prompt="_prefill" in running,
         )
 
     def _drain(self, *, is_over: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 from torch import nn
 
@@ -64,7 +63,7 @@ def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Modu
 
 def _decoders(pair: nn.Module, name: str) -> list[str]:
     get = getattr(pair, "get_decoder", None)
-    told = cast("object", get()) if callable(get) else None
+    told = get() if callable(get) else None
     found = [
         path
         for path, module in pair.named_modules(remove_duplicate=False)
@@ -72,4 +71,5 @@ def _decoders(pair: nn.Module, name: str) -> list[str]:
         and (signature := Signature(module)).takes_ids
         and _DECODER_IDS not in signature.names
     ]
-    return [f"{name}.{path}" if name else path for path in found]
+    outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    return [f"{name}.{path}" if name else path for path in outer]
