@@ -138,12 +138,12 @@ def record(
             running, when a site is called several times, not at all, or for other tokens.
     """
     _check(batch_rows, forward_tokens, dtype, precision, layout)
-    limit = token_limit(model.module, model.tokenizer)
+    module = unwrapped(model.module)
+    limit = token_limit(module, model.tokenizer)
     longest = max_tokens if limit is None else min(max_tokens, limit)
     if longest < 1:
         raise InvalidInput(f"max_tokens is {max_tokens}; it must be at least 1")
     encoding = None if model.tokenizer is None else encoder(model.tokenizer, longest)
-    module = unwrapped(model.module)
     settings = PassSettings(
         forward_tokens=forward_tokens,
         autocast=precision == "bfloat16",

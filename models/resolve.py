@@ -127,10 +127,10 @@ def device_of(module: nn.Module) -> torch.device:
     """Return where the module's inputs go; the CPU when it has no parameters.
 
     Parameters that are kept elsewhere and come when they are used (accelerate's offload) say
-    nothing; then the device is that on which the module's hook runs it.
+    nothing; then the device is that on which their hooks run them.
     """
-    hook = getattr(module, "_hf_hook", None)
-    for part in (hook, *getattr(hook, "hooks", ())):
+    hooks = (getattr(child, "_hf_hook", None) for child in module.modules())
+    for part in (part for hook in hooks for part in (hook, *getattr(hook, "hooks", ()))):
         told = getattr(part, "execution_device", None)
         if told is not None:
             return torch.device(told)

@@ -19,6 +19,7 @@ from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.caches import cache_mark, cached_tokens
+from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.inputs import Arguments, Signature
 from isogloss.models.passes.layout import numbers
 from isogloss.models.passes.masks import has_mask
@@ -142,8 +143,9 @@ class Pass:
 class PassCalls:
     """Hooks on a model that collect the calls of its sites, pass by pass.
 
-    What runs outside of a pass of the model is left alone: layers that are run again in the
-    backward pass, a submodule used by itself. A pass inside of a pass is a pass of its own.
+    A pass is a call of the model, or of a stack in it that reads token ids, used by itself. What
+    runs outside is left alone: layers that are run again in the backward pass, or called by
+    themselves. A pass of the model inside of a pass is a pass of its own.
     """
 
     def __init__(
@@ -178,6 +180,7 @@ class PassCalls:
         self._thread = threading.local()
         self._context: ExitStack | None = None
         self._compiler_was_loaded = False
+        self._calls_outside = 0
 
     def __enter__(self) -> "PassCalls":
         if self._context is not None:
@@ -201,9 +204,19 @@ class PassCalls:
             context.close()
 
     @property
-    def compiled_meanwhile(self) -> bool:
-        """Whether the compiler was loaded after this was entered: what it made has no hooks."""
-        return compiler_is_loaded() and not self._compiler_was_loaded
+    def why_unseen(self) -> str:
+        """Why passes may have run unseen, and what to do; empty: there is no sign of any."""
+        if compiler_is_loaded() and not self._compiler_was_loaded:
+            return (
+                "torch.compile was first used while recording, and what it made has no hooks; "
+                "compile the model before the recorder is entered"
+            )
+        if self._calls_outside:
+            return (
+                f"sites ran {self._calls_outside} times outside of a call of the model; call the "
+                "model, or the wrapper that was given, not its forward or layers"
+            )
+        return ""
 
     def run(self, *args: object, **inputs: object) -> Pass:
         """Run a pass of the model and return its calls.
@@ -235,14 +248,17 @@ class PassCalls:
         for name, module in self._sites.items():
             stack.callback(module.register_forward_hook(self._at_site(name)).remove)
         for module, found in self._stacks.items():
-            is_root = module is self._module
-            before = self._beginning() if is_root else self._opening(found)
+            if module is self._module and calls_forward_itself(module):
+                stack.enter_context(
+                    around_forward(module, self._beginning(found), self._ending(found))
+                )
+                continue
+            before = self._beginning(found)
             handle = module.register_forward_pre_hook(before, with_kwargs=True)
             stack.callback(handle.remove)
-            if not is_root:
-                closing = module.register_forward_hook(self._closing(found), always_call=True)
-                stack.callback(closing.remove)
-        stack.callback(self._module.register_forward_hook(self._ending()).remove)
+            stack.callback(module.register_forward_hook(self._ending(found)).remove)
+            closing = module.register_forward_hook(self._closing(found), always_call=True)
+            stack.callback(closing.remove)
 
     @property
     def _now(self) -> Pass | None:
@@ -250,62 +266,67 @@ class PassCalls:
 
     # Hooks are functions: a copy of the model made meanwhile shares them, and copies nothing here.
 
-    def _beginning(self) -> _PreHook:
+    def _beginning(self, stack: Stack) -> _PreHook:
         def begins(
             module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
         ) -> None:
-            if self._is_own(module):
-                root = _reading(self._stacks[self._module], args, kwargs, None)
+            if not self._is_own(module, stack):
+                return
+            now = self._now
+            if now is None or not stack.name:
+                # the outermost stack that runs makes a pass; the model within itself a new one
+                root = _reading(stack, args, kwargs, None)
                 self._thread.now = Pass(root=root, is_training=module.training, open=[root])
+                return
+            reading = _reading(stack, args, kwargs, now.open[-1])
+            now.open.append(reading)
+            pair = next((r for r in reversed(now.open[:-1]) if r.is_pair), None)
+            if stack.is_decoder and pair is not None:
+                pair.decoder = reading
 
         return begins
 
-    def _ending(self) -> _Hook:
+    def _ending(self, stack: Stack) -> _Hook:
         def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            if self._is_own(module):
-                done, self._thread.now = self._now, None
-                self._thread.ended = done
+            now = self._now
+            is_outermost = now is None or now.root.stack is stack
+            if is_outermost and self._is_own(module, stack) and (now or not stack.name):
+                self._thread.now = None
+                self._thread.ended = now
                 if self._on_pass is not None:
-                    self._on_pass(done)
+                    self._on_pass(now)
 
         return ends
 
-    def _is_own(self, module: nn.Module) -> bool:
-        if torch.compiler.is_compiling() or _in_backward():
-            return False
-        return module is self._module or hasattr(module, "_is_replica")  # of DataParallel
-
-    def _opening(self, stack: Stack) -> _PreHook:
-        def opens(
-            module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
-        ) -> None:
-            now = None if torch.compiler.is_compiling() else self._now
-            if now is not None:
-                reading = _reading(stack, args, kwargs, now.open[-1])
-                now.open.append(reading)
-                if stack.is_decoder:
-                    pair = next((r for r in reversed(now.open) if r.is_pair), None)
-                    if pair is not None:
-                        pair.decoder = reading
-
-        return opens
-
     def _closing(self, stack: Stack) -> _Hook:
         def closes(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            now = None if torch.compiler.is_compiling() else self._now
-            while now is not None and any(r.stack is stack for r in now.open[1:]):
-                closed = now.open.pop()
+            now = self._now
+            if now is None or not self._is_own(module, stack):
+                return
+            if now.root.stack is stack:  # it has failed
+                self._thread.now = None
+            elif any(found.stack is stack for found in now.open):
+                while (closed := now.open.pop()).stack is not stack:
+                    pass
                 if closed.is_pair:  # what comes behind it works on what the decoder gave
                     now.open[-1].is_pair, now.open[-1].decoder = True, closed.decoder
-                if closed.stack is stack:
-                    break
 
         return closes
 
+    def _is_own(self, module: nn.Module, stack: Stack) -> bool:
+        """Return whether a call is one of the model's, not of a copy or of the backward pass."""
+        if torch.compiler.is_compiling() or _in_backward():
+            return False
+        own = self._stacks.get(module)
+        return own is stack or hasattr(module, "_is_replica")  # of DataParallel
+
     def _at_site(self, name: str) -> _Hook:
         def read(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            now = None if torch.compiler.is_compiling() else self._now
+            if torch.compiler.is_compiling() or _in_backward():
+                return
+            now = self._now
             if now is None:
+                self._calls_outside += 1
                 return
             now.counts[name] = now.counts.get(name, 0) + 1
             try:

@@ -167,7 +167,7 @@ class DocumentPasses:
         axes = self._layouts[name].axes(output.shape, *ids.shape, probable=False)
         if axes is None:
             self._probe(ids, {*output.shape, *ids.shape})
-            axes = self._layouts[name].axes(output.shape, *ids.shape)
+            axes = self._layouts[name].axes(output.shape, *ids.shape, probable=False)
         if axes is None:
             raise unresolved(name, output.shape, *ids.shape)
         found = batch_first(output, axes)

@@ -15,7 +15,10 @@ from torch import Tensor
 from isogloss.errors import InvalidInput, IsoglossError, ResourceExhausted
 from isogloss.models.passes.content import SpecialTokens, Tokens
 
-_SAME = 0.05  # of a row's norm: rows of a longer prefix differ by rounding alone in a causal model
+# Of a row's norm. In a causal model rows of a longer prefix differ by rounding alone: some 10 times
+# the machine epsilon of the numbers, or of TF32 (1e-3) where that multiplies float32.
+_SAME = {torch.float64: 1e-6, torch.float32: 1e-2}
+_SAME_HALF = 5e-2
 _SEARCHES = ("beam", "assisted", "speculative", "contrastive")
 
 
@@ -282,10 +285,11 @@ def _extends(ids: Tensor, prefix: Tensor, by: int | None = None) -> bool:
 def _same_rows(held: _Held, seen: Seen) -> bool:
     keep = held.seen.tokens.keep
     for name, output in seen.outputs.items():
+        same = _SAME.get(output.dtype, _SAME_HALF)
         old = torch.cat(held.parts[name], 1)[keep].float()
         new = output[:, : held.length].cpu()[keep].float()
         if old.shape != new.shape or bool(
-            ((new - old).norm(dim=1) > _SAME * old.norm(dim=1) + 1e-6).any()
+            ((new - old).norm(dim=1) > same * old.norm(dim=1) + 1e-6).any()
         ):
             return False
     return True

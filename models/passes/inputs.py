@@ -128,6 +128,9 @@ def _signature(module: nn.Module) -> inspect.Signature:
     except (TypeError, ValueError):  # a forward that is not written in Python
         kinds = {"args": _KINDS.VAR_POSITIONAL, "kwargs": _KINDS.VAR_KEYWORD}
         return inspect.Signature([_KINDS(name, kind) for name, kind in kinds.items()])
+    parameters = list(found.parameters.values())
+    if parameters and parameters[0].name == "self":  # what a library put in its place wraps no
+        found = found.replace(parameters=parameters[1:])  # method but a function (nnsight)
     variable = (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD)
     if all(parameter.kind in variable for parameter in found.parameters.values()):
         inside = list(module.children())

@@ -172,13 +172,9 @@ class PassReader:
         with self._lock:
             self._drain(is_over=True)
             self._generations.finish()
-            if not self._passes and self._calls.compiled_meanwhile:
-                self._leave_out(
-                    InvalidInput(
-                        "no pass was seen, and torch.compile was first used while recording: "
-                        "compile the model before the recorder is entered"
-                    )
-                )
+            why = "" if self._passes else self._calls.why_unseen
+            if why:
+                self._leave_out(InvalidInput(f"no pass was seen: {why}"))
 
     def _ended(self, done: Pass | None) -> None:
         with self._lock:
