@@ -147,6 +147,7 @@ def record(
     settings = PassSettings(
         forward_tokens=forward_tokens,
         autocast=precision == "bfloat16",
+        longest=longest,
         pad_id=pad_id(model.tokenizer),
         call=call,
         layout=None if layout is None else BATCH_FIRST,

@@ -59,8 +59,10 @@ def resolve_sites(
     """
     names = find_sites(module, patterns)
     root = unwrapped(module)
-    if example is None and "input_ids" in forward_parameters(root):
-        example = {"input_ids": torch.zeros(1, 2, dtype=torch.int64, device=device_of(root))}
+    taken = forward_parameters(root)
+    if example is None and "input_ids" in taken:
+        two = torch.zeros(1, 2, dtype=torch.int64, device=device_of(root))
+        example = {name: two for name in ("input_ids", "decoder_input_ids") if name in taken}
     if example is None:
         return tuple(Site(name=name, width=_declared_width(root, name)) for name in names)
     with torch.no_grad(), evaluating(root), capture(root, names) as seen:

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import torch
@@ -74,7 +74,11 @@ class Reading:
     @property
     def masked(self) -> Arguments:
         """The arguments that tell what is padding: those of the innermost call with a mask."""
-        return next((r.arguments for r in self.chain if has_mask(r.arguments)), self.arguments)
+        told = next((r.arguments for r in self.chain if has_mask(r.arguments)), None)
+        if told is None and self.stack.is_decoder and self.outer is not None:
+            mask = self.outer.arguments.named.get("decoder_attention_mask")
+            told = replace(self.arguments, named={"attention_mask": mask})
+        return told or self.arguments
 
     @property
     def cached(self) -> "Reading":

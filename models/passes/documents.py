@@ -16,6 +16,12 @@ from isogloss.models.passes.layout import BATCH_FIRST, Axes, Layout, batch_first
 from isogloss.models.sites import Site, site_names, submodule
 from isogloss.models.tokens import EncodedDocument
 
+_TRIED, _MORE = (
+    16,
+    5,
+)  # tokens of a text, and of padding, on which is seen whether padding is hidden
+_SAME, _SAME_HALF = 1e-4, 2e-2  # of the norm: rounding alone is below, a model that looks above
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassSettings:
@@ -25,6 +31,8 @@ class PassSettings:
     """Most tokens of one pass, padding counted."""
     autocast: bool
     """Whether matrix products are made in bfloat16."""
+    longest: int
+    """Most tokens of one document."""
     pad_id: int
     """Id to fill short rows with."""
     call: int | None
@@ -64,6 +72,7 @@ class DocumentPasses:
             name: Layout(name, submodule(module, name), settings.layout) for name in self._names
         }
         self._arguments = Signature(module).names
+        self._padding_is_hidden: bool | None = None
 
     @contextmanager
     def entered(self) -> Generator[None]:
@@ -75,12 +84,14 @@ class DocumentPasses:
     def batches(self, documents: Sequence[EncodedDocument]) -> Iterator[list[int]]:
         """Yield indices of documents of similar length, so that little is padding.
 
-        Where the module takes no mask, only documents of equal length share a pass.
+        Where the module takes no mask, or its rows depend on padding all the same, only documents
+        of equal length share a pass.
         """
         lengths = [len(document.input_ids) for document in documents]
         order = [i for i, document in enumerate(documents) if document.content.any()]
         order.sort(key=lambda i: (lengths[i], i))
-        may_pad = "attention_mask" in self._arguments
+        differ = len({lengths[i] for i in order}) > 1
+        may_pad = differ and self._may_pad(documents[order[-1]])
         batch: list[int] = []
         for i in order:
             full = lengths[i] * (len(batch) + 1) > self._settings.forward_tokens
@@ -109,6 +120,37 @@ class DocumentPasses:
             content[i, : len(document.content)] = document.content
         where = torch.from_numpy(content)
         return {name: self._rows(name, call.output, where, ids) for name, call in calls.items()}
+
+    def _may_pad(self, document: EncodedDocument) -> bool:
+        """Return whether rows stay the same behind padding: seen once, on some tokens of a text.
+
+        Some models look at padding in spite of the mask: convolutions over tokens, landmarks.
+        """
+        if self._padding_is_hidden is None:
+            self._padding_is_hidden = "attention_mask" in self._arguments and self._hides(document)
+        return self._padding_is_hidden
+
+    def _hides(self, document: EncodedDocument) -> bool:
+        ids = torch.from_numpy(document.input_ids[:_TRIED])[None]
+        tokens = ids.shape[1]
+        more = min(_MORE, max(1, self._settings.longest - tokens))
+        padded = torch.nn.functional.pad(ids, (0, more), value=self._settings.pad_id)
+        mask = torch.ones_like(ids)
+        one = self._run(ids, mask)
+        other = self._run(padded, torch.nn.functional.pad(mask, (0, more)))
+        for name in self._names:
+            calls = [done.calls.get(name) for done in (one, other)]
+            if not all(calls):
+                return True  # refused when its rows are read
+            alone, beside = (call[0].output for call in calls if call)
+            if alone.ndim < 3 or beside.shape[:2] != (1, tokens + more):
+                continue  # other axes, or a length of its own
+            scale = alone.float().norm()
+            moved = (beside[:, :tokens] - alone).float().norm()
+            is_exact = alone.dtype in (torch.float32, torch.float64) and not self._settings.autocast
+            if bool(moved > (_SAME if is_exact else _SAME_HALF) * scale):
+                return False
+        return True
 
     def _seen(
         self, documents: Sequence[EncodedDocument], tokens: int

@@ -49,8 +49,10 @@ class Layout:
         possible = self._possible(shape, sequences, tokens)
         wanted = f"wanted [sequences {sequences}, tokens {tokens}, width]"
         if not possible:
+            longer = len(shape) > 2 and shape[0] == sequences and shape[1] > tokens
+            remedy = "pad the texts to as many tokens, or choose" if longer else "choose"
             raise ShapeError(
-                f"site {self._name!r} gives {list(shape)}, {wanted}; choose another submodule"
+                f"site {self._name!r} gives {list(shape)}, {wanted}; {remedy} another submodule"
             )
         left = possible if self._left is None else self._left & possible
         if not left:
@@ -111,6 +113,38 @@ def _order(shape: Sequence[int], axes: Axes) -> tuple[int, ...]:
 def batch_first(output: Tensor, axes: Axes) -> Tensor:
     """Return an output as ``[sequences, tokens, width]``: the axes in front, the others flat."""
     return (output if axes == BATCH_FIRST else output.movedim(axes, BATCH_FIRST)).flatten(2)
+
+
+def own_length(module: nn.Module, tokens: int) -> int:
+    """Return how many tokens a model works on that pads texts by itself, behind their end.
+
+    Those of transformers that do (Longformer, LED, PEGASUS-X) say in their configuration how long
+    their windows or blocks are.
+
+    Args:
+        module: the model.
+        tokens: in each text, padding counted.
+    """
+    told: list[int] = []
+    for name in ("attention_window", "block_size"):
+        size: object = getattr(getattr(module, "config", None), name, None)
+        sizes = cast("list[object]", size) if isinstance(size, list) else [size]
+        told += [one for one in sizes if isinstance(one, int) and one > 0]
+    most = max(told, default=1)
+    return -(-tokens // most) * most
+
+
+def without_own_padding(output: Tensor, sequences: int, tokens: int, own: int) -> Tensor:
+    """Return an output without the tokens that the model put behind the texts by itself.
+
+    Args:
+        output: of a site.
+        sequences: how many there are.
+        tokens: in each sequence, as they were given.
+        own: how many the model works on.
+    """
+    is_longer = output.ndim == 3 and output.shape[:2] == (sequences, own) and own > tokens
+    return output[:, :tokens] if is_longer else output
 
 
 def unresolved(name: str, shape: Sequence[int], sequences: int, tokens: int) -> ShapeError:

@@ -29,7 +29,9 @@ from isogloss.models.passes.layout import (
     Axes,
     Layout,
     batch_first,
+    own_length,
     unresolved,
+    without_own_padding,
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
 from isogloss.models.sites import submodule
@@ -196,7 +198,8 @@ class PassReader:
         reading = _one_reading(done, {name: call.reading for name, call in calls.items()})
         ids, kept = self._kept(reading)
         tokens = self._special.tokens(ids, kept.keep)
-        outputs = {name: call.output for name, call in calls.items()}
+        sizes = (*ids.shape, own_length(self._module, ids.shape[1]))
+        outputs = {n: without_own_padding(call.output, *sizes) for n, call in calls.items()}
         for name, output in outputs.items():
             self._layouts[name].see(output.shape, *ids.shape)
         seen = Seen(

@@ -24,7 +24,11 @@ def test_compiled_code_runs_eagerly_until_the_last_has_left():
     compiled = torch.compile(module, backend=backend, fullgraph=True)
     ones = torch.ones(2, 3)
     compiled(ones)
-    handle = module.register_forward_hook(lambda *_: seen.append(1))
+
+    def sees(*args: object) -> None:
+        seen.append(1)
+
+    handle = module.register_forward_hook(sees)
     first, second = hooked_execution(module), hooked_execution(module)
     first.__enter__()
     second.__enter__()

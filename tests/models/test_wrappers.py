@@ -1,5 +1,8 @@
 """From wrapped models to the module inside."""
 
+from pathlib import Path
+from typing import cast
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +22,7 @@ class Envoy:
         return Envoy(self._module.get_submodule(name))
 
 
-def test_wrappers_give_the_module_that_they_hold(tmp_path):
+def test_wrappers_give_the_module_that_they_hold(tmp_path: Path):
     module = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
@@ -54,7 +57,7 @@ def test_a_module_of_ones_own_that_has_a_module_is_no_wrapper():
 
 def test_sites_of_a_wrapped_model_are_those_of_the_bare_one():
     module = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    compiled = torch.compile(module, backend="eager")
+    compiled = cast("nn.Module", torch.compile(module, backend="eager"))
     for pattern in ("0", "_orig_mod.0", "module.0"):
         assert find_sites(compiled, [pattern]) == ("0",)
     assert resolve_sites(compiled, ["0"]) == (Site(name="0", width=3),)

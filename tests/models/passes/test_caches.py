@@ -1,6 +1,7 @@
 """What caches tell."""
 
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_a_cache_tells_its_length_and_marks_each_sequence(kind: str):
     mark = cache_mark(cache, 4)
     assert mark is not None
     assert mark.shape[0] == 2
-    inner.reorder_cache(torch.tensor([1, 0]))
+    inner.reorder_cache(cast("torch.LongTensor", torch.tensor([1, 0])))
     swapped = cache_mark(cache, 4)
     assert swapped is not None
     assert torch.equal(swapped, mark.flip(0))

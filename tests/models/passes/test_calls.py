@@ -160,7 +160,11 @@ def test_a_copy_of_the_model_made_meanwhile_is_not_read():
 def test_passes_end_behind_the_last_site_once_it_is_known():
     model = Steps(2)
     ended: list[int] = []
-    handle = model.register_forward_hook(lambda *_: ended.append(1))
+
+    def ends(*args: object) -> None:
+        ended.append(1)
+
+    handle = model.register_forward_hook(ends)
     with PassCalls(model, ["layer"], call=1, stop_early=True) as calls:
         found = [calls.run(IDS).site("layer", 1).output for _ in range(3)]
     handle.remove()

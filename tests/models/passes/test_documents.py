@@ -1,6 +1,7 @@
 """Passes over documents."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from transformers import (
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models import LoadedModel, record
+from isogloss.models.hooks import first_tensor
 
 DOCUMENTS = [[5, 6, 7, 8, 9, 10], [5, 6, 7], [9, 8, 7, 6]]
 
@@ -134,7 +136,7 @@ def test_a_decoders_rows_are_refused_and_an_encoders_are_right(kind: str):
     found = rows_of(model, sites[0], DOCUMENTS)
     encoder, seen = model.get_encoder(), list[Tensor]()
     handle = model.get_submodule(sites[0]).register_forward_hook(
-        lambda module, args, output: seen.append(output if kind == "bart" else output[0])
+        lambda module, args, output: seen.append(first_tensor(output, "site"))
     )
     with torch.no_grad():
         for ids in DOCUMENTS:
@@ -156,6 +158,29 @@ def test_a_model_that_pads_to_a_length_of_its_own_gives_the_rows_of_the_texts():
             model(torch.tensor([ids]), output_hidden_states=True).hidden_states[1][0, : len(ids)]
             for ids in DOCUMENTS
         ]
+    torch.testing.assert_close(found, torch.cat(wanted))
+
+
+def test_a_model_that_looks_at_padding_is_given_none():
+    class Convolved(nn.Module):
+        """Looks at its neighbours, whatever the mask says."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.table, self.mix = nn.Embedding(60, 8), nn.Conv1d(8, 8, 3, padding=1)
+            self.site, self.sizes = nn.Identity(), list[tuple[int, ...]]()
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            self.sizes.append(tuple(input_ids.shape))
+            x = self.table(input_ids).transpose(1, 2)
+            return self.site(self.mix(x).transpose(1, 2))
+
+    model = Convolved()
+    found = rows_of(model, "site", [*DOCUMENTS, [1, 2, 3]])
+    assert max(model.sizes) == (2, 3)  # texts of one length share a pass all the same
+    with torch.no_grad():
+        wanted = [model(torch.tensor([ids]))[0] for ids in [*DOCUMENTS, [1, 2, 3]]]
     torch.testing.assert_close(found, torch.cat(wanted))
 
 
@@ -194,7 +219,9 @@ def test_torchs_own_encoder_gives_the_rows_of_padded_texts():
     for site in ("encoder", "encoder.layers.0", "encoder.layers.1.linear1"):
         seen = list[Tensor]()
         handle = model.get_submodule(site).register_forward_hook(
-            lambda module, args, output, seen=seen: seen.append(output[0].detach())
+            lambda module, args, output, seen=seen: seen.append(
+                first_tensor(output, "site")[0].detach()
+            )
         )
         for ids in DOCUMENTS:
             model(torch.tensor([ids]))
@@ -207,7 +234,7 @@ def test_a_compiled_model_gives_the_rows_of_the_plain_one(way: str):
     model = Swapped("rows", 8).eval()
     wanted = rows_of(model, "site", DOCUMENTS)
     if way == "whole":
-        run: nn.Module = torch.compile(model, backend="eager", fullgraph=True)
+        run = cast("nn.Module", torch.compile(model, backend="eager", fullgraph=True))
     else:
         model.compile(backend="eager")
         run = model

@@ -1,6 +1,7 @@
 """Text generation: one document a sequence."""
 
 from collections.abc import Callable
+from typing import Protocol, cast
 
 import pytest
 import torch
@@ -26,6 +27,10 @@ MASK = (IDS != 0).long()
 SITE = "model.layers.1"
 
 
+class Generates(Protocol):
+    def generate(self, **settings: object) -> Tensor: ...
+
+
 def llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -49,7 +54,7 @@ def read(
 
 def generate(model: LlamaForCausalLM, **settings: object) -> Callable[[], object]:
     given = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, **settings}
-    return lambda: model.generate(input_ids=IDS, attention_mask=MASK, **given)
+    return lambda: cast("Generates", model).generate(input_ids=IDS, attention_mask=MASK, **given)
 
 
 def check_alone(model: PreTrainedModel, rows: PassRows) -> None:
@@ -101,7 +106,9 @@ def test_prompt_and_generated_tokens_are_one_document_a_sequence(way: str):
 
 def test_tokens_behind_an_end_of_sequence_token_are_padding():
     model = llama()
-    made = model.generate(input_ids=IDS, attention_mask=MASK, max_new_tokens=6, do_sample=False)
+    made = cast("Generates", model).generate(
+        input_ids=IDS, attention_mask=MASK, max_new_tokens=6, do_sample=False
+    )
     first, other = made[:, 5].tolist()
     assert first not in made[1]
     model.generation_config.eos_token_id = first
@@ -125,7 +132,7 @@ def test_searches_that_swap_or_take_back_tokens_are_refused_by_name(
 ):
     model = llama()
     one = {"input_ids": IDS[:1], "attention_mask": MASK[:1], "max_new_tokens": 3, **settings}
-    seen, errors = read(model, SITE, lambda: model.generate(**one))
+    seen, errors = read(model, SITE, lambda: cast("Generates", model).generate(**one))
     assert not seen
     assert errors
     assert all(said in error and "num_beams=1" in error for error in errors)
@@ -160,7 +167,7 @@ def test_a_loop_of_ones_own_with_a_cache_is_one_document_a_sequence():
 
 def swap(cache: DynamicCache, turn: int) -> None:
     if turn == 1:
-        cache.reorder_cache(torch.tensor([1, 0]))
+        cache.reorder_cache(cast("torch.LongTensor", torch.tensor([1, 0])))
 
 
 def cut(cache: DynamicCache, turn: int) -> None:
@@ -252,7 +259,7 @@ def test_a_decoder_generates_one_document_of_the_ids_that_it_read():
         model,
         "model.decoder.layers.0",
         lambda: made.append(
-            model.generate(
+            cast("Generates", model).generate(
                 input_ids=IDS[:1], max_new_tokens=5, min_new_tokens=5, do_sample=False, num_beams=1
             )
         ),
@@ -268,7 +275,7 @@ def test_a_recurrent_model_without_keys_generates_one_document():
     (rows,), errors = read(
         model,
         "backbone.layers.0",
-        lambda: model.generate(
+        lambda: cast("Generates", model).generate(
             input_ids=IDS[:1], max_new_tokens=4, min_new_tokens=4, do_sample=False
         ),
     )

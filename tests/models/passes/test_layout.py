@@ -1,12 +1,24 @@
 """Axes of a site's output."""
 
+from collections.abc import Generator
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.models.passes.layout import BATCH_FIRST, Layout, batch_first, numbers, width_of
+from isogloss.models.passes.layout import (
+    BATCH_FIRST,
+    Layout,
+    batch_first,
+    numbers,
+    own_length,
+    width_of,
+    without_own_padding,
+)
 
 
 def layout(fixed: tuple[int, int] | None = None, module: nn.Module | None = None) -> Layout:
@@ -75,6 +87,17 @@ def test_rows_are_brought_to_the_front_with_their_numbers():
     assert width_of(output.shape, 4, 6) == 6
 
 
+def test_tokens_that_a_model_put_behind_the_texts_are_cut_off():
+    model = nn.Identity()
+    assert own_length(model, 5) == 5
+    vars(model)["config"] = SimpleNamespace(attention_window=[4, 8])
+    assert [own_length(model, n) for n in (5, 8, 9)] == [8, 8, 16]
+    output = torch.randn(2, 8, 3)
+    assert torch.equal(without_own_padding(output, 2, 5, 8), output[:, :5])
+    for tokens, own in ((8, 8), (5, 16), (5, 5)):
+        assert without_own_padding(output, 2, tokens, own) is output
+
+
 def test_what_is_no_whole_tensor_of_numbers_is_refused(one_process: None):
     mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
     whole = DTensor.from_local(torch.ones(2, 3), mesh, [Replicate()])
@@ -94,7 +117,7 @@ def test_what_is_no_whole_tensor_of_numbers_is_refused(one_process: None):
 
 
 @pytest.fixture
-def one_process(tmp_path):
+def one_process(tmp_path: Path) -> Generator[None]:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
     )

@@ -153,9 +153,10 @@ def test_the_mask_that_transformers_makes_of_padding_says_the_same(causal: bool)
     seen: list[Tensor] = []
     config = BertConfig(
         vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, is_decoder=causal, attn_implementation="eager",
+        intermediate_size=32, is_decoder=causal,
     )  # fmt: skip
     model = BertModel(config, add_pooling_layer=False).eval()
+    model.set_attn_implementation("eager")
     model.encoder.layer[0].register_forward_pre_hook(
         lambda module, args, kwargs: seen.extend(
             value for value in (*args, *kwargs.values())

@@ -3,7 +3,9 @@
 import copy
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -17,9 +19,13 @@ from transformers import (
     BartModel,
     BertConfig,
     BertModel,
+    FSMTConfig,
+    FSMTModel,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
+    LongformerConfig,
+    LongformerModel,
     OPTConfig,
     OPTModel,
     VisionEncoderDecoderModel,
@@ -31,8 +37,8 @@ from isogloss.errors import InvalidInput, IsoglossError, UnknownSite
 from isogloss.models.passes.reader import PassReader, PassRows
 
 
-class Tiny(nn.Module):
-    """A layer over an embedding; takes what Hugging Face models take."""
+class Layers(nn.Module):
+    """A layer over an embedding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,6 +46,10 @@ class Tiny(nn.Module):
         self.embedding = nn.Embedding(50, 12)
         self.layer = nn.Linear(12, 8)
         self.skips, self.transposes = False, False
+
+
+class Tiny(Layers):
+    """Takes what Hugging Face models take."""
 
     def forward(
         self,
@@ -58,11 +68,21 @@ def read(
     module: nn.Module,
     sites: str | Sequence[str],
     run: Callable[[], object],
-    **settings: object,
+    *,
+    special_ids: Iterable[int] = (),
+    pad_id: int | None = None,
+    call: int | None = None,
+    layout: Literal["batch_first"] | None = None,
+    held_bytes: int = 1 << 20,
+    step: Callable[[], int] | None = None,
 ) -> tuple[list[PassRows], list[Exception]]:
     seen, errors = list[PassRows](), list[Exception]()
     names = [sites] if isinstance(sites, str) else sites
-    with PassReader(module, names, take=seen.append, leave_out=errors.append, **settings):
+    reader = PassReader(
+        module, names, take=seen.append, leave_out=errors.append, special_ids=special_ids,
+        pad_id=pad_id, call=call, layout=layout, held_bytes=held_bytes, step=step,
+    )  # fmt: skip
+    with reader:
         run()
     assert all(isinstance(error, IsoglossError) for error in errors)
     return seen, errors
@@ -181,8 +201,11 @@ def test_passes_that_skip_the_layer_are_left_out_one_by_one() -> None:
     )  # fmt: skip
     model, reached = OPTModel(config).train(), list[int]()
 
+    def reaches(*args: object) -> None:
+        reached.append(1)
+
     def loop() -> None:
-        model.decoder.layers[1].register_forward_hook(lambda *_: reached.append(1))
+        model.decoder.layers[1].register_forward_hook(reaches)
         for i in range(40):
             model(input_ids=torch.tensor([[i + 3, 5, 6, 7]]))
 
@@ -193,7 +216,7 @@ def test_passes_that_skip_the_layer_are_left_out_one_by_one() -> None:
 
 
 def test_of_several_calls_one_is_chosen_or_the_pass_is_left_out() -> None:
-    class Steps(Tiny):
+    class Steps(Layers):
         def forward(self, input_ids: Tensor) -> Tensor:
             x = self.embedding(input_ids)[..., :8]
             for _ in range(3):
@@ -229,8 +252,40 @@ def test_two_texts_of_one_encoder_are_told_apart_by_the_call() -> None:
         assert rows.token_id.tolist() == ids
 
 
+def test_a_model_that_pads_by_itself_gives_the_rows_of_the_texts() -> None:
+    torch.manual_seed(0)
+    config = LongformerConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, attention_window=[4], max_position_embeddings=64,
+    )  # fmt: skip
+    model = LongformerModel(config, add_pooling_layer=False).eval()
+    (rows,), errors = read(model, "encoder.layer.0", lambda: model(IDS, MASK))
+    assert not errors
+    assert rows.rows == 8
+    with torch.no_grad():
+        alone = model(IDS[1:, :3], output_hidden_states=True).hidden_states[1][0, :3]
+    torch.testing.assert_close(rows.sites["encoder.layer.0"][5:], alone)
+
+
+def test_a_decoder_that_turns_its_mask_around_keeps_the_tokens_that_were_kept() -> None:
+    torch.manual_seed(0)
+    config = FSMTConfig(
+        langs=["a", "b"], src_vocab_size=60, tgt_vocab_size=60, d_model=16, encoder_layers=1,
+        decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+    )  # fmt: skip
+    model = FSMTModel(config).eval()
+    run = lambda: model(  # noqa: E731
+        input_ids=IDS, attention_mask=MASK, decoder_input_ids=IDS + 3, decoder_attention_mask=MASK
+    )
+    for site, ids in (("decoder.layers.0", IDS + 3), ("encoder.layers.0", IDS)):
+        (rows,), errors = read(model, site, run)
+        assert not errors
+        assert rows.token_id.tolist() == ids[MASK.bool()].tolist()
+
+
 def test_rows_of_checkpointed_layers_come_once() -> None:
-    class Saving(Tiny):
+    class Saving(Layers):
         def forward(self, input_ids: Tensor) -> Tensor:
             return checkpoint(self.layer, self.embedding(input_ids), use_reentrant=False)
 
@@ -299,7 +354,7 @@ def test_a_decoder_of_pictures_carries_its_ids() -> None:
     decoder = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=60, n_embd=16, n_layer=1, n_head=2, n_positions=32, add_cross_attention=True,
-            is_decoder=True, bos_token_id=1, eos_token_id=2,
+            bos_token_id=1, eos_token_id=2,
         )
     )  # fmt: skip
     model = VisionEncoderDecoderModel(encoder=encoder, decoder=decoder).eval()
@@ -344,13 +399,8 @@ def test_what_no_pass_tells_is_left_out_unless_the_user_says_it() -> None:
 
 
 def test_a_width_that_changes_is_left_out() -> None:
-    class Scores(Tiny):
-        def forward(self, input_ids: Tensor) -> Tensor:
-            x = self.embedding(input_ids)
-            return self.layer(x) if input_ids.shape[1] > 3 else super().forward(input_ids)
-
-    model = Scores()
-    model.layer = nn.Identity()
+    model = Tiny()
+    setattr(model, "layer", nn.Identity())  # noqa: B010  (of another type)
     reader_widths = list[dict[str, int]]()
     seen, errors = list[PassRows](), list[Exception]()
     with PassReader(model, ["layer"], take=seen.append, leave_out=errors.append) as reader:
@@ -386,7 +436,7 @@ class Wrapper(nn.Module):
 
 
 @pytest.fixture
-def one_process(tmp_path):
+def one_process(tmp_path: Path) -> Generator[None]:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
     )
@@ -399,7 +449,7 @@ def test_a_wrapped_model_is_read_whether_the_wrapper_or_the_module_is_given(
 ) -> None:
     model = Tiny()
     ddp = DistributedDataParallel(model)
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    compiled = cast("nn.Module", torch.compile(model, backend="eager", fullgraph=True))
     compiled(IDS, MASK)
     for given in (model, ddp, compiled):
         for run in (model, ddp, compiled):
@@ -443,7 +493,9 @@ def test_a_forward_that_is_called_past_the_hooks_is_told() -> None:
     assert not seen
     assert "call the model" in str(error)
     hf = GPT2LMHeadModel(GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2))
-    (rows,), _ = read(hf, "transformer.h.0", lambda: hf.forward(IDS))  # its stack is called
+    (rows,), _ = read(
+        hf, "transformer.h.0", lambda: hf.forward(cast("torch.LongTensor", IDS))
+    )  # its stack is called
     assert rows.rows == 10
 
 
