@@ -5,6 +5,8 @@ from typing import cast
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from isogloss.errors import InvalidInput
+
 _HELD = ("_orig_mod", "module", "_module")
 _OF_OTHERS = frozenset(
     # wrappers of libraries that need not be installed, by the name of their class
@@ -28,13 +30,16 @@ def unwrapped(model: object) -> nn.Module:
         The innermost module.
 
     Raises:
-        TypeError: there is no module.
+        InvalidInput: there is no module.
     """
     found = model
     while (inside := _inside(found)) is not None:
         found = inside
     if not isinstance(found, nn.Module):
-        raise TypeError(f"{type(model).__name__} is no torch.nn.Module, and wraps none")
+        raise InvalidInput(
+            f"{type(model).__name__} is no torch.nn.Module and no known wrapper of one; give the "
+            "module"
+        )
     return found
 
 

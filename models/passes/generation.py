@@ -40,7 +40,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Progress:
+class Succession:
     """How a pass stands to the passes before it."""
 
     before: int | None
@@ -67,7 +67,7 @@ class _Held:
     parts: dict[str, list[Tensor]]
     is_single: list[bool]
     """For each token column whether it was read alone."""
-    progress: Progress
+    succession: Succession
     nbytes: int
     lost: IsoglossError | None = None
 
@@ -113,25 +113,25 @@ class Generations:
 
     def holds(self, cache: int | None) -> bool:
         """Return whether what is held was read with this cache."""
-        return self._held is not None and self._held.progress.cache == cache
+        return self._held is not None and self._held.succession.cache == cache
 
-    def add(self, seen: Seen, progress: Progress) -> None:
+    def add(self, seen: Seen, succession: Succession) -> None:
         """Take one more pass.
 
         Args:
             seen: what it gave.
-            progress: how it stands to those before it.
+            succession: how it stands to those before it.
         """
-        if progress.search:
+        if succession.search:
             self.finish()
-            self.leave_out(_refused(f"it runs under {progress.search}"))
-        elif progress.before != 0:
-            self._go_on(seen, progress)
-        elif not self._repeats(seen, progress):
+            self.leave_out(_refused(f"it runs under {succession.search}"))
+        elif succession.before != 0:
+            self._go_on(seen, succession)
+        elif not self._repeats(seen, succession):
             self.finish()
-            self._last = seen.tokens.ids if progress.is_quiet else None
-            if progress.may_go_on:
-                self._hold(seen, progress)
+            self._last = seen.tokens.ids if succession.is_quiet else None
+            if succession.may_go_on:
+                self._hold(seen, succession)
             else:
                 self.take(seen)
 
@@ -144,23 +144,23 @@ class Generations:
         tokens = self._cut(held)
         self.take(replace(held.seen, tokens=tokens, outputs=outputs))
 
-    def _hold(self, seen: Seen, progress: Progress, single: list[bool] | None = None) -> None:
+    def _hold(self, seen: Seen, succession: Succession, single: list[bool] | None = None) -> None:
         self._held = _Held(
             seen=replace(seen, outputs={}),
             parts={name: [output.cpu()] for name, output in seen.outputs.items()},
             is_single=single or [False] * seen.tokens.ids.shape[1],
-            progress=progress,
+            succession=succession,
             nbytes=seen.nbytes,
         )
         self._check_size(self._held)
 
-    def _go_on(self, seen: Seen, progress: Progress) -> None:
+    def _go_on(self, seen: Seen, succession: Succession) -> None:
         held = self._held
-        if held is None or not _belongs(held, seen, progress):
+        if held is None or not _belongs(held, seen, succession):
             self.finish()
             self.leave_out(
                 InvalidInput(
-                    f"a pass goes on from {progress.before or 'some'} cached tokens that were not "
+                    f"a pass goes on from {succession.before or 'some'} cached tokens that were not "
                     "seen as the beginning of a generation: enter the recorder before the first "
                     "pass, and give that one use_cache=True or an empty cache; or use generate()"
                 )
@@ -169,7 +169,7 @@ class Generations:
         if held.lost is not None:
             self.leave_out(held.lost)
             return
-        why = _broken(held, progress)
+        why = _broken(held, succession)
         if why:
             self._lose(held, _refused(why))
             self.leave_out(held.lost or _refused(why))
@@ -177,26 +177,26 @@ class Generations:
         new = seen.tokens
         for name, output in seen.outputs.items():
             held.parts[name].append(output.cpu())
-        is_single = new.ids.shape[1] == 1 and not progress.is_prompt
+        is_single = new.ids.shape[1] == 1 and not succession.is_prompt
         held.is_single += [is_single] * new.ids.shape[1]
         held.seen = replace(
             held.seen, tokens=_joined(held.seen.tokens, new), passes=held.seen.passes + 1
         )
-        held.progress = progress
+        held.succession = succession
         held.nbytes += seen.nbytes
         self._check_size(held)
 
-    def _repeats(self, seen: Seen, progress: Progress) -> bool:
+    def _repeats(self, seen: Seen, succession: Succession) -> bool:
         """Take a pass that reads the held prefix again and more; False: it is no such pass."""
         held, ids = self._held, seen.tokens.ids
         if held is None:
-            if progress.is_quiet and self._last is not None and _extends(ids, self._last, by=1):
+            if succession.is_quiet and self._last is not None and _extends(ids, self._last, by=1):
                 # a loop without a cache: from the second pass on it is known to be one
-                self._hold(seen, progress)
+                self._hold(seen, succession)
                 self._last = None
                 return True
             return False
-        if not progress.is_quiet or not _extends(ids, held.seen.tokens.ids):
+        if not succession.is_quiet or not _extends(ids, held.seen.tokens.ids):
             return False
         if held.lost is not None:
             self.leave_out(held.lost)
@@ -205,7 +205,7 @@ class Generations:
             return False
         single, passes = held.is_single, held.seen.passes + 1
         single = [*single, *[True] * (ids.shape[1] - len(single))]
-        self._hold(replace(seen, passes=passes), progress, single)
+        self._hold(replace(seen, passes=passes), succession, single)
         return True
 
     def _check_size(self, held: _Held) -> None:
@@ -239,17 +239,20 @@ class Generations:
         return self.special.tokens(tokens.ids, keep)
 
 
-def _belongs(held: _Held, seen: Seen, progress: Progress) -> bool:
-    same = held.progress.cache == progress.cache or None in (held.progress.cache, progress.cache)
-    fits = progress.before is None or progress.before <= held.length or held.lost is not None
+def _belongs(held: _Held, seen: Seen, succession: Succession) -> bool:
+    same = held.succession.cache == succession.cache or None in (
+        held.succession.cache,
+        succession.cache,
+    )
+    fits = succession.before is None or succession.before <= held.length or held.lost is not None
     return same and fits and len(seen.tokens.ids) == len(held.seen.tokens.ids)
 
 
-def _broken(held: _Held, progress: Progress) -> str:
+def _broken(held: _Held, succession: Succession) -> str:
     """Return why a pass does not go on from exactly what is held; empty: it does."""
-    if progress.before is not None and progress.before != held.length:
-        return f"its cache was cut from {held.length} to {progress.before} tokens"
-    one, other = held.progress.mark_after, progress.mark_before
+    if succession.before is not None and succession.before != held.length:
+        return f"its cache was cut from {held.length} to {succession.before} tokens"
+    one, other = held.succession.mark_after, succession.mark_before
     if one is not None and other is not None and not _equal(one, other):
         return "the sequences in its cache were swapped or replaced"
     return ""

@@ -19,7 +19,7 @@ from isogloss.models.passes.calls import Pass, PassCalls, Reading
 from isogloss.models.passes.content import SpecialTokens, refuse_packed
 from isogloss.models.passes.generation import (
     Generations,
-    Progress,
+    Succession,
     Seen,
     running_generation,
     search_among,
@@ -73,7 +73,7 @@ class _Waiting:
     """A pass whose outputs' axes are not known yet."""
 
     seen: Seen
-    progress: Progress
+    succession: Succession
 
 
 class PassReader:
@@ -129,15 +129,10 @@ class PassReader:
             raise InvalidInput(f"layout is {layout!r}, wanted 'batch_first' or None")
         if held_bytes < 0:
             raise InvalidInput(f"held_bytes is {held_bytes}, it must be at least 0")
-        self._module = unwrapped(module)
-        self._sites = tuple(sites)
-        self._take_rows = take
-        self._leave_out = leave_out
-        self._special = SpecialTokens(special_ids)
-        self._pad_id = pad_id
-        self._call = call
-        self._held_bytes = held_bytes
-        self._step = step
+        self._module, self._sites = unwrapped(module), tuple(sites)
+        self._take_rows, self._leave_out = take, leave_out
+        self._special, self._pad_id = SpecialTokens(special_ids), pad_id
+        self._call, self._held_bytes, self._step = call, held_bytes, step
         self._calls = PassCalls(self._module, sites, call=call, on_pass=self._ended)
         fixed = BATCH_FIRST if layout else None
         self._layouts = {n: Layout(n, submodule(self._module, n), fixed) for n in self._sites}
@@ -182,14 +177,14 @@ class PassReader:
         with self._lock:
             self._passes += 1
             try:
-                seen, progress = self._seen(done)
+                seen, succession = self._seen(done)
             except Exception as error:  # whatever a model does, its caller is not disturbed
                 self._leave_out(_as_ours(error))
                 return
-            self._waiting.append(_Waiting(seen=seen, progress=progress))
+            self._waiting.append(_Waiting(seen=seen, succession=succession))
             self._drain()
 
-    def _seen(self, done: Pass | None) -> tuple[Seen, Progress]:
+    def _seen(self, done: Pass | None) -> tuple[Seen, Succession]:
         if done is None:
             raise InvalidInput("the module ran within itself: the passes inside are read")
         if done.error is not None:
@@ -234,7 +229,7 @@ class PassReader:
             "recorded as text; give attention_mask, or the tokenizer"
         )
 
-    def _progress(self, done: Pass, reading: Reading, kept: Kept) -> Progress:
+    def _progress(self, done: Pass, reading: Reading, kept: Kept) -> Succession:
         cached = reading.cached
         cache = cached.arguments.cache
         own = None if cache is None or isinstance(cache, tuple) else id(cache)
@@ -248,7 +243,7 @@ class PassReader:
         if not running:  # there the mask is left out where it hides nothing
             self._warn_once(reading)
         after = (before or 0) + kept.keep.shape[1]
-        return Progress(
+        return Succession(
             before=before,
             cache=own,
             mark_before=cached.mark,
@@ -286,7 +281,7 @@ class PassReader:
         outputs = {
             name: batch_first(output, axes[name]) for name, output in first.seen.outputs.items()
         }
-        self._generations.add(replace(first.seen, outputs=outputs), first.progress)
+        self._generations.add(replace(first.seen, outputs=outputs), first.succession)
 
     def _has_room(self) -> bool:
         """Move the newest waiting pass to the CPU; False if there are too many bytes."""

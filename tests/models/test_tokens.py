@@ -31,7 +31,7 @@ def test_spans_are_code_points_of_the_text(make: Callable[[], PreTrainedTokenize
     assert {i for i, c in enumerate(TRICKY) if not c.isspace()} <= covered
 
 
-def test_special_tokens_are_not_content_and_positions_count_them():
+def test_special_tokens_are_not_content():
     (document,) = encode_documents(wordpiece(), ["the menu"], 100)
     assert document.input_ids[0] == 2
     assert document.input_ids[-1] == 3

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from isogloss.errors import InvalidInput
 from isogloss.models import Site, capture, find_sites, resolve_sites
 from isogloss.models.wrappers import unwrapped, without_prefix
 
@@ -40,7 +41,7 @@ def test_wrappers_give_the_module_that_they_hold(tmp_path: Path):
             assert unwrapped(model) is module
     finally:
         torch.distributed.destroy_process_group()
-    with pytest.raises(TypeError, match=r"list is no torch\.nn\.Module"):
+    with pytest.raises(InvalidInput, match=r"list is no torch\.nn\.Module"):
         unwrapped([module])
 
 
