@@ -102,21 +102,17 @@ def record(
 ) -> Iterator[CapturedRows]:
     """Run a model over documents and yield the activations at its sites, piece by piece.
 
-    A row is a content token: special tokens and padding are left out, also where a text spells a
-    special token. A piece is a
-    :class:`CapturedRows`: the rows of some whole documents. Documents of similar length share a
-    forward pass; rows come in the documents' order all the same. The pieces depend on nothing but
-    the arguments. So a recording that broke off after ``n`` pieces goes on where it was when the
-    same call is made again with ``start=n``.
+    A row is a content token: special tokens (also where a text spells one) and padding are left
+    out. A piece holds the rows of some whole documents. Documents of similar length share a pass;
+    rows come in the documents' order all the same. The pieces depend on the arguments alone: after
+    ``n`` of them the same call with ``start=n`` goes on.
 
-    The model computes in its own dtype (float32 from :func:`load_model`). ``precision="bfloat16"``
-    runs its matrix products in bfloat16 by autocast: on a CPU with AVX512-BF16 2.0 times as fast
-    (MPNet 0.33 against 0.68 s per 1,000 tokens), and off by 0.006 % of the variance; slower where
-    the CPU lacks it.
+    The model computes in its own dtype. ``precision="bfloat16"`` runs its matrix products in
+    bfloat16 by autocast: on a CPU with AVX512-BF16 2.0 times as fast (MPNet 0.33 against 0.68 s
+    per 1,000 tokens), and off by 0.006 % of the variance; slower where the CPU lacks it.
 
     Args:
-        model: module and tokenizer. Without a tokenizer the documents are token ids. Where the
-            module takes no ``attention_mask``, only documents of equal length share a pass.
+        model: module and tokenizer. Without a tokenizer the documents are token ids.
         documents: texts, or token ids for a model without tokenizer.
         sites: names, or sites of :func:`isogloss.models.resolve_sites`.
         batch_rows: a piece ends with the document that brings it to so many rows.
@@ -126,36 +122,36 @@ def record(
         precision: dtype of the model's matrix products, see above.
         start: how many pieces to leave out at the beginning.
         on_progress: called after each piece.
-        call: which call to read of a site that is called several times in one pass, from 0, or from
-            -1 backwards; None: such a site is refused.
-        layout: ``batch_first``: outputs are ``[batch, tokens, width]``. None: their sizes tell,
-            where needed by one more pass over a short sequence.
+        call: which call to read of a site called several times in one pass, such as 0 or -1.
+        layout: ``batch_first``: outputs are ``[batch, tokens, width]``. None: their sizes tell.
 
     Raises:
         UnknownSite: a site is no submodule.
         ShapeError: while running, when a site gives no row for each token.
-        InvalidInput: texts are given and there is no tokenizer, or a setting cannot be used; while
-            running, when a site is called several times, not at all, or for other tokens.
+        InvalidInput: a setting cannot be used, or a site is not called once for the tokens.
     """
     _check(batch_rows, forward_tokens, dtype, precision, layout)
-    module = unwrapped(model.module)
-    limit = token_limit(module, model.tokenizer)
-    longest = max_tokens if limit is None else min(max_tokens, limit)
-    if longest < 1:
-        raise InvalidInput(f"max_tokens is {max_tokens}; it must be at least 1")
-    encoding = None if model.tokenizer is None else encoder(model.tokenizer, longest)
+    module, tokenizer = unwrapped(model.module), model.tokenizer
+    longest = _longest(max_tokens, token_limit(module, tokenizer))
     settings = PassSettings(
         forward_tokens=forward_tokens,
         autocast=precision == "bfloat16",
         longest=longest,
-        pad_id=pad_id(model.tokenizer),
+        pad_id=pad_id(tokenizer),
         call=call,
         layout=None if layout is None else BATCH_FIRST,
     )
-    passes = DocumentPasses(module, sites, settings, device_of(module))
-    run = _Run(passes, site_names(sites), dtype)
+    run = _Run(DocumentPasses(module, sites, settings, device_of(module)), site_names(sites), dtype)
+    encoding = None if tokenizer is None else encoder(tokenizer, longest)
     pieces = _pieces(documents, encoding, longest, batch_rows)
     return _record(run, pieces, len(documents), start, on_progress)
+
+
+def _longest(max_tokens: int, limit: int | None) -> int:
+    longest = max_tokens if limit is None else min(max_tokens, limit)
+    if longest < 1:
+        raise InvalidInput(f"max_tokens is {max_tokens}; it must be at least 1")
+    return longest
 
 
 def _check(

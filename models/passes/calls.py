@@ -231,6 +231,9 @@ class PassCalls:
         Args:
             *args: given to the module.
             **inputs: given to the module.
+
+        Raises:
+            InvalidInput: the pass was not seen: something bypasses the module's hooks.
         """
         self._may_stop = self._calls_to_stop_at is not None
         self._thread.ended = None

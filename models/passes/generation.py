@@ -160,9 +160,10 @@ class Generations:
             self.finish()
             self.leave_out(
                 InvalidInput(
-                    f"a pass goes on from {succession.before or 'some'} cached tokens that were not "
-                    "seen as the beginning of a generation: enter the recorder before the first "
-                    "pass, and give that one use_cache=True or an empty cache; or use generate()"
+                    f"a pass goes on from {succession.before or 'some'} cached tokens that were "
+                    "not seen as the beginning of a generation: enter the recorder before the "
+                    "first pass, and give that one use_cache=True or an empty cache; or use "
+                    "generate()"
                 )
             )
             return

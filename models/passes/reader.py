@@ -19,8 +19,8 @@ from isogloss.models.passes.calls import Pass, PassCalls, Reading
 from isogloss.models.passes.content import SpecialTokens, refuse_packed
 from isogloss.models.passes.generation import (
     Generations,
-    Succession,
     Seen,
+    Succession,
     running_generation,
     search_among,
 )
