@@ -269,5 +269,6 @@ def test_one_call_of_a_layer_or_a_layout_is_chosen():
     with pytest.raises(InvalidInput, match="called 2 times"):
         list(record(model, IDS, ["embed"]))
     (piece,) = record(model, IDS, ["embed"], call=0, layout="batch_first", dtype=torch.float32)
-    wanted = model.module.get_submodule("embed").weight[torch.from_numpy(piece.token_id).long()]
+    table = cast("nn.Embedding", model.module.get_submodule("embed"))
+    wanted = table.weight[torch.from_numpy(piece.token_id).long()]
     assert torch.equal(piece.sites["embed"], wanted)
