@@ -193,8 +193,12 @@ class PassReader:
         reading = _one_reading(done, {name: call.reading for name, call in calls.items()})
         ids, kept = self._kept(reading)
         tokens = self._special.tokens(ids, kept.keep)
-        sizes = (*ids.shape, own_length(self._module, ids.shape[1]))
-        outputs = {n: without_own_padding(call.output, *sizes) for n, call in calls.items()}
+        sequences, count = ids.shape
+        own = own_length(self._module, count)
+        outputs = {
+            name: without_own_padding(call.output, sequences, count, own)
+            for name, call in calls.items()
+        }
         for name, output in outputs.items():
             self._layouts[name].see(output.shape, *ids.shape)
         seen = Seen(
