@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from isogloss.models.packaged import PACKAGED
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.recording import CapturedRows, RecordProgress, record
-    from isogloss.models.resolve import resolve_sites
+    from isogloss.models.resolve import find_sites, resolve_sites
     from isogloss.models.sites import Site
     from isogloss.models.texts import TextDocument, passages
-    from isogloss.models.tokens import tokenizer_id, vocabulary
+    from isogloss.models.tokens import padding_id, special_ids, tokenizer_id, vocabulary
 
 __all__ = [
     "PACKAGED",
@@ -33,11 +33,14 @@ __all__ = [
     "TextDocument",
     "ancestry",
     "capture",
+    "find_sites",
     "load_model",
+    "padding_id",
     "passages",
     "record",
     "relatedness",
     "resolve_sites",
+    "special_ids",
     "splice",
     "standard_library_texts",
     "tokenizer_id",
@@ -57,11 +60,14 @@ _HOMES = {
     "TextDocument": "texts",
     "ancestry": "fingerprint",
     "capture": "hooks",
+    "find_sites": "resolve",
     "load_model": "load",
+    "padding_id": "tokens",
     "passages": "texts",
     "record": "recording",
     "relatedness": "fingerprint",
     "resolve_sites": "resolve",
+    "special_ids": "tokens",
     "splice": "hooks",
     "standard_library_texts": "corpus",
     "tokenizer_id": "tokens",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, UnsupportedVersion
 from isogloss.models.tokens import Tokenizer, tokenizer_id, vocabulary
+from isogloss.models.wrappers import unwrapped
 
 VERSION = 1
 
@@ -40,9 +41,10 @@ def ancestry(module: nn.Module, tokenizer: Tokenizer | None = None) -> dict[str,
     numbers.
 
     Args:
-        module: the model.
+        module: the model, or a wrapper of it. Weights that are offloaded or sharded are left out.
         tokenizer: its tokenizer; None: tokens are known by their ids.
     """
+    module = unwrapped(module)
     embedding = _input_embedding(module)
     words, ids = _sample(embedding, tokenizer)
     fingerprint: dict[str, object] = {
@@ -201,6 +203,8 @@ def _input_embedding(module: nn.Module) -> Tensor | None:
 
 def _values(owner: nn.Module, name: str, parameter: Tensor) -> Tensor | None:
     """Return a parameter's numbers, also where accelerate keeps them elsewhere; None: not known."""
+    if hasattr(parameter, "placements"):  # sharded over processes: a part of it is here
+        return None
     if not parameter.is_meta:
         return parameter.detach()
     hook = getattr(owner, "_hf_hook", None)

@@ -6,10 +6,11 @@ from types import TracebackType
 from typing import cast
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.models.execution import hooked_execution
 from isogloss.models.sites import Site, site_names, submodule, unknown_site
+from isogloss.models.wrappers import unwrapped
 
 Replacement = Callable[[Tensor], Tensor]
 
@@ -28,11 +29,11 @@ class Capture:
     def __init__(
         self, module: nn.Module, sites: Sequence[str | Site], *, stop_early: bool = False
     ) -> None:
-        self._module = module
-        self._modules = {name: submodule(module, name) for name in site_names(sites)}
+        self._module = unwrapped(module)
+        self._modules = {name: submodule(self._module, name) for name in site_names(sites)}
         self._stop_early = stop_early
         self._tensors: dict[str, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
+        self._context: ExitStack | None = None
         self._calls = 0
         self._calls_to_stop_at: int | None = None
         self._may_stop = False
@@ -43,11 +44,14 @@ class Capture:
         return tuple(self._modules)
 
     def __enter__(self) -> "Capture":
-        if self._handles:
+        if self._context is not None:
             raise Conflict("this capture is active already; make a second one with capture(...)")
-        self._handles.append(self._module.register_forward_pre_hook(self._begin))
-        for name, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._reader(name)))
+        with ExitStack() as stack:
+            stack.enter_context(hooked_execution(self._module))
+            stack.callback(self._module.register_forward_pre_hook(self._begin).remove)
+            for name, module in self._modules.items():
+                stack.callback(module.register_forward_hook(self._reader(name)).remove)
+            self._context = stack.pop_all()
         return self
 
     def __exit__(
@@ -56,8 +60,9 @@ class Capture:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        context, self._context = self._context, None
+        if context is not None:
+            context.close()
 
     def __getitem__(self, name: str) -> Tensor:
         """Return the output at a site in the last forward pass.
@@ -87,7 +92,7 @@ class Capture:
         Raises:
             Conflict: the capture was not entered with ``with``, or was left.
         """
-        if not self._handles:
+        if self._context is None:
             raise Conflict("the capture is not active; write `with capture(...) as c: c.run(...)`")
         self._may_stop = self._calls_to_stop_at is not None
         try:
@@ -146,8 +151,10 @@ def splice(module: nn.Module, replacements: Mapping[str, Replacement]) -> Genera
         UnknownSite: a name is not a submodule's path.
         ShapeError: in the forward pass, when a replacement differs in shape, dtype or device.
     """
-    modules = {name: submodule(module, name) for name in site_names(tuple(replacements))}
+    root = unwrapped(module)
+    modules = {name: submodule(root, name) for name in site_names(tuple(replacements))}
     with ExitStack() as stack:
+        stack.enter_context(hooked_execution(root))
         for name, target in modules.items():
             handle = target.register_forward_hook(_replacer(name, replacements[name]))
             stack.callback(handle.remove)

@@ -1,7 +1,7 @@
 """Run a model over documents and give the rows of its sites, with what each row is."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,10 +11,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isogloss.errors import InvalidInput, ShapeError
-from isogloss.models.hooks import Capture, evaluating
+from isogloss.errors import InvalidInput
 from isogloss.models.load import LoadedModel
-from isogloss.models.resolve import device_of, forward_parameters, row_width
+from isogloss.models.passes.documents import BATCH_FIRST, DocumentPasses, PassSettings
+from isogloss.models.resolve import device_of
 from isogloss.models.sites import Site, site_names
 from isogloss.models.texts import TextDocument
 from isogloss.models.tokens import (
@@ -25,6 +25,9 @@ from isogloss.models.tokens import (
     pad_id,
     token_limit,
 )
+from isogloss.models.wrappers import unwrapped
+
+_log = logging.getLogger(__name__)
 
 _DOCUMENTS_PER_ENCODING = 64
 
@@ -43,7 +46,7 @@ class CapturedRows:
     token_id: NDArray[np.uint32]
     """``[rows]``."""
     position: NDArray[np.uint32]
-    """Position in the model's input, special tokens counted, ``[rows]``."""
+    """Place of each row among the rows of its document, from 0, ``[rows]``."""
     span: NDArray[np.uint32] | None
     """Code points ``[start, end)`` in the document's text, ``[rows, 2]``; None: not known."""
     document_index: NDArray[np.int64]
@@ -73,24 +76,6 @@ class RecordProgress:
     """Documents without any content token: they have no row."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    batch_rows: int
-    forward_tokens: int
-    dtype: torch.dtype
-    autocast: bool
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("batch_rows", self.batch_rows),
-            ("forward_tokens", self.forward_tokens),
-        ):
-            if value < 1:
-                raise InvalidInput(f"{name} is {value}; it must be at least 1")
-        if not self.dtype.is_floating_point:
-            raise InvalidInput(f"dtype is {self.dtype}; activations need a floating-point type")
-
-
 @dataclass(kw_only=True)
 class _Piece:
     """Encoded documents that become one :class:`CapturedRows`."""
@@ -112,23 +97,22 @@ def record(
     precision: Literal["float32", "bfloat16"] = "float32",
     start: int = 0,
     on_progress: Callable[[RecordProgress], None] | None = None,
+    call: int | None = None,
+    layout: Literal["batch_first"] | None = None,
 ) -> Iterator[CapturedRows]:
     """Run a model over documents and yield the activations at its sites, piece by piece.
 
-    A row is a content token: special tokens and padding are left out. A piece is a
-    :class:`CapturedRows`: the rows of some whole documents. Documents of similar length share a
-    forward pass; rows come in the documents' order all the same. The pieces depend on nothing but
-    the arguments. So a recording that broke off after ``n`` pieces goes on where it was when the
-    same call is made again with ``start=n``.
+    A row is a content token: special tokens (also where a text spells one) and padding are left
+    out. A piece holds the rows of some whole documents. Documents of similar length share a pass;
+    rows come in the documents' order all the same. The pieces depend on the arguments alone: after
+    ``n`` of them the same call with ``start=n`` goes on.
 
-    The model computes in its own dtype (float32 from :func:`load_model`). ``precision="bfloat16"``
-    runs its matrix products in bfloat16 by autocast: on a CPU with AVX512-BF16 2.0 times as fast
-    (MPNet 0.33 against 0.68 s per 1,000 tokens), and off by 0.006 % of the variance; slower where
-    the CPU lacks it.
+    The model computes in its own dtype. ``precision="bfloat16"`` runs its matrix products in
+    bfloat16 by autocast: on a CPU with AVX512-BF16 2.0 times as fast (MPNet 0.33 against 0.68 s
+    per 1,000 tokens), and off by 0.006 % of the variance; slower where the CPU lacks it.
 
     Args:
-        model: module and tokenizer. Without a tokenizer the documents are token ids. Where the
-            module takes no ``attention_mask``, only documents of equal length share a pass.
+        model: module and tokenizer. Without a tokenizer the documents are token ids.
         documents: texts, or token ids for a model without tokenizer.
         sites: names, or sites of :func:`isogloss.models.resolve_sites`.
         batch_rows: a piece ends with the document that brings it to so many rows.
@@ -138,28 +122,50 @@ def record(
         precision: dtype of the model's matrix products, see above.
         start: how many pieces to leave out at the beginning.
         on_progress: called after each piece.
+        call: which call to read of a site called several times in one pass, such as 0 or -1.
+        layout: ``batch_first``: outputs are ``[batch, tokens, width]``. None: their sizes tell.
 
     Raises:
         UnknownSite: a site is no submodule.
-        ShapeError: while running, when a site does not give ``[batch, tokens, width]``.
-        InvalidInput: texts are given and there is no tokenizer, or a setting cannot be used.
+        ShapeError: while running, when a site gives no row for each token.
+        InvalidInput: a setting cannot be used, or a site is not called once for the tokens.
     """
-    settings = _Settings(
-        batch_rows=batch_rows,
+    _check(batch_rows, forward_tokens, dtype, precision, layout)
+    module, tokenizer = unwrapped(model.module), model.tokenizer
+    longest = _longest(max_tokens, token_limit(module, tokenizer))
+    settings = PassSettings(
         forward_tokens=forward_tokens,
-        dtype=dtype,
         autocast=precision == "bfloat16",
+        longest=longest,
+        pad_id=pad_id(tokenizer),
+        call=call,
+        layout=None if layout is None else BATCH_FIRST,
     )
-    if precision not in ("float32", "bfloat16"):
-        raise InvalidInput(f"precision is {precision!r}; wanted 'float32' or 'bfloat16'")
-    limit = token_limit(model.module, model.tokenizer)
+    run = _Run(DocumentPasses(module, sites, settings, device_of(module)), site_names(sites), dtype)
+    encoding = None if tokenizer is None else encoder(tokenizer, longest)
+    pieces = _pieces(documents, encoding, longest, batch_rows)
+    return _record(run, pieces, len(documents), start, on_progress)
+
+
+def _longest(max_tokens: int, limit: int | None) -> int:
     longest = max_tokens if limit is None else min(max_tokens, limit)
     if longest < 1:
         raise InvalidInput(f"max_tokens is {max_tokens}; it must be at least 1")
-    encoding = None if model.tokenizer is None else encoder(model.tokenizer, longest)
-    run = _Run(model, sites, settings)
-    pieces = _pieces(documents, encoding, longest, batch_rows)
-    return _record(run, pieces, len(documents), start, on_progress)
+    return longest
+
+
+def _check(
+    batch_rows: int, forward_tokens: int, dtype: torch.dtype, precision: str, layout: str | None
+) -> None:
+    for name, value in (("batch_rows", batch_rows), ("forward_tokens", forward_tokens)):
+        if value < 1:
+            raise InvalidInput(f"{name} is {value}; it must be at least 1")
+    if not dtype.is_floating_point:
+        raise InvalidInput(f"dtype is {dtype}; activations need a floating-point type")
+    if precision not in ("float32", "bfloat16"):
+        raise InvalidInput(f"precision is {precision!r}; wanted 'float32' or 'bfloat16'")
+    if layout not in (None, "batch_first"):
+        raise InvalidInput(f"layout is {layout!r}; wanted 'batch_first' or None")
 
 
 def _record(
@@ -177,12 +183,19 @@ def _record(
         dropped_tokens=0,
         empty_documents=0,
     )
+    literal = 0
     for index, piece in enumerate(pieces):
         progress = _advance(progress, piece)
+        literal += sum(document.literal for document in piece.documents)
         if index >= start and piece.rows:
             yield run.capture(index, piece)
         if on_progress is not None:
             on_progress(progress)
+    if literal:
+        _log.warning(
+            "%d special tokens stand in the texts themselves: they have no rows, as everywhere",
+            literal,
+        )
 
 
 def _advance(progress: RecordProgress, piece: _Piece) -> RecordProgress:
@@ -235,99 +248,33 @@ def _encode(
 class _Run:
     """A model with hooks at its sites, fed with pieces."""
 
-    def __init__(
-        self, model: LoadedModel, sites: Sequence[str | Site], settings: _Settings
-    ) -> None:
-        self._module = model.module
-        self._settings = settings
-        self._seen = Capture(model.module, sites, stop_early=True)
-        self._names = site_names(sites)
-        self._widths = {site.name: site.width for site in sites if isinstance(site, Site)}
-        self._arguments = forward_parameters(model.module)
-        self._pad = pad_id(model.tokenizer)
+    def __init__(self, passes: DocumentPasses, names: Sequence[str], dtype: torch.dtype) -> None:
+        self._passes = passes
+        self._names = names
+        self._dtype = dtype
 
     def capture(self, index: int, piece: _Piece) -> CapturedRows:
         documents = piece.documents
         counts = [int(document.content.sum()) for document in documents]
         ends = np.cumsum(counts)
         out: dict[str, Tensor] = {}
-        with torch.inference_mode(), evaluating(self._module), self._seen:
-            for batch in self._batches(documents):
-                self._forward([documents[i] for i in batch])
-                content = self._content([documents[i] for i in batch])
+        with self._passes.entered():
+            for batch in self._passes.batches(documents):
+                found = self._passes.rows([documents[i] for i in batch])
                 for name in self._names:
-                    rows = self._rows(name, content)
+                    rows = found[name].to("cpu", self._dtype)
                     if name not in out:
-                        shape = (piece.rows, rows.shape[1])
-                        out[name] = torch.empty(shape, dtype=self._settings.dtype)
+                        out[name] = torch.empty((piece.rows, rows.shape[1]), dtype=self._dtype)
                     parts = rows.split([counts[i] for i in batch])
                     for i, part in zip(batch, parts, strict=True):
                         out[name][ends[i] - counts[i] : ends[i]] = part
-        tokens = [(d.input_ids[d.content], np.flatnonzero(d.content)) for d in documents]
+        token_ids = [document.input_ids[document.content] for document in documents]
         spans = [d.span[d.content] for d in documents if d.span is not None]
         return CapturedRows(
             index=index,
             sites=out,
-            token_id=np.concatenate([ids for ids, _ in tokens]).astype(np.uint32),
-            position=np.concatenate([position for _, position in tokens]).astype(np.uint32),
+            token_id=np.concatenate(token_ids).astype(np.uint32),
+            position=np.concatenate([np.arange(count) for count in counts]).astype(np.uint32),
             span=np.concatenate(spans) if len(spans) == len(documents) else None,
             document_index=np.repeat(np.arange(len(counts)) + piece.first, counts),
         )
-
-    def _batches(self, documents: Sequence[EncodedDocument]) -> Iterator[list[int]]:
-        """Yield indices of documents of similar length, so that little is padding."""
-        lengths = [len(document.input_ids) for document in documents]
-        order = [i for i, document in enumerate(documents) if document.content.any()]
-        order.sort(key=lambda i: (lengths[i], i))
-        may_pad = "attention_mask" in self._arguments
-        batch: list[int] = []
-        for i in order:
-            full = lengths[i] * (len(batch) + 1) > self._settings.forward_tokens
-            other_length = bool(batch) and not may_pad and lengths[i] != lengths[batch[0]]
-            if batch and (full or other_length):
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
-
-    def _forward(self, documents: Sequence[EncodedDocument]) -> None:
-        lengths = [len(document.input_ids) for document in documents]
-        shape = (len(documents), max(lengths))
-        ids = np.full(shape, self._pad, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for i, document in enumerate(documents):
-            ids[i, : lengths[i]] = document.input_ids
-            mask[i, : lengths[i]] = 1
-        device = device_of(self._module)
-        inputs: dict[str, object] = {}
-        if "attention_mask" in self._arguments:
-            inputs["attention_mask"] = torch.from_numpy(mask).to(device)
-        if "use_cache" in self._arguments:
-            inputs["use_cache"] = False
-        autocast = self._settings.autocast
-        with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
-            if "input_ids" in self._arguments:
-                self._seen.run(input_ids=torch.from_numpy(ids).to(device), **inputs)
-            else:
-                self._seen.run(torch.from_numpy(ids).to(device), **inputs)
-
-    def _content(self, documents: Sequence[EncodedDocument]) -> Tensor:
-        longest = max(len(document.input_ids) for document in documents)
-        mask = np.zeros((len(documents), longest), dtype=np.bool_)
-        for i, document in enumerate(documents):
-            mask[i, : len(document.content)] = document.content
-        return torch.from_numpy(mask)
-
-    def _rows(self, name: str, content: Tensor) -> Tensor:
-        """Return a site's content rows of the last forward pass, ``[rows, width]``."""
-        output = self._seen[name]
-        width = row_width(output, name)
-        if output.shape[:2] != content.shape or self._widths.get(name, width) != width:
-            raise ShapeError(
-                f"site {name!r} gives {tuple(output.shape)} for tokens {tuple(content.shape)}; "
-                f"wanted "
-                f"[batch, tokens, width {self._widths.get(name, width)}]; choose another submodule"
-            )
-        rows = output[content.to(output.device)].flatten(1)
-        return rows.to("cpu", self._settings.dtype)

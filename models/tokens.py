@@ -54,7 +54,7 @@ class EncodedDocument:
     input_ids: NDArray[np.int64]
     """Token ids with special tokens, ``[tokens]``."""
     content: NDArray[np.bool_]
-    """False at special tokens, ``[tokens]``."""
+    """False at special tokens, wherever they stand, ``[tokens]``."""
     span: NDArray[np.uint32] | None
     """Code points ``[start, end)`` of each token in the text, ``[tokens, 2]``; None: not known.
 
@@ -63,6 +63,8 @@ class EncodedDocument:
     """
     dropped: int
     """Content tokens cut off at the maximum length."""
+    literal: int = 0
+    """Special tokens that stand in the text itself: no rows, as those that the tokenizer adds."""
 
 
 def fast_backend(tokenizer: Tokenizer) -> "tokenizers.Tokenizer | None":
@@ -93,7 +95,7 @@ def encoder(tokenizer: Tokenizer, max_tokens: int) -> "Encoder":
     """Return the encoder for a tokenizer; building one for a fast tokenizer copies it."""
     backend = fast_backend(tokenizer)
     if backend is not None:
-        return _FastEncoder(backend, max_tokens)
+        return _FastEncoder(backend, max_tokens, special_ids(tokenizer))
     if hasattr(tokenizer, "build_inputs_with_special_tokens"):
         return _SlowEncoder(cast("_SlowTokenizer", tokenizer), max_tokens)
     raise InvalidInput(
@@ -113,25 +115,38 @@ class Encoder(Protocol):
 
 
 class _FastEncoder:
-    def __init__(self, backend: "tokenizers.Tokenizer", max_tokens: int) -> None:
+    def __init__(
+        self, backend: "tokenizers.Tokenizer", max_tokens: int, special: frozenset[int]
+    ) -> None:
         _check_room(max_tokens, int(backend.num_special_tokens_to_add(is_pair=False)))
         backend.enable_truncation(max_tokens)
         self._backend = backend
+        self._special = np.array(sorted(special), dtype=np.int64)
 
     def encode(self, texts: Sequence[str]) -> list[EncodedDocument]:
         return [self._one(e) for e in self._backend.encode_batch(list(texts))]
 
     def _one(self, encoding: "tokenizers.Encoding") -> EncodedDocument:
-        special = np.array(encoding.special_tokens_mask, dtype=np.bool_)
+        added = np.array(encoding.special_tokens_mask, dtype=np.bool_)
         span = np.array(encoding.offsets, dtype=np.uint32).reshape(-1, 2)
-        dropped = sum(piece.special_tokens_mask.count(0) for piece in encoding.overflowing)
         ids = np.array(encoding.ids, dtype=np.int64)
-        return EncodedDocument(input_ids=ids, content=~special, span=span, dropped=dropped)
+        special = np.isin(ids, self._special)
+        return EncodedDocument(
+            input_ids=ids,
+            content=~special,
+            span=span,
+            dropped=sum(self._content(piece) for piece in encoding.overflowing),
+            literal=int((special & ~added).sum()),
+        )
+
+    def _content(self, encoding: "tokenizers.Encoding") -> int:
+        return int((~np.isin(np.array(encoding.ids, dtype=np.int64), self._special)).sum())
 
 
 class _SlowEncoder:
     def __init__(self, tokenizer: _SlowTokenizer, max_tokens: int) -> None:
         self._tokenizer = tokenizer
+        self._special = np.array(sorted(special_ids(tokenizer)), dtype=np.int64)
         self._room = _check_room(max_tokens, tokenizer.num_special_tokens_to_add())
 
     def encode(self, texts: Sequence[str]) -> list[EncodedDocument]:
@@ -141,10 +156,17 @@ class _SlowEncoder:
         tokenizer = self._tokenizer
         ids = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
         kept = ids[: self._room]
-        special = np.array(tokenizer.get_special_tokens_mask(kept), dtype=np.bool_)
+        added = np.array(tokenizer.get_special_tokens_mask(kept), dtype=np.bool_)
         full = np.array(tokenizer.build_inputs_with_special_tokens(kept), dtype=np.int64)
-        dropped = len(ids) - len(kept)
-        return EncodedDocument(input_ids=full, content=~special, span=None, dropped=dropped)
+        special = np.isin(full, self._special)
+        cut = np.array(ids[len(kept) :], dtype=np.int64)
+        return EncodedDocument(
+            input_ids=full,
+            content=~special,
+            span=None,
+            dropped=int((~np.isin(cut, self._special)).sum()),
+            literal=int((special & ~added).sum()),
+        )
 
 
 def _check_room(max_tokens: int, special: int) -> int:
@@ -200,10 +222,75 @@ def vocabulary(tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(strings)
 
 
+def special_ids(tokenizer: Tokenizer | None) -> frozenset[int]:
+    """Return the ids of the special tokens: those that have no row, wherever they stand.
+
+    They are what the tokenizer names (beginning, end, padding, mask, ...), what was added to it as
+    special, and what it puts around a text. The token for unknown words is content, unless it is
+    one of the others too.
+    """
+    if tokenizer is None:
+        return frozenset()
+    named = frozenset(_ids_of(getattr(tokenizer, "all_special_ids", ())))
+    added = getattr(tokenizer, "get_added_tokens_decoder", None)
+    table: object = added() if callable(added) else getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {
+        token_id
+        for token_id, token in cast("Mapping[int, object]", table).items()
+        if getattr(token, "special", False)
+    }
+    return (named | marked | _around(tokenizer)) - (
+        _unknown_ids(tokenizer) - _other_roles(tokenizer)
+    )
+
+
+def _around(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the ids that a tokenizer puts around a text: all that it makes of an empty one."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if hasattr(backend, "encode_batch"):
+        empty = cast("tokenizers.Tokenizer", backend).encode("")
+        masked = zip(empty.ids, empty.special_tokens_mask, strict=True)
+        return frozenset(token_id for token_id, mask in masked if mask)
+    if hasattr(tokenizer, "build_inputs_with_special_tokens"):
+        return frozenset(cast("_SlowTokenizer", tokenizer).build_inputs_with_special_tokens([]))
+    return frozenset()
+
+
+def _unknown_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    told = getattr(tokenizer, "unk_token_id", None)
+    if told is not None:
+        return frozenset(_ids_of([told]))
+    model = getattr(tokenizer, "model", None)  # of a bare tokenizers.Tokenizer
+    token, known = getattr(model, "unk_token", None), tokenizer.get_vocab()
+    if isinstance(token, str) and token in known:
+        return frozenset([known[token]])
+    return frozenset(_ids_of([getattr(model, "unk_id", None)]))
+
+
+def _other_roles(tokenizer: Tokenizer) -> frozenset[int]:
+    roles = ("bos", "eos", "pad", "cls", "sep", "mask")
+    return frozenset(_ids_of([getattr(tokenizer, f"{role}_token_id", None) for role in roles]))
+
+
+def _ids_of(found: object) -> list[int]:
+    values = cast("Sequence[object]", found)
+    return [value for value in values if isinstance(value, int)]
+
+
+def padding_id(tokenizer: Tokenizer | None) -> int | None:
+    """Return the id of padding, if the tokenizer has one."""
+    found = getattr(tokenizer, "pad_token_id", None)
+    if found is None:
+        padding = cast("object", getattr(tokenizer, "padding", None))  # tokenizers.Tokenizer
+        told = cast("Mapping[str, object]", padding) if isinstance(padding, Mapping) else {}
+        found = told.get("pad_id")
+    return found if isinstance(found, int) else None
+
+
 def pad_id(tokenizer: Tokenizer | None) -> int:
     """Return the id to fill short rows of a batch with (the attention mask hides it)."""
-    found = getattr(tokenizer, "pad_token_id", None)
-    return found if isinstance(found, int) else 0
+    found = padding_id(tokenizer)
+    return 0 if found is None else found
 
 
 def token_limit(module: nn.Module, tokenizer: Tokenizer | None) -> int | None:

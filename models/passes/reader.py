@@ -1,17 +1,43 @@
 """Give the rows of each forward pass of a live module, with the token that each row is of."""
 
+import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from isogloss.errors import ShapeError
-from isogloss.models.hooks import Capture
+from isogloss.errors import InvalidInput, IsoglossError, ShapeError
+from isogloss.models.passes.caches import cache_mark
+from isogloss.models.passes.calls import Pass, PassCalls, Reading
+from isogloss.models.passes.content import SpecialTokens, refuse_packed
+from isogloss.models.passes.generation import (
+    Generations,
+    Seen,
+    Succession,
+    running_generation,
+    search_among,
+)
+from isogloss.models.passes.layout import (
+    BATCH_FIRST,
+    Axes,
+    Layout,
+    batch_first,
+    own_length,
+    unresolved,
+    without_own_padding,
+)
+from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
+from isogloss.models.sites import submodule
+from isogloss.models.wrappers import unwrapped
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,15 +45,22 @@ class PassRows:
     """The rows of whole documents that a module read, in the order of the documents."""
 
     sites: Mapping[str, Tensor]
-    """Activations of each site, ``[rows, width]``: detached copies on the module's device."""
+    """Activations of each site, ``[rows, width]``: detached copies on the module's device, or on
+    the CPU where passes were held back."""
     token_id: NDArray[np.uint32]
     """``[rows]``."""
     position: NDArray[np.uint32]
-    """Position of each row in its document, ``[rows]``."""
+    """Place of each row among the rows of its document, from 0, ``[rows]``."""
     document_index: NDArray[np.int64]
     """For each row the index of its document in ``documents``, ``[rows]``, ascending."""
     documents: tuple[NDArray[np.int64], ...]
     """Token ids of each document, padding left out and special tokens kept: what names it."""
+    is_training: bool = False
+    """Whether the module was in training mode."""
+    passes: int = 1
+    """How many forward passes are in it: several for generated documents."""
+    step: int = 0
+    """What ``step`` of the reader returned when the first of these passes began."""
 
     @property
     def rows(self) -> int:
@@ -35,11 +68,24 @@ class PassRows:
         return len(self.token_id)
 
 
+@dataclass(kw_only=True, eq=False)
+class _Waiting:
+    """A pass whose outputs' axes are not known yet."""
+
+    seen: Seen
+    succession: Succession
+
+
 class PassReader:
     """Reads each forward pass of a module while it is entered.
 
     Each sequence of a pass is a document. Its rows are the positions that the attention mask keeps,
-    without special tokens.
+    without special tokens. The passes of a generation make one document of each sequence. A pass
+    whose rows cannot be told with certainty is left out, with an error that says why; passes before
+    and after it are taken.
+
+    Nothing is run, and the module is as before when the reader is left. Meanwhile what is compiled
+    runs eagerly: compiled code does not know the reader's hooks.
     """
 
     def __init__(
@@ -50,33 +96,66 @@ class PassReader:
         take: Callable[[PassRows], None],
         leave_out: Callable[[Exception], None],
         special_ids: Iterable[int] = (),
+        pad_id: int | None = None,
+        call: int | None = None,
+        layout: Literal["batch_first"] | None = None,
+        held_bytes: int = 256 << 20,
+        step: Callable[[], int] | None = None,
     ) -> None:
         """Make a reader; it sets its hooks when it is entered.
 
         Args:
-            module: the live module; its forward pass takes ``input_ids`` by name, or as the first
-                argument.
+            module: the live module, or a wrapper of it (compiled, distributed, nnsight's); its
+                forward pass takes token ids ``[sequences, tokens]``.
             sites: names of submodules.
             take: called in the thread that runs the module with the rows of documents. What it
                 raises reaches the caller of the module.
-            leave_out: called in that thread with the error for which a pass is left out. What it
-                raises reaches the caller of the module.
+            leave_out: called in that thread, once for each pass that is left out, with the error
+                for which it is. What it raises reaches the caller of the module.
             special_ids: ids of the special tokens, of which no rows are given.
+            pad_id: id of padding, for passes without a mask; None: not known.
+            call: which call to read of a site that is called several times in one pass, from 0, or
+                from -1 backwards; None: such a pass is left out.
+            layout: ``batch_first``: outputs are ``[sequences, tokens, width]``. None: their sizes
+                tell, and a pass in which sizes are equal waits for one that tells.
+            held_bytes: most bytes of passes that wait for others (generation, layout).
+            step: gives the training step, called when a pass ends; None: always 0.
+
+        Raises:
+            UnknownSite: a site is no submodule; the message lists the nearest names.
+            InvalidInput: an argument cannot be used.
         """
-        self._module = module
-        self._sites = tuple(sites)
-        self._take = take
-        self._leave_out = leave_out
-        self._special = torch.tensor(sorted(set(special_ids)), dtype=torch.int64)
-        self._capture = Capture(module, sites)
-        self._handles: list[RemovableHandle] = []
-        self._inputs: tuple[Tensor, Tensor | None] | None = None
+        if layout not in (None, "batch_first"):
+            raise InvalidInput(f"layout is {layout!r}, wanted 'batch_first' or None")
+        if held_bytes < 0:
+            raise InvalidInput(f"held_bytes is {held_bytes}, it must be at least 0")
+        self._module, self._sites = unwrapped(module), tuple(sites)
+        self._take_rows, self._leave_out = take, leave_out
+        self._special, self._pad_id = SpecialTokens(special_ids), pad_id
+        self._call, self._held_bytes, self._step = call, held_bytes, step
+        self._calls = PassCalls(self._module, sites, call=call, on_pass=self._ended)
+        fixed = BATCH_FIRST if layout else None
+        self._layouts = {n: Layout(n, submodule(self._module, n), fixed) for n in self._sites}
+        self._waiting: deque[_Waiting] = deque()
+        self._generations = Generations(
+            take=self._take,
+            leave_out=leave_out,
+            special=self._special,
+            end_ids=_end_ids(self._module),
+            held_bytes=held_bytes,
+        )
+        self._widths: dict[str, int] = {}
+        self._passes = 0
+        self._has_warned = False
+        self._lock = threading.RLock()
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Numbers per row of each site; empty until rows were given."""
+        return dict(self._widths)
 
     def __enter__(self) -> "PassReader":
-        self._capture.__enter__()
-        before = self._module.register_forward_pre_hook(self._before, with_kwargs=True)
-        after = self._module.register_forward_hook(self._after)
-        self._handles = [before, after]
+        self._calls.__enter__()
         return self
 
     def __exit__(
@@ -85,60 +164,214 @@ class PassReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._capture.__exit__(None, None, None)
+        """Remove the hooks, and give on or leave out the passes that wait."""
+        self._calls.__exit__(kind, error, trace)
+        with self._lock:
+            self._drain(is_over=True)
+            self._generations.finish()
+            why = "" if self._passes else self._calls.why_unseen
+            if why:
+                self._leave_out(InvalidInput(f"no pass was seen: {why}"))
 
-    def _before(
-        self, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> None:
-        found = kwargs.get("input_ids", args[0] if args else None)
-        mask = kwargs.get("attention_mask")
-        is_ids = isinstance(found, Tensor) and found.ndim == 2 and not found.is_floating_point()
-        ids = found if isinstance(found, Tensor) and is_ids else None
-        fits = isinstance(mask, Tensor) and ids is not None and mask.shape == ids.shape
-        self._inputs = (
-            None if ids is None else (ids, mask if isinstance(mask, Tensor) and fits else None)
+    def _ended(self, done: Pass | None) -> None:
+        with self._lock:
+            self._passes += 1
+            try:
+                seen, succession = self._seen(done)
+            except Exception as error:  # whatever a model does, its caller is not disturbed
+                self._leave_out(_as_ours(error))
+                return
+            self._waiting.append(_Waiting(seen=seen, succession=succession))
+            self._drain()
+
+    def _seen(self, done: Pass | None) -> tuple[Seen, Succession]:
+        if done is None:
+            raise InvalidInput("the module ran within itself: the passes inside are read")
+        if done.error is not None:
+            raise done.error
+        calls = {name: done.site(name, self._call) for name in self._sites}
+        reading = _one_reading(done, {name: call.reading for name, call in calls.items()})
+        ids, kept = self._kept(reading)
+        tokens = self._special.tokens(ids, kept.keep)
+        sequences, count = ids.shape
+        own = own_length(self._module, count)
+        outputs = {
+            name: without_own_padding(call.output, sequences, count, own)
+            for name, call in calls.items()
+        }
+        for name, output in outputs.items():
+            self._layouts[name].see(output.shape, *ids.shape)
+        seen = Seen(
+            tokens=tokens,
+            outputs=outputs,
+            step=0 if self._step is None else self._step(),
+            is_training=done.is_training,
+        )
+        return seen, self._progress(done, reading, kept)
+
+    def _kept(self, reading: Reading) -> tuple[Tensor, Kept]:
+        found = reading.ids
+        if found is None:
+            raise ShapeError(
+                f"the forward pass took {reading.arguments.odd_ids} for token ids, wanted "
+                "input_ids [sequences, tokens] of whole numbers, by name or as the first argument"
+            )
+        ids = found.detach().to("cpu", torch.int64, copy=True)
+        arguments, before = reading.masked, reading.cached.before
+        kept = kept_tokens(arguments, ids, before=before, pad_id=self._pad_id)
+        refuse_packed(reading.arguments, kept.keep)
+        return ids, kept
+
+    def _warn_once(self, reading: Reading) -> None:
+        is_told = has_mask(reading.masked) or self._pad_id is not None or bool(self._special)
+        ids = reading.ids
+        if is_told or self._has_warned or ids is None or min(ids.shape) == 1:
+            return
+        self._has_warned = True
+        _log.warning(
+            "there is no attention mask and no tokenizer: if the texts are padded, padding is "
+            "recorded as text; give attention_mask, or the tokenizer"
         )
 
-    def _after(self, module: nn.Module, args: tuple[object, ...], output: object) -> None:
-        try:
-            rows = self._rows()
-        except Exception as error:  # whatever a site gives, the module's caller is not disturbed
-            self._leave_out(error)
-        else:
-            self._take(rows)
-        finally:
-            self._inputs = None
-
-    def _rows(self) -> PassRows:
-        if self._inputs is None:
-            raise ShapeError(
-                "the forward pass took no input_ids [sequences, tokens]: a recorder needs them, by "
-                "name or as the first argument"
-            )
-        ids = self._inputs[0].detach().cpu()
-        mask = self._inputs[1]
-        keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.cpu().bool()
-        content = keep & ~torch.isin(ids, self._special.to(ids.dtype))
-        where = content.nonzero()
-        return PassRows(
-            sites={name: self._site_rows(name, content) for name in self._sites},
-            token_id=ids[content].numpy().astype(np.uint32),
-            position=where[:, 1].numpy().astype(np.uint32),
-            document_index=where[:, 0].numpy(),
-            documents=tuple(
-                row[kept].numpy().astype(np.int64) for row, kept in zip(ids, keep, strict=True)
-            ),
+    def _progress(self, done: Pass, reading: Reading, kept: Kept) -> Succession:
+        cached = reading.cached
+        cache = cached.arguments.cache
+        own = None if cache is None or isinstance(cache, tuple) else id(cache)
+        before = cached.before
+        if before is None:
+            before = kept.before
+            if not before and cache is not None and self._generations.holds(own):
+                before = None
+        quiet = not torch.is_grad_enabled()
+        running = running_generation() if quiet else ()
+        if not running:  # there the mask is left out where it hides nothing
+            self._warn_once(reading)
+        after = (before or 0) + kept.keep.shape[1]
+        return Succession(
+            before=before,
+            cache=own,
+            mark_before=cached.mark,
+            mark_after=None if own is None else cache_mark(cache, after),
+            may_go_on=quiet and (bool(running) or cache is not None or _asks_for_cache(done)),
+            search=search_among(running),
+            is_quiet=quiet,
+            is_prompt="_prefill" in running,
         )
 
-    def _site_rows(self, name: str, content: Tensor) -> Tensor:
-        seen = self._capture[name]
-        if seen.ndim < 3 or seen.shape[:2] != content.shape:
-            raise ShapeError(
-                f"site {name!r} gave {list(seen.shape)}, wanted [sequences, tokens, width] with "
-                f"{list(content.shape)} sequences and tokens"
+    def _drain(self, *, is_over: bool = False) -> None:
+        """Give on the passes whose axes are known, in their order."""
+        while self._waiting:
+            first = self._waiting[0]
+            ids = first.seen.tokens.ids
+            try:
+                axes = {
+                    name: self._layouts[name].axes(output.shape, *ids.shape)
+                    for name, output in first.seen.outputs.items()
+                }
+            except ShapeError as error:
+                self._waiting.popleft()
+                self._leave_out(error)
+                continue
+            open_name = next((name for name, found in axes.items() if found is None), None)
+            if open_name is not None and not is_over and self._has_room():
+                return
+            self._waiting.popleft()
+            if open_name is not None:
+                self._leave_out(self._unresolved(first, open_name))
+                continue
+            self._give(first, {name: found or BATCH_FIRST for name, found in axes.items()})
+
+    def _give(self, first: _Waiting, axes: Mapping[str, Axes]) -> None:
+        outputs = {
+            name: batch_first(output, axes[name]) for name, output in first.seen.outputs.items()
+        }
+        self._generations.add(replace(first.seen, outputs=outputs), first.succession)
+
+    def _has_room(self) -> bool:
+        """Move the newest waiting pass to the CPU; False if there are too many bytes."""
+        last = self._waiting[-1]
+        last.seen = replace(last.seen, outputs={n: o.cpu() for n, o in last.seen.outputs.items()})
+        held = sum(waiting.seen.nbytes for waiting in self._waiting) + self._generations.nbytes
+        return held <= self._held_bytes
+
+    def _unresolved(self, waiting: _Waiting, name: str) -> IsoglossError:
+        shape = waiting.seen.outputs[name].shape
+        return unresolved(name, shape, *waiting.seen.tokens.ids.shape)
+
+    def _take(self, seen: Seen) -> None:
+        content = seen.tokens.content
+        widths = {name: output.shape[2] for name, output in seen.outputs.items()}
+        known = self._widths or widths
+        odd = next((name for name in self._sites if widths[name] != known[name]), None)
+        if odd is not None:
+            error = ShapeError(
+                f"site {odd!r} gives width {widths[odd]}, and {known[odd]} in earlier passes; "
+                "choose a submodule of one width"
             )
-        return seen.flatten(2)[content.to(seen.device)]
+            for _ in range(seen.passes):
+                self._leave_out(error)
+            return
+        self._widths = widths
+        self._take_rows(
+            PassRows(
+                sites={name: _rows(output, content) for name, output in seen.outputs.items()},
+                token_id=seen.tokens.token_id,
+                position=seen.tokens.position,
+                document_index=seen.tokens.document_index,
+                documents=seen.tokens.documents,
+                is_training=seen.is_training,
+                passes=seen.passes,
+                step=seen.step,
+            )
+        )
+
+
+def _rows(output: Tensor, content: Tensor) -> Tensor:
+    if bool(content.all()):
+        return output.flatten(0, 1)
+    return output[content.to(output.device)]
+
+
+def _one_reading(done: Pass, readings: Mapping[str, Reading]) -> Reading:
+    """Return what all sites' stacks read.
+
+    Raises:
+        InvalidInput: they read other ids than each other.
+    """
+    (first, reading), *others = readings.items()
+    for name, other in others:
+        if other is reading:
+            continue
+        one, two = reading.ids, other.ids
+        same = one is None and two is None
+        if one is not None and two is not None:
+            same = one is two or (one.shape == two.shape and bool(torch.equal(one, two)))
+        if not same or reading.stack.is_decoder != other.stack.is_decoder:
+            raise InvalidInput(
+                f"sites {first!r} and {name!r} read other token ids than each other, such as an "
+                "encoder's and a decoder's: their rows do not align; record them one by one"
+            )
+    # the innermost of them: what is masked or cached is told there or around it
+    return max(readings.values(), key=lambda found: len(found.chain))
+
+
+def _as_ours(error: Exception) -> IsoglossError:
+    if isinstance(error, IsoglossError):
+        return error
+    return InvalidInput(f"a pass could not be read: {type(error).__name__}: {error}")
+
+
+def _asks_for_cache(done: Pass) -> bool:
+    return any(found.arguments.named.get("use_cache") is True for found in done.open)
+
+
+def _end_ids(module: nn.Module) -> frozenset[int]:
+    """Return the ids behind which generation pads, where the model's configuration tells."""
+    found: set[int] = set()
+    for holder in (getattr(module, "generation_config", None), getattr(module, "config", None)):
+        ids = getattr(holder, "eos_token_id", None)
+        found |= {i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int)}
+    return frozenset(found)
+
+
+__all__ = ["PassReader", "PassRows"]

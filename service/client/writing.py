@@ -150,7 +150,7 @@ def record(
         NotPermitted: ``direct`` is True, and this process does not see the store's disk.
     """
     # torch takes a second to import, and only recording needs it
-    from isogloss.models import LoadedModel
+    from isogloss.models import LoadedModel, special_ids
     from isogloss.service.recording.live import Recorder
 
     loaded = LoadedModel(module=model, tokenizer=tokenizer, name=name or type(model).__name__)
@@ -158,7 +158,7 @@ def record(
         loaded, sites, recording=recording, corpus=corpus, dtype=dtype, has_spans=False
     )
     connection.run(recordings.create_recording(spec, vocabulary))
-    special: Sequence[int] = getattr(tokenizer, "all_special_ids", ())
+    special = special_ids(tokenizer)
     opened = stream(connection, recording, producer, direct=direct, root=root)
     return Recorder(opened, model, spec, special_ids=special, options=options)
 

@@ -126,3 +126,11 @@ def test_the_real_models_relations_are_found():
         stranger = relatedness(one, prints[2])
         assert not stranger.related
         assert 0.45 < stranger.similarity < 0.6
+
+
+def test_a_wrapped_model_has_the_fingerprint_of_the_bare_one_and_weights_elsewhere_have_none():
+    model = torch.nn.Sequential(torch.nn.Embedding(40, 16), torch.nn.Linear(16, 16))
+    compiled = cast("torch.nn.Module", torch.compile(model, backend="eager"))
+    assert ancestry(compiled) == ancestry(model)
+    elsewhere = ancestry(model.to("meta"))
+    assert (elsewhere["tokens"], elsewhere["matrices"]) == ([], [])

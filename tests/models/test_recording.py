@@ -1,5 +1,6 @@
 """Documents to rows."""
 
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_every_row_equals_the_model_run_on_its_document_alone(loaded: LoadedMode
         torch.testing.assert_close(joined(pieces, sites[0])[rows], states[1][0][content])
         columns = {
             "token_id": inputs["input_ids"][0][content].numpy(),
-            "position": torch.nonzero(content)[:, 0].numpy(),
+            "position": np.arange(int(content.sum())),
             "document_index": np.full(int(content.sum()), index),
         }
         for name, wanted in columns.items():
@@ -245,3 +246,29 @@ def test_an_integer_type_for_activations_is_refused():
     model = LoadedModel(module=Context(), name="plain")
     with pytest.raises(InvalidInput, match=r"torch\.int64"):
         record(model, IDS, ["mix"], dtype=torch.int64)
+
+
+def test_special_tokens_that_a_text_spells_have_no_rows_and_are_said_once(
+    tiny_bert: Path, caplog: pytest.LogCaptureFixture
+):
+    model = load_model(str(tiny_bert))
+    texts = [TextDocument(text="An order [SEP] of soup [MASK]."), TextDocument(text="[CLS] soup.")]
+    pieces = list(record(model, texts, ["encoder.layer.0"], batch_rows=2))
+    assert len(pieces) == 2
+    assert not {0, 2, 3, 4} & set(np.concatenate([piece.token_id for piece in pieces]).tolist())
+    said = [record.getMessage() for record in caplog.records]
+    assert [message[:47] for message in said] == ["3 special tokens stand in the texts themselves:"]
+
+
+def test_one_call_of_a_layer_or_a_layout_is_chosen():
+    class Twice(Context):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.mix(self.embed(self.embed(tokens).argmax(-1)))[0]
+
+    model = LoadedModel(module=Twice(), name="plain")
+    with pytest.raises(InvalidInput, match="called 2 times"):
+        list(record(model, IDS, ["embed"]))
+    (piece,) = record(model, IDS, ["embed"], call=0, layout="batch_first", dtype=torch.float32)
+    table = cast("nn.Embedding", model.module.get_submodule("embed"))
+    wanted = table.weight[torch.from_numpy(piece.token_id).long()]
+    assert torch.equal(piece.sites["embed"], wanted)

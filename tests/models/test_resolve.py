@@ -1,11 +1,20 @@
 """Widths of sites: seen in a forward pass, or declared by the submodule."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
+from transformers import T5Config, T5Model
 
 from isogloss.errors import InvalidInput, UnknownSite
-from isogloss.models.resolve import device_of, forward_parameters, resolve_sites, row_width
+from isogloss.models.resolve import (
+    device_of,
+    find_sites,
+    forward_parameters,
+    resolve_sites,
+    row_width,
+)
 
 
 def test_a_declared_width_is_read_without_running_the_module():
@@ -39,3 +48,48 @@ def test_a_module_says_what_it_takes_and_where_it_is():
     assert forward_parameters(nn.Linear(1, 1)) == {"input"}
     assert device_of(nn.Linear(1, 1, device="meta")).type == "meta"
     assert device_of(nn.ReLU()).type == "cpu"
+
+
+def test_inputs_go_where_the_hooks_of_offloaded_weights_run_them():
+    module = nn.Sequential(nn.Linear(1, 1, device="meta"), nn.Linear(1, 1, device="meta"))
+    vars(module)["_hf_hook"] = SimpleNamespace(execution_device=None)  # as accelerate leaves them
+    vars(module[0])["_hf_hook"] = SimpleNamespace(
+        hooks=[SimpleNamespace(execution_device="cpu")], execution_device=None
+    )
+    assert device_of(module).type == "cpu"
+    assert device_of(nn.Sequential(nn.Linear(1, 1, device="meta"), nn.Linear(1, 1))).type == "cpu"
+
+
+def test_names_are_found_and_nothing_is_run():
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+
+        def forward(self, input_ids: torch.Tensor) -> None:
+            raise ArithmeticError("planted")
+
+    assert find_sites(Fails(), ["layers.1", "layers.*"]) == ("layers.1", "layers.0")
+    with pytest.raises(UnknownSite):
+        find_sites(Fails(), ["layers.2"])
+    with pytest.raises(ArithmeticError):
+        resolve_sites(Fails(), ["layers.1"])
+
+
+def test_a_width_is_the_numbers_of_a_token_whatever_the_layout():
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.heads = nn.Embedding(9, 8), nn.Identity()
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.heads(self.table(input_ids).unflatten(2, (4, 2)).transpose(1, 2))
+
+    (site,) = resolve_sites(Heads(), ["heads"])
+    assert site.width == 8
+
+
+def test_widths_of_encoder_and_decoder_are_seen_in_one_pass():
+    config = T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    found = resolve_sites(T5Model(config), ["encoder.block.0", "decoder.block.0"])
+    assert [site.width for site in found] == [16, 16]

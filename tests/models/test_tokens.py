@@ -14,7 +14,13 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
 from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, record, tokenizer_id, vocabulary
-from isogloss.models.tokens import encode_documents, encode_token_ids, token_limit
+from isogloss.models.tokens import (
+    encode_documents,
+    encode_token_ids,
+    padding_id,
+    special_ids,
+    token_limit,
+)
 
 TRICKY = "Naïve 🙂 café — menu’s\n\n  don't, 12!"
 
@@ -31,7 +37,7 @@ def test_spans_are_code_points_of_the_text(make: Callable[[], PreTrainedTokenize
     assert {i for i, c in enumerate(TRICKY) if not c.isspace()} <= covered
 
 
-def test_special_tokens_are_not_content_and_positions_count_them():
+def test_special_tokens_are_not_content():
     (document,) = encode_documents(wordpiece(), ["the menu"], 100)
     assert document.input_ids[0] == 2
     assert document.input_ids[-1] == 3
@@ -214,3 +220,48 @@ def test_a_text_longer_than_the_table_of_opt_is_cut_there():
     document = [5 + i % 50 for i in range(150)]
     pieces = list(record(LoadedModel(module=model.module, name="opt"), [document], [model.site]))
     assert sum(piece.rows for piece in pieces) == 64
+
+
+SPELT = "alpha [SEP] beta ☃ [MASK] gamma"
+
+
+def test_special_tokens_are_told_by_their_ids_also_where_a_text_spells_them():
+    tokenizer = wordpiece()
+    for given in (tokenizer, tokenizer.backend_tokenizer):
+        special = special_ids(given)
+        assert special == frozenset([0, 2, 3, 4])  # the unknown token, 1, is content
+        (document,) = encode_documents(given, [SPELT], 100)
+        content = document.input_ids[document.content].tolist()
+        assert 1 in content
+        assert not special & set(content)
+        assert document.literal == 2
+        assert len(document.content) - len(content) == 4
+
+
+def test_an_unknown_token_that_also_ends_texts_is_special():
+    tokenizer = byte_level()
+    tokenizer.unk_token = tokenizer.eos_token
+    assert special_ids(tokenizer) == frozenset([0])
+    assert special_ids(ByT5Tokenizer()) >= {0, 1}
+    assert 2 not in special_ids(ByT5Tokenizer())
+    assert special_ids(None) == frozenset()
+
+
+def test_added_tokens_are_special_where_they_were_added_as_such():
+    tokenizer = copy.deepcopy(wordpiece())
+    tokenizer.add_tokens(["<plain>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    known = tokenizer.get_vocab()
+    for given in (tokenizer, tokenizer.backend_tokenizer):
+        assert known["<turn>"] in special_ids(given)
+        assert known["<plain>"] not in special_ids(given)
+
+
+def test_the_id_of_padding_is_known_where_a_tokenizer_has_one():
+    assert padding_id(wordpiece()) == 0
+    assert padding_id(byte_level()) is None
+    assert padding_id(None) is None
+    bare = Tokenizer(models.BPE())
+    assert padding_id(bare) is None
+    bare.enable_padding(pad_id=7)
+    assert padding_id(bare) == 7

@@ -87,7 +87,7 @@ def word_end_rows(
         segment_document: document of each segment, ascending, ``[segments]``.
         segment_span: code points of each segment, ascending within a document, ``[segments, 2]``.
         document: document of each token by the same numbering, or -1, ``[rows]``.
-        position: place of each token in the model's input, ``[rows]``.
+        position: place of each token among its document's rows, ``[rows]``.
         span: code points of each token, ``[rows, 2]``.
 
     Returns:
@@ -122,7 +122,7 @@ def token_rows(
         segment_document: document of each segment, ascending, ``[segments]``.
         segment_position: position of each segment, ascending within a document, ``[segments]``.
         document: document of each token by the same numbering, or -1, ``[rows]``.
-        position: place of each token in the model's input, ``[rows]``.
+        position: place of each token among its document's rows, ``[rows]``.
 
     Returns:
         ``[segments]``, the row, or -1 where that position was not recorded.

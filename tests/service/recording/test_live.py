@@ -103,8 +103,8 @@ def test_special_tokens_and_padding_have_no_rows(client: Client, name: str) -> N
             attention_mask=torch.tensor([[1, 1, 1, 1, 0]]),
         )
     columns = client.tokens(name)
-    assert columns.token_id.tolist() == [7, 8, 0, 7, 8]
-    assert columns.position.tolist() == [1, 2, 4, 1, 2]
+    assert columns.token_id.tolist() == [7, 8, 7, 8]
+    assert columns.position.tolist() == [0, 1, 0, 1]
     assert client.vocabulary(name)[7] == "t7"
 
 

@@ -1,0 +1,387 @@
+"""The calls of sites within a pass of the model, each with the token ids that its stack read.
+
+A model may hold several stacks that read ids: an encoder and a decoder, or one encoder that runs
+once for each of two inputs. A site's rows are of the ids that the innermost stack around it read in
+that very call.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from isogloss.errors import Conflict, InvalidInput
+from isogloss.models.execution import compiler_is_loaded, hooked_execution
+from isogloss.models.hooks import first_tensor
+from isogloss.models.passes.caches import cache_mark, cached_tokens
+from isogloss.models.passes.direct import around_forward, calls_forward_itself
+from isogloss.models.passes.inputs import Arguments, Signature
+from isogloss.models.passes.layout import numbers
+from isogloss.models.passes.masks import has_mask
+from isogloss.models.passes.stacks import Stack, stacks_around
+from isogloss.models.sites import Site, site_names, submodule
+
+_PreHook = Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]
+_Hook = Callable[[nn.Module, tuple[object, ...], object], None]
+
+
+class _Stop(BaseException):
+    """Ends a pass; not an Exception, so that a model's own handlers let it through."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Reading:
+    """One call of a module that reads token ids."""
+
+    stack: Stack
+    arguments: Arguments
+    outer: "Reading | None"
+    """The call around it that reads ids too."""
+    before: int | None = None
+    """How many tokens its cache held; None: it has no cache, or one that does not tell."""
+    mark: Tensor | None = None
+    """What its cache held of the last token of each sequence."""
+    decoder: "Reading | None" = None
+    """Of a module with encoder and decoder: what its decoder read, once it has."""
+    is_pair: bool = False
+    """Whether it holds an encoder and a decoder, that read other ids than each other."""
+
+    @property
+    def ids(self) -> Tensor | None:
+        """The ids it read, ``[sequences, tokens]``; None: none that are known."""
+        own = self.arguments.ids
+        if own is not None or self.outer is None or self.stack.is_decoder:
+            return own
+        return self.outer.ids
+
+    @property
+    def chain(self) -> "list[Reading]":
+        """It, and the calls around it that read the same ids."""
+        found: list[Reading] = [self]
+        ids = self.ids
+        while (outer := found[-1].outer) is not None and not found[-1].stack.is_decoder:
+            same = outer.ids
+            if ids is None or same is None or not _equal(same, ids):
+                break
+            found.append(outer)
+        return found
+
+    @property
+    def masked(self) -> Arguments:
+        """The arguments that tell what is padding: those of the innermost call with a mask."""
+        told = next((r.arguments for r in self.chain if has_mask(r.arguments)), None)
+        if told is None and self.stack.is_decoder and self.outer is not None:
+            mask = self.outer.arguments.named.get("decoder_attention_mask")
+            told = replace(self.arguments, named={"attention_mask": mask})
+        return told or self.arguments
+
+    @property
+    def cached(self) -> "Reading":
+        """The innermost call that was given a cache; itself where none was."""
+        return next((r for r in self.chain if r.arguments.cache is not None), self)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (
+        one.shape == other.shape and one.device == other.device and torch.equal(one, other)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SiteCall:
+    """One call of a site."""
+
+    output: Tensor
+    """A detached copy, on the model's device."""
+    reading: Reading
+    """What the stack around it read."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Pass:
+    """One pass of the model."""
+
+    root: Reading
+    is_training: bool
+    open: list[Reading] = field(default_factory=list[Reading])
+    """The calls that read ids and run now, outermost first."""
+    calls: dict[str, deque[SiteCall]] = field(default_factory=dict[str, deque[SiteCall]])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    error: Exception | None = None
+    """The first thing that could not be read."""
+
+    def site(self, name: str, call: int | None) -> SiteCall:
+        """Return the call of a site that was chosen.
+
+        Args:
+            name: of the site.
+            call: which of several calls, from 0, or from -1 backwards; None: there must be one.
+
+        Raises:
+            InvalidInput: the site was not reached, or was called another number of times.
+        """
+        count = self.counts.get(name, 0)
+        if not count:
+            raise InvalidInput(
+                f"site {name!r} was not reached in this pass; choose one that every pass runs"
+            )
+        if call is None and count > 1:
+            raise InvalidInput(
+                f"site {name!r} was called {count} times in one pass; choose one of the calls with "
+                f"call=, from 0 to {count - 1}, or -1 for the last"
+            )
+        wanted = count if call is None else (call + 1 if call >= 0 else -call)
+        if count < wanted:
+            raise InvalidInput(
+                f"site {name!r} was called {count} times in one pass, and call is {call}; choose "
+                f"from 0 to {count - 1}"
+            )
+        return self.calls[name][0]
+
+
+class PassCalls:
+    """Hooks on a model that collect the calls of its sites, pass by pass.
+
+    A pass is a call of the model, or of a stack in it that reads token ids, used by itself. What
+    runs outside is left alone: layers that are run again in the backward pass, or called by
+    themselves. A pass of the model inside of a pass is a pass of its own.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sites: Sequence[str | Site],
+        *,
+        call: int | None = None,
+        on_pass: Callable[[Pass | None], None] | None = None,
+        stop_early: bool = False,
+    ) -> None:
+        """Prepare; the hooks are set when this is entered.
+
+        Args:
+            module: the model.
+            sites: its sites.
+            call: which call of a site in one pass to keep; None: the first.
+            on_pass: called at the end of each pass; with None if the module ran within itself.
+            stop_early: end passes started with :meth:`run` behind the last site.
+
+        Raises:
+            UnknownSite: a site is no submodule.
+        """
+        self._module = module
+        self._sites = {name: submodule(module, name) for name in site_names(sites)}
+        self._stacks = stacks_around(module, self._sites.values())
+        self._call = call
+        self._on_pass = on_pass
+        self._stop_early = stop_early
+        self._calls_to_stop_at: int | None = None
+        self._may_stop = False
+        self._thread = threading.local()
+        self._context: ExitStack | None = None
+        self._compiler_was_loaded = False
+        self._calls_outside = 0
+
+    def __enter__(self) -> "PassCalls":
+        if self._context is not None:
+            raise Conflict("these hooks are set already; make a second reader")
+        with ExitStack() as stack:
+            self._compiler_was_loaded = compiler_is_loaded()
+            stack.enter_context(hooked_execution(self._module))
+            self._set_hooks(stack)
+            self._context = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        context, self._context = self._context, None
+        self._thread = threading.local()
+        if context is not None:
+            context.close()
+
+    @property
+    def why_unseen(self) -> str:
+        """Why passes may have run unseen, and what to do; empty: there is no sign of any."""
+        if compiler_is_loaded() and not self._compiler_was_loaded:
+            return (
+                "torch.compile was first used while recording, and what it made has no hooks; "
+                "compile the model before the recorder is entered"
+            )
+        if self._calls_outside:
+            return (
+                f"sites ran {self._calls_outside} times outside of a call of the model; call the "
+                "model, or the wrapper that was given, not its forward or layers"
+            )
+        return ""
+
+    def run(self, *args: object, **inputs: object) -> Pass:
+        """Run a pass of the model and return its calls.
+
+        With ``stop_early`` the first pass is complete and counts the calls; later ones are broken
+        off after as many.
+
+        Args:
+            *args: given to the module.
+            **inputs: given to the module.
+
+        Raises:
+            InvalidInput: the pass was not seen: something bypasses the module's hooks.
+        """
+        self._may_stop = self._calls_to_stop_at is not None
+        self._thread.ended = None
+        try:
+            self._module(*args, **inputs)
+            done = self._thread.ended
+        except _Stop:
+            done = self._thread.now
+        finally:
+            self._may_stop = False
+            self._thread.now = self._thread.ended = None
+        if not isinstance(done, Pass):
+            raise InvalidInput("the module's own passes were not seen: its hooks did not run")
+        if self._stop_early:
+            self._calls_to_stop_at = sum(done.counts.values()) or None
+        return done
+
+    def _set_hooks(self, stack: ExitStack) -> None:
+        for name, module in self._sites.items():
+            stack.callback(module.register_forward_hook(self._at_site(name)).remove)
+        for module, found in self._stacks.items():
+            if module is self._module and calls_forward_itself(module):
+                stack.enter_context(
+                    around_forward(module, self._beginning(found), self._ending(found))
+                )
+                continue
+            before = self._beginning(found)
+            handle = module.register_forward_pre_hook(before, with_kwargs=True)
+            stack.callback(handle.remove)
+            stack.callback(module.register_forward_hook(self._ending(found)).remove)
+            closing = module.register_forward_hook(self._closing(found), always_call=True)
+            stack.callback(closing.remove)
+
+    @property
+    def _now(self) -> Pass | None:
+        return getattr(self._thread, "now", None)
+
+    # Hooks are functions: a copy of the model made meanwhile shares them, and copies nothing here.
+
+    def _beginning(self, stack: Stack) -> _PreHook:
+        def begins(
+            module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+        ) -> None:
+            if not self._is_own(module, stack):
+                return
+            now = self._now
+            if now is None or not stack.name:
+                # the outermost stack that runs makes a pass; the model within itself a new one
+                root = _reading(stack, args, kwargs, None)
+                self._thread.now = Pass(root=root, is_training=module.training, open=[root])
+                return
+            reading = _reading(stack, args, kwargs, now.open[-1])
+            now.open.append(reading)
+            pair = next((r for r in reversed(now.open[:-1]) if r.is_pair), None)
+            if stack.is_decoder and pair is not None:
+                pair.decoder = reading
+
+        return begins
+
+    def _ending(self, stack: Stack) -> _Hook:
+        def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            now = self._now
+            is_outermost = now is None or now.root.stack is stack
+            if is_outermost and self._is_own(module, stack) and (now or not stack.name):
+                self._thread.now = None
+                self._thread.ended = now
+                if self._on_pass is not None:
+                    self._on_pass(now)
+
+        return ends
+
+    def _closing(self, stack: Stack) -> _Hook:
+        def closes(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            now = self._now
+            if now is None or not self._is_own(module, stack):
+                return
+            if now.root.stack is stack:  # it has failed
+                self._thread.now = None
+            elif any(found.stack is stack for found in now.open):
+                while (closed := now.open.pop()).stack is not stack:
+                    pass
+                if closed.is_pair:  # what comes behind it works on what the decoder gave
+                    now.open[-1].is_pair, now.open[-1].decoder = True, closed.decoder
+
+        return closes
+
+    def _is_own(self, module: nn.Module, stack: Stack) -> bool:
+        """Return whether a call is one of the model's, not of a copy or of the backward pass."""
+        if torch.compiler.is_compiling() or _in_backward():
+            return False
+        own = self._stacks.get(module)
+        return own is stack or hasattr(module, "_is_replica")  # of DataParallel
+
+    def _at_site(self, name: str) -> _Hook:
+        def read(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            if torch.compiler.is_compiling() or _in_backward():
+                return
+            now = self._now
+            if now is None:
+                self._calls_outside += 1
+                return
+            now.counts[name] = now.counts.get(name, 0) + 1
+            try:
+                self._keep(now, name, output)
+            except Exception as error:  # the caller of the module is not disturbed
+                now.error = now.error or error
+            if self._may_stop and sum(now.counts.values()) == self._calls_to_stop_at:
+                raise _Stop
+
+        return read
+
+    def _keep(self, now: Pass, name: str, output: object) -> None:
+        which, call = now.counts[name] - 1, self._call
+        calls = now.calls.setdefault(name, deque(maxlen=1 if call is None else max(1, -call)))
+        if call is None and which:
+            calls.clear()  # refused at the end of the pass
+        elif call is None or call < 0 or which == call:
+            reading = now.open[-1]
+            if reading.is_pair:
+                reading = _of_decoder(reading, name)
+            # a copy: the layers behind may write into the tensor in place (residual adds do)
+            copy = numbers(first_tensor(output, name).detach(), name).clone()
+            calls.append(SiteCall(output=copy, reading=reading))
+
+
+def _reading(
+    stack: Stack, args: tuple[object, ...], kwargs: Mapping[str, object], outer: Reading | None
+) -> Reading:
+    arguments = stack.signature.bind(args, kwargs)
+    found = Reading(stack=stack, arguments=arguments, outer=outer, is_pair=stack.is_pair)
+    if arguments.cache is not None:  # read now: the pass will write into it
+        found.before = cached_tokens(arguments.cache)
+        if found.before:
+            found.mark = cache_mark(arguments.cache, found.before)
+    return found
+
+
+def _of_decoder(pair: Reading, name: str) -> Reading:
+    if pair.decoder is None:
+        raise InvalidInput(
+            f"site {name!r} runs outside of the encoder and the decoder: which ids its rows are of "
+            "is not known; choose a submodule of one of them"
+        )
+    return pair.decoder
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1  # -1 outside of a backward pass
+
+
+__all__ = ["Pass", "PassCalls", "Reading", "Signature", "SiteCall"]

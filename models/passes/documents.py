@@ -1,0 +1,236 @@
+"""Passes that are made over documents: padded batches, and the rows of their content."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isogloss.errors import InvalidInput, ShapeError
+from isogloss.models.hooks import evaluating
+from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
+from isogloss.models.passes.inputs import Signature
+from isogloss.models.passes.layout import BATCH_FIRST, Axes, Layout, batch_first, unresolved
+from isogloss.models.sites import Site, site_names, submodule
+from isogloss.models.tokens import EncodedDocument
+
+_TRIED, _MORE = (
+    16,
+    5,
+)  # tokens of a text, and of padding, on which is seen whether padding is hidden
+_SAME, _SAME_HALF = 1e-4, 2e-2  # of the norm: rounding alone is below, a model that looks above
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassSettings:
+    """How passes over documents are made."""
+
+    forward_tokens: int
+    """Most tokens of one pass, padding counted."""
+    autocast: bool
+    """Whether matrix products are made in bfloat16."""
+    longest: int
+    """Most tokens of one document."""
+    pad_id: int
+    """Id to fill short rows with."""
+    call: int | None
+    """Which of several calls of a site in one pass to read; None: there must be one."""
+    layout: Axes | None
+    """Axes of sequences and tokens; None: told by sizes."""
+
+
+class DocumentPasses:
+    """A module with hooks at its sites, fed with documents."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sites: Sequence[str | Site],
+        settings: PassSettings,
+        device: torch.device,
+    ) -> None:
+        """Prepare; nothing is run.
+
+        Args:
+            module: the model.
+            sites: its sites; where a width is given, the rows must have it.
+            settings: how passes are made.
+            device: where the inputs go.
+
+        Raises:
+            UnknownSite: a site is no submodule.
+        """
+        self._module = module
+        self._settings = settings
+        self._device = device
+        self._names = site_names(sites)
+        self._widths = {site.name: site.width for site in sites if isinstance(site, Site)}
+        self._calls = PassCalls(module, sites, call=settings.call, stop_early=True)
+        self._layouts = {
+            name: Layout(name, submodule(module, name), settings.layout) for name in self._names
+        }
+        self._arguments = Signature(module).names
+        self._padding_is_hidden: bool | None = None
+
+    @contextmanager
+    def entered(self) -> Generator[None]:
+        """Hold the module ready for passes: hooked, in evaluation mode, without gradients."""
+        # no inference_mode: a table that the module keeps would be of no use in a backward pass
+        with torch.no_grad(), evaluating(self._module), self._calls:
+            yield
+
+    def batches(self, documents: Sequence[EncodedDocument]) -> Iterator[list[int]]:
+        """Yield indices of documents of similar length, so that little is padding.
+
+        Where the module takes no mask, or its rows depend on padding all the same, only documents
+        of equal length share a pass.
+        """
+        lengths = [len(document.input_ids) for document in documents]
+        order = [i for i, document in enumerate(documents) if document.content.any()]
+        order.sort(key=lambda i: (lengths[i], i))
+        differ = len({lengths[i] for i in order}) > 1
+        may_pad = differ and self._may_pad(documents[order[-1]])
+        batch: list[int] = []
+        for i in order:
+            full = lengths[i] * (len(batch) + 1) > self._settings.forward_tokens
+            other_length = bool(batch) and not may_pad and lengths[i] != lengths[batch[0]]
+            if batch and (full or other_length):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def rows(self, documents: Sequence[EncodedDocument]) -> dict[str, Tensor]:
+        """Run one pass and return the content rows of each site, ``[rows, width]``.
+
+        Raises:
+            ShapeError: a site gives no row for each token, or rows of another width than it should.
+            InvalidInput: a site is not reached, is called several times, or reads other ids.
+        """
+        longest = max(len(document.input_ids) for document in documents)
+        calls, ids = self._seen(documents, longest)
+        longer = self._longer(calls, ids)
+        if longer is not None:  # the module pads to a length of its own, behind the texts
+            calls, ids = self._seen(documents, longer)
+        content = np.zeros(ids.shape, dtype=np.bool_)
+        for i, document in enumerate(documents):
+            content[i, : len(document.content)] = document.content
+        where = torch.from_numpy(content)
+        return {name: self._rows(name, call.output, where, ids) for name, call in calls.items()}
+
+    def _may_pad(self, document: EncodedDocument) -> bool:
+        """Return whether rows stay the same behind padding: seen once, on some tokens of a text.
+
+        Some models look at padding in spite of the mask: convolutions over tokens, landmarks.
+        """
+        if self._padding_is_hidden is None:
+            self._padding_is_hidden = "attention_mask" in self._arguments and self._hides(document)
+        return self._padding_is_hidden
+
+    def _hides(self, document: EncodedDocument) -> bool:
+        ids = torch.from_numpy(document.input_ids[:_TRIED])[None]
+        tokens = ids.shape[1]
+        more = min(_MORE, max(1, self._settings.longest - tokens))
+        padded = torch.nn.functional.pad(ids, (0, more), value=self._settings.pad_id)
+        mask = torch.ones_like(ids)
+        one = self._run(ids, mask)
+        other = self._run(padded, torch.nn.functional.pad(mask, (0, more)))
+        for name in self._names:
+            calls = [done.calls.get(name) for done in (one, other)]
+            if not all(calls):
+                return True  # refused when its rows are read
+            alone, beside = (call[0].output for call in calls if call)
+            if alone.ndim < 3 or beside.shape[:2] != (1, tokens + more):
+                continue  # other axes, or a length of its own
+            scale = alone.float().norm()
+            moved = (beside[:, :tokens] - alone).float().norm()
+            is_exact = alone.dtype in (torch.float32, torch.float64) and not self._settings.autocast
+            if bool(moved > (_SAME if is_exact else _SAME_HALF) * scale):
+                return False
+        return True
+
+    def _seen(
+        self, documents: Sequence[EncodedDocument], tokens: int
+    ) -> tuple[dict[str, SiteCall], Tensor]:
+        shape = (len(documents), tokens)
+        ids = np.full(shape, self._settings.pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for i, document in enumerate(documents):
+            ids[i, : len(document.input_ids)] = document.input_ids
+            mask[i, : len(document.input_ids)] = 1
+        given = torch.from_numpy(ids)
+        done = self._run(given, torch.from_numpy(mask))
+        if done.error is not None:
+            raise done.error
+        calls = {name: done.site(name, self._settings.call) for name in self._names}
+        for name, call in calls.items():
+            self._check_ids(name, call, given)
+        return calls, given
+
+    def _run(self, ids: Tensor, mask: Tensor) -> Pass:
+        device, inputs = self._device, dict[str, object]()
+        if "attention_mask" in self._arguments:
+            inputs["attention_mask"] = mask.to(device)
+        if "use_cache" in self._arguments:
+            inputs["use_cache"] = False
+        if "decoder_input_ids" in self._arguments:  # some decoders shift nothing by themselves
+            inputs["decoder_input_ids"] = ids.to(device)
+        autocast = self._settings.autocast
+        with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
+            if "input_ids" in self._arguments:
+                return self._calls.run(input_ids=ids.to(device), **inputs)
+            return self._calls.run(ids.to(device), **inputs)
+
+    def _check_ids(self, name: str, call: SiteCall, given: Tensor) -> None:
+        read = call.reading.ids
+        is_other = read is not None and not (
+            read.shape == given.shape and torch.equal(read.cpu().long(), given)
+        )
+        if call.reading.stack.is_decoder or is_other:
+            raise InvalidInput(
+                f"site {name!r} reads other token ids than the documents', such as those of a "
+                "decoder: its rows would carry wrong tokens; choose a site of the encoder, or "
+                "record a loop of your own that gives the decoder its ids (client.record)"
+            )
+
+    def _longer(self, calls: dict[str, SiteCall], ids: Tensor) -> int | None:
+        shapes = [call.output.shape for call in calls.values()]
+        may_pad = "attention_mask" in self._arguments
+        if not may_pad or any(len(s) < 3 or s[0] != ids.shape[0] for s in shapes):
+            return None
+        lengths = {shape[1] for shape in shapes}
+        return max(lengths) if len(lengths) == 1 and min(lengths) > ids.shape[1] else None
+
+    def _rows(self, name: str, output: Tensor, content: Tensor, ids: Tensor) -> Tensor:
+        self._layouts[name].see(output.shape, *ids.shape)
+        axes = self._layouts[name].axes(output.shape, *ids.shape, probable=False)
+        if axes is None:
+            self._probe(ids, {*output.shape, *ids.shape})
+            axes = self._layouts[name].axes(output.shape, *ids.shape, probable=False)
+        if axes is None:
+            raise unresolved(name, output.shape, *ids.shape)
+        found = batch_first(output, axes)
+        width = self._widths.setdefault(name, found.shape[2])
+        if width != found.shape[2]:
+            raise ShapeError(
+                f"site {name!r} gives {list(output.shape)} for tokens {list(ids.shape)}; wanted "
+                f"[batch, tokens, width {width}]; choose another submodule"
+            )
+        return found[content.to(output.device)]
+
+    def _probe(self, ids: Tensor, sizes: set[int]) -> None:
+        """Run one sequence of a length that is no other size, to tell the axes apart."""
+        tokens = next(n for n in range(2, len(sizes) + 3) if n not in sizes)
+        one = ids[:1].repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
+        done = self._run(one, torch.ones_like(one))
+        if done.error is not None:
+            raise done.error
+        for name in self._names:
+            call = done.site(name, self._settings.call)
+            self._layouts[name].see(call.output.shape, *one.shape)
+
+
+__all__ = ["BATCH_FIRST", "DocumentPasses", "PassSettings"]

@@ -1,0 +1,139 @@
+"""What a call of a module reads: token ids, padding mask, cache, by the signature of its forward.
+
+A call is bound as Python binds it, so that an argument is found by name or by position. Where
+``forward`` takes ``*args`` and ``**kwargs`` only, the signature is that of the one module inside.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+_IDS = "input_ids"
+_OTHER_IDS = ("tokens", "token_ids", "input_tokens", "ids", "idx", "src", "inputs", "input", "x")
+_CACHES = (
+    "past_key_values",
+    "past_key_value",
+    "past_kv_cache",
+    "layer_past",
+    "cache_params",
+    "mems",
+)
+_KINDS = inspect.Parameter
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arguments:
+    """The arguments of one call of a module, by name."""
+
+    named: Mapping[str, object]
+    """Those that were given, in the order of the signature."""
+    ids_by_name: bool
+    """Whether the module takes ``input_ids``, so that no other argument can hold token ids."""
+
+    @property
+    def ids(self) -> Tensor | None:
+        """Token ids, ``[sequences, tokens]``; None: it was given none."""
+        found = self._ids_or_first()
+        if not isinstance(found, Tensor) or found.ndim != 2:
+            return None
+        whole = not found.is_floating_point() and not found.is_complex()
+        return found if whole and found.dtype != torch.bool else None
+
+    @property
+    def odd_ids(self) -> str:
+        """What stands where token ids were looked for, for a message."""
+        found = self._ids_or_first()
+        if isinstance(found, Tensor):
+            return f"{found.dtype} {list(found.shape)}"
+        return "nothing" if found is None else type(found).__name__
+
+    @property
+    def cache(self) -> object:
+        """What earlier calls left for this one to go on from; None: nothing."""
+        return next(
+            (self.named[name] for name in _CACHES if self.named.get(name) is not None), None
+        )
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return the argument of this name if it is a tensor."""
+        found = self.named.get(name)
+        return found if isinstance(found, Tensor) else None
+
+    def _ids_or_first(self) -> object:
+        if self.ids_by_name or self.named.get(_IDS) is not None:
+            return self.named.get(_IDS)
+        named = [self.named[name] for name in _OTHER_IDS if self.named.get(name) is not None]
+        given = [value for value in self.named.values() if isinstance(value, Tensor | str | list)]
+        return next(iter([*named, *given]), None)
+
+
+class Signature:
+    """Binds calls of one module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._signature = _signature(module)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the arguments."""
+        return frozenset(self._signature.parameters)
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether the module takes ``input_ids``."""
+        return _IDS in self._signature.parameters
+
+    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Arguments:
+        """Name the arguments of a call.
+
+        Where a call does not fit the signature, those given by position have numbers for names.
+        """
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError:  # the module will say so itself, or takes them in another way
+            numbered = {str(i): value for i, value in enumerate(args)}
+            return self._arguments({**numbered, **kwargs})
+        named: dict[str, object] = {}
+        for name, value in bound.arguments.items():
+            kind = self._signature.parameters[name].kind
+            if kind is _KINDS.VAR_KEYWORD:
+                named |= cast("dict[str, object]", value)
+            elif kind is _KINDS.VAR_POSITIONAL:
+                named |= {f"{name}.{i}": v for i, v in enumerate(cast("tuple[object]", value))}
+            else:
+                named[name] = value
+        return self._arguments(named)
+
+    def _arguments(self, named: dict[str, object]) -> Arguments:
+        return Arguments(named=_opened(named), ids_by_name=self.takes_ids)
+
+
+def _opened(named: dict[str, object]) -> dict[str, object]:
+    """Take the arguments out of a batch that is given as one mapping."""
+    if isinstance(named.get(_IDS), Tensor):
+        return named
+    for value in named.values():
+        if isinstance(value, Mapping) and _IDS in value:
+            return {**named, **cast("Mapping[str, object]", value)}
+    return named
+
+
+def _signature(module: nn.Module) -> inspect.Signature:
+    try:
+        found = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # a forward that is not written in Python
+        kinds = {"args": _KINDS.VAR_POSITIONAL, "kwargs": _KINDS.VAR_KEYWORD}
+        return inspect.Signature([_KINDS(name, kind) for name, kind in kinds.items()])
+    parameters = list(found.parameters.values())
+    if parameters and parameters[0].name == "self":  # what a library put in its place wraps no
+        found = found.replace(parameters=parameters[1:])  # method but a function (nnsight)
+    variable = (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD)
+    if all(parameter.kind in variable for parameter in found.parameters.values()):
+        inside = list(module.children())
+        if len(inside) == 1:
+            return _signature(inside[0])
+    return found

@@ -1,0 +1,75 @@
+"""Which modules around the sites read token ids: the model, and stacks inside of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from isogloss.models.passes.inputs import Signature
+
+_DECODER, _DECODER_IDS = "decoder", "decoder_input_ids"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stack:
+    """A module that reads token ids."""
+
+    name: str
+    """Its path in the model; empty for the model itself."""
+    signature: Signature
+    is_pair: bool
+    """Whether it takes ids for a decoder beside those of an encoder."""
+    is_decoder: bool
+    """Whether it is the decoder in such a module."""
+
+
+def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Module, Stack]:
+    """Return the modules that read ids for some sites.
+
+    Args:
+        module: the model; it is always among them.
+        sites: submodules; one may have several paths.
+
+    Returns:
+        Parents before their children.
+    """
+    paths = dict(module.named_modules(remove_duplicate=False))
+    wanted = set(sites)
+    around = {""} | {
+        ".".join(parts[:n])
+        for name, found in paths.items()
+        if found in wanted
+        for parts in [name.split(".")]
+        for n in range(1, len(parts) + 1)
+    }
+    readers = {name: Signature(paths[name]) for name in sorted(around, key=list(paths).index)}
+    pairs = {name for name, found in readers.items() if _DECODER_IDS in found.names}
+    decoders = {name for pair in pairs for name in _decoders(paths[pair], pair)}
+    readers |= {name: Signature(paths[name]) for name in decoders}
+    stacks: dict[nn.Module, Stack] = {}
+    for name, signature in readers.items():
+        if not name or signature.takes_ids or name in pairs:
+            stacks.setdefault(
+                paths[name],
+                Stack(
+                    name=name,
+                    signature=signature,
+                    is_pair=name in pairs,
+                    is_decoder=name in decoders,
+                ),
+            )
+    return stacks
+
+
+def _decoders(pair: nn.Module, name: str) -> list[str]:
+    get = getattr(pair, "get_decoder", None)
+    told = get() if callable(get) else None
+    found = [
+        path
+        for path, module in pair.named_modules(remove_duplicate=False)
+        if (module is told or _DECODER in path.split("."))
+        and (signature := Signature(module)).takes_ids
+        and _DECODER_IDS not in signature.names
+    ]
+    outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    return [f"{name}.{path}" if name else path for path in outer]
