@@ -1,8 +1,9 @@
 """Run a model over documents and give the rows of its sites, with what each row is."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -74,6 +75,8 @@ class RecordProgress:
     """Content tokens cut off at ``max_tokens``."""
     empty_documents: int
     """Documents without any content token: they have no row."""
+    overflows: Mapping[str, int] = field(default_factory=dict[str, int])
+    """For each site the numbers that are finite in the model and infinite in ``dtype``."""
 
 
 @dataclass(kw_only=True)
@@ -189,6 +192,7 @@ def _record(
         literal += sum(document.literal for document in piece.documents)
         if index >= start and piece.rows:
             yield run.capture(index, piece)
+            progress = replace(progress, overflows=dict(run.overflows))
         if on_progress is not None:
             on_progress(progress)
     if literal:
@@ -208,6 +212,7 @@ def _advance(progress: RecordProgress, piece: _Piece) -> RecordProgress:
         dropped_tokens=progress.dropped_tokens + sum(dropped),
         empty_documents=progress.empty_documents
         + sum(not document.content.any() for document in piece.documents),
+        overflows=progress.overflows,
     )
 
 
@@ -252,6 +257,7 @@ class _Run:
         self._passes = passes
         self._names = names
         self._dtype = dtype
+        self.overflows: Counter[str] = Counter()
 
     def capture(self, index: int, piece: _Piece) -> CapturedRows:
         documents = piece.documents
@@ -263,6 +269,8 @@ class _Run:
                 found = self._passes.rows([documents[i] for i in batch])
                 for name in self._names:
                     rows = found[name].to("cpu", self._dtype)
+                    if infinite := int(rows.isinf().sum()):
+                        self.overflows[name] += infinite - int(found[name].isinf().sum())
                     if name not in out:
                         out[name] = torch.empty((piece.rows, rows.shape[1]), dtype=self._dtype)
                     parts = rows.split([counts[i] for i in batch])

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from isogloss.service.recording.appender import Appender, BatchStream
     from isogloss.service.recording.direct_appender import DirectAppender
     from isogloss.service.recording.documents import DocumentOptions
-    from isogloss.service.recording.live import Recorder, RecorderCounts, RecorderOptions
+    from isogloss.service.recording.live import Recorder
+    from isogloss.service.recording.options import RecorderCounts, RecorderOptions, SampleRate
     from isogloss.service.values.results import (
         DictionaryInfo,
         FeatureContext,
@@ -71,9 +72,10 @@ _HOMES = {
     "ProbeInfo": "values.results",
     "Quantisation": "values.upkeep",
     "Recorder": "recording.live",
-    "RecorderCounts": "recording.live",
-    "RecorderOptions": "recording.live",
+    "RecorderCounts": "recording.options",
+    "RecorderOptions": "recording.options",
     "RecordingInfo": "values.results",
+    "SampleRate": "recording.options",
     "ServerConfig": "processes.control",
     "ServerInfo": "values.server",
     "SiteRef": "values.results",
@@ -116,6 +118,7 @@ __all__ = [
     "RecorderCounts",
     "RecorderOptions",
     "RecordingInfo",
+    "SampleRate",
     "ServerConfig",
     "ServerInfo",
     "SiteRef",

@@ -2,27 +2,31 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from isogloss.service.client import recordings
 from isogloss.service.client.binding import in_thread, working, wrapping
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.recording import documents as recording_documents
 from isogloss.service.recording.appender import Appender, BatchStream
-from isogloss.service.recording.description import HasVocabulary, Precision, describe
+from isogloss.service.recording.description import HasVocabulary, Precision
+from isogloss.service.recording.direct_appender import find_storage
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.route import Direct, open_stream
 from isogloss.service.transport.patience import RECONNECT_S
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import RecordingSpec, RowBatch
+from isogloss.store import RecordingSpec, RowBatch, StepInfo
 
 if TYPE_CHECKING:
     from torch import nn
 
     from isogloss.models import LoadedModel, RecordProgress, TextDocument
-    from isogloss.service.recording.live import Recorder, RecorderCounts, RecorderOptions
+    from isogloss.models.resolve import Example
+    from isogloss.service.recording.live import Ranks, Recorder, Step
+    from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 
 
 def appender(
@@ -110,8 +114,14 @@ def record(
     recording: str,
     name: str = "",
     corpus: str = "live",
-    producer: str = "rank-0",
+    producer: str | None = None,
     dtype: Precision = "bfloat16",
+    step: "Step | None" = None,
+    skip_first: int = 0,
+    call: int | None = None,
+    layout: 'Literal["batch_first"] | None' = None,
+    example: "Example | None" = None,
+    ranks: "Ranks" = "all",
     options: "RecorderOptions | None" = None,
     direct: Direct = False,
     root: Path | str | None = None,
@@ -120,7 +130,12 @@ def record(
 
     While the block runs, each forward pass of ``model`` is recorded: the activations at ``sites``
     go into a queue, and a thread sends them to the store. Leaving the block waits until all are
-    durable.
+    durable. The recording is created with the first pass that has rows, so a recorder that saw none
+    leaves none; no pass is run here, unless over ``example``.
+
+    With a fast tokenizer a document is its text: what ``recorder.documents(texts)`` says that it
+    is, or what its tokens decode to. It is then the document that ``record_documents`` makes of
+    that text. One whose tokens do not encode back is recorded by its token ids, without spans.
 
     With ``on_full="block"`` in the options a full queue holds up the thread that runs the model,
     even if that is the event loop's.
@@ -134,8 +149,22 @@ def record(
         name: name of the model, as the recording shows it; empty: the name of its class.
         corpus: name of the text, as the recording shows it.
         producer: name of this stream of rows; another in each process, the same after a restart.
+            None: ``rank-`` and this process's rank under ``torchrun``, else ``rank-0``.
         dtype: number format in which activations are stored.
-        options: size of the queue, and what happens when it is full.
+        step: training step of the passes, or a function that gives it at each pass; a loop sets
+            ``recorder.step``. A document is recorded once at each step. None: 0, and the weights do
+            not change from one recorder to the next.
+        skip_first: how many content tokens at the start of each document have no row.
+        call: which call to read of a site that runs several times in one pass, from 0, or from -1
+            backwards; None: such a pass is left out.
+        layout: ``batch_first``: outputs are ``[sequences, tokens, width]``. None: their sizes tell.
+        example: an input of the model: a tensor, a tuple of arguments or a mapping of keyword
+            arguments. One pass over it, without gradients, tells the widths of the sites, and the
+            recording is created at once.
+        ranks: which processes record. ``all``: each its own rows. ``one``: rank 0 alone, where all
+            ranks read the same rows, as with tensor parallelism. A process group: its first rank
+            alone, such as the group of one dimension of a device mesh.
+        options: which passes are kept, size of the queue, and what happens when it is full.
         direct: True: this process writes rows to the store's disk itself, or an error is raised.
             ``auto``: it does so if it sees the disk, else rows go through the owner; the recorder's
             ``route`` says which. False: through the owner.
@@ -148,19 +177,31 @@ def record(
         UnknownSite: a name matches nothing; the message lists the nearest names.
         AlreadyExists: a different recording has that id.
         NotPermitted: ``direct`` is True, and this process does not see the store's disk.
+        InvalidInput: a setting cannot be used.
     """
     # torch takes a second to import, and only recording needs it
-    from isogloss.models import LoadedModel, special_ids
-    from isogloss.service.recording.live import Recorder
+    from isogloss.service.recording.live import open_recorder
 
-    loaded = LoadedModel(module=model, tokenizer=tokenizer, name=name or type(model).__name__)
-    spec, vocabulary = describe(
-        loaded, sites, recording=recording, corpus=corpus, dtype=dtype, has_spans=False
+    return open_recorder(
+        _Writer(connection),
+        model,
+        tokenizer,
+        sites=sites,
+        recording=recording,
+        name=name,
+        corpus=corpus,
+        producer=producer,
+        dtype=dtype,
+        step=step,
+        skip_first=skip_first,
+        call=call,
+        layout=layout,
+        example=example,
+        ranks=ranks,
+        options=options,
+        direct=direct,
+        root=root,
     )
-    connection.run(recordings.create_recording(spec, vocabulary))
-    special = special_ids(tokenizer)
-    opened = stream(connection, recording, producer, direct=direct, root=root)
-    return Recorder(opened, model, spec, special_ids=special, options=options)
 
 
 def record_documents(
@@ -176,9 +217,8 @@ def record_documents(
 ) -> RecordingInfo:
     """Run a model over documents and record the activations at its sites.
 
-    Documents that the recording holds already, at the training step of ``options.step``, are left
-    out. So after a crash the same call goes on where it was. In the asynchronous client a thread
-    runs the model and calls the two functions.
+    Documents that the recording holds already are left out. So after a crash the same call goes on
+    where it was. In the asynchronous client a thread runs the model and calls the two functions.
 
     Args:
         connection: the connection to the store's owner.
@@ -226,6 +266,9 @@ class _Writer:
     def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
         return self._connection.run(recordings.known_documents(recording, step))
 
+    def steps(self, recording: str) -> Sequence[StepInfo]:
+        return self._connection.run(recordings.steps(recording))
+
     def stream(
         self,
         recording: str,
@@ -235,6 +278,11 @@ class _Writer:
         root: Path | str | None = None,
     ) -> BatchStream:
         return stream(self._connection, recording, producer, direct=direct, root=root)
+
+    def check_route(self, direct: Direct, root: Path | str | None) -> None:
+        if direct is True:
+            connection = self._connection
+            find_storage(connection._usable_transport, root, connection.timeout_s)
 
 
 class AsyncAppender:
@@ -310,7 +358,7 @@ class AsyncRecorder:
 
     @property
     def counts(self) -> "RecorderCounts":
-        """How many passes and rows were seen, queued, dropped and made durable so far."""
+        """How many passes and rows were seen, queued, made durable and left out so far."""
         return self._recorder.counts
 
     @property
@@ -320,8 +368,29 @@ class AsyncRecorder:
 
     @property
     def error(self) -> Exception | None:
-        """The first error of the recorder; None as long as there was none."""
+        """Why recording stopped, an error of the store; None as long as it goes on."""
         return self._recorder.error
+
+    @property
+    def step(self) -> int:
+        """The training step of the passes that follow."""
+        return self._recorder.step
+
+    @step.setter
+    def step(self, step: "Step") -> None:
+        self._recorder.step = step
+
+    def documents(
+        self, texts: "Sequence[str | TextDocument]"
+    ) -> AbstractContextManager[None, bool | None]:
+        """Say which texts the passes in a ``with`` block read; as :meth:`Recorder.documents`."""
+        return self._recorder.documents(texts)
+
+    async def known(
+        self, sequences: Sequence[str] | Sequence[Sequence[int]], *, step: int | None = None
+    ) -> list[bool]:
+        """Tell which documents need no further pass; as :meth:`Recorder.known`."""
+        return await asyncio.to_thread(self._recorder.known, sequences, step=step)
 
 
 class WritingClient(Connection):

@@ -74,6 +74,11 @@ class BatchStream(Protocol):
         """Sequence number of the last batch that is on the disk."""
         ...
 
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of the largest batch that is taken."""
+        ...
+
     def __enter__(self) -> "BatchStream": ...
 
     def __exit__(
@@ -94,13 +99,19 @@ class BatchStream(Protocol):
         """Wait until every batch written so far is durable."""
         ...
 
-    def close(self, *, flush: bool = True) -> None:
-        """End the stream. By default first wait until every batch is durable."""
+    def close(self, *, flush: bool = True, timeout_s: float | None = None) -> None:
+        """End the stream. By default first wait until every batch is durable.
+
+        Without ``flush`` another thread may call this, to end what the stream waits for.
+        """
         ...
 
 
 class Appender:
     """Sends one producer's batches to the store's owner. For one thread at a time.
+
+    Another thread may call ``close(flush=False)`` only: a write or flush that waits then raises
+    Conflict.
 
     It keeps each batch until the owner acknowledged it as durable. After a lost connection it
     reconnects, asks which batch is the last durable one, and sends those after it again. So no
@@ -175,6 +186,11 @@ class Appender:
         return self._acknowledged.durable
 
     @property
+    def batch_bytes(self) -> int:
+        """Bytes of the largest batch that the owner takes."""
+        return self._acknowledged.batch_bytes
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes of the batches that were written and are not durable yet."""
         with self._changed:
@@ -244,20 +260,30 @@ class Appender:
         self._check_open()
         self._wait_until(lambda: not self._pending, timeout_s, "everything is durable")
 
-    def close(self, *, flush: bool = True) -> None:
+    def close(self, *, flush: bool = True, timeout_s: float | None = None) -> None:
         """End the stream.
 
         By default first wait until every batch is durable. Later calls do nothing.
+
+        Args:
+            flush: whether to wait until every batch is durable.
+            timeout_s: how many seconds to wait for that; None: without limit.
+
+        Raises:
+            DeadlineExceeded: a batch is still not durable after ``timeout_s``; the stream is
+                closed all the same.
         """
         if self._closed:
             return
         try:
             if flush:
-                self.flush()
+                self.flush(timeout_s)
                 if self._stream is not None:
                     self._stream.half_close()
         finally:
-            self._closed = True
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
             self._drop_stream()
 
     def _check_open(self) -> None:
@@ -279,11 +305,16 @@ class Appender:
         if first is None:
             raise ServerUnavailable(f"{self._transport.address}: the stream ended at once; retry")
         with self._changed:
-            self._stream = stream
-            self._broken = None
-            self._generation += 1
-            self._take(first)
+            is_closed = self._closed
+            if not is_closed:
+                self._stream = stream
+                self._broken = None
+                self._generation += 1
+                self._take(first)
             generation = self._generation
+        if is_closed:
+            stream.close()
+            self._check_open()
         name = f"isogloss-append-{self.producer}"
         reader = threading.Thread(
             target=self._read, args=(stream, generation), name=name, daemon=True
@@ -333,15 +364,17 @@ class Appender:
 
         Raises:
             SequenceGap: the owner has fewer batches on its disk than it acknowledged before.
+            Conflict: the stream was closed meanwhile.
             IsoglossError: ``cause``, or the error of the last try.
         """
         if self._acknowledged.durable > self._durable_at_break or not self._pending:
             self._patience.reset()
         elif isinstance(cause, ServerUnavailable | LaneEnded):
             # no batch became durable since the stream broke before
-            time.sleep(self._patience.pause_s(cause))
+            self._pause(self._patience.pause_s(cause))
         self._durable_at_break = self._acknowledged.durable
         while True:
+            self._check_open()
             if not isinstance(cause, ServerUnavailable | LaneEnded):
                 raise cause
             self._drop_stream()
@@ -349,7 +382,7 @@ class Appender:
                 self._connect()
             except (ServerUnavailable, LaneEnded) as error:
                 cause = error
-                time.sleep(self._patience.pause_s(error))
+                self._pause(self._patience.pause_s(error))
                 continue
             with self._changed:
                 again = list(self._pending)
@@ -361,6 +394,11 @@ class Appender:
             if self._try_send(again):
                 return
             cause = self._broken or cause
+
+    def _pause(self, seconds: float) -> None:
+        """Wait between two tries; closing the stream ends the wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
 
     # Sending and waiting.
 
@@ -403,6 +441,7 @@ class Appender:
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with self._changed:
+                self._check_open()
                 if self._broken is None and is_met():
                     return
                 broken = self._broken

@@ -8,7 +8,7 @@ content of a file that only the store's user can read.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,8 @@ from isogloss.errors import (
     SequenceGap,
     ServerUnavailable,
 )
-from isogloss.service.recording import direct_requests
+from isogloss.proto.v1 import recordings_pb2 as pb
+from isogloss.service.transport.call import Call, ask, then
 from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.protocols import Transport
 from isogloss.service.transport.run import run
@@ -34,6 +35,7 @@ from isogloss.service.values.direct_proof import (
     is_secret,
     make_proof,
 )
+from isogloss.service.wire.names import to_name
 from isogloss.store import (
     DirectLaneWriter,
     RecordingSpec,
@@ -59,6 +61,19 @@ class _Waiting:
     size: int
 
 
+def storage() -> Call[pb.Storage]:
+    """Ask where the root lies on the owner's machine; the owner writes the proof file."""
+    return ask(pb.GetStorageRequest(), pb.Storage)
+
+
+def open_lane(name: str, producers: Sequence[str], proof: str) -> Call[bytes]:
+    """Ask for a lane, and return the ticket with which this process may create it."""
+    request = pb.OpenDirectLaneRequest(
+        name=to_name("recordings", name), producers=producers, proof=proof
+    )
+    return then(ask(request, pb.DirectLane), lambda lane: lane.ticket)
+
+
 def find_storage(transport: Transport, root: Path | str | None, timeout_s: float) -> Path:
     """Return the path of the store's root on this machine.
 
@@ -75,13 +90,13 @@ def find_storage(transport: Transport, root: Path | str | None, timeout_s: float
 
 def _find(transport: Transport, root: Path | str | None, timeout_s: float) -> tuple[Path, bytes]:
     """Return the path of the store's root on this machine, and the secret in its proof file."""
-    storage = run(transport, direct_requests.storage(), timeout_s)
-    if not storage.root:
+    found_at = run(transport, storage(), timeout_s)
+    if not found_at.root:
         raise NotPermitted(
             f"the store of {transport.address} has no direct lanes, since its storage has no "
             "locks: write through the server"
         )
-    found = Path(root) if root is not None else Path(storage.root)
+    found = Path(root) if root is not None else Path(found_at.root)
     try:
         secret = read_private_file(found, PROOF_NAME, most_bytes=SECRET_CHARACTERS)
     except (IsoglossError, OSError, ValueError) as error:
@@ -99,6 +114,9 @@ def _find(transport: Transport, root: Path | str | None, timeout_s: float) -> tu
 
 class DirectAppender:
     """Writes one producer's batches to a direct lane. For one thread at a time.
+
+    Another thread may call ``close(flush=False)`` only: a write or flush that waits then raises
+    Conflict.
 
     Written batches wait for the next group commit, which a thread makes. If the lane ends (a failed
     disk, or the owner ended it), this asks the owner for another one and writes again what is not
@@ -174,6 +192,11 @@ class DirectAppender:
         return self._durable
 
     @property
+    def batch_bytes(self) -> int:
+        """Bytes of the largest batch that is taken: as many as may wait for the disk."""
+        return WINDOW_BYTES
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes of the batches that were written and are not durable yet."""
         return self._pending_bytes
@@ -241,31 +264,44 @@ class DirectAppender:
             self._check_open()
             self._wait_until(lambda: not self._pending, timeout_s, "everything is durable")
 
-    def close(self, *, flush: bool = True) -> None:
+    def close(self, *, flush: bool = True, timeout_s: float | None = None) -> None:
         """Seal the lane.
 
         By default first wait until every batch is durable. Later calls do nothing.
+
+        Args:
+            flush: whether to wait until every batch is durable.
+            timeout_s: how many seconds to wait for that, and then for the group commit that runs;
+                None: without limit. A lane that is not sealed in time is sealed by its owner.
+
+        Raises:
+            DeadlineExceeded: a batch is still not durable after ``timeout_s``; the stream is
+                closed all the same.
         """
         if self._closing:
             return
         try:
             if flush:
-                self.flush()
+                self.flush(timeout_s)
         finally:
             with self._changed:
                 self._closing = True
                 self._changed.notify_all()
-            self._writer.join()
-            self._end_lane()
+            self._writer.join(timeout_s)
+            if not self._writer.is_alive():
+                self._end_lane()
 
     def _check_open(self) -> None:
         if self._closing:
             raise Conflict("this appender was closed: open another one")
 
     def _wait_until(self, is_met: Callable[[], bool], timeout_s: float | None, what: str) -> None:
-        met = self._changed.wait_for(lambda: self._error is not None or is_met(), timeout_s)
+        met = self._changed.wait_for(
+            lambda: self._error is not None or self._closing or is_met(), timeout_s
+        )
         if self._error is not None:
             raise self._error
+        self._check_open()
         if not met:
             raise DeadlineExceeded(
                 f"waited {timeout_s:g} s until {what}: {len(self._pending)} batches are not "
@@ -277,9 +313,7 @@ class DirectAppender:
     def _open(self) -> DirectLaneWriter:
         root, secret = _find(self._transport, self._root, self._timeout_s)
         name, producers = self._spec.recording, [self._producer]
-        call = direct_requests.open_direct_lane(
-            name, producers, make_proof(secret, name, producers)
-        )
+        call = open_lane(name, producers, make_proof(secret, name, producers))
         lane = open_direct_lane(root, run(self._transport, call, self._timeout_s))
         if lane.ticket.spec != self._spec:
             lane.close()

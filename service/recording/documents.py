@@ -1,23 +1,24 @@
 """Run a model over documents and append its rows, going on where an earlier run ended."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from isogloss import models
+from isogloss.errors import InvalidInput
 from isogloss.service.recording.appender import BatchStream
 from isogloss.service.recording.description import Precision, begun_with, describe
+from isogloss.service.recording.packing import BATCH_BYTES, Packer, StoredRows
 from isogloss.service.recording.route import Direct
+from isogloss.service.recording.tally import Tally
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import Document, RecordingSpec, RowBatch, check_step
+from isogloss.store import Document, RecordingSpec, check_step
 
 if TYPE_CHECKING:
     import torch
-
-_BATCH_BYTES = 16 << 20
 
 
 class RecordingClient(Protocol):
@@ -47,7 +48,7 @@ class RecordingClient(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentOptions:
     """How documents are recorded."""
 
@@ -67,12 +68,19 @@ class DocumentOptions:
     """True: write to the store's disk directly, or raise an error; ``auto``: where it is seen."""
     root: Path | str | None = None
     """For ``direct``: path of the store's root on this machine; None: the owner's path of it."""
+    skip_first: int = 0
+    """How many content tokens at the start of each document have no row: first tokens of models
+    without a begin token have rows of huge norm.
+    """
+
     step: int = 0
     """Training step of the model's weights; 0 outside training. A document is recorded once at each
     step."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", check_step(self.step))
+        if self.skip_first < 0:
+            raise InvalidInput(f"skip_first is {self.skip_first}; it must be 0 or more")
 
 
 def record_documents(
@@ -105,7 +113,11 @@ def record_documents(
         corpus=options.corpus,
         dtype=options.dtype,
         has_spans=has_spans,
-        provenance={"precision": options.precision, "max_tokens": str(options.max_tokens)},
+        provenance={
+            "precision": options.precision,
+            "max_tokens": str(options.max_tokens),
+            **({"skip_first": str(options.skip_first)} if options.skip_first else {}),
+        },
     )
     spec = begun_with(client, spec, options.step)
     client.create_recording(spec, vocabulary)
@@ -134,13 +146,17 @@ def _append(
     known = [_document(document) for document in documents]
     todo = _first_of_each([document.id for document in known], done)
     left = [documents[i] for i in todo]
-    ids = np.array([known[i].id for i in todo], np.uint64)
     skipped = len(documents) - len(left)
 
+    tally = Tally()
+
     def report(progress: "models.RecordProgress") -> None:
+        for site, numbers in progress.overflows.items():
+            if numbers:
+                tally.overflow(site, numbers, options.dtype)
         if on_progress is not None:
             on_progress(
-                dataclasses.replace(
+                replace(
                     progress,
                     documents=progress.documents + skipped,
                     total_documents=len(documents),
@@ -151,16 +167,20 @@ def _append(
         model,
         left,  # pyright: ignore[reportArgumentType] - as uniform as ``documents`` is
         [site.name for site in spec.sites],
-        batch_rows=max(1, min(options.batch_rows, _BATCH_BYTES // spec.row_bytes)),
+        batch_rows=max(1, min(options.batch_rows, BATCH_BYTES // spec.row_bytes)),
         max_tokens=options.max_tokens,
         dtype=dtype,
         precision=options.precision,
         on_progress=report,
     )
+    packer = Packer(spec, options.batch_rows, appender.batch_bytes)
     for piece in pieces:
-        described = [known[todo[i]] for i in np.unique(piece.document_index)]
-        batch = _batch(spec, piece, appender, ids[piece.document_index], described)
-        appender.write(dataclasses.replace(batch, step=options.step))
+        named = {i: known[todo[i]] for i in np.unique(piece.document_index).tolist()}
+        stored = _stored(spec, piece, named, options)
+        if stored is not None:
+            for batch in [*packer.add(stored), *packer.rest()]:
+                number = appender.next_sequence
+                appender.write(replace(batch, producer=appender.producer, sequence=number))
 
 
 def _document(document: "models.TextDocument | Sequence[int]") -> Document:
@@ -180,23 +200,33 @@ def _first_of_each(ids: Sequence[int], done: set[int]) -> list[int]:
     return first
 
 
-def _batch(
+def _stored(
     spec: RecordingSpec,
     piece: "models.CapturedRows",
-    appender: BatchStream,
-    documents: np.ndarray,
-    described: Sequence[Document],
-) -> RowBatch:
+    named: Mapping[int, Document],
+    options: DocumentOptions,
+) -> StoredRows | None:
+    """Return the rows of a piece without the first of each document; None where none is left."""
     # torch takes a second to import, and only a run that records needs it
     from isogloss.service.recording.tensors import to_numpy
 
-    return RowBatch(
-        producer=appender.producer,
-        sequence=appender.next_sequence,
-        sites={site.name: to_numpy(piece.sites[site.name], site) for site in spec.sites},
-        token_id=piece.token_id,
-        document=documents,
-        position=piece.position,
-        span=piece.span if spec.has_spans else None,
-        documents=tuple(described),
+    index = piece.document_index
+    rank = np.arange(piece.rows) - np.searchsorted(index, index)
+    where = np.flatnonzero(rank >= options.skip_first)
+    if not len(where):
+        return None
+    is_whole = len(where) == piece.rows
+    which, counts = np.unique(index[where], return_counts=True)
+    documents = tuple(named[i] for i in which.tolist())
+    ids = np.array([document.id for document in documents], np.uint64)
+    sites = {site.name: to_numpy(piece.sites[site.name], site) for site in spec.sites}
+    return StoredRows(
+        sites=sites if is_whole else {name: rows[where] for name, rows in sites.items()},
+        token_id=piece.token_id[where],
+        document=np.repeat(ids, counts),
+        position=piece.position[where],
+        span=piece.span[where] if spec.has_spans and piece.span is not None else None,
+        documents=documents,
+        ends=np.cumsum(counts),
+        step=options.step,
     )

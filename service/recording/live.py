@@ -1,155 +1,275 @@
 """Record a live model: hooks on its forward pass, a queue, and a thread that appends.
 
-The hooks copy rows to the CPU and return. What goes wrong after that (a full queue, a lost server,
-a refused batch) is counted and logged once. The loop that runs the model gets an exception only
-with ``strict``.
+The hooks copy rows to the CPU and return. What goes wrong after that costs the pass that it
+concerns, which is counted with its reason; only an error of the store itself stops recording. The
+loop that runs the model gets an exception only with ``strict``.
 """
 
 import logging
+import os
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import nn
+from torch import distributed, nn
+from torch.distributed import ProcessGroup
 
-from isogloss.errors import Conflict, InvalidInput, IsoglossError
-from isogloss.models import PassReader, PassRows
-from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.tensors import to_numpy
-from isogloss.store import Document, RecordingSpec, RowBatch
+from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput
+from isogloss.models import (
+    LoadedModel,
+    PassReader,
+    PassRows,
+    TextDocument,
+    resolve_sites,
+    special_ids,
+)
+from isogloss.models.passes.mode import ModelMode
+from isogloss.models.resolve import Example
+from isogloss.models.tokens import padding_id
+from isogloss.models.wrappers import unwrapped
+from isogloss.service.recording.description import HasVocabulary, Precision
+from isogloss.service.recording.options import RecorderCounts, RecorderOptions
+from isogloss.service.recording.queue import SAY_AFTER_S, PassQueue, QueuedPass
+from isogloss.service.recording.route import Direct
+from isogloss.service.recording.sender import Sender
+from isogloss.service.recording.tally import Tally
+from isogloss.service.recording.target import Target, TargetClient, describe_live
+from isogloss.service.recording.tensors import DTYPES, HostCopies
+from isogloss.service.recording.texts import DocumentNames, names_for
 
 _log = logging.getLogger(__name__)
 
+_MAX_TICKETS = 1 << 16
+
+Ranks = Literal["all", "one"] | ProcessGroup
+"""Which processes record: all, rank 0 of all, or the first rank of a group."""
+Step = int | Callable[[], int]
+"""The training step: a number, or a function that is asked at each pass."""
+
+
+@dataclass(slots=True)
+class _Texts:
+    """Texts of the passes that follow, of which each pass takes as many as it has sequences."""
+
+    left: list[TextDocument]
+    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ticket:
+    """What held when a pass was made; its rows may be given later."""
+
+    step: int
+    texts: _Texts | None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RecorderOptions:
-    """Size of the queue of a live recorder, and what happens when it is full or an error comes."""
+class Reading:
+    """How the passes of a model are read."""
 
-    on_full: Literal["block", "drop"] = "block"
-    """When the queue is full: ``block`` makes the loop wait for room, ``drop`` leaves the pass out.
-    """
-    queue_bytes: int = 256 << 20
-    """Most bytes of rows in the queue; a single pass may be larger than this."""
-    batch_rows: int = 4096
-    """Least rows of one batch; only the last one, at the recorder's end, may be smaller."""
-    strict: bool = False
-    """Whether errors are raised in the loop that runs the model."""
-
-    def __post_init__(self) -> None:
-        if self.on_full not in ("block", "drop"):
-            raise InvalidInput(f"on_full is {self.on_full!r}, wanted 'block' or 'drop'")
-        if self.queue_bytes < 1 or self.batch_rows < 1:
-            raise InvalidInput(
-                f"queue_bytes is {self.queue_bytes} and batch_rows {self.batch_rows}; "
-                "both must be at least 1"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecorderCounts:
-    """How many passes and rows a recorder has seen, queued, stored and left out so far."""
-
-    passes: int
-    """Forward passes of the model."""
-    rows: int
-    """Rows taken into the queue."""
-    durable_rows: int
-    """Rows on the server's disk."""
-    dropped_passes: int
-    """Passes left out because the queue was full."""
-    failed_passes: int
-    """Passes left out because of an error; ``Recorder.error`` is the first error."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The content rows of one forward pass, on the CPU."""
-
-    sites: Mapping[str, NDArray[np.generic]]
-    token_id: NDArray[np.uint32]
-    document: NDArray[np.uint64]
-    position: NDArray[np.uint32]
-    documents: tuple[Document, ...]
-    size: int
+    special_ids: frozenset[int] = frozenset()
+    """Ids of the special tokens, of which no rows are recorded."""
+    pad_id: int | None = None
+    """Id of padding, for passes without a mask; None: not known."""
+    call: int | None = None
+    """Which call to read of a site that is called several times in one pass."""
+    layout: Literal["batch_first"] | None = None
+    """That outputs are ``[sequences, tokens, width]``; None: their sizes tell."""
 
 
 class Recorder:
     """Records the activations at a model's sites while it is entered. Made by ``client.record``.
 
-    Each sequence of each pass is one document, whose id is made of its token ids. Its rows are the
-    positions that the attention mask keeps, without special tokens.
+    Each sequence of each pass is one document, named by its text where that is known, else by its
+    token ids. Its rows are the positions that the attention mask keeps, without special tokens. A
+    document that the recording holds at the training step already is not stored again.
+
+    ``step`` is the training step of the passes that follow; the loop sets it.
     """
 
     def __init__(
         self,
-        appender: BatchStream,
         module: nn.Module,
-        spec: RecordingSpec,
+        target: Target,
+        names: DocumentNames,
         *,
-        special_ids: Iterable[int] = (),
+        producer: str,
+        reading: Reading | None = None,
+        step: Step = 0,
+        skip_first: int = 0,
         options: RecorderOptions | None = None,
+        writes: bool = True,
     ) -> None:
         """Make a recorder; it sets its hooks when it is entered.
 
         Args:
-            appender: the producer's stream of batches; closed when the recorder is left.
             module: the live model; its forward pass takes ``input_ids`` by name, or as the first
                 argument.
-            spec: specification of the recording; its sites are names of submodules.
-            special_ids: ids of the special tokens, of which no rows are recorded.
+            target: the recording, which may not exist yet.
+            names: names the documents of a pass.
+            producer: name of the stream of batches.
+            reading: how passes are read.
+            step: training step of the first passes, or a function that gives it for each.
+            skip_first: how many content tokens of each document have no row.
             options: size of the queue, and what happens when it is full.
+            writes: False: this process records nothing, since another one does.
         """
-        self._appender = appender
-        self._spec = spec
         self._options = options or RecorderOptions()
+        self._target = target
+        self._names = names
+        reading = reading or Reading()
+        self._special = reading.special_ids
+        self._writes = writes
         self._reader = PassReader(
             module,
-            [site.name for site in spec.sites],
+            target.description.sites,
             take=self._seen,
             leave_out=self._left_out,
-            special_ids=special_ids,
+            special_ids=self._special,
+            pad_id=reading.pad_id,
+            call=reading.call,
+            layout=reading.layout,
+            step=self._new_ticket,
         )
-        self._changed = threading.Condition()
-        self._queue: deque[_Rows] = deque()
-        self._queued_bytes = 0
-        self._unconfirmed: deque[tuple[int, int]] = deque()
-        self._counts = {"passes": 0, "rows": 0, "durable": 0, "dropped": 0, "failed": 0}
-        self._closing = False
+        self._module = unwrapped(module)
+        self._mode = ModelMode(
+            self._module, None if target.spec is None else target.spec.provenance
+        )
+        self._copies = HostCopies()
+        self._tally = Tally()
+        self._queue = PassQueue(self._options, self._tally)
+        self._sender = Sender(
+            self._queue,
+            target,
+            names,
+            self._tally,
+            producer=producer,
+            options=self._options,
+            skip_first=skip_first,
+        )
+        self._step: Step = step
+        self._texts: _Texts | None = None
+        self._tickets: dict[int, _Ticket] = {}
+        self._last_ticket = 0
         self._worker: threading.Thread | None = None
-        self.error: Exception | None = None
-        """The first thing that went wrong; None while all is well."""
+        self._is_left = False
+        self._is_abandoned = False
+
+    @property
+    def step(self) -> int:
+        """The training step of the passes that follow."""
+        return self._step() if callable(self._step) else self._step
+
+    @step.setter
+    def step(self, step: Step) -> None:
+        self._step = step
+
+    @property
+    def error(self) -> Exception | None:
+        """Why recording stopped, an error of the store; None as long as it goes on."""
+        return self._sender.error
 
     @property
     def counts(self) -> RecorderCounts:
-        """How many passes and rows were seen, queued, dropped and made durable so far."""
-        with self._changed:
-            while self._unconfirmed and (
-                self._unconfirmed[0][0] <= self._appender.durable_sequence
-            ):
-                self._counts["durable"] += self._unconfirmed.popleft()[1]
-            return RecorderCounts(
-                passes=self._counts["passes"],
-                rows=self._counts["rows"],
-                durable_rows=self._counts["durable"],
-                dropped_passes=self._counts["dropped"],
-                failed_passes=self._counts["failed"],
-            )
+        """How many passes and rows were seen, queued, made durable and left out so far."""
+        self._sender.confirm()
+        counts = self._tally.counts()
+        if self._is_abandoned:  # its thread may still wait for a call
+            return replace(counts, lost_rows=counts.rows - counts.durable_rows)
+        return counts
 
     @property
     def route(self) -> str:
-        """A text: ``direct`` to the disk, or ``through`` the owner, and why if not direct."""
-        return self._appender.route
+        """A text: ``direct`` to the disk, or ``through`` the owner, and why if not direct.
+
+        Before the first pass of a new recording it says that nothing is open yet.
+        """
+        return self._sender.route
+
+    def open(self, widths: Mapping[str, int]) -> None:
+        """Create the recording and open its stream at once, not at the first pass.
+
+        The mode that the model is in now is the recording's.
+
+        Args:
+            widths: width of each site.
+
+        Raises:
+            AlreadyExists: a different recording has that id.
+            IsoglossError: the stream cannot be opened.
+        """
+        if self._writes:
+            self._sender.open(widths, self._mode.seen(is_training=self._module.training))
+
+    def known(
+        self, sequences: Sequence[str] | Sequence[Sequence[int]], *, step: int | None = None
+    ) -> list[bool]:
+        """Tell which documents need no further pass: where a loop that began again goes on.
+
+        Args:
+            sequences: texts, or token ids as the model reads them, without padding.
+            step: the training step; None: that of the next pass.
+
+        Returns:
+            For each sequence whether the recording holds it at that step, or this recorder took it.
+
+        Raises:
+            InvalidInput: texts are given, and the recording knows none.
+        """
+        texts = [one for one in sequences if isinstance(one, str)]
+        ids = [one for one in sequences if not isinstance(one, str)]
+        if texts and ids:
+            raise InvalidInput(
+                f"{len(texts)} of {len(sequences)} sequences are texts and {len(ids)} token ids; "
+                "give one kind"
+            )
+        found = (
+            self._names.of_texts(texts) if texts else self._names.of_token_ids(ids, self._special)
+        )
+        known = self._target.known(self.step if step is None else step)
+        return [document in known for document in found]
+
+    @contextmanager
+    def documents(self, texts: Sequence[str | TextDocument]) -> Generator[None]:
+        """Say which texts the passes in the block read, in the order of their sequences.
+
+        Each pass takes as many texts as it has sequences. A pass whose tokens are not those that
+        its texts encode to is left out; a text may be longer than what the model reads of it.
+
+        Args:
+            texts: the texts, with their sources where they are :class:`TextDocument`.
+
+        Raises:
+            InvalidInput: the recording has no spans, since its tokenizer gives none.
+        """
+        if not self._names.has_spans:
+            raise InvalidInput(
+                "recorder.documents() needs a fast tokenizer, which tells where tokens lie in a "
+                "text: give one to client.record"
+            )
+        # a sequence without content has no rows, and is not among those of its pass
+        given = [
+            text if isinstance(text, TextDocument) else TextDocument(text=text)
+            for text in texts
+            if self._names.has_content(text if isinstance(text, str) else text.text)
+        ]
+        before, self._texts = self._texts, _Texts(given)
+        try:
+            yield
+        finally:
+            self._texts = before
 
     def __enter__(self) -> "Recorder":
-        if self._worker is not None:
+        if self._worker is not None or self._is_left:
             raise Conflict("this recorder was entered before: make a new one with client.record")
+        if not self._writes:
+            return self
         self._reader.__enter__()
-        self._worker = threading.Thread(target=self._append_all, name="isogloss-recorder")
+        self._worker = threading.Thread(target=self._sender.run, name="isogloss-recorder")
         self._worker.daemon = True
         self._worker.start()
         return self
@@ -160,129 +280,213 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the hooks and wait until all queued rows are durable.
+        """Remove the hooks and wait, for at most ``wait_s``, until all queued rows are durable.
 
-        With ``strict`` the recorder's first error is raised, unless the block raised one itself.
+        With ``strict`` the error that stopped recording is raised, unless the block raised one
+        itself.
         """
-        self._reader.__exit__(None, None, None)
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._worker is not None:
-            self._worker.join()
+        self._is_left = True
+        if self._worker is None:
+            return
         try:
-            self._appender.close(flush=self.error is None)
-        except IsoglossError as late:
-            self._fail(late)
+            self._reader.__exit__(None, None, None)  # may give the rows of documents it held
+        finally:
+            self._queue.close()
+            self._wait(self._worker)
+        self._say_what_is_missing()
         if self._options.strict and self.error is not None and error is None:
             raise self.error
 
+    def _wait(self, worker: threading.Thread) -> None:
+        """Wait for the recorder's thread; end what it waits for when that takes too long."""
+        wait_s = self._options.wait_s
+        worker.join(min(SAY_AFTER_S, wait_s))
+        if worker.is_alive() and wait_s > SAY_AFTER_S:
+            _log.warning(
+                "waiting until all rows are durable (%s), for at most %g s", self.route, wait_s
+            )
+            worker.join(wait_s - SAY_AFTER_S)
+        if worker.is_alive():
+            self._sender.give_up(
+                DeadlineExceeded(
+                    f"waited {wait_s:g} s until all rows are durable ({self.route}): the store "
+                    "takes no rows; see counts.lost_rows, and run the loop again for those"
+                )
+            )
+            worker.join(SAY_AFTER_S)
+            self._is_abandoned = worker.is_alive()
+
+    def _say_what_is_missing(self) -> None:
+        counts = self.counts
+        if counts.lost_rows:
+            _log.error("%d rows were taken and are not stored", counts.lost_rows)
+        if counts.failed_passes and not counts.rows and not counts.known_documents:
+            _log.error(
+                "none of %d passes was recorded: %s", counts.passes, "; ".join(counts.left_out)
+            )
+
     # In the loop.
 
+    def _new_ticket(self) -> int:
+        """Note the step and the texts of a pass; the reader gives the number back with its rows."""
+        step = self.step
+        if step < 0:
+            raise InvalidInput(f"step is {step}; a training step is 0 or more")
+        self._last_ticket += 1
+        self._tickets[self._last_ticket] = _Ticket(step, self._texts)
+        if len(self._tickets) > _MAX_TICKETS:  # of passes that were left out after all
+            del self._tickets[next(iter(self._tickets))]
+        return self._last_ticket
+
     def _seen(self, rows: PassRows) -> None:
-        self._counts["passes"] += 1
+        self._tally.add("passes", rows.passes)
         try:
-            self._check_error()
-            self._take(self._on_cpu(rows))
+            queued = self._queued(rows, self._tickets.pop(rows.step))
+            if queued is not None:
+                self._queue.put(queued)
         except Exception as error:  # a loop must survive its recorder, unless told otherwise
-            if self._options.strict:
-                raise
-            self._counts["failed"] += 1
-            self._fail(error)
+            self._leave_out(error)
 
     def _left_out(self, error: Exception) -> None:
-        self._counts["passes"] += 1
+        self._tally.add("passes")
+        if self._texts is not None:  # how many sequences the pass had is not known
+            self._texts.is_lost = True
+        self._leave_out(error)
+
+    def _leave_out(self, error: Exception) -> None:
+        self._tally.leave_out(error)
         if self._options.strict:
             raise self.error or error
-        self._counts["failed"] += 1
-        self._fail(error)
 
-    def _check_error(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-    def _on_cpu(self, rows: PassRows) -> _Rows:
-        documents = [Document.from_token_ids(ids) for ids in rows.documents]
-        names = np.array([document.id for document in documents], np.uint64)
-        sites = {site.name: to_numpy(rows.sites[site.name], site) for site in self._spec.sites}
-        return _Rows(
-            sites=sites,
+    def _queued(self, rows: PassRows, ticket: _Ticket) -> QueuedPass | None:
+        texts = _take_texts(ticket.texts, len(rows.documents))
+        if ticket.step % self._options.every or not rows.rows:
+            return None
+        self._mode.check(is_training=rows.is_training)
+        self._sender.show(self._mode.seen(is_training=rows.is_training))
+        dtype = DTYPES[self._target.description.dtype]
+        queued = QueuedPass(
+            sites={name: self._copies.start(rows.sites[name], dtype) for name in rows.sites},
             token_id=rows.token_id,
-            document=names[rows.document_index],
             position=rows.position,
-            documents=tuple({document.id: document for document in documents}.values()),
-            size=sum(kept.nbytes for kept in sites.values()) + 16 * rows.rows,
+            document_index=rows.document_index,
+            documents=rows.documents,
+            texts=None if texts is None else tuple(text.text for text in texts),
+            groups=None if texts is None else tuple(text.group for text in texts),
+            named=None,
+            step=ticket.step,
+            rate=self._queue.rate,
         )
+        if self._options.on_full == "drop" or self._options.sample < 1:
+            # a hash of the names decides what is kept, before the queue is looked at
+            return self._named(queued).below(self._queue.rate, self._tally)
+        return queued
 
-    def _take(self, rows: _Rows) -> None:
-        if not len(rows.token_id):
-            return
-        with self._changed:
-            while self._queued_bytes and (
-                self._queued_bytes + rows.size > self._options.queue_bytes
-            ):
-                if self._options.on_full == "drop":
-                    self._counts["dropped"] += 1
-                    return
-                if self.error is not None:
-                    raise self.error
-                self._changed.wait(0.5)
-            self._queue.append(rows)
-            self._queued_bytes += rows.size
-            self._counts["rows"] += len(rows.token_id)
-            self._changed.notify_all()
+    def _named(self, queued: QueuedPass) -> QueuedPass:
+        content = queued.content()
+        named = self._names.name(queued.documents, content, queued.texts, queued.groups)
+        return replace(queued, named=named)
 
-    # In the recorder's own thread.
 
-    def _append_all(self) -> None:
-        waiting: list[_Rows] = []
-        count = 0
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._queue or self._closing)
-                    if self._queue:
-                        rows = self._queue.popleft()
-                        waiting.append(rows)
-                        count += len(rows.token_id)
-                    is_last = self._closing and not self._queue
-                if waiting and (is_last or count >= self._options.batch_rows):
-                    self._write(waiting)
-                    waiting, count = [], 0
-                if is_last:
-                    return
-        except Exception as error:  # told to the loop through self.error
-            self._fail(error)
-
-    def _write(self, waiting: Sequence[_Rows]) -> None:
-        documents = {d.id: d for rows in waiting for d in rows.documents}
-        sequence = self._appender.next_sequence
-        batch = RowBatch(
-            producer=self._appender.producer,
-            sequence=sequence,
-            sites={
-                site.name: np.concatenate([rows.sites[site.name] for rows in waiting])
-                for site in self._spec.sites
-            },
-            token_id=np.concatenate([rows.token_id for rows in waiting]),
-            document=np.concatenate([rows.document for rows in waiting]),
-            position=np.concatenate([rows.position for rows in waiting]),
-            documents=tuple(documents.values()),
+def _take_texts(given: _Texts | None, sequences: int) -> Sequence[TextDocument] | None:
+    if given is None:
+        return None
+    if given.is_lost or len(given.left) < sequences:
+        found = f"{len(given.left)} texts are left"
+        why = "a pass before it was left out" if given.is_lost else found
+        given.is_lost = True
+        raise InvalidInput(
+            f"a pass of {sequences} sequences has no texts, since {why}: give "
+            "recorder.documents() a text for each sequence of the passes in its block"
         )
-        self._appender.write(batch)
-        with self._changed:
-            self._unconfirmed.append((sequence, batch.rows))
-            self._queued_bytes -= sum(rows.size for rows in waiting)
-            self._changed.notify_all()
-
-    def _fail(self, error: Exception) -> None:
-        with self._changed:
-            if self.error is None:
-                self.error = error
-                _log.error("recording stopped, the loop goes on: %s", error)
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._changed.notify_all()
+    taken, given.left = given.left[:sequences], given.left[sequences:]
+    return taken
 
 
-__all__ = ["Recorder", "RecorderCounts", "RecorderOptions"]
+def open_recorder(
+    client: TargetClient,
+    module: nn.Module,
+    tokenizer: HasVocabulary | None,
+    *,
+    sites: Sequence[str],
+    recording: str,
+    name: str,
+    corpus: str,
+    producer: str | None,
+    dtype: Precision,
+    step: Step | None,
+    skip_first: int,
+    call: int | None,
+    layout: Literal["batch_first"] | None,
+    example: Example | None,
+    ranks: Ranks,
+    options: RecorderOptions | None,
+    direct: Direct,
+    root: Path | str | None,
+) -> Recorder:
+    """Make the recorder of ``client.record``, which describes the arguments.
+
+    Raises:
+        InvalidInput: ``skip_first`` is negative, or ``ranks`` is not known.
+    """
+    if skip_first < 0:
+        raise InvalidInput(f"skip_first is {skip_first}; it must be 0 or more")
+    options = options or RecorderOptions()
+    names = names_for(tokenizer)
+    settings = {"skip_first": str(skip_first) if skip_first else ""}
+    settings["call"] = "" if call is None else str(call)
+    settings["layout"] = layout or ""
+    settings["sample"] = f"{options.sample!r}" if options.sample < 1 else ""
+    inside = unwrapped(module)
+    loaded = LoadedModel(module=inside, tokenizer=tokenizer, name=name or type(inside).__name__)
+    description = describe_live(
+        loaded,
+        sites,
+        recording=recording,
+        corpus=corpus,
+        dtype=dtype,
+        has_spans=names.has_spans,
+        provenance={key: value for key, value in settings.items() if value},
+        is_trained=step is not None,
+    )
+    target = Target(client, description, direct=direct, root=root)
+    recorder = Recorder(
+        module,
+        target,
+        names,
+        producer=f"rank-{_rank()}" if producer is None else producer,
+        reading=Reading(
+            special_ids=special_ids(tokenizer),
+            pad_id=padding_id(tokenizer),
+            call=call,
+            layout=layout,
+        ),
+        step=0 if step is None else step,
+        skip_first=skip_first,
+        options=options,
+        writes=_writes(ranks),
+    )
+    if target.spec is not None:
+        recorder.open({site.name: site.width for site in target.spec.sites})
+    elif example is not None:
+        found = resolve_sites(module, description.sites, example=example)
+        recorder.open({site.name: site.width for site in found})
+    return recorder
+
+
+def _rank() -> int:
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    return int(os.environ.get("RANK", "0"))
+
+
+def _writes(ranks: Ranks) -> bool:
+    """Whether this process is one that records."""
+    if isinstance(ranks, str):
+        if ranks not in ("all", "one"):
+            raise InvalidInput(f"ranks is {ranks!r}, wanted 'all', 'one' or a process group")
+        return ranks == "all" or _rank() == 0
+    return distributed.get_rank(ranks) == 0
+
+
+__all__ = ["Ranks", "Recorder", "Step", "open_recorder"]

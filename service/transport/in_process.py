@@ -93,14 +93,18 @@ class _LocalAppend:
 
     def send(self, outgoing: Outgoing, part_bytes: int) -> None:
         """Offer a batch until there is room for it; ``part_bytes`` means nothing here."""
-        with self._changed:
-            if self._half_closed or self._closed:
-                raise Conflict("this stream was closed: open another appender")
+        self._check_open()
         # The timeout only guards against a lost wake-up; room is announced through notify.
         while not self._session.offer_batch(outgoing.batch, outgoing.size):
             with self._changed:
                 self._changed.wait(0.1)
+            self._check_open()
         self._notify()
+
+    def _check_open(self) -> None:
+        with self._changed:
+            if self._half_closed or self._closed:
+                raise Conflict("this stream was closed: open another appender")
 
     def receive(self) -> pb.AppendResponse | None:
         """Wait until an acknowledgement is new."""

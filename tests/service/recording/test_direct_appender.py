@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 from tests.service.serving import append_samples, server_on, start_server
+from tests.service.transport.planned import Planned
 
 import isogloss
 from isogloss import Client
@@ -25,6 +26,7 @@ from isogloss.errors import (
     DeadlineExceeded,
     Fenced,
     InvalidInput,
+    InvalidName,
     NotFound,
     NotPermitted,
     SequenceGap,
@@ -36,9 +38,15 @@ from isogloss.proto.v1 import recordings_pb2_grpc
 from isogloss.service.cli import main
 from isogloss.service.control.direct import DirectAccess
 from isogloss.service.ingest.ingest import Ingest
-from isogloss.service.recording.direct_appender import DirectAppender, find_storage
-from isogloss.service.recording.direct_requests import open_direct_lane
+from isogloss.service.recording.direct_appender import (
+    DirectAppender,
+    find_storage,
+    open_lane,
+    storage,
+)
+from isogloss.service.transport.call import Ask
 from isogloss.service.transport.over_grpc import GrpcTransport
+from isogloss.service.transport.run import run as run_call
 from isogloss.store import RecordingSpec, RowBatch, SiteSpec, Store
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
@@ -277,7 +285,7 @@ def test_without_the_storage_it_is_refused_or_goes_through_the_server_and_says_w
     with pytest.raises(NotPermitted, match="proof is not"):
         client.stream(name, "p", direct=True, root=tmp_path)
     with pytest.raises(NotPermitted, match="proof is not"):
-        client.run(open_direct_lane(name, ["p"], ""))
+        client.run(open_lane(name, ["p"], ""))
 
 
 def test_a_store_without_locks_has_no_direct_lanes(tmp_path: Path) -> None:
@@ -571,3 +579,20 @@ def test_a_server_gets_nothing_of_a_file_that_it_names(
     assert len(greedy.received) == (2 if kind == "right shape" else 1)
     for part in (secret, secret[:14], secret[-14:]):
         assert all(part.encode() not in said for said in asked)
+
+
+def test_a_lane_is_asked_for_by_the_name_of_its_recording() -> None:
+    step = next(open_lane("docs", ["p", "q"], "proof"))
+    assert isinstance(step, Ask)
+    assert step.request == pb.OpenDirectLaneRequest(
+        name="recordings/docs", producers=["p", "q"], proof="proof"
+    )
+    answer = pb.DirectLane(lane="l1", ticket=b"ticket")
+    assert run_call(Planned(answer), open_lane("docs", ["p"], ""), 1) == b"ticket"
+    with pytest.raises(InvalidName, match="'Docs'"):
+        open_lane("Docs", [], "")
+
+
+def test_the_storage_is_what_the_owner_says() -> None:
+    answer = pb.Storage(root="/r", proof_file="f")
+    assert run_call(Planned(answer), storage(), 1) == answer

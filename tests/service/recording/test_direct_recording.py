@@ -26,9 +26,9 @@ def test_a_live_model_is_recorded_past_the_server(client: Client, name: str) -> 
     texts = sequences(16)
     ids, mask = padded(texts)
     with client.record(model, sites=["second"], recording=name, direct=True) as recorder:
-        assert recorder.route.startswith("direct, lane ")
         wanted = model(input_ids=ids, attention_mask=mask).detach()[mask.bool()]
     assert recorder.error is None
+    assert recorder.route.startswith("direct, lane ")
     assert recorder.counts.durable_rows == sum(map(len, texts))
     found = client.read(name, "second").astype(np.float32)
     np.testing.assert_array_equal(found, wanted.to(torch.bfloat16).float().numpy())
@@ -94,9 +94,9 @@ def test_the_asynchronous_client_records_and_streams(served_store: Path) -> None
                     model, sites=["second"], recording=name, direct=direct, root=root
                 )
                 async with recorder:
-                    assert recorder.route.startswith("direct" if direct else "through")
                     model(input_ids=ids, attention_mask=mask)
                 assert recorder.error is None
+                assert recorder.route.startswith("direct" if direct else "through")
                 assert recorder.counts.durable_rows == rows
                 assert (await client.recording(name)).rows == rows
                 info = await client.record_documents(

@@ -12,10 +12,18 @@ from torch import Tensor, nn
 
 import isogloss
 from isogloss import Client
-from isogloss.errors import AlreadyExists, Conflict, InvalidInput, ShapeError, UnknownSite
+from isogloss.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    ShapeError,
+    UnknownSite,
+)
 from isogloss.models import LoadedModel, RecordProgress
 from isogloss.service.recording.documents import DocumentOptions
-from isogloss.service.recording.live import Recorder, RecorderOptions
+from isogloss.service.recording.live import Recorder
+from isogloss.service.recording.options import RecorderOptions
 from isogloss.store import Document
 
 
@@ -53,8 +61,8 @@ def test_a_live_model_is_recorded_while_it_trains(client: Client, name: str) -> 
     options = RecorderOptions(batch_rows=50)
     sites = ["first", "second"]
     with client.record(model, sites=sites, recording=name, options=options) as recorder:
-        for start in range(0, 40, 8):
-            ids, mask = padded(texts[start : start + 8])
+        for start in range(0, 40, 10):
+            ids, mask = padded(texts[start : start + 10])
             out = model(input_ids=ids, attention_mask=mask)
             wanted.append(out.detach()[mask.bool()].to(torch.bfloat16))
             out.square().mean().backward()
@@ -62,8 +70,8 @@ def test_a_live_model_is_recorded_while_it_trains(client: Client, name: str) -> 
     rows = sum(map(len, texts))
     counts = recorder.counts
     assert recorder.error is None
-    assert (counts.passes, counts.rows, counts.durable_rows) == (5, rows, rows)
-    assert (counts.dropped_passes, counts.failed_passes) == (0, 0)
+    assert (counts.passes, counts.rows, counts.durable_rows) == (4, rows, rows)
+    assert (dict(counts.left_out), counts.failed_passes, counts.lost_rows) == ({}, 0, 0)
     found = client.read(name, "second")
     assert found.dtype.name == "bfloat16"
     np.testing.assert_array_equal(found.astype(np.float32), torch.cat(wanted).float().numpy())
@@ -99,11 +107,11 @@ def test_special_tokens_and_padding_have_no_rows(client: Client, name: str) -> N
         model(torch.tensor([[1, 7, 8, 2, 0]]), torch.tensor([[1, 1, 1, 1, 0]]))
     with client.record(model, Tokenizer(), sites=["first"], recording=name):
         model(
-            input_ids=torch.tensor([[1, 7, 8, 2, 0]]),
+            input_ids=torch.tensor([[1, 9, 8, 2, 0]]),
             attention_mask=torch.tensor([[1, 1, 1, 1, 0]]),
         )
     columns = client.tokens(name)
-    assert columns.token_id.tolist() == [7, 8, 7, 8]
+    assert columns.token_id.tolist() == [7, 8, 9, 8]
     assert columns.position.tolist() == [0, 1, 0, 1]
     assert client.vocabulary(name)[7] == "t7"
 
@@ -128,39 +136,26 @@ def test_a_pass_without_tokens_is_counted_and_the_loop_goes_on(
     with client.record(model, sites=["layer"], recording=name) as recorder:
         for _ in range(3):
             assert model(torch.zeros(2, 3, 4)).shape == (2, 3, 4)
-    assert isinstance(recorder.error, ShapeError)
+    assert recorder.error is None
+    assert list(recorder.counts.left_out.values()) == [3]
     assert recorder.counts.failed_passes == 3
     assert caplog.text.count("the loop goes on") == 1
+    assert "none of 3 passes was recorded" in caplog.text
+    with pytest.raises(NotFound):  # a recorder that saw no rows leaves no recording
+        client.recording(name)
     strict = client.record(
-        model,
-        sites=["layer"],
-        recording=name,
-        producer="strict",
-        options=RecorderOptions(strict=True),
+        model, sites=["layer"], recording=name, options=RecorderOptions(strict=True)
     )
     with pytest.raises(ShapeError, match="input_ids"), strict:
         model(torch.zeros(2, 3, 4))
 
 
-def test_a_full_queue_drops_passes_and_counts_them(client: Client, name: str) -> None:
-    model = Tiny()
-    options = RecorderOptions(on_full="drop", queue_bytes=1, batch_rows=1 << 20)
-    ids = torch.zeros(2, 5, dtype=torch.int64)
-    with client.record(model, sites=["first"], recording=name, options=options) as recorder:
-        for _ in range(6):
-            model(ids)
-    assert recorder.counts.passes == 6
-    assert recorder.counts.dropped_passes == 5
-    assert recorder.counts.rows == client.recording(name).rows == 10
-
-
 def test_a_full_queue_holds_the_loop_back_where_it_is_told_to(client: Client, name: str) -> None:
     model = Tiny()
     options = RecorderOptions(on_full="block", queue_bytes=1, batch_rows=1)
-    ids = torch.zeros(2, 5, dtype=torch.int64)
     with client.record(model, sites=["first"], recording=name, options=options) as recorder:
-        for _ in range(6):
-            model(ids)
+        for i in range(6):
+            model(torch.full((2, 5), i))
     assert recorder.counts.durable_rows == client.recording(name).rows == 60
 
 
@@ -180,15 +175,14 @@ def test_a_recorder_outlives_its_server_and_the_loop_outlives_the_recorder(tmp_p
     server = start_server(store)
     client = isogloss.connect(store)
     model = Tiny()
-    ids = torch.zeros(2, 5, dtype=torch.int64)
     options = RecorderOptions(batch_rows=1)
     try:
         with client.record(model, sites=["first"], recording="a", options=options) as recorder:
-            model(ids)
+            model(torch.full((2, 5), 1))
             server.kill()
-            model(ids)
+            model(torch.full((2, 5), 2))
             server = start_server(store)
-            model(ids)
+            model(torch.full((2, 5), 3))
         assert recorder.error is None
         assert client.recording("a").rows == 30
     finally:
@@ -250,3 +244,177 @@ def test_a_recorder_of_one_thread_does_not_hold_up_another_client(
         thread.start()
         assert done.wait(200)
         thread.join(200)
+
+
+# Time in training, and what is left out.
+
+
+def test_a_document_is_recorded_once_at_each_step_and_counted_when_it_comes_again(
+    client: Client, name: str
+) -> None:
+    model = Tiny()
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    for run in range(2):
+        with client.record(model, sites=["first"], recording=name, step=10) as recorder:
+            assert recorder.known(ids.tolist()) == [run == 1] * 2
+            for epoch in range(2):
+                recorder.step = 10 + epoch
+                model(ids)
+                model(ids[:1])  # a part of it again, at one step
+            assert recorder.step == 11
+        found = recorder.counts
+        assert (found.durable_rows, found.known_documents) == ((12, 2), (0, 6))[run]
+    assert client.recording(name).rows == 12
+    assert client.tokens(name).step.tolist() == [10] * 6 + [11] * 6
+    options = RecorderOptions(again=True)
+    with client.record(model, sites=["first"], recording=name, step=11, options=options):
+        model(ids)
+    assert client.recording(name).rows == 18
+
+
+def test_steps_come_from_the_loop_and_only_some_are_recorded(
+    local_client: Client, name: str
+) -> None:
+    model, now = Tiny(), [0]
+    options = RecorderOptions(every=3)
+    recorder = local_client.record(
+        model, sites=["first"], recording=name, step=lambda: now[0], options=options
+    )
+    with recorder:
+        for step in range(7):
+            now[0] = step
+            model(torch.full((1, 4), step))
+    assert local_client.tokens(name).step.tolist() == [0] * 4 + [3] * 4 + [6] * 4
+    assert recorder.counts.passes == 7
+    odd = local_client.record(model, sites=["first"], recording="no-step", step=-1)
+    with odd:
+        model(torch.full((1, 4), 1))
+    (reason,) = odd.counts.left_out
+    assert "a training step is" in reason
+
+
+def test_a_recording_holds_one_mode_and_says_which(local_client: Client, name: str) -> None:
+    class Dropping(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.25)
+
+    model = Dropping().train()
+    with local_client.record(model, sites=["first"], recording=name) as recorder:
+        model(torch.full((1, 4), 1))
+        model.eval()
+        model(torch.full((1, 4), 2))
+        model.train()
+        model(torch.full((1, 4), 3))
+    assert dict(local_client.recording(name).spec.provenance) == {
+        "mode": "train",
+        "dropout": "0.25",
+    }
+    (reason,) = recorder.counts.left_out
+    assert "eval mode" in reason
+    assert set(local_client.tokens(name).token_id.tolist()) == {1, 3}
+
+
+@pytest.mark.parametrize("skip", [1, 3])
+def test_first_tokens_are_left_out_both_ways(local_client: Client, name: str, skip: int) -> None:
+    model, texts = Tiny(), [[1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11]]
+    ids, mask = padded(texts)
+    with local_client.record(model, sites=["first"], recording=f"{name}-l", skip_first=skip):
+        model(input_ids=ids, attention_mask=mask)
+    local_client.record_documents(
+        LoadedModel(module=model, name="tiny"),
+        texts,
+        sites=["first"],
+        recording=f"{name}-d",
+        options=DocumentOptions(skip_first=skip),
+    )
+    for way in "ld":
+        columns = local_client.tokens(f"{name}-{way}")
+        assert columns.token_id.tolist() == [i for text in texts for i in text[skip:]]
+        assert columns.position.tolist() == [i for t in texts for i in range(skip, len(t))]
+        provenance = local_client.recording(f"{name}-{way}").spec.provenance
+        assert provenance["skip_first"] == str(skip)
+    with pytest.raises(InvalidInput, match="skip_first"):
+        DocumentOptions(skip_first=-1)
+
+
+def test_overflow_is_counted_and_said_both_ways(
+    local_client: Client, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Large(Tiny):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return self.first(self.embedding(input_ids) * 0 + 1e6)
+
+    model, seen = Large(), list[RecordProgress]()
+    model.first.weight.data.zero_().fill_diagonal_(1.0)
+    model.first.weight.data[0] = 0
+    texts = [[1, 2, 5], [3, 4, 6]]
+    recorder = local_client.record(model, sites=["first"], recording=f"{name}-l", dtype="float16")
+    with recorder:
+        model(torch.tensor(texts))
+    local_client.record_documents(
+        LoadedModel(module=model, name="tiny"),
+        texts,
+        sites=["first"],
+        recording=f"{name}-d",
+        options=DocumentOptions(dtype="float16"),
+        on_progress=seen.append,
+    )
+    assert dict(recorder.counts.overflows) == dict(seen[-1].overflows) == {"first": 6 * 11}
+    assert caplog.text.count("finite in the model and infinite as float16") == 2
+
+
+def test_a_share_of_the_documents_is_recorded_the_same_for_each_model(
+    local_client: Client,
+) -> None:
+    options = RecorderOptions(sample=0.5)
+    kept: list[set[int]] = []
+    for site in ("first", "second"):
+        recorder = local_client.record(
+            Tiny(), sites=[site], recording=f"share-{site}", options=options
+        )
+        with recorder:
+            for i in range(50):
+                recorder._module(torch.tensor([[i % 50, 1, 2], [i % 50, 3, 4]]))
+        kept.append(set(local_client.documents(f"share-{site}")))
+        assert recorder.counts.sampled_out == 100 - len(kept[-1])
+        assert local_client.recording(f"share-{site}").spec.provenance["sample"] == "0.5"
+    assert kept[0] == kept[1]
+    assert 25 < len(kept[0]) < 75
+
+
+def test_one_odd_pass_costs_itself_alone(local_client: Client, name: str) -> None:
+    class Odd(Tiny):
+        skips = False
+
+        def forward(
+            self,
+            input_ids: Tensor | None = None,
+            attention_mask: Tensor | None = None,
+            inputs_embeds: Tensor | None = None,
+        ) -> Tensor:
+            x = inputs_embeds if input_ids is None else self.embedding(input_ids)
+            assert x is not None
+            return x if self.skips else self.second(self.first(x))
+
+    model = Odd()
+
+    def without_site() -> None:
+        model.skips = True
+        model(torch.full((1, 3), 7))
+        model.skips = False
+
+    odd = [
+        lambda: model(inputs_embeds=torch.zeros(1, 3, 12)),
+        lambda: model(torch.tensor([1, 2, 3])),
+        without_site,
+    ]
+    with local_client.record(model, sites=["first"], recording=name) as recorder:
+        for number in range(12):
+            if number % 4 == 2:
+                odd[number // 4]()
+            model(torch.full((1, 3), 20 + number))
+    counts = recorder.counts
+    assert recorder.error is None
+    assert (counts.passes, counts.failed_passes, len(counts.left_out)) == (15, 3, 3)
+    assert sorted(set(local_client.tokens(name).token_id.tolist())) == list(range(20, 32))

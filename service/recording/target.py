@@ -1,0 +1,318 @@
+"""The recording that a live model's rows go to: created with its first rows, and then appended to.
+
+What can be known before the first pass is checked at once. The widths of the sites, and the mode
+that the model runs in, are known with the first pass; then the recording is created.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from isogloss.errors import AlreadyExists, NotFound
+from isogloss.models import LoadedModel, ancestry, relatedness, tokenizer_id, vocabulary
+from isogloss.models.resolve import find_sites
+from isogloss.service.recording.appender import BatchStream
+from isogloss.service.recording.description import Precision
+from isogloss.service.recording.route import Direct
+from isogloss.service.values.results import RecordingInfo
+from isogloss.store import ModelInfo, RecordingSpec, SiteSpec, StepInfo
+
+
+class TargetClient(Protocol):
+    """The methods of a client that a recorder uses. Called by several threads."""
+
+    def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
+        """Create a recording. Where an equal one exists already, return that one."""
+        ...
+
+    def recording(self, recording: str) -> RecordingInfo:
+        """Return a recording."""
+        ...
+
+    def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
+        """Return how many rows of each document were recorded at a step, by id."""
+        ...
+
+    def steps(self, recording: str) -> Sequence[StepInfo]:
+        """Return the training steps of which a recording has rows."""
+        ...
+
+    def stream(
+        self,
+        recording: str,
+        producer: str,
+        *,
+        direct: Direct = False,
+        root: Path | str | None = None,
+    ) -> BatchStream:
+        """Open a producer's stream of batches, directly to the storage or through the owner."""
+        ...
+
+    def check_route(self, direct: Direct, root: Path | str | None) -> None:
+        """Raise an error where the storage must be written directly and cannot be."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """A recording as far as it is known before the first pass."""
+
+    recording: str
+    """Id of the recording."""
+    model: ModelInfo
+    """Name and fingerprint of the model."""
+    tokenizer: str
+    """Name or hash of the tokenizer."""
+    vocabulary: tuple[str, ...]
+    """The tokenizer's token strings."""
+    corpus: str
+    """Name of the text."""
+    sites: tuple[str, ...]
+    """Names of submodules."""
+    dtype: Precision
+    """Number format in which activations are stored."""
+    has_spans: bool
+    """Whether rows say which code points of their document they cover."""
+    provenance: Mapping[str, str]
+    """Settings on which the rows depend."""
+    is_trained: bool
+    """Whether the weights change between passes: their fingerprint may then differ."""
+
+    def spec(self, widths: Mapping[str, int], seen: Mapping[str, str]) -> RecordingSpec:
+        """Return the specification of the recording.
+
+        Args:
+            widths: width of each site.
+            seen: settings that the first pass showed.
+        """
+        return RecordingSpec(
+            recording=self.recording,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            corpus=self.corpus,
+            sites=tuple(SiteSpec(name=s, width=widths[s], dtype=self.dtype) for s in self.sites),
+            has_spans=self.has_spans,
+            provenance={**self.provenance, **seen},
+        )
+
+    def check(self, spec: RecordingSpec) -> None:
+        """Raise an error where a recording that exists is not what is described here.
+
+        Args:
+            spec: specification of that recording. What only the first pass tells is not compared.
+
+        Raises:
+            AlreadyExists: it differs; the message says in what.
+        """
+        sites = [(site.name, site.dtype) for site in spec.sites]
+        pairs: list[tuple[str, object, object]] = [
+            ("model", spec.model.name, self.model.name),
+            ("tokenizer", spec.tokenizer, self.tokenizer),
+            ("corpus", spec.corpus, self.corpus),
+            ("sites", sites, [(name, self.dtype) for name in self.sites]),
+            ("has_spans", spec.has_spans, self.has_spans),
+        ]
+        known = {**dict.fromkeys(SETTINGS, ""), **self.provenance}
+        pairs += [(key, spec.provenance.get(key, ""), known[key]) for key in SETTINGS]
+        for what, found, wanted in pairs:
+            if found != wanted:
+                raise AlreadyExists(
+                    f"recording {self.recording!r} exists with {what} {found!r}, not {wanted!r}: "
+                    "record under another id"
+                )
+        self._check_weights(spec.model)
+
+    def _check_weights(self, model: ModelInfo) -> None:
+        if model.ancestry == self.model.ancestry or not (model.ancestry and self.model.ancestry):
+            return
+        if not self.is_trained:
+            raise AlreadyExists(
+                f"recording {self.recording!r} exists, of other weights of {model.name!r}: give "
+                "step= if this model is being trained, or record under another id"
+            )
+        found = relatedness(model.ancestry, self.model.ancestry)
+        if not found.related and not found.why.startswith("nothing to compare"):
+            raise AlreadyExists(
+                f"recording {self.recording!r} exists, of weights that share nothing with these "
+                f"({found.why}): record under another id"
+            )
+
+
+def describe_live(
+    model: LoadedModel,
+    sites: Sequence[str],
+    *,
+    recording: str,
+    corpus: str,
+    dtype: Precision,
+    has_spans: bool,
+    provenance: Mapping[str, str],
+    is_trained: bool,
+) -> Description:
+    """Describe the recording of a live model as far as it is known before its first pass.
+
+    Args:
+        model: module and tokenizer. Weights that are sharded over processes, or not in memory,
+            have no fingerprint.
+        sites: names of submodules, or glob patterns that match some.
+        recording: id of the recording.
+        corpus: name of the text.
+        dtype: number format in which activations are stored.
+        has_spans: whether rows say which code points of the text their token covers.
+        provenance: settings on which the rows depend.
+        is_trained: whether the weights change between passes.
+
+    Raises:
+        UnknownSite: a name matches nothing in the model; the message lists the nearest names.
+    """
+    names = find_sites(model.module, sites)
+    tokenizer = model.tokenizer
+    is_whole = all(not p.is_meta and type(p.data) is Tensor for p in model.module.parameters())
+    return Description(
+        recording=recording,
+        model=ModelInfo(
+            name=model.name,
+            revision=model.revision,
+            ancestry=ancestry(model.module, tokenizer) if is_whole else {},
+        ),
+        tokenizer=f"ids of {model.name}" if tokenizer is None else tokenizer_id(tokenizer),
+        vocabulary=() if tokenizer is None else vocabulary(tokenizer),
+        corpus=corpus,
+        sites=names,
+        dtype=dtype,
+        has_spans=has_spans,
+        provenance=provenance,
+        is_trained=is_trained,
+    )
+
+
+SETTINGS = ("skip_first", "sample", "call", "layout")
+"""Settings in a recording's provenance that decide which rows it holds, or where they are read."""
+
+
+class Target:
+    """A recording that may not exist yet, and one producer's stream into it."""
+
+    def __init__(
+        self,
+        client: TargetClient,
+        description: Description,
+        *,
+        direct: Direct = False,
+        root: Path | str | None = None,
+    ) -> None:
+        """Check what can be checked before the first pass.
+
+        Args:
+            client: makes the calls.
+            description: the recording as far as it is known.
+            direct: whether the storage is written directly.
+            root: path of the store on this machine.
+
+        Raises:
+            AlreadyExists: a different recording has that id.
+            NotPermitted: the storage must be written directly, and this process does not see it.
+            ServerUnavailable: no server answers.
+        """
+        self.description = description
+        self._client = client
+        self._direct: Direct = direct
+        self._root = root
+        self._lock = threading.Lock()
+        self._known: dict[int, set[int]] = {}
+        self._stored: dict[int, Mapping[int, int] | None] | None = None
+        client.check_route(direct, root)
+        self.spec = self._find()
+        """The recording's specification; None as long as there is no such recording."""
+
+    def create(self, widths: Mapping[str, int], seen: Mapping[str, str]) -> RecordingSpec:
+        """Return the recording's specification; create the recording if it does not exist.
+
+        Args:
+            widths: width of each site.
+            seen: settings that the first pass showed.
+
+        Raises:
+            AlreadyExists: a different recording has that id.
+        """
+        if self.spec is None:
+            wanted = self.description.spec(widths, seen)
+            try:
+                made = self._client.create_recording(wanted, self.description.vocabulary)
+                self.spec = made.spec
+            except AlreadyExists:  # by another rank, a moment ago
+                self.spec = self._find()
+                if self.spec is None:
+                    raise
+        for site in self.spec.sites:
+            if site.width != widths[site.name]:
+                raise AlreadyExists(
+                    f"recording {self.spec.recording!r} exists with site {site.name!r} of width "
+                    f"{site.width}, not {widths[site.name]}: record under another id"
+                )
+        return self.spec
+
+    def open(self, producer: str) -> BatchStream:
+        """Open a producer's stream into the recording, which exists.
+
+        Raises:
+            Conflict: another process writes a direct lane for this producer.
+            IsoglossError: the stream cannot be opened.
+        """
+        return self._client.stream(
+            self.description.recording, producer, direct=self._direct, root=self._root
+        )
+
+    def known(self, step: int) -> set[int]:
+        """Return the ids of the documents that the recording holds at a training step.
+
+        It is asked for once; whoever sends further documents adds them.
+        """
+        if self.spec is None:
+            return set()
+        with self._lock:
+            if step not in self._known:
+                self._known[step] = set(self._stored_at(step))
+            return self._known[step]
+
+    def stored_rows(self, document: int, step: int) -> int:
+        """Return how many rows of a document the recording held at a step when it was opened."""
+        with self._lock:
+            return self._stored_at(step).get(document, 0)
+
+    def _stored_at(self, step: int) -> Mapping[int, int]:
+        if self._stored is None:  # steps that come later hold nothing yet
+            found = self._client.steps(self.description.recording)
+            self._stored = {info.step: None for info in found}
+        if step not in self._stored:
+            return {}
+        stored = self._stored[step]
+        if stored is None:
+            stored = self._client.known_documents(self.description.recording, step)
+            self._stored[step] = stored
+        return stored
+
+    def _find(self) -> RecordingSpec | None:
+        # checks the id too, as a recording that is created later would
+        dataclasses.replace(_PLAIN, recording=self.description.recording)
+        try:
+            spec = self._client.recording(self.description.recording).spec
+        except NotFound:
+            return None
+        self.description.check(spec)
+        return spec
+
+
+_PLAIN = RecordingSpec(
+    recording="any",
+    model=ModelInfo(name=""),
+    tokenizer="",
+    corpus="",
+    sites=(SiteSpec(name="-", width=1),),
+    has_spans=False,
+)

@@ -1,0 +1,181 @@
+"""Name the documents that a live model read, by their text where it is known.
+
+A fast tokenizer knows which code points of a text each token covers. The text is what the loop
+says that it is, or what the tokens decode to; either way it counts only where encoding it gives the
+tokens that were read. So documents and spans are those of ``record_documents`` of the same texts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isogloss.errors import InvalidInput
+from isogloss.models.tokens import Encoder, Tokenizer, encoder, fast_backend
+from isogloss.store import Document
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_UNBOUNDED = 1 << 30
+_SHORT = 64
+"""Code points of a text that may consist of special tokens alone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedDocument:
+    """A document, and where its content tokens lie in its text."""
+
+    document: Document
+    """Named by its text; where that is not known, by its token ids."""
+    span: NDArray[np.uint32] | None
+    """Code points ``[start, end)`` of each content token, ``[tokens, 2]``; empty ones where the
+    text is not known; None in a recording without spans.
+    """
+
+
+class DocumentNames:
+    """Names documents by their token ids."""
+
+    has_spans = False
+
+    def name(
+        self,
+        read: Sequence[NDArray[np.int64]],
+        content: Sequence[NDArray[np.uint32]],
+        texts: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> tuple[NamedDocument, ...]:
+        """Return the documents of a pass.
+
+        Args:
+            read: for each document the token ids that the model read, without padding.
+            content: for each document the ids of the tokens that have rows.
+            texts: the text of each document, as the loop gave it; None: not given.
+            groups: the source of each text.
+
+        Raises:
+            InvalidInput: encoding a text does not give the tokens that were read.
+        """
+        return tuple(NamedDocument(Document.from_token_ids(ids), None) for ids in read)
+
+    def has_content(self, text: str) -> bool:
+        """Return whether a text has a token that is not special."""
+        return bool(text)
+
+    def of_texts(self, texts: Sequence[str]) -> list[int]:
+        """Return the ids of the documents that texts make.
+
+        Raises:
+            InvalidInput: the recording knows no texts.
+        """
+        raise InvalidInput(
+            "this recording knows no texts, since its tokenizer gives no spans: pass token ids, or "
+            "record with a fast tokenizer"
+        )
+
+    def of_token_ids(self, ids: Sequence[Sequence[int]], special: frozenset[int]) -> list[int]:
+        """Return the ids of the documents that sequences of token ids make, without padding.
+
+        Args:
+            ids: the token ids of each sequence as the model reads them.
+            special: ids of special tokens.
+        """
+        read = [np.asarray(sequence, np.int64).reshape(-1) for sequence in ids]
+        content = [
+            np.array([i for i in row.tolist() if i not in special], np.uint32) for row in read
+        ]
+        return [named.document.id for named in self.name(read, content)]
+
+
+class TextNames(DocumentNames):
+    """Names documents by their text, with the help of a fast tokenizer."""
+
+    has_spans = True
+
+    def __init__(self, tokenizer: Tokenizer, backend: "tokenizers.Tokenizer") -> None:
+        self._backend = backend
+        self._encoder: Encoder = encoder(tokenizer, _UNBOUNDED)
+
+    def name(
+        self,
+        read: Sequence[NDArray[np.int64]],
+        content: Sequence[NDArray[np.uint32]],
+        texts: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> tuple[NamedDocument, ...]:
+        """Return the documents of a pass, each by its text where that is known.
+
+        A text that the loop gave may be longer than what the model read of it. A text that is
+        decoded must encode back to all that was read; a document whose does not is named by its
+        token ids.
+
+        Args:
+            read: for each document the token ids that the model read, without padding.
+            content: for each document the ids of the tokens that have rows.
+            texts: the text of each document, as the loop gave it; None: not given.
+            groups: the source of each text.
+
+        Raises:
+            InvalidInput: encoding a text does not give the tokens that were read.
+        """
+        if texts is not None:
+            return tuple(
+                self._given(number, text, group, ids)
+                for number, (text, group, ids) in enumerate(
+                    zip(texts, groups or [""] * len(texts), content, strict=True)
+                )
+            )
+        decoded = [self._backend.decode(ids.tolist(), skip_special_tokens=False) for ids in content]
+        encoded = self._encoder.encode(decoded)
+        named: list[NamedDocument] = []
+        for text, back, ids, whole in zip(decoded, encoded, content, read, strict=True):
+            found = back.input_ids[back.content]
+            if back.span is not None and np.array_equal(found, ids):
+                span = back.span[back.content]
+                named.append(NamedDocument(Document.from_text(text), span))
+            else:
+                span = np.zeros((len(ids), 2), np.uint32)
+                named.append(NamedDocument(Document.from_token_ids(whole), span))
+        return tuple(named)
+
+    def has_content(self, text: str) -> bool:
+        """Return whether a text has a token that is not special; a long one is not encoded."""
+        if len(text) > _SHORT and text.strip():
+            return True
+        (encoded,) = self._encoder.encode([text])
+        return bool(encoded.content.any())
+
+    def of_texts(self, texts: Sequence[str]) -> list[int]:
+        """Return the ids of the documents that texts make."""
+        return [Document.from_text(text).id for text in texts]
+
+    def _given(self, number: int, text: str, group: str, ids: NDArray[np.uint32]) -> NamedDocument:
+        (back,) = self._encoder.encode([text])
+        found = back.input_ids[back.content]
+        if back.span is None or not np.array_equal(found[: len(ids)], ids):
+            differing = _first_difference(found, ids)
+            raise InvalidInput(
+                f"text {number} given to recorder.documents(), {text[:40]!r}, encodes to "
+                f"{len(found)} tokens and the model read {len(ids)}; the first that differs is "
+                f"{differing}: give the texts in the order of the sequences, each as it was encoded"
+            )
+        span = back.span[back.content][: len(ids)]
+        return NamedDocument(Document.from_text(text, group), span)
+
+
+def _first_difference(a: NDArray[np.int64], b: NDArray[np.uint32]) -> int:
+    shorter = min(len(a), len(b))
+    differs = np.flatnonzero(a[:shorter] != b[:shorter])
+    return int(differs[0]) if len(differs) else shorter
+
+
+def names_for(tokenizer: object) -> DocumentNames:
+    """Return what names the documents of a tokenizer: by text for a fast one, else by ids."""
+    if isinstance(tokenizer, Tokenizer):
+        backend = fast_backend(tokenizer)
+        if backend is not None:
+            return TextNames(tokenizer, backend)
+    return DocumentNames()

@@ -1,0 +1,32 @@
+"""Which documents are kept depends on their ids alone."""
+
+import numpy as np
+
+from isogloss.service.recording.options import SampleRate
+from isogloss.service.recording.sampling import producer_of, rate_of, sample_position
+from isogloss.store import Document
+
+
+def test_positions_are_uniform_and_have_nothing_to_do_with_the_split() -> None:
+    documents = [Document.from_token_ids([i]) for i in range(20_000)]
+    positions = np.sort([sample_position(document.id) for document in documents])
+    # Kolmogorov-Smirnov: 1.95 / sqrt(n) at p = .001
+    assert np.abs(positions - np.arange(20_000) / 20_000).max() < 1.95 / 20_000**0.5
+    splits = [document.split_position for document in documents]
+    found = np.corrcoef(splits, [sample_position(document.id) for document in documents])[0, 1]
+    assert abs(found) < 4 / 20_000**0.5
+
+
+def test_positions_are_those_of_every_release() -> None:
+    assert sample_position(0) == 0.8921792375093581
+    assert sample_position(12345) == 0.9207173582870831
+    assert sample_position((1 << 64) - 1) == 0.13772838711769442
+
+
+def test_a_share_stands_in_the_name_of_its_producer() -> None:
+    rate = SampleRate(share=0.1 / 8, first_document=0xC0FFEE)
+    name = producer_of("rank-0", rate)
+    assert name.startswith("rank-0 ")
+    assert rate_of(name) == rate
+    assert producer_of("rank-0", SampleRate(share=0.5)) == "rank-0"
+    assert rate_of("rank-0") is None
