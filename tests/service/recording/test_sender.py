@@ -224,7 +224,7 @@ def test_a_row_that_no_batch_can_hold_is_an_error_at_once(tmp_path: Path) -> Non
         names = [f"layers.{i}" for i in range(80)]
         deep = Deep(80)
         with client.record(deep, sites=names, recording="a") as recorder, torch.no_grad():
-            deep(tokens(0, 2))
+            deep(tokens(0, 3))
         assert isinstance(recorder.error, ResourceExhausted)
         assert "fewer sites" in str(recorder.error)
 

@@ -1,0 +1,114 @@
+"""What a recorder costs a training step, beside hooks that only clone."""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+from house_figures.figure import Figure
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import isogloss
+from isogloss.service.recording.options import RecorderOptions
+
+SITES = ("transformer.h.2", "transformer.h.6", "transformer.h.10")
+_SEQUENCES, _TOKENS = 4, 64
+
+
+def small_gpt2() -> nn.Module:
+    """Return a model of GPT-2's smallest size, 124 million parameters, with random weights."""
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(use_cache=False)).train()
+
+
+def clones(model: nn.Module) -> list[Callable[[], None]]:
+    """Set hooks at the sites that clone what they see, and return what removes them."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, object, object], None]:
+        def keep(module: nn.Module, args: object, output: object) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            if isinstance(first, torch.Tensor):
+                seen[name] = first.detach().clone()
+
+        return keep
+
+    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in SITES]
+    return [handle.remove for handle in handles]
+
+
+def hook_overhead(rounds: int = 9) -> Figure:
+    """Measure [hook_overhead]: (step with a recorder - step with clones) / step, medians.
+
+    One torch thread; a step is forward and backward. Rounds of the two are interleaved, and which
+    is first changes. The queue is not full.
+
+    Args:
+        rounds: rounds of each.
+    """
+    torch.set_num_threads(1)
+    model = small_gpt2()
+    chance = torch.Generator().manual_seed(1)
+    vocabulary = 50_000
+
+    def step() -> float:
+        ids = torch.randint(0, vocabulary, (_SEQUENCES, _TOKENS), generator=chance)
+        start = time.perf_counter()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return time.perf_counter() - start
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        isogloss.connect(f"{folder}/store", run_workers=False) as client,
+    ):
+        step()
+        differences: list[float] = []
+        plain: list[float] = []
+        for number in range(rounds):
+            recorder = client.record(
+                model,
+                sites=SITES,
+                recording="overhead",
+                step=number,
+                layout="batch_first",
+                options=RecorderOptions(batch_rows=1),
+            )
+
+            def recorded(recorder: isogloss.service.Recorder = recorder) -> float:
+                with recorder:
+                    return step()
+
+            def cloned() -> float:
+                removers = clones(model)
+                try:
+                    return step()
+                finally:
+                    for remove in removers:
+                        remove()
+
+            if number % 2:
+                second, first = cloned(), recorded()
+            else:
+                first, second = recorded(), cloned()
+            differences.append(first - second)
+            plain.append(second)
+    value = statistics.median(differences) / statistics.median(plain)
+    return Figure(
+        figure="hook_overhead",
+        value=value,
+        bar=0.03,
+        unit="of a step",
+        peers={
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "step in s": statistics.median(plain),
+            "smallest and largest difference in s": [min(differences), max(differences)],
+        },
+        runs=rounds,
+    )
+
+
+if __name__ == "__main__":
+    print(hook_overhead(*(int(word) for word in sys.argv[1:])).to_dict())

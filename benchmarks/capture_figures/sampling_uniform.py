@@ -1,0 +1,394 @@
+"""What a recorder with a full queue keeps does not depend on the load: a permutation test.
+
+A loop reads documents in bursts; those of a burst have other tokens, lengths and positions than the
+others. A stream takes a fixed number of rows each time that the loop went round, so that bursts
+fill the queue. The recorder, its queue, its thread and the store are real; only the pace of the
+stream is set by the loop, which makes a run repeatable.
+
+For each run and each of three numbers of a document, the mean over the documents that were kept is
+compared with its distribution when the kept ones are drawn anew among all that came, within each
+stretch of one share. Over many runs the p-values must be uniform. As a control the rule of earlier
+releases, to drop the passes that find the queue full, is put through the same.
+"""
+
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from house_figures.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor, nn
+
+import isogloss
+from isogloss.service.client.writing import _Writer
+from isogloss.service.recording.appender import BatchStream
+from isogloss.service.recording.live import open_recorder
+from isogloss.service.recording.options import RecorderOptions, SampleRate
+from isogloss.service.recording.route import Direct
+from isogloss.service.recording.sampling import sample_position
+from isogloss.service.values.results import RecordingInfo
+from isogloss.store import Document, RecordingSpec, RowBatch, StepInfo
+
+NUMBERS = ("token", "length", "position")
+_ROUNDS = 160
+_WIDTH = 4
+_MEMORY = "/dev/shm"
+_ROW_BYTES = 16 + 4 * _WIDTH
+_QUEUE_ROWS = 400
+_PACE = 22
+"""Rows that the stream takes each round; a calm round brings 20, one of a burst 75."""
+
+
+class Table(nn.Module):
+    """A model of one site, whose rows hold numbers from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1 << 20, _WIDTH)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the rows of the table."""
+        return self.table(input_ids)
+
+
+class Pace:
+    """Lets a stream take so many rows each round, and waits until it has."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._budget = 0
+        self._waits = 0
+        self.written = 0
+
+    def take(self, rows: int) -> None:
+        """Wait for a round with room; called by the stream."""
+        with self._changed:
+            self._waits += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._budget > 0)
+            self._waits -= 1
+            self._budget -= rows
+            self.written += rows
+            self._changed.notify_all()
+
+    def go_round(self, rows: int, queued: int) -> None:
+        """Let rows pass; return once the stream has taken them, or all that was queued."""
+        with self._changed:
+            self._budget = min(self._budget, 0) + rows
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: self.written >= queued or (self._budget <= 0 and self._waits > 0)
+            )
+
+    def end(self) -> None:
+        """Let everything pass."""
+        with self._changed:
+            self._budget = 1 << 40
+            self._changed.notify_all()
+
+
+class PacedStream:
+    """A real stream that takes batches only as its pace allows."""
+
+    def __init__(self, stream: BatchStream, pace: Pace) -> None:
+        self._stream = stream
+        self._pace = pace
+
+    @property
+    def producer(self) -> str:
+        """Name of the producer."""
+        return self._stream.producer
+
+    @property
+    def route(self) -> str:
+        """How batches travel."""
+        return self._stream.route
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number of the next batch."""
+        return self._stream.next_sequence
+
+    @property
+    def durable_sequence(self) -> int:
+        """Sequence number of the last durable batch."""
+        return self._stream.durable_sequence
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of the largest batch."""
+        return self._stream.batch_bytes
+
+    def __enter__(self) -> "PacedStream":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(flush=error is None)
+
+    def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
+        """Wait for the pace, and write."""
+        self._pace.take(batch.rows)
+        self._stream.write(batch, timeout_s)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until everything is durable."""
+        self._stream.flush(timeout_s)
+
+    def close(self, *, flush: bool = True, timeout_s: float | None = None) -> None:
+        """End the stream."""
+        self._stream.close(flush=flush, timeout_s=timeout_s)
+
+
+class PacedClient:
+    """A client whose streams have a pace."""
+
+    def __init__(self, client: isogloss.Client, pace: Pace) -> None:
+        self._writer = _Writer(client)
+        self._pace = pace
+
+    def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
+        """Create a recording."""
+        return self._writer.create_recording(spec, vocabulary)
+
+    def recording(self, recording: str) -> RecordingInfo:
+        """Return a recording."""
+        return self._writer.recording(recording)
+
+    def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
+        """Return the documents that were recorded."""
+        return self._writer.known_documents(recording, step)
+
+    def steps(self, recording: str) -> Sequence[StepInfo]:
+        """Return the steps that were recorded."""
+        return self._writer.steps(recording)
+
+    def stream(
+        self,
+        recording: str,
+        producer: str,
+        *,
+        direct: Direct = False,
+        root: Path | str | None = None,
+    ) -> BatchStream:
+        """Open a stream."""
+        return PacedStream(self._writer.stream(recording, producer), self._pace)
+
+    def check_route(self, direct: Direct, root: Path | str | None) -> None:
+        """Rows go through the owner."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offered:
+    """A document that came, and the round in which it did."""
+
+    ids: NDArray[np.int64]
+    round: int
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """Mean token, length, and mean position."""
+        return float(self.ids.mean()), float(len(self.ids)), (len(self.ids) - 1) / 2
+
+    @property
+    def id(self) -> int:
+        """Id of the document."""
+        return Document.from_token_ids(self.ids).id
+
+
+def documents_of(seed: int) -> list[Offered]:
+    """Draw the documents of a run: bursts of long ones with large tokens, calm between them."""
+    chance = np.random.default_rng(seed)
+    offered: list[Offered] = []
+    is_burst = False
+    for number in range(_ROUNDS):
+        is_burst = chance.random() < (0.8 if is_burst else 0.12)
+        count, low, long = (4, 600_000, 18) if is_burst else (2, 0, 10)
+        for _ in range(count):
+            ids = low + chance.integers(0, 400_000, long + chance.integers(-6, 7))
+            offered.append(Offered(ids, number))
+    return offered
+
+
+def kept_by_recorder(
+    client: isogloss.Client, offered: Sequence[Offered], recording: str, model: nn.Module
+) -> tuple[set[int], Sequence[SampleRate]]:
+    """Record a run; return the documents that are stored, and the shares that were in force."""
+    pace = Pace()
+    options = RecorderOptions(on_full="drop", queue_bytes=_QUEUE_ROWS * _ROW_BYTES, batch_rows=1)
+    recorder = open_recorder(
+        PacedClient(client, pace),
+        model,
+        None,
+        sites=["table"],
+        recording=recording,
+        name="",
+        corpus="bursts",
+        producer=None,
+        dtype="float32",
+        step=None,
+        skip_first=0,
+        call=None,
+        layout="batch_first",
+        example=None,
+        ranks="all",
+        options=options,
+        direct=False,
+        root=None,
+    )
+    with recorder, torch.no_grad():
+        for number in range(_ROUNDS):
+            some = [document.ids for document in offered if document.round == number]
+            model(**padded(some))
+            pace.go_round(_PACE, recorder.counts.rows)
+        pace.end()
+    return set(client.documents(recording, with_text=False)), recorder.counts.rates
+
+
+def padded(some: Sequence[NDArray[np.int64]]) -> dict[str, Tensor]:
+    """Return documents as a model reads them together."""
+    longest = max(map(len, some))
+    ids = torch.zeros(len(some), longest, dtype=torch.int64)
+    mask = torch.zeros(len(some), longest, dtype=torch.int64)
+    for i, one in enumerate(some):
+        ids[i, : len(one)] = torch.from_numpy(one)
+        mask[i, : len(one)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def kept_by_load(offered: Sequence[Offered]) -> set[int]:
+    """Return what the rule of earlier releases keeps: a pass is dropped if the queue is full."""
+    queue: deque[int] = deque()
+    kept: set[int] = set()
+    for number in range(_ROUNDS):
+        some = [document for document in offered if document.round == number]
+        rows = sum(len(document.ids) for document in some)
+        if not queue or sum(queue) + rows <= _QUEUE_ROWS:
+            queue.append(rows)
+            kept |= {document.id for document in some}
+        room = _PACE
+        while queue and room > 0:
+            taken = min(room, queue[0])
+            room -= taken
+            queue[0] -= taken
+            if not queue[0]:
+                queue.popleft()
+    return kept
+
+
+def stretches(offered: Sequence[Offered], rates: Sequence[SampleRate]) -> NDArray[np.int64]:
+    """Return for each document the number of the share that was in force when it was kept."""
+    place = {document.id: i for i, document in enumerate(offered)}
+    stretch = np.zeros(len(offered), np.int64)
+    for number, rate in enumerate(rates):
+        first = 0 if rate.first_document is None else place[rate.first_document]
+        stretch[first:] = number
+    return stretch
+
+
+def p_values(
+    offered: Sequence[Offered], kept: set[int], stretch: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """Return the p-value of each number: are the kept documents drawn at random?
+
+    The sum over the kept documents of a stretch, drawn without replacement, has a mean and a
+    variance in closed form; summed over stretches it is compared with the normal distribution.
+    """
+    is_kept = np.array([document.id in kept for document in offered])
+    numbers = np.array([document.numbers for document in offered])
+    difference, variance = np.zeros(3), np.zeros(3)
+    for number in np.unique(stretch):
+        here = numbers[stretch == number]
+        chosen = is_kept[stretch == number]
+        n, k = len(here), int(chosen.sum())
+        if n > 1 and 0 < k < n:
+            difference += here[chosen].sum(0) - k * here.mean(0)
+            variance += k * (n - k) / n * here.var(0, ddof=1)
+    z = np.divide(difference, np.sqrt(variance), out=np.zeros(3), where=variance > 0)
+    found = 2 * stats.norm.sf(np.abs(z))
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def is_by_hash(
+    offered: Sequence[Offered],
+    kept: set[int],
+    rates: Sequence[SampleRate],
+    stretch: NDArray[np.int64],
+) -> bool:
+    """Whether exactly those documents are stored whose hash is below their stretch's share."""
+    wanted = {
+        document.id
+        for document, number in zip(offered, stretch.tolist(), strict=True)
+        if sample_position(document.id) < rates[number].share
+    }
+    return kept == wanted
+
+
+def sampling_uniform(runs: int = 300, control_runs: int = 100) -> Figure:
+    """Measure [sampling_uniform]: the worst of three Kolmogorov-Smirnov p-values.
+
+    Args:
+        runs: runs of the recorder.
+        control_runs: runs of the rule of earlier releases.
+    """
+    found: list[tuple[float, float, float]] = []
+    odd = halvings = 0
+    with (
+        # the disk's pace is no part of it
+        tempfile.TemporaryDirectory(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as folder,
+        isogloss.connect(f"{folder}/store", run_workers=False) as client,
+    ):
+        model = Table()
+        for seed in range(runs):
+            offered = documents_of(seed)
+            kept, rates = kept_by_recorder(client, offered, f"run-{seed}", model)
+            stretch = stretches(offered, rates)
+            odd += not is_by_hash(offered, kept, rates, stretch)
+            halvings += len(rates) - 1
+            found.append(p_values(offered, kept, stretch))
+    columns = zip(*found, strict=True)
+    uniform = {
+        name: float(stats.kstest(column, "uniform").pvalue)
+        for name, column in zip(NUMBERS, columns, strict=True)
+    }
+    refused = 0
+    for seed in range(control_runs):
+        offered = documents_of(seed)
+        control = p_values(offered, kept_by_load(offered), np.zeros(len(offered), np.int64))
+        refused += max(control) < 1e-6
+    return Figure(
+        figure="sampling_uniform",
+        value=min(uniform.values()),
+        bar=0.001,
+        unit="Kolmogorov-Smirnov p",
+        at_most=False,
+        peers={
+            **uniform,
+            "runs whose kept documents are not those that the hash keeps": odd,
+            "halvings of the share, per run": halvings / runs,
+            "runs of 100 in which dropping by load gives p < 1e-6": (
+                100 * refused / control_runs if control_runs else None
+            ),
+        },
+        runs=runs,
+        is_doubtful=odd > 0 or halvings < runs or refused < 0.95 * control_runs,
+    )
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.disable(logging.WARNING)
+    print(sampling_uniform(*(int(word) for word in sys.argv[1:])).to_dict())
