@@ -12,6 +12,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import isogloss
+from isogloss.service.recording.live import Recorder
 from isogloss.service.recording.options import RecorderOptions
 
 SITES = ("transformer.h.2", "transformer.h.6", "transformer.h.10")
@@ -60,6 +61,18 @@ def hook_overhead(rounds: int = 9) -> Figure:
         model(input_ids=ids, labels=ids).loss.backward()
         return time.perf_counter() - start
 
+    def recorded(recorder: Recorder) -> float:
+        with recorder:
+            return step()
+
+    def cloned() -> float:
+        removers = clones(model)
+        try:
+            return step()
+        finally:
+            for remove in removers:
+                remove()
+
     with (
         tempfile.TemporaryDirectory() as folder,
         isogloss.connect(f"{folder}/store", run_workers=False) as client,
@@ -77,22 +90,10 @@ def hook_overhead(rounds: int = 9) -> Figure:
                 options=RecorderOptions(batch_rows=1),
             )
 
-            def recorded(recorder: isogloss.service.Recorder = recorder) -> float:
-                with recorder:
-                    return step()
-
-            def cloned() -> float:
-                removers = clones(model)
-                try:
-                    return step()
-                finally:
-                    for remove in removers:
-                        remove()
-
             if number % 2:
-                second, first = cloned(), recorded()
+                second, first = cloned(), recorded(recorder)
             else:
-                first, second = recorded(), cloned()
+                first, second = recorded(recorder), cloned()
             differences.append(first - second)
             plain.append(second)
     value = statistics.median(differences) / statistics.median(plain)
