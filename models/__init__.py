@@ -13,26 +13,43 @@ if TYPE_CHECKING:
     from isogloss.models.hooks import Capture, capture, splice
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
+    from isogloss.models.passes.mode import ModelMode
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.recording import CapturedRows, RecordProgress, record
-    from isogloss.models.resolve import find_sites, resolve_sites
+    from isogloss.models.resolve import Example, find_sites, resolve_sites
     from isogloss.models.sites import Site
     from isogloss.models.texts import TextDocument, passages
-    from isogloss.models.tokens import padding_id, special_ids, tokenizer_id, vocabulary
+    from isogloss.models.tokens import (
+        Encoder,
+        Tokenizer,
+        encoder,
+        fast_backend,
+        padding_id,
+        special_ids,
+        tokenizer_id,
+        vocabulary,
+    )
+    from isogloss.models.wrappers import unwrapped
 
 __all__ = [
     "PACKAGED",
     "Capture",
     "CapturedRows",
+    "Encoder",
+    "Example",
     "LoadedModel",
+    "ModelMode",
     "PassReader",
     "PassRows",
     "RecordProgress",
     "Relatedness",
     "Site",
     "TextDocument",
+    "Tokenizer",
     "ancestry",
     "capture",
+    "encoder",
+    "fast_backend",
     "find_sites",
     "load_model",
     "padding_id",
@@ -44,6 +61,7 @@ __all__ = [
     "splice",
     "standard_library_texts",
     "tokenizer_id",
+    "unwrapped",
     "vocabulary",
 ]
 
@@ -51,15 +69,21 @@ _HOMES = {
     "PACKAGED": "packaged",
     "Capture": "hooks",
     "CapturedRows": "recording",
+    "Encoder": "tokens",
+    "Example": "resolve",
     "LoadedModel": "load",
+    "ModelMode": "passes.mode",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "RecordProgress": "recording",
     "Relatedness": "fingerprint",
     "Site": "sites",
     "TextDocument": "texts",
+    "Tokenizer": "tokens",
     "ancestry": "fingerprint",
     "capture": "hooks",
+    "encoder": "tokens",
+    "fast_backend": "tokens",
     "find_sites": "resolve",
     "load_model": "load",
     "padding_id": "tokens",
@@ -71,6 +95,7 @@ _HOMES = {
     "splice": "hooks",
     "standard_library_texts": "corpus",
     "tokenizer_id": "tokens",
+    "unwrapped": "wrappers",
     "vocabulary": "tokens",
 }
 

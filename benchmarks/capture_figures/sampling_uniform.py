@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import isogloss
 from isogloss.service.client.writing import _Writer
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.live import open_recorder
+from isogloss.service.recording.live import Place, Wanted, open_recorder
 from isogloss.service.recording.options import RecorderOptions, SampleRate
 from isogloss.service.recording.route import Direct
 from isogloss.service.recording.sampling import sample_position
@@ -228,26 +228,9 @@ def kept_by_recorder(
     """Record a run; return the documents that are stored, and the shares that were in force."""
     pace = Pace()
     options = RecorderOptions(on_full="drop", queue_bytes=_QUEUE_ROWS * _ROW_BYTES, batch_rows=1)
-    recorder = open_recorder(
-        PacedClient(client, pace),
-        model,
-        None,
-        sites=["table"],
-        recording=recording,
-        name="",
-        corpus="bursts",
-        producer=None,
-        dtype="float32",
-        step=None,
-        skip_first=0,
-        call=None,
-        layout="batch_first",
-        example=None,
-        ranks="all",
-        options=options,
-        direct=False,
-        root=None,
-    )
+    place = Place(recording, None, False, None, "all")
+    wanted = Wanted(["table"], "", "bursts", "float32", 0, None, "batch_first", None)
+    recorder = open_recorder(PacedClient(client, pace), model, None, place, wanted, None, options)
     with recorder, torch.no_grad():
         for number in range(_ROUNDS):
             some = [document.ids for document in offered if document.round == number]

@@ -23,9 +23,8 @@ from isogloss.store import RecordingSpec, RowBatch, StepInfo
 if TYPE_CHECKING:
     from torch import nn
 
-    from isogloss.models import LoadedModel, RecordProgress, TextDocument
-    from isogloss.models.resolve import Example
-    from isogloss.service.recording.live import Ranks, Recorder, Step
+    from isogloss.models import Example, LoadedModel, RecordProgress, TextDocument
+    from isogloss.service.recording.live import Ranks, Recorder, StepSource
     from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 
 
@@ -116,7 +115,7 @@ def record(
     corpus: str = "live",
     producer: str | None = None,
     dtype: Precision = "bfloat16",
-    step: "Step | None" = None,
+    step: "StepSource | None" = None,
     skip_first: int = 0,
     call: int | None = None,
     layout: 'Literal["batch_first"] | None' = None,
@@ -128,46 +127,27 @@ def record(
 ) -> "Recorder":
     """Make a recorder for a live model, such as one in a training loop; enter it with ``with``.
 
-    While the block runs, each forward pass of ``model`` is recorded: the activations at ``sites``
-    go into a queue, and a thread sends them to the store. Leaving the block waits until all are
-    durable. The recording is created with the first pass that has rows, so a recorder that saw none
-    leaves none; no pass is run here, unless over ``example``.
-
-    With a fast tokenizer a document is its text: what ``recorder.documents(texts)`` says that it
-    is, or what its tokens decode to. It is then the document that ``record_documents`` makes of
-    that text. One whose tokens do not encode back is recorded by its token ids, without spans.
-
-    With ``on_full="block"`` in the options a full queue holds up the thread that runs the model,
-    even if that is the event loop's.
+    The recording is created with the first pass, or by ``example``. What is recorded, and what
+    happens when something goes wrong: :class:`Recorder` and ``service/recording/README.md``.
 
     Args:
         connection: the connection to the store's owner.
-        model: any module whose forward pass takes ``input_ids``.
-        tokenizer: gives the tokens' strings, and says which tokens are special and so not recorded.
+        model: any module whose forward pass takes token ids.
+        tokenizer: gives tokens' strings, special tokens, and, if it is a fast one, texts and spans.
         sites: names of submodules, or glob patterns that match some.
         recording: id of the recording; created if it does not exist.
         name: name of the model, as the recording shows it; empty: the name of its class.
         corpus: name of the text, as the recording shows it.
-        producer: name of this stream of rows; another in each process, the same after a restart.
-            None: ``rank-`` and this process's rank under ``torchrun``, else ``rank-0``.
+        producer: name of this stream, the same after a restart; None: ``rank-`` and the rank.
         dtype: number format in which activations are stored.
-        step: training step of the passes, or a function that gives it at each pass; a loop sets
-            ``recorder.step``. A document is recorded once at each step. None: 0, and the weights do
-            not change from one recorder to the next.
+        step: training step, or a function that gives it; None: 0, and weights do not change.
         skip_first: how many content tokens at the start of each document have no row.
-        call: which call to read of a site that runs several times in one pass, from 0, or from -1
-            backwards; None: such a pass is left out.
-        layout: ``batch_first``: outputs are ``[sequences, tokens, width]``. None: their sizes tell.
-        example: an input of the model: a tensor, a tuple of arguments or a mapping of keyword
-            arguments. One pass over it, without gradients, tells the widths of the sites, and the
-            recording is created at once.
-        ranks: which processes record. ``all``: each its own rows. ``one``: rank 0 alone, where all
-            ranks read the same rows, as with tensor parallelism. A process group: its first rank
-            alone, such as the group of one dimension of a device mesh.
+        call: which call to read of a site that runs several times a pass; None: none is.
+        layout: that outputs are ``[sequences, tokens, width]``; None: their sizes tell.
+        example: an input, of which one pass tells the widths now; see :func:`resolve_sites`.
+        ranks: who records: ``all``, rank 0 as ``one``, or the first rank of a process group.
         options: which passes are kept, size of the queue, and what happens when it is full.
-        direct: True: this process writes rows to the store's disk itself, or an error is raised.
-            ``auto``: it does so if it sees the disk, else rows go through the owner; the recorder's
-            ``route`` says which. False: through the owner.
+        direct: True: write rows to the store's disk here, or raise; ``auto``: where it is seen.
         root: for ``direct``: path of the store on this machine; None: the owner's path of it.
 
     Returns:
@@ -177,31 +157,13 @@ def record(
         UnknownSite: a name matches nothing; the message lists the nearest names.
         AlreadyExists: a different recording has that id.
         NotPermitted: ``direct`` is True, and this process does not see the store's disk.
-        InvalidInput: a setting cannot be used.
     """
     # torch takes a second to import, and only recording needs it
-    from isogloss.service.recording.live import open_recorder
+    from isogloss.service.recording.live import Place, Wanted, open_recorder
 
-    return open_recorder(
-        _Writer(connection),
-        model,
-        tokenizer,
-        sites=sites,
-        recording=recording,
-        name=name,
-        corpus=corpus,
-        producer=producer,
-        dtype=dtype,
-        step=step,
-        skip_first=skip_first,
-        call=call,
-        layout=layout,
-        example=example,
-        ranks=ranks,
-        options=options,
-        direct=direct,
-        root=root,
-    )
+    place = Place(recording, producer, direct, root, ranks)
+    wanted = Wanted(sites, name, corpus, dtype, skip_first, call, layout, example)
+    return open_recorder(_Writer(connection), model, tokenizer, place, wanted, step, options)
 
 
 def record_documents(
@@ -377,7 +339,7 @@ class AsyncRecorder:
         return self._recorder.step
 
     @step.setter
-    def step(self, step: "Step") -> None:
+    def step(self, step: "StepSource") -> None:
         self._recorder.step = step
 
     def documents(

@@ -20,17 +20,17 @@ from torch.distributed import ProcessGroup
 
 from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput
 from isogloss.models import (
+    Example,
     LoadedModel,
+    ModelMode,
     PassReader,
     PassRows,
     TextDocument,
+    padding_id,
     resolve_sites,
     special_ids,
+    unwrapped,
 )
-from isogloss.models.passes.mode import ModelMode
-from isogloss.models.resolve import Example
-from isogloss.models.tokens import padding_id
-from isogloss.models.wrappers import unwrapped
 from isogloss.service.recording.description import HasVocabulary, Precision
 from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 from isogloss.service.recording.queue import SAY_AFTER_S, PassQueue, QueuedPass
@@ -47,7 +47,7 @@ _MAX_TICKETS = 1 << 16
 
 Ranks = Literal["all", "one"] | ProcessGroup
 """Which processes record: all, rank 0 of all, or the first rank of a group."""
-Step = int | Callable[[], int]
+StepSource = int | Callable[[], int]
 """The training step: a number, or a function that is asked at each pass."""
 
 
@@ -68,7 +68,7 @@ class _Ticket:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class PassSettings:
     """How the passes of a model are read."""
 
     special_ids: frozenset[int] = frozenset()
@@ -98,8 +98,8 @@ class Recorder:
         names: DocumentNames,
         *,
         producer: str,
-        reading: Reading | None = None,
-        step: Step = 0,
+        settings: PassSettings,
+        step: StepSource = 0,
         skip_first: int = 0,
         options: RecorderOptions | None = None,
         writes: bool = True,
@@ -112,7 +112,7 @@ class Recorder:
             target: the recording, which may not exist yet.
             names: names the documents of a pass.
             producer: name of the stream of batches.
-            reading: how passes are read.
+            settings: how passes are read.
             step: training step of the first passes, or a function that gives it for each.
             skip_first: how many content tokens of each document have no row.
             options: size of the queue, and what happens when it is full.
@@ -121,20 +121,9 @@ class Recorder:
         self._options = options or RecorderOptions()
         self._target = target
         self._names = names
-        reading = reading or Reading()
-        self._special = reading.special_ids
+        self._special = settings.special_ids
         self._writes = writes
-        self._reader = PassReader(
-            module,
-            target.description.sites,
-            take=self._seen,
-            leave_out=self._left_out,
-            special_ids=self._special,
-            pad_id=reading.pad_id,
-            call=reading.call,
-            layout=reading.layout,
-            step=self._new_ticket,
-        )
+        self._reader = self._new_reader(module, settings)
         self._module = unwrapped(module)
         self._mode = ModelMode(
             self._module, None if target.spec is None else target.spec.provenance
@@ -151,13 +140,25 @@ class Recorder:
             options=self._options,
             skip_first=skip_first,
         )
-        self._step: Step = step
+        self._step: StepSource = step
         self._texts: _Texts | None = None
         self._tickets: dict[int, _Ticket] = {}
         self._last_ticket = 0
         self._worker: threading.Thread | None = None
-        self._is_left = False
-        self._is_abandoned = False
+        self._is_left = self._is_abandoned = False
+
+    def _new_reader(self, module: nn.Module, settings: PassSettings) -> PassReader:
+        return PassReader(
+            module,
+            self._target.description.sites,
+            take=self._seen,
+            leave_out=self._left_out,
+            special_ids=self._special,
+            pad_id=settings.pad_id,
+            call=settings.call,
+            layout=settings.layout,
+            step=self._new_ticket,
+        )
 
     @property
     def step(self) -> int:
@@ -165,7 +166,7 @@ class Recorder:
         return self._step() if callable(self._step) else self._step
 
     @step.setter
-    def step(self, step: Step) -> None:
+    def step(self, step: StepSource) -> None:
         self._step = step
 
     @property
@@ -403,73 +404,90 @@ def _take_texts(given: _Texts | None, sequences: int) -> Sequence[TextDocument] 
     return taken
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows go, and from which processes; arguments of ``client.record``."""
+
+    recording: str
+    producer: str | None
+    direct: Direct
+    root: Path | str | None
+    ranks: Ranks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """What is recorded; arguments of ``client.record``."""
+
+    sites: Sequence[str]
+    name: str
+    corpus: str
+    dtype: Precision
+    skip_first: int
+    call: int | None
+    layout: Literal["batch_first"] | None
+    example: Example | None
+
+    def provenance(self, options: RecorderOptions) -> dict[str, str]:
+        """Return the settings on which rows depend, where they are not what they usually are."""
+        settings = {
+            "skip_first": str(self.skip_first) if self.skip_first else "",
+            "call": "" if self.call is None else str(self.call),
+            "layout": self.layout or "",
+            "sample": f"{options.sample!r}" if options.sample < 1 else "",
+        }
+        return {key: value for key, value in settings.items() if value}
+
+
 def open_recorder(
     client: TargetClient,
     module: nn.Module,
     tokenizer: HasVocabulary | None,
-    *,
-    sites: Sequence[str],
-    recording: str,
-    name: str,
-    corpus: str,
-    producer: str | None,
-    dtype: Precision,
-    step: Step | None,
-    skip_first: int,
-    call: int | None,
-    layout: Literal["batch_first"] | None,
-    example: Example | None,
-    ranks: Ranks,
+    place: Place,
+    wanted: Wanted,
+    step: StepSource | None,
     options: RecorderOptions | None,
-    direct: Direct,
-    root: Path | str | None,
 ) -> Recorder:
     """Make the recorder of ``client.record``, which describes the arguments.
 
     Raises:
         InvalidInput: ``skip_first`` is negative, or ``ranks`` is not known.
     """
-    if skip_first < 0:
-        raise InvalidInput(f"skip_first is {skip_first}; it must be 0 or more")
-    options = options or RecorderOptions()
-    names = names_for(tokenizer)
-    settings = {"skip_first": str(skip_first) if skip_first else ""}
-    settings["call"] = "" if call is None else str(call)
-    settings["layout"] = layout or ""
-    settings["sample"] = f"{options.sample!r}" if options.sample < 1 else ""
-    inside = unwrapped(module)
-    loaded = LoadedModel(module=inside, tokenizer=tokenizer, name=name or type(inside).__name__)
+    if wanted.skip_first < 0:
+        raise InvalidInput(f"skip_first is {wanted.skip_first}; it must be 0 or more")
+    options, names, inside = options or RecorderOptions(), names_for(tokenizer), unwrapped(module)
     description = describe_live(
-        loaded,
-        sites,
-        recording=recording,
-        corpus=corpus,
-        dtype=dtype,
+        LoadedModel(module=inside, tokenizer=tokenizer, name=wanted.name or type(inside).__name__),
+        wanted.sites,
+        recording=place.recording,
+        corpus=wanted.corpus,
+        dtype=wanted.dtype,
         has_spans=names.has_spans,
-        provenance={key: value for key, value in settings.items() if value},
+        provenance=wanted.provenance(options),
         is_trained=step is not None,
     )
-    target = Target(client, description, direct=direct, root=root)
+    target = Target(client, description, direct=place.direct, root=place.root)
+    settings = PassSettings(
+        special_ids=special_ids(tokenizer),
+        pad_id=padding_id(tokenizer),
+        call=wanted.call,
+        layout=wanted.layout,
+    )
     recorder = Recorder(
         module,
         target,
         names,
-        producer=f"rank-{_rank()}" if producer is None else producer,
-        reading=Reading(
-            special_ids=special_ids(tokenizer),
-            pad_id=padding_id(tokenizer),
-            call=call,
-            layout=layout,
-        ),
+        producer=f"rank-{_rank()}" if place.producer is None else place.producer,
+        settings=settings,
         step=0 if step is None else step,
-        skip_first=skip_first,
+        skip_first=wanted.skip_first,
         options=options,
-        writes=_writes(ranks),
+        writes=_writes(place.ranks),
     )
     if target.spec is not None:
         recorder.open({site.name: site.width for site in target.spec.sites})
-    elif example is not None:
-        found = resolve_sites(module, description.sites, example=example)
+    elif wanted.example is not None:
+        found = resolve_sites(module, description.sites, example=wanted.example)
         recorder.open({site.name: site.width for site in found})
     return recorder
 
@@ -489,4 +507,4 @@ def _writes(ranks: Ranks) -> bool:
     return distributed.get_rank(ranks) == 0
 
 
-__all__ = ["Ranks", "Recorder", "Step", "open_recorder"]
+__all__ = ["Place", "Ranks", "Recorder", "StepSource", "Wanted", "open_recorder"]

@@ -14,8 +14,14 @@ from typing import Protocol
 from torch import Tensor
 
 from isogloss.errors import AlreadyExists, NotFound
-from isogloss.models import LoadedModel, ancestry, relatedness, tokenizer_id, vocabulary
-from isogloss.models.resolve import find_sites
+from isogloss.models import (
+    LoadedModel,
+    ancestry,
+    find_sites,
+    relatedness,
+    tokenizer_id,
+    vocabulary,
+)
 from isogloss.service.recording.appender import BatchStream
 from isogloss.service.recording.description import Precision
 from isogloss.service.recording.route import Direct

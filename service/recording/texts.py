@@ -7,21 +7,22 @@ tokens that were read. So documents and spans are those of ``record_documents`` 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
-from isogloss.models.tokens import Encoder, Tokenizer, encoder, fast_backend
+from isogloss.models import Encoder, Tokenizer, encoder, fast_backend
 from isogloss.store import Document
-
-if TYPE_CHECKING:
-    import tokenizers
 
 _UNBOUNDED = 1 << 30
 _SHORT = 64
 """Code points of a text that may consist of special tokens alone."""
+
+
+class _Decodes(Protocol):
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +96,7 @@ class TextNames(DocumentNames):
 
     has_spans = True
 
-    def __init__(self, tokenizer: Tokenizer, backend: "tokenizers.Tokenizer") -> None:
+    def __init__(self, tokenizer: Tokenizer, backend: _Decodes) -> None:
         self._backend = backend
         self._encoder: Encoder = encoder(tokenizer, _UNBOUNDED)
 
