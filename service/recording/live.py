@@ -68,7 +68,7 @@ class _Ticket:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PassSettings:
+class LiveReading:
     """How the passes of a model are read."""
 
     special_ids: frozenset[int] = frozenset()
@@ -98,7 +98,7 @@ class Recorder:
         names: DocumentNames,
         *,
         producer: str,
-        settings: PassSettings,
+        settings: LiveReading,
         step: StepSource = 0,
         skip_first: int = 0,
         options: RecorderOptions | None = None,
@@ -147,7 +147,7 @@ class Recorder:
         self._worker: threading.Thread | None = None
         self._is_left = self._is_abandoned = False
 
-    def _new_reader(self, module: nn.Module, settings: PassSettings) -> PassReader:
+    def _new_reader(self, module: nn.Module, settings: LiveReading) -> PassReader:
         return PassReader(
             module,
             self._target.description.sites,
@@ -467,7 +467,7 @@ def open_recorder(
         is_trained=step is not None,
     )
     target = Target(client, description, direct=place.direct, root=place.root)
-    settings = PassSettings(
+    settings = LiveReading(
         special_ids=special_ids(tokenizer),
         pad_id=padding_id(tokenizer),
         call=wanted.call,

@@ -71,7 +71,7 @@ def test_what_is_queued_stays_when_recording_stops() -> None:
     assert len(stopped.drain()) == 1
     assert not stopped.wait(0.01)
     stopped.close()
-    assert stopped.wait(0.01)
+    assert stopped.wait(60)
     assert stopped.take() is None
 
 
