@@ -1,6 +1,7 @@
 """Texts and their cutting into passages of a model's length."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -119,7 +120,9 @@ class _Graphemes:
         if not text.isascii():
             self._starts = bytearray(len(text))
             for cluster in _GRAPHEME.finditer(text):
-                self._starts[cluster.start()] = 1
+                # Unicode begins a cluster at some vowel signs, such as those of Burmese
+                if unicodedata.category(text[cluster.start()])[0] != "M" or not cluster.start():
+                    self._starts[cluster.start()] = 1
 
     def at(self, index: int) -> bool:
         """Say whether a cluster starts at ``index``, or the text ends there."""

@@ -231,8 +231,8 @@ class Recorder:
         found = (
             self._names.of_texts(texts) if texts else self._names.of_token_ids(ids, self._special)
         )
-        known = self._target.known(self.step if step is None else step)
-        return [document in known for document in found]
+        at = self.step if step is None else step
+        return [self._target.has(at, document) for document in found]
 
     @contextmanager
     def documents(self, texts: Sequence[str | TextDocument]) -> Generator[None]:

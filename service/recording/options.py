@@ -74,7 +74,8 @@ class RecorderCounts:
     """Passes that were not recorded, by the reason: an error's message without its numbers."""
     known_documents: int
     """Documents not stored again, since the recording holds them at that training step. Sequences
-    of one pass that are alike are one document, and all have rows.
+    of one pass that are alike are one document, and all have rows; so are those that a loop which
+    names no step shows again.
     """
     sampled_out: int
     """Documents left out since their sample position is not below the share that is kept."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 
@@ -201,7 +202,7 @@ class Sender:
             self._packer = Packer(self._target.spec, options.batch_rows, stream.batch_bytes)
 
     def _stored(
-        self, queued: QueuedPass, spec: RecordingSpec, known: set[int]
+        self, queued: QueuedPass, spec: RecordingSpec, known: AbstractSet[int]
     ) -> StoredRows | None:
         """Return the rows of documents that are not known yet, as they will be stored."""
         named = queued.named or self._names.name(
@@ -211,7 +212,7 @@ class Sender:
         rank = np.arange(queued.rows) - first[queued.document_index]
         where = np.flatnonzero(rank >= skip[queued.document_index])
         sites = self._sites(queued, where, spec)
-        known |= {n.document.id for n in named}
+        self._target.take(queued.step, {n.document.id for n in named})
         if not len(where):
             return None
         index = queued.document_index[where]
@@ -247,7 +248,7 @@ class Sender:
         queued: QueuedPass,
         named: tuple[NamedDocument, ...],
         spec: RecordingSpec,
-        known: set[int],
+        known: AbstractSet[int],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return for each document its first row, and how many of its rows are left out."""
         documents = len(named)

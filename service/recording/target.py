@@ -7,6 +7,7 @@ that the model runs in, are known with the first pass; then the recording is cre
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -230,7 +231,7 @@ class Target:
         self._direct: Direct = direct
         self._root = root
         self._lock = threading.Lock()
-        self._known: dict[int, set[int]] = {}
+        self._taken: dict[int, set[int]] = {}
         self._stored: dict[int, Mapping[int, int] | None] | None = None
         client.check_route(direct, root)
         self.spec = self._find()
@@ -274,17 +275,31 @@ class Target:
             self.description.recording, producer, direct=self._direct, root=self._root
         )
 
-    def known(self, step: int) -> set[int]:
-        """Return the ids of the documents that the recording holds at a training step.
+    def known(self, step: int) -> AbstractSet[int]:
+        """Return the ids of the documents that are not stored again at a training step.
 
-        It is asked for once; whoever sends further documents adds them.
+        Those that the recording held when it was opened; and, in training, those that were sent
+        since. Outside training (step 0, and no step was named) a loop that shows a document again
+        means it.
         """
         if self.spec is None:
-            return set()
+            return frozenset()
         with self._lock:
-            if step not in self._known:
-                self._known[step] = set(self._stored_at(step))
-            return self._known[step]
+            held = self._stored_at(step).keys()
+            if step == 0 and not self.description.is_trained:
+                return held
+            return held | self._taken.get(step, set())
+
+    def take(self, step: int, documents: AbstractSet[int]) -> None:
+        """Note documents that were sent since."""
+        with self._lock:
+            self._taken.setdefault(step, set()).update(documents)
+
+    def has(self, step: int, document: int) -> bool:
+        """Say whether the recording held a document at a training step, or it was sent since."""
+        known = self.known(step)
+        with self._lock:
+            return document in known or document in self._taken.get(step, ())
 
     def stored_rows(self, document: int, step: int) -> int:
         """Return how many rows of a document the recording held at a step when it was opened."""

@@ -272,6 +272,22 @@ def test_a_document_is_recorded_once_at_each_step_and_counted_when_it_comes_agai
     assert client.recording(name).rows == 18
 
 
+def test_outside_training_a_loop_that_shows_a_document_again_means_it(
+    client: Client, name: str
+) -> None:
+    model, ids = Tiny(), torch.tensor([[1, 2, 3], [4, 5, 6]])
+    for run in range(2):
+        with client.record(model, sites=["first"], recording=name) as recorder:
+            for _ in range(3):
+                model(ids)
+            recorder.step = 7
+            for _ in range(3):
+                model(ids)
+        found = recorder.counts
+        assert (found.durable_rows, found.known_documents) == ((24, 4), (0, 12))[run]
+    assert client.tokens(name).step.tolist() == [0] * 18 + [7] * 6
+
+
 def test_steps_come_from_the_loop_and_only_some_are_recorded(
     local_client: Client, name: str
 ) -> None:
