@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ from house_figures.sources import ROOT, sources
 SESSIONS = ROOT / ".cache" / "mutants"
 RESULTS = ROOT / "benchmarks" / "mutants.json"
 _UNMUTATED_LIMIT_S = 300.0
+_MOST_FILE_BYTES = 1 << 30
 # Checking every call's types makes simulated disks ten times slower: `make test` does that.
 _PYTEST = (
     *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0"),
@@ -188,7 +190,12 @@ def _enter_copy(copies: str) -> None:
             "PYTHONPATH": str(mine / "src"),
             "PYTHONSAFEPATH": "1",
             "OMP_WAIT_POLICY": "passive",
+            # what tests leave goes with the copy
+            "PYTEST_DEBUG_TEMPROOT": str(mine / "tmp"),
         }
+        (mine / "tmp").mkdir()
+        # a changed loop may write without end
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_FILE_BYTES, _MOST_FILE_BYTES))
         subprocess.run([sys.executable, "-m", "compileall", "-q", "src", "tests"], check=False)
         return
     raise RuntimeError(f"no free copy in {copies}: fewer were made than processes")
