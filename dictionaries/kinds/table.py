@@ -8,7 +8,10 @@ DEFAULT_KIND = "topk"
 KINDS = Registry(
     noun="kind",
     group="isogloss.kinds",
-    built_in={"topk": "isogloss.dictionaries.kinds.topk:TopK"},
+    built_in={
+        "batch_topk": "isogloss.dictionaries.kinds.batch_topk:BatchTopK",
+        "topk": "isogloss.dictionaries.kinds.topk:TopK",
+    },
 )
 """Name -> class. A package adds a row by an entry point in the group ``isogloss.kinds``."""
 
