@@ -10,6 +10,7 @@ KINDS = Registry(
     group="isogloss.kinds",
     built_in={
         "batch_topk": "isogloss.dictionaries.kinds.batch_topk:BatchTopK",
+        "jumprelu": "isogloss.dictionaries.kinds.jumprelu:JumpReLU",
         "topk": "isogloss.dictionaries.kinds.topk:TopK",
     },
 )

@@ -20,7 +20,11 @@ from isogloss.dictionaries.kinds.table import KINDS
 from isogloss.dictionaries.testing import DictionaryContract
 from isogloss.errors import JobCancelled
 
-SETTINGS: dict[str, dict[str, object]] = {"batch_topk": {"k": 4}, "topk": {"k": 4}}
+SETTINGS: dict[str, dict[str, object]] = {
+    "batch_topk": {"k": 4},
+    "jumprelu": {"target_l0": 4.0},
+    "topk": {"k": 4},
+}
 """Settings of each kind that suit rows in which 3 of 64 features fire."""
 
 _made: dict[str, SparseDictionary] = {}
