@@ -11,6 +11,7 @@ KINDS = Registry(
     built_in={
         "batch_topk": "isogloss.dictionaries.kinds.batch_topk:BatchTopK",
         "jumprelu": "isogloss.dictionaries.kinds.jumprelu:JumpReLU",
+        "matryoshka_batch_topk": "isogloss.dictionaries.kinds.matryoshka:MatryoshkaBatchTopK",
         "topk": "isogloss.dictionaries.kinds.topk:TopK",
     },
 )

@@ -23,6 +23,7 @@ from isogloss.errors import JobCancelled
 SETTINGS: dict[str, dict[str, object]] = {
     "batch_topk": {"k": 4},
     "jumprelu": {"target_l0": 4.0},
+    "matryoshka_batch_topk": {"k": 4, "prefixes": [0.75, 1.0]},
     "topk": {"k": 4},
 }
 """Settings of each kind that suit rows in which 3 of 64 features fire."""
