@@ -12,6 +12,7 @@ KINDS = Registry(
         "batch_topk": "isogloss.dictionaries.kinds.batch_topk:BatchTopK",
         "jumprelu": "isogloss.dictionaries.kinds.jumprelu:JumpReLU",
         "matryoshka_batch_topk": "isogloss.dictionaries.kinds.matryoshka:MatryoshkaBatchTopK",
+        "relu_l1": "isogloss.dictionaries.kinds.relu_l1:ReluL1",
         "topk": "isogloss.dictionaries.kinds.topk:TopK",
     },
 )
