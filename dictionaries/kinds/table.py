@@ -10,6 +10,7 @@ KINDS = Registry(
     group="isogloss.kinds",
     built_in={
         "batch_topk": "isogloss.dictionaries.kinds.batch_topk:BatchTopK",
+        "gated": "isogloss.dictionaries.kinds.gated:Gated",
         "jumprelu": "isogloss.dictionaries.kinds.jumprelu:JumpReLU",
         "matryoshka_batch_topk": "isogloss.dictionaries.kinds.matryoshka:MatryoshkaBatchTopK",
         "relu_l1": "isogloss.dictionaries.kinds.relu_l1:ReluL1",

@@ -22,6 +22,7 @@ from isogloss.errors import JobCancelled
 
 SETTINGS: dict[str, dict[str, object]] = {
     "batch_topk": {"k": 4},
+    "gated": {},
     "jumprelu": {"target_l0": 4.0},
     "matryoshka_batch_topk": {"k": 4, "prefixes": [0.75, 1.0]},
     "relu_l1": {},
