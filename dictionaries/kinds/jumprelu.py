@@ -82,7 +82,8 @@ class JumpReLU(Kind):
     target_l0: Annotated[float, Meta(gt=0)] = 32.0
     """Mean number of features a row that the penalty "target_l0" aims at."""
     coefficient: Annotated[float, Meta(ge=0)] | None = None
-    """Weight of the penalty; None: 0.3 for "target_l0", 0.05 for "l0" and "tanh", which suits a few features a row: lower it for more."""
+    """Weight of the penalty; None: 0.3 for "target_l0", 0.05 for "l0" and "tanh", which suits a few
+    features a row: lower it for more."""
     tanh_scale: Annotated[float, Meta(gt=0)] = 1.0
     """Factor c before the values inside tanh."""
     threshold: Annotated[float, Meta(gt=0)] = 0.3

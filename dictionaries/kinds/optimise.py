@@ -1,4 +1,4 @@
-"""Sums in one order, and a step of Adam on every parameter, for kinds that sum gradients themselves.
+"""Sums in one order, and Adam on every parameter, for kinds that sum gradients themselves.
 
 The bits of a run may not depend on the number of threads. torch's sum of a whole tensor and its
 matrix-vector products do depend on it; what is here does not.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation
@@ -29,8 +30,8 @@ def start_tied(
     """
     if not initial.reads_what_it_writes:
         raise InvalidInput(
-            f"a {kind} dictionary reconstructs the rows that it reads; wanted a wiring whose sites come "
-            "out as they go in"
+            f"a {kind} dictionary reconstructs the rows that it reads; wanted a wiring whose sites "
+            "come out as they go in"
         )
     decoder = initial.decoder
     weights = {
@@ -41,7 +42,7 @@ def start_tied(
         **(more or {}),
     }
     return {
-        f"{group}.{name}": tensor.clone() if group == "weights" else tensor.new_zeros(tensor.shape)
+        f"{group}.{name}": tensor.clone() if group == "weights" else torch.zeros_like(tensor)
         for group in ("weights", "first", "second")
         for name, tensor in weights.items()
     }

@@ -119,13 +119,16 @@ class KindContract:
     def test_the_bits_do_not_depend_on_the_number_of_threads(self) -> None:
         kind, before = self.make_wide(), torch.get_num_threads()
         runs: list[dict[str, Tensor]] = []
+        losses: list[list[float]] = []
         try:
             for threads in (1, 2, 4):
                 torch.set_num_threads(threads)
                 runs.append(self._started(kind))
-                self._train(kind, runs[-1], 0, 3, dead=torch.arange(kind.features) % 7 == 0)
+                dead = torch.arange(kind.features) % 7 == 0
+                losses.append([one.loss for one in self._train(kind, runs[-1], 0, 3, dead=dead)])
         finally:
             torch.set_num_threads(before)
+        require(losses[0] == losses[1] == losses[2], f"1, 2 and 4 threads have losses {losses}")
         for threads, run in zip((2, 4), runs[1:], strict=True):
             for name, tensor in runs[0].items():
                 text = f"{name} differs between 1 and {threads} threads"

@@ -24,9 +24,11 @@ def adam_step(
     constants = adam_constants(
         settings.learning_rate, settings.beta1, settings.beta2, settings.epsilon, step
     )
-    flat = (tensor.view(-1).numpy() for tensor in (parameter, first, second))
+    flat, mean, square, slope = (
+        tensor.reshape(-1).numpy() for tensor in (parameter, first, second, gradient)
+    )
     with parallel_loops():
-        _adam_blocks(*flat, gradient.contiguous().view(-1).numpy(), constants)
+        _adam_blocks(flat, mean, square, slope, constants)
 
 
 @njit(parallel=True, cache=True)

@@ -316,11 +316,14 @@ def test_prefixes_and_bounds_that_cannot_be_are_refused(
     changes: dict[str, object], message: str
 ) -> None:
     weights = start()
-    with pytest.raises(InvalidInput, match=message):
+    moments = AdamMoments.zeros_like(weights)
+
+    def take() -> None:
         chosen = StepSettings(k=K, learning_rate=0.0, variance=1.0, **changes)  # pyright: ignore[reportArgumentType] (wrong on purpose)
-        train_step_batch_topk(
-            torch.randn(4, WIDTH), weights, AdamMoments.zeros_like(weights), chosen, step=1
-        )
+        train_step_batch_topk(torch.randn(4, WIDTH), weights, moments, chosen, step=1)
+
+    with pytest.raises(InvalidInput, match=message):
+        take()
 
 
 _BITS = """

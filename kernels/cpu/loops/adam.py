@@ -22,7 +22,8 @@ def adam_constants(
 
 
 @njit(cache=True, error_model="numpy")  # Python's check for a zero divisor kept it scalar
-def adam(parameter, first, second, gradient, constants):
+def adam(parameter, first, second, gradient, constants) -> None:
+    """One step of Adam on a vector, in place; ``constants`` by :func:`adam_constants`."""
     rate, root, beta1, beta2, epsilon = constants
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
     for i in range(parameter.size):
@@ -35,7 +36,8 @@ def adam(parameter, first, second, gradient, constants):
 
 
 @njit(cache=True)
-def project(gradient, direction):
+def project(gradient, direction) -> None:
+    """Remove from ``gradient`` its part along ``direction``, in place."""
     squared = dot(direction, direction)
     if squared > 0:
         share = dot(gradient, direction) / squared
@@ -44,7 +46,8 @@ def project(gradient, direction):
 
 
 @njit(cache=True)
-def normalise(direction):
+def normalise(direction) -> None:
+    """Divide a vector by its norm, in place; zero stays zero."""
     squared = dot(direction, direction)
     if squared > 0:
         scale = np.float32(1) / np.sqrt(squared)

@@ -113,30 +113,6 @@ def test_a_threshold_that_was_never_set_is_refused_at_inference():
         kind.encode(made, rows_of())
 
 
-@pytest.mark.parametrize(
-    ("start", "wanted"), [(None, [12, 10, 7, 5, 3, 3]), (20, [20, 16, 11, 7, 3, 3])]
-)
-def test_k_is_annealed_over_the_first_steps(start: int | None, wanted: list[int]):
-    kind = BatchTopK(features=FEATURES, k=K, k_start=start, k_anneal=0.4)
-    assert [kind.k_at(step, 10) for step in range(1, 7)] == wanted
-    tensors, rows = started(kind), rows_of(40)
-    kind.step(tensors, batch_of(rows, step=1, of=10))
-    fired = kind.step(tensors, batch_of(rows, step=3, of=10)).fired
-    assert int(fired.sum()) == wanted[2] * 40
-
-
-def test_a_long_gradient_is_shortened_to_the_bound():
-    rows, norms = rows_of(40), []
-    for clip_norm in (None, 0.01):
-        kind = BatchTopK(features=FEATURES, k=K, clip_norm=clip_norm)
-        tensors = started(kind)
-        kind.step(tensors, batch_of(rows))
-        first = [tensor for name, tensor in tensors.items() if name.startswith("first.")]
-        norms.append(10 * float(torch.cat([tensor.flatten() for tensor in first]).norm()))
-    assert norms[0] > 0.1
-    assert norms[1] == pytest.approx(0.01, rel=1e-4)
-
-
 def test_planted_features_are_recovered():
     share, l0, _ = recovered(BatchTopK(features=64, k=2))
     assert share >= RECOVERED
