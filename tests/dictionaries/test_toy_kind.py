@@ -22,6 +22,10 @@ class TestToyKind(KindContract):
     def make(self) -> Kind:
         return ReluL1(features=24)
 
+    def make_wide(self) -> Kind:
+        # plain torch: its products of more features are split, and rounded, by thread
+        return ReluL1(features=64)
+
 
 def _use(*arguments: str, installed: Path) -> dict[str, object]:
     paths = [str(installed)]
