@@ -157,8 +157,9 @@ def files_per_kind(root: Path = ROOT) -> Figure:
     The kinds are the rows of ``dictionaries/kinds/table.py``. A file names a kind when its code
     holds the kind's name as a whole string (``"topk"``), imports from the kind's module, or says
     its class. Names of operations in ``kernels`` (``encode_topk``, ``TopKLoss``) are other words:
-    a kernel knows no kind, and a kernel's file may have the name of one (``batch_topk.py``). What docstrings and comments say counts not, because nothing follows
-    from it; such files are listed beside the figure.
+    a kernel knows no kind, and a kernel's file may have the name of one (``batch_topk.py``).
+    What docstrings and comments say counts not, because nothing follows from it; such files are
+    listed beside the figure.
     """
     table = root / KIND_TABLE
     rows = kind_rows(table) if table.exists() else {}
