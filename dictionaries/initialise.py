@@ -57,4 +57,5 @@ def tensor_hash(tensor: Tensor) -> str:
     """Return the sha256 of a tensor's dtype, shape and little-endian bytes, in hexadecimal."""
     found = tensor.detach().cpu().contiguous()
     head = f"{found.dtype} {tuple(found.shape)}\n".encode()
-    return hashlib.sha256(head + found.view(torch.uint8).numpy().tobytes()).hexdigest()
+    flat = found.reshape(-1)  # a tensor without dimensions cannot be viewed as bytes
+    return hashlib.sha256(head + flat.view(torch.uint8).numpy().tobytes()).hexdigest()

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from isogloss.kernels.adam import adam_step
     from isogloss.kernels.arguments.debug_mode import debugging
     from isogloss.kernels.aux_topk import AuxCodes, encode_topk_aux
     from isogloss.kernels.batch_topk import BatchCodes, encode_batch_topk
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
     )
     from isogloss.kernels.decode import Residual, decode, decode_loss
     from isogloss.kernels.encode import encode_topk
-    from isogloss.kernels.gradients import SparseGradients, sparse_gradients
+    from isogloss.kernels.gradients import (
+        SparseGradients,
+        feature_sums,
+        sparse_gradients,
+        value_slopes,
+    )
     from isogloss.kernels.prefixes import decode_prefixes
-    from isogloss.kernels.step import train_step_topk
+    from isogloss.kernels.step import train_step_batch_topk, train_step_topk
     from isogloss.kernels.threshold import Repairs, encode_threshold
     from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, PairSums
     from isogloss.kernels.values.codes import Codes
@@ -45,6 +51,7 @@ __all__ = [
     "StepSettings",
     "Weights",
     "Workspace",
+    "adam_step",
     "coactivation",
     "coactivation_blocks",
     "debugging",
@@ -56,8 +63,11 @@ __all__ = [
     "encode_topk",
     "encode_topk_aux",
     "feature_moments",
+    "feature_sums",
     "sparse_gradients",
+    "train_step_batch_topk",
     "train_step_topk",
+    "value_slopes",
 ]
 
 _FILES = {
@@ -75,6 +85,7 @@ _FILES = {
     "StepSettings": "values.step",
     "Weights": "values.step",
     "Workspace": "values.workspace",
+    "adam_step": "adam",
     "coactivation": "coactivation",
     "coactivation_blocks": "coactivation",
     "debugging": "arguments.debug_mode",
@@ -86,8 +97,11 @@ _FILES = {
     "encode_topk": "encode",
     "encode_topk_aux": "aux_topk",
     "feature_moments": "coactivation",
+    "feature_sums": "gradients",
     "sparse_gradients": "gradients",
+    "train_step_batch_topk": "step",
     "train_step_topk": "step",
+    "value_slopes": "gradients",
 }
 """The file that defines each public name."""
 

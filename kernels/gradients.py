@@ -76,12 +76,29 @@ def sparse_gradients(
 
 
 def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
-    """Compute ``<grad[row], weight[feature]>`` of every entry, float32, shaped as the values."""
+    """Compute ``<grad[row], weight[feature]>`` of every entry, those of value 0 too.
+
+    Args:
+        codes: fixed ``k`` or ragged; only where entries are, not their values.
+        grad: ``[rows, width]``.
+        weight: ``[features, width]``, contiguous.
+
+    Returns:
+        Float32, shaped as the values of the codes.
+    """
     path = gpu.gradients if takes_triton(weight) else cpu.gradients
     return path.value_slopes(codes, grad.detach(), weight.detach())
 
 
 def feature_sums(codes: Codes, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum ``value * x[row]`` (``[features, width]``) and ``value`` over each feature's entries."""
+    """Sum over each feature's entries, in the order of the rows: the same bits for any threads.
+
+    Args:
+        codes: fixed ``k`` or ragged.
+        x: ``[rows, width]``.
+
+    Returns:
+        ``sum value * x[row]`` (``[features, width]``) and ``sum value`` (``[features]``), float32.
+    """
     path = gpu.gradients if takes_triton(x) else cpu.gradients
     return path.feature_sums(codes, x.detach())

@@ -1,18 +1,17 @@
 """Matryoshka: reconstructions by nested prefixes of one dictionary."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from isogloss.errors import InvalidInput
 from isogloss.kernels import cpu, gpu
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.gradients import feature_sums, value_slopes
 from isogloss.kernels.values.codes import Codes, check_codes
+from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
 
 
 def decode_prefixes(
@@ -41,7 +40,7 @@ def decode_prefixes(
             ``[0, features)``.
     """
     check_codes(codes, weight)
-    edges = _checked(prefixes, codes.features)
+    edges = checks.rising("prefixes", prefixes, codes.features)
     if bias is not None:
         checks.vector("bias", bias, weight.shape[1])
         checks.floating(bias=bias)
@@ -50,17 +49,6 @@ def decode_prefixes(
     if torch.is_grad_enabled() and (wants or (bias is not None and bias.requires_grad)):
         return _DecodePrefixes.apply(codes.values, weight, bias, codes, edges)
     return _decode_prefixes(codes.values, weight, bias, codes, edges)
-
-
-def _checked(prefixes: Sequence[int], features: int) -> tuple[int, ...]:
-    edges = tuple(int(prefix) for prefix in prefixes)
-    rising = all(one < other for one, other in pairwise(edges))
-    if not edges or not rising or edges[0] < 1 or edges[-1] > features:
-        raise InvalidInput(
-            f"prefixes are {list(edges)}; numbers that rise within [1, {features}], the number of "
-            "features, are wanted"
-        )
-    return edges
 
 
 def _decode_prefixes(
@@ -97,7 +85,7 @@ class _DecodePrefixes(torch.autograd.Function):
         edges: tuple[int, ...] = ctx.edges  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
         needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
         bias_dtype: torch.dtype | None = ctx.bias_dtype  # pyright: ignore[reportAttributeAccessIssue] (set in forward)
-        received = _suffix_sums(grad)
+        received = suffix_sums(grad)
         apart, entries = by_prefix(codes, edges)
         to_values = to_weight = to_bias = None
         if needs[0]:
@@ -109,50 +97,3 @@ class _DecodePrefixes(torch.autograd.Function):
         if needs[2] and bias_dtype is not None:
             to_bias = received[0].sum(0).to(bias_dtype)
         return to_values, to_weight, to_bias, None, None
-
-
-def _suffix_sums(grad: Tensor) -> Tensor:
-    """Sum the gradients of each prefix and of all longer ones: ``grad[p] + grad[p + 1] + ...``."""
-    sums = torch.empty(grad.shape, device=grad.device)
-    sums[-1] = grad[-1]
-    for place in range(grad.shape[0] - 2, -1, -1):
-        torch.add(sums[place + 1], grad[place], out=sums[place])
-    return sums
-
-
-def by_prefix(codes: Codes, edges: tuple[int, ...]) -> tuple[Codes, Tensor]:
-    """Split each row of codes into one row for each prefix.
-
-    A prefix is the first so many features, such as the first 64. An entry goes into the row of the
-    shortest prefix that contains its feature, so no entry is there twice; entries whose feature is
-    in no prefix are left out. The backward pass of :func:`decode_prefixes` uses this: an entry's
-    gradient is the sum over all prefixes that contain it, which a plain decode of the split codes
-    gives when the row of each prefix gets the summed gradient of that prefix and all longer ones.
-
-    Args:
-        codes: fixed ``k`` or ragged.
-        edges: the lengths of the prefixes, rising.
-
-    Returns:
-        Ragged codes whose row ``p * codes.rows + row`` holds the entries of ``row`` that went to
-        prefix ``p``, in the order they had; and for each of their entries its position among all
-        entries of ``codes``, int64.
-    """
-    values, indices = codes.values.detach().reshape(-1), codes.indices.reshape(-1)
-    device, rows = values.device, codes.rows
-    every = torch.arange(rows, device=device)
-    counts = torch.full_like(every, codes.k) if codes.offsets is None else codes.offsets.diff()
-    row = torch.repeat_interleave(every, counts, output_size=values.numel())
-    bounds = torch.tensor(edges, dtype=torch.int32, device=device)
-    prefix = torch.searchsorted(bounds, indices, right=True)
-    place, entries = torch.sort(prefix * rows + row, stable=True)
-    last = len(edges) * rows
-    offsets = torch.searchsorted(place, torch.arange(last + 1, device=device))
-    entries = entries[: int(offsets[-1])]
-    apart = Codes(
-        values=values[entries],
-        indices=indices[entries],
-        features=codes.features,
-        offsets=offsets,
-    )
-    return apart, entries

@@ -1,4 +1,6 @@
-"""One optimiser step of a TopK sparse autoencoder."""
+"""One optimiser step of a TopK or BatchTopK sparse autoencoder."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,10 +10,13 @@ from isogloss.kernels import cpu, reference
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.aux_topk import encode_among
+from isogloss.kernels.batch_topk import encode_batch_topk
 from isogloss.kernels.decode import decode
 from isogloss.kernels.encode import encode_topk
 from isogloss.kernels.gradients import SparseGradients, sparse_gradients
+from isogloss.kernels.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
 from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
 from isogloss.kernels.values.workspace import Workspace
 
@@ -38,6 +43,11 @@ def train_step_topk(
     features / aux_k, 1) * sum |z @ decoder - residual|^2 / sum |residual - its mean|^2``. Its
     gradient reaches encoder and decoder.
 
+    With ``settings.prefixes`` the squared error in the loss is the mean over reconstructions by the
+    first so many features (Matryoshka, Bussmann et al. 2025, arXiv:2503.17547); ``squared_error``
+    and AuxK's residual are those of all features. With ``settings.clip_norm`` the gradient, after
+    the decoder's projection, is shortened to that Euclidean norm over all parameters together.
+
     Adam is exact: it moves every row of every matrix, also those of features that did not fire.
     With ``unit_norm`` the decoder's gradient is projected orthogonal to the decoder's rows, and the
     rows are divided by their norms after the step.
@@ -61,17 +71,77 @@ def train_step_topk(
     Raises:
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: ``k`` is above the number of features, ``step`` is below 1, there are no rows,
-            or a weight is NaN or infinite. Weights that an earlier step left, unchanged since, are
-            not searched for NaN again.
+            a prefix does not fit, or a weight is NaN or infinite. Weights that an earlier step
+            left, unchanged since, are not searched for NaN again.
     """
     _check(x, weights, moments, settings, step, dead)
+    return _step(x, weights, moments, settings, step, dead, workspace, over_batch=False)
+
+
+def train_step_batch_topk(
+    x: Tensor,
+    weights: Weights,
+    moments: AdamMoments,
+    settings: StepSettings,
+    *,
+    step: int,
+    dead: Tensor | None = None,
+    workspace: Workspace | None = None,
+) -> StepResult:
+    """Take the step of :func:`train_step_topk` with codes chosen among all entries of the batch.
+
+    The codes are the ``k * rows`` largest positive entries of ``pre`` by (value descending, row,
+    feature), as ``encode_batch_topk`` gives them (Bussmann et al. 2024, arXiv:2412.06410). Loss,
+    AuxK (still ``aux_k`` dead features a row), Adam, and the promise of equal bits are the same.
+
+    Args:
+        x: ``[rows, width]``, float32 (bfloat16 and float16 are converted).
+        weights: the dictionary's weights; overwritten by those after the step.
+        moments: Adam's moments; overwritten by those after the step.
+        settings: see :class:`StepSettings`; ``k`` is the mean number of features a row.
+        step: number of this step, counted from 1.
+        dead: bool ``[features]``, True for the features that AuxK may use; None for no AuxK.
+        workspace: scratch memory to reuse between calls.
+
+    Returns:
+        The losses before the update, how often each feature fired, and the smallest value chosen
+        as ``threshold``.
+
+    Raises:
+        ShapeError: a shape, dtype, device or stride does not fit.
+        InvalidInput: as :func:`train_step_topk`.
+    """
+    _check(x, weights, moments, settings, step, dead)
+    return _step(x, weights, moments, settings, step, dead, workspace, over_batch=True)
+
+
+def _step(
+    x: Tensor,
+    weights: Weights,
+    moments: AdamMoments,
+    settings: StepSettings,
+    step: int,
+    dead: Tensor | None,
+    workspace: Workspace | None,
+    *,
+    over_batch: bool,
+) -> StepResult:
     scratch = workspace or Workspace()
     candidates = None
     if dead is not None and settings.aux_k > 0 and bool(dead.any()):
         candidates = dead.nonzero().squeeze(1).to(torch.int32)
+    path = composed_step if takes_triton(x) else cpu.step.train_step
     with torch.no_grad():
-        path = composed_step if takes_triton(x) else cpu.step.train_step
-        found = path(x.float(), weights, moments, settings, step, candidates, scratch)
+        found = path(
+            x.float(),
+            weights,
+            moments,
+            settings,
+            step,
+            candidates,
+            scratch,
+            over_batch=over_batch,
+        )
     checks.stepped(*weights.named().values())
     return found
 
@@ -98,6 +168,23 @@ def _check(
         checks.exactly("dead", dead, torch.bool)
     if step < 1:
         raise InvalidInput(f"step is {step}; steps count from 1")
+    if settings.prefixes and settings.prefixes[-1] != weights.features:
+        raise InvalidInput(
+            f"prefixes end at {settings.prefixes[-1]}; the last must be all {weights.features} "
+            "features"
+        )
+    checks.rising("prefixes", settings.prefixes or (weights.features,), weights.features)
+
+
+class _Chosen(NamedTuple):
+    """Codes of all rows."""
+
+    codes: Codes
+    """The features that fire."""
+    aux: Codes | None
+    """The best of the dead features."""
+    threshold: float | None
+    """Smallest value of a choice over the batch."""
 
 
 def composed_step(
@@ -108,6 +195,8 @@ def composed_step(
     step: int,
     candidates: Tensor | None,
     workspace: Workspace,
+    *,
+    over_batch: bool = False,
 ) -> StepResult:
     """Take the step by other operations of this room, on any device.
 
@@ -121,39 +210,37 @@ def composed_step(
         step: number of this step, from 1.
         candidates: the dead features, int32 ascending; None for no AuxK.
         workspace: scratch memory to reuse between calls.
+        over_batch: choose ``k * rows`` entries of the batch instead of ``k`` of each row.
 
     Returns:
         The losses, and how often each feature fired.
     """
     centred = x - weights.decoder_bias
-    codes, aux_codes = _encode(centred, weights, settings, candidates, workspace)
-    residual = decode(codes, weights.decoder, weights.decoder_bias) - x
-    squared_error = float(residual.square().sum(1).mean())
-    downhill = residual * (2 / (x.shape[0] * settings.variance))
-    found = sparse_gradients(codes, downhill, centred, weights.decoder)
-    gradients = Weights(
-        encoder=found.encoder,
-        encoder_bias=found.encoder_bias,
-        decoder=found.decoder,
-        decoder_bias=downhill.sum(0),
-    )
+    chosen = _encode(centred, weights, settings, candidates, workspace, over_batch=over_batch)
+    edges = settings.prefixes or (weights.features,)
+    errors = decode_prefixes(chosen.codes, weights.decoder, edges, weights.decoder_bias) - x
+    squared = [float(error.square().sum(1).mean()) for error in errors]
+    downhill = suffix_sums(errors) * (2 / (x.shape[0] * settings.variance * len(edges)))
+    gradients = _gradients(chosen.codes, downhill, centred, weights, edges)
     aux_loss = 0.0
-    if aux_codes is not None and candidates is not None:
+    if chosen.aux is not None and candidates is not None:
         share = min(candidates.numel() / settings.aux_k, 1.0)
-        aux_loss, extra = _aux(centred, residual, weights, settings, aux_codes, share)
+        aux_loss, extra = _aux(centred, errors[-1], weights, settings, chosen.aux, share)
         if extra is not None and extra.features is not None:
             gradients.encoder[extra.features] += extra.encoder
             gradients.encoder_bias[extra.features] += extra.encoder_bias
             gradients.decoder[extra.features] += extra.decoder
     gradients.decoder_bias.sub_(gradients.encoder_bias @ weights.encoder)
     _update(weights, moments, gradients, settings, step)
-    active = codes.indices[codes.values != 0]
+    active = chosen.codes.indices[chosen.codes.values != 0]
     fired = torch.bincount(active.reshape(-1), minlength=weights.features)
+    mean_error = sum(squared) / len(squared)
     return StepResult(
-        squared_error=squared_error,
-        loss=squared_error / settings.variance + settings.aux_coefficient * aux_loss,
+        squared_error=squared[-1],
+        loss=mean_error / settings.variance + settings.aux_coefficient * aux_loss,
         aux_loss=aux_loss,
         fired=fired.to(torch.int32),
+        threshold=chosen.threshold,
     )
 
 
@@ -163,14 +250,44 @@ def _encode(
     settings: StepSettings,
     candidates: Tensor | None,
     workspace: Workspace,
-) -> tuple[Codes, Codes | None]:
-    """Codes of every row, and those among the candidates from the same pre-activations."""
-    encoder, bias = weights.encoder, weights.encoder_bias
+    *,
+    over_batch: bool,
+) -> _Chosen:
+    """Codes of every row, and those among the candidates."""
+    encoder, bias, k = weights.encoder, weights.encoder_bias, settings.k
+    aux_k = 0 if candidates is None else min(settings.aux_k, candidates.numel())
+    if over_batch:
+        found = encode_batch_topk(centred, encoder, bias, k, workspace=workspace)
+        aux = None
+        if candidates is not None:
+            dead = candidates.long()
+            few = encode_topk(centred, encoder[dead], bias[dead], aux_k, workspace=workspace)
+            aux = Codes(
+                values=few.values,
+                indices=candidates[few.indices.long()],
+                features=weights.features,
+            )
+        return _Chosen(found.codes, aux, float(found.threshold))
     if candidates is None:
-        return encode_topk(centred, encoder, bias, settings.k, workspace=workspace), None
-    aux_k = min(settings.aux_k, candidates.numel())
-    found = encode_among(centred, encoder, bias, settings.k, candidates, aux_k, workspace)
-    return found.codes, found.aux
+        return _Chosen(encode_topk(centred, encoder, bias, k, workspace=workspace), None, None)
+    both = encode_among(centred, encoder, bias, k, candidates, aux_k, workspace)
+    return _Chosen(both.codes, both.aux, None)
+
+
+def _gradients(
+    codes: Codes, downhill: Tensor, centred: Tensor, weights: Weights, edges: tuple[int, ...]
+) -> Weights:
+    """Gradients of the squared error; the decoder bias's without its part through the encoder."""
+    if len(edges) > 1:
+        codes, _ = by_prefix(codes, edges)
+        centred = centred.repeat(len(edges), 1)
+    found = sparse_gradients(codes, downhill.flatten(0, 1), centred, weights.decoder)
+    return Weights(
+        encoder=found.encoder,
+        encoder_bias=found.encoder_bias,
+        decoder=found.decoder,
+        decoder_bias=downhill[0].sum(0),
+    )
 
 
 def _aux(
@@ -202,10 +319,15 @@ def _update(
         epsilon=settings.epsilon,
     )
     first, second = moments.first.named(), moments.second.named()
-    for name, gradient in gradients.named().items():
+    slopes = gradients.named()
+    if settings.unit_norm:
+        slopes["decoder"] = reference.project_rows(slopes["decoder"], weights.decoder)
+    if settings.clip_norm is not None:
+        norm = float(torch.stack([slope.norm() for slope in slopes.values()]).norm())
+        if norm > settings.clip_norm:
+            slopes = {name: slope * (settings.clip_norm / norm) for name, slope in slopes.items()}
+    for name, slope in slopes.items():
         parameter = weights.named()[name]
-        if name == "decoder" and settings.unit_norm:
-            gradient = reference.project_rows(gradient, parameter)
-        reference.adam(parameter, first[name], second[name], gradient, constants, step)
+        reference.adam(parameter, first[name], second[name], slope, constants, step)
     if settings.unit_norm:
         weights.decoder.copy_(reference.normalise_rows(weights.decoder))

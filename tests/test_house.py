@@ -90,6 +90,8 @@ def test_a_file_names_a_kind_by_its_string_its_module_or_its_class(tmp_path: Pat
             "dictionaries/kinds/topk.py": "class TopK: ...",
             "dictionaries/training.py": '"""Trains a topk dictionary."""',
             "kernels/encode.py": "def encode_topk(x): return x.topk(3)\nclass TopKLoss: ...",
+            "kernels/topk.py": "",
+            "kernels/__init__.py": '__all__ = ["topk"]',
             "service/calls.py": 'kind = "topk"',
             "service/tasks.py": "from isogloss.dictionaries.kinds.topk import TopK",
             "store/a.py": 'name = "topk of a row"',

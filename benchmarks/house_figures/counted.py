@@ -157,8 +157,9 @@ def files_per_kind(root: Path = ROOT) -> Figure:
     The kinds are the rows of ``dictionaries/kinds/table.py``. A file names a kind when its code
     holds the kind's name as a whole string (``"topk"``), imports from the kind's module, or says
     its class. Names of operations in ``kernels`` (``encode_topk``, ``TopKLoss``) are other words:
-    a kernel knows no kind. What docstrings and comments say counts not, because nothing follows
-    from it; such files are listed beside the figure.
+    a kernel knows no kind, and a kernel's file may have the name of one (``batch_topk.py``).
+    What docstrings and comments say counts not, because nothing follows from it; such files are
+    listed beside the figure.
     """
     table = root / KIND_TABLE
     rows = kind_rows(table) if table.exists() else {}
@@ -173,11 +174,14 @@ def files_per_kind(root: Path = ROOT) -> Figure:
     kinds = table.parent
     found: list[str] = []
     in_text: list[str] = []
+    kernels = {path.stem for path in (root / "kernels").glob("*.py")}
+    other = {name: where for name, where in rows.items() if name not in kernels}
     words = re.compile("|".join(rf"(?<![\w.]){re.escape(name)}\b(?!\()" for name in rows))
     for path in _hand_written(root):
         if path.is_relative_to(kinds):
             continue
-        if path.suffix == ".py" and any(_names_kind(parsed(path), rows)):
+        meant = other if path.is_relative_to(root / "kernels") else rows
+        if path.suffix == ".py" and any(_names_kind(parsed(path), meant)):
             found.append(path.relative_to(root).as_posix())
         elif not path.is_relative_to(root / "kernels") and words.search(path.read_text()):
             in_text.append(path.relative_to(root).as_posix())

@@ -87,9 +87,10 @@ class Kind(Settings, ABC):
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]]
-    """The tensors of a finished dictionary: name -> sizes, each ``features`` or ``width``. All are
-    float32, and hashed in this order. Two of them are always there, so that anybody can decode by
-    codes @ decoder + decoder_bias: ``decoder`` (features, width) and ``decoder_bias`` (width).
+    """The tensors of a finished dictionary: name -> sizes, each ``features`` or ``width``; no sizes
+    for a tensor that is one number. All are float32, and hashed in this order. Two of them are
+    always there, so that anybody can decode by codes @ decoder + decoder_bias: ``decoder``
+    (features, width) and ``decoder_bias`` (width).
     """
 
     features: Annotated[int, Meta(ge=1, le=2**31 - 1)]

@@ -8,7 +8,14 @@ DEFAULT_KIND = "topk"
 KINDS = Registry(
     noun="kind",
     group="isogloss.kinds",
-    built_in={"topk": "isogloss.dictionaries.kinds.topk:TopK"},
+    built_in={
+        "batch_topk": "isogloss.dictionaries.kinds.batch_topk:BatchTopK",
+        "gated": "isogloss.dictionaries.kinds.gated:Gated",
+        "jumprelu": "isogloss.dictionaries.kinds.jumprelu:JumpReLU",
+        "matryoshka_batch_topk": "isogloss.dictionaries.kinds.matryoshka:MatryoshkaBatchTopK",
+        "relu_l1": "isogloss.dictionaries.kinds.relu_l1:ReluL1",
+        "topk": "isogloss.dictionaries.kinds.topk:TopK",
+    },
 )
 """Name -> class. A package adds a row by an entry point in the group ``isogloss.kinds``."""
 

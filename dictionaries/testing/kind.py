@@ -10,6 +10,7 @@ Override :meth:`KindContract.make` in a class whose name begins with ``Test``::
 
 import json
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.dictionaries.testing.require import require
 from isogloss.dictionaries.wirings.wiring import WiredColumns
 from isogloss.errors import InvalidInput
-from isogloss.kernels import StepResult, Workspace
+from isogloss.kernels import Codes, StepResult, Workspace
 
 _ROWS = 256
 _WIDTH = 8
@@ -38,6 +39,10 @@ class KindContract:
     def make(self) -> Kind:
         """Return the kind with settings that suit rows of width 8, such as 24 features."""
         raise TypeError(f"{type(self).__name__} must override make()")
+
+    def make_wide(self) -> Kind:
+        """Return the kind with so many features that torch and numba split the work."""
+        return replace(self.make(), features=4096)
 
     def test_settings_survive_json_even_when_whole_numbers_come_as_floats(self) -> None:
         kind = self.make()
@@ -101,6 +106,59 @@ class KindContract:
         found = scaled.decode(scaled.encode(rows * 4))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
+    def test_the_same_features_fire_whatever_the_scale_of_the_rows(self) -> None:
+        # a power of two changes no mantissa: what is left of the run may not change either
+        kind, rows = self.make(), _rows(99)
+        tensors = self._started(kind)
+        self._train(kind, tensors, 0, 5)
+        plain = self._exported(kind, tensors, 1.0).encode(rows).to_ragged()
+        scaled = self._exported(kind, tensors, 0.25).encode(rows * 4).to_ragged()
+        torch.testing.assert_close(scaled.indices, plain.indices, rtol=0, atol=0)
+        torch.testing.assert_close(scaled.values, plain.values * 4, rtol=1e-6, atol=0)
+
+    def test_the_bits_do_not_depend_on_the_number_of_threads(self) -> None:
+        kind, before = self.make_wide(), torch.get_num_threads()
+        runs: list[dict[str, Tensor]] = []
+        losses: list[list[float]] = []
+        try:
+            for threads in (1, 2, 4):
+                torch.set_num_threads(threads)
+                runs.append(self._started(kind))
+                dead = torch.arange(kind.features) % 7 == 0
+                losses.append([one.loss for one in self._train(kind, runs[-1], 0, 3, dead=dead)])
+        finally:
+            torch.set_num_threads(before)
+        require(losses[0] == losses[1] == losses[2], f"1, 2 and 4 threads have losses {losses}")
+        for threads, run in zip((2, 4), runs[1:], strict=True):
+            for name, tensor in runs[0].items():
+                text = f"{name} differs between 1 and {threads} threads"
+                torch.testing.assert_close(run[name], tensor, rtol=0, atol=0, msg=text)
+
+    def test_what_it_saves_is_what_it_says_and_can_be_decoded_by_anybody(self) -> None:
+        kind, rows = self.make(), _rows(98)
+        tensors = self._started(kind)
+        self._train(kind, tensors, 0, 5)
+        made = self._exported(kind, tensors, 0.5)
+        require({"decoder", "decoder_bias"} <= set(kind.saved), "decoder or its bias is not saved")
+        codes = made.encode(rows).to_ragged()
+        require(bool((codes.values > 0).all()), "an active feature has a value below 0")
+        wanted = made.tensors["decoder_bias"].repeat(len(rows), 1)
+        counts = torch.diff(_offsets(codes))
+        owners = torch.repeat_interleave(torch.arange(len(rows)), counts)
+        wanted.index_add_(0, owners, codes.values[:, None] * made.decoder[codes.indices.long()])
+        torch.testing.assert_close(made.decode(codes), wanted, rtol=1e-4, atol=1e-4)
+
+    def test_an_unknown_setting_and_no_features_are_refused(self) -> None:
+        kind = self.make()
+        plain = settings_to_dict(kind)
+        for wrong in ({"no_such_setting": 1}, {"features": 0}, {"features": 2.5}):
+            try:
+                read_settings(type(kind), {**plain, **wrong}, "it")
+            except InvalidInput as error:
+                require(next(iter(wrong)) in str(error), f"{error} does not name {wrong}")
+            else:
+                require(False, f"{wrong} was taken")
+
     def test_exported_tensors_share_no_memory_with_the_state(self) -> None:
         kind = self.make()
         tensors = self._started(kind)
@@ -127,7 +185,13 @@ class KindContract:
         )
 
     def _train(
-        self, kind: Kind, tensors: dict[str, Tensor], start: int, stop: int
+        self,
+        kind: Kind,
+        tensors: dict[str, Tensor],
+        start: int,
+        stop: int,
+        *,
+        dead: Tensor | None = None,
     ) -> list[StepResult]:
         workspace = Workspace()
         variance = float((_rows(0) - _rows(0).mean(0)).square().sum(1).mean())
@@ -141,7 +205,7 @@ class KindContract:
                 total_steps=_STEPS,
                 learning_rate=self.learning_rate,
                 variance=variance,
-                dead=None,
+                dead=dead,
                 workspace=workspace,
             )
             results.append(kind.step(tensors, batch))
@@ -155,6 +219,12 @@ class KindContract:
             tensors=kind.export(tensors, normalisation),
             provenance=DictionaryProvenance(),
         )
+
+
+def _offsets(codes: Codes) -> Tensor:
+    if codes.offsets is None:
+        raise TypeError("to_ragged() gave codes without offsets")
+    return codes.offsets
 
 
 def _autoencoder() -> WiredColumns:

@@ -1,5 +1,8 @@
 """Checks of arguments, made before a kernel is launched."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
@@ -155,3 +158,19 @@ def stepped(*weights: Tensor) -> None:
         if not tensor.is_inference():
             torch.autograd.graph.increment_version(tensor)
             _searched[tensor] = tensor._version
+
+
+def rising(name: str, numbers: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return whole numbers as a tuple; raise InvalidInput unless they rise within ``[1, most]``.
+
+    Raises:
+        InvalidInput: there is none, they do not rise, or one is out of range.
+    """
+    found = tuple(int(number) for number in numbers)
+    rises = all(one < other for one, other in pairwise(found))
+    if not found or not rises or found[0] < 1 or found[-1] > most:
+        raise InvalidInput(
+            f"{name} are {list(found)}; numbers that rise within [1, {most}], the number of "
+            "features, are wanted"
+        )
+    return found

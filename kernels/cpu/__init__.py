@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isogloss.kernels.cpu import (
+        adam,
         aux_topk,
         batch_topk,
         coactivation,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "adam",
     "aux_topk",
     "batch_topk",
     "coactivation",

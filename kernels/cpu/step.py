@@ -15,11 +15,17 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+from isogloss.kernels.cpu.batch_topk import encode_batch_topk
+from isogloss.kernels.cpu.encode import encode_topk
+from isogloss.kernels.cpu.loops.adam import adam, adam_constants, normalise, project
 from isogloss.kernels.cpu.loops.chunks import chunks
-from isogloss.kernels.cpu.loops.entries import sort_by_feature
+from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
 from isogloss.kernels.cpu.loops.sums import dot
 from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.cpu.prefixes import decode_prefixes
+from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
 from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
 from isogloss.kernels.values.workspace import Workspace
 
@@ -30,14 +36,23 @@ _COLUMNS = 64
 class _Batch(NamedTuple):
     """Results of the passes over the rows, as the pass over the features needs them."""
 
-    values: Tensor
-    """``[rows, k]``."""
-    indices: Tensor
-    """``[rows, k]`` int32."""
+    codes: Codes
+    """Entries of the rows; with prefixes, of one row for each prefix and row."""
     error: Tensor
-    """Reconstruction less target, ``[rows, width]``."""
+    """Half the gradient to the reconstruction, but for the scale: ``[codes.rows, width]``."""
     scale: float
     """Gradient to the reconstruction / error."""
+
+
+class _Chosen(NamedTuple):
+    """Codes of all rows."""
+
+    codes: Codes
+    """The features that fire."""
+    aux: Codes | None
+    """The best of the dead features."""
+    threshold: float | None
+    """Smallest value of a choice over the batch."""
 
 
 def train_step(
@@ -48,42 +63,52 @@ def train_step(
     step: int,
     candidates: Tensor | None,
     workspace: Workspace,
+    *,
+    over_batch: bool = False,
 ) -> StepResult:
-    """``isogloss.kernels.train_step_topk``; ``candidates``: the dead features, int32 ascending."""
+    """``isogloss.kernels.train_step_topk`` and ``train_step_batch_topk``.
+
+    Args:
+        x: ``[rows, width]`` float32.
+        weights: the dictionary's weights; overwritten by those after the step.
+        moments: Adam's moments; overwritten by those after the step.
+        settings: settings of the step.
+        step: number of this step, from 1.
+        candidates: the dead features, int32 ascending; None for no AuxK.
+        workspace: scratch memory to reuse between calls.
+        over_batch: choose ``k * rows`` entries of the batch instead of ``k`` of each row.
+
+    Returns:
+        The losses, and how often each feature fired.
+    """
     rows = x.shape[0]
     centred = workspace.take("centred", tuple(x.shape))
     torch.sub(x, weights.decoder_bias, out=centred)
-    main, aux_codes = _encode(centred, weights, settings, candidates, workspace)
-    values, indices = main
-    residual = workspace.take("residual", tuple(x.shape))
-    row_errors = torch.empty(rows, dtype=torch.float64)
-    with parallel_loops():
-        _residuals(
-            x.contiguous().numpy(),
-            values.numpy(),
-            indices.numpy(),
-            weights.decoder.numpy(),
-            weights.decoder_bias.numpy(),
-            residual.numpy(),
-            row_errors.numpy(),
-        )
-        squared_error = float(_ordered_sum(row_errors.numpy())) / rows
-    batches = [_Batch(values, indices, residual, 2 / (rows * settings.variance))]
-    aux_loss = 0.0
-    if aux_codes is not None and candidates is not None:
+    if over_batch:
+        chosen = _encode_batch(centred, weights, settings, candidates, workspace)
+    else:
+        chosen = _encode(centred, weights, settings, candidates, workspace)
+    edges = settings.prefixes or (weights.features,)
+    residual, errors = _residual(x, chosen.codes, weights, edges, workspace)
+    mean_error = sum(errors) / len(errors)
+    scale = 2 / (rows * settings.variance * len(edges))
+    main = _Batch(chosen.codes, residual[0], scale)
+    if len(edges) > 1:
+        apart, _ = by_prefix(chosen.codes, edges)
+        main = _Batch(apart, suffix_sums(residual).flatten(0, 1), scale)
+    batches, aux_loss = [main], 0.0
+    if chosen.aux is not None and candidates is not None:
         share = min(candidates.numel() / settings.aux_k, 1.0)
-        aux_loss, batch = _aux(residual, aux_codes, weights, settings, share, workspace)
+        aux_loss, batch = _aux(residual[-1], chosen.aux, weights, settings, share, workspace)
         batches += [] if batch is None else [batch]
     fired = _update(centred, batches, weights, moments, settings, step, workspace)
     return StepResult(
-        squared_error=squared_error,
-        loss=squared_error / settings.variance + settings.aux_coefficient * aux_loss,
+        squared_error=errors[-1],
+        loss=mean_error / settings.variance + settings.aux_coefficient * aux_loss,
         aux_loss=aux_loss,
         fired=fired,
+        threshold=chosen.threshold,
     )
-
-
-_Codes = tuple[Tensor, Tensor]
 
 
 def _encode(
@@ -92,11 +117,11 @@ def _encode(
     settings: StepSettings,
     candidates: Tensor | None,
     workspace: Workspace,
-) -> tuple[_Codes, _Codes | None]:
+) -> _Chosen:
     """Give top-k codes of every row, and those among the candidates from the same chunks."""
     rows = centred.shape[0]
 
-    def room(name: str, k: int) -> _Codes:
+    def room(name: str, k: int) -> tuple[Tensor, Tensor]:
         values = workspace.take(f"{name}_values", (rows, k)).zero_()
         return values, workspace.take(f"{name}_indices", (rows, k), torch.int32).zero_()
 
@@ -113,12 +138,61 @@ def _encode(
                 here = torch.stack((candidates[first:last] - start, candidates[first:last]))
                 merge_topk(chunk.pre, here, aux[0][part], aux[1][part])
     fill_topk(values, indices)
-    return (values, indices), aux
+    features = weights.features
+    return _Chosen(
+        Codes(values=values, indices=indices, features=features),
+        None if aux is None else Codes(values=aux[0], indices=aux[1], features=features),
+        None,
+    )
+
+
+def _encode_batch(
+    centred: Tensor,
+    weights: Weights,
+    settings: StepSettings,
+    candidates: Tensor | None,
+    workspace: Workspace,
+) -> _Chosen:
+    """Give the best entries of the batch; those among the candidates by a second, smaller GEMM."""
+    encoder, bias = weights.encoder, weights.encoder_bias
+    codes, threshold = encode_batch_topk(centred, encoder, bias, settings.k, workspace)
+    aux = None
+    if candidates is not None:
+        dead, count = candidates.long(), min(settings.aux_k, candidates.numel())
+        values, places = encode_topk(centred, encoder[dead], bias[dead], count, workspace)
+        aux = Codes(values=values, indices=candidates[places.long()], features=weights.features)
+    return _Chosen(codes, aux, float(threshold))
+
+
+def _residual(
+    x: Tensor, codes: Codes, weights: Weights, edges: tuple[int, ...], workspace: Workspace
+) -> tuple[Tensor, list[float]]:
+    """Reconstruction less target, ``[prefixes, rows, width]``, and the mean square of each."""
+    rows, width = x.shape
+    squares = torch.empty(len(edges), rows, dtype=torch.float64)
+    if len(edges) == 1:
+        residual = workspace.take("residual", (1, rows, width))
+        with parallel_loops():
+            _residuals(
+                x.contiguous().numpy(),
+                codes.values.view(-1).numpy(),
+                codes.indices.view(-1).numpy(),
+                row_offsets(codes).numpy(),
+                weights.decoder.numpy(),
+                weights.decoder_bias.numpy(),
+                residual[0].numpy(),
+                squares[0].numpy(),
+            )
+    else:
+        residual = decode_prefixes(codes, weights.decoder, edges, weights.decoder_bias).sub_(x)
+        with parallel_loops():
+            _row_squares(residual.view(-1, width).numpy(), squares.view(-1).numpy())
+    return residual, [float(_ordered_sum(part.numpy())) / rows for part in squares]
 
 
 def _aux(
     residual: Tensor,
-    codes: _Codes,
+    codes: Codes,
     weights: Weights,
     settings: StepSettings,
     share: float,
@@ -129,7 +203,6 @@ def _aux(
     error = workspace.take("aux_error", (rows, width))
     row_errors = torch.empty(rows, dtype=torch.float64)
     columns = torch.empty(width, dtype=torch.float64)
-    values, indices = codes
     with parallel_loops():
         _column_spreads(residual.numpy(), columns.numpy())
         spread = float(_ordered_sum(columns.numpy()))
@@ -137,15 +210,15 @@ def _aux(
             return 0.0, None
         _aux_errors(
             residual.numpy(),
-            values.numpy(),
-            indices.numpy(),
+            codes.values.numpy(),
+            codes.indices.numpy(),
             weights.decoder.numpy(),
             error.numpy(),
             row_errors.numpy(),
         )
         aux_loss = share / spread * float(_ordered_sum(row_errors.numpy()))
     scale = 2 * settings.aux_coefficient * share / spread
-    return aux_loss, _Batch(values, indices, error, scale)
+    return aux_loss, _Batch(codes, error, scale)
 
 
 def _update(
@@ -158,36 +231,47 @@ def _update(
     workspace: Workspace,
 ) -> Tensor:
     """Gradients, Adam and normalising, a feature at a time; returns how often each fired."""
-    width, features = weights.width, weights.features
+    width, features, rows = weights.width, weights.features, centred.shape[0]
     sums = torch.empty(width, dtype=torch.float64)
     partial = workspace.take("partial", (_blocks(features), width))
-    constants = _adam_constants(settings, step)
-    orders = [_sorted(batch, features, workspace, f"order{n}") for n, batch in enumerate(batches)]
+    constants = adam_constants(
+        settings.learning_rate, settings.beta1, settings.beta2, settings.epsilon, step
+    )
+    orders = [_sorted(batch.codes, workspace, f"order{n}") for n, batch in enumerate(batches)]
     fired = orders[0][0].diff().to(torch.int32)
     if len(batches) == 1:
         # a second batch without entries, so that one compiled loop serves both
         batches = [*batches, batches[0]]
         orders.append((torch.zeros(features + 1, dtype=torch.int64), *orders[0][1:]))
-    lists = [
-        (
-            batch.values.view(-1).numpy(),
-            *(part.numpy() for part in order),
-            batch.error.numpy(),
-            _single(batch.scale),
-        )
-        for batch, order in zip(batches, orders, strict=True)
-    ]
     parameters, first, second = (
         tuple(tensor.numpy() for tensor in holder.named().values())
         for holder in (weights, moments.first, moments.second)
     )
-    error, scale = batches[0].error.numpy(), batches[0].scale
+    error, scale = batches[0].error, batches[0].scale
+    if error.shape[0] > rows:  # the rows of every prefix are encoded from the same row
+        centred = centred.repeat(error.shape[0] // rows, 1)
     with parallel_loops():
-        _column_sums(error, sums.numpy())
+        # with prefixes the first rows are those that sum the errors of all prefixes
+        _column_sums(error[:rows].numpy(), sums.numpy())
+        shorter = 1.0
+        if settings.clip_norm is not None:
+            squares = torch.empty(features, dtype=torch.float64)
+            lists = _lists(batches, orders, shorter)
+            _square_gradients(
+                centred.numpy(),
+                *lists,
+                parameters,
+                partial.numpy(),
+                squares.numpy(),
+                settings.unit_norm,
+            )
+            of_bias = _decoder_bias_gradient(sums.numpy(), scale, partial.numpy())
+            norm = float(np.sqrt(_ordered_sum(squares.numpy()) + float(dot(of_bias, of_bias))))
+            shorter = min(1.0, settings.clip_norm / norm) if norm > 0 else 1.0
+        lists = _lists(batches, orders, shorter)
         _update_features(
             centred.numpy(),
-            lists[0],
-            lists[1],
+            *lists,
             parameters,
             first,
             second,
@@ -195,24 +279,37 @@ def _update(
             constants,
             settings.unit_norm,
         )
-        _update_decoder_bias(
-            sums.numpy(), scale, partial.numpy(), parameters[3], first[3], second[3], constants
-        )
+        of_bias = _decoder_bias_gradient(sums.numpy(), scale * shorter, partial.numpy())
+        adam(parameters[3], first[3], second[3], of_bias, constants)
     return fired
 
 
-def _sorted(
-    batch: _Batch, features: int, workspace: Workspace, name: str
-) -> tuple[Tensor, Tensor, Tensor]:
+_Order = tuple[Tensor, Tensor, Tensor]
+
+
+def _lists(batches: list[_Batch], orders: list[_Order], shorter: float) -> list[tuple[object, ...]]:
+    """Return what the loops read of each batch; gradients are linear in the scale."""
+    return [
+        (
+            batch.codes.values.view(-1).numpy(),
+            *(part.numpy() for part in order),
+            batch.error.numpy(),
+            _single(batch.scale * shorter),
+        )
+        for batch, order in zip(batches, orders, strict=True)
+    ]
+
+
+def _sorted(codes: Codes, workspace: Workspace, name: str) -> _Order:
     """Starts by feature, entries and rows, as ``sort_by_feature`` fills them."""
-    rows, k = batch.values.shape
-    starts = torch.zeros(features + 1, dtype=torch.int64)
-    entries = workspace.take(f"{name}_entries", (rows * k,), torch.int64)
-    owners = workspace.take(f"{name}_rows", (rows * k,), torch.int32)
+    count = codes.values.numel()
+    starts = torch.zeros(codes.features + 1, dtype=torch.int64)
+    entries = workspace.take(f"{name}_entries", (count,), torch.int64)
+    owners = workspace.take(f"{name}_rows", (count,), torch.int32)
     sort_by_feature(
-        batch.values.view(-1).numpy(),
-        batch.indices.view(-1).numpy(),
-        (torch.arange(rows + 1) * k).numpy(),
+        codes.values.view(-1).numpy(),
+        codes.indices.view(-1).numpy(),
+        row_offsets(codes).numpy(),
         starts.numpy(),
         entries.numpy(),
         owners.numpy(),
@@ -230,17 +327,6 @@ def _single(value: float) -> np.float32:
     return np.float32(value)
 
 
-def _adam_constants(settings: StepSettings, step: int) -> tuple[np.float32, ...]:
-    """Step size over bias correction, root correction, both decays, epsilon; float32."""
-    return (
-        np.float32(settings.learning_rate / (1 - settings.beta1**step)),
-        np.float32(1 / np.sqrt(1 - settings.beta2**step)),
-        np.float32(settings.beta1),
-        np.float32(settings.beta2),
-        np.float32(settings.epsilon),
-    )
-
-
 @njit(cache=True)
 def _ordered_sum(parts) -> float:
     """Sum the parts from first to last."""
@@ -251,20 +337,27 @@ def _ordered_sum(parts) -> float:
 
 
 @njit(parallel=True, cache=True)
-def _residuals(x, values, indices, decoder, bias, out, squares) -> None:
-    """``out = values @ decoder[indices] + bias - x`` and the squared norm of each row."""
+def _residuals(x, values, indices, offsets, decoder, bias, out, squares) -> None:
+    """Reconstruction less ``x``, and the squared norm of each row."""
     rows, width = x.shape
     for row in prange(rows):
         error, target = out[row], x[row]
         for i in range(width):
             error[i] = bias[i] - target[i]
-        for j in range(values.shape[1]):
-            value = values[row, j]
-            direction = decoder[indices[row, j]]
+        for j in range(offsets[row], offsets[row + 1]):
+            value = values[j]
+            direction = decoder[indices[j]]
             if value != 0:
                 for i in range(width):
                     error[i] += value * direction[i]
         squares[row] = dot(error, error)
+
+
+@njit(parallel=True, cache=True)
+def _row_squares(source, out) -> None:
+    for row in prange(source.shape[0]):
+        own = source[row]
+        out[row] = dot(own, own)
 
 
 @njit(parallel=True, cache=True)
@@ -340,35 +433,41 @@ def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
     return bias
 
 
-@njit(cache=True, error_model="numpy")  # Python's check for a zero divisor kept it scalar
-def _adam(parameter, first, second, gradient, constants):
-    rate, root, beta1, beta2, epsilon = constants
-    rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
-    for i in range(parameter.size):
-        slope = gradient[i]
-        mean = beta1 * first[i] + rest1 * slope
-        square = beta2 * second[i] + rest2 * slope * slope
-        first[i] = mean
-        second[i] = square
-        parameter[i] -= rate * mean / (np.sqrt(square) * root + epsilon)
+@njit(cache=True)
+def _feature_gradient(f, centred, main, aux, writes, unit_norm, of_decoder, of_encoder):
+    """Fill both gradient rows of a feature; returns its bias gradient."""
+    of_encoder[:] = np.float32(0)
+    of_decoder[:] = np.float32(0)
+    bias = _add_entries(f, main, centred, writes, of_decoder, of_encoder)
+    bias += _add_entries(f, aux, centred, writes, of_decoder, of_encoder)
+    if unit_norm:
+        project(of_decoder, writes)
+    return bias
 
 
 @njit(cache=True)
-def _project(gradient, direction):
-    squared = dot(direction, direction)
-    if squared > 0:
-        share = dot(gradient, direction) / squared
-        for i in range(direction.size):
-            gradient[i] -= share * direction[i]
+def _add_share(share, bias, reads):
+    if bias != 0:
+        for i in range(share.size):
+            share[i] += bias * reads[i]
 
 
-@njit(cache=True)
-def _normalise(direction):
-    squared = dot(direction, direction)
-    if squared > 0:
-        scale = np.float32(1) / np.sqrt(squared)
-        for i in range(direction.size):
-            direction[i] *= scale
+@njit(parallel=True, cache=True)
+def _square_gradients(centred, main, aux, weights, partial, squares, unit_norm) -> None:
+    """Squared norm of the gradient of every feature, and ``partial`` as ``_update_features``."""
+    encoder, _, decoder, _ = weights
+    features, width = encoder.shape
+    for block in prange((features + _FEATURES - 1) // _FEATURES):
+        of_encoder = np.empty(width, np.float32)
+        of_decoder = np.empty(width, np.float32)
+        share = partial[block]
+        share[:] = np.float32(0)
+        for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            bias = _feature_gradient(
+                f, centred, main, aux, decoder[f], unit_norm, of_decoder, of_encoder
+            )
+            _add_share(share, bias, encoder[f])
+            squares[f] = dot(of_encoder, of_encoder) + dot(of_decoder, of_decoder) + bias * bias
 
 
 @njit(parallel=True, cache=True)
@@ -389,32 +488,27 @@ def _update_features(
         share[:] = np.float32(0)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
             reads, writes = encoder[f], decoder[f]
-            of_encoder[:] = np.float32(0)
-            of_decoder[:] = np.float32(0)
-            bias = _add_entries(f, main, centred, writes, of_decoder, of_encoder)
-            bias += _add_entries(f, aux, centred, writes, of_decoder, of_encoder)
+            bias = _feature_gradient(
+                f, centred, main, aux, writes, unit_norm, of_decoder, of_encoder
+            )
             of_bias[0] = bias
-            if bias != 0:
-                for i in range(width):
-                    share[i] += bias * reads[i]
-            if unit_norm:
-                _project(of_decoder, writes)
-            _adam(reads, first[0][f], second[0][f], of_encoder, constants)
-            _adam(writes, first[2][f], second[2][f], of_decoder, constants)
+            _add_share(share, bias, reads)
+            adam(reads, first[0][f], second[0][f], of_encoder, constants)
+            adam(writes, first[2][f], second[2][f], of_decoder, constants)
             here = slice(f, f + 1)
-            _adam(encoder_bias[here], first[1][here], second[1][here], of_bias, constants)
+            adam(encoder_bias[here], first[1][here], second[1][here], of_bias, constants)
             if unit_norm:
-                _normalise(writes)
+                normalise(writes)
 
 
 @njit(cache=True)
-def _update_decoder_bias(sums, scale, partial, bias, first, second, constants) -> None:
-    """Adam on the decoder bias: its gradient at the output less that through the encoder."""
-    gradient = np.empty(bias.size, np.float32)
-    for i in range(bias.size):
+def _decoder_bias_gradient(sums, scale, partial):
+    """Gradient of the decoder bias at the output less that through the encoder."""
+    gradient = np.empty(sums.size, np.float32)
+    for i in range(sums.size):
         gradient[i] = np.float32(sums[i] * scale)
     for block in range(partial.shape[0]):
         share = partial[block]
-        for i in range(bias.size):
+        for i in range(sums.size):
             gradient[i] -= share[i]
-    _adam(bias, first, second, gradient, constants)
+    return gradient

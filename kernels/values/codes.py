@@ -101,6 +101,29 @@ class Codes:
             offsets=offsets,
         )
 
+    def to_fixed(self) -> "Codes":
+        """Return codes of as many entries a row as the fullest row has, strongest first.
+
+        Rows with fewer are filled up with values of 0 at feature 0. Codes that have ``k`` a row are
+        returned as they are.
+        """
+        if self.offsets is None:
+            return self
+        counts = self.offsets.diff()
+        most = int(counts.max()) if counts.numel() else 0
+        device = self.values.device
+        rows = torch.repeat_interleave(torch.arange(self.rows, device=device), counts)
+        # stable sorts, least important key first: features ascend among equal values
+        order = torch.argsort(self.indices, stable=True)
+        order = order[torch.argsort(self.values[order], descending=True, stable=True)]
+        order = order[torch.argsort(rows[order], stable=True)]
+        places = torch.arange(self.values.numel(), device=device) - self.offsets[:-1][rows]
+        values = self.values.new_zeros(self.rows, most)
+        indices = self.indices.new_zeros(self.rows, most)
+        values[rows, places] = self.values[order]
+        indices[rows, places] = self.indices[order]
+        return Codes(values=values, indices=indices, features=self.features)
+
 
 def check_codes(codes: Codes, weight: Tensor) -> None:
     """Raise unless the codes belong to a dictionary with that decoder.

@@ -1,7 +1,8 @@
 """Arguments and results of a training step."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ class StepSettings:
     """Settings of one training step."""
 
     k: int
-    """Features kept a row."""
+    """Features kept a row; on average, where the choice is over the batch."""
     learning_rate: float
     """Step size of Adam."""
     variance: float
@@ -99,6 +100,12 @@ class StepSettings:
     """Dead features that AuxK may use on a row; 0 for no AuxK."""
     aux_coefficient: float = 1 / 32
     """Weight of AuxK."""
+    clip_norm: float | None = None
+    """Bound on the Euclidean norm of all gradients together, after the decoder's projection: a
+    longer gradient is shortened to it. None for no bound."""
+    prefixes: tuple[int, ...] = ()
+    """Numbers of features, rising, the last of them all: the squared error is the mean over
+    reconstructions by the first so many features (Matryoshka). Empty: by all features alone."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -108,6 +115,12 @@ class StepSettings:
         if not (math.isfinite(self.variance) and self.variance > 0):
             raise InvalidInput(
                 f"variance is {self.variance}; a positive number is wanted (are all rows equal?)"
+            )
+        if self.clip_norm is not None and not (
+            math.isfinite(self.clip_norm) and self.clip_norm > 0
+        ):
+            raise InvalidInput(
+                f"clip_norm is {self.clip_norm}; a positive number or None is wanted"
             )
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
@@ -128,8 +141,14 @@ class StepResult:
     squared_error: float
     """Mean over rows of the squared norm of the residual."""
     loss: float
-    """``squared_error / variance + aux_coefficient * aux_loss``."""
+    """What the step descends; for ``train_step_topk`` without prefixes it is ``squared_error /
+    variance + aux_coefficient * aux_loss``."""
     aux_loss: float
     """AuxK times its scale ``min(dead features / aux_k, 1)``; 0 when it was off."""
     fired: Tensor
     """int32 ``[features]``: rows on which each feature was above 0."""
+    threshold: float | None = None
+    """Smallest value that a choice over the batch kept, 0 where nothing was positive; None where
+    there was no such choice."""
+    parts: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Further terms of the loss by name, as they enter it, weights included."""

@@ -133,6 +133,9 @@ class Queries:
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return the sparse codes of rows: values and feature indices, both ``[rows, k]``.
 
+        Strongest first. Where a kind lets rows differ in their number of features, ``k`` is that
+        of the fullest row, and values of 0 fill up the others.
+
         Raises:
             NotFound: no such dictionary.
             ShapeError: the rows are not of its width.
@@ -149,7 +152,7 @@ class Queries:
                 f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
                 f"{loaded.width}: encode rows of the site it was trained on"
             )
-        codes = loaded.encode(torch.from_numpy(rows))
+        codes = loaded.encode(torch.from_numpy(rows)).to_fixed()
         return codes.values.numpy(force=True), codes.indices.numpy(force=True)
 
     def match(self, match: str) -> MatchInfo:

@@ -96,7 +96,7 @@ def test_weights_replaced_together_with_their_checksum_do_not_match_the_provenan
     [
         ({"version": 3}, UnsupportedVersion, "version 3.*reads 1 and 2"),
         ({"version": None}, UnsupportedVersion, "None"),
-        ({"kind": "gated"}, UnsupportedVersion, "gated"),
+        ({"kind": "no_such"}, UnsupportedVersion, "no_such"),
         ({"format": "sae"}, CorruptData, "format 'sae'"),
         ({"wiring": "clt"}, UnsupportedVersion, "clt"),
         ({"settings": {"features": 40, "k": 0}}, CorruptData, "k is 0"),
@@ -199,7 +199,7 @@ def _description_1(tmp_path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"kind": "gated"}, UnsupportedVersion, "gated"),
+        ({"kind": "no_such"}, UnsupportedVersion, "no_such"),
         ({"k": 0}, CorruptData, "k is 0"),
         ({"k": "five"}, CorruptData, "five"),
         ({"features": 41}, CorruptData, "41"),

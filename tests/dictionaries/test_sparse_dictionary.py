@@ -74,5 +74,5 @@ def test_tensors_that_are_strided_are_refused():
 def test_settings_that_the_kind_refuses_are_refused():
     with pytest.raises(InvalidInput, match=r"k is 7.*6"):
         SparseDictionary.make("topk", SETTINGS | {"k": 7}, _tensors(), DictionaryProvenance())
-    with pytest.raises(InvalidInput, match="no kind 'gated'"):
-        SparseDictionary.make("gated", SETTINGS, _tensors(), DictionaryProvenance())
+    with pytest.raises(InvalidInput, match="no kind 'no_such'"):
+        SparseDictionary.make("no_such", SETTINGS, _tensors(), DictionaryProvenance())

@@ -15,6 +15,7 @@ from isogloss.kernels import (
     Weights,
     Workspace,
     reference,
+    train_step_batch_topk,
     train_step_topk,
 )
 from isogloss.kernels.step import composed_step
@@ -219,10 +220,118 @@ def test_a_nan_row_makes_the_loss_nan() -> None:
     assert weights.decoder_bias.isnan().any()
 
 
+def _dense_batch_loss(
+    x: Tensor, given: list[Tensor], edges: tuple[int, ...], dead: Tensor | None, aux_k: int
+) -> Tensor:
+    """BatchTopK with prefixes and AuxK, dense, by autograd; the choice by (value, row, feature)."""
+    encoder, encoder_bias, decoder, decoder_bias = given
+    pre = (x - decoder_bias) @ encoder.T + encoder_bias
+    order = torch.sort(pre.detach().flatten(), descending=True, stable=True).indices
+    kept = torch.zeros(pre.numel(), dtype=x.dtype)
+    kept[order[: K * len(x)]] = 1.0
+    codes = pre.relu() * kept.view_as(pre)
+    error = torch.zeros((), dtype=x.dtype)
+    residual = x
+    for edge in edges:
+        residual = x - codes[:, :edge] @ decoder[:edge] - decoder_bias
+        error = error + residual.square().sum(1).mean() / len(edges)
+    loss = error / WIDTH
+    if dead is not None:
+        target, among = residual.detach(), pre[:, dead].relu()
+        best = torch.sort(among.detach(), dim=1, descending=True, stable=True).indices[:, :aux_k]
+        among = among * torch.zeros_like(among).scatter(1, best, 1.0)
+        missing = (among @ decoder[dead] - target).square().sum()
+        share = min(int(dead.sum()) / aux_k, 1.0)
+        loss = loss + share * missing / (target - target.mean(0)).square().sum() / 32
+    return loss
+
+
+@pytest.mark.parametrize("edges", [(), (20, 90, FEATURES)])
+@pytest.mark.parametrize("clip_norm", [None, 1e-2])
+@pytest.mark.parametrize("path", ["fused", "composed"])
+def test_a_step_over_the_batch_has_the_gradients_of_the_dense_float64_loss(
+    edges: tuple[int, ...], clip_norm: float | None, path: str
+) -> None:
+    torch.manual_seed(0)
+    x, weights, dead = torch.randn(ROWS, WIDTH), start(), torch.rand(FEATURES) < 0.2
+    exact = [tensor.double().requires_grad_() for tensor in weights.named().values()]
+    loss = _dense_batch_loss(x.double(), exact, edges or (FEATURES,), dead, 16)
+    gradients = list(torch.autograd.grad(loss, exact))
+    gradients[2] = reference.project_rows(gradients[2], exact[2]).detach()
+    norm = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+    shorter = 1.0 if clip_norm is None else clip_norm / norm
+    assert shorter <= 1.0
+    chosen = StepSettings(
+        k=K,
+        learning_rate=0.0,
+        variance=float(WIDTH),
+        beta1=0.0,
+        aux_k=16,
+        prefixes=edges,
+        clip_norm=clip_norm,
+    )
+    moments = AdamMoments.zeros_like(weights)
+    if path == "fused":
+        result = train_step_batch_topk(x, weights, moments, chosen, step=1, dead=dead)
+    else:
+        candidates = dead.nonzero().squeeze(1).int()
+        result = composed_step(
+            x, weights, moments, chosen, 1, candidates, Workspace(), over_batch=True
+        )
+    assert result.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert int(result.fired.sum()) == K * ROWS
+    assert result.threshold is not None
+    assert result.threshold > 0
+    scale = float(gradients[0].abs().max()) * shorter
+    for name, wanted in zip(NAMES, gradients, strict=True):
+        torch.testing.assert_close(
+            moments.first.named()[name],
+            (wanted * shorter).float(),
+            rtol=1e-4,
+            atol=1e-5 * scale,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
+
+
+def test_a_bound_that_the_gradient_keeps_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    x, runs = torch.randn(ROWS, WIDTH), []
+    for clip_norm in (None, 1e6):
+        weights = start()
+        chosen = StepSettings(k=K, learning_rate=1e-3, variance=float(WIDTH), clip_norm=clip_norm)
+        train_step_topk(x, weights, AdamMoments.zeros_like(weights), chosen, step=1)
+        runs.append(weights)
+    assert all(torch.equal(runs[0].named()[name], runs[1].named()[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prefixes": (20, 90)}, "prefixes end at 90; the last must be all 200"),
+        ({"prefixes": (90, 20, 200)}, r"prefixes are \[90, 20, 200\]"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0"),
+    ],
+)
+def test_prefixes_and_bounds_that_cannot_be_are_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    weights = start()
+    moments = AdamMoments.zeros_like(weights)
+
+    def take() -> None:
+        chosen = StepSettings(k=K, learning_rate=0.0, variance=1.0, **changes)  # pyright: ignore[reportArgumentType] (wrong on purpose)
+        train_step_batch_topk(torch.randn(4, WIDTH), weights, moments, chosen, step=1)
+
+    with pytest.raises(InvalidInput, match=message):
+        take()
+
+
 _BITS = """
 import hashlib, sys
 import torch
-from isogloss.kernels import AdamMoments, StepSettings, Weights, Workspace, train_step_topk
+from isogloss.kernels import (
+    AdamMoments, StepSettings, Weights, Workspace, train_step_batch_topk, train_step_topk,
+)
 
 SHAPES = ((130, 130, 1031, 9), (600, 48, 3000, 16), (7, 100, 513, 32), (100, 64, 100, 3))
 
@@ -241,11 +350,19 @@ def digest_of_training(threads):
         )
         moments, scratch = AdamMoments.zeros_like(weights), Workspace()
         dead = torch.rand(features, generator=generator) < 0.3
-        settings = StepSettings(k=k, learning_rate=1e-3, variance=float(width), aux_k=24)
-        for step in range(1, 6):
-            x = draw(rows, width)
-            result = train_step_topk(
-                x, weights, moments, settings, step=step, dead=dead, workspace=scratch
+        plain, bound = (
+            StepSettings(
+                k=k, learning_rate=1e-3, variance=float(width), aux_k=24, prefixes=prefixes,
+                clip_norm=clip_norm,
+            )
+            for prefixes, clip_norm in (((), None), ((features // 3, features), 0.01))
+        )
+        for step in range(1, 8):
+            take = train_step_topk if step < 5 else train_step_batch_topk
+            settings = plain if step < 4 or step == 7 else bound
+            result = take(
+                draw(rows, width), weights, moments, settings, step=step, dead=dead,
+                workspace=scratch,
             )
             digest.update(repr((result.loss, result.aux_loss)).encode())
             digest.update(result.fired.numpy().tobytes())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.dictionaries.toy_kind.install import KIND, install_toy_kind
 from tests.service import planted
@@ -17,7 +18,7 @@ import isogloss
 from isogloss import Client
 from isogloss.dictionaries import kind_names
 from isogloss.errors import InvalidInput, UnknownSite
-from isogloss.service import DictionaryInfo, SiteRef, render_report
+from isogloss.service import DictionaryInfo, Job, SiteRef, render_report
 from isogloss.service.cli.main import app
 
 L1 = 0.01
@@ -39,7 +40,7 @@ class Served:
         return json.loads(done.stdout)
 
 
-def train(client: Client, recording: str, **of_the_kind: object) -> DictionaryInfo:
+def start(client: Client, recording: str, **of_the_kind: object) -> Job[DictionaryInfo]:
     return client.train(
         recording,
         site=planted.SITES[recording],
@@ -47,7 +48,11 @@ def train(client: Client, recording: str, **of_the_kind: object) -> DictionaryIn
         epochs=6,
         more=MORE,
         **of_the_kind,  # pyright: ignore[reportArgumentType] - k, kind or settings
-    ).result(120)
+    )
+
+
+def train(client: Client, recording: str, **of_the_kind: object) -> DictionaryInfo:
+    return start(client, recording, **of_the_kind).result(120)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,36 @@ def test_it_is_matched_with_a_dictionary_of_another_kind(served: Served) -> None
     page = render_report([served.client.get_match(match.id).details])
     assert f"{KIND}, 40 features<" in page, "it has no bound to be told of"
     assert "topk, 40 features, 3 active a row" in page
+
+
+OURS: dict[str, dict[str, object]] = {
+    "batch_topk": {"k": 3},
+    "gated": {},
+    "jumprelu": {"target_l0": 3},
+    "matryoshka_batch_topk": {"k": 3, "prefixes": [0.5, 1]},
+    "relu_l1": {},
+}
+"""Settings of our kinds of which rows differ in their number of features."""
+
+
+def test_our_kinds_of_ragged_codes_are_trained_encode_and_are_matched(served: Served) -> None:
+    jobs = {
+        kind: start(served.client, "small-docs", kind=kind, settings=settings)
+        for kind, settings in OURS.items()
+    }
+    rows = served.client.read("small-docs", "layer.1", 0, 50)
+    for kind, job in jobs.items():
+        made = job.result(120)
+        assert made.kind == kind
+        assert OURS[kind].items() <= made.settings.items()
+        assert 0 < made.metrics["fvu"] < 0.6, kind
+        values, indices = served.client.encode(made, rows)
+        fires = (values > 0).sum(axis=1)
+        assert values.shape == indices.shape == (50, fires.max())
+        assert (np.diff(values, axis=1) <= 0).all(), "strongest first, filled up with zeros"
+        assert len(set(fires)) > 1, f"rows of {kind} differ in their number of features"
+    match = served.client.match(jobs["jumprelu"].result(120), served.other).result(120)
+    assert len(served.client.pairs(match, min_r=0.5)) >= planted.CONCEPTS // 4
 
 
 def test_the_command_line_trains_it(served: Served) -> None:

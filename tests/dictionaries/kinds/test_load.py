@@ -24,8 +24,8 @@ def test_every_kind_saves_the_two_tensors_that_decode():
 
 
 def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed():
-    with pytest.raises(InvalidInput, match=r"no kind 'gated'.*topk"):
-        kind_class("gated")
+    with pytest.raises(InvalidInput, match=r"no kind 'no_such'.*topk"):
+        kind_class("no_such")
 
 
 def test_what_is_no_kind_is_refused(monkeypatch: pytest.MonkeyPatch):

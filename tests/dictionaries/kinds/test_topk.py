@@ -32,6 +32,10 @@ class TestTopK(KindContract):
         ({"k": 65}, "k is 65 but features is 64"),
         ({"k": None}, "k is None"),
         ({"aux_k": -1}, "aux_k is -1"),
+        ({"k_start": 16}, "k_start is 16; wanted between k 32 and features 64"),
+        ({"k_start": 65}, "k_start is 65"),
+        ({"k_anneal": 1.5}, r"k_anneal is 1\.5"),
+        ({"clip_norm": 0}, "clip_norm is 0"),
         ({"lr": 1e-3}, r"unknown settings \['lr'\]; kind 'topk' has.*aux_k"),
     ],
 )
@@ -48,7 +52,7 @@ def test_the_number_of_features_is_required():
 def test_rows_that_are_not_those_to_reconstruct_are_refused():
     other = WiredColumns(reads=range(4), writes=range(4, 8))
     initial = initial_weights(features=6, seed=0, connection=other, mean=torch.zeros(8))
-    with pytest.raises(InvalidInput, match=r"topk.*wiring"):
+    with pytest.raises(InvalidInput, match=r"TopK.*wiring"):
         TopK(features=6, k=2).start(initial)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isogloss.dictionaries import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.testing import KindContract
-from isogloss.kernels import StepResult
+from isogloss.kernels import Codes, StepResult
 
 Check = Callable[[KindContract], None]
 
@@ -60,6 +60,33 @@ class Remembering(ReluL1):
         return ReluL1.step(self, tensors, batch)
 
 
+class Unordered(ReluL1):
+    """Moves by a sum whose order is that of the threads."""
+
+    def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
+        result = ReluL1.step(self, tensors, batch)
+        tensors["encoder_bias"].add_(1e-6 * (batch.rows @ tensors["encoder"].T).square().sum())
+        return result
+
+
+class HalfScaled(ReluL1):
+    """Forgets the scale of the encoder's bias."""
+
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        made = ReluL1.export(self, tensors, normalisation)
+        return made | {"encoder_bias": tensors["encoder_bias"] + 0.05}
+
+
+class Negative(ReluL1):
+    """Gives codes below zero."""
+
+    def encode(self, tensors: Mapping[str, Tensor], rows: Tensor) -> Codes:
+        found = ReluL1.encode(self, tensors, rows)
+        return found.with_values(-found.values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Undescribed(ReluL1):
     """Has a setting without a docstring."""
@@ -75,6 +102,9 @@ class Undescribed(ReluL1):
         (Sharing, KindContract.test_exported_tensors_share_no_memory_with_the_state),
         (Idle, KindContract.test_steps_lower_the_squared_error),
         (Remembering, KindContract.test_a_run_resumed_from_its_tensors_ends_with_the_same_bits),
+        (Unordered, KindContract.test_the_bits_do_not_depend_on_the_number_of_threads),
+        (HalfScaled, KindContract.test_the_same_features_fire_whatever_the_scale_of_the_rows),
+        (Negative, KindContract.test_what_it_saves_is_what_it_says_and_can_be_decoded_by_anybody),
         (Undescribed, KindContract.test_the_schema_describes_every_setting),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-KIND = "relu_l1"
+KIND = "toy_relu"
 """Name under which the package offers its kind."""
 
 

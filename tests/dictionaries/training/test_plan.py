@@ -13,7 +13,14 @@ from isogloss.errors import InvalidInput
 
 def test_a_complete_config_writes_every_setting_of_its_kind_out():
     config = complete_config(TrainConfig(settings={"features": 64.0}, seed=3))
-    assert config.settings == {"features": 64, "k": 32, "aux_k": None}
+    assert config.settings == {
+        "features": 64,
+        "k": 32,
+        "aux_k": None,
+        "k_start": None,
+        "k_anneal": 0.0,
+        "clip_norm": None,
+    }
     assert config.seed == 3
     assert complete_config(config) == config
 
@@ -21,7 +28,7 @@ def test_a_complete_config_writes_every_setting_of_its_kind_out():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (TrainConfig(kind="gated", settings={"features": 64}), "no kind 'gated'.*topk"),
+        (TrainConfig(kind="no_such", settings={"features": 64}), "no kind 'no_such'.*topk"),
         (TrainConfig(wiring="clt", settings={"features": 64}), "no wiring 'clt'.*sae"),
         (TrainConfig(settings={"features": 64, "k": 65}), "k is 65"),
         (TrainConfig(settings={"features": 64, "colour": 1}), "colour.*topk.*features"),

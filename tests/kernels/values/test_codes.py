@@ -75,3 +75,25 @@ class TestCodes(CodesContract):
         self, values: Tensor, indices: Tensor, features: int, offsets: Tensor | None = None
     ) -> Codes:
         return Codes(values=values, indices=indices, features=features, offsets=offsets)
+
+
+def test_ragged_codes_are_filled_up_strongest_first() -> None:
+    ragged = Codes(
+        values=torch.tensor([1.0, 3.0, 3.0, 2.0]),
+        indices=torch.tensor([0, 5, 4, 1], dtype=torch.int32),
+        features=8,
+        offsets=torch.tensor([0, 3, 3, 4]),
+    )
+    fixed = ragged.to_fixed()
+    assert fixed.values.tolist() == [[3.0, 3.0, 1.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
+    assert fixed.indices.tolist() == [[4, 5, 0], [0, 0, 0], [1, 0, 0]]
+    again = fixed.to_ragged()
+    assert torch.equal(again.values, torch.tensor([1.0, 3.0, 3.0, 2.0]))
+    assert fixed.to_fixed() is fixed
+    none = Codes(
+        values=torch.zeros(0),
+        indices=torch.zeros(0, dtype=torch.int32),
+        features=8,
+        offsets=torch.zeros(3, dtype=torch.int64),
+    )
+    assert none.to_fixed().values.shape == (2, 0)

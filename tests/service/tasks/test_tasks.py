@@ -49,7 +49,9 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
         {name: entry.body[name] for name in ("recording", "recording_uid", "site", "revision")}
     ]
     assert entry.body["wiring"] == "sae"
-    assert entry.body["settings"] == {"features": 40, "k": 3, "aux_k": None}
+    settings = {"features": 40, "k": 3, "aux_k": None}
+    settings |= {"k_start": None, "k_anneal": 0.0, "clip_norm": None}
+    assert entry.body["settings"] == settings
     assert entry.body["revision"] == matched.recording("small-docs").revision().to_dict()
     metrics = entry.body["metrics"]
     assert isinstance(metrics, dict)

@@ -1,0 +1,178 @@
+"""Gated: one path decides which features fire, another how strongly (arXiv 2404.16014)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float32
+from msgspec import Meta
+from torch import Tensor
+
+from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
+from isogloss.dictionaries.kinds.optimise import (
+    column_sums,
+    descend,
+    feature_totals,
+    ordered_sum,
+    share_of_warmup,
+    weighted_rows,
+)
+from isogloss.dictionaries.kinds.resample import resample
+from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.kernels import (
+    Codes,
+    StepResult,
+    decode_loss,
+    encode_threshold,
+    feature_sums,
+    value_slopes,
+)
+
+
+class _Entries(NamedTuple):
+    """What is known of every entry whose gate is open."""
+
+    gates: Codes
+    """Gate pre-activations, all positive."""
+    shared: Tensor
+    """What both paths share, ``(x - b_d) W_g^T``."""
+    gain: Tensor
+    """``exp(r_mag)`` of the entry's feature."""
+    magnitude: Tensor
+    """Pre-activation of the magnitude."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gated(Kind):
+    """A gate says which features fire, and a magnitude that no penalty shrinks says how strongly.
+
+    Both read the same directions (Rajamanoharan et al. 2024, arXiv 2404.16014)::
+
+        s = (x - b_d) W_g^T,   g = s + b_gate,   m = exp(r_mag) s + b_mag
+        z = H(g) ReLU(m),      x_hat = z W_d + b_d,      x_gate = ReLU(g) W_d' + b_d'
+
+    with the step function H, and W_d', b_d' frozen copies of W_d and b_d: constants to the
+    gradient. Over a batch of scaled rows the loss is::
+
+        L = mean |x_hat - x|^2 / Var + w mean sum_i ReLU(g_i) / sqrt(Var)
+            + mean |x_gate - x|^2 / Var
+
+    with w the coefficient ``l1`` times its linear warm-up. The gate learns from the last two terms
+    alone, since H has no derivative; the third makes its values reconstruct. Decoder rows keep norm
+    1, and their gradients are projected. The optimiser is exact Adam (0.9, 0.999, 1e-8). Dead
+    features stay dead unless ``resample_every`` is set. ``encoder`` is W_g, ``encoder_bias``
+    b_gate, ``log_gain`` r_mag, ``magnitude_bias`` b_mag.
+    """
+
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("features", "width"),
+        "encoder_bias": ("features",),
+        "log_gain": ("features",),
+        "magnitude_bias": ("features",),
+        "decoder": ("features", "width"),
+        "decoder_bias": ("width",),
+    }
+
+    l1: Annotated[float, Meta(ge=0)] = 0.75
+    """Weight of the penalty on the gates. It has no unit: where the squared error is not divided by
+    its variance and rows have the norm sqrt(width), it is ``l1 sqrt(width)``. It costs little
+    error, because magnitudes make up for gates that shrink."""
+    sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """First share of the steps, over which the penalty rises linearly from 0."""
+    resample_every: Annotated[int, Meta(ge=0)] = 0
+    """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
+    0: none."""
+    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
+    after the decoder's projection. A longer one is shortened to it. None: no bound."""
+
+    def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+        """Start tied, both paths equal, the decoder bias at the mean row.
+
+        Raises:
+            InvalidInput: the rows to reconstruct are not the rows read.
+        """
+        nothing = initial.decoder.new_zeros(self.features)
+        more = {"log_gain": nothing, "magnitude_bias": nothing}
+        return start_tied(initial, type(self).__name__, more)
+
+    @torch.no_grad()
+    def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
+        """Take one step; what is summed are the entries whose gate is open."""
+        weights, rows = state_group(tensors, "weights"), len(batch.rows)
+        centred = batch.rows - weights.decoder_bias
+        found = _entries(
+            centred,
+            {name: tensors[f"weights.{name}"] for name in self.saved},
+        )
+        codes = found.gates.with_values(found.magnitude.clamp(min=0.0))
+        factor = 2 / (rows * batch.variance)
+        main = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
+        gate = decode_loss(found.gates, weights.decoder, batch.target, weights.decoder_bias)
+        downhill, gate_downhill = main.residual * factor, gate.residual * factor
+        price = self.l1 / batch.variance**0.5
+        price *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
+        slopes = value_slopes(codes, downhill, weights.decoder)
+        to_magnitude = torch.where(found.magnitude > 0, slopes, 0.0)
+        to_gate = value_slopes(found.gates, gate_downhill, weights.decoder) + price / rows
+        to_shared = to_gate + to_magnitude * found.gain
+        of_encoder, totals = feature_sums(codes.with_values(to_shared), centred)
+        gradients = {
+            "encoder": of_encoder,
+            "encoder_bias": feature_totals(codes.with_values(to_gate)),
+            "log_gain": feature_totals(codes.with_values(to_magnitude * found.gain * found.shared)),
+            "magnitude_bias": feature_totals(codes.with_values(to_magnitude)),
+            "decoder": feature_sums(codes, downhill)[0],
+            "decoder_bias": column_sums(downhill) - weighted_rows(totals, weights.encoder),
+        }
+        descend(
+            tensors,
+            gradients,
+            step=batch.step,
+            learning_rate=batch.learning_rate,
+            unit_norm=True,
+            clip_norm=self.clip_norm,
+        )
+        if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
+            resample(tensors, batch.dead, centred, main.squared_norms, step=batch.step)
+        squared_error = ordered_sum(main.squared_norms) / rows
+        parts = {
+            "sparsity": price * ordered_sum(found.gates.values) / rows,
+            "gate_error": ordered_sum(gate.squared_norms) / rows / batch.variance,
+        }
+        fires = codes.indices[codes.values > 0]
+        return StepResult(
+            squared_error=squared_error,
+            loss=squared_error / batch.variance + sum(parts.values()),
+            aux_loss=0.0,
+            fired=torch.bincount(fires, minlength=self.features).to(torch.int32),
+            parts=parts,
+        )
+
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        """Divide all biases by the scale; gains and directions have no unit."""
+        bias = tensors["weights.magnitude_bias"] / normalisation.scale
+        return {
+            **export_biases(tensors, normalisation),
+            "log_gain": tensors["weights.log_gain"].clone(),
+            "magnitude_bias": bias,
+        }
+
+    def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
+        """Return the features whose gate is open and whose magnitude is positive, ragged."""
+        found = _entries(rows - tensors["decoder_bias"], tensors)
+        return found.gates.with_values(found.magnitude.clamp(min=0.0)).to_ragged()
+
+
+def _entries(centred: Tensor, tensors: Mapping[str, Tensor]) -> _Entries:
+    """Find the open gates, and both pre-activations there."""
+    gates = encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], 0.0)
+    features = gates.indices.long()
+    # in float64: the last bits of torch's float32 exp depend on where a thread begins
+    gain = tensors["log_gain"].double().exp().float()[features]
+    shared = gates.values - tensors["encoder_bias"][features]
+    magnitude = gain * shared + tensors["magnitude_bias"][features]
+    return _Entries(gates, shared, gain, magnitude)

@@ -1,0 +1,245 @@
+"""JumpReLU: a learned threshold for each feature (Rajamanoharan et al. 2024, arXiv 2407.14435)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float32
+from msgspec import Meta
+from torch import Tensor
+
+from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
+from isogloss.dictionaries.kinds.optimise import (
+    column_sums,
+    descend,
+    feature_totals,
+    ordered_sum,
+    share_of_warmup,
+    weighted_rows,
+)
+from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.errors import InvalidInput
+from isogloss.kernels import (
+    Codes,
+    StepResult,
+    Weights,
+    decode_loss,
+    encode_threshold,
+    feature_sums,
+    value_slopes,
+)
+
+_COEFFICIENTS = {"target_l0": 0.3, "l0": 0.05, "tanh": 0.05}
+
+
+class _Penalty(NamedTuple):
+    """A penalty of one batch, and its gradients at every entry."""
+
+    value: float
+    to_value: Tensor
+    """To the value z of the entry."""
+    to_step: Tensor
+    """To the step function H(pre - theta) of the entry."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JumpReLU(Kind):
+    """A feature fires where its pre-activation exceeds its own, learned threshold.
+
+    ``pre = (x - b_d) W_e^T + b_e``, ``theta = exp(t)``, ``z = pre H(pre - theta)`` with the step
+    function H, and ``x_hat = z W_d + b_d``. Over a batch of scaled rows, r = x_hat - x::
+
+        L = mean |r|^2 / Var + w S + P
+        S = mean L0                            "l0", L0 = sum_i H(pre_i - theta_i)
+        S = (mean L0 / target_l0 - 1)^2        "target_l0"
+        S = mean sum_i tanh(c z_i)             "tanh" (Anthropic, January 2025 update)
+        P = pre_act mean sum_i ReLU(theta_i - pre_i), over the dead features i (same update)
+
+    with w the coefficient times its warm-up. H has no useful derivative to theta; in its place
+    stands a rectangle of the width of the bandwidth e (appendix of the paper)::
+
+        d z / d theta = -(theta / e) K       d H / d theta = -(1 / e) K
+        K = 1 where |pre - theta| < e / 2 and pre > 0, else 0
+
+    To pre, z has the derivative H and H has 0. Bandwidth, thresholds and penalties are in units of
+    the scaled rows, whose mean squared norm is the width; the paper's rows have norm 1, so its
+    bandwidth 0.001 is ``0.001 sqrt(width)`` here. Decoder rows keep norm 1 (gradients projected),
+    so the decoder norms by which the update multiplies z are 1. The optimiser is exact Adam (0.9,
+    0.999, 1e-8).
+    """
+
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("features", "width"),
+        "encoder_bias": ("features",),
+        "decoder": ("features", "width"),
+        "decoder_bias": ("width",),
+        "threshold": ("features",),
+    }
+
+    sparsity: Literal["target_l0", "l0", "tanh"] = "target_l0"
+    """Penalty: the squared distance of the mean L0 from a target, L0, or a tanh of the values."""
+    target_l0: Annotated[float, Meta(gt=0)] = 32.0
+    """Mean number of features a row that the penalty "target_l0" aims at."""
+    coefficient: Annotated[float, Meta(ge=0)] | None = None
+    """Weight of the penalty; None: 0.3 for "target_l0", 0.05 for "l0" and "tanh", which suits a few
+    features a row: lower it for more."""
+    tanh_scale: Annotated[float, Meta(gt=0)] = 1.0
+    """Factor c before the values inside tanh."""
+    threshold: Annotated[float, Meta(gt=0)] = 0.3
+    """Threshold of every feature at the start, in units of scaled rows."""
+    bandwidth: Annotated[float, Meta(gt=0)] = 1.0
+    """Width of the rectangle that stands for the derivative of the step, in units of scaled rows.
+    """
+    pre_act: Annotated[float, Meta(ge=0)] = 3e-6
+    """Weight of the penalty that brings dead features back; 0: none."""
+    sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """First share of the steps, over which the penalty rises linearly from 0."""
+    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
+    after the decoder's projection. A longer one is shortened to it. None: no bound."""
+
+    def check(self) -> None:
+        """Raise InvalidInput where the target is above the number of features.
+
+        Raises:
+            InvalidInput: ``target_l0`` is above ``features``.
+        """
+        if self.sparsity == "target_l0" and self.target_l0 > self.features:
+            raise InvalidInput(
+                f"target_l0 is {self.target_l0} but features is {self.features}; lower target_l0"
+            )
+
+    def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+        """Start tied, with equal thresholds, kept as logarithms.
+
+        Raises:
+            InvalidInput: the rows to reconstruct are not the rows read.
+        """
+        threshold = torch.full((self.features,), self.threshold).log()
+        return start_tied(initial, type(self).__name__, {"log_threshold": threshold})
+
+    @torch.no_grad()
+    def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
+        """Take one step; what is summed are the entries above ``theta - bandwidth / 2``."""
+        weights, rows = state_group(tensors, "weights"), len(batch.rows)
+        theta = _exp(tensors["weights.log_threshold"])
+        centred = batch.rows - weights.decoder_bias
+        lowest = (theta - self.bandwidth / 2).clamp(min=0.0)
+        near = encode_threshold(
+            centred, weights.encoder, weights.encoder_bias, lowest, workspace=batch.workspace
+        )
+        limits = theta[near.indices.long()]
+        fires = near.values > limits
+        codes = near.with_values(torch.where(fires, near.values, 0.0))
+        residual = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
+        squared_error = ordered_sum(residual.squared_norms) / rows
+        downhill = residual.residual * (2 / (rows * batch.variance))
+        penalty = self._penalty(codes, fires, batch)
+        slopes = value_slopes(near, downhill, weights.decoder) + penalty.to_value
+        inside = (near.values - limits).abs() < self.bandwidth / 2
+        to_theta = -(limits * slopes + penalty.to_step) / self.bandwidth
+        of_threshold = feature_totals(near.with_values(torch.where(inside, to_theta, 0.0)))
+        active = near.with_values(torch.where(fires, slopes, 0.0))
+        of_encoder, of_bias = feature_sums(active, centred)
+        revived, extra = self._pre_act(centred, weights, theta, batch)
+        if extra is not None:
+            more, more_bias = feature_sums(extra, centred)
+            of_encoder, of_bias = of_encoder + more, of_bias + more_bias
+            of_threshold = of_threshold - more_bias
+        gradients = {
+            "encoder": of_encoder,
+            "encoder_bias": of_bias,
+            "decoder": feature_sums(codes, downhill)[0],
+            "decoder_bias": column_sums(downhill) - weighted_rows(of_bias, weights.encoder),
+            "log_threshold": of_threshold * theta,
+        }
+        self._descend(tensors, gradients, batch)
+        fired = torch.bincount(near.indices[fires], minlength=self.features).to(torch.int32)
+        parts = {"sparsity": penalty.value, "pre_act": revived}
+        return StepResult(
+            squared_error=squared_error,
+            loss=squared_error / batch.variance + sum(parts.values()),
+            aux_loss=0.0,
+            fired=fired,
+            parts=parts,
+        )
+
+    def _descend(
+        self, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor], batch: StepBatch
+    ) -> None:
+        descend(
+            tensors,
+            gradients,
+            step=batch.step,
+            learning_rate=batch.learning_rate,
+            unit_norm=True,
+            clip_norm=self.clip_norm,
+        )
+
+    def _penalty(self, codes: Codes, fires: Tensor, batch: StepBatch) -> _Penalty:
+        """Return w S, and its gradients to z and H of every entry."""
+        rows, nothing = codes.rows, torch.zeros_like(codes.values)
+        own = self.coefficient
+        weight = _COEFFICIENTS[self.sparsity] if own is None else own
+        weight *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
+        if self.sparsity == "tanh":
+            # in float64: the last bits of torch's float32 tanh depend on where a thread begins
+            bent = torch.tanh(self.tanh_scale * codes.values.double())
+            slope = weight * self.tanh_scale / rows * (1 - bent.square())
+            return _Penalty(weight * ordered_sum(bent) / rows, slope.float(), nothing)
+        l0 = int(fires.sum()) / rows
+        if self.sparsity == "l0":
+            return _Penalty(weight * l0, nothing, nothing + weight / rows)
+        over = l0 / self.target_l0 - 1
+        slope = 2 * weight * over / self.target_l0 / rows
+        return _Penalty(weight * over**2, nothing, nothing + slope)
+
+    def _pre_act(
+        self, centred: Tensor, weights: Weights, theta: Tensor, batch: StepBatch
+    ) -> tuple[float, Codes | None]:
+        """Return P, and its gradient to the pre-activations of the dead features."""
+        if batch.dead is None or self.pre_act == 0:
+            return 0.0, None
+        dead = batch.dead.nonzero().squeeze(1)
+        pre = _pre_activations(centred, weights.encoder[dead], weights.encoder_bias[dead])
+        missing = (theta[dead] - pre).clamp(min=0.0)
+        slope = torch.where(missing > 0, -self.pre_act / len(centred), 0.0)
+        indices = dead.to(torch.int32).expand(len(centred), -1).contiguous()
+        codes = Codes(values=slope, indices=indices, features=self.features)
+        value = self.pre_act * ordered_sum(missing.reshape(-1)) / len(centred)
+        return value, codes
+
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        """Divide biases and thresholds by the scale: all pre-activations are of raw rows then."""
+        threshold = _exp(tensors["weights.log_threshold"]) / normalisation.scale
+        return {**export_biases(tensors, normalisation), "threshold": threshold}
+
+    def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
+        """Return the features above their thresholds, ragged."""
+        centred = rows - tensors["decoder_bias"]
+        return encode_threshold(
+            centred, tensors["encoder"], tensors["encoder_bias"], tensors["threshold"]
+        )
+
+
+def _exp(logarithms: Tensor) -> Tensor:
+    """Return exp, float32; by float64, whose last bits do not show after rounding."""
+    return logarithms.double().exp().float()
+
+
+def _pre_activations(centred: Tensor, encoder: Tensor, bias: Tensor) -> Tensor:
+    """Return ``centred @ encoder.T + bias``.
+
+    Rows and features are filled up to multiples of 16: the bits of the product of other shapes
+    depended on the number of threads (kernels/README.md).
+    """
+    rows, features = len(centred), len(encoder)
+    pad = torch.nn.functional.pad
+    more_rows, more = -rows % 16, -features % 16
+    product = torch.addmm(
+        pad(bias, (0, more)), pad(centred, (0, 0, 0, more_rows)), pad(encoder, (0, 0, 0, more)).T
+    )
+    return product[:rows, :features].contiguous()

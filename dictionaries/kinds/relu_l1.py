@@ -1,0 +1,136 @@
+"""ReLU with an L1 penalty weighted by decoder norms (Anthropic, April 2024 update)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from jaxtyping import Float32
+from msgspec import Meta
+from torch import Tensor
+
+from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
+from isogloss.dictionaries.kinds.optimise import (
+    column_sums,
+    descend,
+    ordered_sum,
+    share_of_warmup,
+    weighted_rows,
+)
+from isogloss.dictionaries.kinds.resample import resample
+from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.kernels import (
+    Codes,
+    StepResult,
+    decode_loss,
+    encode_threshold,
+    feature_sums,
+    value_slopes,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReluL1(Kind):
+    """A feature fires where its pre-activation is positive, and pays for how strongly it writes.
+
+    ``z = ReLU((x - b_d) W_e^T + b_e)`` and ``x_hat = z W_d + b_d``. With r = x_hat - x over a batch
+    of scaled rows, the loss is::
+
+        L = mean |r|^2 / Var + w mean sum_i z_i |w_i| / sqrt(Var)
+
+    with w_i the rows of W_d, whose norms are free, and w the coefficient ``l1`` times its linear
+    warm-up. The gradient reaches the decoder norms too, so no feature escapes the penalty by a
+    longer direction ("Update on how we train SAEs", Circuits Updates, April 2024; there b_d is not
+    subtracted before encoding, which is the same function with another b_e). The optimiser is exact
+    Adam (0.9, 0.999, 1e-8). Dead features stay dead unless ``resample_every`` is set. On export
+    every decoder row is divided by its norm and the encoder multiplied by it, so that codes are
+    lengths in the unit of the raw rows.
+    """
+
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("features", "width"),
+        "encoder_bias": ("features",),
+        "decoder": ("features", "width"),
+        "decoder_bias": ("width",),
+    }
+
+    l1: Annotated[float, Meta(ge=0)] = 0.25
+    """Weight of the penalty. It has no unit: where the squared error is not divided by its variance
+    and rows have the norm sqrt(width), as in the update, it is ``l1 sqrt(width)``."""
+    sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """First share of the steps, over which the penalty rises linearly from 0."""
+    resample_every: Annotated[int, Meta(ge=0)] = 0
+    """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
+    0: none."""
+    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
+    longer one is shortened to it. None: no bound."""
+
+    def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+        """Start tied, the decoder bias at the mean row.
+
+        Raises:
+            InvalidInput: the rows to reconstruct are not the rows read.
+        """
+        return start_tied(initial, type(self).__name__)
+
+    @torch.no_grad()
+    def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
+        """Take one step; what is summed are the positive entries."""
+        weights, rows = state_group(tensors, "weights"), len(batch.rows)
+        centred = batch.rows - weights.decoder_bias
+        codes = encode_threshold(
+            centred, weights.encoder, weights.encoder_bias, 0.0, workspace=batch.workspace
+        )
+        residual = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
+        squared_error = ordered_sum(residual.squared_norms) / rows
+        downhill = residual.residual * (2 / (rows * batch.variance))
+        norms = weights.decoder.square().sum(1).sqrt()
+        price = self.l1 / batch.variance**0.5
+        price *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
+        own = norms[codes.indices.long()]
+        penalty = price * ordered_sum(codes.values * own) / rows
+        slopes = value_slopes(codes, downhill, weights.decoder) + price / rows * own
+        of_encoder, of_bias = feature_sums(codes.with_values(slopes), centred)
+        of_decoder, totals = feature_sums(codes, downhill)[0], feature_sums(codes, centred)[1]
+        directions = weights.decoder / norms.clamp(min=1e-30)[:, None]
+        gradients = {
+            "encoder": of_encoder,
+            "encoder_bias": of_bias,
+            "decoder": of_decoder + (price / rows * totals)[:, None] * directions,
+            "decoder_bias": column_sums(downhill) - weighted_rows(of_bias, weights.encoder),
+        }
+        descend(
+            tensors,
+            gradients,
+            step=batch.step,
+            learning_rate=batch.learning_rate,
+            unit_norm=False,
+            clip_norm=self.clip_norm,
+        )
+        if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
+            resample(tensors, batch.dead, centred, residual.squared_norms, step=batch.step)
+        return StepResult(
+            squared_error=squared_error,
+            loss=squared_error / batch.variance + penalty,
+            aux_loss=0.0,
+            fired=torch.bincount(codes.indices, minlength=self.features).to(torch.int32),
+            parts={"sparsity": penalty},
+        )
+
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        """Divide biases by the scale, and move the decoder norms into the encoder."""
+        made = export_biases(tensors, normalisation)
+        norms = made["decoder"].square().sum(1).sqrt()
+        norms = torch.where(norms > 0, norms, 1.0)
+        made["encoder"].mul_(norms[:, None])
+        made["encoder_bias"].mul_(norms)
+        made["decoder"].div_(norms[:, None])
+        return made
+
+    def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
+        """Return the features whose pre-activation is positive, ragged."""
+        centred = rows - tensors["decoder_bias"]
+        return encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], 0.0)

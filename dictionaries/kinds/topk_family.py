@@ -1,0 +1,100 @@
+"""What TopK, BatchTopK and Matryoshka have in common: settings, state, export; the optimiser."""
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+from torch import Tensor
+
+from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
+from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.errors import InvalidInput
+from isogloss.kernels import AdamMoments, StepSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopKFamily(Kind, ABC):
+    """A dictionary of which k features fire, on each row or on average.
+
+    Decoder rows keep norm 1: their gradients are projected, and the rows are divided by their norms
+    after each step. The optimiser is exact Adam (0.9, 0.999, 1e-8).
+    """
+
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("features", "width"),
+        "encoder_bias": ("features",),
+        "decoder": ("features", "width"),
+        "decoder_bias": ("width",),
+    }
+
+    k: Annotated[int, Meta(ge=1)] = 32
+    """Features that may fire on one row."""
+    aux_k: Annotated[int, Meta(ge=0)] | None = None
+    """Dead features that the auxiliary loss uses per row; None: half the width; 0: no such loss."""
+    k_start: Annotated[int, Meta(ge=1)] | None = None
+    """Features that may fire at the first step where k is annealed; None: half the features, at
+    least k."""
+    k_anneal: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """First share of the steps, over which k falls linearly from its start to its value; 0: k is
+    the same at all steps."""
+    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
+    after the decoder's projection. A longer one is shortened to it. None: no bound."""
+
+    def check(self) -> None:
+        """Raise InvalidInput where ``k`` or its start does not fit the number of features.
+
+        Raises:
+            InvalidInput: ``k`` is above ``features``, or ``k_start`` is not between the two.
+        """
+        if self.k > self.features:
+            raise InvalidInput(f"k is {self.k} but features is {self.features}; lower k")
+        if self.k_start is not None and not self.k <= self.k_start <= self.features:
+            raise InvalidInput(
+                f"k_start is {self.k_start}; wanted between k {self.k} and features {self.features}"
+            )
+
+    def start(self, initial: InitialWeights) -> dict[str, Tensor]:
+        """Tie the encoder to the decoder, start the decoder bias at the mean row, moments at zero.
+
+        Raises:
+            InvalidInput: the rows to reconstruct are not the rows read.
+        """
+        return start_tied(initial, type(self).__name__)
+
+    def export(
+        self, tensors: Mapping[str, Tensor], normalisation: Normalisation
+    ) -> dict[str, Tensor]:
+        """Divide both biases by the scale.
+
+        With s the scale, ``x' = s x`` and codes ``z' = s z``: the features and directions stay the
+        same, and codes come out in the unit of the raw rows.
+        """
+        return export_biases(tensors, normalisation)
+
+    def k_at(self, step: int, total_steps: int) -> int:
+        """Return k of a step, counted from 1."""
+        annealed = round(self.k_anneal * total_steps)
+        if step > annealed:
+            return self.k
+        start = max(self.k, self.features // 2) if self.k_start is None else self.k_start
+        return self.k + round((start - self.k) * (1 - (step - 1) / annealed))
+
+    def settings_of(self, batch: StepBatch, prefixes: tuple[int, ...] = ()) -> StepSettings:
+        """Return what the kernel wants to know of a step."""
+        width = batch.rows.shape[1]
+        return StepSettings(
+            k=self.k_at(batch.step, batch.total_steps),
+            learning_rate=batch.learning_rate,
+            variance=batch.variance,
+            aux_k=min(width // 2 if self.aux_k is None else self.aux_k, self.features),
+            clip_norm=self.clip_norm,
+            prefixes=prefixes,
+        )
+
+
+def moments_of(tensors: Mapping[str, Tensor]) -> AdamMoments:
+    """Return Adam's moments among the tensors of a run."""
+    return AdamMoments(first=state_group(tensors, "first"), second=state_group(tensors, "second"))

@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+from tests.dictionaries.kinds.dense import (
+    FEATURES,
+    RECOVERED,
+    VARIANCE,
+    Parameters,
+    batch_of,
+    check_autograd,
+    parameters_of,
+    recovered,
+    rows_of,
+    started,
+)
+from torch import Tensor
+
+from isogloss.dictionaries import Kind
+from isogloss.dictionaries.kinds.gated import Gated
+from isogloss.dictionaries.kinds.kind import Normalisation
+from isogloss.dictionaries.kinds.load import make_kind
+from isogloss.dictionaries.testing import KindContract
+from isogloss.errors import InvalidInput
+
+L1 = 0.2
+
+
+class TestGated(KindContract):
+    def make(self) -> Kind:
+        return Gated(features=24)
+
+
+class TestResampling(KindContract):
+    def make(self) -> Kind:
+        return Gated(features=24, resample_every=2, clip_norm=1.0)
+
+
+def paths(rows: Tensor, given: Parameters) -> tuple[Tensor, Tensor]:
+    shared = (rows - given["decoder_bias"]) @ given["encoder"].T
+    gate = shared + given["encoder_bias"]
+    return gate, given["log_gain"].exp() * shared + given["magnitude_bias"]
+
+
+def test_a_step_takes_the_gradient_of_the_documented_loss():
+    kind, rows = Gated(features=FEATURES, l1=L1, sparsity_warmup=0.0), rows_of()
+    exact, start = rows.double(), parameters_of(started(kind))
+
+    def loss_with(given: Parameters, frozen: Parameters) -> Tensor:
+        gate, magnitude = paths(exact, given)
+        z = (gate > 0) * magnitude.relu()
+        error = z @ given["decoder"] + given["decoder_bias"] - exact
+        gate_error = gate.relu() @ frozen["decoder"] + frozen["decoder_bias"] - exact
+        squares = error.square().sum(1).mean() + gate_error.square().sum(1).mean()
+        return squares / VARIANCE + L1 * gate.relu().sum(1).mean() / VARIANCE**0.5
+
+    def loss(given: Parameters) -> Tensor:
+        return loss_with(given, {name: tensor.detach() for name, tensor in given.items()})
+
+    held = {name: tensor.detach() for name, tensor in start.items()}
+    result = check_autograd(
+        kind,
+        loss,
+        batch=batch_of(rows),
+        unit_norm=True,
+        finite=lambda given: loss_with(given, held),
+    )
+    assert set(result.parts) == {"sparsity", "gate_error"}
+
+
+def test_both_paths_decide_and_the_magnitude_is_the_value():
+    kind = Gated(features=FEATURES)
+    tensors = started(kind)
+    made = kind.export(tensors, Normalisation(scale=1.0, variance=1.0, mean=torch.zeros(6)))
+    rows = rows_of(60)
+    gate, magnitude = paths(rows, made)
+    wanted = (gate > 0) * magnitude.relu()
+    codes = kind.encode(made, rows)
+    assert codes.offsets is not None
+    owners = torch.repeat_interleave(torch.arange(60), codes.offsets.diff())
+    dense = torch.zeros(60, FEATURES)
+    dense[owners, codes.indices.long()] = codes.values
+    torch.testing.assert_close(dense, wanted, rtol=1e-5, atol=1e-6)
+    assert bool(((gate > 0) & (magnitude < 0)).any())
+    assert bool(((gate < 0) & (magnitude > 0)).any())
+
+
+def test_the_scale_is_folded_into_biases_and_not_into_gains():
+    kind = Gated(features=FEATURES)
+    tensors = started(kind)
+    tensors["weights.log_gain"].fill_(math.log(2))
+    made = kind.export(tensors, Normalisation(scale=0.5, variance=1.0, mean=torch.zeros(6)))
+    assert torch.equal(made["log_gain"], tensors["weights.log_gain"])
+    for name in ("encoder_bias", "magnitude_bias", "decoder_bias"):
+        assert torch.equal(made[name], tensors[f"weights.{name}"] * 2), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"l1": -1}, "l1 is -1"),
+        ({"resample_every": 1.5}, "resample_every is 1.5"),
+        ({"clip_norm": -1}, "clip_norm is -1"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(settings: dict[str, object], message: str):
+    with pytest.raises(InvalidInput, match=message):
+        make_kind("gated", {"features": 24, **settings})
+
+
+def test_planted_features_are_recovered():
+    share, l0, _ = recovered(Gated(features=64), steps=600)
+    assert share >= RECOVERED
+    assert 1.5 < l0 < 4
