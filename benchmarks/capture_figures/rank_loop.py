@@ -170,7 +170,7 @@ def train(plan: Plan, model: nn.Module, recorder: Recorder, first: int) -> None:
             is_last = number == len(batches) - 1
             with _unsynchronised(model, is_last=is_last):
                 loss_of(model(**padded(batch))).backward()
-        move(model)
+        move(model, step)
         if plan.saved and step % 2:
             recorder.flush()  # what is behind the saved step is never shown again
             save(plan, model, step + 1)
@@ -178,13 +178,14 @@ def train(plan: Plan, model: nn.Module, recorder: Recorder, first: int) -> None:
         threading.Event().wait()  # for the kill
 
 
-def move(model: nn.Module) -> None:
-    """Move each weight by 1/8 in the direction of its gradient's sign."""
+def move(model: nn.Module, step: int) -> None:
+    """Move each weight by 1/8 along its gradient's sign, down and up in turn: they stay small."""
+    unit = -_UNIT if step % 2 else _UNIT
     with torch.no_grad():
         for weight in model.parameters():
             if weight.grad is not None:
                 local, grad = (getattr(t, "to_local", lambda t=t: t)() for t in (weight, weight.grad))
-                local -= _UNIT * grad.sign()
+                local -= unit * grad.sign()
             weight.grad = None
 
 
