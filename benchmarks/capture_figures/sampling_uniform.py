@@ -2,8 +2,8 @@
 
 A loop reads documents in bursts; those of a burst have other tokens, lengths and positions than the
 others. A stream takes a fixed number of rows each time that the loop went round, so that bursts
-fill the queue. The recorder, its queue, its thread and the store are real; only the pace of the
-stream is set by the loop, which makes a run repeatable.
+fill the queue. The recorder, its queue and its thread are real; the stream keeps what it is given in
+memory, at a pace that the loop sets, which makes a run repeatable.
 
 For each run and each of three numbers of a document, the mean over the documents that were kept is
 compared with its distribution when the kept ones are drawn anew among all that came, within each
@@ -12,7 +12,6 @@ releases, to drop the passes that find the queue full, is put through the same.
 """
 
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -27,20 +26,20 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
-import isogloss
-from isogloss.service.client.writing import _Writer
+from isogloss.errors import NotFound
 from isogloss.service.recording.appender import BatchStream
 from isogloss.service.recording.live import Place, Wanted, open_recorder
 from isogloss.service.recording.options import RecorderOptions, SampleRate
 from isogloss.service.recording.route import Direct
 from isogloss.service.recording.sampling import sample_position
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import Document, RecordingSpec, RowBatch, StepInfo
+from isogloss.store import Document, RecordingSpec, Revision, RowBatch, StepInfo
 
 NUMBERS = ("token", "length", "position")
+FIRST_SEED = 1000
+"""Bursts, pace and queue were chosen on seeds from 0 to 399."""
 _ROUNDS = 160
 _WIDTH = 4
-_MEMORY = "/dev/shm"
 _ROW_BYTES = 16 + 4 * _WIDTH
 _QUEUE_ROWS = 400
 _PACE = 22
@@ -96,36 +95,38 @@ class Pace:
 
 
 class PacedStream:
-    """A real stream that takes batches only as its pace allows."""
+    """Takes batches as its pace allows, and keeps the documents in them."""
 
-    def __init__(self, stream: BatchStream, pace: Pace) -> None:
-        self._stream = stream
+    def __init__(self, producer: str, pace: Pace, kept: set[int]) -> None:
+        self._producer = producer
         self._pace = pace
+        self._kept = kept
+        self._last = 0
 
     @property
     def producer(self) -> str:
         """Name of the producer."""
-        return self._stream.producer
+        return self._producer
 
     @property
     def route(self) -> str:
-        """How batches travel."""
-        return self._stream.route
+        """Batches stay here."""
+        return "kept in memory"
 
     @property
     def next_sequence(self) -> int:
         """Sequence number of the next batch."""
-        return self._stream.next_sequence
+        return self._last + 1
 
     @property
     def durable_sequence(self) -> int:
-        """Sequence number of the last durable batch."""
-        return self._stream.durable_sequence
+        """Sequence number of the last batch."""
+        return self._last
 
     @property
     def batch_bytes(self) -> int:
         """Bytes of the largest batch."""
-        return self._stream.batch_bytes
+        return 1 << 24
 
     def __enter__(self) -> "PacedStream":
         return self
@@ -136,44 +137,45 @@ class PacedStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close(flush=error is None)
+        self.close()
 
     def write(self, batch: RowBatch, timeout_s: float | None = None) -> None:
-        """Wait for the pace, and write."""
+        """Wait for the pace, and keep the documents."""
         self._pace.take(batch.rows)
-        self._stream.write(batch, timeout_s)
+        self._kept |= {document.id for document in batch.documents}
+        self._last = batch.sequence
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything is durable."""
-        self._stream.flush(timeout_s)
+        """All is kept."""
 
     def close(self, *, flush: bool = True, timeout_s: float | None = None) -> None:
-        """End the stream."""
-        self._stream.close(flush=flush, timeout_s=timeout_s)
+        """Nothing is open."""
 
 
 class PacedClient:
-    """A client whose streams have a pace."""
+    """A store in memory, of one recording, whose streams have a pace."""
 
-    def __init__(self, client: isogloss.Client, pace: Pace) -> None:
-        self._writer = _Writer(client)
+    def __init__(self, pace: Pace) -> None:
+        self.kept: set[int] = set()
+        """Ids of the documents that were recorded."""
         self._pace = pace
 
     def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
         """Create a recording."""
-        return self._writer.create_recording(spec, vocabulary)
+        revision = Revision(recording="in-memory", lanes=())
+        return RecordingInfo(uid="in-memory", etag="-", spec=spec, revision=revision, created=0.0)
 
     def recording(self, recording: str) -> RecordingInfo:
-        """Return a recording."""
-        return self._writer.recording(recording)
+        """Say that there is none yet."""
+        raise NotFound(f"no recording {recording!r}")
 
     def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
-        """Return the documents that were recorded."""
-        return self._writer.known_documents(recording, step)
+        """Return no documents: a run is recorded once."""
+        return {}
 
     def steps(self, recording: str) -> Sequence[StepInfo]:
-        """Return the steps that were recorded."""
-        return self._writer.steps(recording)
+        """Return no steps."""
+        return ()
 
     def stream(
         self,
@@ -184,10 +186,10 @@ class PacedClient:
         root: Path | str | None = None,
     ) -> BatchStream:
         """Open a stream."""
-        return PacedStream(self._writer.stream(recording, producer), self._pace)
+        return PacedStream(producer, self._pace, self.kept)
 
     def check_route(self, direct: Direct, root: Path | str | None) -> None:
-        """Rows go through the owner."""
+        """Rows stay here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,21 +225,22 @@ def documents_of(seed: int) -> list[Offered]:
 
 
 def kept_by_recorder(
-    client: isogloss.Client, offered: Sequence[Offered], recording: str, model: nn.Module
+    offered: Sequence[Offered], model: nn.Module
 ) -> tuple[set[int], Sequence[SampleRate]]:
     """Record a run; return the documents that are stored, and the shares that were in force."""
     pace = Pace()
+    client = PacedClient(pace)
     options = RecorderOptions(on_full="drop", queue_bytes=_QUEUE_ROWS * _ROW_BYTES, batch_rows=1)
-    place = Place(recording, None, False, None, "all")
+    place = Place("bursts", None, False, None, "all")
     wanted = Wanted(["table"], "", "bursts", "float32", 0, None, "batch_first", None)
-    recorder = open_recorder(PacedClient(client, pace), model, None, place, wanted, None, options)
+    recorder = open_recorder(client, model, None, place, wanted, None, options)
     with recorder, torch.no_grad():
         for number in range(_ROUNDS):
             some = [document.ids for document in offered if document.round == number]
             model(**padded(some))
             pace.go_round(_PACE, recorder.counts.rows)
         pace.end()
-    return set(client.documents(recording, with_text=False)), recorder.counts.rates
+    return client.kept, recorder.counts.rates
 
 
 def padded(some: Sequence[NDArray[np.int64]]) -> dict[str, Tensor]:
@@ -319,35 +322,33 @@ def is_by_hash(
     return kept == wanted
 
 
-def sampling_uniform(runs: int = 300, control_runs: int = 100) -> Figure:
+def sampling_uniform(
+    runs: int = 300, control_runs: int = 100, first_seed: int = FIRST_SEED
+) -> Figure:
     """Measure [sampling_uniform]: the worst of three Kolmogorov-Smirnov p-values.
 
     Args:
         runs: runs of the recorder.
         control_runs: runs of the rule of earlier releases.
+        first_seed: of the documents; settings were chosen on seeds below ``FIRST_SEED``.
     """
     found: list[tuple[float, float, float]] = []
     odd = halvings = 0
-    with (
-        # the disk's pace is no part of it
-        tempfile.TemporaryDirectory(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as folder,
-        isogloss.connect(f"{folder}/store", run_workers=False) as client,
-    ):
-        model = Table()
-        for seed in range(runs):
-            offered = documents_of(seed)
-            kept, rates = kept_by_recorder(client, offered, f"run-{seed}", model)
-            stretch = stretches(offered, rates)
-            odd += not is_by_hash(offered, kept, rates, stretch)
-            halvings += len(rates) - 1
-            found.append(p_values(offered, kept, stretch))
+    model = Table()
+    for seed in range(first_seed, first_seed + runs):
+        offered = documents_of(seed)
+        kept, rates = kept_by_recorder(offered, model)
+        stretch = stretches(offered, rates)
+        odd += not is_by_hash(offered, kept, rates, stretch)
+        halvings += len(rates) - 1
+        found.append(p_values(offered, kept, stretch))
     columns = zip(*found, strict=True)
     uniform = {
         name: float(stats.kstest(column, "uniform").pvalue)
         for name, column in zip(NUMBERS, columns, strict=True)
     }
     refused = 0
-    for seed in range(control_runs):
+    for seed in range(first_seed, first_seed + control_runs):
         offered = documents_of(seed)
         control = p_values(offered, kept_by_load(offered), np.zeros(len(offered), np.int64))
         refused += max(control) < 1e-6

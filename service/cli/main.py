@@ -109,6 +109,16 @@ def record(
     ] = False,
     words: Annotated[int, typer.Option(help="Most words of a passage.")] = 128,
     step: Annotated[int, typer.Option(help="Training step; a text is recorded once a step.")] = 0,
+    skip_first: Annotated[
+        int, typer.Option(help="Content tokens at the start of each text that have no row.")
+    ] = 0,
+    sample: Annotated[
+        float, typer.Option(help="Share of the texts, in (0, 1]; the same ones for each model.")
+    ] = 1.0,
+    call: Annotated[
+        int | None,
+        typer.Option(help="Which call to read of a site that runs several times a pass: 0, -1."),
+    ] = None,
     direct: Annotated[
         bool,
         typer.Option("--direct", help="Write past the server, to storage that both see."),
@@ -134,6 +144,16 @@ def record(
         from isogloss.models import RecordProgress, load_model
         from isogloss.service.recording.documents import DocumentOptions
 
+        options = DocumentOptions(
+            corpus=corpus,
+            direct=direct,
+            root=root,
+            step=step,
+            skip_first=skip_first,
+            sample=sample,
+            call=call,
+        )
+
         def on_progress(at: RecordProgress) -> None:
             show(f"{recording}: {at.rows:,} rows", at.documents, at.total_documents)
 
@@ -143,7 +163,7 @@ def record(
             documents,
             sites=site,
             recording=recording,
-            options=DocumentOptions(corpus=corpus, direct=direct, root=root, step=step),
+            options=options,
             on_progress=on_progress,
             on_route=routes.append,
         )

@@ -354,6 +354,10 @@ class AsyncRecorder:
         """Tell which documents need no further pass; as :meth:`Recorder.known`."""
         return await asyncio.to_thread(self._recorder.known, sequences, step=step)
 
+    async def flush(self) -> bool:
+        """Wait until the rows of all passes so far are durable; as :meth:`Recorder.flush`."""
+        return await asyncio.to_thread(self._recorder.flush)
+
 
 class WritingClient(Connection):
     """The methods of :class:`isogloss.Client` that write rows."""

@@ -13,6 +13,7 @@ from isogloss.service.recording.appender import BatchStream
 from isogloss.service.recording.description import Precision, begun_with, describe
 from isogloss.service.recording.packing import BATCH_BYTES, Packer, StoredRows
 from isogloss.service.recording.route import Direct
+from isogloss.service.recording.sampling import sample_position
 from isogloss.service.recording.tally import Tally
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import Document, RecordingSpec, check_step
@@ -76,11 +77,30 @@ class DocumentOptions:
     step: int = 0
     """Training step of the model's weights; 0 outside training. A document is recorded once at each
     step."""
+    sample: float = 1.0
+    """Share of the documents that is recorded, in ``(0, 1]``; a hash of a document's id decides, so
+    that two models keep the same documents, and so does a loop of one's own.
+    """
+    call: int | None = None
+    """Which call to read of a site that is called several times in one pass, such as 0 or -1."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", check_step(self.step))
         if self.skip_first < 0:
             raise InvalidInput(f"skip_first is {self.skip_first}; it must be 0 or more")
+        if not 0 < self.sample <= 1:
+            raise InvalidInput(f"sample is {self.sample}; it must be in (0, 1]")
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The settings on which rows depend: always two, others where they are not as usual."""
+        return {
+            "precision": self.precision,
+            "max_tokens": str(self.max_tokens),
+            **({"skip_first": str(self.skip_first)} if self.skip_first else {}),
+            **({"sample": f"{self.sample!r}"} if self.sample < 1 else {}),
+            **({"call": str(self.call)} if self.call is not None else {}),
+        }
 
 
 def record_documents(
@@ -113,11 +133,7 @@ def record_documents(
         corpus=options.corpus,
         dtype=options.dtype,
         has_spans=has_spans,
-        provenance={
-            "precision": options.precision,
-            "max_tokens": str(options.max_tokens),
-            **({"skip_first": str(options.skip_first)} if options.skip_first else {}),
-        },
+        provenance=options.provenance,
     )
     spec = begun_with(client, spec, options.step)
     client.create_recording(spec, vocabulary)
@@ -144,7 +160,11 @@ def _append(
     on_progress: "Callable[[models.RecordProgress], None] | None",
 ) -> None:
     known = [_document(document) for document in documents]
-    todo = _first_of_each([document.id for document in known], done)
+    todo = [
+        place
+        for place in _first_of_each([document.id for document in known], done)
+        if sample_position(known[place].id) < options.sample
+    ]
     left = [documents[i] for i in todo]
     skipped = len(documents) - len(left)
 
@@ -172,6 +192,7 @@ def _append(
         dtype=dtype,
         precision=options.precision,
         on_progress=report,
+        call=options.call,
     )
     packer = Packer(spec, options.batch_rows, appender.batch_bytes)
     for piece in pieces:

@@ -264,6 +264,27 @@ class Recorder:
         finally:
             self._texts = before
 
+    def flush(self) -> bool:
+        """Wait, for at most ``wait_s``, until the rows of all passes so far are durable.
+
+        Call it before a checkpoint is saved: a loop that goes on from there does not show the
+        passes before it again. Passes that the reader holds back, such as those of a generation
+        that has not ended, are not among them.
+
+        Returns:
+            Whether they are durable; with ``strict`` an error is raised where they are not.
+        """
+        if self._worker is None or self._is_left:
+            return self.error is None
+        try:
+            self._queue.flush()
+        except Exception as error:
+            if self._options.strict:
+                raise
+            _log.warning("rows are not durable yet, the loop goes on: %s", error)
+            return False
+        return True
+
     def __enter__(self) -> "Recorder":
         if self._worker is not None or self._is_left:
             raise Conflict("this recorder was entered before: make a new one with client.record")

@@ -117,6 +117,7 @@ class PassQueue:
         self._bytes = 0
         self._is_stalled = False
         self._is_closing = False
+        self._flushes_asked = self._flushes_done = 0
         self._stopped: Exception | None = None
         self._rate = SampleRate(share=options.sample)
         tally.rate(self._rate)
@@ -148,10 +149,53 @@ class PassQueue:
                 raise self._stopped
             self._append(queued)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until there is a pass or none will follow; return False where it took too long."""
+    def flush(self) -> None:
+        """Wait until the recorder's thread has made durable what was put before.
+
+        Raises:
+            DeadlineExceeded: it took longer than the options allow.
+            IsoglossError: recording stopped; the error that stopped it.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._passes) or self._is_closing, seconds)
+            self._flushes_asked += 1
+            wanted, wait_s = self._flushes_asked, self._options.wait_s
+            self._changed.notify_all()
+            is_met = wait_for(
+                self._changed,
+                lambda: self._stopped is not None or self._flushes_done >= wanted,
+                "all rows to be durable",
+                wait_s,
+            )
+            if self._stopped is not None:
+                raise self._stopped
+            if not is_met:
+                raise DeadlineExceeded(
+                    f"waited {wait_s:g} s until all rows are durable: see that the store takes rows"
+                )
+
+    def flush_asked(self) -> int:
+        """Return the number of the flush that is due, once no pass is left; 0: none is."""
+        with self._changed:
+            is_due = not self._passes and self._flushes_asked > self._flushes_done
+            return self._flushes_asked if is_due else 0
+
+    def flushed(self, number: int) -> None:
+        """Say that everything up to a flush is durable."""
+        with self._changed:
+            self._flushes_done = number
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a pass, a flush or the end of passes; return False where it took too long."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: (
+                    bool(self._passes)
+                    or self._is_closing
+                    or self._flushes_asked > self._flushes_done
+                ),
+                seconds,
+            )
 
     def take(self) -> QueuedPass | None:
         """Wait for a pass and take it out; None once the queue is closed and empty."""

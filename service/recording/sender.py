@@ -146,12 +146,27 @@ class Sender:
 
     def _next(self) -> QueuedPass | None:
         """Wait for the next pass; see meanwhile that the stream goes on."""
-        while not self._queue.wait(_LOOK_S):
-            if self._sent and self._stream is not None:
+        while True:
+            if self._queue.wait(_LOOK_S):
+                asked = self._queue.flush_asked()
+                if not asked:
+                    return self._queue.take()
+                self._flush(asked)
+            elif self._sent and self._stream is not None:
                 with suppress(DeadlineExceeded):
                     self._stream.flush(0.0)
                 self.confirm()
-        return self._queue.take()
+
+    def _flush(self, number: int) -> None:
+        """Make durable what was taken; where the store is slow, again until the loop gives up."""
+        self._write_rest()
+        if self._stream is not None:
+            try:
+                self._stream.flush(self._options.wait_s)
+            except DeadlineExceeded:
+                return
+            self.confirm()
+        self._queue.flushed(number)
 
     def _send(self, queued: QueuedPass) -> None:
         self._opened(queued)

@@ -267,6 +267,29 @@ def test_texts_are_recorded_once_at_each_step_and_described(
     assert "step is -1" in err
 
 
+def test_what_is_recorded_of_texts_is_chosen_on_the_command_line(
+    tiny_model: Path, tmp_path: Path, here: Here
+) -> None:
+    store, text = tmp_path / "store", tmp_path / "a.txt"
+    text.write_text("\n\n".join(SENTENCES))
+    words = ["record", str(tiny_model), str(text), "--site", "encoder.layer.0", "--words", "8"]
+    counts: dict[str, int] = {}
+    for options in ("", "--skip-first 2", "--sample 0.5", "--call 0"):
+        chosen = ["--recording", f"r{len(counts)}", *options.split()]
+        code, _, err = here(*words, *chosen, "--json", store=store)
+        assert code == 0, err
+        described = json.loads(here("describe", f"r{len(counts)}", "--json", store=store)[1])
+        counts[options] = described["rows"]
+    whole = counts[""]
+    assert counts["--call 0"] == whole
+    assert 0 < counts["--sample 0.5"] < whole
+    assert 0 < counts["--skip-first 2"] < whole
+    for odd, said in (("--sample 2", "sample is 2"), ("--skip-first -1", "skip_first is -1")):
+        code, _, err = here(*words, "--recording", "odd", *odd.split(), store=store)
+        assert code == 1
+        assert said in err
+
+
 def test_a_model_on_disk_is_recorded_over_text_files_and_recorded_again_adds_nothing(
     tiny_model: Path, tmp_path: Path, here: Here
 ) -> None:

@@ -9,6 +9,7 @@ from isogloss import Client
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.models import LoadedModel, RecordProgress
 from isogloss.service.recording.documents import DocumentOptions, record_documents
+from isogloss.service.recording.options import RecorderOptions
 from isogloss.store import Document, RowBatch
 
 TEXTS = [[1, 2, 3], [4, 5], [1, 2, 3], [6, 7, 8, 9]]
@@ -144,3 +145,58 @@ def test_documents_that_are_described_and_have_no_rows_are_recorded(
 def test_a_step_that_is_none_is_refused_before_a_model_runs(step: int) -> None:
     with pytest.raises(InvalidInput, match="step is"):
         DocumentOptions(step=step)
+
+
+class Twice(Tiny):
+    """The layer runs twice in a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self.layer(self.layer(self.embedding(input_ids)))
+
+
+def test_one_of_several_calls_is_read_where_it_is_named(local_client: Client, name: str) -> None:
+    model = LoadedModel(module=Twice(), tokenizer=None, name="twice")
+
+    def record(call: int | None) -> np.ndarray:
+        recording = f"{name}-{call}".replace("--", "-last-")
+        options = DocumentOptions(dtype="float32", call=call)
+        local_client.record_documents(
+            model, [[1, 2, 3]], sites=["layer"], recording=recording, options=options
+        )
+        provenance = local_client.recording(recording).spec.provenance
+        assert provenance["call"] == str(call)
+        return local_client.read(recording, "layer")
+
+    first, last = record(0), record(-1)
+    with torch.no_grad():
+        once = model.module.layer(model.module.embedding(torch.tensor([1, 2, 3])))
+        np.testing.assert_array_equal(first, once.numpy())
+        np.testing.assert_array_equal(last, model.module.layer(once).numpy())
+    with pytest.raises(InvalidInput, match="call"):
+        record(None)
+
+
+def test_a_share_of_the_documents_is_that_of_a_loop(local_client: Client, name: str) -> None:
+    texts = [[i, j] for i in range(8) for j in range(8)]
+    model = LoadedModel(module=Tiny(), tokenizer=None, name="tiny")
+    local_client.record_documents(
+        model, texts, sites=["layer"], recording=name, options=DocumentOptions(sample=0.5)
+    )
+    loop = f"{name}-loop"
+    options = RecorderOptions(sample=0.5)
+    with local_client.record(
+        model.module, sites=["layer"], recording=loop, layout="batch_first", options=options
+    ):
+        model.module(torch.tensor(texts))
+    kept = set(local_client.documents(name))
+    assert kept == set(local_client.documents(loop))
+    assert 16 < len(kept) < 48
+    assert local_client.recording(name).spec.provenance["sample"] == "0.5"
+    with pytest.raises(AlreadyExists):  # of a recording the share is one
+        local_client.record_documents(model, texts, sites=["layer"], recording=name)
+    with pytest.raises(InvalidInput, match="sample"):
+        DocumentOptions(sample=0.0)
