@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isogloss.models.sites import Site
     from isogloss.models.texts import TextDocument, passages
     from isogloss.models.tokens import (
+        EncodedDocument,
         Encoder,
         Tokenizer,
         encoder,
@@ -35,6 +36,7 @@ __all__ = [
     "PACKAGED",
     "Capture",
     "CapturedRows",
+    "EncodedDocument",
     "Encoder",
     "Example",
     "LoadedModel",
@@ -69,6 +71,7 @@ _HOMES = {
     "PACKAGED": "packaged",
     "Capture": "hooks",
     "CapturedRows": "recording",
+    "EncodedDocument": "tokens",
     "Encoder": "tokens",
     "Example": "resolve",
     "LoadedModel": "load",

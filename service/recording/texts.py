@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
-from isogloss.models import Encoder, Tokenizer, encoder, fast_backend
+from isogloss.models import EncodedDocument, Encoder, Tokenizer, encoder, fast_backend
 from isogloss.store import Document
 
 _UNBOUNDED = 1 << 30
@@ -124,17 +124,17 @@ class TextNames(DocumentNames):
         """
         if texts is not None:
             return tuple(
-                self._given(number, text, group, ids)
-                for number, (text, group, ids) in enumerate(
-                    zip(texts, groups or [""] * len(texts), content, strict=True)
+                self._given(number, text, group, ids, whole)
+                for number, (text, group, ids, whole) in enumerate(
+                    zip(texts, groups or [""] * len(texts), content, read, strict=True)
                 )
             )
         decoded = [self._backend.decode(ids.tolist(), skip_special_tokens=False) for ids in content]
         encoded = self._encoder.encode(decoded)
         named: list[NamedDocument] = []
         for text, back, ids, whole in zip(decoded, encoded, content, read, strict=True):
-            found = back.input_ids[back.content]
-            if back.span is not None and np.array_equal(found, ids):
+            # special tokens count: a pair of texts, or one without its first one, is another input
+            if back.span is not None and np.array_equal(back.input_ids, whole):
                 span = back.span[back.content]
                 named.append(NamedDocument(Document.from_text(text), span))
             else:
@@ -153,21 +153,40 @@ class TextNames(DocumentNames):
         """Return the ids of the documents that texts make."""
         return [Document.from_text(text).id for text in texts]
 
-    def _given(self, number: int, text: str, group: str, ids: NDArray[np.uint32]) -> NamedDocument:
+    def _given(
+        self,
+        number: int,
+        text: str,
+        group: str,
+        ids: NDArray[np.uint32],
+        whole: NDArray[np.int64],
+    ) -> NamedDocument:
         (back,) = self._encoder.encode([text])
-        found = back.input_ids[back.content]
-        if back.span is None or not np.array_equal(found[: len(ids)], ids):
-            differing = _first_difference(found, ids)
+        if back.span is None or not _is_cut_from(whole, back):
             raise InvalidInput(
                 f"text {number} given to recorder.documents(), {text[:40]!r}, encodes to "
-                f"{len(found)} tokens and the model read {len(ids)}; the first that differs is "
-                f"{differing}: give the texts in the order of the sequences, each as it was encoded"
+                f"{len(back.input_ids)} tokens, special ones counted, and the model read "
+                f"{len(whole)}; the first that differs is "
+                f"{_first_difference(back.input_ids, whole)}: give the texts in the order of the "
+                "sequences, each as the tokenizer encodes it, with its special tokens"
             )
         span = back.span[back.content][: len(ids)]
         return NamedDocument(Document.from_text(text, group), span)
 
 
-def _first_difference(a: NDArray[np.int64], b: NDArray[np.uint32]) -> int:
+def _is_cut_from(read: NDArray[np.int64], whole: EncodedDocument) -> bool:
+    """Say whether a model read a text, or its beginning, with the text's own special tokens."""
+    ends = np.flatnonzero(whole.content)
+    behind = len(whole.input_ids) - (int(ends[-1]) + 1 if len(ends) else 0)
+    kept = len(read) - behind
+    return (
+        0 <= kept <= len(whole.input_ids) - behind
+        and np.array_equal(read[:kept], whole.input_ids[:kept])
+        and np.array_equal(read[kept:], whole.input_ids[len(whole.input_ids) - behind :])
+    )
+
+
+def _first_difference(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
     shorter = min(len(a), len(b))
     differs = np.flatnonzero(a[:shorter] != b[:shorter])
     return int(differs[0]) if len(differs) else shorter

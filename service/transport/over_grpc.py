@@ -31,7 +31,7 @@ from isogloss.service.wire.methods import METHODS, Method, method_of
 from isogloss.store import RowBatch
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
-RESTART_S = 10.0
+RESTART_S = 30.0
 """How long a repeatable call outlasts a server that answered before and is away now."""
 _OUTBOX = 2
 """Parts between the caller and the channel; more would only take memory."""

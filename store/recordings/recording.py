@@ -368,10 +368,11 @@ class Recording:
             self.vocabulary()
         except (StorageError, NotFound, UnicodeDecodeError) as error:
             damaged.append(("", f"vocabulary: {error}"))
+        broken = [lane for lane, _ in damaged]
         with self._lock:
-            damaged += self._register.problems()
+            damaged += self._register.problems()  # of lanes of which nothing is read
         found = [Problem(recording=self.id, lane=lane, message=text) for lane, text in damaged]
-        return found + self._upkeep.verify(states, on_progress, [lane for lane, _ in damaged])
+        return found + self._upkeep.verify(states, on_progress, broken)
 
     def drop_litter(self, older_s: float = 86_400.0) -> int:
         """Remove files that crashes left behind: half-written files, lanes that never began.

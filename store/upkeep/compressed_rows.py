@@ -26,15 +26,17 @@ class CompressedRows:
         files: the file system that the lane is on.
         directory: the lane's directory.
         site: index of the site in the recording.
+        name: name of the site.
         raw: how the rows lay in shards before they were compressed.
         rows: rows of the lane.
     """
 
     def __init__(
-        self, files: FileSystem, directory: Path, site: int, raw: ShardLayout, rows: int
+        self, files: FileSystem, directory: Path, site: int, name: str, raw: ShardLayout, rows: int
     ) -> None:
         self._files = files
         self._directory = directory / compressed_directory(site)
+        self._name = f"site {name!r}: {self._directory.name}"
         self._raw = raw
         self._layout = compressed_layout(raw)
         self._rows = rows
@@ -97,10 +99,6 @@ class CompressedRows:
                     yield from self._told()
                 if self._shard == (shard, None):
                     break
-
-    @property
-    def _name(self) -> str:
-        return self._directory.name
 
     def _told(self) -> list[str]:
         """Return what was found since the last call."""

@@ -110,7 +110,14 @@ class LaneVerifier:
                 ends = (c.first_row + c.rows for c in commits if isinstance(c, CommitFrame))
                 self._rows = max(ends, default=0)
             self._compressed = {
-                site: CompressedRows(self._files, self._directory, site, layout, self._rows)
+                site: CompressedRows(
+                    self._files,
+                    self._directory,
+                    site,
+                    self._spec.sites[site].name,
+                    layout,
+                    self._rows,
+                )
                 for site, layout in enumerate(layouts)
                 if self._is_compressed[site] and not self._is_quantised[site]
             }

@@ -13,7 +13,7 @@ SPEC = sample_spec("a", sites=(SiteSpec(name="s", width=2, dtype="float32"),))
 LIFE = frozenset({"run", "iterate", "close"})
 """Methods that make no call of their own."""
 OVER_A_CONNECTION = frozenset(
-    {"appender", "stream", "record", "record_documents", "export", "import_rows"}
+    {"appender", "stream", "record", "record_documents", "reader", "export", "import_rows"}
 )
 FEATURE = FeatureRef(dictionary="d", feature=1)
 ROWS = np.zeros((3, 2), np.float32)
@@ -29,6 +29,8 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "read": {"recording": "a", "site": "s", "start": 0, "stop": 3},
     "tokens": {"recording": "a", "start": 0, "stop": 3},
     "documents": {"recording": "a"},
+    "known_documents": {"recording": "a", "step": 3},
+    "steps": {"recording": "a"},
     "lanes": {"recording": "a"},
     "end_direct_lane": {"recording": "a", "lane": "l"},
     "verify": {"recording": "a"},
@@ -63,6 +65,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "stream": {"recording": "a", "producer": "p", "direct": False, "reconnect_s": 0.0},
     "record": {"model": None, "sites": ["s"], "recording": "a"},
     "record_documents": {"model": None, "documents": [[1]], "sites": ["s"], "recording": "a"},
+    "reader": {"recording": "a", "root": Path("/nowhere/at/all")},
     "export": {"recording": "a", "directory": Path("/nowhere/at/all")},
     "import_rows": {"spec": SPEC, "vocabulary": ["x"], "sources": {"s": ROWS}, "columns": COLUMNS},
 }

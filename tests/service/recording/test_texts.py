@@ -153,3 +153,41 @@ def test_texts_need_a_fast_tokenizer(local_client: Client, name: str) -> None:
     )
     with recorder, pytest.raises(InvalidInput, match="fast tokenizer"), recorder.documents(["a"]):
         pass
+
+
+def test_a_sequence_with_other_special_tokens_is_another_document_than_its_text(
+    local_client: Client, name: str, models: dict[str, LoadedModel]
+) -> None:
+    model = models["bert"]
+    tokenizer = wordpiece()
+    # what its tokens decode to, so that a loop that says nothing has it too
+    one, other = (str(tokenizer.decode(tokenizer(t).input_ids[1:-1])) for t in TEXTS[:2])
+    plain = tokenizer(one).input_ids
+    bare = plain[1:-1]
+    pair = [*tokenizer(one).input_ids, *tokenizer(other).input_ids[1:]]
+    with local_client.record(
+        model.module, tokenizer, sites=["encoder.layer.1"], recording=name, step=1
+    ) as recorder:
+        for ids in (bare, pair, plain):
+            with torch.no_grad():
+                model.module(input_ids=torch.tensor([ids]))
+        with recorder.documents([one]), torch.no_grad():
+            model.module(input_ids=torch.tensor([bare]))
+    counts = recorder.counts
+    documents = local_client.documents(name)
+    texts = [document.text for document in documents.values()]
+    assert texts.count(one) == 1
+    assert texts.count(None) == 2, "named by their ids"
+    assert (counts.known_documents, counts.without_text) == (0, 2)
+    (reason,) = counts.left_out
+    assert "with its special tokens" in reason
+    rows = local_client.tokens(name)
+    by_text = Document.from_text(one).id
+    wanted = torch.tensor([plain])
+    with torch.no_grad():
+        right = model.module(input_ids=wanted, output_hidden_states=True).hidden_states[2][0, 1:-1]
+    found = local_client.read(name, "encoder.layer.1")[rows.document == by_text]
+    assert found.shape == right.shape
+    np.testing.assert_array_equal(
+        found.astype(np.float32), right.to(torch.bfloat16).float().numpy()
+    )

@@ -27,7 +27,7 @@ def lane(tmp_path: Path) -> Iterator[Path]:
 
 def rows_of(lane: Path, rows: int = 300) -> CompressedRows:
     layout = read_header(FileSystem(), lane).layouts[0]
-    return CompressedRows(FileSystem(), lane, 0, layout, rows)
+    return CompressedRows(FileSystem(), lane, 0, SPEC.sites[0].name, layout, rows)
 
 
 def ranges(lane: Path) -> list[ByteRange]:
