@@ -362,7 +362,7 @@ class PassCalls:
 def _reading(
     stack: Stack, args: tuple[object, ...], kwargs: Mapping[str, object], outer: Reading | None
 ) -> Reading:
-    arguments = stack.signature.bind(args, kwargs)
+    arguments = stack.signature.bind(args, kwargs).copied()
     found = Reading(stack=stack, arguments=arguments, outer=outer, is_pair=stack.is_pair)
     if arguments.cache is not None:  # read now: the pass will write into it
         found.before = cached_tokens(arguments.cache)

@@ -105,6 +105,7 @@ class Generations:
     held_bytes: int
     _held: _Held | None = field(default=None, init=False)
     _last: Tensor | None = field(default=None, init=False)
+    _last_step: int = field(default=0, init=False)
 
     @property
     def nbytes(self) -> int:
@@ -130,6 +131,7 @@ class Generations:
         elif not self._repeats(seen, succession):
             self.finish()
             self._last = seen.tokens.ids if succession.is_quiet else None
+            self._last_step = seen.step
             if succession.may_go_on:
                 self._hold(seen, succession)
             else:
@@ -191,13 +193,16 @@ class Generations:
         """Take a pass that reads the held prefix again and more; False: it is no such pass."""
         held, ids = self._held, seen.tokens.ids
         if held is None:
-            if succession.is_quiet and self._last is not None and _extends(ids, self._last, by=1):
+            is_next = self._last is not None and _extends(ids, self._last, by=1)
+            if succession.is_quiet and is_next and seen.step == self._last_step:
                 # a loop without a cache: from the second pass on it is known to be one
                 self._hold(seen, succession)
                 self._last = None
                 return True
             return False
         if not succession.is_quiet or not _extends(ids, held.seen.tokens.ids):
+            return False
+        if seen.step != held.seen.step:  # passes of a training loop that look alike
             return False
         if held.lost is not None:
             self.leave_out(held.lost)

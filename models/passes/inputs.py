@@ -58,6 +58,11 @@ class Arguments:
             (self.named[name] for name in _CACHES if self.named.get(name) is not None), None
         )
 
+    def copied(self) -> "Arguments":
+        """Return ids and padding masks as they are now: a module may change them in place."""
+        named = {name: _copied(value) for name, value in self.named.items()}
+        return Arguments(named=named, ids_by_name=self.ids_by_name)
+
     def tensor(self, name: str) -> Tensor | None:
         """Return the argument of this name if it is a tensor."""
         found = self.named.get(name)
@@ -110,6 +115,12 @@ class Signature:
 
     def _arguments(self, named: dict[str, object]) -> Arguments:
         return Arguments(named=_opened(named), ids_by_name=self.takes_ids)
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, Tensor) and value.ndim <= 2 and not value.requires_grad:
+        return value.detach().clone()
+    return value
 
 
 def _opened(named: dict[str, object]) -> dict[str, object]:

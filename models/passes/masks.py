@@ -62,9 +62,17 @@ def kept_tokens(
             continue
         mask = _tensor(given, name)
         if mask.ndim in (1, 2):
-            return _flat(name, mask, ids, pad_id, name in _HIDES)
+            return _flat(name, mask, ids, before=before, pad_id=pad_id)
         if name in _KEEPS:
-            return _square(name, mask, ids, before)
+            found = _square(name, mask, ids, before)
+            if pad_id is not None and bool(found.keep.any()):
+                kept = ids[found.keep]
+                if bool((kept == pad_id).all()) and not bool((ids == pad_id).all()):
+                    raise InvalidInput(
+                        f"{name} {list(mask.shape)} keeps nothing but the padding id {pad_id}: "
+                        f"True seems to hide; {_REMEDY}"
+                    )
+            return found
         raise ShapeError(_unfit(name, mask, ids))
     return Kept(keep=_without_padding(ids, pad_id), before=before or 0)
 
@@ -86,13 +94,22 @@ def _without_padding(ids: Tensor, pad_id: int | None) -> Tensor:
     return inside | ~other.any(1, keepdim=True)
 
 
-def _flat(name: str, mask: Tensor, ids: Tensor, pad_id: int | None, hides: bool) -> Kept:
+def _flat(name: str, mask: Tensor, ids: Tensor, *, before: int | None, pad_id: int | None) -> Kept:
     mask = mask[None] if mask.ndim == 1 else mask
-    if len(mask) != len(ids) or mask.shape[1] < ids.shape[1]:
+    tokens = ids.shape[1]
+    if len(mask) != len(ids) or mask.shape[1] < tokens:
         raise ShapeError(_unfit(name, mask, ids))
-    before = mask.shape[1] - ids.shape[1]
-    keep = _two_values(name, mask)[:, before:]
-    keep = ~keep if hides else keep
+    # of a cache of fixed length the mask is as long as the cache will ever be
+    if before is None or mask.shape[1] < before + tokens:
+        before = mask.shape[1] - tokens
+    keep, is_added = _two_values(name, mask)
+    if name in _HIDES and not is_added:
+        keep = ~keep
+    if name in _KEEPS and is_added and bool(keep.all()) and not bool(mask.any()):
+        raise InvalidInput(
+            f"{name} holds zeros alone, as numbers that are added or as all padding; {_REMEDY}"
+        )
+    keep = keep[:, before : before + tokens]
     if name in _UNSAID:
         keep = _agreed(name, keep, ids, pad_id)
     return Kept(keep=keep, before=before)
@@ -110,15 +127,19 @@ def _agreed(name: str, marked: Tensor, ids: Tensor, pad_id: int | None) -> Tenso
     raise InvalidInput(f"whether {name} marks tokens or padding is not known; {_REMEDY}")
 
 
-def _two_values(name: str, mask: Tensor) -> Tensor:
-    """Return True where a mask of numbers keeps: 1 of 0 and 1, or 0 of 0 and very negative."""
+def _two_values(name: str, mask: Tensor) -> tuple[Tensor, bool]:
+    """Return where a mask holds its upper value, and whether it is one to be added to scores.
+
+    The upper value is True, or 1 of 0 and 1, or 0 of 0 and very negative. Added masks keep there,
+    whatever their name; of others the name says whether it marks tokens or padding.
+    """
     if mask.dtype == torch.bool:
-        return mask
+        return mask, False
     is_one, is_zero = mask == 1, mask == 0
     if bool((is_one | is_zero).all()) and (not mask.is_floating_point() or bool(is_one.any())):
-        return is_one
+        return is_one, False
     if mask.is_floating_point() and bool((is_zero | (mask <= _FAR)).all()):
-        return is_zero
+        return is_zero, True
     low, high = mask.min().item(), mask.max().item()
     raise InvalidInput(
         f"{name} holds values from {low:g} to {high:g}, such as of packed texts or biases, wanted "
@@ -129,7 +150,7 @@ def _two_values(name: str, mask: Tensor) -> Tensor:
 def _square(name: str, mask: Tensor, ids: Tensor, before: int | None) -> Kept:
     """Read a mask of queries and keys, where it says no more than a padding mask would."""
     sequences, tokens = ids.shape
-    allowed = _two_values(name, mask)
+    allowed, _ = _two_values(name, mask)
     if allowed.ndim == 4:
         if not bool((allowed == allowed[:, :1]).all()):
             raise InvalidInput(f"{name} {list(mask.shape)} differs between heads; {_REMEDY}")

@@ -84,7 +84,7 @@ def test_one_mask_may_be_given_for_all_sequences():
 def test_torch_marks_padding_where_transformers_marks_tokens():
     for name in ("src_key_padding_mask", "key_padding_mask"):
         assert kept(~KEEP, name) == (KEEP.tolist(), 0)
-        assert kept(additive(KEEP), name)[0] != KEEP.tolist()
+        assert kept(additive(KEEP), name)[0] == KEEP.tolist()  # torch adds numbers
 
 
 def test_a_mask_whose_name_says_nothing_is_believed_where_the_padding_agrees():
@@ -168,3 +168,31 @@ def test_the_mask_that_transformers_makes_of_padding_says_the_same(causal: bool)
         model(input_ids=IDS, attention_mask=KEEP.long())
     assert seen
     assert kept(seen[0]) == (KEEP.tolist(), 0)
+
+
+@pytest.mark.parametrize("name", ["src_key_padding_mask", "key_padding_mask"])
+def test_an_added_mask_means_the_same_under_every_name(name: str):
+    assert kept(additive(KEEP, -float("inf")), name)[0] == KEEP.tolist()
+    assert kept(torch.zeros(3, 5), name)[0] == torch.ones_like(KEEP).tolist()
+    assert kept((~KEEP).float(), name)[0] == KEEP.tolist()
+
+
+def test_zeros_that_may_be_added_or_all_padding_are_refused():
+    with pytest.raises(InvalidInput, match="zeros alone"):
+        kept(torch.zeros(3, 5))
+    assert kept(torch.zeros(3, 5, dtype=torch.int64))[0] == torch.zeros_like(KEEP).tolist()
+
+
+def test_a_mask_that_keeps_nothing_but_padding_is_refused():
+    hides = (~KEEP)[:, None, None, :]
+    with pytest.raises(InvalidInput, match="True seems to hide"):
+        kept(hides[1:2], ids=IDS[1:2], pad_id=0)
+
+
+def test_a_mask_as_long_as_a_cache_will_ever_be_is_read_where_the_ids_lie():
+    mask = torch.zeros(1, 8, dtype=torch.int64)
+    mask[:, :3] = 1
+    ids = torch.tensor([[5, 6, 7]])
+    assert kept(mask, ids=ids, before=0) == ([[True] * 3], 0)
+    mask[:, 3] = 1
+    assert kept(mask, ids=ids[:, :1], before=3) == ([[True]], 3)

@@ -537,3 +537,35 @@ def test_settings_that_cannot_be_used_are_refused() -> None:
         read(Tiny(), "layre", lambda: None)
     with pytest.raises(InvalidInput, match="held_bytes is -1"):
         read(Tiny(), "layer", lambda: None, held_bytes=-1)
+
+
+def test_ids_and_masks_are_those_that_were_given_though_the_module_changes_them() -> None:
+    class Changing(Tiny):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            out = super().forward(input_ids)
+            input_ids.zero_()
+            if attention_mask is not None:
+                attention_mask.fill_(1)
+            return out
+
+    model, seen, errors = Changing(), list[PassRows](), list[Exception]()
+    with PassReader(model, ["layer"], take=seen.append, leave_out=errors.append):
+        model(torch.tensor([[7, 8, 9], [4, 5, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    assert not errors
+    (rows,) = seen
+    assert rows.token_id.tolist() == [7, 8, 9, 4, 5]
+
+
+def test_passes_at_other_training_steps_are_no_generation() -> None:
+    model, seen, errors = Tiny(), list[PassRows](), list[Exception]()
+    now = [0]
+    reader = PassReader(
+        model, ["layer"], take=seen.append, leave_out=errors.append, step=lambda: now[0]
+    )
+    with reader, torch.no_grad():
+        for length in (3, 4, 5, 6):
+            now[0] = length
+            model(torch.arange(5, 5 + length)[None])
+    assert not errors
+    assert [rows.rows for rows in seen] == [3, 4, 5, 6]
+    assert [rows.step for rows in seen] == [3, 4, 5, 6]
