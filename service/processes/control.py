@@ -74,6 +74,24 @@ class ServerConfig:
             )
 
 
+class _Health(HealthServicer):
+    """Says of the server and of each of its services whether it is well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = health_pb2.HealthCheckResponse.NOT_SERVING
+
+    async def set_all(self, state: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+        """Set the state of the server and of its services."""
+        self._state = state
+        for service in ("", *SERVICES):
+            await self.set(service, state)
+
+    def answer(self) -> bytes:
+        """Return the encoded answer to a check of the whole server."""
+        return health_pb2.HealthCheckResponse(status=self._state).SerializeToString()
+
+
 def serve(
     store: Store | Path | str,
     config: ServerConfig | None = None,
@@ -114,11 +132,11 @@ async def _serve(
     try:
         handlers = ControlHandlers(owner)
         calls = Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED)
-        health = HealthServicer()
+        health = _Health()
         token = store_token(state, config.token)
         # who reaches the socket is let in by its directory's permissions; ports ask for the token
         local = _make_server(config, calls, health, [])
-        ports = _make_server(config, calls, health, [TokenGuard(token)])
+        ports = _make_server(config, calls, health, [TokenGuard(token, health.answer)])
         bound = [
             _listen(ports if address.socket is None else local, address, config)
             for address in addresses
@@ -131,14 +149,14 @@ async def _serve(
         )
         await local.start()
         await ports.start()
-        await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
+        await health.set_all(health_pb2.HealthCheckResponse.SERVING)
         store.set_server(bound[0])
         _log.info("serving %s on %s", location(store), ", ".join(bound))
         if on_ready is not None:
             on_ready(bound)
         await stop.wait()
         _log.info("draining")
-        await _set_health(health, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         calls.draining.set()
         stopping = asyncio.gather(local.stop(config.drain_s), ports.stop(config.drain_s))
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.
@@ -194,10 +212,3 @@ def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> 
         address.socket.chmod(0o600)
         return str(address)
     return str(Address(host=address.host, port=port))
-
-
-async def _set_health(
-    health: HealthServicer, state: health_pb2.HealthCheckResponse.ServingStatus.ValueType
-) -> None:
-    for service in ("", *SERVICES):
-        await health.set(service, state)

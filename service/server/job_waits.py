@@ -57,18 +57,16 @@ class JobWaits:
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
+            asked = {job: tuple(waiting) for job, waiting in self._waiting.items()}
             try:
-                found = await loop.run_in_executor(self._thread, self._versions, [*self._waiting])
+                found = await loop.run_in_executor(self._thread, self._versions, [*asked])
             except Exception as error:  # whoever waits is told
-                for _, future in self._entries():
+                for _, future in (entry for waiting in asked.values() for entry in waiting):
                     if not future.done():
                         future.set_exception(error)
-            else:
-                for job, waiting in self._waiting.items():
+            else:  # who began to wait meanwhile was not asked about
+                for job, waiting in asked.items():
                     for version, future in waiting:
                         if found.get(job) != version and not future.done():
                             future.set_result(None)
             await asyncio.sleep(_LOOK_S)
-
-    def _entries(self) -> list[tuple[int, asyncio.Future[None]]]:
-        return [entry for waiting in self._waiting.values() for entry in waiting]

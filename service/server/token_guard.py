@@ -18,19 +18,22 @@ CallContext = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class TokenGuard(grpc.aio.ServerInterceptor):
-    """Ends calls that lack the token; health checks need none.
+    """Ends calls that lack the token, but tells anybody whether the server is well.
 
     For the ports of a server that others can reach. Who reaches its unix socket is let in by the
     permissions of the socket's directory.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, health: Callable[[], bytes]) -> None:
         """Guard a server with a token.
 
         Args:
             token: the token that every call must send, as ``authorization: Bearer <token>``.
+            health: returns the encoded answer to a health check without the token, whatever
+                service it asks about: its request is not read.
         """
         self._wanted = f"Bearer {token}".encode()
+        self._health = health
 
     async def intercept_service(
         self,
@@ -41,14 +44,14 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[RequestT, ResponseT] | None":
         """Look at the token when the headers are there; refuse without reading a message."""
-        if handler_call_details.method.startswith("/grpc.health.v1.Health/"):
-            return await continuation(handler_call_details)
         metadata = dict(handler_call_details.invocation_metadata or ())
         given = metadata.get("authorization", "")
         given_bytes = given.encode() if isinstance(given, str) else given
         if hmac.compare_digest(given_bytes, self._wanted):
             return await continuation(handler_call_details)
         what = "a wrong token" if given else "no token"
+        is_check = handler_call_details.method == "/grpc.health.v1.Health/Check"
+        health = self._health
 
         # grpc reads the request of a call that takes a single one before it runs the handler; of a
         # call that takes a stream the handler itself does, and this one reads nothing
@@ -60,6 +63,14 @@ class TokenGuard(grpc.aio.ServerInterceptor):
             for response in ():  # a generator is what grpc wants
                 yield response
 
+        async def tell(
+            requests: AsyncIterator[RequestT],
+            context: grpc.aio.ServicerContext[RequestT, ResponseT],
+        ) -> AsyncIterator[bytes]:
+            yield health()
+
+        if is_check:
+            return grpc.stream_stream_rpc_method_handler(tell)  # type: ignore[arg-type]
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 

@@ -87,3 +87,31 @@ def test_a_queue_that_cannot_be_read_tells_all_who_wait() -> None:
         waits.close()
 
     asyncio.run(go())
+
+
+def test_who_begins_to_wait_during_a_look_is_not_woken_by_it() -> None:
+    queue = Queue()
+    is_looking, may_end = threading.Event(), threading.Event()
+    look = queue.look
+
+    def slow(jobs: Collection[str]) -> dict[str, int]:
+        is_looking.set()
+        assert may_end.wait(60)
+        return look(jobs)
+
+    async def go() -> None:
+        waits = JobWaits(slow)
+        of_a = asyncio.create_task(waits.changed("a", 1))
+        await asyncio.to_thread(is_looking.wait)
+        of_b = asyncio.create_task(waits.changed("b", 1))
+        await asyncio.sleep(0)
+        may_end.set()
+        while len(queue.looks) < 2:
+            await asyncio.sleep(0.01)
+        assert queue.looks[0] == {"a"}
+        assert not of_b.done()
+        queue.versions = {"a": 2, "b": 2}
+        await asyncio.gather(of_a, of_b)
+        waits.close()
+
+    asyncio.run(go())

@@ -26,7 +26,7 @@ async def _stream(request: bytes, context: object) -> AsyncIterator[bytes]:
 @asynccontextmanager
 async def _guarded() -> AsyncGenerator[grpc.aio.Channel]:
     """Run a guarded server; yields a channel to it."""
-    server = grpc.aio.server(interceptors=[TokenGuard(TOKEN)])
+    server = grpc.aio.server(interceptors=[TokenGuard(TOKEN, lambda: b"well")])
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
         "Stream": grpc.unary_stream_rpc_method_handler(_stream),
@@ -107,5 +107,14 @@ def test_a_call_without_the_token_ends_before_it_sent_anything(
     assert asyncio.run(held()) is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_health_checks_need_no_token() -> None:
-    assert asyncio.run(_answers(HEALTH, ())) == "OK"
+def test_whoever_asks_is_told_whether_the_server_is_well_and_nothing_is_read_of_them() -> None:
+    async def asked() -> tuple[bytes, object, grpc.StatusCode]:
+        async with _guarded() as channel:
+            check = channel.unary_unary(HEALTH)
+            without = await check(b"x" * 3_000_000)
+            held = channel.stream_stream(HEALTH)(timeout=60)  # never sends its request
+            first = await held.read()
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+            return without, first, await watch.code()
+
+    assert asyncio.run(asked()) == (b"well", b"well", grpc.StatusCode.UNAUTHENTICATED)
