@@ -137,7 +137,9 @@ def is_equal(plan: Plan, store: Path, wanted: frozenset[Row]) -> tuple[bool, str
     words = f"{plan.wrapper}, {'direct' if plan.direct else 'TCP'}"
     if plan.saved:
         words += f", went on from step {max(ended.first_steps, default=-1)}"
-    words += f", rank {plan.kill} killed {plan.kill_after_s * 1e3:.0f} ms into step {plan.kill_step}"
+    words += (
+        f", rank {plan.kill} killed {plan.kill_after_s * 1e3:.0f} ms into step {plan.kill_step}"
+    )
     if ended.error:
         return False, f"{words}: {_why(ended.error)}"
     found, count = rows_of(store, plan.recording)
