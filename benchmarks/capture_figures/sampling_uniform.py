@@ -2,8 +2,8 @@
 
 A loop reads documents in bursts; those of a burst have other tokens, lengths and positions than the
 others. A stream takes a fixed number of rows each time that the loop went round, so that bursts
-fill the queue. The recorder, its queue and its thread are real; the stream keeps in memory what it is
-given, at a pace that the loop sets, which makes a run repeatable.
+fill the queue. The recorder, its queue and its thread are real; the stream keeps in memory what it
+is given, at a pace that the loop sets, which makes a run repeatable.
 
 For each run and each of three numbers of a document, the mean over the documents that were kept is
 compared with its distribution when the kept ones are drawn anew among all that came, within each
