@@ -274,7 +274,10 @@ class Recorder:
         that has not ended, are not among them.
 
         Returns:
-            Whether they are durable; with ``strict`` an error is raised where they are not.
+            Whether they are durable.
+
+        Raises:
+            IsoglossError: they are not, and the options say ``strict``.
         """
         if self._worker is None or self._is_left:
             return self.error is None
