@@ -7,7 +7,7 @@ from pathlib import Path
 import capture
 import numpy as np
 import pytest
-from capture_figures import architectures, oracle, recorded
+from capture_figures import architectures, models_combined, oracle, recorded
 
 FEW = ("bert", "gpt2", "llama", "mamba", "opt")
 
@@ -50,3 +50,21 @@ def test_the_oracle_does_not_import_isogloss() -> None:
     code = "import sys, capture_figures.oracle; sys.exit('isogloss' in sys.modules)"
     folder = Path(capture.__file__).parent
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(folder)})
+
+
+def test_a_loop_and_record_documents_of_the_same_texts_share_every_segment() -> None:
+    found = models_combined.models_combined(models_combined.texts_in_other_scripts())
+    assert found.holds, found.peers
+    ways = found.peers["same and all, by way"]
+    assert isinstance(ways, dict)
+    assert list(ways) == ["said", "cut", "decoded"]
+    assert all(same == most > 20 for same, most in ways.values())
+
+
+def test_figures_are_chosen_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = models_combined.models_combined(models_combined.texts_in_other_scripts()).to_dict()
+    monkeypatch.setattr(capture, "FIGURES", {**capture.FIGURES, "models_combined": lambda: few})
+    with pytest.raises(SystemExit, match="no figure \\['models_rigth'\\]"):
+        list(capture.measured(["models_rigth"], show=False))
+    (found,) = capture.measured(["models_combined"], show=False)
+    assert (found["figure"], found["holds"]) == ("models_combined", True)

@@ -22,7 +22,7 @@ WHOLE_ROOM = {
     "tests/models": {"test_public"},
     "tests/service/client": {"test_thin"},
     "tests/service/jobs": {"test_toy_kind"},
-    "tests/service/recording": {"test_direct_recording"},
+    "tests/service/recording": {"test_direct_recording", "test_ranks"},
     "tests/service/tasks": {"test_tasks"},
     "tests/service/transport": {"test_restarts"},
     "tests/service": {

@@ -40,7 +40,7 @@ _OTHERS = (
 
 def texts_in_other_scripts() -> list[TextDocument]:
     """Return texts with odd white space, without spaces, and with signs of several code points."""
-    return [TextDocument(text=text, group="scripts") for text in _OTHERS]
+    return [TextDocument(text=text) for text in _OTHERS]
 
 
 def byte_level(texts: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -72,9 +72,7 @@ def word_pieces(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
 
 
 def tiny_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2Model:
@@ -138,7 +136,10 @@ def models_combined(texts: Sequence[TextDocument] | None = None) -> Figure:
             scripts.
     """
     if texts is None:
-        texts = [*passages(standard_library_texts()[:200], words=60)[:60], *texts_in_other_scripts()]
+        texts = [
+            *passages(standard_library_texts()[:200], words=60)[:60],
+            *texts_in_other_scripts(),
+        ]
     plain = [text.text for text in texts]
     tokenizer, other = byte_level(plain), word_pieces(plain)
     model = tiny_gpt2(tokenizer)

@@ -76,6 +76,7 @@ class Block(nn.Module):
         self.down = nn.Linear(2 * _WIDTH, _WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return what comes in, and what the block adds."""
         return x + self.down(torch.relu(self.up(x)))
 
 
@@ -93,10 +94,13 @@ class Exact(nn.Module):
                 weight.copy_(torch.randint(-4, 5, weight.shape, generator=chance) * _UNIT)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return ``[sequences, tokens, width]``, zero at padding."""
         x = self.embedding(input_ids)
         for block in self.blocks:
             if self.recompute:
-                x = cast("Tensor", checkpoint(block, x, use_reentrant=self.recompute == "reentrant"))
+                x = cast(
+                    "Tensor", checkpoint(block, x, use_reentrant=self.recompute == "reentrant")
+                )
             else:
                 x = block(x)
         return x * attention_mask[..., None]
@@ -143,6 +147,7 @@ def _sharded(model: Exact, plan: Plan) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
+        ParallelStyle,
         RowwiseParallel,
         parallelize_module,
     )
@@ -151,8 +156,9 @@ def _sharded(model: Exact, plan: Plan) -> nn.Module:
     if plan.wrapper == "fsdp":
         for block in model.blocks:
             fully_shard(block, mesh=mesh)
-        return fully_shard(model, mesh=mesh)
-    parts = {"up": ColwiseParallel(), "down": RowwiseParallel()}
+        fully_shard(model, mesh=mesh)  # in place
+        return model
+    parts: dict[str, ParallelStyle] = {"up": ColwiseParallel(), "down": RowwiseParallel()}
     named = {f"blocks.{i}.{name}": part for i in range(2) for name, part in parts.items()}
     return parallelize_module(model, mesh, named)
 
@@ -184,7 +190,9 @@ def move(model: nn.Module, step: int) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.grad is not None:
-                local, grad = (getattr(t, "to_local", lambda t=t: t)() for t in (weight, weight.grad))
+                local, grad = (
+                    getattr(t, "to_local", lambda t=t: t)() for t in (weight, weight.grad)
+                )
                 local -= unit * grad.sign()
             weight.grad = None
 
@@ -232,30 +240,39 @@ def _unsynchronised(model: nn.Module, *, is_last: bool) -> AbstractContextManage
     return model.no_sync()
 
 
+def record(plan: Plan, client: isogloss.Client) -> dict[str, object]:
+    """Train and record; return what the rank says when it ends."""
+    model, first = wrapped(plan)
+    recorder = client.record(
+        model,
+        sites=SITES,
+        recording=plan.recording,
+        dtype="float32",
+        name="exact",
+        step=first,
+        ranks="one" if plan.wrapper == "tensor" else "all",
+        direct=plan.direct,
+        options=RecorderOptions(batch_rows=16, strict=True),
+    )
+    with recorder:
+        train(plan, model, recorder, first)
+    return {
+        "rank": _rank(),
+        "life": os.environ.get("TORCHELASTIC_RESTART_COUNT"),
+        "first": first,
+        "rows": recorder.counts.durable_rows,
+    }
+
+
 def main(plan: Plan) -> None:
-    """Train and record."""
+    """Join the other ranks, and train and record with them."""
     torch.set_num_threads(1)
     is_alone = plan.wrapper == "one"
     if not is_alone:
         distributed.init_process_group("gloo")
     with isogloss.connect(plan.address) as client:
-        model, first = wrapped(plan)
-        recorder = client.record(
-            model,
-            sites=SITES,
-            recording=plan.recording,
-            dtype="float32",
-            name="exact",
-            step=first,
-            ranks="one" if plan.wrapper == "tensor" else "all",
-            direct=plan.direct,
-            options=RecorderOptions(batch_rows=16, strict=True),
-        )
-        with recorder:
-            train(plan, model, recorder, first)
-        print(json.dumps({"rank": _rank(), "life": os.environ.get("TORCHELASTIC_RESTART_COUNT"),
-                          "first": first, "known": recorder.counts.known_documents,
-                          "rows": recorder.counts.durable_rows}), flush=True)
+        line = f"{json.dumps(record(plan, client))}\n"
+        os.write(sys.stdout.fileno(), line.encode())  # at once: ranks share the output
     if not is_alone:
         distributed.destroy_process_group()
 

@@ -2,8 +2,8 @@
 
 A loop reads documents in bursts; those of a burst have other tokens, lengths and positions than the
 others. A stream takes a fixed number of rows each time that the loop went round, so that bursts
-fill the queue. The recorder, its queue and its thread are real; the stream keeps what it is given in
-memory, at a pace that the loop sets, which makes a run repeatable.
+fill the queue. The recorder, its queue and its thread are real; the stream keeps in memory what it
+is given, at a pace that the loop sets, which makes a run repeatable.
 
 For each run and each of three numbers of a document, the mean over the documents that were kept is
 compared with its distribution when the kept ones are drawn anew among all that came, within each
@@ -40,6 +40,7 @@ FIRST_SEED = 1000
 """Bursts, pace and queue were chosen on seeds from 0 to 399."""
 _ROUNDS = 160
 _WIDTH = 4
+_TOKENS = 4000
 _ROW_BYTES = 16 + 4 * _WIDTH
 _QUEUE_ROWS = 400
 _PACE = 22
@@ -51,7 +52,7 @@ class Table(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = nn.Embedding(1 << 20, _WIDTH)
+        self.table = nn.Embedding(_TOKENS, _WIDTH)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the rows of the table."""
@@ -201,8 +202,9 @@ class Offered:
 
     @property
     def numbers(self) -> tuple[float, float, float]:
-        """Mean token, length, and mean position."""
-        return float(self.ids.mean()), float(len(self.ids)), (len(self.ids) - 1) / 2
+        """Mean token, length, and the positions of its rows summed."""
+        length = len(self.ids)
+        return float(self.ids.mean()), float(length), length * (length - 1) / 2
 
     @property
     def id(self) -> int:
@@ -217,9 +219,9 @@ def documents_of(seed: int) -> list[Offered]:
     is_burst = False
     for number in range(_ROUNDS):
         is_burst = chance.random() < (0.8 if is_burst else 0.12)
-        count, low, long = (4, 600_000, 18) if is_burst else (2, 0, 10)
+        count, low, long = (4, 2400, 18) if is_burst else (2, 0, 10)
         for _ in range(count):
-            ids = low + chance.integers(0, 400_000, long + chance.integers(-6, 7))
+            ids = low + chance.integers(0, 1600, long + chance.integers(-6, 7))
             offered.append(Offered(ids, number))
     return offered
 

@@ -44,6 +44,8 @@ from isogloss.service.recording.texts import DocumentNames, names_for
 _log = logging.getLogger(__name__)
 
 _MAX_TICKETS = 1 << 16
+_IN_PLACE = ("FSDP", "DDP", "Replicate", "Parametrized")
+"""What torch puts before the name of a class when it changes a module in place."""
 
 Ranks = Literal["all", "one"] | ProcessGroup
 """Which processes record: all, rank 0 of all, or the first rank of a group."""
@@ -272,7 +274,10 @@ class Recorder:
         that has not ended, are not among them.
 
         Returns:
-            Whether they are durable; with ``strict`` an error is raised where they are not.
+            Whether they are durable.
+
+        Raises:
+            IsoglossError: they are not, and the options say ``strict``.
         """
         if self._worker is None or self._is_left:
             return self.error is None
@@ -478,7 +483,7 @@ def open_recorder(
         raise InvalidInput(f"skip_first is {wanted.skip_first}; it must be 0 or more")
     options, names, inside = options or RecorderOptions(), names_for(tokenizer), unwrapped(module)
     description = describe_live(
-        LoadedModel(module=inside, tokenizer=tokenizer, name=wanted.name or type(inside).__name__),
+        LoadedModel(module=inside, tokenizer=tokenizer, name=wanted.name or _class_name(inside)),
         wanted.sites,
         recording=place.recording,
         corpus=wanted.corpus,
@@ -511,6 +516,15 @@ def open_recorder(
         found = resolve_sites(module, description.sites, example=wanted.example)
         recorder.open({site.name: site.width for site in found})
     return recorder
+
+
+def _class_name(module: nn.Module) -> str:
+    """Return the name of a module's class as it is before it is sharded in place."""
+    kind = type(module)
+    for base in kind.__bases__:
+        if issubclass(base, nn.Module) and kind.__name__ in {p + base.__name__ for p in _IN_PLACE}:
+            return base.__name__
+    return kind.__name__
 
 
 def _rank() -> int:

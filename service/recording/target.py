@@ -5,6 +5,7 @@ that the model runs in, are known with the first pass; then the recording is cre
 """
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -28,6 +29,8 @@ from isogloss.service.recording.description import Precision
 from isogloss.service.recording.route import Direct
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import ModelInfo, RecordingSpec, SiteSpec, StepInfo
+
+_log = logging.getLogger(__name__)
 
 
 class TargetClient(Protocol):
@@ -180,6 +183,13 @@ def describe_live(
     names = find_sites(model.module, sites)
     tokenizer = model.tokenizer
     is_whole = all(not p.is_meta and type(p.data) is Tensor for p in model.module.parameters())
+    if not is_whole:
+        _log.warning(
+            "weights of %s are sharded, or not in memory: recording %r has no fingerprint of them, "
+            "by which related models are told; call client.record before they are sharded",
+            model.name,
+            recording,
+        )
     return Description(
         recording=recording,
         model=ModelInfo(

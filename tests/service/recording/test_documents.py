@@ -159,7 +159,8 @@ class Twice(Tiny):
 
 
 def test_one_of_several_calls_is_read_where_it_is_named(local_client: Client, name: str) -> None:
-    model = LoadedModel(module=Twice(), tokenizer=None, name="twice")
+    twice = Twice()
+    model = LoadedModel(module=twice, tokenizer=None, name="twice")
 
     def record(call: int | None) -> np.ndarray:
         recording = f"{name}-{call}".replace("--", "-last-")
@@ -173,9 +174,9 @@ def test_one_of_several_calls_is_read_where_it_is_named(local_client: Client, na
 
     first, last = record(0), record(-1)
     with torch.no_grad():
-        once = model.module.layer(model.module.embedding(torch.tensor([1, 2, 3])))
+        once = twice.layer(twice.embedding(torch.tensor([1, 2, 3])))
         np.testing.assert_array_equal(first, once.numpy())
-        np.testing.assert_array_equal(last, model.module.layer(once).numpy())
+        np.testing.assert_array_equal(last, twice.layer(once).numpy())
     with pytest.raises(InvalidInput, match="call"):
         record(None)
 

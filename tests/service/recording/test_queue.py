@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss.errors import DeadlineExceeded
+from isogloss.errors import DeadlineExceeded, StorageError
 from isogloss.service.recording import queue
 from isogloss.service.recording.options import RecorderOptions, SampleRate
 from isogloss.service.recording.queue import PassQueue, QueuedPass
@@ -119,3 +119,31 @@ def test_rows_of_the_documents_that_stay_are_theirs() -> None:
             kept.sites["s"].tensor[where], whole.sites["s"].tensor[original]
         )
     assert whole.below(SampleRate(share=1e-9), Tally()) is None
+
+
+def test_a_flush_is_due_once_what_was_put_before_is_taken_and_ends_when_it_is_done() -> None:
+    passes = PassQueue(RecorderOptions(wait_s=60), Tally())
+    passes.put(a_pass(0, 2))
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (passes.flush(), done.set()))
+    thread.start()
+    assert passes.wait(60)
+    assert passes.flush_asked() == 0
+    assert passes.take() is not None
+    while not passes.flush_asked():
+        assert passes.wait(60)
+    assert not done.is_set()
+    passes.flushed(passes.flush_asked())
+    thread.join(60)
+    assert done.is_set()
+    assert passes.flush_asked() == 0
+    assert not passes.wait(0.0)
+
+
+def test_a_flush_that_cannot_be_done_ends_with_the_reason() -> None:
+    passes = PassQueue(RecorderOptions(wait_s=0.1), Tally())
+    with pytest.raises(DeadlineExceeded, match=r"waited 0\.1 s until all rows are durable"):
+        passes.flush()
+    passes.stop(StorageError("the disk is full"))
+    with pytest.raises(StorageError, match="disk"):
+        passes.flush()

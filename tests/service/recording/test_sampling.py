@@ -1,6 +1,7 @@
 """Which documents are kept depends on their ids alone."""
 
 import numpy as np
+from capture_figures import sampling_uniform
 
 from isogloss.service.recording.options import SampleRate
 from isogloss.service.recording.sampling import producer_of, rate_of, sample_position
@@ -30,3 +31,10 @@ def test_a_share_stands_in_the_name_of_its_producer() -> None:
     assert rate_of(name) == rate
     assert producer_of("rank-0", SampleRate(share=0.5)) == "rank-0"
     assert rate_of("rank-0") is None
+
+
+def test_what_a_full_queue_keeps_has_nothing_to_do_with_content() -> None:
+    # a small part of the figure [sampling_uniform], on other documents; a run is repeatable
+    found = sampling_uniform.sampling_uniform(runs=12, control_runs=10, first_seed=400)
+    assert not found.is_doubtful, found.peers
+    assert found.holds, found.peers

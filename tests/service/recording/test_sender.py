@@ -105,6 +105,31 @@ def test_a_recorder_is_left_though_its_server_stopped(tmp_path: Path) -> None:
         assert not model._forward_hooks
 
 
+def test_a_flush_makes_rows_durable_or_says_that_they_are_not(tmp_path: Path) -> None:
+    model = Wide()
+    options = RecorderOptions(wait_s=1.5)
+    with server_on(tmp_path / "store") as server, isogloss.connect(tmp_path / "store") as client:
+        recorder = client.record(model, sites=["table"], recording="a", options=options)
+        assert recorder.flush()  # nothing was seen yet
+        with recorder:
+            assert recorder.flush()
+            run(model, range(2))
+            assert recorder.flush()
+            assert recorder.counts.durable_rows == client.recording("a").rows == 1024
+            os.kill(server.process.pid, signal.SIGSTOP)
+            try:
+                run(model, [2])
+                assert not recorder.flush()
+                assert recorder.error is None
+            finally:
+                os.kill(server.process.pid, signal.SIGCONT)
+            run(model, [3])
+            while not recorder.flush():
+                assert recorder.error is None
+            assert client.recording("a").rows == 2048
+        assert recorder.flush()
+
+
 def test_a_full_disk_is_told_and_what_was_acknowledged_stays(tmp_path: Path) -> None:
     model = Wide()
     options = RecorderOptions(batch_rows=1, wait_s=30)

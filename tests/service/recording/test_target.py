@@ -1,14 +1,18 @@
 """A recording is checked before the first pass and created with it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tests.service.recording.test_live import Tiny
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from isogloss import Client
 from isogloss.errors import AlreadyExists, InvalidInput, InvalidName, NotFound, NotPermitted
-from isogloss.models import LoadedModel
+from isogloss.models import LoadedModel, ancestry
 from isogloss.service.client.writing import _Writer
 from isogloss.service.recording.options import RecorderOptions
 from isogloss.service.recording.target import Description, Target, describe_live
@@ -136,3 +140,40 @@ def test_an_example_makes_the_recording_at_once_and_leaves_the_model_as_it_was(
         model(IDS)
     assert recorder.counts.durable_rows == 6
     assert RecorderOptions().wait_s == 300
+
+
+def test_a_model_is_recorded_before_it_is_sharded_or_has_no_fingerprint_which_is_said(
+    local_client: Client, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    try:
+        model = Tiny()
+        plain = model(IDS).detach()
+        options = RecorderOptions(strict=True)
+        recorder = local_client.record(
+            model, sites=["second"], recording=name, dtype="float32", step=1, options=options
+        )
+        sharded = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert "no fingerprint" not in caplog.text
+        with recorder, torch.no_grad():
+            model(IDS)
+        spec = local_client.recording(name).spec
+        assert spec.model.ancestry == ancestry(Tiny())
+        torch.testing.assert_close(
+            torch.from_numpy(local_client.read(name, "second")), plain.flatten(0, 1)
+        )
+        # once sharded it goes on in that recording, and a new one has no fingerprint
+        sharded.reshard()
+        recorder = local_client.record(
+            model, sites=["second"], recording=name, dtype="float32", step=2, options=options
+        )
+        with recorder, torch.no_grad():
+            model(IDS)
+        assert [info.step for info in local_client.steps(name)] == [1, 2]
+        assert caplog.text.count("no fingerprint") == 1
+        sharded.reshard()
+        assert not described(model, f"{name}-new").model.ancestry
+    finally:
+        distributed.destroy_process_group()
