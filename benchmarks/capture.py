@@ -9,9 +9,7 @@ of one, no padding, a plain hook.
 
 import argparse
 import json
-import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,46 +18,46 @@ from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
-import numpy as np
-import torch
 from capture_figures.architectures import FAMILIES, text_architectures
-from capture_figures.recorded import Outcome, record_all
-from transformers.utils import logging as transformers_logging
-
-import isogloss
+from capture_figures.each import each
+from capture_figures.recorded import WAYS, Outcome
 
 BAR = 0.9
+DEADLINE_S = 120.0
+"""Of one architecture, so that one that hangs costs itself only."""
 _HERE = Path(__file__).resolve().parent
-
-
-def oracle(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Let the oracle write the right rows; return why there are none, by architecture."""
-    subprocess.run(
-        [sys.executable, "-m", "capture_figures.oracle", str(folder), *names],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(_HERE), "HF_HUB_OFFLINE": "1"},
-    )
-    found = json.loads((folder / "reasons.json").read_text())
-    return cast("dict[str, str]", found)
 
 
 def measure(names: Sequence[str], *, show: bool) -> tuple[list[Outcome], dict[str, str]]:
     """Record each architecture; return what came of it, and why others could not be made."""
     outcomes: list[Outcome] = []
+    reasons: dict[str, str] = {}
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    inside = os.pathsep.join(filter(None, [str(_HERE), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch, "oracle")
         rows.mkdir()
-        reasons = oracle(rows, names)
-        with isogloss.connect(Path(scratch, "store")) as client:
-            for name in names:
-                if name in reasons:
-                    continue
-                with np.load(rows / f"{name}.npz") as right:
-                    found = list(record_all(client, name, right))
-                outcomes += found
-                if show:
-                    print(f"{name:24}", "  ".join(map(describe, found)), flush=True)
+        command = [sys.executable, "-m", "capture_figures.oracle", str(rows)]
+        plain = {**offline, "PYTHONPATH": str(_HERE)}
+        for name, found in each(command, names, environment=plain, deadline_s=DEADLINE_S):
+            if isinstance(found, str) or "reason" in found:
+                reasons[name] = str(found if isinstance(found, str) else found["reason"])
+        built = [name for name in names if name not in reasons]
+        command = [sys.executable, "-m", "capture_figures.recorded", f"{scratch}/store", str(rows)]
+        ours = {**offline, "PYTHONPATH": inside}
+        for name, found in each(command, built, environment=ours, deadline_s=DEADLINE_S):
+            some = _outcomes(name, found)
+            outcomes += some
+            if show:
+                print(f"{name:24}", "  ".join(map(describe, some)), flush=True)
     return outcomes, reasons
+
+
+def _outcomes(name: str, found: Mapping[str, object] | str) -> list[Outcome]:
+    if isinstance(found, str):  # nothing is known of any way
+        return [Outcome(name=name, way=way, failed=found) for way in WAYS if way != "decoder"]
+    told = cast("Sequence[Mapping[str, object]]", found["outcomes"])
+    return [Outcome(**fields) for fields in told]  # pyright: ignore[reportArgumentType] - our own
 
 
 def describe(outcome: Outcome) -> str:
@@ -82,6 +80,7 @@ def figures(outcomes: Sequence[Outcome], reasons: Mapping[str, str]) -> list[dic
     wrong = {f"{o.name} {o.way}": o.wrong_rows for o in outcomes if o.wrong_rows}
     others = {f"{o.name} {o.way}": o.refused or o.failed for o in outcomes if o.refused or o.failed}
     right = [o.gap for o in outcomes if o.is_right]
+    reached = sorted({outcome.name for outcome in outcomes if outcome.reaches})
     return [
         {
             "figure": "models_recorded", "value": round(share, 4), "bar": BAR, "sign": ">=",
@@ -94,7 +93,7 @@ def figures(outcomes: Sequence[Outcome], reasons: Mapping[str, str]) -> list[dic
             "figure": "models_wrong", "value": sum(wrong.values()), "bar": 0, "sign": "<=",
             "holds": not wrong, "unit": "rows that differ from the oracle's",
             "peers": {"rows": sum(o.rows for o in outcomes), "largest gap of a right row":
-                      max(right, default=0.0)},
+                      max(right, default=0.0), "padding reaches rows": reached},
             "wrong": wrong,
         },
     ]  # fmt: skip
@@ -106,9 +105,6 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="ARCHITECTURE")
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("isogloss").setLevel(logging.CRITICAL)  # what went wrong is in the figures
     found = figures(*measure(given.only or text_architectures(), show=not given.json))
     if given.json:
         print(json.dumps({"figures": found}, indent=1))
