@@ -77,6 +77,11 @@ class DocumentOptions:
     """Training step of the model's weights; 0 outside training. A document is recorded once at each
     step."""
 
+    call: int | None = None
+    """Which call to read of a site that is called several times in one pass, such as 0 or -1."""
+    layout: Literal["batch_first"] | None = None
+    """That outputs are ``[batch, tokens, width]``; None: their sizes tell."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", check_step(self.step))
         if self.skip_first < 0:
@@ -117,6 +122,8 @@ def record_documents(
             "precision": options.precision,
             "max_tokens": str(options.max_tokens),
             **({"skip_first": str(options.skip_first)} if options.skip_first else {}),
+            **({} if options.call is None else {"call": str(options.call)}),
+            **({"layout": options.layout} if options.layout else {}),
         },
     )
     spec = begun_with(client, spec, options.step)
@@ -172,6 +179,8 @@ def _append(
         dtype=dtype,
         precision=options.precision,
         on_progress=report,
+        call=options.call,
+        layout=options.layout,
     )
     packer = Packer(spec, options.batch_rows, appender.batch_bytes)
     for piece in pieces:

@@ -102,9 +102,9 @@ def test_a_model_that_takes_ids_by_another_name_is_run_on_two_tokens():
             super().__init__()
             self.table, self.hook, self.passes = nn.Embedding(9, 8), nn.Identity(), 0
 
-        def forward(self, input: torch.Tensor, return_type: str = "logits") -> torch.Tensor:
+        def forward(self, tokens: torch.Tensor, return_type: str = "logits") -> torch.Tensor:
             self.passes += 1
-            return self.hook(self.table(input))
+            return self.hook(self.table(tokens))
 
     module = Hooked()
     assert [site.width for site in document_sites(module, ["table"])] == [8]
