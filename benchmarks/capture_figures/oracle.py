@@ -36,7 +36,7 @@ def decoder_ids(text: Sequence[int]) -> list[int]:
 
 
 def loop_inputs(model: TinyModel, some: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Return what a user's loop gives the model for a batch of texts; a mask if it is of several."""
+    """Return what a user's loop gives the model for some texts; a mask if there are several."""
     ids, mask = padded(some)
     inputs = {"input_ids": ids} | ({"attention_mask": mask} if len(some) > 1 else {})
     if model.decoder_site is not None:
