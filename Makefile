@@ -65,11 +65,11 @@ serve: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-# each peer stands on the packages of .venv, and has its own beside them
+# each peer stands on the packages of .venv, this one among them, and has its own before them
 $(VENV)/peers/%/.ready: $(READY) examples/recording/%.txt
 	@echo "setting up $(@D)"
 	@$(BIN)/python -m venv $(@D)
-	@$(BIN)/python -c "import pathlib, site, sys; pathlib.Path(sys.argv[1]).write_text(site.getsitepackages()[0] + '\n')" \
+	@$(BIN)/python -c "import pathlib, site, sys; pathlib.Path(sys.argv[1]).write_text('import site; site.addsitedir(%r)\n' % site.getsitepackages()[0])" \
 		$$(echo $(@D)/lib/python3*/site-packages)/isogloss.pth
 	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --requirement examples/recording/$*.txt
 	@touch $@

@@ -11,9 +11,7 @@ of architectures, for these two figures of them alone. What the others measure, 
 
 import argparse
 import json
-import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,52 +20,52 @@ from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
-import numpy as np
-import torch
 from capture_figures.architectures import FAMILIES, text_architectures
+from capture_figures.each import each
 from capture_figures.hook_overhead import hook_overhead
 from capture_figures.models_combined import models_combined
 from capture_figures.pairs_read import pairs_read
 from capture_figures.ranks_exact import ranks_exact
-from capture_figures.recorded import Outcome, record_all
+from capture_figures.recorded import WAYS, Outcome
 from capture_figures.sampling_uniform import sampling_uniform
-from transformers.utils import logging as transformers_logging
-
-import isogloss
 
 BAR = 0.9
 OF_ARCHITECTURES = ("models_recorded", "models_wrong")
+DEADLINE_S = 120.0
+"""Of one architecture, so that one that hangs costs itself only."""
 _HERE = Path(__file__).resolve().parent
-
-
-def oracle(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Let the oracle write the right rows; return why there are none, by architecture."""
-    subprocess.run(
-        [sys.executable, "-m", "capture_figures.oracle", str(folder), *names],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(_HERE), "HF_HUB_OFFLINE": "1"},
-    )
-    found = json.loads((folder / "reasons.json").read_text())
-    return cast("dict[str, str]", found)
 
 
 def measure(names: Sequence[str], *, show: bool) -> tuple[list[Outcome], dict[str, str]]:
     """Record each architecture; return what came of it, and why others could not be made."""
     outcomes: list[Outcome] = []
+    reasons: dict[str, str] = {}
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    inside = os.pathsep.join(filter(None, [str(_HERE), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch, "oracle")
         rows.mkdir()
-        reasons = oracle(rows, names)
-        with isogloss.connect(Path(scratch, "store")) as client:
-            for name in names:
-                if name in reasons:
-                    continue
-                with np.load(rows / f"{name}.npz") as right:
-                    found = list(record_all(client, name, right))
-                outcomes += found
-                if show:
-                    print(f"{name:24}", "  ".join(map(describe, found)), flush=True)
+        command = [sys.executable, "-m", "capture_figures.oracle", str(rows)]
+        plain = {**offline, "PYTHONPATH": str(_HERE)}
+        for name, found in each(command, names, environment=plain, deadline_s=DEADLINE_S):
+            if isinstance(found, str) or "reason" in found:
+                reasons[name] = str(found if isinstance(found, str) else found["reason"])
+        built = [name for name in names if name not in reasons]
+        command = [sys.executable, "-m", "capture_figures.recorded", f"{scratch}/store", str(rows)]
+        ours = {**offline, "PYTHONPATH": inside}
+        for name, found in each(command, built, environment=ours, deadline_s=DEADLINE_S):
+            some = _outcomes(name, found)
+            outcomes += some
+            if show:
+                print(f"{name:24}", "  ".join(map(describe, some)), flush=True)
     return outcomes, reasons
+
+
+def _outcomes(name: str, found: Mapping[str, object] | str) -> list[Outcome]:
+    if isinstance(found, str):  # nothing is known of any way
+        return [Outcome(name=name, way=way, failed=found) for way in WAYS if way != "decoder"]
+    told = cast("Sequence[Mapping[str, object]]", found["outcomes"])
+    return [Outcome(**fields) for fields in told]  # pyright: ignore[reportArgumentType] - our own
 
 
 def describe(outcome: Outcome) -> str:
@@ -90,6 +88,7 @@ def figures(outcomes: Sequence[Outcome], reasons: Mapping[str, str]) -> list[dic
     wrong = {f"{o.name} {o.way}": o.wrong_rows for o in outcomes if o.wrong_rows}
     others = {f"{o.name} {o.way}": o.refused or o.failed for o in outcomes if o.refused or o.failed}
     right = [o.gap for o in outcomes if o.is_right]
+    reached = sorted({outcome.name for outcome in outcomes if outcome.reaches})
     return [
         {
             "figure": "models_recorded", "value": round(share, 4), "bar": BAR, "sign": ">=",
@@ -102,7 +101,7 @@ def figures(outcomes: Sequence[Outcome], reasons: Mapping[str, str]) -> list[dic
             "figure": "models_wrong", "value": sum(wrong.values()), "bar": 0, "sign": "<=",
             "holds": not wrong, "unit": "rows that differ from the oracle's",
             "peers": {"rows": sum(o.rows for o in outcomes), "largest gap of a right row":
-                      max(right, default=0.0)},
+                      max(right, default=0.0), "padding reaches rows": reached},
             "wrong": wrong,
         },
     ]  # fmt: skip
@@ -152,9 +151,6 @@ def main() -> int:
         "--only", nargs="+", metavar="ID", default=[], help="these figures, or architectures"
     )
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("isogloss").setLevel(logging.CRITICAL)  # what went wrong is in the figures
     found: list[dict[str, object]] = []
     for figure in measured(given.only, show=not given.json):
         found.append(figure)

@@ -34,6 +34,9 @@ CAUSAL = ("packaged:smollm2-135m", "packaged:gemma3-270m")
 CONTROL = ("packaged:minilm-l6", "packaged:paraphrase-minilm-l3")
 SWEEP = Path(__file__).with_name("site_sweep.json")
 FEATURES, K, EPOCHS = 3072, 32, 4.0
+# the first row of a text has a hundred times the norm of the others in these two, and where its
+# token comes twice so has the second: they would be most of what a dictionary is trained on
+CAUSAL_SKIP_FIRST = 2
 CORPUS = "python-standard-library"
 
 console = Console()
@@ -53,6 +56,8 @@ class Plan:
     """Passages to record."""
     features: int
     """Of each dictionary."""
+    skip_first: int
+    """How many rows at the start of each passage to leave out."""
 
 
 class Figures:
@@ -120,13 +125,19 @@ def parse(arguments: Sequence[str] | None) -> Plan:
         "--documents", type=int, default=10_000, help="passages of about 100 words, at most"
     )
     parser.add_argument("--features", type=int, default=FEATURES, help="of each dictionary")
+    parser.add_argument(
+        "--skip-first", type=int, help=f"rows of each passage to leave out (causal pair: "
+        f"{CAUSAL_SKIP_FIRST}, others: 0)"
+    )  # fmt: skip
     found = parser.parse_args(arguments)
+    own = CAUSAL_SKIP_FIRST if found.causal else 0
     return Plan(
         directory=found.directory,
         models=CONTROL if found.control else CAUSAL if found.causal else tuple(found.models),
         sites=tuple(found.sites),
         documents=found.documents,
         features=found.features,
+        skip_first=own if found.skip_first is None else found.skip_first,
     )
 
 
@@ -178,7 +189,7 @@ def learn(
     with bar(f"record {site}", len(documents)) as show:
         info = client.record_documents(
             model, documents, sites=[site], recording=recording,
-            options=DocumentOptions(corpus=CORPUS),
+            options=DocumentOptions(corpus=CORPUS, skip_first=plan.skip_first),
             on_progress=lambda progress: show(progress.documents),
         )  # fmt: skip
     if info.rows > known:

@@ -4,8 +4,9 @@ Importing this package imports neither torch nor transformers; a name's module i
 name is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.models.corpus import standard_library_texts
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from isogloss.models.passes.mode import ModelMode
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.recording import CapturedRows, RecordProgress, record
-    from isogloss.models.resolve import Example, find_sites, resolve_sites
+    from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
     from isogloss.models.sites import Site
     from isogloss.models.texts import TextDocument, passages
     from isogloss.models.tokens import (
@@ -50,6 +51,7 @@ __all__ = [
     "Tokenizer",
     "ancestry",
     "capture",
+    "document_sites",
     "encoder",
     "fast_backend",
     "find_sites",
@@ -85,6 +87,7 @@ _HOMES = {
     "Tokenizer": "tokens",
     "ancestry": "fingerprint",
     "capture": "hooks",
+    "document_sites": "resolve",
     "encoder": "tokens",
     "fast_backend": "tokens",
     "find_sites": "resolve",
@@ -106,8 +109,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'isogloss.models' has no attribute {name!r}")
-    return getattr(import_module(f"isogloss.models.{home}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public: {__all__}")
+    return load_name(f"{__name__}.{home}", name)
 
 
 def __dir__() -> list[str]:

@@ -76,6 +76,28 @@ def resolve_sites(
         return tuple(_seen_site(root, name, seen[name], sizes) for name in names)
 
 
+def document_sites(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ...]:
+    """Find the sites of a model that reads token ids, whatever its forward pass calls them.
+
+    As :func:`resolve_sites`; where neither the arguments nor the submodule tell a width, two tokens
+    are given as the first argument, as documents will be.
+
+    Args:
+        module: the model, or a wrapper of one.
+        patterns: names or globs.
+
+    Raises:
+        UnknownSite: a pattern matches nothing.
+        InvalidInput: a submodule gives no ``[batch, tokens, ...]`` tensor.
+    """
+    root = unwrapped(module)
+    is_told = Signature(root).takes_ids or all(
+        _width_attribute(root.get_submodule(name)) for name in find_sites(root, patterns)
+    )
+    two = None if is_told else torch.zeros(1, 2, dtype=torch.int64, device=device_of(root))
+    return resolve_sites(root, patterns, example=two)
+
+
 def _matched(root: nn.Module, pattern: str) -> list[str]:
     bare = without_prefix(pattern)
     if bare != pattern and pattern.partition(".")[0] not in dict(root.named_children()):
@@ -142,7 +164,18 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def _declared_width(module: nn.Module, name: str) -> int:
-    found: object = module.get_submodule(name)
+    found = module.get_submodule(name)
+    width = _width_attribute(found)
+    if width is None:
+        raise InvalidInput(
+            f"the width of site {name!r} ({type(found).__name__}) cannot be told without running "
+            "the module; pass example=, an input for one forward pass"
+        )
+    return width
+
+
+def _width_attribute(module: nn.Module) -> int | None:
+    found: object = module
     while isinstance(found, nn.Sequential) and len(found):
         found = found[-1]
     for attribute in ("out_features", "embedding_dim", "normalized_shape"):
@@ -151,7 +184,4 @@ def _declared_width(module: nn.Module, name: str) -> int:
             value = cast("tuple[object, ...]", value)[-1]
         if isinstance(value, int):
             return value
-    raise InvalidInput(
-        f"the width of site {name!r} ({type(found).__name__}) cannot be told without running the "
-        "module; pass example=, an input for one forward pass"
-    )
+    return None

@@ -1,13 +1,15 @@
 """What ``benchmarks/capture.py`` finds on a few architectures: all rows recorded, none wrong."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import capture
 import numpy as np
 import pytest
-from capture_figures import architectures, models_combined, oracle, recorded
+from capture_figures import architectures, each, models_combined, oracle, recorded
 
 FEW = ("bert", "gpt2", "llama", "mamba", "opt")
 
@@ -32,8 +34,8 @@ def test_every_named_family_can_be_built() -> None:
     assert set(architectures.FAMILIES) <= set(architectures.text_architectures())
     for name in architectures.FAMILIES:
         model = architectures.tiny_model(name)
-        rows = oracle.right_rows(model, oracle.texts()[0])
-        assert rows[model.site].shape[0] == oracle.LENGTHS[0]
+        rows = oracle.right_rows(model, oracle.texts()[:1])
+        assert rows[model.site][0].shape[0] == oracle.LENGTHS[0]
 
 
 def test_a_row_that_is_wrong_missing_or_of_no_text_is_counted() -> None:
@@ -68,3 +70,35 @@ def test_figures_are_chosen_by_their_names(monkeypatch: pytest.MonkeyPatch) -> N
         list(capture.measured(["models_rigth"], show=False))
     (found,) = capture.measured(["models_combined"], show=False)
     assert (found["figure"], found["holds"]) == ("models_combined", True)
+
+
+def test_rows_are_compared_with_the_padded_pass_only_where_padding_reaches_them() -> None:
+    rows = {f"{prefix}site {i}": np.ones((2, 3), "float32") for prefix in ("", "padded ")
+            for i in range(len(oracle.LENGTHS))}  # fmt: skip
+    assert not recorded.padding_reaches(rows, "site")
+    rows["padded site 3"][1, 2] += 0.001
+    assert recorded.padding_reaches(rows, "site")
+    for name, reaches in (("fnet", True), ("bert", False)):
+        found = oracle.all_rows(architectures.tiny_model(name))
+        assert recorded.padding_reaches(found, "site") is reaches
+
+
+def test_what_hangs_or_crashes_costs_itself_only() -> None:
+    code = """
+import sys, time
+from capture_figures.each import tell
+for name in sys.argv[1:]:
+    if name == "hangs":
+        time.sleep(600)
+    if name == "crashes":
+        raise SystemExit(3)
+    tell(name, {"name": name})
+"""
+    names = ("a", "hangs", "crashes", "b")
+    environment = {**os.environ, "PYTHONPATH": str(Path(capture.__file__).parent)}
+    command: Sequence[str] = (sys.executable, "-c", code)
+    found = list(each.each(command, names, environment=environment, deadline_s=5.0))
+    assert [name for name, _ in found] == list(names)
+    assert [told for _, told in found] == [
+        {"name": "a"}, "no end within 5 s", "its process ended with 3", {"name": "b"}
+    ]  # fmt: skip

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _pytest.mark import ParameterSet
 
 import isogloss
 
@@ -20,16 +19,6 @@ PEERS = {
     "transformer_lens_4": ("transformer_lens", "4."),
 }
 """Examples of libraries that have an environment of their own (``make test-peers``)."""
-NOT_YET = {
-    "accelerate_offload": "ids are sent to the meta device, on which the weights wait",
-    "distributed_data_parallel": "the width of a wrapped model's site is not found",
-    "huggingface_encoder_decoder": "the pass that looks for widths has no ids for the decoder",
-    "nested_tensors": "a nested tensor has no sizes",
-    "torch_compile": "a compiled model calls no hook",
-    "transformer_lens_3": "the width of a hook point is not found",
-    "transformer_lens_4": "the width of a hook point is not found",
-}
-"""Examples that do not record yet, and why."""
 QUICK = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PEERS)
 
 
@@ -62,19 +51,13 @@ def run_and_compare(name: str, folder: Path) -> None:
     assert columns[0].document.tolist() == columns[1].document.tolist()
 
 
-def marked(name: str) -> ParameterSet:
-    """Return an example's name, marked where it does not record yet."""
-    reason = NOT_YET.get(name)
-    return pytest.param(name, marks=pytest.mark.xfail(reason=reason) if reason else ())
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in QUICK])
+@pytest.mark.parametrize("name", QUICK)
 def test_an_example_records_the_same_rows_in_both_ways(name: str, tmp_path: Path) -> None:
     run_and_compare(name, tmp_path)
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("name", [marked(name) for name in PEERS])
+@pytest.mark.parametrize("name", list(PEERS))
 def test_an_example_of_a_peer_records_the_same_rows_in_both_ways(name: str, tmp_path: Path) -> None:
     package, version = PEERS[name]
     if find_spec(package) is None:

@@ -1,11 +1,9 @@
 """Right rows of tiny models: one text, a batch of one, a plain hook. Does not import isogloss.
 
 ``python -m capture_figures.oracle FOLDER NAME...`` writes ``FOLDER/NAME.npz`` for each architecture
-that can be built and run, and ``FOLDER/reasons.json`` for the others.
+that can be built and run, and says why of the others.
 """
 
-import inspect
-import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,11 +17,10 @@ from torch import Tensor
 from transformers.utils import logging
 
 from capture_figures.architectures import VOCABULARY, NotBuilt, TinyModel, tiny_model
+from capture_figures.each import tell
 
 LENGTHS = (9, 9, 4, 13, 7, 2, 16, 11)
 BATCH = 4
-LEAKY = ("convbert", "fnet", "nystromformer", "yoso")
-"""Models that let padding into the rows of a text: a loop's rows are those of its padded pass."""
 FIRST_ORDINARY_ID = 5  # those below are padding and other special tokens
 
 
@@ -38,36 +35,14 @@ def decoder_ids(text: Sequence[int]) -> list[int]:
     return [1, *reversed(text)]
 
 
-def right_rows(model: TinyModel, text: Sequence[int]) -> dict[str, NDArray[np.float32]]:
-    """Return the rows of a text at each site of the model, ``[tokens, width]``.
-
-    Raises:
-        NotBuilt: the model does not run on a text, or its site has no row for each token.
-    """
-    wanted = {model.site: len(text)}
-    inputs = {"input_ids": torch.tensor([list(text)])}
+def loop_inputs(model: TinyModel, some: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Return what a user's loop gives the model for some texts; a mask if there are several."""
+    ids, mask = padded(some)
+    inputs = {"input_ids": ids} | ({"attention_mask": mask} if len(some) > 1 else {})
     if model.decoder_site is not None:
-        inputs["decoder_input_ids"] = torch.tensor([decoder_ids(text)])
-        wanted[model.decoder_site] = len(text) + 1
-    seen: dict[str, Tensor] = {}
-    handles = [
-        model.module.get_submodule(site).register_forward_hook(
-            lambda _, args, output, site=site: seen.update({site: _first(output)})
-        )
-        for site in wanted
-    ]
-    try:
-        with torch.no_grad():
-            model.module(**inputs)
-    except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise NotBuilt(f"it does not run on a text: {type(error).__name__}: {line[:90]}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    if missed := sorted(wanted.keys() - seen.keys()):
-        raise NotBuilt(f"a pass does not reach its layer {missed[0]}")
-    return {site: _of_tokens(seen[site], tokens) for site, tokens in wanted.items()}
+        inputs["decoder_input_ids"], mask = padded([decoder_ids(text) for text in some])
+        inputs |= {"decoder_attention_mask": mask} if len(some) > 1 else {}
+    return inputs
 
 
 def padded(some: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -78,26 +53,53 @@ def padded(some: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def rows_of_the_loop(model: TinyModel) -> list[NDArray[np.float32]]:
-    """Return the rows of each text at the site in padded batches: those of a user's own loop.
+def right_rows(
+    model: TinyModel, some: Sequence[Sequence[int]]
+) -> dict[str, list[NDArray[np.float32]]]:
+    """Return the rows of each text of one pass, ``[tokens, width]``, by site.
 
-    They differ from those of the text alone where the model lets padding into its rows: FNet mixes
-    all positions, ConvBERT convolves over them, and YOSO's and Nystromformer's landmarks lie there.
+    Raises:
+        NotBuilt: the model does not run on the texts, or its site has no row for each token.
     """
-    seen: list[Tensor] = []
-    takes_mask = "attention_mask" in inspect.signature(model.module.forward).parameters
-    handle = model.module.get_submodule(model.site).register_forward_hook(
-        lambda _, args, output: seen.append(_first(output))
-    )
-    rows: list[NDArray[np.float32]] = []
-    for start in range(0, len(LENGTHS), BATCH):
-        some = texts()[start : start + BATCH]
-        ids, mask = padded(some)
+    lengths = {model.site: [len(text) for text in some]}
+    if model.decoder_site is not None:
+        lengths[model.decoder_site] = [len(text) + 1 for text in some]
+    seen: dict[str, Tensor] = {}
+    handles = [
+        model.module.get_submodule(site).register_forward_hook(
+            lambda _, args, output, site=site: seen.update({site: _first(output)})
+        )
+        for site in lengths
+    ]
+    try:
         with torch.no_grad():
-            model.module(input_ids=ids, **({"attention_mask": mask} if takes_mask else {}))
-        rows += [seen[-1][i, : len(text)].float().numpy() for i, text in enumerate(some)]
-    handle.remove()
-    return rows
+            model.module(**loop_inputs(model, some))
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise NotBuilt(f"it does not run on a text: {type(error).__name__}: {line[:90]}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if missed := sorted(lengths.keys() - seen.keys()):
+        raise NotBuilt(f"a pass does not reach its layer {missed[0]}")
+    return {site: _of_tokens(seen[site], wanted) for site, wanted in lengths.items()}
+
+
+def all_rows(model: TinyModel) -> dict[str, NDArray[np.float32]]:
+    """Return the rows of each text alone and in the padded batches of a user's loop, by name.
+
+    The two differ where the model lets padding into its rows in spite of the mask, such as by
+    mixing, convolving or summing up over tokens. ``site 3`` are the rows of text 3 alone, ``padded
+    site 3`` those of the batch; likewise ``decoder 3``.
+    """
+    kinds = {model.site: "site"}
+    kinds |= {} if model.decoder_site is None else {model.decoder_site: "decoder"}
+    found: dict[str, NDArray[np.float32]] = {}
+    for prefix, size in (("", 1), ("padded ", BATCH)):
+        for start in range(0, len(LENGTHS), size):
+            for site, rows in right_rows(model, texts()[start : start + size]).items():
+                found |= {f"{prefix}{kinds[site]} {start + i}": one for i, one in enumerate(rows)}
+    return found
 
 
 def _first(output: object) -> Tensor:
@@ -110,42 +112,29 @@ def _first(output: object) -> Tensor:
     return found.clone()
 
 
-def _of_tokens(rows: Tensor, tokens: int) -> NDArray[np.float32]:
-    """Return ``[tokens, width]`` from a batch of one; time may be first, or padded behind."""
+def _of_tokens(rows: Tensor, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Return ``[tokens, width]`` of each text; time may be first, or padded behind by the model."""
+    texts, longest = len(lengths), max(lengths)
     shape = tuple(rows.shape)
-    if len(shape) > 3 and shape[:2] == (1, tokens):  # all dimensions behind are the width
-        return rows.reshape(tokens, -1).float().numpy()
-    if len(shape) == 3 and 1 in shape[:2]:
-        plain = rows.reshape(-1, shape[2])
-        if tokens <= len(plain) and (len(plain) == tokens or len(plain) % 16 == 0):
-            return plain[:tokens].float().numpy()
-    raise NotBuilt(f"its layers give {shape} for {tokens} tokens: there is no row for each token")
+    for found in (rows, rows.transpose(0, 1)) if rows.ndim > 2 else ():
+        count, tokens = found.shape[:2]
+        if count == texts and (tokens == longest or (tokens > longest and tokens % 16 == 0)):
+            flat = found.flatten(2).float().numpy()
+            return [flat[i, :length] for i, length in enumerate(lengths)]
+    raise NotBuilt(f"its layers give {shape} for {longest} tokens: there is no row for each token")
 
 
 def main(folder: Path, names: Sequence[str]) -> None:
-    """Write the right rows of each architecture, or why there are none."""
+    """Write the right rows of each architecture, or say why there are none."""
     logging.set_verbosity_error()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    reasons: dict[str, str] = {}
     for name in names:
         try:
-            model = tiny_model(name)
-            rows = [right_rows(model, text) for text in texts()]
+            np.savez(folder / f"{name}.npz", allow_pickle=False, **all_rows(tiny_model(name)))
+            tell(name, {})
         except NotBuilt as error:
-            reasons[name] = str(error)
-            continue
-        kinds = {"site": model.site, "decoder": model.decoder_site}
-        arrays = {
-            f"{kind} {i}": found[site]
-            for i, found in enumerate(rows)
-            for kind, site in kinds.items()
-            if site is not None
-        }
-        if name in LEAKY:
-            arrays |= {f"loop {i}": found for i, found in enumerate(rows_of_the_loop(model))}
-        np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
-    (folder / "reasons.json").write_text(json.dumps(reasons, indent=1))
+            tell(name, {"reason": str(error)})
 
 
 if __name__ == "__main__":

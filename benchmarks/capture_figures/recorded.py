@@ -1,15 +1,25 @@
-"""Record tiny models in both ways, and compare each row with the oracle's."""
+"""Record tiny models in both ways, and compare each row with the oracle's.
 
+``python -m capture_figures.recorded STORE FOLDER NAME...`` says what comes of each architecture
+whose right rows are in ``FOLDER``.
+"""
+
+import logging
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.utils import logging as transformers_logging
 
+import isogloss
 from capture_figures.architectures import TinyModel, tiny_model
-from capture_figures.oracle import BATCH, decoder_ids, padded, texts
+from capture_figures.each import tell
+from capture_figures.oracle import BATCH, decoder_ids, loop_inputs, texts
 from isogloss import Client
 from isogloss.errors import IsoglossError
 from isogloss.models import LoadedModel
@@ -21,9 +31,11 @@ from isogloss.store import Document
 # is off by at most n units in the last place (2**-24) in another order: 4 * 6 * 64 * 2**-24. What a
 # wrong mask, position or layout changes is a thousand times that.
 TOLERANCE = 4 * 6 * 64 * 2.0**-24
+_PADDED = ("loop", "decoder")
 WAYS = ("documents", "loop", "alone", "decoder")
 """By ``record_documents``; by ``client.record`` in a padded loop; in one of single texts, where the
-shapes are the oracle's and the bits must be; at the decoder of an encoder-decoder."""
+shapes are the oracle's and the bits must be; in a padded loop at the decoder of an encoder-decoder.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +52,9 @@ class Outcome:
     """Rows that differ from the oracle's, are missing, or are of no text."""
     gap: float = 0.0
     """Largest difference, over the largest number of the text."""
+    reaches: bool = False
+    """Whether padding reaches the rows of this model: those of a padded loop are then compared with
+    the same padded pass, not with the text alone."""
     refused: str = ""
     """Isogloss's error, where it refused."""
     failed: str = ""
@@ -77,12 +92,13 @@ def _outcome(
         return Outcome(name=name, way=way, refused=f"{type(error).__name__}: {error}")
     except Exception as error:
         return Outcome(name=name, way=way, failed=f"{type(error).__name__}: {str(error)[:200]}")
+    kind = "decoder" if way == "decoder" else "site"
+    reaches = way in _PADDED and padding_reaches(right, kind)
+    prefix = "padded " if reaches else ""
     wanted: dict[int, NDArray[np.float32]] = {}
     for i, text in enumerate(texts()):
         ids = decoder_ids(text) if way == "decoder" else text
-        kind = "decoder" if way == "decoder" else "site"
-        kind = "loop" if way == "loop" and "loop 0" in right else kind
-        wanted[Document.from_token_ids(ids).id] = right[f"{kind} {i}"]
+        wanted[Document.from_token_ids(ids).id] = right[f"{prefix}{kind} {i}"]
     gaps = _gaps(wanted, rows, columns.document, columns.position)
     bar = 0.0 if way == "alone" else TOLERANCE
     return Outcome(
@@ -91,7 +107,25 @@ def _outcome(
         rows=len(rows),
         wrong_rows=int((gaps > bar).sum()),
         gap=float(gaps.max(initial=0.0)),
+        reaches=reaches,
     )
+
+
+def padding_reaches(right: Mapping[str, NDArray[np.float32]], kind: str) -> bool:
+    """Return whether a plain padded pass gives a text other rows than it has alone.
+
+    Args:
+        right: rows of the oracle.
+        kind: ``site`` or ``decoder``.
+    """
+    return any(
+        _gap(right[f"padded {kind} {i}"], right[f"{kind} {i}"]).max() > TOLERANCE
+        for i in range(len(texts()))
+    )
+
+
+def _gap(row: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.abs(row - right) / max(np.abs(right).max(), 1e-30)
 
 
 def _gaps(
@@ -149,10 +183,21 @@ def _run_loop(client: Client, recording: str, model: TinyModel, site: str, batch
     ):
         for start in range(0, len(all_texts), batch):
             some = all_texts[start : start + batch]
-            ids, mask = padded(some)
-            inputs = {"input_ids": ids} | ({"attention_mask": mask} if batch > 1 else {})
-            if model.decoder_site is not None:
-                inputs["decoder_input_ids"], decoder_mask = padded([decoder_ids(t) for t in some])
-                inputs |= {"decoder_attention_mask": decoder_mask} if batch > 1 else {}
             with torch.no_grad():
-                model.module(**inputs)
+                model.module(**loop_inputs(model, some))
+
+
+def main(store: Path, folder: Path, names: Sequence[str]) -> None:
+    """Record each architecture and say what came of it."""
+    torch.set_num_threads(1)
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("isogloss").setLevel(logging.CRITICAL)  # what went wrong is in the outcomes
+    with isogloss.connect(store) as client:
+        for name in names:
+            with np.load(folder / f"{name}.npz") as right:
+                found = [asdict(outcome) for outcome in record_all(client, name, right)]
+            tell(name, {"outcomes": found})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -29,7 +29,7 @@ def main(store: Path) -> None:
         )  # fmt: skip
 
         ids = pad_sequence([torch.tensor(text) for text in TEXTS], batch_first=True)
-        mask = pad_sequence([torch.ones(len(text)) for text in TEXTS], batch_first=True)
+        mask = pad_sequence([torch.ones_like(torch.tensor(t)) for t in TEXTS], batch_first=True)
         with client.record(model, sites=[SITE], recording="loop", dtype="float32"), torch.no_grad():
             model(ids, attention_mask=mask)
 

@@ -16,10 +16,9 @@ from isogloss.models.passes.layout import BATCH_FIRST, Axes, Layout, batch_first
 from isogloss.models.sites import Site, site_names, submodule
 from isogloss.models.tokens import EncodedDocument
 
-_TRIED, _MORE = (
-    16,
-    5,
-)  # tokens of a text, and of padding, on which is seen whether padding is hidden
+# whether padding is hidden is seen on some texts, of each some tokens: a model that chooses what to
+# look at (the highest of some scores) lets padding into one row of a hundred
+_TRIED_TEXTS, _TRIED, _MORE = 16, 16, 5
 _SAME, _SAME_HALF = 1e-4, 2e-2  # of the norm: rounding alone is below, a model that looks above
 
 
@@ -91,7 +90,7 @@ class DocumentPasses:
         order = [i for i, document in enumerate(documents) if document.content.any()]
         order.sort(key=lambda i: (lengths[i], i))
         differ = len({lengths[i] for i in order}) > 1
-        may_pad = differ and self._may_pad(documents[order[-1]])
+        may_pad = differ and self._may_pad([documents[i] for i in order])
         batch: list[int] = []
         for i in order:
             full = lengths[i] * (len(batch) + 1) > self._settings.forward_tokens
@@ -121,18 +120,20 @@ class DocumentPasses:
         where = torch.from_numpy(content)
         return {name: self._rows(name, call.output, where, ids) for name, call in calls.items()}
 
-    def _may_pad(self, document: EncodedDocument) -> bool:
-        """Return whether rows stay the same behind padding: seen once, on some tokens of a text.
+    def _may_pad(self, documents: Sequence[EncodedDocument]) -> bool:
+        """Return whether rows stay the same behind padding: seen once, on tokens of some texts.
 
         Some models look at padding in spite of the mask: convolutions over tokens, landmarks.
         """
         if self._padding_is_hidden is None:
-            self._padding_is_hidden = "attention_mask" in self._arguments and self._hides(document)
+            self._padding_is_hidden = "attention_mask" in self._arguments and all(
+                self._hides(ids) for ids in _beginnings(documents)
+            )
         return self._padding_is_hidden
 
-    def _hides(self, document: EncodedDocument) -> bool:
-        ids = torch.from_numpy(document.input_ids[:_TRIED])[None]
-        tokens = ids.shape[1]
+    def _hides(self, ids: Tensor) -> bool:
+        """Return whether texts of equal length, ``[texts, tokens]``, have the same rows padded."""
+        texts, tokens = ids.shape
         more = min(_MORE, max(1, self._settings.longest - tokens))
         padded = torch.nn.functional.pad(ids, (0, more), value=self._settings.pad_id)
         mask = torch.ones_like(ids)
@@ -143,14 +144,28 @@ class DocumentPasses:
             if not all(calls):
                 return True  # refused when its rows are read
             alone, beside = (call[0].output for call in calls if call)
-            if alone.ndim < 3 or beside.shape[:2] != (1, tokens + more):
-                continue  # other axes, or a length of its own
-            scale = alone.float().norm()
-            moved = (beside[:, :tokens] - alone).float().norm()
-            is_exact = alone.dtype in (torch.float32, torch.float64) and not self._settings.autocast
-            if bool(moved > (_SAME if is_exact else _SAME_HALF) * scale):
+            if alone.ndim > 2 and alone.shape[:2] == (tokens, texts):  # time first
+                alone, beside = alone.transpose(0, 1), beside.transpose(0, 1)
+            both = _are_rows(alone, texts, tokens) and _are_rows(beside, texts, tokens + more)
+            if not both or alone.shape[2:] != beside.shape[2:]:
+                continue  # other axes
+            if self._moved(
+                alone[:, :tokens].float().flatten(2), beside[:, :tokens].float().flatten(2)
+            ):
                 return False
         return True
+
+    def _moved(self, alone: Tensor, beside: Tensor) -> bool:
+        """Return whether a row, ``[texts, tokens, width]``, is another than that of the text alone.
+
+        In half precision rounding moves single rows as far, so that all of them are looked at
+        together.
+        """
+        dtype = next((p.dtype for p in self._module.parameters()), torch.float32)
+        if dtype in (torch.float32, torch.float64) and not self._settings.autocast:
+            moved, scale = (beside - alone).norm(dim=2), alone.norm(dim=2)
+            return bool((moved > _SAME * scale).any())
+        return bool((beside - alone).norm() > _SAME_HALF * alone.norm())
 
     def _seen(
         self, documents: Sequence[EncodedDocument], tokens: int
@@ -231,6 +246,21 @@ class DocumentPasses:
         for name in self._names:
             call = done.site(name, self._settings.call)
             self._layouts[name].see(call.output.shape, *one.shape)
+
+
+def _are_rows(output: Tensor, texts: int, tokens: int) -> bool:
+    """Return whether an output is ``[texts, tokens, ...]``, maybe padded by the model."""
+    return output.ndim > 2 and output.shape[0] == texts and output.shape[1] >= tokens
+
+
+def _beginnings(documents: Sequence[EncodedDocument]) -> list[Tensor]:
+    """Return the first tokens of some documents, ``[texts, tokens]`` for each number of tokens."""
+    some = [documents[i * len(documents) // _TRIED_TEXTS] for i in range(_TRIED_TEXTS)]
+    found: dict[int, dict[bytes, Tensor]] = {}
+    for document in some:
+        ids = document.input_ids[:_TRIED]
+        found.setdefault(len(ids), {})[ids.tobytes()] = torch.from_numpy(ids)
+    return [torch.stack([*texts.values()]) for texts in found.values()]
 
 
 __all__ = ["BATCH_FIRST", "DocumentPasses", "PassSettings"]

@@ -8,6 +8,9 @@ from torch import nn
 from isogloss.models.passes.inputs import Signature
 
 _DECODER, _DECODER_IDS = "decoder", "decoder_input_ids"
+# a layer that is given hidden states and also the ids, such as to route by them, reads what the
+# stack around it reads; its mask and its cache are made there, and others have written into it
+_HIDDEN_STATES = "hidden_states"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +51,7 @@ def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Modu
     readers |= {name: Signature(paths[name]) for name in decoders}
     stacks: dict[nn.Module, Stack] = {}
     for name, signature in readers.items():
-        if not name or signature.takes_ids or name in pairs:
+        if not name or _reads_ids(signature) or name in pairs:
             stacks.setdefault(
                 paths[name],
                 Stack(
@@ -61,6 +64,10 @@ def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Modu
     return stacks
 
 
+def _reads_ids(signature: Signature) -> bool:
+    return signature.takes_ids and _HIDDEN_STATES not in signature.names
+
+
 def _decoders(pair: nn.Module, name: str) -> list[str]:
     get = getattr(pair, "get_decoder", None)
     told = get() if callable(get) else None
@@ -68,7 +75,7 @@ def _decoders(pair: nn.Module, name: str) -> list[str]:
         path
         for path, module in pair.named_modules(remove_duplicate=False)
         if (module is told or _DECODER in path.split("."))
-        and (signature := Signature(module)).takes_ids
+        and _reads_ids(signature := Signature(module))
         and _DECODER_IDS not in signature.names
     ]
     outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]

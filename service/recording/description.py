@@ -81,7 +81,7 @@ def describe(
     Raises:
         UnknownSite: a name matches nothing in the model; the message lists the nearest names.
     """
-    found = models.resolve_sites(model.module, sites)
+    found = models.document_sites(model.module, sites)
     tokenizer = model.tokenizer
     spec = RecordingSpec(
         recording=recording,

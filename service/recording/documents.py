@@ -83,6 +83,8 @@ class DocumentOptions:
     """
     call: int | None = None
     """Which call to read of a site that is called several times in one pass, such as 0 or -1."""
+    layout: Literal["batch_first"] | None = None
+    """That outputs are ``[batch, tokens, width]``; None: their sizes tell."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", check_step(self.step))
@@ -100,6 +102,7 @@ class DocumentOptions:
             **({"skip_first": str(self.skip_first)} if self.skip_first else {}),
             **({"sample": f"{self.sample!r}"} if self.sample < 1 else {}),
             **({"call": str(self.call)} if self.call is not None else {}),
+            **({"layout": self.layout} if self.layout else {}),
         }
 
 
@@ -193,6 +196,7 @@ def _append(
         precision=options.precision,
         on_progress=report,
         call=options.call,
+        layout=options.layout,
     )
     packer = Packer(spec, options.batch_rows, appender.batch_bytes)
     for piece in pieces:

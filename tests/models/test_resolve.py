@@ -10,6 +10,7 @@ from transformers import T5Config, T5Model
 from isogloss.errors import InvalidInput, UnknownSite
 from isogloss.models.resolve import (
     device_of,
+    document_sites,
     find_sites,
     forward_parameters,
     resolve_sites,
@@ -93,3 +94,22 @@ def test_widths_of_encoder_and_decoder_are_seen_in_one_pass():
     config = T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     found = resolve_sites(T5Model(config), ["encoder.block.0", "decoder.block.0"])
     assert [site.width for site in found] == [16, 16]
+
+
+def test_a_model_that_takes_ids_by_another_name_is_run_on_two_tokens():
+    class Hooked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.hook, self.passes = nn.Embedding(9, 8), nn.Identity(), 0
+
+        def forward(self, tokens: torch.Tensor, return_type: str = "logits") -> torch.Tensor:
+            self.passes += 1
+            return self.hook(self.table(tokens))
+
+    module = Hooked()
+    assert [site.width for site in document_sites(module, ["table"])] == [8]
+    assert module.passes == 0
+    assert [site.width for site in document_sites(module, ["hook", "table"])] == [8, 8]
+    assert module.passes == 1
+    with pytest.raises(InvalidInput, match="pass example="):
+        resolve_sites(module, ["hook"])

@@ -65,11 +65,11 @@ def ends_with_a_remedy(*arguments: str) -> bool:
 def refusals(address: str) -> dict[str, bool]:
     """Use what a client alone does not have; return for each whether the pip command is told."""
     import isogloss
-    from isogloss import dictionaries, service, store, universality
+    from isogloss import dictionaries, models, service, store, universality
     from isogloss.errors import MissingExtra
 
     said: dict[str, bool] = {}
-    for room in (service, store, dictionaries, universality):
+    for room in (service, store, models, dictionaries, universality):
         for name in room.__all__:
             try:
                 getattr(room, name)

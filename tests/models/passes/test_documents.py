@@ -178,10 +178,35 @@ def test_a_model_that_looks_at_padding_is_given_none():
 
     model = Convolved()
     found = rows_of(model, "site", [*DOCUMENTS, [1, 2, 3]])
-    assert max(model.sizes) == (2, 3)  # texts of one length share a pass all the same
+    assert model.sizes[-3:] == [(2, 3), (1, 4), (1, 6)]  # those of one length share a pass
     with torch.no_grad():
         wanted = [model(torch.tensor([ids]))[0] for ids in [*DOCUMENTS, [1, 2, 3]]]
     torch.testing.assert_close(found, torch.cat(wanted))
+
+
+@pytest.mark.parametrize("time_first", [False, True])
+def test_a_model_that_lets_padding_into_one_row_of_many_is_given_none(time_first: bool):
+    class Chooses(nn.Module):
+        """Looks at padding from one token alone, as a choice of the highest scores may."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.table, self.site = nn.Embedding(60, 8), nn.Identity()
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            x = self.table(input_ids)
+            if attention_mask is not None:
+                is_padded = (attention_mask == 0).any(1)[:, None] & (input_ids == 59)
+                x = x + 0.002 * is_padded[..., None]
+            return self.site(x.transpose(0, 1) if time_first else x)
+
+    model = Chooses()
+    documents = [[i, *range(10 + i, 20 + i + i % 3)] for i in range(9)]
+    documents[3][4] = 59
+    found = rows_of(model, "site", documents)
+    wanted = model.table(torch.tensor([token for ids in documents for token in ids]))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_table_made_while_recording_serves_a_training_afterwards():

@@ -40,3 +40,25 @@ def test_a_module_without_a_forward_of_its_own_is_no_stack():
     layers = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
     model = torch.nn.ModuleDict({"layers": layers})
     assert [stack.name for stack in stacks_around(model, [layers[0]]).values()] == [""]
+
+
+def test_a_layer_that_is_given_hidden_states_beside_the_ids_is_no_stack():
+    """Such as one that routes by ids: its mask and cache are not those of the call around it."""
+
+    class Layer(torch.nn.Module):
+        def forward(
+            self, hidden_states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+        ) -> torch.Tensor:
+            return hidden_states + input_ids[..., None] * attention_mask[0, 0, 0, 0]
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.layers = torch.nn.Embedding(9, 4), torch.nn.ModuleList([Layer()])
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            mask = attention_mask[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1) * 2
+            return self.layers[0](self.table(input_ids), input_ids, attention_mask=mask)
+
+    model = Model()
+    assert [stack.name for stack in stacks_around(model, [model.layers[0]]).values()] == [""]

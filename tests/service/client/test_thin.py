@@ -26,6 +26,7 @@ def test_a_client_and_its_command_line_load_nothing_heavy(tmp_path: Path) -> Non
         said = use(server.addresses[0])
     assert {"verified", "described", "record", "record_documents", "report command"} <= said.keys()
     told = {f"isogloss.service.{name}" for name in ("Recorder", "serve")}
+    told |= {f"isogloss.models.{name}" for name in ("LoadedModel", "capture", "load_model")}
     assert {*told, "isogloss.service.render_report", "serve command"} <= said.keys()
     assert [what for what, is_so in said.items() if not is_so] == []
 

@@ -201,3 +201,33 @@ def test_a_share_of_the_documents_is_that_of_a_loop(local_client: Client, name: 
         local_client.record_documents(model, texts, sites=["layer"], recording=name)
     with pytest.raises(InvalidInput, match="sample"):
         DocumentOptions(sample=0.0)
+
+
+def test_one_of_several_calls_of_a_site_is_chosen_and_named(
+    local_client: Client, name: str
+) -> None:
+    class Twice(Tiny):
+        """Calls its layer for the text and for its negative."""
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            return self.layer(self.embedding(input_ids)) + self.layer(-self.embedding(input_ids))
+
+    model = LoadedModel(module=Twice(), name="twice")
+
+    def record(recording: str, call: int | None) -> None:
+        options = DocumentOptions(dtype="float32", call=call, layout="batch_first")
+        record_documents(
+            local_client, model, TEXTS, sites=["layer"], recording=recording, options=options,
+            on_progress=None,
+        )  # fmt: skip
+
+    with pytest.raises(InvalidInput, match="call="):
+        record(f"{name}-both", None)
+    for number in (0, -1):
+        record(f"{name}-{number % 2}", number)
+    told = dict(local_client.recording(f"{name}-0").spec.provenance)
+    assert (told["call"], told["layout"]) == ("0", "batch_first")
+    first, second = (local_client.read(f"{name}-{n}", "layer").astype(np.float32) for n in (0, 1))
+    bias = model.module.get_parameter("layer.bias").detach().numpy()
+    np.testing.assert_allclose(first - bias, bias - second, rtol=1e-4, atol=1e-5)
+    assert np.abs(first - second).max() > 0.1
