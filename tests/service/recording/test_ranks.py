@@ -25,7 +25,8 @@ def one_process(place: tuple[Path, str], plan: Plan) -> frozenset[Row]:
     """The rows of a single process that reads all ranks' batches; recorded here, over TCP."""
     store, address = place
     recording = f"one-of-{plan.ranks}-{plan.steps}"
-    alone = replace(plan, address=address, recording=recording, wrapper="one", kill=None)
+    alone = replace(plan, address=address, recording=recording, wrapper="one", direct=False)
+    alone = replace(alone, kill=None, saved="")
     token = (store / "token").read_text().strip()
     with isogloss.connect(address, token=token) as client:
         rank_loop.record(alone, client)
