@@ -6,6 +6,7 @@ interrupted. What is heavy is imported inside the commands, so that ``--help`` i
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -51,6 +52,26 @@ def root(
     del version  # its callback has shown it
 
 
+StepOption = Annotated[
+    int, typer.Option("--step", help="Training step; a text is recorded once a step.")
+]
+SkipFirstOption = Annotated[
+    int,
+    typer.Option("--skip-first", help="Content tokens at each text's start that have no row."),
+]
+SampleOption = Annotated[
+    float, typer.Option("--sample", help="Share of the texts, the same ones for each model.")
+]
+CallOption = Annotated[
+    int | None,
+    typer.Option("--call", help="Which call to read of a site that runs several times: 0, -1."),
+]
+DirectOption = Annotated[
+    bool, typer.Option("--direct", help="Write past the server, to storage that both see.")
+]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", help="The store as this machine sees it; means --direct.")
+]
 ProbeOption = Annotated[
     str | None, typer.Option("--probe", help="Id of the probe; by default the newest that fits.")
 ]
@@ -108,25 +129,12 @@ def record(
         bool, typer.Option("--standard-library", help="Record this Python's own documentation.")
     ] = False,
     words: Annotated[int, typer.Option(help="Most words of a passage.")] = 128,
-    step: Annotated[int, typer.Option(help="Training step; a text is recorded once a step.")] = 0,
-    skip_first: Annotated[
-        int, typer.Option(help="Content tokens at the start of each text that have no row.")
-    ] = 0,
-    sample: Annotated[
-        float, typer.Option(help="Share of the texts, in (0, 1]; the same ones for each model.")
-    ] = 1.0,
-    call: Annotated[
-        int | None,
-        typer.Option(help="Which call to read of a site that runs several times a pass: 0, -1."),
-    ] = None,
-    direct: Annotated[
-        bool,
-        typer.Option("--direct", help="Write past the server, to storage that both see."),
-    ] = False,
-    root: Annotated[
-        Path | None,
-        typer.Option(help="The store as this machine sees it; means --direct."),
-    ] = None,
+    step: StepOption = 0,
+    skip_first: SkipFirstOption = 0,
+    sample: SampleOption = 1.0,
+    call: CallOption = None,
+    direct: DirectOption = False,
+    root: RootOption = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
@@ -144,15 +152,8 @@ def record(
         from isogloss.models import RecordProgress, load_model
         from isogloss.service.recording.documents import DocumentOptions
 
-        options = DocumentOptions(
-            corpus=corpus,
-            direct=direct,
-            root=root,
-            step=step,
-            skip_first=skip_first,
-            sample=sample,
-            call=call,
-        )
+        where = DocumentOptions(corpus=corpus, direct=direct, root=root)
+        options = replace(where, step=step, skip_first=skip_first, sample=sample, call=call)
 
         def on_progress(at: RecordProgress) -> None:
             show(f"{recording}: {at.rows:,} rows", at.documents, at.total_documents)
