@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from isogloss.store.recordings.recording import Recording
     from isogloss.store.recordings.store import Store, reopen_reader
     from isogloss.store.schema.batch import BatchLimits, RowBatch, TokenColumns
-    from isogloss.store.schema.document import Document
+    from isogloss.store.schema.document import Document, check_document
     from isogloss.store.schema.names import check_id, readable_text
     from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
     from isogloss.store.schema.revision import Revision
@@ -119,6 +119,7 @@ _MODULES = {
     "StratumShares": "reading.sampling",
     "TokenColumns": "schema.batch",
     "arrow_batches": "exchange.arrow",
+    "check_document": "schema.document",
     "check_id": "schema.names",
     "check_step": "schema.steps",
     "create_if_missing": "disk.filesystem",
@@ -200,6 +201,7 @@ __all__ = [
     "Tier",
     "TokenColumns",
     "arrow_batches",
+    "check_document",
     "check_id",
     "check_step",
     "create_if_missing",

@@ -40,6 +40,7 @@ from isogloss.service.recording.tally import Tally
 from isogloss.service.recording.target import Target, TargetClient, describe_live
 from isogloss.service.recording.tensors import DTYPES, HostCopies
 from isogloss.service.recording.texts import DocumentNames, names_for
+from isogloss.store import check_step
 
 _log = logging.getLogger(__name__)
 
@@ -356,9 +357,7 @@ class Recorder:
 
     def _new_ticket(self) -> int:
         """Note the step and the texts of a pass; the reader gives the number back with its rows."""
-        step = self.step
-        if step < 0:
-            raise InvalidInput(f"step is {step}; a training step is 0 or more")
+        step = check_step(self.step)
         self._last_ticket += 1
         self._tickets[self._last_ticket] = _Ticket(step, self._texts)
         if len(self._tickets) > _MAX_TICKETS:  # of passes that were left out after all

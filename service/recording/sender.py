@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from isogloss.errors import (
     Conflict,
     DeadlineExceeded,
+    Fenced,
     IsoglossError,
     ServerUnavailable,
     StorageError,
@@ -29,7 +30,7 @@ from isogloss.service.recording.target import Target
 from isogloss.service.recording.tensors import to_stored
 from isogloss.service.recording.texts import DocumentNames, NamedDocument
 from isogloss.service.transport.patience import RECONNECT_S, Patience
-from isogloss.store import Document, RecordingSpec, RowBatch
+from isogloss.store import Document, RecordingSpec, RowBatch, check_document
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 1.0
@@ -223,6 +224,8 @@ class Sender:
         named = queued.named or self._names.name(
             queued.documents, queued.content(), queued.texts, queued.groups
         )
+        for one in named:
+            check_document(one.document)
         first, skip = self._choose(queued, named, spec, known)
         rank = np.arange(queued.rows) - first[queued.document_index]
         where = np.flatnonzero(rank >= skip[queued.document_index])
@@ -351,7 +354,9 @@ class Sender:
         self.confirm()
         self._discard_stream()
         batches = self._left()
-        can_send = not self._was_given_up and not isinstance(cause, DeadlineExceeded)
+        # who took the producer over numbers its own batches: ours are none of those
+        is_over = self._was_given_up or isinstance(cause, Fenced)
+        can_send = not is_over and not isinstance(cause, DeadlineExceeded)
         while batches and can_send:
             batch = batches.popleft()
             try:

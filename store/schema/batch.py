@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, ShapeError
-from isogloss.store.schema.document import KEY_BYTES, Document, check_length
+from isogloss.store.schema.document import KEY_BYTES, Document, check_document
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -161,8 +161,7 @@ class RowBatch:
             )
         check_text(self.producer, "producer name")
         for document in self.documents:
-            check_text(document.group, "group of a document")
-            check_length(document)
+            check_document(document)
         if not 1 <= self.sequence < 1 << 63:
             raise InvalidInput(f"sequence {self.sequence} must be in [1, 2**63)")
         object.__setattr__(self, "step", check_step(self.step))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isogloss.errors import DocumentMismatch, InvalidInput
+from isogloss.store.schema.names import check_text
 
 KEY_BYTES = 32
 
@@ -86,8 +87,14 @@ def _text_key(text: str) -> bytes:
         ) from error
 
 
-def check_length(document: Document) -> None:
-    """Raise InvalidInput for a document that is too long to be read through a server."""
+def check_document(document: Document) -> None:
+    """Raise an error for a document that no batch may describe.
+
+    Raises:
+        InvalidInput: its text or its group is too long to be read through a server, or the group
+            has a lone surrogate, which UTF-8 cannot hold.
+    """
+    check_text(document.group, "group of a document")
     for what, text in (("text", document.text or ""), ("group", document.group)):
         # a code point takes four bytes at most: short texts need not be encoded
         if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:

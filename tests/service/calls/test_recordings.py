@@ -252,7 +252,7 @@ def test_texts_that_utf8_cannot_hold_are_refused_or_if_there_already_made_readab
         dataclasses.replace(batch, documents=grouped)
     with pytest.raises(InvalidInput, match="producer name"):
         dataclasses.replace(batch, producer=group)
-    monkeypatch.setattr("isogloss.store.schema.batch.check_text", _unchecked)
+    monkeypatch.setattr("isogloss.store.schema.document.check_text", _unchecked)
     before = dataclasses.replace(batch, documents=grouped)
     with Owner(Store.open(tmp_path / "store"), run_workers=False) as owner:
         vocabulary = ["plain", "\ud800odd"]

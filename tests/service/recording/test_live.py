@@ -306,7 +306,41 @@ def test_steps_come_from_the_loop_and_only_some_are_recorded(
     with odd:
         model(torch.full((1, 4), 1))
     (reason,) = odd.counts.left_out
-    assert "a training step is" in reason
+    assert "the training step" in reason
+
+
+@pytest.mark.parametrize("step", [2.5, 3.0, True, "3", None, torch.tensor(2.0)], ids=repr)
+def test_what_is_no_training_step_costs_its_pass_and_is_said(
+    local_client: Client, name: str, step: object
+) -> None:
+    model = Tiny()
+    with local_client.record(model, sites=["first"], recording=name, step=1) as recorder:
+        model(torch.full((1, 4), 1))
+        recorder.step = step  # type: ignore[assignment]
+        model(torch.full((1, 4), 2))
+        for _ in range(2):
+            recorder.step = torch.tensor(4)  # type: ignore[assignment]
+            model(torch.full((1, 4), 3))
+    assert recorder.error is None
+    assert sum(recorder.counts.left_out.values()) == 1
+    assert local_client.tokens(name).step.tolist() == [1] * 4 + [4] * 4
+
+
+def test_who_lost_the_producer_to_another_counts_no_rows_of_the_other_as_its_own(
+    local_client: Client, name: str
+) -> None:
+    one, other = (local_client.record(Tiny(), sites=["first"], recording=name) for _ in range(2))
+    with one:
+        one._module(torch.full((1, 4), 1))  # pyright: ignore[reportPrivateUsage]
+        one.flush()
+        with other:
+            for number in range(3):
+                other._module(torch.full((1, 4), 10 + number))  # pyright: ignore[reportPrivateUsage]
+        one._module(torch.full((1, 4), 5))  # pyright: ignore[reportPrivateUsage]
+    mine, theirs = one.counts, other.counts
+    stored = local_client.recording(name).rows
+    assert mine.durable_rows + theirs.durable_rows == stored
+    assert mine.rows == mine.durable_rows + mine.lost_rows
 
 
 def test_a_recording_holds_one_mode_and_says_which(local_client: Client, name: str) -> None:

@@ -191,3 +191,23 @@ def test_a_sequence_with_other_special_tokens_is_another_document_than_its_text(
     np.testing.assert_array_equal(
         found.astype(np.float32), right.to(torch.bfloat16).float().numpy()
     )
+
+
+@pytest.mark.parametrize("odd", ["long", "group"])
+def test_a_text_that_no_batch_may_describe_costs_its_pass_alone(
+    local_client: Client, name: str, models: dict[str, LoadedModel], odd: str
+) -> None:
+    model = models["pythia"]
+    text = TEXTS[0]
+    long = f"{text} {'x' * 9_000_000}"
+    given = long if odd == "long" else TextDocument(text=text, group="\ud800")
+    with local_client.record(
+        model.module, model.tokenizer, sites=["layers.1"], recording=name
+    ) as recorder:
+        read(model, [TEXTS[1]])
+        with recorder.documents([given]):
+            read(model, [text if odd == "group" else long], 12)
+        read(model, [TEXTS[2]])
+    assert recorder.error is None
+    assert sum(recorder.counts.left_out.values()) == 1
+    assert len(local_client.documents(name)) == 2
