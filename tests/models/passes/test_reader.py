@@ -540,9 +540,13 @@ def test_settings_that_cannot_be_used_are_refused() -> None:
 
 
 def test_ids_and_masks_are_those_that_were_given_though_the_module_changes_them() -> None:
-    class Changing(Tiny):
+    class Changing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.layer = nn.Embedding(50, 12), nn.Linear(12, 8)
+
         def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-            out = super().forward(input_ids)
+            out = self.layer(self.embedding(input_ids))
             input_ids.zero_()
             if attention_mask is not None:
                 attention_mask.fill_(1)
