@@ -147,19 +147,22 @@ class LaneVerifier:
         """
         epoch = self._epoch()
         start = first = 0
+        was_found = False
         while True:
+            is_read = False
             for frame in read_frames(self._files, log, start=start, first=first, epoch=epoch):
+                is_read = True
                 commit = _parse(frame)
                 if self._is_behind(frame, commit):
                     return
                 yield frame, commit
                 start, first, epoch = frame.end, frame.number + 1, frame.epoch
-            if epoch is None:
+            if epoch is None or (was_found and not is_read):  # none where one was found
                 return
             later = find_frame_after(self._files, log, start=start, number=first, epoch=epoch)
             if later is None:
                 return
-            start, first = later.offset, later.number
+            start, first, was_found = later.offset, later.number, True
 
     def _epoch(self) -> int | None:
         """Return the epoch of the lane's frames, which its name holds too."""

@@ -146,7 +146,7 @@ BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]
     (
         lambda c, n: c.train(n, site="layer.2", features=8, kind="os.system"),
         InvalidInput,
-        "no kind 'os.system' is installed; there are: topk",
+        "no kind 'os.system' is installed; there are: batch_topk, ",
     ),
     (
         lambda c, n: c.train(n, site="layer.2", features=8, wiring="../x"),
