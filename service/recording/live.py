@@ -358,16 +358,19 @@ class Recorder:
     def _new_ticket(self) -> int:
         """Note the step and the texts of a pass; the reader gives the number back with its rows."""
         step = check_step(self.step)
-        self._last_ticket += 1
-        self._tickets[self._last_ticket] = _Ticket(step, self._texts)
-        if len(self._tickets) > _MAX_TICKETS:  # of passes that were left out after all
-            del self._tickets[next(iter(self._tickets))]
+        last = self._tickets.get(self._last_ticket)
+        # one number for what is alike: the reader joins passes of a generation by it
+        if last is None or last.step != step or last.texts is not self._texts:
+            self._last_ticket += 1
+            self._tickets[self._last_ticket] = _Ticket(step, self._texts)
+            if len(self._tickets) > _MAX_TICKETS:  # of steps long past
+                del self._tickets[next(iter(self._tickets))]
         return self._last_ticket
 
     def _seen(self, rows: PassRows) -> None:
         self._tally.add("passes", rows.passes)
         try:
-            queued = self._queued(rows, self._tickets.pop(rows.step))
+            queued = self._queued(rows, self._tickets[rows.step])
             if queued is not None:
                 self._queue.put(queued)
         except Exception as error:  # a loop must survive its recorder, unless told otherwise

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.service.serving import start_server
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import isogloss
 from isogloss import Client
@@ -324,6 +325,26 @@ def test_what_is_no_training_step_costs_its_pass_and_is_said(
     assert recorder.error is None
     assert sum(recorder.counts.left_out.values()) == 1
     assert local_client.tokens(name).step.tolist() == [1] * 4 + [4] * 4
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_generation_is_one_document_a_sequence(
+    local_client: Client, name: str, use_cache: bool
+) -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    model = GPT2LMHeadModel(config).eval()
+    prompts = torch.tensor([[9, 8, 7], [4, 3, 5]])
+    with local_client.record(model, sites=["transformer.h.1"], recording=name) as recorder:
+        texts = model.generate(  # pyright: ignore[reportAttributeAccessIssue] - a mixin
+            input_ids=prompts, attention_mask=torch.ones_like(prompts), use_cache=use_cache,
+            max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=0,
+        )  # fmt: skip
+    assert dict(recorder.counts.left_out) == {}
+    columns = local_client.tokens(name)
+    wanted = [Document.from_token_ids(text[:-1]).id for text in texts]
+    assert columns.document.tolist() == [found for found in wanted for _ in range(7)]
+    assert columns.position.tolist() == [*range(7)] * 2
 
 
 def test_who_lost_the_producer_to_another_counts_no_rows_of_the_other_as_its_own(
