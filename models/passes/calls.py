@@ -20,7 +20,7 @@ from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.caches import cache_mark, cached_tokens
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
-from isogloss.models.passes.inputs import Arguments, Signature
+from isogloss.models.passes.inputs import Arguments, Copies, Signature
 from isogloss.models.passes.layout import numbers
 from isogloss.models.passes.masks import has_mask
 from isogloss.models.passes.stacks import Stack, stacks_around
@@ -108,6 +108,7 @@ class Pass:
 
     root: Reading
     is_training: bool
+    copies: Copies
     open: list[Reading] = field(default_factory=list[Reading])
     """The calls that read ids and run now, outermost first."""
     calls: dict[str, deque[SiteCall]] = field(default_factory=dict[str, deque[SiteCall]])
@@ -282,10 +283,14 @@ class PassCalls:
             now = self._now
             if now is None or not stack.name:
                 # the outermost stack that runs makes a pass; the model within itself a new one
-                root = _reading(stack, args, kwargs, None)
-                self._thread.now = Pass(root=root, is_training=module.training, open=[root])
+                copies = Copies()
+                root = _reading(stack, stack.signature.bind(args, kwargs).copied(copies), None)
+                self._thread.now = Pass(
+                    root=root, is_training=module.training, copies=copies, open=[root]
+                )
                 return
-            reading = _reading(stack, args, kwargs, now.open[-1])
+            given = stack.signature.bind(args, kwargs).copied(now.copies)
+            reading = _reading(stack, given, now.open[-1])
             now.open.append(reading)
             pair = next((r for r in reversed(now.open[:-1]) if r.is_pair), None)
             if stack.is_decoder and pair is not None:
@@ -359,10 +364,7 @@ class PassCalls:
             calls.append(SiteCall(output=copy, reading=reading))
 
 
-def _reading(
-    stack: Stack, args: tuple[object, ...], kwargs: Mapping[str, object], outer: Reading | None
-) -> Reading:
-    arguments = stack.signature.bind(args, kwargs).copied()
+def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:
     found = Reading(stack=stack, arguments=arguments, outer=outer, is_pair=stack.is_pair)
     if arguments.cache is not None:  # read now: the pass will write into it
         found.before = cached_tokens(arguments.cache)

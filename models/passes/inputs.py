@@ -58,9 +58,9 @@ class Arguments:
             (self.named[name] for name in _CACHES if self.named.get(name) is not None), None
         )
 
-    def copied(self) -> "Arguments":
-        """Return ids and padding masks as they are now: a module may change them in place."""
-        named = {name: _copied(value) for name, value in self.named.items()}
+    def copied(self, copies: "Copies") -> "Arguments":
+        """Return the arguments with ids and padding masks as they are now."""
+        named = {name: copies.of(value) for name, value in self.named.items()}
         return Arguments(named=named, ids_by_name=self.ids_by_name)
 
     def tensor(self, name: str) -> Tensor | None:
@@ -74,6 +74,28 @@ class Arguments:
         named = [self.named[name] for name in _OTHER_IDS if self.named.get(name) is not None]
         given = [value for value in self.named.values() if isinstance(value, Tensor | str | list)]
         return next(iter([*named, *given]), None)
+
+
+class Copies:
+    """Copies of the ids and masks of one pass: a module may change them in place.
+
+    A tensor that several calls of the pass are given is copied once, unless it changed meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Tensor, int, Tensor]] = {}
+
+    def of(self, value: object) -> object:
+        """Return a copy of a tensor of ids or a mask; other values as they are."""
+        if not isinstance(value, Tensor) or value.ndim > 2 or value.requires_grad:
+            return value
+        if value.is_inference():  # torch does not count changes of these
+            return value.detach().clone()
+        made = self._made.get(id(value))
+        if made is None or made[0] is not value or made[1] != value._version:
+            made = value, value._version, value.detach().clone()
+            self._made[id(value)] = made
+        return made[2]
 
 
 class Signature:
@@ -115,12 +137,6 @@ class Signature:
 
     def _arguments(self, named: dict[str, object]) -> Arguments:
         return Arguments(named=_opened(named), ids_by_name=self.takes_ids)
-
-
-def _copied(value: object) -> object:
-    if isinstance(value, Tensor) and value.ndim <= 2 and not value.requires_grad:
-        return value.detach().clone()
-    return value
 
 
 def _opened(named: dict[str, object]) -> dict[str, object]:

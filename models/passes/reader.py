@@ -216,7 +216,7 @@ class PassReader:
                 f"the forward pass took {reading.arguments.odd_ids} for token ids, wanted "
                 "input_ids [sequences, tokens] of whole numbers, by name or as the first argument"
             )
-        ids = found.detach().to("cpu", torch.int64, copy=True)
+        ids = found.to("cpu", torch.int64)
         arguments, before = reading.masked, reading.cached.before
         kept = kept_tokens(arguments, ids, before=before, pad_id=self._pad_id)
         refuse_packed(reading.arguments, kept.keep)
