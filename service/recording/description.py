@@ -32,6 +32,26 @@ class HasRecordings(Protocol):
         ...
 
 
+def identity_of(
+    model: "models.LoadedModel", *, has_fingerprint: bool = True
+) -> tuple[ModelInfo, str, tuple[str, ...]]:
+    """Return what a recording says of a model: who it is, its tokenizer and its vocabulary.
+
+    Args:
+        model: module and tokenizer.
+        has_fingerprint: whether its weights can be read, by which related models are told.
+    """
+    tokenizer = model.tokenizer
+    info = ModelInfo(
+        name=model.name,
+        revision=model.revision,
+        ancestry=models.ancestry(model.module, tokenizer) if has_fingerprint else {},
+    )
+    if tokenizer is None:
+        return info, f"ids of {model.name}", ()
+    return info, models.tokenizer_id(tokenizer), models.vocabulary(tokenizer)
+
+
 def begun_with(client: HasRecordings, spec: RecordingSpec, step: int) -> RecordingSpec:
     """Return the specification under which rows of a training step go on in a recording.
 
@@ -82,18 +102,14 @@ def describe(
         UnknownSite: a name matches nothing in the model; the message lists the nearest names.
     """
     found = models.document_sites(model.module, sites)
-    tokenizer = model.tokenizer
+    info, tokenizer, vocabulary = identity_of(model)
     spec = RecordingSpec(
         recording=recording,
-        model=ModelInfo(
-            name=model.name,
-            revision=model.revision,
-            ancestry=models.ancestry(model.module, tokenizer),
-        ),
-        tokenizer=f"ids of {model.name}" if tokenizer is None else models.tokenizer_id(tokenizer),
+        model=info,
+        tokenizer=tokenizer,
         corpus=corpus,
         sites=tuple(SiteSpec(name=s.name, width=s.width, dtype=dtype) for s in found),
         has_spans=has_spans,
         provenance=provenance or {},
     )
-    return spec, () if tokenizer is None else models.vocabulary(tokenizer)
+    return spec, vocabulary

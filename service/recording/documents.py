@@ -10,7 +10,8 @@ import numpy as np
 from isogloss import models
 from isogloss.errors import InvalidInput
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import Precision, begun_with, describe
+from isogloss.service.recording.description import HasRecordings, Precision, begun_with, describe
+from isogloss.service.recording.options import check_sample
 from isogloss.service.recording.packing import BATCH_BYTES, Packer, StoredRows
 from isogloss.service.recording.route import Direct
 from isogloss.service.recording.sampling import sample_position
@@ -22,15 +23,11 @@ if TYPE_CHECKING:
     import torch
 
 
-class RecordingClient(Protocol):
+class RecordingClient(HasRecordings, Protocol):
     """The methods of a client that recording documents uses."""
 
     def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
         """Create a recording. Where an equal one exists already, return that one."""
-        ...
-
-    def recording(self, recording: str) -> RecordingInfo:
-        """Return a recording."""
         ...
 
     def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
@@ -73,7 +70,6 @@ class DocumentOptions:
     """How many content tokens at the start of each document have no row: first tokens of models
     without a begin token have rows of huge norm.
     """
-
     step: int = 0
     """Training step of the model's weights; 0 outside training. A document is recorded once at each
     step."""
@@ -90,8 +86,7 @@ class DocumentOptions:
         object.__setattr__(self, "step", check_step(self.step))
         if self.skip_first < 0:
             raise InvalidInput(f"skip_first is {self.skip_first}; it must be 0 or more")
-        if not 0 < self.sample <= 1:
-            raise InvalidInput(f"sample is {self.sample}; it must be in (0, 1]")
+        check_sample(self.sample)
 
     @property
     def provenance(self) -> dict[str, str]:

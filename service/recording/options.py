@@ -7,6 +7,12 @@ from typing import Literal
 from isogloss.errors import InvalidInput
 
 
+def check_sample(share: float) -> None:
+    """Raise InvalidInput for what is no share of the documents to record."""
+    if not 0 < share <= 1:
+        raise InvalidInput(f"sample is {share}; it must be in (0, 1]")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecorderOptions:
     """Which passes a live recorder keeps, its queue, and what happens when something goes wrong."""
@@ -46,8 +52,7 @@ class RecorderOptions:
             )
         if not self.wait_s > 0:
             raise InvalidInput(f"wait_s is {self.wait_s}; it must be more than 0 seconds")
-        if not 0 < self.sample <= 1:
-            raise InvalidInput(f"sample is {self.sample}; it must be in (0, 1]")
+        check_sample(self.sample)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

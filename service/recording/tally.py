@@ -15,9 +15,7 @@ _NUMBER = re.compile(r"\d+")
 _MAX_REASONS = 64
 """More reasons than these are counted as one: messages of a model's own may differ each time."""
 
-Counted = Literal[
-    "passes", "rows", "durable", "known", "sampled_out", "without_text", "lost", "taken"
-]
+Counted = Literal["passes", "rows", "durable", "known", "sampled_out", "without_text", "lost"]
 
 
 class Tally:

@@ -16,51 +16,21 @@ from typing import Protocol
 from torch import Tensor
 
 from isogloss.errors import AlreadyExists, NotFound
-from isogloss.models import (
-    LoadedModel,
-    ancestry,
-    find_sites,
-    relatedness,
-    tokenizer_id,
-    vocabulary,
-)
+from isogloss.models import LoadedModel, find_sites, relatedness
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import Precision
+from isogloss.service.recording.description import Precision, identity_of
+from isogloss.service.recording.documents import RecordingClient
 from isogloss.service.recording.route import Direct
-from isogloss.service.values.results import RecordingInfo
 from isogloss.store import ModelInfo, RecordingSpec, SiteSpec, StepInfo
 
 _log = logging.getLogger(__name__)
 
 
-class TargetClient(Protocol):
+class TargetClient(RecordingClient, Protocol):
     """The methods of a client that a recorder uses. Called by several threads."""
-
-    def create_recording(self, spec: RecordingSpec, vocabulary: Sequence[str]) -> RecordingInfo:
-        """Create a recording. Where an equal one exists already, return that one."""
-        ...
-
-    def recording(self, recording: str) -> RecordingInfo:
-        """Return a recording."""
-        ...
-
-    def known_documents(self, recording: str, step: int = 0) -> Mapping[int, int]:
-        """Return how many rows of each document were recorded at a step, by id."""
-        ...
 
     def steps(self, recording: str) -> Sequence[StepInfo]:
         """Return the training steps of which a recording has rows."""
-        ...
-
-    def stream(
-        self,
-        recording: str,
-        producer: str,
-        *,
-        direct: Direct = False,
-        root: Path | str | None = None,
-    ) -> BatchStream:
-        """Open a producer's stream of batches, directly to the storage or through the owner."""
         ...
 
     def check_route(self, direct: Direct, root: Path | str | None) -> None:
@@ -181,7 +151,6 @@ def describe_live(
         UnknownSite: a name matches nothing in the model; the message lists the nearest names.
     """
     names = find_sites(model.module, sites)
-    tokenizer = model.tokenizer
     is_whole = all(not p.is_meta and type(p.data) is Tensor for p in model.module.parameters())
     if not is_whole:
         _log.warning(
@@ -190,15 +159,12 @@ def describe_live(
             model.name,
             recording,
         )
+    info, tokenizer, vocabulary = identity_of(model, has_fingerprint=is_whole)
     return Description(
         recording=recording,
-        model=ModelInfo(
-            name=model.name,
-            revision=model.revision,
-            ancestry=ancestry(model.module, tokenizer) if is_whole else {},
-        ),
-        tokenizer=f"ids of {model.name}" if tokenizer is None else tokenizer_id(tokenizer),
-        vocabulary=() if tokenizer is None else vocabulary(tokenizer),
+        model=info,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
         corpus=corpus,
         sites=names,
         dtype=dtype,
