@@ -68,11 +68,7 @@ class FileSystem:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         if mode is not None:
             return os.open(path, flags, mode)
-        above = path.parent.stat()
-        descriptor = os.open(path, flags, permissions.file_mode(above))
-        if permissions.is_shared(above):  # whatever this process's umask is
-            os.fchmod(descriptor, permissions.file_mode(above))
-        return descriptor
+        return permissions.open_new(path.parent.stat(), lambda own: os.open(path, flags, own))
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file."""

@@ -8,6 +8,7 @@ process that writes to a store, by whatever way, gives the same permissions with
 import grp
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from isogloss.errors import InvalidInput, NotPermitted
@@ -38,6 +39,19 @@ def file_mode(directory: os.stat_result) -> int:
 def directory_mode(directory: os.stat_result) -> int:
     """Return the permissions of a new directory: what the one above lets others do, but writing."""
     return stat.S_IMODE(directory.st_mode) & 0o2755 | PRIVATE
+
+
+def open_new(above: os.stat_result, make: Callable[[int], int]) -> int:
+    """Make a file with its directory's permissions; return its descriptor.
+
+    Args:
+        above: of the directory.
+        make: creates the file with given permissions, of which the umask may take some away.
+    """
+    descriptor = make(file_mode(above))
+    if is_shared(above):  # whatever this process's umask is
+        os.fchmod(descriptor, file_mode(above))
+    return descriptor
 
 
 def group_id(group: str) -> int:

@@ -94,11 +94,9 @@ class RootedFiles(FileSystem):
         with self._parent(path) as (parent, name):
             if mode is not None:
                 return os.open(name, flags, mode, dir_fd=parent)
-            above = os.fstat(parent)
-            descriptor = os.open(name, flags, permissions.file_mode(above), dir_fd=parent)
-            if permissions.is_shared(above):
-                os.fchmod(descriptor, permissions.file_mode(above))
-            return descriptor
+            return permissions.open_new(
+                os.fstat(parent), lambda own: os.open(name, flags, own, dir_fd=parent)
+            )
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """Open an existing file; NotPermitted when it is a link, no file, or another user's."""
