@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
     from isogloss.models.passes.mode import ModelMode
+    from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
@@ -56,6 +57,7 @@ __all__ = [
     "fast_backend",
     "find_sites",
     "load_model",
+    "overflows",
     "padding_id",
     "passages",
     "record",
@@ -92,6 +94,7 @@ _HOMES = {
     "fast_backend": "tokens",
     "find_sites": "resolve",
     "load_model": "load",
+    "overflows": "passes.overflow",
     "padding_id": "tokens",
     "passages": "texts",
     "record": "recording",

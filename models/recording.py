@@ -15,6 +15,7 @@ from torch import Tensor
 from isogloss.errors import InvalidInput
 from isogloss.models.load import LoadedModel
 from isogloss.models.passes.documents import BATCH_FIRST, DocumentPasses, PassSettings
+from isogloss.models.passes.overflow import overflows
 from isogloss.models.resolve import device_of
 from isogloss.models.sites import Site, site_names
 from isogloss.models.texts import TextDocument
@@ -269,8 +270,8 @@ class _Run:
                 found = self._passes.rows([documents[i] for i in batch])
                 for name in self._names:
                     rows = found[name].to("cpu", self._dtype)
-                    if infinite := int(rows.isinf().sum()):
-                        self.overflows[name] += infinite - int(found[name].isinf().sum())
+                    if lost := overflows(found[name], rows):
+                        self.overflows[name] += lost
                     if name not in out:
                         out[name] = torch.empty((piece.rows, rows.shape[1]), dtype=self._dtype)
                     parts = rows.split([counts[i] for i in batch])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.errors import ShapeError
+from isogloss.models import overflows
 from isogloss.store import SiteSpec
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
@@ -95,20 +96,9 @@ def to_stored(rows: HostRows, site: SiteSpec) -> tuple[NDArray[np.generic], int]
         ShapeError: the rows are not ``[rows, width]`` for the site's width.
     """
     rows.wait()
-    stored = to_numpy(rows.tensor, site)
-    if rows.overflows is not None:
-        return stored, int(rows.overflows)
-    return stored, count_overflows(rows.tensor, stored)
-
-
-def count_overflows(rows: Tensor, stored: NDArray[np.generic]) -> int:
-    """Return how many numbers are finite in a model's rows and infinite in the stored ones."""
-    if rows.dtype.itemsize < stored.dtype.itemsize or DTYPES[stored.dtype.name] == rows.dtype:
-        return 0
-    kept = torch.from_numpy(stored.view(np.int16) if stored.itemsize == 2 else stored)
-    kept = kept.view(DTYPES[stored.dtype.name])
-    infinite = int(kept.isinf().sum())
-    return infinite - int(rows.isinf().sum()) if infinite else 0
+    kept = _kept(rows.tensor, site)
+    lost = overflows(rows.tensor, kept) if rows.overflows is None else int(rows.overflows)
+    return _as_numpy(kept, site), lost
 
 
 def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
@@ -124,10 +114,17 @@ def to_numpy(rows: Tensor, site: SiteSpec) -> NDArray[np.generic]:
     Raises:
         ShapeError: the rows are not ``[rows, width]`` for the site's width.
     """
+    return _as_numpy(_kept(rows, site), site)
+
+
+def _kept(rows: Tensor, site: SiteSpec) -> Tensor:
+    """Return rows on the CPU in the dtype that they are stored in."""
     if rows.ndim != 2 or rows.shape[1] != site.width:
         raise ShapeError(f"site {site.name!r} gave {list(rows.shape)}, wanted [rows, {site.width}]")
-    wanted = DTYPES[site.dtype]
-    plain = rows.detach().to(device="cpu", dtype=wanted).contiguous()
+    return rows.detach().to(device="cpu", dtype=DTYPES[site.dtype]).contiguous()
+
+
+def _as_numpy(kept: Tensor, site: SiteSpec) -> NDArray[np.generic]:
     # numpy knows no bfloat16 of torch's: the bits pass as integers
-    bits = plain.view(torch.int16) if wanted == torch.bfloat16 else plain
+    bits = kept.view(torch.int16) if kept.dtype == torch.bfloat16 else kept
     return bits.numpy().view(site.numpy_dtype)
