@@ -18,7 +18,7 @@ from isogloss.dictionaries.kinds.optimise import (
     share_of_warmup,
     weighted_rows,
 )
-from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import SAVED, export_biases, start_tied, state_group
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
@@ -69,13 +69,7 @@ class JumpReLU(Kind):
     0.999, 1e-8).
     """
 
-    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "encoder": ("features", "width"),
-        "encoder_bias": ("features",),
-        "decoder": ("features", "width"),
-        "decoder_bias": ("width",),
-        "threshold": ("features",),
-    }
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {**SAVED, "threshold": ("features",)}
 
     sparsity: Literal["target_l0", "l0", "tanh"] = "target_l0"
     """Penalty: the squared distance of the mean L0 from a target, L0, or a tanh of the values."""

@@ -18,7 +18,7 @@ from isogloss.dictionaries.kinds.optimise import (
     weighted_rows,
 )
 from isogloss.dictionaries.kinds.resample import resample
-from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import SAVED, export_biases, start_tied, state_group
 from isogloss.kernels import (
     Codes,
     StepResult,
@@ -47,12 +47,7 @@ class ReluL1(Kind):
     lengths in the unit of the raw rows.
     """
 
-    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "encoder": ("features", "width"),
-        "encoder_bias": ("features",),
-        "decoder": ("features", "width"),
-        "decoder_bias": ("width",),
-    }
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
 
     l1: Annotated[float, Meta(ge=0)] = 0.25
     """Weight of the penalty. It has no unit: where the squared error is not divided by its variance

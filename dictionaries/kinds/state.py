@@ -1,6 +1,7 @@
 """Weights and Adam's moments by name, which the kinds here start, step and export alike."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -8,6 +9,16 @@ from torch import Tensor
 from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation
 from isogloss.errors import InvalidInput
 from isogloss.kernels import Weights
+
+SAVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "encoder": ("features", "width"),
+        "encoder_bias": ("features",),
+        "decoder": ("features", "width"),
+        "decoder_bias": ("width",),
+    }
+)
+"""What :func:`export_biases` returns, as a kind's ``saved`` names it."""
 
 
 def start_tied(

@@ -9,7 +9,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
-from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import SAVED, export_biases, start_tied, state_group
 from isogloss.errors import InvalidInput
 from isogloss.kernels import AdamMoments, StepSettings
 
@@ -22,12 +22,7 @@ class TopKFamily(Kind, ABC):
     after each step. The optimiser is exact Adam (0.9, 0.999, 1e-8).
     """
 
-    saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "encoder": ("features", "width"),
-        "encoder_bias": ("features",),
-        "decoder": ("features", "width"),
-        "decoder_bias": ("width",),
-    }
+    saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
 
     k: Annotated[int, Meta(ge=1)] = 32
     """Features that may fire on one row."""
