@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isogloss.models.passes.inputs import Arguments, Signature
+from isogloss.models.passes.inputs import Arguments, Copies, Signature
 
 IDS, MASK = torch.tensor([[1, 2, 3]]), torch.tensor([[1, 1, 0]])
 
@@ -100,3 +100,25 @@ def test_a_cache_is_found_by_the_names_that_libraries_give_it():
 def test_a_call_that_fits_no_signature_is_left_to_the_module():
     found = bound(Short(), IDS, MASK, MASK)
     assert found.ids is IDS
+
+
+def test_a_tensor_is_copied_once_unless_it_changed() -> None:
+    copies, ids = Copies(), IDS.clone()
+    first = copies.of(ids)
+    assert first is not ids
+    assert copies.of(ids) is first
+    ids[0, 0] = 77
+    second = copies.of(ids)
+    assert isinstance(first, torch.Tensor)
+    assert isinstance(second, torch.Tensor)
+    assert (int(first[0, 0]), int(second[0, 0])) == (int(IDS[0, 0]), 77)
+    with torch.inference_mode():
+        uncounted = IDS.clone()
+        one = copies.of(uncounted)
+        uncounted[0, 0] = 78
+        other = copies.of(uncounted)
+    assert isinstance(one, torch.Tensor)
+    assert isinstance(other, torch.Tensor)
+    assert (int(one[0, 0]), int(other[0, 0])) == (int(IDS[0, 0]), 78)
+    for value in (None, "text", torch.zeros(2, 3, 4), torch.zeros(2, 2, requires_grad=True)):
+        assert copies.of(value) is value
