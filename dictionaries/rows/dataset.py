@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from isogloss.dictionaries.rows.batches import as_tensor
-from isogloss.errors import Conflict, InvalidInput, NotFound
+from isogloss.errors import Conflict, InvalidInput
 from isogloss.store import RecordingReader, SampledBatch, SampledReading, Sampling, ShuffledBatch
 
 
@@ -136,12 +136,8 @@ class RowDataset(IterableDataset[TensorBatch]):
     def _check_names(self) -> None:
         for site in self._sites:
             self._reader.spec.site_index(site)
-        there = self._reader.column_names
-        if missing := [name for name in self._columns if name not in there]:
-            raise NotFound(
-                f"recording {self._reader.spec.recording!r} has no token column {missing[0]!r}; it "
-                f"has {list(there)}"
-            )
+        for name in self._columns:
+            self._reader.check_column(name)
         self.steps_per_epoch  # noqa: B018 - it checks keep, sampling and the share
 
     def __getstate__(self) -> dict[str, object]:

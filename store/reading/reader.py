@@ -400,6 +400,14 @@ class RecordingReader:
         names = [found.name for found in fields(TokenColumns)]
         return tuple(name for name in names if name != "span" or self.spec.has_spans)
 
+    def check_column(self, name: str) -> None:
+        """Raise NotFound where the recording has no token column of that name."""
+        if name not in self.column_names:
+            raise NotFound(
+                f"recording {self.spec.recording!r} has no token column {name!r}; it has "
+                f"{list(self.column_names)}"
+            )
+
     def column(self, name: str) -> NDArray[np.generic]:
         """Return one token column of all rows, which this reader keeps in memory from then on.
 
@@ -412,11 +420,7 @@ class RecordingReader:
         Raises:
             NotFound: the recording has no such column.
         """
-        if name not in self.column_names:
-            raise NotFound(
-                f"recording {self.spec.recording!r} has no token column {name!r}; it has "
-                f"{list(self.column_names)}"
-            )
+        self.check_column(name)
         with self._lock:
             if name not in self._columns:
                 empty = TokenColumns.concatenate([], self.spec.has_spans)
