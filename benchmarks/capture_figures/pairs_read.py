@@ -17,7 +17,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from kernels_figures.figure import Figure
+from house_figures.figure import Figure
 
 from isogloss.store import (
     Document,
@@ -45,16 +45,15 @@ class _Read:
     steps: int
 
 
-def pairs_read(directory: Path) -> Figure:
+def pairs_read() -> Figure:
     """Measure how fast neighbouring pairs are read, over plain shuffled rows.
 
-    Args:
-        directory: for the recording, about 400 MB.
-
-    Returns:
-        The figure ``pairs_read``.
+    The recording takes about 400 MB of temporary files.
     """
-    with Store.open(directory / "store") as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="isogloss-pairs-") as directory,
+        Store.open(Path(directory) / "store") as store,
+    ):
         reader = _recorded(store)
         ways = {
             "pairs": _pairs(reader, mapped=True),
@@ -64,7 +63,7 @@ def pairs_read(directory: Path) -> Figure:
         }
         speeds = _interleaved(ways)
     return Figure(
-        id="pairs_read",
+        figure="pairs_read",
         value=speeds["pairs"] / speeds["shuffled"],
         bar=0.8,
         at_most=False,
@@ -73,7 +72,7 @@ def pairs_read(directory: Path) -> Figure:
             "not mapped": speeds["pairs, not mapped"] / speeds["shuffled, not mapped"],
         },
         runs=ROUNDS,
-        how="rows handed out a second, pairs at distance 1 over plain shuffled rows",
+        unit="rows handed out a second, pairs at distance 1 over plain shuffled rows",
     )
 
 
@@ -146,5 +145,4 @@ def _batch(lengths: np.ndarray, sequence: int, random: np.random.Generator) -> R
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        print(pairs_read(Path(scratch)))
+    print(pairs_read())
