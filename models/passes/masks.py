@@ -56,7 +56,7 @@ def own_masks(arguments: Arguments, name: str, sizes: tuple[int, int]) -> Argume
         if key in named or mask is None:
             continue
         if stem and stem == own:
-            called = "_".join(word for word in _WORD.findall(key) if not {word} & stem)
+            called = "_".join(word for word in _WORD.findall(key) if not _stem(word) & stem)
             if called != "mask" or _is_table_of(mask, sizes, key):
                 named[called] = mask
         elif stem and (stem in stems or (own and others)):

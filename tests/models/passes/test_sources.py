@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from isogloss.errors import IsoglossError
+from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.models import LoadedModel, record
 from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.reader import PassReader, PassRows
 
@@ -274,7 +275,7 @@ def test_of_two_texts_rows_are_of_the_one_that_the_site_works_on(name: str) -> N
     name=st.sampled_from(sorted(PAIRS)),
     sizes=st.lists(st.tuples(*[st.integers(1, 3)] * 3), min_size=1, max_size=4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_sizes_give_rows_of_the_other_text(
     name: str, sizes: Sequence[tuple[int, int, int]]
 ) -> None:
@@ -478,3 +479,273 @@ def test_rows_of_a_part_of_the_ids_are_of_that_part() -> None:
     seen, errors = read(model, "site", [partial(model, ids)])
     assert not errors
     assert [document.tolist() for document in seen[0].documents] == ids[:, -3:].tolist()
+
+
+class TimeFirst(nn.Module):
+    """Works on ``[tokens, texts, width]``; is given ids so, or turns them itself."""
+
+    def __init__(self, way: str, kind: str) -> None:
+        super().__init__()
+        self.way, self.kind, self.words = way, kind, table()
+        if kind == "lstm":
+            self.site: nn.Module = nn.LSTM(WIDTH, WIDTH)
+        elif kind == "encoder":
+            layer = nn.TransformerEncoderLayer(WIDTH, 2, 16, dropout=0.0)
+            self.site = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        else:
+            self.mix = nn.MultiheadAttention(WIDTH, 2, batch_first=kind == "batch first")
+            self.site = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, src: Tensor, src_key_padding_mask: Tensor | None = None) -> Tensor:
+        x = self.words(src.T if self.way == "ids turned inside" else src)
+        x = x.transpose(0, 1) if self.way == "states turned inside" else x
+        if self.kind == "encoder":
+            return self.site(x, src_key_padding_mask=src_key_padding_mask)
+        if self.kind == "lstm":
+            return self.site(x)[0]
+        mixed, _ = self.mix(x, x, x, key_padding_mask=src_key_padding_mask)
+        return self.site(mixed)
+
+
+WAYS = ("ids", "ids turned inside", "states turned inside")
+KINDS = ("lstm", "encoder", "attention")
+
+
+def of_time_first(model: TimeFirst, texts: Tensor) -> tuple[Tensor, Rows]:
+    """Return ids as the model takes them, and the rows of each text alone."""
+    is_turned = model.way == "ids" and model.kind != "batch first"
+    wanted: Rows = []
+    for text in texts:
+        output = alone(model, "site", {"src": text[:, None] if is_turned else text[None]})
+        wanted.append((tuple(text.tolist()), output.reshape(len(text), WIDTH)))
+    return (texts.T if is_turned else texts), wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_time_first_ids_and_states_are_turned_and_squares_wait(way: str, kind: str) -> None:
+    torch.manual_seed(0)
+    model = TimeFirst(way, kind).eval()
+    passes, wanted = list[Callable[[], object]](), Rows()
+    for seed, (texts, tokens) in enumerate(((3, 3), (2, 4), (WIDTH, 4), (3, WIDTH), (3, 3))):
+        ids, right = of_time_first(model, random_ids(seed, texts, tokens))
+        wanted += right
+        passes.append(partial(model, ids))
+    seen, errors = read(model, "site", passes)
+    assert not errors
+    check(seen, "site", wanted)
+    assert sum(rows.rows for rows in seen) == sum(len(ids) for ids, _ in wanted)
+    seen, errors = read(model, "site", [passes[0], passes[4]])
+    assert not seen
+    assert all("run batches of another size" in str(error) for error in errors)
+
+
+@given(
+    way=st.sampled_from(WAYS),
+    kind=st.sampled_from([*KINDS, "batch first"]),
+    sizes=st.lists(st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (2, 8), (8, 2)])),
+)
+@settings(max_examples=30, deadline=None)
+def test_no_sizes_give_rows_of_another_time(
+    way: str, kind: str, sizes: Sequence[tuple[int, int]]
+) -> None:
+    if kind == "batch first":
+        way = "ids"
+    torch.manual_seed(0)
+    model = TimeFirst(way, kind).eval()
+    given = [of_time_first(model, random_ids(i, *some)) for i, some in enumerate(sizes)]
+    seen, _ = read(model, "site", [partial(model, ids) for ids, _ in given])
+    check(seen, "site", [row for _, right in given for row in right])
+
+
+def test_padding_of_time_first_ids_is_found_in_torchs_own_mask() -> None:
+    torch.manual_seed(0)
+    model = TimeFirst("ids", "encoder").eval()
+    texts = random_ids(0, 2, 5)
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    seen, errors = read(model, "site", [lambda: model(texts.T, padding)])
+    assert not errors
+    (rows,) = seen
+    assert [len(document) for document in rows.documents] == [5, 3]
+    _, wanted = of_time_first(model, texts[1:, :3])
+    torch.testing.assert_close(rows.sites["site"][5:], wanted[0][1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_documents_are_refused_by_a_model_that_would_mix_them(kind: str) -> None:
+    documents = {"square": random_ids(0, 4, 4), "others": random_ids(0, 3, 5)}
+    for some in documents.values():
+        for way in WAYS:
+            torch.manual_seed(0)
+            model = TimeFirst(way, kind).eval()
+            loaded = LoadedModel(module=model, name="m")
+            run = partial(record, loaded, some.tolist(), ["site"], dtype=torch.float32)
+            if way == "ids":
+                with pytest.raises(InvalidInput, match=r"token ids as \[tokens, sequences\]"):
+                    list(run())
+                continue
+            (piece,) = run()
+            _, wanted = of_time_first(model, some)
+            torch.testing.assert_close(piece.sites["site"], torch.cat([row for _, row in wanted]))
+
+
+class Layers(nn.Module):
+    """Gives a site's rows on every order of axes."""
+
+    def __init__(self, order: Sequence[int], heads: int) -> None:
+        super().__init__()
+        self.words, self.site = table(), nn.Identity()
+        self.order, self.heads = tuple(order), heads
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x.unflatten(2, (self.heads, -1)) if self.heads else x
+        return self.site(x.permute(self.order))
+
+
+ORDERS = [(0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1)]
+HEADS = [(0, 1, 2, 3), (0, 2, 1, 3), (2, 0, 1, 3), (1, 0, 2, 3), (2, 1, 0, 3)]
+
+
+@given(
+    order=st.sampled_from([*ORDERS, *HEADS]),
+    sizes=st.lists(st.tuples(*[st.sampled_from([1, 2, 3, 4, WIDTH])] * 2), max_size=3),
+)
+@settings(max_examples=80, deadline=None)
+def test_no_sizes_give_rows_on_other_axes(
+    order: Sequence[int], sizes: Sequence[tuple[int, int]]
+) -> None:
+    torch.manual_seed(0)
+    model = Layers(order, 2 if len(order) == 4 else 0).eval()
+    given = [random_ids(seed, *some) for seed, some in enumerate([*sizes, (5, 7)])]
+    wanted: Rows = [
+        (tuple(row.tolist()), model.words(row).detach()) for one in given for row in one
+    ]
+    seen, errors = read(model, "site", [partial(model, one) for one in given])
+    assert not errors
+    check(seen, "site", wanted)
+    assert sum(rows.rows for rows in seen) == sum(one.numel() for one in given)
+    seen, _ = read(model, "site", [partial(model, one) for one in given[:-1]])
+    check(seen, "site", wanted)
+
+
+class Mixer(nn.Module):
+    """Mixes tokens by a layer on ``[texts, width, tokens]``; takes one length alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.site = table(), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.site(self.words(ids).transpose(1, 2))
+
+
+def test_a_layer_over_as_many_tokens_as_its_width_is_refused() -> None:
+    model, ids = Mixer(), random_ids(0, 3, WIDTH)
+    seen, (error,) = read(model, "site", [lambda: model(ids)])
+    assert not seen
+    assert 'layout="batch_first"' in str(error)
+    with pytest.raises(InvalidInput, match="fails on a text of 2 tokens"):
+        list(record(LoadedModel(module=model, name="m"), ids.tolist(), ["site"]))
+
+
+class Masked(nn.Module):
+    """Is given a mask for each of its texts, by names that people use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.encoder, self.decoder = table(), nn.Linear(WIDTH, 6), nn.Linear(WIDTH, 6)
+
+    def rows(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.encoder(self.words(one)).sum() + self.decoder(self.words(other)).sum()
+
+
+class TorchMasks(Masked):
+    def forward(
+        self, src: Tensor, tgt: Tensor, src_key_padding_mask: Tensor, tgt_key_padding_mask: Tensor
+    ) -> Tensor:
+        return self.rows(src, tgt)
+
+
+class OwnMasks(Masked):
+    def forward(
+        self,
+        query_ids: Tensor,
+        query_attention_mask: Tensor,
+        doc_ids: Tensor,
+        doc_attention_mask: Tensor,
+    ) -> Tensor:
+        return self.rows(query_ids, doc_ids)
+
+
+class OneMask(Masked):
+    def forward(self, src: Tensor, tgt: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.rows(src, tgt)
+
+
+def masked(kind: type[Masked], lengths: Sequence[int], others: Sequence[int]) -> Given:
+    """Return texts and targets of some lengths with their masks."""
+    given: Given = {}
+    names = ("query", "doc") if kind is OwnMasks else ("src", "tgt")
+    for seed, (name, some) in enumerate(zip(names, (lengths, others), strict=True)):
+        keep = torch.arange(max(some))[None] < torch.tensor(some)[:, None]
+        ids = random_ids(seed + 7 * max(some), *keep.shape)
+        if kind is OwnMasks:
+            given |= {f"{name}_ids": ids, f"{name}_attention_mask": keep.long()}
+        elif kind is TorchMasks:
+            given |= {name: ids, f"{name}_key_padding_mask": ~keep}
+        else:
+            given |= {name: ids, "attention_mask": keep} if name == "src" else {name: ids}
+    return given
+
+
+@pytest.mark.parametrize("kind", [TorchMasks, OwnMasks])
+@pytest.mark.parametrize("site", ["encoder", "decoder"])
+def test_masks_are_of_the_ids_that_bear_their_name(kind: type[Masked], site: str) -> None:
+    torch.manual_seed(0)
+    model = kind()
+    cases = [((5, 2), (3, 5)), ((4, 1), (2, 3)), ((3, 3), (1, 3))]
+    given = [masked(kind, *lengths) for lengths in cases]
+    seen, errors = read(model, site, [partial(model, **one) for one in given])
+    assert not errors
+    found = [[len(document) for document in rows.documents] for rows in seen]
+    assert found == [[*lengths[site == "decoder"]] for lengths in cases]
+
+
+def test_a_mask_that_may_be_of_either_text_is_refused() -> None:
+    torch.manual_seed(0)
+    model = OneMask()
+    equal, unequal = masked(OneMask, (5, 2), (5, 5)), masked(OneMask, (5, 2), (4, 4))
+    for site, lengths in (("encoder", [5, 2]), ("decoder", [4, 4])):
+        seen, (error,) = read(model, site, [partial(model, **unequal), partial(model, **equal)])
+        assert [len(document) for document in seen[0].documents] == lengths
+        assert "of which token ids attention_mask [2, 5] is cannot be told" in str(error)
+
+
+def test_the_documents_argument_is_that_of_the_token_ids() -> None:
+    class LabelsMayBe(LabelsFirst):
+        def forward(self, labels: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
+            return self.site(self.words(cast("Tensor", tokens)))
+
+    for kind, site in ((Translator, "net.encoder"), (TypesFirst, "site"), (LabelsFirst, "site")):
+        model = kind("two") if kind is Translator else kind()
+        with pytest.raises(InvalidInput, match="beside token ids, which documents do not have"):
+            list(record(LoadedModel(module=model, name="m"), [[1, 2, 3]], [site]))
+    model = LabelsMayBe()
+    (piece,) = record(LoadedModel(module=model, name="m"), [[1, 2, 3]], ["site"])
+    assert piece.token_id.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["shifted", "kinds inside", "positions inside", "both"])
+def test_documents_are_of_what_the_embedding_reads_or_refused(name: str) -> None:
+    torch.manual_seed(0)
+    model = ONES[name].make().eval()
+    documents = random_ids(0, 3, 5).tolist()
+    run = partial(record, LoadedModel(module=model, name="m"), documents, ["site"])
+    if not ONES[name].is_told:
+        with pytest.raises(InvalidInput, match="token ids"):
+            list(run())
+        return
+    (piece,) = run(dtype=torch.float32)
+    wanted = [alone(model, "site", {"x": torch.tensor([ids])})[0] for ids in documents]
+    torch.testing.assert_close(piece.sites["site"], torch.cat(wanted))
