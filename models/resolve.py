@@ -10,6 +10,7 @@ from isogloss.errors import InvalidInput
 from isogloss.models.hooks import capture, evaluating
 from isogloss.models.passes.inputs import Signature
 from isogloss.models.passes.layout import Layout, width_of
+from isogloss.models.passes.sources import ids_parameter
 from isogloss.models.sites import Site, match_paths, site_names
 from isogloss.models.wrappers import unwrapped, without_prefix
 
@@ -88,14 +89,21 @@ def document_sites(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ..
 
     Raises:
         UnknownSite: a pattern matches nothing.
-        InvalidInput: a submodule gives no ``[batch, tokens, ...]`` tensor.
+        InvalidInput: a submodule gives no ``[batch, tokens, ...]`` tensor, or the model wants more
+            than token ids.
     """
     root = unwrapped(module)
-    is_told = Signature(root).takes_ids or all(
+    signature = Signature(root)
+    is_told = signature.takes_ids or all(
         _width_attribute(root.get_submodule(name)) for name in find_sites(root, patterns)
     )
-    two = None if is_told else torch.zeros(1, 2, dtype=torch.int64, device=device_of(root))
-    return resolve_sites(root, patterns, example=two)
+    if is_told:
+        return resolve_sites(root, patterns)
+    two, name = (
+        torch.zeros(1, 2, dtype=torch.int64, device=device_of(root)),
+        ids_parameter(signature),
+    )
+    return resolve_sites(root, patterns, example=two if name is None else {name: two})
 
 
 def _matched(root: nn.Module, pattern: str) -> list[str]:
@@ -119,7 +127,7 @@ def _sizes(example: Example) -> tuple[int, int] | None:
 def _seen_site(root: nn.Module, name: str, output: Tensor, sizes: tuple[int, int] | None) -> Site:
     width = row_width(output, name)
     if sizes is not None:
-        layout = Layout(name, root.get_submodule(name))
+        layout = Layout(name, root)
         try:
             layout.see(output.shape, *sizes)
         except InvalidInput:  # a decoder's: the first tensor of the example tells nothing

@@ -9,8 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,16 @@ from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.caches import cache_mark, cached_tokens
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
-from isogloss.models.passes.inputs import Arguments, Copies, Signature
+from isogloss.models.passes.inputs import Arguments, Copies
 from isogloss.models.passes.layout import numbers
-from isogloss.models.passes.masks import has_mask
+from isogloss.models.passes.sources import (
+    Embedded,
+    Ordered,
+    Reading,
+    Source,
+    embeddings,
+    sources,
+)
 from isogloss.models.passes.stacks import Stack, stacks_around
 from isogloss.models.sites import Site, site_names, submodule
 
@@ -34,64 +42,6 @@ class _Stop(BaseException):
     """Ends a pass; not an Exception, so that a model's own handlers let it through."""
 
 
-@dataclass(kw_only=True, eq=False)
-class Reading:
-    """One call of a module that reads token ids."""
-
-    stack: Stack
-    arguments: Arguments
-    outer: "Reading | None"
-    """The call around it that reads ids too."""
-    before: int | None = None
-    """How many tokens its cache held; None: it has no cache, or one that does not tell."""
-    mark: Tensor | None = None
-    """What its cache held of the last token of each sequence."""
-    decoder: "Reading | None" = None
-    """Of a module with encoder and decoder: what its decoder read, once it has."""
-    is_pair: bool = False
-    """Whether it holds an encoder and a decoder, that read other ids than each other."""
-
-    @property
-    def ids(self) -> Tensor | None:
-        """The ids it read, ``[sequences, tokens]``; None: none that are known."""
-        own = self.arguments.ids
-        if own is not None or self.outer is None or self.stack.is_decoder:
-            return own
-        return self.outer.ids
-
-    @property
-    def chain(self) -> "list[Reading]":
-        """It, and the calls around it that read the same ids."""
-        found: list[Reading] = [self]
-        ids = self.ids
-        while (outer := found[-1].outer) is not None and not found[-1].stack.is_decoder:
-            same = outer.ids
-            if ids is None or same is None or not _equal(same, ids):
-                break
-            found.append(outer)
-        return found
-
-    @property
-    def masked(self) -> Arguments:
-        """The arguments that tell what is padding: those of the innermost call with a mask."""
-        told = next((r.arguments for r in self.chain if has_mask(r.arguments)), None)
-        if told is None and self.stack.is_decoder and self.outer is not None:
-            mask = self.outer.arguments.named.get("decoder_attention_mask")
-            told = replace(self.arguments, named={"attention_mask": mask})
-        return told or self.arguments
-
-    @property
-    def cached(self) -> "Reading":
-        """The innermost call that was given a cache; itself where none was."""
-        return next((r for r in self.chain if r.arguments.cache is not None), self)
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one is other or (
-        one.shape == other.shape and one.device == other.device and torch.equal(one, other)
-    )
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SiteCall:
     """One call of a site."""
@@ -99,7 +49,11 @@ class SiteCall:
     output: Tensor
     """A detached copy, on the model's device."""
     reading: Reading
-    """What the stack around it read."""
+    """The innermost call around it that reads ids."""
+    before: int
+    """How many calls of embeddings the pass had made when it ran."""
+    embedding: str | None
+    """Its path, where it is an embedding of tokens itself."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -115,6 +69,19 @@ class Pass:
     counts: dict[str, int] = field(default_factory=dict[str, int])
     error: Exception | None = None
     """The first thing that could not be read."""
+    embedded: dict[str, int] = field(default_factory=dict[str, int])
+    """How often each embedding of tokens was called."""
+    ordered: set[Ordered] = field(default_factory=set[Ordered])
+    """Calls that tell which axis is the batch."""
+
+    def sources(self, name: str, call: SiteCall) -> list[Source]:
+        """Return the token ids that the rows of a site's call may be of; empty: none are known.
+
+        Args:
+            name: of the site.
+            call: the one that was chosen.
+        """
+        return sources(name, call.reading, call.before, self.ordered, call.embedding)
 
     def site(self, name: str, call: int | None) -> SiteCall:
         """Return the call of a site that was chosen.
@@ -176,7 +143,9 @@ class PassCalls:
         """
         self._module = module
         self._sites = {name: submodule(module, name) for name in site_names(sites)}
-        self._stacks = stacks_around(module, self._sites.values())
+        self._embeddings = embeddings(module)
+        paths = [path for path, is_of_tokens in self._embeddings.values() if is_of_tokens]
+        self._stacks = stacks_around(module, self._sites.values(), paths)
         self._call = call
         self._on_pass = on_pass
         self._stop_early = stop_early
@@ -255,6 +224,13 @@ class PassCalls:
     def _set_hooks(self, stack: ExitStack) -> None:
         for name, module in self._sites.items():
             stack.callback(module.register_forward_hook(self._at_site(name)).remove)
+        for module, told in self._embeddings.items():
+            hook = module.register_forward_pre_hook(self._at_embedding(*told), with_kwargs=True)
+            stack.callback(hook.remove)
+        for path, module in self._module.named_modules():
+            if isinstance(getattr(module, "batch_first", None), bool):
+                hook = module.register_forward_pre_hook(self._at_ordered(path), with_kwargs=True)
+                stack.callback(hook.remove)
         for module, found in self._stacks.items():
             if module is self._module and calls_forward_itself(module):
                 stack.enter_context(
@@ -332,6 +308,48 @@ class PassCalls:
         own = self._stacks.get(module)
         return own is stack or hasattr(module, "_is_replica")  # of DataParallel
 
+    def _at_embedding(self, path: str, is_of_tokens: bool) -> _PreHook:
+        def reads(
+            module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+        ) -> None:
+            now = self._now
+            given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            ids = next(given, None)
+            if now is None or ids is None or torch.compiler.is_compiling() or _in_backward():
+                return
+            if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+                return
+            number, count = sum(now.embedded.values()), now.embedded.get(path, 0)
+            now.embedded[path] = count + 1
+            size: object = getattr(module, "num_embeddings", None)
+            call = Embedded(
+                path=path,
+                name=f"{path}, call {count}" if count else path,
+                number=number,
+                ids=cast("Tensor", now.copies.of(ids)),
+                size=size if isinstance(size, int) else None,
+                is_of_tokens=is_of_tokens,
+            )
+            for reading in now.open:
+                reading.embedded.append(call)
+
+        return reads
+
+    def _at_ordered(self, path: str) -> _PreHook:
+        def tells(
+            module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+        ) -> None:
+            now = self._now
+            given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+            states = next(given, None)
+            if now is None or states is None or torch.compiler.is_compiling() or _in_backward():
+                return
+            if states.ndim == 3:
+                is_first, sizes = bool(module.batch_first), (states.shape[0], states.shape[1])
+                now.ordered.add(Ordered(name=path, batch_first=is_first, sizes=sizes))
+
+        return tells
+
     def _at_site(self, name: str) -> _Hook:
         def read(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             if torch.compiler.is_compiling() or _in_backward():
@@ -361,7 +379,9 @@ class PassCalls:
                 reading = _of_decoder(reading, name)
             # a copy: the layers behind may write into the tensor in place (residual adds do)
             copy = numbers(first_tensor(output, name).detach(), name).clone()
-            calls.append(SiteCall(output=copy, reading=reading))
+            read = sum(now.embedded.values())
+            path, _ = self._embeddings.get(self._sites[name], (None, False))
+            calls.append(SiteCall(output=copy, reading=reading, before=read, embedding=path))
 
 
 def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:
@@ -386,4 +406,4 @@ def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1  # -1 outside of a backward pass
 
 
-__all__ = ["Pass", "PassCalls", "Reading", "Signature", "SiteCall"]
+__all__ = ["Pass", "PassCalls", "SiteCall"]

@@ -8,12 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isogloss.errors import InvalidInput, ShapeError
+from isogloss.errors import InvalidInput, IsoglossError, ShapeError
 from isogloss.models.hooks import evaluating
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.inputs import Signature
-from isogloss.models.passes.layout import BATCH_FIRST, Axes, Layout, batch_first, unresolved
-from isogloss.models.sites import Site, site_names, submodule
+from isogloss.models.passes.layout import (
+    BATCH_FIRST,
+    Axes,
+    Layout,
+    Sized,
+    batch_first,
+    unresolved,
+)
+from isogloss.models.passes.sources import Source, ids_parameter
+from isogloss.models.sites import Site, site_names
 from isogloss.models.tokens import EncodedDocument
 
 # whether padding is hidden is seen on some texts, of each some tokens: a model that chooses what to
@@ -60,6 +68,7 @@ class DocumentPasses:
 
         Raises:
             UnknownSite: a site is no submodule.
+            InvalidInput: the model wants more than token ids.
         """
         self._module = module
         self._settings = settings
@@ -67,10 +76,9 @@ class DocumentPasses:
         self._names = site_names(sites)
         self._widths = {site.name: site.width for site in sites if isinstance(site, Site)}
         self._calls = PassCalls(module, sites, call=settings.call, stop_early=True)
-        self._layouts = {
-            name: Layout(name, submodule(module, name), settings.layout) for name in self._names
-        }
-        self._arguments = Signature(module).names
+        self._layouts = {name: Layout(name, module, settings.layout) for name in self._names}
+        signature = Signature(module)
+        self._arguments, self._ids_name = signature.names, ids_parameter(signature)
         self._padding_is_hidden: bool | None = None
 
     @contextmanager
@@ -182,7 +190,7 @@ class DocumentPasses:
             raise done.error
         calls = {name: done.site(name, self._settings.call) for name in self._names}
         for name, call in calls.items():
-            self._check_ids(name, call, given)
+            self._check_ids(name, done, call, given)
         return calls, given
 
     def _run(self, ids: Tensor, mask: Tensor) -> Pass:
@@ -195,21 +203,42 @@ class DocumentPasses:
             inputs["decoder_input_ids"] = ids.to(device)
         autocast = self._settings.autocast
         with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
-            if "input_ids" in self._arguments:
-                return self._calls.run(input_ids=ids.to(device), **inputs)
+            if self._ids_name is not None:
+                return self._calls.run(**{self._ids_name: ids.to(device)}, **inputs)
             return self._calls.run(ids.to(device), **inputs)
 
-    def _check_ids(self, name: str, call: SiteCall, given: Tensor) -> None:
-        read = call.reading.ids
-        is_other = read is not None and not (
-            read.shape == given.shape and torch.equal(read.cpu().long(), given)
-        )
-        if call.reading.stack.is_decoder or is_other:
+    def _check_ids(self, name: str, done: Pass, call: SiteCall, given: Tensor) -> None:
+        found = done.sources(name, call)
+        others = [one for one in found if not torch.equal(one.ids.cpu().long(), given)]
+        if call.reading.stack.is_decoder or (found and len(others) == len(found)):
             raise InvalidInput(
                 f"site {name!r} reads other token ids than the documents', such as those of a "
                 "decoder: its rows would carry wrong tokens; choose a site of the encoder, or "
                 "record a loop of your own that gives the decoder its ids (client.record)"
             )
+        may_be = [one for one in others if all(n in call.output.shape for n in one.ids.shape)]
+        if may_be:
+            raise InvalidInput(
+                f"whether site {name!r} is of the documents' token ids or of {may_be[0].name!r}, "
+                "which the model reads too, is not known; choose a submodule that reads one alone, "
+                "or record a loop of your own (client.record)"
+            )
+        if self._settings.layout is None and self._is_turned(name, found, given):
+            raise InvalidInput(
+                f"the model seems to read token ids as [tokens, sequences]: so says batch_first of "
+                f"the modules that work on them (site {name!r}); record it inside of a module "
+                "whose forward takes [sequences, tokens] and turns them, or pass "
+                'layout="batch_first" if it does not mix texts'
+            )
+
+    def _is_turned(self, name: str, found: Sequence[Source], ids: Tensor) -> bool:
+        """Return whether the model takes ids for time first, and so mixes texts."""
+        turns = {one.is_turned for one in found}
+        if len(turns) > 1:  # as many texts as tokens
+            done, _ = self._of_other_length(ids, {*ids.shape})
+            call = done.site(name, self._settings.call)
+            turns = {one.is_turned for one in done.sources(name, call)}
+        return True in turns
 
     def _longer(self, calls: dict[str, SiteCall], ids: Tensor) -> int | None:
         shapes = [call.output.shape for call in calls.values()]
@@ -221,12 +250,13 @@ class DocumentPasses:
 
     def _rows(self, name: str, output: Tensor, content: Tensor, ids: Tensor) -> Tensor:
         self._layouts[name].see(output.shape, *ids.shape)
-        axes = self._layouts[name].axes(output.shape, *ids.shape, probable=False)
+        axes = self._layouts[name].axes(output.shape, *ids.shape)
         if axes is None:
             self._probe(ids, {*output.shape, *ids.shape})
-            axes = self._layouts[name].axes(output.shape, *ids.shape, probable=False)
+            axes = self._layouts[name].axes(output.shape, *ids.shape)
         if axes is None:
-            raise unresolved(name, output.shape, *ids.shape)
+            size = Sized(sequences=ids.shape[0], tokens=ids.shape[1])
+            raise unresolved(name, output.shape, [size])
         found = batch_first(output, axes)
         width = self._widths.setdefault(name, found.shape[2])
         if width != found.shape[2]:
@@ -238,14 +268,28 @@ class DocumentPasses:
 
     def _probe(self, ids: Tensor, sizes: set[int]) -> None:
         """Run one sequence of a length that is no other size, to tell the axes apart."""
-        tokens = next(n for n in range(2, len(sizes) + 3) if n not in sizes)
-        one = ids[:1].repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
-        done = self._run(one, torch.ones_like(one))
-        if done.error is not None:
-            raise done.error
+        done, tokens = self._of_other_length(ids, sizes)
         for name in self._names:
             call = done.site(name, self._settings.call)
-            self._layouts[name].see(call.output.shape, *one.shape)
+            self._layouts[name].see(call.output.shape, 1, tokens)
+
+    def _of_other_length(self, ids: Tensor, sizes: set[int]) -> tuple[Pass, int]:
+        tokens = next(n for n in range(2, len(sizes) + 3) if n not in sizes)
+        one = ids[:1].repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
+        try:
+            done = self._run(one, torch.ones_like(one))
+        except IsoglossError:
+            raise
+        except Exception as error:  # of a model that takes texts of one length alone
+            raise InvalidInput(
+                f"which axes of a site's output are texts and tokens cannot be told, since the "
+                f"model fails on a text of {tokens} tokens ({type(error).__name__}); pass "
+                'layout="batch_first" if it is [sequences, tokens, width], or give texts of '
+                "another length"
+            ) from error
+        if done.error is not None:
+            raise done.error
+        return done, tokens
 
 
 def _are_rows(output: Tensor, texts: int, tokens: int) -> bool:

@@ -7,13 +7,13 @@ A call is bound as Python binds it, so that an argument is found by name or by p
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 
 _IDS = "input_ids"
-_OTHER_IDS = ("tokens", "token_ids", "input_tokens", "ids", "idx", "src", "inputs", "input", "x")
+OTHER_IDS = ("tokens", "token_ids", "input_tokens", "ids", "idx", "src", "inputs", "input", "x")
 _CACHES = (
     "past_key_values",
     "past_key_value",
@@ -38,10 +38,7 @@ class Arguments:
     def ids(self) -> Tensor | None:
         """Token ids, ``[sequences, tokens]``; None: it was given none."""
         found = self._ids_or_first()
-        if not isinstance(found, Tensor) or found.ndim != 2:
-            return None
-        whole = not found.is_floating_point() and not found.is_complex()
-        return found if whole and found.dtype != torch.bool else None
+        return found if _is_table(found) else None
 
     @property
     def odd_ids(self) -> str:
@@ -50,6 +47,17 @@ class Arguments:
         if isinstance(found, Tensor):
             return f"{found.dtype} {list(found.shape)}"
         return "nothing" if found is None else type(found).__name__
+
+    @property
+    def tables(self) -> "dict[str, Tensor]":
+        """All arguments that are tables of whole numbers, whatever they hold."""
+        opened: dict[str, object] = {}
+        for name, value in self.named.items():
+            opened[name] = value
+            if isinstance(value, Mapping) and _IDS not in value:  # else its parts have names here
+                inside = cast("Mapping[str, object]", value)
+                opened |= {f"{name}.{key}": one for key, one in inside.items()}
+        return {name: value for name, value in opened.items() if _is_table(value)}
 
     @property
     def cache(self) -> object:
@@ -71,9 +79,16 @@ class Arguments:
     def _ids_or_first(self) -> object:
         if self.ids_by_name or self.named.get(_IDS) is not None:
             return self.named.get(_IDS)
-        named = [self.named[name] for name in _OTHER_IDS if self.named.get(name) is not None]
+        named = [self.named[name] for name in OTHER_IDS if self.named.get(name) is not None]
         given = [value for value in self.named.values() if isinstance(value, Tensor | str | list)]
         return next(iter([*named, *given]), None)
+
+
+def _is_table(value: object) -> TypeGuard[Tensor]:
+    if not isinstance(value, Tensor) or value.ndim != 2:
+        return False
+    whole = not value.is_floating_point() and not value.is_complex()
+    return whole and value.dtype != torch.bool
 
 
 class Copies:
@@ -86,7 +101,10 @@ class Copies:
         self._made: dict[int, tuple[Tensor, int, Tensor]] = {}
 
     def of(self, value: object) -> object:
-        """Return a copy of a tensor of ids or a mask; other values as they are."""
+        """Return a copy of a tensor of ids or a mask, and of those in a mapping; others as is."""
+        if isinstance(value, Mapping):
+            items = cast("Mapping[str, object]", value).items()
+            return {key: self.of(one) if isinstance(one, Tensor) else one for key, one in items}
         if not isinstance(value, Tensor) or value.ndim > 2 or value.requires_grad:
             return value
         if value.is_inference():  # torch does not count changes of these
@@ -113,6 +131,22 @@ class Signature:
     def takes_ids(self) -> bool:
         """Whether the module takes ``input_ids``."""
         return _IDS in self._signature.parameters
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the arguments that a call must give, in their order."""
+        kinds = (_KINDS.VAR_KEYWORD, _KINDS.VAR_POSITIONAL)
+        return tuple(
+            name
+            for name, parameter in self._signature.parameters.items()
+            if parameter.default is _KINDS.empty and parameter.kind not in kinds
+        )
+
+    @property
+    def by_name(self) -> tuple[str, ...]:
+        """Names of the arguments that may be given by name, in their order."""
+        kinds = (_KINDS.POSITIONAL_OR_KEYWORD, _KINDS.KEYWORD_ONLY)
+        return tuple(n for n, p in self._signature.parameters.items() if p.kind in kinds)
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Arguments:
         """Name the arguments of a call.

@@ -2,17 +2,21 @@
 
 An output of 4 sequences of 6 tokens and width 8 is ``[4, 6, 8]``, or ``[6, 4, 8]`` time first, or
 ``[4, 8, 6]`` channels first, or ``[4, heads, 6, 8]``. Where sizes are equal, several readings are
-possible, and another pass with other sizes decides between them. Sequences are the first or the
-second axis: nothing known puts them further behind.
+possible, and another pass with other sizes decides between them. Where a pass read several tables
+of ids, such as those of an encoder and a decoder, the sizes tell in the same way which of them the
+output is of.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError
+from isogloss.models.passes.stacks import is_of_library
 
 Axes = tuple[int, int]
 """Axis of the sequences and axis of the tokens."""
@@ -22,57 +26,86 @@ BATCH_FIRST: Axes = (0, 1)
 _CONVOLUTIONS = (
     nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.LazyConv1d, nn.BatchNorm1d, nn.GroupNorm,
 )  # fmt: skip
+_WIDTH_LAST = (
+    nn.Embedding, nn.MultiheadAttention, nn.RNNBase, nn.Transformer, nn.TransformerEncoder,
+    nn.TransformerDecoder, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """Token ids that an output may be of, by their sizes."""
+
+    sequences: int
+    """How many there are."""
+    tokens: int
+    """In each sequence, padding counted."""
+    source: str | None = None
+    """Which ids they are; None: there are no others."""
+    is_turned: bool = False
+    """Whether the model was given them time first."""
+
+
+_Reading = tuple[str | None, bool, Axes]
+"""A way to read an output: of which ids, whether these are time first, and on which axes."""
 
 
 class Layout:
-    """What the passes so far tell about the axes of one site."""
+    """What the passes so far tell about the axes of one site, and about the ids it is of."""
 
     def __init__(self, name: str, module: nn.Module, fixed: Axes | None = None) -> None:
         """Begin without knowledge.
 
         Args:
             name: of the site, for messages.
-            module: the site's submodule.
+            module: the model that the site is in, or the site's submodule.
             fixed: the axes, where the user says them.
         """
         self._name = name
         self._fixed = fixed
-        self._keeps_order = not any(isinstance(child, _CONVOLUTIONS) for child in module.modules())
-        self._left: frozenset[Axes] | None = None
+        self._is_width_last = width_is_last(module, name)
+        self._left: frozenset[_Reading] | None = None
 
     def see(self, shape: Sequence[int], sequences: int, tokens: int) -> None:
-        """Learn from the sizes of one output.
+        """Learn from the sizes of one output, of ids beside which there are no others.
 
         Raises:
             ShapeError: no axes fit, or none that earlier passes allow.
         """
-        possible = self._possible(shape, sequences, tokens)
-        wanted = f"wanted [sequences {sequences}, tokens {tokens}, width]"
-        if not possible:
-            longer = len(shape) > 2 and shape[0] == sequences and shape[1] > tokens
-            remedy = "pad the texts to as many tokens, or choose" if longer else "choose"
-            raise ShapeError(
-                f"site {self._name!r} gives {list(shape)}, {wanted}; {remedy} another submodule"
-            )
-        left = possible if self._left is None else self._left & possible
-        if not left:
-            raise ShapeError(
-                f"site {self._name!r} gives {list(shape)}, {wanted} on the axes of earlier passes "
-                f"{sorted(self._left or ())}; rows of those may be wrong, choose another submodule"
-            )
-        self._left = left
+        self.see_any(shape, [Sized(sequences=sequences, tokens=tokens)])
 
-    def axes(
-        self, shape: Sequence[int], sequences: int, tokens: int, *, probable: bool = True
-    ) -> Axes | None:
-        """Return the axes of an output that was seen.
+    def see_any(self, shape: Sequence[int], ids: Sequence[Sized]) -> None:
+        """Learn from the sizes of one output.
 
         Args:
             shape: of the output.
-            sequences: how many there are.
-            tokens: in each sequence, padding counted.
-            probable: whether to take ``[sequences, tokens, width]`` where only width and tokens are
-                equal, and nothing in the submodule swaps them.
+            ids: those that it may be of.
+
+        Raises:
+            ShapeError: no axes fit, or none that earlier passes allow.
+        """
+        possible = self._possible(shape, ids)
+        wanted = " or ".join(
+            f"[sequences {one.sequences}, tokens {one.tokens}, width]" for one in dict.fromkeys(ids)
+        )
+        if not possible:
+            longer = len(shape) > 2 and shape[0] == ids[0].sequences and shape[1] > ids[0].tokens
+            remedy = "pad the texts to as many tokens, or choose" if longer else "choose"
+            raise ShapeError(
+                f"site {self._name!r} gives {list(shape)}, wanted {wanted}; {remedy} another "
+                "submodule"
+            )
+        left = self._allowed(possible)
+        if not left:
+            axes = sorted({axes for _, _, axes in self._left or ()})
+            raise ShapeError(
+                f"site {self._name!r} gives {list(shape)}, wanted {wanted} on the axes of earlier "
+                f"passes {axes}; rows of those may be wrong, choose another submodule"
+            )
+        self._left = left
+
+    def axes(self, shape: Sequence[int], sequences: int, tokens: int) -> Axes | None:
+        """Return the axes of an output that was seen, of ids beside which there are no others.
 
         Returns:
             The axes; None: several are possible, and they differ.
@@ -80,28 +113,91 @@ class Layout:
         Raises:
             ShapeError: none of the axes that are still possible fits.
         """
-        left = self._possible(shape, sequences, tokens)
-        left = left if self._left is None else left & self._left
-        if not left:
+        found = self.choose(shape, [Sized(sequences=sequences, tokens=tokens)])
+        return None if found is None else found[1]
+
+    def choose(self, shape: Sequence[int], ids: Sequence[Sized]) -> tuple[int, Axes] | None:
+        """Return which ids an output that was seen is of, and its axes.
+
+        Args:
+            shape: of the output.
+            ids: those that it may be of.
+
+        Returns:
+            The place among ``ids``, and the axes; None: several are possible, and they differ.
+
+        Raises:
+            ShapeError: nothing that is still possible fits.
+        """
+        left = self._allowed(self._possible(shape, ids))
+        places = {(one.source, one.is_turned): i for i, one in enumerate(ids)}
+        found = {
+            (place, axes)
+            for source, is_turned, axes in left
+            for (name, turn), place in places.items()
+            if turn == is_turned and (name == source or None in (name, source))
+        }
+        if not found:
             raise ShapeError(
                 f"site {self._name!r} gives {list(shape)} on other axes in another pass; choose "
                 "another submodule"
             )
-        if len({_order(shape, axes) for axes in left}) == 1:
-            return min(left)
-        is_probable = probable and len(shape) == 3 and sequences != tokens and self._keeps_order
-        return BATCH_FIRST if is_probable and BATCH_FIRST in left else None
+        is_one = len({(place, _order(shape, axes)) for place, axes in found}) == 1
+        return min(found) if is_one else None
 
-    def _possible(self, shape: Sequence[int], sequences: int, tokens: int) -> frozenset[Axes]:
+    def _allowed(self, possible: frozenset[_Reading]) -> frozenset[_Reading]:
+        """Return what earlier passes leave; what had no others tells axes alone."""
+        if self._left is None:
+            return possible
+        return frozenset(
+            (one or other, turned, axes)
+            for one, turned, axes in possible
+            for other, was_turned, were in self._left
+            if turned == was_turned and axes == were and (one == other or None in (one, other))
+        )
+
+    def _possible(self, shape: Sequence[int], ids: Sequence[Sized]) -> frozenset[_Reading]:
         if len(shape) < 3:
             return frozenset()
+        last = 2 if self._is_width_last and len(shape) == 3 else -1
         found = frozenset(
-            (i, j)
+            (one.source, one.is_turned, (i, j))
+            for one in ids
             for i, first in enumerate(shape)
             for j, second in enumerate(shape)
-            if i < 2 and i != j and (first, second) == (sequences, tokens)
+            if i != j and (first, second) == (one.sequences, one.tokens)
+            if last not in (i, j)
         )
-        return found if self._fixed is None else found & {self._fixed}
+        fixed = self._fixed
+        return found if fixed is None else frozenset(way for way in found if way[2] == fixed)
+
+
+def width_is_last(module: nn.Module, name: str) -> bool:
+    """Return whether a site's numbers of a token certainly stand on the last axis.
+
+    Torch's own attention, recurrent and embedding modules say so; so do the layers of models of
+    transformers, unless there is a convolution in them: those work on ``[.., width, tokens]``.
+
+    Args:
+        module: the model.
+        name: path of the site; where there is no such path, the module is the site.
+    """
+    parts = name.split(".")
+    path = [module]
+    for part in parts:
+        inside = dict(path[-1].named_children()).get(part)
+        if inside is None:
+            path = [module]
+            break
+        path.append(inside)
+    if isinstance(path[-1], _WIDTH_LAST):
+        return True
+    if not any(is_of_library(one) for one in path):
+        return False
+    layer = next(
+        (inside for outer, inside in pairwise(path) if isinstance(outer, nn.ModuleList)), path[-1]
+    )
+    return not any(isinstance(child, _CONVOLUTIONS) for child in layer.modules())
 
 
 def _order(shape: Sequence[int], axes: Axes) -> tuple[int, ...]:
@@ -147,10 +243,30 @@ def without_own_padding(output: Tensor, sequences: int, tokens: int, own: int) -
     return output[:, :tokens] if is_longer else output
 
 
-def unresolved(name: str, shape: Sequence[int], sequences: int, tokens: int) -> ShapeError:
-    """Return the error for a site whose axes no pass has told."""
+def unresolved(
+    name: str, shape: Sequence[int], ids: Sequence[Sized], names: Sequence[str] = ()
+) -> ShapeError:
+    """Return the error for a site of which no pass has told how it is read.
+
+    Args:
+        name: of the site.
+        shape: of its output.
+        ids: those that it may be of.
+        names: what these are called.
+    """
+    sizes = " or ".join(
+        f"{sequences} sequences of {tokens} tokens"
+        for sequences, tokens in dict.fromkeys((one.sequences, one.tokens) for one in ids)
+    )
+    if len(names) > 1:
+        return ShapeError(
+            f"site {name!r} gives {list(shape)} for {sizes}: which token ids its rows are of "
+            f"cannot be told, those of {' or of '.join(map(repr, names))}; run a batch in which "
+            "these have other lengths than each other, or record the part of the model that "
+            "reads them, given alone and called input_ids"
+        )
     return ShapeError(
-        f"site {name!r} gives {list(shape)} for {sequences} sequences of {tokens} tokens: which "
+        f"site {name!r} gives {list(shape)} for {sizes}: which "
         'axis is which cannot be told; pass layout="batch_first" if it is [sequences, tokens, '
         "width], or run batches of another size or length"
     )

@@ -4,8 +4,9 @@ A mask that cannot be read with certainty is refused by name: no row is better t
 padding.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -29,6 +30,103 @@ class Kept:
     """False at padding, ``[sequences, tokens]``, on the CPU."""
     before: int
     """How many tokens before these the mask covers: those of earlier calls."""
+
+
+def own_masks(arguments: Arguments, name: str, sizes: tuple[int, int]) -> Arguments:
+    """Return the arguments of a call with the masks of some of its token ids alone.
+
+    Masks are of the ids whose name they bear: ``tgt_key_padding_mask`` of ``tgt``. One that bears
+    none is of the ids that it fits.
+
+    Args:
+        arguments: of the call.
+        name: of the argument that holds the ids.
+        sizes: how many sequences there are, and tokens in each.
+
+    Raises:
+        InvalidInput: of which ids a mask is cannot be told.
+    """
+    own = _stem(name)
+    others = {n: t for n, t in arguments.tables.items() if n != name and not _words(n) & _PARTS}
+    tensors = [n for n, v in arguments.named.items() if isinstance(v, Tensor) and n != name]
+    stems = {_stem(n) for n in tensors if "mask" not in _words(n)}
+    named = {n: value for n, value in arguments.named.items() if "mask" not in _words(n)}
+    for key, mask in arguments.named.items():
+        stem = _stem(key)
+        if key in named or mask is None:
+            continue
+        if stem and stem == own:
+            called = "_".join(word for word in _WORD.findall(key) if not _stem(word) & stem)
+            if called != "mask" or _is_table_of(mask, sizes, key):
+                named[called] = mask
+        elif stem and (stem in stems or (own and others)):
+            continue  # of other ids, or of pictures
+        elif not others or _is_of(mask, sizes, [tuple(t.shape) for t in others.values()], key):
+            named[key] = mask
+    return replace(arguments, named=named)
+
+
+_WORD = re.compile(r"[a-z]+")
+_PARTS = frozenset(("mask", "type", "position", "segment", "labels", "label", "targets"))
+_PLAIN = _PARTS | frozenset(
+    [
+        "ids",
+        "id",
+        "input",
+        "inputs",
+        "token",
+        "tokens",
+        "attention",
+        "padding",
+        "key",
+        "pad",
+        "x",
+        "idx",
+        "part",
+        "of",
+        "embedding",
+        "embeddings",
+        "embed",
+        "emb",
+        "call",
+    ]
+)
+_SAME_STEM = {"source": "src", "target": "tgt", "trg": "tgt", "encoder": "src", "decoder": "tgt"}
+
+
+def _words(name: str) -> set[str]:
+    return set(_WORD.findall(name.lower()))
+
+
+def _stem(name: str) -> frozenset[str]:
+    """Return what a name says of whose ids or mask it is."""
+    return frozenset(_SAME_STEM.get(word, word) for word in _words(name) - _PLAIN)
+
+
+def _is_table_of(mask: object, sizes: tuple[int, int], name: str) -> bool:
+    """Return whether a mask is ``[sequences, tokens]``, not ``[queries, keys]``."""
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or tuple(mask.shape) != sizes:
+        return False
+    if sizes[0] == sizes[1] and not bool((mask == mask[0, 0]).all()):
+        raise InvalidInput(
+            f"whether {name} {list(mask.shape)} is of sequences and tokens, or of queries and "
+            f"keys, is not known; {_REMEDY}"
+        )
+    return True
+
+
+def _is_of(
+    mask: object, sizes: tuple[int, int], others: Sequence[tuple[int, ...]], name: str
+) -> bool:
+    """Return whether a mask that no name tells of is of the ids with these sizes."""
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or bool((mask == mask[0, 0]).all()):
+        return True
+    if tuple(mask.shape) == sizes and sizes in others:
+        raise InvalidInput(
+            f"of which token ids {name} {list(mask.shape)} is cannot be told; name it after them, "
+            "such as tgt_key_padding_mask of tgt"
+        )
+    return tuple(mask.shape) not in others
 
 
 def has_mask(arguments: Arguments) -> bool:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError, ShapeError
 from isogloss.models.passes.caches import cache_mark
-from isogloss.models.passes.calls import Pass, PassCalls, Reading
-from isogloss.models.passes.content import SpecialTokens, refuse_packed
+from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
+from isogloss.models.passes.content import SpecialTokens, Tokens, refuse_packed
 from isogloss.models.passes.generation import (
     Generations,
     Seen,
@@ -28,13 +28,14 @@ from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
     Layout,
+    Sized,
     batch_first,
     own_length,
     unresolved,
     without_own_padding,
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
-from isogloss.models.sites import submodule
+from isogloss.models.passes.sources import Source
 from isogloss.models.wrappers import unwrapped
 
 _log = logging.getLogger(__name__)
@@ -69,11 +70,40 @@ class PassRows:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Waiting:
-    """A pass whose outputs' axes are not known yet."""
+class _Option:
+    """Ids that the rows of a pass may be of, with what they say of the pass."""
 
-    seen: Seen
-    succession: Succession
+    source: Source
+    told: tuple[Tokens, Succession] | IsoglossError
+
+
+@dataclass(kw_only=True, eq=False)
+class _Waiting:
+    """A pass of which it may not be known yet on which axes its outputs are, and of which ids."""
+
+    options: list[_Option]
+    sources: dict[str, list[int]]
+    """For each site the options among which its own is."""
+    outputs: dict[str, Tensor]
+    step: int
+    is_training: bool
+
+    @property
+    def nbytes(self) -> int:
+        return sum(output.nbytes for output in self.outputs.values())
+
+    def sized(self, name: str) -> list[Sized]:
+        """Return the sizes of the ids that a site's rows may be of."""
+        found = [self.options[i].source for i in self.sources[name]]
+        return [
+            Sized(
+                sequences=one.sizes[0],
+                tokens=one.sizes[1],
+                source=one.name if one.is_choice else None,
+                is_turned=one.is_turned,
+            )
+            for one in found
+        ]
 
 
 class PassReader:
@@ -134,8 +164,9 @@ class PassReader:
         self._special, self._pad_id = SpecialTokens(special_ids), pad_id
         self._call, self._held_bytes, self._step = call, held_bytes, step
         self._calls = PassCalls(self._module, sites, call=call, on_pass=self._ended)
+        self._is_batch_first = layout is not None
         fixed = BATCH_FIRST if layout else None
-        self._layouts = {n: Layout(n, submodule(self._module, n), fixed) for n in self._sites}
+        self._layouts = {name: Layout(name, self._module, fixed) for name in self._sites}
         self._waiting: deque[_Waiting] = deque()
         self._generations = Generations(
             take=self._take,
@@ -146,7 +177,7 @@ class PassReader:
         )
         self._widths: dict[str, int] = {}
         self._passes = 0
-        self._has_warned = False
+        self._has_warned = self._has_said_turned = False
         self._lock = threading.RLock()
 
     @property
@@ -177,55 +208,75 @@ class PassReader:
         with self._lock:
             self._passes += 1
             try:
-                seen, succession = self._seen(done)
+                seen = self._seen(done)
             except Exception as error:  # whatever a model does, its caller is not disturbed
                 self._leave_out(_as_ours(error))
                 return
-            self._waiting.append(_Waiting(seen=seen, succession=succession))
+            self._waiting.append(seen)
             self._drain()
 
-    def _seen(self, done: Pass | None) -> tuple[Seen, Succession]:
+    def _seen(self, done: Pass | None) -> _Waiting:
         if done is None:
             raise InvalidInput("the module ran within itself: the passes inside are read")
         if done.error is not None:
             raise done.error
         calls = {name: done.site(name, self._call) for name in self._sites}
-        reading = _one_reading(done, {name: call.reading for name, call in calls.items()})
-        ids, kept = self._kept(reading)
-        tokens = self._special.tokens(ids, kept.keep)
-        sequences, count = ids.shape
-        own = own_length(self._module, count)
-        outputs = {
-            name: without_own_padding(call.output, sequences, count, own)
-            for name, call in calls.items()
-        }
-        for name, output in outputs.items():
-            self._layouts[name].see(output.shape, *ids.shape)
-        seen = Seen(
-            tokens=tokens,
+        found = {name: self._sources(done, name, call) for name, call in calls.items()}
+        merged, places = _merged(found)
+        options = [self._option(done, source) for source in merged]
+        if len(options) == 1 and isinstance(options[0].told, IsoglossError):
+            raise options[0].told
+        outputs = {name: call.output for name, call in calls.items()}
+        if len(options) == 1 and not merged[0].is_turned:
+            sizes = merged[0].sizes
+            own = own_length(self._module, sizes[1])
+            outputs = {
+                name: without_own_padding(output, *sizes, own) for name, output in outputs.items()
+            }
+        seen = _Waiting(
+            options=options,
+            sources=places,
             outputs=outputs,
-            step=0 if self._step is None else self._step(),
+            step=0,
             is_training=done.is_training,
         )
-        return seen, self._progress(done, reading, kept)
+        for name, output in outputs.items():
+            self._layouts[name].see_any(output.shape, seen.sized(name))
+        seen.step = 0 if self._step is None else self._step()
+        return seen
 
-    def _kept(self, reading: Reading) -> tuple[Tensor, Kept]:
-        found = reading.ids
-        if found is None:
+    def _sources(self, done: Pass, name: str, call: SiteCall) -> list[Source]:
+        found = done.sources(name, call)
+        if self._is_batch_first:  # the user says so
+            found = [source for source in found if not source.is_turned] or [
+                replace(source, is_turned=False) for source in found
+            ]
+        if not found:
             raise ShapeError(
-                f"the forward pass took {reading.arguments.odd_ids} for token ids, wanted "
+                f"the forward pass took {call.reading.arguments.odd_ids} for token ids, wanted "
                 "input_ids [sequences, tokens] of whole numbers, by name or as the first argument"
             )
-        ids = found.to("cpu", torch.int64)
-        arguments, before = reading.masked, reading.cached.before
-        kept = kept_tokens(arguments, ids, before=before, pad_id=self._pad_id)
-        refuse_packed(reading.arguments, kept.keep)
-        return ids, kept
+        return found
 
-    def _warn_once(self, reading: Reading) -> None:
-        is_told = has_mask(reading.masked) or self._pad_id is not None or bool(self._special)
-        ids = reading.ids
-        if is_told or self._has_warned or ids is None or min(ids.shape) == 1:
+    def _option(self, done: Pass, source: Source) -> _Option:
+        try:
+            arguments, ids = source.masked(), source.rows.to("cpu", torch.int64)
+            kept = kept_tokens(
+                arguments,
+                ids,
+                before=source.reading.cached(source.ids).before,
+                pad_id=self._pad_id,
+            )
+            refuse_packed(source.reading.arguments, kept.keep)
+            tokens = self._special.tokens(ids, kept.keep)
+            told = tokens, self._progress(done, source, kept)
+        except Exception as error:  # told when these ids are found to be those of the rows
+            return _Option(source=source, told=_as_ours(error))
+        return _Option(source=source, told=told)
+
+    def _warn_once(self, source: Source) -> None:
+        is_told = has_mask(source.masked()) or self._pad_id is not None or bool(self._special)
+        if is_told or self._has_warned or min(source.ids.shape) == 1:
             return
         self._has_warned = True
         _log.warning(
@@ -233,8 +284,8 @@ class PassReader:
             "recorded as text; give attention_mask, or the tokenizer"
         )
 
-    def _progress(self, done: Pass, reading: Reading, kept: Kept) -> Succession:
-        cached = reading.cached
+    def _progress(self, done: Pass, source: Source, kept: Kept) -> Succession:
+        cached = source.reading.cached(source.ids)
         cache = cached.arguments.cache
         own = None if cache is None or isinstance(cache, tuple) else id(cache)
         before = cached.before
@@ -245,7 +296,7 @@ class PassReader:
         quiet = not torch.is_grad_enabled()
         running = running_generation() if quiet else ()
         if not running:  # there the mask is left out where it hides nothing
-            self._warn_once(reading)
+            self._warn_once(source)
         after = (before or 0) + kept.keep.shape[1]
         return Succession(
             before=before,
@@ -259,44 +310,63 @@ class PassReader:
         )
 
     def _drain(self, *, is_over: bool = False) -> None:
-        """Give on the passes whose axes are known, in their order."""
+        """Give on the passes of which all is known, in their order."""
         while self._waiting:
             first = self._waiting[0]
-            ids = first.seen.tokens.ids
             try:
-                axes = {
-                    name: self._layouts[name].axes(output.shape, *ids.shape)
-                    for name, output in first.seen.outputs.items()
+                ways = {
+                    name: self._layouts[name].choose(output.shape, first.sized(name))
+                    for name, output in first.outputs.items()
                 }
-            except ShapeError as error:
+                open_name = next((name for name, found in ways.items() if found is None), None)
+                if open_name is not None and not is_over and self._has_room():
+                    return
                 self._waiting.popleft()
+                if open_name is not None:
+                    raise self._unresolved(first, open_name)
+                known = {name: way for name, way in ways.items() if way is not None}
+            except ShapeError as error:
+                if self._waiting and self._waiting[0] is first:
+                    self._waiting.popleft()
                 self._leave_out(error)
                 continue
-            open_name = next((name for name, found in axes.items() if found is None), None)
-            if open_name is not None and not is_over and self._has_room():
-                return
-            self._waiting.popleft()
-            if open_name is not None:
-                self._leave_out(self._unresolved(first, open_name))
-                continue
-            self._give(first, {name: found or BATCH_FIRST for name, found in axes.items()})
+            self._give(first, known)
 
-    def _give(self, first: _Waiting, axes: Mapping[str, Axes]) -> None:
+    def _give(self, first: _Waiting, ways: Mapping[str, tuple[int, Axes]]) -> None:
+        chosen = {name: first.sources[name][place] for name, (place, _) in ways.items()}
+        (name, which), *others = chosen.items()
+        odd = next((other for other, place in others if place != which), None)
+        told = _not_aligned(name, odd) if odd is not None else first.options[which].told
+        if isinstance(told, IsoglossError):
+            self._leave_out(told)
+            return
         outputs = {
-            name: batch_first(output, axes[name]) for name, output in first.seen.outputs.items()
+            name: batch_first(output, ways[name][1]) for name, output in first.outputs.items()
         }
-        self._generations.add(replace(first.seen, outputs=outputs), first.succession)
+        tokens, succession = told
+        self._say_turned(first.options[which].source)
+        seen = Seen(tokens=tokens, outputs=outputs, step=first.step, is_training=first.is_training)
+        self._generations.add(seen, succession)
+
+    def _say_turned(self, source: Source) -> None:
+        if source.is_turned and not self._has_said_turned:
+            self._has_said_turned = True
+            _log.warning(
+                "token ids %r are read as [tokens, sequences]: so says batch_first of the modules "
+                "that work on them; if they are [sequences, tokens], the model mixes texts",
+                source.name,
+            )
 
     def _has_room(self) -> bool:
         """Move the newest waiting pass to the CPU; False if there are too many bytes."""
         last = self._waiting[-1]
-        last.seen = replace(last.seen, outputs={n: o.cpu() for n, o in last.seen.outputs.items()})
-        held = sum(waiting.seen.nbytes for waiting in self._waiting) + self._generations.nbytes
+        last.outputs = {name: output.cpu() for name, output in last.outputs.items()}
+        held = sum(waiting.nbytes for waiting in self._waiting) + self._generations.nbytes
         return held <= self._held_bytes
 
-    def _unresolved(self, waiting: _Waiting, name: str) -> IsoglossError:
-        shape = waiting.seen.outputs[name].shape
-        return unresolved(name, shape, *waiting.seen.tokens.ids.shape)
+    def _unresolved(self, waiting: _Waiting, name: str) -> ShapeError:
+        names = {waiting.options[i].source.name for i in waiting.sources[name]}
+        return unresolved(name, waiting.outputs[name].shape, waiting.sized(name), sorted(names))
 
     def _take(self, seen: Seen) -> None:
         content = seen.tokens.content
@@ -332,27 +402,39 @@ def _rows(output: Tensor, content: Tensor) -> Tensor:
     return output[content.to(output.device)]
 
 
-def _one_reading(done: Pass, readings: Mapping[str, Reading]) -> Reading:
-    """Return what all sites' stacks read.
+def _merged(
+    found: Mapping[str, Sequence[Source]],
+) -> tuple[list[Source], dict[str, list[int]]]:
+    """Return the sources of all sites, each once, and for each site which are its own.
+
+    Of those that are the same the innermost call is taken: what is masked or cached is told there
+    or around it.
 
     Raises:
-        InvalidInput: they read other ids than each other.
+        InvalidInput: sites are of other ids than each other.
     """
-    (first, reading), *others = readings.items()
-    for name, other in others:
-        if other is reading:
-            continue
-        one, two = reading.ids, other.ids
-        same = one is None and two is None
-        if one is not None and two is not None:
-            same = one is two or (one.shape == two.shape and bool(torch.equal(one, two)))
-        if not same or reading.stack.is_decoder != other.stack.is_decoder:
-            raise InvalidInput(
-                f"sites {first!r} and {name!r} read other token ids than each other, such as an "
-                "encoder's and a decoder's: their rows do not align; record them one by one"
-            )
-    # the innermost of them: what is masked or cached is told there or around it
-    return max(readings.values(), key=lambda found: len(found.chain))
+    merged: list[Source] = []
+    places: dict[str, list[int]] = {}
+    for name, some in found.items():
+        for source in some:
+            place = next((i for i, one in enumerate(merged) if one.equals(source)), len(merged))
+            if place == len(merged):
+                merged.append(source)
+            elif len(source.chain) > len(merged[place].chain):
+                merged[place] = source
+            places.setdefault(name, []).append(place)
+    (first, own), *others = places.items()
+    odd = next((name for name, other in others if not set(own) & set(other)), None)
+    if odd is not None:
+        raise _not_aligned(first, odd)
+    return merged, places
+
+
+def _not_aligned(first: str, other: str) -> InvalidInput:
+    return InvalidInput(
+        f"sites {first!r} and {other!r} read other token ids than each other, such as an "
+        "encoder's and a decoder's: their rows do not align; record them one by one"
+    )
 
 
 def _as_ours(error: Exception) -> IsoglossError:

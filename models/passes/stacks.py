@@ -1,6 +1,6 @@
 """Which modules around the sites read token ids: the model, and stacks inside of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -24,14 +24,28 @@ class Stack:
     """Whether it takes ids for a decoder beside those of an encoder."""
     is_decoder: bool
     """Whether it is the decoder in such a module."""
+    is_known: bool
+    """Whether its library says that rows are of its ``input_ids``."""
 
 
-def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Module, Stack]:
+_LIBRARY = "transformers."
+
+
+def is_of_library(module: nn.Module) -> bool:
+    """Return whether a module is a model of transformers, of which ``input_ids`` are the tokens."""
+    is_model = any(kind.__name__ == "PreTrainedModel" for kind in type(module).__mro__)
+    return is_model and type(module).__module__.startswith(_LIBRARY)
+
+
+def stacks_around(
+    module: nn.Module, sites: Iterable[nn.Module], embeddings: Sequence[str] = ()
+) -> dict[nn.Module, Stack]:
     """Return the modules that read ids for some sites.
 
     Args:
         module: the model; it is always among them.
         sites: submodules; one may have several paths.
+        embeddings: paths of the embeddings of tokens; what holds one and a site reads ids.
 
     Returns:
         Parents before their children.
@@ -49,9 +63,16 @@ def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Modu
     pairs = {name for name, found in readers.items() if _DECODER_IDS in found.names}
     decoders = {name for pair in pairs for name in _decoders(paths[pair], pair)}
     readers |= {name: Signature(paths[name]) for name in decoders}
+    pairs = {
+        pair
+        for pair in pairs
+        if is_of_library(paths[pair]) or any(_is_within(name, pair) for name in decoders)
+    }
     stacks: dict[nn.Module, Stack] = {}
     for name, signature in readers.items():
-        if not name or _reads_ids(signature) or name in pairs:
+        holds = any(path.startswith(f"{name}.") for path in embeddings)
+        inside = any(_is_within(name, other) and is_of_library(paths[other]) for other in readers)
+        if not name or _reads_ids(signature) or name in pairs or (holds and not inside):
             stacks.setdefault(
                 paths[name],
                 Stack(
@@ -59,9 +80,15 @@ def stacks_around(module: nn.Module, sites: Iterable[nn.Module]) -> dict[nn.Modu
                     signature=signature,
                     is_pair=name in pairs,
                     is_decoder=name in decoders,
+                    is_known=is_of_library(paths[name]) and signature.takes_ids,
                 ),
             )
     return stacks
+
+
+def _is_within(name: str, other: str) -> bool:
+    """Return whether a path lies within another, and is not it."""
+    return name != other and (not other or name.startswith(f"{other}."))
 
 
 def _reads_ids(signature: Signature) -> bool:

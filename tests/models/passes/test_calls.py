@@ -199,7 +199,8 @@ class Towers(nn.Module):
 def test_a_call_has_the_ids_that_the_stack_around_it_read(call: int):
     model, texts = Towers(), (IDS, torch.tensor([[7, 8]]))
     with PassCalls(model, ["encoder.layer"], call=call) as calls:
-        found = calls.run(*texts).site("encoder.layer", call)
-    assert found.reading.ids is not None
-    assert torch.equal(found.reading.ids, texts[call])
+        done = calls.run(*texts)
+    found = done.site("encoder.layer", call)
+    (source,) = done.sources("encoder.layer", found)
+    assert torch.equal(source.ids, texts[call])
     assert torch.equal(found.output, model.encoder(texts[call]))

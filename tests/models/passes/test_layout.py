@@ -1,6 +1,7 @@
 """Axes of a site's output."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,14 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
+from transformers import BertConfig, BertModel
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Layout,
+    Sized,
     batch_first,
     numbers,
     own_length,
+    unresolved,
+    width_is_last,
     width_of,
     without_own_padding,
 )
@@ -54,16 +59,95 @@ def test_equal_sizes_are_told_apart_by_another_pass(shape: tuple[int, int, int])
     assert told(known, (3, 3, 8), 3, 3) == axes
 
 
-def test_a_width_as_large_as_the_tokens_is_probable_where_nothing_swaps_them():
-    assert told(layout(), (4, 8, 8), 4, 8) == (0, 1)
-    assert told(layout(module=nn.Sequential(nn.Conv1d(8, 8, 1))), (4, 8, 8), 4, 8) is None
-    assert told(layout(), (4, 8, 8, 2), 4, 8) is None  # as many heads as tokens
-    sure = layout()
-    sure.see((4, 8, 8), 4, 8)
-    assert sure.axes((4, 8, 8), 4, 8, probable=False) is None
-    assert told(sure, (4, 6, 8), 4, 6) == (0, 1)
+@pytest.mark.parametrize(
+    ("shape", "sequences", "tokens", "other"),
+    [
+        ((4, 8, 8), 4, 8, (5, 7, 8)),  # width and tokens: [4, tokens, width] or [4, width, tokens]
+        ((4, 4, 8), 4, 4, (5, 7, 8)),  # texts and tokens
+        ((4, 6, 4), 4, 6, (5, 7, 4)),  # texts and width: [4, tokens, width] or [width, tokens, 4]
+        ((4, 8, 8, 2), 4, 8, (5, 8, 7, 2)),  # heads and tokens
+        ((4, 4, 8, 2), 4, 8, (5, 4, 7, 2)),  # heads and texts
+    ],
+)
+def test_equal_sizes_tell_nothing_alone(
+    shape: tuple[int, ...], sequences: int, tokens: int, other: tuple[int, ...]
+):
+    known = layout(module=nn.Sequential(nn.Linear(8, 8)))
+    assert told(known, shape, sequences, tokens) is None
+    known.see(other, 5, 7)
+    assert known.axes(shape, sequences, tokens) == (0, 1 if len(shape) == 3 else 2)
     with pytest.raises(ShapeError, match="earlier passes"):
-        sure.see((4, 8, 7), 4, 7)
+        known.see((5, 9, 11, 7)[-len(shape) :], *(5, 7) if len(shape) == 4 else (9, 7))
+
+
+def bert() -> BertModel:
+    config = BertConfig(
+        vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8,
+    )  # fmt: skip
+    return BertModel(config, add_pooling_layer=False)
+
+
+class Own(nn.Module):
+    """A model of transformers, and layers around it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.head, self.lstm = inner, nn.Linear(8, 8), nn.LSTM(8, 8)
+
+
+def test_modules_that_say_where_their_width_is_are_believed():
+    inside = Own(bert())
+    for site, is_told in {
+        "inner.encoder.layer.0": True,
+        "inner.encoder.layer.0.output.dense": True,
+        "inner.embeddings.word_embeddings": True,
+        "lstm": True,
+        "head": False,
+    }.items():
+        assert width_is_last(inside, site) == is_told, site
+        known = Layout(site, inside)
+        assert told(known, (4, 8, 8), 4, 8) == ((0, 1) if is_told else None)
+        if is_told:
+            assert told(Layout(site, inside), (4, 6, 4), 4, 6) == (0, 1)
+    convolved = bert()
+    convolved.encoder.layer[0].add_module("mixer", nn.Conv1d(8, 8, 1))
+    assert not width_is_last(convolved, "encoder.layer.0.output.dense")
+    assert told(Layout("encoder.layer.0", convolved), (4, 8, 8), 4, 8) is None
+
+
+SRC, TGT = Sized(sequences=4, tokens=6, source="src"), Sized(sequences=4, tokens=9, source="tgt")
+EQUAL = [replace(SRC, tokens=5), replace(TGT, tokens=5)]
+
+
+@pytest.mark.parametrize(("length", "place"), [(6, 0), (9, 1)])
+def test_sizes_tell_of_which_ids_an_output_is(length: int, place: int):
+    known = layout()
+    known.see_any((4, 5, 8), EQUAL)
+    assert known.choose((4, 5, 8), EQUAL) is None
+    known.see_any((4, length, 8), [SRC, TGT])
+    assert known.choose((4, length, 8), [SRC, TGT]) == (place, (0, 1))
+    assert known.choose((4, 5, 8), EQUAL) == (place, (0, 1))
+    assert known.choose((4, 5, 8), EQUAL[::-1]) == (1 - place, (0, 1))
+    known.see((3, 4, 8), 3, 4)  # a pass that read one tensor of ids
+    with pytest.raises(ShapeError, match="earlier passes"):
+        known.see_any((4, 15 - length, 8), [SRC, TGT])
+
+
+def test_sizes_tell_whether_ids_are_time_first():
+    square = [Sized(sequences=4, tokens=4, is_turned=turned) for turned in (False, True)]
+    known = layout()
+    known.see_any((4, 4, 8), square)
+    assert known.choose((4, 4, 8), square) is None
+    known.see_any((6, 4, 8), [Sized(sequences=4, tokens=6, is_turned=True)])
+    assert known.choose((4, 4, 8), square) == (1, (1, 0))
+
+
+def test_what_no_pass_tells_is_named():
+    error = str(unresolved("a.b", (4, 5, 8), EQUAL, ["src", "tgt"]))
+    assert "site 'a.b' gives [4, 5, 8] for 4 sequences of 5 tokens" in error
+    assert "of 'src' or of 'tgt'; run a batch in which these have other lengths" in error
+    assert 'layout="batch_first"' in str(unresolved("a.b", (4, 4, 8), EQUAL[:1]))
 
 
 def test_axes_that_the_user_says_are_believed():

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.passes.inputs import Arguments
-from isogloss.models.passes.masks import has_mask, kept_tokens
+from isogloss.models.passes.masks import has_mask, kept_tokens, own_masks
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 0, 0], [0, 0, 5, 6, 7]])
 KEEP = IDS != 0
@@ -196,3 +196,49 @@ def test_a_mask_as_long_as_a_cache_will_ever_be_is_read_where_the_ids_lie():
     assert kept(mask, ids=ids, before=0) == ([[True] * 3], 0)
     mask[:, 3] = 1
     assert kept(mask, ids=ids[:, :1], before=3) == ([[True]], 3)
+
+
+def named(**masks: object) -> Arguments:
+    ids = {"src": torch.ones(2, 3).long(), "tgt": torch.ones(2, 3).long()}
+    return Arguments(named={**ids, **masks}, ids_by_name=False)
+
+
+ODD = torch.tensor([[1, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "as_src", "as_tgt"),
+    [
+        ("src_key_padding_mask", "key_padding_mask", None),
+        ("tgt_key_padding_mask", None, "key_padding_mask"),
+        ("target_padding_mask", None, "padding_mask"),
+        ("decoder_attention_mask", None, "attention_mask"),
+        ("tgt_mask", None, "mask"),
+        ("memory_key_padding_mask", None, None),
+    ],
+)
+def test_a_mask_is_of_the_ids_whose_name_it_bears(
+    name: str, as_src: str | None, as_tgt: str | None
+) -> None:
+    for ids, wanted in (("src", as_src), ("tgt", as_tgt)):
+        found = own_masks(named(**{name: ODD}), ids, (2, 3)).named
+        assert {key for key in found if "mask" in key} == ({wanted} if wanted else set())
+
+
+def test_a_mask_without_a_name_is_of_the_ids_it_fits_or_refused() -> None:
+    with pytest.raises(InvalidInput, match="of which token ids attention_mask"):
+        own_masks(named(attention_mask=ODD), "src", (2, 3))
+    all_kept = named(attention_mask=torch.ones(2, 3))
+    assert "attention_mask" in own_masks(all_kept, "tgt", (2, 3)).named
+    longer = named(src=torch.ones(2, 5).long(), attention_mask=torch.ones(2, 5).triu())
+    assert "attention_mask" not in own_masks(longer, "tgt", (2, 3)).named
+    assert "attention_mask" in own_masks(longer, "src", (2, 5)).named
+    alone = Arguments(named={"words": ODD, "src_key_padding_mask": ODD}, ids_by_name=False)
+    assert "src_key_padding_mask" in own_masks(alone, "words", (2, 3)).named
+
+
+def test_a_mask_of_queries_and_keys_is_no_padding_mask() -> None:
+    square = torch.ones(3, 3).tril().bool()
+    assert "mask" not in own_masks(named(tgt_mask=square), "tgt", (2, 3)).named
+    with pytest.raises(InvalidInput, match="of sequences and tokens, or of queries and keys"):
+        own_masks(named(tgt_mask=square), "tgt", (3, 3))

@@ -489,3 +489,87 @@ def test_one_odd_pass_costs_itself_alone(local_client: Client, name: str) -> Non
     assert recorder.error is None
     assert (counts.passes, counts.failed_passes, len(counts.left_out)) == (15, 3, 3)
     assert sorted(set(local_client.tokens(name).token_id.tolist())) == list(range(20, 32))
+
+
+class Translator(nn.Module):
+    """A plain encoder-decoder whose embeddings are in the root."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.src_embed, self.tgt_embed = nn.Embedding(50, 8), nn.Embedding(50, 8)
+        self.net = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True)
+
+    def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
+        return self.net(self.src_embed(src), self.tgt_embed(tgt))
+
+
+class TypesFirst(nn.Module):
+    """Its first whole numbers are no token ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.words, self.types = nn.Embedding(50, 8), nn.Embedding(2, 8)
+        self.net = nn.Linear(8, 6)
+
+    def forward(self, token_type_ids: Tensor, tokens: Tensor) -> Tensor:
+        return self.net(self.words(tokens) + self.types(token_type_ids))
+
+
+class TimeFirst(nn.Module):
+    """Takes ``[tokens, texts]``, as torch's own recurrent modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.words, self.net = nn.Embedding(50, 8), nn.LSTM(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.words(x))[0]
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_rows_carry_the_ids_that_their_site_read_both_ways(local_client: Client, name: str) -> None:
+    src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
+    kinds, shorter = torch.ones(3, 4).long(), tgt[:, :3]
+    cases: list[tuple[nn.Module, str, Sequence[Sequence[Tensor]], list[Tensor]]] = [
+        (Translator(), "net.decoder", [(src, tgt), (src, shorter)], [tgt, shorter]),
+        (Translator(), "net.encoder", [(src, tgt), (src + 1, shorter)], [src, src + 1]),
+        (TypesFirst(), "net", [(kinds, src)], [src]),
+        (TimeFirst(), "net", [(src[:, :3].T,), (tgt.T,)], [src[:, :3], tgt]),
+    ]
+    for i, (model, site, passes, wanted) in enumerate(cases):
+        recording = f"{name}-{i}"
+        with (
+            local_client.record(
+                model, sites=[site], recording=recording, dtype="float32"
+            ) as recorder,
+            torch.no_grad(),
+        ):
+            for given in passes:
+                model(*given)
+        assert not recorder.counts.failed_passes, recorder.counts.left_out
+        columns = local_client.tokens(recording)
+        assert columns.token_id.tolist() == [t for ids in wanted for t in ids.flatten().tolist()]
+        places = [range(ids.shape[1]) for ids in wanted for _ in ids]
+        assert columns.position.tolist() == [place for some in places for place in some]
+        loaded = LoadedModel(module=model, name="m")
+        with pytest.raises(InvalidInput, match="token ids"):
+            local_client.record_documents(
+                loaded, src.tolist(), sites=[site], recording=f"{name[:50]}-d{i}"
+            )
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_what_no_pass_tells_is_left_out_with_the_remedy(local_client: Client, name: str) -> None:
+    src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
+    cases = [
+        (Translator(), "net.decoder", (src, tgt), "those of 'src' or of 'tgt'; run a batch in"),
+        (TimeFirst(), "net", (src[:, :3],), "run batches of another size or length"),
+    ]
+    for i, (model, site, given, said) in enumerate(cases):
+        with local_client.record(model, sites=[site], recording=f"{name}-{i}") as recorder:
+            model(*given)
+        assert (recorder.counts.passes, recorder.counts.rows) == (1, 0)
+        assert any(said in reason for reason in recorder.counts.left_out)
