@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
-from isogloss.models.passes.caches import cache_mark, cached_tokens
+from isogloss.models.passes.caches import CacheState, cache_in, cache_state
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.inputs import Arguments, Copies, Signature
 from isogloss.models.passes.layout import numbers
@@ -42,10 +42,10 @@ class Reading:
     arguments: Arguments
     outer: "Reading | None"
     """The call around it that reads ids too."""
-    before: int | None = None
-    """How many tokens its cache held; None: it has no cache, or one that does not tell."""
-    mark: Tensor | None = None
-    """What its cache held of the last token of each sequence."""
+    given: CacheState | None = None
+    """The cache that it was given, as it was before the call; None: it was given none."""
+    returned: object = None
+    """The cache that it gave back, once it has; None: it gave none."""
     decoder: "Reading | None" = None
     """Of a module with encoder and decoder: what its decoder read, once it has."""
     is_pair: bool = False
@@ -84,6 +84,12 @@ class Reading:
     def cached(self) -> "Reading":
         """The innermost call that was given a cache; itself where none was."""
         return next((r for r in self.chain if r.arguments.cache is not None), self)
+
+    @property
+    def left(self) -> object:
+        """The cache that the innermost call gave back, or else was given; None: there is none."""
+        found = next((r.returned for r in self.chain if r.returned is not None), None)
+        return self.cached.arguments.cache if found is None else found
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -304,8 +310,11 @@ class PassCalls:
             is_outermost = now is None or now.root.stack is stack
             if is_outermost and self._is_own(module, stack) and (now or not stack.name):
                 self._thread.now = None
-                self._thread.ended = now
-                if self._on_pass is not None:
+                if now is not None:
+                    now.root.returned = cache_in(output)
+                if self._on_pass is None:
+                    self._thread.ended = now
+                else:
                     self._on_pass(now)
 
         return ends
@@ -320,6 +329,7 @@ class PassCalls:
             elif any(found.stack is stack for found in now.open):
                 while (closed := now.open.pop()).stack is not stack:
                     pass
+                closed.returned = cache_in(output)
                 if closed.is_pair:  # what comes behind it works on what the decoder gave
                     now.open[-1].is_pair, now.open[-1].decoder = True, closed.decoder
 
@@ -367,9 +377,8 @@ class PassCalls:
 def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:
     found = Reading(stack=stack, arguments=arguments, outer=outer, is_pair=stack.is_pair)
     if arguments.cache is not None:  # read now: the pass will write into it
-        found.before = cached_tokens(arguments.cache)
-        if found.before:
-            found.mark = cache_mark(arguments.cache, found.before)
+        same = outer is not None and outer.arguments.cache is arguments.cache
+        found.given = outer.given if outer is not None and same else cache_state(arguments.cache)
     return found
 
 
