@@ -18,8 +18,7 @@ from torch import Tensor
 from isogloss.errors import InvalidInput, IsoglossError, ResourceExhausted
 from isogloss.models.passes.caches import CacheState
 from isogloss.models.passes.content import SpecialTokens, Tokens
-from isogloss.models.passes.ends import GeneratedColumns
-from isogloss.models.passes.running import Running
+from isogloss.models.passes.running import GenerateCall, GeneratedColumns
 
 # Of a row's norm. In a causal model rows of a longer prefix differ by rounding alone: some 10 times
 # the machine epsilon of the numbers, or of TF32 (1e-3) where that multiplies float32.
@@ -60,7 +59,7 @@ class Succession:
     """Whether it ran without gradients."""
     thread: int
     """In which thread it ran."""
-    running: Running | None
+    running: GenerateCall | None
     """The call of ``generate`` within which it ran."""
 
 

@@ -141,8 +141,7 @@ class PassReader:
             pad_id=pad_id,
         )
         self._widths: dict[str, int] = {}
-        self._passes = 0
-        self._has_warned = False
+        self._passes, self._has_warned = 0, False
         self._lock = threading.RLock()
 
     @property
