@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
-from isogloss.models.passes.caches import cache_mark, cached_tokens
+from isogloss.models.passes.caches import cache_in, cache_state
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.inputs import Arguments, Copies
 from isogloss.models.passes.layout import numbers
@@ -280,8 +280,11 @@ class PassCalls:
             is_outermost = now is None or now.root.stack is stack
             if is_outermost and self._is_own(module, stack) and (now or not stack.name):
                 self._thread.now = None
-                self._thread.ended = now
-                if self._on_pass is not None:
+                if now is not None:
+                    now.root.returned = cache_in(output)
+                if self._on_pass is None:
+                    self._thread.ended = now
+                else:
                     self._on_pass(now)
 
         return ends
@@ -296,6 +299,7 @@ class PassCalls:
             elif any(found.stack is stack for found in now.open):
                 while (closed := now.open.pop()).stack is not stack:
                     pass
+                closed.returned = cache_in(output)
                 if closed.is_pair:  # what comes behind it works on what the decoder gave
                     now.open[-1].is_pair, now.open[-1].decoder = True, closed.decoder
 
@@ -387,9 +391,8 @@ class PassCalls:
 def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:
     found = Reading(stack=stack, arguments=arguments, outer=outer, is_pair=stack.is_pair)
     if arguments.cache is not None:  # read now: the pass will write into it
-        found.before = cached_tokens(arguments.cache)
-        if found.before:
-            found.mark = cache_mark(arguments.cache, found.before)
+        same = outer is not None and outer.arguments.cache is arguments.cache
+        found.given = outer.given if outer is not None and same else cache_state(arguments.cache)
     return found
 
 

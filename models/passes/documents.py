@@ -20,6 +20,7 @@ from isogloss.models.passes.layout import (
     batch_first,
     unresolved,
 )
+from isogloss.models.passes.model_state import ModelState
 from isogloss.models.passes.sources import Source, ids_parameter
 from isogloss.models.sites import Site, site_names
 from isogloss.models.tokens import EncodedDocument
@@ -27,6 +28,7 @@ from isogloss.models.tokens import EncodedDocument
 # whether padding is hidden is seen on some texts, of each some tokens: a model that chooses what to
 # look at (the highest of some scores) lets padding into one row of a hundred
 _TRIED_TEXTS, _TRIED, _MORE = 16, 16, 5
+_SOME = 8
 _SAME, _SAME_HALF = 1e-4, 2e-2  # of the norm: rounding alone is below, a model that looks above
 
 
@@ -80,13 +82,20 @@ class DocumentPasses:
         signature = Signature(module)
         self._arguments, self._ids_name = signature.names, ids_parameter(signature)
         self._padding_is_hidden: bool | None = None
+        self._tried: tuple[int, int] | None = None
+        self._state: ModelState | None = None
 
     @contextmanager
     def entered(self) -> Generator[None]:
         """Hold the module ready for passes: hooked, in evaluation mode, without gradients."""
         # no inference_mode: a table that the module keeps would be of no use in a backward pass
         with torch.no_grad(), evaluating(self._module), self._calls:
-            yield
+            self._state = state = ModelState(self._module)
+            try:
+                yield
+            finally:
+                state.restore()
+                self._state = None
 
     def batches(self, documents: Sequence[EncodedDocument]) -> Iterator[list[int]]:
         """Yield indices of documents of similar length, so that little is padding.
@@ -129,20 +138,33 @@ class DocumentPasses:
         return {name: self._rows(name, call.output, where, ids) for name, call in calls.items()}
 
     def _may_pad(self, documents: Sequence[EncodedDocument]) -> bool:
-        """Return whether rows stay the same behind padding: seen once, on tokens of some texts.
+        """Return whether rows stay the same behind padding: seen on some texts.
 
-        Some models look at padding in spite of the mask: convolutions over tokens, landmarks.
+        Some models look at padding in spite of the mask: convolutions over tokens, landmarks. For
+        others the length of the whole batch decides what they do, such as which rotary frequencies
+        or which kind of attention. So texts are also padded to the longest there is; again when
+        texts come that are shorter or longer than all before.
+
+        Args:
+            documents: the shortest first.
         """
         if self._padding_is_hidden is None:
             self._padding_is_hidden = "attention_mask" in self._arguments and all(
-                self._hides(ids) for ids in _beginnings(documents)
+                self._hides(ids, ids.shape[1] + _MORE) for ids in _beginnings(documents)
             )
+        if not self._padding_is_hidden:
+            return False
+        least, most = (len(documents[i].input_ids) for i in (0, -1))
+        if self._tried is None or least < self._tried[0] or most > self._tried[1]:
+            tried = self._tried or (least, most)
+            self._tried = least, most = min(least, tried[0]), max(most, tried[1])
+            self._padding_is_hidden = all(self._hides(ids, most) for ids in _lengths(documents))
         return self._padding_is_hidden
 
-    def _hides(self, ids: Tensor) -> bool:
-        """Return whether texts of equal length, ``[texts, tokens]``, have the same rows padded."""
+    def _hides(self, ids: Tensor, longer: int) -> bool:
+        """Return whether texts, ``[texts, tokens]``, have the same rows padded to a length."""
         texts, tokens = ids.shape
-        more = min(_MORE, max(1, self._settings.longest - tokens))
+        more = max(1, min(longer, self._settings.longest) - tokens)
         padded = torch.nn.functional.pad(ids, (0, more), value=self._settings.pad_id)
         mask = torch.ones_like(ids)
         one = self._run(ids, mask)
@@ -194,6 +216,8 @@ class DocumentPasses:
         return calls, given
 
     def _run(self, ids: Tensor, mask: Tensor) -> Pass:
+        if self._state is not None:
+            self._state.restore()
         device, inputs = self._device, dict[str, object]()
         if "attention_mask" in self._arguments:
             inputs["attention_mask"] = mask.to(device)
@@ -305,6 +329,20 @@ def _beginnings(documents: Sequence[EncodedDocument]) -> list[Tensor]:
         ids = document.input_ids[:_TRIED]
         found.setdefault(len(ids), {})[ids.tobytes()] = torch.from_numpy(ids)
     return [torch.stack([*texts.values()]) for texts in found.values()]
+
+
+def _lengths(documents: Sequence[EncodedDocument]) -> list[Tensor]:
+    """Return some documents of unlike lengths, ``[1, tokens]`` each, but none of the longest.
+
+    Args:
+        documents: the shortest first.
+    """
+    lengths = np.array([len(document.input_ids) for document in documents])
+    shorter = int((lengths < lengths[-1]).sum())
+    some = int((lengths < min(_SOME, lengths[-1] - 1)).sum())  # one token has nothing to look at
+    places = {0, some, shorter // 3, 2 * shorter // 3, shorter - 1}
+    found = {int(lengths[i]): documents[i].input_ids for i in sorted(places) if 0 <= i < shorter}
+    return [torch.from_numpy(ids)[None] for ids in found.values()]
 
 
 __all__ = ["BATCH_FIRST", "DocumentPasses", "PassSettings"]

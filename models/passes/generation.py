@@ -1,11 +1,14 @@
 """Passes that go on from each other, as in text generation: one document a sequence.
 
-With a cache each pass reads one more token of each sequence; without one it reads the whole prefix
-again and one token more. A document is named by all tokens that it ended with. So its rows are held
-on the CPU until a pass does not go on.
+With a cache each pass reads one more token of each sequence. Which passes belong together is told
+by the cache: the one that a pass gave back is the one that the next is given. So several texts may
+be gone on with in turn. Below ``generate`` without a cache each pass reads the whole prefix again
+and one token more. Any other pass without a cache is of documents of its own.
+
+A document is named by all tokens that it ended with. So its rows are held on the CPU until nothing
+can go on from them: the cache is gone or begun anew, or the reader is left.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,13 +16,14 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput, IsoglossError, ResourceExhausted
+from isogloss.models.passes.caches import CacheState
 from isogloss.models.passes.content import SpecialTokens, Tokens
+from isogloss.models.passes.running import GenerateCall, GeneratedColumns
 
 # Of a row's norm. In a causal model rows of a longer prefix differ by rounding alone: some 10 times
 # the machine epsilon of the numbers, or of TF32 (1e-3) where that multiplies float32.
 _SAME = {torch.float64: 1e-6, torch.float32: 1e-2}
 _SAME_HALF = 5e-2
-_SEARCHES = ("beam", "assisted", "speculative", "contrastive")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,28 +49,25 @@ class Succession:
 
     before: int | None
     """How many tokens of each sequence earlier passes have read; None: some, unsaid how many."""
-    cache: int | None
-    """Identity of the cache object; None: it has none that lasts."""
-    mark_before: Tensor | None
-    """What the cache held of the last token before the pass."""
-    mark_after: Tensor | None
-    """What it holds after the pass."""
+    given: CacheState | None
+    """The cache that it was given, as it was before the pass; None: it was given none."""
+    left: CacheState | None
+    """The cache that it gave back, or wrote into, as it was after the pass; None: none is known."""
     may_go_on: bool
     """Whether a pass that goes on from this one is to be expected."""
-    search: str
-    """Name of the search under which the pass ran, if it is one that swaps or takes back tokens."""
     is_quiet: bool
     """Whether it ran without gradients."""
-    is_prompt: bool = False
-    """Whether it is known to read a part of the prompt, and nothing that was generated."""
+    thread: int
+    """In which thread it ran."""
+    running: GenerateCall | None
+    """The call of ``generate`` within which it ran."""
 
 
 @dataclass(kw_only=True, eq=False)
 class _Held:
     seen: Seen
     parts: dict[str, list[Tensor]]
-    is_single: list[bool]
-    """For each token column whether it was read alone."""
+    columns: GeneratedColumns
     succession: Succession
     nbytes: int
     lost: IsoglossError | None = None
@@ -75,22 +76,15 @@ class _Held:
     def length(self) -> int:
         return self.seen.tokens.ids.shape[1]
 
+    @property
+    def sequences(self) -> int:
+        return len(self.seen.tokens.ids)
 
-def running_generation() -> tuple[str, ...]:
-    """Return the names of the functions that run within one named ``generate``; empty: none."""
-    names: list[str] = []
-    frame = sys._getframe(1)
-    while frame is not None:
-        names.append(frame.f_code.co_name)
-        if names[-1] == "generate":
-            return tuple(names)
-        frame = frame.f_back
-    return ()
-
-
-def search_among(names: Iterable[str]) -> str:
-    """Return the name of the function that swaps or takes back tokens; empty: there is none."""
-    return next((name for name in names if any(word in name for word in _SEARCHES)), "")
+    @property
+    def is_over(self) -> bool:
+        """Whether its cache is gone, so that no pass can go on from it."""
+        left = self.succession.left
+        return left is not None and not left.is_alive
 
 
 @dataclass(kw_only=True, eq=False)
@@ -101,20 +95,16 @@ class Generations:
     leave_out: Callable[[Exception], None]
     special: SpecialTokens
     end_ids: Iterable[int]
-    """Ids behind which a sequence is padding."""
+    """Ids behind which a sequence may be padding, where the call of ``generate`` does not tell."""
     held_bytes: int
-    _held: _Held | None = field(default=None, init=False)
-    _last: Tensor | None = field(default=None, init=False)
-    _last_step: int = field(default=0, init=False)
+    pad_id: int | None = None
+    _held: list[_Held] = field(default_factory=list[_Held], init=False)
+    """The one that was gone on with last comes last."""
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return 0 if self._held is None else self._held.nbytes
-
-    def holds(self, cache: int | None) -> bool:
-        """Return whether what is held was read with this cache."""
-        return self._held is not None and self._held.succession.cache == cache
+        return sum(held.nbytes for held in self._held)
 
     def add(self, seen: Seen, succession: Succession) -> None:
         """Take one more pass.
@@ -123,98 +113,153 @@ class Generations:
             seen: what it gave.
             succession: how it stands to those before it.
         """
-        if succession.search:
-            self.finish()
-            self.leave_out(_refused(f"it runs under {succession.search}"))
+        running = succession.running
+        if running is not None and running.search:
+            self._finish(self._before(succession))
+            self.leave_out(_refused(f"it runs under {running.search}"))
         elif succession.before != 0:
             self._go_on(seen, succession)
         elif not self._repeats(seen, succession):
-            self.finish()
-            self._last = seen.tokens.ids if succession.is_quiet else None
-            self._last_step = seen.step
+            self._finish(self._before(succession))  # its cache was begun anew
             if succession.may_go_on:
-                self._hold(seen, succession)
+                self._hold(seen, succession, GeneratedColumns.of_prompt(seen.tokens, running))
             else:
                 self.take(seen)
+        for held in [held for held in self._held if held.is_over]:
+            self._finish(held)
 
     def finish(self) -> None:
         """Give on what is held: nothing goes on from it any more."""
-        held, self._held = self._held, None
-        if held is None or held.lost is not None:
+        while self._held:
+            self._finish(self._held[0])
+
+    def _finish(self, held: _Held | None) -> None:
+        if held is None:
+            return
+        self._held.remove(held)
+        if held.lost is not None:
             return
         outputs = {name: torch.cat(parts, 1) for name, parts in held.parts.items()}
-        tokens = self._cut(held)
+        tokens = held.seen.tokens
+        keep = held.columns.kept(tokens, end_ids=self.end_ids, pad_id=self.pad_id)
+        tokens = self.special.tokens(tokens.ids, keep)
         self.take(replace(held.seen, tokens=tokens, outputs=outputs))
 
-    def _hold(self, seen: Seen, succession: Succession, single: list[bool] | None = None) -> None:
-        self._held = _Held(
+    def _before(self, succession: Succession) -> _Held | None:
+        """Return what was read with the cache that a pass was given.
+
+        For a pass without a cache it is what was read last in its thread, if no cache is known that
+        this left.
+        """
+        given = succession.given
+        for held in reversed(self._held):
+            left = held.succession.left
+            if given is None or left is None:
+                if given is None and left is None and held.succession.thread == succession.thread:
+                    return held
+            elif left.is_of(given):
+                return held
+        return None
+
+    def _copied(self, seen: Seen, succession: Succession) -> _Held | None:
+        """Return what was read with the cache of which a pass was given a copy; hold it twice.
+
+        A text may be read once, and gone on with in several ways, each with a copy of its cache.
+        """
+        given = succession.given
+        if given is None or given.mark is None:
+            return None
+        for held in reversed(self._held):
+            left = held.succession.left
+            is_whole = succession.before in (None, held.length) and held.lost is None
+            same = is_whole and held.sequences == len(seen.tokens.ids)
+            if not same or left is None or left.mark is None or not left.is_like(given):
+                continue
+            if held.is_over:
+                return held
+            twin = replace(
+                held,
+                seen=replace(held.seen, passes=0),
+                parts={name: list(parts) for name, parts in held.parts.items()},
+                columns=held.columns.copy(),
+            )
+            self._held.append(twin)
+            return twin
+        return None
+
+    def _hold(self, seen: Seen, succession: Succession, columns: GeneratedColumns) -> None:
+        held = _Held(
             seen=replace(seen, outputs={}),
             parts={name: [output.cpu()] for name, output in seen.outputs.items()},
-            is_single=single or [False] * seen.tokens.ids.shape[1],
+            columns=columns,
             succession=succession,
             nbytes=seen.nbytes,
         )
-        self._check_size(self._held)
+        self._held.append(held)
+        self._check_size(held)
 
     def _go_on(self, seen: Seen, succession: Succession) -> None:
-        held = self._held
-        if held is None or not _belongs(held, seen, succession):
-            self.finish()
-            self.leave_out(
-                InvalidInput(
-                    f"a pass goes on from {succession.before or 'some'} cached tokens that were "
-                    "not seen as the beginning of a generation: enter the recorder before the "
-                    "first pass, and give that one use_cache=True or an empty cache; or use "
-                    "generate()"
-                )
-            )
+        held = self._before(succession) or self._copied(seen, succession)
+        if held is None:
+            self.leave_out(_unseen(succession))
             return
         if held.lost is not None:
             self.leave_out(held.lost)
+            return
+        why = _ended(held, seen, succession)
+        if why:  # what was read until here is right
+            self._finish(held)
+            self.leave_out(_refused(why))
             return
         why = _broken(held, succession)
         if why:
             self._lose(held, _refused(why))
             self.leave_out(held.lost or _refused(why))
             return
-        new = seen.tokens
         for name, output in seen.outputs.items():
             held.parts[name].append(output.cpu())
-        is_single = new.ids.shape[1] == 1 and not succession.is_prompt
-        held.is_single += [is_single] * new.ids.shape[1]
+        held.columns.add(seen.tokens, succession.running)
         held.seen = replace(
-            held.seen, tokens=_joined(held.seen.tokens, new), passes=held.seen.passes + 1
+            held.seen, tokens=_joined(held.seen.tokens, seen.tokens), passes=held.seen.passes + 1
         )
         held.succession = succession
         held.nbytes += seen.nbytes
+        self._held.remove(held)
+        self._held.append(held)
         self._check_size(held)
 
     def _repeats(self, seen: Seen, succession: Succession) -> bool:
-        """Take a pass that reads the held prefix again and more; False: it is no such pass."""
-        held, ids = self._held, seen.tokens.ids
-        if held is None:
-            is_next = self._last is not None and _extends(ids, self._last, by=1)
-            if succession.is_quiet and is_next and seen.step == self._last_step:
-                # a loop without a cache: from the second pass on it is known to be one
-                self._hold(seen, succession)
-                self._last = None
-                return True
+        """Take a pass below ``generate`` that reads what is held again and more.
+
+        Returns:
+            Whether the pass is such a one.
+        """
+        running, held = succession.running, self._before(succession)
+        if held is None or running is None or running.is_prompt or succession.given is not None:
             return False
-        if not succession.is_quiet or not _extends(ids, held.seen.tokens.ids):
-            return False
-        if seen.step != held.seen.step:  # passes of a training loop that look alike
+        before = held.succession.running
+        same = before is not None and before.call == running.call and seen.step == held.seen.step
+        if not same or not succession.is_quiet or not _extends(seen, held.seen):
             return False
         if held.lost is not None:
             self.leave_out(held.lost)
             return True
         if not _same_rows(held, seen):
             return False
-        single, passes = held.is_single, held.seen.passes + 1
-        single = [*single, *[True] * (ids.shape[1] - len(single))]
-        self._hold(replace(seen, passes=passes), succession, single)
+        columns = held.columns
+        columns.add(seen.tokens, running, since=held.length)
+        self._held.remove(held)
+        self._hold(replace(seen, passes=held.seen.passes + 1), succession, columns)
         return True
 
     def _check_size(self, held: _Held) -> None:
+        """Give on those that were not gone on with for longest, until the rest may be held."""
+        while self.nbytes > self.held_bytes:
+            others = (other for other in self._held if other is not held and other.nbytes)
+            first = next(others, None)
+            if first is None:
+                break
+            self._finish(first)
         if held.nbytes > self.held_bytes and held.lost is None:
             self._lose(
                 held,
@@ -231,41 +276,38 @@ class Generations:
         held.lost, held.nbytes = error, 0
         held.parts = {}
 
-    def _cut(self, held: _Held) -> Tokens:
-        """Return the tokens, with those behind a generated end-of-sequence token as padding."""
-        tokens = held.seen.tokens
-        ends = torch.isin(tokens.ids, torch.tensor(sorted(set(self.end_ids)), dtype=torch.int64))
-        keep, is_over = tokens.keep.clone(), torch.zeros(len(ends), dtype=torch.bool)
-        for column, single in enumerate(held.is_single):
-            if not single:
-                is_over[:] = False  # a new turn
-                continue
-            keep[:, column] &= ~is_over
-            is_over |= ends[:, column]
-        return self.special.tokens(tokens.ids, keep)
 
-
-def _belongs(held: _Held, seen: Seen, succession: Succession) -> bool:
-    same = held.succession.cache == succession.cache or None in (
-        held.succession.cache,
-        succession.cache,
-    )
-    fits = succession.before is None or succession.before <= held.length or held.lost is not None
-    return same and fits and len(seen.tokens.ids) == len(held.seen.tokens.ids)
+def _ended(held: _Held, seen: Seen, succession: Succession) -> str:
+    """Return why a pass is not joined to what is held, which is right as it is; empty: it is."""
+    if len(seen.tokens.ids) != held.sequences:
+        return (
+            f"its cache was of {held.sequences} sequences, and a pass of {len(seen.tokens.ids)} "
+            "goes on from it"
+        )
+    if seen.step != held.seen.step:
+        return "the training step, or the texts of recorder.documents(), changed within it"
+    if succession.before is not None and succession.before > held.length:
+        return f"its cache holds {succession.before} tokens, of which {held.length} were seen"
+    return ""
 
 
 def _broken(held: _Held, succession: Succession) -> str:
     """Return why a pass does not go on from exactly what is held; empty: it does."""
     if succession.before is not None and succession.before != held.length:
         return f"its cache was cut from {held.length} to {succession.before} tokens"
-    one, other = held.succession.mark_after, succession.mark_before
-    if one is not None and other is not None and not _equal(one, other):
+    left, given = held.succession.left, succession.given
+    if left is not None and given is not None and not left.is_like(given):
         return "the sequences in its cache were swapped or replaced"
     return ""
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other.to(one.device))
+def _unseen(succession: Succession) -> InvalidInput:
+    return InvalidInput(
+        f"a pass goes on from {succession.before or 'some'} cached tokens that were not seen as "
+        "the beginning of a generation, or of which another pass went on meanwhile: enter the "
+        "recorder before the first pass, and give that one use_cache=True or an empty cache; or "
+        "use generate()"
+    )
 
 
 def _refused(why: str) -> InvalidInput:
@@ -284,11 +326,11 @@ def _joined(one: Tokens, other: Tokens) -> Tokens:
     )
 
 
-def _extends(ids: Tensor, prefix: Tensor, by: int | None = None) -> bool:
-    more = ids.shape[1] - prefix.shape[1]
-    if len(ids) != len(prefix) or more < 1 or (by is not None and more != by):
+def _extends(seen: Seen, prefix: Seen) -> bool:
+    ids, old = seen.tokens.ids, prefix.tokens.ids
+    if len(ids) != len(old) or ids.shape[1] <= old.shape[1]:
         return False
-    return torch.equal(ids[:, : prefix.shape[1]], prefix)
+    return torch.equal(ids[:, : old.shape[1]], old)
 
 
 def _same_rows(held: _Held, seen: Seen) -> bool:

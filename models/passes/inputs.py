@@ -14,14 +14,17 @@ from torch import Tensor, nn
 
 _IDS = "input_ids"
 OTHER_IDS = ("tokens", "token_ids", "input_tokens", "ids", "idx", "src", "inputs", "input", "x")
-_CACHES = (
+CACHES = (
     "past_key_values",
     "past_key_value",
     "past_kv_cache",
     "layer_past",
     "cache_params",
     "mems",
+    "state",
+    "past_buckets_states",
 )
+"""Names under which models take what earlier passes left, and give it back."""
 _KINDS = inspect.Parameter
 
 
@@ -62,9 +65,7 @@ class Arguments:
     @property
     def cache(self) -> object:
         """What earlier calls left for this one to go on from; None: nothing."""
-        return next(
-            (self.named[name] for name in _CACHES if self.named.get(name) is not None), None
-        )
+        return next((self.named[name] for name in CACHES if self.named.get(name) is not None), None)
 
     def copied(self, copies: "Copies") -> "Arguments":
         """Return the arguments with ids and padding masks as they are now."""

@@ -14,16 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError, ShapeError
-from isogloss.models.passes.caches import cache_mark
+from isogloss.models.passes.caches import cache_state
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.content import SpecialTokens, Tokens, refuse_packed
-from isogloss.models.passes.generation import (
-    Generations,
-    Seen,
-    Succession,
-    running_generation,
-    search_among,
-)
+from isogloss.models.passes.generation import Generations, Seen, Succession
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
@@ -35,6 +29,7 @@ from isogloss.models.passes.layout import (
     without_own_padding,
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
+from isogloss.models.passes.running import running_generation
 from isogloss.models.passes.sources import Source
 from isogloss.models.wrappers import unwrapped
 
@@ -174,6 +169,7 @@ class PassReader:
             special=self._special,
             end_ids=_end_ids(self._module),
             held_bytes=held_bytes,
+            pad_id=pad_id,
         )
         self._widths: dict[str, int] = {}
         self._passes = 0
@@ -261,12 +257,9 @@ class PassReader:
     def _option(self, done: Pass, source: Source) -> _Option:
         try:
             arguments, ids = source.masked(), source.rows.to("cpu", torch.int64)
-            kept = kept_tokens(
-                arguments,
-                ids,
-                before=source.reading.cached(source.ids).before,
-                pad_id=self._pad_id,
-            )
+            given = source.reading.cached(source.ids).given
+            before = None if given is None else given.tokens
+            kept = kept_tokens(arguments, ids, before=before, pad_id=self._pad_id)
             refuse_packed(source.reading.arguments, kept.keep)
             tokens = self._special.tokens(ids, kept.keep)
             told = tokens, self._progress(done, source, kept)
@@ -285,28 +278,25 @@ class PassReader:
         )
 
     def _progress(self, done: Pass, source: Source, kept: Kept) -> Succession:
-        cached = source.reading.cached(source.ids)
-        cache = cached.arguments.cache
-        own = None if cache is None or isinstance(cache, tuple) else id(cache)
-        before = cached.before
+        given, cache = source.reading.cached(source.ids).given, source.reading.left(source.ids)
+        before = None if given is None else given.tokens
         if before is None:
             before = kept.before
-            if not before and cache is not None and self._generations.holds(own):
+            if not before and given is not None and not given.is_empty:
                 before = None
         quiet = not torch.is_grad_enabled()
-        running = running_generation() if quiet else ()
-        if not running:  # there the mask is left out where it hides nothing
+        running = running_generation() if quiet else None
+        if running is None:  # there the mask is left out where it hides nothing
             self._warn_once(source)
-        after = (before or 0) + kept.keep.shape[1]
+        may_go_on = running is not None or given is not None or _asks_for_cache(done, source)
         return Succession(
             before=before,
-            cache=own,
-            mark_before=cached.mark,
-            mark_after=None if own is None else cache_mark(cache, after),
-            may_go_on=quiet and (bool(running) or cache is not None or _asks_for_cache(done)),
-            search=search_among(running),
+            given=given,
+            left=None if cache is None else cache_state(cache),
+            may_go_on=quiet and may_go_on,
             is_quiet=quiet,
-            is_prompt="_prefill" in running,
+            thread=threading.get_ident(),
+            running=running,
         )
 
     def _drain(self, *, is_over: bool = False) -> None:
@@ -443,8 +433,9 @@ def _as_ours(error: Exception) -> IsoglossError:
     return InvalidInput(f"a pass could not be read: {type(error).__name__}: {error}")
 
 
-def _asks_for_cache(done: Pass) -> bool:
-    return any(found.arguments.named.get("use_cache") is True for found in done.open)
+def _asks_for_cache(done: Pass, source: Source) -> bool:
+    readings = [*done.open, *source.chain]
+    return any(found.arguments.named.get("use_cache") is True for found in readings)
 
 
 def _end_ids(module: nn.Module) -> frozenset[int]:

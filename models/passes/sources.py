@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
+from isogloss.models.passes.caches import CacheState
 from isogloss.models.passes.inputs import OTHER_IDS, Arguments, Signature
 from isogloss.models.passes.masks import has_mask, own_masks
 from isogloss.models.passes.stacks import Stack, is_of_library
@@ -129,10 +130,10 @@ class Reading:
     arguments: Arguments
     outer: "Reading | None"
     """The call around it that reads ids too."""
-    before: int | None = None
-    """How many tokens its cache held; None: it has no cache, or one that does not tell."""
-    mark: Tensor | None = None
-    """What its cache held of the last token of each sequence."""
+    given: CacheState | None = None
+    """The cache that it was given, as it was before the call; None: it was given none."""
+    returned: object = None
+    """The cache that it gave back, once it has; None: it gave none."""
     decoder: "Reading | None" = None
     """Of a module with encoder and decoder: what its decoder read, once it has."""
     is_pair: bool = False
@@ -160,6 +161,11 @@ class Reading:
     def cached(self, ids: Tensor) -> "Reading":
         """Return the innermost call that was given a cache; itself where none was."""
         return next((r for r in self.chain(ids) if r.arguments.cache is not None), self)
+
+    def left(self, ids: Tensor) -> object:
+        """Return the cache that the innermost call gave back, or else was given; None: no cache."""
+        found = next((r.returned for r in self.chain(ids) if r.returned is not None), None)
+        return self.cached(ids).arguments.cache if found is None else found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,6 +1,7 @@
 """Passes over documents."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -12,8 +13,17 @@ from transformers import (
     AlbertModel,
     BartConfig,
     BartModel,
+    BigBirdConfig,
+    BigBirdModel,
+    BloomConfig,
+    BloomModel,
+    LlamaConfig,
+    LlamaModel,
     LongformerConfig,
     LongformerModel,
+    Phi3Config,
+    Phi3Model,
+    PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -265,3 +275,93 @@ def test_a_compiled_model_gives_the_rows_of_the_plain_one(way: str):
         run = model
     run(torch.tensor(DOCUMENTS[:1]))
     assert torch.equal(rows_of(run, "site", DOCUMENTS), wanted)
+
+
+# The length of the whole batch decides, whatever the mask says.
+
+
+def dynamic(kind: str, longest: int = 16) -> PreTrainedModel:
+    config = LlamaConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, intermediate_size=32, max_position_embeddings=longest,
+        rope_parameters={"rope_type": kind, "factor": 4.0, "rope_theta": 10000.0},
+        initializer_range=0.3,
+    )  # fmt: skip
+    return LlamaModel(config)
+
+
+def longrope() -> PreTrainedModel:
+    config = Phi3Config(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, intermediate_size=32, max_position_embeddings=128,
+        original_max_position_embeddings=24, pad_token_id=0, initializer_range=0.3,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4,
+            "long_factor": [4.0] * 4, "original_max_position_embeddings": 24,
+        },
+    )  # fmt: skip
+    return Phi3Model(config)
+
+
+def big_bird() -> PreTrainedModel:
+    config = BigBirdConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, block_size=2, num_random_blocks=1, max_position_embeddings=128,
+        initializer_range=0.3,
+    )  # fmt: skip
+    return BigBirdModel(config, add_pooling_layer=False)
+
+
+def bloom() -> PreTrainedModel:
+    return BloomModel(BloomConfig(vocab_size=60, hidden_size=16, n_layer=2, n_head=2))
+
+
+SWITCHED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
+    "dynamic": (lambda: dynamic("dynamic"), "layers.1"),
+    "longrope": (longrope, "layers.1"),
+    "block sparse": (big_bird, "encoder.layer.1"),
+    "alibi": (bloom, "h.1"),
+}
+
+
+def alone(model: PreTrainedModel, site: str, ids: list[int]) -> Tensor:
+    """Return the rows of one text, of a model that has read nothing before."""
+    fresh, seen = copy.deepcopy(model), list[Tensor]()
+    fresh.get_submodule(site).register_forward_hook(
+        lambda module, args, output: seen.append(first_tensor(output, "site"))
+    )
+    with torch.no_grad():
+        fresh(torch.tensor([ids]))
+    return seen[0][0, : len(ids)]
+
+
+@pytest.mark.parametrize("lengths", [(3, 40, 9, 27, 12), (30, 24, 40, 20), (1, 20, 1, 33, 2)])
+@pytest.mark.parametrize("kind", SWITCHED)
+def test_rows_are_those_of_the_text_alone_where_the_length_of_a_batch_decides(
+    kind: str, lengths: tuple[int, ...]
+):
+    torch.manual_seed(0)
+    make, site = SWITCHED[kind]
+    model = make().eval()
+    documents = [[5 + (7 * i + 3 * j) % 50 for j in range(n)] for i, n in enumerate(lengths)]
+    untouched = copy.deepcopy(model)
+    found = rows_of(model, site, documents)
+    for ids, rows in zip(documents, found.split(list(lengths)), strict=True):
+        torch.testing.assert_close(rows, alone(untouched, site, ids), rtol=1e-4, atol=1e-5)
+    for (name, one), other in zip(model.named_modules(), untouched.modules(), strict=True):
+        assert type(one) is type(other), name
+    for (name, one), other in zip(model.named_buffers(), untouched.buffers(), strict=True):
+        assert kind == "longrope" or torch.equal(one, other), name
+
+
+def test_texts_of_later_pieces_that_are_longer_are_tried_too():
+    torch.manual_seed(0)
+    model = dynamic("dynamic").eval()
+    untouched = copy.deepcopy(model)
+    documents = [[5 + j for j in range(n)] for n in (4, 5, 6, 12, 40, 30)]
+    loaded = LoadedModel(module=model, name="m")
+    pieces = list(record(loaded, documents, ["layers.1"], dtype=torch.float32, batch_rows=15))
+    assert len(pieces) > 1
+    rows = torch.cat([piece.sites["layers.1"] for piece in pieces])
+    for ids, found in zip(documents, rows.split([len(ids) for ids in documents]), strict=True):
+        torch.testing.assert_close(found, alone(untouched, "layers.1", ids), rtol=1e-4, atol=1e-5)
