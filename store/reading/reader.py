@@ -34,6 +34,8 @@ Reopen: TypeAlias = Callable[[Revision], "RecordingReader"]
 
 _READ_THROUGH_ROWS = 8
 """Rows that are at most this far apart are read together, and those in between are dropped."""
+_SHOWN_STEPS = 8
+"""Training steps that an error names."""
 
 
 class RecordingReader:
@@ -257,6 +259,47 @@ class RecordingReader:
             runs = [run for lane in self._lanes for run in lane.step_runs()]
         found = np.isin(np.array([step for step, _ in runs], np.uint64), wanted)
         return np.repeat(found, np.array([rows for _, rows in runs], np.int64))
+
+    def rows_of_steps(self) -> dict[int, int]:
+        """Return how many rows the revision has of each training step, ascending by step."""
+        found: dict[int, int] = {}
+        with storage_errors("columns cannot be read"):
+            for step, rows in (run for lane in self._lanes for run in lane.step_runs()):
+                found[step] = found.get(step, 0) + rows
+        return dict(sorted(found.items()))
+
+    def chosen_steps(self, steps: Iterable[int] | None) -> tuple[int, ...]:
+        """Return the training steps whose rows are meant, where a caller may leave them out.
+
+        Rows of several steps are rows of several models. They are read together only by wish.
+
+        Args:
+            steps: the steps, in any order; None: the one that the revision has.
+
+        Returns:
+            The steps, ascending, each once; empty for None where the revision has no rows.
+
+        Raises:
+            InvalidInput: ``steps`` is None and the revision has rows of several steps; or one is
+                no training step, or has no rows.
+        """
+        found = self.rows_of_steps()
+        if steps is None:
+            if len(found) > 1:
+                raise InvalidInput(
+                    f"recording {self.spec.recording!r} has rows of {len(found)} training steps "
+                    f"({_some(found)}), which are of different weights: say which to read, such as "
+                    f"steps=[{max(found)}] (--steps {max(found)} on the command line)"
+                )
+            return tuple(found)
+        wanted = tuple(sorted(set(check_steps(steps))))
+        if lacking := [step for step in wanted if step not in found]:
+            raise InvalidInput(
+                f"recording {self.spec.recording!r} has no rows of training step "
+                f"{', '.join(map(str, lacking))}; it has {_some(found) or 'no rows'}: choose among "
+                "these"
+            )
+        return wanted
 
     def document_rows(self, document: int, step: int | None = None) -> NDArray[np.int64]:
         """Return the numbers of a document's rows, ascending; empty where it has none here.
@@ -510,6 +553,14 @@ class RecordingReader:
     def lane_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each row the number, from 0, of the lane of the revision that holds it."""
         return np.searchsorted(np.array(self._starts[1:]), rows, "right").astype(np.int64)
+
+
+def _some(rows: Mapping[int, int]) -> str:
+    """Write the first and the last of some steps with their rows."""
+    texts = [f"{step}: {count:,} rows" for step, count in rows.items()]
+    if len(texts) > _SHOWN_STEPS:
+        texts = [*texts[: _SHOWN_STEPS - 1], "...", texts[-1]]
+    return ", ".join(texts)
 
 
 def shared_documents(readers: Mapping[str, RecordingReader]) -> tuple[int, ...]:
