@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Literal
 from torch import distributed, nn
 from torch.distributed import ProcessGroup
 
-from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput
+from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput, IsoglossError
 from isogloss.models import (
     Example,
     LoadedModel,
@@ -26,6 +26,7 @@ from isogloss.models import (
     PassReader,
     PassRows,
     TextDocument,
+    WeightWatch,
     padding_id,
     resolve_sites,
     special_ids,
@@ -131,6 +132,7 @@ class Recorder:
         self._mode = ModelMode(
             self._module, None if target.spec is None else target.spec.provenance
         )
+        self._weights = WeightWatch(self._module)
         self._copies = HostCopies()
         self._tally = Tally()
         self._queue = PassQueue(self._options, self._tally)
@@ -219,7 +221,9 @@ class Recorder:
             step: the training step; None: that of the next pass.
 
         Returns:
-            For each sequence whether the recording holds it at that step, or this recorder took it.
+            For each sequence whether the recording holds it at that step, or this recorder took it,
+            also where it is not sent yet. Passes that the reader holds back, such as those of a
+            generation that has not ended, are not known.
 
         Raises:
             InvalidInput: texts are given, and the recording knows none.
@@ -234,8 +238,19 @@ class Recorder:
         found = (
             self._names.of_texts(texts) if texts else self._names.of_token_ids(ids, self._special)
         )
-        at = self.step if step is None else step
-        return [self._target.has(at, document) for document in found]
+        at = check_step(self.step if step is None else step)
+        waiting = self._waiting(at)
+        return [document in waiting or self._target.has(at, document) for document in found]
+
+    def _waiting(self, step: int) -> set[int]:
+        """Return the documents of the passes that wait in the queue, or are being sent."""
+        found: set[int] = set()
+        for queued in self._queue.waiting():
+            if queued.step == step:
+                with suppress(IsoglossError):  # such a pass is left out when it is sent
+                    named = queued.named or self._named(queued).named or ()
+                    found |= {one.document.id for one in named}
+        return found
 
     @contextmanager
     def documents(self, texts: Sequence[str | TextDocument]) -> Generator[None]:
@@ -350,7 +365,9 @@ class Recorder:
             _log.error("%d rows were taken and are not stored", counts.lost_rows)
         if counts.failed_passes and not counts.rows and not counts.known_documents:
             _log.error(
-                "none of %d passes was recorded: %s", counts.passes, "; ".join(counts.left_out)
+                "none of %d passes was recorded: %s",
+                counts.passes,
+                "; ".join(counts.examples.values()),
             )
 
     # In the loop.
@@ -358,6 +375,8 @@ class Recorder:
     def _new_ticket(self) -> int:
         """Note the step and the texts of a pass; the reader gives the number back with its rows."""
         step = check_step(self.step)
+        if self._weights.has_changed(step):
+            self._tally.change_weights(step)
         last = self._tickets.get(self._last_ticket)
         # one number for what is alike: the reader joins passes of a generation by it
         if last is None or last.step != step or last.texts is not self._texts:

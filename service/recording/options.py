@@ -77,10 +77,12 @@ class RecorderCounts:
     """Rows on the server's disk."""
     left_out: Mapping[str, int]
     """Passes that were not recorded, by the reason: an error's message without its numbers."""
+    examples: Mapping[str, str]
+    """For each reason in ``left_out`` the whole message of the first pass."""
     known_documents: int
-    """Documents not stored again, since the recording holds them at that training step. Sequences
-    of one pass that are alike are one document, and all have rows; so are those that a loop which
-    names no step shows again.
+    """Documents not stored again, since the recording holds them at that training step, or an
+    earlier sequence of the pass was the same. In a loop that names no step, sequences that are
+    alike all have rows.
     """
     sampled_out: int
     """Documents left out since their sample position is not below the share that is kept."""
@@ -94,6 +96,10 @@ class RecorderCounts:
     """
     lost_rows: int
     """Rows that were taken into the queue and could not be stored."""
+    changed_weights: int
+    """Passes whose weights were others than at the first pass of the same training step: the loop
+    trains the model and names no step, or does not move it on.
+    """
 
     @property
     def failed_passes(self) -> int:

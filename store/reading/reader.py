@@ -4,7 +4,7 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -239,8 +239,39 @@ class RecordingReader:
             if self._steps is None:
                 with storage_errors("columns cannot be read"):
                     known = [lane.known_documents() for lane in self._lanes]
-                self._steps = KnownDocuments.merge(known).steps()
+                found = KnownDocuments.merge(known).steps()
+                self._steps = self._with_repeated(found)
             return self._steps
+
+    def _with_repeated(self, found: tuple[StepInfo, ...]) -> tuple[StepInfo, ...]:
+        if not any(info.step for info in found):
+            return found
+        column = self.tokens().step[self.repeated_rows()]
+        steps, counts = np.unique(column, return_counts=True)
+        repeated = dict(zip(steps.tolist(), counts.tolist(), strict=True))
+        return tuple(
+            replace(info, repeated_rows=repeated.get(info.step, 0) if info.step else 0)
+            for info in found
+        )
+
+    def repeated_rows(self) -> NDArray[np.bool_]:
+        """Mark the rows that repeat an earlier one: its document, training step and position.
+
+        Where two ranks read one document at once, both store it; ``~reader.repeated_rows()`` is a
+        ``keep`` without the second copy.
+
+        Returns:
+            bool ``[rows]``.
+        """
+        tokens = self.tokens()
+        order = np.lexsort((tokens.position, tokens.document, tokens.step))
+        is_same = np.ones(max(len(order) - 1, 0), np.bool_)
+        for column in (tokens.position, tokens.document, tokens.step):
+            ordered = column[order]
+            is_same &= ordered[1:] == ordered[:-1]
+        found = np.zeros(self.rows, np.bool_)
+        found[order[1:][is_same]] = True
+        return found
 
     def keep_steps(self, steps: Iterable[int]) -> NDArray[np.bool_]:
         """Mark the rows that were recorded at one of some training steps.
