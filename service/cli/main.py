@@ -213,6 +213,10 @@ def train(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="Share of the documents that is not trained on.")
+    ] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
     steps: StepsOption = None,
     detach: DetachOption = False,
@@ -235,6 +239,7 @@ def train(
             seed=seed,
             dictionary=dictionary,
             steps=steps or None,
+            more={"batch_rows": batch_rows, "holdout": holdout},
         )
         made = outcome(job, detach=detach, is_json=is_json)
         if made is None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from isogloss.errors import InvalidInput
+from isogloss.service.values.arguments import check_flag, check_number, check_one_of, check_whole
 
 
 def check_sample(share: float) -> None:
     """Raise InvalidInput for what is no share of the documents to record."""
+    check_number("sample", share)
     if not 0 < share <= 1:
         raise InvalidInput(f"sample is {share}; it must be in (0, 1]")
 
@@ -43,13 +45,12 @@ class RecorderOptions:
     """Whether a document is stored again that the recording holds at the training step already."""
 
     def __post_init__(self) -> None:
-        if self.on_full not in ("block", "drop"):
-            raise InvalidInput(f"on_full is {self.on_full!r}, wanted 'block' or 'drop'")
-        if self.queue_bytes < 1 or self.batch_rows < 1 or self.every < 1:
-            raise InvalidInput(
-                f"queue_bytes is {self.queue_bytes}, batch_rows {self.batch_rows} and every "
-                f"{self.every}; all must be at least 1"
-            )
+        check_one_of("on_full", self.on_full, ("block", "drop"))
+        for name in ("queue_bytes", "batch_rows", "every"):
+            check_whole(name, getattr(self, name), 1)
+        for name in ("strict", "again"):
+            check_flag(name, getattr(self, name))
+        check_number("wait_s", self.wait_s)
         if not self.wait_s > 0:
             raise InvalidInput(f"wait_s is {self.wait_s}; it must be more than 0 seconds")
         check_sample(self.sample)

@@ -303,11 +303,14 @@ def test_steps_come_from_the_loop_and_only_some_are_recorded(
             model(torch.full((1, 4), step))
     assert local_client.tokens(name).step.tolist() == [0] * 4 + [3] * 4 + [6] * 4
     assert recorder.counts.passes == 7
-    odd = local_client.record(model, sites=["first"], recording="no-step", step=-1)
+    with pytest.raises(InvalidInput, match=r"step is -1, wanted .*the training step"):
+        local_client.record(model, sites=["first"], recording="no-step", step=-1)
+    odd = local_client.record(model, sites=["first"], recording="no-step", step=lambda: -1)
     with odd:
         model(torch.full((1, 4), 1))
     (reason,) = odd.counts.left_out
     assert "the training step" in reason
+    assert odd.counts.examples[reason].startswith("step is -1, wanted")
 
 
 @pytest.mark.parametrize("step", [2.5, 3.0, True, "3", None, torch.tensor(2.0)], ids=repr)
