@@ -54,10 +54,16 @@ class TrainConfig(Settings):
     million."""
     checkpoint_every: Annotated[int, Meta(ge=1, le=2**53)] = 250
     """Steps between checkpoints. Does not change the result."""
+    steps: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    """Training steps of the recorded model whose rows are trained on; empty: the one that the
+    recording has."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return every field as JSON-ready values."""
-        return settings_to_dict(self)
+        """Return every field as JSON-ready values, ``steps`` only where some are named."""
+        values = settings_to_dict(self)
+        if not self.steps:
+            del values["steps"]  # releases that know no steps refuse the field
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "TrainConfig":
@@ -83,8 +89,10 @@ class TrainConfig(Settings):
         leaves out count as different: complete both before comparing.
         """
         settings = sorted({*self.settings, *other.settings})
-        common = [f.name for f in fields(self) if f.name not in ("settings", "checkpoint_every")]
+        apart = ("settings", "checkpoint_every", "steps")
+        common = [f.name for f in fields(self) if f.name not in apart]
         return [
             *(name for name in settings if self.settings.get(name) != other.settings.get(name)),
             *(name for name in common if getattr(self, name) != getattr(other, name)),
+            *(["steps"] if {*self.steps} != {*other.steps} else []),
         ]

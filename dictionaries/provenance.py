@@ -8,6 +8,7 @@ from typing import cast
 
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.errors import CorruptData, InvalidInput
+from isogloss.store import check_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,10 +71,16 @@ class TrainedSite:
     """Name of the site."""
     revision: Mapping[str, object]
     """Pinned revision of the recording (``Revision.to_dict()``)."""
+    steps: tuple[int, ...] = (0,)
+    """Training steps of the recorded model whose rows were trained on, ascending; 0: outside
+    training."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as JSON-ready values."""
-        return asdict(self)
+        """Return the fields as JSON-ready values, ``steps`` only where one of them is not 0."""
+        values = asdict(self)
+        if not any(values.pop("steps")):
+            return values  # as releases that know no steps read it
+        return {**values, "steps": list(self.steps)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "TrainedSite":
@@ -83,13 +90,14 @@ class TrainedSite:
             CorruptData: a field is missing, unknown or of the wrong type.
         """
         names = [item.name for item in fields(cls)]
-        if set(values) != set(names):
+        if set(values) not in (set(names), set(names) - {"steps"}):
             raise CorruptData(f"a site trained on has fields {sorted(values)}; wanted {names}")
         return cls(
             recording=_string(values, "recording"),
             recording_uid=_string(values, "recording_uid"),
             site=_string(values, "site"),
             revision=_object(values["revision"]),
+            steps=_steps(values),
         )
 
 
@@ -168,7 +176,7 @@ class DictionaryProvenance:
 
 def _with_sites(values: Mapping[str, object]) -> Mapping[str, object]:
     """Bring the form of one site, whose fields stood beside the others, into today's."""
-    names = [item.name for item in fields(TrainedSite)]
+    names = [item.name for item in fields(TrainedSite) if item.name != "steps"]
     if "sites" in values or not set(names) <= set(values):
         return values
     site = {name: values[name] for name in names}
@@ -204,6 +212,15 @@ def _object(value: object) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise CorruptData(f"found {value!r}; wanted an object")
     return cast("Mapping[str, object]", value)
+
+
+def _steps(values: Mapping[str, object]) -> tuple[int, ...]:
+    if "steps" not in values:
+        return (0,)
+    try:
+        return check_steps(_list(values, "steps"))
+    except InvalidInput as error:
+        raise CorruptData(f"steps of a site trained on: {error}") from error
 
 
 def _list(values: Mapping[str, object], name: str) -> list[object]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from isogloss.models.passes.mode import ModelMode
     from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
+    from isogloss.models.passes.weights import WeightWatch
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
     from isogloss.models.sites import Site
@@ -50,6 +51,7 @@ __all__ = [
     "Site",
     "TextDocument",
     "Tokenizer",
+    "WeightWatch",
     "ancestry",
     "capture",
     "document_sites",
@@ -80,6 +82,7 @@ _HOMES = {
     "Example": "resolve",
     "LoadedModel": "load",
     "ModelMode": "passes.mode",
+    "WeightWatch": "passes.weights",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "RecordProgress": "recording",

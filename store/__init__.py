@@ -58,7 +58,13 @@ if TYPE_CHECKING:
     from isogloss.store.schema.names import check_id, readable_text
     from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
     from isogloss.store.schema.revision import Revision
-    from isogloss.store.schema.steps import StepInfo, check_step, step_column, step_runs
+    from isogloss.store.schema.steps import (
+        StepInfo,
+        check_step,
+        check_steps,
+        step_column,
+        step_runs,
+    )
     from isogloss.store.shards.quantised import QuantisationError
     from isogloss.store.upkeep.join import Compaction
     from isogloss.store.upkeep.verify import Problem
@@ -122,6 +128,7 @@ _MODULES = {
     "check_document": "schema.document",
     "check_id": "schema.names",
     "check_step": "schema.steps",
+    "check_steps": "schema.steps",
     "create_if_missing": "disk.filesystem",
     "describe_lane": "recordings.describe",
     "export_recording": "exchange.export",
@@ -204,6 +211,7 @@ __all__ = [
     "check_document",
     "check_id",
     "check_step",
+    "check_steps",
     "create_if_missing",
     "describe_lane",
     "export_recording",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from isogloss.universality.probe.grid import Grid, word_segments
     from isogloss.universality.probe.probe import Probe
     from isogloss.universality.probe.rows import segment_rows
+    from isogloss.universality.probe.steps import step_to_compare
 
 __all__ = [
     "Atlas",
@@ -56,6 +57,7 @@ __all__ = [
     "shared_init",
     "signatures",
     "sketch",
+    "step_to_compare",
     "summary_text",
     "word_segments",
 ]
@@ -88,6 +90,7 @@ _MODULE_OF = {
     "shared_init": "matching.cautions",
     "signatures": "atlas.signatures",
     "sketch": "atlas.signatures",
+    "step_to_compare": "probe.steps",
     "summary_text": "matching.summary",
     "word_segments": "probe.grid",
 }

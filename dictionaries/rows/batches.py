@@ -45,16 +45,37 @@ def as_tensor(rows: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def training_rows(reader: RecordingReader, holdout: float) -> NDArray[np.bool_]:
+def training_rows(
+    reader: RecordingReader, holdout: float, steps: Sequence[int] | None = None
+) -> NDArray[np.bool_]:
     """Mark the rows of documents that may be trained on, bool ``[rows]``.
 
     Documents with ``split_position < holdout`` are held out; which these are depends on their text
     (or their group) alone, so they are the same in every recording of a corpus.
 
+    Args:
+        reader: reads one revision of the recording.
+        holdout: share of the documents that are held out.
+        steps: the training steps whose rows are taken; None: the one that the recording has.
+
     Raises:
-        InvalidInput: ``holdout`` is outside [0, 1].
+        InvalidInput: ``holdout`` is outside [0, 1]; or ``steps`` is None and the recording has rows
+            of several training steps, or it names one without rows.
         CorruptData: a row names a document the recording does not hold.
     """
+    rows = _split(reader, holdout)
+    rows &= rows_at(reader, steps)
+    return rows
+
+
+def rows_at(reader: RecordingReader, steps: Sequence[int] | None) -> NDArray[np.bool_]:
+    """Mark the rows of training steps, bool ``[rows]``; see ``RecordingReader.chosen_steps``."""
+    chosen = reader.chosen_steps(steps)
+    return reader.keep_steps(chosen) if chosen else np.ones(reader.rows, np.bool_)
+
+
+def _split(reader: RecordingReader, holdout: float) -> NDArray[np.bool_]:
+    """Mark the rows of documents that are not held out."""
     if not 0 <= holdout <= 1:
         raise InvalidInput(f"holdout is {holdout}; it must be in [0, 1]")
     present, rows = np.unique(reader.tokens().document, return_inverse=True)
@@ -138,6 +159,7 @@ def held_out_batches(
     holdout: float,
     batch_rows: int = 4096,
     max_rows: int | None = None,
+    steps: Sequence[int] | None = None,
 ) -> Iterator[HeldOutRows]:
     """Yield the rows that were kept out of training, in the order of the recording.
 
@@ -148,11 +170,13 @@ def held_out_batches(
             that it was trained on.
         batch_rows: most rows per batch; the last may be shorter.
         max_rows: yield at most so many rows, evenly spread over those kept out; None: all.
+        steps: the training steps whose rows are taken; None: the one that the recording has.
 
     Yields:
         Batches ``[rows, width]``, float32.
     """
-    rows = np.flatnonzero(~training_rows(reader, holdout)).astype(np.int64)
+    kept_out = ~_split(reader, holdout) & rows_at(reader, steps)
+    rows = np.flatnonzero(kept_out).astype(np.int64)
     if max_rows is not None:
         rows = spread(rows, max_rows)
     for start in range(0, len(rows), batch_rows):

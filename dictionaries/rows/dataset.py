@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from isogloss.dictionaries.rows.batches import as_tensor
-from isogloss.errors import Conflict, InvalidInput
+from isogloss.errors import Conflict, InvalidInput, ShapeError
 from isogloss.store import RecordingReader, SampledBatch, SampledReading, Sampling, ShuffledBatch
 
 
@@ -54,6 +54,21 @@ class TensorBatch:
         )
 
 
+def _keep(
+    reader: RecordingReader, keep: NDArray[np.bool_] | None, steps: Sequence[int] | None
+) -> NDArray[np.bool_] | None:
+    """Return which rows to visit; None: all."""
+    if steps is None and keep is not None:
+        return keep
+    chosen = reader.chosen_steps(steps)
+    if len(chosen) == len(reader.rows_of_steps()):
+        return keep
+    marked = reader.keep_steps(chosen)
+    if keep is not None and keep.shape != marked.shape:
+        raise ShapeError(f"keep is {list(keep.shape)}, wanted {list(marked.shape)}")
+    return marked if keep is None else marked & keep
+
+
 class RowDataset(IterableDataset[TensorBatch]):
     """Batches of rows in shuffled order, for ``torch.utils.data.DataLoader``.
 
@@ -78,6 +93,7 @@ class RowDataset(IterableDataset[TensorBatch]):
         epochs: int | None = 1,
         sampling: Sampling | None = None,
         keep: NDArray[np.bool_] | None = None,
+        steps: Sequence[int] | None = None,
         columns: Sequence[str] = (),
         rank: int | None = None,
         world: int | None = None,
@@ -94,6 +110,8 @@ class RowDataset(IterableDataset[TensorBatch]):
             sampling: windows, pairs, strata or weights; None: each row once.
             keep: bool ``[rows]``, the rows to visit, such as those that ``training_rows`` returns;
                 None: all.
+            steps: the training steps whose rows are visited, of those that ``keep`` marks. None:
+                the one that the recording has; with ``keep``, those of the rows that it marks.
             columns: token columns to yield with the rows: ``token_id``, ``document``, ``position``,
                 ``span``. Each process that reads holds them in memory, 4 or 8 bytes a row.
             rank: which share of each step to read. None: that of ``torch.distributed`` where it was
@@ -102,7 +120,9 @@ class RowDataset(IterableDataset[TensorBatch]):
             mapped: map files into memory where possible, see ``RecordingReader.shuffled``.
 
         Raises:
-            InvalidInput: a size is below 1, or only one of ``rank`` and ``world`` is given.
+            InvalidInput: a size is below 1, or only one of ``rank`` and ``world`` is given; the
+                recording has rows of several training steps, and neither ``steps`` nor ``keep``
+                says which to read; or ``steps`` names one without rows.
             NotFound: the recording has no such site or column.
             ShapeError: ``keep`` or weights have another length than the revision.
         """
@@ -118,7 +138,7 @@ class RowDataset(IterableDataset[TensorBatch]):
         self._batch_rows = batch_rows
         self._epochs = epochs
         self._sampling = sampling
-        self._keep = keep
+        self._keep = _keep(reader, keep, steps)
         self._mapped = mapped
         self._begin()
         # seed, epoch, step, and how often they were set; workers that live on see it change

@@ -31,6 +31,9 @@ class RunIdentity:
     """Unique id of the recording."""
     sites: tuple[str, ...]
     """Sites read."""
+    steps: tuple[int, ...]
+    """Training steps of the recorded model whose rows are read; the config and the revision say
+    the same together."""
 
     @classmethod
     def of(cls, plan: TrainPlan) -> "RunIdentity":
@@ -41,6 +44,7 @@ class RunIdentity:
             revision=plan.reader.revision.to_dict(),
             recording_uid=plan.reader.revision.recording,
             sites=plan.sites,
+            steps=plan.steps,
         )
 
     def trained_sites(self) -> tuple[TrainedSite, ...]:
@@ -51,6 +55,7 @@ class RunIdentity:
                 recording_uid=self.recording_uid,
                 site=site,
                 revision=self.revision,
+                steps=self.steps,
             )
             for site in self.sites
         )

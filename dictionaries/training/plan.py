@@ -39,6 +39,8 @@ class TrainPlan:
     """The columns of the rows that the dictionary reads, and those that it reconstructs."""
     keep: NDArray[np.bool_]
     """Rows that may be trained on, ``[rows]`` of the recording."""
+    steps: tuple[int, ...]
+    """Training steps of the recorded model that these rows are of, ascending."""
     total_steps: int
     """Optimiser steps of the run."""
     curve_every: int
@@ -111,12 +113,14 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
     Raises:
         UnknownSite: the recording of the sources has no such site.
         InvalidInput: the kind or wiring does not exist, or refuses its settings or sites; the
-            sources are of several recordings; or the training rows do not fill one batch.
+            sources are of several recordings, or of one with several training steps of which the
+            config names none; or the training rows do not fill one batch.
     """
     config = complete_config(config)
     reader = _one_reader(sources)
     connection = make_wiring(config.wiring).connect([source.width for source in sources])
-    keep = training_rows(reader, config.holdout)
+    steps = reader.chosen_steps(config.steps or None)
+    keep = training_rows(reader, config.holdout, steps or None)
     steps_per_epoch = reader.steps_per_epoch(config.batch_rows, keep=keep)
     if steps_per_epoch < 1:
         raise InvalidInput(
@@ -133,6 +137,7 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
         sites=tuple(source.site for source in sources),
         connection=connection,
         keep=keep,
+        steps=steps,
         total_steps=total_steps,
         curve_every=max(1, total_steps // _CURVE_POINTS),
         dead_after_rows=config.dead_after_rows or min(_DEAD_ROWS, tenth),

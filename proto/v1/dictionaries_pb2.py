@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from isogloss.proto.v1 import types_pb2 as isogloss_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eisogloss/v1/dictionaries.proto\x12\x0bisogloss.v1\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17isogloss/v1/types.proto\"i\n\x06Source\x12\x11\n\trecording\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x15\n\rrecording_uid\x18\x03 \x01(\t\x12\'\n\x08revision\x18\x04 \x01(\x0b\x32\x15.isogloss.v1.Revision\"\xe2\x03\n\nDictionary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x01(\x03\x12\r\n\x05width\x18\x06 \x01(\x03\x12\t\n\x01k\x18\x07 \x01(\x03\x12\x11\n\trecording\x18\x08 \x01(\t\x12\x15\n\rrecording_uid\x18\t \x01(\t\x12\x0c\n\x04site\x18\n \x01(\t\x12\'\n\x08revision\x18\x0b \x01(\x0b\x32\x15.isogloss.v1.Revision\x12\x17\n\x0fprovenance_json\x18\x0c \x01(\t\x12\x35\n\x07metrics\x18\r \x03(\x0b\x32$.isogloss.v1.Dictionary.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08settings\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12$\n\x07sources\x18\x10 \x03(\x0b\x32\x13.isogloss.v1.Source\x12\x0e\n\x06wiring\x18\x11 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb4\x01\n\x16TrainDictionaryRequest\x12\x15\n\rdictionary_id\x18\x01 \x01(\t\x12\x11\n\trecording\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12(\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x18.isogloss.v1.TrainConfig\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12$\n\x07sources\x18\x06 \x03(\x0b\x32\x13.isogloss.v1.Source\"\xf2\x03\n\x0bTrainConfig\x12\x11\n\x04kind\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x03\x12\x0e\n\x01k\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x17\n\nbatch_rows\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06\x65pochs\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05\x64\x65\x63\x61y\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x14\n\x07holdout\x18\t \x01(\x01H\x07\x88\x01\x01\x12\x1c\n\x0f\x64\x65\x61\x64_after_rows\x18\n \x01(\x03H\x08\x88\x01\x01\x12\x12\n\x05\x61ux_k\x18\x0b \x01(\x03H\t\x88\x01\x01\x12\x1d\n\x10\x63heckpoint_every\x18\x0c \x01(\x03H\n\x88\x01\x01\x12)\n\x08settings\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x06wiring\x18\x0e \x01(\tH\x0b\x88\x01\x01\x42\x07\n\x05_kindB\x04\n\x02_kB\r\n\x0b_batch_rowsB\t\n\x07_epochsB\x10\n\x0e_learning_rateB\x08\n\x06_decayB\x07\n\x05_seedB\n\n\x08_holdoutB\x12\n\x10_dead_after_rowsB\x08\n\x06_aux_kB\x13\n\x11_checkpoint_everyB\t\n\x07_wiring\"\x12\n\x10ListKindsRequest\"F\n\x11ListKindsResponse\x12 \n\x05kinds\x18\x01 \x03(\x0b\x32\x11.isogloss.v1.Kind\x12\x0f\n\x07wirings\x18\x02 \x03(\t\"_\n\x04Kind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x13\n\x0bschema_json\x18\x03 \x01(\t\x12\x12\n\nis_default\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\"$\n\x14GetDictionaryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x17ListDictionariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x18ListDictionariesResponse\x12-\n\x0c\x64ictionaries\x18\x01 \x03(\x0b\x32\x17.isogloss.v1.Dictionary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x17\x44\x65leteDictionaryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61scade\x18\x03 \x01(\x08\"+\n\x18\x44\x65leteDictionaryResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\"@\n\rEncodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04rows\x18\x0f \x01(\x0b\x32\x13.isogloss.v1.Tensor\"J\n\x0e\x45ncodeResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\t\n\x01k\x18\x02 \x01(\x03\x12\x0e\n\x06values\x18\x03 \x01(\x0c\x12\x0f\n\x07indices\x18\x04 \x01(\x0c\x32\xa1\x04\n\x11\x44ictionaryService\x12Z\n\x0fTrainDictionary\x12#.isogloss.v1.TrainDictionaryRequest\x1a\x1d.google.longrunning.Operation\"\x03\x90\x02\x02\x12P\n\rGetDictionary\x12!.isogloss.v1.GetDictionaryRequest\x1a\x17.isogloss.v1.Dictionary\"\x03\x90\x02\x01\x12\x64\n\x10ListDictionaries\x12$.isogloss.v1.ListDictionariesRequest\x1a%.isogloss.v1.ListDictionariesResponse\"\x03\x90\x02\x01\x12_\n\x10\x44\x65leteDictionary\x12$.isogloss.v1.DeleteDictionaryRequest\x1a%.isogloss.v1.DeleteDictionaryResponse\x12\x46\n\x06\x45ncode\x12\x1a.isogloss.v1.EncodeRequest\x1a\x1b.isogloss.v1.EncodeResponse\"\x03\x90\x02\x01\x12O\n\tListKinds\x12\x1d.isogloss.v1.ListKindsRequest\x1a\x1e.isogloss.v1.ListKindsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eisogloss/v1/dictionaries.proto\x12\x0bisogloss.v1\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17isogloss/v1/types.proto\"x\n\x06Source\x12\x11\n\trecording\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x15\n\rrecording_uid\x18\x03 \x01(\t\x12\'\n\x08revision\x18\x04 \x01(\x0b\x32\x15.isogloss.v1.Revision\x12\r\n\x05steps\x18\x05 \x03(\x04\"\xe2\x03\n\nDictionary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x01(\x03\x12\r\n\x05width\x18\x06 \x01(\x03\x12\t\n\x01k\x18\x07 \x01(\x03\x12\x11\n\trecording\x18\x08 \x01(\t\x12\x15\n\rrecording_uid\x18\t \x01(\t\x12\x0c\n\x04site\x18\n \x01(\t\x12\'\n\x08revision\x18\x0b \x01(\x0b\x32\x15.isogloss.v1.Revision\x12\x17\n\x0fprovenance_json\x18\x0c \x01(\t\x12\x35\n\x07metrics\x18\r \x03(\x0b\x32$.isogloss.v1.Dictionary.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08settings\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12$\n\x07sources\x18\x10 \x03(\x0b\x32\x13.isogloss.v1.Source\x12\x0e\n\x06wiring\x18\x11 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb4\x01\n\x16TrainDictionaryRequest\x12\x15\n\rdictionary_id\x18\x01 \x01(\t\x12\x11\n\trecording\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12(\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x18.isogloss.v1.TrainConfig\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12$\n\x07sources\x18\x06 \x03(\x0b\x32\x13.isogloss.v1.Source\"\x81\x04\n\x0bTrainConfig\x12\x11\n\x04kind\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x03\x12\x0e\n\x01k\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x17\n\nbatch_rows\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06\x65pochs\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05\x64\x65\x63\x61y\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x14\n\x07holdout\x18\t \x01(\x01H\x07\x88\x01\x01\x12\x1c\n\x0f\x64\x65\x61\x64_after_rows\x18\n \x01(\x03H\x08\x88\x01\x01\x12\x12\n\x05\x61ux_k\x18\x0b \x01(\x03H\t\x88\x01\x01\x12\x1d\n\x10\x63heckpoint_every\x18\x0c \x01(\x03H\n\x88\x01\x01\x12)\n\x08settings\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x06wiring\x18\x0e \x01(\tH\x0b\x88\x01\x01\x12\r\n\x05steps\x18\x0f \x03(\x04\x42\x07\n\x05_kindB\x04\n\x02_kB\r\n\x0b_batch_rowsB\t\n\x07_epochsB\x10\n\x0e_learning_rateB\x08\n\x06_decayB\x07\n\x05_seedB\n\n\x08_holdoutB\x12\n\x10_dead_after_rowsB\x08\n\x06_aux_kB\x13\n\x11_checkpoint_everyB\t\n\x07_wiring\"\x12\n\x10ListKindsRequest\"F\n\x11ListKindsResponse\x12 \n\x05kinds\x18\x01 \x03(\x0b\x32\x11.isogloss.v1.Kind\x12\x0f\n\x07wirings\x18\x02 \x03(\t\"_\n\x04Kind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x13\n\x0bschema_json\x18\x03 \x01(\t\x12\x12\n\nis_default\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\"$\n\x14GetDictionaryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x17ListDictionariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x18ListDictionariesResponse\x12-\n\x0c\x64ictionaries\x18\x01 \x03(\x0b\x32\x17.isogloss.v1.Dictionary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x17\x44\x65leteDictionaryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61scade\x18\x03 \x01(\x08\"+\n\x18\x44\x65leteDictionaryResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\"@\n\rEncodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04rows\x18\x0f \x01(\x0b\x32\x13.isogloss.v1.Tensor\"J\n\x0e\x45ncodeResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\t\n\x01k\x18\x02 \x01(\x03\x12\x0e\n\x06values\x18\x03 \x01(\x0c\x12\x0f\n\x07indices\x18\x04 \x01(\x0c\x32\xa1\x04\n\x11\x44ictionaryService\x12Z\n\x0fTrainDictionary\x12#.isogloss.v1.TrainDictionaryRequest\x1a\x1d.google.longrunning.Operation\"\x03\x90\x02\x02\x12P\n\rGetDictionary\x12!.isogloss.v1.GetDictionaryRequest\x1a\x17.isogloss.v1.Dictionary\"\x03\x90\x02\x01\x12\x64\n\x10ListDictionaries\x12$.isogloss.v1.ListDictionariesRequest\x1a%.isogloss.v1.ListDictionariesResponse\"\x03\x90\x02\x01\x12_\n\x10\x44\x65leteDictionary\x12$.isogloss.v1.DeleteDictionaryRequest\x1a%.isogloss.v1.DeleteDictionaryResponse\x12\x46\n\x06\x45ncode\x12\x1a.isogloss.v1.EncodeRequest\x1a\x1b.isogloss.v1.EncodeResponse\"\x03\x90\x02\x01\x12O\n\tListKinds\x12\x1d.isogloss.v1.ListKindsRequest\x1a\x1e.isogloss.v1.ListKindsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,35 +49,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DICTIONARYSERVICE'].methods_by_name['ListKinds']._loaded_options = None
   _globals['_DICTIONARYSERVICE'].methods_by_name['ListKinds']._serialized_options = b'\220\002\001'
   _globals['_SOURCE']._serialized_start=172
-  _globals['_SOURCE']._serialized_end=277
-  _globals['_DICTIONARY']._serialized_start=280
-  _globals['_DICTIONARY']._serialized_end=762
-  _globals['_DICTIONARY_METRICSENTRY']._serialized_start=716
-  _globals['_DICTIONARY_METRICSENTRY']._serialized_end=762
-  _globals['_TRAINDICTIONARYREQUEST']._serialized_start=765
-  _globals['_TRAINDICTIONARYREQUEST']._serialized_end=945
-  _globals['_TRAINCONFIG']._serialized_start=948
-  _globals['_TRAINCONFIG']._serialized_end=1446
-  _globals['_LISTKINDSREQUEST']._serialized_start=1448
-  _globals['_LISTKINDSREQUEST']._serialized_end=1466
-  _globals['_LISTKINDSRESPONSE']._serialized_start=1468
-  _globals['_LISTKINDSRESPONSE']._serialized_end=1538
-  _globals['_KIND']._serialized_start=1540
-  _globals['_KIND']._serialized_end=1635
-  _globals['_GETDICTIONARYREQUEST']._serialized_start=1637
-  _globals['_GETDICTIONARYREQUEST']._serialized_end=1673
-  _globals['_LISTDICTIONARIESREQUEST']._serialized_start=1675
-  _globals['_LISTDICTIONARIESREQUEST']._serialized_end=1739
-  _globals['_LISTDICTIONARIESRESPONSE']._serialized_start=1741
-  _globals['_LISTDICTIONARIESRESPONSE']._serialized_end=1839
-  _globals['_DELETEDICTIONARYREQUEST']._serialized_start=1841
-  _globals['_DELETEDICTIONARYREQUEST']._serialized_end=1911
-  _globals['_DELETEDICTIONARYRESPONSE']._serialized_start=1913
-  _globals['_DELETEDICTIONARYRESPONSE']._serialized_end=1956
-  _globals['_ENCODEREQUEST']._serialized_start=1958
-  _globals['_ENCODEREQUEST']._serialized_end=2022
-  _globals['_ENCODERESPONSE']._serialized_start=2024
-  _globals['_ENCODERESPONSE']._serialized_end=2098
-  _globals['_DICTIONARYSERVICE']._serialized_start=2101
-  _globals['_DICTIONARYSERVICE']._serialized_end=2646
+  _globals['_SOURCE']._serialized_end=292
+  _globals['_DICTIONARY']._serialized_start=295
+  _globals['_DICTIONARY']._serialized_end=777
+  _globals['_DICTIONARY_METRICSENTRY']._serialized_start=731
+  _globals['_DICTIONARY_METRICSENTRY']._serialized_end=777
+  _globals['_TRAINDICTIONARYREQUEST']._serialized_start=780
+  _globals['_TRAINDICTIONARYREQUEST']._serialized_end=960
+  _globals['_TRAINCONFIG']._serialized_start=963
+  _globals['_TRAINCONFIG']._serialized_end=1476
+  _globals['_LISTKINDSREQUEST']._serialized_start=1478
+  _globals['_LISTKINDSREQUEST']._serialized_end=1496
+  _globals['_LISTKINDSRESPONSE']._serialized_start=1498
+  _globals['_LISTKINDSRESPONSE']._serialized_end=1568
+  _globals['_KIND']._serialized_start=1570
+  _globals['_KIND']._serialized_end=1665
+  _globals['_GETDICTIONARYREQUEST']._serialized_start=1667
+  _globals['_GETDICTIONARYREQUEST']._serialized_end=1703
+  _globals['_LISTDICTIONARIESREQUEST']._serialized_start=1705
+  _globals['_LISTDICTIONARIESREQUEST']._serialized_end=1769
+  _globals['_LISTDICTIONARIESRESPONSE']._serialized_start=1771
+  _globals['_LISTDICTIONARIESRESPONSE']._serialized_end=1869
+  _globals['_DELETEDICTIONARYREQUEST']._serialized_start=1871
+  _globals['_DELETEDICTIONARYREQUEST']._serialized_end=1941
+  _globals['_DELETEDICTIONARYRESPONSE']._serialized_start=1943
+  _globals['_DELETEDICTIONARYRESPONSE']._serialized_end=1986
+  _globals['_ENCODEREQUEST']._serialized_start=1988
+  _globals['_ENCODEREQUEST']._serialized_end=2052
+  _globals['_ENCODERESPONSE']._serialized_start=2054
+  _globals['_ENCODERESPONSE']._serialized_end=2128
+  _globals['_DICTIONARYSERVICE']._serialized_start=2131
+  _globals['_DICTIONARYSERVICE']._serialized_end=2676
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class Source(_message.Message):
     SITE_FIELD_NUMBER: _builtins.int
     RECORDING_UID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     recording: _builtins.str
     """recordings/{recording}"""
     site: _builtins.str
@@ -41,6 +42,10 @@ class Source(_message.Message):
     def revision(self) -> _types_pb2.Revision:
         """set by the server, in a Dictionary: the rows that were trained on"""
 
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """set by the server, in a Dictionary: their training steps; empty: 0"""
+
     def __init__(
         self,
         *,
@@ -48,10 +53,11 @@ class Source(_message.Message):
         site: _builtins.str = ...,
         recording_uid: _builtins.str = ...,
         revision: _types_pb2.Revision | None = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "recording_uid", b"recording_uid", "revision", b"revision", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "recording_uid", b"recording_uid", "revision", b"revision", "site", b"site", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,6 +227,7 @@ class TrainConfig(_message.Message):
     CHECKPOINT_EVERY_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     WIRING_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """a name of ListKinds"""
     features: _builtins.int
@@ -248,6 +255,10 @@ class TrainConfig(_message.Message):
     def settings(self) -> _struct_pb2.Struct:
         """what the kind wants, see ListKinds; every kind has features"""
 
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """training steps whose rows to read; empty: the one that there is"""
+
     def __init__(
         self,
         *,
@@ -265,10 +276,11 @@ class TrainConfig(_message.Message):
         checkpoint_every: _builtins.int | None = ...,
         settings: _struct_pb2.Struct | None = ...,
         wiring: _builtins.str | None = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aux_k: _TypeAlias = _typing.Literal["aux_k"]  # noqa: Y015
     _WhichOneofArgType__aux_k: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k"]  # noqa: Y015

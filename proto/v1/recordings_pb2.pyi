@@ -927,21 +927,25 @@ class Step(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    REPEATED_ROWS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """0: outside training"""
     rows: _builtins.int
     documents: _builtins.int
     """of which there are rows"""
+    repeated_rows: _builtins.int
+    """rows whose document and position an earlier row of the step has"""
     def __init__(
         self,
         *,
         step: _builtins.int = ...,
         rows: _builtins.int = ...,
         documents: _builtins.int = ...,
+        repeated_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "rows", b"rows", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "repeated_rows", b"repeated_rows", "rows", b"rows", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

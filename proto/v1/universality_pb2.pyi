@@ -33,6 +33,7 @@ class Probe(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     uid: _builtins.str
     etag: _builtins.str
@@ -50,6 +51,10 @@ class Probe(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """training steps that it compares at; empty: each dictionary's own"""
+
     def __init__(
         self,
         *,
@@ -62,10 +67,11 @@ class Probe(_message.Message):
         documents: _builtins.int = ...,
         segments: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dictionaries", b"dictionaries", "documents", b"documents", "etag", b"etag", "grid", b"grid", "name", b"name", "recordings", b"recordings", "segments", b"segments", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dictionaries", b"dictionaries", "documents", b"documents", "etag", b"etag", "grid", b"grid", "name", b"name", "recordings", b"recordings", "segments", b"segments", "steps", b"steps", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,6 +87,7 @@ class CreateProbeRequest(_message.Message):
     HOLDOUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     probe_id: _builtins.str
     holdout: _builtins.float
     """fraction of the documents; unset: 0.25"""
@@ -92,6 +99,12 @@ class CreateProbeRequest(_message.Message):
     def recordings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def dictionaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Training steps to compare at, one of each recording that has several; empty: those that the
+        dictionaries were trained on.
+        """
+
     def __init__(
         self,
         *,
@@ -101,10 +114,11 @@ class CreateProbeRequest(_message.Message):
         holdout: _builtins.float | None = ...,
         request_id: _builtins.str = ...,
         grid: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "holdout", b"holdout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "dictionaries", b"dictionaries", "grid", b"grid", "holdout", b"holdout", "probe_id", b"probe_id", "recordings", b"recordings", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "dictionaries", b"dictionaries", "grid", b"grid", "holdout", b"holdout", "probe_id", b"probe_id", "recordings", b"recordings", "request_id", b"request_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__holdout: _TypeAlias = _typing.Literal["holdout"]  # noqa: Y015
     _WhichOneofArgType__holdout: _TypeAlias = _typing.Literal["_holdout", b"_holdout"]  # noqa: Y015
@@ -393,6 +407,7 @@ class CreateMatchRequest(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
     a: _builtins.str
     """dictionaries/{dictionary}"""
@@ -403,6 +418,10 @@ class CreateMatchRequest(_message.Message):
     """a replay gives the first operation"""
     @_builtins.property
     def settings(self) -> Global___MatchSettings: ...
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """as CreateProbeRequest.steps, of the probe that is chosen or built"""
+
     def __init__(
         self,
         *,
@@ -412,10 +431,11 @@ class CreateMatchRequest(_message.Message):
         probe: _builtins.str = ...,
         settings: Global___MatchSettings | None = ...,
         request_id: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "match_id", b"match_id", "probe", b"probe", "request_id", b"request_id", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "match_id", b"match_id", "probe", b"probe", "request_id", b"request_id", "settings", b"settings", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,8 @@ class DictionaryHandlers:
         sources = asked_sources(request)
         for source in sources:
             self._owner.recordings.check_site(source.recording, source.site)
+        for recording in {source.recording for source in sources}:
+            self._owner.recordings.check_steps(recording, request.config.steps)
         # QueryHandlers.check_train_dictionary had the kind look at the settings
         spec = TrainSpec(
             dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),

@@ -8,6 +8,7 @@ from isogloss.service.control.deleting import delete_match, delete_probe
 from isogloss.service.control.entries import probe_info
 from isogloss.service.control.owner import Owner
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, grid_name
+from isogloss.service.values.json_fields import sorted_steps
 from isogloss.service.wire.jobs import to_job, to_operation
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_name
@@ -37,6 +38,7 @@ class UniversalityHandlers:
             dictionaries=tuple(dictionaries),
             holdout=request.holdout if request.HasField("holdout") else None,
             grid=grid_name(request.grid),
+            steps=sorted_steps(request.steps),
         )
         return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 
@@ -70,6 +72,7 @@ class UniversalityHandlers:
             b=catalog.get("dictionary", from_name("dictionaries", request.b)).id,
             probe=None if probe is None else catalog.get("probe", probe).id,
             settings=universality.MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
+            steps=sorted_steps(request.steps),
         )
         return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
 

@@ -97,6 +97,20 @@ def write_description(
         console.print(Text(f"\ncaution: {caution}", style="yellow"))
 
 
+def repeated(steps: Sequence[StepInfo]) -> list[str]:
+    """Return a caution where rows of a training step are stored more than once."""
+    twice = [found for found in steps if found.repeated_rows]
+    if not twice:
+        return []
+    rows = sum(found.repeated_rows for found in twice)
+    caution = (
+        f"{counted(rows, 'row')} of {counted(len(twice), 'training step')} (the first is "
+        f"{twice[0].step}) repeat rows of their step, as when two ranks read a document at once: "
+        "keep=~reader.repeated_rows() leaves them out; give each rank its own documents"
+    )
+    return [caution]
+
+
 def cautions(client: "Client", info: RecordingInfo, lanes: Sequence[LaneInfo]) -> list[str]:
     """Return a caution for each site of which few rows hold most of the variance.
 
@@ -221,8 +235,12 @@ def _write_sites(info: RecordingInfo, lanes: Sequence[LaneInfo]) -> None:
 
 
 def _write_steps(steps: Sequence[StepInfo]) -> None:
-    rows = [(found.step, found.rows, found.documents) for found in steps]
-    write_table(("step", "rows", "documents"), rows[-_SHOWN_STEPS:], "no steps")
+    titles = ["step", "rows", "documents"]
+    rows: list[tuple[object, ...]] = [(found.step, found.rows, found.documents) for found in steps]
+    if any(found.repeated_rows for found in steps):
+        titles.append("repeated rows")
+        rows = [(*row, found.repeated_rows) for row, found in zip(rows, steps, strict=True)]
+    write_table(titles, rows[-_SHOWN_STEPS:], "no steps")
     if len(steps) > _SHOWN_STEPS:
         earlier = len(steps) - _SHOWN_STEPS
         say(f"{counted(earlier, 'earlier step')} from {steps[0].step:,} on not shown; --json does")

@@ -16,7 +16,13 @@ from typer.models import CommandInfo
 from isogloss.errors import InvalidInput, IsoglossError, missing_extra
 from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, upkeep
 from isogloss.service.cli.jobs import DetachOption, outcome
-from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.service.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    StepsOption,
+    StoreOption,
+    connect,
+)
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
@@ -207,7 +213,12 @@ def train(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="Share of the documents that is not trained on.")
+    ] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
+    steps: StepsOption = None,
     detach: DetachOption = False,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -227,6 +238,8 @@ def train(
             epochs=epochs,
             seed=seed,
             dictionary=dictionary,
+            steps=steps or None,
+            more={"batch_rows": batch_rows, "holdout": holdout},
         )
         made = outcome(job, detach=detach, is_json=is_json)
         if made is None:
@@ -309,6 +322,7 @@ def match(
     b: Annotated[str, typer.Argument(help="Id of the second dictionary.")],
     probe: ProbeOption = None,
     match_id: Annotated[str | None, typer.Option("--match", help="Id of the match.")] = None,
+    steps: StepsOption = None,
     detach: DetachOption = False,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -317,7 +331,7 @@ def match(
     from isogloss.service.cli.output import say, write_json
 
     with connect(store) as client:
-        job = client.match(a, b, match=match_id, probe=probe)
+        job = client.match(a, b, match=match_id, probe=probe, steps=steps or None)
         made = outcome(job, detach=detach, is_json=is_json)
         if made is None:
             return

@@ -26,6 +26,12 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+StepsOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--steps", help="Training step whose rows to read, if there are several; repeat for more."
+    ),
+]
 DEFAULT_STORE = "isogloss-store"
 
 

@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from isogloss.service.cli.jobs import DetachOption, outcome
-from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.service.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    StepsOption,
+    StoreOption,
+    connect,
+)
 
 app = typer.Typer()
 
@@ -25,6 +31,7 @@ def probe(
     grid: Annotated[
         str | None, typer.Option(help="tokens or word_ends; by default what fits.")
     ] = None,
+    steps: StepsOption = None,
     detach: DetachOption = False,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -42,6 +49,7 @@ def probe(
             probe=probe_id,
             holdout=holdout,
             grid=grid,
+            steps=steps or None,
         )
         made = outcome(job, detach=detach, is_json=is_json)
         if made is None:

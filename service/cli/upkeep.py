@@ -32,13 +32,13 @@ def describe(
     is_json: JsonOption = False,
 ) -> None:
     """Show a recording: model, sites, steps, lanes, size, cautions."""
-    from isogloss.service.cli.describe import cautions, write_description
+    from isogloss.service.cli.describe import cautions, repeated, write_description
     from isogloss.service.cli.output import plain, write_json
 
     with connect(store, run_workers=False) as client:
         info, lanes = client.recording(recording), client.lanes(recording)
         steps = client.steps(recording, revision=info.revision) if info.has_steps else ()
-        found = cautions(client, info, lanes)
+        found = [*repeated(steps), *cautions(client, info, lanes)]
     if is_json:
         facts = {"rows": info.rows, "steps": plain(steps), "lanes": plain(lanes)}
         write_json({"recording": plain(info), **facts, "cautions": found})

@@ -21,6 +21,7 @@ from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.scalars import to_dtype
 from isogloss.service.wire.training import asked_config, to_config
+from isogloss.store import check_steps
 
 
 def train(
@@ -36,6 +37,7 @@ def train(
     dictionary: str | None = None,
     epochs: float | None = None,
     seed: int | None = None,
+    steps: Sequence[int] | None = None,
     more: Mapping[str, Setting] | None = None,
     request_id: str | None = None,
 ) -> Call[Started[DictionaryInfo]]:
@@ -57,6 +59,8 @@ def train(
             settings.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
+        steps: the training steps whose rows to train on, of a recording that has several; see
+            :meth:`Client.steps`. None: the one that the recording has.
         more: values for other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
         request_id: any text; a second call with the same one returns the first call's job.
 
@@ -67,13 +71,15 @@ def train(
         NotFound: there is no recording with that id.
         UnknownSite: the recording has no such site; the message lists the nearest names.
         InvalidInput: there is no such kind or wiring, or it refuses a setting, or a setting is
-            given twice.
+            given twice; or the recording has rows of several training steps and ``steps`` is None,
+            or names one without rows.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
     own: dict[str, object] = {"features": features} if k is None else {"features": features, "k": k}
     if twice := sorted(own.keys() & (settings or {}).keys()):
         raise InvalidInput(f"{', '.join(twice)} is given twice: leave it out of settings")
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
+    given["steps"] = None if steps is None else sorted(set(check_steps(steps)))
     config = to_config({**own, **(settings or {})}, given, more or {})
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(

@@ -27,6 +27,7 @@ from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_feature_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.settings import fill
+from isogloss.store import check_steps
 
 
 def create_probe(
@@ -36,6 +37,7 @@ def create_probe(
     probe: str | None = None,
     holdout: float | None = None,
     grid: str | None = None,
+    steps: Sequence[int] | None = None,
     request_id: str | None = None,
 ) -> Call[Started[ProbeInfo]]:
     """Begin a job that makes a probe and encodes dictionaries on it.
@@ -53,6 +55,9 @@ def create_probe(
         grid: what features are compared on: ``tokens`` (each token; the recordings need one
             tokenizer) or ``word_ends`` (each word). None: tokens where the recordings have one
             tokenizer, else words.
+        steps: training steps to compare at, one of each recording that has rows of several; see
+            :meth:`Client.steps`. None: each dictionary is compared at the step that it was trained
+            on; of a probe that exists, its own.
         request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
@@ -61,15 +66,20 @@ def create_probe(
     Raises:
         NotFound: there is no such recording or dictionary.
         InvalidInput: ``recordings`` is empty.
+
+    The job ends with InvalidInput where a dictionary was trained on several training steps of a
+    recording and ``steps`` does not say at which one to compare it.
     """
+    wanted = () if steps is None else sorted(set(check_steps(steps)))
     if not recordings:
         raise InvalidInput("0 recordings to probe: name at least one")
     request = pb.CreateProbeRequest(
-        probe_id=probe or default_probe_id(recordings),
+        probe_id=probe or default_probe_id(recordings, wanted),
         recordings=[to_name("recordings", name) for name in recordings],
         dictionaries=[to_name("dictionaries", ids.id_of(found)) for found in dictionaries],
         holdout=holdout,
         grid=grid or "",
+        steps=wanted,
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("probes", get_probe))
@@ -233,6 +243,7 @@ def match(
     match: str | None = None,
     probe: str | None = None,
     settings: Mapping[str, Setting] | None = None,
+    steps: Sequence[int] | None = None,
     request_id: str | None = None,
 ) -> Call[Started[MatchInfo]]:
     """Begin a job that matches all features of two dictionaries.
@@ -243,6 +254,7 @@ def match(
         match: id of the match; None: an id made of the arguments, equal for equal settings.
         probe: id of the probe to compare on; None: chosen or built as in :meth:`nearest`.
         settings: values for fields of :class:`isogloss.universality.MatchSettings`, by name.
+        steps: training steps to compare at, as in :meth:`create_probe`.
         request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
@@ -253,13 +265,15 @@ def match(
         InvalidInput: a setting is unknown.
     """
     names = ids.id_of(a), ids.id_of(b)
-    name = match or ids.match_id(*names, probe, settings or {})
+    wanted = () if steps is None else sorted(set(check_steps(steps)))
+    name = match or ids.match_id(*names, probe, settings or {}, wanted)
     request = pb.CreateMatchRequest(
         match_id=from_name("matches", to_name("matches", name)),
         a=to_name("dictionaries", names[0]),
         b=to_name("dictionaries", names[1]),
         probe=to_name("probes", probe) if probe else "",
         settings=fill(pb.MatchSettings(), settings or {}),
+        steps=wanted,
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("matches", get_match))

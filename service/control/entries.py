@@ -2,7 +2,7 @@
 
 from isogloss.errors import CorruptData, InvalidInput
 from isogloss.service.values.dictionary_bodies import settings_of, sources_of, wiring_of
-from isogloss.service.values.json_fields import object_of, share_of, text_of, texts_of
+from isogloss.service.values.json_fields import object_of, share_of, steps_of, text_of, texts_of
 from isogloss.service.values.results import DictionaryInfo, ProbeInfo
 from isogloss.store import CatalogEntry
 
@@ -44,6 +44,7 @@ def probe_info(entry: CatalogEntry) -> ProbeInfo:
             documents=_count_of(entry, "documents"),
             segments=_count_of(entry, "segments"),
             created=entry.created_s,
+            steps=steps_of(body),
         )
     except InvalidInput as error:
         raise _corrupt(entry, error) from error

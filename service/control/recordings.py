@@ -84,6 +84,22 @@ class Recordings:
         """
         self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
 
+    def check_steps(self, recording: str, steps: Sequence[int]) -> None:
+        """Raise InvalidInput where it is not said which training steps of a recording are read.
+
+        Args:
+            recording: id of the recording.
+            steps: the steps to read; none: the one that the recording has.
+
+        Raises:
+            NotFound: there is no such recording.
+            InvalidInput: the recording has rows of several steps and ``steps`` names none, or one
+                without rows.
+        """
+        found = self._store.recording(recording)
+        if steps or found.has_steps():
+            found.reader().chosen_steps(steps or None)
+
     def delete(self, recording: str, etag: str) -> None:
         """Delete a recording; its open streams end.
 

@@ -24,7 +24,8 @@ class ContextReader:
         self._tokens: list[str] | None = None
         if probe.grid == "tokens":
             columns = reader.tokens()
-            rows = segment_rows(probe, reader)
+            # the tokens of a document are the same at every training step
+            rows = segment_rows(probe, reader, tuple(reader.rows_of_steps()) or None)
             present = np.maximum(rows, 0)
             vocabulary = recording.vocabulary()
             self._tokens = [

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
 from isogloss.service.values.dictionary_bodies import sources_of
-from isogloss.service.values.json_fields import object_of, revision_of, text_of, texts_of
+from isogloss.service.values.json_fields import (
+    object_of,
+    revision_of,
+    steps_of,
+    text_of,
+    texts_of,
+)
 from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
 from isogloss.store import CatalogEntry, Store
 
@@ -313,14 +319,24 @@ def _pair(pairs: "Pairs", row: int, explained_by: str) -> PairInfo:
     )
 
 
-def newest_probe(store: Store, dictionaries: set[str]) -> CatalogEntry | None:
-    """Return the newest probe on which all the dictionaries are encoded, or None."""
+def newest_probe(
+    store: Store, dictionaries: set[str], steps: Sequence[int] = ()
+) -> CatalogEntry | None:
+    """Return the newest probe on which all the dictionaries are encoded, or None.
+
+    Args:
+        store: has the probes.
+        dictionaries: ids of the dictionaries.
+        steps: training steps that the probe compares at; none: any, those that compare each
+            dictionary at its own step before others.
+    """
     having = [
         entry
         for entry in store.catalog.list("probe")
         if dictionaries <= set(texts_of(entry.body, "dictionaries"))
+        and (not steps or steps_of(entry.body) == tuple(steps))
     ]
-    return max(having, key=lambda entry: entry.created_s, default=None)
+    return max(having, key=lambda entry: (not steps_of(entry.body), entry.created_s), default=None)
 
 
 def match_info(entry: CatalogEntry, details: dict[str, object] | None = None) -> MatchInfo:

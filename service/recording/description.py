@@ -4,16 +4,42 @@ Importing this module loads no torch: the room ``models`` loads it when one of i
 first used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast, get_args
 
 from isogloss import models
-from isogloss.errors import NotFound
+from isogloss.errors import InvalidInput, NotFound
+from isogloss.service.values.arguments import check_one_of, check_path, check_text, found
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import ModelInfo, RecordingSpec, SiteSpec
+from isogloss.store import ModelInfo, RecordingSpec, SiteSpec, check_id
 
 Precision = Literal["bfloat16", "float16", "float32"]
+"""Number format in which activations are stored."""
+
+
+def check_sites(sites: object) -> None:
+    """Refuse what are no names of submodules, with InvalidInput."""
+    if isinstance(sites, str) or not isinstance(sites, Iterable):
+        example = sites if isinstance(sites, str) else "encoder.layer.3"
+        raise InvalidInput(f"sites is {found(sites)}; give a list of names: [{example!r}]")
+    for name in cast("Iterable[object]", sites):
+        if not isinstance(name, str):
+            raise InvalidInput(f"sites holds {found(name)}; give names of submodules as text")
+
+
+def check_place(recording: object, dtype: object, direct: object, root: object) -> None:
+    """Refuse what names no recording, number format or way to the disk.
+
+    Raises:
+        InvalidInput: a value is of another type, or none of those that there are.
+        InvalidName: ``recording`` cannot be an id.
+    """
+    check_text("recording", recording, "run-12")
+    check_id(str(recording))
+    check_one_of("dtype", dtype, get_args(Precision))
+    check_one_of("direct", direct, (True, False, "auto"))
+    check_path("root", root)
 
 
 class HasVocabulary(Protocol):

@@ -3,19 +3,33 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 
 from isogloss import models
 from isogloss.errors import InvalidInput
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import HasRecordings, Precision, begun_with, describe
+from isogloss.service.recording.description import (
+    HasRecordings,
+    Precision,
+    begun_with,
+    check_place,
+    check_sites,
+    describe,
+)
 from isogloss.service.recording.options import check_sample
 from isogloss.service.recording.packing import BATCH_BYTES, Packer, StoredRows
 from isogloss.service.recording.route import Direct
 from isogloss.service.recording.sampling import sample_position
 from isogloss.service.recording.tally import Tally
+from isogloss.service.values.arguments import (
+    check_function,
+    check_one_of,
+    check_text,
+    check_whole,
+    found,
+)
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import Document, RecordingSpec, check_step
 
@@ -84,8 +98,15 @@ class DocumentOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", check_step(self.step))
-        if self.skip_first < 0:
-            raise InvalidInput(f"skip_first is {self.skip_first}; it must be 0 or more")
+        check_place("any", self.dtype, self.direct, self.root)
+        check_text("corpus", self.corpus, "wikipedia")
+        check_text("producer", self.producer, "documents")
+        check_one_of("precision", self.precision, ("float32", "bfloat16"))
+        check_one_of("layout", self.layout, ("batch_first", None))
+        for name, least in (("batch_rows", 1), ("max_tokens", 1), ("skip_first", 0)):
+            check_whole(name, getattr(self, name), least)
+        if self.call is not None:
+            check_whole("call", self.call, None)
         check_sample(self.sample)
 
     @property
@@ -121,6 +142,9 @@ def record_documents(
     # torch takes a second to import, and only a run that records needs it
     from isogloss.service.recording.tensors import DTYPES
 
+    _check(model, documents, recording, options, on_progress, on_route)
+    check_sites(sites)
+    named = [_document(document) for document in documents]
     # a Rust tokenizer, by itself or inside a fast one, knows where each token lies in the text
     backend = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
     has_spans = hasattr(backend, "encode_batch")
@@ -143,21 +167,59 @@ def record_documents(
         # asked once the stream is open: what an earlier run sent is on disk by now, or lost
         done = set(client.known_documents(recording, options.step))
         dtype = DTYPES[options.dtype]
-        _append(appender, model, documents, spec, options, dtype, done, on_progress)
+        _append(appender, model, documents, named, spec, options, dtype, done, on_progress)
     return client.recording(recording)
+
+
+def _check(
+    model: object,
+    documents: object,
+    recording: object,
+    options: object,
+    on_progress: object,
+    on_route: object,
+) -> None:
+    """Refuse arguments that cannot be recorded, before anything is made or run."""
+    if not isinstance(model, models.LoadedModel):
+        raise InvalidInput(
+            f"model is a {type(model).__name__}, wanted a LoadedModel: give "
+            "isogloss.models.load_model(...), or LoadedModel(module=model, tokenizer=tokenizer, "
+            "name='my-model') around a torch module; without a tokenizer documents are token ids"
+        )
+    if not isinstance(options, DocumentOptions):
+        raise InvalidInput(f"options is {found(options)}, wanted DocumentOptions(...) or None")
+    check_place(recording, options.dtype, options.direct, options.root)
+    check_function("on_progress", on_progress)
+    check_function("on_route", on_route)
+    if isinstance(documents, str | bytes) or not hasattr(documents, "__len__"):
+        raise InvalidInput(
+            f"documents is {found(documents)}, wanted a list: [TextDocument(text=...), ...], or of "
+            "token ids, [[101, 2023], ...]"
+        )
+    for number, document in enumerate(cast("Sequence[object]", documents)):
+        if isinstance(document, str | bytes):
+            raise InvalidInput(
+                f"document {number} is {found(document)}, wanted a TextDocument: give "
+                "[TextDocument(text=text) for text in texts], from isogloss.models"
+            )
+        if isinstance(document, models.TextDocument) and model.tokenizer is None:
+            raise InvalidInput(
+                f"document {number} is a text and the model has no tokenizer: give lists of token "
+                "ids, or a tokenizer"
+            )
 
 
 def _append(
     appender: BatchStream,
     model: "models.LoadedModel",
     documents: "Sequence[models.TextDocument] | Sequence[Sequence[int]]",
+    known: Sequence[Document],
     spec: RecordingSpec,
     options: DocumentOptions,
     dtype: "torch.dtype",
     done: set[int],
     on_progress: "Callable[[models.RecordProgress], None] | None",
 ) -> None:
-    known = [_document(document) for document in documents]
     todo = [
         place
         for place in _first_of_each([document.id for document in known], done)

@@ -9,16 +9,16 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, cast
 
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 
-from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput
+from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput, IsoglossError
 from isogloss.models import (
     Example,
     LoadedModel,
@@ -26,12 +26,18 @@ from isogloss.models import (
     PassReader,
     PassRows,
     TextDocument,
+    WeightWatch,
     padding_id,
     resolve_sites,
     special_ids,
     unwrapped,
 )
-from isogloss.service.recording.description import HasVocabulary, Precision
+from isogloss.service.recording.description import (
+    HasVocabulary,
+    Precision,
+    check_place,
+    check_sites,
+)
 from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 from isogloss.service.recording.queue import SAY_AFTER_S, PassQueue, QueuedPass
 from isogloss.service.recording.route import Direct
@@ -40,7 +46,8 @@ from isogloss.service.recording.tally import Tally
 from isogloss.service.recording.target import Target, TargetClient, describe_live
 from isogloss.service.recording.tensors import DTYPES, HostCopies
 from isogloss.service.recording.texts import DocumentNames, names_for
-from isogloss.store import check_step
+from isogloss.service.values.arguments import check_one_of, check_text, check_whole, found
+from isogloss.store import Document, check_step
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +138,7 @@ class Recorder:
         self._mode = ModelMode(
             self._module, None if target.spec is None else target.spec.provenance
         )
+        self._weights = WeightWatch(self._module)
         self._copies = HostCopies()
         self._tally = Tally()
         self._queue = PassQueue(self._options, self._tally)
@@ -204,8 +212,10 @@ class Recorder:
 
         Raises:
             AlreadyExists: a different recording has that id.
+            InvalidInput: ``widths`` lacks a site.
             IsoglossError: the stream cannot be opened.
         """
+        _check_widths(widths, self._target.description.sites)
         if self._writes:
             self._sender.open(widths, self._mode.seen(is_training=self._module.training))
 
@@ -219,7 +229,9 @@ class Recorder:
             step: the training step; None: that of the next pass.
 
         Returns:
-            For each sequence whether the recording holds it at that step, or this recorder took it.
+            For each sequence whether the recording holds it at that step, or this recorder took it,
+            also where it is not sent yet. Passes that the reader holds back, such as those of a
+            generation that has not ended, are not known.
 
         Raises:
             InvalidInput: texts are given, and the recording knows none.
@@ -231,11 +243,24 @@ class Recorder:
                 f"{len(texts)} of {len(sequences)} sequences are texts and {len(ids)} token ids; "
                 "give one kind"
             )
-        found = (
+        for one in ids:
+            Document.from_token_ids(one)  # refuses what are no token ids
+        documents = (
             self._names.of_texts(texts) if texts else self._names.of_token_ids(ids, self._special)
         )
-        at = self.step if step is None else step
-        return [self._target.has(at, document) for document in found]
+        at = check_step(self.step if step is None else step)
+        waiting = self._waiting(at)
+        return [document in waiting or self._target.has(at, document) for document in documents]
+
+    def _waiting(self, step: int) -> set[int]:
+        """Return the documents of the passes that wait in the queue, or are being sent."""
+        found: set[int] = set()
+        for queued in self._queue.waiting():
+            if queued.step == step:
+                with suppress(IsoglossError):  # such a pass is left out when it is sent
+                    named = queued.named or self._named(queued).named or ()
+                    found |= {one.document.id for one in named}
+        return found
 
     @contextmanager
     def documents(self, texts: Sequence[str | TextDocument]) -> Generator[None]:
@@ -350,7 +375,9 @@ class Recorder:
             _log.error("%d rows were taken and are not stored", counts.lost_rows)
         if counts.failed_passes and not counts.rows and not counts.known_documents:
             _log.error(
-                "none of %d passes was recorded: %s", counts.passes, "; ".join(counts.left_out)
+                "none of %d passes was recorded: %s",
+                counts.passes,
+                "; ".join(counts.examples.values()),
             )
 
     # In the loop.
@@ -358,6 +385,8 @@ class Recorder:
     def _new_ticket(self) -> int:
         """Note the step and the texts of a pass; the reader gives the number back with its rows."""
         step = check_step(self.step)
+        if self._weights.has_changed(step):
+            self._tally.change_weights(step)
         last = self._tickets.get(self._last_ticket)
         # one number for what is alike: the reader joins passes of a generation by it
         if last is None or last.step != step or last.texts is not self._texts:
@@ -479,10 +508,9 @@ def open_recorder(
     """Make the recorder of ``client.record``, which describes the arguments.
 
     Raises:
-        InvalidInput: ``skip_first`` is negative, or ``ranks`` is not known.
+        InvalidInput: an argument is of another type, or none of those that there are.
     """
-    if wanted.skip_first < 0:
-        raise InvalidInput(f"skip_first is {wanted.skip_first}; it must be 0 or more")
+    _check(tokenizer, place, wanted, step, options)
     options, names, inside = options or RecorderOptions(), names_for(tokenizer), unwrapped(module)
     description = describe_live(
         LoadedModel(module=inside, tokenizer=tokenizer, name=wanted.name or _class_name(inside)),
@@ -520,6 +548,50 @@ def open_recorder(
     return recorder
 
 
+def _check(tokenizer: object, place: Place, wanted: Wanted, step: object, options: object) -> None:
+    """Refuse arguments that no pass could be recorded with, before there is one."""
+    check_place(place.recording, wanted.dtype, place.direct, place.root)
+    check_sites(wanted.sites)
+    if not (isinstance(place.ranks, ProcessGroup) or place.ranks in ("all", "one")):
+        raise InvalidInput(f"ranks is {found(place.ranks)}, wanted 'all', 'one' or a process group")
+    _check_example(wanted.example)
+    if place.producer is not None:
+        check_text("producer", place.producer, "rank-0")
+    check_text("name", wanted.name, "my-model")
+    check_text("corpus", wanted.corpus, "live")
+    check_whole("skip_first", wanted.skip_first, 0)
+    if wanted.call is not None:
+        check_whole("call", wanted.call, None)
+    check_one_of("layout", wanted.layout, ("batch_first", None))
+    if step is not None and not callable(step):
+        check_step(step)
+    if not (options is None or isinstance(options, RecorderOptions)):
+        raise InvalidInput(f"options is {found(options)}, wanted RecorderOptions(...) or None")
+    if tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise InvalidInput(
+            f"tokenizer is {found(tokenizer)}, wanted an object with get_vocab(), such as "
+            "transformers.AutoTokenizer.from_pretrained(...) gives, or None"
+        )
+
+
+def _check_example(example: object) -> None:
+    if not (example is None or isinstance(example, Tensor | tuple | Mapping)):
+        raise InvalidInput(
+            f"example is {found(example)}, wanted a tensor of token ids, or a tuple or a mapping "
+            "of arguments of the forward pass"
+        )
+
+
+def _check_widths(widths: object, sites: Sequence[str]) -> None:
+    lacking = not isinstance(widths, Mapping) or any(site not in widths for site in sites)
+    if lacking:
+        wanted = ", ".join(f"{site!r}: 768" for site in sites)
+        raise InvalidInput(
+            f"widths is {found(cast('object', widths))}, wanted the width of each site, such as "
+            f"{{{wanted}}}"
+        )
+
+
 def _class_name(module: nn.Module) -> str:
     """Return the name of a module's class as it is before it is sharded in place."""
     kind = type(module)
@@ -538,8 +610,6 @@ def _rank() -> int:
 def _writes(ranks: Ranks) -> bool:
     """Whether this process is one that records."""
     if isinstance(ranks, str):
-        if ranks not in ("all", "one"):
-            raise InvalidInput(f"ranks is {ranks!r}, wanted 'all', 'one' or a process group")
         return ranks == "all" or _rank() == 0
     return distributed.get_rank(ranks) == 0
 

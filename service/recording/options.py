@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from isogloss.errors import InvalidInput
+from isogloss.service.values.arguments import check_flag, check_number, check_one_of, check_whole
 
 
 def check_sample(share: float) -> None:
     """Raise InvalidInput for what is no share of the documents to record."""
+    check_number("sample", share)
     if not 0 < share <= 1:
         raise InvalidInput(f"sample is {share}; it must be in (0, 1]")
 
@@ -43,13 +45,12 @@ class RecorderOptions:
     """Whether a document is stored again that the recording holds at the training step already."""
 
     def __post_init__(self) -> None:
-        if self.on_full not in ("block", "drop"):
-            raise InvalidInput(f"on_full is {self.on_full!r}, wanted 'block' or 'drop'")
-        if self.queue_bytes < 1 or self.batch_rows < 1 or self.every < 1:
-            raise InvalidInput(
-                f"queue_bytes is {self.queue_bytes}, batch_rows {self.batch_rows} and every "
-                f"{self.every}; all must be at least 1"
-            )
+        check_one_of("on_full", self.on_full, ("block", "drop"))
+        for name in ("queue_bytes", "batch_rows", "every"):
+            check_whole(name, getattr(self, name), 1)
+        for name in ("strict", "again"):
+            check_flag(name, getattr(self, name))
+        check_number("wait_s", self.wait_s)
         if not self.wait_s > 0:
             raise InvalidInput(f"wait_s is {self.wait_s}; it must be more than 0 seconds")
         check_sample(self.sample)
@@ -77,10 +78,12 @@ class RecorderCounts:
     """Rows on the server's disk."""
     left_out: Mapping[str, int]
     """Passes that were not recorded, by the reason: an error's message without its numbers."""
+    examples: Mapping[str, str]
+    """For each reason in ``left_out`` the whole message of the first pass."""
     known_documents: int
-    """Documents not stored again, since the recording holds them at that training step. Sequences
-    of one pass that are alike are one document, and all have rows; so are those that a loop which
-    names no step shows again.
+    """Documents not stored again, since the recording holds them at that training step, or an
+    earlier sequence of the pass was the same. In a loop that names no step, sequences that are
+    alike all have rows.
     """
     sampled_out: int
     """Documents left out since their sample position is not below the share that is kept."""
@@ -94,6 +97,10 @@ class RecorderCounts:
     """
     lost_rows: int
     """Rows that were taken into the queue and could not be stored."""
+    changed_weights: int
+    """Passes whose weights were others than at the first pass of the same training step: the loop
+    trains the model and names no step, or does not move it on.
+    """
 
     @property
     def failed_passes(self) -> int:

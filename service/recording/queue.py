@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,7 @@ class PassQueue:
         self._tally = tally
         self._changed = threading.Condition()
         self._passes: deque[QueuedPass] = deque()
+        self._taken: QueuedPass | None = None
         self._bytes = 0
         self._is_stalled = False
         self._is_closing = False
@@ -204,10 +205,21 @@ class PassQueue:
             if not self._passes:
                 return None
             taken = self._passes.popleft()
+            self._taken = replace(taken, sites={})  # names only: rows are the taker's
             self._bytes -= taken.size
             self._is_stalled = False
             self._changed.notify_all()
             return taken
+
+    def waiting(self) -> list[QueuedPass]:
+        """Return the passes that are there, after the one taken last if it is not done yet."""
+        with self._changed:
+            return [*([] if self._taken is None else [self._taken]), *self._passes]
+
+    def done(self) -> None:
+        """Say that the pass taken last is sent, or left out."""
+        with self._changed:
+            self._taken = None
 
     def drain(self) -> list[QueuedPass]:
         """Take out all passes that are there, without a wait."""

@@ -189,6 +189,7 @@ class Sender:
             self._tally.add("rows", (0 if stored is None else stored.rows) - queued.rows)
             self._ready.extend([] if stored is None else packer.add(stored))
         self._in_hand = None
+        self._queue.done()
 
     def _opened(self, queued: QueuedPass) -> None:
         """Open the stream for the share of documents that a pass was taken with."""
@@ -273,14 +274,20 @@ class Sender:
         first = np.searchsorted(queued.document_index, np.arange(documents))
         rows = np.diff(np.append(first, queued.rows))
         skip = np.full(documents, self._skip_first, np.int64)
+        is_once = self._target.is_once(queued.step) and not self._options.again
+        seen: set[int] = set()
         for i, found in enumerate(named):
             document = found.document
-            if document.id in known and not self._options.again:
+            if is_once and document.id in seen:
+                skip[i] = rows[i]
+                self._tally.add("known")
+            elif document.id in known and not self._options.again:
                 stored = self._rows_of_a_part(document, int(rows[i]), queued.step, spec)
                 skip[i] = rows[i] if stored is None else self._skip_first + stored
                 self._tally.add("known", int(stored is None))
             elif spec.has_spans and document.text is None and rows[i] > self._skip_first:
                 self._tally.add("without_text")
+            seen.add(document.id)
         return first, skip
 
     def _rows_of_a_part(

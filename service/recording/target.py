@@ -262,9 +262,13 @@ class Target:
             return frozenset()
         with self._lock:
             held = self._stored_at(step).keys()
-            if step == 0 and not self.description.is_trained:
+            if not self.is_once(step):
                 return held
             return held | self._taken.get(step, set())
+
+    def is_once(self, step: int) -> bool:
+        """Say whether a document that is shown again at a step is not meant to be stored again."""
+        return step != 0 or self.description.is_trained
 
     def take(self, step: int, documents: AbstractSet[int]) -> None:
         """Note documents that were sent since."""

@@ -15,7 +15,7 @@ from isogloss.service.tasks.probe import ensure_probe
 from isogloss.service.values.dictionary_bodies import settings_of, sources_of
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec
 from isogloss.service.values.jobs import JobRecord
-from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of
+from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of, steps_of
 from isogloss.store import CatalogEntry, FileSystem, Store
 from isogloss.universality import (
     Caution,
@@ -87,7 +87,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             for feature in shown
         }
     write_report(directory, report)
-    _register(store, name, uid, sides, entry, settings, result)
+    _register(store, spec, uid, sides, entry, settings, result)
     return {"match": name}
 
 
@@ -117,9 +117,9 @@ def _probe_of(store: Store, spec: MatchSpec, sides: list[CatalogEntry]) -> Probe
     recordings = tuple(sorted({s.recording for side in sides for s in sources_of(side.body)}))
     probe = spec.probe
     if probe is None:
-        newest = newest_probe(store, set(names))
-        probe = default_probe_id(recordings) if newest is None else newest.id
-    return ProbeSpec(probe=probe, recordings=recordings, dictionaries=names)
+        newest = newest_probe(store, set(names), spec.steps)
+        probe = default_probe_id(recordings, spec.steps) if newest is None else newest.id
+    return ProbeSpec(probe=probe, recordings=recordings, dictionaries=names, steps=spec.steps)
 
 
 def _check_same(
@@ -135,6 +135,7 @@ def _check_same(
         "probe": spec.probe or found.body.get("probe"),
     }
     differences = [name for name, value in wanted.items() if found.body.get(name) != value]
+    differences += ["steps"] if spec.steps != steps_of(found.body) else []
     if differences:
         raise AlreadyExists(
             f"match {found.id!r} exists and differs in {', '.join(differences)}: choose another id"
@@ -143,7 +144,7 @@ def _check_same(
 
 def _register(
     store: Store,
-    name: str,
+    spec: MatchSpec,
     uid: str,
     sides: list[CatalogEntry],
     probe: CatalogEntry,
@@ -160,8 +161,9 @@ def _register(
         "settings": settings.to_dict(),
         "pairs": len(result.pairs),
         "summary": summary_text(result),
+        **({"steps": list(spec.steps)} if spec.steps else {}),
     }
-    store.catalog.put("match", name, uid, body)
+    store.catalog.put("match", spec.match, uid, body)
 
 
 def _context_reader(
@@ -213,6 +215,7 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
         "revision": revision.id,
         "rows": revision.rows,
         "site": source.site,
+        **({"steps": list(source.steps)} if any(source.steps) else {}),
         **{name: entry.body.get(name) for name in ("kind", "features", "width")},
         "k": settings_of(entry.body).get("k", 0),  # 0: the kind sets no bound
         "provenance": entry.body.get("provenance"),

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,10 @@ from isogloss.service.values.json_fields import (
     object_of,
     revision_of,
     share_of,
+    steps_of,
     texts_of,
 )
-from isogloss.store import CatalogEntry, Store
+from isogloss.store import CatalogEntry, RecordingReader, Store
 from isogloss.universality import (
     Atlas,
     Probe,
@@ -29,6 +30,7 @@ from isogloss.universality import (
     encode_probe,
     load_probed,
     signatures,
+    step_to_compare,
 )
 
 HOLDOUT = 0.25
@@ -53,7 +55,7 @@ def ensure_probe(store: Store, heart: Heart, wanted: ProbeSpec) -> CatalogEntry:
         NotFound: a recording or dictionary does not exist.
         InvalidInput: a dictionary was trained on documents that the probe would take, or on a
             recording that the probe does not have.
-        AlreadyExists: the probe is there with other recordings, holdout or grid.
+        AlreadyExists: the probe is there with other recordings, holdout, grid or steps.
         Errors of :func:`isogloss.universality.build_probe`.
     """
     dictionaries = [store.catalog.get("dictionary", name) for name in wanted.dictionaries]
@@ -97,7 +99,14 @@ def _build(
     revisions = object_of({"revisions": pinned}, "revisions")
     readers = {name: store.recording(name).reader(revision_of(revisions, name)) for name in names}
     heart.check()
-    probe = build_probe(readers, holdout=holdout, grid=wanted.grid, probe_id=wanted.probe, uid=uid)
+    probe = build_probe(
+        readers,
+        holdout=holdout,
+        grid=wanted.grid,
+        steps=_steps(readers, dictionaries, wanted.steps),
+        probe_id=wanted.probe,
+        uid=uid,
+    )
     probe.save(store.artifact("probe", uid))
     body: dict[str, object] = {
         "recordings": names,
@@ -107,8 +116,30 @@ def _build(
         "holdout": holdout,
         "documents": len(probe.documents),
         "segments": probe.segments,
+        **({"steps": list(wanted.steps)} if wanted.steps else {}),
     }
     return store.catalog.put("probe", wanted.probe, uid, body)
+
+
+def _steps(
+    readers: Mapping[str, RecordingReader],
+    dictionaries: Sequence[CatalogEntry],
+    asked: Sequence[int],
+) -> dict[str, list[int]]:
+    """Return, by recording that has several training steps, those that the probe compares at."""
+    here = {name: set(reader.rows_of_steps()) for name, reader in readers.items()}
+    if lacking := sorted(set(asked).difference(*here.values())):
+        raise InvalidInput(
+            f"no rows of training step {', '.join(map(str, lacking))} are in "
+            f"{', '.join(sorted(here))}: see client.steps(recording), or `isogloss describe`"
+        )
+    found = {name: here[name] & set(asked) for name in here if len(here[name]) > 1}
+    for entry in dictionaries:
+        for source in sources_of(entry.body):
+            if source.recording in found:
+                step = step_to_compare(readers[source.recording], source.steps, asked)
+                found[source.recording].add(step)
+    return {name: sorted(steps) for name, steps in found.items()}
 
 
 def _recordings(dictionary: CatalogEntry) -> list[str]:
@@ -136,6 +167,11 @@ def _check_same(
         raise AlreadyExists(
             f"probe {entry.id!r} exists with grid {entry.body.get('grid')!r}, wanted "
             f"{wanted.grid!r}: make a new probe"
+        )
+    if wanted.steps and wanted.steps != steps_of(entry.body):
+        raise AlreadyExists(
+            f"probe {entry.id!r} exists with steps {list(steps_of(entry.body))}, wanted "
+            f"{list(wanted.steps)}: make a new probe"
         )
     for dictionary in dictionaries:
         if lacking := [name for name in _recordings(dictionary) if name not in recordings]:
@@ -176,12 +212,15 @@ def _encode(
             "trained on it: train the dictionary again"
         )
     revision = revision_of(object_of(entry.body, "revisions"), recording.id)
+    reader = recording.reader(revision)
+    step = step_to_compare(reader, source.steps, steps_of(entry.body))
     encode_probe(
         load_dictionary(store.artifact("dictionary", dictionary.uid)),
-        recording.reader(revision),
+        reader,
         source.site,
         probe,
         store.artifact("codes", dictionary.uid, entry.uid),
+        steps=[step] if len(reader.rows_of_steps()) > 1 else None,
         on_progress=on_progress,
     )
     body: dict[str, object] = {

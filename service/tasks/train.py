@@ -63,12 +63,14 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
+    steps = reader.chosen_steps(config.steps or None)
     sources = [
         SourceInfo(
             recording=recording.id,
             recording_uid=recording.uid,
             site=source.site,
             revision=revision,
+            steps=steps,
         )
         for source in spec.sources
     ]
@@ -142,7 +144,11 @@ def _held_out(
     dictionary = load_dictionary(store.artifact("dictionary", uid))
     (source,) = sources
     batches = held_out_batches(
-        reader, source.site, holdout=config.holdout, max_rows=_EVALUATED_ROWS
+        reader,
+        source.site,
+        holdout=config.holdout,
+        max_rows=_EVALUATED_ROWS,
+        steps=config.steps or None,
     )
 
     def checked() -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ Override the fixture :meth:`ClientContract.client` in a class whose name begins 
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -179,6 +180,18 @@ class ClientContract:
             with pytest.raises(InvalidInput, match="step is"):
                 client.known_documents(name, wrong)
 
+    def test_training_on_several_steps_is_refused_until_one_is_named(self, client: Client) -> None:
+        spec = _create(client)
+        with client.appender(spec.recording, "rank-0") as appender:
+            for sequence, step in ((1, 10), (2, 20)):
+                appender.write(replace(sample_batch(spec, "rank-0", sequence), step=step))
+        with pytest.raises(InvalidInput, match=r"rows of 2 training steps .*10: .*20: .*steps="):
+            client.train(spec.recording, site="layer.2", features=8, k=2)
+        with pytest.raises(InvalidInput, match="no rows of training step 15; it has 10"):
+            client.train(spec.recording, site="layer.2", features=8, k=2, steps=[20, 15])
+        with pytest.raises(InvalidInput, match="step is -1"):
+            client.train(spec.recording, site="layer.2", features=8, k=2, steps=[-1])
+
     def test_a_producer_goes_on_where_it_ended(self, client: Client) -> None:
         spec = _create(client)
         _append(client, spec, 3)
@@ -284,6 +297,23 @@ class JobContract:
         _require(client.job(job.name).result(30) == made, "found again it gives another result")
         _require(job.name in [info.name for info in client.jobs()], "the list lacks it")
 
+    def test_a_dictionary_is_of_the_steps_that_were_named(self, client: Client) -> None:
+        name = _trainable(client, steps=(0, 7))
+        config = {"batch_rows": 64}
+        made = client.train(
+            name, site="layer.2", features=8, k=2, epochs=1.0, steps=[7], more=config
+        ).result(60)
+        steps = [source.steps for source in made.sources]
+        _require(steps == [(7,)], f"it was trained on steps {steps}")
+        rows = made.provenance["rows_trained"]
+        of_step = next(info.rows for info in client.steps(name) if info.step == 7)
+        _require(0 < int(str(rows)) <= of_step, f"{rows} rows of {of_step}")
+        probe = client.create_probe([name], holdout=1.0, steps=[7]).result(60)
+        _require(probe.steps == (7,), f"the probe is of steps {probe.steps}")
+        other = client.create_probe([name], holdout=1.0).result(60)
+        _require(other.id != probe.id, "probes of other steps have one id")
+        _require(other.steps == (), f"the default probe is of steps {other.steps}")
+
     def test_a_cancelled_job_ends_and_has_no_result(self, client: Client) -> None:
         name = _trainable(client)
         job = client.train(
@@ -331,11 +361,15 @@ def _append(client: Client, spec: RecordingSpec, count: int, producer: str = "ra
             appender.write(sample_batch(spec, producer, sequence))
 
 
-def _trainable(client: Client) -> str:
+def _trainable(client: Client, steps: Sequence[int] = (0,)) -> str:
     """Record enough documents of enough groups that some are held out and some are not."""
     spec = _create(client)
     for producer in range(8):
-        _append(client, spec, 3, producer=f"rank-{producer}")
+        with client.appender(spec.recording, f"rank-{producer}") as appender:
+            for number, step in enumerate(steps):
+                for sequence in (1, 2, 3):
+                    batch = sample_batch(spec, f"rank-{producer}", sequence)
+                    appender.write(replace(batch, sequence=sequence + 3 * number, step=step))
     return spec.recording
 
 

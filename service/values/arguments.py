@@ -1,8 +1,10 @@
 """What callers give to a call, checked before anything of it is sent."""
 
 import math
+import operator
 from collections.abc import Mapping, Sequence, Set
-from typing import cast
+from pathlib import Path
+from typing import SupportsIndex, cast
 
 from isogloss.errors import InvalidInput
 
@@ -61,3 +63,76 @@ def describe_refusal(error: ValueError | OverflowError) -> str:
         f"a value cannot be sent ({error}): give whole numbers of the field's size, finite numbers "
         "and text that UTF-8 can hold"
     )
+
+
+def check_text(name: str, value: object, example: str) -> None:
+    """Refuse what is no text.
+
+    Args:
+        name: name of the parameter.
+        value: what the caller gave.
+        example: a value that would do.
+
+    Raises:
+        InvalidInput: ``value`` is no str.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} is {found(value)}, wanted text, such as {example!r}")
+
+
+def check_whole(name: str, value: object, least: int | None) -> None:
+    """Refuse what is no whole number of any integer type, or is too small.
+
+    Args:
+        name: name of the parameter.
+        value: what the caller gave.
+        least: the smallest number that is taken; None: any is.
+
+    Raises:
+        InvalidInput: ``value`` is no whole number, or below ``least``.
+    """
+    wanted = "wanted a whole number" + ("" if least is None else f" of at least {least}")
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise InvalidInput(f"{name} is {found(value)}, {wanted}")
+    try:
+        number = operator.index(value)
+    except TypeError as error:  # an array of several numbers
+        raise InvalidInput(f"{name} is {found(value)}, {wanted}") from error
+    if least is not None and number < least:
+        raise InvalidInput(f"{name} is {value!r}; it must be {least} or more")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse what is no number, or is NaN, with InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise InvalidInput(f"{name} is {found(value)}, wanted a number")
+
+
+def check_one_of(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse what is none of some values, with InvalidInput."""
+    if not any(type(value) is type(one) and value == one for one in choices):
+        wanted = ", ".join(repr(one) for one in choices)
+        raise InvalidInput(f"{name} is {found(value)}, wanted one of {wanted}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False, with InvalidInput."""
+    check_one_of(name, value, (True, False))
+
+
+def check_path(name: str, value: object) -> None:
+    """Refuse what is no path, text or None, with InvalidInput."""
+    if not (value is None or isinstance(value, str | Path)):
+        raise InvalidInput(f"{name} is {found(value)}, wanted a path, or None")
+
+
+def check_function(name: str, value: object) -> None:
+    """Refuse what is neither None nor can be called, with InvalidInput."""
+    if value is not None and not callable(value):
+        raise InvalidInput(f"{name} is {found(value)}, wanted a function, or None")
+
+
+def found(value: object) -> str:
+    """Write a value and its type, in a line that can be read."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -9,7 +9,7 @@ from typing import cast
 
 from isogloss.dictionaries import DEFAULT_WIRING
 from isogloss.errors import InvalidInput
-from isogloss.service.values.json_fields import object_of, revision_of, text_of
+from isogloss.service.values.json_fields import object_of, revision_of, steps_of, text_of
 from isogloss.service.values.results import SourceInfo
 
 
@@ -35,11 +35,13 @@ def sources_of(body: Mapping[str, object]) -> tuple[SourceInfo, ...]:
 
 def source_to_dict(source: SourceInfo) -> dict[str, object]:
     """Return a source as JSON that :func:`sources_of` reads."""
+    steps = {"steps": list(source.steps)} if any(source.steps) else {}
     return {
         "recording": source.recording,
         "recording_uid": source.recording_uid,
         "site": source.site,
         "revision": source.revision.to_dict(),
+        **steps,
     }
 
 
@@ -52,4 +54,5 @@ def _source(found: object) -> SourceInfo:
         recording_uid=text_of(values, "recording_uid"),
         site=text_of(values, "site"),
         revision=revision_of(values),
+        steps=steps_of(values) or (0,),
     )

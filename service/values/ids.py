@@ -30,9 +30,16 @@ def dictionary_id(sources: Sequence[SiteRef], features: int, config: Mapping[str
     return f"{head[: _MAX_ID - _HASH - 1].rstrip('-')}-{digest}"
 
 
-def match_id(a: str, b: str, probe: str | None, settings: Mapping[str, Setting]) -> str:
+def match_id(
+    a: str,
+    b: str,
+    probe: str | None,
+    settings: Mapping[str, Setting],
+    steps: Sequence[int] = (),
+) -> str:
     """Return the default id of a match."""
     known = json.dumps({k: v for k, v in settings.items() if v is not None}, sort_keys=True)
+    known += "".join(f"\nstep {step}" for step in steps)
     digest = hashlib.sha256(f"{a}\n{b}\n{probe}\n{known}".encode()).hexdigest()[:_HASH]
     half = (_MAX_ID - _HASH - 2) // 2
     return f"{a[:half].rstrip('-')}-{b[:half].rstrip('-')}-{digest}"

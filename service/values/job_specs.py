@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self, TypeVar, cast
 
 from isogloss.errors import InvalidInput, InvalidName
+from isogloss.service.values.json_fields import steps_of
 from isogloss.service.values.results import SiteRef
 from isogloss.store import check_id
 
@@ -107,6 +108,10 @@ class ProbeSpec:
     """``tokens`` or ``word_ends``: what features are compared on. None: tokens where all recordings
     have one tokenizer, else words.
     """
+    steps: tuple[int, ...] = ()
+    """Training steps to compare at, one of each recording that has several; empty: those that the
+    dictionaries were trained on.
+    """
 
     def __post_init__(self) -> None:
         _check_target("probe", self.probe)
@@ -138,10 +143,11 @@ class ProbeSpec:
             dictionaries=_texts("probe", values, "dictionaries"),
             holdout=_number("probe", values, "holdout"),
             grid=grid_name(values.get("grid")),
+            steps=steps_of(values),
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the spec as JSON; what is None is left out."""
+        """Return the spec as JSON; what is None or empty of the settings is left out."""
         made: dict[str, object] = {
             "probe": self.probe,
             "recordings": list(self.recordings),
@@ -151,6 +157,8 @@ class ProbeSpec:
             made["holdout"] = self.holdout
         if self.grid is not None:
             made["grid"] = self.grid
+        if self.steps:
+            made["steps"] = list(self.steps)
         return made
 
     @property
@@ -185,6 +193,8 @@ class MatchSpec:
     """
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
     """Settings, as ``isogloss.universality.MatchSettings`` writes them; empty: the defaults."""
+    steps: tuple[int, ...] = ()
+    """Training steps to compare at, see :class:`ProbeSpec`."""
 
     def __post_init__(self) -> None:
         _check_target("match", self.match)
@@ -204,6 +214,7 @@ class MatchSpec:
             b=_field("match", values, "b", str),
             probe=_field("match", values, "probe", str) if has_probe else None,
             settings={} if values.get("settings") is None else _object("match", values, "settings"),
+            steps=steps_of(values),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -214,6 +225,7 @@ class MatchSpec:
             "b": self.b,
             "probe": self.probe,
             "settings": dict(self.settings),
+            **({"steps": list(self.steps)} if self.steps else {}),
         }
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from isogloss.errors import InvalidInput
-from isogloss.store import Revision
+from isogloss.store import Revision, check_step
 
 
 def text_of(values: Mapping[str, object], name: str) -> str:
@@ -25,6 +25,19 @@ def texts_of(values: Mapping[str, object], name: str) -> list[str]:
     ):
         raise InvalidInput(f"{name} is {value!r}, wanted a list of texts")
     return cast("list[str]", value)
+
+
+def steps_of(values: Mapping[str, object]) -> tuple[int, ...]:
+    """Return training steps, ascending; none where the field is missing, or ``InvalidInput``."""
+    found = values.get("steps", [])
+    if not isinstance(found, list):
+        raise InvalidInput(f"steps is {found!r}, wanted a list of training steps")
+    return sorted_steps(cast("list[object]", found))
+
+
+def sorted_steps(steps: Iterable[object]) -> tuple[int, ...]:
+    """Return training steps ascending, each once, or raise ``InvalidInput``."""
+    return tuple(sorted({check_step(step) for step in steps}))
 
 
 def object_of(values: Mapping[str, object], name: str) -> dict[str, object]:
@@ -59,7 +72,7 @@ def codes_id(dictionary_uid: str, probe_uid: str) -> str:
     return "c" + hashlib.sha256(f"{dictionary_uid}/{probe_uid}".encode()).hexdigest()[:24]
 
 
-def default_probe_id(recordings: Iterable[str]) -> str:
-    """Return the id of the default probe of recordings: the same for the same set of ids."""
-    names = "\n".join(sorted(set(recordings)))
+def default_probe_id(recordings: Iterable[str], steps: Iterable[int] = ()) -> str:
+    """Return the id of the default probe of recordings: the same for the same ids and steps."""
+    names = "\n".join([*sorted(set(recordings)), *(f"step {step}" for step in steps)])
     return "probe-" + hashlib.sha256(names.encode()).hexdigest()[:12]

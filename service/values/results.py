@@ -78,6 +78,8 @@ class SourceInfo:
     """Name of the site."""
     revision: Revision
     """The rows that were trained on."""
+    steps: tuple[int, ...] = (0,)
+    """Training steps of the recorded model that these rows are of; 0: outside training."""
 
     __repr__ = short_repr
 
@@ -182,6 +184,9 @@ class ProbeInfo:
     """Number of segments."""
     created: float
     """Seconds since the epoch."""
+    steps: tuple[int, ...] = ()
+    """Training steps that it compares at, of recordings that have several; empty: each dictionary
+    at the one that it was trained on."""
 
     __repr__ = short_repr
 

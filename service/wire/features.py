@@ -1,5 +1,8 @@
 """Dictionaries, probes, features and matches: where they differ from their messages."""
 
+from collections.abc import Iterable
+from typing import cast
+
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.values.results import (
@@ -41,12 +44,26 @@ def _first(found: DictionaryInfo) -> dictionaries_pb2.Source:
     return to_message(found.sources[0], dictionaries_pb2.Source)
 
 
-declare(SourceInfo, dictionaries_pb2.Source, resources={"recording": "recordings"})
+def _write_steps(steps: object) -> object:
+    return steps
+
+
+def _read_steps(steps: object) -> object:
+    """Return steps as they came; servers that know none say nothing of them."""
+    return tuple(cast("Iterable[int]", steps)) or (0,)
+
+
+declare(
+    SourceInfo,
+    dictionaries_pb2.Source,
+    resources={"recording": "recordings"},
+    converted={"steps": (_write_steps, _read_steps)},
+)
 declare(
     SiteRef,
     dictionaries_pb2.Source,
     resources={"recording": "recordings"},
-    left_out=("recording_uid", "revision"),
+    left_out=("recording_uid", "revision", "steps"),
 )
 declare(
     DictionaryInfo,

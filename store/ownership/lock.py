@@ -95,7 +95,8 @@ def owned_message(root: Path, owner: StoreOwner | None) -> str:
     where = (
         f"connect to its server at {owner.address}"
         if owner and owner.address
-        else "wait for it, end it, or use Store.attach to read"
+        else "wait for it or end it; several processes share a store through `isogloss serve`, and "
+        "isogloss.store.Store.attach opens one for reading"
     )
     return f"store {root} is owned by {who}: {where}"
 

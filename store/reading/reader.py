@@ -4,7 +4,7 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -34,6 +34,8 @@ Reopen: TypeAlias = Callable[[Revision], "RecordingReader"]
 
 _READ_THROUGH_ROWS = 8
 """Rows that are at most this far apart are read together, and those in between are dropped."""
+_SHOWN_STEPS = 8
+"""Training steps that an error names."""
 
 
 class RecordingReader:
@@ -237,8 +239,39 @@ class RecordingReader:
             if self._steps is None:
                 with storage_errors("columns cannot be read"):
                     known = [lane.known_documents() for lane in self._lanes]
-                self._steps = KnownDocuments.merge(known).steps()
+                found = KnownDocuments.merge(known).steps()
+                self._steps = self._with_repeated(found)
             return self._steps
+
+    def _with_repeated(self, found: tuple[StepInfo, ...]) -> tuple[StepInfo, ...]:
+        if not any(info.step for info in found):
+            return found
+        column = self.tokens().step[self.repeated_rows()]
+        steps, counts = np.unique(column, return_counts=True)
+        repeated = dict(zip(steps.tolist(), counts.tolist(), strict=True))
+        return tuple(
+            replace(info, repeated_rows=repeated.get(info.step, 0) if info.step else 0)
+            for info in found
+        )
+
+    def repeated_rows(self) -> NDArray[np.bool_]:
+        """Mark the rows that repeat an earlier one: its document, training step and position.
+
+        Where two ranks read one document at once, both store it; ``~reader.repeated_rows()`` is a
+        ``keep`` without the second copy.
+
+        Returns:
+            bool ``[rows]``.
+        """
+        tokens = self.tokens()
+        order = np.lexsort((tokens.position, tokens.document, tokens.step))
+        is_same = np.ones(max(len(order) - 1, 0), np.bool_)
+        for column in (tokens.position, tokens.document, tokens.step):
+            ordered = column[order]
+            is_same &= ordered[1:] == ordered[:-1]
+        found = np.zeros(self.rows, np.bool_)
+        found[order[1:][is_same]] = True
+        return found
 
     def keep_steps(self, steps: Iterable[int]) -> NDArray[np.bool_]:
         """Mark the rows that were recorded at one of some training steps.
@@ -257,6 +290,47 @@ class RecordingReader:
             runs = [run for lane in self._lanes for run in lane.step_runs()]
         found = np.isin(np.array([step for step, _ in runs], np.uint64), wanted)
         return np.repeat(found, np.array([rows for _, rows in runs], np.int64))
+
+    def rows_of_steps(self) -> dict[int, int]:
+        """Return how many rows the revision has of each training step, ascending by step."""
+        found: dict[int, int] = {}
+        with storage_errors("columns cannot be read"):
+            for step, rows in (run for lane in self._lanes for run in lane.step_runs()):
+                found[step] = found.get(step, 0) + rows
+        return dict(sorted(found.items()))
+
+    def chosen_steps(self, steps: Iterable[int] | None) -> tuple[int, ...]:
+        """Return the training steps whose rows are meant, where a caller may leave them out.
+
+        Rows of several steps are rows of several models. They are read together only by wish.
+
+        Args:
+            steps: the steps, in any order; None: the one that the revision has.
+
+        Returns:
+            The steps, ascending, each once; empty for None where the revision has no rows.
+
+        Raises:
+            InvalidInput: ``steps`` is None and the revision has rows of several steps; or one is
+                no training step, or has no rows.
+        """
+        found = self.rows_of_steps()
+        if steps is None:
+            if len(found) > 1:
+                raise InvalidInput(
+                    f"recording {self.spec.recording!r} has rows of {len(found)} training steps "
+                    f"({_some(found)}), which are of different weights: say which to read, such as "
+                    f"steps=[{max(found)}] (--steps {max(found)} on the command line)"
+                )
+            return tuple(found)
+        wanted = tuple(sorted(set(check_steps(steps))))
+        if lacking := [step for step in wanted if step not in found]:
+            raise InvalidInput(
+                f"recording {self.spec.recording!r} has no rows of training step "
+                f"{', '.join(map(str, lacking))}; it has {_some(found) or 'no rows'}: choose among "
+                "these"
+            )
+        return wanted
 
     def document_rows(self, document: int, step: int | None = None) -> NDArray[np.int64]:
         """Return the numbers of a document's rows, ascending; empty where it has none here.
@@ -510,6 +584,14 @@ class RecordingReader:
     def lane_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each row the number, from 0, of the lane of the revision that holds it."""
         return np.searchsorted(np.array(self._starts[1:]), rows, "right").astype(np.int64)
+
+
+def _some(rows: Mapping[int, int]) -> str:
+    """Write the first and the last of some steps with their rows."""
+    texts = [f"{step}: {count:,} rows" for step, count in rows.items()]
+    if len(texts) > _SHOWN_STEPS:
+        texts = [*texts[: _SHOWN_STEPS - 1], "...", texts[-1]]
+    return ", ".join(texts)
 
 
 def shared_documents(readers: Mapping[str, RecordingReader]) -> tuple[int, ...]:

@@ -56,9 +56,19 @@ class Document:
             The document; its text stays None.
 
         Raises:
-            InvalidInput: an id lies outside ``[0, 2**32)``.
+            InvalidInput: an id is no whole number, or lies outside ``[0, 2**32)``.
         """
-        wide = np.asarray(ids, np.int64)
+        try:
+            given = np.asarray(ids)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidInput(
+                f"token ids are {ids!r:.60}: give whole numbers ({error})"
+            ) from error
+        if given.dtype.kind not in "iu" and given.size:
+            raise InvalidInput(
+                f"token ids are {ids!r:.60}, of {given.dtype}: give a list of whole numbers"
+            )
+        wide = given.astype(np.int64)
         if wide.ndim != 1 or (wide.size and (wide.min() < 0 or wide.max() > 0xFFFFFFFF)):
             raise InvalidInput(f"token ids of shape {wide.shape} must be one row in [0, 2**32)")
         return cls(key=hashlib.sha256(wide.astype("<u4").tobytes()).digest(), group=group)

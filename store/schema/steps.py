@@ -36,6 +36,12 @@ class StepInfo:
     documents: int
     """How many documents these rows are of."""
 
+    repeated_rows: int = 0
+    """How many of these rows repeat an earlier one: the same position of the same document at this
+    step. Two ranks that read a document at once both store it. 0 of step 0, where a loop that shows
+    a document again means it.
+    """
+
 
 def check_step(step: object) -> int:
     """Return a training step as an int.

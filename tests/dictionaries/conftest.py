@@ -1,6 +1,7 @@
 """Recordings and dictionaries that the tests of this room share."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import ml_dtypes
@@ -36,7 +37,10 @@ class Record(Protocol):
     """Makes a recording of one site and returns its pinned reader."""
 
     def __call__(
-        self, rows: NDArray[np.float32], dtype: Literal["bfloat16", "float32"] = "bfloat16"
+        self,
+        rows: NDArray[np.float32],
+        dtype: Literal["bfloat16", "float32"] = "bfloat16",
+        steps: tuple[int, ...] = (0,),
     ) -> RecordingReader: ...
 
 
@@ -48,10 +52,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def record(store: Store) -> Record:
-    """Record rows as documents of 50 token positions each."""
+    """Record rows as documents of 50 token positions each, once at each training step."""
 
     def make(
-        rows: NDArray[np.float32], dtype: Literal["bfloat16", "float32"] = "bfloat16"
+        rows: NDArray[np.float32],
+        dtype: Literal["bfloat16", "float32"] = "bfloat16",
+        steps: tuple[int, ...] = (0,),
     ) -> RecordingReader:
         spec = RecordingSpec(
             recording=f"recording-{len(store.recordings())}",
@@ -79,7 +85,7 @@ def record(store: Store) -> Record:
             documents=tuple(documents),
         )
         lane = recording.open_lane()
-        lane.append([batch])
+        lane.append([replace(batch, sequence=n + 1, step=step) for n, step in enumerate(steps)])
         lane.close()
         return recording.reader()
 

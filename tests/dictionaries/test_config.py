@@ -77,3 +77,14 @@ def test_configs_that_differ_only_in_checkpoints_are_of_one_run():
     assert config.differences(TrainConfig(settings=config.settings, checkpoint_every=9)) == []
     other = TrainConfig(settings={"features": 64, "k": 4}, seed=1)
     assert config.differences(other) == ["k", "seed"]
+
+
+def test_a_config_names_training_steps_only_where_some_are_wanted():
+    config = TrainConfig(settings=SETTINGS)
+    assert "steps" not in config.to_dict()  # releases that know none read it
+    chosen = TrainConfig.from_dict({"settings": SETTINGS, "steps": [20, 2**64 - 1]})
+    assert chosen.steps == (20, 2**64 - 1)
+    assert TrainConfig.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    assert config.differences(chosen) == ["steps"]
+    with pytest.raises(InvalidInput, match="steps is"):
+        TrainConfig.from_dict({"settings": SETTINGS, "steps": [-1]})

@@ -60,3 +60,15 @@ def test_the_form_of_one_site_is_read(autoencoder: SparseDictionary):
     for wrong in ({"revision": []}, {"recording": 3}):
         with pytest.raises(CorruptData, match="wanted"):
             DictionaryProvenance.from_dict(values | SITE | wrong)
+
+
+def test_training_steps_are_kept_where_one_is_not_0():
+    site = TrainedSite.from_dict(SITE)
+    assert site.steps == (0,)
+    assert site.to_dict() == SITE  # as releases that know no steps wrote it
+    later = TrainedSite.from_dict(SITE | {"steps": [0, 2**64 - 1]})
+    assert later.steps == (0, 2**64 - 1)
+    assert TrainedSite.from_dict(json.loads(json.dumps(later.to_dict()))) == later
+    for wrong in ([], [-1], ["1"], 3):
+        with pytest.raises(CorruptData, match=r"wanted|at least one"):
+            TrainedSite.from_dict(SITE | {"steps": wrong})

@@ -1,6 +1,7 @@
 """Two recordings of made-up models in which the same words light up the same hidden concepts."""
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -43,12 +44,18 @@ def concepts_of(text: int) -> np.ndarray:
     return found
 
 
-def record(store: Store, recording: str, *, seed: int) -> None:
-    """Record a model that turns concepts into directions of its own, with some noise."""
+def record(
+    store: Store, recording: str, *, seed: int, steps: Mapping[int, int] | None = None
+) -> None:
+    """Record a model that turns concepts into directions of its own, with some noise.
+
+    Args:
+        store: has the recording afterwards.
+        recording: one of those that have a width.
+        seed: of the directions.
+        steps: by training step a seed; None: step 0 alone.
+    """
     width = WIDTHS[recording]
-    rng = np.random.default_rng(seed)
-    directions = rng.standard_normal((CONCEPTS, width)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     spec = RecordingSpec(
         recording=recording,
         model=ModelInfo(name=f"made/up-{recording}"),
@@ -60,6 +67,19 @@ def record(store: Store, recording: str, *, seed: int) -> None:
     )
     made = store.create_recording(spec, [f"word{word}" for word in range(WORDS)])
     batches: list[RowBatch] = []
+    for step, own_seed in (steps or {0: seed}).items():
+        batches += _batches(recording, own_seed, step, first=len(batches) + 1)
+    lane = made.open_lane()
+    lane.append(batches)
+    lane.close()
+
+
+def _batches(recording: str, seed: int, step: int, *, first: int) -> list[RowBatch]:
+    width = WIDTHS[recording]
+    rng = np.random.default_rng(seed)
+    directions = rng.standard_normal((CONCEPTS, width)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    batches: list[RowBatch] = []
     for number, document in enumerate(documents(), start=1):
         rows = concepts_of(number - 1) @ directions
         rows += 0.02 * rng.standard_normal(rows.shape).astype(np.float32)
@@ -69,18 +89,17 @@ def record(store: Store, recording: str, *, seed: int) -> None:
         batches.append(
             RowBatch(
                 producer="test",
-                sequence=number,
+                sequence=first + number - 1,
                 sites={SITES[recording]: rows.astype(np.float32)},
                 token_id=np.array(words, np.uint32),
                 document=np.full(len(words), document.id, np.uint64),
                 position=np.arange(len(words), dtype=np.uint32),
                 span=np.stack([starts, ends], axis=1).astype(np.uint32),
                 documents=(document,),
+                step=step,
             )
         )
-    lane = made.open_lane()
-    lane.append(batches)
-    lane.close()
+    return batches
 
 
 def train_spec(recording: str, dictionary: str, **config: object) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Encoding a probe: the codes of a dictionary over the segments."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ def encode_probe(
     probe: Probe,
     directory: Path,
     *,
+    steps: Sequence[int] | None = None,
     block_rows: int = 8192,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CodesFile:
@@ -36,6 +37,7 @@ def encode_probe(
         site: site of the recording that the dictionary was trained on.
         probe: the segments.
         directory: directory of the codes, which :func:`isogloss.universality.load_probed` reads.
+        steps: the training steps whose rows are encoded; None: the one that the recording has.
         block_rows: segments in memory at once.
         on_progress: called after each block with the number of segments done and of all.
 
@@ -45,8 +47,9 @@ def encode_probe(
     Raises:
         NotFound: the recording has no such site.
         ShapeError: the site's width is not the dictionary's.
-        Conflict: the directory holds codes of another probe, dictionary or site.
-        InvalidInput: ``block_rows`` is below 1, or segments are words and rows have no spans.
+        Conflict: the directory holds codes of another probe, dictionary, site or training step.
+        InvalidInput: ``block_rows`` is below 1, or segments are words and rows have no spans; or
+            ``steps`` is None and the recording has rows of several training steps.
         NoSharedDocuments: the recording holds none of the probe's documents.
         DocumentMismatch: it holds another document under the same id, or other tokens.
     """
@@ -58,11 +61,12 @@ def encode_probe(
         "digest": probe.digest,
         "weights": dictionary.provenance.weights_sha256,
         "site": site,
+        **({} if steps is None else {"steps": sorted(set(steps))}),
     }
     codes = _existing(directory, identity)
     if codes is not None and has_sums(directory):
         return codes
-    rows = segment_rows(probe, reader)
+    rows = segment_rows(probe, reader, steps)
     revision = reader.revision.id
     # Left without sums by a crash: they can be made up only for the rows that were encoded.
     if codes is None or codes.attributes.get("revision") != revision:
@@ -78,13 +82,13 @@ def encode_probe(
 
 
 def _existing(directory: Path, identity: Mapping[str, object]) -> CodesFile | None:
-    """Return the codes of an earlier call; refuse those of another probe, dictionary or site."""
+    """Return the codes of an earlier call; refuse those of another probe, dictionary and so on."""
     try:
         codes = CodesFile(directory)
     except NotFound:
         return None
-    for name in ("digest", "weights", "site"):
-        found, wanted = codes.attributes.get(name), identity[name]
+    for name in ("digest", "weights", "site", "steps"):
+        found, wanted = codes.attributes.get(name), identity.get(name)
         if found != wanted:
             raise Conflict(
                 f"{directory} holds codes whose {name} is {found!r}, wanted {wanted!r}; give each "

@@ -29,6 +29,7 @@ def build_probe(
     holdout: float = 0.25,
     seed: int = 0,
     grid: Grid | None = None,
+    steps: Mapping[str, Sequence[int]] | None = None,
     probe_id: str = "probe",
     uid: str = "",
 ) -> Probe:
@@ -41,6 +42,8 @@ def build_probe(
         grid: ``tokens``: each token is a segment; ``word_ends``: each word is one. None: tokens
             when all recordings have one tokenizer, else words. Only words stay the same when a
             model with another tokenizer joins.
+        steps: by recording, training steps at each of which it must have rows of a document; what
+            is left out takes documents of every step.
         probe_id: id of the probe in the store.
         uid: name of the probe's directory in the store; empty: the start of its digest.
 
@@ -56,7 +59,7 @@ def build_probe(
     if not 0 < holdout <= 1:
         raise InvalidInput(f"holdout is {holdout}, wanted a share in (0, 1]")
     grid = _check_grid(readers, grid)
-    shared = _held_out(_shared_documents(readers), holdout)
+    shared = _held_out(_shared_documents(readers, steps or {}), holdout)
     documents, span, stratum = _segments(readers, grid, shared)
     # Documents without a segment (no text, no recorded token) leave the probe.
     kept, document = np.unique(documents, return_inverse=True)
@@ -114,13 +117,17 @@ def _check_grid(readers: Mapping[str, RecordingReader], grid: Grid | None) -> Gr
     return grid
 
 
-def _shared_documents(readers: Mapping[str, RecordingReader]) -> dict[int, list[Document]]:
+def _shared_documents(
+    readers: Mapping[str, RecordingReader], steps: Mapping[str, Sequence[int]]
+) -> dict[int, list[Document]]:
     """Return what each recording holds of every document that all of them have, by id."""
-    tables = {name: reader.documents() for name, reader in readers.items()}
+    tables = {name: _documents_at(found, steps.get(name, ())) for name, found in readers.items()}
     first, *others = tables.values()
     shared = sorted(name for name in first if all(name in table for table in others))
     if not shared:
-        counts = ", ".join(f"{name} has {len(table)}" for name, table in tables.items())
+        counts = ", ".join(
+            f"{name} has {len(table)}{_at(steps.get(name, ()))}" for name, table in tables.items()
+        )
         raise NoSharedDocuments(
             f"0 documents are in all recordings ({counts}); record the same texts with each model"
         )
@@ -132,6 +139,19 @@ def _shared_documents(readers: Mapping[str, RecordingReader]) -> dict[int, list[
                 "record the same texts with each model"
             )
     return variants
+
+
+def _documents_at(reader: RecordingReader, steps: Sequence[int]) -> dict[int, Document]:
+    """Return the documents that have rows at each of some training steps; all for none."""
+    found = reader.documents()
+    for step in steps:
+        known = reader.known_documents(step)
+        found = {name: document for name, document in found.items() if name in known}
+    return found
+
+
+def _at(steps: Sequence[int]) -> str:
+    return f" at each of the training steps {', '.join(map(str, steps))}" if steps else ""
 
 
 def _held_out(shared: dict[int, list[Document]], holdout: float) -> dict[int, list[Document]]:

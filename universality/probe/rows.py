@@ -16,7 +16,9 @@ from isogloss.universality.probe.hashing import segment_keys, token_strata
 from isogloss.universality.probe.probe import Probe
 
 
-def segment_rows(probe: Probe, reader: RecordingReader) -> NDArray[np.int64]:
+def segment_rows(
+    probe: Probe, reader: RecordingReader, steps: Sequence[int] | None = None
+) -> NDArray[np.int64]:
     """Find for each segment of a probe the row of a recording that stands for it.
 
     The row is that of the segment's token or, where segments are words (``probe.grid`` is
@@ -26,20 +28,24 @@ def segment_rows(probe: Probe, reader: RecordingReader) -> NDArray[np.int64]:
         probe: the segments.
         reader: reads a recording that holds documents of the probe. It need not be one of the
             recordings that the probe was made of.
+        steps: the training steps whose rows may stand for segments, of several the first row;
+            None: the one that the recording has.
 
     Returns:
         ``[segments]``, a row of the reader, or -1 where the recording has no token for the segment.
 
     Raises:
         InvalidInput: the segments are words, and the recording does not say which code points of
-            the text each token covers.
-        NoSharedDocuments: the recording holds none of the probe's documents.
+            the text each token covers; or ``steps`` is None and the recording has rows of several
+            training steps, or it names one without rows.
+        NoSharedDocuments: the recording holds none of the probe's documents, or none at the steps.
         DocumentMismatch: the recording holds another document under the same id, or a document with
             other tokens.
     """
     _check_documents(probe, reader)
     tokens = reader.tokens()
     document = document_index(probe.documents, np.asarray(tokens.document, np.uint64))
+    document = _at_steps(probe, reader, document, steps)
     position = np.asarray(tokens.position, np.uint32)
     if probe.grid == "tokens":
         rows = token_rows(probe.segment_document, probe.segment_span[:, 1], document, position)
@@ -51,6 +57,26 @@ def segment_rows(probe: Probe, reader: RecordingReader) -> NDArray[np.int64]:
         raise InvalidInput(no_spans(reader.spec.recording))
     span = np.asarray(tokens.span, np.uint32)
     return word_end_rows(probe.segment_document, probe.segment_span, document, position, span)
+
+
+def _at_steps(
+    probe: Probe,
+    reader: RecordingReader,
+    document: NDArray[np.int64],
+    steps: Sequence[int] | None,
+) -> NDArray[np.int64]:
+    """Return the index of each row's document, -1 where the row is of another training step."""
+    chosen = reader.chosen_steps(steps)
+    if len(chosen) == len(reader.rows_of_steps()):
+        return document
+    document = np.where(reader.keep_steps(chosen), document, -1)
+    if not (document >= 0).any():
+        raise NoSharedDocuments(
+            f"recording {reader.spec.recording!r} has rows of 0 of the probe's "
+            f"{len(probe.documents)} documents at training step {', '.join(map(str, chosen))}: "
+            "record the same texts at each step, or name another one by steps"
+        )
+    return document
 
 
 def no_spans(recordings: str) -> str:

@@ -170,3 +170,27 @@ def test_the_columns_of_several_sites_lie_side_by_side(numbered: RecordingReader
         (batch,) = batches
     assert batch.rows.shape == (64, 4)
     assert batch.rows[:, :2].tolist() == batch.rows[:, 2:].tolist()
+
+
+def test_rows_of_several_training_steps_are_read_only_by_wish(record: Record) -> None:
+    rows = np.arange(3000, dtype=np.float32).repeat(4).reshape(3000, 4)
+    reader = record(rows, "float32", steps=(0, 30))
+    with pytest.raises(InvalidInput, match=r"2 training steps \(0: 3,000 rows, 30: 3,000 rows\)"):
+        training_rows(reader, 0.5)
+    with pytest.raises(InvalidInput, match=r"say which to read, such as steps=\[30\]"):
+        list(held_out_batches(reader, SITE, holdout=0.5))
+    with pytest.raises(InvalidInput, match="no rows of training step 31; it has 0: 3,000 rows"):
+        training_rows(reader, 0.5, steps=[30, 31])
+    one, other, both = (training_rows(reader, 0.5, steps=s) for s in ([0], [30], [30, 0]))
+    assert not one[3000:].any()
+    assert not other[:3000].any()
+    assert np.array_equal(one[:3000], other[3000:])
+    assert np.array_equal(both, one | other)
+    held_out = torch.cat(list(held_out_batches(reader, SITE, holdout=0.5, steps=[30])))
+    assert len(held_out) == 3000 - one.sum()
+
+
+def test_the_only_training_step_needs_no_name(record: Record) -> None:
+    rows = np.arange(3000, dtype=np.float32).repeat(4).reshape(3000, 4)
+    reader = record(rows, "float32", steps=(30,))
+    assert np.array_equal(training_rows(reader, 0.5), training_rows(reader, 0.5, steps=[30]))

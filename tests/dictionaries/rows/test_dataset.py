@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.dictionaries.conftest import SITE, Record
 from tests.dictionaries.rows.loading import listed, slow
 
 from isogloss.dictionaries import RowDataset, TensorBatch
@@ -206,3 +207,23 @@ def test_a_data_set_refuses_what_it_cannot_read(reader: RecordingReader) -> None
         RowDataset(reader, SITES, batch_rows=1, keep=np.ones(3, np.bool_))
     with pytest.raises(InvalidInput, match="lower batch_rows"):
         next(iter(RowDataset(reader, SITES, batch_rows=10_000)))
+
+
+def test_a_data_set_reads_one_training_step_and_names_them_where_there_are_several(
+    record: Record,
+) -> None:
+    rows = np.arange(400, dtype=np.float32).repeat(4).reshape(400, 4)
+    reader = record(rows, "float32", steps=(0, 30))
+    with pytest.raises(InvalidInput, match="rows of 2 training steps"):
+        RowDataset(reader, [SITE], batch_rows=20)
+    seen = torch.cat(
+        [batch.rows for batch in RowDataset(reader, [SITE], batch_rows=20, steps=[30])]
+    )
+    assert sorted(seen.tolist()) == list(range(400, 800))
+    even = np.arange(800) % 2 == 0
+    kept = RowDataset(reader, [SITE], batch_rows=20, steps=[30], keep=even)
+    assert sorted(torch.cat([b.rows for b in kept]).tolist()) == list(range(400, 800, 2))
+    chosen = RowDataset(reader, [SITE], batch_rows=20, keep=even)  # the caller chose rows
+    assert sorted(torch.cat([b.rows for b in chosen]).tolist()) == list(range(0, 800, 2))
+    with pytest.raises(ShapeError, match="keep is"):
+        RowDataset(reader, [SITE], batch_rows=20, steps=[30], keep=even[1:])

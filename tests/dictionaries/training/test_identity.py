@@ -46,3 +46,9 @@ def test_another_release_of_a_library_is_told(
     with caplog.at_level(logging.WARNING):
         identity.require(identity.to_dict() | {"libraries": {"torch": "1.0"}})
     assert "last bits" in caplog.text
+
+
+def test_a_run_on_other_training_steps_is_another_run(identity: RunIdentity):
+    config = dataclasses.replace(identity.config, steps=(7,))
+    with pytest.raises(Conflict, match=r"differs in config\.steps"):
+        identity.require(identity.to_dict() | {"config": config.to_dict()})

@@ -5,19 +5,21 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.service import planted
 from tests.service.serving import server_on
+from typer.testing import CliRunner
 
 from isogloss.service.cli import main
 from isogloss.service.cli.describe import size, write_description
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
 from isogloss.store import Document, Revision, RowBatch, SiteSpec, StepInfo, Store
-from isogloss.store.testing import sample_spec
+from isogloss.store.testing import sample_batch, sample_spec
 
 
 class Commands:
@@ -385,3 +387,21 @@ def test_describe_warns_of_few_rows_that_hold_most_of_the_variance(
     for text in said:
         assert text in description
         assert text in str(cautions[0])
+
+
+def test_rows_that_two_ranks_stored_are_shown_and_cautioned(tmp_path: Path) -> None:
+    spec = sample_spec()
+    with Store.open(tmp_path / "store") as opened:
+        recording = opened.create_recording(spec, ["a"])
+        batch = sample_batch(spec, "p", 1)
+        with recording.open_lane() as lane:
+            lane.append([replace(batch, producer=name, step=9) for name in ("rank-0", "rank-1")])
+    words = ["describe", spec.recording, "--store", str(tmp_path / "store")]
+    text = CliRunner().invoke(main.app, words, catch_exceptions=False).output
+    assert "repeated rows" in text
+    found = json.loads(
+        CliRunner().invoke(main.app, [*words, "--json"], catch_exceptions=False).output
+    )
+    (caution,) = [one for one in found["cautions"] if "repeat" in one]
+    assert caution.startswith(f"{batch.rows} rows of 1 training step (the first is 9)")
+    assert found["steps"][0]["repeated_rows"] == batch.rows

@@ -303,11 +303,14 @@ def test_steps_come_from_the_loop_and_only_some_are_recorded(
             model(torch.full((1, 4), step))
     assert local_client.tokens(name).step.tolist() == [0] * 4 + [3] * 4 + [6] * 4
     assert recorder.counts.passes == 7
-    odd = local_client.record(model, sites=["first"], recording="no-step", step=-1)
+    with pytest.raises(InvalidInput, match=r"step is -1, wanted .*the training step"):
+        local_client.record(model, sites=["first"], recording="no-step", step=-1)
+    odd = local_client.record(model, sites=["first"], recording="no-step", step=lambda: -1)
     with odd:
         model(torch.full((1, 4), 1))
     (reason,) = odd.counts.left_out
     assert "the training step" in reason
+    assert odd.counts.examples[reason].startswith("step is -1, wanted")
 
 
 @pytest.mark.parametrize("step", [2.5, 3.0, True, "3", None, torch.tensor(2.0)], ids=repr)
@@ -573,3 +576,80 @@ def test_what_no_pass_tells_is_left_out_with_the_remedy(local_client: Client, na
             model(*given)
         assert (recorder.counts.passes, recorder.counts.rows) == (1, 0)
         assert any(said in reason for reason in recorder.counts.left_out)
+
+
+def test_weights_that_change_within_a_step_are_counted_and_said_once(
+    local_client: Client, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+
+    def run(recording: str, step: int | None, *, moves: bool, trains: bool = True) -> int:
+        model = Tiny()
+        optimiser = torch.optim.SGD(model.parameters(), 0.1)
+        with local_client.record(
+            model, sites=["first"], recording=recording, step=step
+        ) as recorder:
+            for number in range(3):
+                if moves:
+                    recorder.step = number
+                for _ in range(2):  # micro-batches of one update
+                    model(ids).square().mean().backward()
+                if trains:
+                    optimiser.step()
+        assert recorder.error is None
+        return recorder.counts.changed_weights
+
+    assert run(f"{name[:20]}-a", 0, moves=True) == 0
+    assert run(f"{name[:20]}-b", None, moves=False, trains=False) == 0
+    assert "weights" not in caplog.text
+    assert run(f"{name[:20]}-c", None, moves=False) == 4
+    assert caplog.text.count("the weights of the model changed between passes") == 1
+    assert run(f"{name[:20]}-d", 5, moves=False) == 4  # named, and not moved on
+
+
+def test_a_document_is_stored_once_in_one_pass_of_a_named_step(client: Client, name: str) -> None:
+    model, ids = Tiny(), torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8], [1, 2, 3, 4]])
+    with client.record(model, sites=["first"], recording=name, step=7) as recorder:
+        model(ids)
+    assert recorder.counts.durable_rows == 8
+    assert recorder.counts.known_documents == 1
+    assert client.tokens(name).token_id.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    again = RecorderOptions(again=True)
+    with client.record(model, sites=["first"], recording=name, step=7, options=again):
+        model(ids)
+    assert client.recording(name).rows == 20
+
+
+def test_a_document_of_two_ranks_at_once_is_counted_and_can_be_left_out(
+    client: Client, name: str
+) -> None:
+    model, ids = Tiny(), torch.tensor([[1, 2, 3], [4, 5, 6]])
+    ranks = [
+        client.record(model, sites=["first"], recording=name, step=7, producer=f"rank-{rank}")
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        rank.open({"first": 12})
+        assert rank.known(ids.tolist()) == [False, False]  # neither knows of the other
+    for rank, own in zip(ranks, (ids, ids[:1]), strict=True):
+        with rank:
+            model(own)
+    (found,) = client.steps(name)
+    assert (found.rows, found.documents, found.repeated_rows) == (9, 2, 3)
+    columns = client.tokens(name)
+    assert columns.token_id.tolist() == [1, 2, 3, 4, 5, 6, 1, 2, 3]
+
+
+def test_what_waits_in_the_queue_is_known(local_client: Client, name: str) -> None:
+    model, ids = Tiny(), torch.tensor([[1, 2, 3], [4, 5, 6]])
+    recorder = local_client.record(model, sites=["first"], recording=name, step=7)
+    is_held = threading.Event()
+    send, recorder._sender._send = recorder._sender._send, lambda queued: is_held.wait(60)  # type: ignore[method-assign]
+    with recorder:
+        model(ids)
+        assert recorder.known([[1, 2, 3], [4, 5, 6], [7]]) == [True, True, False]
+        assert recorder.known([[1, 2, 3]], step=8) == [False]
+        model(torch.tensor([[7]]))
+        assert recorder.known([[7]]) == [True]
+        recorder._sender._send = send  # type: ignore[method-assign]
+        is_held.set()

@@ -14,6 +14,8 @@ def test_reasons_are_counted_without_their_numbers_and_said_once(
         tally.leave_out(ValueError(f"site gave {number} tokens"))
     tally.leave_out(KeyError())
     assert tally.counts().left_out == {"site gave N tokens": 3, "KeyError": 1}
+    examples = {"site gave N tokens": "site gave 3 tokens", "KeyError": "KeyError"}
+    assert tally.counts().examples == examples
     assert caplog.text.count("site gave") == 1
     assert "site gave 3 tokens" in caplog.text
 
@@ -26,6 +28,7 @@ def test_there_are_no_more_reasons_than_can_be_read() -> None:
     assert len(found) <= 65
     assert sum(found.values()) == 200
     assert found["other reasons"] == 136
+    assert tally.counts().examples.keys() == found.keys()
 
 
 def test_overflows_are_counted_by_site_and_said_once(caplog: pytest.LogCaptureFixture) -> None:

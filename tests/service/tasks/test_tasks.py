@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from tests.service import planted
 from tests.service.run_here import run_here
 
-from isogloss.dictionaries import load_dictionary
+from isogloss.dictionaries import load_dictionary, load_provenance
 from isogloss.dictionaries.registry import Registry
 from isogloss.dictionaries.wirings import load
 from isogloss.errors import AlreadyExists, InvalidInput, from_reason
-from isogloss.service.control.entries import dictionary_info
+from isogloss.service.control.entries import dictionary_info, probe_info
 from isogloss.service.jobs.supervisor import Jobs
-from isogloss.service.query.queries import Queries
+from isogloss.service.query.queries import Queries, newest_probe
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.store import Store
+from isogloss.universality import Probe, load_probed, segment_rows
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +255,85 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
         assert last.state is JobState.CANCELLED
         assert last.step < last.total_steps, "it trained to its end in spite of the cancel"
         assert store.catalog.list("dictionary") == []
+
+
+@pytest.fixture(scope="module")
+def at_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A recording of two training steps, and a dictionary of each."""
+    with Store.open(tmp_path_factory.mktemp("steps") / "store") as store:
+        planted.record(store, "small-docs", seed=1, steps={0: 1, 500: 9})
+        for name, step in (("first", 0), ("later", 500)):
+            run_here(store, "train", planted.train_spec("small-docs", name, steps=[step], epochs=2))
+        yield store
+
+
+def test_a_train_job_that_is_not_told_a_step_names_those_that_there_are(at_steps: Store) -> None:
+    with pytest.raises(InvalidInput, match=r"2 training steps \(0: 9,600 rows, 500: 9,600 rows\)"):
+        run_here(at_steps, "train", planted.train_spec("small-docs", "mixed"))
+    with pytest.raises(AlreadyExists, match="differs in steps"):
+        run_here(
+            at_steps, "train", planted.train_spec("small-docs", "first", steps=[500], epochs=2)
+        )
+
+
+def test_a_dictionary_says_of_which_steps_its_rows_were(at_steps: Store) -> None:
+    for name, steps in (("first", (0,)), ("later", (500,))):
+        entry = at_steps.catalog.get("dictionary", name)
+        info = dictionary_info(entry)
+        assert [source.steps for source in info.sources] == [steps]
+        provenance = load_provenance(at_steps.artifact("dictionary", entry.uid))
+        assert [site.steps for site in provenance.sites] == [steps]
+        assert provenance.config is not None
+        assert provenance.config.steps == steps
+        assert provenance.rows_trained <= 2 * 9600
+        assert 0 < info.metrics["fvu"] < 0.5  # held out at its own step
+
+
+def test_dictionaries_of_two_steps_of_one_recording_are_each_read_at_their_own(
+    at_steps: Store,
+) -> None:
+    run_here(at_steps, "match", {"match": "own", "a": "first", "b": "later"})
+    entry = at_steps.catalog.get("probe", default_probe_id(["small-docs"]))
+    assert "steps" not in entry.body
+    reader = at_steps.recording("small-docs").reader()
+    probe = Probe.load(at_steps.artifact("probe", entry.uid))
+    for name, step in (("first", 0), ("later", 500)):
+        found = at_steps.catalog.get("dictionary", name)
+        codes = load_probed(at_steps.artifact("codes", found.uid, entry.uid), name)
+        assert codes.present.all()
+        rows = segment_rows(probe, reader, [step])
+        dictionary = load_dictionary(at_steps.artifact("dictionary", found.uid))
+        wanted = dictionary.encode(torch.from_numpy(reader.take("layer.1", rows[:50])))
+        assert codes.codes.row_slice(0, 50).values.tolist() == pytest.approx(
+            wanted.to_ragged().values.tolist(), rel=1e-4
+        )
+
+
+def test_a_match_at_another_step_reads_a_probe_of_its_own(at_steps: Store) -> None:
+    spec: dict[str, object] = {"match": "at", "a": "first", "b": "later", "steps": [500]}
+    run_here(at_steps, "match", spec)
+    body = at_steps.catalog.get("match", "at").body
+    assert body["probe"] == default_probe_id(["small-docs"], [500])
+    assert body["steps"] == [500]
+    assert probe_info(at_steps.catalog.get("probe", str(body["probe"]))).steps == (500,)
+    with pytest.raises(AlreadyExists, match="differs in steps"):
+        run_here(at_steps, "match", {**spec, "steps": [0]})
+    probe: dict[str, object] = {"probe": str(body["probe"]), "recordings": ["small-docs"]}
+    with pytest.raises(AlreadyExists, match=r"exists with steps \[500\], wanted \[0\]"):
+        run_here(at_steps, "probe", {**probe, "dictionaries": [], "steps": [0]})
+    with pytest.raises(InvalidInput, match="no rows of training step 501"):
+        run_here(at_steps, "probe", {**probe, "probe": "x", "dictionaries": [], "steps": [501]})
+    # who names none gets the probe that compares each at its own step
+    newest = newest_probe(at_steps, {"first", "later"})
+    assert newest is not None
+    assert newest.id == default_probe_id(["small-docs"])
+
+
+def test_a_dictionary_of_two_steps_is_compared_at_the_one_that_is_named(at_steps: Store) -> None:
+    spec = planted.train_spec("small-docs", "over-time", steps=[500, 0], epochs=1)
+    run_here(at_steps, "train", spec)
+    probe: dict[str, object] = {"probe": "over", "recordings": [], "dictionaries": ["over-time"]}
+    with pytest.raises(InvalidInput, match=r"trained on: 0, 500.*say which"):
+        run_here(at_steps, "probe", probe)
+    run_here(at_steps, "probe", {**probe, "steps": [500]})
+    assert at_steps.catalog.get("probe", "over").body["dictionaries"] == ["over-time"]

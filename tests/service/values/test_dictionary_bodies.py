@@ -1,6 +1,7 @@
 """Bodies of dictionaries in the catalog: those of today, and those of the release before."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,8 @@ from isogloss.service.values.dictionary_bodies import (
     sources_of,
     wiring_of,
 )
-from isogloss.store import CatalogEntry
+from isogloss.service.values.results import SourceInfo
+from isogloss.store import CatalogEntry, Revision
 
 REVISION: dict[str, object] = {
     "schema_version": 1,
@@ -83,3 +85,15 @@ def test_a_damaged_body_is_named(change: dict[str, object], message: str) -> Non
 def test_a_body_without_anything_has_no_source() -> None:
     with pytest.raises(InvalidInput, match="recording is None"):
         sources_of({})
+
+
+def test_a_source_keeps_the_training_steps_that_are_not_0() -> None:
+    source = SourceInfo(
+        recording="r", recording_uid="u", site="s", revision=Revision(recording="u", lanes=())
+    )
+    assert "steps" not in source_to_dict(source)
+    later = replace(source, steps=(0, 9))
+    assert sources_of({"sources": [source_to_dict(source), source_to_dict(later)]}) == (
+        source,
+        later,
+    )

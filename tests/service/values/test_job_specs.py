@@ -5,6 +5,7 @@ import math
 import pytest
 
 from isogloss.errors import InvalidInput, InvalidName
+from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.job_specs import (
     JobSpec,
     MatchSpec,
@@ -121,3 +122,22 @@ def test_a_probe_of_no_share_of_the_documents_is_refused(holdout: float) -> None
 def test_a_probe_of_an_unknown_grid_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"grid is '\.\./\.\./x'"):
         grid_name("../../x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("probe", {"probe": "p", "recordings": ["r"], "dictionaries": []}),
+        ("match", {"match": "m", "a": "a", "b": "b"}),
+    ],
+)
+def test_training_steps_stand_in_a_spec_only_where_some_are_named(
+    kind: str, values: dict[str, object]
+) -> None:
+    assert "steps" not in read_spec(kind, values).to_dict()
+    spec = read_spec(kind, {**values, "steps": [20, 2**64 - 1, 20]})
+    assert spec.to_dict()["steps"] == [20, 2**64 - 1]
+    assert read_spec(kind, spec.to_dict()) == spec
+    for wrong in (7, [-1], ["7"]):
+        with pytest.raises(InvalidInput, match="step"):
+            read_spec(kind, {**values, "steps": wrong})

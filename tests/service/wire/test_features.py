@@ -100,3 +100,10 @@ def test_every_field_of_a_pair_survives_the_wire() -> None:
     pair = PairInfo(**values)  # pyright: ignore[reportArgumentType] - of the fields' own types
     assert from_message(to_message(pair, universality_pb2.Pair), PairInfo) == pair
     assert pair.excess == pair.r - pair.token_null
+
+
+def test_a_server_that_says_nothing_of_steps_has_rows_of_step_0() -> None:
+    message = to_message(replace(SOURCE, steps=(3, 2**64 - 1)), dictionaries_pb2.Source)
+    assert from_message(message, SourceInfo).steps == (3, 2**64 - 1)
+    message.ClearField("steps")
+    assert from_message(message, SourceInfo).steps == (0,)

@@ -117,3 +117,50 @@ def test_a_token_column_is_read_whole_and_kept(reader: RecordingReader) -> None:
         assert not reader.column(name).flags.writeable
     with pytest.raises(NotFound, match=r"no token column 'nope'; it has \['token_id'"):
         reader.column("nope")
+
+
+def test_rows_that_repeat_an_earlier_one_of_their_step_are_marked(tmp_path: Path) -> None:
+    one, other = sample_batch(SPEC, "p", 1), sample_batch(SPEC, "p", 2)
+    written = [(one, 0), (one, 0), (other, 5), (one, 5), (other, 5), (one, 6), (other, 5)]
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, ["a"])
+        for part in (written[:4], written[4:]):  # in two lanes
+            with recording.open_lane() as lane:
+                start = 1 if part[0][1] == 0 else 5
+                lane.append(
+                    [
+                        dataclasses.replace(batch, sequence=start + n, step=step)
+                        for n, (batch, step) in enumerate(part)
+                    ]
+                )
+        reader = recording.reader()
+    marked = np.repeat([0, 1, 0, 0, 1, 0, 1], [batch.rows for batch, _ in written])
+    assert reader.repeated_rows().tolist() == marked.astype(bool).tolist()
+    # at step 0 a loop that shows a document again means it
+    counts = [(info.step, info.repeated_rows) for info in reader.steps()]
+    assert counts == [(0, 0), (5, 2 * other.rows), (6, 0)]
+
+
+def test_the_steps_that_are_meant_are_those_named_or_the_only_one(tmp_path: Path) -> None:
+    batch = sample_batch(SPEC, "p", 1)
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, ["a"])
+        empty = recording.reader()
+        with recording.open_lane() as lane:
+            lane.append([batch])
+        one = recording.reader()
+        with recording.open_lane() as lane:
+            many = [dataclasses.replace(batch, sequence=n + 2, step=n + 1) for n in range(20)]
+            lane.append(many)
+        several = recording.reader()
+    assert empty.chosen_steps(None) == ()
+    assert one.chosen_steps(None) == (0,)
+    assert several.chosen_steps([3, 1, 3]) == (1, 3)
+    with pytest.raises(InvalidInput, match=r"21 training steps \(0: \d+ rows, .*\.\.\., 20: "):
+        several.chosen_steps(None)
+    with pytest.raises(InvalidInput, match="no rows of training step 3; it has 0"):
+        one.chosen_steps([3])
+    for wrong in ([], [-1]):
+        with pytest.raises(InvalidInput, match="step"):
+            several.chosen_steps(wrong)
+    assert list(several.rows_of_steps().items()) == [(n, batch.rows) for n in range(21)]

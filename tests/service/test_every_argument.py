@@ -1,0 +1,209 @@
+"""Every argument of what records, given a value of another type or out of its range.
+
+What is wrong is refused at the call, in one of our errors, which names what was found and what is
+wanted; nothing is made in the store, and no pass is run.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isogloss
+from isogloss import Client
+from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.models import LoadedModel, TextDocument
+from isogloss.service.recording.documents import DocumentOptions
+from isogloss.service.recording.options import RecorderOptions
+
+# what a caller who does not check types can do: the functions are called as if they took anything
+Anything = Callable[..., object]
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 12)
+        self.first = nn.Linear(12, 12)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.first(self.embedding(input_ids))
+
+
+MODEL = Tiny()
+LOADED = LoadedModel(module=MODEL, tokenizer=None, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    path: Path = tmp_path_factory.mktemp("arguments") / "store"
+    with isogloss.connect(path, run_workers=False) as opened:
+        yield opened
+
+
+OPTIONS: dict[str, tuple[object, ...]] = {
+    "corpus": (3, None),
+    "producer": (3, None),
+    "dtype": ("float64", torch.float32, None),
+    "batch_rows": (0, -5, "9", 2.5, True, None),
+    "max_tokens": (0, -1, "x", 1.5),
+    "precision": ("float16", None, torch.float32),
+    "direct": ("yes", 1, None),
+    "root": (3,),
+    "skip_first": (-1, "a", 1.5, None),
+    "step": (-1, "x", 1.5, None, 2**64),
+    "sample": (0, 2, "x", None, float("nan"), True),
+    "call": ("first", 1.5, True),
+    "layout": ("time_first", 3),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, some in OPTIONS.items() for v in some])
+def test_options_of_documents_are_refused_when_they_are_made(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        cast("Anything", DocumentOptions)(**{name: value})
+
+
+OF_A_RECORDER: dict[str, tuple[object, ...]] = {
+    "on_full": ("wait", None, 3),
+    "queue_bytes": (0, "1", 1.5),
+    "batch_rows": (0, "1", 1.5, None),
+    "wait_s": (0, -1, "x", None, float("nan")),
+    "strict": ("x", 1, None),
+    "sample": (0, 2, "x", None),
+    "every": (0, "x", 1.5, True),
+    "again": ("x", 1, None),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, some in OF_A_RECORDER.items() for v in some]
+)
+def test_options_of_a_recorder_are_refused_when_they_are_made(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        cast("Anything", RecorderOptions)(**{name: value})
+
+
+DOCUMENTS: dict[str, tuple[tuple[object, str], ...]] = {
+    "model": (
+        (MODEL, r"wanted a LoadedModel: give isogloss\.models\.load_model"),
+        ("gpt2", "wanted a LoadedModel"),
+        (None, "wanted a LoadedModel"),
+        (Tiny, "wanted a LoadedModel"),
+    ),
+    "documents": (
+        (["text"], r"document 0 is 'text' \(str\), wanted a TextDocument: give \[TextDocument\("),
+        ([b"text"], "wanted a TextDocument"),
+        ("text", "wanted a list"),
+        (None, "wanted a list"),
+        (7, "wanted a list"),
+        ([1, 2], "token ids"),
+        ([[1.5]], "token ids"),
+        ([["a"]], "token ids"),
+        ([[-1]], "token ids"),
+        ([[2**40]], "token ids"),
+        ([[[1], [2, 3]]], "token ids"),
+        ([TextDocument(text="a")], "give lists of token ids, or a tokenizer"),
+        ([TextDocument(text="a"), [1]], "give lists of token ids, or a tokenizer"),
+    ),
+    "sites": (
+        ("first", "give a list of names"),
+        (None, "give a list of names"),
+        (3, "give a list of names"),
+        ([], "name at least one"),
+        ([3], "give names"),
+        (["x*"], "nearest"),
+        (["first", "first"], "twice"),
+    ),
+    "recording": (
+        (3, "wanted text"),
+        (None, "wanted text"),
+        ("", "use lower-case"),
+        ("A b", "use lower-case"),
+    ),
+    "options": (({"step": 1}, "wanted DocumentOptions"), (3, "wanted DocumentOptions")),
+    "on_progress": (("x", "wanted a function"),),
+    "on_route": ((3, "wanted a function"),),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"), [(n, v, r) for n, some in DOCUMENTS.items() for v, r in some]
+)
+def test_an_argument_of_record_documents_is_refused_at_the_call(
+    client: Client, name: str, value: object, remedy: str
+) -> None:
+    given: dict[str, object] = {
+        "model": LOADED,
+        "documents": [[1, 2, 3]],
+        "sites": ["first"],
+        "recording": "never-made",
+        name: value,
+    }
+    with pytest.raises(IsoglossError, match=remedy):
+        cast("Anything", client.record_documents)(**given)
+    assert client.recordings() == []
+
+
+LIVE: dict[str, tuple[tuple[object, str], ...]] = {
+    "model": (("gpt2", "give the module"), (LOADED, "give the module"), (None, "give the module")),
+    "tokenizer": (("gpt2", "AutoTokenizer"), (3, "AutoTokenizer")),
+    "sites": DOCUMENTS["sites"],
+    "recording": DOCUMENTS["recording"],
+    "name": ((3, "wanted text"), (None, "wanted text")),
+    "corpus": ((3, "wanted text"),),
+    "producer": ((3, "wanted text"),),
+    "dtype": (("float64", "'bfloat16', 'float16', 'float32'"), (torch.bfloat16, "'float16'")),
+    "step": ((-1, "training step"), ("x", "training step"), (1.5, "training step")),
+    "skip_first": ((-1, "0 or more"), ("x", "whole number"), (1.5, "whole number")),
+    "call": (("x", "whole number"), (1.5, "whole number")),
+    "layout": (("x", "batch_first"), (3, "batch_first")),
+    "example": (("hello", "wanted a tensor"), (3, "wanted a tensor")),
+    "ranks": (("two", "a process group"), (3, "a process group"), (None, "a process group")),
+    "options": (({}, "wanted RecorderOptions"), (DocumentOptions(), "wanted RecorderOptions")),
+    "direct": (("yes", "'auto'"), (1, "'auto'")),
+    "root": ((3, "wanted a path"),),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"), [(n, v, r) for n, some in LIVE.items() for v, r in some]
+)
+def test_an_argument_of_record_is_refused_at_the_call(
+    client: Client, name: str, value: object, remedy: str
+) -> None:
+    given: dict[str, object] = {
+        "model": MODEL,
+        "sites": ["first"],
+        "recording": "never-made",
+        name: value,
+    }
+    with pytest.raises(IsoglossError, match=remedy):
+        cast("Anything", client.record)(**given)
+    assert client.recordings() == []
+    assert not MODEL._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "remedy"),
+    [
+        ("known", {"sequences": [[1]], "step": "x"}, "training step"),
+        ("known", {"sequences": [[-1]]}, "token ids"),
+        ("known", {"sequences": [["a"]]}, "token ids"),
+        ("known", {"sequences": [1, 2]}, "token ids"),
+        ("known", {"sequences": "abc"}, "pass token ids"),
+        ("known", {"sequences": ["a", [1]]}, "give one kind"),
+        ("open", {"widths": {}}, r"wanted the width of each site, such as {'first': 768}"),
+        ("open", {"widths": 3}, "wanted the width"),
+        ("open", {"widths": {"first": -1}}, "width -1"),
+    ],
+)
+def test_an_argument_of_a_recorder_is_refused_at_the_call(
+    client: Client, method: str, arguments: dict[str, object], remedy: str
+) -> None:
+    recorder = client.record(MODEL, sites=["first"], recording="never-made")
+    with pytest.raises(IsoglossError, match=remedy):
+        getattr(recorder, method)(**arguments)
