@@ -29,14 +29,14 @@ Both: TypeAlias = int | None
 
 
 @wrapped(frozen=True)
-def f(x: int | None = 3) -> int | None:
+def f(x: int | None = 3, *, y: int = x * 2) -> int | None:
     """One + two."""
     try:
         while x < 5 and True:
             break
     except ValueError:
         return -1
-    return x
+    return [*{**x}]
 '''
 
 
@@ -148,6 +148,7 @@ def test_mutants_are_made_of_what_runs_and_of_nothing_else(tmp_path: Path, confi
     }
     assert found == {
         (10, "NumberReplacer"),
+        (10, "ReplaceBinaryOperator_Mul_Add"),
         (13, "ReplaceComparisonOperator_Lt_LtE"),
         (13, "ReplaceComparisonOperator_Lt_GtE"),
         (13, "NumberReplacer"),

@@ -175,8 +175,12 @@ def mutants_of(path: Path, config: Config, root: Path = ROOT) -> Iterator[Mutant
 
 
 def _is_left_out(node: NodeOrLeaf) -> bool:
-    """Return whether nothing runs a node: annotations, aliases, decorators, ``TYPE_CHECKING``."""
-    if _is_for_types(node):
+    """Return whether nothing runs a node: annotations, aliases, decorators, ``TYPE_CHECKING``.
+
+    Neither does anything run the stars of arguments and displays, as in ``f(*, a)`` and ``{**b}``:
+    another sign in their place would be a syntax error, which every test notices.
+    """
+    if _is_for_types(node) or _is_star(node):
         return True
     while node.parent is not None:
         parent = node.parent
@@ -194,6 +198,12 @@ def _is_left_out(node: NodeOrLeaf) -> bool:
             return True
         node = parent
     return False
+
+
+def _is_star(node: NodeOrLeaf) -> bool:
+    """Return whether a node is a star that neither multiplies nor raises to a power."""
+    sign = node.get_code(include_prefix=False)
+    return sign in {"*", "**"} and getattr(node.parent, "type", "") not in {"term", "power"}
 
 
 def _is_for_types(node: NodeOrLeaf) -> bool:
