@@ -5,18 +5,19 @@ from pathlib import Path
 
 import grimp
 import pytest
-from house_figures import counted, docstrings, mutate
+from house_figures import counted, docstrings
 from house_figures.figure import Figure
 from house_figures.mutants import (
     Config,
     Excluded,
+    Mutant,
     drawn,
     folder_tests,
     load_config,
     mutants_of,
     nearest_tests,
 )
-from house_figures.mutate import Outcome, hash_of_outcomes
+from house_figures.mutate import Outcome, document_of, hash_of_outcomes, job_id, outcomes_of
 from house_figures.sources import ROOMS
 
 CODE = '''
@@ -28,14 +29,14 @@ Both: TypeAlias = int | None
 
 
 @wrapped(frozen=True)
-def f(x: int | None = 3) -> int | None:
+def f(x: int | None = 3, *, y: int = x * 2) -> int | None:
     """One + two."""
     try:
         while x < 5 and True:
             break
     except ValueError:
         return -1
-    return x
+    return [*{**x}]
 '''
 
 
@@ -147,6 +148,7 @@ def test_mutants_are_made_of_what_runs_and_of_nothing_else(tmp_path: Path, confi
     }
     assert found == {
         (10, "NumberReplacer"),
+        (10, "ReplaceBinaryOperator_Mul_Add"),
         (13, "ReplaceComparisonOperator_Lt_LtE"),
         (13, "ReplaceComparisonOperator_Lt_GtE"),
         (13, "NumberReplacer"),
@@ -172,8 +174,21 @@ def test_the_tree_alone_draws_the_mutants(tmp_path: Path, config: Config) -> Non
     everything, _ = drawn(replace(config, count=1000), root)
     assert {mutant.file for mutant in everything} == {"store/a.py", "service/b.py"}
     assert everything[:3] == chosen
+
+
+def test_a_change_of_one_file_draws_its_own_places_anew_and_no_others(
+    tmp_path: Path, config: Config
+) -> None:
+    root = write(tmp_path, {"store/a.py": CODE, "service/b.py": CODE})
+
+    def mutants_drawn(file: str) -> list[Mutant]:
+        everything, _ = drawn(replace(config, count=1000), root)
+        return [mutant for mutant in everything if mutant.file == file]
+
+    before = {file: mutants_drawn(file) for file in ("store/a.py", "service/b.py")}
     (root / "store" / "a.py").write_text(CODE + "# changed\n")
-    assert drawn(replace(config, count=1000), root)[0] != everything
+    assert mutants_drawn("store/a.py") != before["store/a.py"]
+    assert mutants_drawn("service/b.py") == before["service/b.py"]
 
 
 def test_an_excluded_place_is_replaced_by_the_next(tmp_path: Path, config: Config) -> None:
@@ -201,17 +216,52 @@ def test_the_nearest_tests_are_those_of_the_name_then_the_listed_then_the_folder
     assert nearest_tests("store/disk/a.py", config, root) == ()
 
 
-def test_the_result_of_a_run_is_bound_to_what_was_run(tmp_path: Path, config: Config) -> None:
+def test_the_result_of_a_run_is_bound_to_what_came_of_each_mutant(
+    tmp_path: Path, config: Config
+) -> None:
     root = write(tmp_path, {"store/a.py": CODE})
     chosen, _ = drawn(config, root)
-    outcomes = [Outcome(mutant=mutant, tests=("t.py",), outcome="killed") for mutant in chosen]
-    document = mutate.document_of(config, outcomes, 0, root)
+    outcomes = [Outcome(mutant=mutant, of="0", outcome="killed") for mutant in chosen]
+    document = document_of(outcomes, 0)
     assert document["counts"] == {"killed": 3}
     assert document["result"] == hash_of_outcomes(document["outcomes"])
     changed = [outcomes[0], outcomes[1], replace(outcomes[2], outcome="survived")]
-    assert mutate.document_of(config, changed, 0, root)["result"] != document["result"]
-    other = mutate.document_of(config, outcomes[::-1], 0, root)
-    assert other["mutants"] != document["mutants"]
+    assert document_of(changed, 0)["result"] != document["result"]
+    other = [replace(outcomes[0], of="1"), *outcomes[1:]]
+    assert document_of(other, 0)["result"] != document["result"]
+
+
+def test_an_outcome_holds_until_its_file_or_the_tests_it_met_change(
+    tmp_path: Path, config: Config
+) -> None:
+    tests = {f"tests/store/x/test_{name}.py": "" for name in ("a", "b", "beside")}
+    root = write(tmp_path, {"store/x/a.py": CODE, "store/x/b.py": CODE, **tests})
+    chosen, _ = drawn(replace(config, count=1000), root)
+    by_nearest = next(mutant for mutant in chosen if mutant.file == "store/x/a.py")
+    by_folder = next(mutant for mutant in chosen if mutant.file == "store/x/b.py")
+    folder = tuple(f"tests/store/x/test_{name}.py" for name in ("b", "a", "beside"))
+    met = {by_nearest: ("tests/store/x/test_a.py",), by_folder: folder}
+    came = {by_nearest: "killed", by_folder: "survived"}
+    document = document_of(
+        [
+            Outcome(mutant=mutant, of=job_id(mutant, met[mutant], root), outcome=came[mutant])
+            for mutant in met
+        ],
+        0,
+    )
+
+    def holding() -> set[Mutant]:
+        return set(outcomes_of(document, drawn(replace(config, count=1000), root)[0], config, root))
+
+    assert holding() == {by_nearest, by_folder}
+    (root / "tests/store/x/test_beside.py").write_text("# changed\n")
+    assert holding() == {by_nearest}
+    (root / "tests/store/x/test_beside.py").write_text("")
+    (root / "tests/store/x/test_a.py").write_text("# changed\n")
+    assert holding() == set()
+    (root / "tests/store/x/test_a.py").write_text("")
+    (root / "store/x/a.py").write_text(CODE + "# changed\n")
+    assert holding() == {by_folder}
 
 
 def test_a_docstring_must_list_the_arguments_and_errors_that_it_lists_any_of(

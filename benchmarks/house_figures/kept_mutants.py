@@ -2,10 +2,18 @@
 
 import json
 import random
+from collections import Counter
 
 from house_figures.figure import Figure
-from house_figures.mutants import Config, drawn, hash_of_files, load_config, mutated_files
-from house_figures.mutate import RESULTS, SESSIONS, hash_of_mutants, hash_of_outcomes, measure
+from house_figures.mutants import Config, Mutant, drawn, load_config
+from house_figures.mutate import (
+    RESULTS,
+    SESSIONS,
+    Outcome,
+    hash_of_outcomes,
+    measure,
+    outcomes_of,
+)
 
 AGAIN = 5
 _NEAREST = frozenset({"killed", "timeout"})
@@ -15,29 +23,32 @@ _KILLED = _NEAREST | {"killed beside"}
 def mutants(*, jobs: int = 2) -> Figure:
     """Return the share of drawn mutants that the tests of their folder kill.
 
-    The results count only if they are of this tree, of the mutants that its hash draws, unchanged
-    since they were written, and if five of them taken by chance come out the same again.
+    A mutant of a file that was changed since the results were written, or whose tests were, is
+    stale: it counts as not killed until ``make mutants`` runs it again. The results count only if
+    they are as they were written, and if five that still hold, taken by chance, come out the same.
     """
     config = load_config()
     if not RESULTS.exists():
         return _figure(None, {"not measured": "no benchmarks/mutants.json: run make mutants"}, 1)
     document = json.loads(RESULTS.read_text(encoding="utf-8"))
-    problems = _problems(document, config)
-    outcomes: list[dict[str, object]] = document["outcomes"]
+    chosen, left_out = drawn(config)
+    known = outcomes_of(document, chosen, config)
+    problems = _problems(document, chosen, left_out)
     again: dict[str, object] = {}
     if not problems:
-        again, changed = _run_again(outcomes, config, jobs)
+        again, changed = _run_again(list(known.values()), config, jobs)
         problems += changed
-    killed = sum(outcome["outcome"] in _KILLED for outcome in outcomes)
-    nearest = sum(outcome["outcome"] in _NEAREST for outcome in outcomes)
+    counts = Counter(outcome.outcome for outcome in known.values())
     peers: dict[str, object] = {
-        "by the nearest tests alone": nearest / max(len(outcomes), 1),
-        **document["counts"],
-        "excluded": document["left_out"],
+        "by the nearest tests alone": sum(counts[name] for name in _NEAREST) / len(chosen),
+        **dict(sorted(counts.items())),
+        "stale": len(chosen) - len(known),
+        "excluded": len(left_out),
         "run again": again,
         "problems": problems,
     }
-    return _figure(killed / max(len(outcomes), 1), peers, len(outcomes), is_doubtful=bool(problems))
+    killed = sum(counts[name] for name in _KILLED)
+    return _figure(killed / len(chosen), peers, len(chosen), is_doubtful=bool(problems))
 
 
 def _figure(
@@ -55,16 +66,13 @@ def _figure(
     )
 
 
-def _problems(document: dict[str, object], config: Config) -> list[str]:
+def _problems(
+    document: dict[str, object], chosen: list[Mutant], left_out: list[Mutant]
+) -> list[str]:
     """Return why committed results do not count; nothing where they do."""
-    if document["tree"] != hash_of_files(mutated_files(config)):
-        return ["benchmarks/mutants.json is of another tree: run make mutants"]
     problems: list[str] = []
-    chosen, left_out = drawn(config)
-    if document["mutants"] != hash_of_mutants(chosen):
-        problems.append("other mutants were run than this tree draws")
     if document["result"] != hash_of_outcomes(document["outcomes"]):
-        problems.append("the outcomes are not those that were written")
+        problems.append("the outcomes are not those that were written: run make mutants")
     if len(chosen) < 200:
         problems.append(f"{len(chosen)} mutants, wanted at least 200")
     if len(left_out) > 0.03 * len(chosen):
@@ -73,18 +81,17 @@ def _problems(document: dict[str, object], config: Config) -> list[str]:
 
 
 def _run_again(
-    outcomes: list[dict[str, object]], config: Config, jobs: int
+    known: list[Outcome], config: Config, jobs: int
 ) -> tuple[dict[str, object], list[str]]:
     """Run five mutants anew; return what came of them, and those that came out differently."""
-    chosen, _ = drawn(config)
-    some = random.SystemRandom().sample(range(len(chosen)), min(AGAIN, len(chosen)))
+    before = random.SystemRandom().sample(known, min(AGAIN, len(known)))
     session = SESSIONS / "again.sqlite"
     session.unlink(missing_ok=True)
-    found = measure(config, [chosen[number] for number in some], jobs, session)
+    found = measure(config, [outcome.mutant for outcome in before], jobs, session)
     again = {outcome.mutant.name: outcome.outcome for outcome in found}
     changed = [
-        f"{outcome.mutant.name} was {outcomes[number]['outcome']} and is {outcome.outcome}"
-        for number, outcome in zip(some, found, strict=True)
-        if (outcome.outcome in _KILLED) != (outcomes[number]["outcome"] in _KILLED)
+        f"{now.mutant.name} was {then.outcome} and is {now.outcome}"
+        for then, now in zip(before, found, strict=True)
+        if (now.outcome in _KILLED) != (then.outcome in _KILLED)
     ]
     return dict(again), changed

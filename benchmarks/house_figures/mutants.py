@@ -1,7 +1,9 @@
 """Draws changes of the product's code and runs the nearest tests against each: ``make mutants``.
 
-Which places are changed follows from the hash of the mutated files alone, so nobody picks them.
-``mutate.py`` runs them.
+Each place of a file has a rank: the hash of the file's content and of the place. Of all files
+together the lowest ranks are drawn. So nobody picks the places, and a commit draws other places
+only in the files that it changes: what was found for the other files still holds. ``mutate.py``
+runs them.
 """
 
 import hashlib
@@ -79,7 +81,7 @@ class Config:
     count: int
     """Places drawn."""
     grace_s: float
-    """Seconds a mutant may take beyond three times its tests' own."""
+    """Seconds a mutant may take beyond ten times its tests' own."""
     rooms: tuple[str, ...]
     """Rooms whose code is changed."""
     not_mutated: tuple[str, ...]
@@ -173,8 +175,12 @@ def mutants_of(path: Path, config: Config, root: Path = ROOT) -> Iterator[Mutant
 
 
 def _is_left_out(node: NodeOrLeaf) -> bool:
-    """Return whether nothing runs a node: annotations, aliases, decorators, ``TYPE_CHECKING``."""
-    if _is_for_types(node):
+    """Return whether nothing runs a node: annotations, aliases, decorators, ``TYPE_CHECKING``.
+
+    Neither does anything run the stars of arguments and displays, as in ``f(*, a)`` and ``{**b}``:
+    another sign in their place would be a syntax error, which every test notices.
+    """
+    if _is_for_types(node) or _is_star(node):
         return True
     while node.parent is not None:
         parent = node.parent
@@ -194,26 +200,33 @@ def _is_left_out(node: NodeOrLeaf) -> bool:
     return False
 
 
+def _is_star(node: NodeOrLeaf) -> bool:
+    """Return whether a node is a star that neither multiplies nor raises to a power."""
+    sign = node.get_code(include_prefix=False)
+    return sign in {"*", "**"} and getattr(node.parent, "type", "") not in {"term", "power"}
+
+
 def _is_for_types(node: NodeOrLeaf) -> bool:
     """Return whether a node is an ``if TYPE_CHECKING`` and what stands below it."""
     return isinstance(node, IfStmt) and node.children[1].get_code().strip() == "TYPE_CHECKING"
 
 
 def drawn(config: Config, root: Path = ROOT) -> tuple[list[Mutant], list[Mutant]]:
-    """Draw mutants by the hash of the files that may be changed.
+    """Draw the places that have the lowest ranks: hashes of their file's content and the place.
 
     Returns:
         The mutants to run, in the order drawn, and those among the first drawn that are excluded.
     """
     files = mutated_files(config, root)
-    seed = hash_of_files(files, root)
+    contents: dict[str, str] = {}
     places: dict[tuple[str, Position, Position, str], list[Mutant]] = defaultdict(list)
     for path in files:
+        contents[path.relative_to(root).as_posix()] = hash_of_files([path], root)
         for mutant in mutants_of(path, config, root):
             places[mutant.file, mutant.start, mutant.end, mutant.group].append(mutant)
 
     def rank(place: tuple[str, Position, Position, str]) -> str:
-        return hashlib.sha256(f"{seed} {place}".encode()).hexdigest()
+        return hashlib.sha256(f"{contents[place[0]]} {place}".encode()).hexdigest()
 
     taken: list[Mutant] = []
     left_out: list[Mutant] = []

@@ -2,9 +2,13 @@
 
 Exit status 0 where every mutant was run. Each process works in a copy of the tree under
 ``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
-kept, and the next call goes on. A mutant is run again when its file or its tests have changed. The
-outcomes are written to ``benchmarks/mutants.json``, which ``benchmarks/house.py`` checks. With
-``--under FOLDER`` only the drawn mutants of a folder are run, and nothing is written; a larger
+kept, and the next call goes on. The outcomes are written to ``benchmarks/mutants.json``, which
+``benchmarks/house.py`` checks. Each holds a hash of the mutant, its file and the tests that were
+run: as long as that is the same, the mutant is not run again. A mutant that takes ten times as long
+as its tests do unmutated, and a while more, counts as noticed (``timeout``); no single test has a
+limit of its own, so that a busy machine does not fail one.
+
+With ``--under FOLDER`` only the drawn mutants of a folder are run, and nothing is written; a larger
 ``--count`` draws more of them.
 """
 
@@ -19,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,11 +49,13 @@ from house_figures.sources import ROOT, sources
 
 SESSIONS = ROOT / ".cache" / "mutants"
 RESULTS = ROOT / "benchmarks" / "mutants.json"
-_UNMUTATED_LIMIT_S = 300.0
+_UNMUTATED_LIMIT_S = 1800.0
+_TIMES = 10
+"""How many times as long as unmutated a mutant may take: other work slows a machine by less."""
 _MOST_FILE_BYTES = 1 << 30
 # Checking every call's types makes simulated disks ten times slower: `make test` does that.
 _PYTEST = (
-    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0"),
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0", "--timeout", "0"),
     *("--jaxtyping-packages=isogloss.dictionaries,beartype.beartype",),
 )
 
@@ -60,16 +66,16 @@ class Outcome:
 
     mutant: Mutant
     """The mutant."""
-    tests: tuple[str, ...]
-    """The test files that were run."""
+    of: str
+    """Hash of the mutant, its file and the tests that were run: what the outcome holds for."""
     outcome: str
     """``killed`` or ``timeout`` (killed too) by its nearest tests; ``killed beside`` by all of its
     folder, which are run against what survived the nearest; ``survived``; or ``failed``: not run.
     """
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, str]:
         """Return the outcome as the results hold it."""
-        return {"mutant": self.mutant.name, "tests": list(self.tests), "outcome": self.outcome}
+        return {"mutant": self.mutant.name, "outcome": self.outcome, "of": self.of}
 
 
 def measure(config: Config, chosen: Sequence[Mutant], jobs: int, session: Path) -> list[Outcome]:
@@ -84,28 +90,49 @@ def measure(config: Config, chosen: Sequence[Mutant], jobs: int, session: Path) 
     session.parent.mkdir(parents=True, exist_ok=True)
     nearest = {mutant: nearest_tests(mutant.file, config) for mutant in chosen}
     found = _measure(config, nearest, jobs, session)
-    alive = [mutant for mutant in chosen if _outcome(found[mutant]) == "survived"]
-    beside = {mutant: folder_tests(mutant.file) for mutant in alive}
-    wider = _measure(config, beside, jobs, session)
-    outcomes: list[Outcome] = []
+    alive = [mutant for mutant in chosen if found[mutant].outcome == "survived"]
+    wider = _measure(config, {mutant: _wider(mutant, config) for mutant in alive}, jobs, session)
+    beside = {
+        mutant: replace(outcome, outcome="killed beside")
+        if outcome.outcome in {"killed", "timeout"}
+        else outcome
+        for mutant, outcome in wider.items()
+    }
+    return [(found | beside)[mutant] for mutant in chosen]
+
+
+def outcomes_of(
+    document: Mapping[str, object], chosen: Sequence[Mutant], config: Config, root: Path = ROOT
+) -> dict[Mutant, Outcome]:
+    """Return the outcomes in committed results that still hold.
+
+    They are those whose mutant is among the chosen, and whose file and tests are what they were.
+    """
+    known: list[dict[str, str]] = list(document["outcomes"])  # pyright: ignore[reportCallIssue, reportArgumentType] (as ``document_of`` writes them)
+    by_hash = {entry["of"]: entry["outcome"] for entry in known}
+    found: dict[Mutant, Outcome] = {}
     for mutant in chosen:
-        last = _outcome(wider.get(mutant, found[mutant]))
-        is_beside = mutant in wider and last in {"killed", "timeout"}
-        outcomes.append(
-            Outcome(
-                mutant=mutant,
-                tests=beside[mutant] if mutant in wider else nearest[mutant],
-                outcome="killed beside" if is_beside else last,
-            )
-        )
-    return outcomes
+        for tests, wanted in (
+            (nearest_tests(mutant.file, config, root), ("killed", "timeout")),
+            (_wider(mutant, config, root), ("killed beside", "survived")),
+        ):
+            of = job_id(mutant, tests, root)
+            if by_hash.get(of) in wanted:
+                found[mutant] = Outcome(mutant=mutant, of=of, outcome=by_hash[of])
+    return found
+
+
+def _wider(mutant: Mutant, config: Config, root: Path = ROOT) -> tuple[str, ...]:
+    """Return the nearest tests of a mutant and those of its folder, each once."""
+    nearest = nearest_tests(mutant.file, config, root)
+    return tuple(dict.fromkeys((*nearest, *folder_tests(mutant.file, root))))
 
 
 def _measure(
     config: Config, tests: dict[Mutant, tuple[str, ...]], jobs: int, session: Path
-) -> dict[Mutant, WorkResult]:
-    """Run tests against each mutant, unless the session has done so, and return all results."""
-    ids = {mutant: _job_id(mutant, tests[mutant]) for mutant in tests}
+) -> dict[Mutant, Outcome]:
+    """Run tests against each mutant, unless the session has done so, and return all outcomes."""
+    ids = {mutant: job_id(mutant, tests[mutant]) for mutant in tests}
     with use_db(str(session), WorkDB.Mode.create) as db:
         known = {item.job_id for item in db.work_items}
         db.add_work_items(
@@ -119,7 +146,10 @@ def _measure(
             db.set_result(ids[mutant], result)
             print(f"{number}/{len(waiting)} {_outcome(result)} {mutant.name}", file=sys.stderr)
         results = {str(job): result for job, result in db.results}
-    return {mutant: results[ids[mutant]] for mutant in tests}
+    return {
+        mutant: Outcome(mutant=mutant, of=of, outcome=_outcome(results[of]))
+        for mutant, of in ids.items()
+    }
 
 
 def _run(
@@ -250,7 +280,8 @@ def _test(
     """Run tests against a mutant, in this process's copy of the tree."""
     if unmutated_s is None:
         return WorkResult(WorkerOutcome.ABNORMAL, "the tests fail without a mutant")
-    return mutate_and_test([_spec(mutant)], _command(tests), 3 * unmutated_s + config.grace_s)
+    limit_s = _TIMES * unmutated_s + config.grace_s
+    return mutate_and_test([_spec(mutant)], _command(tests), limit_s)
 
 
 def _command(tests: Sequence[str]) -> str:
@@ -267,8 +298,9 @@ def _spec(mutant: Mutant) -> MutationSpec:
     )
 
 
-def _job_id(mutant: Mutant, tests: Sequence[str]) -> str:
-    files = hash_of_files([ROOT / name for name in (mutant.file, *tests)])
+def job_id(mutant: Mutant, tests: Sequence[str], root: Path = ROOT) -> str:
+    """Return one hash of a mutant, its file and the tests that are run against it."""
+    files = hash_of_files([root / name for name in (mutant.file, *tests)], root)
     return hashlib.sha256(f"{mutant.name} {files}".encode()).hexdigest()[:32]
 
 
@@ -278,32 +310,21 @@ def _outcome(result: WorkResult) -> str:
     return "survived" if result.test_outcome is TestOutcome.SURVIVED else "failed"
 
 
-def document_of(
-    config: Config, outcomes: Sequence[Outcome], left_out: int, root: Path = ROOT
-) -> dict[str, object]:
+def document_of(outcomes: Sequence[Outcome], left_out: int) -> dict[str, object]:
     """Return what is committed of a run.
 
     Args:
-        config: what was drawn and how it was run.
         outcomes: of all mutants, in the order drawn.
         left_out: how many of those drawn were excluded.
-        root: the tree that was mutated.
     """
     counts = Counter(outcome.outcome for outcome in outcomes)
     listed = [outcome.to_dict() for outcome in outcomes]
     return {
-        "tree": hash_of_files(mutated_files(config, root), root),
-        "mutants": hash_of_mutants([outcome.mutant for outcome in outcomes]),
         "result": hash_of_outcomes(listed),
         "left_out": left_out,
         "counts": dict(sorted(counts.items())),
         "outcomes": listed,
     }
-
-
-def hash_of_mutants(mutants: Sequence[Mutant]) -> str:
-    """Return one hash of which mutants were drawn, in order."""
-    return hashlib.sha256("\n".join(mutant.name for mutant in mutants).encode()).hexdigest()
 
 
 def hash_of_outcomes(outcomes: object) -> str:
@@ -324,16 +345,23 @@ def main() -> int:
     tree = hash_of_files(mutated_files(config))
     chosen, left_out = drawn(config)
     chosen = [mutant for mutant in chosen if mutant.file.startswith(given.under)]
-    outcomes = measure(config, chosen, given.jobs, SESSIONS / "session.sqlite")
-    document = document_of(config, outcomes, len(left_out))
-    if document["tree"] != tree:
+    kept: dict[Mutant, Outcome] = {}
+    if given.results.exists():
+        kept = outcomes_of(json.loads(given.results.read_text("utf-8")), chosen, config)
+    waiting = [mutant for mutant in chosen if mutant not in kept]
+    print(f"{len(kept)} outcomes still hold, {len(waiting)} mutants to run", file=sys.stderr)
+    new = measure(config, waiting, given.jobs, SESSIONS / "session.sqlite")
+    found = kept | {outcome.mutant: outcome for outcome in new}
+    outcomes = [found[mutant] for mutant in chosen]
+    document = document_of(outcomes, len(left_out))
+    if hash_of_files(mutated_files(config)) != tree:
         print("the code was changed while mutants of it were run: run again", file=sys.stderr)
         return 1
     if not given.under:
         given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for outcome in outcomes:
         if outcome.outcome in {"survived", "failed"}:
-            print(f"{outcome.outcome} {outcome.mutant.name} {' '.join(outcome.tests)}")
+            print(outcome.outcome, outcome.mutant.name)
     print(document["counts"], f"excluded {len(left_out)}")
     return 1 if any(outcome.outcome == "failed" for outcome in outcomes) else 0
 

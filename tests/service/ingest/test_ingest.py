@@ -251,3 +251,15 @@ def test_rows_into_a_shard_that_was_deleted_are_not_acknowledged(
         send(producer.session, 3)
     assert shards
     assert producer.session.durable == 1
+
+
+def test_batches_that_came_in_part_may_hold_all_but_what_the_largest_needs(store: Store) -> None:
+    ingest = Ingest(store, IngestLimits(part_bytes=64, batch_bytes=2000, held_bytes=5000))
+    first, second = (Producer(ingest, name).session for name in ("a", "b"))
+    assert ingest.reserve_part(first, 1000)
+    assert ingest.reserve_part(second, 2000)
+    assert not ingest.reserve_part(second, 1)
+    assert ingest.reserve_part(first, 2000), "the one that began first goes on"
+    assert not ingest.reserve_part(first, 1), "all is held"
+    ingest.release(5000)
+    ingest.close()

@@ -209,3 +209,13 @@ def test_stalls_count_only_attempts_that_came_no_further(table: JobTable) -> Non
     assert (last.state, last.attempt) == (JobState.FAILED, 6)
     assert last.error is not None
     assert "it was killed 3 times in a row" in last.error[1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()], ids=repr)
+def test_a_spec_that_json_does_not_hold_is_refused_and_nothing_is_queued(
+    table: JobTable, value: object
+) -> None:
+    spec = MatchSpec(match="m", a="a", b="b", settings={"min_r": value})
+    with pytest.raises(InvalidInput, match="the spec of a match job must be plain JSON"):
+        table.submit(spec, "")
+    assert table.all() == []

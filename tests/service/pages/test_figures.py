@@ -80,3 +80,20 @@ def test_without_a_count_the_density_has_axes_from_a_hundredth_of_a_percent_up()
         data[side]["density"] = {"edges": [], "counts": []}
     ticks = re.findall(r'y="374" text-anchor="middle">([^<]*)<', figures(report).density)
     assert (ticks[0], ticks[-1]) == ("0.01 %", "100 %")
+
+
+def test_millions_of_rows_are_written_in_millions() -> None:
+    report = report_example.report()
+    sides = cast("dict[str, dict[str, dict[str, object]]]", report["sides"])
+    for side in sides.values():
+        side["provenance"]["curve"] = [{"rows": rows, "fvu": 0.5} for rows in (500_000, 5_000_000)]
+    ticks = re.findall(r'y="374" text-anchor="middle">([^<]*)<', figures(report).training)
+    assert ticks == ["0", "1M", "2M", "3M", "4M", "5M"]
+
+
+def test_a_chart_of_hardly_any_features_counts_up_to_four() -> None:
+    report = report_example.report()
+    best = cast("dict[str, dict[str, object]]", report["data"])["best"]
+    best |= {"edges": [0.0, 0.5, 1.0], "a": [1, 2], "b": [2, 0], "nulls": {}}
+    ticks = re.findall(r'text-anchor="end">([^<]*)<', figures(report).best)
+    assert ticks == ["0", "1", "2", "3", "4"]

@@ -179,6 +179,13 @@ def test_provenance_names_models_seeds_hashes_and_versions() -> None:
     assert "seed 1" in page
 
 
+def test_a_report_is_written_over_an_earlier_one_and_into_a_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "report.html"
+    for title in ("First", "Second"):
+        assert write_report([report_example.report()], path, title=title) == path.resolve()
+        assert f"<title>{title}</title>" in path.read_text(encoding="utf-8")
+
+
 def test_no_match_damaged_data_and_later_versions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="0 matches"):
         render_report([])

@@ -11,6 +11,8 @@ from tests.service import planted
 from tests.service.run_here import run_here
 
 from isogloss.errors import CorruptData, DeadFeature, InvalidInput, NotFound
+from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.pages.report import render_report
 from isogloss.service.query.queries import REPORT_FILE, Queries
 from isogloss.store import Catalog, CatalogEntry, Store
@@ -101,6 +103,18 @@ def test_a_feature_says_how_often_how_strongly_and_where_it_fires(
         assert whole is not None
         assert context.before + context.peak + context.after in whole
         assert context.peak.startswith("word")
+
+
+def test_a_call_that_names_no_number_of_contexts_is_answered_with_the_strongest_eight(
+    store: Store, queries: Queries
+) -> None:
+    feature = liveliest(store, "small")
+    request = pb.GetFeatureRequest(name=f"dictionaries/small/features/{feature}")
+    found = QueryHandlers(queries).get_feature(request)
+    wanted = queries.feature("small", feature, contexts=8).contexts
+    assert len(queries.feature("small", feature, contexts=9).contexts) == 9
+    places = [(context.document, context.before) for context in found.contexts]
+    assert places == [(context.document, context.before) for context in wanted]
 
 
 def test_pairs_come_by_r_and_in_slices(queries: Queries) -> None:

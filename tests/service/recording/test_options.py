@@ -25,6 +25,12 @@ def test_options_that_cannot_be_are_refused(setting: str, value: object, named: 
         RecorderOptions(**{setting: value})  # type: ignore[arg-type]
 
 
+def test_a_recorder_that_is_told_nothing_holds_256_mib_and_waits_five_minutes() -> None:
+    options = RecorderOptions()
+    assert (options.queue_bytes, options.wait_s) == (256 * 1024**2, 300.0)
+    assert (options.on_full, options.sample, options.every) == ("block", 1.0, 1)
+
+
 def test_failed_passes_are_those_that_were_left_out() -> None:
     tally = Tally()
     for reason in ("one", "one", "two"):

@@ -1,5 +1,7 @@
 """Rows are cut into batches by bytes and by documents."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,19 @@ def test_a_document_larger_than_a_batch_is_cut() -> None:
     assert sum(batch.rows for batch in batches) == 360
     assert [batch.rows for batch in batches] == [5, 98, 98, 98, 61]
     assert all(encoded(batch).size <= 400_000 for batch in batches)
+
+
+@pytest.mark.parametrize("has_spans", [False, True])
+def test_a_cut_document_leaves_little_of_its_batches_empty(has_spans: bool) -> None:
+    """Small rows and a long group: a byte too much for each of their bytes would be seen."""
+    described = spec(1, has_spans=has_spans)
+    stored = rows_of(described, [20_000])
+    group = "\N{GRINNING FACE}" * 500  # four bytes each, the most that a character takes
+    document = replace(stored.documents[0], group=group)
+    batches = packed(Packer(described, 1 << 20, 100_000), replace(stored, documents=(document,)))
+    assert len(batches) > 3
+    for batch in batches[:-1]:
+        assert 100_000 - 256 < encoded(batch).size <= 100_000
 
 
 def test_a_batch_ends_at_its_bytes_although_it_has_few_rows() -> None:

@@ -1,7 +1,9 @@
 """Calls over a channel, against a small server of stock grpc in this process."""
 
 import asyncio
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -254,6 +256,36 @@ def test_only_calls_that_may_be_repeated_are_sent_again() -> None:
     assert GET.path in named
     assert not {READ.path, APPEND.path} & named
     assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+
+
+def test_a_server_that_is_away_is_asked_again_after_pauses_that_double() -> None:
+    came: list[float] = []
+
+    def answer(request: pb.GetStorageRequest, context: grpc.ServicerContext) -> pb.Storage:
+        came.append(time.monotonic())
+        if len(came) < 4:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        return pb.Storage(root="back")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer, pb.GetStorageRequest.FromString, pb.Storage.SerializeToString
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(STORAGE.service, {"GetStorage": handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    transport = GrpcTransport(f"127.0.0.1:{port}")
+    try:
+        answer_at_last = transport.unary(STORAGE, pb.GetStorageRequest(), 120.0)
+    finally:
+        transport.close()
+        server.stop(None).wait()
+    assert answer_at_last == pb.Storage(root="back")
+    pauses = [later - earlier for earlier, later in itertools.pairwise(came)]
+    # 0.1, 0.2 and 0.4 s, each by chance up to a fifth shorter or longer
+    assert all(pause >= 0.7 * least for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True))
 
 
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ def test_excess_is_what_tokens_do_not_explain_and_nan_where_that_is_unknown() ->
         assert math.isnan(dataclasses.replace(PAIR, token_null=unknown).excess)
 
 
+def test_a_token_that_speaks_against_a_pair_adds_to_its_excess() -> None:
+    assert dataclasses.replace(PAIR, token_null=-0.5).excess == 1.25
+
+
 def test_a_match_has_its_text_as_its_summary() -> None:
     match = MatchInfo(id="m", uid="u", etag="e", a="a", b="b", probe="p", pairs=3, created=0.0)
     assert (match.summary(), match.details) == ("", {})

@@ -31,6 +31,14 @@ def test_a_store_in_a_directory_keeps_all_of_it_inside(store: Store) -> None:
     assert location(store) == str(store.root)
 
 
+def test_a_store_opened_by_a_relative_path_is_found_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Store.open("store") as opened:
+        assert location(opened) == str(tmp_path / "store")
+
+
 @pytest.fixture(scope="module")
 def on_objects() -> Iterator[Store]:
     with Store.open("/", files=ObjectFiles(MemoryStore())) as store:

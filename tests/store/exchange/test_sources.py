@@ -2,14 +2,17 @@
 
 import json
 import struct
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.store.formats.test_npy import LYING_NPY
 
-from isogloss.errors import IsoglossError
-from isogloss.store import NumpyRows, SafetensorsRows
+from isogloss.errors import IsoglossError, ShapeError
+from isogloss.store import NumpyRows, RawRows, SafetensorsRows
+from isogloss.store.exchange.sources import ArrayRows, open_source
 
 
 def tensors(header: object, body: bytes = b"") -> bytes:
@@ -38,3 +41,27 @@ def test_no_bytes_whatever_cause_anything_but_our_errors(
         assert source.read(0, source.rows).nbytes <= path.stat().st_size
     except IsoglossError:
         pass
+
+
+def test_a_file_of_nothing_but_numbers_gives_all_its_rows_or_the_first(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(6, 2)
+    path = tmp_path / "x.bin"
+    path.write_bytes(values.tobytes())
+    for rows, wanted in ((None, 6), (6, 6), (4, 4), (0, 0)):
+        source = RawRows(path, "float32", 2, rows=rows)
+        assert source.read(0, source.rows).tobytes() == values[:wanted].tobytes()
+    assert RawRows(path, "float32", 2, offset=48).rows == 0
+    for rows, offset in ((7, 0), (None, 4), (None, 56), (1, 48)):
+        with pytest.raises(ShapeError, match="whole number of rows"):
+            RawRows(path, "float32", 2, rows=rows, offset=offset)
+
+
+def test_a_source_is_made_of_arrays_files_and_sources(tmp_path: Path) -> None:
+    values = np.arange(8, dtype=np.float32).reshape(4, 2)
+    np.save(tmp_path / "x.npy", values)
+    made = ArrayRows(values)
+    assert open_source(made, "x") is made
+    assert open_source(values, "x").read(1, 3).tobytes() == values[1:3].tobytes()
+    joined = open_source([tmp_path / "x.npy", values, made], "x")
+    assert joined.rows == 12
+    assert joined.read(3, 9).tobytes() == np.concatenate([values] * 3)[3:9].tobytes()

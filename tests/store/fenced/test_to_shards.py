@@ -27,6 +27,7 @@ from isogloss.store.disk.object_files import ObjectFiles
 from isogloss.store.fenced.records import COMMITS, GROUPS, LaneRecords
 from isogloss.store.fenced.to_shards import move_to_shards
 from isogloss.store.lanes.lane_directory import SEAL_NAME
+from isogloss.store.lanes.seal import read_seal
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 from isogloss.store.testing.fenced_processes import (
@@ -167,7 +168,9 @@ def test_who_moves_second_changes_nothing(place: str, look: int, retires: bool) 
 
         late = LaneRecords(Sleeps(objects), recording.directory, lane.name)
         with contextlib.suppress(CorruptData, FileNotFoundError):
-            move_to_shards(late, recording._fenced_lanes.scan(lane.name), SPEC)
+            seal = move_to_shards(late, recording._fenced_lanes.scan(lane.name), SPEC)
+            standing = read_seal(recording.files, recording.directory / "lanes" / lane.name)
+            assert seal == standing, "what stands is the seal of who was first"
         for found in (recording, Store.attach("/", files=ObjectFiles(objects)).recording("sample")):
             assert check_sample(found.reader(), {}) == ({} if retires else {"p": 6})
             assert found.cursor("p") == 6

@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from isogloss.errors import CorruptData
 from isogloss.store import (
     Document,
+    FileSystem,
     Recording,
     Store,
 )
+from isogloss.store.formats.documents import read_documents, write_documents
+from isogloss.store.formats.zarr_arrays import GroupWriter, read_arrays
 from isogloss.store.testing import sample_batch, sample_spec
 
 SPEC = sample_spec()
@@ -46,3 +50,15 @@ def test_documents_without_text_are_read_back(tmp_path: Path) -> None:
             assert recording.reader().documents() == {document.id: document}
         recording.derive()
         assert recording.reader().documents() == {document.id: document}
+
+
+def test_arrays_that_are_no_documents_are_damage(tmp_path: Path) -> None:
+    files, directory = FileSystem(), tmp_path / "lane" / "documents"
+    write_documents(files, directory, [Document.from_text("one"), Document.from_text("two")])
+    assert [document.text for document in read_documents(files, directory)] == ["one", "two"]
+    group = GroupWriter(files, directory)
+    for name, values in read_arrays(directory)[0].items():
+        group.write(name, values[:1] if name == "has_text" else values)
+    group.finish({"documents": 2})
+    with pytest.raises(CorruptData, match="documents of lane 'lane'"):
+        read_documents(files, directory)

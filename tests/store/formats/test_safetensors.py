@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isogloss.errors import CorruptData
@@ -49,3 +50,17 @@ def test_a_lying_safetensors_header_is_refused(tmp_path: Path, name: str) -> Non
     (tmp_path / "x.safetensors").write_bytes(LYING_SAFETENSORS[name])
     with pytest.raises(CorruptData):
         SafetensorsRows(tmp_path / "x.safetensors", "x")
+
+
+def test_tensors_that_follow_one_another_are_each_read_where_they_lie(tmp_path: Path) -> None:
+    values = np.arange(10, dtype=np.float32)
+    header = {
+        "y": {"dtype": "F32", "shape": [3, 2], "data_offsets": [16, 40]},
+        "x": {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]},
+        "none": {"dtype": "F32", "shape": [0, 4], "data_offsets": [16, 16]},
+    }
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(tensors(header, values.tobytes()))
+    for name, wanted in (("x", values[:4]), ("y", values[4:]), ("none", values[:0])):
+        source = SafetensorsRows(path, name)
+        assert source.read(0, source.rows).tobytes() == wanted.tobytes()

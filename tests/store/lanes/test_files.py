@@ -86,3 +86,23 @@ def test_commits_are_read_until_the_rows_are_covered(recording: Recording) -> No
     check_proven(lane.directory, 3, 3)
     with pytest.raises(CorruptData, match="proves 2 rows, wanted 3"):
         check_proven(lane.directory, 2, 3)
+
+
+@pytest.mark.parametrize("is_derived", [False, True])
+def test_documents_are_known_at_each_step_or_at_one(tmp_path: Path, is_derived: bool) -> None:
+    batches = [
+        sample_batch(SPEC, "p", n, rows=5, step=step) for n, step in ((1, 0), (2, 0), (3, 7))
+    ]
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, [])
+        with recording.open_lane() as lane:
+            for batch in batches:
+                lane.append([batch])
+        if is_derived:
+            recording.derive()
+        for step, wanted in ((None, batches), (0, batches[:2]), (7, batches[2:]), (1, [])):
+            known = lane_files(recording, 0).known_documents(step)
+            assert set(known.step.tolist()) == {batch.step for batch in wanted}
+            assert int(known.rows.sum()) == sum(batch.rows for batch in wanted)
+            documents = {name for batch in wanted for name in batch.document.tolist()}
+            assert set(known.document.tolist()) == documents

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from isogloss.errors import IsoglossError
+from isogloss.store.lanes.files import read_header
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.testing import SimulatedDisk
 from isogloss.store.testing.disk import Ignore, removed
@@ -79,3 +80,24 @@ def test_decay_of_acknowledged_rows_is_named_and_never_silent() -> None:
     assert state.seal is not None
     assert "data of frame 1" in state.seal.damage
     assert recording.cursor("p") == 2
+
+
+def test_the_last_shard_of_a_dead_lane_ends_with_its_last_proven_row() -> None:
+    """What was reserved or written behind it goes, also in a lane of less than one shard."""
+    disk = SimulatedDisk()
+    run(disk, lives=1, groups=1)
+    lane = open_recording(disk).open_lane()
+    lane.append([sample_batch(SPEC, "p", 3)])
+    dead = disk.after_kill()
+    directory = ROOT / "lanes" / lane.name
+    for site in range(len(SPEC.sites)):
+        descriptor = dead.open(directory / f"site-{site}" / "c" / "0" / "0", write=True)
+        dead.write(descriptor, [bytes(9000)], dead.size(descriptor))
+        dead.close(descriptor)
+    recording = open_recording(dead)
+    assert recording.lanes()[-1].rows == lane.rows
+    for site, layout in enumerate(read_header(dead, directory).layouts):
+        assert lane.rows < layout.shard_rows
+        descriptor = dead.open(directory / f"site-{site}" / "c" / "0" / "0")
+        assert dead.size(descriptor) == layout.padded_bytes(lane.rows)
+        dead.close(descriptor)

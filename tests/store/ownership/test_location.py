@@ -1,12 +1,19 @@
 """Where a store is decides how it is fenced."""
 
+import grp
+import os
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
-from isogloss.errors import Conflict
+from isogloss.errors import Conflict, InvalidInput
 from isogloss.store import Store
+from isogloss.store.disk.object_files import ObjectFiles
+from isogloss.store.disk.permissions import SHARED
 from isogloss.store.ownership.location import StoreLocation
+
+GROUP = grp.getgrgid(os.getegid()).gr_name
 
 
 def test_a_store_remembers_how_it_is_fenced(tmp_path: Path) -> None:
@@ -38,3 +45,20 @@ def test_storage_that_machines_share_is_fenced_by_creation_or_warned_of(
     caplog.clear()
     with Store.open(tmp_path / "b"):
         assert "may not hold between machines" in caplog.text
+
+
+def test_a_store_of_objects_is_fenced_by_creation_and_has_neither_locks_nor_groups() -> None:
+    objects = MemoryStore()
+    with Store.open("/", files=ObjectFiles(objects)) as store:
+        assert store.fencing == "create"
+    with pytest.raises(InvalidInput, match='no locks: use fencing="create"'):
+        Store.open("/", files=ObjectFiles(MemoryStore()), fencing="lock")
+    with pytest.raises(InvalidInput, match="on an object store: who reads it is set there"):
+        Store.open("/", files=ObjectFiles(objects), group=GROUP)
+
+
+def test_a_store_in_a_directory_is_shared_with_a_group_that_exists(tmp_path: Path) -> None:
+    Store.open(tmp_path / "s", group=GROUP).close()
+    assert (tmp_path / "s").stat().st_mode & 0o7777 == SHARED
+    with pytest.raises(InvalidInput, match="no group 'nobody-is-in-it'"):
+        Store.open(tmp_path / "s", group="nobody-is-in-it")

@@ -1,5 +1,6 @@
 """Units are drawn as often as their weights say, the same for the same seed and epoch."""
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.store import Sampling, StratumShares, TokenColumns
-from isogloss.store.reading.draws import Draws, weighed
+from isogloss.store.reading.draws import Draws, _uniform, weighed
 from isogloss.store.reading.units import Units
 
 ROWS = 600
@@ -137,3 +138,22 @@ def test_shares_and_weights_that_cannot_be_used_are_refused() -> None:
             drawn(Sampling(weights=np.full(ROWS, bad)))
     with pytest.raises(InvalidInput, match="none of the 600 units"):
         drawn(Sampling(weights=np.zeros(ROWS)))
+
+
+def splitmix64(seed: int, count: int) -> list[int]:
+    """SplitMix64 as its authors wrote it (Steele, Lea, Flood 2014), in whole numbers."""
+    mask, found = (1 << 64) - 1, list[int]()
+    for _ in range(count):
+        seed = seed + 0x9E3779B97F4A7C15 & mask
+        word = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & mask
+        word = (word ^ word >> 27) * 0x94D049BB133111EB & mask
+        found.append(word ^ word >> 31)
+    return found
+
+
+def test_the_numbers_that_decide_draws_are_those_of_splitmix64() -> None:
+    assert splitmix64(1234567, 2) == [6457827717110365317, 3203168211198807973], "as published"
+    digest = hashlib.sha256(b"isogloss draw 1|a name").digest()
+    wanted = splitmix64(int.from_bytes(digest[:8], "little"), 1000)
+    found = _uniform(np.arange(1000), "a name")
+    assert found.tolist() == [(word >> 11) / 2**53 for word in wanted]

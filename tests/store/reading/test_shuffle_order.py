@@ -48,3 +48,30 @@ def test_windows_tile_the_epoch_for_any_sizes(
         if 0 <= first < count:
             place, rows = next(order.windows(first))
             assert place <= first < place + len(rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 300),
+    st.integers(1, 7),
+    st.integers(1, 40),
+    st.integers(1, 3),
+    st.integers(0, 4),
+)
+def test_each_step_gives_every_rank_a_batch_of_rows_and_no_row_twice(
+    count: int, batch: int, window: int, world: int, start: int
+) -> None:
+    orders = [
+        ShuffleOrder(
+            rows=None, count=count, seed=5, epoch=1, batch_rows=batch, block_rows=3,
+            window_rows=window, rank=rank, world=world,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    steps = [list(order.step_rows(start)) for order in orders]
+    wanted = max(0, orders[0].steps - start)
+    assert [len(found) for found in steps] == [wanted] * world
+    assert all(len(rows) == batch for found in steps for rows in found)
+    in_order = [row for _, rows in orders[0].windows(0) for row in rows.tolist()]
+    taken = [row for step in zip(*steps, strict=True) for rows in step for row in rows.tolist()]
+    assert taken == in_order[start * batch * world :][: len(taken)]

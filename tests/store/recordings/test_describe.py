@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from isogloss.store import Recording, Store, describe_lane
+from isogloss.store import FileSystem, Recording, Store, describe_lane
 from isogloss.store.testing import sample_batch, sample_spec
 
 SPEC = sample_spec()
@@ -61,3 +61,30 @@ def test_what_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
         (state,) = recording.lanes()
         recording.retire(0)
         assert describe_lane(recording, state).sites == ()
+
+
+class Removes(FileSystem):
+    """Files of which one is removed by somebody else right before it is opened."""
+
+    gone: Path | None = None
+
+    def open(self, path: Path, *, write: bool = False) -> int:
+        if path == self.gone:
+            path.unlink(missing_ok=True)
+        return super().open(path, write=write)
+
+
+def test_a_file_that_is_removed_between_two_looks_counts_nothing(tmp_path: Path) -> None:
+    files = Removes()
+    with Store.open(tmp_path, files=files) as store:
+        recording = store.create_recording(SPEC, [])
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1)])
+        (state,) = recording.lanes()
+        before = describe_lane(recording, state)
+        directory = recording.directory / "lanes" / state.name
+        files.gone = directory / "site-0" / "c" / "0" / "0"
+        shard_bytes = files.gone.stat().st_size
+        found = describe_lane(recording, state)
+        assert found.sites[0].stored_bytes == before.sites[0].stored_bytes - shard_bytes
+        assert found.stored_bytes == size_of(directory)

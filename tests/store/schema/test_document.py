@@ -45,6 +45,7 @@ def test_the_table_refuses_a_second_document_under_an_id() -> None:
     first = Document.from_token_ids([1])
     table = DocumentTable([first])
     assert not table.add(first)
+    assert (len(table), len(DocumentTable()), first.id in table) == (1, 0, True)
     with pytest.raises(DocumentMismatch, match="share the id"):
         table.add(Document(key=first.key[:8] + bytes(24)))
     with pytest.raises(DocumentMismatch, match="group"):
