@@ -25,7 +25,7 @@ from isogloss.errors import (
     StorageFull,
 )
 from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem, write_new
-from isogloss.store.lanes.lane_directory import LOG_NAME
+from isogloss.store.lanes.lane_directory import LOG_NAME, enter_lane
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import (
     KIND_COMMIT,
@@ -36,7 +36,7 @@ from isogloss.store.lanes.log_frames import (
 )
 from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.lanes.recording_version import allow_steps
-from isogloss.store.lanes.seal import Seal, write_seal
+from isogloss.store.lanes.seal import Seal, note_seal, write_seal
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
@@ -147,7 +147,10 @@ class LaneWriter:
         self.close()
 
     def _create(self) -> None:
-        """Create and sync the lane's files, then write frame 0: from then on the lane exists."""
+        """Create and sync the lane's files, then write frame 0: from then on the lane exists.
+
+        The manifest names it last, so that no crash leaves a lane there that is not on the disk.
+        """
         files = self._files
         files.make_directory(self._directory)
         files.sync_directory(self._directory.parent)
@@ -167,6 +170,7 @@ class LaneWriter:
         frame = encode_frame(KIND_LANE, self._header.epoch, 0, lane_payload(self._header.to_dict()))
         files.write(log, frame, 0)
         files.sync_data(log)
+        enter_lane(files, self._recording_directory, self.name)
         self._log_bytes = sum(len(piece) for piece in frame)
 
     def append(self, batches: Sequence[RowBatch]) -> Commit:
@@ -385,19 +389,17 @@ class LaneWriter:
             try:
                 self.publish()
                 self._trim(self._log)
-                write_seal(
-                    self._files,
-                    self._directory,
-                    Seal(
-                        lane=self.name,
-                        epoch=self._header.epoch,
-                        rows=self._rows,
-                        frames=self._frames,
-                        log_bytes=self._log_bytes,
-                        cursors=self._own_cursors,
-                        reason="closed",
-                    ),
+                seal = Seal(
+                    lane=self.name,
+                    epoch=self._header.epoch,
+                    rows=self._rows,
+                    frames=self._frames,
+                    log_bytes=self._log_bytes,
+                    cursors=self._own_cursors,
+                    reason="closed",
                 )
+                write_seal(self._files, self._directory, seal)
+                note_seal(self._files, self._recording_directory, seal)
             except OSError as error:
                 raise LaneEnded(
                     f"lane {self.name!r} could not be sealed ({error}): its {self._rows} rows are "
