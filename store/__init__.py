@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from isogloss.store.reading.shuffle_order import ShuffleOrder
     from isogloss.store.reading.shuffled import ShuffledBatch
     from isogloss.store.recordings.describe import LaneDescription, LaneSite, Tier, describe_lane
+    from isogloss.store.recordings.manifest import MissingLane
     from isogloss.store.recordings.open_direct_lane import open_direct_lane
     from isogloss.store.recordings.recording import Recording
     from isogloss.store.recordings.store import Store, reopen_reader
@@ -96,6 +97,7 @@ _MODULES = {
     "LaneSite": "recordings.describe",
     "LaneState": "lanes.state",
     "LaneWriter": "lanes.writer",
+    "MissingLane": "recordings.manifest",
     "ModelInfo": "schema.recording_spec",
     "NormSpread": "lanes.norm_spread",
     "NumpyRows": "exchange.sources",
@@ -179,6 +181,7 @@ __all__ = [
     "LaneSite",
     "LaneState",
     "LaneWriter",
+    "MissingLane",
     "ModelInfo",
     "NormSpread",
     "NumpyRows",

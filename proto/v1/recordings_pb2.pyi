@@ -1102,7 +1102,7 @@ class Lane(_message.Message):
     sealed: _builtins.bool
     """no row will be added"""
     reason: _builtins.str
-    """why it was sealed: closed, recovered, retired, ..."""
+    """why it was sealed: closed, recovered, retired, lost (given up), ..."""
     damage: _builtins.str
     """what was lost of acknowledged rows; empty: nothing"""
     stored_bytes: _builtins.int
@@ -1542,6 +1542,110 @@ class Quantisation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Quantisation: _TypeAlias = Quantisation  # noqa: Y015
+
+@_typing.final
+class GiveUpLanesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACCEPT_LOSS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """recordings/{recording}"""
+    accept_loss: _builtins.bool
+    """required: rows that are given up never count again"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        accept_loss: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_loss", b"accept_loss", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveUpLanesRequest: _TypeAlias = GiveUpLanesRequest  # noqa: Y015
+
+@_typing.final
+class GiveUpLanesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingLane]:
+        """that were given up; none: none was missing"""
+
+    def __init__(
+        self,
+        *,
+        lanes: _abc.Iterable[Global___MissingLane] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveUpLanesResponse: _TypeAlias = GiveUpLanesResponse  # noqa: Y015
+
+@_typing.final
+class MissingLane(_message.Message):
+    """A lane that the manifest of its recording names and the disk lacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CursorsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CURSORS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """empty: the manifest itself was missing"""
+    reason: _builtins.str
+    """what was not found, for people"""
+    rows: _builtins.int
+    """unset: not known"""
+    @_builtins.property
+    def cursors(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """last acknowledged sequence number, by producer, where known"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        rows: _builtins.int | None = ...,
+        cursors: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rows", b"_rows", "rows", b"rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rows", b"_rows", "cursors", b"cursors", "name", b"name", "reason", b"reason", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rows: _TypeAlias = _typing.Literal["rows"]  # noqa: Y015
+    _WhichOneofArgType__rows: _TypeAlias = _typing.Literal["_rows", b"_rows"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rows) -> _WhichOneofReturnType__rows | None: ...
+
+Global___MissingLane: _TypeAlias = MissingLane  # noqa: Y015
 
 @_typing.final
 class CollectGarbageRequest(_message.Message):

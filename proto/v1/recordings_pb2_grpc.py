@@ -121,6 +121,11 @@ class RecordingServiceStub:
                 request_serializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingResponse.FromString,
                 _registered_method=True)
+        self.GiveUpLanes = channel.unary_unary(
+                '/isogloss.v1.RecordingService/GiveUpLanes',
+                request_serializer=isogloss_dot_v1_dot_recordings__pb2.GiveUpLanesRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_recordings__pb2.GiveUpLanesResponse.FromString,
+                _registered_method=True)
         self.CollectGarbage = channel.unary_stream(
                 '/isogloss.v1.RecordingService/CollectGarbage',
                 request_serializer=isogloss_dot_v1_dot_recordings__pb2.CollectGarbageRequest.SerializeToString,
@@ -266,6 +271,13 @@ class RecordingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GiveUpLanes(self, request, context):
+        """Goes on without lanes that the manifest names and the disk lacks: their rows are lost, for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CollectGarbage(self, request, context):
         """Removes what crashes and deletions left anywhere in the store, and the logs of old jobs.
         """
@@ -384,6 +396,11 @@ def add_RecordingServiceServicer_to_server(servicer, server):
                     servicer.QuantiseRecording,
                     request_deserializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingResponse.SerializeToString,
+            ),
+            'GiveUpLanes': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveUpLanes,
+                    request_deserializer=isogloss_dot_v1_dot_recordings__pb2.GiveUpLanesRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_recordings__pb2.GiveUpLanesResponse.SerializeToString,
             ),
             'CollectGarbage': grpc.unary_stream_rpc_method_handler(
                     servicer.CollectGarbage,
@@ -866,6 +883,33 @@ class RecordingService:
             '/isogloss.v1.RecordingService/QuantiseRecording',
             isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingRequest.SerializeToString,
             isogloss_dot_v1_dot_recordings__pb2.QuantiseRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveUpLanes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.RecordingService/GiveUpLanes',
+            isogloss_dot_v1_dot_recordings__pb2.GiveUpLanesRequest.SerializeToString,
+            isogloss_dot_v1_dot_recordings__pb2.GiveUpLanesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,7 +32,7 @@ class UpkeepHandlers:
         """Return a page of a recording's lanes, in row order."""
         recording = self._owner.store.recording(from_name("recordings", request.name))
         page, token = page_of(
-            recording.lanes(),
+            recording.present_lanes(),
             lambda lane: lane.name,
             request.page_size,
             request.page_token,
@@ -77,6 +77,12 @@ class UpkeepHandlers:
         accepted = request.accept_loss
         steps = self._owner.upkeep.quantise(name, sites or None, accept_loss=accepted)
         yield from _answers(steps, pb.QuantiseRecordingResponse, pb.Quantisation)
+
+    def give_up_lanes(self, request: pb.GiveUpLanesRequest) -> pb.GiveUpLanesResponse:
+        """Go on without the lanes that are missing."""
+        name = from_name("recordings", request.name)
+        lanes = self._owner.upkeep.give_up(name, accept_loss=request.accept_loss)
+        return pb.GiveUpLanesResponse(lanes=[to_message(lane, pb.MissingLane) for lane in lanes])
 
     def collect_garbage(
         self, request: pb.CollectGarbageRequest

@@ -398,7 +398,7 @@ PANELS = {
     ),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (
-        *("lanes", "verify", "compact", "compress", "quantise", "delete", "gc"),
+        *("lanes", "verify", "compact", "compress", "quantise", "give-up", "delete", "gc"),
     ),
 }
 """The commands in the order in which a newcomer needs them, as ``--help`` shows them."""

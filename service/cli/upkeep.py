@@ -214,6 +214,38 @@ def quantise(
     say(f"\nrecording {recording}: {size(done.bytes_before)} became {size(done.bytes_after)}")
 
 
+@app.command("give-up")
+def give_up(
+    recording: RecordingArgument,
+    accepts_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Do not ask: what is given up stays lost.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Go on without lanes that are missing from the disk, as verify names them."""
+    from isogloss.service.cli.describe import counted
+    from isogloss.service.cli.output import say, write_json, write_table
+
+    with connect(store, run_workers=False) as client:
+        client.recording(recording)
+        if not accepts_loss:
+            question = f"Give up the lanes that {recording} lacks, and their rows, for good?"
+            _ask(question, "--accept-loss", is_json=is_json)
+        given_up = client.give_up_lanes(recording, accept_loss=True)
+    if is_json:
+        write_json(given_up)
+    elif given_up:
+        lines = [
+            (lane.name or "–", "unknown" if lane.rows is None else lane.rows, lane.reason)
+            for lane in given_up
+        ]
+        write_table(("lane", "rows", "reason"), lines, "")
+        say(f"\nrecording {recording} goes on without {counted(len(given_up), 'lane')}")
+    else:
+        say(f"recording {recording}: no lane is missing")
+
+
 @app.command()
 def gc(
     older_s: Annotated[

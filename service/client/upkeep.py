@@ -1,4 +1,4 @@
-"""Upkeep of a store: list lanes, verify, compact, compress, quantise, remove garbage.
+"""Upkeep of a store: list lanes, verify, compact, compress, quantise, give up, remove garbage.
 
 Calls with ``on_progress`` take as long as it takes to read or rewrite what is stored, and have no
 deadline. If the caller disconnects or ``on_progress`` raises, the work stops before its next step;
@@ -27,7 +27,7 @@ from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import to_name
 from isogloss.service.wire.pages import MAX_PAGE
-from isogloss.store import Compaction, Problem
+from isogloss.store import Compaction, MissingLane, Problem
 
 ResponseT = TypeVar("ResponseT", bound=Message)
 T = TypeVar("T")
@@ -186,6 +186,32 @@ def quantise(
     return _outcome(request, pb.QuantiseRecordingResponse, Quantisation, on_progress)
 
 
+def give_up_lanes(recording: str, *, accept_loss: bool) -> Call[list[MissingLane]]:
+    """Go on without the lanes that a recording lacks, as :meth:`verify` names them.
+
+    Nothing of a recording is read or written while a lane is missing from the disk that its
+    manifest names. The remedy is to restore the lane from a copy. This is for when there is none.
+
+    Args:
+        recording: id of the recording.
+        accept_loss: must be True, to say that you know that the rows will be gone: they do not
+            count should the files come back later.
+
+    Returns:
+        The lanes that were given up; none where none is missing.
+
+    Raises:
+        NotFound: there is no recording with that id.
+        InvalidInput: ``accept_loss`` is False.
+        Conflict: an upkeep call works on the recording.
+    """
+    request = pb.GiveUpLanesRequest(name=to_name("recordings", recording), accept_loss=accept_loss)
+    return then(
+        ask(request, pb.GiveUpLanesResponse),
+        lambda found: [from_message(lane, MissingLane) for lane in found.lanes],
+    )
+
+
 def collect_garbage(
     older_s: float = DAY_S, *, on_progress: OnUpkeep | None = None
 ) -> Call[Garbage]:
@@ -239,6 +265,7 @@ class UpkeepClient(Connection):
     compact = blocking(compact)
     compress = blocking(compress)
     quantise = blocking(quantise)
+    give_up_lanes = blocking(give_up_lanes)
     collect_garbage = blocking(collect_garbage)
 
 
@@ -251,4 +278,5 @@ class AsyncUpkeepClient(AsyncConnection):
     compact = awaiting(compact)
     compress = awaiting(compress)
     quantise = awaiting(quantise)
+    give_up_lanes = awaiting(give_up_lanes)
     collect_garbage = awaiting(collect_garbage)

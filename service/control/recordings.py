@@ -42,7 +42,7 @@ class Recordings:
             uid=recording.uid,
             etag=recording.etag,
             spec=recording.spec,
-            revision=recording.revision(),
+            revision=recording.known_revision(),
             created=entry.created_s,
             has_steps=recording.has_steps(),
         )

@@ -16,7 +16,7 @@ from isogloss.service.control.work import ReportProgress, Work, WorkStep
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.upkeep import Compression, Garbage, Quantisation
-from isogloss.store import Compaction, Problem, Recording, Store, describe_lane
+from isogloss.store import Compaction, MissingLane, Problem, Recording, Store, describe_lane
 
 T = TypeVar("T")
 
@@ -139,6 +139,28 @@ class Upkeep:
 
         return self._run(_claims(found), "quantised", work)
 
+    def give_up(self, recording: str, *, accept_loss: bool) -> list[MissingLane]:
+        """Go on without the lanes that are missing from a recording.
+
+        Args:
+            recording: its id.
+            accept_loss: that the caller knows that the rows are lost for good; must be True.
+
+        Returns:
+            The lanes that were given up.
+
+        Raises:
+            InvalidInput: the loss is not accepted.
+        """
+        found = self._store.recording(recording)
+        if not accept_loss:
+            raise InvalidInput(
+                f"giving up what recording {recording!r} lacks loses its rows, for good: restore "
+                "the lanes from a copy, or pass accept_loss=True"
+            )
+        with self.alone(found, "given up"):
+            return found.give_up()
+
     def collect_garbage(self, older_s: float) -> Iterator[WorkStep[Garbage]]:
         """Remove files that nothing in the store refers to.
 
@@ -211,7 +233,7 @@ def _claims(*recordings: Recording) -> dict[str, str]:
 
 
 def _stored_bytes(recording: Recording) -> int:
-    return sum(describe_lane(recording, state).stored_bytes for state in recording.lanes())
+    return sum(describe_lane(recording, state).stored_bytes for state in recording.present_lanes())
 
 
 def _closing() -> ServerUnavailable:

@@ -254,8 +254,12 @@ class Ingest:
         for session in doomed:
             session.error = session.error or error
         kept = [w for w in self._waiting if id(w.session) not in gone]
-        self._held -= sum(w.size for w in self._waiting) - sum(w.size for w in kept)
+        freed = sum(w.size for w in self._waiting) - sum(w.size for w in kept)
+        self._held -= freed
         self._waiting = deque(kept)
+        self._changed.notify_all()
+        if freed:  # there is room now, and perhaps no commit that would tell of it
+            _notify(list(self._sessions.values()))
 
     def _drop_producers(self, uid: str, producers: frozenset[str]) -> None:
         """Forget the batches that sessions left behind which are closed already."""

@@ -25,6 +25,7 @@ from isogloss.errors import (
     StorageFull,
     UnsupportedVersion,
 )
+from isogloss.service.jobs.boot_clock import boot, now_s
 from isogloss.service.values.job_kinds import JobKind, kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
@@ -59,6 +60,7 @@ create table if not exists job(
   not_before real not null default 0,
   lease_until real not null default 0,
   holder text,
+  boot text not null default '',
   created real not null,
   updated real not null,
   version integer not null default 1
@@ -75,8 +77,8 @@ class Held:
 
     record: JobRecord
     """The job."""
-    lease_until: float
-    """When the worker's right to it ends, in seconds since the epoch."""
+    is_late: bool
+    """Whether the worker's right to it ended, or the machine that gave it was started again."""
     holder: str | None
     """Name of the worker process, see :func:`isogloss.service.jobs.processes.identity`."""
 
@@ -115,6 +117,7 @@ class JobTable:
                 self._connection.execute("pragma synchronous=extra")
             self._connection.executescript("begin immediate;" + _SCHEMA + "commit;")
             self._check_version()
+            self._add_boot()
 
     @classmethod
     def of(cls, store: Store) -> "JobTable":
@@ -137,6 +140,16 @@ class JobTable:
                 f"{self._path} holds jobs of schema {found}, this release reads up to "
                 f"{SCHEMA_VERSION}: upgrade isogloss"
             )
+
+    def _add_boot(self) -> None:
+        """Add the column of boots to a table that an earlier release made.
+
+        There a lease counts by the wall clock, so it has ended.
+        """
+        with self._transaction():
+            columns = {row["name"] for row in self._connection.execute("pragma table_info(job)")}
+            if "boot" not in columns:
+                self._connection.execute("alter table job add column boot text not null default ''")
 
     def close(self) -> None:
         """Close the connection; the table cannot be used afterwards."""
@@ -240,13 +253,13 @@ class JobTable:
 
     def claim(self, lease_s: float) -> JobRecord | None:
         """Take the oldest waiting job for a new attempt; None when none may start now."""
-        now = time.time()
+        now = now_s()
         rows = self._rows(
             "update job set state='STARTING', attempt=attempt+1, furthest_before=furthest,"
-            " lease_until=?, holder=null, updated=?, version=version+1"
-            " where number=(select number from job where state='QUEUED' and not_before<=?"
-            " order by number limit 1) returning *",
-            (now + lease_s, now, now),
+            " lease_until=?, boot=?, holder=null, updated=?, version=version+1"
+            " where number=(select number from job where state='QUEUED'"
+            " and (not_before<=? or boot<>?) order by number limit 1) returning *",
+            (now + lease_s, boot(), time.time(), now, boot()),
         )
         return _record(rows[0]) if rows else None
 
@@ -259,8 +272,13 @@ class JobTable:
         rows = self._rows(
             "select * from job where state in ('STARTING','RUNNING','CANCELLING') order by number"
         )
+        now, here = now_s(), boot()
         return [
-            Held(record=_record(row), lease_until=row["lease_until"], holder=row["holder"])
+            Held(
+                record=_record(row),
+                is_late=row["boot"] != here or row["lease_until"] < now,
+                holder=row["holder"],
+            )
             for row in rows
         ]
 
@@ -295,11 +313,11 @@ class JobTable:
                 )
                 self._end(row, JobState.FAILED, error=("JOB_FAILED", message))
             else:
-                now = time.time()
+                not_before = now_s() + backoff_s * (2**stalls - 1)
                 self._rows(
-                    "update job set state='QUEUED', stalls=?, not_before=?, lease_until=0,"
+                    "update job set state='QUEUED', stalls=?, not_before=?, lease_until=0, boot=?,"
                     " holder=null, updated=?, version=version+1 where number=?",
-                    (stalls, now + backoff_s * (2**stalls - 1), now, row["number"]),
+                    (stalls, not_before, boot(), time.time(), row["number"]),
                 )
 
     # What the worker of one attempt does.
@@ -330,17 +348,17 @@ class JobTable:
         Raises:
             Fenced: the job was given to another attempt, or ended.
         """
-        now = time.time()
         text = json.dumps(dict(metrics))
         rows = self._rows(
             "update job set state=case state when 'STARTING' then 'RUNNING' else state end,"
-            " lease_until=?, version=version + (state='STARTING' or step<>? or"
+            " lease_until=?, boot=?, version=version + (state='STARTING' or step<>? or"
             " total_steps<>? or metrics<>?), step=?, total_steps=?, metrics=?,"
             " furthest=max(furthest, ?), updated=?"
             " where id=? and attempt=? and state in ('STARTING','RUNNING','CANCELLING')"
             " returning state",
             (
-                *(now + lease_s, step, total_steps, text, step, total_steps, text, step, now),
+                *(now_s() + lease_s, boot(), step, total_steps, text),
+                *(step, total_steps, text, step, time.time()),
                 *(job, attempt),
             ),
         )

@@ -39,6 +39,8 @@ _BACKOFF_S = 0.1
 """Pause before the attempt after the first stall; after n stalls it is ``2**n - 1`` times this."""
 _CANCEL_GRACE_S = 1.5
 """How long a worker may take to end by itself after a cancel; files are whole or absent."""
+_LATE_GRACE_S = LEASE_S / 3
+"""How long a worker may be late before it is ended: longer than it pauses between heartbeats."""
 _CLOSE_GRACE_S = 3.0
 _POLL_S = 0.1
 _IDLE_POLL_S = 1.0
@@ -257,6 +259,7 @@ class _Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._job: JobRecord | None = None
         self._cancel_seen: float | None = None
+        self._late_seen: float | None = None
         self._thread = threading.Thread(target=self._run, name="isogloss-jobs", daemon=True)
         self._thread.start()
 
@@ -304,7 +307,7 @@ class _Supervisor:
             if held.holder is not None and is_alive(held.holder):
                 # An orphan that outlived its supervisor: it must not write beside its successor.
                 kill_group(pid_of(held.holder))
-            elif held.holder is None or pid_of(held.holder) is not None or _is_late(held):
+            elif held.holder is None or pid_of(held.holder) is not None or held.is_late:
                 # Its worker is gone from this machine, or its lease ran out on another one.
                 self._put_back(held.record, "")
 
@@ -332,7 +335,7 @@ class _Supervisor:
                 env=environment,
                 start_new_session=True,
             )
-        self._job, self._cancel_seen = job, None
+        self._job, self._cancel_seen, self._late_seen = job, None, None
         self._table.hold(job.id, job.attempt, identity(self._child.pid))
         self._changed()
 
@@ -355,9 +358,20 @@ class _Supervisor:
             if time.monotonic() - self._cancel_seen > _CANCEL_GRACE_S:
                 self._kill(child)
                 self._release("the worker was ended after a cancel")
-        elif _is_late(held):
+        elif self._is_silent(held):
             self._kill(child)
             self._release(f"the worker sent no heartbeat for {LEASE_S:g} s and was ended,")
+
+    def _is_silent(self, held: Held) -> bool:
+        """Whether the worker is late and stays so while this process runs.
+
+        Where the whole machine slept the lease ran out too, and the worker renews it once awake.
+        """
+        if not held.is_late:
+            self._late_seen = None
+            return False
+        self._late_seen = self._late_seen or time.monotonic()
+        return time.monotonic() - self._late_seen > _LATE_GRACE_S
 
     def _release(self, blame: str) -> None:
         if self._job is not None:
@@ -385,10 +399,6 @@ class _Supervisor:
     def _kill(self, child: subprocess.Popen[bytes]) -> None:
         kill_group(child.pid)
         child.wait()
-
-
-def _is_late(held: Held) -> bool:
-    return held.lease_until < time.time()
 
 
 def _describe(code: int, log: Path) -> str:

@@ -20,7 +20,7 @@ from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.calls.table import Unary, bind
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.addresses import READY
-from isogloss.service.wire.errors import DETAILS_KEY, MESSAGE_CHARS, to_status
+from isogloss.service.wire.errors import DETAILS_KEY, to_status
 from isogloss.service.wire.framing import MESSAGE_BYTES, parse
 from isogloss.store import Store
 
@@ -68,7 +68,6 @@ def _answer(handler: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
             return handler.answer(parse(handler.method.request, raw)).SerializeToString()
         except Exception as error:  # becomes the status of the call
             status = to_status(error)
-            status.message = status.message[:MESSAGE_CHARS]
         context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
         context.set_code(next(c for c in grpc.StatusCode if c.value[0] == status.code))
         context.set_details(status.message)

@@ -16,6 +16,7 @@ from types import TracebackType
 from isogloss.errors import (
     Conflict,
     DeadlineExceeded,
+    InternalError,
     InvalidInput,
     IsoglossError,
     LaneEnded,
@@ -23,6 +24,7 @@ from isogloss.errors import (
     NotPermitted,
     SequenceGap,
     ServerUnavailable,
+    StorageError,
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.transport.call import Call, ask, then
@@ -314,7 +316,14 @@ class DirectAppender:
         root, secret = _find(self._transport, self._root, self._timeout_s)
         name, producers = self._spec.recording, [self._producer]
         call = open_lane(name, producers, make_proof(secret, name, producers))
-        lane = open_direct_lane(root, run(self._transport, call, self._timeout_s))
+        ticket = run(self._transport, call, self._timeout_s)
+        try:
+            lane = open_direct_lane(root, ticket)
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"recording {name!r} has no place for a lane in {root} ({error}): something else "
+                "than the store removed it; run verify"
+            ) from error
         if lane.ticket.spec != self._spec:
             lane.close()
             raise NotFound(
@@ -326,7 +335,7 @@ class DirectAppender:
     def _end_lane(self) -> None:
         try:
             self._lane.close()
-        except IsoglossError:
+        except (IsoglossError, OSError):
             _log.warning("a direct lane was not sealed; its owner will", exc_info=True)
 
     # In the appender's own thread.
@@ -336,9 +345,17 @@ class DirectAppender:
             while (group := self._next_group()) is not None:
                 self._commit(group)
         except IsoglossError as error:
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
+            self._fail(error)
+        except OSError as error:
+            self._fail(StorageError(f"{self.route} cannot be written: {error}"))
+        except Exception as error:  # whoever waits for this thread must learn that it ended
+            _log.exception("a direct stream ended")
+            self._fail(InternalError(f"{type(error).__name__} in a direct stream: {error}"))
+
+    def _fail(self, error: IsoglossError) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
 
     def _next_group(self) -> list[_Waiting] | None:
         with self._changed:

@@ -18,7 +18,7 @@ from isogloss.service.ingest.ingest import Session
 from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
-from isogloss.service.wire.errors import DETAILS_KEY, MESSAGE_CHARS, to_status
+from isogloss.service.wire.errors import DETAILS_KEY, to_status
 from isogloss.service.wire.framing import Framed, parse
 from isogloss.service.wire.methods import METHODS, method_of
 from isogloss.service.wire.names import from_name
@@ -298,7 +298,6 @@ class _statuses:
             await self._context.abort(error.code, error.text, error.trailers)
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             status = to_status(error)
-            status.message = status.message[:MESSAGE_CHARS]
             code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
             trailers = ((DETAILS_KEY, status.SerializeToString()),)
             await self._context.abort(code, status.message, trailers)

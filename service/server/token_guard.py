@@ -44,12 +44,16 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[RequestT, ResponseT] | None":
         """Look at the token when the headers are there; refuse without reading a message."""
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        given = metadata.get("authorization", "")
-        given_bytes = given.encode() if isinstance(given, str) else given
-        if hmac.compare_digest(given_bytes, self._wanted):
+        given = [
+            value.encode() if isinstance(value, str) else value
+            for key, value in handler_call_details.invocation_metadata or ()
+            if key == "authorization"
+        ]
+        if len(given) == 1 and hmac.compare_digest(given[0], self._wanted):
             return await continuation(handler_call_details)
-        what = "a wrong token" if given else "no token"
+        what = "a wrong token" if any(given) else "no token"
+        if len(given) > 1:  # a proxy before this server may have looked at another one of them
+            what = f"{len(given)} authorization headers, wanted one"
         is_check = handler_call_details.method == "/grpc.health.v1.Health/Check"
         health = self._health
 

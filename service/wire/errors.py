@@ -12,8 +12,12 @@ from isogloss.errors import IsoglossError
 
 DOMAIN = "isogloss"
 DETAILS_KEY = "grpc-status-details-bin"
-MESSAGE_CHARS = 2000
-"""What of an error's text is sent: metadata has a hard limit of 16 KB."""
+MESSAGE_BYTES = 1500
+"""What of an error's text is sent, as UTF-8.
+
+Clients of grpc refuse metadata beyond 8 KB. A text is sent twice: with up to 3 bytes for each of
+its own in the status, and up to 4/3 in the details.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -78,19 +82,32 @@ def to_status(error: BaseException) -> status_pb2.Status:
     """Describe an error as a ``google.rpc.Status`` with an ErrorInfo (reason, domain).
 
     An error that is not ours is a defect: it is logged with its trace, and the caller only learns
-    its class, since its text may hold anything.
+    its class, since its text may hold anything. A long text is cut.
     """
     if isinstance(error, IsoglossError):
         known = error
+    elif isinstance(error, MemoryError):
+        _log.error("no memory while serving a call", exc_info=error)
+        known = errors.ResourceExhausted(
+            "the server has no memory left for this call: ask for less at once, or try again later"
+        )
     else:
         _log.error("unexpected error while serving a call", exc_info=error)
         known = errors.InternalError(
             f"{type(error).__name__} in the server; its log has the trace: please report it"
         )
     info = error_details_pb2.ErrorInfo(reason=known.reason, domain=DOMAIN)
-    status = status_pb2.Status(code=code_of(known).value[0], message=str(known))
+    status = status_pb2.Status(code=code_of(known).value[0], message=_cut(str(known)))
     status.details.add().Pack(info)
     return status
+
+
+def _cut(text: str) -> str:
+    """Return as much of a text as metadata holds; what UTF-8 cannot hold is escaped."""
+    whole = text.encode("utf-8", "backslashreplace")
+    if len(whole) <= MESSAGE_BYTES:
+        return whole.decode()
+    return whole[: MESSAGE_BYTES - 3].decode("utf-8", "ignore") + "…"
 
 
 def from_status(status: status_pb2.Status) -> IsoglossError:

@@ -3,7 +3,7 @@
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.values.upkeep import LaneInfo, Quantisation
 from isogloss.service.wire.convert import Joined, declare, from_message, to_message
-from isogloss.store import LaneDescription, LaneSite, Problem, QuantisationError
+from isogloss.store import LaneDescription, LaneSite, LaneState, Problem, QuantisationError
 
 declare(QuantisationError, pb.QuantisationError, left_out=["site"])
 declare(
@@ -52,11 +52,17 @@ def to_lane(lane: LaneDescription) -> pb.Lane:
         name=state.name,
         rows=state.rows,
         cursors=state.cursors,
-        sealed=seal is not None,
-        reason="" if seal is None else seal.reason,
+        sealed=seal is not None or state.is_lost,
+        reason=_reason(state),
         damage="" if seal is None else seal.damage,
         sites=lane.sites,
         stored_bytes=lane.stored_bytes,
         direct=state.is_direct,
     )
     return to_message(info, pb.Lane)
+
+
+def _reason(state: LaneState) -> str:
+    if state.is_lost:
+        return "lost"
+    return "" if state.seal is None else state.seal.reason

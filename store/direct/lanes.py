@@ -114,8 +114,8 @@ class DirectLanes:
         """Return the producers of each direct lane that is not sealed, and whether it began."""
         if not self._register.names():
             return {}
-        states = {state.name: state.seal for state in self._list_lanes()}
-        sealed = {name for name, seal in states.items() if seal is not None}
+        states = {state.name: state for state in self._list_lanes()}
+        sealed = {name for name, state in states.items() if state.seal or state.is_lost}
         return {
             lane: (producers, lane in states)
             for lane, producers in self._register.outstanding(sealed).items()

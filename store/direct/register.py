@@ -6,7 +6,7 @@ each commit wrote, and whose batches they are; and no link in it may lead elsewh
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,6 +100,8 @@ class DirectRegister:
             rows_before=rows_before,
         )
         make_directories(self._files, self._directory)
+        if not self._tickets:  # an owner may have made the directory, and died right after
+            self._files.sync_directory(self._directory.parent)
         self._files.write_atomic(ticket_path(self._directory, lane), ticket.to_bytes())
         self._tickets[lane] = ticket
         return ticket
@@ -302,11 +304,12 @@ class DirectRegister:
         """Return the lanes that garbage collection removes at a certain age only."""
         return {*self.names(), *(lane for lane, _ in self.problems())}
 
-    def litter(self, older_s: float) -> list[Path]:
+    def litter(self, older_s: float, missing: Set[str] = frozenset()) -> list[Path]:
         """Return lanes that prove no row, and files of tickets whose lane is gone.
 
         Args:
             older_s: only what was last changed so long ago; a writer may be about to begin.
+            missing: lanes that should be there; their tickets stay, and what is left of them.
 
         Returns:
             The paths to be removed.
@@ -314,10 +317,11 @@ class DirectRegister:
         found: list[Path] = []
         for lane in lane_names(self._files, self._lanes):
             directory = self._lanes / lane
-            if self._is_litter(lane) and self._is_older(directory, older_s):
+            is_old = lane not in missing and self._is_older(directory, older_s)
+            if is_old and self._is_litter(lane):
                 found.append(directory)
         for lane in self.names():
-            if self._files.exists(self._lanes / lane):
+            if lane in missing or self._files.exists(self._lanes / lane):
                 continue
             paths = [make(self._directory, lane) for make in _PATHS]
             there = [path for path in paths if self._files.exists(path)]

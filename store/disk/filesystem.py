@@ -456,7 +456,11 @@ def create_if_missing(path: Path) -> None:
 
 
 def make_directories(files: FileSystem, path: Path) -> None:
-    """Create a directory and its missing parents, and sync each parent."""
+    """Create a directory and its missing parents, and sync each parent.
+
+    Nothing is synced where it is there already: its maker may have been killed before it was
+    durable, so who builds on it alone syncs the directory above.
+    """
     if files.is_remote or files.exists(path):
         return
     make_directories(files, path.parent)

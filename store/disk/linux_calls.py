@@ -28,6 +28,8 @@ if _sync_file_range is not None:
 def reserve(descriptor: int, length: int) -> None:
     """Extend a file with zeros to ``length`` and reserve its blocks, if the file system can.
 
+    A longer file keeps its length.
+
     ``os.posix_fallocate`` is not used: where the file system cannot reserve, it writes to every
     block.
 
@@ -44,7 +46,8 @@ def reserve(descriptor: int, length: int) -> None:
         code = ctypes.get_errno()
         if code in _REFUSALS:
             raise OSError(code, os.strerror(code))
-    os.ftruncate(descriptor, length)
+    if os.fstat(descriptor).st_size < length:
+        os.ftruncate(descriptor, length)
 
 
 def start_writing(descriptor: int, offset: int, length: int) -> None:

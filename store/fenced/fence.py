@@ -8,6 +8,7 @@ from isogloss.store.fenced.records import (
     KIND_FENCE,
     Fence,
     LaneRecords,
+    MissingRecord,
     encode_record,
     group_problem,
     record_kind,
@@ -31,11 +32,14 @@ def fence_lane(records: LaneRecords, scan: FencedScan, owner: int) -> FencedScan
 
     Raises:
         CorruptData: the lane's first record or a fence cannot be read.
+        MissingRecord: a record is not there and a later one is; no fence was made.
         OSError: the fence could not be written.
     """
     damage = ""
     try:
         scan = scan_records(records, scan)
+    except MissingRecord:
+        raise  # it can be restored, unless a fence takes its place
     except CorruptData as error:
         damage = str(error)
     if scan.fence is not None:

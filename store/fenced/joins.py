@@ -102,8 +102,10 @@ class JoinRecords:
             CorruptData: a record cannot be read.
         """
         names = set(self._files.names(self._directory))
-        if names and not self._files.is_remote:
-            self._files.sync_directory(self._directory)  # what is seen is durable
+        if names and not self._files.is_remote:  # what is seen is durable
+            if not self._known:  # whoever made the directory may have been killed right after
+                self._files.sync_directory(self._directory.parent)
+            self._files.sync_directory(self._directory)
         paths: list[Path] = []
         while (path := self._path(len(self._known) + 1 + len(paths))).name in names:
             paths.append(path)
@@ -136,6 +138,8 @@ class JoinRecords:
     def _create(self, join: Join) -> None:
         number = len(self._known) + 1
         make_directories(self._files, self._directory)
+        if not self._known and not self._files.is_remote:
+            self._files.sync_directory(self._directory.parent)
         content = encode_record(KIND_JOIN, join.owner, number, join.to_dict())
         self._files.create_record(self._path(number), content)
         self._known.append(join)

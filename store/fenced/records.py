@@ -13,7 +13,7 @@ commit, and acknowledges nothing any more. ``docs/store-format.md`` says what th
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -102,6 +102,10 @@ class Fence:
         )
 
 
+class MissingRecord(CorruptData):
+    """A record is not there, though later ones are: something else than the store removed it."""
+
+
 class LaneRecords:
     """Paths and contents of the records of one fenced lane.
 
@@ -162,6 +166,7 @@ class LaneRecords:
         paths: list[Path] = []
         while (path := self.commit(first + len(paths))).name in names:
             paths.append(path)
+        self._check_gap(first + len(paths), names)
         epoch = self.name.partition(".")[2]
         for number, content in enumerate(read_files(self.files, paths), first):
             frame = parse_record(content, number, f"commit {number} of lane {self.name!r}")
@@ -170,6 +175,20 @@ class LaneRecords:
                     f"commit {number} of lane {self.name!r} is of epoch {frame.epoch:016x}"
                 )
             yield frame
+
+    def _check_gap(self, following: int, names: Set[str]) -> None:
+        """Raise MissingRecord where a record is not there and a later one is.
+
+        A listing may hold a record that was created while it was made and not the one before, so
+        the names are read again before that is believed.
+        """
+        missing = self.commit(following)
+        later = [name for name in names if name.isdigit() and name > missing.name]
+        if later and not self.files.exists(missing):
+            raise MissingRecord(
+                f"commit {following} of lane {self.name!r} is missing, though {min(later)} is "
+                f"there: restore {missing} from a copy; verify names the rest"
+            )
 
     def read(self, rows: int) -> Iterator[CommitFrame]:
         """Yield the commits until ``rows`` rows are covered."""

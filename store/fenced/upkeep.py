@@ -18,6 +18,7 @@ from isogloss.store.fenced.records import (
 )
 from isogloss.store.fenced.scan import FencedScan
 from isogloss.store.fenced.to_shards import sweep_records
+from isogloss.store.lanes.lane_directory import enter_lane
 from isogloss.store.lanes.log_frames import CommitFrame, Frame
 from isogloss.store.lanes.seal import Seal
 from isogloss.store.lanes.state import LaneState
@@ -109,6 +110,7 @@ class FencedUpkeep(LaneUpkeep):
         except (Fenced, OSError):
             joiner.abandon()
             raise
+        enter_lane(self._files, self._directory, joiner.name)
 
     def verify(
         self,
@@ -187,7 +189,7 @@ class FencedUpkeep(LaneUpkeep):
             ]
             born = {name.partition(".")[0] for name in self._files.names(self._directory / BIRTHS)}
             for kind in (COMMITS, GROUPS):
-                for name in self._files.names(self._directory / kind):
+                for name in {*self._files.names(self._directory / kind)} - spared:
                     if name in self._in_commits:
                         litter += self._lane_litter(kind, name)
                     elif kind == COMMITS and name.partition(".")[0] in born:

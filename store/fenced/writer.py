@@ -16,10 +16,12 @@ from isogloss.store.fenced.records import (
     birth_record,
     encode_record,
 )
-from isogloss.store.fenced.scan import FencedScan
+from isogloss.store.fenced.scan import FencedScan, end_scan
+from isogloss.store.lanes.lane_directory import enter_lane
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import KIND_COMMIT, CommitFrame
 from isogloss.store.lanes.log_scan import LaneHeader
+from isogloss.store.lanes.seal import note_seal
 from isogloss.store.lanes.writer import OwnerLaneWriter
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
@@ -97,6 +99,8 @@ class FencedLaneWriter(OwnerLaneWriter):
         files, records = self._files, self._records
         for directory in (records.birth.parent, records.commits, records.groups):
             make_directories(files, directory)
+        if not files.is_remote:  # an owner may have made some of them, and died right after
+            files.sync_directory(records.directory)
         content = birth_record(self._header, self._owner)
         try:
             files.create_record(records.birth, content)
@@ -159,6 +163,15 @@ class FencedLaneWriter(OwnerLaneWriter):
         self._own_cursors.update(cursors)
         for document in documents:
             self._documents.add(document)
+        if len(self._notes) == 1:
+            self._enter()
+
+    def _enter(self) -> None:
+        """Name the lane in the manifest once its first commit is durable, before the answer."""
+        try:
+            enter_lane(self._files, self._records.directory, self.name)
+        except OSError as error:
+            raise self._end(error) from error
 
     def _write_groups(self, batches: Sequence[RowBatch]) -> list[ByteRange]:
         """Write the rows of all sites, each to a new file."""
@@ -208,8 +221,8 @@ class FencedLaneWriter(OwnerLaneWriter):
         with self._lock:
             if not self.is_open:
                 return
-            fence = Fence(owner=self._owner, reason="closed").to_dict()
-            content = encode_record(KIND_FENCE, self._header.epoch, self._frames, fence)
+            fence = Fence(owner=self._owner, reason="closed")
+            content = encode_record(KIND_FENCE, self._header.epoch, self._frames, fence.to_dict())
             try:
                 self._files.create_record(self._records.commit(self._frames), content)
             except FileExistsError as error:
@@ -222,3 +235,10 @@ class FencedLaneWriter(OwnerLaneWriter):
             finally:
                 self._ended = self._ended or "it was closed"
                 self._release()
+            self._note_end(fence)
+
+    def _note_end(self, fence: Fence) -> None:
+        scan = self.scan
+        end_scan(scan, fence)
+        if scan.rows and scan.fence is not None:
+            note_seal(self._files, self._records.directory, scan.fence)

@@ -72,7 +72,7 @@ def resolve(revision: Revision, states: Sequence[LaneState]) -> list[LaneRange]:
             documents = (part.first_document, part.first_document + part.documents)
         else:
             raise _gone(revision, name)
-        if state.is_retired:
+        if state.is_retired or state.is_lost:
             raise _gone(revision, name)
         if rows > proven:
             raise CorruptData(

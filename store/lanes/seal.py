@@ -1,15 +1,16 @@
 """The seal of a lane: how many rows it holds, and which lanes it was joined from."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from isogloss.errors import CorruptData
+from isogloss.errors import CorruptData, IsoglossError
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem
-from isogloss.store.lanes.lane_directory import SEAL_NAME
+from isogloss.store.lanes.lane_directory import MANIFEST_NAME, SEAL_NAME
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -179,3 +180,38 @@ def read_seal(files: FileSystem, directory: Path) -> Seal | None:
     except FileNotFoundError:
         return None
     return Seal.from_dict(signed_json.decode(content, f"seal of lane {directory.name!r}"))
+
+
+def note_seal(files: FileSystem, recording: Path, seal: Seal) -> None:
+    """Copy the seal of a lane to its entry in the recording's manifest.
+
+    The copy says how many rows were lost, and where their producers were, should the lane's own
+    files be lost. It is not synced, and errors are ignored: where it is torn or missing, that much
+    is not known.
+
+    Args:
+        files: the file system that the recording is on.
+        recording: the recording's directory.
+        seal: the seal.
+    """
+    path = recording / MANIFEST_NAME / seal.lane
+    content = signed_json.encode(seal.to_dict())
+    with contextlib.suppress(OSError):
+        if files.is_remote:
+            files.write_atomic(path, content)
+            return
+        entry = files.open(path, write=True)
+        try:
+            files.write(entry, [content], 0)
+            files.truncate(entry, len(content))
+        finally:
+            files.close(entry)
+
+
+def noted_seal(files: FileSystem, recording: Path, lane: str) -> Seal | None:
+    """Return the copy of a lane's seal in the manifest; None where there is none to be read."""
+    try:
+        content = files.read_whole(recording / MANIFEST_NAME / lane)
+        return Seal.from_dict(signed_json.decode(content, f"manifest entry {lane!r}"))
+    except (IsoglossError, OSError, ValueError):
+        return None

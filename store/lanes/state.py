@@ -25,6 +25,9 @@ class LaneState:
     is_direct: bool = False
     """Whether a process other than the store's owner wrote it, with a ticket."""
 
+    is_lost: bool = False
+    """Whether its files are gone and it was given up: no row of it is left, its cursors are."""
+
     @property
     def is_retired(self) -> bool:
         """Whether its rows were removed to make room."""

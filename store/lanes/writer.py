@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 from isogloss.errors import (
     Conflict,
     InvalidInput,
+    IsoglossError,
     LaneEnded,
+    ResourceExhausted,
     SequenceGap,
     StorageFull,
 )
 from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem, write_new
-from isogloss.store.lanes.lane_directory import LOG_NAME
+from isogloss.store.disk.open_files import NO_DESCRIPTORS, check_open_files
+from isogloss.store.lanes.lane_directory import LOG_NAME, enter_lane
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_frames import (
     KIND_COMMIT,
@@ -36,7 +39,7 @@ from isogloss.store.lanes.log_frames import (
 )
 from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.lanes.recording_version import allow_steps
-from isogloss.store.lanes.seal import Seal, write_seal
+from isogloss.store.lanes.seal import Seal, note_seal, write_seal
 from isogloss.store.schema.batch import RowBatch, TokenColumns, as_bytes
 from isogloss.store.schema.document import Document, DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
@@ -147,8 +150,13 @@ class LaneWriter:
         self.close()
 
     def _create(self) -> None:
-        """Create and sync the lane's files, then write frame 0: from then on the lane exists."""
+        """Create and sync the lane's files, then write frame 0: from then on the lane exists.
+
+        The manifest names it last, so that no crash leaves a lane there that is not on the disk.
+        """
         files = self._files
+        if files.can_map:
+            check_open_files(len(self._spec.sites) + 1, f"a lane of {len(self._spec.sites)} sites")
         files.make_directory(self._directory)
         files.sync_directory(self._directory.parent)
         log = files.create(self._directory / LOG_NAME)
@@ -167,6 +175,7 @@ class LaneWriter:
         frame = encode_frame(KIND_LANE, self._header.epoch, 0, lane_payload(self._header.to_dict()))
         files.write(log, frame, 0)
         files.sync_data(log)
+        enter_lane(files, self._recording_directory, self.name)
         self._log_bytes = sum(len(piece) for piece in frame)
 
     def append(self, batches: Sequence[RowBatch]) -> Commit:
@@ -186,6 +195,7 @@ class LaneWriter:
             ShapeError: a batch does not fit the recording; nothing was accepted.
             DocumentMismatch: two documents share a key and differ; nothing was accepted.
             StorageFull: the disk or a limit is full; nothing was accepted, and the lane goes on.
+            ResourceExhausted: this process has too many files open; the same holds.
             LaneEnded: the lane is closed, or a write failed for good. What was acknowledged is
                 safe; open a new lane.
             InvalidInput: a row is of a document that no batch described; nothing was accepted.
@@ -212,14 +222,7 @@ class LaneWriter:
                     self._release()
                     raise
                 except OSError as error:
-                    if error.errno in FULL_ERRNOS:
-                        raise StorageFull(
-                            f"lane {self.name!r} cannot grow beyond {self._rows} rows: {error}; "
-                            "free space and send the batches again"
-                        ) from error
-                    ended = self._end(error)
-                    self._release()
-                    raise ended from error
+                    raise self._refusal(error) from error
             producers = {batch.producer for batch in batches}
             result = Commit(
                 lane=self.name,
@@ -228,6 +231,22 @@ class LaneWriter:
             )
             self._publish_when_due()
             return result
+
+    def _refusal(self, error: OSError) -> IsoglossError:
+        """Return what to tell whoever appended; end the lane unless it can go on."""
+        if error.errno in FULL_ERRNOS:
+            return StorageFull(
+                f"lane {self.name!r} cannot grow beyond {self._rows} rows: {error}; free space and "
+                "send the batches again"
+            )
+        if error.errno in NO_DESCRIPTORS:
+            return ResourceExhausted(
+                f"lane {self.name!r} cannot open the files of its sites: {error}; raise "
+                "`ulimit -n` of this process, and send the batches again"
+            )
+        ended = self._end(error)
+        self._release()
+        return ended
 
     def _check_open(self) -> None:
         if self._ended is not None:
@@ -342,6 +361,8 @@ class LaneWriter:
         try:
             self._files.sync_directory(path)
         except OSError as error:
+            if error.errno in NO_DESCRIPTORS:  # it was not opened, so nothing was lost
+                raise
             raise self._end(error) from error
 
     def _end(self, error: OSError) -> LaneEnded:
@@ -385,19 +406,17 @@ class LaneWriter:
             try:
                 self.publish()
                 self._trim(self._log)
-                write_seal(
-                    self._files,
-                    self._directory,
-                    Seal(
-                        lane=self.name,
-                        epoch=self._header.epoch,
-                        rows=self._rows,
-                        frames=self._frames,
-                        log_bytes=self._log_bytes,
-                        cursors=self._own_cursors,
-                        reason="closed",
-                    ),
+                seal = Seal(
+                    lane=self.name,
+                    epoch=self._header.epoch,
+                    rows=self._rows,
+                    frames=self._frames,
+                    log_bytes=self._log_bytes,
+                    cursors=self._own_cursors,
+                    reason="closed",
                 )
+                write_seal(self._files, self._directory, seal)
+                note_seal(self._files, self._recording_directory, seal)
             except OSError as error:
                 raise LaneEnded(
                     f"lane {self.name!r} could not be sealed ({error}): its {self._rows} rows are "

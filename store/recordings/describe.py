@@ -41,7 +41,7 @@ class LaneDescription:
     """The rows and batches that are committed in the lane."""
 
     sites: tuple[LaneSite, ...]
-    """The rows of each site; none where they were retired."""
+    """The rows of each site; none where they were retired, or lost and given up."""
 
     stored_bytes: int
     """Size of all its files: rows, columns, documents, statistics, log. For a lane that was not
@@ -62,6 +62,8 @@ def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:
     Raises:
         StorageError: a directory cannot be read.
     """
+    if state.is_lost:
+        return LaneDescription(state=state, sites=(), stored_bytes=0)
     files, directory = recording.files, recording.directory / "lanes" / state.name
     with storage_errors(f"lane {state.name!r} of recording {recording.id!r} cannot be described"):
         names = set(files.names(directory))

@@ -10,13 +10,19 @@ from isogloss.errors import InvalidInput, NotFound, StorageError
 from isogloss.store.direct.register import DirectLook, DirectRegister
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.lanes.files import LaneFiles
-from isogloss.store.lanes.lane_directory import LOG_NAME, lane_names
+from isogloss.store.lanes.lane_directory import LOG_NAME, MANIFEST_NAME, lane_names
 from isogloss.store.lanes.log_scan import LaneScan, is_durable, scan_log
 from isogloss.store.lanes.recover import seal_dead_lane
 from isogloss.store.lanes.resolve import LaneRange, joined_names
 from isogloss.store.lanes.seal import Seal, read_seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.lanes.writer import OwnerLaneWriter
+from isogloss.store.recordings.manifest import (
+    LaneManifest,
+    Listing,
+    MissingLane,
+    missing_lanes,
+)
 from isogloss.store.schema.document import Document
 from isogloss.store.schema.recording_spec import RecordingSpec
 
@@ -54,6 +60,9 @@ class LaneList:
         """The seals read or written so far, by lane."""
         self._scans: dict[str, LaneScan] = {}
         self._joined: dict[str, frozenset[str]] = {}
+        self.manifest = LaneManifest(files, directory)
+        """Names the lanes that must be there."""
+        self._listing = Listing()
 
     def states(self) -> list[LaneState]:
         """Return what is committed in each lane, in the order in which their rows are numbered.
@@ -65,15 +74,72 @@ class LaneList:
 
         Raises:
             NotFound: the recording was deleted.
+            CorruptData: the manifest names a lane that is not on the disk.
+            StorageError: a directory or a log cannot be read.
+        """
+        states, missing = self.found()
+        if missing:
+            raise missing_lanes(self._id, missing)
+        return states
+
+    def found(self) -> tuple[list[LaneState], list[MissingLane]]:
+        """Return what is committed in the lanes that are there, and which lanes are missing.
+
+        Returns:
+            The states, as :meth:`states` returns them, and the lanes that the manifest names and
+            the disk lacks.
+
+        Raises:
+            NotFound: the recording was deleted.
             StorageError: a directory or a log cannot be read.
         """
         with self.lock, storage_errors(f"lanes of recording {self._id!r} cannot be read"):
-            while True:
-                names = self._names()
-                states = [self._state(name) for name in names]
-                if set(names) <= {*self._names()}:
-                    return [state for state in states if state is not None]
-                # lanes were joined between the two looks: look again
+            states = self._found_states()
+            missing = self._find_missing(states)
+            if self._is_owner and not self._listing.is_gone:
+                self.manifest.enter(self._listing, states)
+            lost = self.manifest.given_up(self._listing)
+            return sorted([*states, *lost], key=lambda state: state.name), missing
+
+    def _found_states(self) -> list[LaneState]:
+        while True:
+            # the manifest first: what it names by now was on the disk by now
+            self._listing = self.manifest.read()
+            states = self._try_states()
+            if states is not None:
+                return states
+
+    def _try_states(self) -> list[LaneState] | None:
+        """Look at all lanes; None where some were joined between two looks: then look again."""
+        names = self._names()
+        states = [self._state(name) for name in names]
+        if set(names) <= {*self._names()}:
+            return [state for state in states if state is not None]
+        return None
+
+    def _find_missing(self, states: Sequence[LaneState]) -> list[MissingLane]:
+        """Compare the manifest with the lanes that were found."""
+        if self._listing.is_gone:
+            return [_missing_manifest(self._directory)]
+        known = {state.name for state in states} | self._joined_away()
+        found: list[MissingLane] = []
+        for name in sorted(self._listing.entered - self._listing.lost - known):
+            reason = self._why_missing(name)
+            found += [self.manifest.missing(name, reason)] if reason else []
+        return found
+
+    def _joined_away(self) -> set[str]:
+        """Return the lanes whose rows other lanes hold now."""
+        return {old for joined in self._joined.values() for old in joined}
+
+    def _why_missing(self, name: str) -> str:
+        """Say what is amiss with a lane that has an entry and does not count; empty if nothing."""
+        directory = self._directory / "lanes" / name
+        if not self._files.exists(directory):
+            return f"{directory} is not there"
+        if self._register.look(name).is_direct:
+            return ""  # of one that disagrees with its ticket nothing is read; verify says why
+        return f"{directory / LOG_NAME} does not begin as a log does"
 
     def readable(self) -> tuple[list[LaneState], list[tuple[str, str]]]:
         """Return the lanes that can be read, and what is wrong with those that cannot.
@@ -87,11 +153,17 @@ class LaneList:
         """
         with self.lock:
             try:
-                return self.states(), []
+                states, missing = self.found()
+                damaged = [(lane.name, lane.describe()) for lane in missing]
+                return states, damaged + self.manifest.problems(states)
             except StorageError as error:
                 self._check_there()
                 found, damaged = self._readable_each()
                 known = {message for _, message in damaged}
+                named = {lane for lane, _ in damaged}
+                if "" not in named:  # else it is not known which lanes there are
+                    missing = self._find_missing(found)
+                    damaged += [(m.name, m.describe()) for m in missing if m.name not in named]
                 whole = [] if str(error) in known else [("", str(error))]
                 return found, damaged or whole
 
@@ -127,6 +199,8 @@ class LaneList:
         names = lane_names(self._files, lanes)
         if not names:
             self._check_there()
+        names = [name for name in names if name not in self._listing.lost]
+        self._joined = {name: self._joined[name] for name in names if name in self._joined}
         for name in names:
             if name not in self._joined:
                 found = joined_names(self._files, lanes / name)
@@ -134,7 +208,7 @@ class LaneList:
                     found = frozenset()  # only the owner joins lanes
                 if found is not None:
                     self._joined[name] = found
-        joined = {old for name in names for old in self._joined.get(name, ())}
+        joined = self._joined_away()
         return [name for name in names if name not in joined]
 
     def _check_there(self) -> None:
@@ -223,7 +297,8 @@ class LaneList:
 
     def new_name(self) -> str:
         """Return a name for a new lane, which sorts behind all lanes and all tickets."""
-        names = [*lane_names(self._files, self._directory / "lanes"), *self._register.names()]
+        lanes = lane_names(self._files, self._directory / "lanes")
+        names = [*lanes, *self._register.names(), *self._listing.entered, *self._listing.lost]
         numbers = [name.partition(".")[0] for name in names]
         last = max((int(number) for number in numbers if number.isdecimal()), default=0)
         return f"{last + 1:08d}.{secrets.randbits(64):016x}"
@@ -251,3 +326,10 @@ class LaneList:
             if state.rows or state.is_retired
             for document in self.lane_files(state.name, state.rows).documents()
         ]
+
+
+def _missing_manifest(directory: Path) -> MissingLane:
+    return MissingLane(
+        name="",
+        reason=f"{directory / MANIFEST_NAME}, which names its lanes, is not there",
+    )

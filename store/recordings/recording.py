@@ -23,6 +23,7 @@ from isogloss.store.lanes.statistics import SiteStatistics
 from isogloss.store.lanes.writer import LaneWriter, OwnerLaneWriter
 from isogloss.store.reading.reader import RecordingReader, Reopen
 from isogloss.store.recordings.lane_list import LaneList
+from isogloss.store.recordings.manifest import MissingLane
 from isogloss.store.recordings.recording_files import read_description
 from isogloss.store.schema.document import DocumentTable
 from isogloss.store.schema.recording_spec import RecordingSpec
@@ -56,7 +57,9 @@ class Recording:
         self._register = DirectRegister(files, directory, self._spec, self._shard_bytes)
         self._lanes = self._list_lanes()
         self._lock = self._lanes.lock
-        self._direct = DirectLanes(self.id, self._register, self.lanes, self._lanes.new_name)
+        self._direct = DirectLanes(
+            self.id, self._register, self.present_lanes, self._lanes.new_name
+        )
         self._working = threading.RLock()
         self._has_steps = False
         self._upkeep = LaneUpkeep(files, directory, self._spec, self._lanes.seals)
@@ -106,9 +109,69 @@ class Recording:
 
         Raises:
             NotFound: the recording was deleted.
+            CorruptData: a lane is missing that the manifest names.
             StorageError: a directory or a log cannot be read.
         """
         return self._lanes.states()
+
+    def present_lanes(self) -> list[LaneState]:
+        """Return what :meth:`lanes` does, of the lanes that are there, though others are missing.
+
+        Returns:
+            The states of the lanes.
+
+        Raises:
+            NotFound: the recording was deleted.
+            StorageError: a directory or a log cannot be read.
+        """
+        return self._lanes.found()[0]
+
+    def missing_lanes(self) -> list[MissingLane]:
+        """Return the lanes that the manifest names and the disk lacks.
+
+        While there is one, the recording is neither read nor written: restore the lanes, or go on
+        without them (:meth:`give_up`).
+
+        Returns:
+            The lanes, sorted by name.
+
+        Raises:
+            NotFound: the recording was deleted.
+            StorageError: a directory or a log cannot be read.
+        """
+        return self._lanes.found()[1]
+
+    def give_up(self) -> list[MissingLane]:
+        """Go on without the lanes that are missing, for good; this is written down.
+
+        Their rows are lost, and do not count should their files come back later. Their producers go
+        on behind what was acknowledged, as far as the manifest knows where that was.
+
+        Returns:
+            The lanes that were given up; none where none is missing.
+
+        Raises:
+            StoreOwned: this process does not own the store.
+            StorageError: the loss could not be written down; try again.
+        """
+        with (
+            self._work_alone(),
+            self._lock,
+            storage_errors(f"missing lanes of {self.id!r} cannot be given up"),
+        ):
+            missing = self._lanes.found()[1]
+            self._lanes.manifest.give_up(missing)
+            return missing
+
+    def known_revision(self) -> Revision:
+        """Return the revision that names all rows committed now, also those that are missing.
+
+        It says how large a recording is that lacks lanes, as far as that is known. No reader takes
+        it while one is missing.
+        """
+        states, missing = self._lanes.found()
+        rows = [(lane.name, lane.rows) for lane in (*states, *missing) if lane.rows]
+        return Revision(recording=self.uid, lanes=tuple(sorted(rows)))
 
     def revision(self) -> Revision:
         """Return the revision that names all rows committed now, to read or train on later."""
@@ -186,6 +249,7 @@ class Recording:
             )
         check_producers(dict.fromkeys(producers, 0))
         with self._lock, storage_errors(f"no direct lane can be offered of {self.id!r}"):
+            self.lanes()  # refuses where a lane is missing, whose cursors nobody would know
             ticket = self._direct.offer(producers, limits or LaneLimits())
             if self._lanes.writer is not None:
                 self._lanes.writer.lend(producers)
@@ -364,6 +428,8 @@ class Recording:
             The problems found; empty when there is none.
         """
         states, damaged = self._lanes.readable()
+        damaged += self._back_again(states)
+        states = [state for state in states if not state.is_lost]
         try:
             self.vocabulary()
         except (StorageError, NotFound, UnicodeDecodeError) as error:
@@ -373,6 +439,15 @@ class Recording:
             damaged += self._register.problems()  # of lanes of which nothing is read
         found = [Problem(recording=self.id, lane=lane, message=text) for lane, text in damaged]
         return found + self._upkeep.verify(states, on_progress, broken)
+
+    def _back_again(self, states: Sequence[LaneState]) -> list[tuple[str, str]]:
+        """Return the lanes that were given up and whose files are there now, with a sentence."""
+        advice = "it was given up, so its files, which are there again, do not count: remove them"
+        return [
+            (state.name, f"{advice}, or remove manifest/{state.name}.lost to take them back")
+            for state in states
+            if state.is_lost and self._files.exists(self._directory / "lanes" / state.name)
+        ]
 
     def drop_litter(self, older_s: float = 86_400.0) -> int:
         """Remove files that crashes left behind: half-written files, lanes that never began.
@@ -396,9 +471,10 @@ class Recording:
                 self._lock,
                 storage_errors(f"litter of {self.id!r} cannot be found"),
             ):
-                states = self.lanes()
-                more = self._register.litter(older_s)
-                return self._upkeep.drop_litter(states, self._register.spared(), more)
+                states, missing = self._lanes.found()
+                kept = {lane.name for lane in missing} | {s.name for s in states if s.is_lost}
+                more = self._register.litter(older_s, kept)
+                return self._upkeep.drop_litter(states, {*self._register.spared(), *kept}, more)
         finally:
             self._working.release()
 
@@ -511,7 +587,7 @@ class Recording:
         writer = self._lanes.writer
         if writer is not None and writer.is_open:
             return True
-        return any(state.is_direct and state.seal is None for state in self.lanes())
+        return any(state.is_direct and state.seal is None for state in self.present_lanes())
 
     def close(self) -> None:
         """Close the lane that this process has open, if any."""

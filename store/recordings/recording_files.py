@@ -9,7 +9,9 @@ from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem, storage_errors, write_new
 from isogloss.store.formats.documents import write_strings
 from isogloss.store.formats.zarr_arrays import GroupWriter
+from isogloss.store.lanes.lane_directory import MANIFEST_NAME
 from isogloss.store.lanes.recording_version import DESCRIPTION_NAME, RECORDING_VERSIONS
+from isogloss.store.recordings.manifest import HAS_MANIFEST
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, get_count, get_mapping
 from isogloss.store.schema.names import check_text
 from isogloss.store.schema.recording_spec import RecordingSpec
@@ -38,10 +40,12 @@ def create_recording_files(
         "schema_version": SCHEMA_VERSION,
         "spec": spec.to_dict(),
         "shard_bytes": shard_bytes,
+        HAS_MANIFEST: True,
     }
     with storage_errors(f"recording {spec.recording!r} cannot be created"):
         files.make_directory(directory)
         files.make_directory(directory / "lanes")
+        files.make_directory(directory / MANIFEST_NAME)
         group = GroupWriter(files, directory / "vocabulary")
         write_strings(group, "token", tokens)
         group.finish({"tokens": len(vocabulary)})

@@ -9,9 +9,16 @@ from pathlib import Path
 from isogloss.errors import NotFound
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.lanes.files import LaneFiles
-from isogloss.store.lanes.lane_directory import LOG_NAME, has_writer, lane_names
+from isogloss.store.lanes.lane_directory import (
+    LOG_NAME,
+    MANIFEST_NAME,
+    enter_lane,
+    has_writer,
+    lane_names,
+    strike_lanes,
+)
 from isogloss.store.lanes.lane_statistics import lane_statistics
-from isogloss.store.lanes.seal import Seal
+from isogloss.store.lanes.seal import Seal, note_seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.schema.recording_spec import RecordingSpec
 from isogloss.store.shards.quantised import QuantisationError, read_error
@@ -107,9 +114,9 @@ class LaneUpkeep:
                 if state.is_retired:
                     sweep_retired(self._files, directory)
                 elif state.seal is not None and state.rows and rows - removed > max_rows:
-                    self._seals[state.name] = retire_lane(
-                        self._files, directory, self._spec, state.seal
-                    )
+                    retired = retire_lane(self._files, directory, self._spec, state.seal)
+                    self._seals[state.name] = retired
+                    note_seal(self._files, self._directory, retired)
                     removed += state.rows
         return removed
 
@@ -181,7 +188,12 @@ class LaneUpkeep:
                 elif name in self._seals:
                     litter += [lane / n for n in self._files.names(lane) if n[0] == "."]
             litter += more
+            manifest = self._directory / MANIFEST_NAME
+            litter += [manifest / n for n in self._files.names(manifest) if n[0] == "."]
             self._sync_renames()
+            # the entries first: no crash then leaves one whose lane is not there
+            leaving = [path.name for path in litter if path.parent == lanes]
+            strike_lanes(self._files, self._directory, leaving)
             for path in litter:
                 if self._files.is_directory(path):
                     self._files.remove_tree(path)
@@ -236,6 +248,7 @@ class LaneUpkeep:
         """Make a joined lane count instead of others; ``is_last`` when no other run follows."""
         del names, is_last  # its seal names them
         joiner.publish()
+        enter_lane(self._files, self._directory, joiner.name)
 
     def _is_joinable(self, state: LaneState) -> bool:
         if state.seal is None or state.is_retired:
@@ -249,9 +262,10 @@ class LaneUpkeep:
         """Remove lanes whose rows are in a joined lane, which a crash left there."""
         joined = [state.seal for state in states if state.seal and not state.is_direct]
         known = {part.lane for seal in joined for part in seal.parts}
-        names = lane_names(self._files, self._directory / "lanes")
+        names = {*lane_names(self._files, self._directory / "lanes")}
+        names |= {*self._files.names(self._directory / MANIFEST_NAME)}
         self._sync_renames()
-        self._remove([name for name in names if name in known])
+        self._remove(sorted(names & known))
 
     def _sync_renames(self) -> None:
         """Make renames durable that a killed process may not have synced.
@@ -265,6 +279,7 @@ class LaneUpkeep:
         for name in names:
             self._files.remove_tree(self._lane(name))
             self._seals.pop(name, None)
+        strike_lanes(self._files, self._directory, names)
 
     def compress(
         self, states: Sequence[LaneState], on_progress: OnLaneProgress | None = None

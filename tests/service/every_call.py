@@ -33,6 +33,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "steps": {"recording": "a"},
     "lanes": {"recording": "a"},
     "end_direct_lane": {"recording": "a", "lane": "l"},
+    "give_up_lanes": {"recording": "a", "accept_loss": True},
     "verify": {"recording": "a"},
     "compact": {"recording": "a", "max_rows": 5},
     "compress": {"recording": "a"},

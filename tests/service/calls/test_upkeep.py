@@ -167,3 +167,23 @@ def test_garbage_is_a_day_old_where_nobody_says_otherwise(
 def test_a_negative_age_is_refused(handlers: UpkeepHandlers) -> None:
     with pytest.raises(InvalidInput, match="older_s is -1, wanted 0 or more"):
         next(handlers.collect_garbage(pb.CollectGarbageRequest(older_s=-1)))
+
+
+def test_lanes_are_given_up_only_by_a_caller_who_accepts_the_loss(tmp_path: Path) -> None:
+    with owner_of(tmp_path / "store") as owner:
+        for _ in range(2):
+            append(owner, SPEC, 1)
+        handlers = UpkeepHandlers(owner)
+        recording = owner.store.recording("docs")
+        lane = recording.lanes()[-1]
+        recording.files.remove_tree(recording.directory / "lanes" / lane.name)
+        with pytest.raises(InvalidInput, match="accept_loss=True"):
+            handlers.give_up_lanes(pb.GiveUpLanesRequest(name=DOCS))
+        found = handlers.give_up_lanes(pb.GiveUpLanesRequest(name=DOCS, accept_loss=True))
+        (given_up,) = found.lanes
+        assert (given_up.name, given_up.rows) == (lane.name, lane.rows)
+        assert dict(given_up.cursors) == dict(lane.cursors)
+        listed = handlers.list_lanes(pb.ListLanesRequest(name=DOCS)).lanes
+        assert [(lane.name, lane.reason) for lane in listed if lane.reason == "lost"] == [
+            (lane.name, "lost")
+        ]

@@ -405,3 +405,22 @@ def test_rows_that_two_ranks_stored_are_shown_and_cautioned(tmp_path: Path) -> N
     (caution,) = [one for one in found["cautions"] if "repeat" in one]
     assert caution.startswith(f"{batch.rows} rows of 1 training step (the first is 9)")
     assert found["steps"][0]["repeated_rows"] == batch.rows
+
+
+def test_a_lane_that_is_missing_is_named_and_refused_until_it_is_given_up(run: Commands) -> None:
+    with Store.attach(run.store) as store:
+        recording = store.recording("small-docs")
+        lane = recording.lanes()[-1]
+        shutil.rmtree(recording.directory / "lanes" / lane.name)
+    code, out, _ = run("verify", "small-docs", columns=400)
+    assert (code, lane.name in out) == (1, True)
+    assert f"is missing, with {lane.rows} rows" in out
+    code, out, err = run("read", "small-docs", "--start", "0", "--count", "1")
+    assert (code != 0, out) == (True, "")
+    assert "isogloss give-up small-docs" in " ".join(err.split())
+    code, out, err = run("give-up", "small-docs")
+    assert (code != 0, "--accept-loss" in err) == (True, True)
+    assert lane.name in run.said("give-up", "small-docs", "--accept-loss", columns=400)
+    assert "no lane is missing" in run.said("give-up", "small-docs", "--accept-loss")
+    run.said("verify", "small-docs")
+    assert "lost" in run.said("lanes", "small-docs")

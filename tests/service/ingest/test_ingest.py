@@ -24,6 +24,7 @@ from isogloss.errors import (
 )
 from isogloss.service.ingest.ingest import Ingest, IngestLimits
 from isogloss.store import Commit, Document, LaneWriter, RowBatch, SiteSpec, Store
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
 
 
@@ -95,6 +96,46 @@ def test_a_whole_batch_that_the_lane_refuses_ends_only_its_session(
         bad.session.offer_batch(sample_batch(SPEC, "bad", 2), 100)
     assert check_sample(store.recording("sample").reader(), {"good": 1}) == {"good": 1}
     assert ingest.held_bytes == 0
+
+
+class HeldFiles(FileSystem):
+    """Files whose syncs of rows wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def sync_together(self, descriptors: Sequence[int]) -> None:
+        self.begun.set()
+        assert self.go.wait(120)
+        super().sync_together(descriptors)
+
+
+def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -> None:
+    files = HeldFiles()
+    size = max(len(encoded(sample_batch(SPEC, name, 1))) for name in ("slow", "p", "r"))
+    limits = IngestLimits(part_bytes=size, batch_bytes=size, held_bytes=2 * size)
+    with Store.open(tmp_path, files=files) as store:
+        store.create_recording(SPEC, ["a"])
+        store.create_recording(sample_spec("other"), ["a"])
+        ingest = Ingest(store, limits)
+        try:
+            slow, dropped, waits = (
+                Producer(ingest, "slow", "other"),
+                Producer(ingest, "p"),
+                Producer(ingest, "r"),
+            )
+            send(slow.session, 1)
+            assert files.begun.wait(60)
+            send(dropped.session, 1)
+            (part,) = parts(encoded(sample_batch(SPEC, "r", 1)), 1)
+            assert not waits.session.offer(part)
+            waits.told.clear()
+            Producer(ingest, "p")  # the batch of the older session is dropped, and none committed
+            assert waits.told.wait(60)
+            assert waits.session.offer(part)
+        finally:
+            files.go.set()
+            ingest.close()
 
 
 def test_a_newer_session_fences_the_older_one(store: Store, ingest: Ingest) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(queue, "time", clock)
+    monkeypatch.setattr(queue, "now_s", clock.time)
     return clock
 
 
@@ -68,7 +69,7 @@ def pause_s(table: JobTable, clock: Clock) -> float:
 
 
 def waiting(table: JobTable) -> list[sqlite3.Row]:
-    return table._rows("select id from job where not_before<=?", (queue.time.time(),))
+    return table._rows("select id from job where not_before<=?", (queue.now_s(),))
 
 
 def test_a_job_whose_worker_dies_at_once_is_tried_again_after_growing_pauses(
@@ -100,6 +101,57 @@ def test_a_worker_that_got_on_is_followed_by_another_at_once(table: JobTable, cl
     beat(table, job, step=1)
     table.release(job.id, job.attempt, blame="it died", limit=9, backoff_s=2.0)
     assert table.claim(10) is not None
+
+
+@pytest.mark.parametrize("step_s", [-1e9, -3600.0, 3600.0, 1e9])
+def test_a_step_of_the_wall_clock_ends_no_lease_and_no_pause(
+    table: JobTable, claimed: JobRecord, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(queue.time, "time", lambda: now + step_s)
+    assert [held.is_late for held in table.held()] == [False]
+    assert beat(table, claimed) is JobState.RUNNING
+    assert [held.is_late for held in table.held()] == [False]
+    table.release(claimed.id, claimed.attempt, blame="it died", limit=9, backoff_s=3600.0)
+    assert table.claim(10) is None
+    table._rows("update job set not_before=0")
+    assert table.claim(10) is not None
+
+
+def test_a_lease_ends_with_its_time_and_with_the_start_of_the_machine_that_gave_it(
+    table: JobTable, clock: Clock, claimed: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(table, claimed)
+    clock.now += 10
+    assert [held.is_late for held in table.held()] == [False]
+    clock.now += 1
+    assert [held.is_late for held in table.held()] == [True]
+    beat(table, claimed)
+    assert [held.is_late for held in table.held()] == [False]
+    table.release(claimed.id, claimed.attempt, blame="", limit=9, backoff_s=0.0)
+    table._rows("update job set not_before=1e9")  # of a machine that had run for years
+    assert table.claim(10) is None
+    monkeypatch.setattr(queue, "boot", lambda: "another start")
+    again = table.claim(10)
+    assert again is not None
+    monkeypatch.setattr(queue, "boot", lambda: "a third one")
+    assert [held.is_late for held in table.held()] == [True]
+
+
+def test_a_table_of_an_earlier_release_gets_its_boots_and_its_leases_have_ended(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "jobs.sqlite"
+    JobTable(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("alter table job drop column boot")
+    connection.close()
+    table = JobTable(path)
+    table.submit(SPEC, "")
+    assert table.claim(10) is not None
+    table._rows("update job set lease_until=1e12, boot=''")
+    assert [held.is_late for held in table.held()] == [True]
+    table.close()
 
 
 @pytest.mark.parametrize(

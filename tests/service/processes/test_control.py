@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import subprocess
 import threading
 import time
@@ -22,6 +23,7 @@ from isogloss.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    ResourceExhausted,
     ServerUnavailable,
     StorageError,
     StoreOwned,
@@ -159,6 +161,27 @@ def append_until_refused(appender: Appender) -> None:
     for _ in range(200):
         append_samples(appender, SPEC, 1)
         appender.flush(20)
+
+
+def test_a_producer_of_more_sites_than_files_may_be_open_is_told_at_once(tmp_path: Path) -> None:
+    sites = tuple(SiteSpec(name=f"s{i}", width=2, dtype="float32") for i in range(200))
+    spec = sample_spec("wide", sites=sites)
+    with server_on(tmp_path / "store") as server, isogloss.connect(server.addresses[0]) as client:
+        client.create_recording(spec, ["a"])
+        pid = server.process.pid
+        few = len(list(Path(f"/proc/{pid}/fd").iterdir())) + 100
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, few))
+        stream = client.stream("wide", "p", direct=False, reconnect_s=3600.0)
+        stream.write(sample_batch(spec, "p", 1))
+        with pytest.raises(ResourceExhausted, match="200 sites needs 201 open files"):
+            stream.flush(60)
+        stream.close(flush=False)
+        assert client.recording("wide").rows == 0  # the server goes on
+        narrow = sample_spec("narrow")
+        client.create_recording(narrow, ["a"])
+        with client.stream("narrow", "p", direct=False) as other:
+            append_samples(other, narrow, 3)
+        assert client.recording("narrow").rows > 0
 
 
 def test_without_a_server_calls_and_streams_say_that_it_is_gone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,11 +28,13 @@ from isogloss.errors import (
     Fenced,
     InvalidInput,
     InvalidName,
+    IsoglossError,
     NotFound,
     NotPermitted,
     SequenceGap,
     ServerUnavailable,
     ShapeError,
+    StorageError,
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import recordings_pb2_grpc
@@ -221,6 +224,26 @@ def test_a_stream_goes_on_in_a_new_lane_when_its_lane_ends(client: Client, name:
     stream.close()
     check_rows(client, spec, "p", 6)
     assert client.verify(name) == []
+
+
+def test_files_that_vanish_are_told_in_our_words_and_end_no_thread_silently(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "store"
+    with server_on(root) as server, isogloss.connect(server.addresses[0]) as client:
+        spec = made(client, "gone")
+        (lanes,) = root.glob("recordings/*/lanes")
+        with client.stream("gone", "p", direct=True, reconnect_s=0.0) as stream:
+            shutil.rmtree(lanes)
+            for entry in (lanes.parent / "manifest").iterdir():
+                entry.unlink()
+            append_samples(stream, spec, 1)
+            with pytest.raises(IsoglossError, match="no place for a lane"):
+                stream.flush(60)
+            with pytest.raises(IsoglossError, match="no place for a lane"):
+                stream.close(timeout_s=60)
+        with pytest.raises(StorageError, match="no place for a lane"):
+            client.stream("gone", "q", direct=True)
 
 
 def test_a_new_lane_is_asked_for_with_pauses_and_given_up_at_the_limit(

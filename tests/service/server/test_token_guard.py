@@ -79,6 +79,9 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
         (("authorization", "Bearer"),),
         (("authorization", TOKEN),),
         (("authorization", f"Basic {TOKEN}"),),
+        (*bearer("wrong"), *bearer(TOKEN)),
+        (*bearer(TOKEN), *bearer("wrong")),
+        (*bearer(TOKEN), *bearer(TOKEN)),
     ],
     ids=repr,
 )

@@ -47,6 +47,20 @@ def test_an_unexpected_exception_does_not_send_its_text(caplog: pytest.LogCaptur
     assert "secret" in caplog.text
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, "ж" * 50_000, "𝄞" * 50_000, "a\ud800" * 9_000])
+def test_a_text_of_any_length_and_alphabet_fits_into_metadata(text: str) -> None:
+    status = to_status(errors.NotFound(text))
+    back = from_status(status_pb2.Status.FromString(status.SerializeToString()))
+    assert isinstance(back, errors.NotFound)
+    assert str(back).startswith(text[:1])
+    sent = 3 * len(status.message.encode()) + 4 * len(status.SerializeToString()) / 3
+    assert sent < 8192 - 1024
+
+
+def test_a_server_without_memory_says_so_and_is_no_defect() -> None:
+    assert isinstance(from_status(to_status(MemoryError())), errors.ResourceExhausted)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -43,7 +43,7 @@ def test_what_changes_something_each_time_is_never_sent_twice() -> None:
     }
     assert {method.name for method in METHODS.values() if not method.is_repeatable} == {
         *("Append", "DeleteRecording", "DeleteDictionary", "DeleteProbe", "DeleteMatch"),
-        *("QuantiseRecording", "WaitOperation", "OpenDirectLane"),
+        *("QuantiseRecording", "GiveUpLanes", "WaitOperation", "OpenDirectLane"),
     }
 
 

@@ -207,7 +207,7 @@ def test_a_lane_that_was_removed_by_something_else_is_missed() -> None:
     recording.derive()
     victim = names(recording)[1]
     place.files.remove_tree(ROOT / "r/lanes" / victim)
-    with pytest.raises(CorruptData, match=f"lane '{victim}' of recording 'sample' is not there"):
+    with pytest.raises(CorruptData, match=f"lane '{victim}' is missing"):
         place.attach().reader()
     assert [problem.message for problem in place.attach().verify()] != []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isogloss.store import FileSystem, Recording
+from isogloss.store import FileSystem, Recording, SiteSpec, Store
 from isogloss.store.recordings.recording_files import create_recording_files
 from isogloss.store.shards.layout import ShardLayout
 from isogloss.store.shards.writer import ShardWriter
@@ -65,3 +65,17 @@ def test_space_is_never_reserved_beyond_a_full_shard_but_up_to_it(tmp_path: Path
     assert sizes[-1] == [full] * 3
     # a shard is extended to about twice what it holds, and at its second write to the whole of it
     assert sizes[0] == [layout.padded_bytes(layout.shard_rows)]
+
+
+def test_an_open_lane_of_many_sites_holds_about_the_bytes_of_its_rows(tmp_path: Path) -> None:
+    sites = tuple(SiteSpec(name=f"s{i}", width=2048, dtype="float32") for i in range(16))
+    spec = sample_spec("many", sites=sites)
+    with Store.open(tmp_path) as store:
+        lane = store.create_recording(spec, ["a"]).open_lane()
+        lane.append([sample_batch(spec, "p", 1, 8)])
+        row_bytes = lane.rows * spec.row_bytes
+        shards = [*tmp_path.glob("recordings/*/lanes/*/site-*/c/*/*")]
+        held = sum(512 * shard.stat().st_blocks for shard in shards)
+        assert len(shards) == 16
+        assert held <= 2 * row_bytes + 16 * (3 << 12)
+        assert sum(shard.stat().st_size for shard in shards) > 2 * held  # whole chunks, as holes
