@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isogloss.models.hooks import Capture, capture, splice
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
-    from isogloss.models.passes.mode import ModelMode
+    from isogloss.models.passes.mode import ModelMode, check_mode
     from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.recording import CapturedRows, RecordProgress, record
@@ -52,6 +52,7 @@ __all__ = [
     "Tokenizer",
     "ancestry",
     "capture",
+    "check_mode",
     "document_sites",
     "encoder",
     "fast_backend",
@@ -80,6 +81,7 @@ _HOMES = {
     "Example": "resolve",
     "LoadedModel": "load",
     "ModelMode": "passes.mode",
+    "check_mode": "passes.mode",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "RecordProgress": "recording",
