@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isogloss.models.hooks import Capture, capture, splice
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
-    from isogloss.models.passes.mode import ModelMode
+    from isogloss.models.passes.mode import ModelMode, check_mode
     from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.passes.weights import WeightWatch
@@ -54,6 +54,7 @@ __all__ = [
     "WeightWatch",
     "ancestry",
     "capture",
+    "check_mode",
     "document_sites",
     "encoder",
     "fast_backend",
@@ -83,6 +84,7 @@ _HOMES = {
     "LoadedModel": "load",
     "ModelMode": "passes.mode",
     "WeightWatch": "passes.weights",
+    "check_mode": "passes.mode",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "RecordProgress": "recording",

@@ -52,9 +52,17 @@ def submodule(module: nn.Module, name: str) -> nn.Module:
     Raises:
         UnknownSite: there is no such submodule; the message lists the nearest names.
     """
-    found = dict(module.named_modules(remove_duplicate=False)).get(name) if name else None
+    found = _at(module, name)
     if found is None:
         raise unknown_site(name, paths(module))
+    return found
+
+
+def _at(module: nn.Module, name: str) -> nn.Module | None:
+    """Return the submodule at a path, found without a list of all paths; None: there is none."""
+    found: nn.Module | None = module if name else None
+    for part in name.split("."):
+        found = None if found is None else found._modules.get(part)
     return found
 
 
@@ -73,19 +81,18 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
     Raises:
         UnknownSite: nothing matches; the message lists the nearest names.
     """
-    names = paths(module)
     prefix = getattr(module, "base_model_prefix", "")
     forms = [pattern]
     if isinstance(prefix, str) and prefix and pattern.startswith(f"{prefix}."):
         forms.append(pattern.removeprefix(f"{prefix}."))
     for form in forms:
-        if form in names:
+        if _at(module, form) is not None:
             return [form]
         if _GLOB.search(form):
             expression = re.compile(_expression(form))
-            if found := [name for name in names if expression.fullmatch(name)]:
+            if found := [name for name in paths(module) if expression.fullmatch(name)]:
                 return found
-    raise unknown_site(pattern, names)
+    raise unknown_site(pattern, paths(module))
 
 
 def _expression(glob: str) -> str:

@@ -24,6 +24,8 @@ class ModelMode:
         """
         self._module = module
         self._first: dict[str, str] | None = None
+        self._own = ""
+        self._is_recorded = recorded is not None and "mode" in recorded
         if recorded is not None and "mode" in recorded:
             self._first = {key: recorded.get(key, "") for key in ("mode", "dropout")}
 
@@ -45,14 +47,39 @@ class ModelMode:
             is_training: the mode of the pass.
 
         Raises:
-            InvalidInput: the modes differ.
+            InvalidInput: the modes differ, or how much dropout there is.
         """
-        found, wanted = _mode(is_training), self.seen(is_training=is_training)["mode"]
-        if found != wanted:
-            raise InvalidInput(
-                f"the pass ran in {found} mode and the recording holds passes in {wanted} mode: "
-                "record it under another id"
-            )
+        wanted = self.seen(is_training=is_training)
+        share = wanted["dropout"]
+        if is_training and self._is_recorded:
+            self._own = self._own or f"{dropout(self._module):g}"
+            share = self._own
+        check_mode({"mode": _mode(is_training), "dropout": share}, wanted)
+
+
+def check_mode(found: Mapping[str, str], recorded: Mapping[str, str]) -> None:
+    """Raise an error where passes ran in another mode than those of a recording.
+
+    Args:
+        found: ``mode`` and ``dropout`` of the passes.
+        recorded: provenance of the recording; one without a mode is of any.
+
+    Raises:
+        InvalidInput: the modes differ, or how much dropout there is.
+    """
+    mode, wanted = found.get("mode"), recorded.get("mode")
+    if mode is None or wanted is None:
+        return
+    if mode != wanted:
+        raise InvalidInput(
+            f"the pass ran in {mode} mode and the recording holds passes in {wanted} mode: "
+            "record it under another id"
+        )
+    if found.get("dropout", "") != recorded.get("dropout", ""):
+        raise InvalidInput(
+            f"the pass ran with a dropout of {found.get('dropout')} and the recording holds passes "
+            f"with {recorded.get('dropout')}: record it under another id"
+        )
 
 
 def _mode(is_training: bool) -> str:

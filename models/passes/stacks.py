@@ -59,7 +59,7 @@ def stacks_around(
         for parts in [name.split(".")]
         for n in range(1, len(parts) + 1)
     }
-    readers = {name: Signature(paths[name]) for name in sorted(around, key=list(paths).index)}
+    readers = {name: Signature(paths[name]) for name in paths if name in around}
     pairs = {name for name, found in readers.items() if _DECODER_IDS in found.names}
     decoders = {name for pair in pairs for name in _decoders(paths[pair], pair)}
     readers |= {name: Signature(paths[name]) for name in decoders}

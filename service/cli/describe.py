@@ -15,7 +15,7 @@ from isogloss.service.cli.lanes import names, state
 from isogloss.service.cli.output import say, when, write_table
 from isogloss.service.values.results import RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
-from isogloss.store import HugeRows, QuantisationError, Revision, StepInfo
+from isogloss.store import HugeRows, QuantisationError, Revision, SiteSpec, StepInfo
 
 if TYPE_CHECKING:
     from isogloss.service.client.client import Client
@@ -112,7 +112,7 @@ def repeated(steps: Sequence[StepInfo]) -> list[str]:
 
 
 def cautions(client: "Client", info: RecordingInfo, lanes: Sequence[LaneInfo]) -> list[str]:
-    """Return a caution for each site of which few rows hold most of the variance.
+    """Return a caution for each site with rows that are not finite, or few of huge norm.
 
     Rows of lanes that have ended are looked at: their statistics are kept, while those of a lane
     that grows would be measured each time.
@@ -136,9 +136,25 @@ def cautions(client: "Client", info: RecordingInfo, lanes: Sequence[LaneInfo]) -
             statistics = client.statistics(info.id, site.name, revision)
         except NotFound:  # a lane was joined or retired meanwhile
             return found
+        if statistics.nonfinite:
+            rows = statistics.count + statistics.nonfinite
+            found.append(nonfinite_caution(site, statistics.nonfinite, rows))
         if (huge := statistics.huge) is not None:
             found.append(caution(site.name, huge, statistics.count))
     return found
+
+
+def nonfinite_caution(site: SiteSpec, nonfinite: int, rows: int) -> str:
+    """Write how many rows of a site hold NaN or infinity, and what that means."""
+    remedy = (
+        "numbers beyond 65,504 are infinite in float16: record with dtype bfloat16 or float32"
+        if site.dtype == "float16"
+        else "look at the model's numbers there"
+    )
+    return (
+        f"site {site.name}: {nonfinite:,} of {rows:,} rows hold NaN or infinity; statistics leave "
+        f"them out; {remedy}"
+    )
 
 
 def caution(site: str, huge: HugeRows, rows: int) -> str:

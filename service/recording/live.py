@@ -5,6 +5,7 @@ concerns, which is counted with its reason; only an error of the store itself st
 loop that runs the model gets an exception only with ``strict``.
 """
 
+import itertools
 import logging
 import os
 import threading
@@ -41,6 +42,7 @@ from isogloss.service.recording.description import (
 from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 from isogloss.service.recording.queue import SAY_AFTER_S, PassQueue, QueuedPass
 from isogloss.service.recording.route import Direct
+from isogloss.service.recording.sampling import check_producer
 from isogloss.service.recording.sender import Sender
 from isogloss.service.recording.tally import Tally
 from isogloss.service.recording.target import Target, TargetClient, describe_live
@@ -147,14 +149,15 @@ class Recorder:
             target,
             names,
             self._tally,
-            producer=producer,
+            producer=check_producer(producer),
             options=self._options,
             skip_first=skip_first,
         )
         self._step: StepSource = step
-        self._texts: _Texts | None = None
+        self._said = threading.local()
         self._tickets: dict[int, _Ticket] = {}
-        self._last_ticket = 0
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._next_ticket = itertools.count(1)
         self._worker: threading.Thread | None = None
         self._is_left = self._is_abandoned = False
 
@@ -170,6 +173,11 @@ class Recorder:
             layout=settings.layout,
             step=self._new_ticket,
         )
+
+    @property
+    def _texts(self) -> _Texts | None:
+        """What this thread said of the texts of its passes."""
+        return getattr(self._said, "texts", None)
 
     @property
     def step(self) -> int:
@@ -266,6 +274,8 @@ class Recorder:
     def documents(self, texts: Sequence[str | TextDocument]) -> Generator[None]:
         """Say which texts the passes in the block read, in the order of their sequences.
 
+        Passes of other threads are not meant: each says for itself.
+
         Each pass takes as many texts as it has sequences. A pass whose tokens are not those that
         its texts encode to is left out; a text may be longer than what the model reads of it.
 
@@ -286,11 +296,11 @@ class Recorder:
             for text in texts
             if self._names.has_content(text if isinstance(text, str) else text.text)
         ]
-        before, self._texts = self._texts, _Texts(given)
+        before, self._said.texts = self._texts, _Texts(given)
         try:
             yield
         finally:
-            self._texts = before
+            self._said.texts = before
 
     def flush(self) -> bool:
         """Wait, for at most ``wait_s``, until the rows of all passes so far are durable.
@@ -384,17 +394,17 @@ class Recorder:
 
     def _new_ticket(self) -> int:
         """Note the step and the texts of a pass; the reader gives the number back with its rows."""
-        step = check_step(self.step)
+        step, texts = check_step(self.step), self._texts
         if self._weights.has_changed(step):
             self._tally.change_weights(step)
-        last = self._tickets.get(self._last_ticket)
-        # one number for what is alike: the reader joins passes of a generation by it
-        if last is None or last.step != step or last.texts is not self._texts:
-            self._last_ticket += 1
-            self._tickets[self._last_ticket] = _Ticket(step, self._texts)
+        # one number for what is alike, in any thread: the reader joins passes of a generation by it
+        key = (step, id(texts))  # the texts live as long as the ticket
+        if key not in self._numbers:
+            number = next(self._next_ticket)
+            self._numbers[key], self._tickets[number] = number, _Ticket(step, texts)
             if len(self._tickets) > _MAX_TICKETS:  # of steps long past
-                del self._tickets[next(iter(self._tickets))]
-        return self._last_ticket
+                del self._tickets[self._numbers.pop(next(iter(self._numbers)))]
+        return self._numbers[key]
 
     def _seen(self, rows: PassRows) -> None:
         self._tally.add("passes", rows.passes)
@@ -421,7 +431,8 @@ class Recorder:
         if ticket.step % self._options.every or not rows.rows:
             return None
         self._mode.check(is_training=rows.is_training)
-        self._sender.show(self._mode.seen(is_training=rows.is_training))
+        mode = self._mode.seen(is_training=rows.is_training)
+        self._sender.show(mode)
         dtype = DTYPES[self._target.description.dtype]
         queued = QueuedPass(
             sites={name: self._copies.start(rows.sites[name], dtype) for name in rows.sites},
@@ -434,6 +445,7 @@ class Recorder:
             named=None,
             step=ticket.step,
             rate=self._queue.rate,
+            mode=mode,
         )
         if self._options.on_full == "drop" or self._options.sample < 1:
             # a hash of the names decides what is kept, before the queue is looked at

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class QueuedPass:
     """Training step."""
     rate: SampleRate
     """The share of documents that was kept when the pass came."""
+    mode: Mapping[str, str] = field(default_factory=dict[str, str])
+    """``mode`` and ``dropout`` of the pass."""
 
     @property
     def rows(self) -> int:
@@ -99,6 +101,7 @@ class QueuedPass:
             named=None if self.named is None else tuple(self.named[i] for i in chosen),
             step=self.step,
             rate=rate,
+            mode=self.mode,
         )
 
 

@@ -12,9 +12,11 @@ producers of each lane, and :func:`rate_of` reads the name.
 import hashlib
 import re
 
+from isogloss.errors import InvalidInput
 from isogloss.service.recording.options import SampleRate
 
 _KEY = b"isogloss document sample"
+_MAX_PRODUCER = 256  # characters of a producer's name, as the store takes it
 _NAME = re.compile(r" share=(?P<share>[0-9.e+-]+) from=(?P<first>[0-9a-f]{16})$")
 
 
@@ -28,11 +30,34 @@ def sample_position(document: int) -> float:
     return (int.from_bytes(digest, "big") >> 11) / float(1 << 53)
 
 
+def check_producer(producer: str) -> str:
+    """Return a producer's name that the store takes.
+
+    Raises:
+        InvalidInput: it is empty or too long.
+    """
+    if not 1 <= len(producer) <= _MAX_PRODUCER:
+        raise InvalidInput(
+            f"producer has {len(producer)} characters, wanted 1 to {_MAX_PRODUCER}: give a shorter "
+            "name"
+        )
+    return producer
+
+
 def producer_of(producer: str, rate: SampleRate) -> str:
-    """Return the name under which a producer sends rows while a share is in force."""
+    """Return the name under which a producer sends rows while a share is in force.
+
+    Of a name that leaves no room for the share, the end is replaced by a hash of the whole.
+    """
     if rate.first_document is None:
         return producer
-    return f"{producer} share={rate.share!r} from={rate.first_document:016x}"
+    share = f" share={rate.share!r} from={rate.first_document:016x}"
+    room = _MAX_PRODUCER - len(share)
+    if len(producer) > room:
+        name = producer.encode(errors="surrogatepass")
+        digest = hashlib.blake2b(name, digest_size=8).hexdigest()
+        producer = f"{producer[: room - len(digest) - 1]}~{digest}"
+    return producer + share
 
 
 def rate_of(producer: str) -> SampleRate | None:

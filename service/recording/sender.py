@@ -20,6 +20,7 @@ from isogloss.errors import (
     ServerUnavailable,
     StorageError,
 )
+from isogloss.models import check_mode
 from isogloss.service.recording.appender import BatchStream
 from isogloss.service.recording.options import RecorderOptions, SampleRate
 from isogloss.service.recording.packing import Packer, StoredRows
@@ -181,6 +182,7 @@ class Sender:
             raise Conflict("the stream of this recorder is not open: enter it again")
         known = self._target.known(queued.step)
         try:
+            check_mode(queued.mode, spec.provenance)  # another recorder may have made it meanwhile
             stored = self._stored(queued, spec, known)
         except IsoglossError as error:
             self._tally.leave_out(error)

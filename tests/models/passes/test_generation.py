@@ -362,6 +362,39 @@ def test_a_text_that_goes_on_from_copies_of_its_cache_is_a_document_each_time():
     assert check_first_layer(model, seen) == sorted(wanted)
 
 
+def test_a_cache_that_is_copied_before_each_pass_goes_on_as_one_document():
+    model = llama()
+
+    def run() -> None:
+        with torch.inference_mode():
+            chat = Chat(model, TEXTS[:1])
+            for token in (12, 13, 14):
+                chat.cache = copy.deepcopy(chat.cache)
+                chat.go_on(token)
+
+    seen, errors = read(model, FIRST, run)
+    assert not errors
+    assert check_first_layer(model, seen) == [[*TEXTS[0].tolist(), 12, 13, 14]]
+
+
+def test_turns_of_generate_with_one_cache_are_one_document():
+    model, turns = llama(), list[list[int]]()
+
+    def run() -> None:
+        cache, ids = DynamicCache(config=model.config), TEXTS[:1]
+        for turn in range(2):
+            ids = cast("Generates", model).generate(
+                input_ids=ids, past_key_values=cache, max_new_tokens=2, min_new_tokens=2,
+                do_sample=False,
+            )  # fmt: skip
+            turns.append(ids[0, :-1].tolist())
+            ids = torch.cat([ids, torch.tensor([[30 + turn, 31]])], 1)
+
+    seen, errors = read(model, FIRST, run)
+    assert not errors
+    assert check_first_layer(model, seen) == [turns[-1]]
+
+
 def test_a_copy_of_a_cache_that_went_on_meanwhile_is_refused():
     model = llama()
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from isogloss.errors import InvalidInput
-from isogloss.models.passes.mode import ModelMode, dropout
+from isogloss.models.passes.mode import ModelMode, check_mode, dropout
 
 
 class Functional(nn.Module):
@@ -37,3 +37,23 @@ def test_a_recording_that_exists_says_which_mode_it_has() -> None:
     with pytest.raises(InvalidInput, match="another id"):
         known.check(is_training=True)
     ModelMode(Functional(), {"other": "x"}).check(is_training=True)
+
+
+def test_passes_with_another_dropout_than_the_recordings_are_refused() -> None:
+    known = ModelMode(Functional(), {"mode": "train", "dropout": "0.5"})
+    with pytest.raises(InvalidInput, match=r"dropout of 0.25 and the recording .* with 0.5"):
+        known.check(is_training=True)
+    ModelMode(Functional(), {"mode": "train", "dropout": "0.25"}).check(is_training=True)
+    own = Functional()
+    first = ModelMode(own, None)
+    first.check(is_training=True)
+    own.attention_dropout = 0.5  # a schedule within one recording is its own
+    first.check(is_training=True)
+
+
+def test_two_modes_are_compared_where_both_are_known() -> None:
+    check_mode({"mode": "eval", "dropout": "0"}, {"mode": "eval", "dropout": "0", "call": "1"})
+    check_mode({}, {"mode": "eval"})
+    check_mode({"mode": "eval"}, {})
+    with pytest.raises(InvalidInput, match="another id"):
+        check_mode({"mode": "train", "dropout": "0"}, {"mode": "eval", "dropout": "0"})

@@ -3,6 +3,7 @@
 import copy
 import logging
 import re
+import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, cast
@@ -35,6 +36,7 @@ from transformers import (
 
 from isogloss.errors import InvalidInput, IsoglossError, UnknownSite
 from isogloss.models.passes.reader import PassReader, PassRows
+from isogloss.models.resolve import find_sites
 
 
 class Layers(nn.Module):
@@ -573,3 +575,41 @@ def test_passes_at_other_training_steps_are_no_generation() -> None:
     assert not errors
     assert [rows.rows for rows in seen] == [3, 4, 5, 6]
     assert [rows.step for rows in seen] == [3, 4, 5, 6]
+
+
+class Stairs(nn.Module):
+    """As many blocks as wanted."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 4)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Identity()) for _ in range(count))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.embed(input_ids)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_the_work_for_many_sites_grows_with_their_number() -> None:
+    def calls(count: int) -> int:
+        model, made = Stairs(count).eval(), 0
+        names = [f"blocks.{i}.0" for i in range(count)]
+
+        def count_call(frame: object, event: str, argument: object) -> None:
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(count_call)
+        try:
+            sites = find_sites(model, names)
+            with PassReader(model, sites, take=lambda rows: None, leave_out=lambda error: None):
+                model(torch.tensor([[1, 2, 3], [4, 5, 6]]))
+        finally:
+            sys.setprofile(before)
+        return made
+
+    calls(2)
+    assert calls(160) < 6 * calls(40)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -347,6 +348,37 @@ def test_descriptions_fit_their_terminal_and_name_damage(
 )
 def test_sizes_have_three_digits(count: int, wanted: str) -> None:
     assert size(count) == wanted
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_describe_names_how_many_rows_are_not_finite(
+    alone: Commands, tmp_path: Path, dtype: Literal["float16", "bfloat16", "float32"], bad: float
+) -> None:
+    sites = tuple(SiteSpec(name=name, width=4, dtype=dtype) for name in ("fine", "odd"))
+    spec = sample_spec("odd", sites=sites, has_spans=False)
+    values = np.ones((9, 4), np.float32)
+    values[[2, 5], 1] = bad
+    text = Document.from_text("text")
+    batch = RowBatch(
+        producer="rank-0",
+        sequence=1,
+        sites={
+            "fine": np.ones((9, 4), sites[0].numpy_dtype),
+            "odd": values.astype(sites[1].numpy_dtype),
+        },
+        token_id=np.zeros(9, np.uint32),
+        document=np.full(9, text.id, np.uint64),
+        position=np.arange(9, dtype=np.uint32),
+        documents=(text,),
+    )
+    alone.store = tmp_path / "odd"
+    with Store.open(alone.store) as store, store.create_recording(spec, ["a"]).open_lane() as lane:
+        lane.append([batch])
+    (caution,) = cast("list[str]", alone.answer("describe", "odd")["cautions"])
+    assert "site odd: 2 of 9 rows hold NaN or infinity" in caution
+    assert ("65,504" in caution) == (dtype == "float16")
+    assert "2 of 9 rows" in " ".join(alone.said("describe", "odd").split())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from tests.service.serving import start_server
+from tokenizers import Tokenizer as Words
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -653,3 +656,69 @@ def test_what_waits_in_the_queue_is_known(local_client: Client, name: str) -> No
         assert recorder.known([[7]]) == [True]
         recorder._sender._send = send  # type: ignore[method-assign]
         is_held.set()
+
+
+class Dropping(Tiny):
+    """Has dropout, and takes two modes."""
+
+    def __init__(self, share: float = 0.5) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(share)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self.second(self.drop(self.first(self.embedding(input_ids))))
+
+
+@pytest.mark.parametrize(
+    ("modes", "shares", "said"),
+    [
+        ((False, True), (0.5, 0.5), "ran in train mode and the recording holds passes in eval"),
+        ((True, False), (0.5, 0.5), "ran in eval mode and the recording holds passes in train"),
+        ((True, True), (0.5, 0.25), "dropout of N.N and the recording holds passes with N.N"),
+    ],
+)
+def test_two_recorders_that_begin_before_the_recording_exists_agree_on_its_mode(
+    tmp_path: Path, modes: tuple[bool, bool], shares: tuple[float, float], said: str
+) -> None:
+    models = [Dropping(share).train(mode) for share, mode in zip(shares, modes, strict=True)]
+    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+        recorders = [
+            client.record(model, sites=["second"], recording="a", producer=f"p{i}")
+            for i, model in enumerate(models)
+        ]
+        with recorders[0], recorders[1]:
+            for i, (model, recorder) in enumerate(zip(models, recorders, strict=True)):
+                for number in range(2):
+                    model(torch.tensor([[1 + 10 * i + number, 2, 3]]))
+                recorder.flush()
+        counts = [recorder.counts for recorder in recorders]
+        assert counts[0].durable_rows == 6
+        assert (counts[1].durable_rows, counts[1].failed_passes) == (0, 2)
+        assert all(said in reason for reason in counts[1].left_out)
+        assert client.recording("a").rows == 6
+
+
+def test_each_thread_says_the_texts_of_its_own_passes(tmp_path: Path) -> None:
+    words = [f"w{i}" for i in range(40)]
+    tokenizer = Words(WordLevel({word: i for i, word in enumerate(words)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    texts = [[" ".join(words[i : i + 2 + i % 3]) for i in range(t, 30, 2)] for t in range(2)]
+    model, start = Tiny(), threading.Barrier(2)
+    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+        with client.record(model, tokenizer, sites=["first"], recording="a") as recorder:
+
+            def loop(own: list[str]) -> None:
+                with torch.no_grad(), recorder.documents(own):
+                    for text in own:
+                        start.wait(60)
+                        model(torch.tensor([tokenizer.encode(text).ids]))
+
+            threads = [threading.Thread(target=loop, args=(own,)) for own in texts]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert not recorder.counts.left_out
+        assert recorder.counts.without_text == 0
+        found = set(client.documents("a"))
+    assert found == {Document.from_text(text).id for own in texts for text in own}

@@ -1,11 +1,21 @@
 """Which documents are kept depends on their ids alone."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from capture_figures import sampling_uniform
 
+from isogloss.errors import InvalidInput
 from isogloss.service.recording.options import SampleRate
-from isogloss.service.recording.sampling import producer_of, rate_of, sample_position
+from isogloss.service.recording.sampling import (
+    check_producer,
+    producer_of,
+    rate_of,
+    sample_position,
+)
 from isogloss.store import Document
+from isogloss.store.testing import sample_batch, sample_spec
 
 
 def test_positions_are_uniform_and_have_nothing_to_do_with_the_split() -> None:
@@ -31,6 +41,25 @@ def test_a_share_stands_in_the_name_of_its_producer() -> None:
     assert rate_of(name) == rate
     assert producer_of("rank-0", SampleRate(share=0.5)) == "rank-0"
     assert rate_of("rank-0") is None
+
+
+@pytest.mark.parametrize("length", [200, 203, 204, 205, 230, 255, 256])
+def test_a_share_fits_the_name_of_every_producer(length: int) -> None:
+    rate = SampleRate(share=0.1 / 1024**3, first_document=(1 << 64) - 1)
+    names = [producer_of("p" * (length - 1) + last, rate) for last in "ab"]
+    assert len(set(names)) == 2
+    assert all(len(name) <= 256 and rate_of(name) == rate for name in names)
+    batch = sample_batch(sample_spec("a"), "p", 1, rows=1)
+    assert replace(batch, producer=names[0]).producer == names[0]  # the store takes it
+
+
+def test_a_producer_that_the_store_does_not_take_is_refused() -> None:
+    assert check_producer("p" * 256) == "p" * 256
+    for name in ("", "p" * 257):
+        with pytest.raises(InvalidInput, match=f"{len(name)} characters, wanted 1 to 256"):
+            check_producer(name)
+        with pytest.raises(InvalidInput, match=f"{len(name)} characters, wanted 1 to 256"):
+            replace(sample_batch(sample_spec("a"), "p", 1, rows=1), producer=name)
 
 
 def test_what_a_full_queue_keeps_has_nothing_to_do_with_content() -> None:
