@@ -4,19 +4,16 @@ The type of a field is its whole rule: ``Annotated[int, Meta(ge=1)]`` is a whole
 1, wherever it comes from, and the schema says so. Imports no torch.
 """
 
-import ast
-import inspect
 import json
 import math
-import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from itertools import pairwise
 from typing import TypeVar, cast, get_type_hints
 
 import msgspec
 
 from isogloss.errors import InvalidInput
+from isogloss.field_docs import field_docs
 
 _EXACT = 2**53
 """Up to here a float holds every whole number."""
@@ -84,7 +81,7 @@ def settings_schema(cls: type[Settings]) -> dict[str, object]:
     definitions = cast("dict[str, dict[str, object]]", schema["$defs"])
     own = definitions.pop(cls.__name__)
     properties = cast("dict[str, dict[str, object]]", own["properties"])
-    for name, text in _docstrings(cls).items():
+    for name, text in field_docs(cls).items():
         if name in properties:
             properties[name]["description"] = text
     own["additionalProperties"] = False
@@ -109,24 +106,3 @@ def _whole(value: object) -> object:
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     return value
-
-
-def _docstrings(cls: type) -> dict[str, str]:
-    """Return the docstring under each field, inherited fields included; none without source."""
-    found: dict[str, str] = {}
-    for owner in reversed(cls.__mro__[:-1]):
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
-        except (OSError, TypeError, SyntaxError):
-            continue
-        body = cast("ast.ClassDef", tree.body[0]).body
-        for field, text in pairwise(body):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-                and isinstance(text.value.value, str)
-            ):
-                found[field.target.id] = " ".join(text.value.value.split())
-    return found

@@ -6,9 +6,10 @@ used. README.md maps the folder.
 """
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.kernels.adam import adam_step
@@ -109,7 +110,7 @@ _FILES = {
 def __getattr__(name: str) -> object:
     if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public: {__all__}")
-    return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
+    return load_name(f"{__name__}.{_FILES[name]}", name)
 
 
 def __dir__() -> list[str]:

@@ -26,8 +26,8 @@ WHOLE_ROOM = {
     "tests/service/tasks": {"test_tasks"},
     "tests/service/transport": {"test_restarts"},
     "tests/service": {
-        "test_contracts", "test_every_call", "test_other_stores", "test_path", "test_serving",
-        "test_toy_kind_served",
+        "test_contracts", "test_every_argument", "test_every_call", "test_other_stores",
+        "test_path", "test_serving", "test_toy_kind_served",
     },
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",

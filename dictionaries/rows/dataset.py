@@ -108,8 +108,7 @@ class RowDataset(IterableDataset[TensorBatch]):
             seed: seed of the order.
             epochs: epochs of one pass, from the one in which it begins; None: without end.
             sampling: windows, pairs, strata or weights; None: each row once.
-            keep: bool ``[rows]``, the rows to visit, such as those that ``training_rows`` returns;
-                None: all.
+            keep: bool ``[rows]``, the rows to visit, such as of ``training_rows``; None: all.
             steps: the training steps whose rows are visited, of those that ``keep`` marks. None:
                 the one that the recording has; with ``keep``, those of the rows that it marks.
             columns: token columns to yield with the rows: ``token_id``, ``document``, ``position``,
@@ -120,9 +119,8 @@ class RowDataset(IterableDataset[TensorBatch]):
             mapped: map files into memory where possible, see ``RecordingReader.shuffled``.
 
         Raises:
-            InvalidInput: a size is below 1, or only one of ``rank`` and ``world`` is given; the
-                recording has rows of several training steps, and neither ``steps`` nor ``keep``
-                says which to read; or ``steps`` names one without rows.
+            InvalidInput: a size is below 1, only one of ``rank`` and ``world`` is given, or there
+                are several training steps and neither ``steps`` nor ``keep`` says which to read.
             NotFound: the recording has no such site or column.
             ShapeError: ``keep`` or weights have another length than the revision.
         """

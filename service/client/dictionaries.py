@@ -47,20 +47,16 @@ def train(
         recording: id of the recording.
         site: name of the site.
         features: number of features to learn.
-        k: how many features may fire on one row, of a kind that has this setting; None: its
-            default.
-        kind: name of the kind of dictionary, one of :meth:`Client.kinds`; None: the server's
-            default.
+        k: features that may fire on one row, of a kind that has this setting; None: its default.
+        kind: name of the kind, one of :meth:`Client.kinds`; None: the server's default.
         settings: further settings of the kind, by name.
-        wiring: name of the wiring, which says which sites go in and come out, one of
-            :meth:`Client.wirings`; None: the server's default.
+        wiring: which sites go in and come out, one of :meth:`Client.wirings`; None: the default.
         more_sources: sites that follow the first, for a wiring that takes several.
         dictionary: id of the dictionary; None: an id made of the arguments, equal for equal
             settings.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
-        steps: the training steps whose rows to train on, of a recording that has several; see
-            :meth:`Client.steps`. None: the one that the recording has.
+        steps: training steps whose rows to train on, see :meth:`Client.steps`; None: the only one.
         more: values for other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
         request_id: any text; a second call with the same one returns the first call's job.
 
@@ -70,9 +66,8 @@ def train(
     Raises:
         NotFound: there is no recording with that id.
         UnknownSite: the recording has no such site; the message lists the nearest names.
-        InvalidInput: there is no such kind or wiring, or it refuses a setting, or a setting is
-            given twice; or the recording has rows of several training steps and ``steps`` is None,
-            or names one without rows.
+        InvalidInput: there is no such kind or wiring, it refuses a setting, one is given twice, or
+            ``steps`` is None and there are several, or names one without rows.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
     own: dict[str, object] = {"features": features} if k is None else {"features": features, "k": k}

@@ -41,6 +41,8 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 
+from isogloss.field_docs import show_fields
+
 
 class IsoglossError(Exception):
     """Base of every error raised on purpose; catch this to catch them all."""
@@ -241,9 +243,11 @@ def load_name(module: str, name: str) -> object:
             command.
     """
     try:
-        return getattr(import_module(module), name)
+        found: object = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         missing = missing_extra(name, error)
         if missing is None:
             raise
         raise missing from error
+    show_fields(found)
+    return found

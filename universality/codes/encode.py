@@ -28,8 +28,7 @@ def encode_probe(
 ) -> CodesFile:
     """Encode a probe's segments with a dictionary; write the codes unless they are there.
 
-    Rows are read, encoded and written block by block, so memory does not grow with the probe. Codes
-    are written whole or not at all: after a crash, call again.
+    Codes are written block by block, whole or not at all: after a crash, call again.
 
     Args:
         dictionary: the dictionary.
@@ -39,7 +38,7 @@ def encode_probe(
         directory: directory of the codes, which :func:`isogloss.universality.load_probed` reads.
         steps: the training steps whose rows are encoded; None: the one that the recording has.
         block_rows: segments in memory at once.
-        on_progress: called after each block with the number of segments done and of all.
+        on_progress: called after each block with the segments done and all of them.
 
     Returns:
         The codes, from the directory.
@@ -48,27 +47,18 @@ def encode_probe(
         NotFound: the recording has no such site.
         ShapeError: the site's width is not the dictionary's.
         Conflict: the directory holds codes of another probe, dictionary, site or training step.
-        InvalidInput: ``block_rows`` is below 1, or segments are words and rows have no spans; or
-            ``steps`` is None and the recording has rows of several training steps.
+        InvalidInput: ``block_rows`` is below 1, spans are missing, or there are several steps.
         NoSharedDocuments: the recording holds none of the probe's documents.
         DocumentMismatch: it holds another document under the same id, or other tokens.
     """
     if block_rows < 1:
         raise InvalidInput(f"block_rows is {block_rows}, wanted at least 1")
-    identity: dict[str, object] = {
-        "kind": "codes",
-        "probe": probe.uid,
-        "digest": probe.digest,
-        "weights": dictionary.provenance.weights_sha256,
-        "site": site,
-        **({} if steps is None else {"steps": sorted(set(steps))}),
-    }
+    identity = _identity(dictionary, probe, site, steps)
     codes = _existing(directory, identity)
     if codes is not None and has_sums(directory):
         return codes
-    rows = segment_rows(probe, reader, steps)
-    revision = reader.revision.id
-    # Left without sums by a crash: they can be made up only for the rows that were encoded.
+    rows, revision = segment_rows(probe, reader, steps), reader.revision.id
+    # Left without sums by a crash: they are made up only for the rows that were encoded.
     if codes is None or codes.attributes.get("revision") != revision:
         with CodesWriter(directory, dictionary.features) as writer:
             for start in range(0, probe.segments, block_rows):
@@ -79,6 +69,20 @@ def encode_probe(
         codes = CodesFile(directory)
     write_sums(directory, codes, rows >= 0)
     return codes
+
+
+def _identity(
+    dictionary: Dictionary, probe: Probe, site: str, steps: Sequence[int] | None
+) -> dict[str, object]:
+    """Return what codes are of; a step only where one was named."""
+    return {
+        "kind": "codes",
+        "probe": probe.uid,
+        "digest": probe.digest,
+        "weights": dictionary.provenance.weights_sha256,
+        "site": site,
+        **({} if steps is None else {"steps": sorted(set(steps))}),
+    }
 
 
 def _existing(directory: Path, identity: Mapping[str, object]) -> CodesFile | None:

@@ -39,11 +39,9 @@ def build_probe(
         readers: the recordings, by id.
         holdout: take documents whose ``split_position`` is below this, which trainings leave out.
         seed: seed of the split into halves.
-        grid: ``tokens``: each token is a segment; ``word_ends``: each word is one. None: tokens
-            when all recordings have one tokenizer, else words. Only words stay the same when a
-            model with another tokenizer joins.
-        steps: by recording, training steps at each of which it must have rows of a document; what
-            is left out takes documents of every step.
+        grid: ``tokens``: each token is a segment; ``word_ends``: each word is, which stays so when
+            a model with another tokenizer joins. None: tokens for one tokenizer, else words.
+        steps: by recording, training steps at each of which it must have rows of a document.
         probe_id: id of the probe in the store.
         uid: name of the probe's directory in the store; empty: the start of its digest.
 
