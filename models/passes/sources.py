@@ -320,6 +320,8 @@ def _own(reading: Reading, before: int) -> list[Source]:
         return [] if ids is None else [Source(name="input_ids", ids=ids, reading=reading)]
     told = [(entry, *_told(entry, given)) for entry in reading.embedded if entry.ids.ndim == 2]
     was_read = {name.removeprefix(_PART) for _, name, _ in told}
+    whole = [entry.ids for entry, name, _ in told if name.removeprefix(_PART) not in given]
+    was_read |= {name for name, ids in given.items() if any(_holds(one, ids) for one in whole)}
     now = [one for one in told if one[0].number < before and one[0].is_of_tokens]
     named = {name: ids for _, name, ids in now if not _is_no_token(name)}
     dropped = len({name for _, name, _ in now}) > len(named)
@@ -399,9 +401,21 @@ def _told(entry: Embedded, given: Mapping[str, Tensor]) -> tuple[str, Tensor]:
 
 
 def _begins(longer: Tensor, table: Tensor) -> bool:
+    """Return whether ids are those of a table, with padding of one id behind."""
     tokens = table.shape[1]
-    fits = len(longer) == len(table) and longer.shape[1] > tokens
-    return fits and same(longer[:, :tokens], table)
+    fits = len(longer) == len(table) and longer.shape[1] > tokens and len(longer) > 0
+    if not fits or not same(longer[:, :tokens], table):
+        return False
+    return bool((longer[:, tokens:] == longer[0, -1]).all())
+
+
+def _holds(ids: Tensor, table: Tensor) -> bool:
+    """Return whether a table stands at the beginning or the end of longer ids, on either axis."""
+    texts, tokens = table.shape
+    if not (texts and tokens) or texts > ids.shape[0] or tokens > ids.shape[1]:
+        return False
+    parts = ids[:texts, :tokens], ids[-texts:, -tokens:]
+    return table.shape != ids.shape and any(same(part, table) for part in parts)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
