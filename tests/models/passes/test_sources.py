@@ -428,13 +428,7 @@ ONES = {
         lambda: Unsaid(looked_up=True), lambda ids, kinds: (kinds, ids), told=False
     ),
     "mask first": one(MaskFirst, lambda ids, _: (torch.ones_like(ids), ids)),
-    "mask first, looked up": one(
-        lambda: MaskFirst(looked_up=True), lambda ids, _: (torch.ones_like(ids), ids)
-    ),
     "labels first": one(LabelsFirst, lambda ids, kinds: (kinds, ids)),
-    "labels first, looked up": one(
-        lambda: LabelsFirst(looked_up=True), lambda ids, kinds: (kinds, ids)
-    ),
     "x and y": one(Loss, lambda ids, kinds: (ids, kinds)),
     "positions inside": one(PlacesInside, lambda ids, _: (ids,)),
     "positions inside, looked up": one(lambda: PlacesInside(looked_up=True), lambda ids, _: (ids,)),
