@@ -25,9 +25,9 @@ from isogloss.models.passes.inputs import Arguments, Copies
 from isogloss.models.passes.layout import numbers
 from isogloss.models.passes.sources import (
     Embedded,
+    IdSource,
     Ordered,
     Reading,
-    Source,
     embeddings,
     sources,
 )
@@ -74,7 +74,7 @@ class Pass:
     ordered: set[Ordered] = field(default_factory=set[Ordered])
     """Calls that tell which axis is the batch."""
 
-    def sources(self, name: str, call: SiteCall) -> list[Source]:
+    def sources(self, name: str, call: SiteCall) -> list[IdSource]:
         """Return the token ids that the rows of a site's call may be of; empty: none are known.
 
         Args:

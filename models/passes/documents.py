@@ -21,7 +21,7 @@ from isogloss.models.passes.layout import (
     unresolved,
 )
 from isogloss.models.passes.model_state import ModelState
-from isogloss.models.passes.sources import Source, ids_parameter
+from isogloss.models.passes.sources import IdSource, ids_parameter
 from isogloss.models.sites import Site, site_names
 from isogloss.models.tokens import EncodedDocument
 
@@ -255,7 +255,7 @@ class DocumentPasses:
                 'layout="batch_first" if it does not mix texts'
             )
 
-    def _is_turned(self, name: str, found: Sequence[Source], ids: Tensor) -> bool:
+    def _is_turned(self, name: str, found: Sequence[IdSource], ids: Tensor) -> bool:
         """Return whether the model takes ids for time first, and so mixes texts."""
         turns = {one.is_turned for one in found}
         if len(turns) > 1:  # as many texts as tokens

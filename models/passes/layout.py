@@ -65,6 +65,7 @@ class Layout:
         self._fixed = fixed
         self._is_width_last = width_is_last(module, name)
         self._left: frozenset[_Reading] | None = None
+        self._last_sizes: set[int] = set()
 
     def see(self, shape: Sequence[int], sequences: int, tokens: int) -> None:
         """Learn from the sizes of one output, of ids beside which there are no others.
@@ -103,6 +104,7 @@ class Layout:
                 f"passes {axes}; rows of those may be wrong, choose another submodule"
             )
         self._left = left
+        self._last_sizes.add(shape[-1])
 
     def axes(self, shape: Sequence[int], sequences: int, tokens: int) -> Axes | None:
         """Return the axes of an output that was seen, of ids beside which there are no others.
@@ -143,7 +145,17 @@ class Layout:
                 "another submodule"
             )
         is_one = len({(place, _order(shape, axes)) for place, axes in found}) == 1
-        return min(found) if is_one else None
+        return min(found) if is_one and self._is_confirmed(shape, min(found)[1]) else None
+
+    def _is_confirmed(self, shape: Sequence[int], axes: Axes) -> bool:
+        """Return whether texts or tokens that seem to be last were seen in two sizes there.
+
+        Mostly the last axis is the width, which may be as large by chance where the output has no
+        row for each token.
+        """
+        last = len(shape) - 1
+        is_last = last in axes and shape[last] > 1 and self._fixed is None
+        return not is_last or len(self._last_sizes) > 1
 
     def _allowed(self, possible: frozenset[_Reading]) -> frozenset[_Reading]:
         """Return what earlier passes leave; what had no others tells axes alone."""
@@ -262,8 +274,8 @@ def unresolved(
         return ShapeError(
             f"site {name!r} gives {list(shape)} for {sizes}: which token ids its rows are of "
             f"cannot be told, those of {' or of '.join(map(repr, names))}; run a batch in which "
-            "these have other lengths than each other, or record the part of the model that "
-            "reads them, given alone and called input_ids"
+            "these have other lengths than each other, give the model just the ids that its "
+            "embedding reads, or record a part of it that reads one text alone"
         )
     return ShapeError(
         f"site {name!r} gives {list(shape)} for {sizes}: which "

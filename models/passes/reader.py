@@ -30,7 +30,7 @@ from isogloss.models.passes.layout import (
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
 from isogloss.models.passes.running import running_generation
-from isogloss.models.passes.sources import Source
+from isogloss.models.passes.sources import IdSource
 from isogloss.models.wrappers import unwrapped
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class PassRows:
 class _Option:
     """Ids that the rows of a pass may be of, with what they say of the pass."""
 
-    source: Source
+    source: IdSource
     told: tuple[Tokens, Succession] | IsoglossError
 
 
@@ -241,7 +241,7 @@ class PassReader:
         seen.step = 0 if self._step is None else self._step()
         return seen
 
-    def _sources(self, done: Pass, name: str, call: SiteCall) -> list[Source]:
+    def _sources(self, done: Pass, name: str, call: SiteCall) -> list[IdSource]:
         found = done.sources(name, call)
         if self._is_batch_first:  # the user says so
             found = [source for source in found if not source.is_turned] or [
@@ -254,7 +254,7 @@ class PassReader:
             )
         return found
 
-    def _option(self, done: Pass, source: Source) -> _Option:
+    def _option(self, done: Pass, source: IdSource) -> _Option:
         try:
             arguments, ids = source.masked(), source.rows.to("cpu", torch.int64)
             given = source.reading.cached(source.ids).given
@@ -267,7 +267,7 @@ class PassReader:
             return _Option(source=source, told=_as_ours(error))
         return _Option(source=source, told=told)
 
-    def _warn_once(self, source: Source) -> None:
+    def _warn_once(self, source: IdSource) -> None:
         is_told = has_mask(source.masked()) or self._pad_id is not None or bool(self._special)
         if is_told or self._has_warned or min(source.ids.shape) == 1:
             return
@@ -277,7 +277,7 @@ class PassReader:
             "recorded as text; give attention_mask, or the tokenizer"
         )
 
-    def _progress(self, done: Pass, source: Source, kept: Kept) -> Succession:
+    def _progress(self, done: Pass, source: IdSource, kept: Kept) -> Succession:
         given, cache = source.reading.cached(source.ids).given, source.reading.left(source.ids)
         before = None if given is None else given.tokens
         if before is None:
@@ -338,7 +338,7 @@ class PassReader:
         seen = Seen(tokens=tokens, outputs=outputs, step=first.step, is_training=first.is_training)
         self._generations.add(seen, succession)
 
-    def _say_turned(self, source: Source) -> None:
+    def _say_turned(self, source: IdSource) -> None:
         if source.is_turned and not self._has_said_turned:
             self._has_said_turned = True
             _log.warning(
@@ -393,8 +393,8 @@ def _rows(output: Tensor, content: Tensor) -> Tensor:
 
 
 def _merged(
-    found: Mapping[str, Sequence[Source]],
-) -> tuple[list[Source], dict[str, list[int]]]:
+    found: Mapping[str, Sequence[IdSource]],
+) -> tuple[list[IdSource], dict[str, list[int]]]:
     """Return the sources of all sites, each once, and for each site which are its own.
 
     Of those that are the same the innermost call is taken: what is masked or cached is told there
@@ -403,7 +403,7 @@ def _merged(
     Raises:
         InvalidInput: sites are of other ids than each other.
     """
-    merged: list[Source] = []
+    merged: list[IdSource] = []
     places: dict[str, list[int]] = {}
     for name, some in found.items():
         for source in some:

@@ -169,7 +169,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class IdSource:
     """Token ids that the rows of a site may be of."""
 
     name: str
@@ -227,7 +227,7 @@ class Source:
             "told of as many sequences as tokens; give batches of another size"
         )
 
-    def equals(self, other: "Source") -> bool:
+    def equals(self, other: "IdSource") -> bool:
         """Return whether rows of one are rows of the other."""
         return (
             self.is_turned == other.is_turned
@@ -242,7 +242,7 @@ def sources(
     before: int,
     ordered: Iterable[Ordered] = (),
     embedding: str | None = None,
-) -> list[Source]:
+) -> list[IdSource]:
     """Return the token ids that the rows of one call of a site may be of; empty: none are known.
 
     Args:
@@ -255,7 +255,7 @@ def sources(
     found = _of_reading(site, reading, before)
     if embedding is not None:
         found = _read_itself(embedding, reading, before, found)
-    turned: list[Source] = []
+    turned: list[IdSource] = []
     votes = [*ordered]
     for source in found:
         is_told = source.reading.stack.is_known or source.reading.stack.is_decoder
@@ -264,7 +264,7 @@ def sources(
     return turned
 
 
-def _of_reading(site: str, reading: Reading, before: int) -> list[Source]:
+def _of_reading(site: str, reading: Reading, before: int) -> list[IdSource]:
     own, outer = _own(reading, before), reading.outer
     if not own:
         if outer is None or reading.stack.is_decoder:
@@ -280,7 +280,9 @@ def _of_reading(site: str, reading: Reading, before: int) -> list[Source]:
     return [replace(source, is_choice=bool(others)) for source in [*own, *others]]
 
 
-def _read_itself(path: str, reading: Reading, before: int, found: Sequence[Source]) -> list[Source]:
+def _read_itself(
+    path: str, reading: Reading, before: int, found: Sequence[IdSource]
+) -> list[IdSource]:
     """Return which ids an embedding read itself, if they are among those that were found."""
     calls = [call for call in reading.embedded if call.path == path and call.number < before]
     own = [
@@ -318,14 +320,16 @@ def _holds_states(item: tuple[str, object]) -> bool:
     )
 
 
-def _own(reading: Reading, before: int) -> list[Source]:
+def _own(reading: Reading, before: int) -> list[IdSource]:
     """Return what a call read before a site ran in it."""
     arguments, given = reading.arguments, reading.arguments.tables
     if reading.stack.is_known or reading.stack.is_decoder:  # the library says what rows are of
         ids = arguments.ids
-        return [] if ids is None else [Source(name="input_ids", ids=ids, reading=reading)]
+        return [] if ids is None else [IdSource(name="input_ids", ids=ids, reading=reading)]
     told = [(entry, *_told(entry, given)) for entry in reading.embedded if entry.ids.ndim == 2]
     was_read = {name.removeprefix(_PART) for _, name, _ in told}
+    whole = [entry.ids for entry, name, _ in told if name.removeprefix(_PART) not in given]
+    was_read |= {name for name, ids in given.items() if any(_holds(one, ids) for one in whole)}
     now = [one for one in told if one[0].number < before and one[0].is_of_tokens]
     named = {name: ids for _, name, ids in now if not _is_no_token(name)}
     dropped = len({name for _, name, _ in now}) > len(named)
@@ -337,7 +341,7 @@ def _own(reading: Reading, before: int) -> list[Source]:
             found[name] = ids
     is_choice = len(found) > 1 or dropped or len(kept) < len(named)
     return [
-        Source(name=name, ids=ids, reading=reading, is_choice=is_choice)
+        IdSource(name=name, ids=ids, reading=reading, is_choice=is_choice)
         for name, ids in found.items()
     ]
 
@@ -405,9 +409,21 @@ def _told(entry: Embedded, given: Mapping[str, Tensor]) -> tuple[str, Tensor]:
 
 
 def _begins(longer: Tensor, table: Tensor) -> bool:
+    """Return whether ids are those of a table, with padding of one id behind."""
     tokens = table.shape[1]
-    fits = len(longer) == len(table) and longer.shape[1] > tokens
-    return fits and same(longer[:, :tokens], table)
+    fits = len(longer) == len(table) and longer.shape[1] > tokens and len(longer) > 0
+    if not fits or not same(longer[:, :tokens], table):
+        return False
+    return bool((longer[:, tokens:] == longer[0, -1]).all())
+
+
+def _holds(ids: Tensor, table: Tensor) -> bool:
+    """Return whether a table stands at the beginning or the end of longer ids, on either axis."""
+    texts, tokens = table.shape
+    if not (texts and tokens) or texts > ids.shape[0] or tokens > ids.shape[1]:
+        return False
+    parts = ids[:texts, :tokens], ids[-texts:, -tokens:]
+    return table.shape != ids.shape and any(same(part, table) for part in parts)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

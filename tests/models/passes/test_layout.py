@@ -38,7 +38,6 @@ def told(known: Layout, shape: tuple[int, ...], sequences: int, tokens: int) -> 
 def test_different_sizes_tell_the_axes_at_once():
     assert told(layout(), (4, 6, 8), 4, 6) == (0, 1)
     assert told(layout(), (6, 4, 8), 4, 6) == (1, 0)  # time first
-    assert told(layout(), (4, 8, 6), 4, 6) == (0, 2)  # channels first
     assert told(layout(), (4, 2, 6, 8), 4, 6) == (0, 2)  # heads first
     assert told(layout(), (4, 6, 2, 8), 4, 6) == (0, 1)
 
@@ -47,6 +46,18 @@ def test_axes_of_one_make_no_difference():
     assert told(layout(), (1, 1, 8), 1, 1) == (0, 1)
     assert told(layout(), (1, 6, 1), 1, 6) == (0, 1)
     assert told(layout(), (1, 1, 6, 8), 1, 6) in {(0, 2), (1, 2)}
+
+
+def test_tokens_on_the_last_axis_are_seen_in_two_lengths_first():
+    known = layout()
+    assert told(known, (4, 11, 8), 4, 8) is None  # may be [texts, other rows, width 8]
+    with pytest.raises(ShapeError, match="choose another submodule"):
+        known.see((4, 9, 8), 4, 6)
+    known = layout()
+    assert told(known, (4, 8, 6), 4, 6) is None
+    assert told(known, (4, 8, 5), 4, 5) == (0, 2)  # channels first
+    assert known.axes((4, 8, 6), 4, 6) == (0, 2)
+    assert told(layout(), (1, 8, 1), 1, 1) is not None
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 8), (6, 4, 8)])

@@ -428,13 +428,7 @@ ONES = {
         lambda: Unsaid(looked_up=True), lambda ids, kinds: (kinds, ids), told=False
     ),
     "mask first": one(MaskFirst, lambda ids, _: (torch.ones_like(ids), ids)),
-    "mask first, looked up": one(
-        lambda: MaskFirst(looked_up=True), lambda ids, _: (torch.ones_like(ids), ids)
-    ),
     "labels first": one(LabelsFirst, lambda ids, kinds: (kinds, ids)),
-    "labels first, looked up": one(
-        lambda: LabelsFirst(looked_up=True), lambda ids, kinds: (kinds, ids)
-    ),
     "x and y": one(Loss, lambda ids, kinds: (ids, kinds)),
     "positions inside": one(PlacesInside, lambda ids, _: (ids,)),
     "positions inside, looked up": one(lambda: PlacesInside(looked_up=True), lambda ids, _: (ids,)),
@@ -617,7 +611,7 @@ def test_no_sizes_give_rows_on_other_axes(
 ) -> None:
     torch.manual_seed(0)
     model = Layers(order, 2 if len(order) == 4 else 0).eval()
-    given = [random_ids(seed, *some) for seed, some in enumerate([*sizes, (5, 7)])]
+    given = [random_ids(seed, *some) for seed, some in enumerate([*sizes, (5, 7), (6, 9)])]
     wanted: Rows = [
         (tuple(row.tolist()), model.words(row).detach()) for one in given for row in one
     ]
@@ -625,7 +619,7 @@ def test_no_sizes_give_rows_on_other_axes(
     assert not errors
     check(seen, "site", wanted)
     assert sum(rows.rows for rows in seen) == sum(one.numel() for one in given)
-    seen, _ = read(model, "site", [partial(model, one) for one in given[:-1]])
+    seen, _ = read(model, "site", [partial(model, one) for one in given[:-2]])
     check(seen, "site", wanted)
 
 
@@ -647,6 +641,55 @@ def test_a_layer_over_as_many_tokens_as_its_width_is_refused() -> None:
     assert 'layout="batch_first"' in str(error)
     with pytest.raises(InvalidInput, match="fails on a text of 2 tokens"):
         list(record(LoadedModel(module=model, name="m"), ids.tolist(), ["site"]))
+
+
+class Joined(nn.Module):
+    """Reads two texts at once, one behind the other or one below the other."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.words, self.site, self.axis = table(), nn.Linear(WIDTH, WIDTH), axis
+
+    def forward(self, prompt: Tensor, answer: Tensor) -> Tensor:
+        return self.site(self.words(torch.cat([prompt, answer], self.axis)))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_texts_that_are_read_at_once_are_one_table(axis: int) -> None:
+    torch.manual_seed(0)
+    model = Joined(axis).eval()
+    given = [(random_ids(n, 2, n), random_ids(n + 50, 2, n)) for n in (WIDTH, 5, WIDTH // 2, 3)]
+    wanted: Rows = [
+        (tuple(row.tolist()), model.site(model.words(row)).detach())
+        for pair in given
+        for row in torch.cat(pair, axis)
+    ]
+    seen, errors = read(model, "site", [partial(model, *pair) for pair in given])
+    assert not errors
+    check(seen, "site", wanted)
+    assert sum(rows.rows for rows in seen) == sum(len(ids) for ids, _ in wanted)
+
+
+class Prefixed(nn.Module):
+    """Puts states of its own before the texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.site = table(), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        return self.site(torch.cat([x[:, :1], x[:, :1], x], 1))
+
+
+def test_an_output_that_has_other_rows_is_refused_though_a_size_fits() -> None:
+    model = Prefixed()
+    for lengths in ((WIDTH,), (WIDTH, WIDTH), (WIDTH, 5), (5, WIDTH)):
+        seen, errors = read(
+            model, "site", [partial(model, random_ids(0, 2, length)) for length in lengths]
+        )
+        assert not seen
+        assert len(errors) == len(lengths)
 
 
 class Masked(nn.Module):
