@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
-from isogloss.models.passes.caches import cache_in, cache_state
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
+from isogloss.models.passes.generation.caches import cache_in, cache_state
 from isogloss.models.passes.inputs import Arguments, Copies
 from isogloss.models.passes.layout import numbers
 from isogloss.models.passes.sources import (

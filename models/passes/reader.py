@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError, ShapeError
-from isogloss.models.passes.caches import cache_state
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.content import SpecialTokens, Tokens, refuse_packed
-from isogloss.models.passes.generation import Generations, Seen, Succession
+from isogloss.models.passes.generation.caches import cache_state
+from isogloss.models.passes.generation.generations import Generations, Seen, Succession
+from isogloss.models.passes.generation.running import running_generation
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
@@ -29,7 +30,6 @@ from isogloss.models.passes.layout import (
     without_own_padding,
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
-from isogloss.models.passes.running import running_generation
 from isogloss.models.passes.sources import IdSource
 from isogloss.models.wrappers import unwrapped
 
@@ -433,7 +433,7 @@ def _as_ours(error: Exception) -> IsoglossError:
     return InvalidInput(f"a pass could not be read: {type(error).__name__}: {error}")
 
 
-def _asks_for_cache(done: Pass, source: Source) -> bool:
+def _asks_for_cache(done: Pass, source: IdSource) -> bool:
     readings = [*done.open, *source.chain]
     return any(found.arguments.named.get("use_cache") is True for found in readings)
 

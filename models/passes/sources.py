@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
-from isogloss.models.passes.caches import CacheState
+from isogloss.models.passes.generation.caches import CacheState
 from isogloss.models.passes.inputs import OTHER_IDS, Arguments, Signature
 from isogloss.models.passes.masks import has_mask, own_masks
 from isogloss.models.passes.stacks import Stack, is_of_library

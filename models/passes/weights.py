@@ -6,7 +6,7 @@ where nothing changed. On the CPU the numbers are compared at each pass: an opti
 ``weight.data`` is not counted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ def _is_plain(weight: Tensor) -> bool:
     return is_counted and type(weight.data) is Tensor and weight.numel() > 0
 
 
-def _watched(weights: list[Tensor]) -> list[Tensor]:
+def _watched(weights: Sequence[Tensor]) -> list[Tensor]:
     """Choose some weights over all depths, of those that are trained where some are."""
     trained = [weight for weight in weights if weight.requires_grad] or weights
     last = max(len(trained) - 1, 0)

@@ -766,12 +766,12 @@ def test_a_mask_that_may_be_of_either_text_is_refused() -> None:
 
 
 def test_the_documents_argument_is_that_of_the_token_ids() -> None:
-    class LabelsMayBe(LabelsFirst):
+    class LabelsMayBe(Beside):
         def forward(self, labels: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
             return self.site(self.words(cast("Tensor", tokens)))
 
     for kind, site in ((Translator, "net.encoder"), (TypesFirst, "site"), (LabelsFirst, "site")):
-        model = kind("two") if kind is Translator else kind()
+        model = Translator("two") if kind is Translator else kind()
         with pytest.raises(InvalidInput, match="beside token ids, which documents do not have"):
             list(record(LoadedModel(module=model, name="m"), [[1, 2, 3]], [site]))
     model = LabelsMayBe()

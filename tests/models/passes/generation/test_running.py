@@ -5,7 +5,7 @@ import threading
 import torch
 
 from isogloss.models.passes.content import SpecialTokens, Tokens
-from isogloss.models.passes.running import (
+from isogloss.models.passes.generation.running import (
     GenerateCall,
     GeneratedColumns,
     running_generation,

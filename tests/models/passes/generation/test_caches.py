@@ -15,7 +15,12 @@ from transformers import (
     StaticCache,
 )
 
-from isogloss.models.passes.caches import cache_in, cache_mark, cache_state, cached_tokens
+from isogloss.models.passes.generation.caches import (
+    cache_in,
+    cache_mark,
+    cache_state,
+    cached_tokens,
+)
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
 

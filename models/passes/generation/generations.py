@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput, IsoglossError, ResourceExhausted
-from isogloss.models.passes.caches import CacheState
 from isogloss.models.passes.content import SpecialTokens, Tokens
-from isogloss.models.passes.running import GenerateCall, GeneratedColumns
+from isogloss.models.passes.generation.caches import CacheState
+from isogloss.models.passes.generation.running import GenerateCall, GeneratedColumns
 
 # Of a row's norm. In a causal model rows of a longer prefix differ by rounding alone: some 10 times
 # the machine epsilon of the numbers, or of TF32 (1e-3) where that multiplies float32.
