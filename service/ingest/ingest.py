@@ -21,6 +21,7 @@ from isogloss.errors import (
     IsoglossError,
     LaneEnded,
     ResourceExhausted,
+    StorageError,
 )
 from isogloss.service.ingest.sessions import IngestLimits, Session
 from isogloss.store import DirectLaneTicket, LaneWriter, RowBatch, Store
@@ -49,6 +50,7 @@ class Ingest:
         self._partial: dict[Session, int] = {}  # bytes of the batches that are half there, by age
         self._busy: str | None = None  # uid of the recording being committed
         self._closed = self._sealing = False
+        self._was_refused = False
         self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
         self._writer.start()
 
@@ -61,6 +63,22 @@ class Ingest:
     def sessions(self) -> int:
         """Open sessions."""
         return len(self._sessions)
+
+    def is_well(self) -> bool:
+        """Whether batches can be made durable.
+
+        After a commit that the storage refused, the storage is tried at each call until it takes
+        bytes again. Blocks for as long as that takes.
+        """
+        if not self._was_refused:
+            return True
+        try:
+            self._store.check_writable()
+        except (IsoglossError, OSError) as error:
+            _log.warning("nothing can be recorded: %s", error)
+            return False
+        self._was_refused = False
+        return True
 
     def open(self, recording: str, producer: str, notify: Callable[[], None]) -> Session:
         """Begin a producer's stream. If the producer has an open stream already, that one is ended.
@@ -364,6 +382,7 @@ class Ingest:
     def _fail(self, group: list[_Waiting], error: IsoglossError) -> None:
         """End the sessions of a group; what it held is not durable and will be sent again."""
         doomed = {id(waiting.session): waiting.session for waiting in group}
+        self._was_refused = self._was_refused or isinstance(error, StorageError)
         if isinstance(error, LaneEnded):
             lane = self._lanes.pop(group[0].session.recording.uid, None)
             if lane is not None:

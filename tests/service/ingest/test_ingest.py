@@ -138,6 +138,28 @@ def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -
             ingest.close()
 
 
+def test_ingest_is_well_again_once_the_storage_takes_bytes(tmp_path: Path) -> None:
+    files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
+    with Store.open(tmp_path, files=files) as store:
+        store.create_recording(SPEC, ["a"])
+        ingest = Ingest(store)
+        try:
+            producer = Producer(ingest, "p")
+            send(producer.session, 1)
+            producer.wait(1)
+            assert ingest.is_well()
+            files.fail_at = files.count + 1
+            send(producer.session, 2)
+            producer.wait(2)
+            assert isinstance(producer.session.error, StorageFull)
+            assert not ingest.is_well()
+            assert not ingest.is_well()
+            files.fail_at = 0
+            assert ingest.is_well()
+        finally:
+            ingest.close()
+
+
 def test_a_newer_session_fences_the_older_one(store: Store, ingest: Ingest) -> None:
     old = Producer(ingest, "p")
     send(old.session, 1)

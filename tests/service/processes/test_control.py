@@ -157,6 +157,30 @@ def test_a_full_disk_is_told_to_the_producer_and_costs_nothing_acknowledged(
     assert check_sample(reader_of(store), {"p": promised})["p"] >= promised
 
 
+def health_of(address: str) -> str:
+    with grpc.insecure_channel(address) as channel:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=60)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(
+        health_pb2.HealthCheckResponse.FromString(answer).status
+    )
+
+
+def test_a_server_that_cannot_record_says_so_when_asked_for_its_health(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with server_on(store, "--full-after", "100") as server, isogloss.connect(store) as client:
+        client.create_recording(SPEC, ["a"])
+        assert health_of(server.addresses[0]) == "SERVING"
+        appender = client.appender("sample", "p", reconnect_s=1)
+        with pytest.raises(StorageError):
+            append_until_refused(appender)
+        appender.close(flush=False)
+        deadline = time.monotonic() + 60
+        while health_of(server.addresses[0]) == "SERVING":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.recording("sample").rows > 0
+
+
 def append_until_refused(appender: Appender) -> None:
     for _ in range(200):
         append_samples(appender, SPEC, 1)
