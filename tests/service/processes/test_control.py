@@ -276,6 +276,33 @@ def _state(pid: int) -> str:
 # Addresses, tokens, TLS.
 
 
+def test_a_client_that_fills_the_limit_on_producers_does_not_keep_others_out(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    places = ("--listen", f"unix:{tmp_path / 'run' / 's'}", "--listen", "127.0.0.1:0")
+    with (
+        server_on(store, "--sessions", "4", *places) as server,
+        isogloss.connect(server.addresses[0]) as greedy,
+        isogloss.connect(server.addresses[1], token=(store / "token").read_text().strip()) as other,
+    ):
+        greedy.create_recording(SPEC, ["a"])
+        held = [greedy.stream("sample", f"p{number}", direct=False) for number in range(4)]
+        with pytest.raises(ResourceExhausted, match="4 of them from unix"):
+            greedy.stream("sample", "p4", direct=False)
+        with other.stream("sample", "q", direct=False) as stream:
+            append_samples(stream, SPEC, 3)
+            stream.flush(60)
+            assert stream.durable_sequence == 3
+        for appender in held[1:]:  # the oldest made room
+            append_samples(appender, SPEC, 1)
+            appender.flush(60)
+            appender.close()
+        append_samples(held[0], SPEC, 1)  # and goes on once there is room again
+        held[0].flush(60)
+        held[0].close()
+
+
 def test_tcp_asks_for_the_token_that_the_store_keeps(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with server_on(
