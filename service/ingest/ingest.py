@@ -9,7 +9,8 @@ to *durable*, they are on the disk.
 
 import logging
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from isogloss.errors import (
     IsoglossError,
     LaneEnded,
     ResourceExhausted,
+    ServerUnavailable,
+    StorageError,
 )
 from isogloss.service.ingest.sessions import IngestLimits, Session
 from isogloss.store import DirectLaneTicket, LaneWriter, RowBatch, Store
@@ -49,6 +52,7 @@ class Ingest:
         self._partial: dict[Session, int] = {}  # bytes of the batches that are half there, by age
         self._busy: str | None = None  # uid of the recording being committed
         self._closed = self._sealing = False
+        self._was_refused = False
         self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
         self._writer.start()
 
@@ -62,13 +66,36 @@ class Ingest:
         """Open sessions."""
         return len(self._sessions)
 
-    def open(self, recording: str, producer: str, notify: Callable[[], None]) -> Session:
+    def is_well(self) -> bool:
+        """Whether batches can be made durable.
+
+        After a commit that the storage refused, the storage is tried at each call until it takes
+        bytes again. Blocks for as long as that takes.
+        """
+        if not self._was_refused:
+            return True
+        try:
+            self._store.check_writable()
+        except (IsoglossError, OSError) as error:
+            _log.warning("nothing can be recorded: %s", error)
+            return False
+        self._was_refused = False
+        return True
+
+    def open(
+        self, recording: str, producer: str, notify: Callable[[], None], client: str = ""
+    ) -> Session:
         """Begin a producer's stream. If the producer has an open stream already, that one is ended.
+
+        Where as many producers are connected as may be, another one is ended to make room: one of
+        the client that has the most, where this client has less than its share; else one of this
+        client that sent nothing for a while.
 
         Args:
             recording: id of the recording.
             producer: name of the stream of batches. A restart of its writer gives the same name.
             notify: called, from any thread, when there may be a new acknowledgement or free memory.
+            client: from where it is connected; clients share the limit on producers.
 
         Returns:
             The session; it counts from the last batch of the producer that is on the disk.
@@ -92,10 +119,7 @@ class Ingest:
             if older is not None:
                 self._fence(older)
             elif len(self._sessions) >= self.limits.sessions:
-                raise ResourceExhausted(
-                    f"{len(self._sessions)} producers are connected, which is the limit: close "
-                    "some, or send through fewer"
-                )
+                self._make_room(client)
             # What earlier sessions left may still be committed, and the answer must count it.
             self._changed.wait_for(
                 lambda: (
@@ -110,10 +134,35 @@ class Ingest:
             lane = self._lanes.get(found.uid)
             live = 0 if lane is None else lane.cursors.get(producer, 0)
             durable = max(found.cursor(producer), live)
-            session = Session(self, found, producer, durable, notify)
+            session = Session(self, found, producer, durable, notify, client)
             session.rows = 0 if lane is None else lane.rows
             self._sessions[key] = session
             return session
+
+    def _make_room(self, client: str) -> None:
+        """End one session for a new one of a client, or refuse the new one."""
+        held = Counter(session.client for session in self._sessions.values())
+        share = self.limits.sessions // len({*held, client})
+        largest = max(held, key=lambda name: held[name])
+        if held[client] < share:
+            doomed = [s for s in self._sessions.values() if s.client == largest]
+        else:
+            since_s = time.monotonic() - self.limits.idle_session_s
+            own = [s for s in self._sessions.values() if s.client == client]
+            doomed = [s for s in own if s.is_settled and s.active_s <= since_s]
+        if not doomed:
+            raise ResourceExhausted(
+                f"{len(self._sessions)} producers are connected, {held[client]} of them from "
+                f"{client or 'here'}, and none has been idle for {self.limits.idle_session_s:g} s: "
+                "close some, or send through fewer"
+            )
+        ended = min(doomed, key=lambda session: session.active_s)
+        del self._sessions[ended.recording.uid, ended.producer]
+        ended.error = ended.error or ServerUnavailable(
+            f"producer {ended.producer!r} made room for another one, as {self.limits.sessions} are "
+            "connected: connect again to go on"
+        )
+        ended.notify()
 
     def offer_direct_lane(self, recording: str, producers: Sequence[str]) -> DirectLaneTicket:
         """Let a process on the same storage write these producers' batches past this one.
@@ -364,6 +413,7 @@ class Ingest:
     def _fail(self, group: list[_Waiting], error: IsoglossError) -> None:
         """End the sessions of a group; what it held is not durable and will be sent again."""
         doomed = {id(waiting.session): waiting.session for waiting in group}
+        self._was_refused = self._was_refused or isinstance(error, StorageError)
         if isinstance(error, LaneEnded):
             lane = self._lanes.pop(group[0].session.recording.uid, None)
             if lane is not None:

@@ -1,5 +1,6 @@
 """One producer's stream: batches come whole, or in parts that are checked and joined."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +34,9 @@ class IngestLimits:
     """Most bytes of one group commit, unless a single batch is larger."""
     sessions: int = 512
     """Producers at a time."""
+    idle_session_s: float = 60.0
+    """A producer that sent nothing for so many seconds may be ended where another one comes and the
+    limit is reached; it connects again with its next batch."""
     idle_lane_s: float = 5.0
     """For how many seconds a lane stays open after its last producer left."""
 
@@ -115,8 +119,11 @@ class Session:
         producer: str,
         durable: int,
         notify: Callable[[], None],
+        client: str = "",
     ) -> None:
         self.recording = recording
+        self.client = client
+        self.active_s = time.monotonic()
         self.producer = producer
         self.received = durable
         self.durable = durable
@@ -167,6 +174,7 @@ class Session:
         """
         if self.error is not None:
             raise self.error
+        self.active_s = time.monotonic()
         head = part.head
         if len(part.payload) != 1:
             raise InvalidInput("a part has no payload: each part carries bytes of its batch")
@@ -214,6 +222,7 @@ class Session:
         """
         if self.error is not None:
             raise self.error
+        self.active_s = time.monotonic()
         if batch.producer != self.producer:
             raise InvalidInput(
                 f"batch says it is of {batch.producer!r}, its stream is of {self.producer!r}"

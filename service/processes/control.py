@@ -5,6 +5,7 @@ features to a query process, so it imports neither torch nor faiss.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from isogloss.errors import InvalidInput, ServerUnavailable
 from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
-from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.ingest.ingest import Ingest, IngestLimits
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.grpc_calls import MAX_STREAMS, Calls
 from isogloss.service.server.query_child import QueryProcess
@@ -38,6 +39,9 @@ from isogloss.service.wire.methods import SERVICES
 from isogloss.store import Store
 
 _log = logging.getLogger(__name__)
+
+_HEALTH_S = 1.0
+"""How often the state of ingest is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,8 +158,12 @@ async def _serve(
         _log.info("serving %s on %s", location(store), ", ".join(bound))
         if on_ready is not None:
             on_ready(bound)
+        watching = asyncio.create_task(_watch_ingest(owner.ingest, health))
         await stop.wait()
         _log.info("draining")
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
         await health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         calls.draining.set()
         stopping = asyncio.gather(local.stop(config.drain_s), ports.stop(config.drain_s))
@@ -170,6 +178,18 @@ async def _serve(
         for address in addresses:
             if address.socket is not None:
                 address.socket.unlink(missing_ok=True)
+
+
+async def _watch_ingest(ingest: Ingest, health: _Health) -> None:
+    """Say NOT_SERVING while nothing can be recorded, so that callers can go elsewhere."""
+    was_well = True
+    while True:
+        await asyncio.sleep(_HEALTH_S)
+        is_well = await asyncio.to_thread(ingest.is_well)
+        if is_well != was_well:
+            was_well = is_well
+            states = health_pb2.HealthCheckResponse
+            await health.set_all(states.SERVING if is_well else states.NOT_SERVING)
 
 
 def _make_server(

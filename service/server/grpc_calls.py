@@ -163,7 +163,9 @@ class Calls:
                 recording = from_name("recordings", header.recording)
                 await stream.open(
                     lambda notify: asyncio.get_running_loop().run_in_executor(
-                        self._short, self._handlers.ingest.open, recording, header.producer, notify
+                        self._short,
+                        self._handlers.ingest.open,
+                        *(recording, header.producer, notify, _client_of(context)),
                     )
                 )
                 async for acknowledgement in stream.acknowledgements():
@@ -258,6 +260,12 @@ class _AppendCall:
             self._reader.cancel()
         if self._session is not None:
             self._session.close()
+
+
+def _client_of(context: CallContext) -> str:
+    """Return from where a call comes, without the port: all on one machine are one client."""
+    kind, _, rest = context.peer().partition(":")
+    return kind if kind == "unix" else f"{kind}:{rest.rpartition(':')[0]}"
 
 
 # grpc asks whether what it is given is a coroutine function or an asynchronous generator.

@@ -177,6 +177,15 @@ def _codecs(dtype: np.dtype[np.generic]) -> list[object]:
     return [{"name": "bytes"}, _CODECS[1]] if dtype.itemsize == 1 else _CODECS
 
 
+_WRITING: set[Path] = set()
+"""The half-written groups of this process."""
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a thread of this process writes the half-written group at a path."""
+    return path in _WRITING
+
+
 class GroupWriter:
     """A directory of arrays that appears under its name only when it is complete."""
 
@@ -185,7 +194,13 @@ class GroupWriter:
         self._target = directory
         make_directories(files, directory.parent)
         self.directory = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
-        files.make_directory(self.directory)
+        self._old = self.directory.with_name(f"{self.directory.name}.old")
+        _WRITING.update((self.directory, self._old))
+        try:
+            files.make_directory(self.directory)
+        except BaseException:
+            self._end()
+            raise
         self._arrays: list[ArrayWriter] = []
 
     def array(
@@ -220,14 +235,17 @@ class GroupWriter:
             array.finish()
         write_new(self._files, self.directory / "zarr.json", [text])
         self._files.sync_directory(self.directory)
-        old: Path | None = None
-        if self._files.exists(self._target):
-            old = self.directory.with_name(f"{self.directory.name}.old")
-            self._files.replace(self._target, old)
+        is_there = self._files.exists(self._target)
+        if is_there:
+            self._files.replace(self._target, self._old)
         self._files.replace(self.directory, self._target)
         self._files.sync_directory(self._target.parent)
-        if old is not None:
-            self._files.remove_tree(old)
+        if is_there:
+            self._files.remove_tree(self._old)
+        self._end()
+
+    def _end(self) -> None:
+        _WRITING.difference_update((self.directory, self._old))
 
     def forget(self, *arrays: ArrayWriter) -> None:
         """Let :meth:`finish` skip arrays that the caller finished already."""
@@ -237,6 +255,7 @@ class GroupWriter:
         """Remove what was written; the target stays as it was."""
         with contextlib.suppress(OSError):
             self._files.remove_tree(self.directory)
+        self._end()
 
 
 def check_array_name(name: str) -> str:

@@ -17,6 +17,7 @@ from isogloss.errors import (
     StoreOwned,
 )
 from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
+from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.ownership.catalog import Catalog, CatalogEntry
 from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import LEASE_S, OWNERS, EpochOwnership
@@ -193,6 +194,20 @@ class Store:
     def is_owner(self) -> bool:
         """Whether this process owns the store."""
         return self._ownership is not None
+
+    def check_writable(self) -> None:
+        """Raise an error unless the storage takes new bytes now: writes a small file, removes it.
+
+        Raises:
+            StorageFull: so little is free that lanes take no rows, or there is no room at all.
+            StorageError: the file could not be written or synced.
+        """
+        with storage_errors(f"store {self.address} cannot be written"):
+            limits = LaneLimits()
+            limits.check(self._files, self.root, rows=0, row_bytes=0, more_rows=0)
+            path = self.root / ".writable"
+            self._files.write_whole(path, [b"yes"])
+            self._files.remove(path)
 
     def set_server(self, address: str | None) -> None:
         """Write this owner's address to ``server.json``; StoreOwned if it is not the owner."""

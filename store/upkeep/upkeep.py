@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isogloss.errors import NotFound
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
+from isogloss.store.formats.zarr_arrays import is_being_written
 from isogloss.store.lanes.files import LaneFiles
 from isogloss.store.lanes.lane_directory import (
     LOG_NAME,
@@ -190,6 +191,7 @@ class LaneUpkeep:
             litter += more
             manifest = self._directory / MANIFEST_NAME
             litter += [manifest / n for n in self._files.names(manifest) if n[0] == "."]
+            litter = [path for path in litter if not is_being_written(path)]
             self._sync_renames()
             # the entries first: no crash then leaves one whose lane is not there
             leaving = [path.name for path in litter if path.parent == lanes]
@@ -198,7 +200,8 @@ class LaneUpkeep:
                 if self._files.is_directory(path):
                     self._files.remove_tree(path)
                 else:
-                    self._files.remove(path)
+                    with contextlib.suppress(FileNotFoundError):  # whoever wrote it ended it
+                        self._files.remove(path)
             return len(litter)
 
     def compact(

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--key", type=Path)
     parser.add_argument("--full-after", type=int, default=0, help="writes before the disk is full")
     parser.add_argument("--held-bytes", type=int, default=256 << 20)
+    parser.add_argument("--sessions", type=int, default=512, help="producers at a time")
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--parent", type=int, required=True, help="the server ends with it")
     given = parser.parse_args()
@@ -36,7 +37,11 @@ def main() -> None:
         files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
         store = Store.open(given.store, files=files)
         files.fail_at = files.count + given.full_after
-    limits = IngestLimits(held_bytes=given.held_bytes, batch_bytes=min(64 << 20, given.held_bytes))
+    limits = IngestLimits(
+        held_bytes=given.held_bytes,
+        batch_bytes=min(64 << 20, given.held_bytes),
+        sessions=given.sessions,
+    )
     config = ServerConfig(
         listen=tuple(given.listen),
         certificate=given.certificate,

@@ -19,10 +19,11 @@ from isogloss.errors import (
     LaneEnded,
     NotFound,
     ResourceExhausted,
+    ServerUnavailable,
     ShapeError,
     StorageFull,
 )
-from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.ingest.ingest import Ingest, IngestLimits, Session
 from isogloss.store import Commit, Document, LaneWriter, RowBatch, SiteSpec, Store
 from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec
@@ -136,6 +137,68 @@ def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -
         finally:
             files.go.set()
             ingest.close()
+
+
+def test_ingest_is_well_again_once_the_storage_takes_bytes(tmp_path: Path) -> None:
+    files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
+    with Store.open(tmp_path, files=files) as store:
+        store.create_recording(SPEC, ["a"])
+        ingest = Ingest(store)
+        try:
+            producer = Producer(ingest, "p")
+            send(producer.session, 1)
+            producer.wait(1)
+            assert ingest.is_well()
+            files.fail_at = files.count + 1
+            send(producer.session, 2)
+            producer.wait(2)
+            assert isinstance(producer.session.error, StorageFull)
+            assert not ingest.is_well()
+            assert not ingest.is_well()
+            files.fail_at = 0
+            assert ingest.is_well()
+        finally:
+            ingest.close()
+
+
+def full(
+    store: Store, idle_session_s: float, clients: Sequence[str]
+) -> tuple[Ingest, list[Session]]:
+    """Return an ingest that as many producers fill as may be connected."""
+    ingest = Ingest(store, IngestLimits(sessions=len(clients), idle_session_s=idle_session_s))
+    return ingest, [
+        ingest.open("sample", f"p{i}", lambda: None, client) for i, client in enumerate(clients)
+    ]
+
+
+def test_idle_producers_make_room_for_a_new_one_and_go_on_later(store: Store) -> None:
+    ingest, sessions = full(store, 0.0, ["one"] * 4)
+    try:
+        ingest.open("sample", "new", lambda: None, "one")
+        assert [isinstance(s.error, ServerUnavailable) for s in sessions] == [True] + [False] * 3
+        assert ingest.sessions == 4
+        again = ingest.open("sample", "p0", lambda: None, "one")  # in place of the next idle one
+        send(again, 1)
+        assert isinstance(sessions[1].error, ServerUnavailable)
+    finally:
+        ingest.close()
+
+
+def test_a_client_that_fills_the_limit_leaves_every_other_one_its_share(store: Store) -> None:
+    ingest, sessions = full(store, 3600.0, ["greedy"] * 8)
+    try:
+        for session in sessions:
+            send(session, 1)  # none of them is idle
+        with pytest.raises(ResourceExhausted, match="8 of them from greedy"):
+            ingest.open("sample", "more", lambda: None, "greedy")
+        for number in range(4):
+            ingest.open("sample", f"other{number}", lambda: None, "other")
+        with pytest.raises(ResourceExhausted, match="4 of them from other"):
+            ingest.open("sample", "too many", lambda: None, "other")
+        assert sum(isinstance(s.error, ServerUnavailable) for s in sessions) == 4
+        assert ingest.sessions == 8
+    finally:
+        ingest.close()
 
 
 def test_a_newer_session_fences_the_older_one(store: Store, ingest: Ingest) -> None:

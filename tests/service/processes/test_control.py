@@ -157,6 +157,30 @@ def test_a_full_disk_is_told_to_the_producer_and_costs_nothing_acknowledged(
     assert check_sample(reader_of(store), {"p": promised})["p"] >= promised
 
 
+def health_of(address: str) -> str:
+    with grpc.insecure_channel(address) as channel:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=60)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(
+        health_pb2.HealthCheckResponse.FromString(answer).status
+    )
+
+
+def test_a_server_that_cannot_record_says_so_when_asked_for_its_health(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with server_on(store, "--full-after", "100") as server, isogloss.connect(store) as client:
+        client.create_recording(SPEC, ["a"])
+        assert health_of(server.addresses[0]) == "SERVING"
+        appender = client.appender("sample", "p", reconnect_s=1)
+        with pytest.raises(StorageError):
+            append_until_refused(appender)
+        appender.close(flush=False)
+        deadline = time.monotonic() + 60
+        while health_of(server.addresses[0]) == "SERVING":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.recording("sample").rows > 0
+
+
 def append_until_refused(appender: Appender) -> None:
     for _ in range(200):
         append_samples(appender, SPEC, 1)
@@ -250,6 +274,33 @@ def _state(pid: int) -> str:
 
 
 # Addresses, tokens, TLS.
+
+
+def test_a_client_that_fills_the_limit_on_producers_does_not_keep_others_out(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    places = ("--listen", f"unix:{tmp_path / 'run' / 's'}", "--listen", "127.0.0.1:0")
+    with (
+        server_on(store, "--sessions", "4", *places) as server,
+        isogloss.connect(server.addresses[0]) as greedy,
+        isogloss.connect(server.addresses[1], token=(store / "token").read_text().strip()) as other,
+    ):
+        greedy.create_recording(SPEC, ["a"])
+        held = [greedy.stream("sample", f"p{number}", direct=False) for number in range(4)]
+        with pytest.raises(ResourceExhausted, match="4 of them from unix"):
+            greedy.stream("sample", "p4", direct=False)
+        with other.stream("sample", "q", direct=False) as stream:
+            append_samples(stream, SPEC, 3)
+            stream.flush(60)
+            assert stream.durable_sequence == 3
+        for appender in held[1:]:  # the oldest made room
+            append_samples(appender, SPEC, 1)
+            appender.flush(60)
+            appender.close()
+        append_samples(held[0], SPEC, 1)  # and goes on once there is room again
+        held[0].flush(60)
+        held[0].close()
 
 
 def test_tcp_asks_for_the_token_that_the_store_keeps(tmp_path: Path) -> None:

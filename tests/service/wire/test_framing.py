@@ -1,5 +1,5 @@
 import pytest
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,6 +8,7 @@ from isogloss.proto.v1 import jobs_pb2
 from isogloss.proto.v1.recordings_pb2 import AppendHeader, AppendRequest, ReadResponse
 from isogloss.service.wire import framing
 from isogloss.service.wire.framing import Framed, pieces_between
+from isogloss.service.wire.methods import METHODS
 
 heads = st.builds(
     AppendRequest,
@@ -104,3 +105,25 @@ def test_pieces_between_two_offsets_are_the_slice_of_the_whole(
 def test_an_impossible_range_of_pieces_is_refused() -> None:
     with pytest.raises(InvalidInput, match="range"):
         pieces_between([], 3, 1)
+
+
+LISTS = [
+    (method.request, field.name)
+    for method in METHODS.values()
+    for field in method.request.DESCRIPTOR.fields
+    if field.is_repeated and field.message_type is None
+]
+
+
+@pytest.mark.parametrize(("request_type", "field"), LISTS, ids=lambda value: str(value))
+def test_no_list_of_a_request_is_longer_than_a_call_answers(
+    request_type: type[Message], field: str
+) -> None:
+    many = request_type(**{field: ["recordings/a"] * 200_000}).SerializeToString()
+    few = request_type(**{field: ["recordings/a"] * framing.MAX_LIST}).SerializeToString()
+    assert len(getattr(framing.parse(request_type, few), field)) == framing.MAX_LIST
+    if field == "vocabulary":  # limited by its bytes
+        framing.parse(request_type, many)
+        return
+    with pytest.raises(InvalidInput, match=f"{field} has 200000 entries, wanted at most 4096"):
+        framing.parse(request_type, many)

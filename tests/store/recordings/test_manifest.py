@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isogloss.errors import CorruptData, NotFound, StorageError
 from isogloss.store import Store
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.formats.zarr_arrays import GroupWriter
 from isogloss.store.ownership.location import Fencing
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.testing import SimulatedDisk, sample_batch, sample_spec
@@ -341,3 +343,18 @@ def test_a_lane_costs_one_sync_more_and_an_append_none(tmp_path: Path) -> None:
                 lane.append([sample_batch(SPEC, "p", number)])
         recording.lanes()
     assert [path.name for path in files.synced].count("manifest") == 1
+
+
+def test_garbage_collection_leaves_what_this_process_is_writing(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        recording = make(store)
+        (name,) = record(recording, 1)
+        lane = recording.directory / "lanes" / name
+        left = lane / ".statistics-0.00000000.partial"
+        left.mkdir()
+        group = GroupWriter(recording.files, lane / "statistics-1")
+        group.write("mean", np.zeros(3))
+        assert recording.drop_litter(0) == 1
+        assert not left.exists()
+        group.finish({"rows": 3})
+        assert (lane / "statistics-1" / "zarr.json").exists()
