@@ -101,7 +101,12 @@ def test_work_reports_the_bytes_of_rows_it_has_gone_through_up_to_all(
     states = recording.lanes() if work == "verify" else recording.lanes()[:2]
     total = sum(state.rows for state in states) * sum(site.row_bytes for site in SPEC.sites)
     told: list[tuple[int, int]] = []
-    getattr(recording, work)(on_progress=lambda _, done, of: told.append((done, of)))
+
+    def tell(lane: str, done: int, of: int) -> None:
+        assert lane in {state.name for state in states}
+        told.append((done, of))
+
+    getattr(recording, work)(on_progress=tell)
     assert {of for _, of in told} == {total}
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (total, total)
