@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -61,7 +61,7 @@ async def serving(
     forward: Forward = refuse_forwarding,
     checked: Sequence[str] = (),
     streaming: Sequence[Streaming] = (),
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """A server in this process with one recording; its address."""
     with Owner(Store.open(directory / "store"), run_workers=False) as owner:
         owner.store.create_recording(SPEC, ["a"])
@@ -151,7 +151,9 @@ def test_a_batch_that_began_and_does_not_go_on_ends_its_stream_and_no_other(
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             silent = append(timeout=120)
             await silent.write(appending([])[0])
-            assert recordings_pb2.AppendResponse.FromString(await silent.read()).durable == 0
+            said = await silent.read()
+            assert isinstance(said, bytes)
+            assert recordings_pb2.AppendResponse.FromString(said).durable == 0
             await asyncio.sleep(0.5)
             assert not silent.done(), "a stream that holds no part of a batch may be silent"
             silent.cancel()
