@@ -34,7 +34,7 @@ def isogloss(*words: str, store: Path | str | None = None) -> subprocess.Complet
     if store is not None:
         environment["ISOGLOSS_STORE"] = str(store)
     return subprocess.run(
-        [*MAIN, *words], capture_output=True, text=True, timeout=120, check=False, env=environment
+        [*MAIN, *words], capture_output=True, text=True, timeout=600, check=False, env=environment
     )
 
 

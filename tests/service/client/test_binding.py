@@ -1,5 +1,6 @@
 """Both clients come from one definition of each call."""
 
+import asyncio
 import inspect
 import subprocess
 import sys
@@ -8,8 +9,12 @@ from pathlib import Path
 from isogloss import AsyncClient, Client
 from isogloss.service import AsyncJob, DictionaryInfo, Job
 from isogloss.service.client import dictionaries, universality
+from isogloss.service.client.binding import in_thread, wrapping
+from isogloss.service.client.connect import connect_async
+from isogloss.service.client.connection import Connection
 from isogloss.service.client.writing import AsyncAppender
 from isogloss.service.recording.appender import BatchStream
+from isogloss.store import Store
 
 SAMPLE = Path(__file__).with_name("typed_sample.py")
 ROOT = Path(__file__).parents[3]
@@ -92,3 +97,20 @@ def test_methods_of_many_calls_say_what_they_return() -> None:
     assert inspect.signature(AsyncClient.stream).return_annotation is AsyncAppender
     assert inspect.signature(AsyncClient.export).return_annotation is None
     assert inspect.signature(Client.stream).return_annotation is BatchStream
+
+
+def test_a_method_in_a_thread_returns_what_its_function_found_and_another_may_wrap_it(
+    tmp_path: Path,
+) -> None:
+    def repeat(connection: Connection, text: str, *, times: int) -> str:
+        return f"{connection.timeout_s:g} " + text * times
+
+    async def use() -> None:
+        Store.open(tmp_path / "store").close()
+        async with await connect_async(
+            tmp_path / "store", run_workers=False, timeout_s=7
+        ) as client:
+            assert await in_thread(repeat)(client, "ab", times=2) == "7 abab"
+            assert await wrapping(repeat, len)(client, "ab", times=2) == len("7 abab")
+
+    asyncio.run(use())

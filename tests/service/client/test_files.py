@@ -22,6 +22,7 @@ from isogloss.errors import (
     UnknownSite,
 )
 from isogloss.service.cli.import_plans import NamedFiles, plan_of_export, plan_of_files
+from isogloss.service.client.files import ClientSource
 from isogloss.store import (
     Document,
     Form,
@@ -379,3 +380,21 @@ def test_a_reader_of_the_stores_own_files_reads_what_the_client_reads(
     assert client.reader(spec.recording, revision=revision, root=root).rows == reader.rows
     with pytest.raises(NotFound):
         client.reader("no-such", root=root)
+
+
+def test_an_exporter_is_given_all_tokens_and_documents_of_the_revision_it_chose(
+    client: Client, spec: RecordingSpec
+) -> None:
+    told: list[tuple[int, int]] = []
+    info = client.recording(spec.recording)
+    source = ClientSource(client, info, None, 1, lambda done, of: told.append((done, of)))
+    with client.appender(spec.recording, "rank-0") as appender:
+        append_samples(appender, spec, 9)
+    wanted = client.tokens(spec.recording, revision=info.revision)
+    assert len(wanted.token_id) == source.rows == info.rows
+    np.testing.assert_array_equal(source.tokens().token_id, wanted.token_id)
+    np.testing.assert_array_equal(source.tokens(3, 9).token_id, wanted.token_id[3:9])
+    assert source.documents() == client.documents(spec.recording, revision=info.revision)
+    for start in (0, 5):
+        source.read(spec.sites[0].name, start, 5 if start == 0 else source.rows)
+    assert told == [(5, info.rows), (info.rows, info.rows)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import isogloss
 from isogloss import Client
 from isogloss.errors import Conflict, NotFound
-from isogloss.service.client.writing import AsyncAppender, AsyncRecorder
+from isogloss.service.client.writing import AsyncAppender, AsyncRecorder, _Writer
 from isogloss.store.testing import sample_batch, sample_spec
 
 SPEC = sample_spec("docs")
@@ -28,6 +28,8 @@ def test_streams_of_a_client_go_through_the_owner_or_past_it(local_client: Clien
             assert not stream.route.startswith("through ")
     with local_client.stream("docs", "told", direct=False) as stream:
         assert stream.route.startswith("through ")
+    with _Writer(local_client).stream("docs", "not-told") as stream:
+        assert stream.route.startswith("through "), "unless it is told, as the recorders tell it"
     for open_it in (local_client.appender, local_client.stream):
         with pytest.raises(NotFound, match="lost"):
             open_it("lost", "p")

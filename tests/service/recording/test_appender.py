@@ -1,5 +1,6 @@
 """A producer's stream through the owner: what is refused before it is sent, and how it ends."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from isogloss.errors import (
     Conflict,
+    DeadlineExceeded,
     InvalidInput,
     NotFound,
     ResourceExhausted,
@@ -87,3 +89,12 @@ def test_a_stream_into_no_recording_is_refused(transport: LocalTransport) -> Non
 def test_a_stream_says_its_way_and_why_no_other(transport: LocalTransport) -> None:
     with Appender(transport, SPEC, "way", why_not_direct="no lock") as appender:
         assert (appender.producer, appender.route) == ("way", "through here; not direct: no lock")
+
+
+def test_a_wait_ends_at_its_limit_and_says_what_is_missing(transport: LocalTransport) -> None:
+    looks = itertools.count()
+    with Appender(transport, SPEC, "waits") as appender:
+        wanted = "waited 0.05 s until it is met: 0 batches are not durable, the last durable is 0"
+        with pytest.raises(DeadlineExceeded, match=wanted):
+            appender._wait_until(lambda: next(looks) > 10_000, 0.05, "it is met")
+        assert next(looks) < 100, "it looks now and then, not all the time"

@@ -1,22 +1,36 @@
 """What a server answers itself, what it forwards, and what it has checked first."""
 
 import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import pytest
+from google.protobuf.message import Message
+from tests.service.ingest.producing import encoded
+from tests.service.ingest.producing import parts as in_parts
 
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2
 from isogloss.service.calls.all import QUERIES, ControlHandlers
+from isogloss.service.calls.table import Streaming
 from isogloss.service.control.owner import Owner
-from isogloss.service.server.grpc_calls import Calls
+from isogloss.service.server import grpc_calls
+from isogloss.service.server.grpc_calls import Calls, Forward
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
+from isogloss.service.wire import framing
+from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import Method, method_of
 from isogloss.store import Store
-from isogloss.store.testing import sample_spec
+from isogloss.store.testing import sample_batch, sample_spec
 
+SPEC = sample_spec("sample")
 GET = method_of(recordings_pb2.GetRecordingRequest, recordings_pb2.Recording)
+READ = method_of(recordings_pb2.ReadRequest, recordings_pb2.ReadResponse)
+APPEND = method_of(recordings_pb2.AppendRequest, recordings_pb2.AppendResponse)
 ENCODE = method_of(dictionaries_pb2.EncodeRequest, dictionaries_pb2.EncodeResponse)
 
 
@@ -37,29 +51,47 @@ class OtherProcess:
         return recordings_pb2.GetRecordingRequest(name="recordings/sample").SerializeToString()
 
 
+async def refuse_forwarding(path: str, raw: bytes, timeout_s: float | None) -> bytes:
+    raise AssertionError(path)
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path,
+    forward: Forward = refuse_forwarding,
+    checked: Sequence[str] = (),
+    streaming: Sequence[Streaming] = (),
+) -> AsyncGenerator[str]:
+    """A server in this process with one recording; its address."""
+    with Owner(Store.open(directory / "store"), run_workers=False) as owner:
+        owner.store.create_recording(SPEC, ["a"])
+        handlers = ControlHandlers(owner)
+        handlers.streaming |= {stream.method.path: stream for stream in streaming}
+        calls = Calls(handlers, forward, forwarded=QUERIES, checked=checked)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(calls.generic_handlers())
+        address = f"unix:{directory}/s"
+        server.add_insecure_port(address)
+        await server.start()
+        try:
+            yield address
+        finally:
+            await server.stop(None)
+            calls.close()
+
+
 def test_a_request_is_checked_by_the_other_process_before_it_is_answered_here(
     tmp_path: Path,
 ) -> None:
     other = OtherProcess()
 
     async def go() -> None:
-        with Owner(Store.open(tmp_path / "store"), run_workers=False) as owner:
-            owner.store.create_recording(sample_spec("sample"), ["a"])
-            calls = Calls(
-                ControlHandlers(owner), other.forward, forwarded=QUERIES, checked=[GET.path]
-            )
-            server = grpc.aio.server()
-            server.add_generic_rpc_handlers(calls.generic_handlers())
-            address = f"unix:{tmp_path}/s"
-            server.add_insecure_port(address)
-            await server.start()
+        async with serving(tmp_path, other.forward, [GET.path]) as address:
             transport = AsyncGrpcTransport(address)
             try:
                 await use(transport)
             finally:
                 await transport.close()
-                await server.stop(None)
-                calls.close()
 
     async def use(transport: AsyncGrpcTransport) -> None:
         async def ask(method: Method, **fields: str) -> object:
@@ -75,3 +107,88 @@ def test_a_request_is_checked_by_the_other_process_before_it_is_answered_here(
     asyncio.run(go())
     assert [path for path, _ in other.asked] == [GET.path, GET.path, ENCODE.path]
     assert other.asked[-1][1] == dictionaries_pb2.EncodeRequest(name="a").SerializeToString()
+
+
+def appending(sequences: Sequence[int], parts: int = 3) -> list[bytes]:
+    """The messages of a stream that appends batches in parts, its header first."""
+    messages = [
+        recordings_pb2.AppendRequest(
+            header=recordings_pb2.AppendHeader(recording="recordings/sample", producer="p")
+        ).SerializeToString()
+    ]
+    for sequence in sequences:
+        content = encoded(sample_batch(SPEC, "p", sequence))
+        messages += [framing.encode(part) for part in in_parts(content, sequence, parts)]
+    return messages
+
+
+def test_batches_in_parts_are_acknowledged_once_they_are_durable(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with serving(tmp_path) as address, grpc.aio.insecure_channel(address) as channel:
+            call = channel.stream_stream(APPEND.path)(iter(appending([1, 2, 3])), timeout=120)
+            found = [recordings_pb2.AppendResponse.FromString(raw) async for raw in call]
+            assert (found[0].durable, found[-1].durable) == (0, 3)
+            rows = sum(sample_batch(SPEC, "p", sequence).rows for sequence in (1, 2, 3))
+            assert found[-1].rows == rows
+
+    asyncio.run(go())
+
+
+def test_a_batch_that_began_and_does_not_go_on_ends_its_stream_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_calls, "IDLE_S", 0.2)
+    monkeypatch.setattr(grpc_calls, "LEAST_BYTES_PER_S", 1 << 40)
+
+    async def go() -> None:
+        async with serving(tmp_path) as address, grpc.aio.insecure_channel(address) as channel:
+            append = channel.stream_stream(APPEND.path)
+            call = append(timeout=120)
+            for message in appending([1])[:2]:
+                await call.write(message)
+            with pytest.raises(grpc.aio.AioRpcError, match="a batch came too slowly") as caught:
+                [raw async for raw in call]
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            silent = append(timeout=120)
+            await silent.write(appending([])[0])
+            said = await silent.read()
+            assert isinstance(said, bytes)
+            assert recordings_pb2.AppendResponse.FromString(said).durable == 0
+            await asyncio.sleep(0.5)
+            assert not silent.done(), "a stream that holds no part of a batch may be silent"
+            silent.cancel()
+
+    asyncio.run(go())
+
+
+def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -> None:
+    goes_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def answer(request: Message) -> Iterator[Framed[Message]]:
+        begun.release()
+        goes_on.wait(120)
+        yield Framed(head=recordings_pb2.ReadResponse(start=5), payload=())
+
+    async def go() -> None:
+        async with (
+            serving(tmp_path, streaming=[Streaming(READ, answer)]) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            read = channel.unary_stream(READ.path)
+            held = [read(b"", timeout=120) for _ in range(64)]
+            for _ in held:
+                assert await asyncio.to_thread(begun.acquire, timeout=60)
+            with pytest.raises(grpc.aio.AioRpcError, match="64 streams are open") as caught:
+                [raw async for raw in read(b"", timeout=20)]
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            goes_on.set()
+            for call in held:
+                assert [raw async for raw in call] == [
+                    recordings_pb2.ReadResponse(start=5).SerializeToString()
+                ]
+            assert len([raw async for raw in read(b"", timeout=120)]) == 1
+
+    try:
+        asyncio.run(go())
+    finally:
+        goes_on.set()

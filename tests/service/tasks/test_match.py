@@ -1,13 +1,18 @@
 """The report that a match job leaves beside its pairs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from isogloss.service.query.queries import REPORT_FILE
-from isogloss.service.tasks.match import write_report
-from isogloss.store import FileSystem
+from isogloss.service.tasks.match import _probe_facts, _probe_of, write_report
+from isogloss.service.values.dictionary_bodies import source_to_dict
+from isogloss.service.values.job_specs import MatchSpec
+from isogloss.service.values.json_fields import default_probe_id
+from isogloss.service.values.results import SourceInfo
+from isogloss.store import FileSystem, Revision, Store
 
 
 class Watched(FileSystem):
@@ -37,3 +42,28 @@ def test_a_report_with_numbers_that_json_lacks_is_refused_and_leaves_nothing(
     with pytest.raises(ValueError, match="JSON"):
         write_report(tmp_path, {"r": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_match_is_made_on_the_probe_that_is_named_else_the_newest_else_the_default(
+    tmp_path: Path,
+) -> None:
+    spec = MatchSpec(match="m", a="a", b="b")
+    revision = Revision(recording="u1", lanes=(("l1", 5),))
+    source = SourceInfo(recording="docs", recording_uid="u1", site="s", revision=revision)
+    with Store.open(tmp_path) as store:
+        sides = [
+            store.catalog.put("dictionary", name, uid * 24, {"sources": [source_to_dict(source)]})
+            for name, uid in (("a", "1"), ("b", "2"))
+        ]
+        asked = _probe_of(store, spec, sides)
+        assert (asked.recordings, asked.dictionaries) == (("docs",), ("a", "b"))
+        assert asked.probe == default_probe_id(["docs"])
+        store.catalog.put("probe", "of-one", "3" * 24, {"dictionaries": ["a"]})
+        assert _probe_of(store, spec, sides).probe == default_probe_id(["docs"])
+        body = {"dictionaries": ["a", "b", "c"], "recordings": ["docs"], "holdout": 0.25}
+        both = store.catalog.put("probe", "of-both", "4" * 24, body)
+        assert _probe_of(store, spec, sides).probe == "of-both"
+        assert _probe_of(store, replace(spec, probe="named"), sides).probe == "named"
+        facts = _probe_facts(both)
+        assert (facts["id"], facts["uid"], facts["recordings"]) == ("of-both", "4" * 24, ["docs"])
+        assert (facts["holdout"], facts["segments"]) == (0.25, None)

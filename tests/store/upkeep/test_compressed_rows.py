@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,3 +70,19 @@ def test_shards_that_are_not_there_are_one_message(lane: Path) -> None:
     told = list(rows_of(lane, rows=10**15).rest())
     assert sum("are missing" in problem for problem in told) == 1
     assert len(told) <= 1 + 128 * 8  # no more than the index of the one shard has chunks
+
+
+class Refuses(FileSystem):
+    """Files that the system does not let open."""
+
+    def open(self, path: Path, *, write: bool = False) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+
+def test_a_shard_that_the_system_does_not_open_is_told_once_with_the_reason(lane: Path) -> None:
+    layout = read_header(FileSystem(), lane).layouts[0]
+    rows = CompressedRows(Refuses(), lane, 0, SPEC.sites[0].name, layout, 300)
+    told = [problem for written in ranges(lane) for problem in rows.problems(written)]
+    assert len(told) == 1
+    assert "shard 0 cannot be read" in told[0]
+    assert "too many open files" in told[0]
