@@ -19,8 +19,8 @@ class TrainConfig(Settings):
     what they mean, when training begins; see :func:`isogloss.dictionaries.complete_config`.
 
     Not settings, because one choice served every run measured (README of this room): random
-    initialisation, linear warm-up over 5 % of the steps (at most 1,000), input scaled to a mean
-    squared row norm equal to its width.
+    initialisation, linear warm-up over 5 % of the steps (at most 1,000), input scaled to a total
+    variance equal to its width.
 
     Raises:
         InvalidInput: a value is of another type or out of its range.

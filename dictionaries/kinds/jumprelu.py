@@ -63,7 +63,7 @@ class JumpReLU(Kind):
         K = 1 where |pre - theta| < e / 2 and pre > 0, else 0
 
     To pre, z has the derivative H and H has 0. Bandwidth, thresholds and penalties are in units of
-    the scaled rows, whose mean squared norm is the width; the paper's rows have norm 1, so its
+    the scaled rows, whose total variance is the width; the paper's rows have norm 1, so its
     bandwidth 0.001 is ``0.001 sqrt(width)`` here. Decoder rows keep norm 1 (gradients projected),
     so the decoder norms by which the update multiplies z are 1. The optimiser is exact Adam (0.9,
     0.999, 1e-8).

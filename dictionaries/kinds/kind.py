@@ -34,7 +34,7 @@ class Normalisation:
     """Statistics of the training rows, by which they are scaled."""
 
     scale: float
-    """Factor that makes the mean squared row norm equal to the width."""
+    """Factor that makes the mean squared distance of a row from the mean equal to the width."""
     variance: float
     """Total variance of the scaled rows that are reconstructed: mean of |x - mean|^2."""
     mean: Tensor

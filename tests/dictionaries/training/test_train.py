@@ -103,6 +103,22 @@ def test_the_scale_of_the_input_changes_codes_by_that_scale_and_nothing_else(
     torch.testing.assert_close(other.decode(scaled), one.decode(codes) * 1024, rtol=1e-4, atol=1e-2)
 
 
+def test_a_constant_offset_of_a_column_changes_no_figure(
+    record: Record, superpose: Superpose, small_config: TrainConfig, tmp_path: Path
+):
+    rows, _ = superpose(rows=8_000, features=64, width=32, active=3.0, seed=3)
+    config = replace(small_config, epochs=3.0, learning_rate=1e-2)
+    found: list[float] = []
+    for offset in (0.0, 1e4):
+        moved = rows.copy()
+        moved[:, 5] += offset
+        reader = record(moved, dtype="float32")
+        dictionary = train(config, _source(reader), tmp_path / str(offset))
+        held_out = held_out_batches(reader, SITE, holdout=config.holdout)
+        found.append(evaluate(dictionary, held_out).fvu)
+    assert found[1] <= 1.02 * found[0]
+
+
 def test_the_auxiliary_loss_revives_features_that_never_win(
     sources: list[Source], small_config: TrainConfig, tmp_path: Path
 ):
