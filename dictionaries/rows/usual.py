@@ -42,9 +42,9 @@ class UsualRows:
         median = float(np.median(_distances(rows, centre)))
         return cls(centre=centre, median=median, limit=far * median if median > 0 else np.inf)
 
-    def mask(self, rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def mask(self, rows: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return which of ``[rows, width]`` are usual, bool ``[rows]``."""
-        return _distances(rows, self.centre) <= self.limit
+        return _distances(rows.astype(np.float64, copy=False), self.centre) <= self.limit
 
 
 def _distances(rows: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
