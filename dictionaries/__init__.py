@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from isogloss.errors import load_name
 
 if TYPE_CHECKING:
-    from isogloss.dictionaries.config import TrainConfig
+    from isogloss.dictionaries.chosen import wiring_of
+    from isogloss.dictionaries.config import LeaveOut, TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
     from isogloss.dictionaries.initialise import initial_decoder
@@ -13,17 +14,25 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
-    from isogloss.dictionaries.rows.batches import held_out_batches, training_batches, training_rows
+    from isogloss.dictionaries.rows.batches import (
+        HeldOutPair,
+        held_out_batches,
+        held_out_pairs,
+        training_batches,
+        training_rows,
+    )
     from isogloss.dictionaries.rows.dataset import RowDataset, TensorBatch
+    from isogloss.dictionaries.rows.joined import SourceRows, join_rows
     from isogloss.dictionaries.rows.source import Source
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
-    from isogloss.dictionaries.training.plan import complete_config, least_bytes
+    from isogloss.dictionaries.training.plan import complete_config, default_seed, least_bytes
     from isogloss.dictionaries.training.train import train
+    from isogloss.dictionaries.wirings.crosscoder import feature_owners
     from isogloss.dictionaries.wirings.load import check_sites
     from isogloss.dictionaries.wirings.table import DEFAULT_WIRING, wiring_names
-    from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring
+    from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring, site_columns
 
 __all__ = [
     "DEFAULT_KIND",
@@ -31,11 +40,14 @@ __all__ = [
     "Dictionary",
     "DictionaryProvenance",
     "Evaluation",
+    "HeldOutPair",
     "InitialWeights",
     "Kind",
+    "LeaveOut",
     "Normalisation",
     "RowDataset",
     "Source",
+    "SourceRows",
     "SparseDictionary",
     "StepBatch",
     "TensorBatch",
@@ -46,9 +58,13 @@ __all__ = [
     "Wiring",
     "check_sites",
     "complete_config",
+    "default_seed",
     "evaluate",
+    "feature_owners",
     "held_out_batches",
+    "held_out_pairs",
     "initial_decoder",
+    "join_rows",
     "kind_names",
     "kind_schema",
     "kind_summary",
@@ -57,13 +73,24 @@ __all__ = [
     "load_provenance",
     "remove_checkpoints",
     "save_dictionary",
+    "site_columns",
     "train",
     "training_batches",
     "training_rows",
     "wiring_names",
+    "wiring_of",
 ]
 
 _HOMES = {
+    "site_columns": "wirings.wiring",
+    "wiring_of": "chosen",
+    "join_rows": "rows.joined",
+    "held_out_pairs": "rows.batches",
+    "feature_owners": "wirings.crosscoder",
+    "default_seed": "training.plan",
+    "LeaveOut": "config",
+    "SourceRows": "rows.joined",
+    "HeldOutPair": "rows.batches",
     "WiredColumns": "wirings.wiring",
     "DEFAULT_KIND": "kinds.table",
     "DEFAULT_WIRING": "wirings.table",

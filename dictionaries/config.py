@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, cast
 
 from msgspec import Meta
 
@@ -12,15 +12,33 @@ from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig(Settings):
-    """Settings of one training run: those of its kind, and those that every kind has.
+class LeaveOut(Settings):
+    """Which rows of the training documents are not trained on.
 
-    The fields here are checked when it is made. ``settings`` is checked by the kind, which knows
-    what they mean, when training begins; see :func:`isogloss.dictionaries.complete_config`.
+    Rows of huge norm, such as those of a text's first token, hold nearly all of the variance: a
+    dictionary that is trained on them learns them, and little of the others.
+    """
+
+    max_norm: Annotated[float, Meta(ge=0)] | None = None
+    """Rows whose distance from the centre (the median of each column) is more than so many times
+    the median distance, at any site. None: 10 times, unless more than a fifth of the rows lie so
+    far out; 0: no row."""
+    positions: Annotated[int, Meta(ge=0)] = 0
+    """Rows at positions below this in their document."""
+    document_starts: bool = False
+    """The first row of each document."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(Settings):
+    """Settings of one training run: those of its kind and wiring, and those that every kind has.
+
+    The fields here are checked when it is made. ``settings`` is checked by kind and wiring, which
+    know what they mean, when training begins; see :func:`isogloss.dictionaries.complete_config`.
 
     Not settings, because one choice served every run measured (README of this room): random
-    initialisation, linear warm-up over 5 % of the steps (at most 1,000), input scaled to a mean
-    squared row norm equal to its width.
+    initialisation, linear warm-up over 5 % of the steps (at most 1,000), input scaled to a total
+    variance equal to its width.
 
     Raises:
         InvalidInput: a value is of another type or out of its range.
@@ -31,8 +49,8 @@ class TrainConfig(Settings):
     offers.
     """
     settings: Mapping[str, object]
-    """Settings of the kind, such as ``{"features": 4096, "k": 32}``; every kind has ``features``.
-    """
+    """Settings of the kind, such as ``{"features": 4096, "k": 32}`` (every kind has ``features``),
+    and of the wiring, such as ``skip``, by name."""
     wiring: str = DEFAULT_WIRING
     """Name of a wiring, which says which sites are read and which are reconstructed: a row of
     ``wirings/table.py``, or one that an installed package offers.
@@ -45,8 +63,9 @@ class TrainConfig(Settings):
     """Peak of the schedule; None: see ``default_learning_rate`` in ``training/plan.py``."""
     decay: Annotated[float, Meta(ge=0, le=1)] = 0.3
     """Last share of the steps, over which the learning rate falls linearly to zero."""
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    """Seed of the initial weights and of the order of the rows."""
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    """Seed of the initial weights and of the order of the rows; None: one made of recordings, sites
+    and kind, so that dictionaries of different models do not start from the same weights."""
     holdout: Annotated[float, Meta(ge=0, le=0.999)] = 0.25
     """Share of the documents kept out of training: those whose split position is below this."""
     dead_after_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
@@ -57,6 +76,8 @@ class TrainConfig(Settings):
     steps: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     """Training steps of the recorded model whose rows are trained on; empty: the one that the
     recording has."""
+    leave_out: LeaveOut = LeaveOut()
+    """Rows that are not trained on."""
 
     def to_dict(self) -> dict[str, object]:
         """Return every field as JSON-ready values, ``steps`` only where some are named."""
@@ -80,6 +101,10 @@ class TrainConfig(Settings):
             settings = {name: value for name, value in values.items() if name not in common}
             values = {name: value for name, value in values.items() if name in common}
             values = {**values, "settings": settings}
+        rows = values.get("leave_out")
+        if isinstance(rows, Mapping):
+            given = cast("Mapping[str, object]", rows)
+            values = {**values, "leave_out": read_settings(LeaveOut, given, "leave_out")}
         return read_settings(cls, values, "a training run")
 
     def differences(self, other: "TrainConfig") -> list[str]:

@@ -32,8 +32,9 @@ class Dictionary(Protocol):
         ...
 
     @property
-    def decoder(self) -> Float32[Tensor, "features width"]:
-        """For each feature the direction that it adds to a row, float32 ``[features, width]``."""
+    def decoder(self) -> Float32[Tensor, "features target_width"]:
+        """For each feature the direction that it adds to a row, ``[features, target_width]``; in an
+        autoencoder the width is that of the rows read."""
         ...
 
     @property
@@ -49,8 +50,8 @@ class Dictionary(Protocol):
         """
         ...
 
-    def decode(self, codes: Codes) -> Float32[Tensor, "rows width"]:
-        """Reconstruct raw activations, float32 ``[rows, width]``.
+    def decode(self, codes: Codes) -> Float32[Tensor, "rows target_width"]:
+        """Reconstruct raw activations, float32 ``[rows, target_width]``.
 
         Raises:
             ShapeError: ``codes`` are of another number of features.

@@ -1,6 +1,6 @@
 """Measure how well a dictionary reconstructs rows that it was not trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.dictionaries.dictionary import Dictionary
+from isogloss.dictionaries.rows.batches import HeldOutPair
+from isogloss.dictionaries.rows.usual import SAMPLE_ROWS, UsualRows
+from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import InvalidInput, NonFiniteRows, ShapeError
+from isogloss.kernels import Codes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -22,6 +26,14 @@ class Evaluation:
     fvu: float
     """Fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean|^2, the mean taken over
     these rows. One ratio of sums, not a mean of ratios."""
+    usual_fvu: float
+    """``fvu`` of the usual rows alone: those at most 10 times as far from the centre as the median
+    row, both taken from the first batch. A few rows of huge norm, such as attention sinks, can hold
+    nearly all of the variance; then ``fvu`` is theirs and says little of the others."""
+    usual_rows: int
+    """How many of the rows are usual."""
+    site_fvu: tuple[float, ...] = ()
+    """``fvu`` of each site that is reconstructed, where there are several."""
     l0: float
     """Features that fire per row."""
     dead_fraction: float
@@ -34,18 +46,28 @@ class Evaluation:
         return {
             "rows": self.rows,
             "fvu": self.fvu,
+            "usual_fvu": self.usual_fvu,
+            "usual_rows": self.usual_rows,
+            **{f"site_{place}_fvu": value for place, value in enumerate(self.site_fvu)},
             "l0": self.l0,
             "dead_fraction": self.dead_fraction,
         }
 
 
 @torch.no_grad()
-def evaluate(dictionary: Dictionary, batches: Iterable[Float[Tensor, "_rows width"]]) -> Evaluation:
+def evaluate(
+    dictionary: Dictionary,
+    batches: Iterable[Float[Tensor, "_rows width"] | HeldOutPair],
+    *,
+    parts: Sequence[range] = (),
+) -> Evaluation:
     """Reconstruct rows and measure what is lost.
 
     Args:
         dictionary: any kind.
-        batches: raw activations ``[rows, width]``, any floating point type.
+        batches: raw activations ``[rows, width]``, any floating point type; where the dictionary
+            reconstructs other rows than it reads, pairs of both.
+        parts: columns of each site among those that are reconstructed; empty: there is one.
 
     Raises:
         InvalidInput: no rows, or rows without variance.
@@ -53,26 +75,43 @@ def evaluate(dictionary: Dictionary, batches: Iterable[Float[Tensor, "_rows widt
         ShapeError: rows of another width.
     """
     fires = np.zeros(dictionary.features, dtype=np.int64)
-    sums = _Sums(dictionary.width)
+    width = dictionary.decoder.shape[1]
+    sums, usual_sums, usual = _Sums(width), _Sums(width), None
     for batch in batches:
-        codes = dictionary.encode(batch)
-        reconstruction = dictionary.decode(codes)
-        if reconstruction.shape != batch.shape:
+        rows, target = batch if isinstance(batch, HeldOutPair) else (batch, batch)
+        codes = dictionary.encode(rows)
+        reconstruction = _reconstruct(dictionary, rows, codes)
+        if reconstruction.shape != target.shape:
             raise ShapeError(
-                f"reconstruction is {tuple(reconstruction.shape)}, rows {tuple(batch.shape)}"
+                f"reconstruction is {tuple(reconstruction.shape)}, rows {tuple(target.shape)}"
             )
-        sums.add(batch, reconstruction)
+        sums.add(target, reconstruction)
         active = codes.indices[codes.values > 0].cpu().numpy()
         fires += np.bincount(active, minlength=dictionary.features)
+        if len(target) == 0:
+            continue
+        found = target.detach().cpu().to(torch.float64).numpy()
+        usual = usual or UsualRows.of(found[:SAMPLE_ROWS])
+        inside = torch.from_numpy(usual.mask(found)).to(target.device)
+        usual_sums.add(target[inside], reconstruction[inside])
     if sums.rows == 0:
         raise InvalidInput("no rows to evaluate on; raise holdout or record more text")
     return Evaluation(
         rows=sums.rows,
         fvu=sums.fvu(),
+        usual_fvu=usual_sums.fvu(),
+        usual_rows=usual_sums.rows,
+        site_fvu=tuple(sums.fvu(part) for part in parts),
         l0=float(fires.sum()) / sums.rows,
         dead_fraction=float(np.mean(fires == 0)),
         density=fires / sums.rows,
     )
+
+
+def _reconstruct(dictionary: Dictionary, rows: Tensor, codes: Codes) -> Tensor:
+    if isinstance(dictionary, SparseDictionary):
+        return dictionary.reconstruct(rows, codes)
+    return dictionary.decode(codes)
 
 
 class _Sums:
@@ -83,7 +122,7 @@ class _Sums:
         self._origin: NDArray[np.float64] | None = None
         self._total = np.zeros(width)
         self._squares = np.zeros(width)
-        self._errors = 0.0
+        self._errors = np.zeros(width)
 
     def add(self, rows: Tensor, reconstruction: Tensor) -> None:
         found = rows.detach().cpu().to(torch.float64).numpy()
@@ -93,20 +132,22 @@ class _Sums:
             self._origin = found[0].copy()
         residual = found - reconstruction.detach().cpu().to(torch.float64).numpy()
         centred = found - self._origin
-        self._errors += float(np.square(residual).sum())
+        self._errors += np.square(residual).sum(axis=0)
         self._total += centred.sum(axis=0)
         self._squares += np.square(centred).sum(axis=0)
         self.rows += len(found)
-        if not np.isfinite(self._errors):
+        if not np.isfinite(self._errors).all():
             raise NonFiniteRows(
                 f"rows {self.rows - len(found)} to {self.rows} or their reconstruction hold NaN or "
                 "infinity; wanted finite activations"
             )
 
-    def fvu(self) -> float:
-        variance = float((self._squares - np.square(self._total) / self.rows).sum())
+    def fvu(self, part: range | None = None) -> float:
+        """Return the figure of some of the columns, or of all."""
+        own = slice(None) if part is None else slice(part.start, part.stop)
+        variance = float((self._squares - np.square(self._total) / self.rows)[own].sum())
         if variance <= 0:
             raise InvalidInput(
                 f"the {self.rows} rows do not vary; FVU needs at least two different rows"
             )
-        return self._errors / variance
+        return float(self._errors[own].sum()) / variance

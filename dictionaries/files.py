@@ -78,7 +78,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Replace a safetensors file, whole or not at all; return the file's sha256."""
     partial = path.with_name(f".{path.name}.partial")
     # the library streams from the tensors: handing the store the bytes would copy all of them
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    save_file(_apart(tensors), partial)
     descriptor = _FILES.open(partial, write=True)
     try:
         _FILES.sync_data(descriptor)
@@ -88,6 +88,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     _FILES.replace(partial, path)
     _FILES.sync_directory(path.parent)
     return digest
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU; one that shares memory with another, such as a tied encoder,
+    is copied, since the library refuses it."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        here = value.detach().cpu().contiguous()
+        if here.untyped_storage().data_ptr() in seen:
+            here = here.clone()
+        seen.add(here.untyped_storage().data_ptr())
+        found[name] = here
+    return found
 
 
 def read_tensors(path: Path, sha256: object) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights
 from isogloss.dictionaries.wirings.wiring import WiredColumns
+from isogloss.kernels import inside_columns
 
 
 def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{features} {width}"]:
@@ -24,7 +25,12 @@ def initial_decoder(features: int, width: int, seed: int) -> Float32[Tensor, "{f
 
 
 def initial_weights(
-    *, features: int, seed: int, connection: WiredColumns, mean: Float[Tensor, " columns"]
+    *,
+    features: int,
+    seed: int,
+    connection: WiredColumns,
+    mean: Float[Tensor, " columns"],
+    columns: Tensor | None = None,
 ) -> InitialWeights:
     """Return the weights with which a run starts.
 
@@ -33,14 +39,16 @@ def initial_weights(
         seed: seed of the random directions.
         connection: the columns that the dictionary reads and those that it reconstructs.
         mean: mean of the scaled training rows, over all columns.
+        columns: first and last column (exclusive) of each feature, int64 ``[features, 2]``; None:
+            all.
 
     Returns:
         The decoder is that of :func:`initial_decoder`. The encoder equals it when the dictionary
         reconstructs the columns that it reads; otherwise its directions are drawn with the next
-        seed.
+        seed. Features that have some columns only are 0 elsewhere, and of norm 1 in theirs.
     """
     reads, writes = connection.reads, connection.writes
-    decoder = initial_decoder(features, len(writes), seed)
+    decoder = held_to_columns(initial_decoder(features, len(writes), seed), columns)
     encoder = decoder
     if not connection.reads_what_it_writes:
         encoder = initial_decoder(features, len(reads), seed + 1)
@@ -51,6 +59,15 @@ def initial_weights(
         target_mean=mean[writes.start : writes.stop],
         reads_what_it_writes=connection.reads_what_it_writes,
     )
+
+
+def held_to_columns(decoder: Tensor, columns: Tensor | None) -> Tensor:
+    """Return directions of norm 1 that are 0 outside each feature's columns."""
+    if columns is None:
+        return decoder
+    inside = inside_columns(columns, decoder.shape[1])
+    held = torch.where(inside, decoder.to(torch.float64), 0.0)
+    return (held / held.square().sum(dim=1, keepdim=True).sqrt()).to(torch.float32)
 
 
 def tensor_hash(tensor: Tensor) -> str:

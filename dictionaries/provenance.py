@@ -32,10 +32,15 @@ class TrainProgress:
     rows_per_s: float
     """Speed of this process since it started or resumed. The one field that a resumed run changes.
     """
+    usual_fvu: float | None = None
+    """``fvu`` of the usual rows alone, without those far from all others, such as attention sinks;
+    None: not known, as in dictionaries of earlier releases."""
+    site_fvu: tuple[float, ...] = ()
+    """``fvu`` of each site that is reconstructed, where there are several."""
 
-    def to_dict(self) -> dict[str, int | float]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON-ready values."""
-        return asdict(self)
+        return {**asdict(self), "site_fvu": list(self.site_fvu)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "TrainProgress":
@@ -45,8 +50,12 @@ class TrainProgress:
             CorruptData: a field is missing, unknown or not a number.
         """
         names = [item.name for item in fields(cls)]
+        later = {"usual_fvu": None, "site_fvu": []}
+        values = {**later, **values}
         if set(values) != set(names):
             raise CorruptData(f"a progress point has fields {sorted(values)}; wanted {names}")
+        usual = values["usual_fvu"]
+        sites = [{"site_fvu": value} for value in _list(values, "site_fvu")]
         return cls(
             step=_count(values, "step"),
             total_steps=_count(values, "total_steps"),
@@ -56,6 +65,8 @@ class TrainProgress:
             l0=_number(values, "l0"),
             dead_fraction=_number(values, "dead_fraction"),
             rows_per_s=_number(values, "rows_per_s"),
+            usual_fvu=None if usual is None else _number(values, "usual_fvu"),
+            site_fvu=tuple(_number(one, "site_fvu") for one in sites),
         )
 
 
@@ -125,8 +136,11 @@ class DictionaryProvenance:
     """Sha256 over the saved tensors' bytes, see ``sparse_dictionary.tensors_hash``."""
     rows_trained: int = 0
     """Rows trained on, repeats counted."""
+    rows_left_out: int = 0
+    """Rows that were not trained on because they are far from all others, repeats counted."""
     input_scale: float = 1.0
-    """Factor rows were multiplied by during training; already folded into the weights."""
+    """Factor rows were multiplied by during training; already folded into the weights. Of several
+    sites: the mean factor of those that are reconstructed."""
     curve: tuple[TrainProgress, ...] = ()
     """Training curve, about a hundred points."""
 
@@ -153,7 +167,7 @@ class DictionaryProvenance:
             CorruptData: a field is missing, unknown or of the wrong type.
             InvalidInput: a field of the config is out of its range.
         """
-        values = _with_sites(values)
+        values = {"rows_left_out": 0, **_with_sites(values)}
         names = [item.name for item in fields(cls)]
         if set(values) != set(names):
             raise CorruptData(f"provenance has fields {sorted(values)}; wanted {names}")
@@ -167,6 +181,7 @@ class DictionaryProvenance:
             init_cosine=None if cosine is None else _number(values, "init_cosine"),
             weights_sha256=_string(values, "weights_sha256"),
             rows_trained=_count(values, "rows_trained"),
+            rows_left_out=_count(values, "rows_left_out"),
             input_scale=_number(values, "input_scale"),
             curve=tuple(
                 TrainProgress.from_dict(_object(point)) for point in _list(values, "curve")

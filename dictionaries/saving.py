@@ -8,6 +8,8 @@ is no dictionary, a directory with it is a whole one. Format version 2::
      "provenance": {...}}
 
 The tensors are those that the kind names in ``saved``, all float32; they apply to raw activations.
+A dictionary that reconstructs other sites than it reads (wiring ``transcoder``) may have
+``input_bias``, ``skip`` and ``skip_bias`` beside them; ``width`` is that of the rows read.
 Version 1, which is read too, had one kind, whose settings were ``k`` and ``features`` beside
 ``width``, and one wiring.
 """
@@ -18,6 +20,7 @@ from typing import cast
 
 from torch import Tensor
 
+from isogloss.dictionaries.chosen import kind_of
 from isogloss.dictionaries.dictionary import Dictionary
 from isogloss.dictionaries.files import (
     check_sha256,
@@ -27,11 +30,11 @@ from isogloss.dictionaries.files import (
     write_json,
     write_tensors,
 )
-from isogloss.dictionaries.kinds.load import kind_class, make_kind
+from isogloss.dictionaries.kinds.load import kind_class
 from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.settings import settings_to_dict
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary, tensors_hash
-from isogloss.dictionaries.wirings.load import make_wiring
+from isogloss.dictionaries.wirings.load import wiring_class
 from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
 from isogloss.errors import (
     AlreadyExists,
@@ -184,7 +187,7 @@ def _read_provenance(directory: Path, body: Mapping[str, object]) -> DictionaryP
 def _require_installed(directory: Path, body: Mapping[str, object]) -> None:
     try:
         kind_class(str(body["kind"]))
-        make_wiring(str(body["wiring"]))
+        wiring_class(str(body["wiring"]))
     except InvalidInput as error:
         raise UnsupportedVersion(
             f"{directory} holds a dictionary of kind {body['kind']!r} and wiring "
@@ -203,7 +206,7 @@ def _assemble(
         raise CorruptData(f"{directory / _DESCRIPTION} has settings {settings!r}; wanted an object")
     try:
         if config is not None:
-            make_kind(config.kind, config.settings)
+            kind_of(config)
         dictionary = SparseDictionary.make(
             str(body["kind"]),
             cast("Mapping[str, object]", settings),

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float32
@@ -16,6 +17,15 @@ from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
 from isogloss.errors import ShapeError
 from isogloss.kernels import Codes, decode
 
+_BESIDE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "input_bias": ("width",),
+        "skip": ("target_width", "width"),
+        "skip_bias": ("width",),
+    }
+)
+"""Tensors that may stand beside those of the kind, as ``saved`` names sizes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SparseDictionary:
@@ -28,7 +38,10 @@ class SparseDictionary:
     wiring: str = DEFAULT_WIRING
     """Name of the wiring, which says which sites the dictionary reads and which it reconstructs."""
     tensors: Mapping[str, Tensor]
-    """The tensors that the kind names in ``saved``; float32. They apply to raw activations."""
+    """The tensors that the kind names in ``saved``; float32. They apply to raw activations. Where
+    other sites are reconstructed than are read there may also be ``input_bias`` (``[width]``, what
+    is subtracted before encoding), ``skip`` (``[target_width, width]``, the linear map) and
+    ``skip_bias`` (``[width]``, what is subtracted before it)."""
     provenance: DictionaryProvenance
     """How the dictionary was made: recording, settings, initial weights."""
 
@@ -66,7 +79,12 @@ class SparseDictionary:
 
     @property
     def width(self) -> int:
-        """Columns of the rows it reads."""
+        """Columns of the rows it reads; of several sites, side by side."""
+        return _sizes(self.settings, self.tensors)["width"]
+
+    @property
+    def target_width(self) -> int:
+        """Columns of the rows it reconstructs."""
         return self.decoder.shape[1]
 
     @property
@@ -75,8 +93,8 @@ class SparseDictionary:
         return self.settings.features
 
     @property
-    def decoder(self) -> Float32[Tensor, "features width"]:
-        """For each feature the direction that it adds to a row, float32 ``[features, width]``."""
+    def decoder(self) -> Float32[Tensor, "features target_width"]:
+        """For each feature the direction that it adds to a row, ``[features, target_width]``."""
         return self.tensors["decoder"]
 
     @torch.no_grad()
@@ -97,16 +115,17 @@ class SparseDictionary:
             )
         return self.settings.encode(self.tensors, rows.to(torch.float32))
 
-    def decode(self, codes: Codes) -> Float32[Tensor, "rows width"]:
+    def decode(self, codes: Codes) -> Float32[Tensor, "rows target_width"]:
         """Reconstruct activations from codes, in the scale in which the recording holds them.
 
-        Differentiable in the codes' values.
+        Differentiable in the codes' values. The part of a linear map is not in it: that needs the
+        rows, see :meth:`reconstruct`.
 
         Args:
             codes: from :meth:`encode` of this dictionary, or of as many features.
 
         Returns:
-            Float32 ``[rows, width]``.
+            Float32 ``[rows, target_width]``.
 
         Raises:
             ShapeError: ``codes`` are of another number of features.
@@ -118,6 +137,27 @@ class SparseDictionary:
             )
         return decode(codes, self.decoder, self.tensors["decoder_bias"])
 
+    def reconstruct(
+        self, rows: Tensor, codes: Codes | None = None
+    ) -> Float32[Tensor, "rows target_width"]:
+        """Reconstruct activations from rows: what the features write, and a linear map if any.
+
+        Args:
+            rows: raw activations ``[rows, width]``, any floating point type.
+            codes: those of :meth:`encode` for the rows, where they are known; None: they are made.
+
+        Returns:
+            Float32 ``[rows, target_width]``.
+
+        Raises:
+            ShapeError: ``rows`` has another shape or is not floating point.
+        """
+        found = self.decode(self.encode(rows) if codes is None else codes)
+        if "skip" not in self.tensors:
+            return found
+        centred = rows.to(torch.float32) - self.tensors["skip_bias"]
+        return found + centred @ self.tensors["skip"].T
+
     def to(self, device: torch.device | str) -> "SparseDictionary":
         """Return a copy whose tensors are on ``device``."""
         return replace(
@@ -126,18 +166,32 @@ class SparseDictionary:
 
 
 def tensors_hash(settings: Kind, tensors: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over the hashes of the tensors, in the order in which the kind saves."""
-    hashes = [tensor_hash(tensors[name]) for name in settings.saved]
+    """Return the sha256 over the hashes of the tensors: those that the kind saves, in its order,
+    then those beside them."""
+    names = [*settings.saved, *(name for name in _BESIDE if name in tensors)]
+    hashes = [tensor_hash(tensors[name]) for name in names]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _sizes(settings: Kind, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the sizes that the tensors' dimensions are named by."""
+    decoder = tensors["decoder"]
+    target_width = decoder.shape[-1] if decoder.ndim else 0
+    width = target_width
+    for name, dimensions in {**_BESIDE, **settings.saved}.items():
+        if "width" in dimensions and name in tensors and tensors[name].ndim == len(dimensions):
+            width = tensors[name].shape[dimensions.index("width")]
+    return {"features": settings.features, "width": width, "target_width": target_width}
 
 
 def _check_tensors(settings: Kind, tensors: Mapping[str, Tensor]) -> None:
     """Compare the tensors of a dictionary with what its kind declares."""
-    if set(tensors) != set(settings.saved):
+    beside = {name: sizes for name, sizes in _BESIDE.items() if name in tensors}
+    declared = {**settings.saved, **beside}
+    if set(tensors) != set(declared) or ("skip" in tensors) != ("skip_bias" in tensors):
         raise ShapeError(f"the tensors are {sorted(tensors)}; wanted {list(settings.saved)}")
-    decoder = tensors["decoder"]
-    sizes = {"features": settings.features, "width": decoder.shape[-1] if decoder.ndim else 0}
-    for name, dimensions in settings.saved.items():
+    decoder, sizes = tensors["decoder"], _sizes(settings, tensors)
+    for name, dimensions in declared.items():
         found, wanted = tensors[name], tuple(sizes[dimension] for dimension in dimensions)
         if tuple(found.shape) != wanted or found.dtype != torch.float32:
             raise ShapeError(

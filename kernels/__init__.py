@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from isogloss.kernels.threshold import Repairs, encode_threshold
     from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, PairSums
     from isogloss.kernels.values.codes import Codes
-    from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
+    from isogloss.kernels.values.step import (
+        AdamMoments,
+        StepResult,
+        StepSettings,
+        Weights,
+        inside_columns,
+    )
     from isogloss.kernels.values.workspace import Workspace
 
 __all__ = [
@@ -65,6 +71,7 @@ __all__ = [
     "encode_topk_aux",
     "feature_moments",
     "feature_sums",
+    "inside_columns",
     "sparse_gradients",
     "train_step_batch_topk",
     "train_step_topk",
@@ -99,6 +106,7 @@ _FILES = {
     "encode_topk_aux": "aux_topk",
     "feature_moments": "coactivation",
     "feature_sums": "gradients",
+    "inside_columns": "values.step",
     "sparse_gradients": "gradients",
     "train_step_batch_topk": "step",
     "train_step_topk": "step",

@@ -1,4 +1,4 @@
-"""One optimiser step of a TopK or BatchTopK sparse autoencoder."""
+"""One optimiser step of a TopK or BatchTopK dictionary."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,23 @@ from isogloss.kernels.aux_topk import encode_among
 from isogloss.kernels.batch_topk import encode_batch_topk
 from isogloss.kernels.decode import decode
 from isogloss.kernels.encode import encode_topk
-from isogloss.kernels.gradients import SparseGradients, sparse_gradients
+from isogloss.kernels.gradients import (
+    SparseGradients,
+    feature_sums,
+    sparse_gradients,
+    value_slopes,
+)
 from isogloss.kernels.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
-from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
+from isogloss.kernels.values.step import (
+    AdamMoments,
+    StepResult,
+    StepSettings,
+    Weights,
+    WiredRows,
+    inside_columns,
+)
 from isogloss.kernels.values.workspace import Workspace
 
 
@@ -28,6 +40,8 @@ def train_step_topk(
     settings: StepSettings,
     *,
     step: int,
+    target: Tensor | None = None,
+    columns: Tensor | None = None,
     dead: Tensor | None = None,
     workspace: Workspace | None = None,
 ) -> StepResult:
@@ -52,6 +66,10 @@ def train_step_topk(
     With ``unit_norm`` the decoder's gradient is projected orthogonal to the decoder's rows, and the
     rows are divided by their norms after the step.
 
+    With ``target`` other rows are reconstructed than are read: ``pre = x @ encoder.T +
+    encoder_bias``, and ``target`` stands for x in the loss. With ``columns`` a feature reads and
+    writes some of the columns only: the gradient elsewhere is 0, so what is 0 there stays 0.
+
     On the CPU the step is fused: it holds the pre-activations of one chunk of rows at a time and
     the gradient of one feature at a time. It gives the same bits on every run and with any number
     of threads.
@@ -62,6 +80,9 @@ def train_step_topk(
         moments: Adam's moments; overwritten by those after the step.
         settings: see :class:`StepSettings`.
         step: number of this step, counted from 1; Adam's bias correction needs it.
+        target: rows to reconstruct, ``[rows, target_width]`` float32; None: x.
+        columns: int64 ``[features, 2]``, the first column of each feature and the one behind its
+            last; None: all columns. Not together with ``target``.
         dead: bool ``[features]``, True for the features that AuxK may use; None for no AuxK.
         workspace: scratch memory to reuse between calls.
 
@@ -74,8 +95,8 @@ def train_step_topk(
             a prefix does not fit, or a weight is NaN or infinite. Weights that an earlier step
             left, unchanged since, are not searched for NaN again.
     """
-    _check(x, weights, moments, settings, step, dead)
-    return _step(x, weights, moments, settings, step, dead, workspace, over_batch=False)
+    wired = _check(x, weights, moments, settings, step, dead, target, columns)
+    return _step(wired, weights, moments, settings, step, dead, workspace, over_batch=False)
 
 
 def train_step_batch_topk(
@@ -85,6 +106,8 @@ def train_step_batch_topk(
     settings: StepSettings,
     *,
     step: int,
+    target: Tensor | None = None,
+    columns: Tensor | None = None,
     dead: Tensor | None = None,
     workspace: Workspace | None = None,
 ) -> StepResult:
@@ -100,6 +123,8 @@ def train_step_batch_topk(
         moments: Adam's moments; overwritten by those after the step.
         settings: see :class:`StepSettings`; ``k`` is the mean number of features a row.
         step: number of this step, counted from 1.
+        target: rows to reconstruct, as for :func:`train_step_topk`.
+        columns: columns of each feature, as for :func:`train_step_topk`.
         dead: bool ``[features]``, True for the features that AuxK may use; None for no AuxK.
         workspace: scratch memory to reuse between calls.
 
@@ -111,12 +136,12 @@ def train_step_batch_topk(
         ShapeError: a shape, dtype, device or stride does not fit.
         InvalidInput: as :func:`train_step_topk`.
     """
-    _check(x, weights, moments, settings, step, dead)
-    return _step(x, weights, moments, settings, step, dead, workspace, over_batch=True)
+    wired = _check(x, weights, moments, settings, step, dead, target, columns)
+    return _step(wired, weights, moments, settings, step, dead, workspace, over_batch=True)
 
 
 def _step(
-    x: Tensor,
+    wired: WiredRows,
     weights: Weights,
     moments: AdamMoments,
     settings: StepSettings,
@@ -130,10 +155,10 @@ def _step(
     candidates = None
     if dead is not None and settings.aux_k > 0 and bool(dead.any()):
         candidates = dead.nonzero().squeeze(1).to(torch.int32)
-    path = composed_step if takes_triton(x) else cpu.step.train_step
+    path = composed_step if takes_triton(wired.rows) else cpu.step.train_step
     with torch.no_grad():
         found = path(
-            x.float(),
+            wired,
             weights,
             moments,
             settings,
@@ -153,9 +178,26 @@ def _check(
     settings: StepSettings,
     step: int,
     dead: Tensor | None,
-) -> None:
+    target: Tensor | None,
+    columns: Tensor | None,
+) -> WiredRows:
+    """Refuse what does not fit; returns the rows in float32."""
     checks.matrix("x", x, columns=weights.width)
     checks.floating(x=x)
+    if target is None:
+        checks.matrix("decoder", weights.decoder, columns=weights.width)
+    else:
+        checks.matrix("target", target, rows=x.shape[0], columns=weights.target_width)
+        checks.floating(target=target)
+        checks.one_device(x=x, target=target)
+    if columns is not None:
+        checks.matrix("columns", columns, rows=weights.features, columns=2)
+        checks.exactly("columns", columns, torch.int64)
+        if target is not None:
+            raise InvalidInput(
+                "columns and target are both given; a feature can be held to some columns only "
+                "where the rows read are those reconstructed: leave one of the two out"
+            )
     if x.shape[0] < 1:
         raise ShapeError("x has no rows; at least 1 is wanted")
     checks.one_device(x=x, encoder=weights.encoder, moments=moments.first.encoder)
@@ -163,6 +205,7 @@ def _check(
     checks.finite(**weights.named())
     for moment in (moments.first, moments.second):
         checks.matrix("moments", moment.encoder, rows=weights.features, columns=weights.width)
+        checks.matrix("moments", moment.decoder, columns=weights.target_width)
     if dead is not None:
         checks.vector("dead", dead, weights.features)
         checks.exactly("dead", dead, torch.bool)
@@ -174,6 +217,7 @@ def _check(
             "features"
         )
     checks.rising("prefixes", settings.prefixes or (weights.features,), weights.features)
+    return WiredRows(x.float(), None if target is None else target.float(), columns)
 
 
 class _Chosen(NamedTuple):
@@ -188,7 +232,7 @@ class _Chosen(NamedTuple):
 
 
 def composed_step(
-    x: Tensor,
+    wired: WiredRows,
     weights: Weights,
     moments: AdamMoments,
     settings: StepSettings,
@@ -203,7 +247,7 @@ def composed_step(
     Devices without a fused step take it, and the tests compare the fused one with it.
 
     Args:
-        x: ``[rows, width]`` float32.
+        wired: rows to read and to reconstruct, float32.
         weights: the dictionary's weights; overwritten by those after the step.
         moments: Adam's moments; overwritten by those after the step.
         settings: settings of the step.
@@ -215,10 +259,12 @@ def composed_step(
     Returns:
         The losses, and how often each feature fired.
     """
-    centred = x - weights.decoder_bias
+    x, target = wired.rows, wired.rows if wired.target is None else wired.target
+    centred = x - weights.decoder_bias if wired.target is None else x
     chosen = _encode(centred, weights, settings, candidates, workspace, over_batch=over_batch)
     edges = settings.prefixes or (weights.features,)
-    errors = decode_prefixes(chosen.codes, weights.decoder, edges, weights.decoder_bias) - x
+    errors = decode_prefixes(chosen.codes, weights.decoder, edges, weights.decoder_bias)
+    errors = errors - target
     squared = [float(error.square().sum(1).mean()) for error in errors]
     downhill = suffix_sums(errors) * (2 / (x.shape[0] * settings.variance * len(edges)))
     gradients = _gradients(chosen.codes, downhill, centred, weights, edges)
@@ -226,11 +272,16 @@ def composed_step(
     if chosen.aux is not None and candidates is not None:
         share = min(candidates.numel() / settings.aux_k, 1.0)
         aux_loss, extra = _aux(centred, errors[-1], weights, settings, chosen.aux, share)
-        if extra is not None and extra.features is not None:
-            gradients.encoder[extra.features] += extra.encoder
-            gradients.encoder_bias[extra.features] += extra.encoder_bias
-            gradients.decoder[extra.features] += extra.decoder
-    gradients.decoder_bias.sub_(gradients.encoder_bias @ weights.encoder)
+        if extra is not None:
+            gradients.encoder.add_(extra.encoder)
+            gradients.encoder_bias.add_(extra.encoder_bias)
+            gradients.decoder.add_(extra.decoder)
+    if wired.target is None:
+        gradients.decoder_bias.sub_(gradients.encoder_bias @ weights.encoder)
+    if wired.columns is not None:
+        outside = ~inside_columns(wired.columns, weights.width)
+        gradients.encoder.masked_fill_(outside, 0.0)
+        gradients.decoder.masked_fill_(outside, 0.0)
     _update(weights, moments, gradients, settings, step)
     active = chosen.codes.indices[chosen.codes.values != 0]
     fired = torch.bincount(active.reshape(-1), minlength=weights.features)
@@ -241,6 +292,8 @@ def composed_step(
         aux_loss=aux_loss,
         fired=fired.to(torch.int32),
         threshold=chosen.threshold,
+        residual=errors[-1],
+        mean_residual=errors.mean(0) if len(edges) > 1 else None,
     )
 
 
@@ -281,12 +334,26 @@ def _gradients(
     if len(edges) > 1:
         codes, _ = by_prefix(codes, edges)
         centred = centred.repeat(len(edges), 1)
-    found = sparse_gradients(codes, downhill.flatten(0, 1), centred, weights.decoder)
+    found = _sums(codes, downhill.flatten(0, 1), centred, weights.decoder)
     return Weights(
         encoder=found.encoder,
         encoder_bias=found.encoder_bias,
         decoder=found.decoder,
         decoder_bias=downhill[0].sum(0),
+    )
+
+
+def _sums(codes: Codes, downhill: Tensor, source: Tensor, decoder: Tensor) -> SparseGradients:
+    """Gradients of encoder and decoder, also where they are of different widths."""
+    if source.shape[1] == decoder.shape[1]:
+        return sparse_gradients(codes, downhill, source, decoder)
+    slopes = torch.where(codes.values != 0, value_slopes(codes, downhill, decoder), 0.0)
+    of_encoder, of_bias = feature_sums(codes.with_values(slopes), source)
+    return SparseGradients(
+        values=slopes,
+        decoder=feature_sums(codes, downhill)[0],
+        encoder=of_encoder,
+        encoder_bias=of_bias,
     )
 
 
@@ -298,14 +365,14 @@ def _aux(
     codes: Codes,
     share: float,
 ) -> tuple[float, SparseGradients | None]:
-    """AuxK of those codes and its gradients to the rows of the features that fire in them."""
+    """AuxK of those codes and its gradients."""
     spread = float((residual - residual.mean(0)).square().sum())
     if spread == 0:
         return 0.0, None
     error = decode(codes, weights.decoder) + residual  # the target is x - xhat
     scale = share / spread
     downhill = error * (2 * settings.aux_coefficient * scale)
-    found = sparse_gradients(codes, downhill, centred, weights.decoder, touched_rows_only=True)
+    found = _sums(codes, downhill, centred, weights.decoder)
     return scale * float(error.square().sum()), found
 
 

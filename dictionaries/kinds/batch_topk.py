@@ -10,7 +10,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation, StepBatch
-from isogloss.dictionaries.kinds.state import state_group
+from isogloss.dictionaries.kinds.state import centred_raw_rows, state_group
 from isogloss.dictionaries.kinds.topk_family import TopKFamily, moments_of
 from isogloss.errors import InvalidInput
 from isogloss.kernels import Codes, StepResult, encode_threshold, train_step_batch_topk
@@ -41,11 +41,7 @@ class BatchTopK(TopKFamily):
     """Share of the running threshold that a batch leaves."""
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
-        """Start as TopK, with a threshold that is not set yet (-1).
-
-        Raises:
-            InvalidInput: the rows to reconstruct are not the rows read.
-        """
+        """Start as TopK, with a threshold that is not set yet (-1)."""
         threshold = torch.tensor(_UNSET, dtype=torch.float64)
         return {**TopKFamily.start(self, initial), "threshold": threshold}
 
@@ -58,12 +54,15 @@ class BatchTopK(TopKFamily):
     ) -> StepResult:
         """Take a step whose squared error is the mean over prefixes; none: of all features."""
         settings = self.settings_of(batch, prefixes)
+        rows, target = self.rows_of(tensors, batch)
         result = train_step_batch_topk(
-            batch.rows,
+            rows,
             state_group(tensors, "weights"),
             moments_of(tensors),
             settings,
             step=batch.step,
+            target=target,
+            columns=batch.columns,
             dead=batch.dead if settings.aux_k else None,
             workspace=batch.workspace,
         )
@@ -99,5 +98,5 @@ class BatchTopK(TopKFamily):
                 f"the threshold is {float(threshold)}, so it was never set; train for at least one "
                 "step whose batch has a positive pre-activation"
             )
-        centred = rows - tensors["decoder_bias"]
+        centred = centred_raw_rows(tensors, rows)
         return encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], threshold)

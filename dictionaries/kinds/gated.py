@@ -11,15 +11,20 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.kinds.optimise import (
-    column_sums,
+    bias_gradient,
     descend,
     feature_totals,
     ordered_sum,
     share_of_warmup,
-    weighted_rows,
 )
 from isogloss.dictionaries.kinds.resample import resample
-from isogloss.dictionaries.kinds.state import export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import (
+    centred_raw_rows,
+    centred_rows,
+    export_biases,
+    start_tied,
+    state_group,
+)
 from isogloss.kernels import (
     Codes,
     StepResult,
@@ -70,8 +75,8 @@ class Gated(Kind):
         "encoder_bias": ("features",),
         "log_gain": ("features",),
         "magnitude_bias": ("features",),
-        "decoder": ("features", "width"),
-        "decoder_bias": ("width",),
+        "decoder": ("features", "target_width"),
+        "decoder_bias": ("target_width",),
     }
 
     l1: Annotated[float, Meta(ge=0)] = 0.75
@@ -88,20 +93,16 @@ class Gated(Kind):
     after the decoder's projection. A longer one is shortened to it. None: no bound."""
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
-        """Start tied, both paths equal, the decoder bias at the mean row.
-
-        Raises:
-            InvalidInput: the rows to reconstruct are not the rows read.
-        """
+        """Start tied, both paths equal, the decoder bias at the mean row."""
         nothing = initial.decoder.new_zeros(self.features)
         more = {"log_gain": nothing, "magnitude_bias": nothing}
-        return start_tied(initial, type(self).__name__, more)
+        return start_tied(initial, more)
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
         """Take one step; what is summed are the entries whose gate is open."""
         weights, rows = state_group(tensors, "weights"), len(batch.rows)
-        centred = batch.rows - weights.decoder_bias
+        centred = centred_rows(tensors, batch)
         found = _entries(
             centred,
             {name: tensors[f"weights.{name}"] for name in self.saved},
@@ -124,7 +125,7 @@ class Gated(Kind):
             "log_gain": feature_totals(codes.with_values(to_magnitude * found.gain * found.shared)),
             "magnitude_bias": feature_totals(codes.with_values(to_magnitude)),
             "decoder": feature_sums(codes, downhill)[0],
-            "decoder_bias": column_sums(downhill) - weighted_rows(totals, weights.encoder),
+            "decoder_bias": bias_gradient(tensors, downhill, totals),
         }
         descend(
             tensors,
@@ -133,9 +134,10 @@ class Gated(Kind):
             learning_rate=batch.learning_rate,
             unit_norm=True,
             clip_norm=self.clip_norm,
+            columns=batch.columns,
         )
         if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
-            resample(tensors, batch.dead, centred, main.squared_norms, step=batch.step)
+            resample(tensors, batch, centred, main.squared_norms)
         squared_error = ordered_sum(main.squared_norms) / rows
         parts = {
             "sparsity": price * ordered_sum(found.gates.values) / rows,
@@ -148,6 +150,7 @@ class Gated(Kind):
             aux_loss=0.0,
             fired=torch.bincount(fires, minlength=self.features).to(torch.int32),
             parts=parts,
+            residual=main.residual,
         )
 
     def export(
@@ -163,7 +166,7 @@ class Gated(Kind):
 
     def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
         """Return the features whose gate is open and whose magnitude is positive, ragged."""
-        found = _entries(rows - tensors["decoder_bias"], tensors)
+        found = _entries(centred_raw_rows(tensors, rows), tensors)
         return found.gates.with_values(found.magnitude.clamp(min=0.0)).to_ragged()
 
 

@@ -11,14 +11,20 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.kinds.optimise import (
-    column_sums,
+    bias_gradient,
     descend,
     feature_totals,
     ordered_sum,
     share_of_warmup,
-    weighted_rows,
 )
-from isogloss.dictionaries.kinds.state import SAVED, export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import (
+    SAVED,
+    centred_raw_rows,
+    centred_rows,
+    export_biases,
+    start_tied,
+    state_group,
+)
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
@@ -63,7 +69,7 @@ class JumpReLU(Kind):
         K = 1 where |pre - theta| < e / 2 and pre > 0, else 0
 
     To pre, z has the derivative H and H has 0. Bandwidth, thresholds and penalties are in units of
-    the scaled rows, whose mean squared norm is the width; the paper's rows have norm 1, so its
+    the scaled rows, whose total variance is the width; the paper's rows have norm 1, so its
     bandwidth 0.001 is ``0.001 sqrt(width)`` here. Decoder rows keep norm 1 (gradients projected),
     so the decoder norms by which the update multiplies z are 1. The optimiser is exact Adam (0.9,
     0.999, 1e-8).
@@ -105,20 +111,16 @@ class JumpReLU(Kind):
             )
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
-        """Start tied, with equal thresholds, kept as logarithms.
-
-        Raises:
-            InvalidInput: the rows to reconstruct are not the rows read.
-        """
+        """Start tied, with equal thresholds, kept as logarithms."""
         threshold = torch.full((self.features,), self.threshold).log()
-        return start_tied(initial, type(self).__name__, {"log_threshold": threshold})
+        return start_tied(initial, {"log_threshold": threshold})
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
         """Take one step; what is summed are the entries above ``theta - bandwidth / 2``."""
         weights, rows = state_group(tensors, "weights"), len(batch.rows)
         theta = _exp(tensors["weights.log_threshold"])
-        centred = batch.rows - weights.decoder_bias
+        centred = centred_rows(tensors, batch)
         lowest = (theta - self.bandwidth / 2).clamp(min=0.0)
         near = encode_threshold(
             centred, weights.encoder, weights.encoder_bias, lowest, workspace=batch.workspace
@@ -145,7 +147,7 @@ class JumpReLU(Kind):
             "encoder": of_encoder,
             "encoder_bias": of_bias,
             "decoder": feature_sums(codes, downhill)[0],
-            "decoder_bias": column_sums(downhill) - weighted_rows(of_bias, weights.encoder),
+            "decoder_bias": bias_gradient(tensors, downhill, of_bias),
             "log_threshold": of_threshold * theta,
         }
         self._descend(tensors, gradients, batch)
@@ -157,6 +159,7 @@ class JumpReLU(Kind):
             aux_loss=0.0,
             fired=fired,
             parts=parts,
+            residual=residual.residual,
         )
 
     def _descend(
@@ -169,6 +172,7 @@ class JumpReLU(Kind):
             learning_rate=batch.learning_rate,
             unit_norm=True,
             clip_norm=self.clip_norm,
+            columns=batch.columns,
         )
 
     def _penalty(self, codes: Codes, fires: Tensor, batch: StepBatch) -> _Penalty:
@@ -213,7 +217,7 @@ class JumpReLU(Kind):
 
     def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
         """Return the features above their thresholds, ragged."""
-        centred = rows - tensors["decoder_bias"]
+        centred = centred_raw_rows(tensors, rows)
         return encode_threshold(
             centred, tensors["encoder"], tensors["encoder_bias"], tensors["threshold"]
         )

@@ -20,7 +20,7 @@ class InitialWeights:
     encoder: Float32[Tensor, "features width"]
     """Directions to read; the decoder's where the dictionary writes to the columns it reads."""
     decoder: Float32[Tensor, "features target_width"]
-    """Directions to write, of norm 1."""
+    """Directions to write, of norm 1; 0 outside the columns of a feature that has some only."""
     mean: Float[Tensor, " width"]
     """Mean of the scaled rows that are read."""
     target_mean: Float[Tensor, " target_width"]
@@ -34,11 +34,16 @@ class Normalisation:
     """Statistics of the training rows, by which they are scaled."""
 
     scale: float
-    """Factor that makes the mean squared row norm equal to the width."""
+    """Factor that makes the mean squared distance of a row from the mean equal to the width. Of
+    several sites each has its own; this is the geometric mean of those that are reconstructed."""
     variance: float
     """Total variance of the scaled rows that are reconstructed: mean of |x - mean|^2."""
     mean: Tensor
     """Mean scaled row, all columns side by side, float64."""
+    reads: Float32[Tensor, " width"] | None = None
+    """Of each column that is read, its site's factor over ``scale``; None: they are all 1."""
+    writes: Float32[Tensor, " target_width"] | None = None
+    """Of each column that is reconstructed, the same; None: they are all 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,6 +66,12 @@ class StepBatch:
     """Bool ``[features]``, True for features that have long not fired; None when all have fired."""
     workspace: Workspace
     """Scratch memory that lives as long as the run."""
+    columns: Tensor | None = None
+    """Int64 ``[features, 2]``: the first column that a feature reads and writes and the one behind
+    the last, where some belong to one site. Its weights elsewhere start at 0 and have to stay so.
+    None: all features have all columns."""
+    parts: tuple[range, ...] = ()
+    """Columns of the target by site, where there are several; empty: there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +98,12 @@ class Kind(Settings, ABC):
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]]
-    """The tensors of a finished dictionary: name -> sizes, each ``features`` or ``width``; no sizes
-    for a tensor that is one number. All are float32, and hashed in this order. Two of them are
-    always there, so that anybody can decode by codes @ decoder + decoder_bias: ``decoder``
-    (features, width) and ``decoder_bias`` (width).
+    """The tensors of a finished dictionary: name -> sizes, each ``features``, ``width`` (columns
+    read) or ``target_width`` (columns reconstructed); no sizes for a tensor that is one number. All
+    are float32, and hashed in this order. Two of them are always there, so that anybody can decode
+    by codes @ decoder + decoder_bias: ``decoder`` (features, target_width) and ``decoder_bias``
+    (target_width). A kind that subtracts a constant from rows that it reads and does not
+    reconstruct may export ``input_bias`` (width) beside them.
     """
 
     features: Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -135,7 +148,8 @@ class Kind(Settings, ABC):
         """Return the tensors of the finished dictionary: those named in ``saved``, on the CPU.
 
         They apply to raw rows: the scale that training rows were multiplied by is folded in.
-        Directions keep their length, so codes are in the unit of the raw rows.
+        Where all sites have one scale, directions keep their length, so codes are in the unit of
+        the raw rows.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from isogloss.kernels import Codes, adam_step, decode, feature_sums
+from isogloss.kernels import Codes, adam_step, decode, feature_sums, inside_columns
 
 
 def ordered_sum(parts: Tensor) -> float:
@@ -36,6 +36,23 @@ def weighted_rows(weights: Tensor, matrix: Tensor) -> Tensor:
     return decode(codes, matrix)[0]
 
 
+def bias_gradient(tensors: Mapping[str, Tensor], downhill: Tensor, of_bias: Tensor) -> Tensor:
+    """Return the gradient of the decoder bias.
+
+    It is added after decoding; where the rows read are those reconstructed, it is also subtracted
+    before encoding.
+
+    Args:
+        tensors: of the run; ``input_bias`` among them says that other rows are reconstructed.
+        downhill: gradient to the reconstruction, ``[rows, target_width]``.
+        of_bias: gradient to what every feature reads, summed over the rows, ``[features]``.
+    """
+    sums = column_sums(downhill)
+    if "input_bias" in tensors:
+        return sums
+    return sums - weighted_rows(of_bias, tensors["weights.encoder"])
+
+
 def share_of_warmup(step: int, total_steps: int, warmup: float) -> float:
     """Return how much of a penalty counts at a step, from 1: it rises linearly over ``warmup``."""
     rising = round(warmup * total_steps)
@@ -50,6 +67,7 @@ def descend(
     learning_rate: float,
     unit_norm: bool,
     clip_norm: float | None,
+    columns: Tensor | None = None,
 ) -> None:
     """Take one step of exact Adam (0.9, 0.999, 1e-8) on every parameter, in place.
 
@@ -61,8 +79,14 @@ def descend(
         unit_norm: project the gradient of ``decoder`` orthogonal to its rows, and divide these by
             their norms after the step.
         clip_norm: bound on the Euclidean norm of all gradients together, after the projection.
+        columns: columns of each feature, int64 ``[features, 2]``; elsewhere encoder and decoder
+            have no gradient. None: all.
     """
     slopes = dict(gradients)
+    if columns is not None:
+        for name in ("encoder", "decoder"):
+            inside = inside_columns(columns, slopes[name].shape[1])
+            slopes[name] = torch.where(inside, slopes[name], 0.0)
     decoder = tensors["weights.decoder"]
     if unit_norm:
         squares = decoder.square().sum(1, keepdim=True)

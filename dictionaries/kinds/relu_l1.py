@@ -1,6 +1,6 @@
 """ReLU with an L1 penalty weighted by decoder norms (Anthropic, April 2024 update)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,14 +11,20 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.kinds.optimise import (
-    column_sums,
+    bias_gradient,
     descend,
     ordered_sum,
     share_of_warmup,
-    weighted_rows,
 )
 from isogloss.dictionaries.kinds.resample import resample
-from isogloss.dictionaries.kinds.state import SAVED, export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import (
+    SAVED,
+    centred_raw_rows,
+    centred_rows,
+    export_biases,
+    start_tied,
+    state_group,
+)
 from isogloss.kernels import (
     Codes,
     StepResult,
@@ -39,12 +45,13 @@ class ReluL1(Kind):
         L = mean |r|^2 / Var + w mean sum_i z_i |w_i| / sqrt(Var)
 
     with w_i the rows of W_d, whose norms are free, and w the coefficient ``l1`` times its linear
-    warm-up. The gradient reaches the decoder norms too, so no feature escapes the penalty by a
-    longer direction ("Update on how we train SAEs", Circuits Updates, April 2024; there b_d is not
-    subtracted before encoding, which is the same function with another b_e). The optimiser is exact
-    Adam (0.9, 0.999, 1e-8). Dead features stay dead unless ``resample_every`` is set. On export
-    every decoder row is divided by its norm and the encoder multiplied by it, so that codes are
-    lengths in the unit of the raw rows.
+    warm-up. Where several sites are reconstructed, |w_i| is the sum over sites of the norms of its
+    parts (Lindsey et al., "Sparse Crosscoders", October 2024). The gradient reaches the decoder
+    norms too, so no feature escapes the penalty by a longer direction ("Update on how we train
+    SAEs", Circuits Updates, April 2024; there b_d is not subtracted before encoding, which is the
+    same function with another b_e). The optimiser is exact Adam (0.9, 0.999, 1e-8). Dead features
+    stay dead unless ``resample_every`` is set. On export every decoder row is divided by its norm
+    and the encoder multiplied by it, so that codes are lengths in the unit of the raw rows.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
@@ -62,25 +69,22 @@ class ReluL1(Kind):
     longer one is shortened to it. None: no bound."""
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
-        """Start tied, the decoder bias at the mean row.
-
-        Raises:
-            InvalidInput: the rows to reconstruct are not the rows read.
-        """
-        return start_tied(initial, type(self).__name__)
+        """Start tied, the decoder bias at the mean row."""
+        return start_tied(initial)
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
         """Take one step; what is summed are the positive entries."""
         weights, rows = state_group(tensors, "weights"), len(batch.rows)
-        centred = batch.rows - weights.decoder_bias
+        centred = centred_rows(tensors, batch)
         codes = encode_threshold(
             centred, weights.encoder, weights.encoder_bias, 0.0, workspace=batch.workspace
         )
         residual = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
         squared_error = ordered_sum(residual.squared_norms) / rows
         downhill = residual.residual * (2 / (rows * batch.variance))
-        norms = weights.decoder.square().sum(1).sqrt()
+        parts = batch.parts or (range(weights.target_width),)
+        norms, directions = _norms(weights.decoder, parts)
         price = self.l1 / batch.variance**0.5
         price *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
         own = norms[codes.indices.long()]
@@ -88,12 +92,11 @@ class ReluL1(Kind):
         slopes = value_slopes(codes, downhill, weights.decoder) + price / rows * own
         of_encoder, of_bias = feature_sums(codes.with_values(slopes), centred)
         of_decoder, totals = feature_sums(codes, downhill)[0], feature_sums(codes, centred)[1]
-        directions = weights.decoder / norms.clamp(min=1e-30)[:, None]
         gradients = {
             "encoder": of_encoder,
             "encoder_bias": of_bias,
             "decoder": of_decoder + (price / rows * totals)[:, None] * directions,
-            "decoder_bias": column_sums(downhill) - weighted_rows(of_bias, weights.encoder),
+            "decoder_bias": bias_gradient(tensors, downhill, of_bias),
         }
         descend(
             tensors,
@@ -102,15 +105,17 @@ class ReluL1(Kind):
             learning_rate=batch.learning_rate,
             unit_norm=False,
             clip_norm=self.clip_norm,
+            columns=batch.columns,
         )
         if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
-            resample(tensors, batch.dead, centred, residual.squared_norms, step=batch.step)
+            resample(tensors, batch, centred, residual.squared_norms)
         return StepResult(
             squared_error=squared_error,
             loss=squared_error / batch.variance + penalty,
             aux_loss=0.0,
             fired=torch.bincount(codes.indices, minlength=self.features).to(torch.int32),
             parts={"sparsity": penalty},
+            residual=residual.residual,
         )
 
     def export(
@@ -127,5 +132,16 @@ class ReluL1(Kind):
 
     def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
         """Return the features whose pre-activation is positive, ragged."""
-        centred = rows - tensors["decoder_bias"]
+        centred = centred_raw_rows(tensors, rows)
         return encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], 0.0)
+
+
+def _norms(decoder: Tensor, parts: Sequence[range]) -> tuple[Tensor, Tensor]:
+    """Return the sum over parts of the norms of each row's parts, and its gradient."""
+    total, slopes = decoder.new_zeros(len(decoder)), torch.empty_like(decoder)
+    for part in parts:
+        own = slice(part.start, part.stop)
+        norms = decoder[:, own].square().sum(1).sqrt()
+        total = total + norms
+        slopes[:, own] = decoder[:, own] / norms.clamp(min=1e-30)[:, None]
+    return total, slopes

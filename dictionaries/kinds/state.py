@@ -6,53 +6,49 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation
-from isogloss.errors import InvalidInput
+from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation, StepBatch
 from isogloss.kernels import Weights
 
 SAVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "encoder": ("features", "width"),
         "encoder_bias": ("features",),
-        "decoder": ("features", "width"),
-        "decoder_bias": ("width",),
+        "decoder": ("features", "target_width"),
+        "decoder_bias": ("target_width",),
     }
 )
 """What :func:`export_biases` returns, as a kind's ``saved`` names it."""
 
 
 def start_tied(
-    initial: InitialWeights, kind: str, more: Mapping[str, Tensor] | None = None
+    initial: InitialWeights, more: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
     """Return the state of a run before its first step.
 
-    The encoder is the decoder, the encoder bias 0, the decoder bias the mean row, moments 0.
+    The encoder is the decoder where the rows read are those reconstructed; the encoder bias is 0,
+    the decoder bias the mean row to reconstruct, moments 0.
 
     Args:
         initial: the weights that the run starts from.
-        kind: class of the kind, for the message.
         more: further parameters by name, which get moments too.
 
     Returns:
-        ``weights.NAME``, ``first.NAME`` and ``second.NAME`` of each parameter; new tensors.
-
-    Raises:
-        InvalidInput: the rows to reconstruct are not the rows read.
+        ``weights.NAME``, ``first.NAME`` and ``second.NAME`` of each parameter; new tensors. Where
+        other rows are reconstructed than are read, also ``input_bias``: the mean of the rows read,
+        which is subtracted from them and never trained.
     """
-    if not initial.reads_what_it_writes:
-        raise InvalidInput(
-            f"a {kind} dictionary reconstructs the rows that it reads; wanted a wiring whose sites "
-            "come out as they go in"
-        )
     decoder = initial.decoder
     weights = {
         "encoder": initial.encoder.clone(),
         "encoder_bias": decoder.new_zeros(decoder.shape[0]),
         "decoder": decoder.clone(),
-        "decoder_bias": initial.mean.to(decoder.dtype).clone(),
+        "decoder_bias": initial.target_mean.to(decoder.dtype).clone(),
         **(more or {}),
     }
-    return {
+    constant: dict[str, Tensor] = {}
+    if not initial.reads_what_it_writes:
+        constant["input_bias"] = initial.mean.to(decoder.dtype).clone()
+    return constant | {
         f"{group}.{name}": tensor.clone() if group == "weights" else torch.zeros_like(tensor)
         for group in ("weights", "first", "second")
         for name, tensor in weights.items()
@@ -69,12 +65,33 @@ def state_group(tensors: Mapping[str, Tensor], group: str) -> Weights:
     )
 
 
+def centred_rows(tensors: Mapping[str, Tensor], batch: StepBatch) -> Tensor:
+    """Return the rows read of a batch, less what is subtracted before encoding."""
+    own = tensors.get("input_bias")
+    return batch.rows - (tensors["weights.decoder_bias"] if own is None else own)
+
+
+def centred_raw_rows(tensors: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+    """Return raw rows less what a finished dictionary subtracts before encoding."""
+    own = tensors.get("input_bias")
+    return rows - (tensors["decoder_bias"] if own is None else own)
+
+
 def export_biases(tensors: Mapping[str, Tensor], normalisation: Normalisation) -> dict[str, Tensor]:
-    """Return encoder, decoder and biases for raw rows: biases are divided by the scale."""
-    trained = state_group(tensors, "weights")
-    return {
-        "encoder": trained.encoder.clone(),
-        "encoder_bias": trained.encoder_bias / normalisation.scale,
-        "decoder": trained.decoder.clone(),
-        "decoder_bias": trained.decoder_bias / normalisation.scale,
+    """Return encoder, decoder and biases for raw rows.
+
+    With s the scale of all sites, codes are ``z / s``: biases are divided by it. With s_m that of a
+    column's site, its encoder weights are multiplied by ``s_m / s`` and its decoder weights
+    divided by it.
+    """
+    trained, scale = state_group(tensors, "weights"), normalisation.scale
+    reads, writes = normalisation.reads, normalisation.writes
+    made = {
+        "encoder": trained.encoder.clone() if reads is None else trained.encoder * reads,
+        "encoder_bias": trained.encoder_bias / scale,
+        "decoder": trained.decoder.clone() if writes is None else trained.decoder / writes,
+        "decoder_bias": trained.decoder_bias / (scale if writes is None else scale * writes),
     }
+    if "input_bias" in tensors:
+        made["input_bias"] = tensors["input_bias"] / (scale if reads is None else scale * reads)
+    return made

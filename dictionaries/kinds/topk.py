@@ -7,7 +7,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import StepBatch
-from isogloss.dictionaries.kinds.state import state_group
+from isogloss.dictionaries.kinds.state import centred_raw_rows, state_group
 from isogloss.dictionaries.kinds.topk_family import TopKFamily, moments_of
 from isogloss.kernels import Codes, StepResult, encode_topk, train_step_topk
 
@@ -29,13 +29,15 @@ class TopK(TopKFamily):
 
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
         """Take one step of the fused kernel."""
-        settings = self.settings_of(batch)
+        settings, (rows, target) = self.settings_of(batch), self.rows_of(tensors, batch)
         return train_step_topk(
-            batch.rows,
+            rows,
             state_group(tensors, "weights"),
             moments_of(tensors),
             settings,
             step=batch.step,
+            target=target,
+            columns=batch.columns,
             dead=batch.dead if settings.aux_k else None,
             workspace=batch.workspace,
         )
@@ -43,5 +45,5 @@ class TopK(TopKFamily):
     def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
         """Return the ``k`` features of each row, strongest first; missing ones have value 0."""
         # the bias is subtracted rather than folded into encoder_bias: a large mean would cancel
-        centred = rows - tensors["decoder_bias"]
+        centred = centred_raw_rows(tensors, rows)
         return encode_topk(centred, tensors["encoder"], tensors["encoder_bias"], self.k)

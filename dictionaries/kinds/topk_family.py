@@ -9,7 +9,13 @@ from msgspec import Meta
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
-from isogloss.dictionaries.kinds.state import SAVED, export_biases, start_tied, state_group
+from isogloss.dictionaries.kinds.state import (
+    SAVED,
+    centred_rows,
+    export_biases,
+    start_tied,
+    state_group,
+)
 from isogloss.errors import InvalidInput
 from isogloss.kernels import AdamMoments, StepSettings
 
@@ -54,10 +60,9 @@ class TopKFamily(Kind, ABC):
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
         """Tie the encoder to the decoder, start the decoder bias at the mean row, moments at zero.
 
-        Raises:
-            InvalidInput: the rows to reconstruct are not the rows read.
+        Where other rows are reconstructed than are read, encoder and decoder start apart.
         """
-        return start_tied(initial, type(self).__name__)
+        return start_tied(initial)
 
     def export(
         self, tensors: Mapping[str, Tensor], normalisation: Normalisation
@@ -68,6 +73,14 @@ class TopKFamily(Kind, ABC):
         same, and codes come out in the unit of the raw rows.
         """
         return export_biases(tensors, normalisation)
+
+    def rows_of(
+        self, tensors: Mapping[str, Tensor], batch: StepBatch
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the rows that the kernel reads, and those it reconstructs if they are others."""
+        if "input_bias" in tensors:
+            return centred_rows(tensors, batch), batch.target
+        return batch.rows, None
 
     def k_at(self, step: int, total_steps: int) -> int:
         """Return k of a step, counted from 1."""

@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,8 +13,12 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isogloss.dictionaries.rows.joined import SourceRows, join_rows
+from isogloss.dictionaries.rows.source import Source
+from isogloss.dictionaries.rows.usual import UsualRows
+from isogloss.dictionaries.wirings.wiring import WiredColumns
 from isogloss.errors import CorruptData, InvalidInput, NonFiniteRows
-from isogloss.store import RecordingReader
+from isogloss.store import RecordingReader, ShuffledBatch
 
 _WAIT_S = 0.1
 
@@ -30,7 +34,11 @@ class TrainingBatch:
     """Number of the step, from 0, counted over all epochs."""
     rows: Float32[Tensor, "batch_rows width"]
     """``[batch_rows, width]``, float32, multiplied by the loader's scale; the columns of all sites
-    side by side, in the order in which they were named."""
+    side by side, in the order in which they were named. Fewer rows where far ones are left out."""
+    usual: NDArray[np.bool_] | None = None
+    """Which of the rows are usual; None: all."""
+    left_out: int = 0
+    """How many rows were left out because they are far from all others."""
 
 
 def as_tensor(rows: NDArray[np.generic]) -> Tensor:
@@ -122,34 +130,152 @@ def training_batches(
         InvalidInput: the kept rows do not fill one batch.
         NonFiniteRows: a batch holds NaN or infinity.
     """
+    sources = [Source(reader=reader, site=site) for site in sites]
+    joined = join_rows(sources, tuple(reader.rows_of_steps()))
+    return joined_batches(
+        joined,
+        scales=(scale,) * len(sites),
+        seed=seed,
+        batch_rows=batch_rows,
+        keep=keep,
+        start_step=start_step,
+        stop_step=stop_step,
+        depth=depth,
+    )
+
+
+def joined_batches(
+    joined: SourceRows,
+    *,
+    scales: Sequence[float],
+    seed: int,
+    batch_rows: int,
+    keep: NDArray[np.bool_],
+    start_step: int,
+    stop_step: int,
+    usual: Sequence[UsualRows] = (),
+    leave_out: bool = False,
+    depth: int = 2,
+) -> Generator[TrainingBatch, None, None]:
+    """Yield batches of the rows of several sources; see :func:`training_batches`.
+
+    Args:
+        joined: the sources.
+        scales: number by which the rows of each source are multiplied.
+        seed: seed of the order.
+        batch_rows: rows per batch; the last short batch of an epoch is dropped.
+        keep: bool ``[rows]``, the rows that may be used, see :func:`training_rows`.
+        start_step: the first step to yield.
+        stop_step: step after the last one.
+        usual: which rows of each source are usual; empty: all.
+        leave_out: whether to leave out rows that are not usual at some source.
+        depth: how many batches a thread prepares ahead; 0: none, the caller waits for each.
+
+    Raises:
+        InvalidInput: the kept rows do not fill one batch.
+        NonFiniteRows: a batch holds NaN or infinity.
+    """
+    reader = joined.reader
     steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
     if steps_per_epoch < 1:
         raise InvalidInput(
-            f"site {', '.join(sites)} has {int(keep.sum())} training rows, fewer than batch_rows "
+            f"site {joined.name} has {int(keep.sum())} training rows, fewer than batch_rows "
             f"{batch_rows}; record more text, lower batch_rows or lower holdout"
         )
+
+    own = list(dict.fromkeys(s.site for s, n in _numbered(joined) if n is None))
 
     def batches() -> Iterator[TrainingBatch]:
         step = start_step
         while step < stop_step:
             epoch, within = divmod(step, steps_per_epoch)
             shuffled = reader.shuffled(
-                sites, seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
+                own, seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
             )
             for batch in shuffled:
-                parts: list[Tensor] = []
-                for site in sites:
-                    rows = as_tensor(batch.sites[site]).to(torch.float32).mul(scale)
-                    _refuse_non_finite(rows, batch.rows, site)
-                    parts.append(rows)
-                yield TrainingBatch(
-                    step=step, rows=parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-                )
+                yield _side_by_side(joined, batch, step, scales, usual, leave_out=leave_out)
                 step += 1
                 if step == stop_step:
                     return
 
     return _prefetched(batches(), depth)
+
+
+def _numbered(joined: SourceRows) -> Iterator[tuple[Source, NDArray[np.int64] | None]]:
+    return zip(joined.sources, joined.numbers, strict=True)
+
+
+def _side_by_side(
+    joined: SourceRows,
+    batch: ShuffledBatch,
+    step: int,
+    scales: Sequence[float],
+    usual: Sequence[UsualRows],
+    *,
+    leave_out: bool,
+) -> TrainingBatch:
+    """Return the rows of a step: of all sources, checked, scaled, far ones marked or left out."""
+    parts: list[Tensor] = []
+    is_usual = np.ones(len(batch.rows), dtype=np.bool_)
+    for place, (source, numbers) in enumerate(_numbered(joined)):
+        found = batch.sites[source.site] if numbers is None else joined.take(place, batch.rows)
+        rows = as_tensor(found).to(torch.float32)
+        _refuse_non_finite(rows, batch.rows, source.site)
+        if usual:
+            is_usual &= usual[place].mask(rows.numpy())
+        parts.append(rows.mul(scales[place]))
+    rows = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    if is_usual.all():
+        return TrainingBatch(step=step, rows=rows)
+    if not leave_out:
+        return TrainingBatch(step=step, rows=rows, usual=is_usual)
+    left_out = int((~is_usual).sum())
+    return TrainingBatch(step=step, rows=rows[torch.from_numpy(is_usual)], left_out=left_out)
+
+
+class HeldOutPair(NamedTuple):
+    """Rows that no training saw, at the sites that a dictionary reads and reconstructs; float32."""
+
+    rows: Tensor
+    """Rows to read, ``[rows, width]``."""
+    target: Tensor
+    """Rows to reconstruct, ``[rows, target_width]``."""
+
+
+def held_out_pairs(
+    joined: SourceRows,
+    connection: WiredColumns,
+    *,
+    holdout: float,
+    batch_rows: int = 4096,
+    max_rows: int | None = None,
+) -> Iterator[HeldOutPair]:
+    """Yield the rows that were kept out of training, to read and to reconstruct.
+
+    Args:
+        joined: the sources that the dictionary was trained on.
+        connection: the columns that it reads and those that it reconstructs.
+        holdout: ``TrainConfig.holdout`` of the dictionary's training.
+        batch_rows: most rows per batch; the last may be shorter.
+        max_rows: yield at most so many rows, evenly spread over those kept out; None: all.
+
+    Yields:
+        Batches, in the order of the first recording.
+    """
+    held = ~_split(joined.reader, holdout) & joined.present
+    rows = np.flatnonzero(held).astype(np.int64)
+    if max_rows is not None:
+        rows = spread(rows, max_rows)
+    for start in range(0, len(rows), batch_rows):
+        batch = rows[start : start + batch_rows]
+        every = range(len(joined.sources))
+        parts = [as_tensor(joined.take(place, batch)).to(torch.float32) for place in every]
+        side = torch.cat(parts, 1)
+        reads, writes = (
+            side[:, part.start : part.stop].contiguous()
+            for part in (connection.reads, connection.writes)
+        )
+        yield HeldOutPair(reads, writes)
 
 
 def held_out_batches(

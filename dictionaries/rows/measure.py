@@ -1,64 +1,219 @@
-"""Mean, norm and variance of the rows that a run trains on."""
+"""Mean and variance of the rows that a run trains on, and the scales that follow from them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from isogloss.dictionaries.config import LeaveOut
 from isogloss.dictionaries.kinds.kind import Normalisation
 from isogloss.dictionaries.rows.batches import as_tensor, spread
+from isogloss.dictionaries.rows.joined import SourceRows
+from isogloss.dictionaries.rows.usual import FAR, SAMPLE_ROWS, UsualRows
+from isogloss.dictionaries.wirings.wiring import WiredColumns, site_columns
 from isogloss.errors import InvalidInput, NonFiniteRows
-from isogloss.store import RecordingReader
 
+_LOG = logging.getLogger(__name__)
 _SAMPLE_ROWS = 1 << 17
 _CHUNK_ROWS = 1 << 13
+_MANY = 0.2
+"""Where a larger share of the rows is far, far rows are not left out unless it is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Measured:
+    """What a run knows of its rows before the first step."""
+
+    normalisation: Normalisation
+    """Mean and variance of the scaled usual rows."""
+    scales: tuple[float, ...]
+    """Factor of each site."""
+    usual: tuple[UsualRows, ...]
+    """Which raw rows of each site are usual."""
+    leave_out: bool
+    """Whether rows that are not usual are left out of training."""
+    full_variance: float
+    """Total variance of the scaled rows that are reconstructed, of all rows trained on: that of the
+    usual ones where the others are left out."""
 
 
 def measure_rows(
-    reader: RecordingReader, sites: Sequence[str], keep: NDArray[np.bool_], writes: range
-) -> Normalisation:
-    """Measure mean, norm and variance of at most 131,072 evenly spaced training rows.
+    joined: SourceRows,
+    keep: NDArray[np.bool_],
+    connection: WiredColumns,
+    leave_out: LeaveOut | None = None,
+) -> Measured:
+    """Measure mean and variance of at most 131,072 evenly spaced training rows.
+
+    The scale of a site makes the mean squared distance of its rows from their mean equal to its
+    width, so a constant offset of a column does not change it. Rows that are far from all others
+    (``FAR`` times the median distance at some site, see :class:`UsualRows`) are not measured, and a
+    warning says so: one of them would set the scale for all the others.
 
     Sums are numpy's, in float64 and one thread: the bits do not depend on the thread count.
 
     Args:
-        reader: pinned rows.
-        sites: sites to read; their columns lie side by side.
+        joined: the sites, whose columns lie side by side.
         keep: rows that are trained on, ``[rows]``.
-        writes: columns that are reconstructed, whose variance is measured.
+        connection: columns that are read and that are reconstructed.
+        leave_out: which rows the user wants to be left out; None: the default.
 
     Raises:
         InvalidInput: the rows do not vary.
         NonFiniteRows: a row holds NaN or infinity.
     """
+    leave_out = leave_out or LeaveOut()
     rows = spread(np.flatnonzero(keep).astype(np.int64), _SAMPLE_ROWS)
-    total, squares = np.zeros(0), np.zeros(0)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        chunk = rows[start : start + _CHUNK_ROWS]
-        values = np.concatenate(
-            [as_tensor(reader.take(site, chunk)).to(torch.float64).numpy() for site in sites],
-            axis=1,
-        )
-        if start == 0:
-            total, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-        total += values.sum(axis=0)
-        squares += np.square(values).sum(axis=0)
-    mean, power = total / len(rows), squares / len(rows)
-    named = ", ".join(sites)
-    if not np.isfinite(power).all():
-        raise NonFiniteRows(
-            f"site {named} has rows with NaN or infinity; wanted finite activations: record "
-            "in a wider dtype (bfloat16 or float32) or without those documents"
-        )
-    written = slice(writes.start, writes.stop)
-    variance = float((power - np.square(mean))[written].sum())
-    if variance <= 1e-12 * float(power[written].sum()):
-        raise InvalidInput(
-            f"the {len(rows)} training rows of site {named} do not vary; there is nothing to "
-            "learn: check what the hook of this site records"
-        )
-    scale = (len(power) / float(power.sum())) ** 0.5
-    return Normalisation(
-        scale=scale, variance=variance * scale * scale, mean=torch.from_numpy(mean * scale)
+    some, parts = _values(joined, spread(rows, SAMPLE_ROWS)), site_columns(joined.widths)
+    usual = tuple(
+        UsualRows.of(some[:, part.start : part.stop], leave_out.max_norm or FAR) for part in parts
     )
+    sums, every = _Sums(some.shape[1], usual, parts), None
+    for values in _chunks(joined, rows):
+        sums.add(values)
+    far = len(rows) - sums.rows
+    leaves_out = leave_out.max_norm != 0 and (
+        leave_out.max_norm is not None or far <= _MANY * len(rows)
+    )
+    if far:
+        _say_far(joined.name, far, len(rows), leave_out.max_norm or FAR, leaves_out=leaves_out)
+    variances = sums.variances()
+    scales = tuple(_scale(variances, sums.largest, part, joined.name, len(rows)) for part in parts)
+    every = sums.full_variances() if far and not leaves_out else variances
+    per_column = np.repeat(scales, joined.widths)
+    writes = slice(connection.writes.start, connection.writes.stop)
+    return Measured(
+        normalisation=_normalisation(
+            scales,
+            parts,
+            connection,
+            variance=float((variances * np.square(per_column))[writes].sum()),
+            mean=torch.from_numpy(sums.mean() * per_column),
+        ),
+        scales=scales,
+        usual=usual,
+        leave_out=leaves_out,
+        full_variance=float((every * np.square(per_column))[writes].sum()),
+    )
+
+
+def restored_normalisation(
+    scales: Sequence[float],
+    widths: Sequence[int],
+    connection: WiredColumns,
+    *,
+    variance: float,
+    mean: Tensor,
+) -> Normalisation:
+    """Return the normalisation that a checkpoint holds the numbers of."""
+    parts = site_columns(widths)
+    return _normalisation(scales, parts, connection, variance=variance, mean=mean)
+
+
+def _normalisation(
+    scales: Sequence[float],
+    parts: Sequence[range],
+    connection: WiredColumns,
+    *,
+    variance: float,
+    mean: Tensor,
+) -> Normalisation:
+    written = [s for s, part in zip(scales, parts, strict=True) if part.start in connection.writes]
+    scale = written[0]
+    if any(one != scale for one in written):
+        scale = float(np.exp(np.log(written).mean()))
+    if all(one == scale for one in scales):
+        return Normalisation(scale=scale, variance=variance, mean=mean)
+    factors = np.repeat(np.asarray(scales) / scale, [len(part) for part in parts])
+    reads, writes = (
+        torch.from_numpy(factors[part.start : part.stop].astype(np.float32))
+        for part in (connection.reads, connection.writes)
+    )
+    return Normalisation(scale=scale, variance=variance, mean=mean, reads=reads, writes=writes)
+
+
+class _Sums:
+    """Sums over the usual rows about the centre, and over all rows."""
+
+    def __init__(self, width: int, usual: Sequence[UsualRows], parts: Sequence[range]) -> None:
+        self.rows = 0
+        self.largest = np.zeros(width)
+        self._usual, self._parts = usual, parts
+        self._centre = np.concatenate([one.centre for one in usual])
+        self._total, self._squares = np.zeros(width), np.zeros(width)
+        self._all_rows = 0
+        self._all_total, self._all_squares = np.zeros(width), np.zeros(width)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        self.largest = np.maximum(self.largest, np.abs(values).max(axis=0))
+        is_usual = np.ones(len(values), dtype=np.bool_)
+        for one, part in zip(self._usual, self._parts, strict=True):
+            is_usual &= one.mask(values[:, part.start : part.stop])
+        centred = values - self._centre
+        squares = np.square(centred)
+        self._all_rows += len(values)
+        self._all_total += centred.sum(axis=0)
+        self._all_squares += squares.sum(axis=0)
+        self.rows += int(is_usual.sum())
+        self._total += centred[is_usual].sum(axis=0)
+        self._squares += squares[is_usual].sum(axis=0)
+
+    def mean(self) -> NDArray[np.float64]:
+        return self._centre + self._total / self.rows
+
+    def variances(self) -> NDArray[np.float64]:
+        return self._squares / self.rows - np.square(self._total / self.rows)
+
+    def full_variances(self) -> NDArray[np.float64]:
+        return self._all_squares / self._all_rows - np.square(self._all_total / self._all_rows)
+
+
+def _scale(
+    variances: NDArray[np.float64], largest: NDArray[np.float64], part: range, name: str, rows: int
+) -> float:
+    """Return the factor of a site, InvalidInput where its rows do not vary."""
+    own = slice(part.start, part.stop)
+    variance = float(variances[own].sum())
+    noise = np.finfo(np.float32).eps * largest[own]  # what float32 makes of a constant column
+    if variance <= float(np.square(noise).sum()):
+        raise InvalidInput(
+            f"the {rows} training rows of site {name} do not vary (columns {part.start} to "
+            f"{part.stop}); there is nothing to learn: check what the hook of this site records"
+        )
+    return float((len(part) / variance) ** 0.5)
+
+
+def _say_far(name: str, far: int, rows: int, limit: float, *, leaves_out: bool) -> None:
+    _LOG.warning(
+        "%d of %d rows of site %s lie more than %g times as far from the centre as the median row "
+        "does: mean, variance and scale are those of the other rows, and training %s",
+        far,
+        rows,
+        name,
+        limit,
+        "leaves such rows out (leave_out.max_norm = 0 takes them in)"
+        if leaves_out
+        else "takes them in (leave_out.max_norm = 10 would leave them out)",
+    )
+
+
+def _chunks(joined: SourceRows, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        yield _values(joined, rows[start : start + _CHUNK_ROWS])
+
+
+def _values(joined: SourceRows, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return rows of all sites side by side; NonFiniteRows where one is not finite."""
+    every = range(len(joined.sources))
+    parts = [as_tensor(joined.take(place, rows)).to(torch.float64).numpy() for place in every]
+    values = np.concatenate(parts, axis=1)
+    if not np.isfinite(values).all():
+        raise NonFiniteRows(
+            f"site {joined.name} has rows with NaN or infinity; wanted finite activations: "
+            "record in a wider dtype (bfloat16 or float32) or without those documents"
+        )
+    return values

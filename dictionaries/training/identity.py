@@ -23,52 +23,39 @@ class RunIdentity:
 
     config: TrainConfig
     """Settings, complete; ``checkpoint_every`` may differ."""
-    recording: str
-    """Id of the recording."""
-    revision: Mapping[str, object]
-    """Pinned revision, which names the recording's uid."""
-    recording_uid: str
-    """Unique id of the recording."""
-    sites: tuple[str, ...]
-    """Sites read."""
-    steps: tuple[int, ...]
-    """Training steps of the recorded model whose rows are read; the config and the revision say
-    the same together."""
+    sites: tuple[TrainedSite, ...]
+    """Sites read, each with the pinned revision of its recording."""
 
     @classmethod
     def of(cls, plan: TrainPlan) -> "RunIdentity":
         """Identify a planned run."""
         return cls(
             config=plan.config,
-            recording=plan.reader.spec.recording,
-            revision=plan.reader.revision.to_dict(),
-            recording_uid=plan.reader.revision.recording,
-            sites=plan.sites,
-            steps=plan.steps,
-        )
-
-    def trained_sites(self) -> tuple[TrainedSite, ...]:
-        """Return what the provenance says of the rows."""
-        return tuple(
-            TrainedSite(
-                recording=self.recording,
-                recording_uid=self.recording_uid,
-                site=site,
-                revision=self.revision,
-                steps=self.steps,
-            )
-            for site in self.sites
+            sites=tuple(
+                TrainedSite(
+                    recording=source.reader.spec.recording,
+                    recording_uid=source.reader.revision.recording,
+                    site=source.site,
+                    revision=source.reader.revision.to_dict(),
+                    steps=steps,
+                )
+                for source, steps in zip(plan.joined.sources, plan.joined.steps, strict=True)
+            ),
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return what a checkpoint keeps."""
-        return {
+        """Return what a checkpoint keeps; of one recording as before there could be several."""
+        first = self.sites[0]
+        kept: dict[str, object] = {
             "config": self.config.to_dict(),
-            "recording_uid": self.recording_uid,
-            "revision": dict(self.revision),
-            "sites": list(self.sites),
+            "recording_uid": first.recording_uid,
+            "revision": dict(first.revision),
+            "sites": [site.site for site in self.sites],
             "libraries": _libraries(),
         }
+        if any(site.revision != first.revision for site in self.sites):
+            kept["revisions"] = [dict(site.revision) for site in self.sites]
+        return kept
 
     def require(self, found: Mapping[str, object]) -> None:
         """Raise Conflict for the checkpoint of another run.
@@ -84,6 +71,8 @@ class RunIdentity:
         differing = [f"config.{name}" for name in self.config.differences(complete_config(config))]
         mine = self.to_dict()
         differing += [name for name in ("recording_uid", "revision") if found[name] != mine[name]]
+        if found.get("revisions") != mine.get("revisions"):
+            differing.append("revisions")
         if (found["sites"] if "sites" in found else [found["site"]]) != mine["sites"]:
             differing.append("sites")
         if differing:

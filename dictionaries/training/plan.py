@@ -1,19 +1,24 @@
 """The plan of a training run, made before its first step from config and sources alone."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from isogloss.dictionaries.config import TrainConfig
+from isogloss.dictionaries.chosen import kind_of, wiring_of
+from isogloss.dictionaries.config import LeaveOut, TrainConfig
 from isogloss.dictionaries.kinds.kind import Kind
-from isogloss.dictionaries.kinds.load import make_kind
 from isogloss.dictionaries.rows.batches import training_rows
+from isogloss.dictionaries.rows.joined import SourceRows, join_rows
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.settings import settings_to_dict
-from isogloss.dictionaries.wirings.load import make_wiring
-from isogloss.dictionaries.wirings.wiring import WiredColumns
+from isogloss.dictionaries.wirings.crosscoder import feature_owners
+from isogloss.dictionaries.wirings.wiring import WiredColumns, site_columns
 from isogloss.errors import InvalidInput
 from isogloss.store import RecordingReader
 
@@ -31,22 +36,37 @@ class TrainPlan:
     """Settings, complete."""
     kind: Kind
     """The kind with its settings."""
-    reader: RecordingReader
-    """The recording, pinned."""
-    sites: tuple[str, ...]
-    """Sites to read; their columns lie side by side."""
+    joined: SourceRows
+    """The sites to read, pinned; their columns lie side by side."""
     connection: WiredColumns
     """The columns of the rows that the dictionary reads, and those that it reconstructs."""
     keep: NDArray[np.bool_]
-    """Rows that may be trained on, ``[rows]`` of the recording."""
-    steps: tuple[int, ...]
-    """Training steps of the recorded model that these rows are of, ascending."""
+    """Rows that may be trained on, ``[rows]`` of the first recording."""
+    columns: Tensor | None
+    """First column of each feature and the one behind its last, int64 ``[features, 2]``, where some
+    features belong to one site; None: all have all columns."""
     total_steps: int
     """Optimiser steps of the run."""
     curve_every: int
     """Steps between points of the training curve."""
     dead_after_rows: int
     """Rows of silence after which a feature is dead."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.config.seed or 0
+
+    @property
+    def parts(self) -> tuple[range, ...]:
+        """Columns of the target by site; empty where one site is reconstructed."""
+        first, behind = self.connection.writes.start, self.connection.writes.stop
+        found = tuple(
+            range(part.start - first, part.stop - first)
+            for part in site_columns(self.joined.widths)
+            if first <= part.start < behind
+        )
+        return found if len(found) > 1 else ()
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step counted from 0: up, level, down to zero."""
@@ -71,19 +91,37 @@ def least_bytes(config: TrainConfig, widths: Sequence[int]) -> int:
         widths: widths of the sites that are read.
     """
     width = sum(widths)
-    features = make_kind(config.kind, config.settings).features
+    features = kind_of(config).features
     return 4 * width * (6 * features + 2 * config.batch_rows)
 
 
 def complete_config(config: TrainConfig) -> TrainConfig:
-    """Return the config with every setting of its kind written out, defaults included.
+    """Return the config with every setting of kind and wiring written out, defaults included.
+
+    A seed that is not given stays so: it depends on the sources.
 
     Raises:
-        InvalidInput: there is no such kind or wiring, or the kind refuses a setting.
+        InvalidInput: there is no such kind or wiring, or it refuses a setting.
     """
-    make_wiring(config.wiring)
-    kind = make_kind(config.kind, config.settings)
-    return replace(config, settings=settings_to_dict(kind))
+    kind, wiring = kind_of(config), wiring_of(config)
+    return replace(config, settings={**settings_to_dict(kind), **settings_to_dict(wiring)})
+
+
+def default_seed(kind: str, sites: Iterable[tuple[str, str]]) -> int:
+    """Return the seed of a run that names none.
+
+    Dictionaries that start from the same weights are matched because of it, so each recording, site
+    and kind has a start of its own.
+
+    Args:
+        kind: name of the kind.
+        sites: id of the recording and name of the site, of each source.
+
+    Returns:
+        A number below 2**53, which every language's JSON keeps.
+    """
+    text = json.dumps([kind, *(list(site) for site in sites)])
+    return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16)
 
 
 def default_learning_rate(width: int, features: int, total_steps: int) -> float:
@@ -105,7 +143,8 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
 
     Args:
         config: the run's settings; left out settings of the kind take their defaults.
-        sources: the sites to train on, each with a reader; all of one recording.
+        sources: the sites to train on, each with a reader; of one recording, or of several whose
+            rows can be joined, see :func:`isogloss.dictionaries.rows.joined.join_rows`.
 
     Returns:
         The plan: the complete config, what to read, and the number of steps.
@@ -113,14 +152,19 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
     Raises:
         UnknownSite: the recording of the sources has no such site.
         InvalidInput: the kind or wiring does not exist, or refuses its settings or sites; the
-            sources are of several recordings, or of one with several training steps of which the
-            config names none; or the training rows do not fill one batch.
+            sources are of recordings that cannot be joined, or of one with several training steps
+            of which the config names none; or the training rows do not fill one batch.
     """
     config = complete_config(config)
-    reader = _one_reader(sources)
-    connection = make_wiring(config.wiring).connect([source.width for source in sources])
-    steps = reader.chosen_steps(config.steps or None)
-    keep = training_rows(reader, config.holdout, steps or None)
+    if config.seed is None:
+        named = [(source.reader.spec.recording, source.site) for source in sources]
+        config = replace(config, seed=default_seed(config.kind, named))
+    widths = [source.width for source in sources]
+    connection = wiring_of(config).connect(widths)
+    joined = join_rows(sources, config.steps)
+    reader, kind = joined.reader, kind_of(config)
+    keep = training_rows(reader, config.holdout, joined.steps[0] or None) & joined.present
+    keep &= kept_rows(reader, config.leave_out)
     steps_per_epoch = reader.steps_per_epoch(config.batch_rows, keep=keep)
     if steps_per_epoch < 1:
         raise InvalidInput(
@@ -132,24 +176,41 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
     tenth = max(1, total_steps * config.batch_rows // 10)
     return TrainPlan(
         config=config,
-        kind=make_kind(config.kind, config.settings),
-        reader=reader,
-        sites=tuple(source.site for source in sources),
+        kind=kind,
+        joined=joined,
         connection=connection,
         keep=keep,
-        steps=steps,
+        columns=_columns_of_features(kind.features, connection, widths),
         total_steps=total_steps,
         curve_every=max(1, total_steps // _CURVE_POINTS),
         dead_after_rows=config.dead_after_rows or min(_DEAD_ROWS, tenth),
     )
 
 
-def _one_reader(sources: Sequence[Source]) -> RecordingReader:
-    """Return the reader of all sources."""
-    revisions = {source.reader.revision.id for source in sources}
-    if len(revisions) != 1:
-        raise InvalidInput(
-            f"the sources are of {len(revisions)} revisions of recordings; wanted sites of one "
-            "revision of one recording"
-        )
-    return sources[0].reader
+def kept_rows(reader: RecordingReader, leave_out: LeaveOut) -> NDArray[np.bool_]:
+    """Mark the rows that are not left out by their place in the document, bool ``[rows]``."""
+    keep = np.ones(reader.rows, dtype=np.bool_)
+    if not leave_out.positions and not leave_out.document_starts:
+        return keep
+    tokens = reader.tokens()
+    keep &= np.asarray(tokens.position, np.int64) >= leave_out.positions
+    if leave_out.document_starts:
+        steps = np.broadcast_to(np.asarray(tokens.step, np.uint64), (reader.rows,))
+        pairs = np.stack([np.asarray(tokens.document, np.uint64), steps], axis=1)
+        order = np.lexsort((np.asarray(tokens.position), pairs[:, 1], pairs[:, 0]))
+        ordered = pairs[order]
+        begins = np.ones(reader.rows, dtype=np.bool_)
+        begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        keep[order[begins]] = False
+    return keep
+
+
+def _columns_of_features(
+    features: int, connection: WiredColumns, widths: Sequence[int]
+) -> Tensor | None:
+    """Return which columns each feature has, where the wiring gives some to one site."""
+    if not connection.dedicated:
+        return None
+    parts = (*site_columns(widths), connection.reads)  # the owner -1 is the last
+    owners = feature_owners(features, connection.dedicated)
+    return torch.tensor([(parts[owner].start, parts[owner].stop) for owner in owners])

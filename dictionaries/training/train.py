@@ -12,12 +12,13 @@ from torch import Tensor
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.dictionaries.provenance import TrainProgress
-from isogloss.dictionaries.rows.batches import TrainingBatch, training_batches
+from isogloss.dictionaries.rows.batches import TrainingBatch, joined_batches
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan, make_plan
+from isogloss.dictionaries.training.skip import skipped, train_skip
 from isogloss.dictionaries.training.state import TrainState
 from isogloss.errors import InvalidInput, JobCancelled
 from isogloss.kernels import Workspace
@@ -43,8 +44,9 @@ def train(
 
     Args:
         config: settings.
-        sources: the sites that the wiring wants, such as one for an autoencoder, in its order; all
-            of one recording, whose reader is pinned by its revision.
+        sources: the sites that the wiring wants, such as one for an autoencoder, in its order. Each
+            has a reader that is pinned by its revision. Of several recordings the rows that all of
+            them have are joined by document and position.
         directory: directory of this run: checkpoints go here.
         on_progress: called about once a second, and at every point of the training curve.
         should_stop: asked before each step; once true, the run saves a checkpoint and stops.
@@ -93,6 +95,7 @@ class _Run:
         self._state = state
         self._checkpoints = checkpoints
         self._workspace = Workspace()
+        self._feature_columns = None if plan.columns is None else plan.columns.to(state.device)
         self._saved = -1
         self._first_step = state.step
         self._started = self._reported = time.monotonic()
@@ -106,15 +109,17 @@ class _Run:
         plan, state = self._plan, self._state
         if state.step == plan.total_steps:
             return
-        batches = training_batches(
-            plan.reader,
-            plan.sites,
-            seed=plan.config.seed,
+        measured = state.measured
+        batches = joined_batches(
+            plan.joined,
+            scales=measured.scales,
+            seed=plan.seed,
             batch_rows=plan.config.batch_rows,
             keep=plan.keep,
             start_step=state.step,
             stop_step=plan.total_steps,
-            scale=state.normalisation.scale,
+            usual=measured.usual,
+            leave_out=measured.leave_out,
         )
         with closing(batches):
             for batch in batches:
@@ -132,22 +137,36 @@ class _Run:
 
     def _step(self, batch: TrainingBatch) -> None:
         plan, state = self._plan, self._state
+        state.left_out(batch.left_out)
+        if len(batch.rows) == 0:
+            state.pass_over()
+            return
         rows = batch.rows.to(state.device)
         reads = _columns(rows, plan.connection.reads)
         same = plan.connection.reads_what_it_writes
-        result = plan.kind.step(
-            state.tensors,
-            StepBatch(
-                rows=reads,
-                target=reads if same else _columns(rows, plan.connection.writes),
-                step=batch.step + 1,
-                total_steps=plan.total_steps,
-                learning_rate=plan.learning_rate(batch.step),
-                variance=state.normalisation.variance,
-                dead=state.dead(plan.dead_after_rows),
-                workspace=self._workspace,
-            ),
+        target = reads if same else _columns(rows, plan.connection.writes)
+        centred = reads
+        if plan.connection.skip:
+            columns = plan.connection.reads
+            mean = state.normalisation.mean[columns.start : columns.stop]
+            centred = reads - mean.to(reads)
+            target = target - skipped(state.tensors, centred)
+        taken = StepBatch(
+            rows=reads,
+            target=target,
+            step=batch.step + 1,
+            total_steps=plan.total_steps,
+            learning_rate=plan.learning_rate(batch.step),
+            variance=state.normalisation.variance,
+            dead=state.dead(plan.dead_after_rows),
+            workspace=self._workspace,
+            columns=self._feature_columns,
+            parts=plan.parts,
         )
+        result = plan.kind.step(state.tensors, taken)
+        state.count_parts(plan, batch, taken, result)
+        if plan.connection.skip:
+            train_skip(state.tensors, centred, taken, result)
         state.count(result, len(batch.rows))
 
     def _report(self, on_progress: Callable[[TrainProgress], None]) -> None:

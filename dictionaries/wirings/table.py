@@ -8,7 +8,11 @@ DEFAULT_WIRING = "sae"
 WIRINGS = Registry(
     noun="wiring",
     group="isogloss.wirings",
-    built_in={"sae": "isogloss.dictionaries.wirings.sae:Sae"},
+    built_in={
+        "crosscoder": "isogloss.dictionaries.wirings.crosscoder:Crosscoder",
+        "sae": "isogloss.dictionaries.wirings.sae:Sae",
+        "transcoder": "isogloss.dictionaries.wirings.transcoder:Transcoder",
+    },
 )
 """Name -> class. A package adds a row by an entry point in the group ``isogloss.wirings``."""
 

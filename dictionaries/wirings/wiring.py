@@ -3,6 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from isogloss.dictionaries.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +20,11 @@ class WiredColumns:
     """Columns that go in."""
     writes: range
     """Columns that come out."""
+    skip: bool = False
+    """Whether a linear map from what goes in to what comes out is trained beside the features."""
+    dedicated: tuple[float, ...] = ()
+    """For each site the share of the features that read and write it alone; empty: there are none.
+    """
 
     @property
     def reads_what_it_writes(self) -> bool:
@@ -24,13 +32,15 @@ class WiredColumns:
         return self.reads == self.writes
 
 
-class Wiring(ABC):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wiring(Settings, ABC):
     """Says which sites a dictionary reads and which it reconstructs.
 
     It does not know what kind of dictionary is trained: a kind sees rows to read and rows to
-    reconstruct, cut from the sites' rows as :meth:`connect` says. To add one, write the class in a
-    file beside this one and its row in ``table.py``, or offer it from a package of your own by an
-    entry point in the group ``isogloss.wirings``.
+    reconstruct, cut from the sites' rows as :meth:`connect` says. Its fields are its settings; a
+    run names them beside those of the kind, so the two must not share a name. To add one, write the
+    class in a file beside this one and its row in ``table.py``, or offer it from a package of your
+    own by an entry point in the group ``isogloss.wirings``.
     """
 
     @abstractmethod
@@ -43,3 +53,9 @@ class Wiring(ABC):
         Raises:
             InvalidInput: the wiring wants another number of sites.
         """
+
+
+def site_columns(widths: Sequence[int]) -> tuple[range, ...]:
+    """Return the columns of each site, where the rows of all lie side by side."""
+    edges = [0, *accumulate(widths)]
+    return tuple(range(start, stop) for start, stop in pairwise(edges))

@@ -26,7 +26,13 @@ from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.cpu.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
-from isogloss.kernels.values.step import AdamMoments, StepResult, StepSettings, Weights
+from isogloss.kernels.values.step import (
+    AdamMoments,
+    StepResult,
+    StepSettings,
+    Weights,
+    WiredRows,
+)
 from isogloss.kernels.values.workspace import Workspace
 
 _FEATURES = 32
@@ -56,7 +62,7 @@ class _Chosen(NamedTuple):
 
 
 def train_step(
-    x: Tensor,
+    wired: WiredRows,
     weights: Weights,
     moments: AdamMoments,
     settings: StepSettings,
@@ -69,7 +75,7 @@ def train_step(
     """``isogloss.kernels.train_step_topk`` and ``train_step_batch_topk``.
 
     Args:
-        x: ``[rows, width]`` float32.
+        wired: rows to read and to reconstruct, float32.
         weights: the dictionary's weights; overwritten by those after the step.
         moments: Adam's moments; overwritten by those after the step.
         settings: settings of the step.
@@ -81,15 +87,17 @@ def train_step(
     Returns:
         The losses, and how often each feature fired.
     """
-    rows = x.shape[0]
-    centred = workspace.take("centred", tuple(x.shape))
-    torch.sub(x, weights.decoder_bias, out=centred)
+    x, target = wired.rows, wired.rows if wired.target is None else wired.target
+    rows, centred = x.shape[0], x.contiguous()
+    if wired.target is None:
+        centred = workspace.take("centred", tuple(x.shape))
+        torch.sub(x, weights.decoder_bias, out=centred)
     if over_batch:
         chosen = _encode_batch(centred, weights, settings, candidates, workspace)
     else:
         chosen = _encode(centred, weights, settings, candidates, workspace)
     edges = settings.prefixes or (weights.features,)
-    residual, errors = _residual(x, chosen.codes, weights, edges, workspace)
+    residual, errors = _residual(target, chosen.codes, weights, edges, workspace)
     mean_error = sum(errors) / len(errors)
     scale = 2 / (rows * settings.variance * len(edges))
     main = _Batch(chosen.codes, residual[0], scale)
@@ -101,13 +109,15 @@ def train_step(
         share = min(candidates.numel() / settings.aux_k, 1.0)
         aux_loss, batch = _aux(residual[-1], chosen.aux, weights, settings, share, workspace)
         batches += [] if batch is None else [batch]
-    fired = _update(centred, batches, weights, moments, settings, step, workspace)
+    fired = _update(wired, centred, batches, weights, moments, settings, step, workspace)
     return StepResult(
         squared_error=errors[-1],
         loss=mean_error / settings.variance + settings.aux_coefficient * aux_loss,
         aux_loss=aux_loss,
         fired=fired,
         threshold=chosen.threshold,
+        residual=residual[-1],
+        mean_residual=main.error[:rows] / len(edges) if len(edges) > 1 else None,
     )
 
 
@@ -165,16 +175,16 @@ def _encode_batch(
 
 
 def _residual(
-    x: Tensor, codes: Codes, weights: Weights, edges: tuple[int, ...], workspace: Workspace
+    target: Tensor, codes: Codes, weights: Weights, edges: tuple[int, ...], workspace: Workspace
 ) -> tuple[Tensor, list[float]]:
     """Reconstruction less target, ``[prefixes, rows, width]``, and the mean square of each."""
-    rows, width = x.shape
+    rows, width = target.shape
     squares = torch.empty(len(edges), rows, dtype=torch.float64)
     if len(edges) == 1:
         residual = workspace.take("residual", (1, rows, width))
         with parallel_loops():
             _residuals(
-                x.contiguous().numpy(),
+                target.contiguous().numpy(),
                 codes.values.view(-1).numpy(),
                 codes.indices.view(-1).numpy(),
                 row_offsets(codes).numpy(),
@@ -184,7 +194,8 @@ def _residual(
                 squares[0].numpy(),
             )
     else:
-        residual = decode_prefixes(codes, weights.decoder, edges, weights.decoder_bias).sub_(x)
+        residual = decode_prefixes(codes, weights.decoder, edges, weights.decoder_bias)
+        residual.sub_(target)
         with parallel_loops():
             _row_squares(residual.view(-1, width).numpy(), squares.view(-1).numpy())
     return residual, [float(_ordered_sum(part.numpy())) / rows for part in squares]
@@ -222,6 +233,7 @@ def _aux(
 
 
 def _update(
+    wired: WiredRows,
     centred: Tensor,
     batches: list[_Batch],
     weights: Weights,
@@ -231,9 +243,12 @@ def _update(
     workspace: Workspace,
 ) -> Tensor:
     """Gradients, Adam and normalising, a feature at a time; returns how often each fired."""
-    width, features, rows = weights.width, weights.features, centred.shape[0]
-    sums = torch.empty(width, dtype=torch.float64)
-    partial = workspace.take("partial", (_blocks(features), width))
+    features, rows = weights.features, centred.shape[0]
+    sums = torch.empty(weights.target_width, dtype=torch.float64)
+    partial = workspace.take("partial", (_blocks(features), weights.width))
+    # the decoder bias is subtracted before encoding where the rows read are those reconstructed
+    through_encoder = partial if wired.target is None else partial[:0]
+    columns = torch.empty(0, 2, dtype=torch.int64) if wired.columns is None else wired.columns
     constants = adam_constants(
         settings.learning_rate, settings.beta1, settings.beta2, settings.epsilon, step
     )
@@ -261,11 +276,12 @@ def _update(
                 centred.numpy(),
                 *lists,
                 parameters,
+                columns.numpy(),
                 partial.numpy(),
                 squares.numpy(),
                 settings.unit_norm,
             )
-            of_bias = _decoder_bias_gradient(sums.numpy(), scale, partial.numpy())
+            of_bias = _decoder_bias_gradient(sums.numpy(), scale, through_encoder.numpy())
             norm = float(np.sqrt(_ordered_sum(squares.numpy()) + float(dot(of_bias, of_bias))))
             shorter = min(1.0, settings.clip_norm / norm) if norm > 0 else 1.0
         lists = _lists(batches, orders, shorter)
@@ -275,11 +291,12 @@ def _update(
             parameters,
             first,
             second,
+            columns.numpy(),
             partial.numpy(),
             constants,
             settings.unit_norm,
         )
-        of_bias = _decoder_bias_gradient(sums.numpy(), scale * shorter, partial.numpy())
+        of_bias = _decoder_bias_gradient(sums.numpy(), scale * shorter, through_encoder.numpy())
         adam(parameters[3], first[3], second[3], of_bias, constants)
     return fired
 
@@ -420,26 +437,30 @@ def _column_spreads(source, out) -> None:
 def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
     """Add one feature's entries to its two gradient rows; returns its bias gradient."""
     values, starts, entries, rows, error, scale = batch
-    width = direction.size
     bias = np.float32(0)
     for t in range(starts[f], starts[f + 1]):
         downhill, source = error[rows[t]], centred[rows[t]]
         slope = dot(downhill, direction) * scale
         value = values[entries[t]] * scale
-        for i in range(width):
+        for i in range(direction.size):
             of_decoder[i] += value * downhill[i]
+        for i in range(source.size):
             of_encoder[i] += slope * source[i]
         bias += slope
     return bias
 
 
 @njit(cache=True)
-def _feature_gradient(f, centred, main, aux, writes, unit_norm, of_decoder, of_encoder):
+def _feature_gradient(f, centred, main, aux, writes, columns, unit_norm, of_decoder, of_encoder):
     """Fill both gradient rows of a feature; returns its bias gradient."""
     of_encoder[:] = np.float32(0)
     of_decoder[:] = np.float32(0)
     bias = _add_entries(f, main, centred, writes, of_decoder, of_encoder)
     bias += _add_entries(f, aux, centred, writes, of_decoder, of_encoder)
+    if columns.shape[0] > 0:
+        for gradient in (of_decoder, of_encoder):
+            gradient[: columns[f, 0]] = np.float32(0)
+            gradient[columns[f, 1] :] = np.float32(0)
     if unit_norm:
         project(of_decoder, writes)
     return bias
@@ -453,18 +474,18 @@ def _add_share(share, bias, reads):
 
 
 @njit(parallel=True, cache=True)
-def _square_gradients(centred, main, aux, weights, partial, squares, unit_norm) -> None:
+def _square_gradients(centred, main, aux, weights, columns, partial, squares, unit_norm) -> None:
     """Squared norm of the gradient of every feature, and ``partial`` as ``_update_features``."""
     encoder, _, decoder, _ = weights
     features, width = encoder.shape
     for block in prange((features + _FEATURES - 1) // _FEATURES):
         of_encoder = np.empty(width, np.float32)
-        of_decoder = np.empty(width, np.float32)
+        of_decoder = np.empty(decoder.shape[1], np.float32)
         share = partial[block]
         share[:] = np.float32(0)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
             bias = _feature_gradient(
-                f, centred, main, aux, decoder[f], unit_norm, of_decoder, of_encoder
+                f, centred, main, aux, decoder[f], columns, unit_norm, of_decoder, of_encoder
             )
             _add_share(share, bias, encoder[f])
             squares[f] = dot(of_encoder, of_encoder) + dot(of_decoder, of_decoder) + bias * bias
@@ -472,7 +493,7 @@ def _square_gradients(centred, main, aux, weights, partial, squares, unit_norm) 
 
 @njit(parallel=True, cache=True)
 def _update_features(
-    centred, main, aux, weights, first, second, partial, constants, unit_norm
+    centred, main, aux, weights, first, second, columns, partial, constants, unit_norm
 ) -> None:
     """Gradients, projection, Adam and normalising of every feature.
 
@@ -482,14 +503,14 @@ def _update_features(
     features, width = encoder.shape
     for block in prange((features + _FEATURES - 1) // _FEATURES):
         of_encoder = np.empty(width, np.float32)
-        of_decoder = np.empty(width, np.float32)
+        of_decoder = np.empty(decoder.shape[1], np.float32)
         of_bias = np.empty(1, np.float32)
         share = partial[block]
         share[:] = np.float32(0)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
             reads, writes = encoder[f], decoder[f]
             bias = _feature_gradient(
-                f, centred, main, aux, writes, unit_norm, of_decoder, of_encoder
+                f, centred, main, aux, writes, columns, unit_norm, of_decoder, of_encoder
             )
             of_bias[0] = bias
             _add_share(share, bias, reads)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,23 +14,24 @@ from isogloss.kernels.arguments import checks
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """Parameters of a sparse autoencoder, or anything of their shapes; float32, contiguous."""
+    """Parameters of a dictionary, or anything of their shapes; float32, contiguous."""
 
     encoder: Tensor
     """Directions to read, ``[features, width]``."""
     encoder_bias: Tensor
     """``[features]``."""
     decoder: Tensor
-    """Directions to write, ``[features, width]``."""
+    """Directions to write, ``[features, target_width]``."""
     decoder_bias: Tensor
-    """``[width]``; subtracted before encoding and added after decoding."""
+    """``[target_width]``; added after decoding, and subtracted before encoding by a dictionary that
+    reconstructs what it reads."""
 
     def __post_init__(self) -> None:
         checks.matrix("encoder", self.encoder)
-        features, width = self.encoder.shape
+        features = self.encoder.shape[0]
         checks.vector("encoder_bias", self.encoder_bias, features)
-        checks.matrix("decoder", self.decoder, rows=features, columns=width)
-        checks.vector("decoder_bias", self.decoder_bias, width)
+        checks.matrix("decoder", self.decoder, rows=features)
+        checks.vector("decoder_bias", self.decoder_bias, self.decoder.shape[1])
         for name, tensor in self.named().items():
             checks.exactly(name, tensor, torch.float32)
             checks.contiguous(**{name: tensor})
@@ -42,8 +44,13 @@ class Weights:
 
     @property
     def width(self) -> int:
-        """Width of a row."""
+        """Width of a row that is read."""
         return self.encoder.shape[1]
+
+    @property
+    def target_width(self) -> int:
+        """Width of a row that is reconstructed."""
+        return self.decoder.shape[1]
 
     def named(self) -> dict[str, Tensor]:
         """The tensors by the names of the fields."""
@@ -57,6 +64,24 @@ class Weights:
     def clone(self) -> "Weights":
         """A copy that shares no memory."""
         return Weights(**{name: tensor.detach().clone() for name, tensor in self.named().items()})
+
+
+class WiredRows(NamedTuple):
+    """The rows of a step, float32."""
+
+    rows: Tensor
+    """Rows to read, ``[rows, width]``."""
+    target: Tensor | None
+    """Rows to reconstruct, ``[rows, target_width]``; None: those that are read."""
+    columns: Tensor | None
+    """Int64 ``[features, 2]``: first column of each feature and the one behind its last; None:
+    every feature has all columns."""
+
+
+def inside_columns(columns: Tensor, width: int) -> Tensor:
+    """Return bool ``[features, width]``: which columns each feature reads and writes."""
+    every = torch.arange(width, device=columns.device)
+    return (every >= columns[:, :1]) & (every < columns[:, 1:])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,3 +177,9 @@ class StepResult:
     there was no such choice."""
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
     """Further terms of the loss by name, as they enter it, weights included."""
+    residual: Tensor | None = None
+    """Reconstruction by all features less target, ``[rows, target_width]`` float32; the next step
+    with the same workspace may overwrite it."""
+    mean_residual: Tensor | None = None
+    """With prefixes, the mean of the residuals of all prefixes; None where it is ``residual``.
+    Times ``2 / (rows * variance)`` it is the gradient of the loss to the reconstruction."""

@@ -187,7 +187,7 @@ class TrainDictionaryRequest(_message.Message):
     def config(self) -> Global___TrainConfig: ...
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
-        """sites of one recording, as many as the wiring wants"""
+        """as many as the wiring wants; rows of several recordings are joined"""
 
     def __init__(
         self,
@@ -228,6 +228,7 @@ class TrainConfig(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     WIRING_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    LEAVE_OUT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """a name of ListKinds"""
     features: _builtins.int
@@ -250,7 +251,7 @@ class TrainConfig(_message.Message):
     checkpoint_every: _builtins.int
     """steps"""
     wiring: _builtins.str
-    """a name of ListKinds"""
+    """a name of ListKinds; its settings stand in settings too"""
     @_builtins.property
     def settings(self) -> _struct_pb2.Struct:
         """what the kind wants, see ListKinds; every kind has features"""
@@ -258,6 +259,10 @@ class TrainConfig(_message.Message):
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """training steps whose rows to read; empty: the one that there is"""
+
+    @_builtins.property
+    def leave_out(self) -> _struct_pb2.Struct:
+        """rows that are not trained on: max_norm, positions, document_starts"""
 
     def __init__(
         self,
@@ -277,10 +282,11 @@ class TrainConfig(_message.Message):
         settings: _struct_pb2.Struct | None = ...,
         wiring: _builtins.str | None = ...,
         steps: _abc.Iterable[_builtins.int] | None = ...,
+        leave_out: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aux_k: _TypeAlias = _typing.Literal["aux_k"]  # noqa: Y015
     _WhichOneofArgType__aux_k: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k"]  # noqa: Y015

@@ -8,6 +8,7 @@ import typer
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.service.values.results import SiteRef
 
 app = typer.Typer()
 
@@ -34,7 +35,37 @@ def kinds(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> No
     say(f"wirings: {', '.join(wirings)}")
 
 
-def read_settings(given: Sequence[str]) -> dict[str, object]:
+def read_sources(
+    recording: str, sites: Sequence[str], also: Sequence[str], target: str | None
+) -> list[SiteRef]:
+    """Return the sites to train on: of the recording, of others, then the one to reconstruct.
+
+    Raises:
+        InvalidInput: a site of another recording is not written as ``recording:site``.
+    """
+    found = [SiteRef(recording=recording, site=site) for site in sites]
+    for text in also:
+        other, sign, site = text.partition(":")
+        if not sign or not other or not site:
+            raise InvalidInput(f"--also {text!r} is not of the form RECORDING:SITE")
+        found.append(SiteRef(recording=other, site=site))
+    if target is not None:
+        found.append(SiteRef(recording=recording, site=target))
+    return found
+
+
+def quality(metrics: Mapping[str, float]) -> str:
+    """Return what a dictionary explains of held-out rows, and of the usual ones if others are."""
+    if "fvu" not in metrics:
+        return ""
+    text = f", {100 * (1 - metrics['fvu']):.1f} % of held-out variance explained"
+    usual, rows = metrics.get("usual_fvu"), metrics.get("rows")
+    if usual is None or metrics.get("usual_rows") == rows:
+        return text
+    return f"{text}, {100 * (1 - usual):.1f} % of that of usual rows"
+
+
+def read_settings(given: Sequence[str], option: str = "--set") -> dict[str, object]:
     """Return settings written as ``name=value``; a value that is not JSON is a text.
 
     Raises:
@@ -44,9 +75,9 @@ def read_settings(given: Sequence[str]) -> dict[str, object]:
     for text in given:
         name, sign, value = text.partition("=")
         if not sign or not name:
-            raise InvalidInput(f"--set {text!r} is not of the form NAME=VALUE, such as l1=0.02")
+            raise InvalidInput(f"{option} {text!r} is not of the form NAME=VALUE, such as l1=0.02")
         if name in found:
-            raise InvalidInput(f"--set gives {name!r} twice: leave one of them out")
+            raise InvalidInput(f"{option} gives {name!r} twice: leave one of them out")
         try:
             found[name] = json.loads(value)
         except ValueError:

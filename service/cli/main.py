@@ -201,15 +201,29 @@ def recordings(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) 
 @app.command()
 def train(
     recording: Annotated[str, typer.Argument(help="Id of the recording.")],
-    site: Annotated[str, typer.Option(help="Site of the recording.")],
+    site: Annotated[
+        list[str], typer.Option(help="Site of the recording; repeat for a wiring that takes more.")
+    ],
     features: Annotated[int, typer.Option(help="Number of features to learn.")],
     k: Annotated[int | None, typer.Option(help="Features that may fire on one row.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Kind of dictionary; see `isogloss kinds`.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind; see `isogloss kinds`.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE, a setting of the kind; repeat for several."),
+        typer.Option("--set", help="NAME=VALUE, a setting of kind or wiring; repeat for several."),
+    ] = None,
+    wiring: Annotated[
+        str | None, typer.Option(help="Which sites go in and come out; see `isogloss kinds`.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Site to reconstruct from --site: a transcoder.")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="RECORDING:SITE, a site of another recording; repeat for several."),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Rows not to train on: max_norm=N, positions=N, document_starts=true."),
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
@@ -226,15 +240,18 @@ def train(
     """Train a dictionary on a site of a recording."""
     from isogloss.service.cli.output import say, write_json
 
-    settings = kinds.read_settings(set_ or [])
+    first, *others = kinds.read_sources(recording, site, also or [], target)
     with connect(store) as client:
         job = client.train(
             recording,
-            site=site,
+            site=first.site,
+            wiring=wiring or ("transcoder" if target else None),
+            more_sources=others,
+            leave_out=kinds.read_settings(leave_out, "--leave-out") if leave_out else None,
             features=features,
             k=k,
             kind=kind,
-            settings=settings,
+            settings=kinds.read_settings(set_ or []),
             epochs=epochs,
             seed=seed,
             dictionary=dictionary,
@@ -247,9 +264,7 @@ def train(
     if is_json:
         write_json(_with_first_source(made))
     else:
-        fvu = made.metrics.get("fvu")
-        quality = "" if fvu is None else f", {100 * (1 - fvu):.1f} % of held-out variance explained"
-        say(f"dictionary {made.id}: {made.features:,} features{quality}")
+        say(f"dictionary {made.id}: {made.features:,} features{kinds.quality(made.metrics)}")
 
 
 @app.command()
@@ -264,12 +279,14 @@ def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False
         return
     rows = [
         (
-            *(d.id, d.recording, ", ".join(source.site for source in d.sources), d.kind),
-            *(d.features, d.metrics.get("fvu", "–"), when(d.created)),
+            *(d.id, ", ".join(dict.fromkeys(source.recording for source in d.sources))),
+            *(", ".join(source.site for source in d.sources), d.kind, d.wiring, d.features),
+            *(d.metrics.get("fvu", "–"), d.metrics.get("usual_fvu", "–"), when(d.created)),
         )
         for d in found
     ]
-    titles = ("dictionary", "recording", "site", "kind", "features", "fvu", "created")
+    places = ("dictionary", "recording", "site", "kind", "wiring")
+    titles = (*places, "features", "fvu", "usual fvu", "created")
     write_table(titles, rows, "no dictionaries yet")
 
 

@@ -34,6 +34,7 @@ def train(
     settings: Mapping[str, object] | None = None,
     wiring: str | None = None,
     more_sources: Sequence[SiteRef] = (),
+    leave_out: Mapping[str, object] | None = None,
     dictionary: str | None = None,
     epochs: float | None = None,
     seed: int | None = None,
@@ -47,13 +48,15 @@ def train(
         recording: id of the recording.
         site: name of the site.
         features: number of features to learn.
-        k: features that may fire on one row, of a kind that has this setting; None: its default.
+        k: how many features may fire on one row, of a kind that has this setting; None: its
+            default.
         kind: name of the kind, one of :meth:`Client.kinds`; None: the server's default.
-        settings: further settings of the kind, by name.
+        settings: further settings of the kind and of the wiring, by name.
         wiring: which sites go in and come out, one of :meth:`Client.wirings`; None: the default.
-        more_sources: sites that follow the first, for a wiring that takes several.
-        dictionary: id of the dictionary; None: an id made of the arguments, equal for equal
-            settings.
+        more_sources: sites that follow the first, for a wiring that takes several; of other
+            recordings too, whose rows are joined by document and position.
+        leave_out: rows not to train on, as :class:`isogloss.dictionaries.LeaveOut`; None: far ones.
+        dictionary: id of the dictionary; None: one made of the arguments, equal for equal ones.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
         steps: training steps whose rows to train on, see :meth:`Client.steps`; None: the only one.
@@ -75,7 +78,7 @@ def train(
         raise InvalidInput(f"{', '.join(twice)} is given twice: leave it out of settings")
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
     given["steps"] = None if steps is None else sorted(set(check_steps(steps)))
-    config = to_config({**own, **(settings or {})}, given, more or {})
+    config = to_config({**own, **(settings or {})}, given, more or {}, leave_out)
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from isogloss import dictionaries
 from isogloss.errors import InvalidInput
 from isogloss.service.query.memory import memory_bytes
-from isogloss.service.values.job_specs import one_recording
 from isogloss.service.values.results import KindInfo, SiteRef
 from isogloss.store import Store
 
@@ -25,16 +24,14 @@ def check_training(store: Store, sources: Sequence[SiteRef], config: Mapping[str
         NotFound: no such recording.
         UnknownSite: no such site; the message lists the nearest names.
         InvalidInput: no such kind or wiring, settings that the kind refuses, or sites that the
-            wiring refuses or that are of several recordings; or more memory is needed than there
-            is.
+            wiring refuses; or more memory is needed than there is.
     """
     widths: list[int] = []
     for source in sources:
         spec = store.recording(source.recording).spec
         widths.append(spec.sites[spec.site_index(source.site)].width)
     wanted = dictionaries.complete_config(dictionaries.TrainConfig.from_dict(config))
-    one_recording(sources)
-    dictionaries.check_sites(wanted.wiring, widths)
+    dictionaries.check_sites(wanted.wiring, widths, wanted.settings)
     least, there = dictionaries.least_bytes(wanted, widths), memory_bytes()
     if least > there:
         raise InvalidInput(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
-from isogloss.service.values.dictionary_bodies import sources_of
+from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
 from isogloss.service.values.json_fields import (
     object_of,
     revision_of,
@@ -156,7 +156,7 @@ class Queries:
         if rows.shape[1] != loaded.width:
             raise ShapeError(
                 f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
-                f"{loaded.width}: encode rows of the site it was trained on"
+                f"{loaded.width}: encode rows of {_read_sites(entry)}"
             )
         codes = loaded.encode(torch.from_numpy(rows)).to_fixed()
         return codes.values.numpy(force=True), codes.indices.numpy(force=True)
@@ -295,6 +295,16 @@ class Queries:
                 f"{path} holds a {type(found).__name__}: delete match {entry.id!r} and match again"
             )
         return cast("dict[str, object]", found)
+
+
+def _read_sites(entry: CatalogEntry) -> str:
+    """Name the sites that a dictionary reads, in the order in which their columns lie."""
+    sites = [source.site for source in sources_of(entry.body)]
+    if len(sites) == 1:
+        return f"the site it was trained on, {sites[0]!r}"
+    if wiring_of(entry.body) == "transcoder":
+        return f"the site that this transcoder reads, {sites[0]!r}"
+    return f"its sites {', '.join(map(repr, sites))}, side by side in this order"
 
 
 def _pair(pairs: "Pairs", row: int, explained_by: str) -> PairInfo:

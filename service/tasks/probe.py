@@ -11,7 +11,7 @@ from isogloss.dictionaries import load_dictionary
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.train import trained_holdout
-from isogloss.service.values.dictionary_bodies import sources_of
+from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
 from isogloss.service.values.job_specs import ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import (
@@ -201,8 +201,9 @@ def _encode(
     sources = sources_of(dictionary.body)
     if len(sources) != 1:
         raise InvalidInput(
-            f"dictionary {dictionary.id!r} reads {len(sources)} sites, and a probe encodes rows of "
-            "one: compare dictionaries of one site"
+            f"dictionary {dictionary.id!r} is a {wiring_of(dictionary.body)} of {len(sources)} "
+            "sites, and a probe encodes rows of one: encode its rows with client.encode, or train "
+            "a dictionary of one site (wiring sae) to compare"
         )
     (source,) = sources
     recording = store.recording(source.recording)

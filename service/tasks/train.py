@@ -1,30 +1,34 @@
 """The train job: a dictionary from the rows of sites."""
 
 from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from dataclasses import replace
 
 from isogloss.dictionaries import (
+    HeldOutPair,
     Source,
     TrainConfig,
     TrainProgress,
     complete_config,
+    default_seed,
     evaluate,
-    held_out_batches,
+    held_out_pairs,
+    join_rows,
     load_dictionary,
     load_provenance,
     remove_checkpoints,
     save_dictionary,
+    site_columns,
     train,
+    wiring_of,
 )
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.values.dictionary_bodies import source_to_dict, sources_of
-from isogloss.service.values.job_specs import TrainSpec, one_recording
+from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import object_of, revision_of
 from isogloss.service.values.results import SiteRef, SourceInfo
-from isogloss.store import CatalogEntry, RecordingReader, Store
+from isogloss.store import CatalogEntry, Recording, RecordingReader, Store
 
 _EVALUATED_ROWS = 65_536
 
@@ -37,42 +41,40 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     """
     spec = TrainSpec.from_dict(record.spec)
     name = spec.dictionary
-    config = complete_config(TrainConfig.from_dict(spec.config))
-    recording = store.recording(one_recording(spec.sources))
-    for source in spec.sources:
-        recording.spec.site_index(source.site)  # refuses a site that is not there
+    config = _with_seed(complete_config(TrainConfig.from_dict(spec.config)), spec.sources)
+    recordings = {source.recording: store.recording(source.recording) for source in spec.sources}
+    for source in spec.sources:  # refuses a site that is not there
+        recordings[source.recording].spec.site_index(source.site)
     found = store.catalog.find("dictionary", name)
     if found is not None:
-        _check_same(found, recording.uid, spec.sources, config)
+        uids = [recordings[source.recording].uid for source in spec.sources]
+        _check_same(found, uids, spec.sources, config)
         return {"dictionary": name}
     uid = str(heart.pin("uid", store.catalog.new_uid))
-    pinned = heart.pin("revision", lambda: recording.revision().to_dict())
-    revision = revision_of({"revision": pinned})
-    if revision.recording != recording.uid:
-        raise Conflict(
-            f"recording {recording.id!r} was deleted and recorded anew since the job began: "
-            "submit the job again"
-        )
-    reader = recording.reader(revision)
+    readers = {
+        id_: _pinned(recording, heart, is_first=place == 0)
+        for place, (id_, recording) in enumerate(recordings.items())
+    }
+    sources = [Source(reader=readers[one.recording], site=one.site) for one in spec.sources]
     directory = store.artifact("dictionary", uid)
     dictionary = train(
         config,
-        [Source(reader=reader, site=source.site) for source in spec.sources],
+        sources,
         directory,
         on_progress=lambda progress: _report(heart, progress),
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
-    steps = reader.chosen_steps(config.steps or None)
-    sources = [
+    steps_of_sources = join_rows(sources, config.steps).steps
+    trained = [
         SourceInfo(
-            recording=recording.id,
-            recording_uid=recording.uid,
+            recording=source.reader.spec.recording,
+            recording_uid=source.reader.revision.recording,
             site=source.site,
-            revision=revision,
+            revision=source.reader.revision,
             steps=steps,
         )
-        for source in spec.sources
+        for source, steps in zip(sources, steps_of_sources, strict=True)
     ]
     body: dict[str, object] = {
         "kind": dictionary.kind,
@@ -81,14 +83,34 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         "features": dictionary.features,
         "width": dictionary.width,
         "k": config.settings.get("k", 0),  # 0: the kind sets no bound
-        **source_to_dict(sources[0]),  # as it stood here before there were several
-        "sources": [source_to_dict(source) for source in sources],
+        **source_to_dict(trained[0]),  # as it stood here before there were several
+        "sources": [source_to_dict(source) for source in trained],
         "provenance": load_provenance(directory).to_dict(),
-        "metrics": _held_out(reader, spec.sources, config, heart, uid, store),
+        "metrics": _held_out(sources, config, heart, uid, store),
     }
     store.catalog.put("dictionary", name, uid, body)
     remove_checkpoints(directory)
     return {"dictionary": name}
+
+
+def _pinned(recording: Recording, heart: Heart, *, is_first: bool) -> RecordingReader:
+    """Return the reader of the revision that the first attempt read; Conflict if that is gone."""
+    pin = "revision" if is_first else f"revision/{recording.id}"
+    pinned = heart.pin(pin, lambda: recording.revision().to_dict())
+    revision = revision_of({"revision": pinned})
+    if revision.recording != recording.uid:
+        raise Conflict(
+            f"recording {recording.id!r} was deleted and recorded anew since the job began: "
+            "submit the job again"
+        )
+    return recording.reader(revision)
+
+
+def _with_seed(config: TrainConfig, sources: Sequence[SiteRef]) -> TrainConfig:
+    if config.seed is not None:
+        return config
+    seed = default_seed(config.kind, [(source.recording, source.site) for source in sources])
+    return replace(config, seed=seed)
 
 
 def _report(heart: Heart, progress: TrainProgress) -> None:
@@ -99,7 +121,10 @@ def _report(heart: Heart, progress: TrainProgress) -> None:
         "dead_fraction": progress.dead_fraction,
         "rows": float(progress.rows),
         "rows_per_s": progress.rows_per_s,
+        **{f"site_{place}_fvu": value for place, value in enumerate(progress.site_fvu)},
     }
+    if progress.usual_fvu is not None:
+        metrics["usual_fvu"] = progress.usual_fvu
     heart.progress(progress.step, progress.total_steps, metrics)
 
 
@@ -112,14 +137,14 @@ def trained_holdout(entry: CatalogEntry) -> float:
 
 
 def _check_same(
-    found: CatalogEntry, recording_uid: str, sources: Sequence[SiteRef], config: TrainConfig
+    found: CatalogEntry, uids: Sequence[str], sources: Sequence[SiteRef], config: TrainConfig
 ) -> None:
     """Accept a dictionary that an equal job made; refuse any other of that name."""
     provenance = object_of(found.body, "provenance")
     trained = complete_config(TrainConfig.from_dict(object_of(provenance, "config")))
     differences = trained.differences(config)
     known = sources_of(found.body)
-    if {source.recording_uid for source in known} != {recording_uid}:
+    if [source.recording_uid for source in known] != list(uids):
         differences.append("recording")
     if [source.site for source in known] != [source.site for source in sources]:
         differences.append("site")
@@ -131,33 +156,23 @@ def _check_same(
 
 
 def _held_out(
-    reader: RecordingReader,
-    sources: Sequence[SiteRef],
-    config: TrainConfig,
-    heart: Heart,
-    uid: str,
-    store: Store,
+    sources: Sequence[Source], config: TrainConfig, heart: Heart, uid: str, store: Store
 ) -> dict[str, float]:
-    """Return figures over held-out rows; none when nothing was held out, or for several sites."""
-    if len(sources) != 1:
-        return {}
+    """Return figures over held-out rows; none when nothing was held out."""
     dictionary = load_dictionary(store.artifact("dictionary", uid))
-    (source,) = sources
-    batches = held_out_batches(
-        reader,
-        source.site,
-        holdout=config.holdout,
-        max_rows=_EVALUATED_ROWS,
-        steps=config.steps or None,
-    )
+    joined = join_rows(sources, config.steps)
+    connection = wiring_of(config).connect(joined.widths)
+    pairs = held_out_pairs(joined, connection, holdout=config.holdout, max_rows=_EVALUATED_ROWS)
 
-    def checked() -> Iterator[Tensor]:
-        for batch in batches:
+    def checked() -> Iterator[HeldOutPair]:
+        for pair in pairs:
             heart.check()
-            yield batch
+            yield pair
 
+    several = len(joined.widths) > 1 and connection.reads_what_it_writes
+    parts = site_columns(joined.widths) if several else ()
     try:
-        return evaluate(dictionary, checked()).to_dict()
+        return evaluate(dictionary, checked(), parts=parts).to_dict()
     except InvalidInput:
         # Nothing held out, or rows that do not vary: the training curve is all there is.
         return {}

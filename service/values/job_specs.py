@@ -5,7 +5,7 @@ A spec says what work to do. It is queued as plain JSON (``to_dict``) and read b
 whether they exist is checked when the job is submitted and again when it runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self, TypeVar, cast
 
@@ -238,20 +238,6 @@ class MatchSpec:
         """Both dictionaries, and the probe where one is named."""
         probe = set[tuple[str, str]]() if self.probe is None else {("probe", self.probe)}
         return frozenset({("dictionary", self.a), ("dictionary", self.b), *probe})
-
-
-def one_recording(sources: Sequence[SiteRef]) -> str:
-    """Return the id of the recording that all sources are of.
-
-    Raises:
-        InvalidInput: they are of several.
-    """
-    found = sorted({source.recording for source in sources})
-    if len(found) != 1:
-        raise InvalidInput(
-            f"the sources are of recordings {', '.join(found)}: name sites of one recording"
-        )
-    return found[0]
 
 
 def grid_name(value: object) -> GridName | None:

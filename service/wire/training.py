@@ -19,14 +19,18 @@ OF_A_KIND = frozenset({"features", "k", "aux_k"})
 
 
 def to_config(
-    settings: Mapping[str, object], given: Mapping[str, Setting], more: Mapping[str, Setting]
+    settings: Mapping[str, object],
+    given: Mapping[str, Setting],
+    more: Mapping[str, Setting],
+    leave_out: Mapping[str, object] | None = None,
 ) -> pb.TrainConfig:
     """Return what to train with, as a message.
 
     Args:
-        settings: of the kind.
+        settings: of the kind and the wiring.
         given: fields of the message; None leaves one unset.
         more: further ones.
+        leave_out: which rows are not trained on; None: the default.
 
     Returns:
         The message, of which the server knows the rest.
@@ -42,7 +46,10 @@ def to_config(
         raise InvalidInput(
             f"more has {', '.join(misplaced)}, which the kind decides about: pass settings instead"
         )
-    return fill(fill(pb.TrainConfig(settings=to_struct(settings)), given), more)
+    made = pb.TrainConfig(settings=to_struct(settings))
+    if leave_out is not None:
+        made.leave_out.CopyFrom(to_struct(leave_out))
+    return fill(fill(made, given), more)
 
 
 def asked_sources(request: pb.TrainDictionaryRequest) -> tuple[SiteRef, ...]:

@@ -141,6 +141,7 @@ def small_config() -> TrainConfig:
             epochs=1.0,
             dead_after_rows=1024,
             checkpoint_every=5,
+            seed=0,
         )
     )
 

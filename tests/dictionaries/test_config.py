@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from isogloss.dictionaries import TrainConfig
+from isogloss.dictionaries import LeaveOut, TrainConfig
 from isogloss.errors import InvalidInput
 
 SETTINGS = {"features": 64}
@@ -14,7 +14,13 @@ def test_a_config_has_at_most_a_dozen_settings():
 
 def test_a_config_survives_json():
     settings = {"features": 128, "k": 8, "aux_k": 0}
-    config = TrainConfig(settings=settings, epochs=0.5, learning_rate=1e-3, seed=9)
+    config = TrainConfig(
+        settings=settings,
+        epochs=0.5,
+        learning_rate=1e-3,
+        seed=9,
+        leave_out=LeaveOut(max_norm=3.5, document_starts=True),
+    )
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -60,6 +66,9 @@ def test_a_flat_config_is_read_and_what_is_not_common_is_the_kinds():
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"dead_after_rows": 0}, "dead_after_rows is 0"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
+        ({"leave_out": {"max_norm": -1}}, "max_norm is -1"),
+        ({"leave_out": {"norm": 1}}, r"unknown settings \['norm'\]; leave_out has"),
+        ({"leave_out": 3}, "leave_out is 3"),
     ],
 )
 def test_a_value_out_of_range_is_refused(values: dict[str, object], message: str):

@@ -59,7 +59,7 @@ def test_bfloat16_rows_are_measured_as_they_are(autoencoder: SparseDictionary):
 
 def test_the_scalar_figures_are_json_ready(autoencoder: SparseDictionary):
     found = evaluate(autoencoder, [torch.randn(64, autoencoder.width)]).to_dict()
-    assert set(found) == {"rows", "fvu", "l0", "dead_fraction"}
+    assert set(found) == {"rows", "fvu", "usual_fvu", "usual_rows", "l0", "dead_fraction"}
 
 
 def test_rows_that_cannot_be_measured_are_refused(autoencoder: SparseDictionary):

@@ -77,6 +77,15 @@ def test_tensors_come_back_with_the_hash_of_their_file(tmp_path: Path):
         check_sha256(path, "0" * 64)
 
 
+def test_tensors_that_share_memory_are_written_each(tmp_path: Path):
+    both = torch.arange(12.0).view(4, 3)
+    digest = write_tensors(tmp_path / "t", {"encoder": both, "decoder": both, "part": both[1:3]})
+    read = read_tensors(tmp_path / "t", digest)
+    assert torch.equal(read["encoder"], both)
+    assert torch.equal(read["decoder"], both)
+    assert torch.equal(read["part"], both[1:3])
+
+
 def test_json_is_replaced_whole_and_floats_come_back_exactly(tmp_path: Path):
     write_json(tmp_path / "a.json", {"a": 1})
     write_json(tmp_path / "a.json", {"a": 0.1 + 0.2})

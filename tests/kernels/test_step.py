@@ -19,6 +19,7 @@ from isogloss.kernels import (
     train_step_topk,
 )
 from isogloss.kernels.step import composed_step
+from isogloss.kernels.values.step import WiredRows, inside_columns
 
 ROWS, WIDTH, FEATURES, K = 64, 48, 200, 5
 NAMES = ("encoder", "encoder_bias", "decoder", "decoder_bias")
@@ -83,7 +84,13 @@ def test_two_hundred_steps_equal_the_unfused_and_the_float64_path() -> None:
             workspace=scratch,
         )
         two = composed_step(
-            x[n], composed, composed_moments, chosen, n + 1, candidates if aux else None, scratch
+            WiredRows(x[n], None, None),
+            composed,
+            composed_moments,
+            chosen,
+            n + 1,
+            candidates if aux else None,
+            scratch,
         )
         three = reference.topk_loss(
             x[n].double(),
@@ -221,11 +228,17 @@ def test_a_nan_row_makes_the_loss_nan() -> None:
 
 
 def _dense_batch_loss(
-    x: Tensor, given: list[Tensor], edges: tuple[int, ...], dead: Tensor | None, aux_k: int
+    x: Tensor,
+    given: list[Tensor],
+    edges: tuple[int, ...],
+    dead: Tensor | None,
+    aux_k: int,
+    target: Tensor | None = None,
 ) -> Tensor:
     """BatchTopK with prefixes and AuxK, dense, by autograd; the choice by (value, row, feature)."""
     encoder, encoder_bias, decoder, decoder_bias = given
-    pre = (x - decoder_bias) @ encoder.T + encoder_bias
+    pre = (x - decoder_bias if target is None else x) @ encoder.T + encoder_bias
+    x = x if target is None else target
     order = torch.sort(pre.detach().flatten(), descending=True, stable=True).indices
     kept = torch.zeros(pre.numel(), dtype=x.dtype)
     kept[order[: K * len(x)]] = 1.0
@@ -275,8 +288,9 @@ def test_a_step_over_the_batch_has_the_gradients_of_the_dense_float64_loss(
         result = train_step_batch_topk(x, weights, moments, chosen, step=1, dead=dead)
     else:
         candidates = dead.nonzero().squeeze(1).int()
+        wired = WiredRows(x, None, None)
         result = composed_step(
-            x, weights, moments, chosen, 1, candidates, Workspace(), over_batch=True
+            wired, weights, moments, chosen, 1, candidates, Workspace(), over_batch=True
         )
     assert result.loss == pytest.approx(loss.item(), rel=1e-6)
     assert int(result.fired.sum()) == K * ROWS
@@ -291,6 +305,92 @@ def test_a_step_over_the_batch_has_the_gradients_of_the_dense_float64_loss(
             atol=1e-5 * scale,
             msg=lambda m, n=name: f"{n}: {m}",
         )
+
+
+@pytest.mark.parametrize("edges", [(), (20, 90, FEATURES)])
+@pytest.mark.parametrize("wiring", ["other_rows", "columns"])
+@pytest.mark.parametrize("path", ["fused", "composed"])
+def test_a_step_to_other_rows_or_of_some_columns_has_the_gradients_of_the_dense_float64_loss(
+    edges: tuple[int, ...], wiring: str, path: str
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(ROWS, WIDTH, generator=generator), start()
+    dead, target, columns = torch.rand(FEATURES, generator=generator) < 0.2, None, None
+    if wiring == "other_rows":
+        target = torch.randn(ROWS, 20, generator=generator)
+        other = start(width=20)
+        weights = Weights(**weights.named() | {n: other.named()[n] for n in NAMES[2:]})
+    else:
+        columns = torch.tensor([[0, WIDTH], [0, 16], [16, WIDTH]])[torch.arange(FEATURES) % 3]
+        for matrix in (weights.encoder, weights.decoder):
+            matrix.masked_fill_(~inside_columns(columns, WIDTH), 0.0)
+    exact = [tensor.double().requires_grad_() for tensor in weights.named().values()]
+    goal = None if target is None else target.double()
+    loss = _dense_batch_loss(x.double(), exact, edges or (FEATURES,), dead, 16, goal)
+    gradients = list(torch.autograd.grad(loss, exact))
+    if columns is not None:
+        for n in (0, 2):
+            gradients[n] = gradients[n].masked_fill(~inside_columns(columns, WIDTH), 0.0)
+    gradients[2] = reference.project_rows(gradients[2], exact[2]).detach()
+    norm = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+    chosen = StepSettings(
+        k=K,
+        learning_rate=1e-3,
+        variance=float(WIDTH),
+        beta1=0.0,
+        aux_k=16,
+        prefixes=edges,
+        clip_norm=norm / 2,
+    )
+    moments, wired = AdamMoments.zeros_like(weights), WiredRows(x, target, columns)
+    if path == "fused":
+        result = train_step_batch_topk(
+            x, weights, moments, chosen, step=1, target=target, columns=columns, dead=dead
+        )
+    else:
+        found = dead.nonzero().squeeze(1).int()
+        result = composed_step(
+            wired, weights, moments, chosen, 1, found, Workspace(), over_batch=True
+        )
+    assert result.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert result.residual is not None
+    assert result.residual.shape == (ROWS, weights.target_width)
+    assert result.squared_error == pytest.approx(
+        float(result.residual.double().square().sum(1).mean()), rel=1e-5
+    )
+    mean = result.residual if result.mean_residual is None else result.mean_residual
+    assert (result.mean_residual is not None) == bool(edges)
+    of_bias = 2 / ROWS / WIDTH * mean.double().sum(0)
+    if wiring == "other_rows":
+        torch.testing.assert_close(of_bias, gradients[3], rtol=1e-4, atol=1e-6)
+    for name, wanted in zip(NAMES, gradients, strict=True):
+        torch.testing.assert_close(
+            moments.first.named()[name],
+            (wanted / 2).float(),
+            rtol=1e-4,
+            atol=1e-5 * float(gradients[0].abs().max()),
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
+    if columns is not None:
+        outside = ~inside_columns(columns, WIDTH)
+        assert not bool(weights.encoder[outside].any() or weights.decoder[outside].any())
+
+
+def test_rows_and_columns_that_do_not_fit_are_refused() -> None:
+    weights, x = start(), torch.zeros(4, WIDTH)
+    moments, columns = AdamMoments.zeros_like(weights), torch.zeros(FEATURES, 2).long()
+    with pytest.raises(InvalidInput, match="columns and target are both given"):
+        train_step_topk(x, weights, moments, settings(), step=1, target=x, columns=columns)
+    with pytest.raises(ShapeError, match="target"):
+        train_step_topk(x, weights, moments, settings(), step=1, target=x[:, 1:])
+    narrow = Weights(
+        **weights.named()
+        | {"decoder": weights.decoder[:, 1:].contiguous(), "decoder_bias": torch.zeros(WIDTH - 1)}
+    )
+    with pytest.raises(ShapeError, match="decoder is"):
+        train_step_topk(x, narrow, moments, settings(), step=1)
+    with pytest.raises(ShapeError, match="columns"):
+        train_step_topk(x, weights, moments, settings(), step=1, columns=columns[:, :1])
 
 
 def test_a_bound_that_the_gradient_keeps_changes_no_bit() -> None:
@@ -449,7 +549,9 @@ def test_settings_refuse_impossible_values(changes: dict[str, float], message: s
 
 def test_weights_refuse_tensors_that_do_not_fit_together() -> None:
     given = start().named()
-    with pytest.raises(ShapeError, match=r"decoder is \(200, 47\); \[200, 48\] is wanted"):
+    with pytest.raises(ShapeError, match=r"decoder is \(199, 48\); \[200, \*\] is wanted"):
+        Weights(**{**given, "decoder": torch.zeros(199, 48)})
+    with pytest.raises(ShapeError, match=r"decoder_bias is \(48,\); \[47\] is wanted"):
         Weights(**{**given, "decoder": torch.zeros(200, 47)})
     with pytest.raises(
         ShapeError, match=r"encoder_bias is torch\.float64; torch\.float32 is wanted"

@@ -1,4 +1,4 @@
-"""A step of a kind beside the documented loss, dense and in float64; planted features."""
+"""A step of a kind beside the documented loss, dense and in float64."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,18 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from isogloss.dictionaries import Kind, SparseDictionary, StepBatch, initial_decoder
+from isogloss.dictionaries import Kind, StepBatch, initial_decoder
 from isogloss.dictionaries.initialise import initial_weights
-from isogloss.dictionaries.kinds.kind import Normalisation
-from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.wirings.wiring import WiredColumns
 from isogloss.kernels import StepResult, Workspace
 
 ROWS, WIDTH, FEATURES, VARIANCE = 9, 6, 24, 1.7
-
-RECOVERED = 31 / 32
-"""Least share of the planted directions that every kind must find: all but one of the 32. Of 64
-random directions in width 24 none comes within cosine 0.9 of one of them."""
 
 Parameters = Mapping[str, Tensor]
 
@@ -135,61 +129,43 @@ def check_autograd(
     return check_step(kind, tensors, batch, value, named, unit_norm=unit_norm)
 
 
-def planted(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows in width 24 that are sums of 2 of 32 directions on average, and the directions."""
-    directions = initial_decoder(32, 24, 77)
-    generator = torch.Generator().manual_seed(seed)
-    fires = torch.rand(count, 32, generator=generator) < 2 / 32
-    strength = torch.where(fires, 1 + torch.rand(count, 32, generator=generator), 0.0)
-    return strength @ directions + 0.3, directions
+def centred(given: Parameters, rows: Tensor) -> Tensor:
+    """Rows less what is subtracted before encoding."""
+    return rows.double() - given.get("input_bias", given["decoder_bias"])
 
 
-def recovered(
-    kind: Kind, *, steps: int = 400, learning_rate: float = 1e-2
-) -> tuple[float, float, SparseDictionary]:
-    """Train on planted rows: share of directions found at cosine 0.9, L0 of fresh rows, result.
-
-    Rows are scaled as a run scales them; the rate rises over the first steps and falls to 0 over
-    the last three tenths; a feature is dead after 5,120 silent rows.
-    """
-    rows, directions = planted(256 * 50, 0)
-    scale = float((24 / rows.square().sum(1).mean()).sqrt())
-    rows = rows * scale
-    mean = rows.double().mean(0)
-    variance = float((rows - rows.mean(0)).square().sum(1).mean())
-    connection = WiredColumns(reads=range(24), writes=range(24))
-    initial = initial_weights(features=kind.features, seed=3, connection=connection, mean=mean)
-    tensors, silent = kind.start(initial), torch.zeros(kind.features, dtype=torch.int64)
-    workspace = Workspace()
-    for step in range(1, steps + 1):
-        part = rows[(step - 1) % 50 * 256 :][:256]
-        dead = silent >= 256 * 20
-        rate = learning_rate * min(1.0, step / 20, (steps - step + 1) / (0.3 * steps))
-        batch = StepBatch(
-            rows=part,
-            target=part,
-            step=step,
-            total_steps=steps,
-            learning_rate=rate,
-            variance=variance,
-            dead=dead if bool(dead.any()) else None,
-            workspace=workspace,
-        )
-        fired = kind.step(tensors, batch).fired
-        silent = torch.where(fired > 0, 0, silent + 256)
-    made = SparseDictionary(
-        kind="under test",
-        settings=kind,
-        tensors=kind.export(tensors, Normalisation(scale=scale, variance=variance, mean=mean)),
-        provenance=DictionaryProvenance(),
-    )
-    codes = made.encode(planted(2048, 10_000)[0]).to_ragged()
-    assert found_share(initial.decoder, directions) == 0
-    share = found_share(made.decoder, directions)
-    return share, codes.values.numel() / 2048, made
+def best_of_rows(pre: Tensor, k: int) -> Tensor:
+    """The k largest of each row, and zeros."""
+    return pre.relu() * torch.zeros_like(pre).scatter(1, pre.topk(k, dim=1).indices, 1.0)
 
 
-def found_share(decoder: Tensor, directions: Tensor) -> float:
-    """Share of the directions to which a row of the decoder comes within cosine 0.9."""
-    cosines = torch.nn.functional.normalize(decoder, dim=1) @ directions.T
-    return float((cosines.max(0).values > 0.9).float().mean())
+def best_of_batch(pre: Tensor, k: int) -> Tensor:
+    """The k a row largest of the batch by (value, row, feature), and zeros."""
+    order = torch.sort(pre.detach().flatten(), descending=True, stable=True).indices
+    kept = torch.zeros(pre.numel(), dtype=pre.dtype)
+    kept[order[: k * len(pre)]] = 1.0
+    return pre.relu() * kept.view_as(pre)
+
+
+def topk_family_loss(
+    given: Parameters,
+    batch: StepBatch,
+    choose: Callable[[Tensor], Tensor],
+    *,
+    aux_k: int,
+    sizes: tuple[int, ...] = (FEATURES,),
+) -> Tensor:
+    """The loss of TopK, BatchTopK and Matryoshka, AuxK's target held constant."""
+    pre = centred(given, batch.rows) @ given["encoder"].T + given["encoder_bias"]
+    codes = choose(pre)
+    residuals = [
+        codes[:, :size] @ given["decoder"][:size] + given["decoder_bias"] - batch.target.double()
+        for size in sizes
+    ]
+    loss = torch.stack([one.square().sum(1).mean() for one in residuals]).mean() / batch.variance
+    if batch.dead is None:
+        return loss
+    held, count = residuals[-1].detach(), int(batch.dead.sum())
+    few = best_of_rows(pre.masked_fill(~batch.dead, -torch.inf), min(aux_k, count))
+    aux = (few @ given["decoder"] + held).square().sum()
+    return loss + min(count / aux_k, 1.0) * aux / (held - held.mean(0)).square().sum() / 32

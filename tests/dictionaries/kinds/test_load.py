@@ -18,9 +18,13 @@ def test_every_row_of_the_table_is_a_kind_with_a_schema():
 def test_every_kind_saves_the_two_tensors_that_decode():
     for name in KINDS.built_in:
         saved = kind_class(name).saved
-        assert saved["decoder"] == ("features", "width")
-        assert saved["decoder_bias"] == ("width",)
-        assert {size for sizes in saved.values() for size in sizes} <= {"features", "width"}
+        assert saved["decoder"] == ("features", "target_width")
+        assert saved["decoder_bias"] == ("target_width",)
+        assert {size for sizes in saved.values() for size in sizes} <= {
+            "features",
+            "width",
+            "target_width",
+        }
 
 
 def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed():

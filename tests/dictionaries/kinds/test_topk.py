@@ -2,18 +2,29 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.dictionaries.kinds.dense import Parameters, best_of_rows, topk_family_loss
 from torch import Tensor
 
-from isogloss.dictionaries import Kind, SparseDictionary, StepBatch, WiredColumns, initial_decoder
-from isogloss.dictionaries.initialise import initial_weights
+from isogloss.dictionaries import Kind, SparseDictionary, StepBatch, initial_decoder
 from isogloss.dictionaries.kinds.load import make_kind
 from isogloss.dictionaries.kinds.topk import TopK
-from isogloss.dictionaries.testing import KindContract
+from isogloss.dictionaries.testing import KindContract, WiredContract
 from isogloss.errors import InvalidInput
 from isogloss.kernels import Weights, Workspace
 
 NAMES = ("encoder", "encoder_bias", "decoder", "decoder_bias")
 K, AUX_K, VARIANCE = 3, 5, 1.7
+
+
+class TestTopKWired(WiredContract):
+    def make(self, features: int) -> Kind:
+        return TopK(features=features, k=2, aux_k=5)
+
+    def name(self) -> str:
+        return "topk"
+
+    def dense_loss(self, given: Parameters, batch: StepBatch) -> Tensor:
+        return topk_family_loss(given, batch, lambda pre: best_of_rows(pre, 2), aux_k=5)
 
 
 class TestTopK(KindContract):
@@ -47,13 +58,6 @@ def test_a_setting_that_cannot_be_is_refused(settings: dict[str, object], messag
 def test_the_number_of_features_is_required():
     with pytest.raises(InvalidInput, match="features is missing"):
         make_kind("topk", {"k": 4})
-
-
-def test_rows_that_are_not_those_to_reconstruct_are_refused():
-    other = WiredColumns(reads=range(4), writes=range(4, 8))
-    initial = initial_weights(features=6, seed=0, connection=other, mean=torch.zeros(8))
-    with pytest.raises(InvalidInput, match=r"TopK.*wiring"):
-        TopK(features=6, k=2).start(initial)
 
 
 def _weights() -> Weights:

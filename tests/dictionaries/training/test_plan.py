@@ -4,10 +4,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from isogloss.dictionaries import Source, TrainConfig, complete_config
-from isogloss.dictionaries.training.plan import default_learning_rate, make_plan
+from isogloss.dictionaries import LeaveOut, Source, TrainConfig, complete_config
+from isogloss.dictionaries.training.plan import (
+    default_learning_rate,
+    default_seed,
+    kept_rows,
+    make_plan,
+)
 from isogloss.errors import InvalidInput
 
 
@@ -31,7 +37,10 @@ def test_a_complete_config_writes_every_setting_of_its_kind_out():
         (TrainConfig(kind="no_such", settings={"features": 64}), "no kind 'no_such'.*topk"),
         (TrainConfig(wiring="clt", settings={"features": 64}), "no wiring 'clt'.*sae"),
         (TrainConfig(settings={"features": 64, "k": 65}), "k is 65"),
-        (TrainConfig(settings={"features": 64, "colour": 1}), "colour.*topk.*features"),
+        (
+            TrainConfig(settings={"features": 64, "colour": 1}),
+            "colour.*topk.*features.*wiring 'sae'",
+        ),
         (TrainConfig(settings={"features": 64, "seed": 1}), "seed"),
     ],
 )
@@ -46,6 +55,37 @@ def test_an_autoencoder_of_another_number_of_sites_is_refused(
 ):
     with pytest.raises(InvalidInput, match=f"{sites}"):
         make_plan(small_config, sources * sites)
+
+
+def test_a_run_without_a_seed_has_one_of_its_recording_site_and_kind(
+    sources: list[Source], small_config: TrainConfig
+):
+    open_ = replace(small_config, seed=None)
+    plan = make_plan(open_, sources)
+    assert plan.seed == plan.config.seed == make_plan(open_, sources).seed
+    name = sources[0].reader.spec.recording
+    assert plan.seed == default_seed("topk", [(name, sources[0].site)])
+    others = [("topk", "another", "s"), ("gated", name, "s"), ("topk", name, "another")]
+    seeds = {default_seed(kind, [(recording, site)]) for kind, recording, site in others}
+    assert len(seeds | {plan.seed}) == 4
+    assert make_plan(replace(open_, seed=7), sources).seed == 7
+
+
+def test_rows_are_left_out_by_position_and_at_the_start_of_documents(
+    sources: list[Source], small_config: TrainConfig
+):
+    reader = sources[0].reader
+    position = reader.tokens().position
+    assert kept_rows(reader, LeaveOut()).all()
+    by_position = kept_rows(reader, LeaveOut(positions=3))
+    assert by_position.tolist() == (np.asarray(position, np.int64) >= 3).tolist()
+    starts = kept_rows(reader, LeaveOut(document_starts=True))
+    assert (~starts).sum() == len(reader.documents())
+    assert not starts[np.asarray(position) == 0].any()
+    plan = make_plan(replace(small_config, leave_out=LeaveOut(positions=3)), sources)
+    assert not (plan.keep & ~by_position).any()
+    with pytest.raises(InvalidInput, match="0 training rows"):
+        make_plan(replace(small_config, leave_out=LeaveOut(positions=1000)), sources)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_almost_nothing(

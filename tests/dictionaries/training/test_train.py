@@ -13,8 +13,10 @@ from tests.dictionaries.toy_kind.toy_kind import ReluL1
 from torch import Tensor
 
 from isogloss.dictionaries import (
+    Evaluation,
     InitialWeights,
     Kind,
+    LeaveOut,
     Source,
     StepBatch,
     TrainConfig,
@@ -76,6 +78,7 @@ def test_provenance_says_what_was_learned_from_and_how(
     assert (site.recording, site.site) == (recorded.spec.recording, SITE)
     assert site.revision == recorded.revision.to_dict()
     assert found.config == small_config
+    assert small_config.seed is not None
     initial = initial_decoder(dictionary.features, 32, small_config.seed)
     assert found.init_seed == small_config.seed
     assert found.init_cosine == pytest.approx(mean_cosine(dictionary.decoder, initial))
@@ -101,6 +104,60 @@ def test_the_scale_of_the_input_changes_codes_by_that_scale_and_nothing_else(
     codes, scaled = one.encode(some), other.encode(some * 1024)
     torch.testing.assert_close(scaled.values, codes.values * 1024, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(other.decode(scaled), one.decode(codes) * 1024, rtol=1e-4, atol=1e-2)
+
+
+def test_a_constant_offset_of_a_column_changes_no_figure(
+    record: Record, superpose: Superpose, small_config: TrainConfig, tmp_path: Path
+):
+    rows, _ = superpose(rows=8_000, features=64, width=32, active=3.0, seed=3)
+    config = replace(small_config, epochs=3.0, learning_rate=1e-2)
+    found: list[float] = []
+    for offset in (0.0, 1e4):
+        moved = rows.copy()
+        moved[:, 5] += offset
+        reader = record(moved, dtype="float32")
+        dictionary = train(config, _source(reader), tmp_path / str(offset))
+        held_out = held_out_batches(reader, SITE, holdout=config.holdout)
+        found.append(evaluate(dictionary, held_out).fvu)
+    assert found[1] <= 1.02 * found[0]
+
+
+def test_far_rows_are_left_out_unless_asked_for_and_figures_of_usual_rows_stand_beside(
+    record: Record,
+    superpose: Superpose,
+    small_config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    rows, _ = superpose(rows=8_000, features=64, width=32, active=3.0, seed=3)
+    rows[::50] += 300  # the first token of every document
+    rows[4001] = 1e6
+    reader = record(rows, dtype="float32")
+    config = replace(small_config, epochs=3.0, learning_rate=1e-2)
+    found: dict[float | None, Evaluation] = {}
+    for limit in (None, 0.0):
+        caplog.clear()
+        made = train(
+            replace(config, leave_out=LeaveOut(max_norm=limit)),
+            _source(reader),
+            tmp_path / str(limit),
+        )
+        found[limit] = evaluate(made, held_out_batches(reader, SITE, holdout=config.holdout))
+        curve = made.provenance.curve[-1]
+        assert curve.usual_fvu is not None
+        if limit is None:
+            assert "training leaves such rows out" in caplog.text
+            assert made.provenance.rows_left_out > 300
+            assert curve.usual_fvu == pytest.approx(curve.fvu)
+        else:
+            assert "takes them in" in caplog.text
+            assert made.provenance.rows_left_out == 0
+            assert curve.usual_fvu > 5 * curve.fvu
+    assert found[None].usual_fvu < 0.45
+    assert found[None].usual_fvu < found[0.0].usual_fvu
+    assert found[None].usual_rows < found[None].rows
+    assert found[None].fvu > 0.5, "far rows were not learned, and the figure says so"
+    assert found[0.0].fvu < 0.5 * found[0.0].usual_fvu
 
 
 def test_the_auxiliary_loss_revives_features_that_never_win(
@@ -225,8 +282,17 @@ def test_a_device_that_does_not_exist_is_refused(
         train(small_config, sources, tmp_path, device="abacus")
 
 
-def _always(kind: Kind) -> Callable[[str, Mapping[str, object]], Kind]:
-    return lambda name, settings: kind
+def _train_by(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    """Let a kind stand for every name."""
+
+    def make(name: str, settings: Mapping[str, object]) -> Kind:
+        return kind
+
+    def find(name: str) -> type[Kind]:
+        return type(kind)
+
+    monkeypatch.setattr("isogloss.dictionaries.chosen.make_kind", make)
+    monkeypatch.setattr("isogloss.dictionaries.chosen.kind_class", find)
 
 
 @pytest.fixture
@@ -272,9 +338,7 @@ def test_rows_to_read_and_rows_to_reconstruct_are_cut_as_the_wiring_says(
             seen.append(batch)
             return ReluL1.step(self, tensors, batch)
 
-    monkeypatch.setattr(
-        "isogloss.dictionaries.training.plan.make_kind", _always(Watching(features=96))
-    )
+    _train_by(monkeypatch, Watching(features=96))
     config = TrainConfig(
         settings={"features": 96}, wiring="OneToAnother", batch_rows=512, epochs=1.0
     )
@@ -286,21 +350,12 @@ def test_rows_to_read_and_rows_to_reconstruct_are_cut_as_the_wiring_says(
     assert [batch.step for batch in seen] == list(range(1, seen[0].total_steps + 1))
 
 
-@pytest.mark.usefixtures("two_sites")
-def test_a_kind_that_cannot_be_wired_so_refuses_before_the_first_step(
-    sources: list[Source], small_config: TrainConfig, tmp_path: Path
-):
-    with pytest.raises(InvalidInput, match=r"reconstructs the rows that it reads.*wiring"):
-        train(replace(small_config, wiring="OneToAnother"), sources * 2, tmp_path)
-    assert not list(tmp_path.glob("step-*"))
-
-
-def test_sources_of_several_recordings_are_refused(
+def test_sources_of_recordings_that_share_no_document_are_refused(
     sources: list[Source], record: Record, small_config: TrainConfig, tmp_path: Path
 ):
-    other = _source(record(np.ones((2000, 32), dtype=np.float32)))
-    with pytest.raises(InvalidInput, match="2 revisions"):
-        train(small_config, sources + other, tmp_path)
+    other = _source(record(np.ones((2000, 16), dtype=np.float32)))
+    with pytest.raises(InvalidInput, match="share no document"):
+        train(replace(small_config, wiring="crosscoder"), sources + other, tmp_path)
 
 
 def test_names_of_tensors_that_a_checkpoint_needs_itself_are_refused(
@@ -313,8 +368,6 @@ def test_names_of_tensors_that_a_checkpoint_needs_itself_are_refused(
         def start(self, initial: InitialWeights) -> dict[str, Tensor]:
             return ReluL1.start(self, initial) | {"mean": initial.mean}
 
-    monkeypatch.setattr(
-        "isogloss.dictionaries.training.plan.make_kind", _always(Greedy(features=8))
-    )
+    _train_by(monkeypatch, Greedy(features=8))
     with pytest.raises(InvalidInput, match=r"tensors named \['mean'\]"):
-        train(small_config, sources, tmp_path)
+        train(replace(small_config, settings={"features": 8}), sources, tmp_path)

@@ -15,7 +15,7 @@ from tests.service.run_here import run_here
 from isogloss.dictionaries import load_dictionary, load_provenance
 from isogloss.dictionaries.registry import Registry
 from isogloss.dictionaries.wirings import load
-from isogloss.errors import AlreadyExists, InvalidInput, from_reason
+from isogloss.errors import AlreadyExists, InvalidInput, ShapeError, from_reason
 from isogloss.service.control.entries import dictionary_info, probe_info
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries, newest_probe
@@ -337,3 +337,59 @@ def test_a_dictionary_of_two_steps_is_compared_at_the_one_that_is_named(at_steps
         run_here(at_steps, "probe", probe)
     run_here(at_steps, "probe", {**probe, "steps": [500]})
     assert at_steps.catalog.get("probe", "over").body["dictionaries"] == ["over-time"]
+
+
+def _wired_spec(name: str, wiring: str, settings: dict[str, object]) -> dict[str, object]:
+    sources = [
+        {"recording": one, "site": planted.SITES[one]} for one in ("small-docs", "large-docs")
+    ]
+    config = {
+        "settings": {"features": 40, "k": 3, **settings},
+        "wiring": wiring,
+        "epochs": 1.0,
+        "batch_rows": 256,
+        "learning_rate": 1e-2,
+    }
+    return {"dictionary": name, "sources": sources, "config": config}
+
+
+@pytest.mark.parametrize(
+    ("wiring", "settings", "reads", "writes"),
+    [("crosscoder", {"dedicated": 0.1}, 56, 56), ("transcoder", {"skip": True}, 24, 32)],
+)
+def test_sites_of_two_aligned_recordings_are_wired_to_one_dictionary(
+    store: Store, wiring: str, settings: dict[str, object], reads: int, writes: int
+) -> None:
+    run_here(store, "train", _wired_spec(wiring, wiring, settings))
+    info = dictionary_info(store.catalog.get("dictionary", wiring))
+    assert (info.wiring, info.width) == (wiring, reads)
+    assert [source.recording for source in info.sources] == ["small-docs", "large-docs"]
+    assert info.metrics["fvu"] < 0.9
+    sites = [info.metrics[name] for name in sorted(info.metrics) if name.startswith("site_")]
+    assert len(sites) == (2 if wiring == "crosscoder" else 0)
+    queries = Queries(store)
+    values, _ = queries.encode(wiring, np.ones((5, reads), np.float32))
+    assert values.shape == (5, 3)
+    with pytest.raises(ShapeError, match=r"large-docs|side by side|transcoder reads"):
+        queries.encode(wiring, np.ones((5, reads + 1), np.float32))
+    dictionary = load_dictionary(store.artifact("dictionary", info.uid))
+    assert dictionary.decoder.shape == (40, writes)
+    assert ("skip" in dictionary.tensors) == (wiring == "transcoder")
+    probe: dict[str, object] = {"probe": "no", "recordings": [], "dictionaries": [wiring]}
+    with pytest.raises(InvalidInput, match=f"{wiring!r} is a {wiring} of 2 sites.*wiring sae"):
+        run_here(store, "probe", probe)
+
+
+def test_dictionaries_of_two_recordings_start_from_seeds_of_their_own(store: Store) -> None:
+    seeds: list[object] = []
+    for recording in ("small-docs", "large-docs"):
+        spec = planted.train_spec(recording, f"seed-{recording}")
+        config = spec["config"]
+        assert isinstance(config, dict)
+        config.pop("seed", None)
+        run_here(store, "train", spec | {"config": config | {"epochs": 0.5}})
+        run_here(store, "train", spec | {"config": config | {"epochs": 0.5}})  # the same again
+        found = store.catalog.get("dictionary", f"seed-{recording}").body["provenance"]
+        assert isinstance(found, dict)
+        seeds.append(found["init_seed"])
+    assert seeds[0] != seeds[1]
