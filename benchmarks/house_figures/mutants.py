@@ -18,7 +18,7 @@ from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.operators.operator import Example, Operator
 from cosmic_ray.plugins import OPERATOR_PROVIDERS, get_operator
 from parso.python.tree import Function, IfStmt, ReturnStmt
-from parso.tree import NodeOrLeaf
+from parso.tree import Leaf, NodeOrLeaf
 
 from house_figures.sources import ROOT, sources
 
@@ -202,8 +202,9 @@ def _is_left_out(node: NodeOrLeaf) -> bool:
 
 def _is_star(node: NodeOrLeaf) -> bool:
     """Return whether a node is a star that neither multiplies nor raises to a power."""
-    sign = node.get_code(include_prefix=False)
-    return sign in {"*", "**"} and getattr(node.parent, "type", "") not in {"term", "power"}
+    if not isinstance(node, Leaf) or node.value not in {"*", "**"}:
+        return False
+    return node.parent is None or node.parent.type not in {"term", "power"}
 
 
 def _is_for_types(node: NodeOrLeaf) -> bool:

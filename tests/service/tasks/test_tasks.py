@@ -98,7 +98,9 @@ def test_a_dictionary_of_two_sites_is_trained_and_named_by_both(
     one = planted.train_spec("small-docs", "both-sites", epochs=1.0, wiring="side_by_side")
     source = {"recording": one.pop("recording"), "site": one.pop("site")}
     run_here(store, "train", {**one, "sources": [source, source]})
-    found = dictionary_info(store.catalog.get("dictionary", "both-sites"))
+    entry = store.catalog.get("dictionary", "both-sites")
+    assert entry.body["metrics"] == {}, "an object, as of every dictionary"
+    found = dictionary_info(entry)
     assert (found.width, found.wiring, found.metrics) == (48, "side_by_side", {})
     assert [s.site for s in found.sources] == ["layer.1", "layer.1"]
     assert {s.recording_uid for s in found.sources} == {store.recording("small-docs").uid}
