@@ -82,7 +82,7 @@ def test_the_servers_kinds_are_listed_with_their_settings(served: Served) -> Non
     assert isinstance(properties, dict)
     assert set(properties) == {"features", "l1"}
     assert properties["l1"]["minimum"] == 0
-    assert served.client.wirings() == ["sae"]
+    assert served.client.wirings() == ["crosscoder", "sae", "transcoder"]
     listed = served.command_line("kinds")
     assert isinstance(listed, dict)
     assert [kind["name"] for kind in listed["kinds"]] == sorted(found)

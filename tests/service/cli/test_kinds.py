@@ -38,8 +38,8 @@ def test_kinds_are_listed_for_people_and_for_programs(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "topk" in shown.stdout
     assert "k=32" in shown.stdout
-    assert "wirings: sae" in shown.stdout
+    assert "wirings: crosscoder, sae, transcoder" in shown.stdout
     listed = json.loads(CliRunner().invoke(app, ["kinds", *store, "--json"]).stdout)
     (kind,) = [kind for kind in listed["kinds"] if kind["is_default"]]
     assert kind["schema"]["properties"]["k"]["minimum"] == 1
-    assert listed["wirings"] == ["sae"]
+    assert listed["wirings"] == ["crosscoder", "sae", "transcoder"]
