@@ -770,8 +770,12 @@ def test_the_documents_argument_is_that_of_the_token_ids() -> None:
         def forward(self, labels: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
             return self.site(self.words(cast("Tensor", tokens)))
 
-    for kind, site in ((Translator, "net.encoder"), (TypesFirst, "site"), (LabelsFirst, "site")):
-        model = Translator("two") if kind is Translator else kind()
+    refused: list[tuple[nn.Module, str]] = [
+        (Translator("two"), "net.encoder"),
+        (TypesFirst(), "site"),
+        (LabelsFirst(), "site"),
+    ]
+    for model, site in refused:
         with pytest.raises(InvalidInput, match="beside token ids, which documents do not have"):
             list(record(LoadedModel(module=model, name="m"), [[1, 2, 3]], [site]))
     model = LabelsMayBe()

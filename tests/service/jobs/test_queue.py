@@ -263,7 +263,9 @@ def test_stalls_count_only_attempts_that_came_no_further(table: JobTable) -> Non
     assert "it was killed 3 times in a row" in last.error[1]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), object()], ids=["nan", "inf", "an object"]
+)
 def test_a_spec_that_json_does_not_hold_is_refused_and_nothing_is_queued(
     table: JobTable, value: object
 ) -> None:
