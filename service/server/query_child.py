@@ -2,16 +2,14 @@
 
 import asyncio
 import contextlib
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
 import grpc
 import grpc.aio
 
 from isogloss.errors import ServerUnavailable
 from isogloss.service.server.grpc_calls import Forwarded
+from isogloss.service.server.socket_directory import SocketDirectory
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import READY
 
@@ -24,7 +22,7 @@ class QueryProcess:
 
     def __init__(self, location: str) -> None:
         self._location = location
-        self._directory = Path(tempfile.mkdtemp(prefix="isogloss-"))  # mode 0700
+        self._directory = SocketDirectory()
         self._starting = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -59,7 +57,7 @@ class QueryProcess:
             await self._channel.close()
         if self._process is not None:
             await _end(self._process)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.remove()
 
     async def _has_ended(self) -> bool:
         if self._process is None:
@@ -74,7 +72,7 @@ class QueryProcess:
                 return self._channel
             if self._channel is not None:
                 await self._channel.close()
-            address = f"unix:{self._directory / 'query'}"
+            address = f"unix:{self._directory.path / 'query'}"
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "isogloss.service.processes.query"),
                 *(self._location, address),
