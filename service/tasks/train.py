@@ -109,8 +109,11 @@ def _pinned(recording: Recording, heart: Heart, *, is_first: bool) -> RecordingR
 def _with_seed(config: TrainConfig, sources: Sequence[SiteRef]) -> TrainConfig:
     if config.seed is not None:
         return config
-    seed = default_seed(config.kind, [(source.recording, source.site) for source in sources])
-    return replace(config, seed=seed)
+    return replace(config, seed=_default_seed(config, sources))
+
+
+def _default_seed(config: TrainConfig, sources: Sequence[SiteRef]) -> int:
+    return default_seed(config.kind, [(source.recording, source.site) for source in sources])
 
 
 def _report(heart: Heart, progress: TrainProgress) -> None:
@@ -142,12 +145,16 @@ def _check_same(
     """Accept a dictionary that an equal job made; refuse any other of that name."""
     provenance = object_of(found.body, "provenance")
     trained = complete_config(TrainConfig.from_dict(object_of(provenance, "config")))
-    differences = trained.differences(config)
     known = sources_of(found.body)
-    if [source.recording_uid for source in known] != list(uids):
-        differences.append("recording")
+    recordings = [source.recording_uid for source in known]
+    rows = ["recording"] if {*recordings} != {*uids} else []
     if [source.site for source in known] != [source.site for source in sources]:
-        differences.append("site")
+        rows.append("site")
+    if rows and config.seed == _default_seed(config, sources):
+        config = replace(config, seed=trained.seed)  # it differs since they do
+    differences = [*trained.differences(config), *rows]
+    if not differences and recordings != [*uids]:
+        differences.append("order of the recordings")
     if differences:
         raise AlreadyExists(
             f"dictionary {found.id!r} exists and differs in {', '.join(differences)}: choose "

@@ -98,16 +98,17 @@ def test_a_dictionary_of_two_sites_is_trained_and_named_by_both(
     one = planted.train_spec("small-docs", "both-sites", epochs=1.0, wiring="side_by_side")
     source = {"recording": one.pop("recording"), "site": one.pop("site")}
     run_here(store, "train", {**one, "sources": [source, source]})
-    entry = store.catalog.get("dictionary", "both-sites")
-    assert entry.body["metrics"] == {}, "an object, as of every dictionary"
-    found = dictionary_info(entry)
-    assert (found.width, found.wiring, found.metrics) == (48, "side_by_side", {})
+    found = dictionary_info(store.catalog.get("dictionary", "both-sites"))
+    assert (found.width, found.wiring) == (48, "side_by_side")
+    whole = found.metrics["fvu"]
+    sites = [found.metrics[f"site_{place}_fvu"] for place in range(2)]
+    assert min(sites) <= whole <= max(sites) < 1
     assert [s.site for s in found.sources] == ["layer.1", "layer.1"]
     assert {s.recording_uid for s in found.sources} == {store.recording("small-docs").uid}
     with pytest.raises(AlreadyExists, match="differs in site"):
         run_here(store, "train", {**one, **source})
     spec: dict[str, object] = {"probe": "p2", "recordings": [], "dictionaries": ["both-sites"]}
-    with pytest.raises(InvalidInput, match="reads 2 sites, and a probe encodes rows of one"):
+    with pytest.raises(InvalidInput, match=r"is a side_by_side of 2 sites.*wiring sae"):
         run_here(store, "probe", spec)
 
 
