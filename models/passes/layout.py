@@ -197,7 +197,7 @@ def width_is_last(module: nn.Module, name: str) -> bool:
     parts = name.split(".")
     path = [module]
     for part in parts:
-        inside = dict(path[-1].named_children()).get(part)
+        inside = path[-1]._modules.get(part)
         if inside is None:
             path = [module]
             break

@@ -68,11 +68,12 @@ def stacks_around(
         for pair in pairs
         if is_of_library(paths[pair]) or any(_is_within(name, pair) for name in decoders)
     }
+    holders = {outer for path in embeddings for outer in _around(path)}
+    known = {name for name in readers if is_of_library(paths[name])}
     stacks: dict[nn.Module, Stack] = {}
     for name, signature in readers.items():
-        holds = any(path.startswith(f"{name}.") for path in embeddings)
-        inside = any(_is_within(name, other) and is_of_library(paths[other]) for other in readers)
-        if not name or _reads_ids(signature) or name in pairs or (holds and not inside):
+        holds = name in holders and not any(outer in known for outer in _around(name))
+        if not name or _reads_ids(signature) or name in pairs or holds:
             stacks.setdefault(
                 paths[name],
                 Stack(
@@ -84,6 +85,12 @@ def stacks_around(
                 ),
             )
     return stacks
+
+
+def _around(name: str) -> list[str]:
+    """Return the paths that a path lies within, that of the model first."""
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts))] if name else []
 
 
 def _is_within(name: str, other: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from tests.dictionaries.toy_kind.toy_kind import ReluL1
 from torch import Tensor
 
@@ -65,7 +66,9 @@ class Unordered(ReluL1):
 
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
         result = ReluL1.step(self, tensors, batch)
-        tensors["encoder_bias"].add_(1e-6 * (batch.rows @ tensors["encoder"].T).square().sum())
+        parts = (batch.rows @ tensors["encoder"].T).flatten().chunk(torch.get_num_threads())
+        for part in parts:  # one for each thread, as a sum of several threads is made
+            tensors["encoder_bias"].add_(1e-6 * part.square().sum())
         return result
 
 
