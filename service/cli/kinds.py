@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
-from isogloss.service.values.results import SiteRef
+
+if TYPE_CHECKING:
+    from isogloss.service.values.results import SiteRef
 
 app = typer.Typer()
 
@@ -37,12 +39,14 @@ def kinds(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> No
 
 def read_sources(
     recording: str, sites: Sequence[str], also: Sequence[str], target: str | None
-) -> list[SiteRef]:
+) -> "list[SiteRef]":
     """Return the sites to train on: of the recording, of others, then the one to reconstruct.
 
     Raises:
         InvalidInput: a site of another recording is not written as ``recording:site``.
     """
+    from isogloss.service.values.results import SiteRef  # loads numpy, which --help does without
+
     found = [SiteRef(recording=recording, site=site) for site in sites]
     for text in also:
         other, sign, site = text.partition(":")

@@ -151,7 +151,7 @@ BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]
     (
         lambda c, n: c.train(n, site="layer.2", features=8, wiring="../x"),
         InvalidInput,
-        "no wiring '../x' is installed; there are: sae",
+        "no wiring '../x' is installed; there are: crosscoder, sae, transcoder",
     ),
     (
         lambda c, n: c.train(n, site="layer.2", features=8, k=2, settings={"steps": {"a": [1]}}),
