@@ -223,7 +223,7 @@ def give_up(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Go on without the lanes that are missing from the disk (see verify)."""
+    """Go on without lanes whose files are gone (see verify)."""
     from isogloss.service.cli.describe import counted
     from isogloss.service.cli.output import say, write_json, write_table
 
