@@ -64,7 +64,7 @@ def test_every_kind_is_listed_with_its_schema() -> None:
             [SOURCE, SiteRef(recording="large-docs", site="layer.2")],
             {"settings": {"features": 64}},
             InvalidInput,
-            "recordings large-docs, small-docs: name sites of one recording",
+            "given 2 sites; it reads exactly 1",
         ),
         (
             [SiteRef(recording="small-docs", site="layer.3")],
