@@ -150,10 +150,7 @@ class PassReader:
             UnknownSite: a site is no submodule; the message lists the nearest names.
             InvalidInput: an argument cannot be used.
         """
-        if layout not in (None, "batch_first"):
-            raise InvalidInput(f"layout is {layout!r}, wanted 'batch_first' or None")
-        if held_bytes < 0:
-            raise InvalidInput(f"held_bytes is {held_bytes}, it must be at least 0")
+        _check(layout, held_bytes)
         self._module, self._sites = unwrapped(module), tuple(sites)
         self._take_rows, self._leave_out = take, leave_out
         self._special, self._pad_id = SpecialTokens(special_ids), pad_id
@@ -384,6 +381,13 @@ class PassReader:
                 step=seen.step,
             )
         )
+
+
+def _check(layout: str | None, held_bytes: int) -> None:
+    if layout not in (None, "batch_first"):
+        raise InvalidInput(f"layout is {layout!r}, wanted 'batch_first' or None")
+    if held_bytes < 0:
+        raise InvalidInput(f"held_bytes is {held_bytes}, it must be at least 0")
 
 
 def _rows(output: Tensor, content: Tensor) -> Tensor:

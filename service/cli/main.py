@@ -198,6 +198,16 @@ def recordings(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) 
     write_table(("recording", "model", "rows", "sites", "created"), rows, "no recordings yet")
 
 
+_AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option(help="RECORDING:SITE, a site of another recording; repeat for several."),
+]
+_LeaveOutOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Rows not to train on: max_norm=N, positions=N, document_starts=true."),
+]
+
+
 @app.command()
 def train(
     recording: Annotated[str, typer.Argument(help="Id of the recording.")],
@@ -217,14 +227,8 @@ def train(
     target: Annotated[
         str | None, typer.Option(help="Site to reconstruct from --site: a transcoder.")
     ] = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="RECORDING:SITE, a site of another recording; repeat for several."),
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option(help="Rows not to train on: max_norm=N, positions=N, document_starts=true."),
-    ] = None,
+    also: _AlsoOption = None,
+    leave_out: _LeaveOutOption = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
     batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,

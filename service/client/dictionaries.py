@@ -73,12 +73,10 @@ def train(
             ``steps`` is None and there are several, or names one without rows.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
-    own: dict[str, object] = {"features": features} if k is None else {"features": features, "k": k}
-    if twice := sorted(own.keys() & (settings or {}).keys()):
-        raise InvalidInput(f"{', '.join(twice)} is given twice: leave it out of settings")
+    own = _of_kind(features, k, settings or {})
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
     given["steps"] = None if steps is None else sorted(set(check_steps(steps)))
-    config = to_config({**own, **(settings or {})}, given, more or {}, leave_out)
+    config = to_config(own, given, more or {}, leave_out)
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),
@@ -87,6 +85,13 @@ def train(
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("dictionaries", get_dictionary))
+
+
+def _of_kind(features: int, k: int | None, settings: Mapping[str, object]) -> dict[str, object]:
+    own: dict[str, object] = {"features": features} if k is None else {"features": features, "k": k}
+    if twice := sorted(own.keys() & settings.keys()):
+        raise InvalidInput(f"{', '.join(twice)} is given twice: leave it out of settings")
+    return {**own, **settings}
 
 
 def kinds() -> Call[list[KindInfo]]:

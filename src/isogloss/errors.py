@@ -130,6 +130,10 @@ class CorruptData(StorageError):
     """Stored bytes do not match their checksum or their description."""
 
 
+class MissingRecord(CorruptData):
+    """A record is not there, though later ones are: something else than the store removed it."""
+
+
 class StorageFull(StorageError):
     """No space, or a quota or disk floor was reached; nothing was accepted."""
 

@@ -3,12 +3,11 @@
 import contextlib
 import logging
 
-from isogloss.errors import CorruptData
+from isogloss.errors import CorruptData, MissingRecord
 from isogloss.store.fenced.records import (
     KIND_FENCE,
     Fence,
     LaneRecords,
-    MissingRecord,
     encode_record,
     group_problem,
     record_kind,

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import CorruptData
+from isogloss.errors import CorruptData, MissingRecord
 from isogloss.store.disk.checksums import crc32c, file_crc32c
 from isogloss.store.disk.filesystem import FileSystem, read_files, read_range, sync_and_drop_cache
 from isogloss.store.lanes.log_frames import (
@@ -100,10 +100,6 @@ class Fence:
             commits=commits if isinstance(commits, int) else None,
             damage=get_text(document, "damage"),
         )
-
-
-class MissingRecord(CorruptData):
-    """A record is not there, though later ones are: something else than the store removed it."""
 
 
 class LaneRecords:
