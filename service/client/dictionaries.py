@@ -48,8 +48,7 @@ def train(
         recording: id of the recording.
         site: name of the site.
         features: number of features to learn.
-        k: how many features may fire on one row, of a kind that has this setting; None: its
-            default.
+        k: how many features may fire on one row, where the kind has it; None: its default.
         kind: name of the kind, one of :meth:`Client.kinds`; None: the server's default.
         settings: further settings of the kind and of the wiring, by name.
         wiring: which sites go in and come out, one of :meth:`Client.wirings`; None: the default.

@@ -19,6 +19,7 @@
     - StoreOwned
   + StorageError (OSError)
     - CorruptData
+      * MissingRecord
     - StorageFull
     - LaneEnded
   + ServerError (RuntimeError)
