@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,18 @@ from isogloss.store import (
 LENGTH = 5
 
 
-def _record(store: Store, documents: list[int], *, model: str, tokens: int = 0) -> RecordingReader:
-    """Record documents of 5 rows each; a row holds its document's number and its position."""
+def _record(
+    store: Store,
+    documents: list[int],
+    *,
+    model: str,
+    tokens: int = 0,
+    steps: Sequence[int] = (0,),
+) -> RecordingReader:
+    """Record documents of 5 rows each at some training steps, one after the other.
+
+    A row holds its document's number, and its position beside a thousand times the step.
+    """
     spec = RecordingSpec(
         recording=model,
         model=ModelInfo(name=model),
@@ -35,18 +46,22 @@ def _record(store: Store, documents: list[int], *, model: str, tokens: int = 0) 
     known = {n: Document.from_token_ids(np.array([n], dtype=np.uint32)) for n in documents}
     number = np.repeat(documents, LENGTH)
     position = np.tile(np.arange(LENGTH), len(documents))
-    batch = RowBatch(
-        producer="test",
-        sequence=1,
-        sites={"s": np.stack([number, position], axis=1).astype(np.float32)},
-        token_id=(number * LENGTH + position + tokens).astype(np.uint32),
-        document=np.array([known[n].id for n in number], dtype=np.uint64),
-        position=position.astype(np.uint32),
-        span=None,
-        documents=tuple(known.values()),
-    )
+    batches = [
+        RowBatch(
+            producer="test",
+            sequence=sequence,
+            sites={"s": np.stack([number, position + 1000 * step], axis=1).astype(np.float32)},
+            token_id=(number * LENGTH + position + tokens).astype(np.uint32),
+            document=np.array([known[n].id for n in number], dtype=np.uint64),
+            position=position.astype(np.uint32),
+            span=None,
+            documents=tuple(known.values()),
+            step=step,
+        )
+        for sequence, step in enumerate(steps, 1)
+    ]
     lane = recording.open_lane()
-    lane.append([batch])
+    lane.append(batches)
     lane.close()
     return recording.reader()
 
@@ -88,3 +103,26 @@ def test_rows_that_cannot_be_joined_are_refused(tmp_path: Path):
             join_rows(_sources(first, twice))
         with pytest.raises(InvalidInput, match="0 sources"):
             join_rows([])
+
+
+def test_each_recording_is_joined_at_the_named_step_that_it_has(tmp_path: Path):
+    with Store.open(tmp_path / "store") as store:
+        first = _record(store, [1, 2, 3], model="a", steps=(0, 500))
+        second = _record(store, [3, 1], model="b", steps=(0, 7))
+        for steps, rows in (((500, 7), range(15, 30)), ((0,), range(15))):
+            joined = join_rows(_sources(first, second), steps)
+            found = np.flatnonzero(joined.present).astype(np.int64)
+            assert found.tolist() == [row for row in rows if not 5 <= row % 15 < 10]
+            assert joined.steps == (steps[:1], steps[-1:])
+            mine, theirs = (np.asarray(joined.take(i, found), np.float32) for i in range(2))
+            np.testing.assert_array_equal(mine % 1000, theirs % 1000)
+            assert {*(mine[:, 1] // 1000).tolist()} == {steps[0]}
+            assert {*(theirs[:, 1] // 1000).tolist()} == {steps[-1]}
+        for steps, said in (
+            ((), "2 training steps"),
+            ((500, 8), "no rows of training step 8, 500"),
+        ):
+            with pytest.raises(InvalidInput, match=said):
+                join_rows(_sources(first, second), steps)
+        with pytest.raises(InvalidInput, match=r"'a' has rows of one document.*name one step"):
+            join_rows(_sources(first, second), (0, 500))
