@@ -116,6 +116,10 @@ def _numbers(
         mine_read: numbers of its rows that are read.
         other: the other one.
         theirs_read: numbers of its rows that are read.
+
+    Raises:
+        InvalidInput: a recording has a position of a document twice, or a position is out of range;
+            or rows that are joined are of different tokens.
     """
     a, b = first.tokens(), other.tokens()
     documents = np.concatenate([a.document[mine_read], b.document[theirs_read]])
