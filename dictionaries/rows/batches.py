@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isogloss.dictionaries.rows.joined import SourceRows, join_rows
+from isogloss.dictionaries.rows.joined import SourceRows, join_rows, rows_of
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.rows.usual import UsualRows
 from isogloss.dictionaries.wirings.wiring import WiredColumns
@@ -78,8 +78,7 @@ def training_rows(
 
 def rows_at(reader: RecordingReader, steps: Sequence[int] | None) -> NDArray[np.bool_]:
     """Mark the rows of training steps, bool ``[rows]``; see ``RecordingReader.chosen_steps``."""
-    chosen = reader.chosen_steps(steps)
-    return reader.keep_steps(chosen) if chosen else np.ones(reader.rows, np.bool_)
+    return rows_of(reader, reader.chosen_steps(steps))
 
 
 def _split(reader: RecordingReader, holdout: float) -> NDArray[np.bool_]:
@@ -263,11 +262,7 @@ def held_out_pairs(
         Batches, in the order of the first recording.
     """
     held = ~_split(joined.reader, holdout) & joined.present
-    rows = np.flatnonzero(held).astype(np.int64)
-    if max_rows is not None:
-        rows = spread(rows, max_rows)
-    for start in range(0, len(rows), batch_rows):
-        batch = rows[start : start + batch_rows]
+    for batch in _numbers_of(held, batch_rows, max_rows):
         every = range(len(joined.sources))
         parts = [as_tensor(joined.take(place, batch)).to(torch.float32) for place in every]
         side = torch.cat(parts, 1)
@@ -302,12 +297,19 @@ def held_out_batches(
         Batches ``[rows, width]``, float32.
     """
     kept_out = ~_split(reader, holdout) & rows_at(reader, steps)
-    rows = np.flatnonzero(kept_out).astype(np.int64)
+    for batch in _numbers_of(kept_out, batch_rows, max_rows):
+        yield as_tensor(reader.take(site, batch)).to(torch.float32)
+
+
+def _numbers_of(
+    marked: NDArray[np.bool_], batch_rows: int, max_rows: int | None
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of marked rows in batches; of at most ``max_rows``, evenly spread."""
+    rows = np.flatnonzero(marked).astype(np.int64)
     if max_rows is not None:
         rows = spread(rows, max_rows)
     for start in range(0, len(rows), batch_rows):
-        batch = rows[start : start + batch_rows]
-        yield as_tensor(reader.take(site, batch)).to(torch.float32)
+        yield rows[start : start + batch_rows]
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -74,12 +74,12 @@ def join_rows(sources: Sequence[Source], steps: Sequence[int] = ()) -> SourceRow
         source.reader.revision.id: _steps(source.reader, steps, several=several)
         for source in sources
     }
-    present = _rows_at(first, chosen[first.revision.id])
+    present = rows_of(first, chosen[first.revision.id])
     known: dict[str, NDArray[np.int64] | None] = {first.revision.id: None}
     for source in sources[1:]:
         own = source.reader.revision.id
         if own not in known:
-            theirs = np.flatnonzero(_rows_at(source.reader, chosen[own]))
+            theirs = np.flatnonzero(rows_of(source.reader, chosen[own]))
             numbers = _numbers(first, np.flatnonzero(present), source.reader, theirs)
             present &= numbers >= 0
             known[own] = numbers
@@ -95,11 +95,13 @@ def join_rows(sources: Sequence[Source], steps: Sequence[int] = ()) -> SourceRow
 
 
 def _steps(reader: RecordingReader, steps: Sequence[int], *, several: bool) -> tuple[int, ...]:
-    here = [step for step in steps if step in reader.rows_of_steps()] if several else []
+    known = reader.rows_of_steps() if several else {}
+    here = [step for step in steps if step in known]
     return reader.chosen_steps(here or steps or None)
 
 
-def _rows_at(reader: RecordingReader, steps: Sequence[int]) -> NDArray[np.bool_]:
+def rows_of(reader: RecordingReader, steps: Sequence[int]) -> NDArray[np.bool_]:
+    """Mark the rows of training steps that were chosen, bool ``[rows]``; none chosen: all rows."""
     return reader.keep_steps(steps) if steps else np.ones(reader.rows, dtype=np.bool_)
 
 

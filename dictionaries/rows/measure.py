@@ -72,7 +72,7 @@ def measure_rows(
     usual = tuple(
         UsualRows.of(some[:, part.start : part.stop], leave_out.max_norm or FAR) for part in parts
     )
-    sums, every = _Sums(some.shape[1], usual, parts), None
+    sums = _Sums(some.shape[1], usual, parts)
     for values in _chunks(joined, rows):
         sums.add(values)
     far = len(rows) - sums.rows

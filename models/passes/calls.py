@@ -21,7 +21,7 @@ from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.generation.caches import cache_in, cache_state
-from isogloss.models.passes.inputs import Arguments, Copies
+from isogloss.models.passes.inputs import Arguments, Copies, are_whole_numbers
 from isogloss.models.passes.layout import numbers
 from isogloss.models.passes.sources import (
     Embedded,
@@ -316,12 +316,8 @@ class PassCalls:
         def reads(
             module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
         ) -> None:
-            now = self._now
-            given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-            ids = next(given, None)
-            if now is None or ids is None or torch.compiler.is_compiling() or _in_backward():
-                return
-            if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            now, ids = self._now, _first_given(args, kwargs)
+            if now is None or ids is None or not are_whole_numbers(ids):
                 return
             number, count = sum(now.embedded.values()), now.embedded.get(path, 0)
             now.embedded[path] = count + 1
@@ -343,12 +339,8 @@ class PassCalls:
         def tells(
             module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
         ) -> None:
-            now = self._now
-            given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-            states = next(given, None)
-            if now is None or states is None or torch.compiler.is_compiling() or _in_backward():
-                return
-            if states.ndim == 3:
+            now, states = self._now, _first_given(args, kwargs)
+            if now is not None and states is not None and states.ndim == 3:
                 is_first, sizes = bool(module.batch_first), (states.shape[0], states.shape[1])
                 now.ordered.add(Ordered(name=path, batch_first=is_first, sizes=sizes))
 
@@ -403,6 +395,13 @@ def _of_decoder(pair: Reading, name: str) -> Reading:
             "is not known; choose a submodule of one of them"
         )
     return pair.decoder
+
+
+def _first_given(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor | None:
+    """Return the first tensor of a call; None: it has none, or is traced or run again."""
+    if torch.compiler.is_compiling() or _in_backward():
+        return None
+    return next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
 
 
 def _in_backward() -> bool:

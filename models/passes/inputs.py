@@ -86,10 +86,12 @@ class Arguments:
 
 
 def _is_table(value: object) -> TypeGuard[Tensor]:
-    if not isinstance(value, Tensor) or value.ndim != 2:
-        return False
-    whole = not value.is_floating_point() and not value.is_complex()
-    return whole and value.dtype != torch.bool
+    return isinstance(value, Tensor) and value.ndim == 2 and are_whole_numbers(value)
+
+
+def are_whole_numbers(tensor: Tensor) -> bool:
+    """Return whether a tensor's numbers are whole, whatever they mean."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 class Copies:

@@ -14,6 +14,7 @@ from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.operations import Started, started
 from isogloss.service.transport.call import Call, ask, collect, then
 from isogloss.service.values import ids
+from isogloss.service.values.arguments import named_steps
 from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
 from isogloss.service.values.settings import Setting
 from isogloss.service.wire.messages import from_message, to_message
@@ -21,7 +22,6 @@ from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.scalars import to_dtype
 from isogloss.service.wire.training import asked_config, to_config
-from isogloss.store import check_steps
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
     sources = (SiteRef(recording=recording, site=site), *more_sources)
     own = _of_kind(features, k, settings or {})
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
-    given["steps"] = None if steps is None else sorted(set(check_steps(steps)))
+    given["steps"] = named_steps(steps) or None
     config = to_config(own, given, more or {}, leave_out)
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(

@@ -12,6 +12,7 @@ from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started, wait
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
+from isogloss.service.values.arguments import named_steps
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
     DictionaryInfo,
@@ -27,7 +28,6 @@ from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_feature_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.settings import fill
-from isogloss.store import check_steps
 
 
 def create_probe(
@@ -70,7 +70,7 @@ def create_probe(
     The job ends with InvalidInput where a dictionary was trained on several training steps of a
     recording and ``steps`` does not say at which one to compare it.
     """
-    wanted = () if steps is None else sorted(set(check_steps(steps)))
+    wanted = named_steps(steps)
     if not recordings:
         raise InvalidInput("0 recordings to probe: name at least one")
     request = pb.CreateProbeRequest(
@@ -265,7 +265,7 @@ def match(
         InvalidInput: a setting is unknown.
     """
     names = ids.id_of(a), ids.id_of(b)
-    wanted = () if steps is None else sorted(set(check_steps(steps)))
+    wanted = named_steps(steps)
     name = match or ids.match_id(*names, probe, settings or {}, wanted)
     request = pb.CreateMatchRequest(
         match_id=from_name("matches", to_name("matches", name)),

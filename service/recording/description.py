@@ -28,15 +28,14 @@ def check_sites(sites: object) -> None:
             raise InvalidInput(f"sites holds {found(name)}; give names of submodules as text")
 
 
-def check_place(recording: object, dtype: object, direct: object, root: object) -> None:
-    """Refuse what names no recording, number format or way to the disk.
-
-    Raises:
-        InvalidInput: a value is of another type, or none of those that there are.
-        InvalidName: ``recording`` cannot be an id.
-    """
+def check_recording(recording: object) -> None:
+    """Refuse what cannot be the id of a recording, with InvalidInput or InvalidName."""
     check_text("recording", recording, "run-12")
     check_id(str(recording))
+
+
+def check_place(dtype: object, direct: object, root: object) -> None:
+    """Refuse what is no number format or way to the disk, with InvalidInput."""
     check_one_of("dtype", dtype, get_args(Precision))
     check_one_of("direct", direct, (True, False, "auto"))
     check_path("root", root)

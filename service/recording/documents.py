@@ -15,6 +15,7 @@ from isogloss.service.recording.description import (
     Precision,
     begun_with,
     check_place,
+    check_recording,
     check_sites,
     describe,
 )
@@ -98,7 +99,7 @@ class DocumentOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", check_step(self.step))
-        check_place("any", self.dtype, self.direct, self.root)
+        check_place(self.dtype, self.direct, self.root)
         check_text("corpus", self.corpus, "wikipedia")
         check_text("producer", self.producer, "documents")
         check_one_of("precision", self.precision, ("float32", "bfloat16"))
@@ -188,7 +189,7 @@ def _check(
         )
     if not isinstance(options, DocumentOptions):
         raise InvalidInput(f"options is {found(options)}, wanted DocumentOptions(...) or None")
-    check_place(recording, options.dtype, options.direct, options.root)
+    check_recording(recording)  # the options checked themselves
     check_function("on_progress", on_progress)
     check_function("on_route", on_route)
     if isinstance(documents, str | bytes) or not hasattr(documents, "__len__"):

@@ -37,6 +37,7 @@ from isogloss.service.recording.description import (
     HasVocabulary,
     Precision,
     check_place,
+    check_recording,
     check_sites,
 )
 from isogloss.service.recording.options import RecorderCounts, RecorderOptions
@@ -562,7 +563,8 @@ def open_recorder(
 
 def _check(tokenizer: object, place: Place, wanted: Wanted, step: object, options: object) -> None:
     """Refuse arguments that no pass could be recorded with, before there is one."""
-    check_place(place.recording, wanted.dtype, place.direct, place.root)
+    check_recording(place.recording)
+    check_place(wanted.dtype, place.direct, place.root)
     check_sites(wanted.sites)
     if not (isinstance(place.ranks, ProcessGroup) or place.ranks in ("all", "one")):
         raise InvalidInput(f"ranks is {found(place.ranks)}, wanted 'all', 'one' or a process group")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from isogloss.dictionaries import (
     HeldOutPair,
     Source,
+    SourceRows,
     TrainConfig,
     TrainProgress,
     complete_config,
@@ -65,7 +66,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
-    steps_of_sources = join_rows(sources, config.steps).steps
+    joined = join_rows(sources, config.steps)
     trained = [
         SourceInfo(
             recording=source.reader.spec.recording,
@@ -74,7 +75,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             revision=source.reader.revision,
             steps=steps,
         )
-        for source, steps in zip(sources, steps_of_sources, strict=True)
+        for source, steps in zip(joined.sources, joined.steps, strict=True)
     ]
     body: dict[str, object] = {
         "kind": dictionary.kind,
@@ -86,7 +87,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         **source_to_dict(trained[0]),  # as it stood here before there were several
         "sources": [source_to_dict(source) for source in trained],
         "provenance": load_provenance(directory).to_dict(),
-        "metrics": _held_out(sources, config, heart, uid, store),
+        "metrics": _held_out(joined, config, heart, uid, store),
     }
     store.catalog.put("dictionary", name, uid, body)
     remove_checkpoints(directory)
@@ -163,11 +164,10 @@ def _check_same(
 
 
 def _held_out(
-    sources: Sequence[Source], config: TrainConfig, heart: Heart, uid: str, store: Store
+    joined: SourceRows, config: TrainConfig, heart: Heart, uid: str, store: Store
 ) -> dict[str, float]:
     """Return figures over held-out rows; none when nothing was held out."""
     dictionary = load_dictionary(store.artifact("dictionary", uid))
-    joined = join_rows(sources, config.steps)
     connection = wiring_of(config).connect(joined.widths)
     pairs = held_out_pairs(joined, connection, holdout=config.holdout, max_rows=_EVALUATED_ROWS)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import SupportsIndex, cast
 
 from isogloss.errors import InvalidInput
+from isogloss.store import check_steps
 
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _MOST_LOOKED_AT = 10_000
@@ -130,6 +131,15 @@ def check_function(name: str, value: object) -> None:
     """Refuse what is neither None nor can be called, with InvalidInput."""
     if value is not None and not callable(value):
         raise InvalidInput(f"{name} is {found(value)}, wanted a function, or None")
+
+
+def named_steps(steps: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the training steps that a caller names, ascending, each once; none for None.
+
+    Raises:
+        InvalidInput: ``steps`` is empty, or holds what is no training step.
+    """
+    return () if steps is None else tuple(sorted(set(check_steps(steps))))
 
 
 def found(value: object) -> str:

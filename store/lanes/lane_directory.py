@@ -39,9 +39,8 @@ def enter_lane(files: FileSystem, recording: Path, name: str) -> None:
         OSError: the entry could not be made durable.
     """
     manifest = recording / MANIFEST_NAME
-    if not files.is_remote and not files.exists(
-        manifest
-    ):  # of a recording that an earlier release created
+    if not files.is_remote and not files.exists(manifest):
+        # an earlier release created the recording
         make_directories(files, manifest)
     with contextlib.suppress(FileExistsError):
         if files.is_remote:
