@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import cast
 from weakref import ReferenceType, ref
 
@@ -75,8 +76,8 @@ def cached_tokens(cache: object) -> int | None:
     count = getattr(cache, "get_seq_length", None)
     if callable(count):
         try:
-            return int(cast("Callable[[], int]", count)())
-        except ValueError:  # of a model without attention
+            return index(cast("Callable[[], int]", count)())
+        except (TypeError, ValueError):  # without attention, or (Reformer's) it counts no tokens
             return None
     keys = _last_keys(cache)
     return None if keys is None else keys.shape[_token_axis(cache)]

@@ -14,6 +14,7 @@ from transformers import (
     GPT2LMHeadModel,
     StaticCache,
 )
+from transformers.models.reformer.modeling_reformer import ReformerDynamicCache
 
 from isogloss.models.passes.generation.caches import (
     cache_in,
@@ -114,3 +115,13 @@ def test_a_state_without_keys_tells_no_length_and_is_marked_by_its_numbers():
     cache.conv_states[0] = cache.conv_states[0].flip(0)
     assert not state.is_like(cache_state(cache))
     assert state.is_of(cache_state(cache))
+
+
+def test_a_cache_that_counts_no_tokens_tells_none_and_has_a_mark():
+    """Reformer's is asked for its length and answers None."""
+    cache = ReformerDynamicCache()
+    assert cached_tokens(cache) is None
+    assert cache_mark(cache) is None
+    cache.update(torch.tensor([1]), torch.ones(1, 2, 4), 0)
+    assert cached_tokens(cache) is None
+    assert cache_mark(cache) is not None
