@@ -17,6 +17,7 @@ from house_figures.sources import ROOT
 from isogloss.store import Store
 
 HEAVY = ("torch", "triton", "numba", "faiss", "zarr", "numcodecs", "scipy", "transformers")
+_FEATURES = 40
 _MAIN = "from isogloss.service.cli.main import main; main()"
 _LISTING = f"""
 import os, sys
@@ -39,13 +40,12 @@ def light() -> Figure:
                 _run(
                     [
                         *("train", recording, "--site", site, "--dictionary", f"of-{recording}"),
-                        *("--features", "40", "--k", "3", "--epochs", "6"),
+                        *("--features", str(_FEATURES), "--k", "3", "--epochs", "6"),
                     ],
                     store,
                 )
             first = next(iter(recordings))
-            nearest = ["nearest", f"of-{first}", "0"]
-            _run(nearest, store)  # builds the probe, once
+            nearest = _answered(f"of-{first}", store)
             commands = {"--help": ["--help"], "describe": ["describe", first], "nearest": nearest}
             loaded = {name: _loaded_by(words, store) for name, words in commands.items()}
     return Figure(
@@ -55,6 +55,20 @@ def light() -> Figure:
         unit=f"modules of {', '.join(HEAVY)} loaded by --help, or by others against a server",
         peers=dict(loaded),
     )
+
+
+def _answered(dictionary: str, store: Path) -> list[str]:
+    """Return a query about the first feature that fires often enough; the probe is built by it."""
+    refused = ""
+    for feature in range(_FEATURES):
+        words = ["nearest", dictionary, str(feature)]
+        try:
+            _run(words, store)
+        except RuntimeError as error:
+            refused = str(error)
+        else:
+            return words
+    raise RuntimeError(f"no feature of {dictionary!r} can be asked for; the last said: {refused}")
 
 
 def _record(store: Path) -> dict[str, str]:
