@@ -2,7 +2,8 @@
 
 Exit status 0 where every mutant was run. Each process works in a copy of the tree under
 ``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
-kept, and the next call goes on. The outcomes are written to ``benchmarks/mutants.json``, which
+kept, and the next call goes on. ``--minutes`` stops it by itself and writes what there is; what was
+not run counts as not noticed. The outcomes are written to ``benchmarks/mutants.json``, which
 ``benchmarks/house.py`` checks. Each holds a hash of the mutant, its file and the tests that were
 run: as long as that is the same, the mutant is not run again. A mutant that takes ten times as long
 as its tests do unmutated, and a while more, counts as noticed (``timeout``); no single test has a
@@ -15,6 +16,7 @@ With ``--under FOLDER`` only the drawn mutants of a folder are run, and nothing 
 import argparse
 import hashlib
 import json
+import math
 import os
 import resource
 import shlex
@@ -24,7 +26,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -78,27 +80,39 @@ class Outcome:
         return {"mutant": self.mutant.name, "outcome": self.outcome, "of": self.of}
 
 
-def measure(config: Config, chosen: Sequence[Mutant], jobs: int, session: Path) -> list[Outcome]:
-    """Run mutants, those that the session has not run yet, and return the outcomes of all.
+def measure(
+    config: Config,
+    chosen: Sequence[Mutant],
+    jobs: int,
+    session: Path,
+    *,
+    limit_s: float = math.inf,
+) -> list[Outcome]:
+    """Run mutants, those that the session has not run yet, and return their outcomes.
 
     Args:
         config: what is drawn and how it is run.
         chosen: the mutants.
         jobs: processes at once.
         session: the file that keeps what was run.
+        limit_s: time after which no further mutant is begun; those have no outcome then, nor has
+            one that survived its nearest tests and did not meet the others of its folder.
     """
     session.parent.mkdir(parents=True, exist_ok=True)
+    end_s = time.monotonic() + limit_s
     nearest = {mutant: nearest_tests(mutant.file, config) for mutant in chosen}
-    found = _measure(config, nearest, jobs, session)
-    alive = [mutant for mutant in chosen if found[mutant].outcome == "survived"]
-    wider = _measure(config, {mutant: _wider(mutant, config) for mutant in alive}, jobs, session)
+    found = _measure(config, nearest, jobs, session, end_s)
+    alive = [mutant for mutant, outcome in found.items() if outcome.outcome == "survived"]
+    places = {mutant: _wider(mutant, config) for mutant in alive}
+    wider = _measure(config, places, jobs, session, end_s)
     beside = {
         mutant: replace(outcome, outcome="killed beside")
         if outcome.outcome in {"killed", "timeout"}
         else outcome
         for mutant, outcome in wider.items()
     }
-    return [(found | beside)[mutant] for mutant in chosen]
+    found = {mutant: outcome for mutant, outcome in found.items() if mutant not in places} | beside
+    return [found[mutant] for mutant in chosen if mutant in found]
 
 
 def outcomes_of(
@@ -129,9 +143,9 @@ def _wider(mutant: Mutant, config: Config, root: Path = ROOT) -> tuple[str, ...]
 
 
 def _measure(
-    config: Config, tests: dict[Mutant, tuple[str, ...]], jobs: int, session: Path
+    config: Config, tests: dict[Mutant, tuple[str, ...]], jobs: int, session: Path, end_s: float
 ) -> dict[Mutant, Outcome]:
-    """Run tests against each mutant, unless the session has done so, and return all outcomes."""
+    """Run tests against each mutant, unless the session has done so; return what is known then."""
     ids = {mutant: job_id(mutant, tests[mutant]) for mutant in tests}
     with use_db(str(session), WorkDB.Mode.create) as db:
         known = {item.job_id for item in db.work_items}
@@ -142,20 +156,25 @@ def _measure(
         )
         done = {job for job, _ in db.results}
         waiting = [mutant for mutant in tests if ids[mutant] not in done]
-        for number, (mutant, result) in enumerate(_run(config, waiting, tests, jobs), 1):
+        for number, (mutant, result) in enumerate(_run(config, waiting, tests, jobs, end_s), 1):
             db.set_result(ids[mutant], result)
             print(f"{number}/{len(waiting)} {_outcome(result)} {mutant.name}", file=sys.stderr)
         results = {str(job): result for job, result in db.results}
     return {
         mutant: Outcome(mutant=mutant, of=of, outcome=_outcome(results[of]))
         for mutant, of in ids.items()
+        if of in results
     }
 
 
 def _run(
-    config: Config, waiting: Sequence[Mutant], tests: dict[Mutant, tuple[str, ...]], jobs: int
+    config: Config,
+    waiting: Sequence[Mutant],
+    tests: dict[Mutant, tuple[str, ...]],
+    jobs: int,
+    end_s: float,
 ) -> Iterator[tuple[Mutant, WorkResult]]:
-    """Yield each mutant with its result, as they come."""
+    """Yield each mutant with its result, as they come; begin none after a time."""
     for mutant in waiting:
         if not tests[mutant]:
             survived = WorkResult(WorkerOutcome.NO_TEST, "no test", TestOutcome.SURVIVED)
@@ -179,8 +198,13 @@ def _run(
             ): mutant
             for mutant in runs
         }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        waits = set(futures)
+        while waits:
+            if time.monotonic() >= end_s:
+                waits = {future for future in waits if not future.cancel()}
+            done, waits = wait(waits, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield futures[future], future.result()
 
 
 @contextmanager
@@ -338,6 +362,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how many, instead of what the config says")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the outcomes go")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin none after so long")
     parser.add_argument("--under", default="", help="only mutants of files below this folder")
     given = parser.parse_args()
     config = load_config()
@@ -350,9 +375,10 @@ def main() -> int:
         kept = outcomes_of(json.loads(given.results.read_text("utf-8")), chosen, config)
     waiting = [mutant for mutant in chosen if mutant not in kept]
     print(f"{len(kept)} outcomes still hold, {len(waiting)} mutants to run", file=sys.stderr)
-    new = measure(config, waiting, given.jobs, SESSIONS / "session.sqlite")
+    session, limit_s = SESSIONS / "session.sqlite", 60 * given.minutes
+    new = measure(config, waiting, given.jobs, session, limit_s=limit_s)
     found = kept | {outcome.mutant: outcome for outcome in new}
-    outcomes = [found[mutant] for mutant in chosen]
+    outcomes = [found[mutant] for mutant in chosen if mutant in found]
     document = document_of(outcomes, len(left_out))
     if hash_of_files(mutated_files(config)) != tree:
         print("the code was changed while mutants of it were run: run again", file=sys.stderr)
@@ -362,8 +388,9 @@ def main() -> int:
     for outcome in outcomes:
         if outcome.outcome in {"survived", "failed"}:
             print(outcome.outcome, outcome.mutant.name)
-    print(document["counts"], f"excluded {len(left_out)}")
-    return 1 if any(outcome.outcome == "failed" for outcome in outcomes) else 0
+    missing = len(chosen) - len(outcomes)
+    print(document["counts"], f"excluded {len(left_out)}, not run {missing}")
+    return 1 if missing or any(outcome.outcome == "failed" for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":
