@@ -92,6 +92,9 @@ class PlantedRun:
     """State of the kind."""
     normalisation: Normalisation = field(init=False)
     """How the rows are scaled."""
+    _connection: WiredColumns = field(init=False)
+    _columns: Tensor | None = field(init=False)
+    _parts: tuple[range, ...] = field(init=False)
     _rows: Tensor = field(init=False)
     _silent: Tensor = field(init=False)
     _workspace: Workspace = field(init=False, default_factory=Workspace)
@@ -102,6 +105,8 @@ class PlantedRun:
         variance = float((rows - rows.mean(0)).square().sum(1).mean())
         scale = (rows.shape[1] / variance) ** 0.5
         connection, features = self.wired.connect(), self.kind.features
+        self._connection, self._parts = connection, self.wired.parts()
+        self._columns = self.wired.columns(features)
         self._rows, mean = rows * scale, (rows * scale).double().mean(0)
         written = self._rows[:, connection.writes.start : connection.writes.stop]
         self.normalisation = Normalisation(
@@ -115,14 +120,14 @@ class PlantedRun:
                 seed=3,
                 connection=connection,
                 mean=mean,
-                columns=self.wired.columns(features),
+                columns=self._columns,
             )
         )
         self._silent = torch.zeros(features, dtype=torch.int64)
 
     def batch(self, step: int) -> StepBatch:
         """Return the rows of a step, counted from 1; features are dead after 2,560 silent rows."""
-        connection = self.wired.connect()
+        connection = self._connection
         part = self._rows[(step - 1) % 40 * BATCH :][:BATCH]
         rows, target = (
             part[:, own.start : own.stop].contiguous()
@@ -139,8 +144,8 @@ class PlantedRun:
             variance=self.normalisation.variance,
             dead=dead if bool(dead.any()) else None,
             workspace=self._workspace,
-            columns=self.wired.columns(self.kind.features),
-            parts=self.wired.parts(),
+            columns=self._columns,
+            parts=self._parts,
         )
 
     def take(self, first: int, last: int) -> list[StepResult]:
