@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+from beartype.roar import BeartypeCallHintParamViolation
 from tests.service.serving import server_on
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -318,6 +319,31 @@ def test_files_and_functions_stay_small() -> None:
                     where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
                     too_long.append(f"{where}: {length} lines, at most {limit}")
     assert too_long == []
+
+
+def test_modules_that_say_shapes_have_them_checked() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    (listed,) = (o for o in options["addopts"] if o.startswith("--jaxtyping-packages="))
+    checked = listed.partition("=")[2].split(",")[:-1]
+    saying = [path for path in sources(*ROOMS) if "\nfrom jaxtyping" in path.read_text()]
+    assert len(saying) > 10
+    for path in saying:
+        name = ".".join(("isogloss", *path.relative_to(ROOT).with_suffix("").parts))
+        assert any(f"{name}.".startswith(f"{one}.") for one in checked), f"{name}: pyproject.toml"
+
+
+@pytest.mark.skipif("ISOGLOSS_UNCHECKED" in os.environ, reason="types are left unchecked here")
+def test_calls_with_a_wrong_type_are_refused_under_test() -> None:
+    for module, name, wrong in (
+        ("isogloss.store.shards.quantised", "quantise_rows", ["no array"]),
+        ("isogloss.store.lanes.statistics", "_block_rows", ["many"]),
+        ("isogloss.models.texts", "passages", [[], "many"]),
+        ("isogloss.dictionaries.settings", "settings_to_dict", [None]),
+        ("isogloss.universality.probe.hashing", "splitmix64", [3]),
+    ):
+        called = getattr(importlib.import_module(module), name)
+        with pytest.raises(BeartypeCallHintParamViolation, match="violates type hint"):
+            called(*wrong)
 
 
 def test_nothing_unpickles() -> None:
