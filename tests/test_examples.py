@@ -1,9 +1,11 @@
 """Each library's example records the same rows in both ways, which are those of a plain pass."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,17 +24,39 @@ PEERS = {
 QUICK = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PEERS)
 
 
-def run_and_compare(name: str, folder: Path) -> None:
-    """Run an example in a process of its own; the rows of its two recordings must be the same."""
-    store = folder / "store"
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / f"{name}.py"), str(store)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[subprocess.Popen[str]]:
+    """Runs examples in processes that are forked once torch and transformers are imported."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("run_examples.py"))],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def run_quickly(runner: subprocess.Popen[str], name: str, store: Path) -> None:
+    assert runner.stdin is not None
+    assert runner.stdout is not None
+    runner.stdin.write(json.dumps([str(FOLDER / f"{name}.py"), str(store)]) + "\n")
+    runner.stdin.flush()
+    said: list[str] = []
+    for line in runner.stdout:
+        said.append(line)
+        if line.startswith("ended "):
+            break
+    assert said[-1:] == ["ended 0\n"], said
+
+
+def compare(store: Path) -> None:
+    """The rows of the two recordings of an example must be the same."""
     with isogloss.connect(store) as client:
         assert {found.id for found in client.recordings()} == {"documents", "loop"}
         first, second = client.recording("documents"), client.recording("loop")
@@ -51,9 +75,31 @@ def run_and_compare(name: str, folder: Path) -> None:
     assert columns[0].document.tolist() == columns[1].document.tolist()
 
 
+def run(name: str, store: Path) -> None:
+    """Run an example as its readers do."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), str(store)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", QUICK)
-def test_an_example_records_the_same_rows_in_both_ways(name: str, tmp_path: Path) -> None:
-    run_and_compare(name, tmp_path)
+def test_an_example_records_the_same_rows_in_both_ways(
+    runner: subprocess.Popen[str], name: str, tmp_path: Path
+) -> None:
+    run_quickly(runner, name, tmp_path / "store")
+    compare(tmp_path / "store")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_an_example_runs_by_itself(name: str, tmp_path: Path) -> None:
+    run(name, tmp_path / "store")
+    compare(tmp_path / "store")
 
 
 @pytest.mark.peers
@@ -65,7 +111,8 @@ def test_an_example_of_a_peer_records_the_same_rows_in_both_ways(name: str, tmp_
     found = importlib.metadata.version(package.replace("_", "-"))
     if not found.startswith(version):
         pytest.skip(f"this environment has {package} {found}, wanted {version}")
-    run_and_compare(name, tmp_path)
+    run(name, tmp_path / "store")
+    compare(tmp_path / "store")
 
 
 def test_every_example_is_short_and_listed_in_the_map() -> None:
