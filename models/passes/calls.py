@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
+from isogloss.models.passes.axis_trace import AxisTrace, TracedAxes
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.generation.caches import cache_in, cache_state
 from isogloss.models.passes.inputs import Arguments, Copies, are_whole_numbers
@@ -54,6 +55,8 @@ class SiteCall:
     """How many calls of embeddings the pass had made when it ran."""
     embedding: str | None
     """Its path, where it is an embedding of tokens itself."""
+    traced: TracedAxes | None
+    """What was followed to its output; None: nothing was."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -73,6 +76,13 @@ class Pass:
     """How often each embedding of tokens was called."""
     ordered: set[Ordered] = field(default_factory=set[Ordered])
     """Calls that tell which axis is the batch."""
+    trace: AxisTrace | None = None
+    """Follows the axes of ids, where they are not known from earlier passes."""
+
+    def end_trace(self) -> None:
+        """Follow no more operations."""
+        if self.trace is not None:
+            self.trace.end()
 
     def sources(self, name: str, call: SiteCall) -> list[IdSource]:
         """Return the token ids that the rows of a site's call may be of; empty: none are known.
@@ -128,6 +138,7 @@ class PassCalls:
         call: int | None = None,
         on_pass: Callable[[Pass | None], None] | None = None,
         stop_early: bool = False,
+        traces: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare; the hooks are set when this is entered.
 
@@ -137,6 +148,8 @@ class PassCalls:
             call: which call of a site in one pass to keep; None: the first.
             on_pass: called at the end of each pass; with None if the module ran within itself.
             stop_early: end passes started with :meth:`run` behind the last site.
+            traces: whether to follow the axes of ids through the pass that begins, which costs some
+                microseconds an operation.
 
         Raises:
             UnknownSite: a site is no submodule.
@@ -149,6 +162,7 @@ class PassCalls:
         self._call = call
         self._on_pass = on_pass
         self._stop_early = stop_early
+        self._traces = traces
         self._calls_to_stop_at: int | None = None
         self._may_stop = False
         self._thread = threading.local()
@@ -173,6 +187,8 @@ class PassCalls:
         trace: TracebackType | None,
     ) -> None:
         context, self._context = self._context, None
+        if self._now is not None:  # a pass was broken off
+            self._now.end_trace()
         self._thread = threading.local()
         if context is not None:
             context.close()
@@ -213,6 +229,8 @@ class PassCalls:
         except _Stop:
             done = self._thread.now
         finally:
+            if self._now is not None:
+                self._now.end_trace()
             self._may_stop = False
             self._thread.now = self._thread.ended = None
         if not isinstance(done, Pass):
@@ -259,11 +277,9 @@ class PassCalls:
             now = self._now
             if now is None or not stack.name:
                 # the outermost stack that runs makes a pass; the model within itself a new one
-                copies = Copies()
-                root = _reading(stack, stack.signature.bind(args, kwargs).copied(copies), None)
-                self._thread.now = Pass(
-                    root=root, is_training=module.training, copies=copies, open=[root]
-                )
+                if now is not None:
+                    now.end_trace()
+                self._thread.now = self._begun(module, stack, stack.signature.bind(args, kwargs))
                 return
             given = stack.signature.bind(args, kwargs).copied(now.copies)
             reading = _reading(stack, given, now.open[-1])
@@ -274,6 +290,18 @@ class PassCalls:
 
         return begins
 
+    def _begun(self, module: nn.Module, stack: Stack, given: Arguments) -> Pass:
+        copies = Copies()
+        root = _reading(stack, given.copied(copies), None)
+        begun = Pass(root=root, is_training=module.training, copies=copies, open=[root])
+        # a forward that is called directly has no hook that runs behind an error
+        if not calls_forward_itself(module) and self._traces():
+            begun.trace = AxisTrace()
+            for name, ids in given.tables.items():
+                begun.trace.name(ids, root.arguments.tables[name])
+            begun.trace.begin()
+        return begun
+
     def _ending(self, stack: Stack) -> _Hook:
         def ends(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             now = self._now
@@ -281,6 +309,7 @@ class PassCalls:
             if is_outermost and self._is_own(module, stack) and (now or not stack.name):
                 self._thread.now = None
                 if now is not None:
+                    now.end_trace()
                     now.root.returned = cache_in(output)
                 if self._on_pass is None:
                     self._thread.ended = now
@@ -295,6 +324,7 @@ class PassCalls:
             if now is None or not self._is_own(module, stack):
                 return
             if now.root.stack is stack:  # it has failed
+                now.end_trace()
                 self._thread.now = None
             elif any(found.stack is stack for found in now.open):
                 while (closed := now.open.pop()).stack is not stack:
@@ -342,7 +372,10 @@ class PassCalls:
             now, states = self._now, _first_given(args, kwargs)
             if now is not None and states is not None and states.ndim == 3:
                 is_first, sizes = bool(module.batch_first), (states.shape[0], states.shape[1])
-                now.ordered.add(Ordered(name=path, batch_first=is_first, sizes=sizes))
+                traced = None if now.trace is None else now.trace.traced(states)
+                label = None if traced is None else traced.labels[0]
+                axis = None if label is None else label.axis
+                now.ordered.add(Ordered(name=path, batch_first=is_first, sizes=sizes, axis=axis))
 
         return tells
 
@@ -374,10 +407,16 @@ class PassCalls:
             if reading.is_pair:
                 reading = _of_decoder(reading, name)
             # a copy: the layers behind may write into the tensor in place (residual adds do)
-            copy = numbers(first_tensor(output, name).detach(), name).clone()
+            given = first_tensor(output, name)
+            traced = None if now.trace is None else now.trace.traced(given)
+            copy = numbers(given.detach(), name).clone()
             read = sum(now.embedded.values())
             path, _ = self._embeddings.get(self._sites[name], (None, False))
-            calls.append(SiteCall(output=copy, reading=reading, before=read, embedding=path))
+            calls.append(
+                SiteCall(
+                    output=copy, reading=reading, before=read, embedding=path, traced=traced
+                )
+            )
 
 
 def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:

@@ -77,7 +77,10 @@ class DocumentPasses:
         self._device = device
         self._names = site_names(sites)
         self._widths = {site.name: site.width for site in sites if isinstance(site, Site)}
-        self._calls = PassCalls(module, sites, call=settings.call, stop_early=True)
+        self._may_trace = False
+        self._calls = PassCalls(
+            module, sites, call=settings.call, stop_early=True, traces=lambda: self._may_trace
+        )
         self._layouts = {name: Layout(name, module, settings.layout) for name in self._names}
         signature = Signature(module)
         self._arguments, self._ids_name = signature.names, ids_parameter(signature)
@@ -135,7 +138,7 @@ class DocumentPasses:
         for i, document in enumerate(documents):
             content[i, : len(document.content)] = document.content
         where = torch.from_numpy(content)
-        return {name: self._rows(name, call.output, where, ids) for name, call in calls.items()}
+        return {name: self._rows(name, call, where, ids) for name, call in calls.items()}
 
     def _may_pad(self, documents: Sequence[EncodedDocument]) -> bool:
         """Return whether rows stay the same behind padding: seen on some texts.
@@ -207,7 +210,11 @@ class DocumentPasses:
             ids[i, : len(document.input_ids)] = document.input_ids
             mask[i, : len(document.input_ids)] = 1
         given = torch.from_numpy(ids)
-        done = self._run(given, torch.from_numpy(mask))
+        self._may_trace = any(layout.is_open for layout in self._layouts.values())
+        try:
+            done = self._run(given, torch.from_numpy(mask))
+        finally:
+            self._may_trace = False
         if done.error is not None:
             raise done.error
         calls = {name: done.site(name, self._settings.call) for name in self._names}
@@ -240,7 +247,12 @@ class DocumentPasses:
                 "decoder: its rows would carry wrong tokens; choose a site of the encoder, or "
                 "record a loop of your own that gives the decoder its ids (client.record)"
             )
-        may_be = [one for one in others if all(n in call.output.shape for n in one.ids.shape)]
+        may_be = [
+            one
+            for one in others
+            if all(n in call.output.shape for n in one.ids.shape)
+            and not (call.traced is not None and call.traced.is_of_others(one.ids))
+        ]
         if may_be:
             raise InvalidInput(
                 f"whether site {name!r} is of the documents' token ids or of {may_be[0].name!r}, "
@@ -272,14 +284,21 @@ class DocumentPasses:
         lengths = {shape[1] for shape in shapes}
         return max(lengths) if len(lengths) == 1 and min(lengths) > ids.shape[1] else None
 
-    def _rows(self, name: str, output: Tensor, content: Tensor, ids: Tensor) -> Tensor:
-        self._layouts[name].see(output.shape, *ids.shape)
+    def _rows(self, name: str, call: SiteCall, content: Tensor, ids: Tensor) -> Tensor:
+        output, traced = call.output, call.traced
+        size = Sized(
+            sequences=ids.shape[0],
+            tokens=ids.shape[1],
+            places=None
+            if traced is None
+            else traced.places(ids.to(self._device), is_turned=False),
+        )
+        self._layouts[name].see_any(output.shape, [size])
         axes = self._layouts[name].axes(output.shape, *ids.shape)
         if axes is None:
             self._probe(ids, {*output.shape, *ids.shape})
             axes = self._layouts[name].axes(output.shape, *ids.shape)
         if axes is None:
-            size = Sized(sequences=ids.shape[0], tokens=ids.shape[1])
             raise unresolved(name, output.shape, [size])
         found = batch_first(output, axes)
         width = self._widths.setdefault(name, found.shape[2])

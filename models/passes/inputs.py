@@ -94,6 +94,13 @@ def are_whole_numbers(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same ids."""
+    return one is other or (
+        one.shape == other.shape and one.device == other.device and bool(torch.equal(one, other))
+    )
+
+
 class Copies:
     """Copies of the ids and masks of one pass: a module may change them in place.
 

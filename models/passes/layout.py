@@ -8,7 +8,7 @@ output is of.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -16,6 +16,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError
+from isogloss.models.passes.axis_trace import Places
 from isogloss.models.passes.stacks import is_of_library
 
 Axes = tuple[int, int]
@@ -44,6 +45,10 @@ class Sized:
     """Which ids they are; None: there are no others."""
     is_turned: bool = False
     """Whether the model was given them time first."""
+    places: Places | None = None
+    """On which axes of the output they are, where they were followed to it."""
+    is_other: bool = False
+    """Whether the output is certainly of other ids, of those that it may be of."""
 
 
 _Reading = tuple[str | None, bool, Axes]
@@ -66,6 +71,12 @@ class Layout:
         self._is_width_last = width_is_last(module, name)
         self._left: frozenset[_Reading] | None = None
         self._last_sizes: set[int] = set()
+        self._is_followed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether passes of equal sizes may still leave several ways to read the output."""
+        return self._left is None or len(self._left) > 1
 
     def see(self, shape: Sequence[int], sequences: int, tokens: int) -> None:
         """Learn from the sizes of one output, of ids beside which there are no others.
@@ -105,6 +116,7 @@ class Layout:
             )
         self._left = left
         self._last_sizes.add(shape[-1])
+        self._is_followed |= _are_followed(possible, ids)
 
     def axes(self, shape: Sequence[int], sequences: int, tokens: int) -> Axes | None:
         """Return the axes of an output that was seen, of ids beside which there are no others.
@@ -155,7 +167,7 @@ class Layout:
         """
         last = len(shape) - 1
         is_last = last in axes and shape[last] > 1 and self._fixed is None
-        return not is_last or len(self._last_sizes) > 1
+        return not is_last or self._is_followed or len(self._last_sizes) > 1
 
     def _allowed(self, possible: frozenset[_Reading]) -> frozenset[_Reading]:
         """Return what earlier passes leave; what had no others tells axes alone."""
@@ -180,8 +192,14 @@ class Layout:
             if i != j and (first, second) == (one.sequences, one.tokens)
             if last not in (i, j)
         )
-        fixed = self._fixed
-        return found if fixed is None else frozenset(way for way in found if way[2] == fixed)
+        if self._fixed is not None:
+            return frozenset(way for way in found if way[2] == self._fixed)
+        others = {(one.source, one.is_turned) for one in ids if one.is_other}
+        places = _places(ids)
+        followed = {
+            way for way in found if way[:2] not in others and _fits(way[2], places[way[:2]])
+        }
+        return frozenset(followed or found)
 
 
 def width_is_last(module: nn.Module, name: str) -> bool:
@@ -210,6 +228,24 @@ def width_is_last(module: nn.Module, name: str) -> bool:
         (inside for outer, inside in pairwise(path) if isinstance(outer, nn.ModuleList)), path[-1]
     )
     return not any(isinstance(child, _CONVOLUTIONS) for child in layer.modules())
+
+
+def _places(ids: Sequence[Sized]) -> dict[tuple[str | None, bool], Places | None]:
+    return {(one.source, one.is_turned): one.places for one in ids}
+
+
+def _are_followed(possible: Iterable[_Reading], ids: Sequence[Sized]) -> bool:
+    """Return whether all ways to read an output are those to which its ids were followed."""
+    places = _places(ids)
+    found = ((way[2], places[way[:2]]) for way in possible)
+    return all(place is not None and _fits(axes, place) for axes, place in found)
+
+
+def _fits(axes: Axes, places: Places | None) -> bool:
+    """Return whether axes are those on which ids were followed to an output."""
+    return places is None or all(
+        place in (None, axis) for axis, place in zip(axes, places, strict=True)
+    )
 
 
 def _order(shape: Sequence[int], axes: Axes) -> tuple[int, ...]:

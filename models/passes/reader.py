@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError, ShapeError
+from isogloss.models.passes.axis_trace import TracedAxes
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.content import SpecialTokens, Tokens, refuse_packed
 from isogloss.models.passes.generation.caches import cache_state
@@ -34,6 +35,9 @@ from isogloss.models.passes.sources import IdSource
 from isogloss.models.wrappers import unwrapped
 
 _log = logging.getLogger(__name__)
+
+_TRACED = 8
+"""Passes in which axes are followed at most: what these do not tell is not told at all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +83,8 @@ class _Waiting:
     options: list[_Option]
     sources: dict[str, list[int]]
     """For each site the options among which its own is."""
+    sized: dict[str, list[Sized]]
+    """For each site the sizes of the ids that its rows may be of."""
     outputs: dict[str, Tensor]
     step: int
     is_training: bool
@@ -86,19 +92,6 @@ class _Waiting:
     @property
     def nbytes(self) -> int:
         return sum(output.nbytes for output in self.outputs.values())
-
-    def sized(self, name: str) -> list[Sized]:
-        """Return the sizes of the ids that a site's rows may be of."""
-        found = [self.options[i].source for i in self.sources[name]]
-        return [
-            Sized(
-                sequences=one.sizes[0],
-                tokens=one.sizes[1],
-                source=one.name if one.is_choice else None,
-                is_turned=one.is_turned,
-            )
-            for one in found
-        ]
 
 
 class PassReader:
@@ -155,7 +148,9 @@ class PassReader:
         self._take_rows, self._leave_out = take, leave_out
         self._special, self._pad_id = SpecialTokens(special_ids), pad_id
         self._call, self._held_bytes, self._step = call, held_bytes, step
-        self._calls = PassCalls(self._module, sites, call=call, on_pass=self._ended)
+        self._calls = PassCalls(
+            self._module, sites, call=call, on_pass=self._ended, traces=self._traces
+        )
         self._is_batch_first = layout is not None
         fixed = BATCH_FIRST if layout else None
         self._layouts = {name: Layout(name, self._module, fixed) for name in self._sites}
@@ -169,7 +164,7 @@ class PassReader:
             pad_id=pad_id,
         )
         self._widths: dict[str, int] = {}
-        self._passes = 0
+        self._passes = self._traced = 0
         self._has_warned = self._has_said_turned = False
         self._lock = threading.RLock()
 
@@ -208,6 +203,12 @@ class PassReader:
             self._waiting.append(seen)
             self._drain()
 
+    def _traces(self) -> bool:
+        """Return whether the axes of ids are followed in the pass that begins: seldom."""
+        is_wanted = self._traced < _TRACED and any(one.is_open for one in self._layouts.values())
+        self._traced += is_wanted
+        return is_wanted
+
     def _seen(self, done: Pass | None) -> _Waiting:
         if done is None:
             raise InvalidInput("the module ran within itself: the passes inside are read")
@@ -229,12 +230,16 @@ class PassReader:
         seen = _Waiting(
             options=options,
             sources=places,
+            sized={
+                name: _sized([merged[i] for i in some], calls[name].traced)
+                for name, some in places.items()
+            },
             outputs=outputs,
             step=0,
             is_training=done.is_training,
         )
         for name, output in outputs.items():
-            self._layouts[name].see_any(output.shape, seen.sized(name))
+            self._layouts[name].see_any(output.shape, seen.sized[name])
         seen.step = 0 if self._step is None else self._step()
         return seen
 
@@ -302,7 +307,7 @@ class PassReader:
             first = self._waiting[0]
             try:
                 ways = {
-                    name: self._layouts[name].choose(output.shape, first.sized(name))
+                    name: self._layouts[name].choose(output.shape, first.sized[name])
                     for name, output in first.outputs.items()
                 }
                 open_name = next((name for name, found in ways.items() if found is None), None)
@@ -353,7 +358,7 @@ class PassReader:
 
     def _unresolved(self, waiting: _Waiting, name: str) -> ShapeError:
         names = {waiting.options[i].source.name for i in waiting.sources[name]}
-        return unresolved(name, waiting.outputs[name].shape, waiting.sized(name), sorted(names))
+        return unresolved(name, waiting.outputs[name].shape, waiting.sized[name], sorted(names))
 
     def _take(self, seen: Seen) -> None:
         content = seen.tokens.content
@@ -394,6 +399,21 @@ def _rows(output: Tensor, content: Tensor) -> Tensor:
     if bool(content.all()):
         return output.flatten(0, 1)
     return output[content.to(output.device)]
+
+
+def _sized(some: Sequence[IdSource], traced: TracedAxes | None) -> list[Sized]:
+    """Return the sizes of ids that the rows of one call may be of, and what was followed of them."""
+    return [
+        Sized(
+            sequences=one.sizes[0],
+            tokens=one.sizes[1],
+            source=one.name if one.is_choice else None,
+            is_turned=one.is_turned,
+            places=None if traced is None else traced.places(one.ids, is_turned=one.is_turned),
+            is_other=traced is not None and traced.is_of_others(one.ids),
+        )
+        for one in some
+    ]
 
 
 def _merged(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
 from isogloss.models.passes.generation.caches import CacheState
-from isogloss.models.passes.inputs import OTHER_IDS, Arguments, Signature
+from isogloss.models.passes.inputs import OTHER_IDS, Arguments, Signature, same
 from isogloss.models.passes.masks import has_mask, own_masks
 from isogloss.models.passes.stacks import Stack, is_of_library
 
@@ -120,6 +120,8 @@ class Ordered:
     """What it says."""
     sizes: tuple[int, int]
     """The first two sizes of its input."""
+    axis: int | None = None
+    """Which axis of the ids the first axis of its input is, where that is known."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -426,22 +428,20 @@ def _holds(ids: Tensor, table: Tensor) -> bool:
     return table.shape != ids.shape and any(same(part, table) for part in parts)
 
 
-def same(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors hold the same ids."""
-    return one is other or (
-        one.shape == other.shape and one.device == other.device and bool(torch.equal(one, other))
-    )
-
-
 def _turns(shape: torch.Size, ordered: Iterable[Ordered]) -> list[bool]:
     """Return whether ids are time first: what modules with ``batch_first`` tell of their input.
 
-    Without any, ids are ``[sequences, tokens]``. Where both sizes are equal, either may be.
+    Without any, ids are ``[sequences, tokens]``. Where both sizes are equal, either may be, but
+    where the axes were followed to those modules.
     """
     first, second = shape
     votes = [vote for vote in ordered if vote.sizes in ((first, second), (second, first))]
     if votes and first == second > 1:
-        return [False, True]
+        told = {
+            (vote.axis == 0) != vote.batch_first if vote.axis is not None else None
+            for vote in votes
+        }
+        return [False] if False in told else [True] if told == {True} else [False, True]
     is_turned = [(vote.sizes == (first, second)) != vote.batch_first for vote in votes]
     return [bool(votes) and all(is_turned)]
 

@@ -47,7 +47,7 @@ class Layers(nn.Module):
         torch.manual_seed(5)
         self.embedding = nn.Embedding(50, 12)
         self.layer = nn.Linear(12, 8)
-        self.skips, self.transposes = False, False
+        self.skips, self.transposes, self.hides = False, False, False
 
 
 class Tiny(Layers):
@@ -63,6 +63,8 @@ class Tiny(Layers):
         x = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
         x = x[:, 1:] if cut else x
         x = x.transpose(0, 1) if self.transposes else x
+        if self.hides:  # no axes are followed through it
+            x = torch.from_numpy(x.detach().numpy().copy())
         return x if self.skips else self.layer(x)
 
 
@@ -369,24 +371,36 @@ def test_a_decoder_of_pictures_carries_its_ids() -> None:
     assert rows.token_id.tolist() == [9, 8, 7, 6, 5, 5, 6, 7]
 
 
-def test_equal_sizes_wait_for_a_pass_that_tells_the_axes() -> None:
-    for transposes in (False, True):
-        model = Tiny()
+@pytest.mark.parametrize("transposes", [False, True])
+def test_equal_sizes_wait_for_a_pass_that_tells_the_axes(transposes: bool) -> None:
+    model = Tiny()
+    model.transposes, model.hides = transposes, True
+    square, other = IDS[:, :2], IDS[:, :3]
+    seen, errors = read(
+        model, "layer", lambda: (model(square), model(square + 1), model(other), model(square + 2))
+    )
+    assert not errors
+    model.transposes = False
+    for rows, ids in zip(seen, [square, square + 1, other, square + 2], strict=True):
+        assert rows.token_id.tolist() == ids.flatten().tolist()
+        assert torch.equal(rows.sites["layer"], model(ids).detach().flatten(0, 1))
+
+
+@pytest.mark.parametrize("transposes", [False, True])
+def test_equal_sizes_need_no_other_pass_where_the_axes_can_be_followed(transposes: bool) -> None:
+    model = Tiny()
+    for ids in (IDS[:, :2], IDS.repeat(1, 2)[:, :8], IDS.repeat(4, 1)[:, :3]):  # 2, and width 8
         model.transposes = transposes
-        square, other = IDS[:, :2], IDS[:, :3]
-        seen, errors = read(
-            model, "layer", lambda m=model, s=square, o=other: (m(s), m(s + 1), m(o), m(s + 2))
-        )
+        (rows,), errors = read(model, "layer", lambda i=ids: model(i))
         assert not errors
-        wanted = [square, square + 1, other, square + 2]
         model.transposes = False
-        for rows, ids in zip(seen, wanted, strict=True):
-            assert rows.token_id.tolist() == ids.flatten().tolist()
-            assert torch.equal(rows.sites["layer"], model(ids).detach().flatten(0, 1))
+        assert rows.token_id.tolist() == ids.flatten().tolist()
+        assert torch.equal(rows.sites["layer"], model(ids).detach().flatten(0, 1))
 
 
 def test_what_no_pass_tells_is_left_out_unless_the_user_says_it() -> None:
     model, square = Tiny(), IDS[:, :2]
+    model.hides = True
     seen, errors = read(model, "layer", lambda: (model(square), model(square)))
     assert not seen
     assert len(errors) == 2
@@ -398,6 +412,19 @@ def test_what_no_pass_tells_is_left_out_unless_the_user_says_it() -> None:
     )
     assert [rows.rows for rows in seen] == [4, 10]  # 128 bytes a pass: the first had no room
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_is_followed_any_more_behind_a_pass_that_failed(error: type[BaseException]) -> None:
+    class Failing(Tiny):
+        def forward(self, ids: Tensor) -> Tensor:
+            assert torch.overrides._get_current_function_mode_stack()
+            raise error
+
+    model = Failing()
+    with pytest.raises(error):
+        read(model, "layer", lambda: model(IDS))
+    assert not torch.overrides._get_current_function_mode_stack()
 
 
 def test_a_width_that_changes_is_left_out() -> None:

@@ -25,9 +25,7 @@ def test_a_live_model_is_recorded_past_the_server(client: Client, name: str) -> 
     model = Tiny()
     texts = sequences(16)
     ids, mask = padded(texts)
-    with client.record(
-        model, sites=["second"], recording=name, direct=True, layout="batch_first"
-    ) as recorder:
+    with client.record(model, sites=["second"], recording=name, direct=True) as recorder:
         wanted = model(input_ids=ids, attention_mask=mask).detach()[mask.bool()]
     assert recorder.error is None
     assert recorder.route.startswith("direct, lane ")
@@ -93,12 +91,7 @@ def test_the_asynchronous_client_records_and_streams(served_store: Path) -> None
                 name = f"async-{direct}".lower()
                 root = served_store if direct else None
                 recorder = await client.record(
-                    model,
-                    sites=["second"],
-                    recording=name,
-                    direct=direct,
-                    root=root,
-                    layout="batch_first",
+                    model, sites=["second"], recording=name, direct=direct, root=root
                 )
                 async with recorder:
                     model(input_ids=ids, attention_mask=mask)

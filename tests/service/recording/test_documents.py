@@ -189,9 +189,7 @@ def test_a_share_of_the_documents_is_that_of_a_loop(local_client: Client, name: 
     )
     loop = f"{name}-loop"
     options = RecorderOptions(sample=0.5)
-    with local_client.record(
-        model.module, sites=["layer"], recording=loop, layout="batch_first", options=options
-    ):
+    with local_client.record(model.module, sites=["layer"], recording=loop, options=options):
         model.module(torch.tensor(texts))
     kept = set(local_client.documents(name))
     assert kept == set(local_client.documents(loop))

@@ -1,0 +1,225 @@
+"""Axes of ids followed through the operations of a pass."""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isogloss.errors import IsoglossError
+from isogloss.models.passes.axis_trace import UNKNOWN, AxisTrace, TracedAxes
+from isogloss.models.passes.reader import PassReader, PassRows
+
+WIDTH = 4
+IDS = torch.arange(16).reshape(4, 4)  # as many texts as tokens, and as the width
+STATES = nn.Embedding(20, WIDTH)
+
+
+def followed(run: Callable[[Tensor], Tensor], ids: Tensor = IDS) -> TracedAxes | None:
+    """Return what is followed to the end of operations on the embedded ids."""
+    trace = AxisTrace()
+    trace.begin()
+    try:
+        return trace.traced(run(STATES(ids)))
+    finally:
+        trace.end()
+
+
+def axes(found: TracedAxes | None) -> list[int | None] | None:
+    return None if found is None else [label and label.axis for label in found.labels]
+
+
+def joined(x: Tensor) -> Tensor:
+    """Return the states of several heads, brought together as attention does it."""
+    heads = x.view(4, 4, 2, 2).transpose(1, 2)
+    return (heads @ heads.transpose(2, 3)).softmax(-1) @ heads
+
+
+KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[int | None]]] = {
+    "activation": (functional.gelu, [0, 1, None]),
+    "linear": (nn.Linear(WIDTH, WIDTH), [0, 1, None]),
+    "norm": (nn.LayerNorm(WIDTH), [0, 1, None]),
+    "rms norm": (nn.RMSNorm(WIDTH), [0, 1, None]),
+    "bilinear": (lambda x: nn.Bilinear(WIDTH, WIDTH, WIDTH)(x, x), [0, 1, None]),
+    "lstm": (lambda x: nn.LSTM(WIDTH, WIDTH)(x)[0], [0, 1, None]),
+    "gru": (lambda x: nn.GRU(WIDTH, WIDTH, bidirectional=True)(x)[0], [0, 1, None]),
+    "attention": (lambda x: nn.MultiheadAttention(WIDTH, 2)(x, x, x)[0], [0, 1, None]),
+    "attention, batch first": (
+        lambda x: nn.MultiheadAttention(WIDTH, 2, batch_first=True)(x, x, x)[0], [0, 1, None],
+    ),
+    "fused attention": (
+        lambda x: functional.scaled_dot_product_attention(x, x, x), [0, 1, None]
+    ),
+    "heads": (joined, [0, None, 1, None]),
+    "heads joined": (lambda x: joined(x).transpose(1, 2).reshape(4, 4, 4), [0, 1, None]),
+    "scores": (lambda x: x @ x.mT, [0, 1, 1]),
+    "transposed": (lambda x: x.transpose(0, 1).contiguous(), [1, 0, None]),
+    "turned around": (lambda x: x.permute(2, 0, 1), [None, 0, 1]),
+    "moved": (lambda x: x.movedim(0, -1), [1, None, 0]),
+    "channels first, normed": (lambda x: nn.LayerNorm(4)(x.mT), [0, None, 1]),
+    "over tokens": (lambda x: nn.Linear(4, 4)(x.mT), [0, None, None]),
+    "over tokens, and back": (lambda x: x + nn.Linear(4, 4)(x.mT).mT, [0, 1, None]),
+    "flat and back": (lambda x: x.view(-1, 4).relu().unflatten(0, (4, 4)), [0, 1, None]),
+    "einsum": (lambda x: torch.einsum("btd,dk->tbk", x, x[0]), [1, 0, None]),
+    "part of the width": (lambda x: x[..., :2], [0, 1, None]),
+    "part of the tokens": (lambda x: x[:, 1:], [0, None, None]),
+    "one more axis": (lambda x: x[:, None], [0, None, 1, None]),
+    "chunks": (lambda x: x.chunk(2, dim=-1)[1], [0, 1, None]),
+    "in place": (lambda x: x.detach().mul_(2).transpose_(0, 1), [1, 0, None]),
+    "masked": (lambda x: torch.where(x > 0, x, 0.0), [0, 1, None]),
+    "unknown, on top": (lambda x: x + x.flip(1), [0, 1, None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_axes_are_followed_through(name: str) -> None:
+    run, wanted = KEPT[name]
+    assert axes(followed(run)) == wanted
+
+
+LOST: dict[str, Callable[[Tensor], Tensor]] = {
+    "flip": lambda x: x.flip(1),
+    "roll": lambda x: x.roll(1, 1),
+    "sort": lambda x: x.sort(1)[0],
+    "joined": lambda x: torch.cat([x[:, 1:], x[:, :1]], 1),
+    "other texts": lambda x: x[torch.tensor([1, 0, 2, 3])],
+    "overwritten": lambda x: x.detach().clone().copy_(x.flip(1)),
+    "a part overwritten": lambda x: _overwritten(x.detach().clone()),
+    "out": lambda x: torch.flip(x, [0]),
+    "numpy": lambda x: torch.from_numpy(x.detach().numpy()),
+}
+
+
+def _overwritten(x: Tensor) -> Tensor:
+    x[:, 0] = x[:, 1]
+    return x
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_moves_tokens_in_another_way_has_no_known_axes(name: str) -> None:
+    assert not any(label is not None for label in axes(followed(LOST[name])) or ())
+
+
+def test_ids_are_followed_from_what_is_given_and_from_what_embeddings_read() -> None:
+    assert axes(followed(lambda x: STATES(IDS.T) + x)) == [None] * 3  # each the other way around
+    trace = AxisTrace()
+    trace.name(IDS, IDS.clone())
+    trace.begin()
+    found = trace.traced(STATES(IDS.T.clamp(max=15)))
+    trace.end()
+    assert found is not None
+    assert found.places(IDS, is_turned=False) == (1, 0)
+    assert found.places(IDS, is_turned=True) == (0, 1)
+    assert found.places(IDS + 1, is_turned=False) is None
+    assert found.is_of_others(IDS + 1)
+    assert not found.is_of_others(IDS)
+
+
+def test_a_sum_with_what_may_be_of_other_ids_does_not_say_whose_rows_it_has() -> None:
+    other = torch.randn(4, 4, WIDTH)
+    found = followed(lambda x: x + other)
+    assert found is not None
+    assert found.places(IDS, is_turned=False) == (0, 1)
+    assert all(label is None or UNKNOWN in label.tables for label in found.labels)
+    assert not found.is_of_others(IDS + 1)
+    for beside in (other[0, 0], torch.randn(1, 4, WIDTH)):  # one for all texts
+        found = followed(lambda x, b=beside: x + b)
+        assert found is not None
+        assert found.is_of_others(IDS + 1)
+
+
+def test_one_text_or_one_token_makes_no_difference() -> None:
+    one = followed(lambda x: x.view(1, 4, 2, 2).transpose(1, 2), IDS[:1])
+    assert one is not None
+    assert one.places(IDS[:1], is_turned=False) == (None, 2)
+
+
+def test_a_mode_that_the_model_leaves_open_does_no_harm() -> None:
+    trace, other = AxisTrace(), AxisTrace()
+    trace.begin()
+    other.begin()
+    trace.end()
+    assert trace.traced(STATES(IDS)) is None
+    other.end()
+    trace.end()
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
+class Program(nn.Module):
+    """Does to its states what it is told, then gives them to a site of some type."""
+
+    def __init__(self, steps: Sequence[str], site: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.steps = nn.Embedding(40, WIDTH), steps
+        self.kind = site
+        self.site = SITES[site]()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        for step in self.steps:
+            x = STEPS[step](x)
+        if self.kind in ("lstm", "attention"):
+            return (self.site(x) if self.kind == "lstm" else self.site(x, x, x))[0]
+        return self.site(x, x) if self.kind == "bilinear" else self.site(x)
+
+
+STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "swap": lambda x: x.transpose(0, 1),
+    "swap, copied": lambda x: x.transpose(0, 1).contiguous(),
+    "relu": lambda x: x.relu() + x,
+    "norm": lambda x: functional.layer_norm(x, x.shape[-1:]),
+    "flat": lambda x: (2 * x.flatten(0, 1)).unflatten(0, x.shape[:2]),
+    "channels": lambda x: x.transpose(1, 2).tanh().transpose(1, 2),
+    "flipped": lambda x: x.flip(2),
+}
+SITES: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Linear(WIDTH, WIDTH),
+    "norm": lambda: nn.LayerNorm(WIDTH),
+    "rms norm": lambda: nn.RMSNorm(WIDTH),
+    "bilinear": lambda: nn.Bilinear(WIDTH, WIDTH, WIDTH),
+    "identity": nn.Identity,
+}
+
+
+def alone(model: Program, row: Tensor) -> Tensor:
+    """Return the rows of one text, each token run alone: all steps work on each by itself."""
+    with torch.no_grad():
+        return torch.cat([model(token.reshape(1, 1)).reshape(1, -1) for token in row])
+
+
+@given(
+    steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=4),
+    site=st.sampled_from(sorted(SITES)),
+    sizes=st.lists(st.tuples(*[st.sampled_from([1, 2, 3, 4])] * 2), min_size=1, max_size=3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_are_right_and_never_refused_where_all_steps_are_known(
+    steps: Sequence[str], site: str, sizes: Sequence[tuple[int, int]], seed: int
+) -> None:
+    model = Program(steps, site).eval()
+    chance = np.random.default_rng(seed)
+    passes = [torch.from_numpy(chance.integers(0, 40, some)) for some in sizes]
+    seen, errors = list[PassRows](), list[Exception]()
+    with (
+        PassReader(model, ["site"], take=seen.append, leave_out=errors.append),
+        torch.no_grad(),
+    ):
+        for ids in passes:
+            model(ids)
+    assert all(isinstance(error, IsoglossError) for error in errors)
+    if "flipped" not in steps:
+        assert not errors
+        assert len(seen) == len(passes)
+    for rows in seen:
+        ids = torch.from_numpy(rows.token_id.astype(np.int64))
+        torch.testing.assert_close(rows.sites["site"], alone(model, ids), atol=1e-4, rtol=1e-4)
+    documents = [document.tolist() for rows in seen for document in rows.documents]
+    if not errors:
+        assert documents == [row for ids in passes for row in cast("list[list[int]]", ids.tolist())]
