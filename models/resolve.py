@@ -10,7 +10,7 @@ from isogloss.errors import InvalidInput
 from isogloss.models.hooks import capture, evaluating
 from isogloss.models.passes.inputs import Signature
 from isogloss.models.passes.layout import Layout, width_of
-from isogloss.models.passes.sources import ids_parameter
+from isogloss.models.passes.names import ids_parameter
 from isogloss.models.sites import Site, match_paths, site_names
 from isogloss.models.wrappers import unwrapped, without_prefix
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from isogloss.service.recording.appender import Appender, BatchStream
     from isogloss.service.recording.direct_appender import DirectAppender
     from isogloss.service.recording.documents import DocumentOptions
-    from isogloss.service.recording.live import Recorder
+    from isogloss.service.recording.live.recorder import Recorder
     from isogloss.service.recording.options import RecorderCounts, RecorderOptions, SampleRate
     from isogloss.service.values.results import (
         DictionaryInfo,
@@ -71,7 +71,7 @@ _HOMES = {
     "PairInfo": "values.results",
     "ProbeInfo": "values.results",
     "Quantisation": "values.upkeep",
-    "Recorder": "recording.live",
+    "Recorder": "recording.live.recorder",
     "RecorderCounts": "recording.options",
     "RecorderOptions": "recording.options",
     "RecordingInfo": "values.results",

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import isogloss
-from isogloss.service.recording.live import Recorder
+from isogloss.service.recording.live.recorder import Recorder
 from isogloss.service.recording.options import RecorderOptions
 
 SITES = ("transformer.h.2", "transformer.h.6", "transformer.h.10")

@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import isogloss
-from isogloss.service.recording.live import Recorder
+from isogloss.service.recording.live.recorder import Recorder
 from isogloss.service.recording.options import RecorderOptions
 
 WRAPPERS = ("ddp", "fsdp", "tensor", "checkpoint", "reentrant", "micro")

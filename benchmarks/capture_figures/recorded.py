@@ -24,7 +24,7 @@ from isogloss import Client
 from isogloss.errors import IsoglossError
 from isogloss.models import LoadedModel
 from isogloss.service.recording.documents import DocumentOptions
-from isogloss.service.recording.live import RecorderOptions
+from isogloss.service.recording.options import RecorderOptions
 from isogloss.store import Document
 
 # A row passes at most 4 layers of at most 6 sums, each over at most 64 numbers; a sum of n numbers

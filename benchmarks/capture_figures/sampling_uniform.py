@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import NotFound
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.live import Place, Wanted, open_recorder
+from isogloss.service.recording.live.opening import Place, Wanted, open_recorder
 from isogloss.service.recording.options import RecorderOptions, SampleRate
 from isogloss.service.recording.route import Direct
 from isogloss.service.recording.sampling import sample_position
@@ -234,7 +234,7 @@ def kept_by_recorder(
     client = PacedClient(pace)
     options = RecorderOptions(on_full="drop", queue_bytes=_QUEUE_ROWS * _ROW_BYTES, batch_rows=1)
     place = Place("bursts", None, False, None, "all")
-    wanted = Wanted(["table"], "", "bursts", "float32", 0, None, "batch_first", None)
+    wanted = Wanted(["table"], "", "bursts", "float32", 0, None, "batch_first", None, None)
     recorder = open_recorder(client, model, None, place, wanted, None, options)
     with recorder, torch.no_grad():
         for number in range(_ROUNDS):

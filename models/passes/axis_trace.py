@@ -38,20 +38,26 @@ _Axis = tuple[tuple[Label | None, int], ...]
 """The parts that an axis is made of, with their sizes; None: a part that is no axis of ids."""
 _Axes = tuple[_Axis, ...]
 
-_SAME = frozenset(
-    """abs alpha_dropout batch_norm bfloat16 celu clamp clip clone contiguous cos cpu cuda detach
-    double dropout dropout1d elu erf exp expm1 feature_alpha_dropout feature_dropout float gelu
-    group_norm half hardsigmoid hardswish hardtanh instance_norm int layer_norm leaky_relu log log1p
-    log_softmax logsigmoid long masked_fill mish nan_to_num native_dropout native_layer_norm neg
-    normalize prelu reciprocal relu relu6 requires_grad rms_norm rrelu rsqrt selu sigmoid sign silu
-    sin softmax softplus softsign sqrt square tanh threshold to type type_as""".split()
-)
+_SAME = frozenset((
+    "abs", "alpha_dropout", "batch_norm", "bfloat16", "celu", "clamp", "clip", "clone",
+    "contiguous", "cos", "cpu", "cuda", "detach", "double", "dropout", "dropout1d", "elu",
+    "erf", "exp", "expm1", "feature_alpha_dropout", "feature_dropout", "float", "gelu",
+    "group_norm", "half", "hardsigmoid", "hardswish", "hardtanh", "instance_norm", "int",
+    "layer_norm", "leaky_relu", "log", "log1p", "log_softmax", "logsigmoid", "long",
+    "masked_fill", "mish", "nan_to_num", "native_dropout", "native_layer_norm", "neg",
+    "normalize", "prelu", "reciprocal", "relu", "relu6", "requires_grad", "rms_norm", "rrelu",
+    "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "softsign",
+    "sqrt", "square", "tanh", "threshold", "to", "type", "type_as",
+))  # fmt: skip
 """Work on each number, or weigh numbers by others: each stays where it is."""
-_SUMS = frozenset(
-    """add addcdiv addcmul div divide iadd idiv imul isub itruediv lerp maximum minimum mul multiply
-    pow radd rdiv rmul rpow rsub rtruediv sub subtract true_divide truediv where""".split()
-)
+_SUMS = frozenset((
+    "add", "addcdiv", "addcmul", "div", "divide", "iadd", "idiv", "imul", "isub", "itruediv",
+    "lerp", "maximum", "minimum", "mul", "multiply", "pow", "radd", "rdiv", "rmul", "rpow",
+    "rsub", "rtruediv", "sub", "subtract", "true_divide", "truediv", "where",
+))  # fmt: skip
 """Join tensors number by number."""
+_COPIES = frozenset(("clone", "contiguous", "cpu", "cuda", "detach", "int", "long", "to", "type"))
+"""Those that leave ids what they are."""
 _VIEWS = frozenset(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"))
 """Give the same numbers in the same order, in another shape."""
 _MOVES = frozenset(("t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"))
@@ -180,7 +186,7 @@ class AxisTrace(TorchFunctionMode):
         """Return the axes of what an operation gives; None: they are not known."""
         if name in ("embedding", "one_hot"):
             return self._looked_up(args[0] if args else kwargs.get("input"), result)
-        if name in _SUMS:
+        if name in _SUMS and result.is_floating_point():
             return self._summed([*args, *kwargs.values()], result)
         if name == "einsum":
             return self._einsum(args)
@@ -189,10 +195,16 @@ class AxisTrace(TorchFunctionMode):
         if name == "bilinear":
             known = [self._axes(one) or () for one in args[:2]]
             return (*map(_both, *(axes[:-1] for axes in known)), _free(result.shape[-1]))
+        if not result.is_floating_point() and name in _SAME - _COPIES:
+            return None  # other ids
         before = self._axes(args[0])
         if name == "getitem":
-            return self._looked_up(args[1], result) if before is None else _cut(before, args[1:], result)
-        if before is None:
+            return (
+                self._looked_up(args[1], result)
+                if before is None
+                else _cut(before, args[1:], result)
+            )
+        if before is None or name in _SUMS:
             return None
         if name in _SAME:
             return before
@@ -240,7 +252,9 @@ class AxisTrace(TorchFunctionMode):
         if not arrow or "." in inputs:
             return None
         letters: dict[str, _Axis] = {}
-        for names, operand in zip(inputs.split(","), cast("Sequence[Tensor]", args[1:]), strict=True):
+        for names, operand in zip(
+            inputs.split(","), cast("Sequence[Tensor]", args[1:]), strict=True
+        ):
             axes = self._axes(operand) or [_free(n) for n in operand.shape]
             for letter, axis in zip(names, axes, strict=True):
                 letters[letter] = _both(letters.get(letter, axis), axis)

@@ -22,17 +22,17 @@ from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.axis_trace import AxisTrace, TracedAxes
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.generation.caches import cache_in, cache_state
-from isogloss.models.passes.inputs import Arguments, Copies, are_whole_numbers
-from isogloss.models.passes.layout import numbers
-from isogloss.models.passes.sources import (
+from isogloss.models.passes.ids.embeddings import embeddings
+from isogloss.models.passes.ids.sources import (
     Embedded,
     IdSource,
     Ordered,
     Reading,
-    embeddings,
     sources,
 )
-from isogloss.models.passes.stacks import Stack, stacks_around
+from isogloss.models.passes.ids.stacks import Stack, stacks_around
+from isogloss.models.passes.inputs import Arguments, Copies, are_whole_numbers
+from isogloss.models.passes.layout import numbers
 from isogloss.models.sites import Site, site_names, submodule
 
 _PreHook = Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]
@@ -413,9 +413,7 @@ class PassCalls:
             read = sum(now.embedded.values())
             path, _ = self._embeddings.get(self._sites[name], (None, False))
             calls.append(
-                SiteCall(
-                    output=copy, reading=reading, before=read, embedding=path, traced=traced
-                )
+                SiteCall(output=copy, reading=reading, before=read, embedding=path, traced=traced)
             )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from isogloss.errors import InvalidInput, IsoglossError, ShapeError
 from isogloss.models.hooks import evaluating
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
+from isogloss.models.passes.ids.sources import IdSource
 from isogloss.models.passes.inputs import Signature
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
@@ -21,7 +22,7 @@ from isogloss.models.passes.layout import (
     unresolved,
 )
 from isogloss.models.passes.model_state import ModelState
-from isogloss.models.passes.sources import IdSource, ids_parameter
+from isogloss.models.passes.names import ids_parameter
 from isogloss.models.sites import Site, site_names
 from isogloss.models.tokens import EncodedDocument
 
@@ -289,9 +290,7 @@ class DocumentPasses:
         size = Sized(
             sequences=ids.shape[0],
             tokens=ids.shape[1],
-            places=None
-            if traced is None
-            else traced.places(ids.to(self._device), is_turned=False),
+            places=None if traced is None else traced.places(ids.to(self._device), is_turned=False),
         )
         self._layouts[name].see_any(output.shape, [size])
         axes = self._layouts[name].axes(output.shape, *ids.shape)

@@ -137,6 +137,11 @@ class Signature:
         """Names of the arguments."""
         return frozenset(self._signature.parameters)
 
+    def takes(self, name: str) -> bool:
+        """Return whether a call may give an argument of this name."""
+        kinds = [parameter.kind for parameter in self._signature.parameters.values()]
+        return name in self.by_name or _KINDS.VAR_KEYWORD in kinds
+
     @property
     def takes_ids(self) -> bool:
         """Whether the module takes ``input_ids``."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.passes.axis_trace import Places
-from isogloss.models.passes.stacks import is_of_library
+from isogloss.models.passes.ids.stacks import is_of_library
 
 Axes = tuple[int, int]
 """Axis of the sequences and axis of the tokens."""

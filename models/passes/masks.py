@@ -4,7 +4,6 @@ A mask that cannot be read with certainty is refused by name: no row is better t
 padding.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.passes.inputs import Arguments
+from isogloss.models.passes.names import words
 
 _KEEPS = ("attention_mask",)
 _HIDES = ("src_key_padding_mask", "key_padding_mask")  # torch's own: True is padding
@@ -47,16 +47,18 @@ def own_masks(arguments: Arguments, name: str, sizes: tuple[int, int]) -> Argume
         InvalidInput: of which ids a mask is cannot be told.
     """
     own = _stem(name)
-    others = {n: t for n, t in arguments.tables.items() if n != name and not _words(n) & _PARTS}
+    others = {
+        n: t for n, t in arguments.tables.items() if n != name and _PARTS.isdisjoint(words(n))
+    }
     tensors = [n for n, v in arguments.named.items() if isinstance(v, Tensor) and n != name]
-    stems = {_stem(n) for n in tensors if "mask" not in _words(n)}
-    named = {n: value for n, value in arguments.named.items() if "mask" not in _words(n)}
+    stems = {_stem(n) for n in tensors if "mask" not in words(n)}
+    named = {n: value for n, value in arguments.named.items() if "mask" not in words(n)}
     for key, mask in arguments.named.items():
         stem = _stem(key)
         if key in named or mask is None:
             continue
         if stem and stem == own:
-            called = "_".join(word for word in _WORD.findall(key) if not _stem(word) & stem)
+            called = "_".join(word for word in words(key) if not _stem(word) & stem)
             if called != "mask" or _is_table_of(mask, sizes, key):
                 named[called] = mask
         elif stem and (stem in stems or (own and others)):
@@ -66,7 +68,6 @@ def own_masks(arguments: Arguments, name: str, sizes: tuple[int, int]) -> Argume
     return replace(arguments, named=named)
 
 
-_WORD = re.compile(r"[a-z]+")
 _PARTS = frozenset(("mask", "type", "position", "segment", "labels", "label", "targets"))
 _PLAIN = _PARTS | frozenset(
     [
@@ -94,13 +95,9 @@ _PLAIN = _PARTS | frozenset(
 _SAME_STEM = {"source": "src", "target": "tgt", "trg": "tgt", "encoder": "src", "decoder": "tgt"}
 
 
-def _words(name: str) -> set[str]:
-    return set(_WORD.findall(name.lower()))
-
-
 def _stem(name: str) -> frozenset[str]:
     """Return what a name says of whose ids or mask it is."""
-    return frozenset(_SAME_STEM.get(word, word) for word in _words(name) - _PLAIN)
+    return frozenset(_SAME_STEM.get(word, word) for word in {*words(name)} - _PLAIN)
 
 
 def _is_table_of(mask: object, sizes: tuple[int, int], name: str) -> bool:

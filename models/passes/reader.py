@@ -20,6 +20,8 @@ from isogloss.models.passes.content import SpecialTokens, Tokens, refuse_packed
 from isogloss.models.passes.generation.caches import cache_state
 from isogloss.models.passes.generation.generations import Generations, Seen, Succession
 from isogloss.models.passes.generation.running import running_generation
+from isogloss.models.passes.ids.choice import checked_ids, chosen_ids, merged_sources, not_aligned
+from isogloss.models.passes.ids.sources import IdSource
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
@@ -31,7 +33,6 @@ from isogloss.models.passes.layout import (
     without_own_padding,
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
-from isogloss.models.passes.sources import IdSource
 from isogloss.models.wrappers import unwrapped
 
 _log = logging.getLogger(__name__)
@@ -117,8 +118,10 @@ class PassReader:
         pad_id: int | None = None,
         call: int | None = None,
         layout: Literal["batch_first"] | None = None,
+        ids: str | None = None,
         held_bytes: int = 256 << 20,
         step: Callable[[], int] | None = None,
+        lose: Callable[[int | None], None] | None = None,
     ) -> None:
         """Make a reader; it sets its hooks when it is entered.
 
@@ -135,9 +138,14 @@ class PassReader:
             call: which call to read of a site that is called several times in one pass, from 0, or
                 from -1 backwards; None: such a pass is left out.
             layout: ``batch_first``: outputs are ``[sequences, tokens, width]``. None: their sizes
-                tell, and a pass in which sizes are equal waits for one that tells.
+                and the operations before them tell, and a pass of which neither does waits for one
+                that tells.
+            ids: name of the argument of the forward pass that holds the token ids which all sites
+                work on; None: told by what embeddings read.
             held_bytes: most bytes of passes that wait for others (generation, layout).
             step: gives the training step, called when a pass ends; None: always 0.
+            lose: called before ``leave_out`` with what ``step`` gave for that pass, which another
+                thread may have made; with None where a pass of this thread failed before that.
 
         Raises:
             UnknownSite: a site is no submodule; the message lists the nearest names.
@@ -145,7 +153,8 @@ class PassReader:
         """
         _check(layout, held_bytes)
         self._module, self._sites = unwrapped(module), tuple(sites)
-        self._take_rows, self._leave_out = take, leave_out
+        self._ids = checked_ids(self._module, ids)
+        self._take_rows, self._leave_out, self._lose = take, leave_out, lose
         self._special, self._pad_id = SpecialTokens(special_ids), pad_id
         self._call, self._held_bytes, self._step = call, held_bytes, step
         self._calls = PassCalls(
@@ -157,7 +166,7 @@ class PassReader:
         self._waiting: deque[_Waiting] = deque()
         self._generations = Generations(
             take=self._take,
-            leave_out=leave_out,
+            leave_out=self._left_out,
             special=self._special,
             end_ids=_end_ids(self._module),
             held_bytes=held_bytes,
@@ -198,10 +207,15 @@ class PassReader:
             try:
                 seen = self._seen(done)
             except Exception as error:  # whatever a model does, its caller is not disturbed
-                self._leave_out(_as_ours(error))
+                self._left_out(_as_ours(error), None)
                 return
             self._waiting.append(seen)
             self._drain()
+
+    def _left_out(self, error: Exception, step: int | None) -> None:
+        if self._lose is not None:
+            self._lose(step)
+        self._leave_out(error)
 
     def _traces(self) -> bool:
         """Return whether the axes of ids are followed in the pass that begins: seldom."""
@@ -216,7 +230,7 @@ class PassReader:
             raise done.error
         calls = {name: done.site(name, self._call) for name in self._sites}
         found = {name: self._sources(done, name, call) for name, call in calls.items()}
-        merged, places = _merged(found)
+        merged, places = merged_sources(found)
         options = [self._option(done, source) for source in merged]
         if len(options) == 1 and isinstance(options[0].told, IsoglossError):
             raise options[0].told
@@ -245,6 +259,8 @@ class PassReader:
 
     def _sources(self, done: Pass, name: str, call: SiteCall) -> list[IdSource]:
         found = done.sources(name, call)
+        if self._ids is not None:
+            found = chosen_ids(self._ids, name, done.root, call.traced, found)
         if self._is_batch_first:  # the user says so
             found = [source for source in found if not source.is_turned] or [
                 replace(source, is_turned=False) for source in found
@@ -320,7 +336,7 @@ class PassReader:
             except ShapeError as error:
                 if self._waiting and self._waiting[0] is first:
                     self._waiting.popleft()
-                self._leave_out(error)
+                self._left_out(error, first.step)
                 continue
             self._give(first, known)
 
@@ -328,9 +344,9 @@ class PassReader:
         chosen = {name: first.sources[name][place] for name, (place, _) in ways.items()}
         (name, which), *others = chosen.items()
         odd = next((other for other, place in others if place != which), None)
-        told = _not_aligned(name, odd) if odd is not None else first.options[which].told
+        told = not_aligned(name, odd) if odd is not None else first.options[which].told
         if isinstance(told, IsoglossError):
-            self._leave_out(told)
+            self._left_out(told, first.step)
             return
         outputs = {
             name: batch_first(output, ways[name][1]) for name, output in first.outputs.items()
@@ -371,7 +387,7 @@ class PassReader:
                 "choose a submodule of one width"
             )
             for _ in range(seen.passes):
-                self._leave_out(error)
+                self._left_out(error, seen.step)
             return
         self._widths = widths
         self._take_rows(
@@ -402,7 +418,7 @@ def _rows(output: Tensor, content: Tensor) -> Tensor:
 
 
 def _sized(some: Sequence[IdSource], traced: TracedAxes | None) -> list[Sized]:
-    """Return the sizes of ids that the rows of one call may be of, and what was followed of them."""
+    """Return the sizes of the ids that rows of a call may be of, and what was followed."""
     return [
         Sized(
             sequences=one.sizes[0],
@@ -414,41 +430,6 @@ def _sized(some: Sequence[IdSource], traced: TracedAxes | None) -> list[Sized]:
         )
         for one in some
     ]
-
-
-def _merged(
-    found: Mapping[str, Sequence[IdSource]],
-) -> tuple[list[IdSource], dict[str, list[int]]]:
-    """Return the sources of all sites, each once, and for each site which are its own.
-
-    Of those that are the same the innermost call is taken: what is masked or cached is told there
-    or around it.
-
-    Raises:
-        InvalidInput: sites are of other ids than each other.
-    """
-    merged: list[IdSource] = []
-    places: dict[str, list[int]] = {}
-    for name, some in found.items():
-        for source in some:
-            place = next((i for i, one in enumerate(merged) if one.equals(source)), len(merged))
-            if place == len(merged):
-                merged.append(source)
-            elif len(source.chain) > len(merged[place].chain):
-                merged[place] = source
-            places.setdefault(name, []).append(place)
-    (first, own), *others = places.items()
-    odd = next((name for name, other in others if not set(own) & set(other)), None)
-    if odd is not None:
-        raise _not_aligned(first, odd)
-    return merged, places
-
-
-def _not_aligned(first: str, other: str) -> InvalidInput:
-    return InvalidInput(
-        f"sites {first!r} and {other!r} read other token ids than each other, such as an "
-        "encoder's and a decoder's: their rows do not align; record them one by one"
-    )
 
 
 def _as_ours(error: Exception) -> IsoglossError:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from isogloss.models import Example, LoadedModel, RecordProgress, TextDocument
-    from isogloss.service.recording.live import Ranks, Recorder, StepSource
+    from isogloss.service.recording.live.opening import Ranks
+    from isogloss.service.recording.live.recorder import Recorder, StepSource
     from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 
 
@@ -119,6 +120,7 @@ def record(
     skip_first: int = 0,
     call: int | None = None,
     layout: 'Literal["batch_first"] | None' = None,
+    ids: str | None = None,
     example: "Example | None" = None,
     ranks: "Ranks" = "all",
     options: "RecorderOptions | None" = None,
@@ -144,6 +146,7 @@ def record(
         skip_first: how many content tokens at the start of each document have no row.
         call: which call to read of a site that runs several times a pass; None: none is.
         layout: that outputs are ``[sequences, tokens, width]``; None: their sizes tell.
+        ids: argument of the forward pass whose token ids all sites work on; None: it is told.
         example: an input, of which one pass tells the widths now; see :func:`resolve_sites`.
         ranks: who records: ``all``, rank 0 as ``one``, or the first rank of a process group.
         options: which passes are kept, size of the queue, and what happens when it is full.
@@ -159,10 +162,10 @@ def record(
         NotPermitted: ``direct`` is True, and this process does not see the store's disk.
     """
     # torch takes a second to import, and only recording needs it
-    from isogloss.service.recording.live import Place, Wanted, open_recorder
+    from isogloss.service.recording.live.opening import Place, Wanted, open_recorder
 
     place = Place(recording, producer, direct, root, ranks)
-    wanted = Wanted(sites, name, corpus, dtype, skip_first, call, layout, example)
+    wanted = Wanted(sites, name, corpus, dtype, skip_first, call, layout, ids, example)
     return open_recorder(_Writer(connection), model, tokenizer, place, wanted, step, options)
 
 

@@ -174,7 +174,7 @@ def describe_live(
     )
 
 
-SETTINGS = ("skip_first", "sample", "call", "layout")
+SETTINGS = ("skip_first", "sample", "call", "layout", "ids")
 """Settings in a recording's provenance that decide which rows it holds, or where they are read."""
 
 

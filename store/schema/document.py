@@ -91,10 +91,9 @@ class Document:
 def _text_key(text: str) -> bytes:
     try:
         return hashlib.sha256(text.encode()).digest()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"text has a lone surrogate at {error.start}, which UTF-8 cannot hold: replace it"
-        ) from error
+    except UnicodeEncodeError:
+        check_text(text, "text")
+        raise
 
 
 def check_document(document: Document) -> None:

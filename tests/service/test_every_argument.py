@@ -161,6 +161,7 @@ LIVE: dict[str, tuple[tuple[object, str], ...]] = {
     "skip_first": ((-1, "0 or more"), ("x", "whole number"), (1.5, "whole number")),
     "call": (("x", "whole number"), (1.5, "whole number")),
     "layout": (("x", "batch_first"), (3, "batch_first")),
+    "ids": (("tgt", "takes 'input_ids'"), (3, "wanted text")),
     "example": (("hello", "wanted a tensor"), (3, "wanted a tensor")),
     "ranks": (("two", "a process group"), (3, "a process group"), (None, "a process group")),
     "options": (({}, "wanted RecorderOptions"), (DocumentOptions(), "wanted RecorderOptions")),

@@ -92,7 +92,8 @@ class Generations:
     """Joins passes that go on from each other; gives all others on as they come."""
 
     take: Callable[[Seen], None]
-    leave_out: Callable[[Exception], None]
+    leave_out: Callable[[Exception, int], None]
+    """Called with an error, and with the step of the pass that is left out for it."""
     special: SpecialTokens
     end_ids: Iterable[int]
     """Ids behind which a sequence may be padding, where the call of ``generate`` does not tell."""
@@ -116,7 +117,7 @@ class Generations:
         running = succession.running
         if running is not None and running.search:
             self._finish(self._before(succession))
-            self.leave_out(_refused(f"it runs under {running.search}"))
+            self.leave_out(_refused(f"it runs under {running.search}"), seen.step)
         elif succession.before != 0:
             self._go_on(seen, succession)
         elif not self._repeats(seen, succession):
@@ -201,20 +202,20 @@ class Generations:
     def _go_on(self, seen: Seen, succession: Succession) -> None:
         held = self._before(succession) or self._copied(seen, succession)
         if held is None:
-            self.leave_out(_unseen(succession))
+            self.leave_out(_unseen(succession), seen.step)
             return
         if held.lost is not None:
-            self.leave_out(held.lost)
+            self.leave_out(held.lost, seen.step)
             return
         why = _ended(held, seen, succession)
         if why:  # what was read until here is right
             self._finish(held)
-            self.leave_out(_refused(why))
+            self.leave_out(_refused(why), seen.step)
             return
         why = _broken(held, succession)
         if why:
             self._lose(held, _refused(why))
-            self.leave_out(held.lost or _refused(why))
+            self.leave_out(held.lost or _refused(why), seen.step)
             return
         for name, output in seen.outputs.items():
             held.parts[name].append(output.cpu())
@@ -242,7 +243,7 @@ class Generations:
         if not same or not succession.is_quiet or not _extends(seen, held.seen):
             return False
         if held.lost is not None:
-            self.leave_out(held.lost)
+            self.leave_out(held.lost, seen.step)
             return True
         if not _same_rows(held, seen):
             return False
@@ -272,7 +273,7 @@ class Generations:
 
     def _lose(self, held: _Held, error: IsoglossError) -> None:
         for _ in range(held.seen.passes):
-            self.leave_out(error)
+            self.leave_out(error, held.seen.step)
         held.lost, held.nbytes = error, 0
         held.parts = {}
 

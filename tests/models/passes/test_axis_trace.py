@@ -110,7 +110,7 @@ def test_ids_are_followed_from_what_is_given_and_from_what_embeddings_read() -> 
     trace = AxisTrace()
     trace.name(IDS, IDS.clone())
     trace.begin()
-    found = trace.traced(STATES(IDS.T.clamp(max=15)))
+    found = trace.traced(STATES(IDS.T.contiguous().int()))
     trace.end()
     assert found is not None
     assert found.places(IDS, is_turned=False) == (1, 0)
@@ -118,6 +118,20 @@ def test_ids_are_followed_from_what_is_given_and_from_what_embeddings_read() -> 
     assert found.places(IDS + 1, is_turned=False) is None
     assert found.is_of_others(IDS + 1)
     assert not found.is_of_others(IDS)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.clamp(max=3), lambda x: x + 1, lambda x: x.masked_fill(x > 3, 0)]
+)
+def test_ids_that_were_changed_are_others(change: Callable[[Tensor], Tensor]) -> None:
+    trace = AxisTrace()
+    trace.name(IDS, IDS.clone())
+    trace.begin()
+    found = trace.traced(STATES(change(IDS)))
+    trace.end()
+    assert found is not None
+    assert found.is_of_others(IDS)
+    assert found.places(change(IDS), is_turned=False) == (0, 1)
 
 
 def test_a_sum_with_what_may_be_of_other_ids_does_not_say_whose_rows_it_has() -> None:

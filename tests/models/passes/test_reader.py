@@ -640,3 +640,56 @@ def test_the_work_for_many_sites_grows_with_their_number() -> None:
 
     calls(2)
     assert calls(160) < 6 * calls(40)
+
+
+class Pair(nn.Module):
+    """Reads two texts, whose states no axes are followed to."""
+
+    def __init__(self, *, hides: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.words, self.one, self.other = nn.Embedding(50, 8), nn.Linear(8, 6), nn.Linear(8, 6)
+        self.hides = hides
+
+    def forward(self, a: Tensor, b: Tensor, kinds: Tensor | None = None) -> Tensor:
+        one, other = self.words(a), self.words(b)
+        if self.hides:
+            one, other = (torch.from_numpy(x.detach().numpy().copy()) for x in (one, other))
+        return self.one(one).sum() + self.other(other).sum()
+
+
+@pytest.mark.parametrize(("ids", "site"), [("a", "one"), ("b", "other")])
+def test_of_texts_of_equal_length_the_user_says_which(ids: str, site: str) -> None:
+    model, given = Pair(), {"a": IDS, "b": IDS + 20}
+    _, errors = read(model, site, lambda: model(**given))
+    assert "'a' or of 'b'" in str(errors[0])
+    seen, errors = list[PassRows](), list[Exception]()
+    with PassReader(model, [site], take=seen.append, leave_out=errors.append, ids=ids):
+        model(**given)
+        model(IDS, IDS[:, :3])
+    assert not errors
+    assert seen[0].token_id.tolist() == given[ids].flatten().tolist()
+    layer = cast("nn.Linear", model.get_submodule(site))
+    wanted = layer(model.words(given[ids])).detach().flatten(0, 1)
+    assert torch.equal(seen[0].sites[site], wanted)
+
+
+def test_ids_that_a_pass_lacks_or_that_the_site_does_not_work_on_are_named() -> None:
+    model, errors = Pair(hides=False), list[Exception]()
+    with pytest.raises(InvalidInput, match="'src', and the model's forward pass takes 'a', 'b'"):
+        PassReader(model, ["one"], take=print, leave_out=print, ids="src")
+    with PassReader(model, ["one"], take=print, leave_out=errors.append, ids="b"):
+        model(IDS, IDS + 20)  # both are of one length, and what the site works on can be followed
+    with PassReader(model, ["one"], take=print, leave_out=errors.append, ids="kinds"):
+        model(IDS, IDS + 20)
+        model(IDS, IDS + 20, torch.ones(2, 5))
+    with PassReader(Pair(), ["one"], take=print, leave_out=errors.append, ids="b") as reader:
+        reader._module(IDS, IDS[:, :3])  # sizes that do not fit
+    wanted = [
+        "ids is 'b', and site 'one' works on other token ids: those of 'a'",
+        "ids is 'kinds', and this pass was given nothing as that",
+        "ids is 'kinds', and this pass was given torch.float32 [2, 5] as that",
+        "site 'one' gives [2, 5, 6], wanted [sequences 2, tokens 3, width]",
+    ]
+    for error, said in zip(errors, wanted, strict=True):
+        assert said in str(error)

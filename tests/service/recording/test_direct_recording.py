@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.models.conftest import SENTENCES
-from tests.service.recording.test_live import Tiny, padded, sequences
+from tests.service.recording.live.test_recorder import Tiny, padded, sequences
 from tests.tiny_models import save_tiny_bert
 
 import isogloss

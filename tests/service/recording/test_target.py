@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.service.recording.test_live import Tiny
+from tests.service.recording.live.test_recorder import Tiny
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard

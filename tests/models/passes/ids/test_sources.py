@@ -554,9 +554,7 @@ def of_time_first(model: TimeFirst, texts: Tensor) -> tuple[Tensor, Rows]:
     return (texts.T if is_turned else texts), wanted
 
 
-@pytest.mark.parametrize(
-    ("kind", "hides"), [*((kind, False) for kind in KINDS), ("lstm", True)]
-)
+@pytest.mark.parametrize(("kind", "hides"), [*((kind, False) for kind in KINDS), ("lstm", True)])
 @pytest.mark.parametrize("way", WAYS)
 def test_time_first_ids_and_states_are_turned(way: str, kind: str, hides: bool) -> None:
     torch.manual_seed(0)

@@ -26,7 +26,7 @@ from isogloss.errors import (
 )
 from isogloss.models import LoadedModel, RecordProgress
 from isogloss.service.recording.documents import DocumentOptions
-from isogloss.service.recording.live import Recorder
+from isogloss.service.recording.live.recorder import Recorder
 from isogloss.service.recording.options import RecorderOptions
 from isogloss.store import Document
 
@@ -500,14 +500,20 @@ def test_one_odd_pass_costs_itself_alone(local_client: Client, name: str) -> Non
 class Translator(nn.Module):
     """A plain encoder-decoder whose embeddings are in the root."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hides: bool = False) -> None:
         super().__init__()
         torch.manual_seed(5)
         self.src_embed, self.tgt_embed = nn.Embedding(50, 8), nn.Embedding(50, 8)
         self.net = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True)
+        self.hides = hides
 
-    def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
-        return self.net(self.src_embed(src), self.tgt_embed(tgt))
+    def forward(
+        self, src: Tensor, tgt: Tensor, tgt_key_padding_mask: Tensor | None = None
+    ) -> Tensor:
+        one, other = self.src_embed(src), self.tgt_embed(tgt)
+        if self.hides:  # no axes are followed through it
+            one, other = (torch.from_numpy(x.detach().numpy().copy()) for x in (one, other))
+        return self.net(one, other)
 
 
 class TypesFirst(nn.Module):
@@ -526,13 +532,14 @@ class TypesFirst(nn.Module):
 class TimeFirst(nn.Module):
     """Takes ``[tokens, texts]``, as torch's own recurrent modules do."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hides: bool = False) -> None:
         super().__init__()
         torch.manual_seed(5)
-        self.words, self.net = nn.Embedding(50, 8), nn.LSTM(8, 8)
+        self.words, self.net, self.hides = nn.Embedding(50, 8), nn.LSTM(8, 8), hides
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.words(x))[0]
+        x = self.words(x)
+        return self.net(torch.from_numpy(x.detach().numpy().copy()) if self.hides else x)[0]
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -571,14 +578,77 @@ def test_rows_carry_the_ids_that_their_site_read_both_ways(local_client: Client,
 def test_what_no_pass_tells_is_left_out_with_the_remedy(local_client: Client, name: str) -> None:
     src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
     cases = [
-        (Translator(), "net.decoder", (src, tgt), "those of 'src' or of 'tgt'; run a batch in"),
-        (TimeFirst(), "net", (src[:, :3],), "run batches of another size or length"),
+        (Translator(hides=True), "net.decoder", (src, tgt), "those of 'src' or of 'tgt'; run a"),
+        (TimeFirst(hides=True), "net", (src[:, :3],), "run batches of another size or length"),
     ]
     for i, (model, site, given, said) in enumerate(cases):
         with local_client.record(model, sites=[site], recording=f"{name}-{i}") as recorder:
             model(*given)
         assert (recorder.counts.passes, recorder.counts.rows) == (1, 0)
         assert any(said in reason for reason in recorder.counts.left_out)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("hides", [False, True])
+def test_the_user_says_which_ids_the_sites_work_on(
+    local_client: Client, name: str, hides: bool
+) -> None:
+    src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
+    model = Translator(hides=hides)
+    for ids, site, wanted in (("tgt", "net.decoder", tgt), ("src", "net.encoder", src)):
+        with local_client.record(
+            model, sites=[site], recording=f"{name}-{ids}", ids=ids, dtype="float32"
+        ) as recorder:
+            model(src, tgt=tgt)
+        assert not recorder.counts.left_out
+        assert local_client.tokens(f"{name}-{ids}").token_id.tolist() == wanted.flatten().tolist()
+        rows: list[Tensor] = []
+        hook = model.get_submodule(site).register_forward_hook(
+            lambda module, args, output, rows=rows: rows.append(output.detach().flatten(0, 1))
+        )
+        model(src, tgt)
+        hook.remove()
+        found = local_client.read(f"{name}-{ids}", site)
+        np.testing.assert_allclose(found, rows[0].numpy(), atol=1e-5)
+        assert local_client.recording(f"{name}-{ids}").spec.provenance["ids"] == ids
+    with pytest.raises(InvalidInput, match="takes 'src', 'tgt', 'tgt_key_padding_mask'; give the"):
+        local_client.record(model, sites=["net.decoder"], recording=f"{name}-x", ids="target")
+    with pytest.raises(AlreadyExists):  # of one recording it is one
+        local_client.record(model, sites=["net.decoder"], recording=f"{name}-tgt", ids="src")
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_a_pass_left_out_late_costs_the_texts_of_its_own_thread(tmp_path: Path) -> None:
+    words = [f"w{i}" for i in range(50)]
+    tokenizer = Words(WordLevel({word: i for i, word in enumerate(words)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    model, waits, is_over = Translator(hides=True), threading.Event(), threading.Event()
+
+    def ids(text: str) -> Tensor:
+        return torch.tensor([tokenizer.encode(text).ids])
+
+    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+        with client.record(model, tokenizer, sites=["net.decoder"], recording="a") as recorder:
+
+            def other() -> None:  # the mask of its text is odd, which text that is not known yet
+                text, odd = "w1 w2 w3", torch.full((1, 3), -0.5)
+                with torch.no_grad(), recorder.documents([text]):
+                    model(ids("w9 w9 w9"), ids(text), odd)
+                    waits.set()
+                    is_over.wait(60)
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            waits.wait(60)
+            own = ["w4 w5 w6 w7", "w8 w9"]
+            with torch.no_grad(), recorder.documents(own):
+                for text in own:  # the first tells which text it is
+                    model(ids("w9 w9 w9"), ids(text))
+            is_over.set()
+            thread.join()
+        assert list(recorder.counts.left_out.values()) == [1]
+        assert any("key_padding_mask holds values" in reason for reason in recorder.counts.left_out)
+        assert set(client.documents("a")) == {Document.from_text(text).id for text in own}
 
 
 def test_weights_that_change_within_a_step_are_counted_and_said_once(

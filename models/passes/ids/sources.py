@@ -7,89 +7,18 @@ decide between them, in this pass or in others.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.models.passes.generation.caches import CacheState
-from isogloss.models.passes.inputs import OTHER_IDS, Arguments, Signature, same
+from isogloss.models.passes.ids.stacks import Stack
+from isogloss.models.passes.inputs import Arguments, same
 from isogloss.models.passes.masks import has_mask, own_masks
-from isogloss.models.passes.stacks import Stack, is_of_library
-
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_NOT_TOKENS = frozenset(
-    [
-        "pos",
-        "position",
-        "positions",
-        "positional",
-        "pe",
-        "wpe",
-        "ape",
-        "rpe",
-        "seg",
-        "segs",
-        "segment",
-        "segments",
-        "type",
-        "types",
-        "lang",
-        "langs",
-        "language",
-        "languages",
-        "rel",
-        "relative",
-        "bias",
-        "step",
-        "steps",
-        "timestep",
-        "timesteps",
-        "turn",
-        "turns",
-        "tag",
-        "tags",
-        "ner",
-        "cls",
-        "class",
-        "classes",
-        "task",
-        "label",
-        "labels",
-        "speaker",
-        "speakers",
-        "entity",
-        "bucket",
-        "buckets",
-        "distance",
-        "hash",
-        "shape",
-        "pronunciation",
-    ]
-)
-_NOT_READ = frozenset(
-    [
-        "label",
-        "labels",
-        "target",
-        "targets",
-        "y",
-        "ys",
-        "gold",
-        "golds",
-        "answer",
-        "answers",
-        "next",
-        "weight",
-        "weights",
-        "length",
-        "lengths",
-    ]
-)
-_MASKS = frozenset(("mask", "masks"))
+from isogloss.models.passes.names import is_ids, is_mask, is_no_token, is_not_read, words
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,9 +147,9 @@ class IdSource:
 
     def _turned(self, name: str, value: object) -> object:
         """Return a mask as ``[sequences, tokens]``, that was given time first as the ids were."""
-        if not isinstance(value, Tensor) or value.ndim != 2 or "mask" not in _words(name):
+        if not isinstance(value, Tensor) or value.ndim != 2 or "mask" not in words(name):
             return value
-        if "key" in _words(name):  # torch's own are never time first
+        if "key" in words(name):  # torch's own are never time first
             return value
         if self.sizes[0] != self.sizes[1] or bool(torch.equal(value, value.T)):
             return value.T if value.shape == self.ids.shape else value
@@ -316,9 +245,11 @@ def _holds_states(item: tuple[str, object]) -> bool:
         return any(_holds_states((str(key), one)) for key, one in value.items())
     if isinstance(value, tuple | list):
         return any(_holds_states((name, one)) for one in value)
-    is_mask = bool(_words(name) & _MASKS)
     return (
-        isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 2 and not is_mask
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.ndim > 2
+        and not is_mask(name)
     )
 
 
@@ -333,7 +264,7 @@ def _own(reading: Reading, before: int) -> list[IdSource]:
     whole = [entry.ids for entry, name, _ in told if name.removeprefix(_PART) not in given]
     was_read |= {name for name, ids in given.items() if any(_holds(one, ids) for one in whole)}
     now = [one for one in told if one[0].number < before and one[0].is_of_tokens]
-    named = {name: ids for _, name, ids in now if not _is_no_token(name)}
+    named = {name: ids for _, name, ids in now if not is_no_token(name)}
     dropped = len({name for _, name, _ in now}) > len(named)
     kept = _without_features(named, {name: entry for entry, name, _ in now}, given)
     left = {} if _is_settled(kept, given) else _not_read(arguments, was_read)
@@ -351,7 +282,7 @@ def _own(reading: Reading, before: int) -> list[IdSource]:
 def _is_settled(kept: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
     """Return whether what an embedding read has the name of token ids."""
     names = {name.removeprefix(_PART) for name in kept} & set(given)
-    return any(_is_ids(name) for name in names)
+    return any(is_ids(name) for name in names)
 
 
 def _not_read(arguments: Arguments, was_read: set[str]) -> dict[str, Tensor]:
@@ -359,10 +290,10 @@ def _not_read(arguments: Arguments, was_read: set[str]) -> dict[str, Tensor]:
     found = {
         name: ids
         for name, ids in arguments.tables.items()
-        if name not in was_read and not _is_no_token(name) and not _words(name) & _NOT_READ
+        if name not in was_read and not is_no_token(name) and not is_not_read(name)
     }
     if arguments.ids_by_name:  # what is called otherwise is no ids then
-        found = {name: ids for name, ids in found.items() if _is_ids(name)}
+        found = {name: ids for name, ids in found.items() if is_ids(name)}
     return found
 
 
@@ -444,95 +375,3 @@ def _turns(shape: torch.Size, ordered: Iterable[Ordered]) -> list[bool]:
         return [False] if False in told else [True] if told == {True} else [False, True]
     is_turned = [(vote.sizes == (first, second)) != vote.batch_first for vote in votes]
     return [bool(votes) and all(is_turned)]
-
-
-def _words(name: str) -> set[str]:
-    return {word.lower() for word in _WORDS.findall(name)}
-
-
-def _is_ids(name: str) -> bool:
-    words = _words(name)
-    named = name in OTHER_IDS or bool(words & {"ids", "tokens", "src", "tgt", "trg"})
-    return named and not _is_no_token(name)
-
-
-def _is_no_token(name: str) -> bool:
-    words = _words(name)
-    return bool(words & (_NOT_TOKENS | _MASKS))
-
-
-def ids_parameter(signature: Signature) -> str | None:
-    """Return the argument that documents are given as; None: the first, by position.
-
-    Args:
-        signature: of the model's forward pass.
-
-    Raises:
-        InvalidInput: the model wants more than token ids and what goes with them.
-    """
-    names = signature.by_name
-    told = [name for name in names if _is_ids(name)]
-    first = signature.required[0] if signature.required else None
-    name = names[0] if names and first in (None, *names) else None
-    if signature.takes_ids:
-        name = "input_ids"
-    elif name is not None and (_is_no_token(name) or _words(name) & _NOT_READ) and told:
-        name = told[0]
-    known = {name, "attention_mask", "use_cache", "decoder_input_ids"}
-    more = [wanted for wanted in signature.required if wanted not in known]
-    if name is None:
-        return None
-    if more:
-        raise InvalidInput(
-            f"the model's forward pass wants {', '.join(more)} beside token ids, which documents "
-            "do not have; record a part of the model that reads token ids alone, or a loop of your "
-            "own (client.record)"
-        )
-    return name if signature.takes_ids or name != names[0] else None
-
-
-def embeddings(module: nn.Module) -> dict[nn.Module, tuple[str, bool]]:
-    """Return the embeddings in a model: their paths, and whether they may be of tokens.
-
-    Those are not whose name, or the name of their class, calls positions, types and the like; nor
-    are those of a model of transformers, but the one that it names.
-    """
-    found: dict[nn.Module, tuple[str, bool]] = {}
-    others: set[nn.Module] = set()
-    for path, child in module.named_modules():
-        if _is_embedding(child):
-            found[child] = path, not _is_feature_table(path, child)
-        if is_of_library(child) and (told := _asked(child)) is not None:
-            inside = {one for one in child.modules() if _is_embedding(one)}
-            others |= inside - set(told.modules()) - _asked_within(child)
-    return {child: (path, may and child not in others) for child, (path, may) in found.items()}
-
-
-def _asked_within(model: nn.Module) -> set[nn.Module]:
-    within = (_asked(one) for one in model.modules() if hasattr(one, "get_input_embeddings"))
-    return {part for told in within if told is not None for part in told.modules()}
-
-
-def _asked(model: nn.Module) -> nn.Module | None:
-    get = cast("Callable[[], object]", model.get_input_embeddings)
-    try:
-        told = get()
-    except Exception:  # of a model that has none
-        return None
-    return told if isinstance(told, nn.Module) else None
-
-
-def _is_embedding(module: nn.Module) -> bool:
-    if isinstance(module, nn.Embedding):
-        return True
-    is_leaf = next(module.children(), None) is None
-    named = "embed" in type(module).__name__.lower() and not isinstance(module, nn.EmbeddingBag)
-    return named and is_leaf and next(module.parameters(), None) is not None
-
-
-def _is_feature_table(path: str, module: nn.Module) -> bool:
-    *outer, last = path.split(".")
-    if _words(last) & {"tok", "token", "tokens", "word", "words", "wte", "vocab"}:
-        return bool(_words(last) & {"type", "types"})
-    near = _words(last) | _words(type(module).__name__)
-    return bool(near & _NOT_TOKENS) or any("posit" in part or part == "pos" for part in outer[-1:])

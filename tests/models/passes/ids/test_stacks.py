@@ -8,7 +8,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from isogloss.models.passes.stacks import stacks_around
+from isogloss.models.passes.ids.stacks import stacks_around
 
 
 def test_the_model_and_the_stacks_around_the_sites_are_found():

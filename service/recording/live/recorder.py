@@ -7,59 +7,38 @@ loop that runs the model gets an exception only with ``strict``.
 
 import itertools
 import logging
-import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, cast
 
-from torch import Tensor, distributed, nn
-from torch.distributed import ProcessGroup
+from torch import nn
 
 from isogloss.errors import Conflict, DeadlineExceeded, InvalidInput, IsoglossError
 from isogloss.models import (
-    Example,
-    LoadedModel,
     ModelMode,
     PassReader,
     PassRows,
     TextDocument,
     WeightWatch,
-    padding_id,
-    resolve_sites,
-    special_ids,
     unwrapped,
-)
-from isogloss.service.recording.description import (
-    HasVocabulary,
-    Precision,
-    check_place,
-    check_recording,
-    check_sites,
 )
 from isogloss.service.recording.options import RecorderCounts, RecorderOptions
 from isogloss.service.recording.queue import SAY_AFTER_S, PassQueue, QueuedPass
-from isogloss.service.recording.route import Direct
 from isogloss.service.recording.sampling import check_producer
 from isogloss.service.recording.sender import Sender
 from isogloss.service.recording.tally import Tally
-from isogloss.service.recording.target import Target, TargetClient, describe_live
+from isogloss.service.recording.target import Target
 from isogloss.service.recording.tensors import DTYPES, HostCopies
-from isogloss.service.recording.texts import DocumentNames, names_for
-from isogloss.service.values.arguments import check_one_of, check_text, check_whole, found
+from isogloss.service.recording.texts import DocumentNames
+from isogloss.service.values.arguments import found
 from isogloss.store import Document, check_step
 
 _log = logging.getLogger(__name__)
 
 _MAX_TICKETS = 1 << 16
-_IN_PLACE = ("FSDP", "DDP", "Replicate", "Parametrized")
-"""What torch puts before the name of a class when it changes a module in place."""
-
-Ranks = Literal["all", "one"] | ProcessGroup
-"""Which processes record: all, rank 0 of all, or the first rank of a group."""
 StepSource = int | Callable[[], int]
 """The training step: a number, or a function that is asked at each pass."""
 
@@ -92,6 +71,8 @@ class LiveReading:
     """Which call to read of a site that is called several times in one pass."""
     layout: Literal["batch_first"] | None = None
     """That outputs are ``[sequences, tokens, width]``; None: their sizes tell."""
+    ids: str | None = None
+    """Argument of the forward pass that holds the ids which all sites work on; None: it is told."""
 
 
 class Recorder:
@@ -172,7 +153,9 @@ class Recorder:
             pad_id=settings.pad_id,
             call=settings.call,
             layout=settings.layout,
+            ids=settings.ids,
             step=self._new_ticket,
+            lose=self._lose_texts,
         )
 
     @property
@@ -416,10 +399,19 @@ class Recorder:
         except Exception as error:  # a loop must survive its recorder, unless told otherwise
             self._leave_out(error)
 
+    def _lose_texts(self, ticket: int | None) -> None:
+        """Mark the texts of a pass that is left out: how many sequences it had is not known.
+
+        Args:
+            ticket: of the pass; None: it is one of this thread, and has none.
+        """
+        made = None if ticket is None else self._tickets.get(ticket)
+        texts = self._texts if ticket is None else made and made.texts
+        if texts is not None:
+            texts.is_lost = True
+
     def _left_out(self, error: Exception) -> None:
         self._tally.add("passes")
-        if self._texts is not None:  # how many sequences the pass had is not known
-            self._texts.is_lost = True
         self._leave_out(error)
 
     def _leave_out(self, error: Exception) -> None:
@@ -474,128 +466,6 @@ def _take_texts(given: _Texts | None, sequences: int) -> Sequence[TextDocument] 
     return taken
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where rows go, and from which processes; arguments of ``client.record``."""
-
-    recording: str
-    producer: str | None
-    direct: Direct
-    root: Path | str | None
-    ranks: Ranks
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """What is recorded; arguments of ``client.record``."""
-
-    sites: Sequence[str]
-    name: str
-    corpus: str
-    dtype: Precision
-    skip_first: int
-    call: int | None
-    layout: Literal["batch_first"] | None
-    example: Example | None
-
-    def provenance(self, options: RecorderOptions) -> dict[str, str]:
-        """Return the settings on which rows depend, where they are not what they usually are."""
-        settings = {
-            "skip_first": str(self.skip_first) if self.skip_first else "",
-            "call": "" if self.call is None else str(self.call),
-            "layout": self.layout or "",
-            "sample": f"{options.sample!r}" if options.sample < 1 else "",
-        }
-        return {key: value for key, value in settings.items() if value}
-
-
-def open_recorder(
-    client: TargetClient,
-    module: nn.Module,
-    tokenizer: HasVocabulary | None,
-    place: Place,
-    wanted: Wanted,
-    step: StepSource | None,
-    options: RecorderOptions | None,
-) -> Recorder:
-    """Make the recorder of ``client.record``, which describes the arguments.
-
-    Raises:
-        InvalidInput: an argument is of another type, or none of those that there are.
-    """
-    _check(tokenizer, place, wanted, step, options)
-    options, names, inside = options or RecorderOptions(), names_for(tokenizer), unwrapped(module)
-    description = describe_live(
-        LoadedModel(module=inside, tokenizer=tokenizer, name=wanted.name or _class_name(inside)),
-        wanted.sites,
-        recording=place.recording,
-        corpus=wanted.corpus,
-        dtype=wanted.dtype,
-        has_spans=names.has_spans,
-        provenance=wanted.provenance(options),
-        is_trained=step is not None,
-    )
-    target = Target(client, description, direct=place.direct, root=place.root)
-    settings = LiveReading(
-        special_ids=special_ids(tokenizer),
-        pad_id=padding_id(tokenizer),
-        call=wanted.call,
-        layout=wanted.layout,
-    )
-    recorder = Recorder(
-        module,
-        target,
-        names,
-        producer=f"rank-{_rank()}" if place.producer is None else place.producer,
-        settings=settings,
-        step=0 if step is None else step,
-        skip_first=wanted.skip_first,
-        options=options,
-        writes=_writes(place.ranks),
-    )
-    if target.spec is not None:
-        recorder.open({site.name: site.width for site in target.spec.sites})
-    elif wanted.example is not None:
-        found = resolve_sites(module, description.sites, example=wanted.example)
-        recorder.open({site.name: site.width for site in found})
-    return recorder
-
-
-def _check(tokenizer: object, place: Place, wanted: Wanted, step: object, options: object) -> None:
-    """Refuse arguments that no pass could be recorded with, before there is one."""
-    check_recording(place.recording)
-    check_place(wanted.dtype, place.direct, place.root)
-    check_sites(wanted.sites)
-    if not (isinstance(place.ranks, ProcessGroup) or place.ranks in ("all", "one")):
-        raise InvalidInput(f"ranks is {found(place.ranks)}, wanted 'all', 'one' or a process group")
-    _check_example(wanted.example)
-    if place.producer is not None:
-        check_text("producer", place.producer, "rank-0")
-    check_text("name", wanted.name, "my-model")
-    check_text("corpus", wanted.corpus, "live")
-    check_whole("skip_first", wanted.skip_first, 0)
-    if wanted.call is not None:
-        check_whole("call", wanted.call, None)
-    check_one_of("layout", wanted.layout, ("batch_first", None))
-    if step is not None and not callable(step):
-        check_step(step)
-    if not (options is None or isinstance(options, RecorderOptions)):
-        raise InvalidInput(f"options is {found(options)}, wanted RecorderOptions(...) or None")
-    if tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
-        raise InvalidInput(
-            f"tokenizer is {found(tokenizer)}, wanted an object with get_vocab(), such as "
-            "transformers.AutoTokenizer.from_pretrained(...) gives, or None"
-        )
-
-
-def _check_example(example: object) -> None:
-    if not (example is None or isinstance(example, Tensor | tuple | Mapping)):
-        raise InvalidInput(
-            f"example is {found(example)}, wanted a tensor of token ids, or a tuple or a mapping "
-            "of arguments of the forward pass"
-        )
-
-
 def _check_widths(widths: object, sites: Sequence[str]) -> None:
     lacking = not isinstance(widths, Mapping) or any(site not in widths for site in sites)
     if lacking:
@@ -606,26 +476,4 @@ def _check_widths(widths: object, sites: Sequence[str]) -> None:
         )
 
 
-def _class_name(module: nn.Module) -> str:
-    """Return the name of a module's class as it is before it is sharded in place."""
-    kind = type(module)
-    for base in kind.__bases__:
-        if issubclass(base, nn.Module) and kind.__name__ in {p + base.__name__ for p in _IN_PLACE}:
-            return base.__name__
-    return kind.__name__
-
-
-def _rank() -> int:
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank()
-    return int(os.environ.get("RANK", "0"))
-
-
-def _writes(ranks: Ranks) -> bool:
-    """Whether this process is one that records."""
-    if isinstance(ranks, str):
-        return ranks == "all" or _rank() == 0
-    return distributed.get_rank(ranks) == 0
-
-
-__all__ = ["Place", "Ranks", "Recorder", "StepSource", "Wanted", "open_recorder"]
+__all__ = ["LiveReading", "Recorder", "StepSource"]

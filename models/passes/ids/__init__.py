@@ -1,0 +1,1 @@
+"""Which token ids the rows of a site are of: what the modules around it read."""

@@ -1,0 +1,1 @@
+"""A live model that is recorded: its recorder, and how it is opened."""
