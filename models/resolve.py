@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, IsoglossError
 from isogloss.models.hooks import capture, evaluating
 from isogloss.models.passes.inputs import Signature
 from isogloss.models.passes.layout import Layout, width_of
@@ -103,7 +103,16 @@ def document_sites(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ..
         torch.zeros(1, 2, dtype=torch.int64, device=device_of(root)),
         ids_parameter(signature),
     )
-    return resolve_sites(root, patterns, example=two if name is None else {name: two})
+    try:
+        return resolve_sites(root, patterns, example=two if name is None else {name: two})
+    except IsoglossError:
+        raise
+    except Exception as error:
+        takes = ", ".join(map(repr, signature.by_name)) or "nothing by name"
+        raise InvalidInput(
+            f"the model fails on two token ids ({type(error).__name__}: {error}); its forward pass "
+            f"takes {takes}: documents are token ids, so record a part of it that reads such"
+        ) from error
 
 
 def _matched(root: nn.Module, pattern: str) -> list[str]:

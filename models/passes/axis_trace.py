@@ -61,6 +61,11 @@ _COPIES = frozenset(("clone", "contiguous", "cpu", "cuda", "detach", "int", "lon
 _VIEWS = frozenset(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"))
 """Give the same numbers in the same order, in another shape."""
 _MOVES = frozenset(("t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"))
+_RESIZING = frozenset((
+    "amax", "amin", "expand", "logsumexp", "mean", "norm", "repeat",
+    "repeat_interleave", "std", "sum", "var",
+))  # fmt: skip
+"""Change the size of some axes: those of the same size stay, where there are as many axes."""
 _RECURRENT = frozenset(("lstm", "gru", "rnn_tanh", "rnn_relu"))
 _ATTENTION = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward"))
 _PRODUCTS = {"linear": 0, "matmul": 0, "mm": 0, "bmm": 0, "imatmul": 0, "addmm": 1, "baddbmm": 1}
@@ -186,8 +191,12 @@ class AxisTrace(TorchFunctionMode):
         """Return the axes of what an operation gives; None: they are not known."""
         if name in ("embedding", "one_hot"):
             return self._looked_up(args[0] if args else kwargs.get("input"), result)
-        if name in _SUMS and result.is_floating_point():
+        if not result.is_floating_point() and name in (_SAME - _COPIES) | _SUMS | _RESIZING:
+            return None  # other ids
+        if name in _SUMS:
             return self._summed([*args, *kwargs.values()], result)
+        if name in ("cat", "concat", "concatenate"):
+            return self._summed(cast("Sequence[object]", args[0]), result)
         if name == "einsum":
             return self._einsum(args)
         if name in _PRODUCTS:
@@ -195,8 +204,6 @@ class AxisTrace(TorchFunctionMode):
         if name == "bilinear":
             known = [self._axes(one) or () for one in args[:2]]
             return (*map(_both, *(axes[:-1] for axes in known)), _free(result.shape[-1]))
-        if not result.is_floating_point() and name in _SAME - _COPIES:
-            return None  # other ids
         before = self._axes(args[0])
         if name == "getitem":
             return (
@@ -204,7 +211,7 @@ class AxisTrace(TorchFunctionMode):
                 if before is None
                 else _cut(before, args[1:], result)
             )
-        if before is None or name in _SUMS:
+        if before is None:
             return None
         if name in _SAME:
             return before
@@ -212,6 +219,8 @@ class AxisTrace(TorchFunctionMode):
             return (*before[:-1], _free(result.shape[-1]))
         if name in _VIEWS:
             return _viewed(before, result.shape)
+        if name in _RESIZING and len(before) == result.ndim:
+            return _resized(before, result)
         return _moved(before, name, args[1:], kwargs)
 
     def _looked_up(self, ids: object, result: Tensor) -> _Axes | None:
@@ -224,7 +233,7 @@ class AxisTrace(TorchFunctionMode):
         return axes and (*axes, *(_free(n) for n in result.shape[ids.ndim :]))
 
     def _summed(self, given: Iterable[object], result: Tensor) -> _Axes | None:
-        """Return the axes of a sum: those of its terms, counted from the last."""
+        """Return the axes of a sum, or of parts in a row: those of its terms, from the last."""
         terms = [value for value in given if isinstance(value, Tensor)]
         known = [self._axes(term) for term in terms]
         if not any(known):
@@ -232,7 +241,7 @@ class AxisTrace(TorchFunctionMode):
         found = [_free(n) for n in result.shape]
         for axes in known:
             for i, axis in enumerate(reversed(axes or ()), 1):
-                if _size(axis) == result.shape[-i]:
+                if _size(axis) == result.shape[-i]:  # else it is repeated, or another one is behind
                     found[-i] = _both(found[-i], axis)
         for term, axes in zip(terms, known, strict=True):
             if axes is None and _may_be_of_others(term, found):
@@ -244,8 +253,9 @@ class AxisTrace(TorchFunctionMode):
         left, right = self._axes(args[0]), self._axes(args[1])
         if left is None or len(left) < 2:
             return None
-        is_matrix = right is not None and len(right) > 1
-        return (*left[:-1], right[-1] if is_matrix else _free(result.shape[-1]))
+        if right is None or len(right) < 2:
+            return (*left[:-1], _free(result.shape[-1]))
+        return (*left[:-1], right[-1])
 
     def _einsum(self, args: Sequence[object]) -> _Axes | None:
         inputs, arrow, output = cast("str", args[0]).replace(" ", "").partition("->")
@@ -335,6 +345,14 @@ def _may_be_of_others(term: Tensor, axes: Sequence[_Axis]) -> bool:
 def _tainted(axis: _Axis) -> _Axis:
     return tuple(
         (label and Label(label.axis, label.tables | {UNKNOWN}), size) for label, size in axis
+    )
+
+
+def _resized(axes: _Axes, result: Tensor) -> _Axes:
+    """Return the axes behind an operation that changes the size of some: these are none of ids."""
+    return tuple(
+        axis if _size(axis) == size else _free(size)
+        for axis, size in zip(axes, result.shape, strict=True)
     )
 
 

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
@@ -407,6 +408,7 @@ class PassCalls:
             if reading.is_pair:
                 reading = _of_decoder(reading, name)
             # a copy: the layers behind may write into the tensor in place (residual adds do)
+            _check_padded(output, name)
             given = first_tensor(output, name)
             traced = None if now.trace is None else now.trace.traced(given)
             copy = numbers(given.detach(), name).clone()
@@ -432,6 +434,17 @@ def _of_decoder(pair: Reading, name: str) -> Reading:
             "is not known; choose a submodule of one of them"
         )
     return pair.decoder
+
+
+def _check_padded(output: object, name: str) -> None:
+    """Refuse the packed sequences that recurrent modules of torch give for packed ones."""
+    is_tuple = isinstance(output, tuple) and not isinstance(output, PackedSequence)
+    first = next(iter(cast("tuple[object, ...]", output)), None) if is_tuple else output
+    if isinstance(first, PackedSequence):
+        raise InvalidInput(
+            f"site {name!r} gives a PackedSequence, whose rows are sorted by time; choose the "
+            "module behind pad_packed_sequence, or give it padded texts"
+        )
 
 
 def _first_given(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor | None:

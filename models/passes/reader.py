@@ -268,7 +268,8 @@ class PassReader:
         if not found:
             raise ShapeError(
                 f"the forward pass took {call.reading.arguments.odd_ids} for token ids, wanted "
-                "input_ids [sequences, tokens] of whole numbers, by name or as the first argument"
+                "input_ids [sequences, tokens] of whole numbers, by name or as the first argument; "
+                "a part that works on pictures or sounds has no token ids, and no rows"
             )
         return found
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import T5Config, T5Model
 
 from isogloss.errors import InvalidInput, UnknownSite
@@ -113,3 +113,17 @@ def test_a_model_that_takes_ids_by_another_name_is_run_on_two_tokens():
     assert module.passes == 1
     with pytest.raises(InvalidInput, match="pass example="):
         resolve_sites(module, ["hook"])
+
+
+def test_a_model_that_takes_no_token_ids_is_told_what_documents_are():
+    class Pictures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.site = nn.Sequential(nn.Conv2d(3, 4, 2))
+
+        def forward(self, pixel_values: Tensor) -> Tensor:
+            return self.site(pixel_values)
+
+    with pytest.raises(InvalidInput, match="takes 'pixel_values': documents are token ids") as told:
+        document_sites(Pictures(), ["site"])
+    assert isinstance(told.value.__cause__, RuntimeError)

@@ -46,13 +46,21 @@ def chosen_ids(
     own = [replace(source, is_choice=False) for source in found if same(source.ids, table)]
     is_other = traced is not None and traced.is_of_others(table)
     if is_other or (found and not own and not any(source.is_choice for source in found)):
-        others = sorted({repr(source.name) for source in found if not same(source.ids, table)})
+        others = sorted(
+            {repr(_given_as(source, root)) for source in found if not same(source.ids, table)}
+        )
         those = f": those of {' or '.join(others)}" if others else ""
         raise InvalidInput(
             f"ids is {ids!r}, and site {site!r} works on other token ids{those}; name the argument "
             "that holds them, or choose another site"
         )
     return own or [IdSource(name=ids, ids=table, reading=root)]
+
+
+def _given_as(source: IdSource, root: Reading) -> str:
+    """Return the argument of the model that holds some ids; their own name where none does."""
+    tables = root.arguments.tables.items()
+    return next((name for name, table in tables if same(table, source.ids)), source.name)
 
 
 def merged_sources(

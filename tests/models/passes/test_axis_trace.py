@@ -1,6 +1,7 @@
 """Axes of ids followed through the operations of a pass."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -63,15 +64,26 @@ KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[int | None]]] = {
     "moved": (lambda x: x.movedim(0, -1), [1, None, 0]),
     "channels first, normed": (lambda x: nn.LayerNorm(4)(x.mT), [0, None, 1]),
     "over tokens": (lambda x: nn.Linear(4, 4)(x.mT), [0, None, None]),
-    "over tokens, and back": (lambda x: x + nn.Linear(4, 4)(x.mT).mT, [0, 1, None]),
+    "over tokens, and back": (
+        lambda x: x + functional.linear(x.mT, torch.eye(4)).mT, [0, 1, None]
+    ),
     "flat and back": (lambda x: x.view(-1, 4).relu().unflatten(0, (4, 4)), [0, 1, None]),
     "einsum": (lambda x: torch.einsum("btd,dk->tbk", x, x[0]), [1, 0, None]),
     "part of the width": (lambda x: x[..., :2], [0, 1, None]),
     "part of the tokens": (lambda x: x[:, 1:], [0, None, None]),
+    "parts in another order": (lambda x: torch.cat([x[:, 1:], x[:, :1]], 1), [0, None, None]),
     "one more axis": (lambda x: x[:, None], [0, None, 1, None]),
     "chunks": (lambda x: x.chunk(2, dim=-1)[1], [0, 1, None]),
     "in place": (lambda x: x.detach().mul_(2).transpose_(0, 1), [1, 0, None]),
     "masked": (lambda x: torch.where(x > 0, x, 0.0), [0, 1, None]),
+    "rotated": (lambda x: torch.cat([-x[..., 2:], x[..., :2]], -1), [0, 1, None]),
+    "normed by hand": (
+        lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6), [0, 1, None]
+    ),
+    "repeated heads": (
+        lambda x: x[:, None].expand(4, 2, 4, 4).reshape(4, 2, 4, 4), [0, None, 1, None]
+    ),
+    "more of the width": (lambda x: x.repeat(1, 1, 2), [0, 1, None]),
     "unknown, on top": (lambda x: x + x.flip(1), [0, 1, None]),
 }  # fmt: skip
 
@@ -86,7 +98,7 @@ LOST: dict[str, Callable[[Tensor], Tensor]] = {
     "flip": lambda x: x.flip(1),
     "roll": lambda x: x.roll(1, 1),
     "sort": lambda x: x.sort(1)[0],
-    "joined": lambda x: torch.cat([x[:, 1:], x[:, :1]], 1),
+    "shifted": lambda x: functional.pad(x, (0, 0, 1, -1)),
     "other texts": lambda x: x[torch.tensor([1, 0, 2, 3])],
     "overwritten": lambda x: x.detach().clone().copy_(x.flip(1)),
     "a part overwritten": lambda x: _overwritten(x.detach().clone()),
@@ -120,8 +132,14 @@ def test_ids_are_followed_from_what_is_given_and_from_what_embeddings_read() -> 
     assert not found.is_of_others(IDS)
 
 
+def masked(ids: Tensor) -> Tensor:
+    return ids.masked_fill(ids > 3, 0)
+
+
 @pytest.mark.parametrize(
-    "change", [lambda x: x.clamp(max=3), lambda x: x + 1, lambda x: x.masked_fill(x > 3, 0)]
+    "change",
+    [partial(torch.clamp, max=3), partial(torch.add, 1), masked],
+    ids=["bounded", "moved", "masked"],
 )
 def test_ids_that_were_changed_are_others(change: Callable[[Tensor], Tensor]) -> None:
     trace = AxisTrace()
@@ -142,7 +160,7 @@ def test_a_sum_with_what_may_be_of_other_ids_does_not_say_whose_rows_it_has() ->
     assert all(label is None or UNKNOWN in label.tables for label in found.labels)
     assert not found.is_of_others(IDS + 1)
     for beside in (other[0, 0], torch.randn(1, 4, WIDTH)):  # one for all texts
-        found = followed(lambda x, b=beside: x + b)
+        found = followed(partial(torch.add, beside))
         assert found is not None
         assert found.is_of_others(IDS + 1)
 

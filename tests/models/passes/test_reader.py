@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     BartConfig,
@@ -416,7 +417,7 @@ def test_what_no_pass_tells_is_left_out_unless_the_user_says_it() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_nothing_is_followed_any_more_behind_a_pass_that_failed(error: type[BaseException]) -> None:
-    class Failing(Tiny):
+    class Failing(Layers):
         def forward(self, ids: Tensor) -> Tensor:
             assert torch.overrides._get_current_function_mode_stack()
             raise error
@@ -693,3 +694,42 @@ def test_ids_that_a_pass_lacks_or_that_the_site_does_not_work_on_are_named() -> 
     ]
     for error, said in zip(errors, wanted, strict=True):
         assert said in str(error)
+
+
+def test_packed_rows_and_pictures_are_refused_with_a_remedy() -> None:
+    class Recurrent(Layers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(12, 8, batch_first=True)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            packed = pack_padded_sequence(self.embedding(ids), torch.tensor([5, 3]), True)
+            return self.layer(pad_packed_sequence(self.lstm(packed)[0], True)[0].repeat(1, 1, 2))
+
+    model = Recurrent()
+    model.layer = nn.Linear(16, 8)
+    _, (error,) = read(model, "lstm", lambda: model(IDS))
+    assert "PackedSequence" in str(error)
+    assert "choose the module behind pad_packed_sequence" in str(error)
+    (rows,), errors = read(model, "layer", lambda: model(IDS))
+    assert not errors
+    assert rows.token_id.tolist() == IDS.flatten().tolist()
+    pictures = nn.Sequential(nn.Conv2d(3, 4, 2))
+    _, (error,) = read(pictures, "0", lambda: pictures(torch.randn(2, 3, 4, 4)))
+    assert "works on pictures or sounds has no token ids" in str(error)
+
+
+def test_ids_of_an_encoder_are_named_as_the_model_is_given_them() -> None:
+    config = BartConfig(
+        vocab_size=50, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=16,
+    )  # fmt: skip
+    model, errors = BartModel(config).eval(), list[Exception]()
+    given = {"input_ids": IDS, "decoder_input_ids": IDS + 20}
+    site, seen = "decoder.layers.0", list[PassRows]()
+    with PassReader(model, [site], take=print, leave_out=errors.append, ids="input_ids"):
+        model(**given)
+    assert "other token ids: those of 'decoder_input_ids'" in str(errors[0])
+    with PassReader(model, [site], take=seen.append, leave_out=print, ids="decoder_input_ids"):
+        model(**given)
+    assert seen[0].token_id.tolist() == (IDS + 20).flatten().tolist()

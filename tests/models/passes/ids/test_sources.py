@@ -31,6 +31,10 @@ def hidden(x: Tensor) -> Tensor:
     return torch.from_numpy(x.detach().numpy().copy())
 
 
+def as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 class Hiding(nn.Module):
     """A module behind an operation through which no axes are followed."""
 
@@ -66,7 +70,7 @@ class Translator(nn.Module):
 
     def __init__(self, way: str, *, hides: bool = False) -> None:
         super().__init__()
-        self.way, self.hide = way, hidden if hides else lambda x: x
+        self.way, self.hide = way, hidden if hides else as_it_is
         self.src_embed = Looked() if way == "looked up" else table()
         self.tgt_embed = self.src_embed if way == "shared" else table()
         if way == "looked up":

@@ -24,7 +24,7 @@ from isogloss.errors import (
     ShapeError,
     UnknownSite,
 )
-from isogloss.models import LoadedModel, RecordProgress
+from isogloss.models import LoadedModel, RecordProgress, capture
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.live.recorder import Recorder
 from isogloss.service.recording.options import RecorderOptions
@@ -602,14 +602,10 @@ def test_the_user_says_which_ids_the_sites_work_on(
             model(src, tgt=tgt)
         assert not recorder.counts.left_out
         assert local_client.tokens(f"{name}-{ids}").token_id.tolist() == wanted.flatten().tolist()
-        rows: list[Tensor] = []
-        hook = model.get_submodule(site).register_forward_hook(
-            lambda module, args, output, rows=rows: rows.append(output.detach().flatten(0, 1))
-        )
-        model(src, tgt)
-        hook.remove()
-        found = local_client.read(f"{name}-{ids}", site)
-        np.testing.assert_allclose(found, rows[0].numpy(), atol=1e-5)
+        with capture(model, [site]) as seen:
+            model(src, tgt)
+        found = local_client.read(f"{name}-{ids}", site).astype(np.float32)
+        np.testing.assert_allclose(found, seen[site].flatten(0, 1).numpy(), atol=1e-5)
         assert local_client.recording(f"{name}-{ids}").spec.provenance["ids"] == ids
     with pytest.raises(InvalidInput, match="takes 'src', 'tgt', 'tgt_key_padding_mask'; give the"):
         local_client.record(model, sites=["net.decoder"], recording=f"{name}-x", ids="target")
