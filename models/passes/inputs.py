@@ -138,9 +138,9 @@ class Signature:
         return frozenset(self._signature.parameters)
 
     def takes(self, name: str) -> bool:
-        """Return whether a call may give an argument of this name."""
+        """Return whether a call may give an argument of this name, or with a part of it."""
         kinds = [parameter.kind for parameter in self._signature.parameters.values()]
-        return name in self.by_name or _KINDS.VAR_KEYWORD in kinds
+        return name.partition(".")[0] in self.by_name or _KINDS.VAR_KEYWORD in kinds
 
     @property
     def takes_ids(self) -> bool:

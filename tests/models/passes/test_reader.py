@@ -4,7 +4,7 @@ import copy
 import logging
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -732,4 +732,19 @@ def test_ids_of_an_encoder_are_named_as_the_model_is_given_them() -> None:
     assert "other token ids: those of 'decoder_input_ids'" in str(errors[0])
     with PassReader(model, [site], take=seen.append, leave_out=print, ids="decoder_input_ids"):
         model(**given)
+    assert seen[0].token_id.tolist() == (IDS + 20).flatten().tolist()
+
+
+def test_ids_in_a_batch_given_as_one_mapping_are_named_by_their_key() -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+            return self.pair(batch["a"], batch["b"])
+
+    model, seen = Mapped(), list[PassRows]()
+    with PassReader(model, ["pair.other"], take=seen.append, leave_out=print, ids="batch.b"):
+        model({"a": IDS, "b": IDS + 20})
     assert seen[0].token_id.tolist() == (IDS + 20).flatten().tolist()
