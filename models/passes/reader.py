@@ -137,11 +137,9 @@ class PassReader:
             pad_id: id of padding, for passes without a mask; None: not known.
             call: which call to read of a site that is called several times in one pass, from 0, or
                 from -1 backwards; None: such a pass is left out.
-            layout: ``batch_first``: outputs are ``[sequences, tokens, width]``. None: their sizes
-                and the operations before them tell, and a pass of which neither does waits for one
-                that tells.
-            ids: name of the argument of the forward pass that holds the token ids which all sites
-                work on; None: told by what embeddings read.
+            layout: ``batch_first``: outputs are ``[sequences, tokens, width]``. None: sizes and
+                operations tell, and a pass of which neither does waits for one that tells.
+            ids: argument of the forward pass whose ids all sites work on; None: it is told.
             held_bytes: most bytes of passes that wait for others (generation, layout).
             step: gives the training step, called when a pass ends; None: always 0.
             lose: called before ``leave_out`` with what ``step`` gave for that pass, which another
@@ -164,18 +162,21 @@ class PassReader:
         fixed = BATCH_FIRST if layout else None
         self._layouts = {name: Layout(name, self._module, fixed) for name in self._sites}
         self._waiting: deque[_Waiting] = deque()
-        self._generations = Generations(
-            take=self._take,
-            leave_out=self._left_out,
-            special=self._special,
-            end_ids=_end_ids(self._module),
-            held_bytes=held_bytes,
-            pad_id=pad_id,
-        )
+        self._generations = self._joined()
         self._widths: dict[str, int] = {}
         self._passes = self._traced = 0
         self._has_warned = self._has_said_turned = False
         self._lock = threading.RLock()
+
+    def _joined(self) -> Generations:
+        return Generations(
+            take=self._take,
+            leave_out=self._left_out,
+            special=self._special,
+            end_ids=_end_ids(self._module),
+            held_bytes=self._held_bytes,
+            pad_id=self._pad_id,
+        )
 
     @property
     def widths(self) -> dict[str, int]:

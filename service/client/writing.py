@@ -129,8 +129,7 @@ def record(
 ) -> "Recorder":
     """Make a recorder for a live model, such as one in a training loop; enter it with ``with``.
 
-    The recording is created with the first pass, or by ``example``. What is recorded, and what
-    happens when something goes wrong: :class:`Recorder` and ``service/recording/README.md``.
+    The first pass, or ``example``, creates the recording; see ``service/recording/README.md``.
 
     Args:
         connection: the connection to the store's owner.
@@ -161,12 +160,11 @@ def record(
         AlreadyExists: a different recording has that id.
         NotPermitted: ``direct`` is True, and this process does not see the store's disk.
     """
-    # torch takes a second to import, and only recording needs it
-    from isogloss.service.recording.live.opening import Place, Wanted, open_recorder
+    from isogloss.service.recording.live.opening import Place, Wanted, open_recorder  # loads torch
 
     place = Place(recording, producer, direct, root, ranks)
-    wanted = Wanted(sites, name, corpus, dtype, skip_first, call, layout, ids, example)
-    return open_recorder(_Writer(connection), model, tokenizer, place, wanted, step, options)
+    what = Wanted(sites, name, corpus, dtype, skip_first, call, layout, ids, example)
+    return open_recorder(_Writer(connection), model, tokenizer, place, what, step, options)
 
 
 def record_documents(

@@ -24,7 +24,7 @@ from isogloss.errors import (
     ShapeError,
     UnknownSite,
 )
-from isogloss.models import LoadedModel, RecordProgress, capture
+from isogloss.models import LoadedModel, RecordProgress
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.live.recorder import Recorder
 from isogloss.service.recording.options import RecorderOptions
@@ -586,31 +586,6 @@ def test_what_no_pass_tells_is_left_out_with_the_remedy(local_client: Client, na
             model(*given)
         assert (recorder.counts.passes, recorder.counts.rows) == (1, 0)
         assert any(said in reason for reason in recorder.counts.left_out)
-
-
-@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
-@pytest.mark.parametrize("hides", [False, True])
-def test_the_user_says_which_ids_the_sites_work_on(
-    local_client: Client, name: str, hides: bool
-) -> None:
-    src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
-    model = Translator(hides=hides)
-    for ids, site, wanted in (("tgt", "net.decoder", tgt), ("src", "net.encoder", src)):
-        with local_client.record(
-            model, sites=[site], recording=f"{name}-{ids}", ids=ids, dtype="float32"
-        ) as recorder:
-            model(src, tgt=tgt)
-        assert not recorder.counts.left_out
-        assert local_client.tokens(f"{name}-{ids}").token_id.tolist() == wanted.flatten().tolist()
-        with capture(model, [site]) as seen:
-            model(src, tgt)
-        found = local_client.read(f"{name}-{ids}", site).astype(np.float32)
-        np.testing.assert_allclose(found, seen[site].flatten(0, 1).numpy(), atol=1e-5)
-        assert local_client.recording(f"{name}-{ids}").spec.provenance["ids"] == ids
-    with pytest.raises(InvalidInput, match="takes 'src', 'tgt', 'tgt_key_padding_mask'; give the"):
-        local_client.record(model, sites=["net.decoder"], recording=f"{name}-x", ids="target")
-    with pytest.raises(AlreadyExists):  # of one recording it is one
-        local_client.record(model, sites=["net.decoder"], recording=f"{name}-tgt", ids="src")
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")

@@ -1,0 +1,35 @@
+"""Arguments of `client.record`."""
+
+import numpy as np
+import pytest
+import torch
+from tests.service.recording.live.test_recorder import Translator
+
+from isogloss import Client
+from isogloss.errors import AlreadyExists, InvalidInput
+from isogloss.models import capture
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("hides", [False, True])
+def test_the_user_says_which_ids_the_sites_work_on(
+    local_client: Client, name: str, hides: bool
+) -> None:
+    src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
+    model = Translator(hides=hides)
+    for ids, site, wanted in (("tgt", "net.decoder", tgt), ("src", "net.encoder", src)):
+        with local_client.record(
+            model, sites=[site], recording=f"{name}-{ids}", ids=ids, dtype="float32"
+        ) as recorder:
+            model(src, tgt=tgt)
+        assert not recorder.counts.left_out
+        assert local_client.tokens(f"{name}-{ids}").token_id.tolist() == wanted.flatten().tolist()
+        with capture(model, [site]) as seen:
+            model(src, tgt)
+        found = local_client.read(f"{name}-{ids}", site).astype(np.float32)
+        np.testing.assert_allclose(found, seen[site].flatten(0, 1).numpy(), atol=1e-5)
+        assert local_client.recording(f"{name}-{ids}").spec.provenance["ids"] == ids
+    with pytest.raises(InvalidInput, match="takes 'src', 'tgt', 'tgt_key_padding_mask'; give the"):
+        local_client.record(model, sites=["net.decoder"], recording=f"{name}-x", ids="target")
+    with pytest.raises(AlreadyExists):  # of one recording it is one
+        local_client.record(model, sites=["net.decoder"], recording=f"{name}-tgt", ids="src")
