@@ -67,7 +67,7 @@ KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[int | None]]] = {
     "over tokens, and back": (
         lambda x: x + functional.linear(x.mT, torch.eye(4)).mT, [0, 1, None]
     ),
-    "flat and back": (lambda x: x.view(-1, 4).relu().unflatten(0, (4, 4)), [0, 1, None]),
+    "flat and back": (lambda x: torch.unflatten(x.view(-1, 4).relu(), 0, (4, 4)), [0, 1, None]),
     "einsum": (lambda x: torch.einsum("btd,dk->tbk", x, x[0]), [1, 0, None]),
     "part of the width": (lambda x: x[..., :2], [0, 1, None]),
     "part of the tokens": (lambda x: x[:, 1:], [0, None, None]),
@@ -206,7 +206,7 @@ STEPS: dict[str, Callable[[Tensor], Tensor]] = {
     "swap, copied": lambda x: x.transpose(0, 1).contiguous(),
     "relu": lambda x: x.relu() + x,
     "norm": lambda x: functional.layer_norm(x, x.shape[-1:]),
-    "flat": lambda x: (2 * x.flatten(0, 1)).unflatten(0, x.shape[:2]),
+    "flat": lambda x: torch.unflatten(2 * x.flatten(0, 1), 0, x.shape[:2]),
     "channels": lambda x: x.transpose(1, 2).tanh().transpose(1, 2),
     "flipped": lambda x: x.flip(2),
 }
