@@ -176,6 +176,7 @@ class TrainDictionaryRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
     dictionary_id: _builtins.str
     recording: _builtins.str
     """one source's recording: sources says the same; not both"""
@@ -183,6 +184,8 @@ class TrainDictionaryRequest(_message.Message):
     """that source's site"""
     request_id: _builtins.str
     """a replay gives the first operation"""
+    time_limit_s: _builtins.float
+    """seconds that the job may run; the server has a limit too"""
     @_builtins.property
     def config(self) -> Global___TrainConfig: ...
     @_builtins.property
@@ -198,12 +201,15 @@ class TrainDictionaryRequest(_message.Message):
         config: Global___TrainConfig | None = ...,
         request_id: _builtins.str = ...,
         sources: _abc.Iterable[Global___Source] | None = ...,
+        time_limit_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "config", b"config", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
 
 Global___TrainDictionaryRequest: _TypeAlias = TrainDictionaryRequest  # noqa: Y015
 

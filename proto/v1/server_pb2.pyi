@@ -105,6 +105,12 @@ class ServerLimits(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
+    JOBS_AT_A_TIME_FIELD_NUMBER: _builtins.int
+    JOB_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    JOB_TIME_S_FIELD_NUMBER: _builtins.int
+    JOBS_WAITING_FIELD_NUMBER: _builtins.int
+    JOB_KEEP_S_FIELD_NUMBER: _builtins.int
+    JOBS_KEPT_FIELD_NUMBER: _builtins.int
     message_bytes: _builtins.int
     """largest message in either direction"""
     batch_bytes: _builtins.int
@@ -117,6 +123,18 @@ class ServerLimits(_message.Message):
     """at a time; 0: no limit"""
     streams: _builtins.int
     """that read or watch, at a time; 0: no limit"""
+    jobs_at_a_time: _builtins.int
+    """that run; 0 here and below: servers that do not say"""
+    job_memory_bytes: _builtins.int
+    """of all jobs that run, by what their settings need"""
+    job_time_s: _builtins.float
+    """seconds that a job may run"""
+    jobs_waiting: _builtins.int
+    """of one client, not ended"""
+    job_keep_s: _builtins.float
+    """seconds that a job that ended is known"""
+    jobs_kept: _builtins.int
+    """jobs that ended that are known; the newest stay"""
     def __init__(
         self,
         *,
@@ -126,10 +144,16 @@ class ServerLimits(_message.Message):
         page_size: _builtins.int = ...,
         calls: _builtins.int = ...,
         streams: _builtins.int = ...,
+        jobs_at_a_time: _builtins.int = ...,
+        job_memory_bytes: _builtins.int = ...,
+        job_time_s: _builtins.float = ...,
+        jobs_waiting: _builtins.int = ...,
+        job_keep_s: _builtins.float = ...,
+        jobs_kept: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_bytes", b"batch_bytes", "calls", b"calls", "held_bytes", b"held_bytes", "message_bytes", b"message_bytes", "page_size", b"page_size", "streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_bytes", b"batch_bytes", "calls", b"calls", "held_bytes", b"held_bytes", "job_keep_s", b"job_keep_s", "job_memory_bytes", b"job_memory_bytes", "job_time_s", b"job_time_s", "jobs_at_a_time", b"jobs_at_a_time", "jobs_kept", b"jobs_kept", "jobs_waiting", b"jobs_waiting", "message_bytes", b"message_bytes", "page_size", b"page_size", "streams", b"streams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,6 +88,7 @@ class CreateProbeRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
     probe_id: _builtins.str
     holdout: _builtins.float
     """fraction of the documents; unset: 0.25"""
@@ -95,6 +96,8 @@ class CreateProbeRequest(_message.Message):
     """a replay gives the first operation"""
     grid: _builtins.str
     """tokens or word_ends; empty: tokens where all recordings have one tokenizer"""
+    time_limit_s: _builtins.float
+    """seconds that the job may run; the server has a limit too"""
     @_builtins.property
     def recordings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -115,14 +118,20 @@ class CreateProbeRequest(_message.Message):
         request_id: _builtins.str = ...,
         grid: _builtins.str = ...,
         steps: _abc.Iterable[_builtins.int] | None = ...,
+        time_limit_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "holdout", b"holdout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "_time_limit_s", b"_time_limit_s", "holdout", b"holdout", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "dictionaries", b"dictionaries", "grid", b"grid", "holdout", b"holdout", "probe_id", b"probe_id", "recordings", b"recordings", "request_id", b"request_id", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_holdout", b"_holdout", "_time_limit_s", b"_time_limit_s", "dictionaries", b"dictionaries", "grid", b"grid", "holdout", b"holdout", "probe_id", b"probe_id", "recordings", b"recordings", "request_id", b"request_id", "steps", b"steps", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__holdout: _TypeAlias = _typing.Literal["holdout"]  # noqa: Y015
     _WhichOneofArgType__holdout: _TypeAlias = _typing.Literal["_holdout", b"_holdout"]  # noqa: Y015
+    _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__holdout) -> _WhichOneofReturnType__holdout | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
 
 Global___CreateProbeRequest: _TypeAlias = CreateProbeRequest  # noqa: Y015
 
@@ -408,6 +417,7 @@ class CreateMatchRequest(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
     a: _builtins.str
     """dictionaries/{dictionary}"""
@@ -416,6 +426,8 @@ class CreateMatchRequest(_message.Message):
     """empty: the newest probe that has both"""
     request_id: _builtins.str
     """a replay gives the first operation"""
+    time_limit_s: _builtins.float
+    """seconds that the job may run; the server has a limit too"""
     @_builtins.property
     def settings(self) -> Global___MatchSettings: ...
     @_builtins.property
@@ -432,12 +444,15 @@ class CreateMatchRequest(_message.Message):
         settings: Global___MatchSettings | None = ...,
         request_id: _builtins.str = ...,
         steps: _abc.Iterable[_builtins.int] | None = ...,
+        time_limit_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "settings", b"settings", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "match_id", b"match_id", "probe", b"probe", "request_id", b"request_id", "settings", b"settings", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "a", b"a", "b", b"b", "match_id", b"match_id", "probe", b"probe", "request_id", b"request_id", "settings", b"settings", "steps", b"steps", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
 
 Global___CreateMatchRequest: _TypeAlias = CreateMatchRequest  # noqa: Y015
 

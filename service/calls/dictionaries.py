@@ -3,9 +3,12 @@
 from google.longrunning import operations_pb2 as operations
 
 from isogloss.proto.v1 import dictionaries_pb2 as pb
+from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_dictionary
 from isogloss.service.control.entries import dictionary_info
+from isogloss.service.control.needs import train_bytes
 from isogloss.service.control.owner import Owner
+from isogloss.service.jobs.limits import JobNeeds
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.wire.jobs import to_job, to_operation
 from isogloss.service.wire.messages import to_message
@@ -33,7 +36,13 @@ class DictionaryHandlers:
             sources=sources,
             config=asked_config(request.config),
         )
-        return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
+        needs = JobNeeds(
+            client=calling_client(),
+            memory_bytes=train_bytes(self._owner.store, spec),
+            time_s=request.time_limit_s if request.HasField("time_limit_s") else None,
+        )
+        made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)
+        return to_operation(to_job(made))
 
     def get_dictionary(self, request: pb.GetDictionaryRequest) -> pb.Dictionary:
         """Return a dictionary."""

@@ -32,6 +32,7 @@ class ServerHandlers:
     def get_server_info(self, request: pb.GetServerInfoRequest) -> pb.ServerInfo:
         """Return version, limits and what is on."""
         found, ingest = self._listening(), self._owner.ingest.limits
+        jobs = self._owner.jobs.limits
         info = ServerInfo(
             version=__version__,
             python=platform.python_version(),
@@ -49,6 +50,12 @@ class ServerHandlers:
                 page_size=MAX_PAGE,
                 calls=found.calls,
                 streams=found.streams,
+                jobs_at_a_time=jobs.at_a_time,
+                job_memory_bytes=jobs.budget_bytes,
+                job_time_s=jobs.time_s,
+                jobs_waiting=jobs.waiting,
+                job_keep_s=jobs.keep_s,
+                jobs_kept=jobs.keep,
             ),
         )
         return to_message(info, pb.ServerInfo)

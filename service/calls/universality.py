@@ -4,9 +4,12 @@ from google.longrunning import operations_pb2 as operations
 
 from isogloss import universality  # names are looked up when used: MatchSettings loads scipy
 from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_match, delete_probe
 from isogloss.service.control.entries import probe_info
+from isogloss.service.control.needs import match_bytes, probe_bytes
 from isogloss.service.control.owner import Owner
+from isogloss.service.jobs.limits import JobNeeds
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, grid_name
 from isogloss.service.values.json_fields import sorted_steps
 from isogloss.service.wire.jobs import to_job, to_operation
@@ -40,7 +43,13 @@ class UniversalityHandlers:
             grid=grid_name(request.grid),
             steps=sorted_steps(request.steps),
         )
-        return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
+        needs = JobNeeds(
+            client=calling_client(),
+            memory_bytes=probe_bytes(store, spec),
+            time_s=request.time_limit_s if request.HasField("time_limit_s") else None,
+        )
+        made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)
+        return to_operation(to_job(made))
 
     def get_probe(self, request: pb.GetProbeRequest) -> pb.Probe:
         """Return a probe."""
@@ -74,7 +83,13 @@ class UniversalityHandlers:
             settings=universality.MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
             steps=sorted_steps(request.steps),
         )
-        return to_operation(to_job(self._owner.jobs.submit(spec, request_id=request.request_id)))
+        needs = JobNeeds(
+            client=calling_client(),
+            memory_bytes=match_bytes(self._owner.store, spec),
+            time_s=request.time_limit_s if request.HasField("time_limit_s") else None,
+        )
+        made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)
+        return to_operation(to_job(made))
 
     def get_match(self, request: pb.GetMatchRequest) -> pb.Match:
         """Return a match with its summary and details."""

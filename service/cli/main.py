@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from typer.models import CommandInfo
 
-from isogloss.errors import InvalidInput, IsoglossError, missing_extra
+from isogloss.errors import InvalidInput, IsoglossError, from_os_error, missing_extra
 from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, upkeep
 from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
@@ -463,6 +463,9 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does.
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        hint(f"error: {from_os_error(error)} ({error})")
         sys.exit(1)
 
 

@@ -40,6 +40,7 @@ def train(
     seed: int | None = None,
     steps: Sequence[int] | None = None,
     more: Mapping[str, Setting] | None = None,
+    time_limit_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[Started[DictionaryInfo]]:
     """Train a dictionary on a site, as a job.
@@ -60,6 +61,7 @@ def train(
         seed: seed of the initial weights and of the order of rows; None: the default.
         steps: training steps whose rows to train on, see :meth:`Client.steps`; None: the only one.
         more: values for other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
+        time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
@@ -70,6 +72,8 @@ def train(
         UnknownSite: the recording has no such site; the message lists the nearest names.
         InvalidInput: there is no such kind or wiring, it refuses a setting, one is given twice, or
             ``steps`` is None and there are several, or names one without rows.
+        ResourceExhausted: the training needs more memory than jobs may have, or too many jobs of
+            this client wait.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
     own = _of_kind(features, k, settings or {})
@@ -81,6 +85,7 @@ def train(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),
         sources=[to_message(source, pb.Source) for source in sources],
         config=config,
+        time_limit_s=time_limit_s,
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("dictionaries", get_dictionary))

@@ -38,6 +38,7 @@ def create_probe(
     holdout: float | None = None,
     grid: str | None = None,
     steps: Sequence[int] | None = None,
+    time_limit_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[Started[ProbeInfo]]:
     """Begin a job that makes a probe and encodes dictionaries on it.
@@ -58,6 +59,7 @@ def create_probe(
         steps: training steps to compare at, one of each recording that has rows of several; see
             :meth:`Client.steps`. None: each dictionary is compared at the step that it was trained
             on; of a probe that exists, its own.
+        time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
@@ -80,6 +82,7 @@ def create_probe(
         holdout=holdout,
         grid=grid or "",
         steps=wanted,
+        time_limit_s=time_limit_s,
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("probes", get_probe))
@@ -244,6 +247,7 @@ def match(
     probe: str | None = None,
     settings: Mapping[str, Setting] | None = None,
     steps: Sequence[int] | None = None,
+    time_limit_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[Started[MatchInfo]]:
     """Begin a job that matches all features of two dictionaries.
@@ -255,6 +259,7 @@ def match(
         probe: id of the probe to compare on; None: chosen or built as in :meth:`nearest`.
         settings: values for fields of :class:`isogloss.universality.MatchSettings`, by name.
         steps: training steps to compare at, as in :meth:`create_probe`.
+        time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
@@ -274,6 +279,7 @@ def match(
         probe=to_name("probes", probe) if probe else "",
         settings=fill(pb.MatchSettings(), settings or {}),
         steps=wanted,
+        time_limit_s=time_limit_s,
         request_id=ids.request_id(request_id),
     )
     return then(ask(request, Operation), started("matches", get_match))

@@ -6,6 +6,7 @@ from isogloss.service.control.direct import DirectAccess
 from isogloss.service.control.recordings import Recordings
 from isogloss.service.control.upkeep import Upkeep
 from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries
 from isogloss.store import Store
@@ -24,6 +25,7 @@ class Owner:
         *,
         run_workers: bool = True,
         limits: IngestLimits | None = None,
+        job_limits: JobLimits | None = None,
     ) -> None:
         """Start the thread that writes batches and the one that runs jobs.
 
@@ -31,12 +33,13 @@ class Owner:
             store: an open store; closed with this object.
             run_workers: whether queued jobs are run by worker processes of this process.
             limits: limits of ingest, such as the memory it may hold.
+            job_limits: limits of jobs, such as how many run at a time.
         """
         self.store = store
         """The store."""
         self.ingest = Ingest(store, limits)
         """Takes batches."""
-        self.jobs = Jobs(store, run_workers=run_workers)
+        self.jobs = Jobs(store, run_workers=run_workers, limits=job_limits)
         """Queues jobs and runs them."""
         self.upkeep = Upkeep(store, self.ingest, self.jobs)
         """Verifies, compacts, compresses, quantises and removes."""

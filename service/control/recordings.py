@@ -119,8 +119,7 @@ class Recordings:
                 "again"
             )
         check_unused(self._jobs, "recording", recording)
-        with self._upkeep.alone(found, "deleted"):
-            self._ingest.forget(found.uid)
+        with self._upkeep.alone(found, "deleted"), self._ingest.deleting(found.uid):
             self._store.delete_recording(recording, etag)
 
     def _once(

@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from isogloss.errors import (
@@ -24,9 +25,10 @@ from isogloss.errors import (
     ResourceExhausted,
     ServerUnavailable,
     StorageError,
+    from_os_error,
 )
 from isogloss.service.ingest.sessions import IngestLimits, Session
-from isogloss.store import DirectLaneTicket, LaneWriter, RowBatch, Store
+from isogloss.store import DirectLaneTicket, LaneWriter, Recording, RowBatch, Store
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Ingest:
         self._held = 0
         self._partial: dict[Session, int] = {}  # bytes of the batches that are half there, by age
         self._busy: str | None = None  # uid of the recording being committed
+        self._deleting: set[str] = set()  # uids of recordings to which nothing is committed now
         self._closed = self._sealing = False
         self._was_refused = False
         self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
@@ -105,6 +108,7 @@ class Ingest:
             InvalidInput: the producer's name is empty or too long.
             Conflict: the producer is writing a direct lane, or the store is being closed.
             ResourceExhausted: too many producers are connected.
+            ServerUnavailable: the recording is being deleted.
         """
         if not producer or len(producer) > 256:
             raise InvalidInput(
@@ -114,6 +118,7 @@ class Ingest:
         key = (found.uid, producer)
         with self._changed:
             self._check_open()
+            self._check_stays(found)
             found.claim([producer])
             older = self._sessions.pop(key, None)
             if older is not None:
@@ -180,10 +185,12 @@ class Ingest:
         Raises:
             NotFound: no such recording.
             Conflict: a producer is writing a direct lane.
+            ServerUnavailable: the recording is being deleted.
         """
         found = self._store.recording(recording)
         with self._changed:
             self._check_open()
+            self._check_stays(found)
             found.claim(producers)
             while True:
                 for producer in producers:
@@ -250,17 +257,47 @@ class Ingest:
             if self._sessions.get(key) is session:
                 del self._sessions[key]
 
-    def forget(self, recording_uid: str) -> None:
-        """End every session and the lane of a recording that is about to be deleted."""
-        gone = Conflict("the recording was deleted")
+    @contextmanager
+    def deleting(self, uid: str) -> Generator[None]:
+        """Return a context manager within which a recording is deleted.
+
+        Meanwhile its lane is closed, nothing is committed to it, and no stream into it begins. If
+        the block raises, the streams go on as if nothing had been; else they end.
+
+        Args:
+            uid: uid of the recording.
+
+        Yields:
+            Nothing.
+        """
         with self._changed:
-            doomed = [s for (uid, _), s in self._sessions.items() if uid == recording_uid]
-            self._drop_waiting(doomed, gone)
-            self._changed.wait_for(lambda: self._busy != recording_uid)
-            lane = self._lanes.pop(recording_uid, None)
-        if lane is not None:
-            lane.close()
+            self._deleting.add(uid)
+            self._changed.wait_for(lambda: self._busy != uid)
+            lane = self._lanes.pop(uid, None)
+        doomed: list[Session] = []
+        try:
+            if lane is not None:
+                lane.close()
+            yield
+            with self._changed:
+                doomed = [s for s in self._all_sessions() if s.recording.uid == uid]
+                self._drop_waiting(doomed, Conflict("the recording was deleted"))
+        finally:
+            with self._changed:
+                self._deleting.discard(uid)
+                self._changed.notify_all()
         _notify(doomed)
+
+    def _all_sessions(self) -> list[Session]:
+        """Return the sessions that are open, and those that left batches behind."""
+        return list({*self._sessions.values(), *(w.session for w in self._waiting)})
+
+    def _check_stays(self, recording: Recording) -> None:
+        if recording.uid in self._deleting:
+            raise ServerUnavailable(
+                f"recording {recording.id!r} is being deleted: connect again, which then says "
+                "whether it is gone"
+            )
 
     def seal_idle_lanes(self) -> None:
         """Close the lanes that no producer uses now; returns once they are closed.
@@ -332,7 +369,7 @@ class Ingest:
             with self._changed:
                 idle = self.limits.idle_lane_s if self._lanes else None
                 woken = self._changed.wait_for(
-                    lambda: self._waiting or self._closed or self._sealing, idle
+                    lambda: self._has_work() or self._closed or self._sealing, idle
                 )
                 group = self._take_group()
                 done = self._closed and not group
@@ -343,11 +380,16 @@ class Ingest:
             if self._sealing or not (woken or group):
                 self._close_idle_lanes()
 
+    def _has_work(self) -> bool:
+        """Whether a batch waits that can be committed now."""
+        return any(w.session.recording.uid not in self._deleting for w in self._waiting)
+
     def _take_group(self) -> list[_Waiting]:
         """Take what waits for one recording, in order, up to the size of a group."""
-        if not self._waiting:
+        uids = (w.session.recording.uid for w in self._waiting)
+        uid = next((uid for uid in uids if uid not in self._deleting), None)
+        if uid is None:
             return []
-        uid = self._waiting[0].session.recording.uid
         group: list[_Waiting] = []
         rest: deque[_Waiting] = deque()
         size = 0
@@ -374,6 +416,9 @@ class Ingest:
                 self._commit_each(group)
             else:
                 self._fail(group, error)
+        except OSError as error:
+            _log.exception("group commit failed")
+            self._fail(group, from_os_error(error))
         except Exception as error:  # the writer thread must outlive a defect in a lower room
             _log.exception("group commit failed")
             self._fail(group, InternalError(f"{type(error).__name__} while committing: {error}"))
@@ -394,6 +439,9 @@ class Ingest:
                 self._append(batches)
             except IsoglossError as error:
                 self._fail(batches, error)
+            except OSError as error:
+                _log.exception("a commit failed")
+                self._fail(batches, from_os_error(error))
             except Exception as error:  # as in _commit
                 _log.exception("a commit failed")
                 found = f"{type(error).__name__} while committing: {error}"

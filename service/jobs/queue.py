@@ -15,60 +15,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from isogloss.errors import (
-    AlreadyExists,
-    CorruptData,
-    Fenced,
-    InvalidInput,
-    NotFound,
-    StorageError,
-    StorageFull,
-    UnsupportedVersion,
-)
+from isogloss.errors import AlreadyExists, Fenced, InvalidInput, NotFound, ResourceExhausted
 from isogloss.service.jobs.boot_clock import boot, now_s
+from isogloss.service.jobs.limits import JobNeeds
+from isogloss.service.jobs.schema import open_table, storage_errors
+from isogloss.service.values import job_kinds
 from isogloss.service.values.job_kinds import JobKind, kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.service.values.state_directory import make_state_directory
-from isogloss.store import Store, check_id, create_if_missing
+from isogloss.store import Store, check_id
 
-SCHEMA_VERSION = 1
 QUEUE_NAME = "jobs.sqlite"
 """File of the queue where the catalog is none of SQLite's."""
 
-_SCHEMA = """
-create table if not exists job_schema(version integer not null);
-create table if not exists job(
-  number integer primary key autoincrement,
-  id text not null unique,
-  kind text not null,
-  spec text not null,
-  target text not null,
-  request_id text unique,
-  state text not null,
-  result text,
-  reason text,
-  message text,
-  step integer not null default 0,
-  total_steps integer not null default 0,
-  metrics text not null default '{}',
-  memo text not null default '{}',
-  attempt integer not null default 0,
-  furthest integer not null default 0,
-  furthest_before integer not null default 0,
-  stalls integer not null default 0,
-  not_before real not null default 0,
-  lease_until real not null default 0,
-  holder text,
-  boot text not null default '',
-  created real not null,
-  updated real not null,
-  version integer not null default 1
-);
-create index if not exists job_by_state on job(state, number);
-"""
-
 _HELD = ("STARTING", "RUNNING", "CANCELLING")
+_MAX_LEFT = "the oldest ones that ended are forgotten after a while, with their logs"
+_NEXT = """
+with held as (select client, count(*) as running from job
+              where state in ('STARTING','RUNNING','CANCELLING') group by client),
+     served as (select client, max(turn) as last from job group by client)
+select job.* from job left join held using (client) left join served using (client)
+where state='QUEUED' and (not_before<=? or boot<>?)
+order by coalesce(running, 0), last, number
+"""
+"""The jobs that wait: first of the client that has the fewest that run, and of these of the one
+whose last attempt began longest ago; then by age."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +53,10 @@ class Held:
     """Whether the worker's right to it ended, or the machine that gave it was started again."""
     holder: str | None
     """Name of the worker process, see :func:`isogloss.service.jobs.processes.identity`."""
+    ran_s: float
+    """For how many seconds the job ran by its last heartbeat, over all attempts."""
+    limit_s: float
+    """For how many seconds it may; 0: as long as any job."""
 
 
 class JobTable:
@@ -102,22 +78,7 @@ class JobTable:
     def __init__(self, path: Path, *, is_shared_memory: bool = True) -> None:
         self._lock = threading.RLock()
         self._path = path
-        with _storage_errors(path):
-            create_if_missing(path)
-            self._connection = sqlite3.connect(
-                path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
-            if is_shared_memory:
-                self._connection.execute("pragma journal_mode=wal")
-                self._connection.execute("pragma synchronous=full")
-            else:
-                self._connection.execute("pragma journal_mode=delete")
-                # a commit is the end of the journal's name: its directory is synced too
-                self._connection.execute("pragma synchronous=extra")
-            self._connection.executescript("begin immediate;" + _SCHEMA + "commit;")
-            self._check_version()
-            self._add_boot()
+        self._connection = open_table(path, is_shared_memory=is_shared_memory)
 
     @classmethod
     def of(cls, store: Store) -> "JobTable":
@@ -130,45 +91,28 @@ class JobTable:
             return cls(store.catalog.path)
         return cls(make_state_directory(store) / QUEUE_NAME, is_shared_memory=False)
 
-    def _check_version(self) -> None:
-        row = self._connection.execute("select max(version) from job_schema").fetchone()
-        found = None if row is None else row[0]
-        if found is None:
-            self._connection.execute("insert into job_schema values(?)", (SCHEMA_VERSION,))
-        elif found > SCHEMA_VERSION:
-            raise UnsupportedVersion(
-                f"{self._path} holds jobs of schema {found}, this release reads up to "
-                f"{SCHEMA_VERSION}: upgrade isogloss"
-            )
-
-    def _add_boot(self) -> None:
-        """Add the column of boots to a table that an earlier release made.
-
-        There a lease counts by the wall clock, so it has ended.
-        """
-        with self._transaction():
-            columns = {row["name"] for row in self._connection.execute("pragma table_info(job)")}
-            if "boot" not in columns:
-                self._connection.execute("alter table job add column boot text not null default ''")
-
     def close(self) -> None:
         """Close the connection; the table cannot be used afterwards."""
         with self._lock:
             self._connection.close()
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        with self._lock, _storage_errors(self._path):
+        with self._lock, storage_errors(self._path):
             return self._connection.execute(sql, tuple(values)).fetchall()
 
     # What clients do.
 
-    def submit(self, spec: JobSpec, request_id: str) -> JobRecord:
+    def submit(
+        self, spec: JobSpec, request_id: str, needs: JobNeeds | None = None, *, waiting: int = 0
+    ) -> JobRecord:
         """Add a job. Where an equal job exists that has not ended, return that one.
 
         Args:
             spec: the work to do; its class says the kind of job.
             request_id: any text; a second call with the same one returns the first call's job.
                 Empty: none.
+            needs: what the job needs, and for whom it is; None: nothing is known.
+            waiting: how many jobs of one client may have not ended; 0: any number.
 
         Returns:
             The new job, or the one that existed.
@@ -178,7 +122,9 @@ class JobTable:
             InvalidName: what the job is to make has a name that is no id.
             AlreadyExists: the request id was used for another spec, or an unfinished job makes a
                 different thing of the same name.
+            ResourceExhausted: as many jobs of the client wait as may.
         """
+        needs = needs or JobNeeds()
         kind = kind_of(spec)
         text = _to_json(kind, spec)
         target = f"{kind.name}/{check_id(spec.target)}"
@@ -202,16 +148,30 @@ class JobTable:
                         "use a new request id and another name, or cancel that job"
                     )
                 return _record(row)
+            self._check_waiting(needs.client, waiting)
             now = time.time()
             made = self._rows(
-                "insert into job(id, kind, spec, target, request_id, state, created, updated)"
-                " values(?,?,?,?,?,'QUEUED',?,?) returning *",
+                "insert into job(id, kind, spec, target, request_id, state, created, updated,"
+                " client, memory, limit_s) values(?,?,?,?,?,'QUEUED',?,?,?,?,?) returning *",
                 (
                     f"{kind.name}-{uuid.uuid4().hex[:12]}",
                     *(kind.name, text, target, request_id or None, now, now),
+                    *(needs.client, needs.memory_bytes, needs.time_s or 0.0),
                 ),
             )
             return _record(made[0])
+
+    def _check_waiting(self, client: str, most: int) -> None:
+        found = self._rows(
+            "select count(*) from job where client=?"
+            " and state in ('QUEUED','STARTING','RUNNING','CANCELLING')",
+            (client,),
+        )[0][0]
+        if most and found >= most:
+            raise ResourceExhausted(
+                f"{found} jobs from {client or 'here'} have not ended, which is the limit: wait "
+                "for some, or cancel some"
+            )
 
     def get(self, job: str) -> JobRecord:
         """Return a job, or raise ``NotFound``."""
@@ -221,7 +181,9 @@ class JobTable:
         """Return a job and its version, which every change of it raises."""
         rows = self._rows("select * from job where id=?", (job,))
         if not rows:
-            raise NotFound(f"no job {job!r}; `isogloss jobs` lists those of this store")
+            raise NotFound(
+                f"no job {job!r}; `isogloss jobs` lists those of this store: {_MAX_LEFT}"
+            )
         return _record(rows[0]), rows[0]["version"]
 
     def versions(self, jobs: Collection[str]) -> dict[str, int]:
@@ -251,17 +213,49 @@ class JobTable:
 
     # What a supervisor does.
 
-    def claim(self, lease_s: float) -> JobRecord | None:
-        """Take the oldest waiting job for a new attempt; None when none may start now."""
+    def claim(
+        self, lease_s: float, *, at_a_time: int = 1 << 30, budget_bytes: int = 1 << 62
+    ) -> JobRecord | None:
+        """Take a waiting job for a new attempt; None when none may start now.
+
+        Clients take turns. A job that does not fit beside those that run waits, and all that come
+        after it do too, so that it is not overtaken for ever. One that does not fit at all fails.
+        Jobs of kinds that change the same things run one after the other.
+
+        Args:
+            lease_s: for how many seconds its worker keeps it without a heartbeat.
+            at_a_time: how many jobs may run at a time.
+            budget_bytes: memory that all of them may need together.
+
+        Returns:
+            The job, which is the caller's to run.
+        """
         now = now_s()
+        with self._transaction():
+            held = self._rows(
+                "select kind, memory from job where state in ('STARTING','RUNNING','CANCELLING')"
+            )
+            used = sum(row["memory"] for row in held)
+            busy = {_changes(row["kind"]) for row in held} - {""}
+            for row in self._rows(_NEXT, (now, boot())):
+                if len(held) >= at_a_time:
+                    return None
+                if row["memory"] > budget_bytes:
+                    self._end(row, JobState.FAILED, error=_too_large(row["memory"], budget_bytes))
+                elif _changes(row["kind"]) not in busy:
+                    return (
+                        self._take(row, lease_s) if row["memory"] + used <= budget_bytes else None
+                    )
+        return None
+
+    def _take(self, row: sqlite3.Row, lease_s: float) -> JobRecord:
         rows = self._rows(
             "update job set state='STARTING', attempt=attempt+1, furthest_before=furthest,"
-            " lease_until=?, boot=?, holder=null, updated=?, version=version+1"
-            " where number=(select number from job where state='QUEUED'"
-            " and (not_before<=? or boot<>?) order by number limit 1) returning *",
-            (now + lease_s, boot(), time.time(), now, boot()),
+            " lease_until=?, boot=?, holder=null, updated=?, version=version+1,"
+            " turn=(select max(turn) + 1 from job) where number=? returning *",
+            (now_s() + lease_s, boot(), time.time(), row["number"]),
         )
-        return _record(rows[0]) if rows else None
+        return _record(rows[0])
 
     def hold(self, job: str, attempt: int, holder: str) -> None:
         """Write down which process runs an attempt."""
@@ -278,6 +272,8 @@ class JobTable:
                 record=_record(row),
                 is_late=row["boot"] != here or row["lease_until"] < now,
                 holder=row["holder"],
+                ran_s=row["ran_s"],
+                limit_s=row["limit_s"],
             )
             for row in rows
         ]
@@ -320,6 +316,40 @@ class JobTable:
                     (stalls, not_before, boot(), time.time(), row["number"]),
                 )
 
+    def fail(self, job: str, attempt: int, error: tuple[str, str]) -> None:
+        """End a job that a worker holds; its worker sees that within a second, and ends.
+
+        Args:
+            job: id of the job.
+            attempt: number of the attempt; nothing happens if another has the job.
+            error: reason and message. A job that was being cancelled is cancelled instead.
+        """
+        with self._transaction():
+            rows = self._rows("select * from job where id=? and attempt=?", (job, attempt))
+            if rows and rows[0]["state"] == "CANCELLING":
+                self._end(rows[0], JobState.CANCELLED)
+            elif rows and rows[0]["state"] in _HELD:
+                self._end(rows[0], JobState.FAILED, error=error)
+
+    def forget(self, keep_s: float, keep: int) -> list[str]:
+        """Remove jobs that ended: those that did long ago, and the oldest where there are many.
+
+        Args:
+            keep_s: jobs that ended less than so many seconds ago stay, if they are not too many.
+            keep: how many stay at most.
+
+        Returns:
+            The ids of the removed jobs.
+        """
+        rows = self._rows(
+            "delete from job where state in ('SUCCEEDED','FAILED','CANCELLED') and (updated < ? or"
+            " number not in (select number from job where"
+            " state in ('SUCCEEDED','FAILED','CANCELLED') order by updated desc, number desc"
+            " limit ?)) returning id",
+            (time.time() - keep_s, keep),
+        )
+        return [row["id"] for row in rows]
+
     # What the worker of one attempt does.
 
     def beat(
@@ -348,16 +378,19 @@ class JobTable:
         Raises:
             Fenced: the job was given to another attempt, or ended.
         """
-        text = json.dumps(dict(metrics))
+        text, now = json.dumps(dict(metrics)), now_s()
         rows = self._rows(
             "update job set state=case state when 'STARTING' then 'RUNNING' else state end,"
+            # the time since the last heartbeat, of which no machine was asleep for most
+            " ran_s=ran_s + case when boot=? then max(0, min(?, ? - lease_until + ?)) else 0 end,"
             " lease_until=?, boot=?, version=version + (state='STARTING' or step<>? or"
             " total_steps<>? or metrics<>?), step=?, total_steps=?, metrics=?,"
             " furthest=max(furthest, ?), updated=?"
             " where id=? and attempt=? and state in ('STARTING','RUNNING','CANCELLING')"
             " returning state",
             (
-                *(now_s() + lease_s, boot(), step, total_steps, text),
+                *(boot(), lease_s, now, lease_s),
+                *(now + lease_s, boot(), step, total_steps, text),
                 *(step, total_steps, text, step, time.time()),
                 *(job, attempt),
             ),
@@ -440,7 +473,7 @@ class JobTable:
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
-        with self._lock, _storage_errors(self._path):
+        with self._lock, storage_errors(self._path):
             self._connection.execute("begin immediate")
             try:
                 yield
@@ -448,6 +481,26 @@ class JobTable:
                 self._connection.execute("rollback")
                 raise
             self._connection.execute("commit")
+
+
+def _changes(kind: str) -> str:
+    """Return what jobs of a kind change that others change too; empty: nothing."""
+    found = job_kinds.JOB_KINDS.get(kind)
+    return "" if found is None else found.changes
+
+
+def _too_large(needed: int, budget: int) -> tuple[str, str]:
+    error = too_large(needed, budget)
+    return error.reason, str(error)
+
+
+def too_large(needed: int, budget: int) -> ResourceExhausted:
+    """Return the error of a job that needs more memory than all jobs together may have."""
+    return ResourceExhausted(
+        f"the job needs at least {needed / 2**30:,.1f} GiB of memory, and all jobs together may "
+        f"have {budget / 2**30:,.1f} here: use fewer features or smaller batches, or serve with "
+        "a larger --job-memory"
+    )
 
 
 def _to_json(kind: JobKind, spec: JobSpec) -> str:
@@ -484,17 +537,3 @@ def _record(row: sqlite3.Row) -> JobRecord:
         created=row["created"],
         updated=row["updated"],
     )
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path}: {error}") from error
-    except sqlite3.Error as error:
-        if "full" in str(error):
-            raise StorageFull(f"{path}: {error}: free some space, then try again") from error
-        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
-            raise CorruptData(f"{path}: {error}: restore that file from a backup") from error
-        raise StorageError(f"{path}: {error}") from error

@@ -1,51 +1,26 @@
-"""Jobs: a durable queue and the supervisor that runs one worker process at a time.
+"""Jobs: a durable queue, and the worker processes that run what is in it.
 
-A worker is a fresh interpreter, ``python -m isogloss.service.processes.worker STORE JOB ATTEMPT``:
-never a fork of this process and never a re-import of the caller's ``__main__``. It holds its job
-by a lease that its heartbeat renews. When it dies, the supervisor starts the next attempt, which
-resumes; when the supervisor dies, the worker dies with it, and the next supervisor on this store
-resumes. This module imports neither torch nor faiss.
+This module imports neither torch nor faiss.
 """
 
-import logging
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
-from isogloss.errors import Conflict, DeadlineExceeded, Fenced
-from isogloss.service.jobs.processes import (
-    LEASE_S,
-    SUPERVISOR_VARIABLE,
-    identity,
-    is_alive,
-    kill_group,
-    pid_of,
-)
-from isogloss.service.jobs.queue import Held, JobTable
+from isogloss.errors import Conflict, DeadlineExceeded
+from isogloss.service.jobs.limits import JobLimits, JobNeeds
+from isogloss.service.jobs.queue import JobTable, too_large
+from isogloss.service.jobs.workers import Workers
 from isogloss.service.values.job_specs import JobSpec
-from isogloss.service.values.jobs import JobRecord, JobState
-from isogloss.service.values.state_directory import location, make_state_directory
-from isogloss.store import FileSystem, Store, create_if_missing, make_directories
+from isogloss.service.values.jobs import JobRecord
+from isogloss.service.values.state_directory import make_state_directory
+from isogloss.store import Store
 
 WORKER_COMMAND = (sys.executable, "-m", "isogloss.service.processes.worker")
 
-_BACKOFF_S = 0.1
-"""Pause before the attempt after the first stall; after n stalls it is ``2**n - 1`` times this."""
-_CANCEL_GRACE_S = 1.5
-"""How long a worker may take to end by itself after a cancel; files are whole or absent."""
-_LATE_GRACE_S = LEASE_S / 3
-"""How long a worker may be late before it is ended: longer than it pauses between heartbeats."""
-_CLOSE_GRACE_S = 3.0
 _POLL_S = 0.1
-_IDLE_POLL_S = 1.0
-
-_log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -58,8 +33,9 @@ class Jobs:
         run_workers: bool = True,
         worker_command: Sequence[str] = WORKER_COMMAND,
         max_stalls: int = 5,
+        limits: JobLimits | None = None,
     ) -> None:
-        """Open the queue and start its supervisor.
+        """Open the queue and start what runs its jobs.
 
         Args:
             store: the store whose jobs these are; this process must own it.
@@ -70,13 +46,23 @@ class Jobs:
                 appended.
             max_stalls: a job fails after so many attempts in a row that ended without an answer and
                 without progress.
+            limits: of memory, time and places in the queue.
         """
+        self.limits = limits or JobLimits()
+        """Limits of memory, time and places in the queue."""
         self._store = store
         self._table = JobTable.of(store)
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._supervisor = (
-            _Supervisor(store, self._table, worker_command, max_stalls, self._notify)
+        self._workers = (
+            Workers(
+                self._table,
+                (store, make_state_directory(store) / "jobs"),
+                worker_command,
+                self.limits,
+                max_stalls=max_stalls,
+                on_change=self._notify,
+            )
             if run_workers and not store.is_remote
             else None
         )
@@ -84,15 +70,18 @@ class Jobs:
     @property
     def runs_workers(self) -> bool:
         """Whether queued jobs are run by worker processes of this process."""
-        return self._supervisor is not None
+        return self._workers is not None
 
-    def submit(self, spec: JobSpec, *, request_id: str = "") -> JobRecord:
+    def submit(
+        self, spec: JobSpec, *, request_id: str = "", needs: JobNeeds | None = None
+    ) -> JobRecord:
         """Queue a job; durable when it returns.
 
         Args:
             spec: the work to do; its class says the kind of job, see
                 :mod:`isogloss.service.values.job_kinds`.
             request_id: any text; a second call with the same one returns the first call's job.
+            needs: what the job needs, and for whom it is; None: nothing is known.
 
         Returns:
             The new job, or an earlier one with the same request id, or an unfinished equal one.
@@ -102,10 +91,14 @@ class Jobs:
                 cannot hold the results of jobs.
             AlreadyExists: the request id, or the name of the thing to make, is used by a different
                 job.
+            ResourceExhausted: the job needs more memory than all jobs together may have, or as many
+                jobs of its client wait as may.
         """
         self._check_open()
         self._store.check_artifacts()
-        record = self._table.submit(spec, request_id)
+        if needs is not None and needs.memory_bytes > self.limits.budget_bytes:
+            raise too_large(needs.memory_bytes, self.limits.budget_bytes)
+        record = self._table.submit(spec, request_id, needs, waiting=self.limits.waiting)
         self._wake()
         return record
 
@@ -198,8 +191,8 @@ class Jobs:
         """End the worker, if one runs, and the supervisor. Unfinished jobs stay in the queue."""
         if self._closed.is_set():
             return
-        if self._supervisor is not None:
-            self._supervisor.close()
+        if self._workers is not None:
+            self._workers.close()
         self._closed.set()
         self._notify()
         self._table.close()
@@ -220,8 +213,8 @@ class Jobs:
             raise Conflict("these jobs are closed: open the store again")
 
     def _wake(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.wake()
+        if self._workers is not None:
+            self._workers.wake()
         self._notify()
 
     def _notify(self) -> None:
@@ -231,179 +224,3 @@ class Jobs:
     def _pause(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait(seconds)
-
-
-class _Supervisor:
-    """One thread that starts workers, notices when they end, and puts their jobs back.
-
-    The same thread starts every worker and lives as long as they may: Linux sends a child its
-    parent-death signal when the *thread* that started it ends.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        table: JobTable,
-        command: Sequence[str],
-        max_stalls: int,
-        changed: Callable[[], None],
-    ) -> None:
-        self._store = store
-        self._logs = make_state_directory(store) / "jobs"
-        self._table = table
-        self._command = tuple(command)
-        self._max_stalls = max_stalls
-        self._changed = changed
-        self._closing = threading.Event()
-        self._wake = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
-        self._job: JobRecord | None = None
-        self._cancel_seen: float | None = None
-        self._late_seen: float | None = None
-        self._thread = threading.Thread(target=self._run, name="isogloss-jobs", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def close(self) -> None:
-        self._closing.set()
-        self._wake.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                idle = self._turn()
-            except Fenced as error:
-                _log.error("the jobs of %s are run by its new owner: %s", self._store.root, error)
-                break
-            except Exception:
-                # The disk may be full or busy: the queue is durable, so look again later.
-                _log.exception("supervising the jobs of %s failed; trying again", self._store.root)
-                idle = True
-            self._wake.wait(_IDLE_POLL_S if idle else _POLL_S)
-            self._wake.clear()
-        self._end_child()
-
-    def _turn(self) -> bool:
-        """Look after the worker, or start one. Returns whether there is nothing to do.
-
-        Raises:
-            Fenced: another process owns the store by now, and runs its jobs.
-        """
-        if self._child is None:
-            self._store.check_owner()
-            self._take_over()
-            self._start_next()
-        else:
-            self._look_after(self._child)
-        return self._child is None
-
-    # Jobs that earlier supervisors left behind.
-
-    def _take_over(self) -> None:
-        for held in self._table.held():
-            if held.holder is not None and is_alive(held.holder):
-                # An orphan that outlived its supervisor: it must not write beside its successor.
-                kill_group(pid_of(held.holder))
-            elif held.holder is None or pid_of(held.holder) is not None or held.is_late:
-                # Its worker is gone from this machine, or its lease ran out on another one.
-                self._put_back(held.record, "")
-
-    def _start_next(self) -> None:
-        job = self._table.claim(LEASE_S)
-        if job is None:
-            return
-        make_directories(FileSystem(), self._logs)
-        environment = {
-            # Threads of torch and numba that wait for work spin by default: beside other load
-            # that made a small training step 30 times slower (20 against 0.65 ms of CPU time).
-            "OMP_WAIT_POLICY": "passive",
-            **os.environ,
-            SUPERVISOR_VARIABLE: str(os.getpid()),
-            "PYTHONSAFEPATH": "1",
-        }
-        path = self._logs / f"{job.id}.log"
-        create_if_missing(path)
-        with path.open("ab") as log:
-            self._child = subprocess.Popen(
-                [*self._command, location(self._store), job.id, str(job.attempt)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
-        self._job, self._cancel_seen, self._late_seen = job, None, None
-        self._table.hold(job.id, job.attempt, identity(self._child.pid))
-        self._changed()
-
-    # The worker that runs now.
-
-    def _look_after(self, child: subprocess.Popen[bytes]) -> None:
-        job = self._job
-        if job is None:
-            return
-        code = child.poll()
-        if code is not None:
-            # An answered job is final by now, and then release changes nothing.
-            self._release(_describe(code, self._logs / f"{job.id}.log"))
-            return
-        held = next((h for h in self._table.held() if h.record.id == job.id), None)
-        if held is None:
-            return
-        if held.record.state is JobState.CANCELLING:
-            self._cancel_seen = self._cancel_seen or time.monotonic()
-            if time.monotonic() - self._cancel_seen > _CANCEL_GRACE_S:
-                self._kill(child)
-                self._release("the worker was ended after a cancel")
-        elif self._is_silent(held):
-            self._kill(child)
-            self._release(f"the worker sent no heartbeat for {LEASE_S:g} s and was ended,")
-
-    def _is_silent(self, held: Held) -> bool:
-        """Whether the worker is late and stays so while this process runs.
-
-        Where the whole machine slept the lease ran out too, and the worker renews it once awake.
-        """
-        if not held.is_late:
-            self._late_seen = None
-            return False
-        self._late_seen = self._late_seen or time.monotonic()
-        return time.monotonic() - self._late_seen > _LATE_GRACE_S
-
-    def _release(self, blame: str) -> None:
-        if self._job is not None:
-            self._put_back(self._job, blame)
-        self._child = self._job = None
-        self._wake.set()
-
-    def _put_back(self, job: JobRecord, blame: str) -> None:
-        self._table.release(
-            job.id, job.attempt, blame=blame, limit=self._max_stalls, backoff_s=_BACKOFF_S
-        )
-        self._changed()
-
-    def _end_child(self) -> None:
-        child = self._child
-        if child is None:
-            return
-        child.terminate()
-        try:
-            child.wait(_CLOSE_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._kill(child)
-        self._release("")
-
-    def _kill(self, child: subprocess.Popen[bytes]) -> None:
-        kill_group(child.pid)
-        child.wait()
-
-
-def _describe(code: int, log: Path) -> str:
-    if code >= 0:
-        return f"the worker ended with exit code {code} (its output: {log})"
-    name = signal.Signals(-code).name
-    hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
-    return f"the worker was killed by {name}{hint} (its output: {log})"

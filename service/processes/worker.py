@@ -11,7 +11,13 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from isogloss.errors import Fenced, InternalError, IsoglossError, JobCancelled
+from isogloss.errors import (
+    Fenced,
+    InternalError,
+    IsoglossError,
+    JobCancelled,
+    from_os_error,
+)
 from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_RELEASED, end_with_supervisor
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.tasks.heart import Heart, Task
@@ -71,6 +77,10 @@ def _attempt(
     except IsoglossError as error:
         _log.exception("job %s failed", record.id)
         return JobState.FAILED, None, (error.reason, str(error))
+    except OSError as error:
+        _log.exception("job %s failed", record.id)
+        known = from_os_error(error)
+        return JobState.FAILED, None, (known.reason, str(known))
     except Exception as error:
         _log.exception("job %s failed", record.id)
         message = (

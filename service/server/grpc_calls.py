@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -13,9 +14,12 @@ from google.protobuf.message import DecodeError, Message
 from isogloss.errors import InvalidInput, ResourceExhausted, ServerUnavailable
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.all import ControlHandlers
+from isogloss.service.calls.caller import answer_for, called_by
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Session
+from isogloss.service.server.fair_threads import FairThreads
 from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
+from isogloss.service.server.shares import Shares
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
@@ -25,12 +29,18 @@ from isogloss.service.wire.names import from_name
 
 Forward = Callable[[str, bytes, float | None], Awaitable[bytes]]
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 
 MAX_STREAMS = 64
-"""Reading calls at a time; each holds a thread."""
+"""Reading calls at a time; each has a thread while its next message is made."""
+READ_IDLE_S = 300.0
+"""Who reads a stream must take each message within this time."""
+READ_TOTAL_S = 24 * 3600.0
+"""A reading stream must end within this time."""
+_THREADS = 16
 IDLE_S = 60.0
 """A stream that began a batch must go on within this time: what came of it is held in memory."""
 LEAST_BYTES_PER_S = 256 << 10
@@ -62,9 +72,9 @@ class Calls:
         self._forwarded = tuple(forwarded)
         self._checked = frozenset(checked)
         self._forward = forward
-        self._short = ThreadPoolExecutor(16, thread_name_prefix="isogloss-call")
+        self._short = FairThreads(_THREADS, "isogloss-call")
         self._long = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="isogloss-stream")
-        self._streams = 0
+        self._streams = Shares(MAX_STREAMS, "streams")
         self._jobs = JobCalls(handlers.jobs, self._short)
 
     def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -81,7 +91,7 @@ class Calls:
             )
         for streaming in self._handlers.streaming.values():
             by_service.setdefault(streaming.method.service, {})[streaming.method.name] = (
-                grpc.unary_stream_rpc_method_handler(_bind_stream(self._stream, streaming))
+                grpc.unary_stream_rpc_method_handler(_bind(self._stream, streaming))  # type: ignore[arg-type]
             )
         by_service[WAIT.service][WAIT.name] = grpc.unary_unary_rpc_method_handler(self._wait)
         by_service[WATCH.service][WATCH.name] = grpc.unary_stream_rpc_method_handler(self._watch)
@@ -95,7 +105,7 @@ class Calls:
 
     def close(self) -> None:
         """Let the threads end with what they do now."""
-        self._short.shutdown(wait=False)
+        self._short.close()
         self._long.shutdown(wait=False)
         self._jobs.close()
 
@@ -104,9 +114,9 @@ class Calls:
             if handler.method.path in self._checked:
                 raw = await self._forward(handler.method.path, raw, context.time_remaining())
             request = parse(handler.method.request, raw)
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._short, handler.answer, request)
-            return answer.SerializeToString()
+            client = _client_of(context)
+            answer = partial(answer_for, client, handler.answer)
+            return (await self._short.run(client, answer, request)).SerializeToString()
 
     async def _query(self, path: str, raw: bytes, context: CallContext) -> bytes:
         async with _statuses(context):
@@ -114,37 +124,50 @@ class Calls:
 
     async def _wait(self, raw: bytes, context: CallContext) -> bytes:
         async with _statuses(context):
-            return (await self._jobs.wait(raw)).SerializeToString()
+            return (await self._jobs.wait(raw, _client_of(context))).SerializeToString()
 
-    async def _watch(self, raw: bytes, context: CallContext) -> AsyncIterator[bytes]:
-        async with _statuses(context):
-            async for message in self._jobs.watch(raw):
-                yield message.SerializeToString()
+    # Messages of these are written one by one, not yielded: so that a call whose client takes none
+    # can be ended, and its place given to another.
 
-    async def _stream(
-        self, handler: Streaming, raw: bytes, context: CallContext
-    ) -> AsyncIterator[bytes]:
+    async def _watch(self, raw: bytes, context: CallContext) -> None:
+        async with (
+            _statuses(context),
+            contextlib.aclosing(self._jobs.watch(raw, _client_of(context))) as messages,
+        ):
+            async for message, place in messages:
+                written = context.write(message.SerializeToString())
+                await place.within(written, READ_IDLE_S, _slow("watches a job"))
+
+    async def _stream(self, handler: Streaming, raw: bytes, context: CallContext) -> None:
+        loop, client = asyncio.get_running_loop(), _client_of(context)
+        ends = loop.time() + READ_TOTAL_S
         async with _statuses(context):
-            if self._streams >= MAX_STREAMS:
-                raise ResourceExhausted(
-                    f"{self._streams} streams are open, which is the limit: close some, then retry"
-                )
-            self._streams += 1
-            try:
-                async for message in self._answers(handler, parse(handler.method.request, raw)):
-                    yield framing.encode(message)
-            finally:
-                self._streams -= 1
+            request = parse(handler.method.request, raw)
+            with self._streams.place(client) as place:
+                async with contextlib.aclosing(self._answers(handler, request, client)) as found:
+                    async for message in found:
+                        if loop.time() > ends and handler.method.is_repeatable:
+                            raise ResourceExhausted(
+                                f"the stream has been read for {READ_TOTAL_S / 3600:g} h, which is "
+                                "the limit: read the rest with another call"
+                            )
+                        written = context.write(framing.encode(message))
+                        await place.within(written, READ_IDLE_S, _slow("reads a stream"))
 
     async def _answers(
-        self, handler: Streaming, request: Message
+        self, handler: Streaming, request: Message, client: str
     ) -> AsyncIterator[Framed[Message]]:
         """Draw answers from a generator in a thread, each once the one before was taken."""
         answers = handler.answer(request)
+
+        def draw() -> Framed[Message] | None:
+            with called_by(client):
+                return next(answers, None)
+
         pending: Future[Framed[Message] | None] | None = None
         try:
             while True:
-                pending = self._long.submit(next, answers, None)
+                pending = self._long.submit(draw)
                 message = await asyncio.wrap_future(pending)
                 if message is None:
                     return
@@ -161,11 +184,12 @@ class Calls:
                 first = await anext(aiter(requests), None)
                 header = framing.decode(pb.AppendRequest, first or b"").head.header
                 recording = from_name("recordings", header.recording)
+                client, open_session = _client_of(context), self._handlers.ingest.open
                 await stream.open(
-                    lambda notify: asyncio.get_running_loop().run_in_executor(
-                        self._short,
-                        self._handlers.ingest.open,
-                        *(recording, header.producer, notify, _client_of(context)),
+                    lambda notify: self._short.run(
+                        client,
+                        lambda producer: open_session(recording, producer, notify, client),
+                        header.producer,
                     )
                 )
                 async for acknowledgement in stream.acknowledgements():
@@ -262,6 +286,13 @@ class _AppendCall:
             self._session.close()
 
 
+def _slow(what: str) -> str:
+    return (
+        f"the client that {what} took no message for {READ_IDLE_S:g} s: call again for the rest, "
+        "and take messages as they come"
+    )
+
+
 def _client_of(context: CallContext) -> str:
     """Return from where a call comes, without the port: all on one machine are one client."""
     kind, _, rest = context.peer().partition(":")
@@ -272,20 +303,10 @@ def _client_of(context: CallContext) -> str:
 
 
 def _bind(
-    answer: Callable[[T, bytes, CallContext], Awaitable[bytes]], handler: T
-) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
-    async def call(raw: bytes, context: CallContext) -> bytes:
+    answer: Callable[[T, bytes, CallContext], Awaitable[R]], handler: T
+) -> Callable[[bytes, CallContext], Awaitable[R]]:
+    async def call(raw: bytes, context: CallContext) -> R:
         return await answer(handler, raw, context)
-
-    return call
-
-
-def _bind_stream(
-    answer: Callable[[T, bytes, CallContext], AsyncIterator[bytes]], handler: T
-) -> Callable[[bytes, CallContext], AsyncIterator[bytes]]:
-    async def call(raw: bytes, context: CallContext) -> AsyncIterator[bytes]:
-        async for message in answer(handler, raw, context):
-            yield message
 
     return call
 

@@ -1,13 +1,14 @@
 """Calls answered by handlers in this process, without a socket."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Generator
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from isogloss.errors import Conflict
+from isogloss.errors import Conflict, IsoglossError, from_os_error
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.ingest.ingest import Ingest, Session
@@ -42,6 +43,17 @@ class Answering(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def _os_errors() -> Generator[None]:
+    """Turn what the operating system refuses into an error of ours, as a server does."""
+    try:
+        yield
+    except IsoglossError:
+        raise
+    except OSError as error:
+        raise from_os_error(error) from error
+
+
 class LocalTransport:
     """Calls the handlers in this process, which owns the store."""
 
@@ -56,11 +68,13 @@ class LocalTransport:
 
     def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Call the handler in this thread; ``timeout_s`` is not enforced here."""
-        return self._handlers.unary[method.path].answer(request)
+        with _os_errors():
+            return self._handlers.unary[method.path].answer(request)
 
     def stream(self, method: Method, request: Message) -> Generator[Framed[Message]]:
         """Call the handler in this thread, an answer at a time."""
-        yield from self._handlers.streaming[method.path].answer(request)
+        with _os_errors():
+            yield from self._handlers.streaming[method.path].answer(request)
 
     def append(self, header: pb.AppendHeader) -> AppendStream:
         """Begin a producer's stream into the ingest of this process."""

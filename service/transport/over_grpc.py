@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from isogloss.errors import (
     Conflict,
     DeadlineExceeded,
+    InvalidInput,
     IsoglossError,
     NotAuthenticated,
     ServerUnavailable,
@@ -76,7 +77,19 @@ def channel_options(address: str) -> list[tuple[str, int | str]]:
 
 
 def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {token}"),) if token else ()
+    """Return what every call carries; InvalidInput for a token that no call can carry."""
+    if not token:
+        return ()
+    carried = [c.isascii() and c.isprintable() for c in token]
+    for end in (0, -1):  # spaces at its ends are lost on the way
+        carried[end] = carried[end] and token[end] != " "
+    if not all(carried):
+        wrong = carried.index(False)
+        raise InvalidInput(
+            f"token holds {token[wrong]!r} at place {wrong} of {len(token)}, wanted printable "
+            "ASCII: give what the token's file holds, without the end of its line"
+        )
+    return (("authorization", f"Bearer {token}"),)
 
 
 def _error(error: grpc.RpcError, address: str) -> IsoglossError:

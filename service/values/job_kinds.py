@@ -33,6 +33,9 @@ class JobKind:
     """Function that the worker runs, as ``module:function``; see
     :data:`isogloss.service.tasks.heart.Task`.
     """
+    changes: str = ""
+    """Name of what its jobs change beside what they make; jobs that change the same run one after
+    the other. Empty: nothing."""
 
 
 JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
@@ -54,6 +57,7 @@ JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
                 info=ProbeInfo,
                 spec=ProbeSpec,
                 task="isogloss.service.tasks.probe:probe_task",
+                changes="probes",
             ),
             JobKind(
                 name="match",
@@ -62,6 +66,7 @@ JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
                 info=MatchInfo,
                 spec=MatchSpec,
                 task="isogloss.service.tasks.match:match_task",
+                changes="probes",
             ),
         )
     }

@@ -19,6 +19,18 @@ class ServerLimits:
     """Calls at a time; 0: no limit."""
     streams: int
     """Calls at a time that read rows or watch a job; 0: no limit."""
+    jobs_at_a_time: int = 0
+    """Jobs that run at a time; 0 here and below: the server is of a release that does not say."""
+    job_memory_bytes: int = 0
+    """Memory of all jobs that run, by what their settings need."""
+    job_time_s: float = 0.0
+    """For how many seconds a job may run."""
+    jobs_waiting: int = 0
+    """Jobs of one client that have not ended."""
+    job_keep_s: float = 0.0
+    """For how many seconds a job that ended is known, with its log."""
+    jobs_kept: int = 0
+    """How many jobs that ended are known; the newest stay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

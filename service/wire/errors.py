@@ -32,7 +32,7 @@ CODES: Mapping[type[IsoglossError], grpc.StatusCode] = {
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.StoreOwned: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.StorageError: grpc.StatusCode.INTERNAL,
+    errors.StorageError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CorruptData: grpc.StatusCode.DATA_LOSS,
     errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LaneEnded: grpc.StatusCode.ABORTED,
@@ -81,11 +81,15 @@ def code_of(error: IsoglossError) -> grpc.StatusCode:
 def to_status(error: BaseException) -> status_pb2.Status:
     """Describe an error as a ``google.rpc.Status`` with an ErrorInfo (reason, domain).
 
-    An error that is not ours is a defect: it is logged with its trace, and the caller only learns
-    its class, since its text may hold anything. A long text is cut.
+    An error of the operating system is logged with its trace, and the caller learns what happened
+    and no path. Another error that is not ours is a defect: it is logged too, and the caller only
+    learns its class, since its text may hold anything. A long text is cut.
     """
     if isinstance(error, IsoglossError):
         known = error
+    elif isinstance(error, OSError):
+        _log.error("the operating system refused what a call wanted", exc_info=error)
+        known = errors.from_os_error(error)
     elif isinstance(error, MemoryError):
         _log.error("no memory while serving a call", exc_info=error)
         known = errors.ResourceExhausted(

@@ -38,6 +38,8 @@ A message holds the found value, the wanted one and the remedy. ``reason`` is th
 on the wire (google.rpc.ErrorInfo); :func:`from_reason` finds the class again.
 """
 
+import errno
+import os
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -194,6 +196,47 @@ def _descendants(root: type[IsoglossError]) -> list[type[IsoglossError]]:
 def from_reason(reason: str) -> type[IsoglossError]:
     """Return the error class of a wire reason; ``IsoglossError`` when this release has none."""
     return next((e for e in _descendants(IsoglossError) if e.reason == reason), IsoglossError)
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SHORT: Mapping[int, str] = {
+    errno.EMFILE: "this process may open no more files: close some, or raise `ulimit -n`",
+    errno.ENFILE: "this machine may open no more files: close some, or raise fs.file-max",
+    errno.ENOMEM: "no memory is left: ask for less at once, or try again later",
+    errno.EAGAIN: "no thread or process can be begun now: try again later",
+}
+
+
+def from_os_error(error: OSError) -> IsoglossError:
+    """Return the error of ours for one of the operating system that nothing below named.
+
+    Its text says what happened and not where: the path may be of no concern to who reads it.
+
+    Args:
+        error: any OSError.
+
+    Returns:
+        ``error`` itself where it is ours already; StorageFull where there is no room;
+        ResourceExhausted where files, memory or processes are short; else StorageError.
+    """
+    if isinstance(error, IsoglossError):
+        return error
+    number = error.errno or 0
+    name = errno.errorcode.get(number, type(error).__name__)
+    text = os.strerror(number) if number else "the operating system refused"
+    if number in _FULL:
+        return StorageFull(f"no room ({name}, {text}): free some space, then try again")
+    if number in _SHORT:
+        return ResourceExhausted(f"{text} ({name}): {_SHORT[number]}")
+    if isinstance(error, FileNotFoundError):
+        return StorageError(
+            f"a file is not there ({name}): it was deleted meanwhile, and then asking again says "
+            "so; or files of the store are missing, which `isogloss verify` names"
+        )
+    return StorageError(
+        f"the storage refused or failed ({name}, {text}): see to its disk and permissions, then "
+        "try again"
+    )
 
 
 _EXTRAS: Mapping[str, str] = {

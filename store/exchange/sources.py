@@ -335,8 +335,12 @@ def open_source(source: ImportSource, tensor: str) -> RowsSource:
 
 
 def _open(files: FileSystem, path: Path) -> OpenFile:
+    """Open a file that a user named; a directory or a pipe of that name is none."""
     try:
         with storage_errors(f"{path} cannot be opened"):
+            if files.can_map and path.exists() and not path.is_file():
+                what = "a directory" if path.is_dir() else "no regular file"
+                raise InvalidInput(f"{path} is {what}, wanted a file: name the file itself")
             return OpenFile(files, path)
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}") from error

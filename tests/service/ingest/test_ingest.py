@@ -1,5 +1,6 @@
 """Sessions and the writer thread, against a real store, without a client in between."""
 
+import contextlib
 import errno
 import threading
 from collections.abc import Sequence
@@ -310,12 +311,36 @@ def test_deleting_a_recording_ends_its_sessions(store: Store, ingest: Ingest) ->
     send(producer.session, 1)
     producer.wait(1)
     recording = store.recording("sample")
-    ingest.forget(recording.uid)
-    store.delete_recording("sample", recording.etag)
+    with ingest.deleting(recording.uid):
+        store.delete_recording("sample", recording.etag)
     with pytest.raises(Conflict, match="deleted"):
         send(producer.session, 2)
     with pytest.raises(NotFound):
         Producer(ingest, "p")
+
+
+def test_while_a_recording_is_deleted_batches_wait_and_go_on_where_that_fails(
+    store: Store, ingest: Ingest
+) -> None:
+    producer = Producer(ingest, "p")
+    send(producer.session, 1)
+    producer.wait(1)
+    with contextlib.suppress(ValueError), ingest.deleting(store.recording("sample").uid):
+        send(producer.session, 2)
+        with pytest.raises(ServerUnavailable, match="is being deleted: connect again"):
+            Producer(ingest, "q")
+        with pytest.raises(ServerUnavailable, match="is being deleted"):
+            ingest.offer_direct_lane("sample", ["q"])
+        other = store.create_recording(replace(SPEC, recording="other"), ["a"] * 1000)
+        beside = Producer(ingest, "p", other.id)
+        send(beside.session, 1, spec=other.spec)
+        beside.wait(1)
+        assert producer.session.durable == 1, "a batch was committed to what is being deleted"
+        assert not store.recording("sample").is_writing
+        raise ValueError("no")
+    producer.wait(2)
+    assert (producer.session.durable, producer.session.error) == (2, None)
+    assert check_sample(store.recording("sample").reader(), {"p": 2}) == {"p": 2}
 
 
 def test_closing_commits_what_waits_and_refuses_what_follows(store: Store) -> None:

@@ -17,10 +17,11 @@ from isogloss.errors import (
     InvalidName,
     NotFound,
 )
-from isogloss.service.jobs import supervisor
-from isogloss.service.jobs.supervisor import Jobs, JobState
+from isogloss.service.jobs import workers as worker_processes
+from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.jobs import JobState
 from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
 
@@ -278,7 +279,7 @@ def test_the_queue_imports_neither_torch_nor_faiss() -> None:
 def test_a_worker_that_dies_at_once_is_not_started_again_before_its_pause(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "_BACKOFF_S", 1e6)
+    monkeypatch.setattr(worker_processes, "_BACKOFF_S", 1e6)
     with Jobs(store, worker_command=COUNTING) as jobs:
         job = jobs.submit(spec(mode="die"))
         until(
