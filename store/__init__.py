@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from isogloss.store.ownership.catalog import Catalog, CatalogEntry
     from isogloss.store.ownership.location import is_object_address, store_owner
     from isogloss.store.ownership.lock import StoreOwner
+    from isogloss.store.ownership.reserve import keep_reserve, spend_reserve
     from isogloss.store.reading.ranges import RangeBatch
     from isogloss.store.reading.reader import RecordingReader, shared_documents
     from isogloss.store.reading.sampled import SampledBatch, SampledReading
@@ -138,6 +139,7 @@ _MODULES = {
     "import_recording": "exchange.importing",
     "make_directories": "disk.filesystem",
     "is_object_address": "ownership.location",
+    "keep_reserve": "ownership.reserve",
     "open_direct_lane": "recordings.open_direct_lane",
     "open_export": "exchange.exported",
     "open_source": "exchange.sources",
@@ -149,6 +151,7 @@ _MODULES = {
     "shared_documents": "reading.reader",
     "step_column": "schema.steps",
     "step_runs": "schema.steps",
+    "spend_reserve": "ownership.reserve",
     "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
     "write_file_durably": "disk.filesystem",
@@ -221,6 +224,7 @@ __all__ = [
     "export_rows",
     "import_recording",
     "is_object_address",
+    "keep_reserve",
     "make_directories",
     "open_direct_lane",
     "open_export",
@@ -231,6 +235,7 @@ __all__ = [
     "register_bfloat16",
     "reopen_reader",
     "shared_documents",
+    "spend_reserve",
     "step_column",
     "step_runs",
     "store_owner",

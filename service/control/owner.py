@@ -9,7 +9,7 @@ from isogloss.service.ingest.ingest import Ingest, IngestLimits
 from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries
-from isogloss.store import Store
+from isogloss.store import Store, keep_reserve
 
 
 class Owner:
@@ -37,6 +37,8 @@ class Owner:
         """
         self.store = store
         """The store."""
+        if not store.is_remote:
+            keep_reserve(store.root)
         self.ingest = Ingest(store, limits)
         """Takes batches."""
         self.jobs = Jobs(store, run_workers=run_workers, limits=job_limits)

@@ -11,7 +11,7 @@ from isogloss.service.control.upkeep import Upkeep
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.results import RecordingInfo
-from isogloss.store import Recording, RecordingSpec, Store
+from isogloss.store import Recording, RecordingSpec, Store, keep_reserve
 
 _REMEMBERED_REQUESTS = 1024
 
@@ -121,6 +121,8 @@ class Recordings:
         check_unused(self._jobs, "recording", recording)
         with self._upkeep.alone(found, "deleted"), self._ingest.deleting(found.uid):
             self._store.delete_recording(recording, etag)
+        if not self._store.is_remote:  # there may be room for it again
+            keep_reserve(self._store.root)
 
     def _once(
         self, request_id: str, content: str, make: Callable[[], RecordingInfo]

@@ -277,7 +277,7 @@ class Ingest:
         doomed: list[Session] = []
         try:
             if lane is not None:
-                lane.close()
+                _close_lane(lane)
             yield
             with self._changed:
                 doomed = [s for s in self._all_sessions() if s.recording.uid == uid]

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from isogloss.errors import AlreadyExists, Fenced, InvalidInput, NotFound, ResourceExhausted
+from isogloss.errors import (
+    AlreadyExists,
+    Fenced,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+    StorageFull,
+)
 from isogloss.service.jobs.boot_clock import boot, now_s
 from isogloss.service.jobs.limits import JobNeeds
 from isogloss.service.jobs.schema import open_table, storage_errors
@@ -24,7 +31,7 @@ from isogloss.service.values.job_kinds import JobKind, kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.service.values.state_directory import make_state_directory
-from isogloss.store import Store, check_id
+from isogloss.store import Store, check_id, spend_reserve
 
 QUEUE_NAME = "jobs.sqlite"
 """File of the queue where the catalog is none of SQLite's."""
@@ -201,15 +208,24 @@ class JobTable:
     def cancel(self, job: str) -> JobRecord:
         """Ask a job to stop.
 
-        A queued job is cancelled at once; one that has ended stays as it is.
+        A queued job is cancelled at once; one that has ended stays as it is. Where the disk is full
+        the store's reserve makes room for that.
         """
+        try:
+            self._cancel(job)
+        except StorageFull:
+            if not spend_reserve(self._path.parent):
+                raise
+            self._cancel(job)
+        return self.get(job)
+
+    def _cancel(self, job: str) -> None:
         self._rows(
             "update job set state=case state when 'QUEUED' then 'CANCELLED' else 'CANCELLING' end,"
             " updated=?, version=version+1"
             " where id=? and state in ('QUEUED','STARTING','RUNNING') returning id",
             (time.time(), job),
         )
-        return self.get(job)
 
     # What a supervisor does.
 

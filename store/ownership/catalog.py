@@ -14,8 +14,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isogloss.errors import AlreadyExists, Conflict, InvalidInput, NotFound, StorageError
-from isogloss.store.disk.filesystem import create_if_missing
+from isogloss.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    StorageFull,
+)
+from isogloss.store.disk.filesystem import FULL_ERRNOS, create_if_missing
+from isogloss.store.ownership.reserve import spend_reserve
 from isogloss.store.schema.names import check_id, check_uid
 
 KINDS = ("recording", "dictionary", "probe", "codes", "atlas", "match")
@@ -68,7 +76,7 @@ class Catalog:
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"catalog {path} cannot be opened: {error}") from error
+            raise _storage_error(f"catalog {path} cannot be opened", error) from error
 
     def close(self) -> None:
         """Close the file. Later calls do nothing."""
@@ -92,7 +100,7 @@ class Catalog:
                     raise
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                raise StorageError(f"catalog {self.path} failed: {error}") from error
+                raise _storage_error(f"catalog {self.path} failed", error) from error
 
     def put(
         self,
@@ -151,7 +159,7 @@ class Catalog:
                     values,
                 ).fetchall()
             except sqlite3.Error as error:
-                raise StorageError(f"catalog {self.path} failed: {error}") from error
+                raise _storage_error(f"catalog {self.path} failed", error) from error
         return [
             CatalogEntry(kind=k, id=i, uid=u, body=json.loads(b), etag=e, created_s=c)
             for k, i, u, b, e, c in found
@@ -175,7 +183,7 @@ class Catalog:
         return self._select("kind=?", (check_kind(kind),))
 
     def delete(self, kind: str, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
-        """Remove an entry.
+        """Remove an entry; where the disk is full the store's reserve makes room for that.
 
         Args:
             kind: one of ``KINDS``.
@@ -187,6 +195,14 @@ class Catalog:
             Conflict: the entry changed since ``etag`` was read.
         """
         check_kind(kind)
+        try:
+            self._delete(kind, id, etag)
+        except StorageFull:
+            if not spend_reserve(self.path.parent):
+                raise
+            self._delete(kind, id, etag)
+
+    def _delete(self, kind: str, id: str, etag: str | None) -> None:  # noqa: A002 - as above
         with self._transaction() as connection:
             row = connection.execute(
                 "SELECT etag FROM entries WHERE kind=? AND id=?", (kind, id)
@@ -205,3 +221,11 @@ def check_kind(kind: str) -> str:
     if kind not in KINDS:
         raise InvalidInput(f"kind {kind!r} is not one of {list(KINDS)}")
     return kind
+
+
+def _storage_error(what: str, error: sqlite3.Error | OSError) -> StorageError:
+    """Return the error of ours for one of SQLite or of its file."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in FULL_ERRNOS or "full" in str(error):
+        return StorageFull(f"{what}: {error}: free some space, then try again")
+    return StorageError(f"{what}: {error}")

@@ -68,7 +68,12 @@ class Ownership:
             files.close(self._descriptor)
             self._descriptor = None
             raise StoreOwned(owned_message(root, _read_owner(files, root)))
-        self.set_server(None)
+        try:
+            self.set_server(None)
+        except BaseException:
+            files.close(self._descriptor)  # and with it the lock
+            self._descriptor = None
+            raise
 
     def set_server(self, address: str | None) -> None:
         """Write to ``server.json`` where this owner's server answers; None when it has none."""

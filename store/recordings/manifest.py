@@ -148,6 +148,7 @@ class LaneManifest:
                 cursors={producer: get_count(cursors, producer) for producer in cursors},
                 seal=None,
                 is_lost=True,
+                knows_cursors=document.get("rows") is not None,
             )
         return [self._given_up[name] for name in sorted(listing.lost)]
 

@@ -18,7 +18,7 @@ from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.lanes.recording_version import STEPS_VERSION, read_version
 from isogloss.store.lanes.resolve import LaneRange, resolve
-from isogloss.store.lanes.state import LaneState, all_cursors
+from isogloss.store.lanes.state import LaneState, all_cursors, check_known
 from isogloss.store.lanes.statistics import SiteStatistics
 from isogloss.store.lanes.writer import LaneWriter, OwnerLaneWriter
 from isogloss.store.reading.reader import RecordingReader, Reopen
@@ -145,7 +145,8 @@ class Recording:
         """Go on without the lanes that are missing, for good; this is written down.
 
         Their rows are lost, and do not count should their files come back later. Their producers go
-        on behind what was acknowledged, as far as the manifest knows where that was.
+        on behind what was acknowledged. Where the manifest does not know how far that was, they go
+        on under other names only, which :meth:`cursor` says.
 
         Returns:
             The lanes that were given up; none where none is missing.
@@ -179,8 +180,15 @@ class Recording:
         return Revision(recording=self.uid, lanes=lanes)
 
     def cursor(self, producer: str) -> int:
-        """Return the last committed sequence number of a producer; 0 when it has none."""
-        return max((lane.cursors.get(producer, 0) for lane in self.lanes()), default=0)
+        """Return the last committed sequence number of a producer; 0 when it has none.
+
+        Raises:
+            Conflict: a lane was given up of which it is not known how far its producers were, and
+                the producer's name is not one that can only have been given since.
+        """
+        states = self.lanes()
+        check_known(self.id, states, [producer])
+        return max((lane.cursors.get(producer, 0) for lane in states), default=0)
 
     def open_lane(self, limits: LaneLimits | None = None) -> LaneWriter:
         """Start a new lane. Each producer continues after its last committed batch of any lane.
@@ -238,7 +246,7 @@ class Recording:
 
         Raises:
             StoreOwned: this process does not own the store.
-            Conflict: one of the producers is writing a direct lane.
+            Conflict: one of the producers is writing a direct lane, or :meth:`cursor` refuses it.
             InvalidInput: there is no producer or too many, or the store is not in a directory.
         """
         self._owned()
@@ -249,7 +257,8 @@ class Recording:
             )
         check_producers(dict.fromkeys(producers, 0))
         with self._lock, storage_errors(f"no direct lane can be offered of {self.id!r}"):
-            self.lanes()  # refuses where a lane is missing, whose cursors nobody would know
+            # refuses where a lane is missing, or was, whose cursors nobody knows
+            check_known(self.id, self.lanes(), producers)
             ticket = self._direct.offer(producers, limits or LaneLimits())
             if self._lanes.writer is not None:
                 self._lanes.writer.lend(producers)

@@ -1,6 +1,5 @@
 """A store: one root directory with recordings, dictionaries, probes and matches, and one owner."""
 
-import contextlib
 import logging
 import threading
 from collections.abc import Sequence
@@ -14,15 +13,22 @@ from isogloss.errors import (
     InvalidInput,
     NotFound,
     StorageError,
+    StorageFull,
     StoreOwned,
 )
-from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
+from isogloss.store.disk.filesystem import (
+    FULL_ERRNOS,
+    FileSystem,
+    make_directories,
+    storage_errors,
+)
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.ownership.catalog import Catalog, CatalogEntry
 from isogloss.store.ownership.catalog_records import RecordCatalog
 from isogloss.store.ownership.epochs import LEASE_S, OWNERS, EpochOwnership
 from isogloss.store.ownership.location import Fencing, StoreLocation
 from isogloss.store.ownership.lock import Ownership
+from isogloss.store.ownership.reserve import spend_reserve
 from isogloss.store.reading.reader import RecordingReader
 from isogloss.store.recordings.fenced_recording import FencedRecording
 from isogloss.store.recordings.recording import Recording
@@ -112,8 +118,34 @@ class Store:
             Conflict: the store exists with the other fencing than the one given.
             MissingExtra: the address is on an object store, and obstore is not installed.
             NotPermitted: this process is not a member of the group.
+            StorageFull: there is no room, and the store has no reserve that could be given up.
+            StorageError: the storage refused.
         """
         location = StoreLocation.find(path, files)
+        opening = partial(
+            cls._open, location, create=create, fencing=fencing, force=force, lease_s=lease_s
+        )
+        with storage_errors(f"store {location.address} cannot be opened"):
+            try:
+                return opening(group=group)
+            except OSError as error:
+                is_full = isinstance(error, StorageFull) or error.errno in FULL_ERRNOS
+                if not is_full or location.files.is_remote or not spend_reserve(location.root):
+                    raise
+            return opening(group=group)
+
+    @classmethod
+    def _open(
+        cls,
+        location: StoreLocation,
+        *,
+        create: bool,
+        fencing: Fencing | None,
+        force: bool,
+        lease_s: float,
+        group: str | None,
+    ) -> "Store":
+        """Open a store as its owner; errors as for :meth:`open`."""
         there = location.fencing()
         if there is None:
             if not create:
@@ -339,10 +371,16 @@ class Store:
                 self._files.remove_tree(recording.directory)
                 return
             trash = self.root / "trash"
-            make_directories(self._files, trash)
-            with contextlib.suppress(FileNotFoundError):
-                self._files.replace(recording.directory, trash / recording.uid)
-            self._files.remove_tree(trash / recording.uid)
+            with storage_errors(f"files of recording {id!r}, which is deleted, cannot be removed"):
+                try:
+                    make_directories(self._files, trash)
+                    self._files.replace(recording.directory, trash / recording.uid)
+                except FileNotFoundError:
+                    pass
+                except OSError:  # there may be no room even for a name
+                    self._files.remove(recording.directory / "recording.json")
+                    self._files.remove_tree(recording.directory)
+                self._files.remove_tree(trash / recording.uid)
 
     def verify(self) -> list[Problem]:
         """Compare every stored byte with its checksum; return the problems found."""
