@@ -79,7 +79,7 @@ class Gated(Kind):
         "decoder_bias": ("target_width",),
     }
 
-    l1: Annotated[float, Meta(ge=0)] = 0.75
+    l1: Annotated[float, Meta(ge=0, le=1e9)] = 0.75
     """Weight of the penalty on the gates. It has no unit: where the squared error is not divided by
     its variance and rows have the norm sqrt(width), it is ``l1 sqrt(width)``. It costs little
     error, because magnitudes make up for gates that shrink."""
@@ -88,7 +88,7 @@ class Gated(Kind):
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
-    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
     after the decoder's projection. A longer one is shortened to it. None: no bound."""
 

@@ -79,23 +79,23 @@ class JumpReLU(Kind):
 
     sparsity: Literal["target_l0", "l0", "tanh"] = "target_l0"
     """Penalty: the squared distance of the mean L0 from a target, L0, or a tanh of the values."""
-    target_l0: Annotated[float, Meta(gt=0)] = 32.0
+    target_l0: Annotated[float, Meta(gt=0, le=1e9)] = 32.0
     """Mean number of features a row that the penalty "target_l0" aims at."""
-    coefficient: Annotated[float, Meta(ge=0)] | None = None
+    coefficient: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Weight of the penalty; None: 0.3 for "target_l0", 0.05 for "l0" and "tanh", which suits a few
     features a row: lower it for more."""
-    tanh_scale: Annotated[float, Meta(gt=0)] = 1.0
+    tanh_scale: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
     """Factor c before the values inside tanh."""
-    threshold: Annotated[float, Meta(gt=0)] = 0.3
+    threshold: Annotated[float, Meta(gt=0, le=1e9)] = 0.3
     """Threshold of every feature at the start, in units of scaled rows."""
-    bandwidth: Annotated[float, Meta(gt=0)] = 1.0
+    bandwidth: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
     """Width of the rectangle that stands for the derivative of the step, in units of scaled rows.
     """
-    pre_act: Annotated[float, Meta(ge=0)] = 3e-6
+    pre_act: Annotated[float, Meta(ge=0, le=1e9)] = 3e-6
     """Weight of the penalty that brings dead features back; 0: none."""
     sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
     """First share of the steps, over which the penalty rises linearly from 0."""
-    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
     after the decoder's projection. A longer one is shortened to it. None: no bound."""
 

@@ -29,7 +29,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     Features keep their order when the dictionary is saved: the first m are a dictionary themselves.
     """
 
-    prefixes: tuple[Annotated[float, Meta(gt=0)], ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
+    prefixes: tuple[Annotated[float, Meta(gt=0, le=1e9)], ...] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     """Nested prefixes, rising: shares of the features, the last 1; or numbers of features, the last
     all of them. Numbers none of which is above 1 are shares."""
 

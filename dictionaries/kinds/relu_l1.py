@@ -56,7 +56,7 @@ class ReluL1(Kind):
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
 
-    l1: Annotated[float, Meta(ge=0)] = 0.25
+    l1: Annotated[float, Meta(ge=0, le=1e9)] = 0.25
     """Weight of the penalty. It has no unit: where the squared error is not divided by its variance
     and rows have the norm sqrt(width), as in the update, it is ``l1 sqrt(width)``."""
     sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
@@ -64,7 +64,7 @@ class ReluL1(Kind):
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
-    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
     longer one is shortened to it. None: no bound."""
 

@@ -40,7 +40,7 @@ class TopKFamily(Kind, ABC):
     k_anneal: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """First share of the steps, over which k falls linearly from its start to its value; 0: k is
     the same at all steps."""
-    clip_norm: Annotated[float, Meta(gt=0)] | None = None
+    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
     after the decoder's projection. A longer one is shortened to it. None: no bound."""
 
