@@ -1,10 +1,32 @@
 """The command that shows what answers for a store."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
+if TYPE_CHECKING:
+    from isogloss.service.values.server import ServerLimits
+
 app = typer.Typer()
+
+
+def _of_jobs(limits: "ServerLimits") -> list[tuple[str, str]]:
+    """Return what is said of jobs; nothing where the server does not say."""
+    from isogloss.service.cli.describe import size
+
+    if not limits.jobs_at_a_time:
+        return []
+    memory, hours = size(limits.job_memory_bytes), limits.job_time_s / 3600
+    return [
+        ("jobs", f"{limits.jobs_at_a_time:,} at a time, in {memory}, each for {hours:,.1f} h"),
+        ("jobs that wait", f"at most {limits.jobs_waiting:,} of a client"),
+        (
+            "jobs that ended",
+            f"known for {limits.job_keep_s / 86_400:,.0f} days, the last {limits.jobs_kept:,}",
+        ),
+    ]
 
 
 @app.command()
@@ -33,6 +55,7 @@ def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> Non
         ("a page", f"at most {limits.page_size:,} items"),
         ("calls", f"at most {limits.calls:,} at a time" if limits.calls else "any number"),
         ("streams", f"at most {limits.streams:,} at a time" if limits.streams else "any number"),
+        *_of_jobs(limits),
     ]
     say(f"{store}")
     write_table(("", ""), rows, "")

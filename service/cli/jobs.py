@@ -30,13 +30,16 @@ def jobs(
     is_json: JsonOption = False,
 ) -> None:
     """List jobs, or show, wait for or cancel one."""
-    from isogloss.service.cli.output import write_json, write_table
+    from isogloss.service.cli.output import say, write_json, write_table
+    from isogloss.service.values.upkeep import DAY_S
 
+    limits = None
     if job is None and (wait or cancel):
         raise typer.BadParameter("say which job: isogloss jobs JOB --wait")
     with connect(store, run_workers=wait or cancel) as client:
         if job is None:
             found = client.jobs()
+            limits = client.server_info().limits
         else:
             handle = client.job(job)
             if cancel:
@@ -53,6 +56,11 @@ def jobs(
         for j in found
     ]
     write_table(titles, rows, "no jobs yet")
+    if limits is not None and limits.jobs_kept:
+        say(
+            f"jobs that ended are known for {limits.job_keep_s / DAY_S:,.0f} days, the last "
+            f"{limits.jobs_kept:,} of them"
+        )
 
 
 def outcome(job: "Job[T]", *, detach: bool, is_json: bool) -> "T | None":

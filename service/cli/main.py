@@ -97,14 +97,27 @@ def serve(
     group: Annotated[
         str | None, typer.Option(help="Group of this machine that may read the store's files.")
     ] = None,
+    job_workers: Annotated[
+        int | None, typer.Option(help="Jobs that run at a time; one for each four processors.")
+    ] = None,
+    job_memory: Annotated[
+        float | None, typer.Option(help="GiB that jobs may need together; by default all there is.")
+    ] = None,
+    job_time: Annotated[float, typer.Option(help="Hours that a job may run.")] = 720.0,
+    keep_days: Annotated[
+        float, typer.Option(help="Days that a job that ended is known, with its log.")
+    ] = 30.0,
+    keep_jobs: Annotated[int, typer.Option(help="Jobs that ended that are known at most.")] = 1000,
     is_json: JsonOption = False,
 ) -> None:
     """Own a store and answer for it, until Ctrl-C or SIGTERM."""
     import logging
 
     from isogloss.service.cli.output import say, write_json
+    from isogloss.service.jobs.limits import JobLimits
     from isogloss.service.processes.control import ServerConfig
     from isogloss.service.processes.control import serve as run
+    from isogloss.service.values.upkeep import DAY_S
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
@@ -115,7 +128,15 @@ def serve(
             say(f"serving {store} on {', '.join(addresses)}")
         sys.stdout.flush()
 
-    config = ServerConfig(listen=tuple(listen or ()), certificate=certificate, key=key, group=group)
+    limits = JobLimits(
+        workers=job_workers,
+        memory_bytes=None if job_memory is None else int(job_memory * 2**30),
+        time_s=3600 * job_time,
+        keep_s=DAY_S * keep_days,
+        keep=keep_jobs,
+    )
+    where = ServerConfig(listen=tuple(listen or ()), certificate=certificate, key=key)
+    config = replace(where, group=group, jobs=limits)
     run(_local(store), config, on_ready=ready)
 
 

@@ -1,7 +1,10 @@
 """The threads and objects of the process that owns a store: ingest, jobs, upkeep, calls."""
 
+import logging
+import threading
 from types import TracebackType
 
+from isogloss.errors import IsoglossError
 from isogloss.service.control.direct import DirectAccess
 from isogloss.service.control.recordings import Recordings
 from isogloss.service.control.upkeep import Upkeep
@@ -10,6 +13,11 @@ from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries
 from isogloss.store import Store, keep_reserve
+
+_log = logging.getLogger(__name__)
+
+_SWEPT_S = 600.0
+"""Files of workers that changed in the last so many seconds are left to a later start."""
 
 
 class Owner:
@@ -26,6 +34,7 @@ class Owner:
         run_workers: bool = True,
         limits: IngestLimits | None = None,
         job_limits: JobLimits | None = None,
+        sweeps: bool = False,
     ) -> None:
         """Start the thread that writes batches and the one that runs jobs.
 
@@ -34,6 +43,7 @@ class Owner:
             run_workers: whether queued jobs are run by worker processes of this process.
             limits: limits of ingest, such as the memory it may hold.
             job_limits: limits of jobs, such as how many run at a time.
+            sweeps: whether what killed owners left half-written is removed now, in a thread.
         """
         self.store = store
         """The store."""
@@ -52,6 +62,20 @@ class Owner:
         self.queries = Queries(store)
         """Answers questions about features."""
 
+        self._sweeping = threading.Thread(target=self._sweep, name="isogloss-sweep", daemon=True)
+        if sweeps and store.fencing == "lock":  # elsewhere others may be writing, on purpose
+            self._sweeping.start()
+
+    def _sweep(self) -> None:
+        """Remove what killed owners of the store left half-written."""
+        try:
+            removed = self.store.collect_garbage(_SWEPT_S)
+        except (IsoglossError, OSError) as error:
+            _log.warning("what killed owners of the store left was not removed: %s", error)
+        else:
+            if removed:
+                _log.info("removed %d files and directories that killed owners left", removed)
+
     def __enter__(self) -> "Owner":
         return self
 
@@ -65,6 +89,8 @@ class Owner:
 
     def close(self) -> None:
         """Commit what waits, end the workers (their jobs resume with the next owner), let go."""
+        if self._sweeping.ident is not None:
+            self._sweeping.join()
         self.upkeep.close()
         self.direct.close()
         self.ingest.close()

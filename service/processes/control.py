@@ -22,6 +22,7 @@ from isogloss.errors import InvalidInput, ServerUnavailable
 from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.grpc_calls import MAX_STREAMS, Calls
 from isogloss.service.server.query_child import QueryProcess
@@ -68,6 +69,8 @@ class ServerConfig:
     """Name of a group whose members may read the store's files; None: as it was."""
     limits: IngestLimits = field(default_factory=IngestLimits)
     """Limits of memory and sizes for ingest."""
+    jobs: JobLimits = field(default_factory=JobLimits)
+    """Limits of jobs: how many run, with how much memory, for how long; how long they are known."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -131,7 +134,13 @@ async def _serve(
     store = given if isinstance(given, Store) else Store.open(given, group=config.group)
     state = make_state_directory(store)
     addresses = listen or [default_address(state)]
-    owner = Owner(store, run_workers=config.run_workers, limits=config.limits)
+    owner = Owner(
+        store,
+        run_workers=config.run_workers,
+        limits=config.limits,
+        job_limits=config.jobs,
+        sweeps=True,
+    )
     queries = QueryProcess(location(store))
     try:
         handlers = ControlHandlers(owner)

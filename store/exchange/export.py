@@ -19,6 +19,7 @@ from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import FileSystem, make_directories, storage_errors
+from isogloss.store.disk.leftovers import held, sweep_partials
 from isogloss.store.formats.documents import write_strings
 from isogloss.store.formats.npy import npy_header
 from isogloss.store.formats.safetensors import safetensors_header
@@ -147,19 +148,21 @@ def export_rows(
         spec = replace(spec, sites=tuple(spec.sites[spec.site_index(s)] for s in sites))
     with storage_errors(f"recording {spec.recording!r} cannot be exported"):
         make_directories(files, target.parent)
+        sweep_partials(files, target)
         export = _Export(source, spec, tuple(vocabulary))
         if form == "zarr":
             _write_zarr(files, target, export)
             return
         out = _ExportDirectory(files, target)
         try:
-            if form == "numpy":
-                _write_numpy(out, export)
-            else:
-                _write_safetensors(out, export, shard_bytes)
-            _write_documents(out, export)
-            _write_manifest(out, export, form)
-            out.finish()
+            with held(files, out.directory):
+                if form == "numpy":
+                    _write_numpy(out, export)
+                else:
+                    _write_safetensors(out, export, shard_bytes)
+                _write_documents(out, export)
+                _write_manifest(out, export, form)
+                out.finish()
         except BaseException:
             out.abandon()
             raise
@@ -243,37 +246,42 @@ def _blocks(start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 def _write_zarr(files: FileSystem, target: Path, export: _Export) -> None:
     group = GroupWriter(files, target)
     try:
-        rows = export.source.rows
-        for index, site in enumerate(export.spec.sites):
-            chunk_rows = max(1, _BLOCK_BYTES // site.row_bytes)
-            array = group.array(f"site-{index}", site.numpy_dtype, (site.width,), chunk_rows)
-            for block in export.site_blocks(site.name, 0, rows):
-                array.append(block)
-        for name, (dtype, row_shape) in export.columns.items():
-            array = group.array(name, dtype, row_shape)
-            for column in export.column_blocks(name, 0, rows):
-                array.append(column)
-        documents = export.source.documents()
-        group.write("documents_id", np.array(list(documents), np.uint64))
-        keys = np.frombuffer(b"".join(d.key for d in documents.values()), np.uint8)
-        group.write("documents_key", keys.reshape(-1, KEY_BYTES))
-        has_text = [document.text is not None for document in documents.values()]
-        group.write("documents_has_text", np.array(has_text, np.bool_))
-        write_strings(group, "text", [(d.text or "").encode() for d in documents.values()])
-        groups = [d.group.encode("utf-8", "surrogatepass") for d in documents.values()]
-        write_strings(group, "group", groups)
-        tokens = [token.encode("utf-8", "surrogatepass") for token in export.vocabulary]
-        write_strings(group, "token", tokens)
-        group.finish(
-            {
-                "schema_version": export.version,
-                "spec": export.spec.to_dict(),
-                "revision": export.source.revision.to_dict(),
-            }
-        )
+        with held(files, group.directory):
+            _write_group(group, export)
     except BaseException:
         group.abandon()
         raise
+
+
+def _write_group(group: GroupWriter, export: _Export) -> None:
+    rows = export.source.rows
+    for index, site in enumerate(export.spec.sites):
+        chunk_rows = max(1, _BLOCK_BYTES // site.row_bytes)
+        array = group.array(f"site-{index}", site.numpy_dtype, (site.width,), chunk_rows)
+        for block in export.site_blocks(site.name, 0, rows):
+            array.append(block)
+    for name, (dtype, row_shape) in export.columns.items():
+        array = group.array(name, dtype, row_shape)
+        for column in export.column_blocks(name, 0, rows):
+            array.append(column)
+    documents = export.source.documents()
+    group.write("documents_id", np.array(list(documents), np.uint64))
+    keys = np.frombuffer(b"".join(d.key for d in documents.values()), np.uint8)
+    group.write("documents_key", keys.reshape(-1, KEY_BYTES))
+    has_text = [document.text is not None for document in documents.values()]
+    group.write("documents_has_text", np.array(has_text, np.bool_))
+    write_strings(group, "text", [(d.text or "").encode() for d in documents.values()])
+    groups = [d.group.encode("utf-8", "surrogatepass") for d in documents.values()]
+    write_strings(group, "group", groups)
+    tokens = [token.encode("utf-8", "surrogatepass") for token in export.vocabulary]
+    write_strings(group, "token", tokens)
+    group.finish(
+        {
+            "schema_version": export.version,
+            "spec": export.spec.to_dict(),
+            "revision": export.source.revision.to_dict(),
+        }
+    )
 
 
 class _ExportDirectory:
@@ -282,14 +290,15 @@ class _ExportDirectory:
     def __init__(self, files: FileSystem, target: Path) -> None:
         self._files = files
         self._target = target
-        self._partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        self.directory = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        """Where it is written until it is complete."""
         self.written: dict[str, dict[str, object]] = {}
         """Length and checksum of each file."""
-        files.make_directory(self._partial)
+        files.make_directory(self.directory)
 
     def write(self, name: str, pieces: Iterator[Piece]) -> None:
         """Write a file piece by piece and sync it."""
-        descriptor = self._files.create(self._partial / name)
+        descriptor = self._files.create(self.directory / name)
         offset, checksum = 0, 0
         try:
             for piece in pieces:
@@ -307,15 +316,15 @@ class _ExportDirectory:
         Raises:
             AlreadyExists: somebody else took it meanwhile.
         """
-        self._files.sync_directory(self._partial)
+        self._files.sync_directory(self.directory)
         if self._files.exists(self._target):
             raise AlreadyExists(f"{self._target} exists by now: choose another place")
-        self._files.replace(self._partial, self._target)
+        self._files.replace(self.directory, self._target)
         self._files.sync_directory(self._target.parent)
 
     def abandon(self) -> None:
         """Remove what was written."""
-        self._files.remove_tree(self._partial)
+        self._files.remove_tree(self.directory)
 
 
 def _write_numpy(out: _ExportDirectory, export: _Export) -> None:

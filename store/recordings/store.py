@@ -409,15 +409,24 @@ class Store:
                 if name not in kept and self._is_left_behind(recordings / name, older_s)
             ]
             litter += [self.root / "trash" / n for n in self._files.names(self.root / "trash")]
+            litter += _old_partial_files(self._files, self.root, older_s)
             for folder in _FOLDERS.values():
                 litter += _old_partials(self._files, self.root / folder, older_s)
             if isinstance(self.catalog, RecordCatalog):
                 litter += self.catalog.litter(older_s)
-                for directory in (self.root, self.root / OWNERS):
-                    litter += _old_partial_files(self._files, directory, older_s)
+                litter += _old_partial_files(self._files, self.root / OWNERS, older_s)
+            kept_recordings = self.recordings()
+        # Not under the lock: what is removed here nothing names any more, and calls go on.
+        with storage_errors("garbage cannot be collected"):
             for path in litter:
                 self._files.remove_tree(path)
-            return len(litter) + sum(found.drop_litter(older_s) for found in self.recordings())
+            return len(litter) + sum(self._drop_litter(r, older_s) for r in kept_recordings)
+
+    def _drop_litter(self, recording: Recording, older_s: float) -> int:
+        try:
+            return recording.drop_litter(older_s)
+        except NotFound:  # it was deleted meanwhile
+            return 0
 
     def _is_left_behind(self, path: Path, older_s: float) -> bool:
         """Whether a recording that is not in the catalog is too old to be in creation."""
@@ -492,12 +501,12 @@ def _old_partials(files: FileSystem, directory: Path, older_s: float) -> list[Pa
     found: list[Path] = []
     for name in files.names(directory):
         path = directory / name
-        if not files.is_directory(path):
-            continue
-        if not name.startswith("."):
+        if name.startswith("."):
+            is_partial = name.endswith((".partial", ".old")) or files.is_directory(path)
+            if is_partial and _age_s(files, path) > older_s:
+                found.append(path)
+        elif files.is_directory(path):
             found += _old_partials(files, path, older_s)
-        elif files.time_s() - files.modified_s(path) > older_s:
-            found.append(path)
     return found
 
 
@@ -506,6 +515,14 @@ def _old_partial_files(files: FileSystem, directory: Path, older_s: float) -> li
         directory / name
         for name in files.names(directory)
         if name.startswith(".")
-        and name.endswith(".partial")
-        and files.time_s() - files.modified_s(directory / name) > older_s
+        and name.endswith((".partial", ".writable"))
+        and _age_s(files, directory / name) > older_s
     ]
+
+
+def _age_s(files: FileSystem, path: Path) -> float:
+    """Return how many seconds ago a path was last changed; -1 where it is gone by now."""
+    try:
+        return files.time_s() - files.modified_s(path)
+    except FileNotFoundError:
+        return -1.0

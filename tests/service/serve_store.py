@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.jobs.processes import watch_parent
 from isogloss.service.processes.control import ServerConfig, serve
 from isogloss.store import Store
@@ -28,6 +29,8 @@ def main() -> None:
     parser.add_argument("--full-after", type=int, default=0, help="writes before the disk is full")
     parser.add_argument("--held-bytes", type=int, default=256 << 20)
     parser.add_argument("--sessions", type=int, default=512, help="producers at a time")
+    parser.add_argument("--job-workers", type=int, default=None, help="jobs at a time")
+    parser.add_argument("--job-time-s", type=float, default=1e6, help="that a job may run")
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--parent", type=int, required=True, help="the server ends with it")
     given = parser.parse_args()
@@ -48,6 +51,7 @@ def main() -> None:
         key=given.key,
         run_workers=given.workers,
         limits=limits,
+        jobs=JobLimits(workers=given.job_workers, time_s=given.job_time_s),
     )
     serve(store, config, on_ready=announce)
 

@@ -1,5 +1,6 @@
 """The real worker with a task of our own: it counts, and misbehaves as its job's config says."""
 
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ def count(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
         raise InvalidInput("features 0, wanted at least 1: ask for more")
     if mode == "bug":
         return {"ratio": 1 / (total - total)}
+    if mode == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "/some/where")
     if mode == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     while mode == "deaf":

@@ -189,6 +189,13 @@ def test_a_defect_in_the_task_is_an_internal_error_that_names_the_log(jobs: Jobs
     assert "1 / (total - total)" in log.read_text()
 
 
+def test_what_the_system_refuses_a_task_is_no_defect(jobs: Jobs) -> None:
+    job = jobs.wait(jobs.submit(spec(mode="full")).id)
+    assert job.error is not None
+    assert job.error[0] == "STORAGE_FULL"
+    assert "free some space" in job.error[1]
+
+
 def test_a_killed_worker_is_followed_by_an_attempt_that_resumes(jobs: Jobs, store: Store) -> None:
     job = jobs.submit(spec(total=150, pause_s=0.02))
     for kill in range(1, 4):

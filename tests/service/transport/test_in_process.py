@@ -1,5 +1,6 @@
 """The way within one process: batches reach the lane as they are."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 import isogloss
+from isogloss.errors import StorageError, StorageFull
+from isogloss.service.control.recordings import Recordings
 from isogloss.service.ingest.sessions import Session
 from isogloss.store import LaneWriter, RecordingSpec, RowBatch
 from isogloss.store.testing import sample_batch, sample_spec
@@ -47,3 +50,24 @@ def test_a_batch_reaches_the_lane_without_being_encoded_split_joined_or_decoded(
         for site in spec.sites:
             wanted = np.concatenate([batch.sites[site.name] for batch in batches])
             np.testing.assert_array_equal(client.read(spec.recording, site.name), wanted)
+
+
+def test_what_the_system_refuses_is_an_error_of_ours_here_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device", "/some/where")
+
+    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+        client.create_recording(sample_spec(), ["a"] * 1000)
+        with client.appender("sample", "p") as appender:
+            appender.write(sample_batch(sample_spec(), "p", 1))
+        for log in tmp_path.glob("store/recordings/*/vocabulary/token_ends/c.0"):
+            log.unlink()
+            log.mkdir()
+        with pytest.raises(StorageError):
+            client.vocabulary("sample")
+        monkeypatch.setattr(Recordings, "info", full)
+        with pytest.raises(StorageFull, match="no room") as caught:
+            client.recording("sample")
+        assert isinstance(caught.value.__cause__, OSError)

@@ -16,6 +16,7 @@ import pytest
 from isogloss.errors import (
     Conflict,
     DeadlineExceeded,
+    InvalidInput,
     NotAuthenticated,
     NotFound,
     ServerUnavailable,
@@ -294,3 +295,34 @@ def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotAuthenticated, match="give the PEM file that signs the server's") as got:
         read_certificate(tmp_path / "lost")
     assert str(tmp_path / "lost") in str(got.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "place"),
+    [
+        ("0123456789abcdef\n", 16),
+        ("0123\n456789abcdef", 4),
+        ("\t123456789abcdef", 0),
+        ("0123456789abcdef ", 16),
+        ("0123456789abcd\x00", 14),
+        ("0123456789abcdé", 14),
+        ("\x7f", 0),
+    ],
+)
+def test_a_token_that_no_call_can_carry_is_refused_by_name_and_not_shown(
+    token: str, place: int
+) -> None:
+    with pytest.raises(InvalidInput, match=f"at place {place} of {len(token)}") as caught:
+        GrpcTransport("127.0.0.1:1", token=token)
+    assert repr(token[place]) in str(caught.value)
+    assert "0123" not in str(caught.value)
+
+    async def asynchronous() -> None:
+        with pytest.raises(InvalidInput, match="wanted printable ASCII"):
+            AsyncGrpcTransport("127.0.0.1:1", token=token)
+
+    asyncio.run(asynchronous())
+
+
+def test_a_token_may_have_spaces_within(tmp_path: Path) -> None:
+    GrpcTransport(f"unix:{tmp_path}/s", token="correct horse battery").close()

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import grpc
 import pytest
 from google.protobuf.message import DecodeError
@@ -34,10 +37,44 @@ def test_each_error_says_its_reason_and_domain_to_other_clients() -> None:
     assert (info.reason, info.domain) == ("UNKNOWN_SITE", "isogloss")
 
 
-def test_only_defects_and_failed_storage_are_internal() -> None:
+def test_only_defects_are_internal() -> None:
     internal = {kind for kind in every_error() if code_of(kind("x")) == grpc.StatusCode.INTERNAL}
-    assert internal == {errors.InternalError, errors.StorageError}
+    assert internal == {errors.InternalError}
     assert set(CODES) <= set(every_error())
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (errno.ENOSPC, "RESOURCE_EXHAUSTED", "free some space"),
+        (errno.EDQUOT, "RESOURCE_EXHAUSTED", "free some space"),
+        (errno.EMFILE, "RESOURCE_EXHAUSTED", "ulimit -n"),
+        (errno.ENFILE, "RESOURCE_EXHAUSTED", "fs.file-max"),
+        (errno.ENOMEM, "RESOURCE_EXHAUSTED", "no memory"),
+        (errno.EAGAIN, "RESOURCE_EXHAUSTED", "try again later"),
+        (errno.EIO, "FAILED_PRECONDITION", "see to its disk"),
+        (errno.EROFS, "FAILED_PRECONDITION", "see to its disk"),
+        (errno.EACCES, "FAILED_PRECONDITION", "permissions"),
+        (errno.ENOENT, "FAILED_PRECONDITION", "isogloss verify"),
+        (errno.EISDIR, "FAILED_PRECONDITION", "EISDIR"),
+    ],
+)
+def test_what_the_system_refuses_is_named_without_its_path_and_logged_with_it(
+    caplog: pytest.LogCaptureFixture, number: int, code: str, says: str
+) -> None:
+    status = to_status(OSError(number, os.strerror(number), "/home/secret/place"))
+    back = from_status(status)
+    assert code_of(back).name == code
+    assert errno.errorcode[number] in status.message
+    assert says in status.message
+    assert "secret" not in status.message
+    assert "/home/secret/place" in caplog.text
+
+
+def test_an_error_of_ours_that_is_one_of_the_system_stays_what_it_is() -> None:
+    ours = errors.StorageFull("mine")
+    assert errors.from_os_error(ours) is ours
+    assert isinstance(errors.from_os_error(OSError("odd")), errors.StorageError)
 
 
 def test_an_unexpected_exception_does_not_send_its_text(caplog: pytest.LogCaptureFixture) -> None:

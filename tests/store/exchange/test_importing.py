@@ -1,6 +1,7 @@
 """Imports take rows as they are, believe no header unproven, and go on after a crash."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from isogloss.store import (
     SiteSpec,
     Store,
     import_recording,
+    open_source,
 )
 from isogloss.store.exchange.importing import ImportedRows
 from isogloss.store.testing import FaultyFiles, sample_batch, sample_spec
@@ -421,3 +423,21 @@ def test_batches_have_no_more_texts_than_a_server_takes_and_every_document_once(
     rows = ImportedRows(spec, {"s": np.ones((50, 4), np.float32)}, columns)
     with pytest.raises(InvalidInput, match="13 documents with no rows"):
         rows.batch("p", rows.batches)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+@pytest.mark.parametrize("what", ["a directory", "no regular file"])
+def test_a_directory_or_a_pipe_of_a_files_name_is_refused_by_name(
+    tmp_path: Path, suffix: str, what: str
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    if what == "a directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    for open_it in (
+        lambda: open_source(path, "x"),
+        lambda: RawRows(path, "float32", 4),
+    ):
+        with pytest.raises(InvalidInput, match=f"x{suffix} is {what}, wanted a file"):
+            open_it()
