@@ -192,3 +192,42 @@ def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -
         asyncio.run(go())
     finally:
         goes_on.set()
+
+
+def test_a_stream_that_nobody_reads_ends_and_so_does_one_that_lasts_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_calls, "READ_IDLE_S", 0.2)
+    ended = threading.Semaphore(0)
+
+    def answer(request: Message) -> Iterator[Framed[Message]]:
+        try:
+            while True:
+                yield Framed(
+                    head=recordings_pb2.ReadResponse(), payload=(memoryview(b"x" * 2**20),)
+                )
+        finally:
+            ended.release()
+
+    async def go() -> None:
+        async with (
+            serving(tmp_path, streaming=[Streaming(READ, answer)]) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            read = channel.unary_stream(READ.path)
+            silent = read(b"", timeout=120)
+            assert await silent.read()
+            assert await asyncio.to_thread(ended.acquire, timeout=60)
+            with pytest.raises(grpc.aio.AioRpcError, match=r"took no message for 0\.2 s"):
+                await read_all(silent)
+            monkeypatch.setattr(grpc_calls, "READ_TOTAL_S", 0.1)
+            with pytest.raises(grpc.aio.AioRpcError, match="read the rest with another call"):
+                await read_all(read(b"", timeout=120))
+            assert await asyncio.to_thread(ended.acquire, timeout=60)
+
+    asyncio.run(go())
+
+
+async def read_all(call: "grpc.aio.UnaryStreamCall[bytes, bytes]") -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
