@@ -23,18 +23,20 @@ WHOLE_ROOM = {
     "tests/service/client": {"test_thin"},
     "tests/service/jobs": {"test_toy_kind"},
     "tests/service/recording": {"test_direct_recording", "test_ranks"},
+    "tests/service/server": {"test_fair_streams"},
     "tests/service/tasks": {"test_tasks"},
     "tests/service/transport": {"test_restarts"},
     "tests/service": {
-        "test_contracts", "test_every_argument", "test_every_call", "test_other_stores",
-        "test_path", "test_serving", "test_toy_kind_served",
+        "test_absurd_settings", "test_broken_files", "test_contracts", "test_every_argument",
+        "test_every_call", "test_full_disk", "test_leftovers", "test_other_stores", "test_path",
+        "test_serving", "test_toy_kind_served",
     },
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",
         "test_measures", "test_mutants", "test_power_loss", "test_public_names", "test_readme",
     },
     "tests/universality": {"test_facade", "test_readmes"},
-    "tests/store/recordings": {"test_deleting"},
+    "tests/store/recordings": {"test_deleting", "test_lost_lanes"},
     "tests/store/fenced": {"test_fenced_disks", "test_joining_owners"},
 }  # fmt: skip
 """Tests of a whole room or folder, which no file of the product has the name of."""

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from isogloss.errors import InvalidInput
-from isogloss.service.values.machine import memory_bytes
+from isogloss.service.jobs.machine import memory_bytes
 from isogloss.service.values.upkeep import DAY_S
 
 

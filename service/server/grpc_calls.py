@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -156,7 +156,7 @@ class Calls:
 
     async def _answers(
         self, handler: Streaming, request: Message, client: str
-    ) -> AsyncIterator[Framed[Message]]:
+    ) -> AsyncGenerator[Framed[Message]]:
         """Draw answers from a generator in a thread, each once the one before was taken."""
         answers = handler.answer(request)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from google.longrunning import operations_pb2 as operations
 from google.protobuf.message import Message
@@ -13,7 +13,7 @@ from isogloss.service.calls.jobs import wait_s
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.server.fair_threads import FairThreads
 from isogloss.service.server.job_waits import JobWaits
-from isogloss.service.server.shares import Place, Shares
+from isogloss.service.server.shares import CallPlace, Shares
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.wire.framing import parse
 from isogloss.service.wire.jobs import to_job, to_operation
@@ -64,7 +64,7 @@ class JobCalls:
                     return to_operation(to_job(record))
                 await self._waits.changed(job, version, left)
 
-    async def watch(self, raw: bytes, client: str) -> AsyncIterator[tuple[Message, Place]]:
+    async def watch(self, raw: bytes, client: str) -> AsyncGenerator[tuple[Message, CallPlace]]:
         """Yield a job now and at each change, until it has ended or the queue was closed.
 
         Each message comes with the place of the call, within which it is to be sent.

@@ -11,7 +11,7 @@ from isogloss.errors import ResourceExhausted, ServerUnavailable
 T = TypeVar("T")
 
 
-class Place:
+class CallPlace:
     """One place that a call has, until it leaves or has to make room."""
 
     def __init__(self, client: str) -> None:
@@ -75,10 +75,10 @@ class Shares:
         self.total = total
         """How many places there are."""
         self._what = what
-        self._taken: list[Place] = []
+        self._taken: list[CallPlace] = []
 
     @contextmanager
-    def place(self, client: str) -> Generator[Place]:
+    def place(self, client: str) -> Generator[CallPlace]:
         """Return a context manager that has a place within its block.
 
         Args:
@@ -92,7 +92,7 @@ class Shares:
         """
         if len(self._taken) >= self.total:
             self._make_room(client)
-        place = Place(client)
+        place = CallPlace(client)
         self._taken.append(place)
         try:
             yield place

@@ -29,6 +29,7 @@ READ = method_of(pb.ReadRequest, pb.ReadResponse)
 WATCH = method_of(jobs_pb2.WatchJobRequest, operations.Operation)
 ROWS, WIDTH = 4096, 2048
 """32 MiB: far more than a call that nobody reads takes from its server."""
+_EOF = getattr(grpc.aio, "EOF")  # noqa: B009 - the stubs lack it
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ async def end_of(
 ) -> grpc.aio.AioRpcError | None:
     """Read a call to its end; return its error, if it ends with one."""
     try:
-        while await call.read() is not grpc.aio.EOF:
+        while await call.read() is not _EOF:
             pass
     except grpc.aio.AioRpcError as error:
         return error

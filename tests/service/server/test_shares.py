@@ -5,17 +5,19 @@ import asyncio
 import pytest
 
 from isogloss.errors import ResourceExhausted, ServerUnavailable
-from isogloss.service.server.shares import Place, Shares
+from isogloss.service.server.shares import CallPlace, Shares
 
 
-async def hold(shares: Shares, client: str, begun: list[Place]) -> None:
+async def hold(shares: Shares, client: str, begun: list[CallPlace]) -> None:
     with shares.place(client) as place:
         begun.append(place)
         await place.within(asyncio.sleep(1e6), 2e6, "slow")
 
 
-async def holding(shares: Shares, *clients: str) -> tuple[list[Place], list["asyncio.Task[None]"]]:
-    begun: list[Place] = []
+async def holding(
+    shares: Shares, *clients: str
+) -> tuple[list[CallPlace], list["asyncio.Task[None]"]]:
+    begun: list[CallPlace] = []
     tasks = [asyncio.create_task(hold(shares, client, begun)) for client in clients]
     while len(begun) < len(clients):
         await asyncio.sleep(0)

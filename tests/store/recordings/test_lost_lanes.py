@@ -34,7 +34,7 @@ class Killed:
 
     def __init__(self, address: str, fencing: Fencing, chance: random.Random) -> None:
         self.address, self.fencing, self.chance = address, fencing, chance
-        self.acknowledged = dict.fromkeys(PRODUCERS, 0)
+        self.acknowledged: dict[str, int] = dict.fromkeys(PRODUCERS, 0)
 
     def open(self) -> Store:
         return Store.open(self.address, fencing=self.fencing, force=self.fencing == "create")
@@ -169,6 +169,7 @@ def test_a_direct_lane_whose_writer_was_killed_is_named_when_it_vanished(tmp_pat
         content = ticket.to_bytes()
         writer.stdin.write(b"%d\n%b" % (len(content), content))
         writer.stdin.flush()
+        said = b""
         for _ in range(5):
             said = writer.stdout.readline()
         writer.kill()
