@@ -1,10 +1,11 @@
 """RecordingService: messages in, the owner of the store, messages out."""
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, NotFound
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.control.owner import Owner
@@ -21,6 +22,7 @@ _TOKEN_ROWS = 1 << 16
 _DOCUMENTS = 256
 _STEPS = 1 << 14
 _KNOWN_DOCUMENTS = 1 << 16
+_LIST_TRIES = 16
 
 
 class RecordingHandlers:
@@ -48,6 +50,12 @@ class RecordingHandlers:
 
     def list_recordings(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
         """Return a page of all recordings, by id."""
+        for _ in range(_LIST_TRIES):
+            with contextlib.suppress(NotFound):  # one was deleted since they were listed
+                return self._list_recordings(request)
+        return self._list_recordings(request)
+
+    def _list_recordings(self, request: pb.ListRecordingsRequest) -> pb.ListRecordingsResponse:
         found = sorted(self._owner.store.recordings(), key=lambda recording: recording.id)
         page, token = page_of(
             found,

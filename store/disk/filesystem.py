@@ -34,6 +34,7 @@ REQUESTS = 16
 """How many requests to an object store may run at once."""
 
 _MAX_VECTOR = 512
+_REMOVE_TRIES = 16
 _LOCK = struct.Struct("@hhqqi4x")
 
 
@@ -339,7 +340,21 @@ class FileSystem:
         _discard(self, partial)
 
     def remove_tree(self, path: Path) -> None:
-        """Remove a file, or a directory and all below it; what is already gone is no error."""
+        """Remove a file, or a directory and all below it; what is already gone is no error.
+
+        A file that comes while this removes others, as a reader's cache of statistics, goes too.
+        """
+        for _ in range(_REMOVE_TRIES):
+            try:
+                self._remove_tree(path)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+            else:
+                return
+        self._remove_tree(path)
+
+    def _remove_tree(self, path: Path) -> None:
         if not self.is_directory(path) and self.exists(path):
             with contextlib.suppress(FileNotFoundError):
                 self.remove(path)

@@ -1,6 +1,7 @@
 """The statistics of a lane's sites: measured once, kept beside the rows, read from then on."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from isogloss.store.lanes.lane_directory import STATISTICS_NAME
 from isogloss.store.lanes.norm_spread import NormSpread
 from isogloss.store.lanes.statistics import BLOCK_ROWS, SiteStatistics, measure
 from isogloss.store.schema.json_fields import get_count
+
+_log = logging.getLogger(__name__)
 
 _COLUMN_BLOCKS = 32
 """Blocks of rows whose token columns are read together."""
@@ -54,7 +57,10 @@ def lane_statistics(
     width = lane.spec.sites[site].width
     found = measure(lane.blocks(site, block_rows), width, _positions(lane, block_rows))
     if keep and write:
-        write_statistics(files, directory, found, lane.rows)
+        try:
+            write_statistics(files, directory, found, lane.rows)
+        except OSError as error:  # the lane was joined away meanwhile, or the disk is full
+            _log.info("statistics of lane %s are not kept: %s", lane.directory.name, error)
     return found
 
 

@@ -343,7 +343,16 @@ class Store:
 
     def recordings(self) -> list[Recording]:
         """Return all recordings, sorted by id."""
-        return [self._recording(entry) for entry in self.catalog.list("recording")]
+        found: list[Recording] = []
+        for entry in self.catalog.list("recording"):
+            try:
+                found.append(self._recording(entry))
+            except NotFound:
+                now = self.catalog.find("recording", entry.id)
+                if now is not None and now.uid == entry.uid:
+                    raise
+                # it was deleted since the catalog was read
+        return found
 
     def delete_recording(self, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Delete a recording with all its rows.

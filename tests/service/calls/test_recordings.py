@@ -14,10 +14,11 @@ from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.calls import recordings as calls
 from isogloss.service.calls.recordings import RecordingHandlers
 from isogloss.service.control.owner import Owner
+from isogloss.service.values.results import RecordingInfo
 from isogloss.service.wire.convert import to_message
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.recordings import from_recording
-from isogloss.store import Document, Store
+from isogloss.store import Document, Recording, Store
 from isogloss.store.testing import sample_batch, sample_spec
 
 DOCS = "recordings/docs"
@@ -265,3 +266,35 @@ def test_texts_that_utf8_cannot_hold_are_refused_or_if_there_already_made_readab
         assert len(answer.head.documents) == len(grouped)
         tokens = handlers.get_vocabulary(pb.GetVocabularyRequest(name=DOCS)).tokens
         assert tokens == ["plain", "\ufffdodd"]
+
+
+def test_a_recording_that_is_deleted_while_all_are_listed_is_left_out(
+    owner: Owner, handlers: RecordingHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.recordings.create(sample_spec("leaving"), ["a"], "")
+    describe = owner.recordings.info
+
+    def info(recording: Recording) -> RecordingInfo:
+        if recording.id == "leaving":
+            owner.recordings.delete("leaving", recording.etag)
+        return describe(recording)
+
+    monkeypatch.setattr(owner.recordings, "info", info)
+    names = [
+        found.name for found in handlers.list_recordings(pb.ListRecordingsRequest()).recordings
+    ]
+    assert DOCS in names
+    assert "recordings/leaving" not in names
+
+
+def test_a_recording_that_is_deleted_while_the_store_looks_through_all_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path / "store") as store:
+        for name in ("a", "b"):
+            store.create_recording(sample_spec(name), ["a"])
+    with Store.open(tmp_path / "store") as store, Store.attach(tmp_path / "store") as attached:
+        listed = attached.catalog.list("recording")
+        store.delete_recording("a")
+        monkeypatch.setattr(attached.catalog, "list", lambda kind: listed)
+        assert [found.id for found in attached.recordings()] == ["b"]

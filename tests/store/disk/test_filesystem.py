@@ -172,3 +172,26 @@ def test_bytes_of_a_file_that_was_deleted_are_never_called_durable(
     files.sync_data(kept)
     for descriptor in (kept, lost):
         files.close(descriptor)
+
+
+def test_a_tree_goes_although_somebody_writes_into_it_meanwhile(tmp_path: Path) -> None:
+    class Busy(FileSystem):
+        late = 3
+
+        def remove_directory(self, path: Path) -> None:
+            if self.late:
+                self.late -= 1
+                (path / f"late-{self.late}").write_bytes(b"x")
+            super().remove_directory(path)
+
+    (tmp_path / "lane" / "c").mkdir(parents=True)
+    (tmp_path / "lane" / "c" / "0").write_bytes(b"x")
+    Busy().remove_tree(tmp_path / "lane")
+    assert list(tmp_path.iterdir()) == []
+
+    class Always(Busy):
+        late = 1 << 30
+
+    (tmp_path / "lane").mkdir()
+    with pytest.raises(OSError, match="not empty"):
+        Always().remove_tree(tmp_path / "lane")

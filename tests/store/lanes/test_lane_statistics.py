@@ -1,5 +1,6 @@
 """Statistics of a recording agree with numpy's, measured now or kept before."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from isogloss.store import FileSystem, Recording, Store, write_arrays
 from isogloss.store.lanes.lane_statistics import read_statistics, write_statistics
 from isogloss.store.lanes.norm_spread import QUANTILE_ERROR
-from isogloss.store.testing import sample_batch, sample_spec
+from isogloss.store.testing import FaultyFiles, sample_batch, sample_spec
 
 SITES = ("layer.1/out", "layer.2")
 
@@ -84,3 +85,18 @@ def test_statistics_kept_before_norms_were_spread_are_still_read(tmp_path: Path)
     assert found.norms is None
     write_statistics(files, tmp_path / "again", found, 8)
     assert read_statistics(files, tmp_path / "again").norms is None
+
+
+def test_statistics_are_answered_where_they_cannot_be_kept(tmp_path: Path) -> None:
+    files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
+    with Store.open(tmp_path / "store", files=files) as store:
+        recording = store.create_recording(SPEC, ["a"])
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1)])
+        files.fail_at = files.count + 1
+        found = recording.statistics("layer.2")
+        assert found.count == recording.reader().rows
+        assert not list(recording.directory.glob("lanes/*/statistics-*"))
+        files.fail_at = 0
+        np.testing.assert_array_equal(recording.statistics("layer.2").mean, found.mean)
+        assert list(recording.directory.glob("lanes/*/statistics-*"))
