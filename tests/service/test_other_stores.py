@@ -355,9 +355,9 @@ def test_an_owner_that_was_replaced_runs_no_more_jobs(tmp_path: Path) -> None:
             Store.open(tmp_path / "store", force=True) as owner,
         ):
             job = jobs.submit(read_spec("train", planted.train_spec("small-docs", "d")))
-            assert jobs._supervisor is not None
-            jobs._supervisor._thread.join(10)
-            assert not jobs._supervisor._thread.is_alive()
+            assert jobs._workers is not None
+            jobs._workers._thread.join(10)
+            assert not jobs._workers._thread.is_alive()
             with closing(JobTable.of(owner)) as table:
                 assert table.get(job.id) == job
     assert not other.exists()

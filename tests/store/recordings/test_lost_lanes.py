@@ -33,7 +33,8 @@ class Killed:
     """A store at an address, and writers of it that are killed one after the other."""
 
     def __init__(self, address: str, fencing: Fencing, chance: random.Random) -> None:
-        self.address, self.fencing, self.chance = address, fencing, chance
+        self.address, self.chance = address, chance
+        self.fencing: Fencing = fencing
         self.acknowledged: dict[str, int] = dict.fromkeys(PRODUCERS, 0)
 
     def open(self) -> Store:
