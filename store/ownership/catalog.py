@@ -185,14 +185,15 @@ class Catalog:
     def delete(self, kind: str, id: str, etag: str | None = None) -> None:  # noqa: A002 - as above
         """Remove an entry; where the disk is full the store's reserve makes room for that.
 
+        NotFound is raised where there is no such entry, Conflict where it changed since.
+
         Args:
             kind: one of ``KINDS``.
             id: name within the kind.
             etag: etag of the entry as it was read; None: delete it even if it changed since.
 
         Raises:
-            NotFound: there is no such entry.
-            Conflict: the entry changed since ``etag`` was read.
+            StorageFull: there is no room, and no reserve either.
         """
         check_kind(kind)
         try:

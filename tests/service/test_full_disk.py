@@ -49,7 +49,7 @@ def test_a_server_on_a_full_disk_reads_deletes_collects_and_starts(
     disk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = disk / "store"
-    with server_on(store) as server, isogloss.connect(store) as client:
+    with server_on(store) as server, isogloss.connect(store, timeout_s=300) as client:
         for spec in (SPEC, OTHER):
             client.create_recording(spec, ["a"] * 1000)
             with client.appender(spec.recording, "p") as appender:
@@ -76,7 +76,10 @@ def test_a_server_on_a_full_disk_reads_deletes_collects_and_starts(
     (disk / "filler").unlink()
     assert keep_reserve(store)
     fill(disk)
-    with server_on(store), isogloss.connect(store) as client:  # started without a free byte
+    with (
+        server_on(store),
+        isogloss.connect(store, timeout_s=300) as client,
+    ):
         assert [found.id for found in client.recordings()] == ["other", "sample"]
         assert len(client.read("sample", site)) == client.recording("sample").rows
         fill(disk)

@@ -51,8 +51,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         server = held.enter_context(server_on(root / "store", *places))
         unix, tcp = server.addresses
         token = (root / "store" / "token").read_text().strip()
-        here = held.enter_context(isogloss.connect(unix))
-        there = held.enter_context(isogloss.connect(tcp, token=token))
+        here = held.enter_context(isogloss.connect(unix, timeout_s=300))
+        there = held.enter_context(isogloss.connect(tcp, token=token, timeout_s=300))
         spec = sample_spec("wide", sites=(SiteSpec(name="s", width=WIDTH, dtype="float32"),))
         here.create_recording(spec, ["a"])
         with here.appender("wide", "p") as appender:
