@@ -296,5 +296,9 @@ def test_a_recording_that_is_deleted_while_the_store_looks_through_all_is_left_o
     with Store.open(tmp_path / "store") as store, Store.attach(tmp_path / "store") as attached:
         listed = attached.catalog.list("recording")
         store.delete_recording("a")
-        monkeypatch.setattr(attached.catalog, "list", lambda _: listed)
+
+        def list_of_before(table: str) -> object:
+            return listed if table == "recording" else []
+
+        monkeypatch.setattr(attached.catalog, "list", list_of_before)
         assert [found.id for found in attached.recordings()] == ["b"]
