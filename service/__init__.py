@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from isogloss.service.client.connect import connect, connect_async
     from isogloss.service.client.job import AsyncJob, Job
     from isogloss.service.client.writing import AsyncAppender, AsyncRecorder
-    from isogloss.service.ingest.ingest import IngestLimits
+    from isogloss.service.ingest.limits import IngestLimits
     from isogloss.service.pages.report import render_report, write_report
-    from isogloss.service.processes.control import ServerConfig, serve
+    from isogloss.service.processes.config import ServerConfig
+    from isogloss.service.processes.control import serve
     from isogloss.service.recording.appender import Appender, BatchStream
     from isogloss.service.recording.direct_appender import DirectAppender
     from isogloss.service.recording.documents import DocumentOptions
@@ -62,7 +63,7 @@ _HOMES = {
     "FeatureRef": "values.results",
     "Garbage": "values.upkeep",
     "Hit": "values.results",
-    "IngestLimits": "ingest.ingest",
+    "IngestLimits": "ingest.limits",
     "Job": "client.job",
     "JobInfo": "values.results",
     "KindInfo": "values.results",
@@ -76,7 +77,7 @@ _HOMES = {
     "RecorderOptions": "recording.options",
     "RecordingInfo": "values.results",
     "SampleRate": "recording.options",
-    "ServerConfig": "processes.control",
+    "ServerConfig": "processes.config",
     "ServerInfo": "values.server",
     "SiteRef": "values.results",
     "SourceInfo": "values.results",

@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18isogloss/v1/server.proto\x12\x0bisogloss.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xf9\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06python\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0b\n\x03tls\x18\x06 \x01(\x08\x12\x14\n\x0ctoken_wanted\x18\x07 \x01(\x08\x12\x14\n\x0cruns_workers\x18\x08 \x01(\x08\x12\x11\n\tjob_kinds\x18\t \x03(\t\x12)\n\x06limits\x18\n \x01(\x0b\x32\x19.isogloss.v1.ServerLimits\"\x84\x02\n\x0cServerLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x62\x61tch_bytes\x18\x02 \x01(\x03\x12\x12\n\nheld_bytes\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x05\x12\x0f\n\x07streams\x18\x06 \x01(\x05\x12\x16\n\x0ejobs_at_a_time\x18\x07 \x01(\x05\x12\x18\n\x10job_memory_bytes\x18\x08 \x01(\x03\x12\x12\n\njob_time_s\x18\t \x01(\x01\x12\x14\n\x0cjobs_waiting\x18\n \x01(\x05\x12\x12\n\njob_keep_s\x18\x0b \x01(\x01\x12\x11\n\tjobs_kept\x18\x0c \x01(\x05\x32\x61\n\rServerService\x12P\n\rGetServerInfo\x12!.isogloss.v1.GetServerInfoRequest\x1a\x17.isogloss.v1.ServerInfo\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18isogloss/v1/server.proto\x12\x0bisogloss.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xa8\x02\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06python\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0b\n\x03tls\x18\x06 \x01(\x08\x12\x14\n\x0ctoken_wanted\x18\x07 \x01(\x08\x12\x14\n\x0cruns_workers\x18\x08 \x01(\x08\x12\x11\n\tjob_kinds\x18\t \x03(\t\x12)\n\x06limits\x18\n \x01(\x0b\x32\x19.isogloss.v1.ServerLimits\x12-\n\tprocesses\x18\x0b \x03(\x0b\x32\x1a.isogloss.v1.ServerProcess\"N\n\rServerProcess\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x10\n\x08restarts\x18\x03 \x01(\x05\x12\x10\n\x08last_end\x18\x04 \x01(\t\"\x84\x02\n\x0cServerLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x62\x61tch_bytes\x18\x02 \x01(\x03\x12\x12\n\nheld_bytes\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x05\x12\x0f\n\x07streams\x18\x06 \x01(\x05\x12\x16\n\x0ejobs_at_a_time\x18\x07 \x01(\x05\x12\x18\n\x10job_memory_bytes\x18\x08 \x01(\x03\x12\x12\n\njob_time_s\x18\t \x01(\x01\x12\x14\n\x0cjobs_waiting\x18\n \x01(\x05\x12\x12\n\njob_keep_s\x18\x0b \x01(\x01\x12\x11\n\tjobs_kept\x18\x0c \x01(\x05\x32\x61\n\rServerService\x12P\n\rGetServerInfo\x12!.isogloss.v1.GetServerInfoRequest\x1a\x17.isogloss.v1.ServerInfo\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,9 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=74
   _globals['_GETSERVERINFOREQUEST']._serialized_end=96
   _globals['_SERVERINFO']._serialized_start=99
-  _globals['_SERVERINFO']._serialized_end=348
-  _globals['_SERVERLIMITS']._serialized_start=351
-  _globals['_SERVERLIMITS']._serialized_end=611
-  _globals['_SERVERSERVICE']._serialized_start=613
-  _globals['_SERVERSERVICE']._serialized_end=710
+  _globals['_SERVERINFO']._serialized_end=395
+  _globals['_SERVERPROCESS']._serialized_start=397
+  _globals['_SERVERPROCESS']._serialized_end=475
+  _globals['_SERVERLIMITS']._serialized_start=478
+  _globals['_SERVERLIMITS']._serialized_end=738
+  _globals['_SERVERSERVICE']._serialized_start=740
+  _globals['_SERVERSERVICE']._serialized_end=837
 # @@protoc_insertion_point(module_scope)

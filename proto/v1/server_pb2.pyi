@@ -49,6 +49,7 @@ class ServerInfo(_message.Message):
     RUNS_WORKERS_FIELD_NUMBER: _builtins.int
     JOB_KINDS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """of isogloss"""
     python: _builtins.str
@@ -73,6 +74,10 @@ class ServerInfo(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___ServerLimits: ...
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServerProcess]:
+        """empty: in the client's own process"""
+
     def __init__(
         self,
         *,
@@ -86,14 +91,49 @@ class ServerInfo(_message.Message):
         runs_workers: _builtins.bool = ...,
         job_kinds: _abc.Iterable[_builtins.str] | None = ...,
         limits: Global___ServerLimits | None = ...,
+        processes: _abc.Iterable[Global___ServerProcess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "job_kinds", b"job_kinds", "limits", b"limits", "platform", b"platform", "python", b"python", "runs_workers", b"runs_workers", "start_time", b"start_time", "tls", b"tls", "token_wanted", b"token_wanted", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "job_kinds", b"job_kinds", "limits", b"limits", "platform", b"platform", "processes", b"processes", "python", b"python", "runs_workers", b"runs_workers", "start_time", b"start_time", "tls", b"tls", "token_wanted", b"token_wanted", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServerInfo: _TypeAlias = ServerInfo  # noqa: Y015
+
+@_typing.final
+class ServerProcess(_message.Message):
+    """One process of a server, other than its workers: what they do is told by the jobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    LAST_END_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """control, which owns the store and takes batches, or query"""
+    pid: _builtins.int
+    """0: does not run now"""
+    restarts: _builtins.int
+    """how often it ended without being told to and was started again"""
+    last_end: _builtins.str
+    """how it ended the last time that happened; else empty"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        restarts: _builtins.int = ...,
+        last_end: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_end", b"last_end", "name", b"name", "pid", b"pid", "restarts", b"restarts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServerProcess: _TypeAlias = ServerProcess  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):

@@ -22,6 +22,7 @@ from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.addresses import Listening
+from isogloss.service.values.server import ServerProcess
 
 QUERIES = frozenset(method.path for method in methods_of(QueryHandlers))
 """Paths of the calls that a server forwards to its query process."""
@@ -30,7 +31,12 @@ CHECKED = frozenset(method.path for method in checks_of(QueryHandlers))
 settings of which only a library knows that the server does not load."""
 
 
-def _topics(owner: Owner, listening: Callable[[], Listening]) -> tuple[object, ...]:
+Processes = Callable[[], tuple[ServerProcess, ...]]
+
+
+def _topics(
+    owner: Owner, listening: Callable[[], Listening], processes: Processes
+) -> tuple[object, ...]:
     return (
         RecordingHandlers(owner),
         UpkeepHandlers(owner),
@@ -38,7 +44,7 @@ def _topics(owner: Owner, listening: Callable[[], Listening]) -> tuple[object, .
         DictionaryHandlers(owner),
         UniversalityHandlers(owner),
         JobHandlers(owner.jobs),
-        ServerHandlers(owner, listening),
+        ServerHandlers(owner, listening, processes),
     )
 
 
@@ -57,7 +63,9 @@ class ControlHandlers:
         self._owner = owner
         self.listening = Listening()
         """How this process is reached; set once its addresses are bound."""
-        bound = bind(*_topics(owner, lambda: self.listening))
+        self.processes: Processes = tuple
+        """The processes of this server; set once they are known."""
+        bound = bind(*_topics(owner, lambda: self.listening, lambda: self.processes()))
         check_complete(bound.paths | QUERIES)
         self.unary: dict[str, Unary] = bound.unary
         self.streaming: dict[str, Streaming] = bound.streaming
@@ -79,7 +87,7 @@ class LocalHandlers:
     def __init__(self, owner: Owner) -> None:
         """Bind the handlers; errors as for :class:`ControlHandlers`."""
         self._owner = owner
-        bound = bind(*_topics(owner, Listening), QueryHandlers(owner.queries))
+        bound = bind(*_topics(owner, Listening, tuple), QueryHandlers(owner.queries))
         check_complete(bound.paths)
         self.unary: dict[str, Unary] = bound.unary
         self.streaming: dict[str, Streaming] = bound.streaming

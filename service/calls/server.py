@@ -8,7 +8,7 @@ from isogloss.proto.v1 import server_pb2 as pb
 from isogloss.service.control.owner import Owner
 from isogloss.service.values import job_kinds
 from isogloss.service.values.addresses import Listening
-from isogloss.service.values.server import ServerInfo, ServerLimits
+from isogloss.service.values.server import ServerInfo, ServerLimits, ServerProcess
 from isogloss.service.wire.framing import MESSAGE_BYTES
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.pages import MAX_PAGE
@@ -18,15 +18,22 @@ from isogloss.version import __version__
 class ServerHandlers:
     """Answers what a caller asks about the server itself."""
 
-    def __init__(self, owner: Owner, listening: Callable[[], Listening]) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        listening: Callable[[], Listening],
+        processes: Callable[[], tuple[ServerProcess, ...]] = tuple,
+    ) -> None:
         """Make handlers that describe this process.
 
         Args:
             owner: the store's owner.
             listening: returns the addresses at which this process is reached, once they are bound.
+            processes: returns the processes of this server.
         """
         self._owner = owner
         self._listening = listening
+        self._processes = processes
         self._start_time = time.time()
 
     def get_server_info(self, request: pb.GetServerInfoRequest) -> pb.ServerInfo:
@@ -43,6 +50,7 @@ class ServerHandlers:
             token_wanted=any(not address.startswith("unix:") for address in found.addresses),
             runs_workers=self._owner.jobs.runs_workers,
             job_kinds=tuple(job_kinds.JOB_KINDS),
+            processes=self._processes(),
             limits=ServerLimits(
                 message_bytes=MESSAGE_BYTES,
                 batch_bytes=ingest.batch_bytes,

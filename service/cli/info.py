@@ -7,7 +7,7 @@ import typer
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
 if TYPE_CHECKING:
-    from isogloss.service.values.server import ServerLimits
+    from isogloss.service.values.server import ServerLimits, ServerProcess
 
 app = typer.Typer()
 
@@ -45,6 +45,7 @@ def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> Non
         ("version", f"{found.version}, Python {found.python}, {found.platform}"),
         ("answers", ", ".join(found.addresses) or "in this process"),
         ("since", when(found.start_time)),
+        *(("process", _process(process)) for process in found.processes),
         ("TLS", "on" if found.tls else "off"),
         ("token", "wanted on TCP" if found.token_wanted else "not wanted"),
         ("workers", "run jobs" if found.runs_workers else "run no jobs here"),
@@ -59,3 +60,12 @@ def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> Non
     ]
     say(f"{store}")
     write_table(("", ""), rows, "")
+
+
+def _process(found: "ServerProcess") -> str:
+    """Describe a process of a server in a line."""
+    now = f"process {found.pid}" if found.pid else "does not run now"
+    if not found.restarts:
+        return f"{found.name}: {now}"
+    times = "once" if found.restarts == 1 else f"{found.restarts} times"
+    return f"{found.name}: {now}, started again {times}, last {found.last_end}"

@@ -14,7 +14,7 @@ import typer
 from typer.models import CommandInfo
 
 from isogloss.errors import InvalidInput, IsoglossError, from_os_error, missing_extra
-from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, upkeep
+from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, serve, upkeep
 from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
@@ -81,63 +81,6 @@ RootOption = Annotated[
 ProbeOption = Annotated[
     str | None, typer.Option("--probe", help="Id of the probe; by default the newest that fits.")
 ]
-
-
-@app.command()
-def serve(
-    store: StoreOption = DEFAULT_STORE,
-    listen: Annotated[
-        list[str] | None,
-        typer.Option("--listen", help="unix:/PATH or HOST:PORT; by default the store's socket."),
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(help="PEM certificate chain, for TLS.")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Group of this machine that may read the store's files.")
-    ] = None,
-    job_workers: Annotated[
-        int | None, typer.Option(help="Jobs that run at a time; one for each four processors.")
-    ] = None,
-    job_memory: Annotated[
-        float | None, typer.Option(help="GiB that jobs may need together; by default all there is.")
-    ] = None,
-    job_time: Annotated[float, typer.Option(help="Hours that a job may run.")] = 720.0,
-    keep_days: Annotated[
-        float, typer.Option(help="Days that a job that ended is known, with its log.")
-    ] = 30.0,
-    keep_jobs: Annotated[int, typer.Option(help="Jobs that ended that are known at most.")] = 1000,
-    is_json: JsonOption = False,
-) -> None:
-    """Own a store and answer for it, until Ctrl-C or SIGTERM."""
-    import logging
-
-    from isogloss.service.cli.output import say, write_json
-    from isogloss.service.jobs.limits import JobLimits
-    from isogloss.service.processes.control import ServerConfig
-    from isogloss.service.processes.control import serve as run
-    from isogloss.service.values.upkeep import DAY_S
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-
-    def ready(addresses: Sequence[str]) -> None:
-        if is_json:
-            write_json({"store": store, "addresses": list(addresses)})
-        else:
-            say(f"serving {store} on {', '.join(addresses)}")
-        sys.stdout.flush()
-
-    limits = JobLimits(
-        workers=job_workers,
-        memory_bytes=None if job_memory is None else int(job_memory * 2**30),
-        time_s=3600 * job_time,
-        keep_s=DAY_S * keep_days,
-        keep=keep_jobs,
-    )
-    where = ServerConfig(listen=tuple(listen or ()), certificate=certificate, key=key)
-    config = replace(where, group=group, jobs=limits)
-    run(_local(store), config, on_ready=ready)
 
 
 @app.command()
@@ -429,7 +372,7 @@ def report(
         say(str(path))
 
 
-for topic in (files, info, jobs, kinds, lanes, probes, upkeep):
+for topic in (files, info, jobs, kinds, lanes, probes, serve, upkeep):
     app.registered_commands += topic.app.registered_commands
 
 PANELS = {
@@ -494,14 +437,6 @@ def _corpus(texts: Sequence[Path], standard_library: bool) -> str:
     """Name the text that was read, for people."""
     names = ["standard library"] if standard_library else []
     return ", ".join([*names, *(path.name for path in texts)])
-
-
-def _local(store: str) -> Path | str:
-    from isogloss.store import is_object_address
-
-    if store.startswith("unix:"):
-        raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")
-    return store if is_object_address(store) else Path(store)
 
 
 def _with_first_source(info: "DictionaryInfo") -> dict[str, object]:

@@ -8,7 +8,8 @@ from isogloss.errors import IsoglossError
 from isogloss.service.control.direct import DirectAccess
 from isogloss.service.control.recordings import Recordings
 from isogloss.service.control.upkeep import Upkeep
-from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries

@@ -10,7 +10,7 @@ to *durable*, they are on the disk.
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,9 @@ from isogloss.errors import (
     StorageError,
     from_os_error,
 )
-from isogloss.service.ingest.sessions import IngestLimits, Session
+from isogloss.service.ingest.limits import IngestLimits
+from isogloss.service.ingest.sessions import Session
+from isogloss.service.wire.callers import place_of, who_makes_room
 from isogloss.store import DirectLaneTicket, LaneWriter, Recording, RowBatch, Store
 
 _log = logging.getLogger(__name__)
@@ -91,8 +93,9 @@ class Ingest:
         """Begin a producer's stream. If the producer has an open stream already, that one is ended.
 
         Where as many producers are connected as may be, another one is ended to make room: one of
-        the client that has the most, where this client has less than its share; else one of this
-        client that sent nothing for a while.
+        the client that has the most, where this client has less than its share (see
+        :mod:`isogloss.service.wire.callers`); else one from its place that sent nothing for a
+        while.
 
         Args:
             recording: id of the recording.
@@ -146,20 +149,19 @@ class Ingest:
 
     def _make_room(self, client: str) -> None:
         """End one session for a new one of a client, or refuse the new one."""
-        held = Counter(session.client for session in self._sessions.values())
-        share = self.limits.sessions // len({*held, client})
-        largest = max(held, key=lambda name: held[name])
-        if held[client] < share:
-            doomed = [s for s in self._sessions.values() if s.client == largest]
+        sessions = list(self._sessions.values())
+        loser = who_makes_room((s.client for s in sessions), client, self.limits.sessions)
+        own = [s for s in sessions if place_of(s.client) == place_of(client)]
+        if loser is not None:
+            doomed = [s for s in sessions if s.client == loser]
         else:
             since_s = time.monotonic() - self.limits.idle_session_s
-            own = [s for s in self._sessions.values() if s.client == client]
             doomed = [s for s in own if s.is_settled and s.active_s <= since_s]
         if not doomed:
             raise ResourceExhausted(
-                f"{len(self._sessions)} producers are connected, {held[client]} of them from "
-                f"{client or 'here'}, and none has been idle for {self.limits.idle_session_s:g} s: "
-                "close some, or send through fewer"
+                f"{len(sessions)} producers are connected, {len(own)} of them from "
+                f"{place_of(client) or 'here'}, and none has been idle for "
+                f"{self.limits.idle_session_s:g} s: close some, or send through fewer"
             )
         ended = min(doomed, key=lambda session: session.active_s)
         del self._sessions[ended.recording.uid, ended.producer]

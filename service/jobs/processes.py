@@ -51,6 +51,16 @@ def kill_group(pid: int | None) -> None:
         return
 
 
+def describe_end(code: int) -> str:
+    """Say how a process ended: with which exit code, or killed by which signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:  # a realtime signal
+        return f"killed by signal {-code}"
+
+
 def end_with_supervisor() -> None:
     """Make this process end when the process that started it ends, for whatever reason.
 

@@ -1,1 +1,1 @@
-"""The processes of a served store: control, query, worker."""
+"""The processes of a served store: control, query, worker, and what keeps them running."""

@@ -1,15 +1,18 @@
-"""``isogloss serve``: one process that owns a store and answers for it.
+"""The process that owns a store and answers for it.
 
-It takes appends and reads, queues jobs (which run in worker processes) and forwards questions about
-features to a query process, so it imports neither torch nor faiss.
+``isogloss serve`` starts it, and starts it again when it died: :mod:`.keeping`. It takes appends
+and reads, queues jobs (which run in worker processes) and forwards questions about features to a
+query process, so it imports neither torch nor faiss.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
+import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -18,13 +21,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from isogloss.errors import InvalidInput, ServerUnavailable
+from isogloss.errors import IsoglossError, ServerUnavailable
 from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
-from isogloss.service.ingest.ingest import Ingest, IngestLimits
-from isogloss.service.jobs.limits import JobLimits
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.processes.config import Lives, ServerConfig, from_line
 from isogloss.service.server.check_address import check_address
-from isogloss.service.server.grpc_calls import MAX_STREAMS, Calls
+from isogloss.service.server.drain_guard import DrainGuard
+from isogloss.service.server.grpc_calls import CallLimits, Calls
 from isogloss.service.server.query_child import QueryProcess
 from isogloss.service.server.token_file import store_token
 from isogloss.service.server.token_guard import TokenGuard
@@ -35,50 +39,17 @@ from isogloss.service.values.addresses import (
     default_address,
     parse_address,
 )
+from isogloss.service.values.server import ServerProcess
 from isogloss.service.values.state_directory import location, make_state_directory
 from isogloss.service.wire.methods import SERVICES
 from isogloss.store import Store
 
 _log = logging.getLogger(__name__)
 
-_HEALTH_S = 1.0
-"""How often the state of ingest is looked at."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerConfig:
-    """Settings of a server."""
-
-    listen: tuple[str, ...] = ()
-    """Addresses, ``unix:/path`` or ``host:port``; none: the store's own unix socket."""
-    token: str | None = None
-    """The token that TCP callers must send; None: the store's own, made when it is first needed."""
-    certificate: Path | None = None
-    """PEM certificate chain; with it every TCP port speaks TLS."""
-    key: Path | None = None
-    """PEM private key of the certificate."""
-    reflection: bool = True
-    """Whether callers may ask which services there are."""
-    drain_s: float = 10.0
-    """For how many seconds running calls may go on after SIGTERM."""
-    max_calls: int = 1024
-    """Calls at a time; more are refused with ResourceExhausted."""
-    run_workers: bool = True
-    """Whether this server runs the jobs."""
-    group: str | None = None
-    """Name of a group whose members may read the store's files; None: as it was."""
-    limits: IngestLimits = field(default_factory=IngestLimits)
-    """Limits of memory and sizes for ingest."""
-    jobs: JobLimits = field(default_factory=JobLimits)
-    """Limits of jobs: how many run, with how much memory, for how long; how long they are known."""
-
-    def __post_init__(self) -> None:
-        if (self.certificate is None) != (self.key is None):
-            raise InvalidInput("certificate and key go together: give both, or neither")
-        if self.drain_s < 0 or self.max_calls < 1:
-            raise InvalidInput(
-                f"drain_s is {self.drain_s} and max_calls {self.max_calls}; wanted >= 0 and >= 1"
-            )
+_WATCH_S = 1.0
+"""How often the state of ingest is looked at, and whether the sockets are there."""
+_FLUSH_S = 0.5
+"""How long answers that were given may take to leave."""
 
 
 class _Health(HealthServicer):
@@ -107,6 +78,8 @@ def serve(
 ) -> None:
     """Own a store and answer its calls until SIGTERM or SIGINT; then finish running calls.
 
+    A second signal ends the process at once, as SIGKILL would: what was acknowledged stays.
+
     Args:
         store: directory of the store, or address of an object store; created if it does not exist.
             Or an open store, which is closed at the end.
@@ -116,112 +89,187 @@ def serve(
     Raises:
         StoreOwned: another process owns the store.
         NotPermitted: an address would give other users access.
-        ServerUnavailable: another process listens at an address.
+        ServerUnavailable: another process listens at an address, or a unix socket was removed while
+            it was served.
     """
-    asyncio.run(_serve(store, config or ServerConfig(), on_ready))
+    asyncio.run(_Server(store, config or ServerConfig(), Lives()).run(on_ready))
 
 
-async def _serve(
-    given: Store | Path | str,
-    config: ServerConfig,
-    on_ready: Callable[[Sequence[str]], None] | None,
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    listen = [parse_address(text) for text in config.listen]
-    store = given if isinstance(given, Store) else Store.open(given, group=config.group)
-    state = make_state_directory(store)
-    addresses = listen or [default_address(state)]
-    owner = Owner(
-        store,
-        run_workers=config.run_workers,
-        limits=config.limits,
-        job_limits=config.jobs,
-        sweeps=True,
-    )
-    queries = QueryProcess(location(store))
-    try:
-        handlers = ControlHandlers(owner)
-        calls = Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED)
-        health = _Health()
-        token = store_token(state, config.token)
-        # who reaches the socket is let in by its directory's permissions; ports ask for the token
-        local = _make_server(config, calls, health, [])
-        ports = _make_server(config, calls, health, [TokenGuard(token, health.answer)])
-        bound = [
-            _listen(ports if address.socket is None else local, address, config)
-            for address in addresses
-        ]
-        handlers.listening = Listening(
-            addresses=tuple(bound),
-            tls=config.certificate is not None,
-            calls=config.max_calls,
-            streams=MAX_STREAMS,
+class _Server:
+    """One life of a server."""
+
+    def __init__(self, given: Store | Path | str, config: ServerConfig, lives: Lives) -> None:
+        self._given = given
+        self._config = config
+        self._lives = lives
+        self._guard = DrainGuard()
+        self._stop = asyncio.Event()
+        self._signals = 0
+        self._sockets: dict[Path, tuple[int, int]] = {}  # device and inode of each
+        self._failure: ServerUnavailable | None = None
+        self._health = _Health()
+
+    async def run(self, on_ready: Callable[[Sequence[str]], None] | None) -> None:
+        """Serve until a signal, or :meth:`end`."""
+        config, given = self._config, self._given
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        listen = [parse_address(text) for text in config.listen]
+        store = given if isinstance(given, Store) else Store.open(given, group=config.group)
+        state = make_state_directory(store)
+        addresses = listen or [default_address(state)]
+        owner = Owner(
+            store,
+            run_workers=config.run_workers,
+            limits=config.limits,
+            job_limits=config.jobs,
+            sweeps=True,
         )
-        await local.start()
-        await ports.start()
-        await health.set_all(health_pb2.HealthCheckResponse.SERVING)
-        store.set_server(bound[0])
-        _log.info("serving %s on %s", location(store), ", ".join(bound))
-        if on_ready is not None:
-            on_ready(bound)
-        watching = asyncio.create_task(_watch_ingest(owner.ingest, health))
-        await stop.wait()
+        queries = QueryProcess(location(store), threads=config.query_threads)
+        try:
+            handlers = ControlHandlers(owner)
+            calls = self._calls(handlers, queries)
+            token = store_token(state, config.token)
+            # who reaches the socket is let in by its directory's permissions; ports ask for the
+            # token
+            local = self._make_server(calls, [])
+            ports = self._make_server(calls, [TokenGuard(token, self._health.answer)])
+            bound = [
+                _listen(ports if address.socket is None else local, address, config)
+                for address in addresses
+            ]
+            handlers.listening = Listening(
+                addresses=tuple(bound),
+                tls=config.certificate is not None,
+                calls=config.max_calls,
+                streams=config.streams,
+            )
+            await local.start()
+            await ports.start()
+            sockets = [address.socket for address in addresses if address.socket is not None]
+            self._sockets = {path: _inode(path) for path in sockets}
+            await self._health.set_all(health_pb2.HealthCheckResponse.SERVING)
+            store.set_server(bound[0])
+            _log.info("serving %s on %s", location(store), ", ".join(bound))
+            if on_ready is not None:
+                on_ready(bound)
+            await self._until_stopped(owner.ingest)
+            await self._drain(owner, calls, (local, ports))
+        finally:
+            await queries.close()
+            await asyncio.to_thread(owner.close)
+            for path, inode in self._sockets.items():
+                if _inode(path) == inode:  # else it is another server's
+                    path.unlink(missing_ok=True)
+        if self._failure is not None:
+            raise self._failure
+
+    def end(self) -> None:
+        """Have the server end as on SIGTERM."""
+        self._stop.set()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals > 1:  # the end of standard input does not count: both come with systemd
+            _log.warning("told again to end: ending at once")
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._stop.set()
+
+    async def _until_stopped(self, ingest: Ingest) -> None:
+        tasks = [
+            asyncio.create_task(_watch_ingest(ingest, self._health)),
+            asyncio.create_task(self._watch_sockets()),
+        ]
+        await self._stop.wait()
+        for watching in tasks:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _watch_sockets(self) -> None:
+        """End this server where its socket was removed: grpc binds once, and nobody reaches it."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            lost = [path for path, inode in self._sockets.items() if _inode(path) != inode]
+            if lost:
+                self._failure = ServerUnavailable(
+                    f"the socket {lost[0]} was removed beneath the server: serve the store again"
+                )
+                _log.error("%s", self._failure)
+                self._stop.set()
+                return
+
+    async def _drain(
+        self, owner: Owner, calls: Calls, servers: tuple[grpc.aio.Server, ...]
+    ) -> None:
+        """Say that this server goes, refuse new calls, and let those end that run."""
         _log.info("draining")
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-        await health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._guard.draining = True
         calls.draining.set()
-        stopping = asyncio.gather(local.stop(config.drain_s), ports.stop(config.drain_s))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._config.drain_s
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.
         await asyncio.to_thread(owner.jobs.close)
         await asyncio.to_thread(owner.upkeep.close)
-        await stopping
+        await calls.until_idle(max(0.0, end - loop.time()))
+        # what still runs now has no time left, or only watches the server's health
+        grace_s = min(_FLUSH_S, max(0.0, end - loop.time()))
+        await asyncio.gather(*(server.stop(grace_s) for server in servers))
         calls.close()
-    finally:
-        await queries.close()
-        await asyncio.to_thread(owner.close)
-        for address in addresses:
-            if address.socket is not None:
-                address.socket.unlink(missing_ok=True)
+
+    def _calls(self, handlers: ControlHandlers, queries: QueryProcess) -> Calls:
+        handlers.processes = lambda: (self._described(), queries.described())
+        limits = CallLimits(
+            streams=self._config.streams,
+            threads=self._config.threads,
+            read_idle_s=self._config.read_idle_s,
+            read_total_s=self._config.read_total_s,
+            part_idle_s=self._config.part_idle_s,
+            part_bytes_per_s=self._config.part_bytes_per_s,
+        )
+        return Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED, limits=limits)
+
+    def _make_server(
+        self, calls: Calls, interceptors: Sequence[grpc.aio.ServerInterceptor]
+    ) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[*interceptors, self._guard],
+            maximum_concurrent_rpcs=self._config.max_calls,
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+            ],
+        )
+        server.add_generic_rpc_handlers(calls.generic_handlers())
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._config.reflection:
+            reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
+        return server
+
+    def _described(self) -> ServerProcess:
+        return ServerProcess(
+            name="control",
+            pid=os.getpid(),
+            restarts=self._lives.restarts,
+            last_end=self._lives.last_end,
+        )
 
 
 async def _watch_ingest(ingest: Ingest, health: _Health) -> None:
     """Say NOT_SERVING while nothing can be recorded, so that callers can go elsewhere."""
     was_well = True
     while True:
-        await asyncio.sleep(_HEALTH_S)
+        await asyncio.sleep(_WATCH_S)
         is_well = await asyncio.to_thread(ingest.is_well)
         if is_well != was_well:
             was_well = is_well
             states = health_pb2.HealthCheckResponse
             await health.set_all(states.SERVING if is_well else states.NOT_SERVING)
-
-
-def _make_server(
-    config: ServerConfig,
-    calls: Calls,
-    health: HealthServicer,
-    interceptors: Sequence[grpc.aio.ServerInterceptor],
-) -> grpc.aio.Server:
-    server = grpc.aio.server(
-        interceptors=interceptors,
-        maximum_concurrent_rpcs=config.max_calls,
-        options=[
-            ("grpc.max_receive_message_length", MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MESSAGE_BYTES),
-            ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
-        ],
-    )
-    server.add_generic_rpc_handlers(calls.generic_handlers())
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if config.reflection:
-        reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
-    return server
 
 
 def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> str:
@@ -241,3 +289,49 @@ def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> 
         address.socket.chmod(0o600)
         return str(address)
     return str(Address(host=address.host, port=port))
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    """Return device and inode of a path; zeros where there is nothing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def main(location: str) -> None:
+    """Serve a store for the process that wrote the settings to standard input.
+
+    Says on standard output, as a line of JSON, at which addresses, or why not. Ends as on SIGTERM
+    when standard input does, since then that process has ended.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    config, lives = from_line(sys.stdin.buffer.readline())
+    try:
+        asyncio.run(_serve_for_parent(location, config, lives))
+    except (IsoglossError, OSError) as error:
+        _say({"reason": getattr(error, "reason", ""), "message": str(error)})
+        sys.exit(1)
+
+
+async def _serve_for_parent(location: str, config: ServerConfig, lives: Lives) -> None:
+    server = _Server(location, config, lives)
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            server.end()
+
+    loop.add_reader(sys.stdin.fileno(), gone)
+    await server.run(lambda addresses: _say({"addresses": list(addresses)}))
+
+
+def _say(found: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # who would read it is gone
+        os.write(sys.stdout.fileno(), json.dumps(found).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

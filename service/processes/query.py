@@ -8,6 +8,7 @@ server's own, and ends when the server's end of its standard input closes.
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -24,16 +25,16 @@ from isogloss.service.wire.errors import DETAILS_KEY, to_status
 from isogloss.service.wire.framing import MESSAGE_BYTES, parse
 from isogloss.store import Store
 
-_THREADS = 4
 
-
-def main(location: str, address: str) -> None:
+def main(location: str, address: str, threads: int) -> None:
     """Answer queries on ``address`` until standard input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s query %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):  # sent to a whole group: the server tells it
+        signal.signal(number, signal.SIG_IGN)
     with Store.attach(location) as store:
         handlers = bind(QueryHandlers(Queries(store)))
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS),
+            ThreadPoolExecutor(threads),
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -77,4 +78,4 @@ def _answer(handler: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from isogloss.service.wire.callers import place_of
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -14,9 +16,10 @@ R = TypeVar("R")
 class FairThreads:
     """Runs functions in threads, on one event loop.
 
-    Where more wait than there are threads, the next is of the client that has the fewest running,
-    and of these the one that waits longest. A quarter of the threads is kept from any one client,
-    so that there is always one for another.
+    Where more wait than there are threads, the next is of the place that has the fewest running
+    (see :mod:`isogloss.service.wire.callers`), there of the client that has the fewest, and of
+    these the one that waits longest. A quarter of the threads is kept from any one client, and an
+    eighth from any one place, so that there is always one for another.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -29,6 +32,7 @@ class FairThreads:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._free = threads
         self._most = max(1, threads - threads // 4)
+        self._most_of_place = max(1, threads - threads // 8)
         self._running: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
@@ -86,10 +90,18 @@ class FairThreads:
     def _wake(self) -> None:
         """Give the free threads to those whose turn it is."""
         while self._free:
-            ready = [name for name in self._waiting if self._running[name] < self._most]
+            of_place: Counter[str] = Counter()
+            for name, count in self._running.items():
+                of_place[place_of(name)] += count
+            ready = [
+                name
+                for name in self._waiting
+                if self._running[name] < self._most
+                and of_place[place_of(name)] < self._most_of_place
+            ]
             if not ready:
                 return
-            client = min(ready, key=lambda name: self._running[name])
+            client = min(ready, key=lambda name: (of_place[place_of(name)], self._running[name]))
             waiting = self._waiting.pop(client)
             turn = waiting.popleft()
             if waiting:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
 from isogloss.service.server.shares import Shares
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
+from isogloss.service.wire.callers import client_of, place_of
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
 from isogloss.service.wire.framing import Framed, parse
 from isogloss.service.wire.methods import METHODS, method_of
@@ -34,17 +36,23 @@ T = TypeVar("T")
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 
-MAX_STREAMS = 64
-"""Reading calls at a time; each has a thread while its next message is made."""
-READ_IDLE_S = 300.0
-"""Who reads a stream must take each message within this time."""
-READ_TOTAL_S = 24 * 3600.0
-"""A reading stream must end within this time."""
-_THREADS = 16
-IDLE_S = 60.0
-"""A stream that began a batch must go on within this time: what came of it is held in memory."""
-LEAST_BYTES_PER_S = 256 << 10
-"""A batch must come at this pace, on the whole, beyond the first ``IDLE_S`` seconds."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallLimits:
+    """How many calls are answered at a time, and how slowly they may go on."""
+
+    streams: int = 64
+    """Reading calls at a time; each has a thread while its next message is made."""
+    threads: int = 16
+    """Threads that answer all other calls."""
+    read_idle_s: float = 300.0
+    """Who reads a stream must take each message within this time."""
+    read_total_s: float = 24 * 3600.0
+    """A reading stream must end within this time."""
+    part_idle_s: float = 60.0
+    """A stream that began a batch must go on within this time: what came of it holds memory."""
+    part_bytes_per_s: int = 256 << 10
+    """A batch must come at this pace, on the whole, beyond the first ``part_idle_s`` seconds."""
 
 
 class Calls:
@@ -57,6 +65,7 @@ class Calls:
         *,
         forwarded: Iterable[str],
         checked: Iterable[str] = (),
+        limits: CallLimits | None = None,
     ) -> None:
         """Bind handlers to a running event loop.
 
@@ -66,15 +75,19 @@ class Calls:
             forwarded: paths of the calls that the other process answers.
             checked: paths of the calls whose requests the other process checks before they are
                 answered here.
+            limits: how many calls are answered at a time, and how slowly batches may come.
         """
         self.draining = asyncio.Event()
+        """Set once the server ends: producers are told to connect again."""
+        self._limits = limits or CallLimits()
+        self._running = _Running()
         self._handlers = handlers
         self._forwarded = tuple(forwarded)
         self._checked = frozenset(checked)
         self._forward = forward
-        self._short = FairThreads(_THREADS, "isogloss-call")
-        self._long = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="isogloss-stream")
-        self._streams = Shares(MAX_STREAMS, "streams")
+        self._short = FairThreads(self._limits.threads, "isogloss-call")
+        self._long = ThreadPoolExecutor(self._limits.streams, thread_name_prefix="isogloss-stream")
+        self._streams = Shares(self._limits.streams, "streams")
         self._jobs = JobCalls(handlers.jobs, self._short)
 
     def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -103,6 +116,11 @@ class Calls:
             for service, calls in by_service.items()
         ]
 
+    async def until_idle(self, timeout_s: float) -> None:
+        """Return once no call runs any more, or after ``timeout_s`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._running.idle.wait(), timeout_s)
+
     def close(self) -> None:
         """Let the threads end with what they do now."""
         self._short.close()
@@ -110,49 +128,50 @@ class Calls:
         self._jobs.close()
 
     async def _unary(self, handler: Unary, raw: bytes, context: CallContext) -> bytes:
-        async with _statuses(context):
+        async with _statuses(context, self._running):
             if handler.method.path in self._checked:
                 raw = await self._forward(handler.method.path, raw, context.time_remaining())
             request = parse(handler.method.request, raw)
             client = _client_of(context)
-            answer = partial(answer_for, client, handler.answer)
+            answer = partial(answer_for, place_of(client), handler.answer)
             return (await self._short.run(client, answer, request)).SerializeToString()
 
     async def _query(self, path: str, raw: bytes, context: CallContext) -> bytes:
-        async with _statuses(context):
+        async with _statuses(context, self._running):
             return await self._forward(path, raw, context.time_remaining())
 
     async def _wait(self, raw: bytes, context: CallContext) -> bytes:
-        async with _statuses(context):
+        async with _statuses(context, self._running):
             return (await self._jobs.wait(raw, _client_of(context))).SerializeToString()
 
     # Messages of these are written one by one, not yielded: so that a call whose client takes none
     # can be ended, and its place given to another.
 
     async def _watch(self, raw: bytes, context: CallContext) -> None:
+        idle_s = self._limits.read_idle_s
         async with (
-            _statuses(context),
+            _statuses(context, self._running),
             contextlib.aclosing(self._jobs.watch(raw, _client_of(context))) as messages,
         ):
             async for message, place in messages:
                 written = context.write(message.SerializeToString())
-                await place.within(written, READ_IDLE_S, _slow("watches a job"))
+                await place.within(written, idle_s, _slow("watches a job", idle_s))
 
     async def _stream(self, handler: Streaming, raw: bytes, context: CallContext) -> None:
         loop, client = asyncio.get_running_loop(), _client_of(context)
-        ends = loop.time() + READ_TOTAL_S
-        async with _statuses(context):
+        ends, idle_s = loop.time() + self._limits.read_total_s, self._limits.read_idle_s
+        async with _statuses(context, self._running):
             request = parse(handler.method.request, raw)
             with self._streams.place(client) as place:
                 async with contextlib.aclosing(self._answers(handler, request, client)) as found:
                     async for message in found:
                         if loop.time() > ends and handler.method.is_repeatable:
                             raise ResourceExhausted(
-                                f"the stream has been read for {READ_TOTAL_S / 3600:g} h, which is "
-                                "the limit: read the rest with another call"
+                                f"the stream was read for {self._limits.read_total_s / 3600:g} h, "
+                                "which is the limit: read the rest with another call"
                             )
                         written = context.write(framing.encode(message))
-                        await place.within(written, READ_IDLE_S, _slow("reads a stream"))
+                        await place.within(written, idle_s, _slow("reads a stream", idle_s))
 
     async def _answers(
         self, handler: Streaming, request: Message, client: str
@@ -161,7 +180,7 @@ class Calls:
         answers = handler.answer(request)
 
         def draw() -> Framed[Message] | None:
-            with called_by(client):
+            with called_by(place_of(client)):
                 return next(answers, None)
 
         pending: Future[Framed[Message] | None] | None = None
@@ -178,8 +197,8 @@ class Calls:
     async def _append(
         self, requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
-        async with _statuses(context):
-            stream = _AppendCall(requests, self.draining)
+        async with _statuses(context, self._running):
+            stream = _AppendCall(requests, self.draining, self._limits)
             try:
                 first = await anext(aiter(requests), None)
                 header = framing.decode(pb.AppendRequest, first or b"").head.header
@@ -203,8 +222,11 @@ class Calls:
 class _AppendCall:
     """One Append: a task that reads parts while the call itself writes acknowledgements."""
 
-    def __init__(self, requests: AsyncIterator[bytes], draining: asyncio.Event) -> None:
+    def __init__(
+        self, requests: AsyncIterator[bytes], draining: asyncio.Event, limits: CallLimits
+    ) -> None:
         self._requests = aiter(requests)
+        self._limits = limits
         self._draining = draining
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -228,23 +250,24 @@ class _AppendCall:
         self._room.set()
 
     async def _read(self, session: Session) -> None:
+        idle_s, pace = self._limits.part_idle_s, self._limits.part_bytes_per_s
         left_s = 0.0  # for the batch that is half there; what it waits for room does not count
         while True:
             began = self._loop.time()
-            timeout = min(IDLE_S, left_s) if session.has_partial_batch else None
+            timeout = min(idle_s, left_s) if session.has_partial_batch else None
             try:
                 raw = await asyncio.wait_for(anext(self._requests, None), timeout)
             except TimeoutError:
                 raise ResourceExhausted(
-                    f"a batch came too slowly: wanted a part each {IDLE_S:g} s and, beyond the "
-                    f"first {IDLE_S:g} s, {LEAST_BYTES_PER_S} bytes a second; open the stream again"
+                    f"a batch came too slowly: wanted a part each {idle_s:g} s and, beyond the "
+                    f"first {idle_s:g} s, {pace} bytes a second; open the stream again"
                 ) from None
             if raw is None:
                 return
             left_s -= self._loop.time() - began
             part = framing.decode(pb.AppendRequest, raw)
             if not session.has_partial_batch:
-                left_s = IDLE_S + part.head.batch_bytes / LEAST_BYTES_PER_S
+                left_s = idle_s + part.head.batch_bytes / pace
             while not session.offer(part):
                 self._room.clear()
                 await self._room.wait()
@@ -269,12 +292,17 @@ class _AppendCall:
                     yield session.acknowledgement()
                 if session.error is not None:
                     raise session.error
-                if reader.done():
+                if reader.done() and not reader.cancelled():
                     reader.result()
                     if session.is_settled or session.has_partial_batch:
                         return
-                elif self._draining.is_set() and session.durable == session.received:
-                    raise ServerUnavailable("the server is shutting down: connect again")
+                elif self._draining.is_set():
+                    reader.cancel()  # what came whole is committed, and told; no more is taken
+                    if session.durable == session.received:
+                        raise ServerUnavailable(
+                            "the server is shutting down; what it acknowledged is on the disk: "
+                            "connect again"
+                        )
         finally:
             drained.cancel()
 
@@ -286,17 +314,16 @@ class _AppendCall:
             self._session.close()
 
 
-def _slow(what: str) -> str:
+def _slow(what: str, idle_s: float) -> str:
     return (
-        f"the client that {what} took no message for {READ_IDLE_S:g} s: call again for the rest, "
+        f"the client that {what} took no message for {idle_s:g} s: call again for the rest, "
         "and take messages as they come"
     )
 
 
 def _client_of(context: CallContext) -> str:
-    """Return from where a call comes, without the port: all on one machine are one client."""
-    kind, _, rest = context.peer().partition(":")
-    return kind if kind == "unix" else f"{kind}:{rest.rpartition(':')[0]}"
+    """Return from where a call comes, without the port, and which process says it makes it."""
+    return client_of(context.peer(), context.invocation_metadata())
 
 
 # grpc asks whether what it is given is a coroutine function or an asynchronous generator.
@@ -314,15 +341,17 @@ def _bind(
 class _statuses:
     """Ends the call with the status of whatever error leaves the block."""
 
-    def __init__(self, context: CallContext) -> None:
+    def __init__(self, context: CallContext, running: "_Running") -> None:
         self._context = context
+        self._running = running
 
     async def __aenter__(self) -> None:
-        return None
+        self._running.add(1)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
+        self._running.add(-1)
         if isinstance(error, Forwarded):
             await self._context.abort(error.code, error.text, error.trailers)
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
@@ -330,6 +359,22 @@ class _statuses:
             code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
             trailers = ((DETAILS_KEY, status.SerializeToString()),)
             await self._context.abort(code, status.message, trailers)
+
+
+class _Running:
+    """How many calls run."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def add(self, more: int) -> None:
+        self._count += more
+        if self._count:
+            self.idle.clear()
+        else:
+            self.idle.set()
 
 
 class Forwarded(Exception):

@@ -3,35 +3,55 @@
 import asyncio
 import contextlib
 import sys
+import time
 
 import grpc
 import grpc.aio
 
 from isogloss.errors import ServerUnavailable
+from isogloss.service.jobs.processes import describe_end
 from isogloss.service.server.grpc_calls import Forwarded
 from isogloss.service.server.socket_directory import SocketDirectory
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import READY
+from isogloss.service.values.server import ServerProcess
 
 _START_S = 60.0
 _CLOSE_S = 3.0
+_FREE_DEATHS = 3
+"""Deaths in a row after which a child is started again at once: a query may have caused them."""
+_LONGEST_PAUSE_S = 5.0
+_WELL_S = 60.0
+"""Deaths are in a row where the child lived less than this."""
 
 
 class QueryProcess:
     """Forwards queries to a child process. Used from one event loop."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, *, threads: int = 4) -> None:
         self._location = location
+        self._threads = threads
         self._directory = SocketDirectory()
         self._starting = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._deaths = 0
+        self._in_a_row = 0
+        self._last_end = ""
+        self._born_s = self._not_before_s = 0.0
 
     @property
     def pid(self) -> int | None:
         """Process id, while there is one."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if self._process is not None and running else None
+
+    def described(self) -> ServerProcess:
+        """Return the child as it is now."""
+        self._count_death()
+        return ServerProcess(
+            name="query", pid=self.pid or 0, restarts=self._deaths, last_end=self._last_end
+        )
 
     async def forward(self, path: str, raw: bytes, timeout_s: float | None) -> bytes:
         """Have the child answer a call; once more in a new child where it died.
@@ -45,7 +65,9 @@ class QueryProcess:
             try:
                 return await channel.unary_unary(path)(raw, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
-                died = error.code() == grpc.StatusCode.UNAVAILABLE and await self._has_ended()
+                died = error.code() == grpc.StatusCode.UNAVAILABLE and (
+                    channel is not self._channel or await self._has_ended()
+                )
                 if not died or is_last:
                     trailers = tuple((str(k), v) for k, v in error.trailing_metadata())
                     raise Forwarded(error.code(), error.details() or "", trailers) from None
@@ -72,10 +94,19 @@ class QueryProcess:
                 return self._channel
             if self._channel is not None:
                 await self._channel.close()
+            self._count_death()
+            left_s = self._not_before_s - time.monotonic()
+            if left_s > 0:
+                raise ServerUnavailable(
+                    f"the query process ended {self._in_a_row} times in a row, at last "
+                    f"{self._last_end}; it is started again in {left_s:.1f} s: ask then, and see "
+                    "the server's log"
+                )
+            self._born_s = time.monotonic()
             address = f"unix:{self._directory.path / 'query'}"
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "isogloss.service.processes.query"),
-                *(self._location, address),
+                *(self._location, address, str(self._threads)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -84,6 +115,19 @@ class QueryProcess:
             local = ("grpc.use_local_subchannel_pool", 1)
             self._channel = grpc.aio.insecure_channel(address, options=[limit, local])
             return self._channel
+
+    def _count_death(self) -> None:
+        """Note that the child ended, if it did, and when the next may be started."""
+        if self._process is None or self._process.returncode is None:
+            return
+        now = time.monotonic()
+        self._deaths += 1
+        self._in_a_row = self._in_a_row + 1 if now - self._born_s < _WELL_S else 1
+        self._last_end = describe_end(self._process.returncode)
+        more = self._in_a_row - _FREE_DEATHS
+        pause_s = 0.0 if more < 0 else min(0.5 * 2.0 ** min(more, 10), _LONGEST_PAUSE_S)
+        self._not_before_s = now + pause_s
+        self._process = None
 
     async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
         said = b""

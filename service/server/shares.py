@@ -1,12 +1,12 @@
 """Places that clients share: for calls that are long, of which a server has only so many."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from isogloss.errors import ResourceExhausted, ServerUnavailable
+from isogloss.service.wire.callers import place_of, who_makes_room
 
 T = TypeVar("T")
 
@@ -105,14 +105,15 @@ class Shares:
         return len(self._taken) < self.total
 
     def _make_room(self, client: str) -> None:
-        held = Counter(place.client for place in self._taken)
-        if held[client] >= self.total // len({*held, client}):
+        loser = who_makes_room((place.client for place in self._taken), client, self.total)
+        if loser is None:
+            where = place_of(client)
+            here = sum(place_of(place.client) == where for place in self._taken)
             raise ResourceExhausted(
-                f"{len(self._taken)} {self._what} are open, which is the limit, {held[client]} of "
-                f"them from {client or 'here'}: close some, then retry"
+                f"{len(self._taken)} {self._what} are open, which is the limit, {here} of them "
+                f"from {where or 'here'}: close some, then retry"
             )
-        largest = max(held.values())
-        theirs = [place for place in self._taken if held[place.client] == largest]
+        theirs = [place for place in self._taken if place.client == loser]
         lost = min(theirs, key=lambda place: place.moved_s)
         self._taken.remove(lost)
         lost.lose(

@@ -8,8 +8,8 @@ import grpc
 import grpc.aio
 
 from isogloss.errors import NotAuthenticated
+from isogloss.service.server.refusal import refusal
 from isogloss.service.values.addresses import TOKEN_NAME
-from isogloss.service.wire.errors import DETAILS_KEY, code_of, to_status
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -57,16 +57,6 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         is_check = handler_call_details.method == "/grpc.health.v1.Health/Check"
         health = self._health
 
-        # grpc reads the request of a call that takes a single one before it runs the handler; of a
-        # call that takes a stream the handler itself does, and this one reads nothing
-        async def refuse(
-            requests: AsyncIterator[RequestT],
-            context: grpc.aio.ServicerContext[RequestT, ResponseT],
-        ) -> AsyncIterator[ResponseT]:
-            await _refuse(context, what)
-            for response in ():  # a generator is what grpc wants
-                yield response
-
         async def tell(
             requests: AsyncIterator[RequestT],
             context: grpc.aio.ServicerContext[RequestT, ResponseT],
@@ -75,15 +65,10 @@ class TokenGuard(grpc.aio.ServerInterceptor):
 
         if is_check:
             return grpc.stream_stream_rpc_method_handler(tell)  # type: ignore[arg-type]
-        return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-async def _refuse(context: grpc.aio.ServicerContext[RequestT, ResponseT], what: str) -> None:
-    """End a call that carries no token, or a wrong one."""
-    refused = NotAuthenticated(
-        f"the call carries {what}: give connect(..., token=...) what the file {TOKEN_NAME!r} of "
-        "the store holds; for a store on an object store, that of the server's state directory "
-        "for it"
-    )
-    trailers = ((DETAILS_KEY, to_status(refused).SerializeToString()),)
-    await context.abort(code_of(refused), str(refused), trailers)
+        return refusal(
+            NotAuthenticated(
+                f"the call carries {what}: give connect(..., token=...) what the file "
+                f"{TOKEN_NAME!r} of the store holds; for a store on an object store, that of the "
+                "server's state directory for it"
+            )
+        )

@@ -26,6 +26,7 @@ from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.protocols import AppendStream, check_deadline
 from isogloss.service.transport.proxies import is_local, proxy_in_the_way
 from isogloss.service.wire import framing
+from isogloss.service.wire.callers import CALLER_KEY, own_name
 from isogloss.service.wire.errors import from_call
 from isogloss.service.wire.framing import MESSAGE_BYTES, Framed
 from isogloss.service.wire.methods import METHODS, Method, method_of
@@ -78,8 +79,9 @@ def channel_options(address: str) -> list[tuple[str, int | str]]:
 
 def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     """Return what every call carries; InvalidInput for a token that no call can carry."""
+    caller = (CALLER_KEY, own_name())
     if not token:
-        return ()
+        return (caller,)
     carried = [c.isascii() and c.isprintable() for c in token]
     for end in (0, -1):  # spaces at its ends are lost on the way
         carried[end] = carried[end] and token[end] != " "
@@ -89,7 +91,7 @@ def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
             f"token holds {token[wrong]!r} at place {wrong} of {len(token)}, wanted printable "
             "ASCII: give what the token's file holds, without the end of its line"
         )
-    return (("authorization", f"Bearer {token}"),)
+    return (caller, ("authorization", f"Bearer {token}"))
 
 
 def _error(error: grpc.RpcError, address: str) -> IsoglossError:

@@ -34,6 +34,20 @@ class ServerLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServerProcess:
+    """One process of a server, other than its workers: what they do is told by the jobs."""
+
+    name: str
+    """``control``, which owns the store and takes batches, or ``query``."""
+    pid: int
+    """Process id on the server's machine; 0 where it does not run now."""
+    restarts: int
+    """How often it ended without being told to and was started again."""
+    last_end: str
+    """How it ended the last time that happened, such as ``killed by SIGKILL``; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ServerInfo:
     """Describes the process that answers for a store: a server, or the client's own process."""
 
@@ -57,3 +71,5 @@ class ServerInfo:
     """The kinds of job that it knows, such as ``train``."""
     limits: ServerLimits
     """Largest sizes that it accepts."""
+    processes: tuple[ServerProcess, ...] = ()
+    """Its processes; empty for this process, and from servers that do not say it."""

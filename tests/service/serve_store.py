@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.jobs.processes import watch_parent
-from isogloss.service.processes.control import ServerConfig, serve
+from isogloss.service.processes.config import ServerConfig
+from isogloss.service.processes.control import serve
 from isogloss.store import Store
 from isogloss.store.testing import FaultyFiles
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--full-after", type=int, default=0, help="writes before the disk is full")
     parser.add_argument("--held-bytes", type=int, default=256 << 20)
     parser.add_argument("--sessions", type=int, default=512, help="producers at a time")
+    parser.add_argument("--drain-s", type=float, default=10.0)
     parser.add_argument("--job-workers", type=int, default=None, help="jobs at a time")
     parser.add_argument("--job-time-s", type=float, default=1e6, help="that a job may run")
     parser.add_argument("--workers", action="store_true")
@@ -49,6 +51,7 @@ def main() -> None:
         listen=tuple(given.listen),
         certificate=given.certificate,
         key=given.key,
+        drain_s=given.drain_s,
         run_workers=given.workers,
         limits=limits,
         jobs=JobLimits(workers=given.job_workers, time_s=given.job_time_s),

@@ -15,6 +15,10 @@ from isogloss.store import RecordingSpec
 from isogloss.store.testing import sample_batch
 
 SCRIPT = Path(__file__).with_name("serve_store.py")
+_COMMAND = (
+    "import sys; from isogloss.service.jobs.processes import watch_parent; "
+    "from isogloss.service.cli.main import main; watch_parent(int(sys.argv.pop(1))); main()"
+)
 
 
 @dataclass
@@ -48,6 +52,27 @@ def start_server(store: Path | str, *options: str) -> Server:
         process.stdout.close()
         raise AssertionError(f"the server ended with {process.wait(60)}")
     return Server(process, json.loads(line))
+
+
+def start_kept(store: Path, *options: str) -> Server:
+    """Run ``isogloss serve``, which starts its server again; returns once it answers."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", _COMMAND, str(os.getpid())),
+            *("serve", "--store", str(store), "--json", *options),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    while not said.endswith("}\n"):
+        line = process.stdout.readline()
+        if not line:
+            process.stdout.close()
+            raise AssertionError(f"isogloss serve ended with {process.wait(60)}")
+        said += line
+    return Server(process, json.loads(said)["addresses"])
 
 
 @contextmanager

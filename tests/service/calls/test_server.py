@@ -11,7 +11,7 @@ from isogloss.proto.v1 import server_pb2 as pb
 from isogloss.service.calls.server import ServerHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.values.addresses import Listening
-from isogloss.service.values.server import ServerInfo
+from isogloss.service.values.server import ServerInfo, ServerProcess
 from isogloss.service.wire.convert import from_message
 from isogloss.service.wire.framing import MESSAGE_BYTES
 from isogloss.service.wire.pages import MAX_PAGE
@@ -58,6 +58,15 @@ def test_a_token_is_wanted_where_it_can_be_reached_over_tcp(
     info = info_of(owner, Listening(addresses=addresses, tls=True, calls=7, streams=3))
     assert (info.addresses, info.token_wanted) == (addresses, token_wanted)
     assert (info.tls, info.limits.calls, info.limits.streams) == (True, 7, 3)
+
+
+def test_its_processes_are_told_as_they_are_at_each_call(owner: Owner) -> None:
+    dead = ServerProcess(name="query", pid=0, restarts=2, last_end="killed by SIGSEGV")
+    now: list[tuple[ServerProcess, ...]] = [(), (dead,)]
+    handlers = ServerHandlers(owner, Listening, lambda: now.pop(0))
+    for wanted in ((), (dead,)):
+        found = handlers.get_server_info(pb.GetServerInfoRequest())
+        assert from_message(found, ServerInfo).processes == wanted
 
 
 def test_how_it_is_reached_is_asked_for_at_each_call(owner: Owner) -> None:

@@ -98,7 +98,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_info_shows_what_answers_for_a_store(served: Path, tmp_path: Path, here: Here) -> None:
     code, said, _ = here("info", store=served)
     assert code == 0
-    for word in ("version", f"unix:{served}", "train, probe, match", "run jobs", "16.8 MB"):
+    words = ("version", f"unix:{served}", "train, probe, match", "run jobs", "16.8 MB")
+    for word in (*words, "control: process ", "query: "):
         assert word in said
     Store.open(tmp_path / "own").close()
     code, said, _ = here("info", "--json", store=tmp_path / "own")

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.service.jobs.processes import watch_parent
-from isogloss.service.processes.control import ServerConfig, serve
+from isogloss.service.processes.config import ServerConfig
+from isogloss.service.processes.control import serve
 from isogloss.store import FileSystem, Store
 
 _FREE_READS = 40

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tests.service.ingest.producing import SPEC
 
-from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.store import Store
 
 

@@ -24,7 +24,8 @@ from isogloss.errors import (
     ShapeError,
     StorageFull,
 )
-from isogloss.service.ingest.ingest import Ingest, IngestLimits, Session
+from isogloss.service.ingest.ingest import Ingest, Session
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.store import Commit, Document, LaneWriter, RowBatch, SiteSpec, Store
 from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.testing import FaultyFiles, check_sample, sample_batch, sample_spec

@@ -19,7 +19,8 @@ from isogloss.errors import (
     SequenceGap,
     ShapeError,
 )
-from isogloss.service.ingest.ingest import Ingest, IngestLimits
+from isogloss.service.ingest.ingest import Ingest
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.store import Document, SiteSpec, Store
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import grpc
@@ -29,9 +30,11 @@ from isogloss.errors import (
     StoreOwned,
 )
 from isogloss.proto.v1 import recordings_pb2, recordings_pb2_grpc
-from isogloss.service.processes.control import ServerConfig, serve
+from isogloss.service.processes.config import ServerConfig
+from isogloss.service.processes.control import serve
 from isogloss.service.recording.appender import Appender
 from isogloss.service.values.results import FeatureRef
+from isogloss.service.wire.callers import CALLER_KEY
 from isogloss.service.wire.errors import DETAILS_KEY
 from isogloss.service.wire.methods import SERVICES
 from isogloss.store import SiteSpec, Store
@@ -301,6 +304,39 @@ def test_a_client_that_fills_the_limit_on_producers_does_not_keep_others_out(
         append_samples(held[0], SPEC, 1)  # and goes on once there is room again
         held[0].flush(60)
         held[0].close()
+
+
+def test_processes_that_share_a_socket_share_its_producers(tmp_path: Path) -> None:
+    with (
+        server_on(tmp_path / "store", "--sessions", "4") as server,
+        isogloss.connect(server.addresses[0]) as greedy,
+        grpc.insecure_channel(server.addresses[0]) as channel,
+    ):
+        greedy.create_recording(SPEC, ["a"])
+        held = [greedy.stream("sample", f"p{number}", direct=False) for number in range(4)]
+
+        def open_as(name: str, producer: str) -> object:
+            first = recordings_pb2.AppendRequest(header=header("sample", producer))
+            stub = recordings_pb2_grpc.RecordingServiceStub(channel)
+            call = stub.Append(
+                chain([first], iter(gone.wait, True)),  # and then nothing for a while
+                metadata=((CALLER_KEY, name),),
+                timeout=120,
+            )
+            calls.append(call)  # it is cancelled when it is garbage
+            return next(call)
+
+        calls: list[object] = []
+        gone = threading.Event()
+        try:
+            for number in range(2):
+                open_as("1-other", f"other{number}")
+            with pytest.raises(grpc.RpcError, match="4 of them from unix"):
+                open_as("1-other", "other2")
+        finally:
+            gone.set()
+        for appender in held:
+            appender.close(flush=False)
 
 
 def test_tcp_asks_for_the_token_that_the_store_keeps(tmp_path: Path) -> None:

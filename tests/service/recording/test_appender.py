@@ -17,7 +17,7 @@ from isogloss.errors import (
 )
 from isogloss.service.calls.all import LocalHandlers
 from isogloss.service.control.owner import Owner
-from isogloss.service.ingest.ingest import IngestLimits
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.recording.appender import Appender
 from isogloss.service.transport.in_process import LocalTransport
 from isogloss.store import Store

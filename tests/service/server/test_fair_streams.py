@@ -19,7 +19,7 @@ from isogloss import Client
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import jobs_pb2
 from isogloss.proto.v1 import recordings_pb2 as pb
-from isogloss.service.server.grpc_calls import MAX_STREAMS
+from isogloss.service.server.grpc_calls import CallLimits
 from isogloss.service.server.job_calls import MAX_WATCHES
 from isogloss.service.wire.methods import method_of
 from isogloss.store import Document, RowBatch, SiteSpec
@@ -87,12 +87,12 @@ def test_streams_that_nobody_reads_make_room_for_another_client(served: Served) 
     async def go() -> None:
         async with grpc.aio.insecure_channel(served.unix) as channel:
             read = channel.unary_stream(READ.path)
-            calls = [read(request, timeout=120) for _ in range(MAX_STREAMS)]
+            calls = [read(request, timeout=120) for _ in range(CallLimits().streams)]
             for call in calls:
                 assert await call.read()
             error = await refused(read(request, timeout=120))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert f"{MAX_STREAMS} of them from unix" in (error.details() or "")
+            assert f"{CallLimits().streams} of them from unix" in (error.details() or "")
             found = await asyncio.to_thread(served.there.read, "wide", "s")
             assert found.shape == (ROWS, WIDTH)
             rows = await asyncio.to_thread(served.there.recording, "wide")

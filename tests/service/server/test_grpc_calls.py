@@ -18,8 +18,7 @@ from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2
 from isogloss.service.calls.all import QUERIES, ControlHandlers
 from isogloss.service.calls.table import Streaming
 from isogloss.service.control.owner import Owner
-from isogloss.service.server import grpc_calls
-from isogloss.service.server.grpc_calls import Calls, Forward
+from isogloss.service.server.grpc_calls import CallLimits, Calls, Forward
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
 from isogloss.service.wire import framing
 from isogloss.service.wire.framing import Framed
@@ -62,13 +61,14 @@ async def serving(
     forward: Forward = refuse_forwarding,
     checked: Sequence[str] = (),
     streaming: Sequence[Streaming] = (),
+    limits: CallLimits | None = None,
 ) -> AsyncGenerator[str]:
     """A server in this process with one recording; its address."""
     with Owner(Store.open(directory / "store"), run_workers=False) as owner:
         owner.store.create_recording(SPEC, ["a"])
         handlers = ControlHandlers(owner)
         handlers.streaming |= {stream.method.path: stream for stream in streaming}
-        calls = Calls(handlers, forward, forwarded=QUERIES, checked=checked)
+        calls = Calls(handlers, forward, forwarded=QUERIES, checked=checked, limits=limits)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(calls.generic_handlers())
         address = f"unix:{directory}/s"
@@ -136,13 +136,15 @@ def test_batches_in_parts_are_acknowledged_once_they_are_durable(tmp_path: Path)
 
 
 def test_a_batch_that_began_and_does_not_go_on_ends_its_stream_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(grpc_calls, "IDLE_S", 0.2)
-    monkeypatch.setattr(grpc_calls, "LEAST_BYTES_PER_S", 1 << 40)
+    limits = CallLimits(part_idle_s=0.2, part_bytes_per_s=1 << 40)
 
     async def go() -> None:
-        async with serving(tmp_path) as address, grpc.aio.insecure_channel(address) as channel:
+        async with (
+            serving(tmp_path, limits=limits) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
             append = channel.stream_stream(APPEND.path)
             call = append(timeout=120)
             for message in appending([1])[:2]:
@@ -196,9 +198,8 @@ def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -
 
 
 def test_a_stream_that_nobody_reads_ends_and_so_does_one_that_lasts_too_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(grpc_calls, "READ_IDLE_S", 0.2)
     ended = threading.Semaphore(0)
 
     def answer(request: Message) -> Iterator[Framed[Message]]:
@@ -211,17 +212,22 @@ def test_a_stream_that_nobody_reads_ends_and_so_does_one_that_lasts_too_long(
             ended.release()
 
     async def go() -> None:
+        limits = CallLimits(read_idle_s=0.2)
         async with (
-            serving(tmp_path, streaming=[Streaming(READ, answer)]) as address,
+            serving(tmp_path, streaming=[Streaming(READ, answer)], limits=limits) as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
-            read = channel.unary_stream(READ.path)
-            silent = read(b"", timeout=120)
+            silent = channel.unary_stream(READ.path)(b"", timeout=120)
             assert await silent.read()
             assert await asyncio.to_thread(ended.acquire, timeout=60)
             with pytest.raises(grpc.aio.AioRpcError, match=r"took no message for 0\.2 s"):
                 await read_all(silent)
-            monkeypatch.setattr(grpc_calls, "READ_TOTAL_S", 0.1)
+        limits = CallLimits(read_total_s=0.1)
+        async with (
+            serving(tmp_path, streaming=[Streaming(READ, answer)], limits=limits) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            read = channel.unary_stream(READ.path)
             with pytest.raises(grpc.aio.AioRpcError, match="read the rest with another call"):
                 await read_all(read(b"", timeout=120))
             assert await asyncio.to_thread(ended.acquire, timeout=60)

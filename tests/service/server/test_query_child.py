@@ -53,12 +53,17 @@ def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(location: str
         assert child.pid is None
         await ask(child)
         first = child.pid
-        await ask(child)
         assert first is not None
+        for number in (signal.SIGTERM, signal.SIGINT):  # as to all processes of a terminal
+            os.kill(first, number)
+        await ask(child)
         assert child.pid == first
         os.kill(first, signal.SIGKILL)
+        assert child.described().restarts == 0
         await ask(child)
         assert child.pid not in (None, first)
+        found = child.described()
+        assert (found.pid, found.restarts, found.last_end) == (child.pid, 1, "killed by SIGKILL")
 
     using(location, use)
 
@@ -75,6 +80,13 @@ def test_a_child_that_cannot_start_is_said_with_its_exit_code(
         with pytest.raises(ServerUnavailable, match=r"did not start \(exit code 1\)"):
             await child.forward(METHOD.path, REQUEST, 60)
         assert child.pid is None
+        for _ in range(2):
+            with pytest.raises(ServerUnavailable, match="did not start"):
+                await child.forward(METHOD.path, REQUEST, 60)
+        with pytest.raises(ServerUnavailable, match=r"ended 3 times in a row.*in [0-9.]+ s: ask"):
+            await child.forward(METHOD.path, REQUEST, 60)  # starts none
+        found = child.described()
+        assert (found.pid, found.restarts, found.last_end) == (0, 3, "ended with exit code 1")
 
     using(str(tmp_path / "file"), use)
     assert list(tmp_path.glob("isogloss-*")) == []

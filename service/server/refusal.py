@@ -1,0 +1,27 @@
+"""Ends a call before anything of what it sends is read."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from isogloss.errors import IsoglossError
+from isogloss.service.wire.errors import DETAILS_KEY, code_of, to_status
+
+# grpc reads the request of a call that takes a single one before it runs the handler; of a call
+# that takes a stream the handler itself does, and these read nothing
+
+
+def refusal(error: IsoglossError) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Return a handler that ends any call with an error."""
+
+    async def refuse(
+        requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> AsyncIterator[bytes]:
+        trailers = ((DETAILS_KEY, to_status(error).SerializeToString()),)
+        await context.abort(code_of(error), str(error), trailers)
+        for response in ():  # a generator is what grpc wants
+            yield response
+
+    return grpc.stream_stream_rpc_method_handler(refuse)  # type: ignore[arg-type]

@@ -1,0 +1,29 @@
+"""A served store under faults of every kind: nothing acknowledged is lost or doubled."""
+
+from pathlib import Path
+
+import pytest
+from tests.service.faults.drive import drive
+from tests.service.faults.faults import DEAR, FAULTS, LONG, deck
+
+
+def test_a_seed_gives_the_same_faults_and_every_kind_of_them() -> None:
+    assert deck(3, 30, FAULTS) == deck(3, 30, FAULTS)
+    assert deck(3, 30, FAULTS) != deck(4, 30, FAULTS)
+    assert deck(3, 60, FAULTS)[:30] == deck(3, 60, FAULTS)[:30]
+    found = [name for name, _ in deck(5, 30, FAULTS, once=DEAR)]
+    assert set(found) == set(FAULTS)
+    assert all(found.count(name) == 1 for name in DEAR)
+
+
+def test_thirty_faults_lose_and_double_nothing(tmp_path: Path) -> None:
+    world = drive(tmp_path, 11, 30, FAULTS, once=DEAR)
+    assert min(world.promised.values()) > 30
+    assert world.jobs > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_two_thousand_faults_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
+    world = drive(tmp_path, seed, 250, {**FAULTS, **LONG})
+    assert min(world.promised.values()) > 250
