@@ -298,7 +298,7 @@ class _AppendCall:
                         return
                 elif self._draining.is_set():
                     reader.cancel()  # what came whole is committed, and told; no more is taken
-                    if session.durable == session.received:
+                    if told == (session.durable, session.durable) == (session.received,) * 2:
                         raise ServerUnavailable(
                             "the server is shutting down; what it acknowledged is on the disk: "
                             "connect again"
