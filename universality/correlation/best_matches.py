@@ -5,6 +5,7 @@ multiplications instead of ``rows * features_a * features_b``. The correlation i
 ``pair_statistics``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import ShapeError
-from isogloss.universality.correlation.moments import Moments, moments, row_blocks, shape_of
+from isogloss.universality.correlation.moments import Moments, moments, shape_of
 
 BLOCK_ENTRIES = 1 << 22
-"""Cells of one block of cross products at most (16 bytes each while it is reduced)."""
+"""Cross products of one block at most (16 bytes each while it is reduced)."""
 
 _NOBODY = np.iinfo(np.int32).max
 
@@ -59,17 +60,44 @@ def best_matches(
 ) -> BestMatches:
     """Find, for every feature of each dictionary, its best and second best partner.
 
-    Features of ``a`` are taken in blocks; of a block's cross products only the best two of each
-    row and the running best two of each column are kept, so that no ``[features_a, features_b]``
-    array exists. The result does not depend on ``block_entries``.
+    Features of ``a`` are taken in blocks of about as many cross products; of a block only the best
+    two of each row and the running best two of each column are kept, so that no
+    ``[features_a, features_b]`` array exists. The result does not depend on ``block_entries``.
 
     Args:
         a: feature-major codes of the first dictionary, ``[features_a, rows]``.
         b: row-major codes of the second, ``[rows, features_b]``.
-        block_entries: cells of one block at most, which bounds the memory.
+        block_entries: cross products of one block at most, which bounds the memory.
 
     Returns:
         Best partners of every feature of ``a`` and of every feature of ``b``.
+
+    Raises:
+        ShapeError: the two cover a different number of rows.
+    """
+    side_a = [_no_partner(0)]
+    side_b = _no_partner(shape_of(b)[1])
+    for start, r in correlation_blocks(a, b, block_entries=block_entries):
+        side_a.append(_top_two(r))
+        side_b = _better_of(side_b, _top_two(r.T.tocsr()), start)
+    return BestMatches(a=_joined(side_a), b=side_b)
+
+
+def correlation_blocks(
+    a: sp.csr_array, b: sp.csr_array, *, block_entries: int = BLOCK_ENTRIES
+) -> Iterator[tuple[int, sp.csr_array]]:
+    """Yield the positive correlations of blocks of features with all features of the other.
+
+    A block has as many features as give at most ``block_entries`` products, one at least. So the
+    work follows the products there are, however wide the dictionaries.
+
+    Args:
+        a: feature-major codes of the first dictionary, ``[features_a, rows]``.
+        b: row-major codes of the second, ``[rows, features_b]``.
+        block_entries: stored correlations of one block at most, which bounds the memory.
+
+    Yields:
+        The block's first feature, and r > 0 of its features, ``[block, features_b]``.
 
     Raises:
         ShapeError: the two cover a different number of rows.
@@ -80,14 +108,23 @@ def best_matches(
             "segments of one probe"
         )
     moments_a, moments_b = moments(a), moments(b.T.tocsr())
-    features_b = shape_of(b)[1]
-    side_a = [_no_partner(0)]
-    side_b = _no_partner(features_b)
-    for start, stop in row_blocks(shape_of(a)[0], max(1, block_entries // max(1, features_b))):
-        r = _correlations(a[start:stop] @ b, moments_a, moments_b, start)
-        side_a.append(_top_two(r))
-        side_b = _better_of(side_b, _top_two(r.T.tocsr()), start)
-    return BestMatches(a=_joined(side_a), b=side_b)
+    start = 0
+    for stop in _block_ends(a, b, block_entries):
+        yield start, _correlations(a[start:stop] @ b, moments_a, moments_b, start)
+        start = stop
+
+
+def _block_ends(a: sp.csr_array, b: sp.csr_array, entries: int) -> list[int]:
+    """Return where blocks of features end that have at most so many products, ascending."""
+    fires = sp.csr_array((np.ones(a.nnz), a.indices, a.indptr), shape=a.shape)
+    products = np.minimum(fires @ np.diff(b.indptr), shape_of(b)[1])
+    until = np.cumsum(products)
+    ends, before = [0], 0.0
+    while ends[-1] < len(until):
+        stop = int(np.searchsorted(until, before + entries, side="right"))
+        ends.append(max(stop, ends[-1] + 1))
+        before = until[ends[-1] - 1]
+    return ends[1:]
 
 
 def _correlations(
