@@ -1,9 +1,9 @@
-"""The atlas: one faiss index of the signatures of all dictionaries on a probe.
+"""The atlas: the signatures of all dictionaries on a probe, one faiss index a dictionary.
 
-A flat index with a bfloat16 scalar quantiser: a single query is bound by memory, so half the bytes
-are half the time, and the sketch's own error (1/√m) is ten times that of the rounding. Each
-dictionary is one contiguous range of ids, and a search takes its candidates per target dictionary:
-a global list would let one dictionary crowd out another.
+Flat indices with a bfloat16 scalar quantiser: a single query is bound by memory, so half the bytes
+are half the time, and the sketch's own error (1/√m) is ten times that of the rounding. A search
+takes its candidates per target dictionary (a global list would let one dictionary crowd out
+another) and so reads the signatures of the targets only, and adding a dictionary touches no other.
 
 On disk an atlas is the rounded signatures and the feature numbers, not faiss's own format.
 """
@@ -45,13 +45,40 @@ class Candidates:
     """Estimated correlation, ``[queries, count]``; -inf where there is no feature."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Range:
-    """Positions of one dictionary's features in the index."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """The signatures of one dictionary."""
 
-    start: int
-    stop: int
+    index: faiss.IndexScalarQuantizer
+    feature: NDArray[np.int32]
+    """Number of each indexed feature, ascending."""
     features: int
+    """How many the dictionary has, indexed or not."""
+
+    @classmethod
+    def of(cls, rows: NDArray[np.generic], feature: NDArray[np.int32], features: int) -> "_Part":
+        """Index signatures, rounding them block by block."""
+        index = faiss.IndexScalarQuantizer(
+            rows.shape[1], faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
+        )
+        for at in range(0, len(rows), _ADD_ROWS):
+            index.add(np.ascontiguousarray(rows[at : at + _ADD_ROWS], np.float32))
+        return cls(index=index, feature=feature, features=features)
+
+    def search(
+        self, vectors: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return features and estimates, ``[queries, count]``; -1 and -inf where fewer."""
+        feature = np.full((len(vectors), count), -1, np.int32)
+        estimate = np.full((len(vectors), count), -np.inf, np.float32)
+        taken = min(count, len(self.feature))
+        if taken and len(vectors):
+            with _threads(1 if len(vectors) < _MANY_QUERIES else faiss.omp_get_max_threads()):
+                near, ids = self.index.search(np.ascontiguousarray(vectors), taken)
+            known = ids >= 0  # of a vector that is not finite, faiss finds nothing
+            feature[:, :taken] = np.where(known, self.feature[ids], -1)
+            estimate[:, :taken] = np.where(known, near, -np.inf)
+        return feature, estimate
 
 
 class Atlas:
@@ -74,20 +101,16 @@ class Atlas:
         self.m = m
         self.min_fires = min_fires
         self.probe_uid = probe_uid
-        self._feature = np.empty(0, np.int32)
-        self._ranges: dict[str, _Range] = {}
-        self._index = faiss.IndexScalarQuantizer(
-            m, faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
-        )
+        self._parts: dict[str, _Part] = {}
 
     @property
     def dictionaries(self) -> tuple[str, ...]:
         """Ids of the dictionaries in it."""
-        return tuple(self._ranges)
+        return tuple(self._parts)
 
     def __len__(self) -> int:
         """Return how many features the atlas holds."""
-        return len(self._feature)
+        return sum(len(part.feature) for part in self._parts.values())
 
     @classmethod
     def build(
@@ -139,24 +162,24 @@ class Atlas:
         Raises:
             AlreadyExists: the atlas has a dictionary of that id.
             ShapeError: the arrays do not fit the atlas or each other.
+            InvalidInput: a signature is not finite.
         """
-        if dictionary in self._ranges:
+        if dictionary in self._parts:
             raise AlreadyExists(f"dictionary {dictionary!r} is in the atlas; build it anew instead")
         if signatures.shape != (len(fires), self.m):
             raise ShapeError(
                 f"signatures {signatures.shape} of {dictionary!r} must be "
                 f"[features, m] = {(len(fires), self.m)}; sketch all dictionaries with one m"
             )
+        odd = np.flatnonzero(~np.isfinite(signatures).all(axis=1))
+        if odd.size:
+            raise InvalidInput(
+                f"signatures of {odd.size} features of {dictionary!r} are not finite, such as that "
+                f"of feature {odd[0]}; encode the dictionary again"
+            )
         enough = (fires >= self.min_fires) & signatures.any(axis=1)
         live = np.flatnonzero(enough).astype(np.int32)
-        self._append(signatures[live], live)
-        start = len(self._feature) - len(live)
-        self._ranges[dictionary] = _Range(start=start, stop=start + len(live), features=len(fires))
-
-    def _append(self, rows: NDArray[np.generic], features: NDArray[np.int32]) -> None:
-        for at in range(0, len(rows), _ADD_ROWS):
-            self._index.add(np.ascontiguousarray(rows[at : at + _ADD_ROWS], np.float32))
-        self._feature = np.concatenate([self._feature, features])
+        self._parts[dictionary] = _Part.of(signatures[live], live, len(fires))
 
     def vectors(self, dictionary: str, features: Sequence[int]) -> NDArray[np.float32]:
         """Return the signatures of features, as the index holds them, ``[features, m]``.
@@ -171,23 +194,23 @@ class Atlas:
         Raises:
             NotFound: the atlas has no such dictionary.
             InvalidInput: the dictionary has no such feature.
-            DeadFeature: the feature fires too rarely to be in the atlas.
+            DeadFeature: the feature fires too rarely, or never varies, and is not in the atlas.
         """
-        found = self._range(dictionary)
+        found = self._part(dictionary)
         wanted = np.asarray(features, np.int64)
         outside = wanted[(wanted < 0) | (wanted >= found.features)]
         if len(outside):
             raise InvalidInput(
                 f"feature {outside[0]} of {dictionary!r}: it has features 0 to {found.features - 1}"
             )
-        live = self._feature[found.start : found.stop]
-        missing = wanted[~np.isin(wanted, live)]
+        missing = wanted[~np.isin(wanted, found.feature)]
         if len(missing):
             raise DeadFeature(
                 f"feature {missing[0]} of {dictionary!r} fires on fewer than "
-                f"{self.min_fires} segments of the probe; choose another, or a larger probe"
+                f"{self.min_fires} segments of the probe, or never varies there; choose another, "
+                "or a larger probe"
             )
-        return self._index.reconstruct_batch(found.start + np.searchsorted(live, wanted))
+        return found.index.reconstruct_batch(np.searchsorted(found.feature, wanted))
 
     def search(
         self, vectors: NDArray[np.float32], among: Sequence[str], *, count: int = 100
@@ -205,52 +228,49 @@ class Atlas:
         Raises:
             NotFound: the atlas has no such dictionary.
             ShapeError: vectors are not ``[queries, m]``.
-            InvalidInput: ``count`` is not positive.
+            InvalidInput: ``count`` is not positive, or a vector not finite.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.m:
             raise ShapeError(f"vectors {vectors.shape} must be [queries, {self.m}]")
         if count < 1:
             raise InvalidInput(f"count is {count}, wanted at least 1")
-        return {name: self._search_one(vectors, self._range(name), count) for name in among}
+        odd = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if odd.size:
+            raise InvalidInput(f"vector {odd[0]} of {len(vectors)} is not finite; sketch it again")
+        found: dict[str, Candidates] = {}
+        for name in among:
+            feature, estimate = self._part(name).search(vectors, count)
+            found[name] = Candidates(feature=feature, estimate=estimate)
+        return found
 
-    def _search_one(self, vectors: NDArray[np.float32], target: _Range, count: int) -> Candidates:
-        feature = np.full((len(vectors), count), -1, np.int32)
-        estimate = np.full((len(vectors), count), -np.inf, np.float32)
-        taken = min(count, target.stop - target.start)
-        if taken and len(vectors):
-            selector = faiss.IDSelectorRange(target.start, target.stop)
-            # pyright sees the constructor of C++, not faiss's own that takes fields by name
-            parameters = faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
-            with _threads(1 if len(vectors) < _MANY_QUERIES else faiss.omp_get_max_threads()):
-                estimate[:, :taken], ids = self._index.search(
-                    np.ascontiguousarray(vectors), taken, params=parameters
-                )
-            feature[:, :taken] = self._feature[ids]
-        return Candidates(feature=feature, estimate=estimate)
-
-    def _range(self, dictionary: str) -> _Range:
-        found = self._ranges.get(dictionary)
+    def _part(self, dictionary: str) -> _Part:
+        found = self._parts.get(dictionary)
         if found is None:
             raise NotFound(
                 f"dictionary {dictionary!r} is not in the atlas, which has "
-                f"{', '.join(self._ranges)}; add it to the probe"
+                f"{', '.join(self._parts)}; add it to the probe"
             )
         return found
 
     def save(self, directory: Path) -> None:
         """Write the atlas to a directory, whole or not at all."""
+        ranges: dict[str, list[int]] = {}
+        start = 0
+        for name, part in self._parts.items():
+            ranges[name] = [start, start + len(part.feature), part.features]
+            start += len(part.feature)
         attributes: dict[str, object] = {
             "kind": "atlas",
             "version": _VERSION,
             "min_fires": self.min_fires,
             "probe": self.probe_uid,
-            "ranges": {
-                name: [found.start, found.stop, found.features]
-                for name, found in self._ranges.items()
-            },
+            "ranges": ranges,
         }
-        codes = faiss.vector_to_array(self._index.codes).view(bfloat16).reshape(-1, self.m)
-        write_arrays(directory, {"rounded": codes, "feature": self._feature}, attributes)
+        parts = list(self._parts.values())
+        rounded = [faiss.vector_to_array(part.index.codes).view(bfloat16) for part in parts]
+        codes = np.concatenate([np.empty(0, bfloat16), *rounded]).reshape(-1, self.m)
+        feature = np.concatenate([np.empty(0, np.int32), *(part.feature for part in parts)])
+        write_arrays(directory, {"rounded": codes, "feature": feature}, attributes)
 
     @classmethod
     def load(cls, directory: Path) -> "Atlas":
@@ -272,9 +292,9 @@ class Atlas:
         rounded = column(arrays, "rounded", bfloat16)
         feature = column(arrays, "feature", np.int32)
         ranges = _read_ranges(attributes, directory)
-        if len(rounded) != len(feature) or (
-            sum(r.stop - r.start for r in ranges.values()) != len(feature)
-        ):
+        starts = [start for start, _, _ in ranges.values()]
+        ends = [0, *(stop for _, stop, _ in ranges.values())]
+        if len(rounded) != len(feature) or [*starts, len(feature)] != ends:
             raise CorruptData(
                 f"{directory}: {len(rounded)} signatures, {len(feature)} features and ranges of "
                 "other lengths; build the atlas again"
@@ -284,8 +304,8 @@ class Atlas:
             min_fires=attribute(attributes, "min_fires", int),
             probe_uid=attribute(attributes, "probe", str),
         )
-        atlas._append(rounded, feature)
-        atlas._ranges.update(ranges)
+        for name, (start, stop, features) in ranges.items():
+            atlas._parts[name] = _Part.of(rounded[start:stop], feature[start:stop], features)
         return atlas
 
 
@@ -304,14 +324,17 @@ def _threads(count: int) -> Generator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _read_ranges(attributes: Mapping[str, object], directory: Path) -> dict[str, _Range]:
+def _read_ranges(
+    attributes: Mapping[str, object], directory: Path
+) -> dict[str, tuple[int, int, int]]:
+    """Return first and last position of each dictionary, and how many features it has."""
     written = attributes.get("ranges")
-    ranges: dict[str, _Range] = {}
+    ranges: dict[str, tuple[int, int, int]] = {}
     for name, bounds in (written if isinstance(written, dict) else {}).items():
         if not isinstance(bounds, list) or len(bounds) != 3:
             raise CorruptData(
                 f"{directory}: ranges of {name!r} are {bounds!r}; build the atlas again"
             )
         start, stop, features = (int(bound) for bound in bounds)
-        ranges[str(name)] = _Range(start=start, stop=stop, features=features)
+        ranges[str(name)] = (start, stop, features)
     return ranges

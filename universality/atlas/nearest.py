@@ -1,5 +1,6 @@
 """Nearest features across dictionaries: candidates from the atlas, exact correlation from codes."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,13 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import InvalidInput, NotFound
+from isogloss.errors import DeadFeature, EmptyProbe, InvalidInput, NotFound
 from isogloss.universality.atlas.atlas import Atlas
 from isogloss.universality.codes.probed import ProbedDictionary
-from isogloss.universality.correlation.moments import moments
 from isogloss.universality.correlation.pair_statistics import PairStatistics, pair_statistics
-from isogloss.universality.nulls.strata import Strata, StratifiedPairs, explain_pairs, stratum_sums
+from isogloss.universality.nulls.strata import Strata, StratifiedPairs, explain_pairs
 from isogloss.universality.probe.probe import Probe
+
+_log = logging.getLogger(__name__)
 
 _CANDIDATES = 100
 """At m = 512 the best partner of 96 % of real features is among its first 100 candidates."""
@@ -33,7 +35,7 @@ class Neighbour:
     """Exact Pearson correlation with the query over all segments that both have."""
 
     token_null: float
-    """Mean r when segments are shuffled among those of the same token."""
+    """Mean r when each segment takes another one of the same token; NaN where too few have one."""
 
     partial_token: float
     """Correlation among segments of the same token; NaN where neither can vary there."""
@@ -89,7 +91,9 @@ def nearest(
     Raises:
         NotFound: a dictionary is not on the probe.
         InvalidInput: no such feature, no target, or ``count`` outside [1, candidates].
-        DeadFeature: the query fires too rarely on the probe to be compared.
+        DeadFeature: the query fires too rarely on the probe to be compared, or never varies.
+        EmptyProbe: no target has a segment in common with the query's dictionary. One of several
+            that has none is left out, and named in the log.
     """
     if not among:
         raise InvalidInput("among is empty; name at least one dictionary to search")
@@ -97,15 +101,18 @@ def nearest(
         raise InvalidInput(f"count is {count}, wanted 1 to the {candidates} candidates compared")
     query = _lookup(probed, dictionary)
     query.check_feature(feature, atlas.min_fires)
+    _check_varies(query, feature)
     found = atlas.search(atlas.vectors(dictionary, [feature]), among, count=candidates + 1)
     hits: list[Neighbour] = []
-    for name, target in found.items():
+    pairings = {name: _Pairing(query, _lookup(probed, name), probe) for name in found}
+    for name in _sharing(pairings, dictionary):
+        target = found[name]
         chosen = target.feature[0][target.feature[0] >= 0]
         if name == dictionary:
             chosen = chosen[chosen != feature]
         if len(chosen):
-            pair = _Pairing(query, _lookup(probed, name), probe)
-            hits.extend(pair.rank(feature, chosen[:candidates], atlas, count, candidates))
+            ranked = pairings[name].rank(feature, chosen[:candidates], atlas, count, candidates)
+            hits.extend(ranked)
     return sorted(hits, key=lambda hit: (-hit.r, hit.dictionary, hit.feature))
 
 
@@ -122,6 +129,11 @@ class _Pairing:
         """Mask of the segments that both have; None where that is all of them."""
         both = self.query.present & self.target.present
         return None if both.all() else both
+
+    @property
+    def rows(self) -> int:
+        """How many segments both have."""
+        return self.probe.segments if self.shared is None else int(self.shared.sum())
 
     def rank(
         self,
@@ -194,14 +206,30 @@ class _Pairing:
         strata = Strata(key="token", label=label, counts=np.maximum(np.bincount(label), 1))
         of_a = np.zeros(len(hits), np.int32)
         of_b = np.arange(len(hits), dtype=np.int32)
-        return explain_pairs(
-            stratum_sums(a, strata),
-            stratum_sums(b, strata),
-            moments(a),
-            moments(b),
-            (of_a, of_b),
-            pair_statistics(a, b, of_a, of_b),
-            strata,
+        return explain_pairs(a, b, of_a, of_b, strata)
+
+
+def _sharing(pairings: Mapping[str, _Pairing], dictionary: str) -> list[str]:
+    """Return the targets that share segments with the query; log the others."""
+    apart = [name for name, pairing in pairings.items() if not pairing.rows]
+    if len(apart) == len(pairings):
+        raise EmptyProbe(
+            f"{dictionary!r} has no segment in common with {', '.join(apart)}: compare "
+            "dictionaries whose recordings share documents"
+        )
+    for name in apart:
+        _log.warning(
+            "%r has no segment in common with %r: nothing there can be compared", name, dictionary
+        )
+    return [name for name in pairings if name not in apart]
+
+
+def _check_varies(query: ProbedDictionary, feature: int) -> None:
+    sums = query.moments
+    if sums.spread[feature] == 0:
+        raise DeadFeature(
+            f"feature {feature} of {query.id!r} has the same activation on all {sums.rows} "
+            "segments: it correlates with nothing; choose another"
         )
 
 

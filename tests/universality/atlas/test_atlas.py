@@ -207,3 +207,43 @@ def test_shapes_must_fit(three: Three) -> None:
         Atlas.build({"a": signatures(5)}, {"b": fires(5)})
     with pytest.raises(InvalidInput, match="m is 0"):
         Atlas(0)
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_signatures_that_are_not_finite_are_refused(three: Three, odd: float) -> None:
+    _, atlas = three
+    broken = signatures(5)
+    broken[[2, 4], 1] = odd
+    with pytest.raises(InvalidInput, match=r"signatures of 2 features of 'new' .* feature 2"):
+        atlas.add("new", broken, fires(5))
+    assert "new" not in atlas.dictionaries
+    with pytest.raises(InvalidInput, match="vector 2 of 5 is not finite"):
+        atlas.search(broken, ["a"])
+
+
+def test_what_faiss_does_not_find_is_no_feature(
+    three: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """faiss marks a missing neighbour by the id -1, which is not the last feature."""
+    vectors, atlas = three
+
+    def nothing(query: object, count: int) -> tuple[object, object]:
+        return np.zeros((1, count), np.float32), np.full((1, count), -1)
+
+    monkeypatch.setattr(atlas._parts["b"].index, "search", nothing)
+    found = atlas.search(vectors["a"][:1], ["b"], count=3)["b"]
+    assert found.feature.tolist() == [[-1, -1, -1]]
+    assert np.isneginf(found.estimate).all()
+
+
+def test_a_search_reads_the_signatures_of_its_targets_only(
+    three: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, atlas = three
+
+    def never(query: object, count: int) -> tuple[object, object]:
+        raise AssertionError("a dictionary was searched that nobody asked for")
+
+    for name in ("b", "c"):
+        monkeypatch.setattr(atlas._parts[name].index, "search", never)
+    assert atlas.search(vectors["a"][:1], ["a"], count=1)["a"].feature.tolist() == [[0]]

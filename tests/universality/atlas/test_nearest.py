@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isogloss.errors import DeadFeature, InvalidInput, NotFound
+from isogloss.errors import DeadFeature, EmptyProbe, InvalidInput, NotFound
 from isogloss.store import Csr
 from isogloss.universality import Atlas, Neighbour, Probe, ProbedDictionary, nearest, signatures
 from isogloss.universality.correlation.best_matches import best_matches
@@ -187,19 +187,21 @@ def test_a_feature_without_partner_is_not_mutual_with_anothers(world: World, roo
     assert not any(hit.mutual for hit in found)
 
 
-def test_token_null_is_the_mean_of_shuffles_within_tokens(world: World, room: Room) -> None:
+def test_token_null_is_the_mean_of_exchanges_within_tokens(world: World, room: Room) -> None:
     feature = int(np.flatnonzero(world.partner >= 0)[0])
     hit = ask(room, feature, count=1)[0]
     here = world.present
     a, b = world.a[here, feature].astype(float), world.b[here, hit.feature].astype(float)
     tokens = world.tokens[here]
     random = np.random.default_rng(0)
-    order = np.argsort(tokens, kind="stable")
+    several = np.bincount(tokens)[tokens] > 1
     draws = []
     for _ in range(300):
-        shuffled = np.empty_like(b)
-        shuffled[order] = b[np.lexsort((random.random(len(b)), tokens))]
-        draws.append(np.corrcoef(a, shuffled)[0, 1])
+        taken = np.lexsort((random.random(len(b)), tokens))  # by token, in random order
+        exchanged = np.empty_like(b)
+        for rows in np.split(taken, np.flatnonzero(np.diff(tokens[taken])) + 1):
+            exchanged[rows] = b[np.roll(rows, 1)]  # none keeps its own
+        draws.append(np.corrcoef(a[several], exchanged[several])[0, 1])
     assert hit.token_null == pytest.approx(np.mean(draws), abs=5 * np.std(draws) / np.sqrt(300))
     assert hit.excess == pytest.approx(hit.r - hit.token_null)
 
@@ -321,3 +323,35 @@ def test_the_query_takes_no_place_among_the_candidates_of_its_own_dictionary(
     room = furnish(make_probe(2000), write_codes, {"a": codes})
     (found,) = ask(room, 0, among=["a"], count=1, candidates=1)
     assert found.feature == 1
+
+
+def test_a_feature_that_never_varies_is_refused_for_that(
+    write_codes: WriteCodes, make_probe: MakeProbe
+) -> None:
+    random = np.random.default_rng(0)
+    codes = strengths(random, random.random((1000, 3)) < 0.2).astype(np.float32)
+    codes[:, 1] = 2.0
+    room = furnish(make_probe(1000), write_codes, {"a": codes, "b": codes[:, :1]})
+    with pytest.raises(DeadFeature, match=r"feature 1 of 'a' has the same activation on all 1000"):
+        ask(room, 1)
+    assert ask(room, 0)[0].feature == 0
+
+
+def test_of_several_targets_one_that_shares_no_segment_is_named_and_left_out(
+    write_codes: WriteCodes, make_probe: MakeProbe, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    codes = strengths(random, random.random((1000, 3)) < 0.2).astype(np.float32)
+    first = np.arange(1000) < 500
+    dense = {
+        "a": codes * first[:, None],
+        "b": codes * ~first[:, None],
+        "c": codes * first[:, None],
+    }
+    present = {"a": first, "b": ~first, "c": first}
+    room = furnish(make_probe(1000), write_codes, dense, present)
+    found = ask(room, 0, among=("b", "c"), count=1)
+    assert [(hit.dictionary, hit.feature) for hit in found] == [("c", 0)]
+    assert "'b' has no segment in common with 'a'" in caplog.text
+    with pytest.raises(EmptyProbe, match="'a' has no segment in common with b"):
+        ask(room, 0, among=("b",))
