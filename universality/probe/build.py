@@ -58,12 +58,11 @@ def build_probe(
         raise InvalidInput(f"holdout is {holdout}, wanted a share in (0, 1]")
     grid = _check_grid(readers, grid)
     shared = _held_out(_shared_documents(readers, steps or {}), holdout)
-    documents, span, stratum = _segments(readers, grid, shared)
+    documents, span, stratum, folded = _segments(readers, grid, shared)
     # Documents without a segment (no text, no recorded token) leave the probe.
     kept, document = np.unique(documents, return_inverse=True)
     variants = list(shared.values())
-    chosen = [variants[n] for n in kept.tolist()]
-    names = _source_names(chosen)
+    names = _source_names(chosen := [variants[n] for n in kept.tolist()])
     source = np.unique(np.array(names, object), return_inverse=True)[1].astype(np.int32)
     probe = Probe(
         id=probe_id,
@@ -81,6 +80,7 @@ def build_probe(
         stratum_position=_index_within(document),
         half=_halves(names, seed)[document],
         keys=segment_keys(document_keys([found[0] for found in chosen]), document, span[:, 1]),
+        stratum_folded=folded,
     )
     return probe if uid else replace(probe, uid=probe.digest[:32])
 
@@ -168,25 +168,27 @@ def _held_out(shared: dict[int, list[Document]], holdout: float) -> dict[int, li
 
 def _segments(
     readers: Mapping[str, RecordingReader], grid: Grid, shared: dict[int, list[Document]]
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
-    """Return document index, span and stratum of every segment."""
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return document index, span, stratum and, of words, case-folded stratum of every segment."""
     if grid == "tokens":
         documents, position, token_id = _token_segments(readers, list(shared))
         span, stratum = np.stack([position, position], axis=1), token_strata(token_id)
+        folded = None
     else:
-        documents, span, stratum = _word_segments(shared)
+        documents, span, words = _word_segments(shared)
+        stratum, folded = text_strata(words), text_strata(words, is_folded=True)
     if not len(span):
         raise EmptyProbe(
             f"{len(shared)} shared documents are held out and none has a segment; "
             "record documents with text"
         )
-    return documents, span, stratum
+    return documents, span, stratum, folded
 
 
 def _word_segments(
     shared: dict[int, list[Document]],
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
-    """Cut every document that has text: document index, span and stratum of each word."""
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], list[str]]:
+    """Cut every document that has text: document index, span and text of each word."""
     index: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     spans: list[NDArray[np.uint32]] = [np.empty((0, 2), np.uint32)]
     words: list[str] = []
@@ -196,7 +198,7 @@ def _word_segments(
         index.append(np.full(len(cut), n, np.int64))
         spans.append(cut)
         words.extend(text[start:stop] for start, stop in cut.tolist())
-    return np.concatenate(index), np.concatenate(spans), text_strata(words)
+    return np.concatenate(index), np.concatenate(spans), words
 
 
 def _token_segments(

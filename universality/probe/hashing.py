@@ -37,12 +37,21 @@ def segment_keys(
     return splitmix64(folded[document] + _GOLDEN * end.astype(np.uint64))
 
 
-def text_strata(texts: list[str]) -> NDArray[np.int64]:
-    """Hash the case-folded texts, so that "The" and "the" are one stratum."""
+def text_strata(texts: list[str], *, is_folded: bool = False) -> NDArray[np.int64]:
+    """Hash texts, so that equal ones are one stratum.
+
+    Args:
+        texts: the words.
+        is_folded: whether "The" and "the" are one.
+
+    Returns:
+        ``[texts]``.
+    """
     known: dict[str, int] = {}
     for text in texts:
         if text not in known:
-            known[text] = xxhash.xxh3_64_intdigest(text.casefold().encode())
+            form = text.casefold() if is_folded else text
+            known[text] = xxhash.xxh3_64_intdigest(form.encode("utf-8", "surrogatepass"))
     return np.array([known[text] for text in texts], np.uint64).view(np.int64)
 
 

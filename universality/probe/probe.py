@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,7 @@ class Probe:
     """Code points ``[start, end)``; on the token grid the position twice, ``[segments, 2]``."""
 
     stratum_token: NDArray[np.int64]
-    """Hash of the token id, or of the word's case-folded text, ``[segments]``."""
+    """Hash of the token id, or of the word's text, ``[segments]``; see :attr:`surface`."""
 
     stratum_position: NDArray[np.int32]
     """Index of the segment within its document, ``[segments]``."""
@@ -100,6 +101,14 @@ class Probe:
     keys: NDArray[np.uint64]
     """Name of each segment: a hash of its document's key and its end, ``[segments]``."""
 
+    stratum_folded: NDArray[np.int64] | None = None
+    """Hash of the word's case-folded text, ``[segments]``; None where tokens have ids, and in
+    probes of earlier versions."""
+
+    surface: Literal["exact", "folded"] = "exact"
+    """What ``stratum_token`` is a hash of: the ``exact`` text or id, or, in probes of earlier
+    versions, text that was ``folded``: "The" and "the" are one."""
+
     def __post_init__(self) -> None:
         if not self.segments:
             raise EmptyProbe("the probe holds 0 segments; at least one is needed")
@@ -109,6 +118,15 @@ class Probe:
                 raise InvalidInput(
                     f"{name} has {found} rows, keys {self.segments}; they must agree"
                 )
+        if self.stratum_folded is not None and len(self.stratum_folded) != self.segments:
+            found = len(self.stratum_folded)
+            raise InvalidInput(f"stratum_folded has {found} rows, keys {self.segments}; must agree")
+        odd = self.half[(self.half != 0) & (self.half != 1)]
+        if odd.size:
+            raise InvalidInput(
+                f"half holds {odd[0]} in {odd.size} of {self.segments} rows; each must be 0 "
+                "(chooses pairs) or 1 (reports on them)"
+            )
 
     @property
     def segments(self) -> int:
@@ -122,6 +140,17 @@ class Probe:
         for name in _ARRAYS:
             hashed.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return hashed.hexdigest()
+
+    def token_values(self, surface: str) -> NDArray[np.int64]:
+        """Return what parts tokens from one another, ``[segments]``.
+
+        Args:
+            surface: ``exact`` or ``folded``; ids of tokens, and probes that know one of the two
+                only, give what they have.
+        """
+        if surface == "folded" and self.stratum_folded is not None:
+            return self.stratum_folded
+        return self.stratum_token
 
     @cached_property
     def token_labels(self) -> NDArray[np.int64]:
@@ -146,8 +175,12 @@ class Probe:
             "grid": self.grid,
             "origin": asdict(self.origin),
             "digest": self.digest,
+            "surface": self.surface,
         }
-        write_arrays(directory, {name: getattr(self, name) for name in _ARRAYS}, attributes)
+        arrays: dict[str, NDArray[np.generic]] = {name: getattr(self, name) for name in _ARRAYS}
+        if self.stratum_folded is not None:
+            arrays["stratum_folded"] = self.stratum_folded
+        write_arrays(directory, arrays, attributes)
 
     @staticmethod
     def load(directory: Path) -> "Probe":
@@ -171,6 +204,9 @@ class Probe:
         grid = attribute(attributes, "grid", str)
         if not isinstance(origin, dict) or not isinstance(recordings, list):
             raise CorruptData(f"{directory}: origin is {origin!r} and recordings {recordings!r}")
+        # versions that wrote no surface folded the case of words
+        surface = attributes.get("surface", "folded" if grid == "word_ends" else "exact")
+        folded = "stratum_folded"
         probe = Probe(
             id=attribute(attributes, "id", str),
             uid=attribute(attributes, "uid", str),
@@ -189,6 +225,8 @@ class Probe:
             stratum_position=column(arrays, "stratum_position", np.int32),
             half=column(arrays, "half", np.int8),
             keys=column(arrays, "keys", np.uint64),
+            stratum_folded=column(arrays, folded, np.int64) if folded in arrays else None,
+            surface="folded" if surface == "folded" else "exact",
         )
         written = attribute(attributes, "digest", str)
         if probe.digest != written:

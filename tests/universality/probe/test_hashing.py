@@ -5,8 +5,12 @@ import numpy as np
 from isogloss.universality.probe.hashing import segment_keys, splitmix64, text_strata
 
 
-def test_strata_of_words_fold_case() -> None:
-    the, capital, cat = text_strata(["the", "The", "cat"])
+def test_strata_of_words_fold_case_only_where_asked_to() -> None:
+    words = ["the", "The", "cat", "the"]
+    the, capital, cat, again = text_strata(words)
+    assert len({the, capital, cat}) == 3
+    assert the == again
+    the, capital, cat, _ = text_strata(words, is_folded=True)
     assert the == capital != cat
 
 

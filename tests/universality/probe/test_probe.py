@@ -42,7 +42,7 @@ def test_changed_arrays_are_noticed(make_probe: MakeProbe, tmp_path: Path, name:
     make_probe(100).save(tmp_path / "probe")
     arrays, attributes = read_arrays(tmp_path / "probe")
     changed = arrays[name].copy()
-    changed[0] += 1
+    changed[0] = 1 - changed[0] if name == "half" else changed[0] + 1
     write_arrays(tmp_path / "probe", {**arrays, name: changed}, attributes)
     with pytest.raises(CorruptData, match="was written"):
         Probe.load(tmp_path / "probe")
@@ -66,3 +66,40 @@ def test_arrays_of_a_probe_must_agree(make_probe: MakeProbe) -> None:
     probe = make_probe(100)
     with pytest.raises(InvalidInput, match="half has 99 rows"):
         replace(probe, half=probe.half[:-1])
+
+
+@pytest.mark.parametrize("odd", [7, -1, 2])
+def test_a_half_that_is_neither_is_refused_and_not_dropped(make_probe: MakeProbe, odd: int) -> None:
+    probe = make_probe(100)
+    half = probe.half.copy()
+    half[[3, 5]] = odd
+    with pytest.raises(InvalidInput, match=f"half holds {odd} in 2 of 100 rows"):
+        replace(probe, half=half)
+
+
+def test_exact_and_folded_words_survive_the_file(make_probe: MakeProbe, tmp_path: Path) -> None:
+    probe = replace(make_probe(100), stratum_folded=make_probe(100).stratum_token // 2)
+    probe.save(tmp_path / "probe")
+    loaded = Probe.load(tmp_path / "probe")
+    assert loaded.surface == "exact"
+    assert loaded.token_values("exact").tolist() == list(range(100))
+    assert loaded.token_values("folded").tolist() == [n // 2 for n in range(100)]
+    assert loaded.digest == make_probe(100).digest
+    with pytest.raises(InvalidInput, match="stratum_folded has 9 rows"):
+        replace(probe, stratum_folded=probe.keys[:9].astype("i8"))
+
+
+def test_a_probe_of_an_earlier_version_is_read_and_known_to_fold_case(
+    make_probe: MakeProbe, tmp_path: Path
+) -> None:
+    make_probe(100).save(tmp_path / "probe")
+    arrays, attributes = read_arrays(tmp_path / "probe")
+    del attributes["surface"]
+    write_arrays(tmp_path / "probe", arrays, attributes)
+    loaded = Probe.load(tmp_path / "probe")
+    assert loaded.surface == "folded"
+    for surface in ("exact", "folded"):
+        assert loaded.token_values(surface) is loaded.stratum_token
+    write_arrays(tmp_path / "tokens", arrays, {**attributes, "grid": "tokens"})
+    with pytest.raises(CorruptData, match="was written"):  # the grid is part of the digest
+        Probe.load(tmp_path / "tokens")
