@@ -1,14 +1,17 @@
 """How many features would match if two dictionaries had nothing in common but a stratum.
 
-One null with a key. The rows of the second dictionary are shuffled within strata of equal token,
-position or document (or without strata: ``none``), separately on the half of the probe that chooses
-pairs and on the half that reports them; then everything is done again: every candidate is compared,
-each feature keeps its best, mutual bests become pairs, and r is measured on the report half. What
-is left is what the stratum alone gives, the maximum over all candidates included.
+One null with a key. Every row of the second dictionary takes another row of its stratum: of equal
+token, position or document (or any other row: ``none``), separately on the half of the probe that
+chooses pairs and on the half that reports them; then everything is done again: every candidate is
+compared, each feature keeps its best, mutual bests become pairs, and r is measured on the report
+half. What is left is what the stratum alone gives, the maximum over all candidates included.
+
+Rows that are alone in their stratum are left out, and no row keeps its own partner: either would
+count what the two dictionaries share there as what the stratum gives.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,15 +19,22 @@ from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
 from isogloss.universality.correlation.best_matches import BestMatches, best_matches
-from isogloss.universality.correlation.moments import Moments, moments, shape_of
+from isogloss.universality.correlation.moments import shape_of
 from isogloss.universality.correlation.pair_statistics import pair_statistics
 from isogloss.universality.nulls.strata import KEYS, Strata
 
 BAND_EDGES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 """Firing counts at which one band ends and the next begins."""
 
-BAND_LEAST = 50
-"""A band with fewer null values than this borrows those of its nearest bands."""
+LEVELS = (0.3, 0.5, 0.7)
+"""The r at which pairs are counted, and at which a null must be known well."""
+
+PRECISION = 0.02
+"""Rows are shuffled until the standard error of the mean number of pairs is at most this share of
+it, or 1 pair, at each of ``LEVELS``."""
+
+_OWN = 0x6E756C6C
+"""Parts the draws from other uses of a seed: numpy takes the seeds 0 and [0, 0, 0] for one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +47,8 @@ class Half:
     """Second dictionary, row-major ``[rows, features_b]``."""
     strata: tuple[Strata, ...]
     """Partitions of the rows, one a key of the null."""
+    sources: Strata
+    """Partition of the rows by source of text."""
 
     @property
     def rows(self) -> int:
@@ -88,31 +100,34 @@ class NullDraws:
         """Return the mean number of pairs of a draw with r at or above each threshold."""
         return count_at(self.pair_r, thresholds) / self.draws
 
+    def standard_error(self, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the standard error of ``shared``; NaN for a single draw."""
+        if self.draws < 2:
+            return np.full(len(thresholds), np.nan)
+        counts = [
+            count_at(self.pair_r[self.pair_draw == draw], thresholds) for draw in range(self.draws)
+        ]
+        return np.asarray(np.std(counts, axis=0, ddof=1) / np.sqrt(self.draws))
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BandQuantiles:
-    """A quantile of the null's best r, by how often a feature fires."""
-
-    edges: NDArray[np.int64]
-    """Inner edges of the bands, ``[bands - 1]``."""
-    value: NDArray[np.float64]
-    """The quantile in each band, ``[bands]``."""
-
-    def of(self, fires: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the quantile of the band that each firing count falls in."""
-        return self.value[band_of(fires, self.edges)]
+    @property
+    def is_precise(self) -> bool:
+        """Whether the number of pairs is known to ``PRECISION``, or 1 pair, at each level."""
+        levels = np.asarray(LEVELS)
+        error = self.standard_error(levels)
+        return bool((error <= np.maximum(PRECISION * self.shared(levels), 1.0)).all())
 
 
 def draw_null(
-    key: str, choose: Half, report: Half, *, draws: int, seed: int, min_r: float
+    key: str, choose: Half, report: Half, *, draws: int, most: int, seed: int, min_r: float
 ) -> NullDraws:
-    """Shuffle the rows of the second dictionary within strata and match again.
+    """Exchange the rows of the second dictionary within strata and match again, until it suffices.
 
     Args:
-        key: the strata within which to shuffle; one of ``KEYS``.
+        key: the strata within which rows are exchanged; one of ``KEYS``.
         choose: the half on which pairs are chosen.
         report: the half on which their r is measured.
-        draws: how many times to shuffle.
+        draws: how many times at least.
+        most: how many times at most, where ``NullDraws.is_precise`` stays false.
         seed: the draws are a pure function of (seed, key, number of the draw).
         min_r: pairs whose r on the choosing half is lower are dropped, as in matching itself.
 
@@ -120,26 +135,50 @@ def draw_null(
         The best r and the pairs of every draw.
 
     Raises:
-        InvalidInput: unknown key, or fewer than one draw.
+        InvalidInput: unknown key, fewer than one draw, or more at least than at most.
     """
-    if draws < 1:
-        raise InvalidInput(f"draws {draws} must be at least 1")
-    chosen, reported = choose.partition(key), report.partition(key)
+    if not 1 <= draws <= most:
+        raise InvalidInput(f"draws {draws} must be at least 1 and at most the {most} of most")
+    movable = choose.partition(key).movable
+    halves = [_without_lone_rows(half, key) for half in (choose, report)]
     best: list[BestMatches] = []
     pair_r: list[NDArray[np.float64]] = []
-    for draw in range(draws):
-        generator = np.random.default_rng([seed, KEYS.index(key), draw])
-        best.append(best_matches(choose.a, choose.b[chosen.shuffle(generator)]))
+    while True:
+        generator = np.random.default_rng([_OWN, seed, KEYS.index(key), len(best)])
+        chosen, reported = (half.b[half.strata[0].exchange(generator)] for half in halves)
+        best.append(best_matches(halves[0].a, chosen))
         of_a, of_b = best[-1].mutual(min_r)
-        shuffled = report.b[reported.shuffle(generator)].T.tocsr()
-        pair_r.append(pair_statistics(report.a, shuffled, of_a, of_b).r)
+        pair_r.append(pair_statistics(halves[1].a, reported.T.tocsr(), of_a, of_b).r)
+        found = _null_draws(key, movable, best, pair_r)
+        if len(best) >= most or (len(best) >= draws and found.is_precise):
+            return found
+
+
+def _without_lone_rows(half: Half, key: str) -> Half:
+    """Return the rows that an exchange can move; one row that none can, where there is no other."""
+    strata = half.partition(key)
+    rows = np.flatnonzero(strata.counts[strata.label] > 1)
+    if len(rows) == half.rows:
+        return replace(half, strata=(strata,))
+    rows = rows if len(rows) else np.zeros(1, np.int64)
+    return Half(
+        a=half.a[:, rows].tocsr(),
+        b=half.b[rows],
+        strata=(strata.take(rows),),
+        sources=half.sources.take(rows),
+    )
+
+
+def _null_draws(
+    key: str, movable: float, best: Sequence[BestMatches], pair_r: Sequence[NDArray[np.float64]]
+) -> NullDraws:
     return NullDraws(
         key=key,
-        movable=chosen.movable,
+        movable=movable,
         best_a=np.stack([found.a.r for found in best]).astype(np.float32),
         best_b=np.stack([found.b.r for found in best]).astype(np.float32),
         pair_r=np.concatenate(pair_r).astype(np.float32),
-        pair_draw=np.repeat(np.arange(draws, dtype=np.int32), [len(r) for r in pair_r]),
+        pair_draw=np.repeat(np.arange(len(best), dtype=np.int32), [len(r) for r in pair_r]),
     )
 
 
@@ -149,50 +188,6 @@ def count_at(r: NDArray[np.floating], thresholds: NDArray[np.float64]) -> NDArra
     return (r.size - below).astype(np.int64)
 
 
-def band_of(fires: NDArray[np.int64], edges: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def band_of(fires: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the firing band of each count, from 0."""
-    inner = np.asarray(BAND_EDGES) if edges is None else edges
-    return np.searchsorted(inner, fires, side="right").astype(np.int64)
-
-
-def band_quantiles(
-    best: Sequence[NDArray[np.float32]], fires: Sequence[NDArray[np.int64]], quantile: float
-) -> BandQuantiles:
-    """Return a quantile of best-match correlations, pooled by firing band.
-
-    How large the best of many chance correlations gets depends on how often a feature fires, so
-    features are pooled with others that fire about as often. A band with fewer than 50 values is
-    joined with its neighbours, one more on each side, until it has them or all bands are joined.
-
-    Args:
-        best: best r by draw and feature, each ``[draws, features]``.
-        fires: firing counts of the same features, each ``[features]``.
-        quantile: in (0, 1).
-
-    Returns:
-        The quantile of every band.
-
-    Raises:
-        InvalidInput: there is no value at all.
-    """
-    values = np.concatenate([draws.astype(np.float64).ravel() for draws in best])
-    counts = np.concatenate(
-        [np.tile(count, draws.shape[0]) for draws, count in zip(best, fires, strict=True)]
-    )
-    if not values.size:
-        raise InvalidInput("0 null values; draw the null over at least 1 feature")
-    band = band_of(counts)
-    bands = len(BAND_EDGES) + 1
-    found = np.zeros(bands)
-    for number in range(bands):
-        for reach in range(bands):
-            pool = values[np.abs(band - number) <= reach]
-            if pool.size >= BAND_LEAST or reach == bands - 1:
-                found[number] = np.quantile(pool, quantile)
-                break
-    return BandQuantiles(edges=np.asarray(BAND_EDGES, dtype=np.int64), value=found)
-
-
-def half_moments(half: Half) -> tuple[Moments, Moments]:
-    """Return the moments of both dictionaries over the rows of a half."""
-    return moments(half.a), moments(half.b.T.tocsr())
+    return np.searchsorted(np.asarray(BAND_EDGES), fires, side="right").astype(np.int64)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over documents equal resampling the rows themselves."""
+"""Intervals leave out one source after the other, and hold the truth as often as they say."""
 
 from typing import Any
 
@@ -6,143 +6,144 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from isogloss.errors import InvalidInput
-from isogloss.universality.nulls.intervals import Intervals, _resample, bootstrap_intervals
+from isogloss.universality.nulls.intervals import LEAST_SOURCES, Intervals, correlation_intervals
 from isogloss.universality.nulls.strata import Strata
 
 Array = NDArray[Any]
 
 
-def codes(
-    generator: np.random.Generator, documents: int, length: int, shared: float
-) -> tuple[Array, Array]:
-    """Two features whose values are set per document: rows of a document are copies."""
-    rows = documents * length
-    base = generator.random((documents, 1)) * (generator.random((documents, 1)) < 0.5)
-    own = generator.random((documents, 1)) * (generator.random((documents, 1)) < 0.5)
-    a = np.repeat(base, length, axis=0)
-    b = np.repeat(shared * base + (1 - shared) * own, length, axis=0)
-    return a.reshape(rows, 1), b.reshape(rows, 1)
-
-
-def interval(a: Array, b: Array, documents: Strata, **changes: Any) -> Intervals:
-    given: dict[str, Any] = {"resamples": 200, "confidence": 0.95, "seed": 0} | changes
+def interval(a: Array, b: Array, source: Array, **changes: Any) -> Intervals:
     one = np.zeros(a.shape[1], np.int32)
-    return bootstrap_intervals(sp.csr_array(a.T), sp.csr_array(b.T), one, one, documents, **given)
+    codes = (sp.csr_array(a.T), sp.csr_array(b.T))
+    return correlation_intervals(*codes, one, one, Strata.of("document", source), **changes)
 
 
-def test_ends_equal_quantiles_of_r_over_gathered_documents() -> None:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(1, 9, 30)
-    label = np.repeat(np.arange(30), lengths)
-    documents = Strata.of("document", label)
-    a = generator.random((len(label), 1)) * (generator.random((len(label), 1)) < 0.6)
-    b = a * generator.random((len(label), 1))
-    found = interval(a, b, documents)
-    weights = _resample(documents, 200, 0).astype(int)
-    assert (weights.sum(0) == 30).all()
-    r = []
-    for column in weights.T:
-        rows = np.concatenate([np.flatnonzero(label == d) for d in np.repeat(range(30), column)])
-        r.append(np.corrcoef(a[rows, 0], b[rows, 0])[0, 1])
-    low, high = np.quantile(r, [0.025, 0.975])
-    np.testing.assert_allclose([found.low[0], found.high[0]], [low, high], atol=1e-12)
+def sparse_pair(random: np.random.Generator, rows: int, r: float = 0.5) -> tuple[Array, Array]:
+    """Features that fire on a tenth of the rows with strengths of mean 1 and square 1.25.
+
+    Where both fire, strengths are equal; r = (both E x² - mean²) / (rate E x² - mean²).
+    """
+    rate, square = 0.1, 1.25
+    both = (r * (rate * square - rate**2) + rate**2) / square
+    drawn = random.random(rows)
+    strength = random.gamma(4, 0.25, rows)
+    a = np.where(drawn < rate, strength, 0)
+    b = np.where((drawn < both) | ((drawn >= rate) & (drawn < 2 * rate - both)), strength, 0)
+    return a[:, None], b[:, None]
 
 
-def test_intervals_do_not_shrink_when_documents_only_get_longer() -> None:
-    widths = []
-    for length in (2, 20):
-        a, b = codes(np.random.default_rng(1), 40, length, 0.5)
-        documents = Strata.of("document", np.repeat(np.arange(40), length))
-        found = interval(a, b, documents)
-        widths.append(found.high[0] - found.low[0])
-    np.testing.assert_allclose(widths[1], widths[0], rtol=1e-9)
-    assert widths[0] > 0.2
+def test_ends_equal_a_jackknife_over_gathered_sources() -> None:
+    random = np.random.default_rng(0)
+    source = np.repeat(np.arange(30), random.integers(5, 60, 30))
+    a, b = sparse_pair(random, len(source))
+
+    def h(rows: Array) -> float:
+        r = np.corrcoef(a[rows, 0], b[rows, 0])[0, 1]
+        return float(np.log((r + 0.02) / (1 - r)))
+
+    left = np.array([h(source != s) for s in range(30)])
+    psi = left - left.mean()
+    squares = (psi**2).sum()
+    share = np.zeros(30)
+    for x in (a, b):
+        share += np.bincount(source, x[:, 0] ** 2) / (x**2).sum() / 2
+    freedom = min(
+        29, 2 / ((psi**4).sum() / squares**2 - 1 / 30), 1 / (share**2).sum() - 1
+    )  # fmt: skip
+    half = t.ppf(0.975, freedom) * np.sqrt(29 / 30 * squares)
+    odds = np.exp(h(np.ones(len(source), bool)) + np.array([-half, half]))
+    found = interval(a, b, source)
+    np.testing.assert_allclose(
+        [found.low[0], found.high[0]], (odds - 0.02) / (1 + odds), rtol=1e-9
+    )  # fmt: skip
 
 
-def test_intervals_cover_the_true_correlation_about_as_often_as_they_say() -> None:
-    generator = np.random.default_rng(2)
-    covered = 0
-    for trial in range(60):
-        a, b = codes(generator, 80, 1, 0.6)
-        documents = Strata.of("document", np.arange(80))
-        found = interval(a, b, documents, seed=trial)
-        # var(own) = var(base), so r = .6 / sqrt(.36 + .16)
-        covered += found.low[0] <= 0.6 / np.sqrt(0.52) <= found.high[0]
-    assert covered >= 50
+def test_intervals_hold_the_true_correlation_as_often_as_they_say() -> None:
+    random = np.random.default_rng(2)
+    source = np.arange(2400) % 40
+    pairs = [sparse_pair(random, 2400) for _ in range(400)]
+    a, b = (sp.csr_array(np.hstack([pair[side] for pair in pairs]).T) for side in (0, 1))
+    each = np.arange(400)
+    found = correlation_intervals(a, b, each, each, Strata.of("document", source))
+    held = ((found.low <= 0.5) & (found.high >= 0.5)).mean()
+    # the standard error of the share is .011
+    assert 0.92 < held < 0.98
 
 
-def test_equal_seeds_give_equal_intervals() -> None:
-    a, b = codes(np.random.default_rng(3), 40, 2, 0.5)
-    documents = Strata.of("document", np.repeat(np.arange(40), 2))
-    one, same, other = (interval(a, b, documents, seed=seed).low[0] for seed in (1, 1, 2))
-    assert one == same
-    assert one != other
+def test_intervals_do_not_shrink_when_sources_only_get_longer() -> None:
+    random = np.random.default_rng(1)
+    a, b = sparse_pair(random, 40 * 25)
+    source = np.repeat(np.arange(40), 25)
+    once, ten_times = (
+        interval(np.repeat(a, n, 0), np.repeat(b, n, 0), np.repeat(source, n)) for n in (1, 10)
+    )
+    np.testing.assert_allclose(ten_times.low, once.low, rtol=1e-9)
+    np.testing.assert_allclose(ten_times.high, once.high, rtol=1e-9)
+    assert once.high[0] - once.low[0] > 0.05
 
 
-def test_a_silent_feature_has_an_interval_of_zero() -> None:
-    documents = Strata.of("document", np.arange(20))
-    found = interval(np.zeros((20, 1)), np.ones((20, 1)), documents)
-    assert (found.low[0], found.high[0]) == (0.0, 0.0)
+def test_fewer_than_twenty_sources_have_no_interval() -> None:
+    a, b = sparse_pair(np.random.default_rng(3), 1000)
+    assert LEAST_SOURCES == 20
+    some, few = (interval(a, b, np.arange(1000) % sources) for sources in (20, 19))
+    assert some.low[0] < some.high[0]
+    assert np.isnan([few.low[0], few.high[0]]).all()
 
 
-@pytest.mark.parametrize(("resamples", "confidence"), [(0, 0.95), (10, 0.0), (10, 1.0)])
-def test_senseless_settings_are_refused(resamples: int, confidence: float) -> None:
-    documents = Strata.of("document", np.arange(20))
-    ones = np.ones((20, 1))
-    with pytest.raises(InvalidInput, match=f"resamples {resamples}.*confidence {confidence}"):
-        interval(ones, ones, documents, resamples=resamples, confidence=confidence)
+def test_a_constant_feature_has_no_interval() -> None:
+    for constant in (np.zeros((40, 1)), np.ones((40, 1))):
+        found = interval(constant, np.eye(40, 1), np.arange(40))
+        assert np.isnan([found.low[0], found.high[0]]).all()
 
 
-def test_one_resample_is_an_interval_of_one_value() -> None:
-    a, b = codes(np.random.default_rng(4), 40, 1, 0.5)
-    found = interval(a, b, Strata.of("document", np.arange(40)), resamples=1)
-    assert 0 < found.low[0] == found.high[0] < 1
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_senseless_confidence_is_refused(confidence: float) -> None:
+    ones = np.ones((40, 1))
+    with pytest.raises(InvalidInput, match=f"confidence {confidence} must lie in"):
+        interval(ones, ones, np.arange(40), confidence=confidence)
 
 
 def test_the_scale_of_activations_changes_no_interval() -> None:
-    a, b = codes(np.random.default_rng(5), 40, 1, 0.5)
-    documents = Strata.of("document", np.arange(40))
-    whole = interval(a, b, documents)
-    faint = interval(a / 1024, b / 4096, documents)  # powers of two: no rounding
+    a, b = sparse_pair(np.random.default_rng(5), 1000)
+    source = np.arange(1000) % 40
+    whole, faint = interval(a, b, source), interval(a / 1024, b / 4096, source)
     np.testing.assert_array_equal([faint.low, faint.high], [whole.low, whole.high])
 
 
 def test_ends_stay_within_what_a_correlation_can_be() -> None:
-    generator = np.random.default_rng(6)
-    documents = Strata.of("document", np.arange(40))
+    random = np.random.default_rng(6)
     for _ in range(20):
-        a = generator.random((40, 1)) + 0.1
+        a = random.random((40, 1)) + 0.1
         for b, r in ((3 * a, 1.0), (2 - a, -1.0)):
-            found = interval(a, b, documents)
+            found = interval(a, b, np.arange(40))
             assert -1.0 <= found.low[0] <= found.high[0] <= 1.0
-            np.testing.assert_allclose([found.low[0], found.high[0]], r, atol=1e-12)
+            np.testing.assert_allclose([found.low[0], found.high[0]], r, atol=1e-6)
 
 
-def test_many_pairs_are_measured_in_blocks_without_a_seam() -> None:
-    generator = np.random.default_rng(7)
-    documents = Strata.of("document", np.arange(30))
-    a, b = generator.random((30, 3)), generator.random((30, 3))
-    feature_a, feature_b = generator.integers(0, 3, 1100), generator.integers(0, 3, 1100)
-    together = bootstrap_intervals(
-        sp.csr_array(a.T),
-        sp.csr_array(b.T),
-        feature_a,
-        feature_b,
-        documents,
-        resamples=20,
-        confidence=0.9,
-        seed=0,
+def test_features_that_never_fire_together_have_an_interval_around_a_negative_r() -> None:
+    random = np.random.default_rng(8)
+    fires = random.random((2000, 1))
+    a, b = (
+        (fires < 0.4).astype(float),
+        (fires >= 0.4).astype(float) + 0.1 * random.random((2000, 1)),
     )
-    assert (together.low < together.high).all()
-    for pair in (0, 511, 512, 513, 1023, 1024, 1099):
-        alone = interval(
-            a[:, [feature_a[pair]]],
-            b[:, [feature_b[pair]]],
-            documents,
-            resamples=20,
-            confidence=0.9,
-        )
-        assert alone.low[0] == pytest.approx(together.low[pair], abs=1e-12)
-        assert alone.high[0] == pytest.approx(together.high[pair], abs=1e-12)
+    r = np.corrcoef(a[:, 0], b[:, 0])[0, 1]
+    found = interval(a, b, np.arange(2000) % 40)
+    assert -1 < found.low[0] < r < found.high[0] < -0.5
+
+
+def test_many_pairs_are_measured_in_blocks_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isogloss.universality.nulls import intervals
+
+    random = np.random.default_rng(7)
+    sources = Strata.of("document", np.arange(600) % 30)
+    a, b = (sp.csr_array(random.random((3, 600))) for _ in range(2))
+    of_a, of_b = random.integers(0, 3, 40), random.integers(0, 3, 40)
+    together = correlation_intervals(a, b, of_a, of_b, sources)
+    monkeypatch.setattr(intervals, "_BLOCK_CELLS", 7 * 30)
+    blocks = correlation_intervals(a, b, of_a, of_b, sources)
+    np.testing.assert_array_equal(blocks.low, together.low)
+    np.testing.assert_array_equal(blocks.high, together.high)
