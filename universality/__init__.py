@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from isogloss.universality.codes.probed import ProbedDictionary, load_probed
     from isogloss.universality.correlation.moments import Moments
     from isogloss.universality.correlation.pair_statistics import pair_statistics
-    from isogloss.universality.matching.cautions import Caution, shared_ancestry, shared_init
+    from isogloss.universality.matching.cautions import Caution, shared_ancestry
     from isogloss.universality.matching.match import match
     from isogloss.universality.matching.pairs import Pairs
     from isogloss.universality.matching.report_data import report_data
     from isogloss.universality.matching.result import Match
     from isogloss.universality.matching.settings import MatchSettings
+    from isogloss.universality.matching.shared_start import shared_init
     from isogloss.universality.matching.summary import summary_text
+    from isogloss.universality.nulls.labels import LABELS
     from isogloss.universality.probe.build import build_probe
     from isogloss.universality.probe.grid import Grid, word_segments
     from isogloss.universality.probe.probe import Probe
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from isogloss.universality.probe.steps import step_to_compare
 
 __all__ = [
+    "LABELS",
     "Atlas",
     "Candidates",
     "Caution",
@@ -64,6 +67,7 @@ __all__ = [
 
 _ROOM = "isogloss.universality"
 _MODULE_OF = {
+    "LABELS": "nulls.labels",
     "Atlas": "atlas.atlas",
     "Candidates": "atlas.atlas",
     "Caution": "matching.cautions",
@@ -87,7 +91,7 @@ _MODULE_OF = {
     "report_data": "matching.report_data",
     "segment_rows": "probe.rows",
     "shared_ancestry": "matching.cautions",
-    "shared_init": "matching.cautions",
+    "shared_init": "matching.shared_start",
     "signatures": "atlas.signatures",
     "sketch": "atlas.signatures",
     "step_to_compare": "probe.steps",

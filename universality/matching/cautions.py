@@ -4,34 +4,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-from isogloss.errors import InvalidInput, ShapeError
+from isogloss.errors import InvalidInput
 from isogloss.universality.matching.pairs import Pairs
+from isogloss.universality.nulls.intervals import LEAST_SOURCES
 
 CODES = (
     "SHARED_INIT",
     "SHARED_ANCESTRY",
     "TOKEN_DRIVEN",
+    "PARTLY_TOKEN",
     "POSITIONAL",
     "FEW_FIRINGS",
     "FEW_PAIRS",
     "SMALL_PROBE",
+    "RARE_TOKENS",
+    "FOLDED_CASE",
 )
 """Every code a caution can have."""
 
 SHARED_R = 0.3
 """Pairs with at least this r on the report half are what cautions about pairs look at."""
 
-_ALIGNED_SHARE = 0.05
-_ALIGNED_LEAST = 5
-_COSINE_ABOVE = 0.1
 _MANY = 0.5
-_PARTIAL_SMALL = 0.1
+_HARDLY_ANY = 0.05
+_TOKEN_BIAS = 0.1
 _POSITIONAL_SHARE = 0.1
 _FEW_FIRINGS = 50
 _FEW_PAIRS = 20
-_FEW_DOCUMENTS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,160 +64,6 @@ class Caution:
         )
 
 
-def shared_init(
-    *,
-    hash_a: str = "",
-    hash_b: str = "",
-    decoder_a: NDArray[np.floating] | None = None,
-    decoder_b: NDArray[np.floating] | None = None,
-) -> Caution | None:
-    """Return a caution when two dictionaries began from the same weights.
-
-    Features that start equal keep similar decoder rows whatever they learn, so similar decoders
-    then say nothing about universality. There are two signs of a common start. The hashes of the
-    decoders before training are equal; or decoder rows of the *same index* are more alike than rows
-    of different index.
-
-    Args:
-        hash_a: hash of the first dictionary's decoder before training; "" when unknown.
-        hash_b: hash of the second dictionary's decoder before training; "" when unknown.
-        decoder_a: trained decoder of the first dictionary, ``[features, width]``; None: not
-            compared.
-        decoder_b: trained decoder of the second. The decoders are compared only when their shapes
-            are equal.
-
-    Returns:
-        A caution that names the sign; None when there is no sign, also when nothing could be
-        compared.
-
-    Raises:
-        ShapeError: a decoder is not two-dimensional.
-    """
-    if hash_a and hash_a == hash_b:
-        return Caution(
-            code="SHARED_INIT",
-            message=(
-                "Both dictionaries started from the same initial decoder (equal hashes). Their "
-                "decoder rows are alike for that reason alone; train one with another seed."
-            ),
-            value=1.0,
-        )
-    if decoder_a is None or decoder_b is None:
-        return None
-    if decoder_a.ndim != 2 or decoder_b.ndim != 2:
-        found = f"{decoder_a.shape} and {decoder_b.shape}"
-        raise ShapeError(f"decoders {found} must both be [features, width]")
-    if decoder_a.shape != decoder_b.shape or len(decoder_a) < 2:
-        return None
-    aligned, chance, noise = _aligned_cosine(decoder_a, decoder_b)
-    if aligned - chance < _COSINE_ABOVE or aligned - chance < 10 * noise:
-        return None
-    return Caution(
-        code="SHARED_INIT",
-        message=(
-            f"Decoder rows of the same index have mean cosine {aligned:.2f}, rows of different "
-            f"index {chance:.2f}: the dictionaries started from the same weights, or one continues "
-            "the other. Do not read decoder similarity as universality."
-        ),
-        value=aligned - chance,
-    )
-
-
-def _aligned_cosine(
-    decoder_a: NDArray[np.floating], decoder_b: NDArray[np.floating]
-) -> tuple[float, float, float]:
-    """Return mean cosine at equal index, at different index, and the standard error of the first.
-
-    Different index is taken from eight cyclic shifts: the whole matrix is never formed.
-    """
-    a, b = _unit_rows(decoder_a), _unit_rows(decoder_b)
-    features = len(a)
-    shifts = np.unique(np.linspace(1, features - 1, 8).astype(np.int64))
-    apart = np.concatenate([(a * np.roll(b, shift, axis=0)).sum(axis=1) for shift in shifts])
-    aligned = float((a * b).sum(axis=1).mean())
-    return aligned, float(apart.mean()), float(apart.std() / np.sqrt(features))
-
-
-def _unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    wide = rows.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-
-
-def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | None:
-    """Return a caution when matched features have the same index far more often than by chance.
-
-    The number of a feature means nothing, so pairs chosen by activations agree in it once in
-    ``features`` pairs. More agreement means that the dictionaries began from the same weights.
-
-    Args:
-        pairs: the mutual pairs.
-        features_a: how many features the first dictionary has.
-        features_b: how many features the second dictionary has.
-
-    Returns:
-        A caution; None when equal indices are no more frequent than by chance.
-    """
-    if features_a != features_b or not len(pairs):
-        return None
-    equal = int((pairs.feature_a == pairs.feature_b).sum())
-    share = equal / len(pairs)
-    expected = len(pairs) / features_a
-    if equal < _ALIGNED_LEAST or share < _ALIGNED_SHARE or equal < 10 * expected:
-        return None
-    return Caution(
-        code="SHARED_INIT",
-        message=(
-            f"{equal} of {len(pairs)} matched pairs ({share:.0%}) have the same index in both "
-            f"dictionaries; chance gives {expected:.1f}. They started from the same weights, or "
-            "one continues the other, so they are not two independent witnesses."
-        ),
-        value=share,
-    )
-
-
-def initial_after_matching(
-    initial_a: NDArray[np.floating], initial_b: NDArray[np.floating], pairs: Pairs
-) -> Caution | None:
-    """Return a caution when two dictionaries began from the same weights, in whatever order.
-
-    The features' order says nothing where a published dictionary was sorted or pruned. So this
-    compares the rows of each matched pair in the decoders before training. Pairs are chosen by
-    activations: unless the dictionaries had a common start, these rows are unrelated.
-
-    Args:
-        initial_a: decoder of the first dictionary before training, ``[features_a, width_a]``.
-        initial_b: decoder of the second before training, ``[features_b, width_b]``. With another
-            width there was no common start, and None is returned.
-        pairs: the matched pairs of features.
-
-    Returns:
-        A caution that says how alike the rows are; None when they are no more alike than rows of
-        features that were not matched, or when there are fewer than two pairs.
-
-    Raises:
-        ShapeError: a pair has a feature for which a decoder has no row.
-    """
-    if initial_a.ndim != 2 or initial_a.shape[1:] != initial_b.shape[1:] or len(pairs) < 2:
-        return None
-    for initial, feature in ((initial_a, pairs.feature_a), (initial_b, pairs.feature_b)):
-        if int(feature.max()) >= len(initial):
-            raise ShapeError(
-                f"initial decoder has {len(initial)} rows and a pair has feature {feature.max()}; "
-                "give the initial decoder of the same dictionary"
-            )
-    matched, chance, noise = _aligned_cosine(initial_a[pairs.feature_a], initial_b[pairs.feature_b])
-    if matched - chance < _COSINE_ABOVE or matched - chance < 10 * noise:
-        return None
-    return Caution(
-        code="SHARED_INIT",
-        message=(
-            f"Matched features had initial decoder rows of mean cosine {matched:.2f}; others have "
-            f"{chance:.2f}. They match because they started alike."
-        ),
-        value=matched - chance,
-    )
-
-
 def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | None:
     """Return a caution when the two models are related, such as by fine-tuning or distillation.
 
@@ -240,17 +87,27 @@ def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | 
     )
 
 
-def pair_cautions(
-    pairs: Pairs, *, min_fires: int, documents: tuple[int, int], movable_token: float | None = None
-) -> tuple[Caution, ...]:
-    """Return the reasons to doubt a match that can be seen in its pairs.
+@dataclass(frozen=True, kw_only=True)
+class ProbeFacts:
+    """What cautions ask of the probe; pairs of counts are of the choose and the report half."""
+
+    documents: tuple[int, int]
+    """Documents."""
+    sources: tuple[int, int]
+    """Sources of those documents."""
+    token_bias: float
+    """``Strata.bias`` of the tokens: what plain shares explained would be off by."""
+    is_folded: bool = False
+    """Tokens were to be told by their exact text, and the probe knows them folded only."""
+
+
+def pair_cautions(pairs: Pairs, facts: ProbeFacts, *, min_fires: int) -> tuple[Caution, ...]:
+    """Return the reasons to doubt a match that can be seen in its pairs and its probe.
 
     Args:
         pairs: the mutual pairs.
+        facts: of the probe.
         min_fires: how often a feature must fire on the half that chooses pairs, to be compared.
-        documents: how many documents the half that chooses pairs has, and the half that measures
-            them.
-        movable_token: share of the rows whose token also stands in another row; None when unknown.
 
     Returns:
         The cautions raised, in the order of ``CODES``.
@@ -261,41 +118,64 @@ def pair_cautions(
         _positional(shared),
         _few_firings(shared, min_fires),
         _few_pairs(shared),
-        _small_probe(documents, movable_token),
+        _few_sources(facts),
+        _lone_tokens(facts, shared),
+        _folded_case(facts),
     ]
     return tuple(caution for caution in found if caution is not None)
 
 
 def _token_driven(shared: Pairs) -> Caution | None:
-    if not len(shared):
+    """Say how many pairs are beyond their token, where that may be fewer than half."""
+    beyond = int(shared.beyond_token_is("yes").sum())
+    decided = beyond + int(shared.beyond_token_is("no").sum())
+    if not decided:
         return None
-    share = float((shared.token_null >= shared.r / 2).mean())
-    known = shared.partial_token[np.isfinite(shared.partial_token)]
-    median = float(np.median(known)) if known.size else 0.0
-    if share < _MANY and median >= _PARTIAL_SMALL:
+    low, high = share_interval(beyond, decided)
+    if low >= _MANY:
         return None
-    return Caution(
-        code="TOKEN_DRIVEN",
-        message=(
-            f"For {share:.0%} of the {len(shared)} pairs with r >= {SHARED_R} the token alone "
-            f"gives at least half of r; among segments of the same token the median correlation "
-            f"is {median:.2f}. Much of what is shared is which word stands there."
-        ),
-        value=share,
+    nearly_all = beyond == 0 or high <= _HARDLY_ANY
+    known = np.isfinite(shared.token_null)
+    half = int((shared.token_null >= shared.r / 2).sum())
+    of_half = share_interval(half, int(known.sum()))
+    meaning = (
+        "What is shared is which word stands there, as far as can be told."
+        if nearly_all
+        else "Much of what is shared is which word stands there, but not all."
     )
+    return Caution(
+        code="TOKEN_DRIVEN" if nearly_all else "PARTLY_TOKEN",
+        message=(
+            f"Of the {decided} pairs with r >= {SHARED_R} that could be tested, "
+            f"{beyond / decided:.1%} ({low:.1%} to {high:.1%}) share more than their token; "
+            f"{len(shared) - decided} are undecided. The token alone gives at least half of r in "
+            f"{half / max(int(known.sum()), 1):.0%} ({of_half[0]:.0%} to {of_half[1]:.0%}) of "
+            f"{int(known.sum())}. {meaning}"
+        ),
+        value=1 - beyond / decided,
+    )
+
+
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson, 1927); from 0 to 1 for a share of none."""
+    if not of:
+        return 0.0, 1.0
+    found = binomtest(count, of).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _positional(shared: Pairs) -> Caution | None:
     if not len(shared):
         return None
-    share = float((shared.position_null >= shared.r / 2).mean())
+    share = float((shared.positional | (shared.position_null >= shared.r / 2)).mean())
     if share < _POSITIONAL_SHARE:
         return None
     return Caution(
         code="POSITIONAL",
         message=(
             f"For {share:.0%} of the {len(shared)} pairs with r >= {SHARED_R} the position in the "
-            "document alone gives at least half of r: features of first words and the like."
+            "document gives at least half of r, or all that lies beyond the token: features of "
+            "first words and the like."
         ),
         value=share,
     )
@@ -332,24 +212,47 @@ def _few_pairs(shared: Pairs) -> Caution | None:
     )
 
 
-def _small_probe(documents: tuple[int, int], movable_token: float | None) -> Caution | None:
-    if min(documents) < _FEW_DOCUMENTS:
-        return Caution(
-            code="SMALL_PROBE",
-            message=(
-                f"The halves of the probe hold {documents[0]} and {documents[1]} documents; "
-                f"intervals over fewer than {_FEW_DOCUMENTS} documents are too narrow."
-            ),
-            value=float(min(documents)),
-        )
-    if movable_token is not None and movable_token < _MANY:
-        return Caution(
-            code="SMALL_PROBE",
-            message=(
-                f"Only {movable_token:.0%} of the segments share their token with another segment "
-                "of their half. A token seen once explains itself, so the token null is too high "
-                "and the partial correlation rests on few segments. Use a larger probe."
-            ),
-            value=movable_token,
-        )
-    return None
+def _few_sources(facts: ProbeFacts) -> Caution | None:
+    sources = facts.sources[1]
+    if sources >= LEAST_SOURCES:
+        return None
+    return Caution(
+        code="SMALL_PROBE",
+        message=(
+            f"The report half has {sources} sources of text ({facts.documents[1]} documents); "
+            f"fewer than {LEAST_SOURCES} do not show how much sources differ. So no pair has an "
+            "interval, and none is said to replicate or to share more than its token. Record text "
+            "of more sources, or tell sources apart by the documents' group."
+        ),
+        value=float(sources),
+    )
+
+
+def _lone_tokens(facts: ProbeFacts, shared: Pairs) -> Caution | None:
+    if facts.token_bias < _TOKEN_BIAS:
+        return None
+    unknown = int(np.isnan(shared.token_null).sum())
+    return Caution(
+        code="RARE_TOKENS",
+        message=(
+            f"Many tokens stand in few segments: of any feature's variance they would explain "
+            f"{facts.token_bias:.0%} by chance. That is taken off, and {unknown} of the "
+            f"{len(shared)} pairs with r >= {SHARED_R}, whose tokens hardly recur, have no token "
+            "null. A larger probe decides more."
+        ),
+        value=facts.token_bias,
+    )
+
+
+def _folded_case(facts: ProbeFacts) -> Caution | None:
+    if not facts.is_folded:
+        return None
+    return Caution(
+        code="FOLDED_CASE",
+        message=(
+            'The probe is of an earlier version and takes "The" and "the" for one token: telling '
+            "them apart looks like more than the token. Make the probe again, or ask for the "
+            "surface 'folded'."
+        ),
+        value=1.0,
+    )

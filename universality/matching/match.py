@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from isogloss.errors import DeadFeature, EmptyProbe, ShapeError
 from isogloss.universality.codes.probed import ProbedDictionary
-from isogloss.universality.correlation.best_matches import BestMatches, BestPartners, best_matches
-from isogloss.universality.correlation.moments import codes_matrix, moments, shape_of
-from isogloss.universality.correlation.pair_statistics import pair_statistics
-from isogloss.universality.matching.cautions import Caution, aligned_pairs, pair_cautions
+from isogloss.universality.correlation.best_matches import BestPartners, best_matches
+from isogloss.universality.correlation.moments import codes_matrix, shape_of
+from isogloss.universality.matching.cautions import Caution, ProbeFacts, pair_cautions
+from isogloss.universality.matching.measure import measure_pairs
 from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.matching.result import Match, MatchedDictionary, MatchedProbe
 from isogloss.universality.matching.settings import MatchSettings
-from isogloss.universality.nulls.intervals import bootstrap_intervals
-from isogloss.universality.nulls.shuffles import Half, NullDraws, band_quantiles, draw_null
-from isogloss.universality.nulls.strata import KEYS, Strata, explain_pairs, stratum_sums
+from isogloss.universality.matching.shared_start import aligned_pairs
+from isogloss.universality.nulls.shuffles import Half, NullDraws, draw_null
+from isogloss.universality.nulls.strata import KEYS, Strata, joint_values
 from isogloss.universality.probe.probe import Probe
 
 _BLOCK_ROWS = 65_536
@@ -60,47 +60,54 @@ def match(
     settings = settings or MatchSettings()
     progress = on_progress or _silent
     steps = 3 + len(settings.keys)
-    choose, report, sides = _load(a, b, probe, settings.min_fires)
+    choose, report, sides = _load(a, b, probe, settings)
     progress(1, steps)
     best = best_matches(choose.a, choose.b)
     sides = (_with_best(sides[0], best.a), _with_best(sides[1], best.b))
     progress(2, steps)
     nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
-    # passages of one source depend on each other: a source counts as one large document
-    sources = Strata.of("document", probe.segment_source[_shared_rows(a, b, probe)[1]])
-    pairs = _measure(report, best, sides, nulls, settings, sources)
-    documents = (choose.partition("document").size, report.partition("document").size)
-    found = [*cautions, *_found(pairs, (a, b), settings, documents, choose)]
+    pairs, chance = measure_pairs(choose, report, best, sides, settings)
+    on = MatchedProbe(
+        probe=probe.id,
+        grid=probe.grid,
+        segments=(choose.rows, report.rows),
+        documents=(choose.partition("document").size, report.partition("document").size),
+        sources=(choose.sources.size, report.sources.size),
+    )
+    found = [*cautions, *_found(pairs, (a, b), settings, on, choose, probe)]
     progress(steps, steps)
     return Match(
         a=sides[0],
         b=sides[1],
-        on=MatchedProbe(
-            probe=probe.id,
-            grid=probe.grid,
-            segments=(choose.rows, report.rows),
-            documents=documents,
-        ),
+        on=on,
         settings=settings,
         pairs=pairs,
+        chance=chance,
         nulls=nulls,
         cautions=tuple(found),
     )
 
 
 def _load(
-    a: ProbedDictionary, b: ProbedDictionary, probe: Probe, min_fires: int
+    a: ProbedDictionary, b: ProbedDictionary, probe: Probe, settings: MatchSettings
 ) -> tuple[Half, Half, tuple[MatchedDictionary, MatchedDictionary]]:
     """Read the features to compare on both halves; the sides have no best yet."""
     rows = _shared_rows(a, b, probe)
     codes_a, codes_b = _read(a, rows[0]), _read(b, rows[0])
-    sides = (_side(a, codes_a, min_fires), _side(b, codes_b, min_fires))
+    sides = (_side(a, codes_a, settings.min_fires), _side(b, codes_b, settings.min_fires))
     of_a, of_b = sides[0].compared, sides[1].compared
-    choose = Half(a=codes_a[:, of_a].T.tocsr(), b=codes_b[:, of_b], strata=_strata(probe, rows[0]))
-    report = Half(
-        a=_read(a, rows[1])[:, of_a].T.tocsr(),
-        b=_read(b, rows[1])[:, of_b],
-        strata=_strata(probe, rows[1]),
+    choose, report = (
+        Half(
+            a=sp.csr_array(one[:, of_a].T.tocsr()),
+            b=other[:, of_b],
+            strata=_strata(probe, here, settings.surface),
+            # passages of one source depend on each other: a source counts as one document
+            sources=Strata.of("document", probe.segment_source[here]),
+        )
+        for one, other, here in (
+            (codes_a, codes_b, rows[0]),
+            (_read(a, rows[1]), _read(b, rows[1]), rows[1]),
+        )
     )
     return choose, report, sides
 
@@ -116,6 +123,7 @@ def _draw_nulls(
             choose,
             report,
             draws=settings.draws,
+            most=settings.max_draws,
             seed=settings.seed,
             min_r=settings.min_r,
         )
@@ -194,112 +202,34 @@ def _with_best(side: MatchedDictionary, nearest: BestPartners) -> MatchedDiction
     return replace(side, best=nearest.r.astype(np.float32))
 
 
-def _strata(probe: Probe, rows: NDArray[np.int64]) -> tuple[Strata, ...]:
+def _strata(probe: Probe, rows: NDArray[np.int64], surface: str) -> tuple[Strata, ...]:
+    token, position = probe.token_values(surface)[rows], probe.stratum_position[rows]
     values = {
-        "none": probe.stratum_position,
-        "token": probe.stratum_token,
-        "position": probe.stratum_position,
-        "document": probe.segment_document,
+        "none": position,
+        "token": token,
+        "position": position,
+        "document": probe.segment_document[rows],
+        "token_position": joint_values(token, position),
     }
-    return tuple(Strata.of(key, values[key][rows]) for key in KEYS)
-
-
-def _measure(
-    report: Half,
-    best: BestMatches,
-    sides: tuple[MatchedDictionary, MatchedDictionary],
-    nulls: Sequence[NullDraws],
-    settings: MatchSettings,
-    sources: Strata,
-) -> Pairs:
-    """Measure the mutual pairs on the report half, strongest first."""
-    of_a, of_b = best.mutual(settings.min_r)
-    b = report.b.T.tocsr()
-    statistics = pair_statistics(report.a, b, of_a, of_b)
-    explained = {
-        strata.key: explain_pairs(
-            stratum_sums(report.a, strata),
-            stratum_sums(b, strata),
-            moments(report.a),
-            moments(b),
-            (of_a, of_b),
-            statistics,
-            strata,
-        )
-        for strata in report.strata
-        if strata.key != "none"
-    }
-    intervals = bootstrap_intervals(
-        report.a,
-        b,
-        of_a,
-        of_b,
-        sources,
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
-    runner_up = np.maximum(best.a.second[of_a], best.b.second[of_b])
-    token = explained["token"]
-    found = Pairs(
-        feature_a=sides[0].compared[of_a],
-        feature_b=sides[1].compared[of_b],
-        r_choose=best.a.r[of_a],
-        margin=best.a.r[of_a] - runner_up,
-        r=statistics.r,
-        ci_low=intervals.low,
-        ci_high=intervals.high,
-        fires_a=statistics.fires_a,
-        fires_b=statistics.fires_b,
-        cofires=statistics.cofires,
-        jaccard=statistics.jaccard,
-        token_null=token.expected,
-        position_null=explained["position"].expected,
-        document_null=explained["document"].expected,
-        partial_token=token.partial,
-        eta2_token_a=token.eta2_a,
-        eta2_token_b=token.eta2_b,
-        replicated=statistics.r >= _bar(of_a, of_b, sides, nulls, settings),
-    )
-    return found.take(np.lexsort((found.feature_a, -found.r)))
-
-
-def _bar(
-    of_a: NDArray[np.int32],
-    of_b: NDArray[np.int32],
-    sides: tuple[MatchedDictionary, MatchedDictionary],
-    nulls: Sequence[NullDraws],
-    settings: MatchSettings,
-) -> NDArray[np.float64]:
-    """Return the r on the report half that each pair needs to count as replicated.
-
-    The larger of ``replicated_r`` and the quantile of the best r under the free shuffle, in the
-    firing band of either feature. That best is the largest of all candidates, while the pair is a
-    single one on fresh documents, so the bar is high on purpose: it also pays for testing many.
-    """
-    free = next(null for null in nulls if null.key == "none")
-    quantiles = [
-        band_quantiles([best], [side.fires], settings.null_quantile)
-        for best, side in zip((free.best_a, free.best_b), sides, strict=True)
-    ]
-    bar_a = quantiles[0].of(sides[0].fires[of_a])
-    bar_b = quantiles[1].of(sides[1].fires[of_b])
-    return np.maximum(settings.replicated_r, np.maximum(bar_a, bar_b))
+    return tuple(Strata.of(key, values[key]) for key in KEYS)
 
 
 def _found(
     pairs: Pairs,
     dictionaries: tuple[ProbedDictionary, ProbedDictionary],
     settings: MatchSettings,
-    documents: tuple[int, int],
+    on: MatchedProbe,
     choose: Half,
+    probe: Probe,
 ) -> list[Caution]:
     """Return the cautions that the match itself raises."""
     aligned = aligned_pairs(pairs, dictionaries[0].features, dictionaries[1].features)
-    own = pair_cautions(
-        pairs,
-        min_fires=settings.min_fires,
-        documents=documents,
-        movable_token=choose.partition("token").movable,
+    token = choose.partition("token")
+    facts = ProbeFacts(
+        documents=on.documents,
+        sources=on.sources,
+        token_bias=token.bias,
+        is_folded=settings.surface == "exact" and probe.surface == "folded",
     )
+    own = pair_cautions(pairs, facts, min_fires=settings.min_fires)
     return [*([aligned] if aligned else []), *own]

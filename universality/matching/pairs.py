@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, ShapeError
+from isogloss.universality.nulls.labels import LABELS, Label
 
 Number = int | float | bool | None
 
@@ -16,7 +17,8 @@ class Pairs:
     """Mutual pairs, strongest first; every array ``[pairs]``.
 
     The *choose* half of the probe chose the pairs, the *report* half did not: ``r_choose`` and
-    ``margin`` come from the first, everything else from the second.
+    ``margin`` come from the first, everything else from the second. What tells pairs from chance
+    (``replicates`` and all that begins with ``beyond``) is measured on compressed codes.
     """
 
     feature_a: NDArray[np.int32]
@@ -30,9 +32,16 @@ class Pairs:
     r: NDArray[np.float64]
     """Correlation on the half of the probe that did not choose the pair."""
     ci_low: NDArray[np.float64]
-    """Lower end of the bootstrap interval of ``r`` over sources of text."""
+    """Lower end of the interval of ``r`` over sources of text; NaN with fewer than 20 sources."""
     ci_high: NDArray[np.float64]
-    """Upper end of the bootstrap interval of ``r`` over sources of text."""
+    """Upper end of the interval of ``r`` over sources of text; NaN with fewer than 20 sources."""
+    ci_high_loose: NDArray[np.bool_]
+    """Fewer than 10 co-firings: the truth often lies above ``ci_high``."""
+    rank_a: NDArray[np.int32]
+    """Rank of ``feature_a`` among the partners of ``feature_b`` on the report half; 1 is the best.
+    On the half that chose the pair both ranks are 1."""
+    rank_b: NDArray[np.int32]
+    """Rank of ``feature_b`` among the partners of ``feature_a`` on the report half."""
     fires_a: NDArray[np.int64]
     """Segments on which the first feature fires."""
     fires_b: NDArray[np.int64]
@@ -42,19 +51,33 @@ class Pairs:
     jaccard: NDArray[np.float64]
     """``cofires`` over the segments on which either fires."""
     token_null: NDArray[np.float64]
-    """Mean r when segments are shuffled among those of the same token."""
+    """Mean r when each segment takes another one of the same token; NaN where too few have one."""
     position_null: NDArray[np.float64]
-    """Mean r when segments are shuffled among those at the same position (the sequence null)."""
+    """Mean r when each segment takes another one at the same position (the sequence null)."""
     document_null: NDArray[np.float64]
-    """Mean r when segments are shuffled within their document (the topic null)."""
+    """Mean r when each segment takes another one of its document (the topic null)."""
     partial_token: NDArray[np.float64]
     """Correlation among segments of the same token; NaN where neither can vary there."""
     eta2_token_a: NDArray[np.float64]
-    """Share of the first feature's variance that the token explains."""
+    """Share of the first feature's variance that the token explains; NaN as ``token_null``."""
     eta2_token_b: NDArray[np.float64]
-    """Share of the second feature's variance that the token explains."""
-    replicated: NDArray[np.bool_]
-    """``r`` reaches ``MatchSettings.replicated_r`` and the null's quantile on both sides."""
+    """Share of the second feature's variance that the token explains; NaN as ``token_null``."""
+    replicates: NDArray[np.int8]
+    """Whether the pair holds on the report half, a number of ``LABELS``."""
+    beyond_token: NDArray[np.int8]
+    """Whether the pair shares more than its token, a number of ``LABELS``."""
+    beyond_partial: NDArray[np.float64]
+    """Correlation among segments of the same token, of compressed codes."""
+    beyond_low: NDArray[np.float64]
+    """Lower end of the 90 % interval of ``beyond_partial`` over sources."""
+    beyond_high: NDArray[np.float64]
+    """Upper end of the 90 % interval of ``beyond_partial`` over sources."""
+    beyond_p: NDArray[np.float64]
+    """Chance that a shuffle among segments of the same token gives so high a partial."""
+    movable: NDArray[np.int64]
+    """Firings on tokens that stand in other segments too, of the feature that has fewer."""
+    positional: NDArray[np.bool_]
+    """The position explains what the pair shares beyond its token."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}
@@ -71,19 +94,28 @@ class Pairs:
 
     @property
     def explained_by(self) -> list[str]:
-        """A label for each pair, for reading: the null that alone gives at least half of ``r``.
+        """What explains each pair, for reading: ``token``, ``position``, ``document`` or ``none``.
 
-        It is ``token``, ``position``, ``document`` (the first of these that does) or ``none``. The
-        half is arbitrary; the partial correlation says more.
+        It is ``position`` where that was tested and explains what lies beyond the token; else the
+        first null that alone gives at least half of ``r``. The half is arbitrary: ``beyond_token``
+        is tested.
         """
         half = self.r / 2
         nulls = (self.token_null, self.position_null, self.document_null)
         labels = np.select(
-            [(null >= half) & (self.r > 0) for null in nulls],
-            ["token", "position", "document"],
+            [self.positional, *((null >= half) & (self.r > 0) for null in nulls)],
+            ["position", "token", "position", "document"],
             "none",
         )
         return [str(label) for label in labels]
+
+    def replicates_is(self, label: Label) -> NDArray[np.bool_]:
+        """Return which pairs have this label of ``replicates``, ``[pairs]``."""
+        return self.replicates == LABELS.index(label)
+
+    def beyond_token_is(self, label: Label) -> NDArray[np.bool_]:
+        """Return which pairs have this label of ``beyond_token``, ``[pairs]``."""
+        return self.beyond_token == LABELS.index(label)
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Return every column by name."""
@@ -113,13 +145,21 @@ class Pairs:
         """Return the given pairs in the given order."""
         return Pairs.from_columns({name: column[rows] for name, column in self.columns().items()})
 
-    def row(self, number: int) -> dict[str, Number]:
-        """Return one pair as JSON values: every column and ``excess``; NaN becomes None."""
-        found: dict[str, Number] = {
+    def row(self, number: int) -> dict[str, Number | str]:
+        """Return one pair as JSON values: every column and ``excess``.
+
+        NaN becomes None, and labels are written out.
+        """
+        found: dict[str, Number | str] = {
             name: plain(column[number]) for name, column in self.columns().items()
         }
+        found |= {name: LABELS[int(column[number])] for name, column in self.labels().items()}
         found["excess"] = plain(self.excess[number])
         return found
+
+    def labels(self) -> dict[str, NDArray[np.int8]]:
+        """Return the columns that hold labels, by name."""
+        return {"replicates": self.replicates, "beyond_token": self.beyond_token}
 
 
 def plain(value: np.generic) -> Number:

@@ -4,7 +4,7 @@
 never NaN), in this form. ``[19]`` is the length of a list; a *null key* is one of ``none`` (rows
 shuffled freely), ``token``, ``position``, ``document``, as far as they were drawn.
 
-    version: 1
+    version: 2
     a, b: {                                 the two dictionaries
         dictionary: str                     its id
         features: int                       all it has
@@ -15,16 +15,19 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
                                                 on which they fire); edges are log10 values
     }
     probe: {id: str, grid: "tokens" | "word_ends",
-            segments: {choose: int, report: int}, documents: {choose: int, report: int}}
+            segments: {choose: int, report: int}, documents: {choose: int, report: int},
+            sources: {choose: int, report: int}}
     settings: MatchSettings.to_dict()
     pairs: int                              mutual pairs, all in the columns of the match
+    chance: float                           at most so many are beyond their token by chance
     counts: [3]{                            at r >= .3, .5, .7 on the report half
         threshold: float
         shared: int                         pairs
-        replicated: int                     of those, replicated
+        replicates: {yes: int, no: int, undecided: int}     sum to shared
+        beyond_token: {yes: int, no: int, undecided: int}   sum to shared
         nulls: {null key: float}            mean number of pairs of a draw
+        null_errors: {null key: float | None}     standard error of that
         partial_known: int                  of the shared, those whose partial_token is defined
-        beyond_token: int                   of the shared, partial_token >= .3
         median_token_null: float | None     over the shared
         median_partial_token: float | None
         explained_by: {token: int, position: int, document: int, none: int}   sums to shared
@@ -32,8 +35,15 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
     curves: {                               number of pairs against the threshold on r
         thresholds: [19]                    .05, .10, ... .95
         shared: [19] int
+        replicates: [19] int                of those, replicate
+        beyond_token: [19] int              of those, beyond their token
         nulls: {null key: [19] float}       mean number of pairs of a draw
-        beyond_token: [19] int              shared with partial_token >= the same threshold
+    }
+    margins: {                              the pairs with r >= .3, by margin on the choose half
+        from: [8] float                     0, .01, .02, .05, .1, .2, .3, .5; the last is open
+        pairs: [8] int
+        mutual_again: [8] int               rank 1 both ways on the report half
+        replicates: [8] int
     }
     best: {                                 histogram of each feature's best r (choose half)
         edges: [41]                         0, .025, ... 1
@@ -52,6 +62,7 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
         r, token_null, partial_token, margin: [n] float | None
         fires: [n] int                      the smaller of fires_a and fires_b
         explained_by: [n] str
+        beyond_token: [n] str               label
     }
     bands: [n]{                             by how often features of a fire on the choose half
         fires_from: int, fires_to: int | None       [from, to)
@@ -61,19 +72,18 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
         median_best: float                  observed median best r
     }
     examples: {                             rows to show, each a list of pair rows
-        best: [<= top]                      replicated, highest ci_low: a pair that fires a dozen
+        best: [<= top]                      replicate, highest ci_low: a pair that fires a dozen
                                             times may have r = 1 by luck
-        beyond_token: [<= top]              replicated, highest min(partial_token, ci_low)
-        typical: [<= top]                   replicated, around the median r
-        unreplicated: [<= top]              highest r_choose among pairs that did not replicate
+        beyond_token: [<= top]              replicate and beyond their token, highest
+                                            min(beyond_low, ci_low)
+        typical: [<= top]                   replicate, around the median r
+        unreplicated: [<= top]              highest r_choose among pairs that do not replicate
     }
     movable: {null key: float}              share of the rows that the shuffle could move
     cautions: [n]{code: str, message: str, value: float}
 
-A pair row is ``Pairs.row``: every column of ``Pairs`` by name (feature_a, feature_b, r_choose,
-margin, r, ci_low, ci_high, fires_a, fires_b, cofires, jaccard, token_null, position_null,
-document_null, partial_token, eta2_token_a, eta2_token_b, replicated) and ``excess``, and
-``explained_by``. Contexts are not part of it: ask ``contexts`` for the features shown.
+A pair row is ``Pairs.row``: every column of ``Pairs`` by name, labels written out, and ``excess``,
+and ``explained_by``. Contexts are not part of it: ask ``contexts`` for the features shown.
 """
 
 import numpy as np
@@ -81,13 +91,15 @@ from numpy.typing import NDArray
 
 from isogloss.universality.matching.pairs import Pairs, plain
 from isogloss.universality.matching.result import Match, MatchedDictionary
-from isogloss.universality.matching.summary import BEYOND_TOKEN, LEVELS
-from isogloss.universality.nulls.shuffles import BAND_EDGES, band_of, count_at
+from isogloss.universality.nulls.labels import LABELS, label_names
+from isogloss.universality.nulls.shuffles import BAND_EDGES, LEVELS, band_of, count_at
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 """Version of what ``report_data`` returns."""
 
 _THRESHOLDS: NDArray[np.float64] = np.arange(5, 100, 5) / 100
+
+_MARGINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 _SCATTER = 2000
 
@@ -108,7 +120,7 @@ def report_data(match: Match, *, top: int = 25) -> Data:
     """
     nulls = {null.key: null for null in match.nulls}
     pairs = match.pairs
-    partial = np.nan_to_num(pairs.partial_token, nan=-1.0)
+    replicates, beyond = pairs.replicates_is("yes"), pairs.beyond_token_is("yes")
     return {
         "version": REPORT_VERSION,
         "a": _side_data(match.a, match.on.segments[0]),
@@ -118,16 +130,20 @@ def report_data(match: Match, *, top: int = 25) -> Data:
             "grid": match.on.grid,
             "segments": dict(zip(("choose", "report"), match.on.segments, strict=True)),
             "documents": dict(zip(("choose", "report"), match.on.documents, strict=True)),
+            "sources": dict(zip(("choose", "report"), match.on.sources, strict=True)),
         },
         "settings": match.settings.to_dict(),
         "pairs": len(pairs),
+        "chance": match.chance,
         "counts": [_counts(match, level) for level in LEVELS],
         "curves": {
             "thresholds": _THRESHOLDS.tolist(),
             "shared": count_at(pairs.r, _THRESHOLDS).tolist(),
+            "replicates": count_at(pairs.r[replicates], _THRESHOLDS).tolist(),
+            "beyond_token": count_at(pairs.r[beyond], _THRESHOLDS).tolist(),
             "nulls": {key: null.shared(_THRESHOLDS).tolist() for key, null in nulls.items()},
-            "beyond_token": count_at(np.minimum(pairs.r, partial), _THRESHOLDS).tolist(),
         },
+        "margins": _margins_data(pairs),
         "best": _best_data(match),
         "explained": _explained_data(pairs),
         "scatter": _scatter_data(pairs),
@@ -147,13 +163,31 @@ def _counts(match: Match, level: float) -> Data:
     return {
         "threshold": level,
         "shared": len(shared),
-        "replicated": int(shared.replicated.sum()),
+        "replicates": {label: int(shared.replicates_is(label).sum()) for label in LABELS},
+        "beyond_token": {label: int(shared.beyond_token_is(label).sum()) for label in LABELS},
         "nulls": {null.key: float(null.shared(at)[0]) for null in match.nulls},
+        "null_errors": {null.key: plain(null.standard_error(at)[0]) for null in match.nulls},
         "partial_known": int(known.size),
-        "beyond_token": int((known >= BEYOND_TOKEN).sum()),
-        "median_token_null": _median(shared.token_null),
+        "median_token_null": _median(shared.token_null[np.isfinite(shared.token_null)]),
         "median_partial_token": _median(known),
         "explained_by": {label: shared.explained_by.count(label) for label in labels},
+    }
+
+
+def _margins_data(pairs: Pairs) -> Data:
+    """Count the shared pairs, those mutual again and those that replicate, by margin."""
+    shared = pairs.take(np.flatnonzero(pairs.r >= LEVELS[0]))
+    # a margin is never negative, but for rounding
+    band = np.searchsorted(_MARGINS, np.maximum(shared.margin, 0.0), side="right") - 1
+
+    def count(chosen: NDArray[np.bool_]) -> list[int]:
+        return np.bincount(band[chosen], minlength=len(_MARGINS)).tolist()
+
+    return {
+        "from": list(_MARGINS),
+        "pairs": count(np.ones(len(shared), np.bool_)),
+        "mutual_again": count((shared.rank_a == 1) & (shared.rank_b == 1)),
+        "replicates": count(shared.replicates_is("yes")),
     }
 
 
@@ -202,8 +236,8 @@ def _explained_data(pairs: Pairs) -> Data:
         "pairs": len(shared),
         "edges": edges.tolist(),
         "partial_token": _histogram(shared.partial_token[np.isfinite(shared.partial_token)], edges),
-        "token_null": _histogram(shared.token_null, edges),
-        "excess": _histogram(np.clip(shared.excess, -1, 1), edges),
+        "token_null": _histogram(shared.token_null[np.isfinite(shared.token_null)], edges),
+        "excess": _histogram(np.clip(shared.excess[np.isfinite(shared.excess)], -1, 1), edges),
     }
 
 
@@ -217,6 +251,7 @@ def _scatter_data(pairs: Pairs) -> Data:
         **{name: [plain(value) for value in shown.columns()[name]] for name in columns},
         "fires": np.minimum(shown.fires_a, shown.fires_b).tolist(),
         "explained_by": shown.explained_by,
+        "beyond_token": label_names(shown.beyond_token),
     }
 
 
@@ -245,16 +280,15 @@ def _bands_data(match: Match) -> list[Data]:
 
 
 def _examples_data(pairs: Pairs, top: int) -> dict[str, list[Data]]:
-    good = np.flatnonzero(pairs.replicated)
-    partial = np.nan_to_num(pairs.partial_token[good], nan=-1.0)
-    certain = pairs.ci_low[good]
+    good = np.flatnonzero(pairs.replicates_is("yes"))
+    certain = np.nan_to_num(pairs.ci_low, nan=-1.0)
+    beyond = good[pairs.beyond_token_is("yes")[good]]
+    held = np.minimum(np.nan_to_num(pairs.beyond_low[beyond], nan=-1.0), certain[beyond])
     middle = np.abs(pairs.r[good] - np.median(pairs.r[good])) if good.size else np.zeros(0)
-    failed = np.flatnonzero(~pairs.replicated)
+    failed = np.flatnonzero(pairs.replicates_is("no"))
     return {
-        "best": _rows(pairs, good[np.argsort(-certain, kind="stable")][:top]),
-        "beyond_token": _rows(
-            pairs, good[np.argsort(-np.minimum(partial, certain), kind="stable")][:top]
-        ),
+        "best": _rows(pairs, good[np.argsort(-certain[good], kind="stable")][:top]),
+        "beyond_token": _rows(pairs, beyond[np.argsort(-held, kind="stable")][:top]),
         "typical": _rows(pairs, good[np.argsort(middle, kind="stable")][:top]),
         "unreplicated": _rows(
             pairs, failed[np.argsort(-pairs.r_choose[failed], kind="stable")][:top]

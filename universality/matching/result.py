@@ -12,11 +12,12 @@ from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.matching.cautions import Caution
 from isogloss.universality.matching.pairs import Pairs, plain
 from isogloss.universality.matching.settings import MatchSettings
+from isogloss.universality.nulls.labels import label_names
 from isogloss.universality.nulls.shuffles import NullDraws
 
 _KIND = "match"
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +55,8 @@ class MatchedProbe:
     """Segments that both recordings have, on the choose and the report half."""
     documents: tuple[int, int]
     """Documents of those."""
+    sources: tuple[int, int]
+    """Sources of those documents: files, books, pages. Intervals rest on how these differ."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +73,8 @@ class Match:
     """The settings of the matching."""
     pairs: Pairs
     """Mutual pairs, highest r on the report half first."""
+    chance: float
+    """At most so many pairs are expected to be labelled beyond their token by chance."""
     nulls: tuple[NullDraws, ...]
     """Results of the same matching on shuffled rows, for each key: token, position, document, none.
     """
@@ -97,7 +102,10 @@ class Match:
     def to_dict(self) -> dict[str, object]:
         """Return the match as JSON values: ``describe`` and every pair, column by column."""
         columns = self.pairs.columns()
-        pairs = {name: [plain(value) for value in column] for name, column in columns.items()}
+        pairs: dict[str, object] = {
+            name: [plain(value) for value in column] for name, column in columns.items()
+        }
+        pairs |= {name: label_names(column) for name, column in self.pairs.labels().items()}
         return {**self.describe(), "pairs": pairs}
 
     def describe(self) -> dict[str, object]:
@@ -111,8 +119,13 @@ class Match:
             "grid": self.on.grid,
             "segments": list(self.on.segments),
             "documents": list(self.on.documents),
+            "sources": list(self.on.sources),
+            "chance": self.chance,
             "settings": self.settings.to_dict(),
-            "nulls": [{"key": null.key, "movable": null.movable} for null in self.nulls],
+            "nulls": [
+                {"key": null.key, "movable": null.movable, "draws": null.draws}
+                for null in self.nulls
+            ],
             "cautions": [caution.to_dict() for caution in self.cautions],
         }
 
@@ -163,7 +176,7 @@ class Match:
             found = f"{described.get('kind')!r} version {described.get('version')!r}"
             raise UnsupportedVersion(
                 f"{directory} holds {found}; this release reads {_KIND} version {_VERSION}: "
-                "match the dictionaries again"
+                "delete the match and match the dictionaries again"
             )
         try:
             return _restore(arrays, described)
@@ -198,11 +211,13 @@ def _restore(arrays: Mapping[str, NDArray[np.generic]], described: Mapping[str, 
             grid=described["grid"],  # pyright: ignore[reportArgumentType]
             segments=tuple(described["segments"]),  # pyright: ignore[reportArgumentType]
             documents=tuple(described["documents"]),  # pyright: ignore[reportArgumentType]
+            sources=tuple(described["sources"]),  # pyright: ignore[reportArgumentType]
         ),
         settings=MatchSettings.from_dict(
             described["settings"]  # pyright: ignore[reportArgumentType]
         ),
         pairs=Pairs.from_columns(columns),
+        chance=float(described["chance"]),  # pyright: ignore[reportArgumentType]
         nulls=tuple(
             NullDraws(
                 key=null["key"],

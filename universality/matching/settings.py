@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass, fields
 from isogloss.errors import InvalidInput
 from isogloss.universality.nulls.strata import KEYS
 
-_MOST = {"min_fires": 2**53, "draws": 10_000, "resamples": 1_000_000}
+_MOST = {"min_fires": 2**53, "draws": 10_000, "max_draws": 10_000}
+
+SURFACES = ("exact", "folded")
+
+_GONE = {
+    "replicated_r": "replicates_low, which bounds the lower end of the interval",
+    "null_quantile": "nothing: a pair must be mutual best again on the report half",
+    "resamples": "nothing: intervals need no resamples",
+}
+"""Settings of earlier versions, and what took their place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,34 +26,38 @@ class MatchSettings:
     """Firings on the choose half below which a feature is left out."""
     min_r: float = 0.1
     """Pairs below this r on the choose half are dropped, observed and under the nulls alike."""
-    replicated_r: float = 0.3
-    """r on the report half that a pair needs at least to count as replicated."""
-    null_quantile: float = 0.95
-    """A replicated pair also reaches this quantile of the best r that shuffled rows give."""
-    keys: tuple[str, ...] = ("none", "token", "position")
-    """The nulls to draw: each shuffles rows among those of equal token, position or document, or
-    among all (``none``, which must be there).
+    replicates_low: float = 0.1
+    """What the lower end of a pair's interval on compressed codes must exceed to replicate."""
+    surface: str = "exact"
+    """What is one token on a grid of words: ``exact`` parts "The" from "the", ``folded`` does not.
     """
-    draws: int = 1
-    """Shuffles of each null."""
-    resamples: int = 200
-    """Bootstrap resamples of the sources of text."""
+    keys: tuple[str, ...] = ("none", "token", "position")
+    """The nulls to draw: each exchanges rows among those of equal token, position, document or
+    token and position (``token_position``), or among all (``none``, which must be there).
+    """
+    draws: int = 3
+    """Draws of each null at least; more until the number of pairs is known to 2 % or 1 pair."""
+    max_draws: int = 100
+    """Draws of each null at most."""
     confidence: float = 0.95
-    """Share of the resamples that an interval holds."""
+    """Of the intervals of r."""
     seed: int = 0
-    """Seed of the nulls and of the bootstrap."""
+    """Seed of the nulls."""
 
     def __post_init__(self) -> None:
-        counts = {name: getattr(self, name) for name in ("min_fires", "draws", "resamples")}
-        for name, count in counts.items():
-            if not 1 <= count <= _MOST[name]:
-                raise InvalidInput(f"{name} {count} must be at least 1, at most {_MOST[name]}")
-        for name in ("min_r", "replicated_r"):
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                found = getattr(self, name)
+                raise InvalidInput(f"{name} {found} must be at least 1, at most {most}")
+        if self.draws > self.max_draws:
+            raise InvalidInput(f"draws {self.draws} must be at most max_draws {self.max_draws}")
+        for name in ("min_r", "replicates_low"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput(f"{name} {getattr(self, name)} must lie in [0, 1]")
-        for name in ("null_quantile", "confidence"):
-            if not 0 < getattr(self, name) < 1:
-                raise InvalidInput(f"{name} {getattr(self, name)} must lie in (0, 1)")
+        if not 0 < self.confidence < 1:
+            raise InvalidInput(f"confidence {self.confidence} must lie in (0, 1)")
+        if self.surface not in SURFACES:
+            raise InvalidInput(f"surface {self.surface!r} must be one of {', '.join(SURFACES)}")
         unknown = [key for key in self.keys if key not in KEYS]
         if unknown or "none" not in self.keys or len(set(self.keys)) != len(self.keys):
             raise InvalidInput(
@@ -71,6 +84,8 @@ class MatchSettings:
             InvalidInput: an unknown name, a value of another type or out of range.
         """
         kinds = {field.name: type(field.default) for field in fields(cls)}
+        for name in sorted(set(values) & set(_GONE)):
+            raise InvalidInput(f"match setting {name} is gone; in its place is {_GONE[name]}")
         unknown = sorted(set(values) - set(kinds))
         if unknown:
             raise InvalidInput(
@@ -81,7 +96,9 @@ class MatchSettings:
         return cls(**given)  # pyright: ignore[reportArgumentType]
 
 
-def _as_kind(name: str, value: object, kind: type) -> int | float | tuple[str, ...]:
+def _as_kind(name: str, value: object, kind: type) -> int | float | str | tuple[str, ...]:
+    if kind is str and isinstance(value, str):
+        return value
     if kind is tuple and isinstance(value, list | tuple):
         return tuple(str(key) for key in value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,21 +1,22 @@
 """Print a match as text for a terminal."""
 
+from typing import Literal
+
 import numpy as np
 
 from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.matching.result import Match, MatchedDictionary
+from isogloss.universality.nulls.labels import Label
+from isogloss.universality.nulls.shuffles import LEVELS
 
-LEVELS = (0.3, 0.5, 0.7)
-"""The r at which the summary counts pairs."""
-
-BEYOND_TOKEN = 0.3
-"""Partial correlation given the token from which a pair is more than its token."""
+_SAID: tuple[Label, ...] = ("yes", "no", "undecided")
 
 _NULL_NAMES = {
     "none": "free null",
     "token": "token null",
     "position": "position null",
     "document": "document null",
+    "token_position": "both null",
 }
 
 
@@ -25,15 +26,15 @@ def summary_text(match: Match) -> str:
         f"{match.a.dictionary} x {match.b.dictionary} on probe {match.on.probe}",
         _probe_line(match),
         *(_side_line(side, match.settings.min_fires) for side in (match.a, match.b)),
-        f"  {len(match.pairs):,} mutual pairs, {int(match.pairs.replicated.sum()):,} replicated",
+        f"  {len(match.pairs):,} mutual pairs replicate: {_labels(match.pairs, 'replicates')}",
         "",
         *_table(match),
         *_wrapped(
-            "A null is the number of pairs found after the segments of one model are shuffled: "
-            "freely, or only among those of the same token, position or document."
+            "A null is the mean number of pairs found when each segment of one model takes another "
+            "one: any, or one of the same token, position or document."
         ),
         "",
-        *_token_lines(match.pairs),
+        *_token_lines(match),
     ]
     if match.cautions:
         lines += ["", "Cautions"]
@@ -46,7 +47,7 @@ def _probe_line(match: Match) -> str:
     segments, documents = match.on.segments, match.on.documents
     return (
         f"  pairs chosen on {segments[0]:,} segments of {documents[0]:,} documents, "
-        f"reported on {segments[1]:,} of {documents[1]:,}"
+        f"reported on {segments[1]:,} of {documents[1]:,} ({match.on.sources[1]:,} sources)"
     )
 
 
@@ -59,19 +60,18 @@ def _side_line(side: MatchedDictionary, min_fires: int) -> str:
 
 def _table(match: Match) -> list[str]:
     names = [_NULL_NAMES[null.key] for null in match.nulls]
-    header = ["pairs with", "shared", "replicated", *names, "beyond token"]
+    header = ["pairs with", "shared", "replicate", *names, "beyond token"]
     rows = [header]
     for level in LEVELS:
         chosen = match.pairs.r >= level
         at = np.array([level])
-        beyond = int((chosen & (match.pairs.partial_token >= BEYOND_TOKEN)).sum())
         rows.append(
             [
                 f"r >= {level:.1f}",
                 f"{int(chosen.sum()):,}",
-                f"{int((chosen & match.pairs.replicated).sum()):,}",
+                f"{int((chosen & match.pairs.replicates_is('yes')).sum()):,}",
                 *(f"{null.shared(at)[0]:,.0f}" for null in match.nulls),
-                f"{beyond:,}",
+                f"{int((chosen & match.pairs.beyond_token_is('yes')).sum()):,}",
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -81,22 +81,28 @@ def _table(match: Match) -> list[str]:
     ]
 
 
-def _token_lines(pairs: Pairs) -> list[str]:
-    shared = pairs.take(np.flatnonzero(pairs.r >= LEVELS[0]))
+def _labels(pairs: Pairs, name: Literal["replicates", "beyond_token"]) -> str:
+    """Count the labels of a column, in words."""
+    is_label = pairs.replicates_is if name == "replicates" else pairs.beyond_token_is
+    return ", ".join(f"{int(is_label(label).sum()):,} {label}" for label in _SAID)
+
+
+def _token_lines(match: Match) -> list[str]:
+    shared = match.pairs.take(np.flatnonzero(match.pairs.r >= LEVELS[0]))
     if not len(shared):
         return [f"  No pair reaches r >= {LEVELS[0]}: nothing to explain."]
-    known = shared.partial_token[np.isfinite(shared.partial_token)]
+    known = shared.token_null[np.isfinite(shared.token_null)]
     text = (
         f"Of the {len(shared):,} pairs with r >= {LEVELS[0]}, the token alone gives a median r of "
-        f"{np.median(shared.token_null):.2f} (observed {np.median(shared.r):.2f}). "
+        f"{np.median(known):.2f} (observed {np.median(shared.r):.2f}). "
+        if known.size
+        else f"For none of the {len(shared):,} pairs with r >= {LEVELS[0]} do tokens recur enough "
+        "to say what the token gives. "
     )
-    if not known.size:
-        return _wrapped(text + "None varies among segments of the same token.")
-    beyond = int((known >= BEYOND_TOKEN).sum())
     return _wrapped(
-        text + f"Among segments of the same token their median correlation is "
-        f"{np.median(known):.2f}; for {beyond:,} it is at least {BEYOND_TOKEN} (beyond "
-        "token): these share more than which word stands there."
+        text + "Do they share more than which word stands there (beyond token)? "
+        f"{_labels(shared, 'beyond_token')}; of all pairs at most {match.chance:.1f} are expected "
+        "to pass by chance."
     )
 
 

@@ -4,6 +4,7 @@
 imported here, since it needs pytest.
 """
 
+from isogloss.universality.testing.ground_truth import GroundTruth, ground_truth
 from isogloss.universality.testing.synthetic import (
     ProbeShape,
     drop_firings,
@@ -12,4 +13,12 @@ from isogloss.universality.testing.synthetic import (
     write_probed,
 )
 
-__all__ = ["ProbeShape", "drop_firings", "random_codes", "synthetic_probe", "write_probed"]
+__all__ = [
+    "GroundTruth",
+    "ProbeShape",
+    "drop_firings",
+    "ground_truth",
+    "random_codes",
+    "synthetic_probe",
+    "write_probed",
+]

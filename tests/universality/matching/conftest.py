@@ -67,7 +67,7 @@ def mixed(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Match:
         private = random_codes(generator, SHAPE.segments, 30, 3)
         kept = drop_firings(generator, shared[:, order], 0.3)
         sides.append(sp.csr_array(sp.hstack([kept, sp.csr_array(noisy), private])))
-    settings = MatchSettings(draws=2, resamples=20)
+    settings = MatchSettings(draws=2)
     return match(
         write_probed(root / "a", "left", sides[0]),
         write_probed(root / "b", "right", sides[1]),

@@ -14,6 +14,7 @@ Array = NDArray[Any]
 
 FLOATS = ("r_choose", "margin", "r", "ci_low", "ci_high", "jaccard")
 NULLS = ("token_null", "position_null", "document_null")
+BEYOND = ("beyond_partial", "beyond_low", "beyond_high", "beyond_p")
 TOKEN = ("partial_token", "eta2_token_a", "eta2_token_b")
 
 
@@ -25,8 +26,12 @@ def pairs(**columns: Array) -> Pairs:
         name: np.arange(count, dtype=np.int32 if name in whole else np.int64)
         for name in (*whole, *counts)
     }
-    full |= {name: np.zeros(count) for name in (*FLOATS, *NULLS, *TOKEN)}
-    return Pairs(**(full | {"replicated": np.zeros(count, bool)} | columns))
+    full |= {name: np.zeros(count) for name in (*FLOATS, *NULLS, *TOKEN, *BEYOND)}
+    full |= {name: np.ones(count, np.int32) for name in ("rank_a", "rank_b")}
+    full["movable"] = np.ones(count, np.int64)
+    full |= {name: np.zeros(count, np.int8) for name in ("replicates", "beyond_token")}
+    full |= {name: np.zeros(count, bool) for name in ("ci_high_loose", "positional")}
+    return Pairs(**(full | columns))
 
 
 def test_columns_of_different_length_are_refused() -> None:
@@ -49,11 +54,30 @@ def test_the_label_is_the_first_null_that_gives_half_of_r() -> None:
     assert found.explained_by == ["token", "position", "document", "none", "none"]
 
 
+def test_a_position_that_was_tested_comes_before_the_nulls() -> None:
+    found = pairs(
+        r=np.array([0.6, 0.6]),
+        token_null=np.array([0.5, np.nan]),
+        position_null=np.array([0.1, 0.4]),
+        positional=np.array([True, False]),
+    )
+    assert found.explained_by == ["position", "position"]
+
+
+def test_labels_are_asked_for_by_name() -> None:
+    found = pairs(replicates=np.array([0, 1, 2], np.int8))
+    assert found.replicates_is("yes").tolist() == [False, True, False]
+    assert found.replicates_is("undecided").tolist() == [False, False, True]
+    assert found.beyond_token_is("no").all()
+    assert found.row(2)["replicates"] == "undecided"
+
+
 def test_a_row_is_json_with_none_for_what_is_undefined() -> None:
     found = pairs(r=np.array([0.5]), partial_token=np.array([np.nan])).row(0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["partial_token"] is None
-    assert found["replicated"] is False
+    assert found["replicates"] == "no"
+    assert found["ci_high_loose"] is False
     assert (found["r"], found["excess"], found["feature_a"]) == (0.5, 0.5, 0)
 
 

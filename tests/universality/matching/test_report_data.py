@@ -38,13 +38,19 @@ def test_counts_are_those_of_the_pairs(found: Match, data: Any) -> None:
     for row in data["counts"]:
         chosen = found.pairs.r >= row["threshold"]
         assert row["shared"] == chosen.sum() > 0
-        assert row["replicated"] == (chosen & found.pairs.replicated).sum()
-        beyond = found.pairs.partial_token >= 0.3
-        assert row["beyond_token"] == (chosen & beyond).sum()
+        for label in ("yes", "no", "undecided"):
+            replicates, beyond = (
+                found.pairs.replicates_is(label),
+                found.pairs.beyond_token_is(label),
+            )
+            assert row["replicates"][label] == (chosen & replicates).sum()
+            assert row["beyond_token"][label] == (chosen & beyond).sum()
         assert row["partial_known"] == (chosen & np.isfinite(found.pairs.partial_token)).sum()
         assert sum(row["explained_by"].values()) == row["shared"]
         for key, mean in row["nulls"].items():
-            assert mean == (found.null(key).pair_r >= row["threshold"]).sum() / 2
+            null = found.null(key)
+            assert mean == (null.pair_r >= row["threshold"]).sum() / null.draws
+            assert row["null_errors"][key] <= max(0.02 * mean, 1)
     assert data["counts"][0]["explained_by"]["token"] >= 20
     assert data["counts"][0]["explained_by"]["none"] >= 55
     assert data["counts"][0]["nulls"]["token"] >= 20
@@ -55,7 +61,8 @@ def test_curves_fall_and_stand_beside_every_null(found: Match, data: Any) -> Non
     curves = data["curves"]
     assert curves["thresholds"] == [round(0.05 * step, 2) for step in range(1, 20)]
     assert set(curves["nulls"]) == {"none", "token", "position"}
-    for line in (curves["shared"], curves["beyond_token"], *curves["nulls"].values()):
+    lines = (curves["shared"], curves["replicates"], curves["beyond_token"])
+    for line in (*lines, *curves["nulls"].values()):
         assert len(line) == 19
         assert all(high >= low for high, low in pairwise(line))
     for key, line in curves["nulls"].items():
@@ -67,6 +74,19 @@ def test_curves_fall_and_stand_beside_every_null(found: Match, data: Any) -> Non
     )
 
 
+def test_margins_part_the_shared_pairs_by_how_far_they_lead(found: Match, data: Any) -> None:
+    margins = data["margins"]
+    shared = found.pairs.r >= 0.3
+    assert sum(margins["pairs"]) == shared.sum()
+    assert sum(margins["replicates"]) == (shared & found.pairs.replicates_is("yes")).sum()
+    narrow = shared & (found.pairs.margin >= 0.02) & (found.pairs.margin < 0.05)
+    assert margins["from"][2:4] == [0.02, 0.05]
+    assert margins["pairs"][2] == narrow.sum()
+    again = (found.pairs.rank_a == 1) & (found.pairs.rank_b == 1)
+    assert margins["mutual_again"][2] == (narrow & again).sum()
+    assert data["chance"] == found.chance > 0
+
+
 def test_histograms_count_every_compared_feature(found: Match, data: Any) -> None:
     best = data["best"]
     assert sum(best["a"]) == len(found.a.compared) == data["a"]["compared"]
@@ -75,7 +95,9 @@ def test_histograms_count_every_compared_feature(found: Match, data: Any) -> Non
     assert len(density["edges"]) == len(density["counts"]) + 1
     assert sum(density["counts"]) == len(found.a.compared)
     explained = data["explained"]
-    assert explained["pairs"] == sum(explained["token_null"]) == sum(explained["excess"])
+    known = int(np.isfinite(found.pairs.token_null[found.pairs.r >= 0.3]).sum())
+    assert known == sum(explained["token_null"]) == sum(explained["excess"])
+    assert 0 < known <= explained["pairs"]
     assert sum(explained["partial_token"]) <= explained["pairs"]
 
 
@@ -92,14 +114,16 @@ def test_examples_are_whole_rows_in_their_order(found: Match, data: Any) -> None
     assert all(len(rows) <= 5 for rows in examples.values())
     columns = {*found.pairs.columns(), "excess", "explained_by"}
     assert all(set(row) == columns for rows in examples.values() for row in rows)
-    certain = found.pairs.ci_low[found.pairs.replicated]
+    good = found.pairs.replicates_is("yes")
+    certain = found.pairs.ci_low[good]
     assert [row["ci_low"] for row in examples["best"]] == sorted(certain, reverse=True)[:5]
-    held = [min(row["partial_token"], row["ci_low"]) for row in examples["beyond_token"]]
+    held = [min(row["beyond_low"], row["ci_low"]) for row in examples["beyond_token"]]
     assert held == sorted(held, reverse=True)
-    assert all(row["replicated"] for row in examples["typical"])
-    middle = np.median(found.pairs.r[found.pairs.replicated])
+    assert {row["beyond_token"] for row in examples["beyond_token"]} == {"yes"}
+    assert {row["replicates"] for row in examples["typical"]} == {"yes"}
+    middle = np.median(found.pairs.r[good])
     assert abs(examples["typical"][0]["r"] - middle) < 0.05
-    assert not any(row["replicated"] for row in examples["unreplicated"])
+    assert not any(row["replicates"] == "yes" for row in examples["unreplicated"])
 
 
 def test_scatter_has_one_entry_a_pair(found: Match, data: Any) -> None:
@@ -113,7 +137,7 @@ def test_the_documented_keys_are_all_there_and_no_other(data: Any) -> None:
     documented = module.__doc__ or ""
     for name in data:
         assert f"\n    {name}" in documented or f", {name}:" in documented, name
-    assert data["version"] == 1
+    assert data["version"] == 2
     assert data["probe"]["segments"] == {"choose": 2000, "report": 2000}
     assert data["movable"]["none"] == 1.0
 

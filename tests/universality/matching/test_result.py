@@ -54,6 +54,7 @@ def test_a_saved_match_loads_equal(found: Match, tmp_path: Path) -> None:
     for one, other in zip(found.nulls, loaded.nulls, strict=True):
         np.testing.assert_array_equal(one.best_b, other.best_b)
         np.testing.assert_array_equal(one.pair_draw, other.pair_draw)
+    assert (loaded.chance, loaded.on) == (found.chance, found.on)
     np.testing.assert_array_equal(loaded.b.fires, found.b.fires)
 
 
@@ -73,6 +74,7 @@ def test_a_match_has_a_json_form(found: Match) -> None:
     described = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert described["a"]["dictionary"] == "left"
     assert described["pairs"]["r"] == found.pairs.r.tolist()
+    assert set(described["pairs"]["replicates"]) == {"yes"}
 
 
 def test_other_directories_and_versions_are_refused(found: Match, tmp_path: Path) -> None:
@@ -83,6 +85,9 @@ def test_other_directories_and_versions_are_refused(found: Match, tmp_path: Path
     write_arrays(tmp_path / "later", arrays, {**attributes, "version": 99})
     with pytest.raises(UnsupportedVersion, match="'match' version 99"):
         Match.load(tmp_path / "later")
+    write_arrays(tmp_path / "earlier", arrays, {**attributes, "version": 1})
+    with pytest.raises(UnsupportedVersion, match=r"version 1; .*delete the match and match"):
+        Match.load(tmp_path / "earlier")
     without = {name: array for name, array in arrays.items() if name != "pairs_r"}
     write_arrays(tmp_path / "part", without, attributes)
     with pytest.raises(CorruptData, match="lack r"):

@@ -17,7 +17,10 @@ from isogloss.universality.matching.settings import MatchSettings
         ({"draws": 0}, "draws 0 must be at least 1"),
         ({"min_fires": 0}, "min_fires 0"),
         ({"min_r": 1.5}, r"min_r 1.5 must lie in \[0, 1\]"),
-        ({"null_quantile": 1.0}, "null_quantile 1.0"),
+        ({"replicates_low": 1.5}, "replicates_low 1.5"),
+        ({"confidence": 1.0}, "confidence 1.0"),
+        ({"surface": "lower"}, "surface 'lower' must be one of exact, folded"),
+        ({"max_draws": 2}, "draws 3 must be at most max_draws 2"),
         ({"keys": ("token",)}, "include none"),
         ({"keys": ("none", "colour")}, "among none, token"),
         ({"keys": ("none", "none")}, "different"),
@@ -30,7 +33,9 @@ def test_senseless_settings_are_refused(change: dict[str, Any], message: str) ->
 
 
 def test_settings_survive_json_and_numbers_that_became_floats() -> None:
-    settings = MatchSettings(draws=3, keys=("none", "document"), min_r=0.2)
+    settings = MatchSettings(
+        draws=4, keys=("none", "document"), min_r=0.2, surface="folded", replicates_low=0.2
+    )
     assert MatchSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
     assert MatchSettings.from_dict({"draws": 3.0, "min_r": 0}) == MatchSettings(draws=3, min_r=0.0)
 
@@ -39,6 +44,8 @@ def test_settings_survive_json_and_numbers_that_became_floats() -> None:
     ("values", "message"),
     [
         ({"drawz": 1}, "unknown match setting drawz; known: min_fires"),
+        ({"replicated_r": 0.3}, "replicated_r is gone; in its place is replicates_low"),
+        ({"surface": 1}, "surface 1 must be str"),
         ({"draws": 1.5}, "draws 1.5 must be int"),
         ({"draws": True}, "draws True must be int"),
         ({"keys": "none"}, "keys 'none' must be a list"),

@@ -15,5 +15,6 @@ def test_each_feature_is_scaled_by_the_median_of_what_it_fires_with() -> None:
 
 
 def test_the_scale_of_activations_does_not_matter() -> None:
-    codes = sp.random_array((5, 60), density=0.3, format="csr", rng=np.random.default_rng(0))
-    np.testing.assert_allclose(compress(codes * 7.5).toarray(), compress(codes).toarray())
+    codes = sp.csr_array(sp.random_array((5, 60), density=0.3, rng=np.random.default_rng(0)))
+    scaled = sp.csr_array(codes * 7.5)
+    np.testing.assert_allclose(compress(scaled).toarray(), compress(codes).toarray())

@@ -160,8 +160,8 @@ def test_rows_alone_with_their_token_are_no_part_of_its_null() -> None:
         tokens = np.concatenate([generator.integers(0, 20, 1000), 100 + np.arange(1000)])
         codes = independent(generator, 2000, 30)
         halves.append(half(codes, codes, tokens))
-    null = draw_null("token", *halves, draws=2, most=2, seed=0, min_r=0.1)
-    assert (observed(*halves, 0.1) > 0.99).all()
+    null = draw_null("token", halves[0], halves[1], draws=2, most=2, seed=0, min_r=0.1)
+    assert (observed(halves[0], halves[1], 0.1) > 0.99).all()
     assert null.movable == 0.5
     assert null.shared(THRESHOLDS)[2] == 0
     assert np.median(null.best_a) < 0.2
@@ -218,13 +218,13 @@ def test_rows_are_exchanged_until_the_number_of_pairs_is_known() -> None:
         return of_token[token] * (generator.random((400, 60)) < 0.5)
 
     halves = [half(codes(token), codes(token), token) for token in tokens]
-    few = draw_null("token", *halves, draws=2, most=2, seed=0, min_r=0.1)
-    found = draw_null("token", *halves, draws=2, most=60, seed=0, min_r=0.1)
+    few = draw_null("token", halves[0], halves[1], draws=2, most=2, seed=0, min_r=0.1)
+    found = draw_null("token", halves[0], halves[1], draws=2, most=60, seed=0, min_r=0.1)
     assert not few.is_precise
     assert found.is_precise
     assert 2 < found.draws <= 60
     np.testing.assert_array_equal(found.best_a[:2], few.best_a)
-    at_most = draw_null("token", *halves, draws=2, most=3, seed=0, min_r=0.1)
+    at_most = draw_null("token", halves[0], halves[1], draws=2, most=3, seed=0, min_r=0.1)
     assert at_most.draws == 3
 
 

@@ -96,7 +96,7 @@ def test_what_has_nothing_to_do_with_rare_tokens_is_not_explained_by_them() -> N
     edges = np.cumsum(1 / np.arange(1, 30_001))
     token = np.searchsorted(edges / edges[-1], generator.random(5000))
     strata = Strata.of("token", token)
-    codes = sp.random_array((60, 5000), density=0.03, format="csr", rng=generator)
+    codes = sp.csr_array(sp.random_array((60, 5000), density=0.03, rng=generator))
     each = np.arange(60)
     found = explain_pairs(codes, codes, each, each, strata)
     assert strata.bias > 0.3

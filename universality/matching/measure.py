@@ -1,0 +1,123 @@
+"""Measure mutual pairs on the half of the probe that did not choose them."""
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from isogloss.universality.correlation.best_matches import BestMatches
+from isogloss.universality.correlation.pair_statistics import PairStatistics, pair_statistics
+from isogloss.universality.correlation.ranks import pair_ranks
+from isogloss.universality.matching.pairs import Pairs
+from isogloss.universality.matching.result import MatchedDictionary
+from isogloss.universality.matching.settings import MatchSettings
+from isogloss.universality.nulls.compress import compress
+from isogloss.universality.nulls.intervals import LOOSE_COFIRES, correlation_intervals
+from isogloss.universality.nulls.rules import Beyond, beyond_token, replicates
+from isogloss.universality.nulls.shuffles import Half
+from isogloss.universality.nulls.strata import explain_pairs
+
+Integers = NDArray[np.integer]
+
+
+def measure_pairs(
+    choose: Half,
+    report: Half,
+    best: BestMatches,
+    sides: tuple[MatchedDictionary, MatchedDictionary],
+    settings: MatchSettings,
+) -> tuple[Pairs, float]:
+    """Measure the mutual pairs on the report half.
+
+    Args:
+        choose: the half that chose them.
+        report: the other half.
+        best: best partners on the choose half.
+        sides: the dictionaries; pairs hold the numbers of ``MatchedDictionary.compared``.
+        settings: bars and confidence.
+
+    Returns:
+        The pairs, strongest first, and how many are expected beyond their token by chance.
+    """
+    of_a, of_b = best.mutual(settings.min_r)
+    b = report.b.T.tocsr()
+    statistics = pair_statistics(report.a, b, of_a, of_b)
+    interval = correlation_intervals(
+        report.a, b, of_a, of_b, report.sources, confidence=settings.confidence
+    )
+    ranks = pair_ranks(report.a, report.b, of_a, of_b, statistics.r)
+    one, other = compress(report.a[of_a]), compress(b[of_b])
+    each = np.arange(len(of_a))
+    compressed = correlation_intervals(
+        one, other, each, each, report.sources, confidence=settings.confidence
+    )
+    beyond = _beyond(one, other, report)
+    chosen = (sides[0].fires[of_a], sides[1].fires[of_b])
+    fires = np.minimum.reduce([*chosen, statistics.fires_a, statistics.fires_b])
+    runner_up = np.maximum(best.a.second[of_a], best.b.second[of_b])
+    columns: dict[str, NDArray[np.generic]] = {
+        "feature_a": sides[0].compared[of_a],
+        "feature_b": sides[1].compared[of_b],
+        "r_choose": best.a.r[of_a],
+        "margin": best.a.r[of_a] - runner_up,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "ci_high_loose": statistics.cofires < LOOSE_COFIRES,
+        "rank_a": ranks.of_a,
+        "rank_b": ranks.of_b,
+        "replicates": replicates(
+            compressed.low,
+            (ranks.of_a == 1) & (ranks.of_b == 1),
+            fires,
+            bar=settings.replicates_low,
+        ),
+        **_of_statistics(statistics),
+        **_of_strata(report, of_a, of_b),
+        **_of_beyond(beyond),
+    }
+    order = np.lexsort((columns["feature_a"], -statistics.r))
+    return Pairs.from_columns(columns).take(order), beyond.chance
+
+
+def _beyond(one: sp.csr_array, other: sp.csr_array, report: Half) -> Beyond:
+    return beyond_token(
+        one,
+        other,
+        token=report.partition("token"),
+        position=report.partition("position"),
+        joint=report.partition("token_position"),
+        sources=report.sources,
+    )
+
+
+def _of_statistics(statistics: PairStatistics) -> dict[str, NDArray[np.generic]]:
+    names = ("r", "fires_a", "fires_b", "cofires", "jaccard")
+    return {name: getattr(statistics, name) for name in names}
+
+
+def _of_strata(report: Half, of_a: Integers, of_b: Integers) -> dict[str, NDArray[np.generic]]:
+    """Return what the token, the position and the document explain."""
+    b = report.b.T.tocsr()
+    token, position, document = (
+        explain_pairs(report.a, b, of_a, of_b, report.partition(key))
+        for key in ("token", "position", "document")
+    )
+    return {
+        "token_null": token.expected,
+        "position_null": position.expected,
+        "document_null": document.expected,
+        "partial_token": token.partial,
+        "eta2_token_a": token.eta2_a,
+        "eta2_token_b": token.eta2_b,
+    }
+
+
+def _of_beyond(beyond: Beyond) -> dict[str, NDArray[np.generic]]:
+    return {
+        "beyond_token": beyond.label,
+        "beyond_partial": beyond.token.partial,
+        "beyond_low": beyond.token.low,
+        "beyond_high": beyond.token.high,
+        "beyond_p": beyond.token.p,
+        "movable": beyond.token.movable,
+        "positional": beyond.positional,
+    }
