@@ -18,6 +18,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
@@ -471,24 +476,57 @@ class MatchSettings(_message.Message):
     RESAMPLES_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    REPLICATES_LOW_FIELD_NUMBER: _builtins.int
+    SURFACE_FIELD_NUMBER: _builtins.int
+    MAX_DRAWS_FIELD_NUMBER: _builtins.int
     min_fires: _builtins.int
     """features that fire less often on the choosing half are left out"""
     min_r: _builtins.float
     """pairs below this on the choosing half are dropped"""
-    replicated_r: _builtins.float
-    """r on the other half that a replicated pair has at least"""
-    null_quantile: _builtins.float
-    """of the best r under the null, which it also exceeds"""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def replicated_r(self) -> _builtins.float:
+        """refused: replicates_low is in its place"""
+
+    @replicated_r.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def replicated_r(self, value: _builtins.float) -> None:
+        """refused: replicates_low is in its place"""
+
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def null_quantile(self) -> _builtins.float:
+        """refused"""
+
+    @null_quantile.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def null_quantile(self, value: _builtins.float) -> None:
+        """refused"""
+
     draws: _builtins.int
-    """shuffles of each null"""
-    resamples: _builtins.int
-    """bootstrap resamples of the documents"""
+    """of each null at least; more until it is known well"""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def resamples(self) -> _builtins.int:
+        """refused"""
+
+    @resamples.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def resamples(self, value: _builtins.int) -> None:
+        """refused"""
+
     confidence: _builtins.float
     """of the intervals"""
     seed: _builtins.int
+    replicates_low: _builtins.float
+    """what the lower end of a replicating pair's interval exceeds"""
+    surface: _builtins.str
+    """what is one token: exact or folded text"""
+    max_draws: _builtins.int
+    """of each null at most"""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """nulls to draw: none (always), token, position, document"""
+        """nulls to draw: none (always), token, position, document, token_position"""
 
     def __init__(
         self,
@@ -502,15 +540,20 @@ class MatchSettings(_message.Message):
         resamples: _builtins.int | None = ...,
         confidence: _builtins.float | None = ...,
         seed: _builtins.int | None = ...,
+        replicates_low: _builtins.float | None = ...,
+        surface: _builtins.str | None = ...,
+        max_draws: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_replicated_r", b"_replicated_r", "_resamples", b"_resamples", "_seed", b"_seed", "confidence", b"confidence", "draws", b"draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "replicated_r", b"replicated_r", "resamples", b"resamples", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_max_draws", b"_max_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_replicated_r", b"_replicated_r", "_replicates_low", b"_replicates_low", "_resamples", b"_resamples", "_seed", b"_seed", "_surface", b"_surface", "confidence", b"confidence", "draws", b"draws", "max_draws", b"max_draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "replicated_r", b"replicated_r", "replicates_low", b"replicates_low", "resamples", b"resamples", "seed", b"seed", "surface", b"surface"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_replicated_r", b"_replicated_r", "_resamples", b"_resamples", "_seed", b"_seed", "confidence", b"confidence", "draws", b"draws", "keys", b"keys", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "replicated_r", b"replicated_r", "resamples", b"resamples", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_max_draws", b"_max_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_replicated_r", b"_replicated_r", "_replicates_low", b"_replicates_low", "_resamples", b"_resamples", "_seed", b"_seed", "_surface", b"_surface", "confidence", b"confidence", "draws", b"draws", "keys", b"keys", "max_draws", b"max_draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "replicated_r", b"replicated_r", "replicates_low", b"replicates_low", "resamples", b"resamples", "seed", b"seed", "surface", b"surface"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
     _WhichOneofReturnType__draws: _TypeAlias = _typing.Literal["draws"]  # noqa: Y015
     _WhichOneofArgType__draws: _TypeAlias = _typing.Literal["_draws", b"_draws"]  # noqa: Y015
+    _WhichOneofReturnType__max_draws: _TypeAlias = _typing.Literal["max_draws"]  # noqa: Y015
+    _WhichOneofArgType__max_draws: _TypeAlias = _typing.Literal["_max_draws", b"_max_draws"]  # noqa: Y015
     _WhichOneofReturnType__min_fires: _TypeAlias = _typing.Literal["min_fires"]  # noqa: Y015
     _WhichOneofArgType__min_fires: _TypeAlias = _typing.Literal["_min_fires", b"_min_fires"]  # noqa: Y015
     _WhichOneofReturnType__min_r: _TypeAlias = _typing.Literal["min_r"]  # noqa: Y015
@@ -519,14 +562,20 @@ class MatchSettings(_message.Message):
     _WhichOneofArgType__null_quantile: _TypeAlias = _typing.Literal["_null_quantile", b"_null_quantile"]  # noqa: Y015
     _WhichOneofReturnType__replicated_r: _TypeAlias = _typing.Literal["replicated_r"]  # noqa: Y015
     _WhichOneofArgType__replicated_r: _TypeAlias = _typing.Literal["_replicated_r", b"_replicated_r"]  # noqa: Y015
+    _WhichOneofReturnType__replicates_low: _TypeAlias = _typing.Literal["replicates_low"]  # noqa: Y015
+    _WhichOneofArgType__replicates_low: _TypeAlias = _typing.Literal["_replicates_low", b"_replicates_low"]  # noqa: Y015
     _WhichOneofReturnType__resamples: _TypeAlias = _typing.Literal["resamples"]  # noqa: Y015
     _WhichOneofArgType__resamples: _TypeAlias = _typing.Literal["_resamples", b"_resamples"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__surface: _TypeAlias = _typing.Literal["surface"]  # noqa: Y015
+    _WhichOneofArgType__surface: _TypeAlias = _typing.Literal["_surface", b"_surface"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__draws) -> _WhichOneofReturnType__draws | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_draws) -> _WhichOneofReturnType__max_draws | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_fires) -> _WhichOneofReturnType__min_fires | None: ...
     @_typing.overload
@@ -536,9 +585,13 @@ class MatchSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replicated_r) -> _WhichOneofReturnType__replicated_r | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replicates_low) -> _WhichOneofReturnType__replicates_low | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resamples) -> _WhichOneofReturnType__resamples | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__surface) -> _WhichOneofReturnType__surface | None: ...
 
 Global___MatchSettings: _TypeAlias = MatchSettings  # noqa: Y015
 
@@ -735,6 +788,19 @@ class Pair(_message.Message):
     PARTIAL_TOKEN_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
     EXPLAINED_BY_FIELD_NUMBER: _builtins.int
+    CI_HIGH_LOOSE_FIELD_NUMBER: _builtins.int
+    RANK_A_FIELD_NUMBER: _builtins.int
+    RANK_B_FIELD_NUMBER: _builtins.int
+    ETA2_TOKEN_A_FIELD_NUMBER: _builtins.int
+    ETA2_TOKEN_B_FIELD_NUMBER: _builtins.int
+    REPLICATES_FIELD_NUMBER: _builtins.int
+    BEYOND_TOKEN_FIELD_NUMBER: _builtins.int
+    BEYOND_PARTIAL_FIELD_NUMBER: _builtins.int
+    BEYOND_LOW_FIELD_NUMBER: _builtins.int
+    BEYOND_HIGH_FIELD_NUMBER: _builtins.int
+    BEYOND_P_FIELD_NUMBER: _builtins.int
+    MOVABLE_FIELD_NUMBER: _builtins.int
+    POSITIONAL_FIELD_NUMBER: _builtins.int
     feature_a: _builtins.int
     feature_b: _builtins.int
     r_choose: _builtins.float
@@ -744,7 +810,7 @@ class Pair(_message.Message):
     r: _builtins.float
     """on the other documents"""
     ci_low: _builtins.float
-    """of r, bootstrap over documents"""
+    """of r, over sources of text; NaN with fewer than 20"""
     ci_high: _builtins.float
     fires_a: _builtins.int
     """segments"""
@@ -752,14 +818,39 @@ class Pair(_message.Message):
     cofires: _builtins.int
     jaccard: _builtins.float
     token_null: _builtins.float
-    """r expected from the tokens alone"""
+    """r expected from the tokens alone; NaN where they hardly recur"""
     position_null: _builtins.float
     document_null: _builtins.float
     partial_token: _builtins.float
     """correlation among segments of the same token"""
     replicated: _builtins.bool
+    """replicates is yes"""
     explained_by: _builtins.str
     """token, position, document or none"""
+    ci_high_loose: _builtins.bool
+    """fewer than 10 co-firings: the truth often lies above ci_high"""
+    rank_a: _builtins.int
+    """of a among the partners of b, on the other documents; 1 is the best"""
+    rank_b: _builtins.int
+    """of b among the partners of a"""
+    eta2_token_a: _builtins.float
+    """share of its variance that the token explains; NaN as token_null"""
+    eta2_token_b: _builtins.float
+    replicates: _builtins.str
+    """yes, no or undecided"""
+    beyond_token: _builtins.str
+    """yes, no or undecided: whether it shares more than its token"""
+    beyond_partial: _builtins.float
+    """correlation among segments of the same token, compressed codes"""
+    beyond_low: _builtins.float
+    """of its 90 % interval over sources"""
+    beyond_high: _builtins.float
+    beyond_p: _builtins.float
+    """of a shuffle among segments of the same token"""
+    movable: _builtins.int
+    """firings on tokens that recur"""
+    positional: _builtins.bool
+    """the position explains what is shared beyond the token"""
     def __init__(
         self,
         *,
@@ -780,10 +871,23 @@ class Pair(_message.Message):
         partial_token: _builtins.float = ...,
         replicated: _builtins.bool = ...,
         explained_by: _builtins.str = ...,
+        ci_high_loose: _builtins.bool = ...,
+        rank_a: _builtins.int = ...,
+        rank_b: _builtins.int = ...,
+        eta2_token_a: _builtins.float = ...,
+        eta2_token_b: _builtins.float = ...,
+        replicates: _builtins.str = ...,
+        beyond_token: _builtins.str = ...,
+        beyond_partial: _builtins.float = ...,
+        beyond_low: _builtins.float = ...,
+        beyond_high: _builtins.float = ...,
+        beyond_p: _builtins.float = ...,
+        movable: _builtins.int = ...,
+        positional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ci_high", b"ci_high", "ci_low", b"ci_low", "cofires", b"cofires", "document_null", b"document_null", "explained_by", b"explained_by", "feature_a", b"feature_a", "feature_b", b"feature_b", "fires_a", b"fires_a", "fires_b", b"fires_b", "jaccard", b"jaccard", "margin", b"margin", "partial_token", b"partial_token", "position_null", b"position_null", "r", b"r", "r_choose", b"r_choose", "replicated", b"replicated", "token_null", b"token_null"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_high", b"beyond_high", "beyond_low", b"beyond_low", "beyond_p", b"beyond_p", "beyond_partial", b"beyond_partial", "beyond_token", b"beyond_token", "ci_high", b"ci_high", "ci_high_loose", b"ci_high_loose", "ci_low", b"ci_low", "cofires", b"cofires", "document_null", b"document_null", "eta2_token_a", b"eta2_token_a", "eta2_token_b", b"eta2_token_b", "explained_by", b"explained_by", "feature_a", b"feature_a", "feature_b", b"feature_b", "fires_a", b"fires_a", "fires_b", b"fires_b", "jaccard", b"jaccard", "margin", b"margin", "movable", b"movable", "partial_token", b"partial_token", "position_null", b"position_null", "positional", b"positional", "r", b"r", "r_choose", b"r_choose", "rank_a", b"rank_a", "rank_b", b"rank_b", "replicated", b"replicated", "replicates", b"replicates", "token_null", b"token_null"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
