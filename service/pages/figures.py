@@ -16,9 +16,13 @@ from isogloss.service.pages.charts import (
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import ReportSide, decimal
 
-_BEYOND = 0.3
-_NULL_KEYS = {"none": "free shuffle", "token": "token kept", "position": "position kept"}
-_NULL_KEYS["document"] = "document kept"
+_NULL_KEYS = {
+    "none": "free shuffle",
+    "token": "token kept",
+    "position": "position kept",
+    "document": "document kept",
+    "token_position": "token and position kept",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +104,7 @@ def _curves(curves: Node) -> str:
     ]
     lines += [
         Line(
-            name="given the token too",
+            name="beyond the token",
             style="beyond",
             x=thresholds,
             y=curves.numbers("beyond_token"),
@@ -125,16 +129,20 @@ def _scatter(scatter: Node) -> str:
         scatter.numbers("feature_a"),
         scatter.numbers("feature_b"),
         scatter.texts("explained_by"),
+        scatter.texts("beyond_token"),
         strict=True,
     )
     points = [
         Point(
             x=r,
             y=given,
-            style=_style(given, explained),
-            title=f"{a:.0f} and {b:.0f}: r {decimal(r)}, given token {decimal(given)}",
+            style=_style(beyond, explained),
+            title=(
+                f"{a:.0f} and {b:.0f}: r {decimal(r)}, given token {decimal(given)}; beyond the "
+                f"token: {beyond}"
+            ),
         )
-        for r, given, a, b, explained in columns
+        for r, given, a, b, explained, beyond in columns
         if given is not None
     ]
     low = min((point.y for point in points), default=0.0)
@@ -145,20 +153,17 @@ def _scatter(scatter: Node) -> str:
         points,
         legend=[
             ("beyond the token", "beyond"),
-            ("explained by token", "driven"),
-            ("by position or document", "other"),
+            ("not beyond it", "driven"),
+            ("undecided, or position", "other"),
         ],
-        lines=[
-            Line(name="", style="guide", x=(0.0, 1.0), y=(0.0, 1.0)),
-            Line(name="", style="guide-dash", x=(0.0, 1.0), y=(_BEYOND, _BEYOND)),
-        ],
+        lines=[Line(name="", style="guide", x=(0.0, 1.0), y=(0.0, 1.0))],
     )
 
 
-def _style(given: float, explained: str) -> str:
-    if given >= _BEYOND:
+def _style(beyond: str, explained: str) -> str:
+    if beyond == "yes":
         return "beyond"
-    return "other" if explained in ("position", "document") else "driven"
+    return "driven" if beyond == "no" and explained != "position" else "other"
 
 
 def _best(best: Node, sides: tuple[ReportSide, ReportSide]) -> str:

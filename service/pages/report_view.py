@@ -11,6 +11,11 @@ from isogloss.service.pages.charts import ruler
 from isogloss.service.pages.report_data import Node
 
 SCHEMA_VERSION = 1
+"""Of what a match job saves."""
+
+DATA_VERSION = 2
+"""Of the matching's own data in it."""
+
 _SHARED_R = 0.3
 _FIRST_PAIRS = 6
 _FIRST_CONTEXTS = 3
@@ -20,6 +25,7 @@ NULL_NAMES = {
     "token": "shuffled within equal tokens",
     "position": "shuffled within equal positions",
     "document": "shuffled within documents",
+    "token_position": "shuffled within equal tokens at about equal positions",
 }
 """What each null kept in place, in words."""
 
@@ -32,12 +38,12 @@ _GROUPS = (
     (
         "beyond_token",
         "The strongest beyond the word itself",
-        "Correlated most among segments of one token: what is left with the word held fixed.",
+        "Tested among segments of one token, with the word held fixed; highest lower end.",
     ),
     (
         "typical",
         "Typical pairs",
-        "Around the median correlation of the replicated pairs: what an ordinary match looks like.",
+        "Around the median correlation of pairs that replicate: what an ordinary match looks like.",
     ),
     (
         "unreplicated",
@@ -99,8 +105,10 @@ class PairView:
     """Name, value and explanation of each number."""
     explained_by: str
     """``token``, ``position``, ``document`` or ``none``."""
-    is_replicated: bool
-    """Whether it held on the report half."""
+    replicates: str
+    """``yes``, ``no`` or ``undecided``: whether it held on the report half."""
+    beyond_token: str
+    """``yes``, ``no`` or ``undecided``: whether it shares more than its token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +128,18 @@ class PairGroup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """How many pairs have each label."""
+
+    yes: int
+    """Tested, and so."""
+    no: int
+    """Tested, and not so."""
+    undecided: int
+    """The text at hand cannot tell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
     """The counts at one threshold."""
 
@@ -127,12 +147,12 @@ class Level:
     """Correlation on the report half."""
     shared: int
     """Pairs at or above it."""
-    replicated: int
-    """How many of the shared pairs replicated."""
+    replicates: Answers
+    """Whether the shared pairs replicate."""
     nulls: tuple[tuple[str, str], ...]
-    """Name and number of pairs under each null."""
-    beyond_token: int
-    """How many of the shared pairs have a partial correlation of at least .3 given the token."""
+    """Name and number of pairs under each null, with its standard error."""
+    beyond_token: Answers
+    """Whether the shared pairs share more than their token."""
     median_partial: str
     """Median partial correlation given the token."""
     explained_by: tuple[tuple[str, int, float], ...]
@@ -180,11 +200,14 @@ def open_report(report: Node) -> Node:
         UnsupportedVersion: a later release made the report.
     """
     data = report.node("data")
-    for node, name in ((report, "schema_version"), (data, "version")):
-        if node.count(name) != SCHEMA_VERSION:
+    for node, name, known in (
+        (report, "schema_version", SCHEMA_VERSION),
+        (data, "version", DATA_VERSION),
+    ):
+        if node.count(name) != known:
             raise UnsupportedVersion(
-                f"report data has {name} {node.count(name)} and this release reads "
-                f"{SCHEMA_VERSION}: match the dictionaries again"
+                f"report data has {name} {node.count(name)} and this release reads {known}: "
+                "delete the match and match the dictionaries again"
             )
     return data
 
@@ -220,7 +243,8 @@ def levels_of(data: Node) -> tuple[Level, ...]:
 def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
     """Say what was found."""
     level = next(node for node in data.nodes("counts") if node.number("threshold") == _SHARED_R)
-    shared, beyond = level.count("shared"), level.count("beyond_token")
+    shared = level.count("shared")
+    replicates, beyond = (_answers(level.node(name)) for name in ("replicates", "beyond_token"))
     of = min(side.compared for side in sides)
     nulls = level.node("nulls")
     free = nulls.maybe("none") or 0.0
@@ -235,14 +259,21 @@ def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
         if "token" in nulls
         else "."
     )
+    holds = (
+        f"Of the {shared:,}, {replicates.yes:,} replicate: they are each other's best match again "
+        f"there, and surely correlated. {replicates.no:,} do not, and {replicates.undecided:,} "
+        "fire too rarely to tell."
+    )
     more = (
-        f"For {beyond:,} of the {shared:,} the correlation stays at 0.3 or more among segments of "
-        "one and the same token: they share more than the word that stands there."
+        f"Among segments of one and the same token {beyond.yes:,} still correlate, and position "
+        f"does not explain it: they share more than the word that stands there. {beyond.no:,} do "
+        f"not, {beyond.undecided:,} cannot be told. By chance at most "
+        f"{_about(data.number('chance'))} of all pairs would pass."
     )
     return Headline(
-        claim=f"{shared:,} of {of:,} features that could be compared are shared",
+        claim=f"{replicates.yes:,} of {of:,} features that could be compared are shared",
         verdict=_verdict(shared, beyond, free, codes),
-        sentences=(found, chance, more),
+        sentences=(found, holds, chance, more),
     )
 
 
@@ -290,13 +321,17 @@ def decimal(value: float | None) -> str:
 def _level(node: Node) -> Level:
     shared = node.count("shared")
     explained = node.node("explained_by")
-    nulls = node.node("nulls")
+    nulls, errors = node.node("nulls"), node.node("null_errors")
     return Level(
         threshold=node.number("threshold"),
         shared=shared,
-        replicated=node.count("replicated"),
-        nulls=tuple((name, _about(nulls.number(name))) for name in NULL_NAMES if name in nulls),
-        beyond_token=node.count("beyond_token"),
+        replicates=_answers(node.node("replicates")),
+        nulls=tuple(
+            (name, _about(nulls.number(name)) + _error(errors.maybe(name)))
+            for name in NULL_NAMES
+            if name in nulls
+        ),
+        beyond_token=_answers(node.node("beyond_token")),
         median_partial=decimal(node.maybe("median_partial_token")),
         explained_by=tuple(
             (name, explained.count(name), 100 * explained.count(name) / max(shared, 1))
@@ -305,10 +340,22 @@ def _level(node: Node) -> Level:
     )
 
 
-def _verdict(shared: int, beyond: int, free: float, codes: Sequence[str]) -> str:
+def _answers(node: Node) -> Answers:
+    return Answers(yes=node.count("yes"), no=node.count("no"), undecided=node.count("undecided"))
+
+
+def _error(error: float | None) -> str:
+    """Write a standard error behind a count, where it is one tenth or more."""
+    return "" if error is None or error < 0.05 else f" ± {_about(error)}"
+
+
+def _verdict(shared: int, beyond: Answers, free: float, codes: Sequence[str]) -> str:
+    decided = beyond.yes + beyond.no
     if shared < 20 or shared < 2 * free:
         verdict = "Hardly more than chance gives."
-    elif "TOKEN_DRIVEN" in codes or beyond < shared / 2:
+    elif decided < shared / 4:
+        verdict = "The text is too short to tell what is shared beyond which word stands there."
+    elif "TOKEN_DRIVEN" in codes or beyond.yes < decided / 2:
         verdict = "Much of what is shared is which word stands there."
     else:
         verdict = "Most of it is more than which word stands there."
@@ -328,12 +375,13 @@ def _quality(node: Node) -> str:
 def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:
     r, low, high = row.number("r"), row.maybe("ci_low"), row.maybe("ci_high")
     token_null, partial = row.maybe("token_null"), row.maybe("partial_token")
+    loose = row.flag("ci_high_loose")
     numbers = (
         ("r", decimal(r), "Pearson correlation on the documents that did not choose the pair"),
         (
             "95 % interval",
-            f"{decimal(low)} to {decimal(high)}",
-            "bootstrap over documents",
+            f"{decimal(low)} to {decimal(high)}" + (" or more" if loose else ""),
+            "over sources of text" + (", the upper end from few co-firings" if loose else ""),
         ),
         ("given token", decimal(partial), "correlation among segments of the same token"),
         ("token null", decimal(token_null), "expected r if only the token mattered"),
@@ -364,7 +412,8 @@ def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:
         ),
         numbers=numbers,
         explained_by=row.text("explained_by", "none"),
-        is_replicated=row.flag("replicated"),
+        replicates=row.text("replicates"),
+        beyond_token=row.text("beyond_token"),
     )
 
 

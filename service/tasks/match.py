@@ -104,7 +104,11 @@ def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
     ]
     found = [
         shared_init(
-            hash_a=hashes[0], hash_b=hashes[1], decoder_a=decoders[0], decoder_b=decoders[1]
+            hash_a=hashes[0],
+            hash_b=hashes[1],
+            decoder_a=decoders[0],
+            decoder_b=decoders[1],
+            same_space=related.related,
         ),
         shared_ancestry(related=related.related, similarity=related.similarity, why=related.why),
     ]

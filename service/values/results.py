@@ -273,7 +273,7 @@ class PairInfo:
     r: float
     """Correlation on the other documents."""
     ci_low: float
-    """Lower end of the bootstrap interval of ``r``."""
+    """Lower end of the interval of ``r`` over sources of text; NaN with fewer than 20 sources."""
     ci_high: float
     """Upper end of it."""
     fires_a: int
@@ -285,19 +285,49 @@ class PairInfo:
     jaccard: float
     """``cofires`` over the segments on which either fires."""
     token_null: float
-    """r expected from the tokens alone."""
+    """r expected from the tokens alone; NaN where they hardly recur."""
     position_null: float
     """r expected from positions alone."""
     document_null: float
     """r expected from documents alone."""
     partial_token: float
     """Correlation among segments of the same token."""
-    replicated: bool
-    """Whether ``r`` holds up by itself."""
     explained_by: str
     """``token``, ``position``, ``document`` or ``none``."""
+    ci_high_loose: bool
+    """Fewer than 10 co-firings: the truth often lies above ``ci_high``."""
+    rank_a: int
+    """Rank of ``feature_a`` among the partners of ``feature_b`` on the other documents; 1 is the
+    best."""
+    rank_b: int
+    """Rank of ``feature_b`` among the partners of ``feature_a``."""
+    eta2_token_a: float
+    """Share of the first feature's variance that the token explains; NaN as ``token_null``."""
+    eta2_token_b: float
+    """Share of the second feature's variance that the token explains; NaN as ``token_null``."""
+    replicates: str
+    """``yes``, ``no`` or ``undecided``: whether the pair holds on the other documents."""
+    beyond_token: str
+    """``yes``, ``no`` or ``undecided``: whether it shares more than its token."""
+    beyond_partial: float
+    """Correlation among segments of the same token, of compressed codes."""
+    beyond_low: float
+    """Lower end of its 90 % interval over sources."""
+    beyond_high: float
+    """Upper end of it."""
+    beyond_p: float
+    """Chance that a shuffle among segments of the same token gives so high a partial."""
+    movable: int
+    """Firings on tokens that stand in other segments too, of the feature that has fewer."""
+    positional: bool
+    """The position explains what the pair shares beyond its token."""
 
     __repr__ = short_repr
+
+    @property
+    def replicated(self) -> bool:
+        """Whether ``replicates`` is ``yes``."""
+        return self.replicates == "yes"
 
     @property
     def excess(self) -> float:

@@ -12,6 +12,7 @@ from isogloss.service.values.results import (
     FeatureRef,
     Hit,
     MatchInfo,
+    PairInfo,
     ProbeInfo,
     SiteRef,
     SourceInfo,
@@ -95,6 +96,11 @@ declare(
     pb.Match,
     renamed={**_MADE, "text": "summary", "details": "result_json"},
     resources={"id": "matches", "a": "dictionaries", "b": "dictionaries", "probe": "probes"},
+)
+declare(
+    PairInfo,
+    pb.Pair,
+    joined=[Joined("replicated", (), lambda found: found.replicated)],
 )
 declare(FeatureContext, pb.Context, renamed={"value": "activation"})
 

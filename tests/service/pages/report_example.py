@@ -32,7 +32,7 @@ def report(
         "best": pairs[:12],
         "beyond_token": sorted(pairs, key=lambda row: -float(str(row["partial_token"])))[:12],
         "typical": pairs[400:412],
-        "unreplicated": [{**row, "replicated": False} for row in pairs[-5:]],
+        "unreplicated": [{**row, "replicates": "no"} for row in pairs[-5:]],
     }
     cautions = [
         {
@@ -98,7 +98,17 @@ def _pair(rng: random.Random, related: bool) -> dict[str, object]:
         "partial_token": partial,
         "eta2_token_a": 0.3,
         "eta2_token_b": 0.4,
-        "replicated": r > 0.3,
+        "ci_high_loose": fires * r < 10,
+        "rank_a": 1,
+        "rank_b": 1,
+        "replicates": "yes" if r > 0.3 else "undecided",
+        "beyond_token": "yes" if partial >= 0.2 else "no" if fires >= 100 else "undecided",
+        "beyond_partial": partial,
+        "beyond_low": partial - 0.1,
+        "beyond_high": partial + 0.1,
+        "beyond_p": 0.001,
+        "movable": fires,
+        "positional": False,
         "excess": r - token_null,
         "explained_by": "token" if share >= 0.5 else rng.choice(["none"] * 9 + ["position"]),
     }
@@ -120,7 +130,7 @@ def _data(
     free = [round(900 * math.exp(-(((edge - 0.08) / 0.05) ** 2))) for edge in edges[:-1]]
     token = [round(260 * math.exp(-(((edge - 0.24) / 0.13) ** 2))) for edge in edges[:-1]]
     return {
-        "version": 1,
+        "version": 2,
         "a": _counts("minilm-a", 3402, rng),
         "b": _counts("mpnet-a", 3120, rng),
         "probe": {
@@ -128,8 +138,10 @@ def _data(
             "grid": "word_ends",
             "segments": {"choose": 44_012, "report": 44_475},
             "documents": {"choose": 598, "report": 606},
+            "sources": {"choose": 61, "report": 58},
         },
-        "settings": {"min_fires": 20, "min_r": 0.1, "keys": ["none", "token"], "draws": 1},
+        "chance": 8.4,
+        "settings": {"min_fires": 20, "min_r": 0.1, "keys": ["none", "token"], "draws": 3},
         "pairs": len(pairs),
         "counts": [_level(pairs, level, decay) for level in (0.3, 0.5, 0.7)],
         "curves": {
@@ -137,6 +149,7 @@ def _data(
             "shared": [sum(x >= t for x in r) for t in thresholds],
             "nulls": nulls,
             "beyond_token": [sum(x >= t for x in partial) for t in thresholds],
+            "replicates": [sum(x >= t for x in r) - 3 for t in thresholds],
         },
         "best": {
             "edges": edges,
@@ -150,6 +163,7 @@ def _data(
             "r": r,
             "partial_token": [None if i % 97 == 0 else p for i, p in enumerate(partial)],
             "explained_by": [row["explained_by"] for row in pairs],
+            "beyond_token": [row["beyond_token"] for row in pairs],
         },
         "bands": [
             _band(20, 50, 801, 0.18, 0.19),
@@ -185,9 +199,13 @@ def _level(
     return {
         "threshold": level,
         "shared": len(shared),
-        "replicated": len(shared) - 3,
+        "replicates": {"yes": len(shared) - 3, "no": 2, "undecided": 1},
         "nulls": {key: 900 * math.exp(-rate * level) for key, rate in decay.items()},
-        "beyond_token": sum(float(str(row["partial_token"])) >= 0.3 for row in shared),
+        "null_errors": dict.fromkeys(decay, 0.4),
+        "beyond_token": {
+            label: sum(row["beyond_token"] == label for row in shared)
+            for label in ("yes", "no", "undecided")
+        },
         "median_partial_token": 0.24 + level / 5,
         "explained_by": {
             name: labels.count(name) for name in ("token", "position", "document", "none")

@@ -28,15 +28,16 @@ def test_bands_say_how_often_their_features_fire_and_how_many_are_shared(drawn: 
     assert [round(band.percent) for band in drawn.bands] == [18, 24, 38, 52, 61]
 
 
-def test_points_are_coloured_by_what_explains_them(drawn: Figures) -> None:
+def test_points_are_coloured_by_their_label(drawn: Figures) -> None:
     report = report_example.report()
     scatter = cast("dict[str, list[object]]", cast("dict[str, object]", report["data"])["scatter"])
-    rows = list(zip(scatter["partial_token"], scatter["explained_by"], strict=True))
-    known = [(cast("float", given), by) for given, by in rows if given is not None]
+    columns = [scatter[name] for name in ("partial_token", "beyond_token", "explained_by")]
+    rows = list(zip(*columns, strict=True))
+    known = [(beyond, by) for given, beyond, by in rows if given is not None]
     styles = re.findall(r'<circle class="dot ([a-z]+)" [^>]*r="3.2"', drawn.scatter)
     assert styles == [
-        "beyond" if given >= 0.3 else "other" if by == "position" else "driven"
-        for given, by in known
+        {"yes": "beyond", "no": "other" if by == "position" else "driven"}.get(str(beyond), "other")
+        for beyond, by in known
     ]
     assert drawn.shown == len(rows)
 
@@ -60,7 +61,7 @@ def test_the_training_chart_is_empty_without_a_curve() -> None:
 def test_each_chart_says_what_its_axes_are_and_whose_curve_is_whose(drawn: Figures) -> None:
     charts = {
         "curves": ("correlation r on the report half, at least", "pairs (log scale)", "token kept"),
-        "scatter": ("correlation r", "r given the token", "explained by token", "\N{MINUS SIGN}0"),
+        "scatter": ("correlation r", "r given the token", "not beyond it", "\N{MINUS SIGN}0"),
         "best": ("best correlation (choose half)", "features", "minilm-l6", "mpnet-base"),
         "density": ("share of segments on which a feature fires", "100 %", "0.01 %", "minilm-l6"),
         "training": ("rows trained on", "variance unexplained", "mpnet-base"),

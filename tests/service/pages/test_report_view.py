@@ -6,10 +6,17 @@ import pytest
 from tests.service.pages import report_example
 
 from isogloss.service.pages.report_data import Node
-from isogloss.service.pages.report_view import decimal, headline_of, levels_of, sides_of
+from isogloss.service.pages.report_view import (
+    Answers,
+    decimal,
+    headline_of,
+    levels_of,
+    sides_of,
+)
 
 CHANCE = "Hardly more than chance gives."
 WORDS = "Much of what is shared is which word stands there."
+UNTOLD = "The text is too short to tell what is shared beyond which word stands there."
 MORE = "Most of it is more than which word stands there."
 
 
@@ -19,12 +26,20 @@ def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
     level = cast("list[dict[str, object]]", data["counts"])[0]
     node = Node(report)
     headline = headline_of(node.node("data"), sides_of(node))
-    shared = level["shared"]
-    assert headline.claim == f"{shared} of 3,120 features that could be compared are shared"
+    replicates, beyond = (
+        cast("dict[str, int]", level[name]) for name in ("replicates", "beyond_token")
+    )
+    claim = f"{replicates['yes']} of 3,120 features that could be compared are shared"
+    assert headline.claim == claim
     assert headline.verdict == "Much of what is shared is which word stands there."
-    assert "13 such pairs when rows are shuffled freely" in headline.sentences[1]
-    assert "173 when they are shuffled only among rows of the same token" in headline.sentences[1]
-    assert f"For {level['beyond_token']} of the {shared}" in headline.sentences[2]
+    _, holds, chance, more = headline.sentences
+    assert f"Of the {level['shared']}, {replicates['yes']} replicate" in holds
+    assert "2 do not, and 1 fire too rarely to tell" in holds
+    assert "13 such pairs when rows are shuffled freely" in chance
+    assert "173 when they are shuffled only among rows of the same token" in chance
+    assert f"same token {beyond['yes']} still correlate" in more
+    assert f"{beyond['no']} do not, {beyond['undecided']} cannot be told" in more
+    assert "By chance at most 8.4 of all pairs would pass" in more
 
 
 @pytest.mark.parametrize(
@@ -39,6 +54,8 @@ def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
         pytest.param(30, 14, 0.0, False, WORDS, id="less than half do"),
         pytest.param(30, 30, 0.0, True, WORDS, id="the caution says the token drives them"),
         pytest.param(19, 19, 0.0, True, CHANCE, id="few pairs are few before anything else"),
+        pytest.param(41, 10, 0.0, False, UNTOLD, id="a quarter must have been decided"),
+        pytest.param(40, 10, 0.0, False, MORE, id="a quarter is enough"),
     ],
 )
 def test_the_verdict_weighs_the_number_of_pairs_the_null_and_the_token(
@@ -47,7 +64,9 @@ def test_the_verdict_weighs_the_number_of_pairs_the_null_and_the_token(
     report = report_example.report()
     data = cast("dict[str, object]", report["data"])
     level = cast("list[dict[str, object]]", data["counts"])[0]
-    level |= {"shared": shared, "beyond_token": beyond, "nulls": {"none": free}}
+    no = 0 if shared > 30 else shared - beyond
+    answers = {"yes": beyond, "no": no, "undecided": shared - beyond - no}
+    level |= {"shared": shared, "beyond_token": answers, "nulls": {"none": free}}
     if not is_token_driven:
         data["cautions"] = []
     node = Node(report)
@@ -80,14 +99,18 @@ def test_a_level_counts_the_pairs_beside_their_nulls_and_what_explains_them() ->
     given |= {
         "shared": 200,
         "nulls": {"none": 9.96, "token": 1234.4, "document": 0.0},
+        "null_errors": {"none": 0.04, "token": 12.3, "document": None},
+        "replicates": {"yes": 150, "no": 40, "undecided": 10},
+        "beyond_token": {"yes": 60, "no": 120, "undecided": 20},
         "explained_by": {"none": 100, "token": 60, "position": 30, "document": 10},
         "median_partial_token": None,
     }
     level, *others = levels_of(Node(report).node("data"))
     assert len(others) == 2
     assert (level.threshold, level.shared) == (0.3, 200)
-    assert (level.replicated, level.beyond_token) == (given["replicated"], given["beyond_token"])
-    assert level.nulls == (("none", "10"), ("token", "1,234"), ("document", "0"))
+    assert level.replicates == Answers(yes=150, no=40, undecided=10)
+    assert level.beyond_token == Answers(yes=60, no=120, undecided=20)
+    assert level.nulls == (("none", "10"), ("token", "1,234 ± 12"), ("document", "0"))
     assert level.median_partial == "–"
     assert level.explained_by == (
         ("none", 100, 50.0), ("token", 60, 30.0), ("position", 30, 15.0), ("document", 10, 5.0),

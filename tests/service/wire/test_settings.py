@@ -15,8 +15,17 @@ def test_the_settings_on_the_wire_are_those_of_the_rooms_below() -> None:
     train = {field.name for field in dictionaries_pb2.TrainConfig.DESCRIPTOR.fields}
     assert train == {field.name for field in fields(TrainConfig)} | OF_A_KIND
     assert {field.name for field in fields(TopK)} >= OF_A_KIND  # newer ones travel as settings
-    match = {field.name for field in universality_pb2.MatchSettings.DESCRIPTOR.fields}
+    on_wire = universality_pb2.MatchSettings.DESCRIPTOR.fields
+    match = {field.name for field in on_wire if not field.GetOptions().deprecated}
     assert match == {field.name for field in fields(MatchSettings)}
+
+
+def test_settings_of_earlier_versions_are_refused_with_what_took_their_place() -> None:
+    for field in universality_pb2.MatchSettings.DESCRIPTOR.fields:
+        if field.GetOptions().deprecated:
+            sent = fill(universality_pb2.MatchSettings(), {field.name: 1})
+            with pytest.raises(InvalidInput, match=f"{field.name} is gone; in its place is"):
+                MatchSettings.from_dict(set_fields(sent))
 
 
 def test_settings_left_out_stay_left_out_and_the_others_keep_their_type() -> None:
