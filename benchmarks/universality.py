@@ -1,0 +1,69 @@
+"""Figures of universality: intervals, labels, nulls and cautions on laws of known truth; cost.
+
+``python benchmarks/universality.py [--json] [--only ID ...]``
+
+Every label has a false-positive and a power figure; a label that is *undecided* counts as a miss.
+What each figure measures is said in its file of ``universality_figures/``, which runs alone.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
+
+from house_figures.figure import Figure
+from universality_figures.cost import add_one, one_of_100, wide
+from universality_figures.coverage import coverage_high, coverage_low
+from universality_figures.planted import impostors, planted, planted_false
+from universality_figures.replication import false_replicates, power_replicates
+from universality_figures.starts import init_false, init_found
+from universality_figures.strata_bias import eta_bias, null_closed_form
+from universality_figures.token_label import false_beyond, power_beyond, power_beyond_3
+
+FIGURES: Mapping[str, Callable[[], Figure]] = {
+    "coverage_low": coverage_low,
+    "coverage_high": coverage_high,
+    "false_beyond": false_beyond,
+    "power_beyond": power_beyond,
+    "power_beyond_3": power_beyond_3,
+    "eta_bias": eta_bias,
+    "null_closed_form": null_closed_form,
+    "power_replicates": power_replicates,
+    "false_replicates": false_replicates,
+    "planted": planted,
+    "planted_false": planted_false,
+    "impostors": impostors,
+    "init_found": init_found,
+    "init_false": init_false,
+    "wide": wide,
+    "one_of_100": one_of_100,
+    "add_one": add_one,
+}
+
+
+def main() -> int:
+    """Measure and print; 0 where every bar holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="ID", default=[], choices=FIGURES)
+    given = parser.parse_args()
+    found: list[dict[str, object]] = []
+    for name, measure in FIGURES.items():
+        if given.only and name not in given.only:
+            continue
+        figure = measure().to_dict()
+        found.append(figure)
+        if not given.json:
+            mark = "holds" if figure["holds"] else "MISSED"
+            print(f"[{name}] {figure['value']} {figure['sign']} {figure['bar']} {mark}")
+            print(json.dumps(figure, indent=1), flush=True)
+    if given.json:
+        print(json.dumps({"figures": found}, indent=1))
+    return 0 if all(figure["holds"] for figure in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

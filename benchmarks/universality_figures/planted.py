@@ -1,0 +1,76 @@
+"""Planted pairs among impostors, matched whole: what is recovered and what is labelled rightly.
+
+``PYTHONPATH=src:benchmarks python -m universality_figures.planted [seeds]``
+"""
+
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from house_figures.figure import Figure
+
+from isogloss.universality import MatchSettings, match
+from isogloss.universality.testing import ground_truth
+
+SEEDS = 3
+_FIRST_SEED = 20
+_IMPOSTORS = ("token", "case", "position", "token at position", "topic", "private")
+
+
+@lru_cache(maxsize=1)
+def answers(seeds: int = SEEDS) -> tuple[dict[str, tuple[int, int]], int]:
+    """Return right answers and features by kind, and how many strong pairs are of two features."""
+    found: dict[str, tuple[int, int]] = {}
+    wrong = 0
+    for seed in range(_FIRST_SEED, _FIRST_SEED + seeds):
+        with tempfile.TemporaryDirectory() as scratch:
+            truth = ground_truth(Path(scratch), seed=seed)
+            result = match(truth.a, truth.b, truth.probe, settings=MatchSettings(keys=("none",)))
+            for kind, (right, of) in truth.judge(result).items():
+                before = found.get(kind, (0, 0))
+                found[kind] = (before[0] + right, before[1] + of)
+            strong = result.pairs.take((result.pairs.r >= 0.5).nonzero()[0])
+            # an impostor may match another of the same token or place: only planted ones may not
+            is_planted = truth.kind[strong.feature_a] <= 1
+            apart = truth.partner[strong.feature_b] != strong.feature_a
+            wrong += int((is_planted & apart).sum())
+    return found, wrong
+
+
+def _share(kinds: tuple[str, ...], seeds: int) -> float:
+    found, _ = answers(seeds)
+    right, of = (sum(found[kind][place] for kind in kinds) for place in (0, 1))
+    return right / of
+
+
+def planted(seeds: int = SEEDS) -> Figure:
+    """Measure [planted]: pairs found, replicating and beyond their token, a fifth dropped."""
+    return Figure(
+        figure="planted", value=_share(("planted",), seeds), bar=0.99, at_most=False,
+        unit="of planted pairs with 20 % of the firings dropped",
+        peers={"split": _share(("split",), seeds)}, runs=seeds,
+    )  # fmt: skip
+
+
+def planted_false(seeds: int = SEEDS) -> Figure:
+    """Measure [planted_false]: pairs with r >= .5 of a planted feature and another's partner."""
+    return Figure(
+        figure="planted_false", value=answers(seeds)[1], bar=0, unit="pairs with r >= .5",
+        runs=seeds,
+    )  # fmt: skip
+
+
+def impostors(seeds: int = SEEDS) -> Figure:
+    """Measure [impostors]: impostors of six kinds that are labelled rightly."""
+    return Figure(
+        figure="impostors", value=_share(_IMPOSTORS, seeds), bar=0.98, at_most=False,
+        unit="of impostors labelled rightly",
+        peers={kind: list(answers(seeds)[0][kind]) for kind in _IMPOSTORS}, runs=seeds,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if sys.argv[1:] else SEEDS
+    for figure in (planted(count), planted_false(count), impostors(count)):
+        print(figure.to_dict(), flush=True)
