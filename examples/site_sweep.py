@@ -98,7 +98,7 @@ def learn(client: Client, name: str, sites: Sequence[str], documents: int) -> li
 def compare(client: Client, pair: tuple[str, str], a: DictionaryInfo, b: DictionaryInfo) -> Result:
     """Match two dictionaries and count what they share."""
     match = client.match(a, b).result()
-    pairs = [p for p in client.pairs(match, min_r=0.3) if p.replicated]
+    pairs = [p for p in client.pairs(match, min_r=0.3) if p.replicates == "yes"]
     strong = [p for p in pairs if p.r >= 0.5]
     result: Result = {
         "pair": " ".join(pair),
