@@ -25,19 +25,19 @@ _SPREADS = 8.0
 """Standard deviations of the null's draws above their mean from which matched rows are alike."""
 
 _SAMPLE = 512
-"""Rows of the first decoder that are matched with all of the second."""
+"""DecoderRows of the first decoder that are matched with all of the second."""
 
 _LEAST_ROWS = 8
 
-Rows = NDArray[np.floating]
+DecoderRows = NDArray[np.floating]
 
 
 def shared_init(
     *,
     hash_a: str = "",
     hash_b: str = "",
-    decoder_a: Rows | None = None,
-    decoder_b: Rows | None = None,
+    decoder_a: DecoderRows | None = None,
+    decoder_b: DecoderRows | None = None,
     same_space: bool = False,
 ) -> Caution | None:
     """Return a caution when two dictionaries began from the same weights.
@@ -115,7 +115,7 @@ def aligned_pairs(pairs: Pairs, features_a: int, features_b: int) -> Caution | N
     )
 
 
-def _check_decoders(decoder_a: Rows, decoder_b: Rows) -> None:
+def _check_decoders(decoder_a: DecoderRows, decoder_b: DecoderRows) -> None:
     if decoder_a.ndim != 2 or decoder_b.ndim != 2:
         found = f"{decoder_a.shape} and {decoder_b.shape}"
         raise ShapeError(f"decoders {found} must both be [features, width]")
@@ -197,7 +197,7 @@ def _times(above: float, noise: float) -> str:
     return f"{above / noise:.0f}" if noise > 0 else "beyond all"
 
 
-def _unit_rows(rows: Rows) -> NDArray[np.float32]:
+def _unit_rows(rows: DecoderRows) -> NDArray[np.float32]:
     """Scale rows to norm 1; rows of zeros stay."""
     wide = rows.astype(np.float64)
     norm = np.linalg.norm(wide, axis=1, keepdims=True)

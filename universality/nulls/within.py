@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import pearson3
 
 from isogloss.universality.correlation.moments import row_blocks, shape_of
-from isogloss.universality.nulls.intervals import LEAST_SOURCES, jackknife
+from isogloss.universality.nulls.intervals import LEAST_SOURCES, Floats, jackknife
 from isogloss.universality.nulls.strata import Strata
 
 _DEPTH = 0.3
@@ -34,8 +34,6 @@ _BLOCK_CELLS = 1 << 20
 """Pairs times the larger of strata and sources in one block: 8 MB an array."""
 
 _NOTHING = 1e-12
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

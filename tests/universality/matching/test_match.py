@@ -275,45 +275,6 @@ def test_a_pair_replicates_where_its_interval_lies_above_the_bar(
     assert firings[high.replicates_is("undecided")].max() < 150
 
 
-def test_a_pair_that_is_not_mutual_best_again_does_not_replicate(
-    probe: Probe, tmp_path: Path
-) -> None:
-    """On the report half another feature fires where the partner did."""
-    generator = np.random.default_rng(9)
-    fires = generator.random((SHAPE.segments, 1)) < 0.1
-    strength = 0.5 + generator.random((SHAPE.segments, 1))
-    other = (generator.random((SHAPE.segments, 1)) < 0.1) * strength
-    a = fires * strength
-    report = (probe.half == 1)[:, None]
-    half_of_it = a * (generator.random((SHAPE.segments, 1)) < 0.5)
-    partner, rival = np.where(report, half_of_it, a), np.where(report, a, other)
-    one = write_probed(tmp_path / "a", "a", sp.csr_array(a))
-    two = write_probed(tmp_path / "b", "b", sp.csr_array(np.hstack([partner, rival])))
-    pairs = match(one, two, probe, settings=FREE).pairs
-    assert (pairs.feature_b.tolist(), pairs.rank_a.tolist()) == ([0], [1])
-    assert pairs.rank_b.tolist() == [2]
-    assert pairs.ci_low[0] > 0.4
-    assert pairs.replicates_is("no").all()
-
-
-def test_few_co_firings_mark_the_upper_end(probe: Probe, tmp_path: Path) -> None:
-    codes = np.zeros((SHAPE.segments, 2))
-    for half in (0, 1):
-        rows = np.flatnonzero(probe.half == half)
-        codes[rows[::40], 0] = 1.0
-        codes[rows[3::40], 1] = 1.0
-    thin = codes.copy()
-    for feature, kept in ((0, 9), (1, 10)):
-        fires = np.flatnonzero((codes[:, feature] > 0) & (probe.half == 1))
-        thin[fires[kept:], feature] = 0
-    one = write_probed(tmp_path / "a", "a", sp.csr_array(codes))
-    two = write_probed(tmp_path / "b", "b", sp.csr_array(thin))
-    pairs = match(one, two, probe, settings=FREE).pairs
-    order = np.argsort(pairs.feature_a)
-    assert pairs.cofires[order].tolist() == [9, 10]
-    assert pairs.ci_high_loose[order].tolist() == [True, False]
-
-
 def test_case_is_told_apart_unless_the_settings_fold_it(probe: Probe, tmp_path: Path) -> None:
     """Detectors of capitals: nothing beyond the exact word, and much beyond the folded one."""
     generator = np.random.default_rng(11)
