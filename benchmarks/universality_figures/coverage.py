@@ -82,21 +82,34 @@ def _mean(shares: dict[Cell, float], place: int, value: object) -> float:
     return float(np.mean([share for cell, share in shares.items() if cell[place] == value]))
 
 
+@lru_cache(maxsize=2)
+def _extreme(sign: int, pairs: int) -> dict[str, float]:
+    """Measure the five lowest (1) or highest (-1) cells anew, since chance chose them too."""
+    shares = {cell: share for cell, (share, _) in cells(pairs).items()}
+    chosen = sorted(shares, key=lambda cell: sign * shares[cell])[:5]
+    return {
+        str(cell): _cell(cell, 2 * pairs, np.random.default_rng([_FIRST_SEED + 1, sign + 1, n]))[0]
+        for n, cell in enumerate(chosen)
+    }
+
+
 def coverage_low(pairs: int = PAIRS) -> Figure:
     """Measure [coverage_low]: the cell whose 95 % intervals hold the truth least often."""
-    value = min(share for share, _ in cells(pairs).values())
+    anew = _extreme(1, pairs)
     return Figure(
-        figure="coverage_low", value=value, bar=0.93, unit="of 95 % intervals hold r, worst cell",
-        at_most=False, peers=_peers(pairs), runs=pairs,
+        figure="coverage_low", value=min(anew.values()), bar=0.93, at_most=False,
+        unit="of 95 % intervals hold r, lowest of five cells measured anew",
+        peers={"anew": anew, **_peers(pairs)}, runs=pairs,
     )  # fmt: skip
 
 
 def coverage_high(pairs: int = PAIRS) -> Figure:
     """Measure [coverage_high]: the cell whose 95 % intervals hold the truth most often."""
-    value = max(share for share, _ in cells(pairs).values())
+    anew = _extreme(-1, pairs)
     return Figure(
-        figure="coverage_high", value=value, bar=0.975, unit="of 95 % intervals hold r, most",
-        peers=_peers(pairs), runs=pairs,
+        figure="coverage_high", value=max(anew.values()), bar=0.975,
+        unit="of 95 % intervals hold r, highest of five cells measured anew",
+        peers={"anew": anew, **_peers(pairs)}, runs=pairs,
     )  # fmt: skip
 
 

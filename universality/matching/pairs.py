@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, ShapeError
-from isogloss.universality.nulls.labels import LABELS, Answer
+from isogloss.universality.nulls.labels import LABELS, LabelName
 
 Number = int | float | bool | None
 
@@ -109,11 +109,11 @@ class Pairs:
         )
         return [str(label) for label in labels]
 
-    def replicates_is(self, label: Answer) -> NDArray[np.bool_]:
+    def replicates_is(self, label: LabelName) -> NDArray[np.bool_]:
         """Return which pairs have this label of ``replicates``, ``[pairs]``."""
         return self.replicates == LABELS.index(label)
 
-    def beyond_token_is(self, label: Answer) -> NDArray[np.bool_]:
+    def beyond_token_is(self, label: LabelName) -> NDArray[np.bool_]:
         """Return which pairs have this label of ``beyond_token``, ``[pairs]``."""
         return self.beyond_token == LABELS.index(label)
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.matching.result import Match, MatchedDictionary
-from isogloss.universality.nulls.labels import Answer
+from isogloss.universality.nulls.labels import LabelName
 from isogloss.universality.nulls.shuffles import LEVELS
 
-_SAID: tuple[Answer, ...] = ("yes", "no", "undecided")
+_SAID: tuple[LabelName, ...] = ("yes", "no", "undecided")
 
 _NULL_NAMES = {
     "none": "free null",

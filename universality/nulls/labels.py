@@ -5,9 +5,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Answer = Literal["no", "yes", "undecided"]
+LabelName = Literal["no", "yes", "undecided"]
 
-LABELS: tuple[Answer, ...] = ("no", "yes", "undecided")
+LABELS: tuple[LabelName, ...] = ("no", "yes", "undecided")
 """Labels by their number in a column."""
 
 NO, YES, UNDECIDED = (np.int8(number) for number in range(3))
@@ -29,6 +29,6 @@ def labelled(
     return np.where(passes & enough, YES, np.where(decisive & ~passes, NO, UNDECIDED))
 
 
-def label_names(numbers: NDArray[np.int8]) -> list[Answer]:
+def label_names(numbers: NDArray[np.int8]) -> list[LabelName]:
     """Return the labels that numbers stand for, ``[pairs]``."""
     return [LABELS[number] for number in numbers.tolist()]
