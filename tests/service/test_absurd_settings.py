@@ -35,7 +35,7 @@ HARMLESS: Mapping[str, str] = {
     "time_limit_s": "the server has a limit of its own",
     "min_fires": "leaves nothing to match, which the job says",
     "min_r": "a bar that is never or always reached",
-    "replicated_r": "a bar that is never or always reached",
+    "replicates_low": "a bar that is never or always reached",
     "aux_k": "at most the features",
     "k_anneal": "share of the run",
     "resample_every": "never reached",
