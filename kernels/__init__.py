@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         feature_moments,
     )
     from isogloss.kernels.decode import Residual, decode, decode_loss
+    from isogloss.kernels.descend import descend_entries
     from isogloss.kernels.encode import encode_topk
     from isogloss.kernels.gradients import (
         SparseGradients,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from isogloss.kernels.threshold import Repairs, encode_threshold
     from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, PairSums
     from isogloss.kernels.values.codes import Codes
+    from isogloss.kernels.values.descent import DescentSettings, EntryGradients
     from isogloss.kernels.values.step import (
         AdamMoments,
         StepResult,
@@ -49,6 +51,8 @@ __all__ = [
     "BatchCodes",
     "Coactivation",
     "Codes",
+    "DescentSettings",
+    "EntryGradients",
     "FeatureMoments",
     "PairSums",
     "Repairs",
@@ -65,6 +69,7 @@ __all__ = [
     "decode",
     "decode_loss",
     "decode_prefixes",
+    "descend_entries",
     "encode_batch_topk",
     "encode_threshold",
     "encode_topk",
@@ -84,6 +89,8 @@ _FILES = {
     "BatchCodes": "batch_topk",
     "Coactivation": "values.coactivation",
     "Codes": "values.codes",
+    "DescentSettings": "values.descent",
+    "EntryGradients": "values.descent",
     "FeatureMoments": "values.coactivation",
     "PairSums": "values.coactivation",
     "Repairs": "threshold",
@@ -100,6 +107,7 @@ _FILES = {
     "decode": "decode",
     "decode_loss": "decode",
     "decode_prefixes": "prefixes",
+    "descend_entries": "descend",
     "encode_batch_topk": "batch_topk",
     "encode_threshold": "threshold",
     "encode_topk": "encode",

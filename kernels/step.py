@@ -64,7 +64,9 @@ def train_step_topk(
 
     Adam is exact: it moves every row of every matrix, also those of features that did not fire.
     With ``unit_norm`` the decoder's gradient is projected orthogonal to the decoder's rows, and the
-    rows are divided by their norms after the step.
+    rows are divided by their norms after the step. Without it the norms are free, and what is
+    chosen are the largest of ``pre`` times the norm of the feature's decoder row, that is by how
+    far an entry moves the reconstruction; the values are still those of ``pre``.
 
     With ``target`` other rows are reconstructed than are read: ``pre = x @ encoder.T +
     encoder_bias``, and ``target`` stands for x in the loss. With ``columns`` a feature reads and
@@ -308,6 +310,10 @@ def _encode(
 ) -> _Chosen:
     """Codes of every row, and those among the candidates."""
     encoder, bias, k = weights.encoder, weights.encoder_bias, settings.k
+    norms = None
+    if not settings.unit_norm:
+        norms = weights.decoder.norm(dim=1).clamp_min(1e-30)
+        encoder, bias = encoder * norms[:, None], bias * norms
     aux_k = 0 if candidates is None else min(settings.aux_k, candidates.numel())
     if over_batch:
         found = encode_batch_topk(centred, encoder, bias, k, workspace=workspace)
@@ -320,11 +326,23 @@ def _encode(
                 indices=candidates[few.indices.long()],
                 features=weights.features,
             )
-        return _Chosen(found.codes, aux, float(found.threshold))
+        return _divided(_Chosen(found.codes, aux, float(found.threshold)), norms)
     if candidates is None:
-        return _Chosen(encode_topk(centred, encoder, bias, k, workspace=workspace), None, None)
+        found = encode_topk(centred, encoder, bias, k, workspace=workspace)
+        return _divided(_Chosen(found, None, None), norms)
     both = encode_among(centred, encoder, bias, k, candidates, aux_k, workspace)
-    return _Chosen(both.codes, both.aux, None)
+    return _divided(_Chosen(both.codes, both.aux, None), norms)
+
+
+def _divided(chosen: _Chosen, norms: Tensor | None) -> _Chosen:
+    """Take the factor out of values that were multiplied by a norm of their feature."""
+    if norms is None:
+        return chosen
+    codes, aux = (
+        None if one is None else one.with_values(one.values / norms[one.indices.long()])
+        for one in (chosen.codes, chosen.aux)
+    )
+    return _Chosen(codes or chosen.codes, aux, chosen.threshold)
 
 
 def _gradients(

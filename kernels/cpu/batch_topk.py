@@ -42,7 +42,12 @@ class _Pool(NamedTuple):
 
 
 def encode_batch_topk(
-    x: Tensor, weight: Tensor, bias: Tensor, k: int, workspace: Workspace
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: int,
+    workspace: Workspace,
+    scale: Tensor | None = None,
 ) -> tuple[Codes, Tensor]:
     """``isogloss.kernels.encode_batch_topk``: the codes and their smallest value.
 
@@ -55,6 +60,7 @@ def encode_batch_topk(
         bias: ``[features]``.
         k: mean entries a row.
         workspace: scratch memory to reuse between calls.
+        scale: a factor of each feature's pre-activations, float32 ``[features]``; None: 1.
 
     Returns:
         The codes, ragged, and their smallest value.
@@ -64,7 +70,7 @@ def encode_batch_topk(
     histogram = np.zeros(_BINS, np.int64)
     pool = _Pool(np.empty(0, np.int32), np.empty(0, np.int64))
     least = 1
-    for chunk in chunks(x.float(), weight.float(), bias.float(), workspace):
+    for chunk in chunks(x.float(), weight.float(), bias.float(), workspace, scale):
         if least == 1:  # an eighth of the rows gives a bound that spares most of the others
             few = chunk._replace(pre=chunk.pre[: -(-chunk.pre.shape[0] // 8)])
             least = _bound(_histogram(few, marked(few, _limits(few, least)), least), wanted)

@@ -37,6 +37,7 @@ from isogloss.kernels.values.workspace import Workspace
 
 _FEATURES = 32
 _COLUMNS = 64
+_TINY = 1e-30
 
 
 class _Batch(NamedTuple):
@@ -92,10 +93,9 @@ def train_step(
     if wired.target is None:
         centred = workspace.take("centred", tuple(x.shape))
         torch.sub(x, weights.decoder_bias, out=centred)
-    if over_batch:
-        chosen = _encode_batch(centred, weights, settings, candidates, workspace)
-    else:
-        chosen = _encode(centred, weights, settings, candidates, workspace)
+    norms = None if settings.unit_norm else row_norms(weights.decoder)
+    encode = _encode_batch if over_batch else _encode
+    chosen = encode(centred, weights, settings, candidates, norms, workspace)
     edges = settings.prefixes or (weights.features,)
     residual, errors = _residual(target, chosen.codes, weights, edges, workspace)
     mean_error = sum(errors) / len(errors)
@@ -126,6 +126,7 @@ def _encode(
     weights: Weights,
     settings: StepSettings,
     candidates: Tensor | None,
+    norms: Tensor | None,
     workspace: Workspace,
 ) -> _Chosen:
     """Give top-k codes of every row, and those among the candidates from the same chunks."""
@@ -138,7 +139,7 @@ def _encode(
     (values, indices), aux = room("main", settings.k), None
     if candidates is not None:
         aux = room("aux", min(settings.aux_k, candidates.numel()))
-    for chunk in chunks(centred, weights.encoder, weights.encoder_bias, workspace):
+    for chunk in chunks(centred, weights.encoder, weights.encoder_bias, workspace, norms):
         part, start = chunk.rows, chunk.start
         merge_all(chunk.pre, chunk.size, start, values[part], indices[part])
         if aux is not None and candidates is not None:
@@ -150,8 +151,10 @@ def _encode(
     fill_topk(values, indices)
     features = weights.features
     return _Chosen(
-        Codes(values=values, indices=indices, features=features),
-        None if aux is None else Codes(values=aux[0], indices=aux[1], features=features),
+        _divided(Codes(values=values, indices=indices, features=features), norms),
+        None
+        if aux is None
+        else _divided(Codes(values=aux[0], indices=aux[1], features=features), norms),
         None,
     )
 
@@ -161,17 +164,35 @@ def _encode_batch(
     weights: Weights,
     settings: StepSettings,
     candidates: Tensor | None,
+    norms: Tensor | None,
     workspace: Workspace,
 ) -> _Chosen:
     """Give the best entries of the batch; those among the candidates by a second, smaller GEMM."""
     encoder, bias = weights.encoder, weights.encoder_bias
-    codes, threshold = encode_batch_topk(centred, encoder, bias, settings.k, workspace)
+    codes, threshold = encode_batch_topk(centred, encoder, bias, settings.k, workspace, norms)
     aux = None
     if candidates is not None:
         dead, count = candidates.long(), min(settings.aux_k, candidates.numel())
-        values, places = encode_topk(centred, encoder[dead], bias[dead], count, workspace)
+        factor = None if norms is None else norms[dead]
+        values, places = encode_topk(centred, encoder[dead], bias[dead], count, workspace, factor)
         aux = Codes(values=values, indices=candidates[places.long()], features=weights.features)
-    return _Chosen(codes, aux, float(threshold))
+        aux = _divided(aux, norms)
+    return _Chosen(_divided(codes, norms), aux, float(threshold))
+
+
+def _divided(codes: Codes, norms: Tensor | None) -> Codes:
+    """Return codes whose values were multiplied by a norm of their feature without it."""
+    if norms is None:
+        return codes
+    return codes.with_values(codes.values / norms[codes.indices.long()].clamp_min(_TINY))
+
+
+def row_norms(matrix: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row, float32, in one order of sums."""
+    norms = torch.empty(matrix.shape[0])
+    with parallel_loops():
+        _row_norms(matrix.numpy(), norms.numpy())
+    return norms
 
 
 def _residual(
@@ -368,6 +389,13 @@ def _residuals(x, values, indices, offsets, decoder, bias, out, squares) -> None
                 for i in range(width):
                     error[i] += value * direction[i]
         squares[row] = dot(error, error)
+
+
+@njit(parallel=True, cache=True)
+def _row_norms(source, out) -> None:
+    for row in prange(source.shape[0]):
+        own = source[row]
+        out[row] = np.sqrt(dot(own, own))
 
 
 @njit(parallel=True, cache=True)

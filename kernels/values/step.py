@@ -120,7 +120,8 @@ class StepSettings:
     epsilon: float = 1e-8
     """Added to the root of Adam's second moment."""
     unit_norm: bool = True
-    """Keep decoder rows at norm 1, and project their gradients."""
+    """Keep decoder rows at norm 1, and project their gradients. False: norms are free, and entries
+    are chosen by their value times the norm of their decoder row."""
     aux_k: int = 0
     """Dead features that AuxK may use on a row; 0 for no AuxK."""
     aux_coefficient: float = 1 / 32

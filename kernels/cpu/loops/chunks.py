@@ -30,7 +30,13 @@ def _even(number: int) -> int:
     return -(-number // _EVEN) * _EVEN
 
 
-def chunks(x: Tensor, weight: Tensor, bias: Tensor, workspace: Workspace) -> Iterator[Chunk]:
+def chunks(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    workspace: Workspace,
+    scale: Tensor | None = None,
+) -> Iterator[Chunk]:
     """Yield ``x @ weight.T + bias`` in pieces of at most 24 MiB, all in one reused buffer.
 
     Up to 2,048 rows by a chunk of features: the weights are read once for all of those rows, and
@@ -46,6 +52,7 @@ def chunks(x: Tensor, weight: Tensor, bias: Tensor, workspace: Workspace) -> Ite
         weight: float32 ``[features, width]``.
         bias: float32 ``[features]``.
         workspace: holds the buffer.
+        scale: float32 ``[features]``, a factor of each feature's pre-activations; None: 1.
 
     Yields:
         One chunk after another; its memory is used again for the next.
@@ -60,6 +67,10 @@ def chunks(x: Tensor, weight: Tensor, bias: Tensor, workspace: Workspace) -> Ite
         for start in range(0, features, step):
             directions, offsets = weight[start : start + step], bias[start : start + step]
             count = directions.shape[0]
+            if scale is not None:
+                factor, room = scale[start : start + step], workspace.take("scaled", (count, width))
+                directions = torch.mul(directions, factor[:, None], out=room)
+                offsets = offsets * factor
             if count % _EVEN:
                 room = workspace.take("last_directions", (_even(count), width))
                 directions = _padded(directions, room)

@@ -1,0 +1,209 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportCallIssue=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped, and
+# counts a starred argument as one)
+"""descend_entries on the CPU: a feature's two gradient rows, Adam and normalising in cache."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from isogloss.kernels.cpu.adam import adam_step
+from isogloss.kernels.cpu.loops.adam import adam, adam_constants, normalise, project
+from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
+from isogloss.kernels.cpu.loops.sums import dot
+from isogloss.kernels.cpu.loops.threads import parallel_loops
+from isogloss.kernels.reference import AdamSettings
+from isogloss.kernels.values.descent import DescentSettings, EntryGradients
+
+_FEATURES = 32
+_TINY = np.float32(1e-30)
+
+
+def descend_entries(
+    parameters: Mapping[str, Tensor],
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    given: EntryGradients,
+    settings: DescentSettings,
+    step: int,
+    columns: Tensor | None,
+) -> None:
+    """``isogloss.kernels.descend_entries``.
+
+    Args:
+        parameters: by name; overwritten.
+        first: Adam's first moments; overwritten.
+        second: Adam's second moments; overwritten.
+        given: the gradients by entry.
+        settings: of the optimiser.
+        step: number of this step, from 1.
+        columns: columns of each feature; None: all.
+    """
+    encoder, decoder = parameters["encoder"], parameters["decoder"]
+    features = encoder.shape[0]
+    found = _arguments(given, parameters, columns)
+    partial = torch.empty(-(-features // _FEATURES), encoder.shape[1])
+    squares = torch.empty(features, dtype=torch.float64)
+    shorter, of_bias = 1.0, given.decoder_bias
+    if settings.clip_norm is not None or given.through is not None:
+        with parallel_loops():
+            _square_gradients(*found, settings.unit_norm, partial.numpy(), squares.numpy())
+        if given.through is not None:
+            total = np.zeros(partial.shape[1])
+            _add_rows(partial.numpy(), total)
+            of_bias = of_bias - torch.from_numpy(total).to(of_bias)
+    vectors = {**given.vectors, "decoder_bias": of_bias}
+    if settings.clip_norm is not None:
+        every = [squares, *(one.double().square() for one in vectors.values())]
+        norm = sum(float(np.cumsum(one.numpy())[-1]) for one in every) ** 0.5
+        shorter = min(1.0, settings.clip_norm / norm) if norm > 0 else 1.0
+    betas = (settings.beta1, settings.beta2, settings.epsilon)
+    constants = adam_constants(settings.learning_rate, *betas, step)
+    moments = (first["encoder"], second["encoder"], first["decoder"], second["decoder"])
+    with parallel_loops():
+        _update_features(
+            *found,
+            settings.unit_norm,
+            np.float32(shorter),
+            tuple(moment.numpy() for moment in moments),
+            constants,
+        )
+    plain = AdamSettings(
+        learning_rate=settings.learning_rate,
+        beta1=settings.beta1,
+        beta2=settings.beta2,
+        epsilon=settings.epsilon,
+    )
+    for name, slope in vectors.items():
+        adam_step(parameters[name], first[name], second[name], slope * shorter, plain, step)
+
+
+def _arguments(
+    given: EntryGradients, parameters: Mapping[str, Tensor], columns: Tensor | None
+) -> tuple[object, ...]:
+    """Return what both loops read: entries by feature, rows, weights, and what is rare."""
+    codes, features = given.codes, parameters["encoder"].shape[0]
+    values, slopes = codes.values.reshape(-1).numpy(), given.slopes.reshape(-1).numpy()
+    counts = (values != 0) | (slopes != 0)
+    starts = np.zeros(features + 1, np.int64)
+    order, rows = np.empty(values.size, np.int64), np.empty(values.size, np.int32)
+    indices, offsets = codes.indices.reshape(-1).numpy(), row_offsets(codes).numpy()
+    sort_by_feature(counts.view(np.uint8), indices, offsets, starts, order, rows)
+    places = np.full(features if given.more_features is not None else 0, -1, np.int32)
+    more = np.empty((0, given.source.shape[1]), np.float32)
+    if given.more_features is not None and given.more_rows is not None:
+        places[given.more_features.numpy()] = np.arange(len(given.more_features), dtype=np.int32)
+        more = given.more_rows.contiguous().numpy()
+    parts = given.parts or (range(parameters["decoder"].shape[1]),)
+    nothing = np.empty(0, np.float32)
+    return (
+        (values, slopes, starts, order, rows),
+        (given.source.contiguous().numpy(), given.downhill.contiguous().numpy()),
+        (parameters["encoder"].numpy(), parameters["decoder"].numpy()),
+        nothing if given.radial is None else given.radial.contiguous().numpy(),
+        np.array([(part.start, part.stop) for part in parts], np.int64),
+        (places, more),
+        nothing if given.through is None else given.through.contiguous().numpy(),
+        np.empty((0, 2), np.int64) if columns is None else columns.numpy(),
+    )
+
+
+@njit(cache=True)
+def _add_rows(source, out) -> None:
+    for row in range(source.shape[0]):
+        for i in range(source.shape[1]):
+            out[i] += source[row, i]
+
+
+@njit(cache=True)
+def _gradient_rows(
+    f, entries, rows, writes, radial, parts, more, columns, unit_norm, of_encoder, of_decoder
+):
+    """Fill both gradient rows of a feature."""
+    values, slopes, starts, order, owners = entries
+    source, downhill = rows
+    places, more_rows = more
+    of_encoder[:] = np.float32(0)
+    of_decoder[:] = np.float32(0)
+    for t in range(starts[f], starts[f + 1]):
+        value, slope = values[order[t]], slopes[order[t]]
+        if value != 0:
+            slide = downhill[owners[t]]
+            for i in range(of_decoder.size):
+                of_decoder[i] += value * slide[i]
+        if slope != 0:
+            read = source[owners[t]]
+            for i in range(of_encoder.size):
+                of_encoder[i] += slope * read[i]
+    if radial.size > 0:
+        for p in range(parts.shape[0]):
+            own = writes[parts[p, 0] : parts[p, 1]]
+            share = radial[f] / max(np.sqrt(dot(own, own)), _TINY)
+            for i in range(own.size):
+                of_decoder[parts[p, 0] + i] += share * own[i]
+    if places.size > 0 and places[f] >= 0:
+        extra = more_rows[places[f]]
+        for i in range(of_encoder.size):
+            of_encoder[i] += extra[i]
+    if columns.shape[0] > 0:
+        for gradient in (of_decoder, of_encoder):
+            gradient[: columns[f, 0]] = np.float32(0)
+            gradient[columns[f, 1] :] = np.float32(0)
+    if unit_norm:
+        project(of_decoder, writes)
+
+
+@njit(parallel=True, cache=True)
+def _square_gradients(
+    entries, rows, weights, radial, parts, more, through, columns, unit_norm, partial, squares
+) -> None:
+    """Squared norm of both gradient rows of every feature, and each block's ``through @ encoder``.
+    """
+    encoder, decoder = weights
+    features, width = encoder.shape
+    for block in prange((features + _FEATURES - 1) // _FEATURES):
+        of_encoder = np.empty(width, np.float32)
+        of_decoder = np.empty(decoder.shape[1], np.float32)
+        share = partial[block]
+        share[:] = np.float32(0)
+        for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            _gradient_rows(
+                f, entries, rows, decoder[f], radial, parts, more, columns, unit_norm,
+                of_encoder, of_decoder,
+            )  # fmt: skip
+            squares[f] = dot(of_encoder, of_encoder) + dot(of_decoder, of_decoder)
+            if through.size > 0 and through[f] != 0:
+                reads = encoder[f]
+                for i in range(width):
+                    share[i] += through[f] * reads[i]
+
+
+@njit(parallel=True, cache=True)
+def _update_features(
+    entries, rows, weights, radial, parts, more, through, columns, unit_norm, shorter, moments,
+    constants,
+) -> None:  # fmt: skip
+    """Gradients, projection, bound, Adam and normalising of every feature."""
+    encoder, decoder = weights
+    features, width = encoder.shape
+    encoder_first, encoder_second, decoder_first, decoder_second = moments
+    for block in prange((features + _FEATURES - 1) // _FEATURES):
+        of_encoder = np.empty(width, np.float32)
+        of_decoder = np.empty(decoder.shape[1], np.float32)
+        for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            writes = decoder[f]
+            _gradient_rows(
+                f, entries, rows, writes, radial, parts, more, columns, unit_norm,
+                of_encoder, of_decoder,
+            )  # fmt: skip
+            for i in range(of_encoder.size):
+                of_encoder[i] *= shorter
+            for i in range(of_decoder.size):
+                of_decoder[i] *= shorter
+            adam(encoder[f], encoder_first[f], encoder_second[f], of_encoder, constants)
+            adam(writes, decoder_first[f], decoder_second[f], of_decoder, constants)
+            if unit_norm:
+                normalise(writes)
