@@ -27,14 +27,16 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
+    from isogloss.dictionaries.training.controls import CONTROLS, with_controls
     from isogloss.dictionaries.training.plan import complete_config, default_seed, least_bytes
-    from isogloss.dictionaries.training.train import train
+    from isogloss.dictionaries.training.train import train, train_together
     from isogloss.dictionaries.wirings.crosscoder import feature_owners
     from isogloss.dictionaries.wirings.load import check_sites
     from isogloss.dictionaries.wirings.table import DEFAULT_WIRING, wiring_names
     from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring, site_columns
 
 __all__ = [
+    "CONTROLS",
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
     "Dictionary",
@@ -75,10 +77,12 @@ __all__ = [
     "save_dictionary",
     "site_columns",
     "train",
+    "train_together",
     "training_batches",
     "training_rows",
     "wiring_names",
     "wiring_of",
+    "with_controls",
 ]
 
 _HOMES = {
@@ -123,6 +127,9 @@ _HOMES = {
     "remove_checkpoints": "training.checkpoints",
     "save_dictionary": "saving",
     "train": "training.train",
+    "train_together": "training.train",
+    "CONTROLS": "training.controls",
+    "with_controls": "training.controls",
     "training_batches": "rows.batches",
     "training_rows": "rows.batches",
     "wiring_names": "wirings.table",

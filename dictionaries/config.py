@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, cast
+from typing import Annotated, Literal, TypeAlias, cast
 
 from msgspec import Meta
 
 from isogloss.dictionaries.kinds.table import DEFAULT_KIND
 from isogloss.dictionaries.settings import Settings, read_settings, settings_to_dict
 from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
+
+
+ControlName: TypeAlias = Literal["frozen_decoder", "frozen_encoder", "soft_frozen_decoder"]
+"""What of a dictionary is held to its random start, see ``training/controls.py``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +40,10 @@ class TrainConfig(Settings):
     The fields here are checked when it is made. ``settings`` is checked by kind and wiring, which
     know what they mean, when training begins; see :func:`isogloss.dictionaries.complete_config`.
 
-    Not settings, because one choice served every run measured (README of this room): random
-    initialisation, linear warm-up over 5 % of the steps (at most 1,000), input scaled to a total
-    variance equal to its width.
+    What is None is derived from width, features, rows and batch when the run is planned, see
+    ``training/recipe.py``; the values are logged, and kept as ``derived`` of the provenance. Not
+    settings, because one choice served every run measured: random initialisation, linear warm-up
+    over 1 % of the steps (at most 1,000), input scaled to a total variance equal to its width.
 
     Raises:
         InvalidInput: a value is of another type or out of its range.
@@ -55,12 +60,12 @@ class TrainConfig(Settings):
     """Name of a wiring, which says which sites are read and which are reconstructed: a row of
     ``wirings/table.py``, or one that an installed package offers.
     """
-    batch_rows: Annotated[int, Meta(ge=1, le=2**24)] = 1024
-    """Rows per optimiser step."""
+    batch_rows: Annotated[int, Meta(ge=1, le=2**24)] | None = None
+    """Rows per optimiser step; None: 512."""
     epochs: Annotated[float, Meta(gt=0, le=1e6)] = 4.0
     """Passes over the training rows; a fraction is part of a pass."""
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    """Peak of the schedule; None: see ``default_learning_rate`` in ``training/plan.py``."""
+    """Peak of the schedule; None: see ``default_learning_rate`` in ``training/recipe.py``."""
     decay: Annotated[float, Meta(ge=0, le=1)] = 0.3
     """Last share of the steps, over which the learning rate falls linearly to zero."""
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
@@ -69,8 +74,8 @@ class TrainConfig(Settings):
     holdout: Annotated[float, Meta(ge=0, le=0.999)] = 0.25
     """Share of the documents kept out of training: those whose split position is below this."""
     dead_after_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    """A feature silent for so many rows is dead; None: one tenth of all rows of the run, at most 10
-    million."""
+    """A feature silent for so many rows is dead; None: 10,000, or 100 times the mean number of rows
+    between two firings if that is more."""
     checkpoint_every: Annotated[int, Meta(ge=1, le=2**53)] = 250
     """Steps between checkpoints. Does not change the result."""
     steps: tuple[Annotated[int, Meta(ge=0)], ...] = ()
@@ -78,12 +83,22 @@ class TrainConfig(Settings):
     recording has."""
     leave_out: LeaveOut = LeaveOut()
     """Rows that are not trained on."""
+    rows_seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    """Seed of the order of the rows; None: ``seed``. Runs that share it read the same rows, and so
+    can be trained from one read, whatever weights they start from."""
+    controls: tuple[ControlName, ...] = ()
+    """Controls that a job trains beside the dictionary, from the same read; each is this run with
+    ``control``. ``with_controls`` in ``training/controls.py`` makes their configs."""
+    control: ControlName | None = None
+    """What is held to its start, to say what training is worth beside it (arXiv 2602.14111); see
+    ``training/controls.py``. None: nothing, the dictionary is trained."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return every field as JSON-ready values, ``steps`` only where some are named."""
+        """Return every field as JSON-ready values; later ones only where they are given."""
         values = settings_to_dict(self)
-        if not self.steps:
-            del values["steps"]  # releases that know no steps refuse the field
+        for name in ("steps", "rows_seed", "controls", "control"):
+            if not values[name] and values[name] != 0:
+                del values[name]  # releases that do not know the field refuse it
         return values
 
     @classmethod
@@ -108,13 +123,13 @@ class TrainConfig(Settings):
         return read_settings(cls, values, "a training run")
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """Name what differs between two configs, other than ``checkpoint_every``.
+        """Name what differs between two configs, other than ``checkpoint_every`` and ``controls``.
 
         Settings of the kind are named first, by their own names. Settings that one of the two
         leaves out count as different: complete both before comparing.
         """
         settings = sorted({*self.settings, *other.settings})
-        apart = ("settings", "checkpoint_every", "steps")
+        apart = ("settings", "checkpoint_every", "steps", "controls")
         common = [f.name for f in fields(self) if f.name not in apart]
         return [
             *(name for name in settings if self.settings.get(name) != other.settings.get(name)),

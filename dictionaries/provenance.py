@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import cast
 
 from isogloss.dictionaries.config import TrainConfig
@@ -141,6 +141,10 @@ class DictionaryProvenance:
     input_scale: float = 1.0
     """Factor rows were multiplied by during training; already folded into the weights. Of several
     sites: the mean factor of those that are reconstructed."""
+    derived: Mapping[str, int | float] = field(default_factory=dict[str, int | float])
+    """What the run did beside its config, by name: rows of a step, peak learning rate, steps of
+    its rise, rows of silence after which a feature is dead. Empty for dictionaries of releases that
+    did not keep it."""
     curve: tuple[TrainProgress, ...] = ()
     """Training curve, about a hundred points."""
 
@@ -157,6 +161,7 @@ class DictionaryProvenance:
         values["sites"] = [site.to_dict() for site in self.sites]
         values["config"] = None if self.config is None else self.config.to_dict()
         values["curve"] = [point.to_dict() for point in self.curve]
+        values["derived"] = dict(self.derived)
         return values
 
     @classmethod
@@ -167,7 +172,7 @@ class DictionaryProvenance:
             CorruptData: a field is missing, unknown or of the wrong type.
             InvalidInput: a field of the config is out of its range.
         """
-        values = {"rows_left_out": 0, **_with_sites(values)}
+        values = {"rows_left_out": 0, "derived": {}, **_with_sites(values)}
         names = [item.name for item in fields(cls)]
         if set(values) != set(names):
             raise CorruptData(f"provenance has fields {sorted(values)}; wanted {names}")
@@ -183,10 +188,17 @@ class DictionaryProvenance:
             rows_trained=_count(values, "rows_trained"),
             rows_left_out=_count(values, "rows_left_out"),
             input_scale=_number(values, "input_scale"),
+            derived=_numbers(_object(values["derived"])),
             curve=tuple(
                 TrainProgress.from_dict(_object(point)) for point in _list(values, "curve")
             ),
         )
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, int | float]:
+    """Return numbers by name, whole ones as such."""
+    found = {name: _number(values, name) for name in values}
+    return {name: int(one) if one.is_integer() else one for name, one in found.items()}
 
 
 def _with_sites(values: Mapping[str, object]) -> Mapping[str, object]:

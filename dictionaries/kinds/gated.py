@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.kinds.optimise import (
-    bias_gradient,
+    column_sums,
     descend,
     feature_totals,
     ordered_sum,
@@ -27,10 +27,10 @@ from isogloss.dictionaries.kinds.state import (
 )
 from isogloss.kernels import (
     Codes,
+    EntryGradients,
     StepResult,
     decode_loss,
     encode_threshold,
-    feature_sums,
     value_slopes,
 )
 
@@ -65,7 +65,7 @@ class Gated(Kind):
 
     with w the coefficient ``l1`` times its linear warm-up. The gate learns from the last two terms
     alone, since H has no derivative; the third makes its values reconstruct. Decoder rows keep norm
-    1, and their gradients are projected. The optimiser is exact Adam (0.9, 0.999, 1e-8). Dead
+    1, and their gradients are projected. The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead
     features stay dead unless ``resample_every`` is set. ``encoder`` is W_g, ``encoder_bias``
     b_gate, ``log_gain`` r_mag, ``magnitude_bias`` b_mag.
     """
@@ -88,9 +88,9 @@ class Gated(Kind):
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
-    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
-    after the decoder's projection. A longer one is shortened to it. None: no bound."""
+    after the decoder's projection. A longer one is shortened to it. None: 1 / Var; 0: no bound."""
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
         """Start tied, both paths equal, the decoder bias at the mean row."""
@@ -118,24 +118,22 @@ class Gated(Kind):
         to_magnitude = torch.where(found.magnitude > 0, slopes, 0.0)
         to_gate = value_slopes(found.gates, gate_downhill, weights.decoder) + price / rows
         to_shared = to_gate + to_magnitude * found.gain
-        of_encoder, totals = feature_sums(codes.with_values(to_shared), centred)
-        gradients = {
-            "encoder": of_encoder,
-            "encoder_bias": feature_totals(codes.with_values(to_gate)),
-            "log_gain": feature_totals(codes.with_values(to_magnitude * found.gain * found.shared)),
-            "magnitude_bias": feature_totals(codes.with_values(to_magnitude)),
-            "decoder": feature_sums(codes, downhill)[0],
-            "decoder_bias": bias_gradient(tensors, downhill, totals),
-        }
-        descend(
-            tensors,
-            gradients,
-            step=batch.step,
-            learning_rate=batch.learning_rate,
-            unit_norm=True,
-            clip_norm=self.clip_norm,
-            columns=batch.columns,
+        gradients = EntryGradients(
+            codes=codes,
+            slopes=to_shared,
+            source=centred,
+            downhill=downhill,
+            vectors={
+                "encoder_bias": feature_totals(codes.with_values(to_gate)),
+                "log_gain": feature_totals(
+                    codes.with_values(to_magnitude * found.gain * found.shared)
+                ),
+                "magnitude_bias": feature_totals(codes.with_values(to_magnitude)),
+            },
+            decoder_bias=column_sums(downhill),
+            through=feature_totals(codes.with_values(to_shared)),
         )
+        descend(tensors, gradients, batch, unit_norm=True, clip_norm=self.clip_norm)
         if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
             resample(tensors, batch, centred, main.squared_norms)
         squared_error = ordered_sum(main.squared_norms) / rows

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.kinds.optimise import (
-    bias_gradient,
+    column_sums,
     descend,
     feature_totals,
     ordered_sum,
+    padded_product,
     share_of_warmup,
 )
 from isogloss.dictionaries.kinds.state import (
@@ -28,11 +29,11 @@ from isogloss.dictionaries.kinds.state import (
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
+    EntryGradients,
     StepResult,
     Weights,
     decode_loss,
     encode_threshold,
-    feature_sums,
     value_slopes,
 )
 
@@ -47,6 +48,15 @@ class _Penalty(NamedTuple):
     """To the value z of the entry."""
     to_step: Tensor
     """To the step function H(pre - theta) of the entry."""
+
+
+class _Revived(NamedTuple):
+    """Gradients of P to the dead features."""
+
+    totals: Tensor
+    """To their biases, ``[dead]``."""
+    rows: Tensor
+    """To their encoder rows, ``[dead, width]``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +82,7 @@ class JumpReLU(Kind):
     the scaled rows, whose total variance is the width; the paper's rows have norm 1, so its
     bandwidth 0.001 is ``0.001 sqrt(width)`` here. Decoder rows keep norm 1 (gradients projected),
     so the decoder norms by which the update multiplies z are 1. The optimiser is exact Adam (0.9,
-    0.999, 1e-8).
+    0.99, 1e-8 / Var).
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = {**SAVED, "threshold": ("features",)}
@@ -95,9 +105,14 @@ class JumpReLU(Kind):
     """Weight of the penalty that brings dead features back; 0: none."""
     sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
     """First share of the steps, over which the penalty rises linearly from 0."""
-    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
-    after the decoder's projection. A longer one is shortened to it. None: no bound."""
+    after the decoder's projection. A longer one is shortened to it. None: 1 / Var; 0: no bound."""
+
+    @property
+    def fires(self) -> float:
+        """Features that fire on a row: the target, where there is one."""
+        return self.target_l0 if self.sparsity == "target_l0" else 32.0
 
     def check(self) -> None:
         """Raise InvalidInput where the target is above the number of features.
@@ -137,20 +152,25 @@ class JumpReLU(Kind):
         to_theta = -(limits * slopes + penalty.to_step) / self.bandwidth
         of_threshold = feature_totals(near.with_values(torch.where(inside, to_theta, 0.0)))
         active = near.with_values(torch.where(fires, slopes, 0.0))
-        of_encoder, of_bias = feature_sums(active, centred)
+        of_bias = feature_totals(active)
         revived, extra = self._pre_act(centred, weights, theta, batch)
-        if extra is not None:
-            more, more_bias = feature_sums(extra, centred)
-            of_encoder, of_bias = of_encoder + more, of_bias + more_bias
-            of_threshold = of_threshold - more_bias
-        gradients = {
-            "encoder": of_encoder,
-            "encoder_bias": of_bias,
-            "decoder": feature_sums(codes, downhill)[0],
-            "decoder_bias": bias_gradient(tensors, downhill, of_bias),
-            "log_threshold": of_threshold * theta,
-        }
-        self._descend(tensors, gradients, batch)
+        more = None
+        if extra is not None and batch.dead is not None:
+            more = batch.dead.nonzero().squeeze(1)
+            of_bias[more] += extra.totals
+            of_threshold[more] -= extra.totals
+        gradients = EntryGradients(
+            codes=codes,
+            slopes=active.values,
+            source=centred,
+            downhill=downhill,
+            vectors={"encoder_bias": of_bias, "log_threshold": of_threshold * theta},
+            decoder_bias=column_sums(downhill),
+            through=of_bias,
+            more_features=more,
+            more_rows=None if extra is None else extra.rows,
+        )
+        descend(tensors, gradients, batch, unit_norm=True, clip_norm=self.clip_norm)
         fired = torch.bincount(near.indices[fires], minlength=self.features).to(torch.int32)
         parts = {"sparsity": penalty.value, "pre_act": revived}
         return StepResult(
@@ -160,19 +180,6 @@ class JumpReLU(Kind):
             fired=fired,
             parts=parts,
             residual=residual.residual,
-        )
-
-    def _descend(
-        self, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor], batch: StepBatch
-    ) -> None:
-        descend(
-            tensors,
-            gradients,
-            step=batch.step,
-            learning_rate=batch.learning_rate,
-            unit_norm=True,
-            clip_norm=self.clip_norm,
-            columns=batch.columns,
         )
 
     def _penalty(self, codes: Codes, fires: Tensor, batch: StepBatch) -> _Penalty:
@@ -195,18 +202,16 @@ class JumpReLU(Kind):
 
     def _pre_act(
         self, centred: Tensor, weights: Weights, theta: Tensor, batch: StepBatch
-    ) -> tuple[float, Codes | None]:
-        """Return P, and its gradient to the pre-activations of the dead features."""
+    ) -> tuple[float, "_Revived | None"]:
+        """Return P, and its gradients to the dead features."""
         if batch.dead is None or self.pre_act == 0:
             return 0.0, None
         dead = batch.dead.nonzero().squeeze(1)
         pre = _pre_activations(centred, weights.encoder[dead], weights.encoder_bias[dead])
         missing = (theta[dead] - pre).clamp(min=0.0)
         slope = torch.where(missing > 0, -self.pre_act / len(centred), 0.0)
-        indices = dead.to(torch.int32).expand(len(centred), -1).contiguous()
-        codes = Codes(values=slope, indices=indices, features=self.features)
         value = self.pre_act * ordered_sum(missing.reshape(-1)) / len(centred)
-        return value, codes
+        return value, _Revived(column_sums(slope), padded_product(slope.T, centred))
 
     def export(
         self, tensors: Mapping[str, Tensor], normalisation: Normalisation

@@ -106,12 +106,20 @@ class Kind(Settings, ABC):
     reconstruct may export ``input_bias`` (width) beside them.
     """
 
+    free_norms: ClassVar[bool] = False
+    """Whether norms of decoder rows are free while training; False: they are 1."""
+
     features: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     """Number of features; codes name them by 32-bit integers."""
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)  # super() does not work in a dataclass with slots
         self.check()
+
+    @property
+    def fires(self) -> float:
+        """Features that are meant to fire on a row, as a run's defaults take it: 32 by default."""
+        return 32.0
 
     def check(self) -> None:  # most kinds have nothing to add
         """Raise InvalidInput for settings that contradict each other.

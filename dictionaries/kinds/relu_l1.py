@@ -11,8 +11,9 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
 from isogloss.dictionaries.kinds.optimise import (
-    bias_gradient,
+    column_sums,
     descend,
+    feature_totals,
     ordered_sum,
     share_of_warmup,
 )
@@ -27,10 +28,10 @@ from isogloss.dictionaries.kinds.state import (
 )
 from isogloss.kernels import (
     Codes,
+    EntryGradients,
     StepResult,
     decode_loss,
     encode_threshold,
-    feature_sums,
     value_slopes,
 )
 
@@ -49,12 +50,13 @@ class ReluL1(Kind):
     parts (Lindsey et al., "Sparse Crosscoders", October 2024). The gradient reaches the decoder
     norms too, so no feature escapes the penalty by a longer direction ("Update on how we train
     SAEs", Circuits Updates, April 2024; there b_d is not subtracted before encoding, which is the
-    same function with another b_e). The optimiser is exact Adam (0.9, 0.999, 1e-8). Dead features
+    same function with another b_e). The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead features
     stay dead unless ``resample_every`` is set. On export every decoder row is divided by its norm
     and the encoder multiplied by it, so that codes are lengths in the unit of the raw rows.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
+    free_norms: ClassVar[bool] = True
 
     l1: Annotated[float, Meta(ge=0, le=1e9)] = 0.25
     """Weight of the penalty. It has no unit: where the squared error is not divided by its variance
@@ -64,9 +66,9 @@ class ReluL1(Kind):
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
-    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
-    longer one is shortened to it. None: no bound."""
+    longer one is shortened to it. None: 1 / Var; 0: no bound."""
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
         """Start tied, the decoder bias at the mean row."""
@@ -83,30 +85,26 @@ class ReluL1(Kind):
         residual = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
         squared_error = ordered_sum(residual.squared_norms) / rows
         downhill = residual.residual * (2 / (rows * batch.variance))
-        parts = batch.parts or (range(weights.target_width),)
-        norms, directions = _norms(weights.decoder, parts)
+        parts = tuple(batch.parts) or (range(weights.target_width),)
+        norms = _norms(weights.decoder, parts)
         price = self.l1 / batch.variance**0.5
         price *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
         own = norms[codes.indices.long()]
         penalty = price * ordered_sum(codes.values * own) / rows
         slopes = value_slopes(codes, downhill, weights.decoder) + price / rows * own
-        of_encoder, of_bias = feature_sums(codes.with_values(slopes), centred)
-        of_decoder, totals = feature_sums(codes, downhill)[0], feature_sums(codes, centred)[1]
-        gradients = {
-            "encoder": of_encoder,
-            "encoder_bias": of_bias,
-            "decoder": of_decoder + (price / rows * totals)[:, None] * directions,
-            "decoder_bias": bias_gradient(tensors, downhill, of_bias),
-        }
-        descend(
-            tensors,
-            gradients,
-            step=batch.step,
-            learning_rate=batch.learning_rate,
-            unit_norm=False,
-            clip_norm=self.clip_norm,
-            columns=batch.columns,
+        of_bias = feature_totals(codes.with_values(slopes))
+        gradients = EntryGradients(
+            codes=codes,
+            slopes=slopes,
+            source=centred,
+            downhill=downhill,
+            vectors={"encoder_bias": of_bias},
+            decoder_bias=column_sums(downhill),
+            through=of_bias,
+            radial=feature_totals(codes) * (price / rows),
+            parts=parts,
         )
+        descend(tensors, gradients, batch, unit_norm=False, clip_norm=self.clip_norm)
         if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
             resample(tensors, batch, centred, residual.squared_norms)
         return StepResult(
@@ -136,12 +134,9 @@ class ReluL1(Kind):
         return encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], 0.0)
 
 
-def _norms(decoder: Tensor, parts: Sequence[range]) -> tuple[Tensor, Tensor]:
-    """Return the sum over parts of the norms of each row's parts, and its gradient."""
-    total, slopes = decoder.new_zeros(len(decoder)), torch.empty_like(decoder)
+def _norms(decoder: Tensor, parts: Sequence[range]) -> Tensor:
+    """Return the sum over parts of the norms of each row's parts."""
+    total = decoder.new_zeros(len(decoder))
     for part in parts:
-        own = slice(part.start, part.stop)
-        norms = decoder[:, own].square().sum(1).sqrt()
-        total = total + norms
-        slopes[:, own] = decoder[:, own] / norms.clamp(min=1e-30)[:, None]
-    return total, slopes
+        total = total + decoder[:, part.start : part.stop].square().sum(1).sqrt()
+    return total

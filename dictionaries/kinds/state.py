@@ -21,7 +21,7 @@ SAVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def start_tied(
-    initial: InitialWeights, more: Mapping[str, Tensor] | None = None
+    initial: InitialWeights, more: Mapping[str, Tensor] | None = None, *, norm: float = 1.0
 ) -> dict[str, Tensor]:
     """Return the state of a run before its first step.
 
@@ -31,6 +31,7 @@ def start_tied(
     Args:
         initial: the weights that the run starts from.
         more: further parameters by name, which get moments too.
+        norm: of the rows of encoder and decoder.
 
     Returns:
         ``weights.NAME``, ``first.NAME`` and ``second.NAME`` of each parameter; new tensors. Where
@@ -39,9 +40,9 @@ def start_tied(
     """
     decoder = initial.decoder
     weights = {
-        "encoder": initial.encoder.clone(),
+        "encoder": initial.encoder * norm,
         "encoder_bias": decoder.new_zeros(decoder.shape[0]),
-        "decoder": decoder.clone(),
+        "decoder": decoder * norm,
         "decoder_bias": initial.target_mean.to(decoder.dtype).clone(),
         **(more or {}),
     }
@@ -77,14 +78,32 @@ def centred_raw_rows(tensors: Mapping[str, Tensor], rows: Tensor) -> Tensor:
     return rows - (tensors["decoder_bias"] if own is None else own)
 
 
-def export_biases(tensors: Mapping[str, Tensor], normalisation: Normalisation) -> dict[str, Tensor]:
+def export_biases(
+    tensors: Mapping[str, Tensor], normalisation: Normalisation, *, fold_norms: bool = False
+) -> dict[str, Tensor]:
     """Return encoder, decoder and biases for raw rows.
 
     With s the scale of all sites, codes are ``z / s``: biases are divided by it. With s_m that of a
     column's site, its encoder weights are multiplied by ``s_m / s`` and its decoder weights
     divided by it.
+
+    Args:
+        tensors: of the run.
+        normalisation: how its rows were scaled.
+        fold_norms: whether to divide each decoder row by its norm, in scaled units, and multiply
+            the feature's encoder row and bias by it: what is reconstructed stays the same, and
+            codes say how far an entry moves the reconstruction. A row of 0 stays.
     """
     trained, scale = state_group(tensors, "weights"), normalisation.scale
+    if fold_norms:
+        norms = trained.decoder.square().sum(1).sqrt()
+        norms = torch.where(norms > 0, norms, 1.0)
+        trained = Weights(
+            encoder=trained.encoder * norms[:, None],
+            encoder_bias=trained.encoder_bias * norms,
+            decoder=trained.decoder / norms[:, None],
+            decoder_bias=trained.decoder_bias,
+        )
     reads, writes = normalisation.reads, normalisation.writes
     made = {
         "encoder": trained.encoder.clone() if reads is None else trained.encoder * reads,

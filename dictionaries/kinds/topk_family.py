@@ -9,6 +9,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
+from isogloss.dictionaries.kinds.optimise import BETA2, EPSILON, clip_bound
 from isogloss.dictionaries.kinds.state import (
     SAVED,
     centred_rows,
@@ -24,11 +25,15 @@ from isogloss.kernels import AdamMoments, StepSettings
 class TopKFamily(Kind, ABC):
     """A dictionary of which k features fire, on each row or on average.
 
-    Decoder rows keep norm 1: their gradients are projected, and the rows are divided by their norms
-    after each step. The optimiser is exact Adam (0.9, 0.999, 1e-8).
+    Encoder and decoder start equal, with rows of the small norm ``init_norm``, and the norms of the
+    decoder rows are free. What is chosen are the largest ``pre |w_i|``, w_i the feature's decoder
+    row: how far the entry moves the reconstruction. On export the norms are folded into the
+    encoder, so that decoder rows have norm 1 and codes are chosen by their own size. The optimiser
+    is exact Adam (0.9, 0.99, 1e-8 / Var). Measured in ``docs/design/017-training-defaults.md``.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
+    free_norms: ClassVar[bool] = True
 
     k: Annotated[int, Meta(ge=1)] = 32
     """Features that may fire on one row."""
@@ -40,9 +45,17 @@ class TopKFamily(Kind, ABC):
     k_anneal: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """First share of the steps, over which k falls linearly from its start to its value; 0: k is
     the same at all steps."""
-    clip_norm: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
-    after the decoder's projection. A longer one is shortened to it. None: no bound."""
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
+    longer one is shortened to it. None: 1 / Var, that is 1 for a loss that is not divided by the
+    variance; 0: no bound."""
+    init_norm: Annotated[float, Meta(gt=0, le=1e9)] = 0.2
+    """Norm of the rows of encoder and decoder at the start."""
+
+    @property
+    def fires(self) -> float:
+        """Features that fire on a row: ``k``."""
+        return float(self.k)
 
     def check(self) -> None:
         """Raise InvalidInput where ``k`` or its start does not fit the number of features.
@@ -62,17 +75,17 @@ class TopKFamily(Kind, ABC):
 
         Where other rows are reconstructed than are read, encoder and decoder start apart.
         """
-        return start_tied(initial)
+        return start_tied(initial, norm=self.init_norm)
 
     def export(
         self, tensors: Mapping[str, Tensor], normalisation: Normalisation
     ) -> dict[str, Tensor]:
-        """Divide both biases by the scale.
+        """Fold the decoder norms into the encoder, and divide both biases by the scale.
 
         With s the scale, ``x' = s x`` and codes ``z' = s z``: the features and directions stay the
         same, and codes come out in the unit of the raw rows.
         """
-        return export_biases(tensors, normalisation)
+        return export_biases(tensors, normalisation, fold_norms=True)
 
     def rows_of(
         self, tensors: Mapping[str, Tensor], batch: StepBatch
@@ -98,8 +111,11 @@ class TopKFamily(Kind, ABC):
             learning_rate=batch.learning_rate,
             variance=batch.variance,
             aux_k=min(width // 2 if self.aux_k is None else self.aux_k, self.features),
-            clip_norm=self.clip_norm,
+            clip_norm=clip_bound(self.clip_norm, batch.variance),
             prefixes=prefixes,
+            unit_norm=False,
+            beta2=BETA2,
+            epsilon=EPSILON / batch.variance,
         )
 
 

@@ -9,6 +9,7 @@ from typing import cast
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.provenance import TrainedSite
 from isogloss.dictionaries.training.plan import TrainPlan, complete_config
+from isogloss.dictionaries.training.recipe import RECIPE
 from isogloss.errors import Conflict
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class RunIdentity:
             "revision": dict(first.revision),
             "sites": [site.site for site in self.sites],
             "libraries": _libraries(),
+            "recipe": RECIPE,
         }
         if any(site.revision != first.revision for site in self.sites):
             kept["revisions"] = [dict(site.revision) for site in self.sites]
@@ -75,6 +77,12 @@ class RunIdentity:
             differing.append("revisions")
         if (found["sites"] if "sites" in found else [found["site"]]) != mine["sites"]:
             differing.append("sites")
+        if (recipe := found.get("recipe", 1)) != RECIPE:
+            raise Conflict(
+                f"the checkpoint was made by a release of recipe {recipe!r}, this one trains by "
+                f"recipe {RECIPE} (other defaults and another optimiser): finish the run with that "
+                "release, or delete the directory to start anew"
+            )
         if differing:
             raise Conflict(
                 f"the directory holds a run that differs in {', '.join(differing)}; train into "

@@ -17,15 +17,13 @@ from isogloss.dictionaries.rows.batches import training_rows
 from isogloss.dictionaries.rows.joined import SourceRows, join_rows
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.settings import settings_to_dict
+from isogloss.dictionaries.training.recipe import Derived, batch_rows_of, derive
 from isogloss.dictionaries.wirings.crosscoder import feature_owners
 from isogloss.dictionaries.wirings.wiring import WiredColumns, site_columns
 from isogloss.errors import InvalidInput
 from isogloss.store import RecordingReader
 
 _CURVE_POINTS = 100
-_WARMUP_SHARE = 0.05
-_WARMUP_STEPS = 1_000
-_DEAD_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,13 +47,18 @@ class TrainPlan:
     """Optimiser steps of the run."""
     curve_every: int
     """Steps between points of the training curve."""
-    dead_after_rows: int
-    """Rows of silence after which a feature is dead."""
+    derived: Derived
+    """What the config leaves open, completed."""
 
     @property
     def seed(self) -> int:
         """Seed of the run."""
         return self.config.seed or 0
+
+    @property
+    def rows_seed(self) -> int:
+        """Seed of the order of the rows."""
+        return self.seed if self.config.rows_seed is None else self.config.rows_seed
 
     @property
     def parts(self) -> tuple[range, ...]:
@@ -70,14 +73,9 @@ class TrainPlan:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step counted from 0: up, level, down to zero."""
-        peak = self.config.learning_rate
-        if peak is None:
-            peak = default_learning_rate(
-                len(self.connection.writes), self.kind.features, self.total_steps
-            )
-        warmup = max(1, min(_WARMUP_STEPS, round(self.total_steps * _WARMUP_SHARE)))
         decay = max(1, round(self.total_steps * self.config.decay))
-        return peak * min(1.0, (step + 1) / warmup, (self.total_steps - step) / decay)
+        rise, fall = (step + 1) / self.derived.warmup_steps, (self.total_steps - step) / decay
+        return self.derived.learning_rate * min(1.0, rise, fall)
 
 
 def least_bytes(config: TrainConfig, widths: Sequence[int]) -> int:
@@ -92,19 +90,20 @@ def least_bytes(config: TrainConfig, widths: Sequence[int]) -> int:
     """
     width = sum(widths)
     features = kind_of(config).features
-    return 4 * width * (6 * features + 2 * config.batch_rows)
+    return 4 * width * (6 * features + 2 * batch_rows_of(config))
 
 
 def complete_config(config: TrainConfig) -> TrainConfig:
-    """Return the config with every setting of kind and wiring written out, defaults included.
+    """Return the config with every setting of kind and wiring written out, and the rows of a step.
 
-    A seed that is not given stays so: it depends on the sources.
+    What depends on the sources stays open: seed, learning rate, rows until a feature is dead.
 
     Raises:
         InvalidInput: there is no such kind or wiring, or it refuses a setting.
     """
     kind, wiring = kind_of(config), wiring_of(config)
-    return replace(config, settings={**settings_to_dict(kind), **settings_to_dict(wiring)})
+    settings = {**settings_to_dict(kind), **settings_to_dict(wiring)}
+    return replace(config, settings=settings, batch_rows=batch_rows_of(config))
 
 
 def default_seed(kind: str, sites: Iterable[tuple[str, str]]) -> int:
@@ -122,20 +121,6 @@ def default_seed(kind: str, sites: Iterable[tuple[str, str]]) -> int:
     """
     text = json.dumps([kind, *(list(site) for site in sites)])
     return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16)
-
-
-def default_learning_rate(width: int, features: int, total_steps: int) -> float:
-    """Return the peak learning rate of a run that names none.
-
-    ``0.06 / sqrt(width) * min(1, sqrt(4096 / features)) * min(1, sqrt(1000 / total_steps))``:
-    Adam moves each of the ``width`` numbers of a unit direction by about the learning rate, so the
-    first factor keeps the angle of a step. Measured best at width 384 and 3072 features over 200 to
-    800 steps (README of this room); the other two factors lead from there to the customary rates of
-    long runs with many features (Gao et al. 2024, arXiv 2406.04093).
-    """
-    crowded = min(1.0, (4096 / features) ** 0.5)
-    long = min(1.0, (1000 / total_steps) ** 0.5)
-    return 0.06 / width**0.5 * crowded * long
 
 
 def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
@@ -165,15 +150,15 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
     reader, kind = joined.reader, kind_of(config)
     keep = training_rows(reader, config.holdout, joined.steps[0] or None) & joined.present
     keep &= kept_rows(reader, config.leave_out)
-    steps_per_epoch = reader.steps_per_epoch(config.batch_rows, keep=keep)
+    batch_rows = batch_rows_of(config)
+    steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
     if steps_per_epoch < 1:
         raise InvalidInput(
             f"recording {reader.spec.recording!r} has {int(keep.sum())} training rows of "
-            f"{len(keep)}, fewer than batch_rows {config.batch_rows}; record more text, or lower "
+            f"{len(keep)}, fewer than batch_rows {batch_rows}; record more text, or lower "
             "batch_rows or holdout"
         )
     total_steps = max(1, round(config.epochs * steps_per_epoch))
-    tenth = max(1, total_steps * config.batch_rows // 10)
     return TrainPlan(
         config=config,
         kind=kind,
@@ -183,7 +168,7 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
         columns=_columns_of_features(kind.features, connection, widths),
         total_steps=total_steps,
         curve_every=max(1, total_steps // _CURVE_POINTS),
-        dead_after_rows=config.dead_after_rows or min(_DEAD_ROWS, tenth),
+        derived=derive(config, kind, width=len(connection.writes), total_steps=total_steps),
     )
 
 

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from isogloss.dictionaries.kinds.kind import Normalisation, StepBatch
+from isogloss.dictionaries.kinds.optimise import BETA2, EPSILON, padded_product
 from isogloss.errors import InvalidInput
 from isogloss.kernels import StepResult, adam_step
 
 PREFIX = "wiring."
 """Begins the names of the wiring's tensors in a checkpoint."""
-_EVEN = 16
 
 
 def start_skip(target_width: int, width: int) -> dict[str, Tensor]:
@@ -25,7 +24,7 @@ _MOMENTS = ("skip_first", "skip_second")
 
 def skipped(tensors: Mapping[str, Tensor], centred: Tensor) -> Tensor:
     """Return what the map makes of rows less their mean, ``centred @ skip.T``."""
-    return _product(centred, tensors[f"{PREFIX}skip"].T)
+    return padded_product(centred, tensors[f"{PREFIX}skip"].T)
 
 
 def train_skip(
@@ -54,10 +53,12 @@ def train_skip(
     factor = 2 / (len(centred) * batch.variance)
     adam_step(
         tensors[f"{PREFIX}skip"],
-        _product(residual.T, centred).mul_(factor),
+        padded_product(residual.T, centred).mul_(factor),
         *(tensors[f"{PREFIX}{name}"] for name in _MOMENTS),
         step=batch.step,
         learning_rate=batch.learning_rate,
+        beta2=BETA2,
+        epsilon=EPSILON / batch.variance,
     )
 
 
@@ -78,14 +79,3 @@ def exported_skip(
         "skip": skip * reads / writes[:, None],
         "skip_bias": mean.to(torch.float32) / (normalisation.scale * reads),
     }
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Return ``left @ right``, with every size filled up to a multiple of 16.
-
-    The bits of products of other shapes depended on the number of threads (kernels/README.md).
-    """
-    rows, columns, inner = left.shape[0], right.shape[1], left.shape[1]
-    more = [-size % _EVEN for size in (rows, inner, columns)]
-    padded = pad(left, (0, more[1], 0, more[0])) @ pad(right, (0, more[2], 0, more[1]))
-    return padded[:rows, :columns].contiguous()

@@ -21,6 +21,7 @@ from isogloss.dictionaries.rows.measure import Measured, measure_rows, restored_
 from isogloss.dictionaries.rows.usual import UsualRows
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary, tensors_hash
 from isogloss.dictionaries.training.checkpoints import Checkpoint
+from isogloss.dictionaries.training.controls import Held
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan
 from isogloss.dictionaries.training.skip import PREFIX, exported_skip, start_skip
@@ -41,10 +42,12 @@ class TrainState:
         silent_rows: Tensor,
         measured: Measured,
         init_hash: str,
+        held: Held | None = None,
         step: int = 0,
     ) -> None:
         self.tensors = tensors
         self.measured = measured
+        self.held = held
         self.step = step
         self._silent_rows = silent_rows  # rows since each feature fired, int64 [features]
         self._init_hash = init_hash
@@ -74,7 +77,15 @@ class TrainState:
             InvalidInput: the rows do not vary, or the kind cannot be trained on them.
             NonFiniteRows: a row holds NaN or infinity.
         """
-        measured = measure_rows(plan.joined, plan.keep, plan.connection, plan.config.leave_out)
+        return cls.start_with(plan, measure(plan), device)
+
+    @classmethod
+    def start_with(cls, plan: TrainPlan, measured: Measured, device: torch.device) -> "TrainState":
+        """Return the state before the first step, of rows that are measured already.
+
+        Raises:
+            InvalidInput: the kind cannot be trained on these rows.
+        """
         return cls._begin(plan, measured, device)
 
     @classmethod
@@ -98,7 +109,12 @@ class TrainState:
             )
         if plan.connection.skip:
             started |= start_skip(len(plan.connection.writes), len(plan.connection.reads))
+        control, held = plan.config.control, None
+        if control is not None:
+            here = {name: tensor.to(device) for name, tensor in started.items()}
+            held = Held(control, here, free_norms=plan.kind.free_norms)
         return cls(
+            held=held,
             tensors={name: tensor.to(device) for name, tensor in started.items()},
             silent_rows=torch.zeros(plan.kind.features, dtype=torch.int64, device=device),
             measured=measured,
@@ -161,7 +177,7 @@ class TrainState:
     def progress(self, plan: TrainPlan, *, rows_per_s: float, close_window: bool) -> TrainProgress:
         """Return means since the last point of the curve; closing the window adds a point."""
         rows = max(self._window_rows, 1)
-        dead = self._silent_rows >= plan.dead_after_rows
+        dead = self._silent_rows >= plan.derived.dead_after_rows
         point = TrainProgress(
             step=self.step,
             total_steps=plan.total_steps,
@@ -282,6 +298,7 @@ class TrainState:
             rows_trained=self._rows,
             rows_left_out=self._left_out,
             input_scale=self.normalisation.scale,
+            derived=plan.derived.to_dict(),
             curve=tuple(self._curve),
         )
         return SparseDictionary(
@@ -291,6 +308,11 @@ class TrainState:
             tensors=tensors,
             provenance=provenance,
         )
+
+
+def measure(plan: TrainPlan) -> Measured:
+    """Measure the rows of a plan, see ``measure_rows``."""
+    return measure_rows(plan.joined, plan.keep, plan.connection, plan.config.leave_out)
 
 
 def _measured(checkpoint: Checkpoint, plan: TrainPlan) -> Measured:

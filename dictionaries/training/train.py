@@ -1,11 +1,13 @@
-"""Training of one dictionary, which a kill at any moment does not change."""
+"""Training of dictionaries, which a kill at any moment does not change."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +15,14 @@ from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.dictionaries.provenance import TrainProgress
 from isogloss.dictionaries.rows.batches import TrainingBatch, joined_batches
+from isogloss.dictionaries.rows.measure import Measured
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan, make_plan
 from isogloss.dictionaries.training.skip import skipped, train_skip
-from isogloss.dictionaries.training.state import TrainState
+from isogloss.dictionaries.training.state import TrainState, measure
 from isogloss.errors import InvalidInput, JobCancelled
 from isogloss.kernels import Workspace
 
@@ -64,19 +67,147 @@ def train(
             rows, or rows that do not vary.
         NonFiniteRows: a row holds NaN or infinity.
     """
+    told = on_progress or _ignore
+    (made,) = train_together(
+        [config],
+        sources,
+        [directory],
+        on_progress=lambda _, progress: told(progress),
+        should_stop=should_stop,
+        device=device,
+    )
+    return made
+
+
+def train_together(
+    configs: Sequence[TrainConfig],
+    sources: Sequence[Source],
+    directories: Sequence[Path],
+    *,
+    on_progress: Callable[[int, TrainProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    device: str | None = None,
+) -> list[SparseDictionary]:
+    """Train several dictionaries on the rows of the same sites; what they read is read once.
+
+    Each ends with the bits that :func:`train` gives it alone: kinds, sizes, k, seeds of the weights
+    and controls may all differ. Runs share a read where their rows and the order of these are the
+    same, that is ``rows_seed`` (or else ``seed``), ``batch_rows``, ``holdout``, ``leave_out`` and
+    ``steps``; others are read after one another. A run that was killed resumes from its own
+    checkpoint, however far the others are.
+
+    Args:
+        configs: settings of each, at least one.
+        sources: the sites that the wiring of each wants.
+        directories: the directory of each run, all different.
+        on_progress: called with the place of a run and its progress, as :func:`train` calls it.
+        should_stop: asked before each step; once true, all runs save a checkpoint and stop.
+        device: where to train; None takes the first CUDA device when torch sees one, else the CPU.
+
+    Returns:
+        The dictionaries in the order of the configs, on the CPU.
+
+    Raises:
+        JobCancelled: ``should_stop`` became true.
+        Conflict: a directory holds another run, or another process trains in it.
+        CorruptData: checkpoints are there but damaged.
+        UnknownSite: the recording has no such site.
+        InvalidInput: as for :func:`train`; or configs and directories differ in number, or a
+            directory is named twice.
+        NonFiniteRows: a row holds NaN or infinity.
+    """
+    if not configs or len({*directories}) != len(configs) or len(directories) != len(configs):
+        raise InvalidInput(
+            f"there are {len(configs)} configs and {len({*directories})} different directories of "
+            f"{len(directories)}; wanted one directory for each of at least one config"
+        )
     place = _device(device)
-    plan = make_plan(config, sources)
-    identity = RunIdentity.of(plan)
-    with exclusive(directory) as checkpoints:
-        found = checkpoints.newest()
-        if found is None:
-            state = TrainState.start(plan, place)
+    plans = [make_plan(config, sources) for config in configs]
+    told, asked = on_progress or _ignore_several, should_stop or _never
+    with ExitStack() as held:
+        workspace, measured = Workspace(), _MeasuredOnce()
+        runs = [
+            _Run(
+                plan=plan,
+                place=place,
+                checkpoints=held.enter_context(exclusive(directory)),
+                workspace=workspace,
+                measured=measured,
+                on_progress=partial(told, number),
+            )
+            for number, (plan, directory) in enumerate(zip(plans, directories, strict=True))
+        ]
+        for group in _reading_the_same(runs):
+            _go(group, asked)
+        return [run.made() for run in runs]
+
+
+class _MeasuredOnce:
+    """Measures rows, once for all plans that have the same."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[TrainPlan, Measured]] = []
+
+    def of(self, plan: TrainPlan) -> Measured:
+        for other, found in self._known:
+            same = other.connection == plan.connection
+            same &= other.config.leave_out == plan.config.leave_out
+            if same and np.array_equal(other.keep, plan.keep):
+                return found
+        self._known.append((plan, measure(plan)))
+        return self._known[-1][1]
+
+
+def _reading_the_same(runs: "Sequence[_Run]") -> "list[list[_Run]]":
+    """Group the runs that read the same rows in the same order."""
+    groups: list[list[_Run]] = []
+    for run in runs:
+        own = run.plan
+        for group in groups:
+            other = group[0].plan
+            same = (own.rows_seed, own.derived.batch_rows, own.config.leave_out) == (
+                *(other.rows_seed, other.derived.batch_rows),
+                other.config.leave_out,
+            )
+            if same and np.array_equal(own.keep, other.keep):
+                group.append(run)
+                break
         else:
-            state = TrainState.restore(found, plan, identity, place)
-            _LOG.info("resuming at step %d of %d", state.step, plan.total_steps)
-        run = _Run(plan=plan, identity=identity, state=state, checkpoints=checkpoints)
-        run.go(on_progress or _ignore, should_stop or _never)
-        return state.export(plan, identity)
+            groups.append([run])
+    return groups
+
+
+def _go(runs: "Sequence[_Run]", should_stop: Callable[[], bool]) -> None:
+    """Take the remaining steps of runs that read the same."""
+    unfinished = [run for run in runs if run.state.step < run.plan.total_steps]
+    if not unfinished:
+        return
+    plan, measured = unfinished[0].plan, unfinished[0].state.measured
+    batches = joined_batches(
+        plan.joined,
+        scales=measured.scales,
+        seed=plan.rows_seed,
+        batch_rows=plan.derived.batch_rows,
+        keep=plan.keep,
+        start_step=min(run.state.step for run in unfinished),
+        stop_step=max(run.plan.total_steps for run in unfinished),
+        usual=measured.usual,
+        leave_out=measured.leave_out,
+    )
+    with closing(batches):
+        for batch in batches:
+            if should_stop():
+                for run in unfinished:
+                    run.save()
+                step = min(run.state.step for run in unfinished)
+                raise JobCancelled(
+                    f"training was cancelled after step {step} of {plan.total_steps}; "
+                    "train again with the same settings to go on from there"
+                )
+            for run in unfinished:
+                run.take(batch)
+    for run in unfinished:
+        run.save()
 
 
 class _Run:
@@ -86,57 +217,50 @@ class _Run:
         self,
         *,
         plan: TrainPlan,
-        identity: RunIdentity,
-        state: TrainState,
+        place: torch.device,
         checkpoints: CheckpointDirectory,
+        workspace: Workspace,
+        measured: _MeasuredOnce,
+        on_progress: Callable[[TrainProgress], None],
     ) -> None:
-        self._plan = plan
-        self._identity = identity
-        self._state = state
+        self.plan = plan
+        self._identity = RunIdentity.of(plan)
         self._checkpoints = checkpoints
-        self._workspace = Workspace()
-        self._feature_columns = None if plan.columns is None else plan.columns.to(state.device)
+        self._workspace = workspace
+        self._on_progress = on_progress
+        found = checkpoints.newest()
+        if found is None:
+            self.state = TrainState.start_with(plan, measured.of(plan), place)
+        else:
+            self.state = TrainState.restore(found, plan, self._identity, place)
+            _LOG.info("resuming at step %d of %d", self.state.step, plan.total_steps)
+        self._feature_columns = None if plan.columns is None else plan.columns.to(place)
         self._saved = -1
-        self._first_step = state.step
+        self._first_step = self.state.step
         self._started = self._reported = time.monotonic()
 
-    def go(
-        self,
-        on_progress: Callable[[TrainProgress], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        """Take the remaining steps."""
-        plan, state = self._plan, self._state
-        if state.step == plan.total_steps:
+    def take(self, batch: TrainingBatch) -> None:
+        """Take the step of a batch, unless this run has taken it or ended before it."""
+        plan = self.plan
+        if batch.step != self.state.step or batch.step >= plan.total_steps:
             return
-        measured = state.measured
-        batches = joined_batches(
-            plan.joined,
-            scales=measured.scales,
-            seed=plan.seed,
-            batch_rows=plan.config.batch_rows,
-            keep=plan.keep,
-            start_step=state.step,
-            stop_step=plan.total_steps,
-            usual=measured.usual,
-            leave_out=measured.leave_out,
-        )
-        with closing(batches):
-            for batch in batches:
-                if should_stop():
-                    self._save()
-                    raise JobCancelled(
-                        f"training was cancelled after step {state.step} of {plan.total_steps}; "
-                        "train again with the same settings to go on from there"
-                    )
-                self._step(batch)
-                self._report(on_progress)
-                if state.step % plan.config.checkpoint_every == 0:
-                    self._save()
-        self._save()
+        self._step(batch)
+        self._report()
+        if self.state.step % plan.config.checkpoint_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of where the run is, unless it is there."""
+        if self._saved != self.state.step:
+            self._checkpoints.save(self.state.checkpoint(self._identity))
+            self._saved = self.state.step
+
+    def made(self) -> SparseDictionary:
+        """Return the dictionary."""
+        return self.state.export(self.plan, self._identity)
 
     def _step(self, batch: TrainingBatch) -> None:
-        plan, state = self._plan, self._state
+        plan, state = self.plan, self.state
         state.left_out(batch.left_out)
         if len(batch.rows) == 0:
             state.pass_over()
@@ -158,31 +282,28 @@ class _Run:
             total_steps=plan.total_steps,
             learning_rate=plan.learning_rate(batch.step),
             variance=state.normalisation.variance,
-            dead=state.dead(plan.dead_after_rows),
+            dead=state.dead(plan.derived.dead_after_rows),
             workspace=self._workspace,
             columns=self._feature_columns,
             parts=plan.parts,
         )
         result = plan.kind.step(state.tensors, taken)
+        if state.held is not None:
+            state.held.apply(state.tensors)
         state.count_parts(plan, batch, taken, result)
         if plan.connection.skip:
             train_skip(state.tensors, centred, taken, result)
         state.count(result, len(batch.rows))
 
-    def _report(self, on_progress: Callable[[TrainProgress], None]) -> None:
-        plan, state = self._plan, self._state
+    def _report(self) -> None:
+        plan, state = self.plan, self.state
         now = time.monotonic()
         steps = state.step - self._first_step
-        rate = steps * plan.config.batch_rows / max(now - self._started, 1e-9)
+        rate = steps * plan.derived.batch_rows / max(now - self._started, 1e-9)
         due = state.step % plan.curve_every == 0 or state.step == plan.total_steps
         if due or now - self._reported >= _REPORT_S:
             self._reported = now
-            on_progress(state.progress(plan, rows_per_s=rate, close_window=due))
-
-    def _save(self) -> None:
-        if self._saved != self._state.step:
-            self._checkpoints.save(self._state.checkpoint(self._identity))
-            self._saved = self._state.step
+            self._on_progress(state.progress(plan, rows_per_s=rate, close_window=due))
 
 
 def _columns(rows: Tensor, columns: range) -> Tensor:
@@ -201,6 +322,10 @@ def _device(name: str | None) -> torch.device:
 
 
 def _ignore(progress: TrainProgress) -> None:
+    """Take no notice."""
+
+
+def _ignore_several(place: int, progress: TrainProgress) -> None:
     """Take no notice."""
 
 

@@ -3,7 +3,7 @@
 Usage: ``killed_run.py STORE RECORDING DIRECTORY CONFIG KILL...`` where each KILL is ``step:N``
 (before the N-th step of that life) or ``disk:N`` (in place of the N-th sync or rename of that
 life). One child a KILL, each resuming what the last one left; prints how each ended. Without a
-KILL, trains in this process.
+KILL, trains in this process. The environment may name another SITE.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from isogloss.dictionaries import Source, TrainConfig, train
 from isogloss.store import Store
 
-SITE = "encoder.layer.3"
+SITE = os.environ.get("SITE", "encoder.layer.3")
 
 
 def _die() -> None:

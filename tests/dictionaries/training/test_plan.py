@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 
 from isogloss.dictionaries import LeaveOut, Source, TrainConfig, complete_config
-from isogloss.dictionaries.training.plan import (
-    default_learning_rate,
-    default_seed,
-    kept_rows,
-    make_plan,
-)
+from isogloss.dictionaries.training.plan import default_seed, kept_rows, make_plan
 from isogloss.errors import InvalidInput
 
 
@@ -26,6 +21,7 @@ def test_a_complete_config_writes_every_setting_of_its_kind_out():
         "k_start": None,
         "k_anneal": 0.0,
         "clip_norm": None,
+        "init_norm": 0.2,
     }
     assert config.seed == 3
     assert complete_config(config) == config
@@ -91,23 +87,15 @@ def test_rows_are_left_out_by_position_and_at_the_start_of_documents(
 def test_the_learning_rate_warms_up_stays_and_falls_to_almost_nothing(
     sources: list[Source], small_config: TrainConfig
 ):
-    config = replace(small_config, epochs=10.0, learning_rate=0.01, decay=0.5)
+    config = replace(small_config, epochs=20.0, learning_rate=0.01, decay=0.5)
     plan = make_plan(config, sources)
     rates = [plan.learning_rate(step) for step in range(plan.total_steps)]
-    warmup = round(0.05 * plan.total_steps)
+    warmup = round(0.01 * plan.total_steps)
     assert rates[0] == pytest.approx(0.01 / warmup)
     assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
-    assert set(rates[warmup : plan.total_steps // 2]) == {0.01}
+    assert set(rates[warmup - 1 : plan.total_steps // 2]) == {0.01}
     assert rates[plan.total_steps // 2 :] == sorted(rates[plan.total_steps // 2 :], reverse=True)
     assert 0 < rates[-1] < 0.01 / (0.4 * plan.total_steps)
-
-
-def test_the_default_learning_rate_falls_with_width_features_and_steps():
-    rate = default_learning_rate(384, 3072, 600)
-    assert rate == pytest.approx(3.06e-3, rel=1e-3)
-    assert default_learning_rate(4 * 384, 3072, 600) == pytest.approx(rate / 2)
-    assert default_learning_rate(384, 16_384, 600) == pytest.approx(rate / 2)
-    assert default_learning_rate(384, 3072, 100_000) == pytest.approx(rate / 10)
 
 
 def test_the_example_of_the_folder_runs(tmp_path: Path) -> None:
