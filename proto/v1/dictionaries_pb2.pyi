@@ -235,29 +235,36 @@ class TrainConfig(_message.Message):
     WIRING_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     LEAVE_OUT_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
+    CONTROL_FIELD_NUMBER: _builtins.int
+    ROWS_SEED_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """a name of ListKinds"""
     features: _builtins.int
     """this, k and aux_k: settings of a kind; settings says the same"""
     k: _builtins.int
     batch_rows: _builtins.int
-    """per optimiser step"""
+    """per optimiser step; unset: 512"""
     epochs: _builtins.float
     """passes over the training rows"""
     learning_rate: _builtins.float
-    """peak; unset: chosen by the number of features"""
+    """peak; unset: follows width, features, rows and batch"""
     decay: _builtins.float
     """last share of the steps, over which the rate falls to zero"""
     seed: _builtins.int
     holdout: _builtins.float
     """documents with a split position below this are never trained on"""
     dead_after_rows: _builtins.int
-    """unset: a tenth of the run"""
+    """unset: 10,000, more where features fire rarely"""
     aux_k: _builtins.int
     checkpoint_every: _builtins.int
     """steps"""
     wiring: _builtins.str
     """a name of ListKinds; its settings stand in settings too"""
+    control: _builtins.str
+    """what of this dictionary is held to its start; one of these"""
+    rows_seed: _builtins.int
+    """of the order of the rows; unset: seed"""
     @_builtins.property
     def settings(self) -> _struct_pb2.Struct:
         """what the kind wants, see ListKinds; every kind has features"""
@@ -269,6 +276,10 @@ class TrainConfig(_message.Message):
     @_builtins.property
     def leave_out(self) -> _struct_pb2.Struct:
         """rows that are not trained on: max_norm, positions, document_starts"""
+
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """trained beside from the same read: frozen_decoder, frozen_encoder, soft_frozen_decoder"""
 
     def __init__(
         self,
@@ -289,10 +300,13 @@ class TrainConfig(_message.Message):
         wiring: _builtins.str | None = ...,
         steps: _abc.Iterable[_builtins.int] | None = ...,
         leave_out: _struct_pb2.Struct | None = ...,
+        controls: _abc.Iterable[_builtins.str] | None = ...,
+        control: _builtins.str | None = ...,
+        rows_seed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_control", b"_control", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_rows_seed", b"_rows_seed", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "control", b"control", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "rows_seed", b"rows_seed", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_control", b"_control", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_rows_seed", b"_rows_seed", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "control", b"control", "controls", b"controls", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "rows_seed", b"rows_seed", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aux_k: _TypeAlias = _typing.Literal["aux_k"]  # noqa: Y015
     _WhichOneofArgType__aux_k: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k"]  # noqa: Y015
@@ -300,6 +314,8 @@ class TrainConfig(_message.Message):
     _WhichOneofArgType__batch_rows: _TypeAlias = _typing.Literal["_batch_rows", b"_batch_rows"]  # noqa: Y015
     _WhichOneofReturnType__checkpoint_every: _TypeAlias = _typing.Literal["checkpoint_every"]  # noqa: Y015
     _WhichOneofArgType__checkpoint_every: _TypeAlias = _typing.Literal["_checkpoint_every", b"_checkpoint_every"]  # noqa: Y015
+    _WhichOneofReturnType__control: _TypeAlias = _typing.Literal["control"]  # noqa: Y015
+    _WhichOneofArgType__control: _TypeAlias = _typing.Literal["_control", b"_control"]  # noqa: Y015
     _WhichOneofReturnType__dead_after_rows: _TypeAlias = _typing.Literal["dead_after_rows"]  # noqa: Y015
     _WhichOneofArgType__dead_after_rows: _TypeAlias = _typing.Literal["_dead_after_rows", b"_dead_after_rows"]  # noqa: Y015
     _WhichOneofReturnType__decay: _TypeAlias = _typing.Literal["decay"]  # noqa: Y015
@@ -314,6 +330,8 @@ class TrainConfig(_message.Message):
     _WhichOneofArgType__kind: _TypeAlias = _typing.Literal["_kind", b"_kind"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__rows_seed: _TypeAlias = _typing.Literal["rows_seed"]  # noqa: Y015
+    _WhichOneofArgType__rows_seed: _TypeAlias = _typing.Literal["_rows_seed", b"_rows_seed"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__wiring: _TypeAlias = _typing.Literal["wiring"]  # noqa: Y015
@@ -324,6 +342,8 @@ class TrainConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_rows) -> _WhichOneofReturnType__batch_rows | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_every) -> _WhichOneofReturnType__checkpoint_every | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__control) -> _WhichOneofReturnType__control | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_after_rows) -> _WhichOneofReturnType__dead_after_rows | None: ...
     @_typing.overload
@@ -338,6 +358,8 @@ class TrainConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kind) -> _WhichOneofReturnType__kind | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rows_seed) -> _WhichOneofReturnType__rows_seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload

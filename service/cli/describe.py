@@ -1,6 +1,6 @@
 """Print a recording on the command line: facts, sites, lanes, rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from isogloss.errors import InvalidInput, NotFound
 from isogloss.service.cli.lanes import names, state
 from isogloss.service.cli.output import say, when, write_table
-from isogloss.service.values.results import RecordingInfo
+from isogloss.service.values.results import DictionaryInfo, RecordingInfo
 from isogloss.service.values.upkeep import LaneInfo
 from isogloss.store import HugeRows, QuantisationError, Revision, SiteSpec, StepInfo
 
@@ -51,6 +51,7 @@ def write_description(
     lanes: Sequence[LaneInfo],
     steps: Sequence[StepInfo] = (),
     cautions: Sequence[str] = (),
+    dictionaries: Sequence[DictionaryInfo] = (),
 ) -> None:
     """Write a recording to standard output.
 
@@ -59,6 +60,7 @@ def write_description(
         lanes: its lanes.
         steps: its training steps; none where all rows are of step 0.
         cautions: what to be careful about, a sentence each.
+        dictionaries: those trained on it.
     """
     spec = info.spec
     raw = info.rows * sum(site.row_bytes for site in spec.sites)
@@ -91,10 +93,35 @@ def write_description(
         _write_steps(steps)
         console.print()
     _write_lanes(lanes)
+    if dictionaries:
+        console.print()
+        _write_dictionaries(dictionaries)
     for lane in damaged:
         console.print(Text(f"\n{lane.name}: {lane.damage}", style="red"))
     for caution in cautions:
         console.print(Text(f"\ncaution: {caution}", style="yellow"))
+
+
+def _write_dictionaries(found: Sequence[DictionaryInfo]) -> None:
+    """Write what each dictionary leaves unexplained, beside its controls."""
+    rows = [
+        (
+            *(one.id, ", ".join(source.site for source in one.sources), one.kind, one.features),
+            *(_figure(one.metrics, "fvu"), _figure(one.metrics, "usual_fvu")),
+            ", ".join(
+                f"{name[8:-4]} {value:.3f}"
+                for name, value in sorted(one.metrics.items())
+                if name.startswith("control_") and name.endswith("_fvu") and "usual" not in name
+            ),
+        )
+        for one in found
+    ]
+    titles = ("dictionary", "site", "kind", "features", "fvu", "usual fvu", "controls' fvu")
+    write_table(titles, rows, "")
+
+
+def _figure(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else "–"
 
 
 def repeated(steps: Sequence[StepInfo]) -> list[str]:

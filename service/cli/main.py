@@ -171,6 +171,11 @@ _LeaveOutOption = Annotated[
     typer.Option(help="Rows not to train on: max_norm=N, positions=N, document_starts=true."),
 ]
 
+_ControlOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Train a control beside it: frozen_decoder, frozen_encoder, ..."),
+]
+
 
 @app.command()
 def train(
@@ -193,6 +198,7 @@ def train(
     ] = None,
     also: _AlsoOption = None,
     leave_out: _LeaveOutOption = None,
+    control: _ControlOption = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
     batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
@@ -216,6 +222,7 @@ def train(
             wiring=wiring or ("transcoder" if target else None),
             more_sources=others,
             leave_out=kinds.read_settings(leave_out, "--leave-out") if leave_out else None,
+            controls=control or (),
             features=features,
             k=k,
             kind=kind,

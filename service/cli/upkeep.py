@@ -31,7 +31,7 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a recording: model, sites, steps, lanes, size, cautions."""
+    """Show a recording: model, sites, steps, lanes, size, dictionaries, cautions."""
     from isogloss.service.cli.describe import cautions, repeated, write_description
     from isogloss.service.cli.output import plain, write_json
 
@@ -39,11 +39,19 @@ def describe(
         info, lanes = client.recording(recording), client.lanes(recording)
         steps = client.steps(recording, revision=info.revision) if info.has_steps else ()
         found = [*repeated(steps), *cautions(client, info, lanes)]
+        trained = [
+            one
+            for one in client.dictionaries()
+            if any(source.recording == info.id for source in one.sources)
+        ]
     if is_json:
         facts = {"rows": info.rows, "steps": plain(steps), "lanes": plain(lanes)}
+        facts["dictionaries"] = [
+            {"id": one.id, "kind": one.kind, "metrics": dict(one.metrics)} for one in trained
+        ]
         write_json({"recording": plain(info), **facts, "cautions": found})
     else:
-        write_description(info, lanes, steps, found)
+        write_description(info, lanes, steps, found, trained)
 
 
 @app.command()

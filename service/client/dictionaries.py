@@ -35,6 +35,7 @@ def train(
     wiring: str | None = None,
     more_sources: Sequence[SiteRef] = (),
     leave_out: Mapping[str, object] | None = None,
+    controls: Sequence[str] = (),
     dictionary: str | None = None,
     epochs: float | None = None,
     seed: int | None = None,
@@ -56,6 +57,8 @@ def train(
         more_sources: sites that follow the first, for a wiring that takes several; of other
             recordings too, whose rows are joined by document and position.
         leave_out: rows not to train on, as :class:`isogloss.dictionaries.LeaveOut`; None: far ones.
+        controls: names of controls to train beside it from the same read, such as
+            ``frozen_decoder``; their figures stand among the dictionary's metrics.
         dictionary: id of the dictionary; None: one made of the arguments, equal for equal ones.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
@@ -79,6 +82,7 @@ def train(
     own = _of_kind(features, k, settings or {})
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
     given["steps"] = named_steps(steps) or None
+    given["controls"] = tuple(controls) or None
     config = to_config(own, given, more or {}, leave_out)
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(

@@ -369,7 +369,21 @@ def _quality(node: Node) -> str:
     if metrics is None or "fvu" not in metrics:
         return "not evaluated on held-out documents"
     active = f" with {metrics.number('l0'):.0f} active features a row" if "l0" in metrics else ""
-    return f"explains {100 * (1 - metrics.number('fvu')):.0f} % of held-out variance{active}"
+    usual = ""
+    if "usual_fvu" in metrics and metrics.maybe("usual_rows") != metrics.maybe("rows"):
+        usual = f", {100 * (1 - metrics.number('usual_fvu')):.0f} % of that of usual rows"
+    explained = 100 * (1 - metrics.number("fvu"))
+    return f"explains {explained:.0f} % of held-out variance{usual}{active}{_controls(metrics)}"
+
+
+def _controls(metrics: Node) -> str:
+    """Say what dictionaries explain of which a part was held to its random start."""
+    found = [
+        f"{name[8:-4].replace('_', ' ')} {100 * (1 - metrics.number(name)):.0f} %"
+        for name in metrics.names
+        if name.startswith("control_") and name.endswith("_fvu") and "usual" not in name
+    ]
+    return f"; controls: {', '.join(found)}" if found else ""
 
 
 def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:

@@ -1,5 +1,6 @@
 """The train job: a dictionary from the rows of sites."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from isogloss.dictionaries import (
     HeldOutPair,
     Source,
     SourceRows,
+    SparseDictionary,
     TrainConfig,
     TrainProgress,
     complete_config,
@@ -19,8 +21,9 @@ from isogloss.dictionaries import (
     remove_checkpoints,
     save_dictionary,
     site_columns,
-    train,
+    train_together,
     wiring_of,
+    with_controls,
 )
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
@@ -58,11 +61,12 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     }
     sources = [Source(reader=readers[one.recording], site=one.site) for one in spec.sources]
     directory = store.artifact("dictionary", uid)
-    dictionary = train(
-        config,
+    configs = with_controls(config)
+    dictionary, *controls = train_together(
+        configs,
         sources,
-        directory,
-        on_progress=lambda progress: _report(heart, progress),
+        [directory, *(directory / f"control-{one}" for one in config.controls)],
+        on_progress=lambda place, progress: None if place else _report(heart, progress),
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
@@ -87,10 +91,15 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         **source_to_dict(trained[0]),  # as it stood here before there were several
         "sources": [source_to_dict(source) for source in trained],
         "provenance": load_provenance(directory).to_dict(),
-        "metrics": _held_out(joined, config, heart, uid, store),
+        "metrics": {
+            **_held_out(joined, config, heart, load_dictionary(directory)),
+            **_of_controls(joined, config, heart, controls),
+        },
     }
     store.catalog.put("dictionary", name, uid, body)
     remove_checkpoints(directory)
+    for one in config.controls:
+        shutil.rmtree(directory / f"control-{one}", ignore_errors=True)
     return {"dictionary": name}
 
 
@@ -163,11 +172,25 @@ def _check_same(
         )
 
 
+def _of_controls(
+    joined: SourceRows, config: TrainConfig, heart: Heart, controls: Sequence[SparseDictionary]
+) -> dict[str, float]:
+    """Return what controls leave unexplained of held-out rows, and how many of them fire."""
+    found: dict[str, float] = {}
+    for name, control in zip(config.controls, controls, strict=True):
+        metrics = _held_out(joined, config, heart, control)
+        found |= {
+            f"control_{name}_{one}": metrics[one]
+            for one in ("fvu", "usual_fvu", "l0", "dead_fraction")
+            if one in metrics
+        }
+    return found
+
+
 def _held_out(
-    joined: SourceRows, config: TrainConfig, heart: Heart, uid: str, store: Store
+    joined: SourceRows, config: TrainConfig, heart: Heart, dictionary: SparseDictionary
 ) -> dict[str, float]:
     """Return figures over held-out rows; none when nothing was held out."""
-    dictionary = load_dictionary(store.artifact("dictionary", uid))
     connection = wiring_of(config).connect(joined.widths)
     pairs = held_out_pairs(joined, connection, holdout=config.holdout, max_rows=_EVALUATED_ROWS)
 

@@ -87,6 +87,33 @@ def test_two_dictionaries_of_one_model_are_told_apart() -> None:
     assert (a.name, b.name) == ("minilm-l6-4096", "minilm-seed-1")
 
 
+@pytest.mark.parametrize(
+    ("metrics", "wanted"),
+    [
+        ({}, "not evaluated on held-out documents"),
+        ({"fvu": 0.1, "l0": 32.0}, "explains 90 % of held-out variance with 32 active features"),
+        (
+            {"fvu": 0.1, "usual_fvu": 0.3, "rows": 100.0, "usual_rows": 90.0},
+            "explains 90 % of held-out variance, 70 % of that of usual rows",
+        ),
+        ({"fvu": 0.1, "usual_fvu": 0.1, "rows": 9.0, "usual_rows": 9.0}, "90 % of held-out var"),
+        (
+            {"fvu": 0.1, "control_frozen_decoder_fvu": 0.4, "control_frozen_decoder_usual_fvu": 1},
+            "; controls: frozen decoder 60 %",
+        ),
+    ],
+)
+def test_what_a_dictionary_explains_stands_beside_usual_rows_and_controls(
+    metrics: dict[str, float], wanted: str
+) -> None:
+    report = report_example.report()
+    sides = cast("dict[str, dict[str, object]]", report["sides"])
+    sides["a"]["metrics"] = metrics
+    said = sides_of(Node(report))[0].quality
+    assert wanted in said
+    assert ("usual" in said) == ("usual" in wanted)
+
+
 def test_a_correlation_is_written_with_two_places_and_a_real_minus() -> None:
     written = [decimal(value) for value in (0.256, -0.256, -0.001, None)]
     assert written == ["0.26", "\N{MINUS SIGN}0.26", "0.00", "–"]
