@@ -1,0 +1,68 @@
+"""Figures of training dictionaries: speed, memory, several from one read, resuming, quality.
+
+``python benchmarks/dictionaries.py [--json] [--only ID ...]``
+
+The first run records MiniLM-L6 reading the standard library's documentation (two minutes; kept in
+``.cache/dictionaries``, or where ``ISOGLOSS_BENCHMARKS`` says). What is measured stands in the
+files of ``dictionaries_figures/``. Quality comes from a study whose cells are kept in
+``results/dictionaries_quality.json``: only those that are missing are run. Figures beside peers
+want their Python in ``ISOGLOSS_PEERS``; without it they have no value, and say why.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
+
+from dictionaries_figures import contract, offset, peers, quality, resume, speeds, together
+from house_figures.figure import Figure
+
+FIGURES: Mapping[str, Callable[[], Figure]] = {
+    "many": together.many,
+    "controls": together.controls,
+    "kinds": contract.kinds,
+    "resume": resume.resume,
+    "offset": offset.offset,
+    "memory": speeds.memory,
+    "fvu_defaults": quality.fvu_defaults,
+    "dead": quality.dead,
+    "kept_cell": quality.kept_cell,
+    **{name: partial(peers.beside, name) for name in peers.BARS},
+}
+"""Beside those that one interleaved run gives together."""
+
+
+def measured(only: Sequence[str]) -> Iterator[Figure]:
+    """Yield the wanted figures; none named: all."""
+    known = {*FIGURES, *speeds.BARS}
+    if strangers := sorted(set(only) - known):
+        sys.exit(f"no figure {strangers}; there are {sorted(known)}")
+    yield from speeds.over_gemm([name for name in speeds.BARS if not only or name in only])
+    for name, measure in FIGURES.items():
+        if not only or name in only:
+            yield measure()
+
+
+def main() -> int:
+    """Measure and print; 0 where every bar that has a value holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="ID", default=[], help="these figures")
+    given = parser.parse_args()
+    found: list[Figure] = []
+    for figure in measured(given.only):
+        found.append(figure)
+        if not given.json:
+            print(figure)
+            print(json.dumps(figure.to_dict(), indent=1), flush=True)
+    if given.json:
+        print(json.dumps({"figures": [figure.to_dict() for figure in found]}, indent=1))
+    return 0 if all(figure.holds for figure in found if figure.value is not None) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Parts of ``dictionaries.py``: one subject a file."""
