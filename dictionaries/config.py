@@ -10,7 +10,6 @@ from isogloss.dictionaries.kinds.table import DEFAULT_KIND
 from isogloss.dictionaries.settings import Settings, read_settings, settings_to_dict
 from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
 
-
 ControlName: TypeAlias = Literal["frozen_decoder", "frozen_encoder", "soft_frozen_decoder"]
 """What of a dictionary is held to its random start, see ``training/controls.py``."""
 

@@ -1,7 +1,7 @@
 """Peers' training steps beside ours, step by step in one process.
 
 The peers are installed apart, in an environment that also finds isogloss: ``ISOGLOSS_PEERS`` names
-its Python. Without it, or where one does not import there, its figures have no value and the reason.
+its Python. Without it, or where a peer does not import, its figures have no value but the reason.
 
 ``$ISOGLOSS_PEERS -m dictionaries_figures.peers PEER FEATURES`` prints both medians as JSON.
 """

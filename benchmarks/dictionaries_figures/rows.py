@@ -59,6 +59,4 @@ def batches(count: int, rows: int, *, seed: int = 0) -> Tensor:
 def held_out(rows: int = 16_384) -> list[Tensor]:
     """Return rows of documents that no training saw."""
     source = recorded()
-    return list(
-        held_out_batches(source.reader, source.site, holdout=HOLDOUT, max_rows=rows)
-    )
+    return list(held_out_batches(source.reader, source.site, holdout=HOLDOUT, max_rows=rows))

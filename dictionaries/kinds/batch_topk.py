@@ -1,7 +1,7 @@
 """BatchTopK: the k * rows largest pre-activations of a batch (Bussmann 2024, arXiv 2412.06410)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from isogloss.errors import InvalidInput
 from isogloss.kernels import Codes, StepResult, encode_threshold, train_step_batch_topk
 
 _UNSET = -1.0
+_HINT = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,8 @@ class BatchTopK(TopKFamily):
         self, tensors: Mapping[str, Tensor], batch: StepBatch, prefixes: tuple[int, ...]
     ) -> StepResult:
         """Take a step whose squared error is the mean over prefixes; none: of all features."""
-        settings = self.settings_of(batch, prefixes)
+        hint = _HINT * max(0.0, float(tensors["threshold"]))
+        settings = replace(self.settings_of(batch, prefixes), threshold_hint=hint)
         rows, target = self.rows_of(tensors, batch)
         result = train_step_batch_topk(
             rows,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -96,9 +97,12 @@ class JumpReLU(Kind):
     features a row: lower it for more."""
     tanh_scale: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
     """Factor c before the values inside tanh."""
-    threshold: Annotated[float, Meta(gt=0, le=1e9)] = 0.3
-    """Threshold of every feature at the start, in units of scaled rows."""
-    bandwidth: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
+    threshold: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    """Threshold of every feature at the start, in units of scaled rows. None: the one at which as
+    many features fire on a row as are meant to, if pre-activations are standard normal, which those
+    of random directions nearly are. From a lower one half of the features fire at first, and a step
+    takes many times as long."""
+    bandwidth: Annotated[float, Meta(gt=0)] = 1.0
     """Width of the rectangle that stands for the derivative of the step, in units of scaled rows.
     """
     pre_act: Annotated[float, Meta(ge=0, le=1e9)] = 3e-6
@@ -127,7 +131,11 @@ class JumpReLU(Kind):
 
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
         """Start tied, with equal thresholds, kept as logarithms."""
-        threshold = torch.full((self.features,), self.threshold).log()
+        first = self.threshold
+        if first is None:
+            share = min(0.4, self.fires / self.features)
+            first = NormalDist().inv_cdf(1 - share)
+        threshold = torch.full((self.features,), first).log()
         return start_tied(initial, {"log_threshold": threshold})
 
     @torch.no_grad()

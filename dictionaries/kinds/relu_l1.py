@@ -50,9 +50,10 @@ class ReluL1(Kind):
     parts (Lindsey et al., "Sparse Crosscoders", October 2024). The gradient reaches the decoder
     norms too, so no feature escapes the penalty by a longer direction ("Update on how we train
     SAEs", Circuits Updates, April 2024; there b_d is not subtracted before encoding, which is the
-    same function with another b_e). The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead features
-    stay dead unless ``resample_every`` is set. On export every decoder row is divided by its norm
-    and the encoder multiplied by it, so that codes are lengths in the unit of the raw rows.
+    same function with another b_e). The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead
+    features stay dead unless ``resample_every`` is set. On export every decoder row is divided by
+    its norm and the encoder multiplied by it, so that codes are lengths in the unit of the raw
+    rows.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED

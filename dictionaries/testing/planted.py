@@ -167,7 +167,12 @@ class PlantedRun:
         )
 
 
+def found_directions(decoder: Tensor, directions: Tensor) -> Tensor:
+    """Return to which directions a decoder row comes within cosine 0.9, bool ``[directions]``."""
+    rows, wanted = (torch.nn.functional.normalize(one, dim=1) for one in (decoder, directions))
+    return (rows @ wanted.T).max(0).values > 0.9
+
+
 def found_share(decoder: Tensor, directions: Tensor) -> float:
     """Return the share of directions to which a decoder row comes within cosine 0.9."""
-    rows, wanted = (torch.nn.functional.normalize(one, dim=1) for one in (decoder, directions))
-    return float(((rows @ wanted.T).max(0).values > 0.9).float().mean())
+    return float(found_directions(decoder, directions).float().mean())

@@ -31,7 +31,7 @@ from isogloss.dictionaries.testing.planted import (
     WIRINGS,
     PlantedRun,
     Wired,
-    found_share,
+    found_directions,
     planted,
 )
 from isogloss.dictionaries.testing.recorded import record_planted, run_config
@@ -49,8 +49,12 @@ class WiredContract:
 
     steps = 300
     """Steps in which the planted directions are recovered."""
-    recovered = 0.9
-    """Least share of the planted directions to be found at cosine 0.9."""
+    recovered = 31 / 32
+    """Least share of the planted directions to be found at cosine 0.9: all 16."""
+    recovered_by_site = 0.85
+    """The same where features belong to one site: a direction counts where a feature of each site
+    finds its part there. One that lies at two sites has three ways to be learned (shared, or once
+    at each site), and some are found at one site only within these steps."""
     learning_rate = 1e-2
     """Peak step size on planted rows."""
     unit_norm = True
@@ -137,10 +141,15 @@ class WiredContract:
         writes = wired.connect().writes
         _, directions = planted(128, 0, wired.sites)
         made = run.finish()
-        share = found_share(made.decoder, directions[:, writes.start : writes.stop])
-        # a direction at two sites may be found as one dedicated feature at each of them
-        columns = wired.columns(40)
-        least = self.recovered if columns is None else 0.7 * self.recovered
+        columns, least, parts = wired.columns(40), self.recovered, [range(made.decoder.shape[1])]
+        if columns is not None:
+            parts, least = list(wired.parts()), self.recovered_by_site
+        written = directions[:, writes.start : writes.stop]
+        found = torch.stack(
+            [found_directions(made.decoder[:, p.start : p.stop], written[:, p.start : p.stop])
+             for p in parts]
+        ).all(0)  # fmt: skip
+        share = float(found.float().mean())
         require(share >= least, f"{share:.3f} of the directions are found")
         if columns is not None:
             outside = ~inside_columns(columns, made.decoder.shape[1])
@@ -178,6 +187,9 @@ class WiredContract:
         asked = iter([False] * 7 + [True])
         with pytest.raises(JobCancelled):
             train(config, sources, tmp_path / "run", should_stop=lambda: next(asked))
+        (newest,) = sorted((tmp_path / "run").glob("step-*"))[-1:]
+        torn = newest / "state.safetensors"  # as a disk may leave it: the one before is whole
+        torn.write_bytes(torn.read_bytes()[:-100])
         resumed = train(config, sources, tmp_path / "run")
         save_dictionary(resumed, tmp_path / "saved")
         read = load_dictionary(tmp_path / "saved")
@@ -208,7 +220,7 @@ class WiredContract:
 def _without_bound(kind: Kind) -> Kind:
     """Return the kind without a bound on its gradient, where it has the setting ``clip_norm``."""
     has_one = any(field.name == "clip_norm" for field in fields(kind))
-    return replace(kind, **{"clip_norm": 0.0}) if has_one else kind
+    return replace(kind, clip_norm=0.0) if has_one else kind
 
 
 def _random_state(kind: Kind, wired: Wired) -> dict[str, Tensor]:

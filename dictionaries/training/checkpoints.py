@@ -6,6 +6,8 @@ file, in ``<directory>/checkpoints.json``. A kill at any moment leaves the manif
 checkpoints; what it does not name is swept away at the next start.
 """
 
+import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from isogloss.dictionaries.files import (
@@ -29,12 +32,19 @@ from isogloss.dictionaries.files import (
     write_json,
     write_tensors,
 )
-from isogloss.errors import Conflict, CorruptData, UnsupportedVersion
+from isogloss.errors import (
+    Conflict,
+    CorruptData,
+    StorageError,
+    StorageFull,
+    UnsupportedVersion,
+)
 
 VERSION = 1
 KEPT = 2
 """Checkpoints kept: the newest, and the one before should the newest be damaged."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MANIFEST = "checkpoints.json"
 _LOCK = "checkpoints.lock"
 _TENSORS = "state.safetensors"
@@ -63,8 +73,40 @@ class CheckpointDirectory:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint and name it in the manifest; durable when it returns.
 
-        Keeps the newest ``KEPT`` checkpoints and removes the others.
+        Keeps the newest ``KEPT`` checkpoints and removes the others. Where it fails, those that
+        were named before still are, and what was half written is removed.
+
+        Raises:
+            StorageFull: it does not fit on the disk.
+            StorageError: it cannot be written.
         """
+        try:
+            self._write(checkpoint)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError, CorruptData):
+                self.sweep()
+            raise self._refusal(checkpoint, error) from error
+
+    def _refusal(self, checkpoint: Checkpoint, error: Exception) -> StorageError:
+        """Say why a checkpoint was not written, and where the run goes on from."""
+        wanted = sum(
+            tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values()
+        )
+        entries = self._entries()
+        before = f"step {entries[0]['step']}" if entries else "its start"
+        found = f"the checkpoint of step {checkpoint.step} was not written to {self._directory}"
+        rest = f"train again and the run goes on from {before}"
+        # safetensors gives the number of an operating system's error in its text alone
+        full = isinstance(error, OSError) and error.errno in _FULL
+        if full or any(f"(os error {number})" in str(error) for number in _FULL):
+            free = shutil.disk_usage(self._directory).free
+            return StorageFull(
+                f"{found}: it takes {wanted / 2**20:,.1f} MiB, {free / 2**20:,.1f} MiB are free, "
+                f"and a limit or quota may be lower ({error}); free some space, {rest}"
+            )
+        return StorageError(f"{found} ({error}); {rest}")
+
+    def _write(self, checkpoint: Checkpoint) -> None:
         name = f"step-{checkpoint.step:012d}"
         temporary = self._directory / f".{name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -109,7 +151,10 @@ class CheckpointDirectory:
         named = {str(entry["name"]) for entry in self._entries()}
         for path in self._directory.iterdir():
             if path.name.startswith((".step-", "step-")) and path.name not in named:
-                shutil.rmtree(path)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
             elif path.name.startswith(f".{_MANIFEST}"):
                 path.unlink()
 

@@ -28,9 +28,7 @@ def with_controls(config: TrainConfig) -> list[TrainConfig]:
         InvalidInput: a control is named twice, or the config is one of a control itself.
     """
     if config.control is not None and config.controls:
-        raise InvalidInput(
-            f"the run is itself the control {config.control!r}: leave controls out"
-        )
+        raise InvalidInput(f"the run is itself the control {config.control!r}: leave controls out")
     if len({*config.controls}) < len(config.controls):
         raise InvalidInput(f"controls are {list(config.controls)}; name each once")
     return [config, *(replace(config, control=one, controls=()) for one in config.controls)]

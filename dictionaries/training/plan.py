@@ -123,7 +123,9 @@ def default_seed(kind: str, sites: Iterable[tuple[str, str]]) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16)
 
 
-def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
+def make_plan(
+    config: TrainConfig, sources: Sequence[Source], others: Sequence[TrainPlan] = ()
+) -> TrainPlan:
     """Work out what a training run will do, from its config and its data; nothing is started.
 
     Args:
@@ -146,10 +148,8 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
         config = replace(config, seed=default_seed(config.kind, named))
     widths = [source.width for source in sources]
     connection = wiring_of(config).connect(widths)
-    joined = join_rows(sources, config.steps)
+    joined, keep = _rows(config, sources, others)
     reader, kind = joined.reader, kind_of(config)
-    keep = training_rows(reader, config.holdout, joined.steps[0] or None) & joined.present
-    keep &= kept_rows(reader, config.leave_out)
     batch_rows = batch_rows_of(config)
     steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
     if steps_per_epoch < 1:
@@ -170,6 +170,19 @@ def make_plan(config: TrainConfig, sources: Sequence[Source]) -> TrainPlan:
         curve_every=max(1, total_steps // _CURVE_POINTS),
         derived=derive(config, kind, width=len(connection.writes), total_steps=total_steps),
     )
+
+
+def _rows(
+    config: TrainConfig, sources: Sequence[Source], others: Sequence[TrainPlan]
+) -> tuple[SourceRows, NDArray[np.bool_]]:
+    """Return the joined rows and which of them may be trained on, found once for equal plans."""
+    for other in others:
+        same = other.config.holdout == config.holdout and other.config.steps == config.steps
+        if same and other.config.leave_out == config.leave_out:
+            return other.joined, other.keep
+    joined = join_rows(sources, config.steps)
+    keep = training_rows(joined.reader, config.holdout, joined.steps[0] or None) & joined.present
+    return joined, keep & kept_rows(joined.reader, config.leave_out)
 
 
 def kept_rows(reader: RecordingReader, leave_out: LeaveOut) -> NDArray[np.bool_]:

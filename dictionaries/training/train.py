@@ -122,7 +122,9 @@ def train_together(
             f"{len(directories)}; wanted one directory for each of at least one config"
         )
     place = _device(device)
-    plans = [make_plan(config, sources) for config in configs]
+    plans: list[TrainPlan] = []
+    for config in configs:
+        plans.append(make_plan(config, sources, plans))
     told, asked = on_progress or _ignore_several, should_stop or _never
     with ExitStack() as held:
         workspace, measured = Workspace(), _MeasuredOnce()

@@ -13,7 +13,7 @@ from torch import Tensor
 from isogloss.kernels.cpu.adam import adam_step
 from isogloss.kernels.cpu.loops.adam import adam, adam_constants, normalise, project
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
-from isogloss.kernels.cpu.loops.sums import dot
+from isogloss.kernels.cpu.loops.sums import add_rows, dot
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.reference import AdamSettings
 from isogloss.kernels.values.descent import DescentSettings, EntryGradients
@@ -42,7 +42,7 @@ def descend_entries(
         step: number of this step, from 1.
         columns: columns of each feature; None: all.
     """
-    encoder, decoder = parameters["encoder"], parameters["decoder"]
+    encoder = parameters["encoder"]
     features = encoder.shape[0]
     found = _arguments(given, parameters, columns)
     partial = torch.empty(-(-features // _FEATURES), encoder.shape[1])
@@ -128,16 +128,9 @@ def _gradient_rows(
     places, more_rows = more
     of_encoder[:] = np.float32(0)
     of_decoder[:] = np.float32(0)
-    for t in range(starts[f], starts[f + 1]):
-        value, slope = values[order[t]], slopes[order[t]]
-        if value != 0:
-            slide = downhill[owners[t]]
-            for i in range(of_decoder.size):
-                of_decoder[i] += value * slide[i]
-        if slope != 0:
-            read = source[owners[t]]
-            for i in range(of_encoder.size):
-                of_encoder[i] += slope * read[i]
+    one, first, last = np.float32(1), starts[f], starts[f + 1]
+    add_rows(of_decoder, downhill, values, order, owners, first, last, one)
+    add_rows(of_encoder, source, slopes, order, owners, first, last, one)
     if radial.size > 0:
         for p in range(parts.shape[0]):
             own = writes[parts[p, 0] : parts[p, 1]]
@@ -160,8 +153,7 @@ def _gradient_rows(
 def _square_gradients(
     entries, rows, weights, radial, parts, more, through, columns, unit_norm, partial, squares
 ) -> None:
-    """Squared norm of both gradient rows of every feature, and each block's ``through @ encoder``.
-    """
+    """Squared norm of the gradient rows of every feature; each block's ``through @ encoder``."""
     encoder, decoder = weights
     features, width = encoder.shape
     for block in prange((features + _FEATURES - 1) // _FEATURES):

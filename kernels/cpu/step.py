@@ -17,11 +17,12 @@ from torch import Tensor
 
 from isogloss.kernels.cpu.batch_topk import encode_batch_topk
 from isogloss.kernels.cpu.encode import encode_topk
+from isogloss.kernels.cpu.gradients import value_slopes
 from isogloss.kernels.cpu.loops.adam import adam, adam_constants, normalise, project
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.cpu.loops.sums import dot
+from isogloss.kernels.cpu.loops.sums import add_rows, dot
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.cpu.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
@@ -45,6 +46,8 @@ class _Batch(NamedTuple):
 
     codes: Codes
     """Entries of the rows; with prefixes, of one row for each prefix and row."""
+    slopes: Tensor
+    """``<error[row], decoder[feature]>`` of every entry."""
     error: Tensor
     """Half the gradient to the reconstruction, but for the scale: ``[codes.rows, width]``."""
     scale: float
@@ -97,13 +100,15 @@ def train_step(
     encode = _encode_batch if over_batch else _encode
     chosen = encode(centred, weights, settings, candidates, norms, workspace)
     edges = settings.prefixes or (weights.features,)
-    residual, errors = _residual(target, chosen.codes, weights, edges, workspace)
+    residual, errors, slopes = _residual(target, chosen.codes, weights, edges, workspace)
     mean_error = sum(errors) / len(errors)
     scale = 2 / (rows * settings.variance * len(edges))
-    main = _Batch(chosen.codes, residual[0], scale)
     if len(edges) > 1:
         apart, _ = by_prefix(chosen.codes, edges)
-        main = _Batch(apart, suffix_sums(residual).flatten(0, 1), scale)
+        error = suffix_sums(residual).flatten(0, 1)
+        main = _Batch(apart, value_slopes(apart, error, weights.decoder), error, scale)
+    else:
+        main = _Batch(chosen.codes, slopes, residual[0], scale)
     batches, aux_loss = [main], 0.0
     if chosen.aux is not None and candidates is not None:
         share = min(candidates.numel() / settings.aux_k, 1.0)
@@ -169,7 +174,9 @@ def _encode_batch(
 ) -> _Chosen:
     """Give the best entries of the batch; those among the candidates by a second, smaller GEMM."""
     encoder, bias = weights.encoder, weights.encoder_bias
-    codes, threshold = encode_batch_topk(centred, encoder, bias, settings.k, workspace, norms)
+    codes, threshold = encode_batch_topk(
+        centred, encoder, bias, settings.k, workspace, norms, settings.threshold_hint
+    )
     aux = None
     if candidates is not None:
         dead, count = candidates.long(), min(settings.aux_k, candidates.numel())
@@ -197,9 +204,11 @@ def row_norms(matrix: Tensor) -> Tensor:
 
 def _residual(
     target: Tensor, codes: Codes, weights: Weights, edges: tuple[int, ...], workspace: Workspace
-) -> tuple[Tensor, list[float]]:
-    """Reconstruction less target, ``[prefixes, rows, width]``, and the mean square of each."""
+) -> tuple[Tensor, list[float], Tensor]:
+    """Reconstruction less target, ``[prefixes, rows, width]``, the mean square of each, and with
+    one prefix the slopes of the entries."""
     rows, width = target.shape
+    slopes = workspace.take("slopes", (codes.values.numel(),))
     squares = torch.empty(len(edges), rows, dtype=torch.float64)
     if len(edges) == 1:
         residual = workspace.take("residual", (1, rows, width))
@@ -213,13 +222,14 @@ def _residual(
                 weights.decoder_bias.numpy(),
                 residual[0].numpy(),
                 squares[0].numpy(),
+                slopes.numpy(),
             )
     else:
         residual = decode_prefixes(codes, weights.decoder, edges, weights.decoder_bias)
         residual.sub_(target)
         with parallel_loops():
             _row_squares(residual.view(-1, width).numpy(), squares.view(-1).numpy())
-    return residual, [float(_ordered_sum(part.numpy())) / rows for part in squares]
+    return residual, [float(_ordered_sum(part.numpy())) / rows for part in squares], slopes
 
 
 def _aux(
@@ -250,7 +260,7 @@ def _aux(
         )
         aux_loss = share / spread * float(_ordered_sum(row_errors.numpy()))
     scale = 2 * settings.aux_coefficient * share / spread
-    return aux_loss, _Batch(codes, error, scale)
+    return aux_loss, _Batch(codes, value_slopes(codes, error, weights.decoder), error, scale)
 
 
 def _update(
@@ -330,6 +340,7 @@ def _lists(batches: list[_Batch], orders: list[_Order], shorter: float) -> list[
     return [
         (
             batch.codes.values.view(-1).numpy(),
+            batch.slopes.view(-1).numpy(),
             *(part.numpy() for part in order),
             batch.error.numpy(),
             _single(batch.scale * shorter),
@@ -375,8 +386,11 @@ def _ordered_sum(parts) -> float:
 
 
 @njit(parallel=True, cache=True)
-def _residuals(x, values, indices, offsets, decoder, bias, out, squares) -> None:
-    """Reconstruction less ``x``, and the squared norm of each row."""
+def _residuals(x, values, indices, offsets, decoder, bias, out, squares, slopes) -> None:
+    """Reconstruction less ``x``, the squared norm of each row, and the slope of each entry.
+
+    The slopes are taken here because the row's directions are still in cache.
+    """
     rows, width = x.shape
     for row in prange(rows):
         error, target = out[row], x[row]
@@ -389,6 +403,8 @@ def _residuals(x, values, indices, offsets, decoder, bias, out, squares) -> None
                 for i in range(width):
                     error[i] += value * direction[i]
         squares[row] = dot(error, error)
+        for j in range(offsets[row], offsets[row + 1]):
+            slopes[j] = dot(error, decoder[indices[j]]) if values[j] != 0 else np.float32(0)
 
 
 @njit(parallel=True, cache=True)
@@ -462,19 +478,15 @@ def _column_spreads(source, out) -> None:
 
 
 @njit(cache=True)
-def _add_entries(f, batch, centred, direction, of_decoder, of_encoder):
+def _add_entries(f, batch, centred, of_decoder, of_encoder):
     """Add one feature's entries to its two gradient rows; returns its bias gradient."""
-    values, starts, entries, rows, error, scale = batch
+    values, slopes, starts, entries, rows, error, scale = batch
+    first, last = starts[f], starts[f + 1]
+    add_rows(of_decoder, error, values, entries, rows, first, last, scale)
+    add_rows(of_encoder, centred, slopes, entries, rows, first, last, scale)
     bias = np.float32(0)
-    for t in range(starts[f], starts[f + 1]):
-        downhill, source = error[rows[t]], centred[rows[t]]
-        slope = dot(downhill, direction) * scale
-        value = values[entries[t]] * scale
-        for i in range(direction.size):
-            of_decoder[i] += value * downhill[i]
-        for i in range(source.size):
-            of_encoder[i] += slope * source[i]
-        bias += slope
+    for t in range(first, last):
+        bias += slopes[entries[t]] * scale
     return bias
 
 
@@ -483,8 +495,8 @@ def _feature_gradient(f, centred, main, aux, writes, columns, unit_norm, of_deco
     """Fill both gradient rows of a feature; returns its bias gradient."""
     of_encoder[:] = np.float32(0)
     of_decoder[:] = np.float32(0)
-    bias = _add_entries(f, main, centred, writes, of_decoder, of_encoder)
-    bias += _add_entries(f, aux, centred, writes, of_decoder, of_encoder)
+    bias = _add_entries(f, main, centred, of_decoder, of_encoder)
+    bias += _add_entries(f, aux, centred, of_decoder, of_encoder)
     if columns.shape[0] > 0:
         for gradient in (of_decoder, of_encoder):
             gradient[: columns[f, 0]] = np.float32(0)

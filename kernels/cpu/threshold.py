@@ -22,6 +22,7 @@ from isogloss.kernels.values.workspace import Workspace
 BLOCK = 128
 """Features that are marked together."""
 
+_FEW = 16
 _NAN = np.int32(0x7FC00000)
 _INF = np.int32(0x7F800000)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
@@ -181,14 +182,20 @@ def _write_rows(keys, bits, marks, starts, start, values, indices):
         for block in range(marks.shape[1]):
             if not marks[row, block]:
                 continue
-            for i in range(block * BLOCK, min(bits.size, (block + 1) * BLOCK)):
-                key = own[i]
-                if key & _MAGNITUDE > _INF:
-                    key = _NAN
-                if key > bits[i]:
-                    values[at] = key
-                    indices[at] = start + i
-                    at += 1
+            last = min(bits.size, (block + 1) * BLOCK)
+            for few in range(block * BLOCK, last, _FEW):
+                # most groups of a marked block have nothing: one vectorised look at each
+                part = slice(few, min(last, few + _FEW))
+                if _firing_among(own[part], bits[part]) == 0:
+                    continue
+                for i in range(few, min(last, few + _FEW)):
+                    key = own[i]
+                    if key & _MAGNITUDE > _INF:
+                        key = _NAN
+                    if key > bits[i]:
+                        values[at] = key
+                        indices[at] = start + i
+                        at += 1
 
 
 @njit(parallel=True, cache=True)

@@ -16,6 +16,7 @@ from isogloss.kernels import (
     encode_threshold,
     reference,
 )
+from isogloss.kernels.cpu import batch_topk as on_cpu
 
 triton = pytest.importorskip("triton")
 interpreted = pytest.mark.skipif(
@@ -123,6 +124,24 @@ def test_rows_share_the_budget_unevenly_and_the_threshold_ends_it() -> None:
     assert above.values.numel() == 8 * 64 - 1  # all but the smallest, which is the threshold
     below = encode_threshold(x, weight, bias, found.threshold * 0.999999)
     assert torch.equal(below.indices, found.codes.indices)
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.5, 0.9, 1.0, 1.1, 1e9])
+def test_a_hint_changes_no_bit_whether_it_is_low_right_or_too_high(share: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, weight = torch.randn(70, 24, generator=generator), torch.randn(300, 24, generator=generator)
+    inputs = (x, weight, torch.zeros(300))
+    plain, last = on_cpu.encode_batch_topk(*inputs, 4, Workspace())
+    hint = share * float(last)
+    found, again = on_cpu.encode_batch_topk(*inputs, 4, Workspace(), None, hint)
+    assert torch.equal(again, last)
+    for one, other in ((found.values, plain.values), (found.indices, plain.indices)):
+        assert torch.equal(one, other)
+    scale = torch.linspace(0.5, 2.0, 300)
+    scaled, _ = on_cpu.encode_batch_topk(*inputs, 4, Workspace(), scale, hint)
+    direct, _ = on_cpu.encode_batch_topk(x, weight * scale[:, None], inputs[2], 4, Workspace())
+    assert torch.equal(scaled.indices, direct.indices)
+    assert torch.equal(scaled.values, direct.values)
 
 
 def test_nan_shows_before_every_number_and_infinity_before_the_rest() -> None:

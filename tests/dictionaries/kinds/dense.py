@@ -69,7 +69,7 @@ def without_radial_part(gradient: Tensor, decoder: Tensor) -> Tensor:
 def without_bound(kind: Kind) -> Kind:
     """The kind without a bound on its gradient."""
     has_one = any(field.name == "clip_norm" for field in fields(kind))
-    return replace(kind, **{"clip_norm": 0.0}) if has_one else kind
+    return replace(kind, clip_norm=0.0) if has_one else kind
 
 
 def check_step(

@@ -25,6 +25,7 @@ K, AUX_K = 3, 5
 
 class TestBatchTopKWired(WiredContract):
     unit_norm = False
+
     def make(self, features: int) -> Kind:
         return BatchTopK(features=features, k=2, aux_k=5)
 

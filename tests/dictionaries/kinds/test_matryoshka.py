@@ -26,7 +26,6 @@ K, AUX_K, SIZES = 3, 5, (4, 11, FEATURES)
 
 class TestMatryoshkaWired(WiredContract):
     unit_norm = False
-    recovered = 0.7  # the first prefix splits some directions at first
 
     def make(self, features: int) -> Kind:
         return MatryoshkaBatchTopK(features=features, k=2, aux_k=5, prefixes=(0.75, 1.0))

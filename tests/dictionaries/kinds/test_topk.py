@@ -18,6 +18,7 @@ K, AUX_K, VARIANCE = 3, 5, 1.7
 
 class TestTopKWired(WiredContract):
     unit_norm = False
+
     def make(self, features: int) -> Kind:
         return TopK(features=features, k=2, aux_k=5)
 

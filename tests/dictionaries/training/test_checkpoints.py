@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,13 @@ from isogloss.dictionaries.training.checkpoints import (
     exclusive,
     remove_checkpoints,
 )
-from isogloss.errors import Conflict, CorruptData, UnsupportedVersion
+from isogloss.errors import (
+    Conflict,
+    CorruptData,
+    StorageError,
+    StorageFull,
+    UnsupportedVersion,
+)
 
 
 def _checkpoint(step: int) -> Checkpoint:
@@ -150,3 +157,32 @@ def test_removing_the_checkpoints_leaves_other_files(tmp_path: Path):
     remove_checkpoints(tmp_path)
     assert os.listdir(tmp_path) == ["dictionary.json"]
     remove_checkpoints(tmp_path / "never-there")
+
+
+@pytest.mark.parametrize("limit", [64, 6_000])
+def test_a_checkpoint_that_does_not_fit_says_so_and_leaves_the_one_before(
+    tmp_path: Path, limit: int
+):
+    _save(tmp_path, 1)
+    tensors = {"weights": torch.zeros(64, 64)}  # 16 KiB
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with exclusive(tmp_path) as checkpoints:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # the kernel refuses to write more
+        try:
+            with pytest.raises(StorageFull, match=r"step 2 .*takes 0\.0 MiB.*goes on from step 1"):
+                checkpoints.save(Checkpoint(step=2, state={}, tensors=tensors))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+        found = checkpoints.newest()
+        assert found is not None
+        assert found.step == 1
+        assert _names(tmp_path) == ["checkpoints.json", "checkpoints.lock", "step-000000000001"]
+        checkpoints.save(Checkpoint(step=2, state={}, tensors=tensors))
+    assert "step-000000000002" in _names(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_why(tmp_path: Path):
+    with exclusive(tmp_path) as checkpoints:
+        (tmp_path / ".step-000000000002.tmp").write_text("in the way")
+        with pytest.raises(StorageError, match=r"step 2 was not written.*goes on from its start"):
+            checkpoints.save(_checkpoint(2))
