@@ -21,7 +21,7 @@ from isogloss.dictionaries.training.recipe import default_dead_rows, default_lea
 from isogloss.kernels import Workspace
 
 ROWS, FEATURES, THREADS = 1024, 12_288, 2
-SETTLING, TIMED = 60, 30
+SETTLING, TIMED = 20, 15
 KINDS: Mapping[str, Mapping[str, object]] = {
     "topk": {"features": FEATURES, "k": 32},
     "batch_topk": {"features": FEATURES, "k": 32},

@@ -352,6 +352,7 @@ def _wired_spec(name: str, wiring: str, settings: dict[str, object]) -> dict[str
         "epochs": 1.0,
         "batch_rows": 256,
         "learning_rate": 1e-2,
+        "controls": ["frozen_decoder"],
     }
     return {"dictionary": name, "sources": sources, "config": config}
 
@@ -370,6 +371,10 @@ def test_sites_of_two_aligned_recordings_are_wired_to_one_dictionary(
     assert info.metrics["fvu"] < 0.9
     sites = [info.metrics[name] for name in sorted(info.metrics) if name.startswith("site_")]
     assert len(sites) == (2 if wiring == "crosscoder" else 0)
+    for figure in ("fvu", "usual_fvu", "l0", "dead_fraction"):
+        assert f"control_frozen_decoder_{figure}" in info.metrics
+    assert info.metrics["control_frozen_decoder_fvu"] > info.metrics["fvu"]
+    assert not list(store.artifact("dictionary", info.uid).glob("control-*"))
     queries = Queries(store)
     values, _ = queries.encode(wiring, np.ones((5, reads), np.float32))
     assert values.shape == (5, 3)
