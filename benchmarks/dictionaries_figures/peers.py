@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false, reportUnknownLambdaType=false
+# (the peers are installed in an environment of their own)
 """Peers' training steps beside ours, step by step in one process.
 
 The peers are installed apart, in an environment that also finds isogloss: ``ISOGLOSS_PEERS`` names

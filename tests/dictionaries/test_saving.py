@@ -218,7 +218,7 @@ def test_a_description_of_version_1_that_cannot_be_true_is_refused(
 def test_the_bytes_of_every_format_version_still_read(version: int):
     read = load_dictionary(RELEASED / f"dictionary-v{version}")
     assert read.provenance.config == TrainConfig(
-        settings={"features": 4, "k": 2, "aux_k": None}, seed=0
+        settings={"features": 4, "k": 2, "aux_k": None}, seed=0, batch_rows=1024
     )
     (site,) = read.provenance.sites
     assert (site.recording, site.site) == ("minilm-docs", "encoder.layer.3")

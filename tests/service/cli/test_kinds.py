@@ -52,7 +52,8 @@ def test_kinds_are_listed_for_people_and_for_programs(tmp_path: Path) -> None:
 def _queued(store: Path, *words: str) -> dict[str, object]:
     """Queue a training by a command, and return the spec of its job."""
     where = ["--detach", "--store", str(store), "--json"]
-    ended = CliRunner().invoke(app, ["train", *words, *where], catch_exceptions=False)
+    some = ["--features", "8", "--k", "2"]
+    ended = CliRunner().invoke(app, ["train", *words, *some, *where], catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
     with Store.open(store) as opened:
         table = JobTable.of(opened)
@@ -73,7 +74,7 @@ def recorded(tmp_path: Path) -> tuple[Path, list[str]]:
 
 def test_target_makes_a_transcoder_from_the_site_to_it(recorded: tuple[Path, list[str]]) -> None:
     store, (first, second, *_) = recorded
-    spec = _queued(store, "one", "--site", first, "--target", second, "--features", "8")
+    spec = _queued(store, "one", "--site", first, "--target", second)
     config = spec["config"]
     assert isinstance(config, dict)
     assert config["wiring"] == "transcoder"
@@ -86,7 +87,7 @@ def test_target_makes_a_transcoder_from_the_site_to_it(recorded: tuple[Path, lis
 def test_also_and_a_second_site_bring_further_sources(recorded: tuple[Path, list[str]]) -> None:
     store, (first, second, *_) = recorded
     words = ("--site", first, "--site", second, "--also", f"two:{first}", "--wiring", "crosscoder")
-    spec = _queued(store, "one", *words, "--features", "8", "--set", "dedicated=0.1")
+    spec = _queued(store, "one", *words, "--set", "dedicated=0.1")
     assert spec["sources"] == [
         {"recording": "one", "site": first},
         {"recording": "one", "site": second},
@@ -101,7 +102,7 @@ def test_leave_out_and_control_reach_the_job(recorded: tuple[Path, list[str]]) -
     store, (first, *_) = recorded
     given = ("--leave-out", "max_norm=20", "--leave-out", "document_starts=true")
     controls = ("--control", "frozen_decoder", "--control", "frozen_encoder")
-    spec = _queued(store, "one", "--site", first, "--features", "8", *given, *controls)
+    spec = _queued(store, "one", "--site", first, *given, *controls)
     config = spec["config"]
     assert isinstance(config, dict)
     assert config["leave_out"] == {"max_norm": 20, "document_starts": True}
