@@ -132,6 +132,7 @@ def make_plan(
         config: the run's settings; left out settings of the kind take their defaults.
         sources: the sites to train on, each with a reader; of one recording, or of several whose
             rows can be joined, see :func:`isogloss.dictionaries.rows.joined.join_rows`.
+        others: plans of the same sources, whose rows are taken where they are the same.
 
     Returns:
         The plan: the complete config, what to read, and the number of steps.
