@@ -102,7 +102,7 @@ class JumpReLU(Kind):
     many features fire on a row as are meant to, if pre-activations are standard normal, which those
     of random directions nearly are. From a lower one half of the features fire at first, and a step
     takes many times as long."""
-    bandwidth: Annotated[float, Meta(gt=0)] = 1.0
+    bandwidth: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
     """Width of the rectangle that stands for the derivative of the step, in units of scaled rows.
     """
     pre_act: Annotated[float, Meta(ge=0, le=1e9)] = 3e-6

@@ -90,11 +90,9 @@ def train_together(
 ) -> list[SparseDictionary]:
     """Train several dictionaries on the rows of the same sites; what they read is read once.
 
-    Each ends with the bits that :func:`train` gives it alone: kinds, sizes, k, seeds of the weights
-    and controls may all differ. Runs share a read where their rows and the order of these are the
-    same, that is ``rows_seed`` (or else ``seed``), ``batch_rows``, ``holdout``, ``leave_out`` and
-    ``steps``; others are read after one another. A run that was killed resumes from its own
-    checkpoint, however far the others are.
+    Each ends with the bits that :func:`train` gives it alone. Runs share a read where ``rows_seed``
+    (or else ``seed``), ``batch_rows``, ``holdout``, ``leave_out`` and ``steps`` are the same;
+    others are read after one another. A run that was killed resumes from its own checkpoint.
 
     Args:
         configs: settings of each, at least one.
@@ -112,8 +110,7 @@ def train_together(
         Conflict: a directory holds another run, or another process trains in it.
         CorruptData: checkpoints are there but damaged.
         UnknownSite: the recording has no such site.
-        InvalidInput: as for :func:`train`; or configs and directories differ in number, or a
-            directory is named twice.
+        InvalidInput: as for :func:`train`; or there is not one directory for each config.
         NonFiniteRows: a row holds NaN or infinity.
     """
     if not configs or len({*directories}) != len(configs) or len(directories) != len(configs):

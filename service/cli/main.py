@@ -202,9 +202,7 @@ def train(
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
     batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
-    holdout: Annotated[
-        float | None, typer.Option(help="Share of the documents that is not trained on.")
-    ] = None,
+    holdout: Annotated[float | None, typer.Option(help="Share of documents held out.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
     steps: StepsOption = None,
     detach: DetachOption = False,
@@ -234,8 +232,8 @@ def train(
             more={"batch_rows": batch_rows, "holdout": holdout},
         )
         made = outcome(job, detach=detach, is_json=is_json)
-        if made is None:
-            return
+    if made is None:
+        return
     if is_json:
         write_json(_with_first_source(made))
     else:

@@ -54,11 +54,9 @@ def train(
         kind: name of the kind, one of :meth:`Client.kinds`; None: the server's default.
         settings: further settings of the kind and of the wiring, by name.
         wiring: which sites go in and come out, one of :meth:`Client.wirings`; None: the default.
-        more_sources: sites that follow the first, for a wiring that takes several; of other
-            recordings too, whose rows are joined by document and position.
+        more_sources: sites that follow the first; of other recordings too, whose rows are joined.
         leave_out: rows not to train on, as :class:`isogloss.dictionaries.LeaveOut`; None: far ones.
-        controls: names of controls to train beside it from the same read, such as
-            ``frozen_decoder``; their figures stand among the dictionary's metrics.
+        controls: controls to train beside it, such as ``frozen_decoder``; see its metrics.
         dictionary: id of the dictionary; None: one made of the arguments, equal for equal ones.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
@@ -73,17 +71,13 @@ def train(
     Raises:
         NotFound: there is no recording with that id.
         UnknownSite: the recording has no such site; the message lists the nearest names.
-        InvalidInput: there is no such kind or wiring, it refuses a setting, one is given twice, or
-            ``steps`` is None and there are several, or names one without rows.
-        ResourceExhausted: the training needs more memory than jobs may have, or too many jobs of
-            this client wait.
+        InvalidInput: no such kind or wiring, or a setting or steps that do not fit.
+        ResourceExhausted: it needs more memory than jobs may have, or too many of your jobs wait.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
-    own = _of_kind(features, k, settings or {})
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
-    given["steps"] = named_steps(steps) or None
-    given["controls"] = tuple(controls) or None
-    config = to_config(own, given, more or {}, leave_out)
+    given |= {"steps": named_steps(steps) or None, "controls": tuple(controls) or None}
+    config = to_config(_of_kind(features, k, settings or {}), given, more or {}, leave_out)
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = pb.TrainDictionaryRequest(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),

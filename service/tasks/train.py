@@ -71,16 +71,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     )
     save_dictionary(dictionary, directory)
     joined = join_rows(sources, config.steps)
-    trained = [
-        SourceInfo(
-            recording=source.reader.spec.recording,
-            recording_uid=source.reader.revision.recording,
-            site=source.site,
-            revision=source.reader.revision,
-            steps=steps,
-        )
-        for source, steps in zip(joined.sources, joined.steps, strict=True)
-    ]
+    trained = _trained(joined)
     body: dict[str, object] = {
         "kind": dictionary.kind,
         "settings": dict(config.settings),
@@ -101,6 +92,20 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     for one in config.controls:
         shutil.rmtree(directory / f"control-{one}", ignore_errors=True)
     return {"dictionary": name}
+
+
+def _trained(joined: SourceRows) -> list[SourceInfo]:
+    """Return the sites that were read, each with its revision and steps."""
+    return [
+        SourceInfo(
+            recording=source.reader.spec.recording,
+            recording_uid=source.reader.revision.recording,
+            site=source.site,
+            revision=source.reader.revision,
+            steps=steps,
+        )
+        for source, steps in zip(joined.sources, joined.steps, strict=True)
+    ]
 
 
 def _pinned(recording: Recording, heart: Heart, *, is_first: bool) -> RecordingReader:
