@@ -62,7 +62,7 @@ def test_training_explains_rows_it_never_saw(
     assert found.l0 == pytest.approx(seen[-1].l0, rel=0.1)
     assert [point.step for point in seen] == sorted({point.step for point in seen})
     assert seen[-1].step == seen[-1].total_steps
-    assert seen[-1].rows == seen[-1].total_steps * config.batch_rows
+    assert seen[-1].rows == seen[-1].total_steps * (config.batch_rows or 0)
     assert seen[-1].fvu < 0.5 * seen[0].fvu
     assert all(point.rows_per_s > 0 for point in seen)
     norms = dictionary.decoder.norm(dim=1)
