@@ -79,14 +79,24 @@ def train(
     given |= {"steps": named_steps(steps) or None, "controls": tuple(controls) or None}
     config = to_config(_of_kind(features, k, settings or {}), given, more or {}, leave_out)
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
-    request = pb.TrainDictionaryRequest(
+    request = _request(name, sources, config, time_limit_s, request_id)
+    return then(ask(request, Operation), started("dictionaries", get_dictionary))
+
+
+def _request(
+    name: str,
+    sources: Sequence[SiteRef],
+    config: pb.TrainConfig,
+    time_limit_s: float | None,
+    request_id: str | None,
+) -> pb.TrainDictionaryRequest:
+    return pb.TrainDictionaryRequest(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),
         sources=[to_message(source, pb.Source) for source in sources],
         config=config,
         time_limit_s=time_limit_s,
         request_id=ids.request_id(request_id),
     )
-    return then(ask(request, Operation), started("dictionaries", get_dictionary))
 
 
 def _of_kind(features: int, k: int | None, settings: Mapping[str, object]) -> dict[str, object]:
