@@ -29,7 +29,7 @@ class TopKFamily(Kind, ABC):
     decoder rows are free. What is chosen are the largest ``pre |w_i|``, w_i the feature's decoder
     row: how far the entry moves the reconstruction. On export the norms are folded into the
     encoder, so that decoder rows have norm 1 and codes are chosen by their own size. The optimiser
-    is exact Adam (0.9, 0.99, 1e-8 / Var). Measured in ``docs/design/017-training-defaults.md``.
+    is exact Adam (0.9, 0.99, 1e-8 / Var). Measured in ``docs/design/019-training-defaults.md``.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED

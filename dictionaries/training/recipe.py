@@ -1,6 +1,6 @@
 """What a run derives of width, features, rows and batch where its config says nothing.
 
-Measured on real activations at 3,072 features, k = 32 (``docs/design/017-training-defaults.md``).
+Measured on real activations at 3,072 features, k = 32 (``docs/design/019-training-defaults.md``).
 """
 
 import logging
