@@ -34,7 +34,7 @@ def with_controls(config: TrainConfig) -> list[TrainConfig]:
     return [config, *(replace(config, control=one, controls=()) for one in config.controls)]
 
 
-class Held:
+class Anchor:
     """Holds a part of the weights to their start, after every step.
 
     - ``frozen_decoder``: decoder rows keep their directions. Where their norms are free, these are

@@ -21,7 +21,7 @@ from isogloss.dictionaries.rows.measure import Measured, measure_rows, restored_
 from isogloss.dictionaries.rows.usual import UsualRows
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary, tensors_hash
 from isogloss.dictionaries.training.checkpoints import Checkpoint
-from isogloss.dictionaries.training.controls import Held
+from isogloss.dictionaries.training.controls import Anchor
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan
 from isogloss.dictionaries.training.skip import PREFIX, exported_skip, start_skip
@@ -42,7 +42,7 @@ class TrainState:
         silent_rows: Tensor,
         measured: Measured,
         init_hash: str,
-        held: Held | None = None,
+        held: Anchor | None = None,
         step: int = 0,
     ) -> None:
         self.tensors = tensors
@@ -112,7 +112,7 @@ class TrainState:
         control, held = plan.config.control, None
         if control is not None:
             here = {name: tensor.to(device) for name, tensor in started.items()}
-            held = Held(control, here, free_norms=plan.kind.free_norms)
+            held = Anchor(control, here, free_norms=plan.kind.free_norms)
         return cls(
             held=held,
             tensors={name: tensor.to(device) for name, tensor in started.items()},

@@ -3,8 +3,9 @@
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,114 +40,121 @@ def _other(text: str, panel: str) -> object:
     return typer.Option(help=text, rich_help_panel=panel)
 
 
+_Listen = Annotated[
+    list[str] | None, _other("unix:/PATH or HOST:PORT; else the store's socket.", _WHERE)
+]
+_Certificate = Annotated[Path | None, _other("PEM certificate chain, for TLS.", _WHERE)]
+_Key = Annotated[Path | None, _other("PEM private key of the certificate.", _WHERE)]
+_Group = Annotated[
+    str | None, _other("Group of this machine that may read the store's files.", _WHERE)
+]
+_Reflection = Annotated[bool, _other("Whether callers may list the services.", _WHERE)]
+_HeldBytes = Annotated[int, _number("In memory, of all producers.", _BATCHES)]
+_WindowBytes = Annotated[int, _number("Sent and not durable yet, of one producer.", _BATCHES)]
+_GroupBytes = Annotated[int, _number("Of one commit.", _BATCHES)]
+_BatchBytes = Annotated[int, _number("Of the largest batch.", _BATCHES)]
+_PartBytes = Annotated[int, _number("Of the parts that clients send.", _BATCHES)]
+_PartIdleS = Annotated[
+    float, _seconds("Within which the next part of a batch must come.", _BATCHES)
+]
+_PartBytesPerS = Annotated[int, _number("Slowest pace of a batch, after that time.", _BATCHES)]
+_Sessions = Annotated[int, _number("Producers at a time.", _CALLS)]
+_IdleSessionS = Annotated[
+    float, _seconds("Of silence after which a producer may have to make room.", _CALLS)
+]
+_IdleLaneS = Annotated[float, _seconds("For which a lane outlives its last producer.", _CALLS)]
+_MaxCalls = Annotated[int, _number("Calls of all kinds at a time.", _CALLS)]
+_Streams = Annotated[
+    int, _number("Calls at a time that read rows or follow upkeep; a thread each.", _CALLS)
+]
+_ReadIdleS = Annotated[
+    float, _seconds("Within which who reads a stream must take a message.", _CALLS)
+]
+_ReadTotalS = Annotated[float, _seconds("For which a stream may be read.", _CALLS)]
+_Threads = Annotated[int, _number("Threads that answer other calls.", _CALLS)]
+_QueryThreads = Annotated[int, _number("Threads of the query process.", _CALLS)]
+_JobWorkers = Annotated[
+    int | None, _number("Jobs that run at a time; one for each four processors.", _JOBS)
+]
+_JobMemory = Annotated[
+    float | None, _other("GiB that jobs may need together; by default all there is.", _JOBS)
+]
+_JobTime = Annotated[float, _other("Hours that a job may run.", _JOBS)]
+_JobsWaiting = Annotated[int, _number("Jobs of one client that have not ended.", _JOBS)]
+_KeepDays = Annotated[float, _other("Days that a job that ended is known, with its log.", _JOBS)]
+_KeepJobs = Annotated[int, _number("Jobs that ended that are known at most.", _JOBS)]
+_Workers = Annotated[bool, _other("Whether jobs are run here.", _LIFE)]
+_DrainS = Annotated[float, _seconds("That running calls have after SIGTERM.", _LIFE)]
+_Restart = Annotated[bool, _other("Whether the server is started again when it dies.", _LIFE)]
+
+
 @app.command()
 def serve(
+    context: typer.Context,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
-    listen: Annotated[
-        list[str] | None, _other("unix:/PATH or HOST:PORT; else the store's socket.", _WHERE)
-    ] = None,
-    certificate: Annotated[Path | None, _other("PEM certificate chain, for TLS.", _WHERE)] = None,
-    key: Annotated[Path | None, _other("PEM private key of the certificate.", _WHERE)] = None,
-    group: Annotated[
-        str | None, _other("Group of this machine that may read the store's files.", _WHERE)
-    ] = None,
-    reflection: Annotated[bool, _other("Whether callers may list the services.", _WHERE)] = True,
-    held_bytes: Annotated[int, _number("In memory, of all producers.", _BATCHES)] = 256 << 20,
-    window_bytes: Annotated[
-        int, _number("Sent and not durable yet, of one producer.", _BATCHES)
-    ] = 32 << 20,
-    group_bytes: Annotated[int, _number("Of one commit.", _BATCHES)] = 64 << 20,
-    batch_bytes: Annotated[int, _number("Of the largest batch.", _BATCHES)] = 64 << 20,
-    part_bytes: Annotated[int, _number("Of the parts that clients send.", _BATCHES)] = 1 << 20,
-    part_idle_s: Annotated[
-        float, _seconds("Within which the next part of a batch must come.", _BATCHES)
-    ] = 60.0,
-    part_bytes_per_s: Annotated[
-        int, _number("Slowest pace of a batch, after that time.", _BATCHES)
-    ] = 256 << 10,
-    sessions: Annotated[int, _number("Producers at a time.", _CALLS)] = 512,
-    idle_session_s: Annotated[
-        float, _seconds("Of silence after which a producer may have to make room.", _CALLS)
-    ] = 60.0,
-    idle_lane_s: Annotated[
-        float, _seconds("For which a lane outlives its last producer.", _CALLS)
-    ] = 5.0,
-    max_calls: Annotated[int, _number("Calls of all kinds at a time.", _CALLS)] = 1024,
-    streams: Annotated[
-        int, _number("Calls at a time that read rows or follow upkeep; a thread each.", _CALLS)
-    ] = 64,
-    read_idle_s: Annotated[
-        float, _seconds("Within which who reads a stream must take a message.", _CALLS)
-    ] = 300.0,
-    read_total_s: Annotated[float, _seconds("For which a stream may be read.", _CALLS)] = 86_400.0,
-    threads: Annotated[int, _number("Threads that answer other calls.", _CALLS)] = 16,
-    query_threads: Annotated[int, _number("Threads of the query process.", _CALLS)] = 4,
-    job_workers: Annotated[
-        int | None, _number("Jobs that run at a time; one for each four processors.", _JOBS)
-    ] = None,
-    job_memory: Annotated[
-        float | None, _other("GiB that jobs may need together; by default all there is.", _JOBS)
-    ] = None,
-    job_time: Annotated[float, _other("Hours that a job may run.", _JOBS)] = 720.0,
-    jobs_waiting: Annotated[int, _number("Jobs of one client that have not ended.", _JOBS)] = 1000,
-    keep_days: Annotated[
-        float, _other("Days that a job that ended is known, with its log.", _JOBS)
-    ] = 30.0,
-    keep_jobs: Annotated[int, _number("Jobs that ended that are known at most.", _JOBS)] = 1000,
-    workers: Annotated[bool, _other("Whether jobs are run here.", _LIFE)] = True,
-    drain_s: Annotated[float, _seconds("That running calls have after SIGTERM.", _LIFE)] = 10.0,
-    restart: Annotated[
-        bool, _other("Whether the server is started again when it dies.", _LIFE)
-    ] = True,
+    listen: _Listen = None,
+    certificate: _Certificate = None,
+    key: _Key = None,
+    group: _Group = None,
+    reflection: _Reflection = True,
+    held_bytes: _HeldBytes = 256 << 20,
+    window_bytes: _WindowBytes = 32 << 20,
+    group_bytes: _GroupBytes = 64 << 20,
+    batch_bytes: _BatchBytes = 64 << 20,
+    part_bytes: _PartBytes = 1 << 20,
+    part_idle_s: _PartIdleS = 60.0,
+    part_bytes_per_s: _PartBytesPerS = 256 << 10,
+    sessions: _Sessions = 512,
+    idle_session_s: _IdleSessionS = 60.0,
+    idle_lane_s: _IdleLaneS = 5.0,
+    max_calls: _MaxCalls = 1024,
+    streams: _Streams = 64,
+    read_idle_s: _ReadIdleS = 300.0,
+    read_total_s: _ReadTotalS = 86_400.0,
+    threads: _Threads = 16,
+    query_threads: _QueryThreads = 4,
+    job_workers: _JobWorkers = None,
+    job_memory: _JobMemory = None,
+    job_time: _JobTime = 720.0,
+    jobs_waiting: _JobsWaiting = 1000,
+    keep_days: _KeepDays = 30.0,
+    keep_jobs: _KeepJobs = 1000,
+    workers: _Workers = True,
+    drain_s: _DrainS = 10.0,
+    restart: _Restart = True,
 ) -> None:
     """Own a store and answer for it, until Ctrl-C or SIGTERM; a second one ends it at once."""
+    _check_installed()
+    if store.startswith("unix:"):
+        raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")
+    _run(store, _config(context.params), is_json=is_json, restart=restart)
+
+
+def _config(given: dict[str, Any]) -> "ServerConfig":
+    """Return the settings that options give: those of one name with them, and those of jobs."""
     from isogloss.service.ingest.limits import IngestLimits
     from isogloss.service.jobs.limits import JobLimits
     from isogloss.service.processes.config import ServerConfig
     from isogloss.service.values.upkeep import DAY_S
 
-    _check_installed()
-    if store.startswith("unix:"):
-        raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")
-    limits = IngestLimits(
-        part_bytes=part_bytes,
-        batch_bytes=batch_bytes,
-        window_bytes=window_bytes,
-        held_bytes=held_bytes,
-        group_bytes=group_bytes,
-        sessions=sessions,
-        idle_session_s=idle_session_s,
-        idle_lane_s=idle_lane_s,
-    )
+    memory_gib: float | None = given["job_memory"]
     jobs = JobLimits(
-        workers=job_workers,
-        memory_bytes=None if job_memory is None else int(job_memory * 2**30),
-        time_s=3600 * job_time,
-        waiting=jobs_waiting,
-        keep_s=DAY_S * keep_days,
-        keep=keep_jobs,
+        workers=given["job_workers"],
+        memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
+        time_s=3600 * given["job_time"],
+        waiting=given["jobs_waiting"],
+        keep_s=DAY_S * given["keep_days"],
+        keep=given["keep_jobs"],
     )
-    config = ServerConfig(
-        listen=tuple(listen or ()),
-        certificate=certificate,
-        key=key,
-        group=group,
-        reflection=reflection,
-        drain_s=drain_s,
-        max_calls=max_calls,
-        streams=streams,
-        threads=threads,
-        query_threads=query_threads,
-        read_idle_s=read_idle_s,
-        read_total_s=read_total_s,
-        part_idle_s=part_idle_s,
-        part_bytes_per_s=part_bytes_per_s,
-        run_workers=workers,
-        limits=limits,
+    own = {field.name: given[field.name] for field in fields(ServerConfig) if field.name in given}
+    own["listen"] = tuple(given["listen"] or ())
+    return ServerConfig(
+        **own,
+        run_workers=given["workers"],
+        limits=IngestLimits(**{field.name: given[field.name] for field in fields(IngestLimits)}),
         jobs=jobs,
     )
-    _run(store, config, is_json=is_json, restart=restart)
 
 
 def _run(store: str, config: "ServerConfig", *, is_json: bool, restart: bool) -> None:

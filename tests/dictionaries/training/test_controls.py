@@ -13,7 +13,7 @@ from isogloss.dictionaries import (
     train,
     with_controls,
 )
-from isogloss.dictionaries.training.controls import SOFT_COSINE, Held
+from isogloss.dictionaries.training.controls import SOFT_COSINE, Anchor
 from isogloss.errors import InvalidInput
 
 
@@ -37,7 +37,7 @@ def test_a_frozen_encoder_is_brought_back_and_nothing_else():
     start = _weights()
     found = _moved(start)
     decoder = found["weights.decoder"].clone()
-    Held("frozen_encoder", start, free_norms=True).apply(found)
+    Anchor("frozen_encoder", start, free_norms=True).apply(found)
     assert torch.equal(found["weights.encoder"], start["weights.encoder"])
     assert torch.equal(found["weights.decoder"], decoder)
 
@@ -50,7 +50,7 @@ def test_a_frozen_decoder_keeps_its_directions_and_where_they_are_free_trains_it
     found = _moved(start)
     along = (found["weights.decoder"] * start["weights.decoder"]).sum(1)
     along /= start["weights.decoder"].norm(dim=1)
-    Held("frozen_decoder", start, free_norms=free_norms).apply(found)
+    Anchor("frozen_decoder", start, free_norms=free_norms).apply(found)
     norms = found["weights.decoder"].norm(dim=1)
     torch.testing.assert_close(norms, along.clamp(min=0) if free_norms else torch.ones(6))
     kept = norms > 0
@@ -64,7 +64,7 @@ def test_a_soft_frozen_decoder_is_turned_back_to_the_edge_and_keeps_its_norms():
     before = found["weights.decoder"].clone()
     far = _cosines(before, start["weights.decoder"]) < SOFT_COSINE
     assert 0 < int(far.sum()) < 6
-    Held("soft_frozen_decoder", start, free_norms=True).apply(found)
+    Anchor("soft_frozen_decoder", start, free_norms=True).apply(found)
     after = found["weights.decoder"]
     assert torch.equal(after[~far], before[~far])
     torch.testing.assert_close(after.norm(dim=1), before.norm(dim=1))
@@ -74,7 +74,7 @@ def test_a_soft_frozen_decoder_is_turned_back_to_the_edge_and_keeps_its_norms():
 
 def test_a_kind_whose_tensors_have_other_names_is_refused():
     with pytest.raises(InvalidInput, match=r"no tensor weights\.decoder"):
-        Held("frozen_decoder", {"w": torch.zeros(1)}, free_norms=True)
+        Anchor("frozen_decoder", {"w": torch.zeros(1)}, free_norms=True)
 
 
 def test_controls_are_the_config_but_for_what_is_held(small_config: TrainConfig):
