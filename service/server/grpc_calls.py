@@ -294,7 +294,8 @@ class _AppendCall:
                     raise session.error
                 if reader.done() and not reader.cancelled():
                     reader.result()
-                    if session.is_settled or session.has_partial_batch:
+                    is_told = told == (session.received, session.durable)  # else it wakes again
+                    if is_told and (session.is_settled or session.has_partial_batch):
                         return
                 elif self._draining.is_set():
                     reader.cancel()  # what came whole is committed, and told; no more is taken
