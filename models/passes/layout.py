@@ -320,6 +320,19 @@ def unresolved(
     )
 
 
+def in_other_order(name: str) -> ShapeError:
+    """Return the error for a site at which the model has put the rows in another order.
+
+    Args:
+        name: of the site.
+    """
+    return ShapeError(
+        f"site {name!r} has its rows in another order than the token ids that the model read: it "
+        "flips, rolls or picks them, and rows would carry wrong tokens; choose a submodule "
+        "before that, or behind the one that puts them back"
+    )
+
+
 def width_of(shape: Sequence[int], sequences: int, tokens: int) -> int:
     """Return the numbers per token, whichever axes the sequences and tokens are."""
     return math.prod(shape) // max(1, sequences * tokens)
