@@ -133,6 +133,7 @@ class AxisTrace(TorchFunctionMode):
         self._tables: list[Tensor] = []
         self._origins: dict[int, int] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], _Axes, int]] = {}
+        self._packed: dict[int, tuple[weakref.ref[Tensor], _Axes]] = {}
         self._is_begun = self._is_over = False
 
     def begin(self) -> None:
@@ -210,6 +211,7 @@ class AxisTrace(TorchFunctionMode):
             first = cast("Sequence[object]", result)[0] if is_many else result
             if isinstance(first, Tensor):
                 short = name.strip("_")
+                self._note_packed(short, args, first)
                 moved = None
                 if short in REORDERING and first.shape == getattr(args[0], "shape", None):
                     moved = self._reordered(short, func, args, kwargs)
@@ -235,6 +237,10 @@ class AxisTrace(TorchFunctionMode):
         if name == "bilinear":
             known = [self._axes(one) or () for one in args[:2]]
             return (*map(_both, *(axes[:-1] for axes in known)), _free(result.shape[-1]))
+        if name == "pad_packed_sequence":
+            packed = self._packed_axes(args[0])
+            order = (1, 0, 2) if args[2] else (0, 1, 2)
+            return packed and _resized(tuple(packed[i] for i in order), result)
         before = self._axes(args[0])
         if name == "index_select" and before is None and args[1] == 0:
             return self._looked_up(args[2], result)
@@ -351,6 +357,27 @@ class AxisTrace(TorchFunctionMode):
                 axes = [*before]
                 axes[axis] = _free(part.shape[axis])
                 self._set(part, tuple(axes))
+
+    def _note_packed(self, name: str, args: Sequence[object], result: Tensor) -> None:
+        """Note texts of unlike lengths that stand one behind another, as a recurrent layer takes.
+
+        Their axes are those of the padded texts, ``[tokens, sequences, width]``.
+        """
+        if name == "pack_padded_sequence":
+            axes = self._axes(args[0])
+            if axes is not None and args[2]:
+                axes = (axes[1], axes[0], *axes[2:])
+        elif name in _RECURRENT or name in _SAME or name == "linear":
+            axes = self._packed_axes(args[0])
+            axes = axes and (*axes[:-1], _free(result.shape[-1]))
+        else:
+            return
+        if axes is not None and len(axes) == 3:
+            self._packed[id(result)] = weakref.ref(result), axes
+
+    def _packed_axes(self, tensor: object) -> _Axes | None:
+        found = self._packed.get(id(tensor))
+        return None if found is None or found[0]() is not tensor else found[1]
 
     def _axes(self, tensor: object) -> _Axes | None:
         found = self._known.get(id(tensor))

@@ -42,6 +42,17 @@ def joined(x: Tensor) -> Tensor:
     return (heads @ heads.transpose(2, 3)).softmax(-1) @ heads
 
 
+def packed(
+    x: Tensor, lengths: list[int], *, is_sorted: bool = True, batch_first: bool = True
+) -> Tensor:
+    """Return what a recurrent layer makes of texts without their padding."""
+    tight = nn.utils.rnn.pack_padded_sequence(
+        x, torch.tensor(lengths), batch_first=batch_first, enforce_sorted=is_sorted
+    )
+    states, _ = nn.LSTM(WIDTH, WIDTH, num_layers=2)(tight)
+    return nn.utils.rnn.pad_packed_sequence(states, batch_first=batch_first)[0]
+
+
 KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[int | None]]] = {
     "activation": (functional.gelu, [0, 1, None]),
     "linear": (nn.Linear(WIDTH, WIDTH), [0, 1, None]),
@@ -49,6 +60,10 @@ KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[int | None]]] = {
     "rms norm": (nn.RMSNorm(WIDTH), [0, 1, None]),
     "bilinear": (lambda x: nn.Bilinear(WIDTH, WIDTH, WIDTH)(x, x), [0, 1, None]),
     "lstm": (lambda x: nn.LSTM(WIDTH, WIDTH)(x)[0], [0, 1, None]),
+    "packed": (lambda x: packed(x, [4, 2, 2, 1]), [0, 1, None]),
+    "packed, none of all tokens": (lambda x: packed(x, [3, 2, 2, 1]), [0, None, None]),
+    "packed, in any order": (lambda x: packed(x, [1, 4, 2, 2], is_sorted=False), [0, 1, None]),
+    "packed, time first": (lambda x: packed(x, [4, 2, 2, 1], batch_first=False), [0, 1, None]),
     "gru": (lambda x: nn.GRU(WIDTH, WIDTH, bidirectional=True)(x)[0], [0, 1, None]),
     "attention": (lambda x: nn.MultiheadAttention(WIDTH, 2)(x, x, x)[0], [0, 1, None]),
     "attention, batch first": (
@@ -170,6 +185,7 @@ MOVED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         lambda x: x.flatten(0, 1)[torch.arange(15, -1, -1)].view(4, 4, WIDTH),
         IDS.flip(0).flip(1),
     ),
+    "packed": (lambda x: packed(x[ORDER], [4, 2, 2, 1]), IDS[ORDER]),
     "there and back": (lambda x: x.flip(1).relu().flip(1), IDS),
     "rolled back": (lambda x: x.roll(1, 1).roll(-1, 1), IDS),
     "chosen back": (lambda x: x[:, ORDER][:, ORDER.argsort()], IDS),
