@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor, nn, strided
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.passes.axis_trace import Places
@@ -357,6 +357,11 @@ def numbers(output: Tensor, name: str) -> Tensor:
     if output.is_nested:
         raise InvalidInput(
             f"site {name!r} gives a nested tensor, which has no sizes; pad the texts to one length"
+        )
+    if output.layout != strided:
+        raise InvalidInput(
+            f"site {name!r} gives a tensor of layout {output.layout}; wanted a dense one, choose "
+            "another submodule"
         )
     if not output.is_floating_point() or output.is_meta:
         raise InvalidInput(
