@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from isogloss.models.passes.axis_order import REORDERING, order_after
 from isogloss.models.passes.inputs import same
 
 UNKNOWN = -1
@@ -70,7 +71,8 @@ _RECURRENT = frozenset(("lstm", "gru", "rnn_tanh", "rnn_relu"))
 _ATTENTION = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward"))
 _PRODUCTS = {"linear": 0, "matmul": 0, "mm": 0, "bmm": 0, "imatmul": 0, "addmm": 1, "baddbmm": 1}
 """Products of matrices, with the place of the left one among their arguments."""
-_OVERWRITING = frozenset(("__setitem__", "__set__", "copy_", "set_", "resize_"))
+_OVERWRITING = frozenset(("__setitem__", "__set__", "copy_", "numpy", "set_", "resize_"))
+"""Write other numbers into a tensor, or give its memory to others that may."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +83,8 @@ class TracedAxes:
     """Which axis of ids each axis of the output is."""
     tables: Sequence[Tensor]
     """The ids, by the number in labels."""
+    origins: Mapping[int, int]
+    """Of tables whose ids are those of another one in another order: which one."""
 
     def places(self, ids: Tensor, *, is_turned: bool) -> Places | None:
         """Return where the sequences and tokens of some ids are; None: that is not told.
@@ -99,8 +103,23 @@ class TracedAxes:
 
     def is_of_others(self, ids: Tensor) -> bool:
         """Return whether the output is certainly of other ids than these."""
-        of = frozenset[int]().union(*(label.tables for label in self.labels if label))
-        return bool(of) and UNKNOWN not in of and not of & self._numbers(ids)
+        return self._are_others(self._numbers(ids))
+
+    def is_moved_from(self, some: Sequence[Tensor]) -> bool:
+        """Return whether the output has rows of some ids, certainly at other places.
+
+        Args:
+            some: the ids that it may be of, each ``[a, b]``.
+        """
+        own = set[int]().union(*map(self._numbers, some))
+        return self._are_others(own) and any(self.origins.get(one) in own for one in self._of)
+
+    @property
+    def _of(self) -> frozenset[int]:
+        return frozenset[int]().union(*(label.tables for label in self.labels if label))
+
+    def _are_others(self, own: set[int]) -> bool:
+        return bool(self._of) and UNKNOWN not in self._of and not self._of & own
 
     def _numbers(self, ids: Tensor) -> set[int]:
         return {i for i, table in enumerate(self.tables) if same(table, ids)}
@@ -112,7 +131,9 @@ class AxisTrace(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._tables: list[Tensor] = []
-        self._known: dict[int, tuple[weakref.ref[Tensor], _Axes]] = {}
+        self._origins: dict[int, int] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], _Axes, int]] = {}
+        self._packed: dict[int, tuple[weakref.ref[Tensor], _Axes]] = {}
         self._is_begun = self._is_over = False
 
     def begin(self) -> None:
@@ -147,7 +168,7 @@ class AxisTrace(TorchFunctionMode):
         axes = self._axes(tensor)
         if axes is None:
             return None
-        return TracedAxes(tuple(_whole(axis) for axis in axes), self._tables)
+        return TracedAxes(tuple(_whole(axis) for axis in axes), self._tables, self._origins)
 
     def __torch_function__(
         self,
@@ -166,23 +187,35 @@ class AxisTrace(TorchFunctionMode):
                 return result
         if not self._is_over:
             try:
-                self._note(name, args, given, result)
+                self._note(func, name, args, given, result)
             except Exception:  # an operation that is called in another way than is known here
                 self._forget(result)
         return result
 
     def _note(
-        self, name: str, args: Sequence[object], kwargs: Mapping[str, object], result: object
+        self,
+        func: Callable[..., object],
+        name: str,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        result: object,
     ) -> None:
-        if name in _OVERWRITING:
-            self._forget(args[0])
+        if kwargs.get("out") is not None:
+            self._forget_memory(kwargs["out"])
+        if _is_overwriting(name):
+            self._forget_memory(args[0])
         elif name in ("split", "chunk"):
             self._note_parts(args, kwargs, cast("Sequence[Tensor]", result))
         else:
             is_many = isinstance(result, tuple | list) and len(cast("Sequence[object]", result))
             first = cast("Sequence[object]", result)[0] if is_many else result
             if isinstance(first, Tensor):
-                found = self._found(name.strip("_"), args, kwargs, first)
+                short = name.strip("_")
+                self._note_packed(short, args, first)
+                moved = None
+                if short in REORDERING and first.shape == getattr(args[0], "shape", None):
+                    moved = self._reordered(short, func, args, kwargs)
+                found = moved or self._found(short, args, kwargs, first)
                 self._set(first, found)
 
     def _found(
@@ -204,7 +237,13 @@ class AxisTrace(TorchFunctionMode):
         if name == "bilinear":
             known = [self._axes(one) or () for one in args[:2]]
             return (*map(_both, *(axes[:-1] for axes in known)), _free(result.shape[-1]))
+        if name == "pad_packed_sequence":
+            packed = self._packed_axes(args[0])
+            order = (1, 0, 2) if args[2] else (0, 1, 2)
+            return packed and _resized(tuple(packed[i] for i in order), result)
         before = self._axes(args[0])
+        if name == "index_select" and before is None and args[1] == 0:
+            return self._looked_up(args[2], result)
         if name == "getitem":
             return (
                 self._looked_up(args[1], result)
@@ -222,6 +261,44 @@ class AxisTrace(TorchFunctionMode):
         if name in _RESIZING and len(before) == result.ndim:
             return _resized(before, result)
         return _moved(before, name, args[1:], kwargs)
+
+    def _reordered(
+        self,
+        name: str,
+        func: Callable[..., object],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+    ) -> _Axes | None:
+        """Return the axes of rows at other places: those of ids in another order, a new table."""
+        before = self._axes(args[0])
+        if before is None:
+            return None
+        of = frozenset[int]().union(
+            *(label.tables for axis in before for label, _ in axis if label)
+        )
+        free = [not any(label for label, _ in axis) for axis in before]
+        moved: dict[int, int] = {}
+        for one in of - {UNKNOWN}:
+            axes = [
+                [(label.axis if label and one in label.tables else None, n) for label, n in axis]
+                for axis in before
+            ]
+            ids = order_after(name, func, args, kwargs, axes, free, self._tables[one])
+            if ids is None:
+                return None
+            moved[one] = self._number_of(ids, self._origins.get(one, one))
+        if UNKNOWN in of and any(one != other for one, other in moved.items()):
+            return None
+        return tuple(tuple((_renamed(label, moved), n) for label, n in axis) for axis in before)
+
+    def _number_of(self, ids: Tensor, origin: int) -> int:
+        """Return the number of a table of the same ids as another, in some order."""
+        for i, table in enumerate(self._tables):
+            if (i == origin or self._origins.get(i) == origin) and same(table, ids):
+                return i
+        self._origins[len(self._tables)] = origin
+        self._tables.append(ids)
+        return len(self._tables) - 1
 
     def _looked_up(self, ids: object, result: Tensor) -> _Axes | None:
         """Return the axes of rows that were looked up, one for each id."""
@@ -281,13 +358,37 @@ class AxisTrace(TorchFunctionMode):
                 axes[axis] = _free(part.shape[axis])
                 self._set(part, tuple(axes))
 
+    def _note_packed(self, name: str, args: Sequence[object], result: Tensor) -> None:
+        """Note texts of unlike lengths that stand one behind another, as a recurrent layer takes.
+
+        Their axes are those of the padded texts, ``[tokens, sequences, width]``.
+        """
+        if name == "pack_padded_sequence":
+            axes = self._axes(args[0])
+            if axes is not None and args[2]:
+                axes = (axes[1], axes[0], *axes[2:])
+        elif name in _RECURRENT or name in _SAME or name == "linear":
+            axes = self._packed_axes(args[0])
+            axes = axes and (*axes[:-1], _free(result.shape[-1]))
+        else:
+            return
+        if axes is not None and len(axes) == 3:
+            self._packed[id(result)] = weakref.ref(result), axes
+
+    def _packed_axes(self, tensor: object) -> _Axes | None:
+        found = self._packed.get(id(tensor))
+        return None if found is None or found[0]() is not tensor else found[1]
+
     def _axes(self, tensor: object) -> _Axes | None:
         found = self._known.get(id(tensor))
-        return None if found is None or found[0]() is not tensor else found[1]
+        known = None if found is None else found[0]()
+        if found is None or known is None or known is not tensor or found[2] != _memory(known):
+            return None
+        return found[1]
 
     def _set(self, tensor: Tensor, axes: _Axes | None) -> None:
         if axes is not None and [_size(axis) for axis in axes] == [*tensor.shape]:
-            self._known[id(tensor)] = weakref.ref(tensor), axes
+            self._known[id(tensor)] = weakref.ref(tensor), axes, _memory(tensor)
         else:
             self._known.pop(id(tensor), None)
 
@@ -295,6 +396,38 @@ class AxisTrace(TorchFunctionMode):
         some = cast("Sequence[object]", result) if isinstance(result, tuple | list) else [result]
         for one in some:
             self._known.pop(id(one), None)
+
+    def _forget_memory(self, written: object) -> None:
+        """Forget tensors that were written to, and all others that show the same memory."""
+        some = cast("Sequence[object]", written) if isinstance(written, tuple | list) else [written]
+        for one in some:
+            if isinstance(one, Tensor):
+                memory = _memory(one)
+                shown = [key for key, found in self._known.items() if found[2] == memory]
+                for key in (id(one), *shown):
+                    self._known.pop(key, None)
+
+
+def _is_overwriting(name: str) -> bool:
+    """Return whether an operation writes numbers into a tensor that may move its rows."""
+    if name in _OVERWRITING:
+        return True
+    is_in_place = name.endswith("_") and not name.endswith("__")
+    return is_in_place and name.strip("_") not in _SAME | _SUMS | _VIEWS | _MOVES | _PRODUCTS.keys()
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return what tensors have in common that show the same memory; 0: that is not known."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # not in memory, or in several pieces
+        return 0
+
+
+def _renamed(label: Label | None, numbers: Mapping[int, int]) -> Label | None:
+    if label is None:
+        return None
+    return Label(label.axis, frozenset(numbers.get(one, one) for one in label.tables))
 
 
 def _is_of(label: Label | None, axis: int, tables: set[int]) -> bool:

@@ -19,6 +19,7 @@ from isogloss.models.passes.layout import (
     Layout,
     Sized,
     batch_first,
+    in_other_order,
     unresolved,
 )
 from isogloss.models.passes.model_state import ModelState
@@ -248,6 +249,8 @@ class DocumentPasses:
                 "decoder: its rows would carry wrong tokens; choose a site of the encoder, or "
                 "record a loop of your own that gives the decoder its ids (client.record)"
             )
+        if call.traced is not None and call.traced.is_moved_from([one.ids for one in found]):
+            raise in_other_order(name)
         may_be = [
             one
             for one in others

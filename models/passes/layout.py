@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor, nn, strided
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.passes.axis_trace import Places
@@ -320,6 +320,19 @@ def unresolved(
     )
 
 
+def in_other_order(name: str) -> ShapeError:
+    """Return the error for a site at which the model has put the rows in another order.
+
+    Args:
+        name: of the site.
+    """
+    return ShapeError(
+        f"site {name!r} has its rows in another order than the token ids that the model read: it "
+        "flips, rolls or picks them, and rows would carry wrong tokens; choose a submodule "
+        "before that, or behind the one that puts them back"
+    )
+
+
 def width_of(shape: Sequence[int], sequences: int, tokens: int) -> int:
     """Return the numbers per token, whichever axes the sequences and tokens are."""
     return math.prod(shape) // max(1, sequences * tokens)
@@ -344,6 +357,11 @@ def numbers(output: Tensor, name: str) -> Tensor:
     if output.is_nested:
         raise InvalidInput(
             f"site {name!r} gives a nested tensor, which has no sizes; pad the texts to one length"
+        )
+    if output.layout != strided:
+        raise InvalidInput(
+            f"site {name!r} gives a tensor of layout {output.layout}; wanted a dense one, choose "
+            "another submodule"
         )
     if not output.is_floating_point() or output.is_meta:
         raise InvalidInput(

@@ -28,6 +28,7 @@ from isogloss.models.passes.layout import (
     Layout,
     Sized,
     batch_first,
+    in_other_order,
     own_length,
     unresolved,
     without_own_padding,
@@ -165,6 +166,7 @@ class PassReader:
         self._generations = self._joined()
         self._widths: dict[str, int] = {}
         self._passes = self._traced = 0
+        self._moved: set[str] = set()
         self._has_warned = self._has_said_turned = False
         self._lock = threading.RLock()
 
@@ -230,6 +232,7 @@ class PassReader:
         if done.error is not None:
             raise done.error
         calls = {name: done.site(name, self._call) for name in self._sites}
+        self._check_order(done, calls)
         found = {name: self._sources(done, name, call) for name, call in calls.items()}
         merged, places = merged_sources(found)
         options = [self._option(done, source) for source in merged]
@@ -257,6 +260,17 @@ class PassReader:
             self._layouts[name].see_any(output.shape, seen.sized[name])
         seen.step = 0 if self._step is None else self._step()
         return seen
+
+    def _check_order(self, done: Pass, calls: Mapping[str, SiteCall]) -> None:
+        """Refuse sites whose rows a model puts in another order than the ids; once is for all."""
+        for name, call in calls.items():
+            if call.traced is not None:
+                ids = [one.ids for one in self._sources(done, name, call)]
+                self._moved.discard(name)
+                if call.traced.is_moved_from(ids):
+                    self._moved.add(name)
+            if name in self._moved:
+                raise in_other_order(name)
 
     def _sources(self, done: Pass, name: str, call: SiteCall) -> list[IdSource]:
         found = done.sources(name, call)

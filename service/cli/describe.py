@@ -70,7 +70,10 @@ def write_description(
         ("model", f"{spec.model.name} {spec.model.revision}".strip()),
         ("tokenizer", spec.tokenizer),
         ("corpus", spec.corpus),
-        ("provenance", "; ".join(f"{name}: {text}" for name, text in spec.provenance.items())),
+        (
+            "provenance",
+            "; ".join(f"{name}: {text}" for name, text in sorted(spec.provenance.items())),
+        ),
         ("rows", f"{info.rows:,} in {counted(len(lanes), 'lane')}"),
         ("on disk", f"{size(stored)}; the activations as recorded are {size(raw)}"),
         ("created", when(info.created)),

@@ -208,7 +208,14 @@ def _of_reading(site: str, reading: Reading, before: int) -> list[IdSource]:
         for source in _of_reading(site, outer, before)
         if not any(same(source.ids, one.ids) for one in own)
     ]
+    taken = {source.name for source in others}
+    own = [_named_in(source, reading) if source.name in taken else source for source in own]
     return [replace(source, is_choice=bool(others)) for source in [*own, *others]]
+
+
+def _named_in(source: IdSource, reading: Reading) -> IdSource:
+    """Return ids with the path of the call before their name, where others have that name too."""
+    return replace(source, name=f"{reading.stack.name}.{source.name}")
 
 
 def _read_itself(

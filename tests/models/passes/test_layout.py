@@ -205,6 +205,7 @@ def test_what_is_no_whole_tensor_of_numbers_is_refused(one_process: None):
         ),
         (torch.ones(2, 3, dtype=torch.int64), "int64"),
         (torch.ones(2, 3, device="meta"), "meta"),
+        (torch.ones(2, 3).to_sparse(), "sparse"),
     ]
     for output, what in wrong:
         with pytest.raises(InvalidInput, match=f"site 'site' gives .*{what}"):

@@ -348,6 +348,20 @@ def test_sites_of_an_encoder_and_a_decoder_do_not_go_together() -> None:
         assert "record them one by one" in str(error)
 
 
+@pytest.mark.parametrize("tokens", [3, 4])
+@pytest.mark.parametrize("part", ["q_proj", "k_proj", ""])
+def test_cross_attention_has_the_ids_of_what_it_works_on(part: str, tokens: int) -> None:
+    model, target = bart(BartModel), torch.tensor([[2, 40, 41, 42]])[:, :tokens]
+    site = f"decoder.layers.0.encoder_attn.{part}".removesuffix(".")
+    (rows,), errors = read(
+        model, site, lambda: model(input_ids=IDS[:1, :4], decoder_input_ids=target)
+    )
+    assert not errors
+    wanted = IDS[:1, :4] if part == "k_proj" else target
+    assert rows.token_id.tolist() == wanted[0].tolist()
+    assert len(rows.sites[site]) == wanted.numel()
+
+
 def test_a_decoder_of_pictures_carries_its_ids() -> None:
     torch.manual_seed(0)
     encoder = ViTModel(
