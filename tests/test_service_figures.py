@@ -155,7 +155,7 @@ def test_streams_are_faster_than_the_bare_file_where_they_take_less_time() -> No
     assert figure.value == pytest.approx(0.5)
     assert not figure.holds
     assert figure.peers["a file and a sync for each stream, over bare"] == 0.25
-    assert durable._figure("durable_512", rounds, [MIB], {}).peers["groups"] == 1
+    assert figure.peers["groups"] == 2
 
 
 def test_fairness_is_of_the_worst_number_of_streams_and_not_of_one_alone() -> None:

@@ -14,6 +14,8 @@ class Sizes:
     """Interleaved rounds, of which medians are taken."""
     wire_bytes: int = 256 * MIB
     """Sent by each lane in a round."""
+    direct_bytes: int = 1024 * MIB
+    """Sent by the direct lane in a round: of it the server sees only that it begins and ends."""
     durable_bytes: int = 256 * MIB
     """Sent by all streams of a round together."""
     durable_rounds: int = 3
@@ -45,6 +47,7 @@ class Sizes:
 SMALL = Sizes(
     rounds=2,
     wire_bytes=8 * MIB,
+    direct_bytes=8 * MIB,
     durable_bytes=4 * MIB,
     durable_rounds=1,
     memory_s=2.0,

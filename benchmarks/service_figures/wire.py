@@ -45,13 +45,14 @@ def wire(wanted: Collection[str], sizes: Sizes) -> dict[str, Figure]:
     """Measure the wanted figures in one interleaved run."""
     with ExitStack() as held:
         root = held.enter_context(scratch(memory_directory()))
-        lanes = _lanes(held, root, wanted, sizes.wire_bytes // BLOCK)
+        lanes = _lanes(held, root, wanted, sizes)
         costs: dict[str, list[float]] = {name: [] for name in lanes}
         servers: dict[str, list[float]] = {name: [] for name in lanes}
-        gigabytes = sizes.wire_bytes // BLOCK * BLOCK / 1e9
         for measured in range(-1, sizes.rounds):
             for name, lane in lanes.items():
                 client_s, server_s = lane()
+                sent = sizes.direct_bytes if name == "ours direct" else sizes.wire_bytes
+                gigabytes = sent // BLOCK * BLOCK / 1e9
                 if measured >= 0:  # the first round warms up
                     costs[name].append((client_s + server_s) / gigabytes)
                     servers[name].append(server_s / gigabytes)
@@ -82,6 +83,7 @@ def figures(
         peers.setdefault(f"flight {kind} over raw tcp", NO_FLIGHT)
         if f"ours {kind}" in ratios:
             peers[f"ours {kind} less the bare file"] = round(ratios[f"ours {kind}"] - disk, 3)
+            peers[f"ours {kind} server CPU s/GB"] = round(median(servers[f"ours {kind}"]), 4)
     for name in wanted:
         is_direct = name == "wire_direct"
         lane = name.replace("wire_", "ours ")
@@ -103,9 +105,10 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return median(ours) / median(theirs)
 
 
-def _lanes(held: ExitStack, root: Path, wanted: Collection[str], count: int) -> dict[str, Lane]:
+def _lanes(held: ExitStack, root: Path, wanted: Collection[str], sizes: Sizes) -> dict[str, Lane]:
     """Start all servers; return what sends a round to each."""
     lanes: dict[str, Lane] = {}
+    count = sizes.wire_bytes // BLOCK
     block = memoryview(np.random.default_rng(0).bytes(BLOCK))
     rows = np.frombuffer(block, np.float32)
     kinds = {"tcp": "127.0.0.1:0", "unix": f"unix:{root}"}
@@ -126,7 +129,7 @@ def _lanes(held: ExitStack, root: Path, wanted: Collection[str], count: int) -> 
             lanes[f"flight {kind}"] = held.enter_context(_flight(os.environ[_FLIGHT], place, count))
     lanes["bare file in memory"] = lambda: (_cpu_of_bare(root / "bare", [BLOCK] * count), 0.0)
     server = held.enter_context(served(root, "--no-workers"))
-    lanes |= _ours(held, server, [name for name in BARS if name in wanted], count)
+    lanes |= _ours(held, server, [name for name in BARS if name in wanted], sizes)
     return lanes
 
 
@@ -147,7 +150,9 @@ def _timed(pid: int, send: Callable[[], None]) -> Lane:
     return lane
 
 
-def _ours(held: ExitStack, server: Served, wanted: Collection[str], count: int) -> dict[str, Lane]:
+def _ours(
+    held: ExitStack, server: Served, wanted: Collection[str], sizes: Sizes
+) -> dict[str, Lane]:
     control = server.pids()["control"]
     owner = held.enter_context(isogloss.connect(server.unix))
     lanes: dict[str, Lane] = {}
@@ -157,7 +162,9 @@ def _ours(held: ExitStack, server: Served, wanted: Collection[str], count: int) 
         token = server.token if kind == "tcp" else None
         address = server.tcp if kind == "tcp" else server.unix
         client = held.enter_context(isogloss.connect(address, token=token))
-        sent = _timed(control, _send_ours(client, recording, kind == "direct", count))
+        is_direct = kind == "direct"
+        count = (sizes.direct_bytes if is_direct else sizes.wire_bytes) // BLOCK
+        sent = _timed(control, _send_ours(client, recording, is_direct, count))
         lanes[f"ours {kind}"] = _on_new_recording(owner, recording, sent)
     return lanes
 
