@@ -331,11 +331,16 @@ def test_what_lies_outside_the_store_is_seen(tmp_path: Path) -> None:
 
 def test_what_a_trial_run_finds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[kept_fuzz.Found] = []
+
+    def nothing(code: str, seed: int) -> kept_fuzz.Found:
+        return kept_fuzz.Found(code=code, seed=seed)
+
+    def three(code: str, seed: int, first: int, count: int) -> kept_fuzz.Found:
+        return kept_fuzz.Found(code=code, seed=seed, executions=3)
+
     monkeypatch.setattr(kept_fuzz, "save", kept.append)
-    monkeypatch.setattr(kept_fuzz, "load", lambda code, seed: kept_fuzz.Found(code=code, seed=seed))
-    monkeypatch.setattr(
-        fuzz, "run", lambda code, seed, *_: kept_fuzz.Found(code=code, seed=seed, executions=3)
-    )
+    monkeypatch.setattr(kept_fuzz, "load", nothing)
+    monkeypatch.setattr(fuzz, "run", three)
     assert fuzz.fuzz(SMALL).peers["executions"] == 3
     assert kept == []
     fuzz.fuzz(replace(SMALL, are_kept=True))
