@@ -168,9 +168,13 @@ def test_fairness_is_of_the_worst_number_of_streams_and_not_of_one_alone() -> No
 
 def test_memory_is_counted_over_what_an_idle_server_has_and_was_declared() -> None:
     seen = {"VmHWM": 330 * MIB, "VmRSS": 200 * MIB, "RssFile": 10 * MIB}
-    figure = memory.figure(44 * MIB, seen, 256 * MIB, 128)
+    figure = memory.figure(44 * MIB, seen, 256 * MIB, streams=128)
     assert (figure.value, figure.holds) == (pytest.approx(1.1), True)
-    assert not memory.figure(44 * MIB, {**seen, "VmHWM": 331 * MIB}, 256 * MIB, 128).holds
+    larger = {**seen, "VmHWM": 331 * MIB}
+    assert not memory.figure(44 * MIB, larger, 256 * MIB, streams=128).holds
+    few = memory.figure(44 * MIB, seen, 256 * MIB, streams=128, ended=["refused"] * 13)
+    assert not few.holds, "a tenth of the streams did not press"
+    assert few.peers["streams that ended"] == {"refused": 13}
 
 
 def test_the_slow_disk_takes_as_long_as_its_bytes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import grpc
@@ -61,12 +62,14 @@ def rss_128(sizes: Sizes) -> Figure:
                 for number in range(1, _STORED_BATCHES + 1):
                     stream.write(batch(MIB, "p", number))
             budget = client.server_info().limits.held_bytes
-        asyncio.run(_press(server.unix, sizes.memory_streams, sizes.memory_s))
+        ended = asyncio.run(_press(server.unix, sizes.memory_streams, sizes.memory_s))
         seen = {name: memory_bytes(server.keeper, name) for name in ("VmHWM", "VmRSS", "RssFile")}
-    return figure(idle, seen, budget, sizes.memory_streams)
+    return figure(idle, seen, budget, streams=sizes.memory_streams, ended=ended)
 
 
-def figure(idle: int, seen: Mapping[str, int], budget: int, streams: int) -> Figure:
+def figure(
+    idle: int, seen: Mapping[str, int], budget: int, *, streams: int, ended: Sequence[str] = ()
+) -> Figure:
     """Return the figure of what was seen, all in bytes."""
     peak = seen["VmHWM"]
     return Figure(
@@ -82,12 +85,18 @@ def figure(idle: int, seen: Mapping[str, int], budget: int, streams: int) -> Fig
             "declared MiB": budget >> 20,
             "more than idle, over declared": round((peak - idle) / budget, 3),
             "streams": streams,
+            "streams that ended": dict(Counter(ended)),
         },
+        is_doubtful=len(ended) > streams // 10,
     )
 
 
-async def _press(address: str, streams: int, seconds: float) -> None:
-    """Send through many streams and read slowly, until the time is over."""
+async def _press(address: str, streams: int, seconds: float) -> list[str]:
+    """Send through many streams and read slowly, until the time is over.
+
+    Returns:
+        The errors of those that ended before.
+    """
     async with channels(address, streams + _READERS) as made:
         tasks = [
             asyncio.create_task(
@@ -104,8 +113,7 @@ async def _press(address: str, streams: int, seconds: float) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending) if pending else None
-        for task in done:
-            task.result()
+        return [repr(task.exception())[:200] for task in done]
 
 
 async def _read_slowly(channel: grpc.aio.Channel, number: int) -> None:
