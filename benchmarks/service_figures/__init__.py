@@ -1,0 +1,1 @@
+"""Figures of the service, measured on real server processes."""
