@@ -14,9 +14,8 @@ from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.operations import Started, started
 from isogloss.service.transport.call import Call, ask, collect, then
 from isogloss.service.values import ids
-from isogloss.service.values.arguments import named_steps
+from isogloss.service.values.arguments import Setting, named_steps
 from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
-from isogloss.service.values.settings import Setting
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE

@@ -12,7 +12,7 @@ from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started, wait
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
-from isogloss.service.values.arguments import named_steps
+from isogloss.service.values.arguments import Setting, named_steps
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
     DictionaryInfo,
@@ -23,7 +23,6 @@ from isogloss.service.values.results import (
     PairInfo,
     ProbeInfo,
 )
-from isogloss.service.values.settings import Setting
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_feature_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE

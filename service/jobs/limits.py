@@ -4,8 +4,7 @@ import os
 from dataclasses import dataclass
 
 from isogloss.errors import InvalidInput
-from isogloss.service.jobs.machine import memory_bytes
-from isogloss.service.values.upkeep import DAY_S
+from isogloss.service.values.machine import memory_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,11 +15,11 @@ class JobLimits:
     """Jobs that run at a time; None: one for each four processors, at least 1 and at most 4."""
     memory_bytes: int | None = None
     """Memory of all jobs that run, by what their settings need; None: that of this machine."""
-    time_s: float = 30 * DAY_S
+    time_s: float = 30 * 86_400.0
     """For how many seconds a job may run, over all its attempts, whatever it asks for."""
     waiting: int = 1000
     """Jobs of one client that have not ended; more are refused."""
-    keep_s: float = 30 * DAY_S
+    keep_s: float = 30 * 86_400.0
     """For how many seconds a job that ended is known, with its log."""
     keep: int = 1000
     """How many jobs that ended are known, with their logs; the newest stay."""

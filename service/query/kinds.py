@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from isogloss import dictionaries
 from isogloss.errors import InvalidInput
-from isogloss.service.jobs.machine import memory_bytes
+from isogloss.service.values.machine import memory_bytes
 from isogloss.service.values.results import KindInfo, SiteRef
 from isogloss.store import Store
 

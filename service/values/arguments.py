@@ -4,11 +4,13 @@ import math
 import operator
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import SupportsIndex, cast
+from typing import SupportsIndex, TypeAlias, cast
 
 from isogloss.errors import InvalidInput
 from isogloss.store import check_steps
 
+Setting: TypeAlias = str | int | float | Sequence[str] | Sequence[int] | None
+"""A value that a setting may have; None leaves its default."""
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _MOST_LOOKED_AT = 10_000
 """Longer sequences, such as vocabularies, are checked only when they are written into a message."""

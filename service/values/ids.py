@@ -6,8 +6,8 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 
+from isogloss.service.values.arguments import Setting
 from isogloss.service.values.results import DictionaryInfo, SiteRef
-from isogloss.service.values.settings import Setting
 
 _MAX_ID = 63
 _HASH = 8

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
 from isogloss.errors import InvalidInput
-from isogloss.service.values.settings import Setting
+from isogloss.service.values.arguments import Setting
 from isogloss.service.wire.scalars import from_struct
 
 MessageT = TypeVar("MessageT", bound=Message)

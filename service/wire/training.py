@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2 as pb
+from isogloss.service.values.arguments import Setting
 from isogloss.service.values.results import SiteRef
-from isogloss.service.values.settings import Setting
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.scalars import from_struct, to_struct
 from isogloss.service.wire.settings import fill, set_fields

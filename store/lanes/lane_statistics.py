@@ -44,7 +44,7 @@ def lane_statistics(
         lane: the rows to cover.
         site: index of the site in the recording.
         keep: whether these are all rows of a sealed lane, whose moments may be kept beside it.
-        write: whether to keep what is measured now, if ``keep``.
+        write: whether to keep what is measured now, if ``keep`` and if there is room.
 
     Returns:
         The moments.
@@ -53,15 +53,39 @@ def lane_statistics(
     if keep:
         with contextlib.suppress(NotFound):
             return read_statistics(files, directory)
-    block_rows = 16 * BLOCK_ROWS
-    width = lane.spec.sites[site].width
-    found = measure(lane.blocks(site, block_rows), width, _positions(lane, block_rows))
+    found = _measured(lane, site)
     if keep and write:
         try:
             write_statistics(files, directory, found, lane.rows)
         except OSError as error:  # the lane was joined away meanwhile, or the disk is full
             _log.info("statistics of lane %s are not kept: %s", lane.directory.name, error)
     return found
+
+
+def keep_statistics(files: FileSystem, lane: LaneFiles, site: int) -> None:
+    """Keep the moments of a site over all rows of a sealed lane, unless they are kept already.
+
+    Rows are rounded only afterwards: their exact moments could not be measured again.
+
+    Args:
+        files: the file system that the lane is on.
+        lane: all rows of a sealed lane.
+        site: index of the site in the recording.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    directory = statistics_directory(lane.directory, site)
+    try:
+        read_statistics(files, directory)
+    except NotFound:
+        write_statistics(files, directory, _measured(lane, site), lane.rows)
+
+
+def _measured(lane: LaneFiles, site: int) -> SiteStatistics:
+    block_rows = 16 * BLOCK_ROWS
+    width = lane.spec.sites[site].width
+    return measure(lane.blocks(site, block_rows), width, _positions(lane, block_rows))
 
 
 def _positions(lane: LaneFiles, block_rows: int) -> Iterator[NDArray[np.generic]]:

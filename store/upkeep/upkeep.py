@@ -18,7 +18,7 @@ from isogloss.store.lanes.lane_directory import (
     lane_names,
     strike_lanes,
 )
-from isogloss.store.lanes.lane_statistics import lane_statistics
+from isogloss.store.lanes.lane_statistics import keep_statistics
 from isogloss.store.lanes.seal import Seal, note_seal
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.schema.recording_spec import RecordingSpec
@@ -95,7 +95,7 @@ class LaneUpkeep:
                 derive_columns(self._files, self._lane(lane.name), self._spec, lane.rows)
                 for site in range(len(self._spec.sites)):
                     rows = self._lane_files(lane)
-                    lane_statistics(self._files, rows, site, keep=True, write=True)
+                    keep_statistics(self._files, rows, site)
 
     def retire(self, states: Sequence[LaneState], max_rows: int) -> int:
         """Remove the oldest sealed lanes until at most ``max_rows`` rows are left.
@@ -318,7 +318,7 @@ class LaneUpkeep:
                     if not lane.is_quantised(site):
                         if not lane.is_compressed(site):
                             check_ranges(self._files, lane.directory, state.rows, site)
-                        lane_statistics(self._files, lane, site, keep=True, write=True)
+                        keep_statistics(self._files, lane, site)
                     quantise_site(lane, self._files, site)
                     meter.add(state.name, state.rows * self._spec.sites[site].row_bytes)
 

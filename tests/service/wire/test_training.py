@@ -4,8 +4,8 @@ import pytest
 
 from isogloss.errors import InvalidInput, InvalidName
 from isogloss.proto.v1 import dictionaries_pb2 as pb
+from isogloss.service.values.arguments import Setting
 from isogloss.service.values.results import SiteRef
-from isogloss.service.values.settings import Setting
 from isogloss.service.wire.scalars import to_struct
 from isogloss.service.wire.training import asked_config, asked_sources, to_config
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.service.jobs import machine as memory
+from isogloss.service.values import machine as memory
 
 
 def test_a_limit_counts_where_it_is_lower_than_the_machine(
