@@ -157,6 +157,7 @@ class Fuzzer:
         for start in range(first, last, _EPOCH):
             known = await asyncio.to_thread(replenish, self._server)
             async with grpc.aio.insecure_channel(address, options) as channel:
+                await channel.channel_ready()
                 numbers = iter(range(start, min(start + _EPOCH, last)))
                 await asyncio.gather(
                     *(self._work(channel, seed, numbers, known) for _ in range(_AT_A_TIME))

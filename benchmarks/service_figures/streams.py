@@ -83,7 +83,8 @@ async def append(
         request_serializer=framing.encode,
         response_deserializer=pb.AppendResponse.FromString,
     )
-    call = make(metadata=metadata(f"bench-{stream.producer}"))
+    # an attempt to connect is given 100 ms, which a busy machine may need for many at once
+    call = make(metadata=metadata(f"bench-{stream.producer}"), wait_for_ready=True)
     header = pb.AppendHeader(recording=f"recordings/{recording}", producer=stream.producer)
     await call.write(Framed(head=pb.AppendRequest(header=header), payload=()))
     answer = await take(call)

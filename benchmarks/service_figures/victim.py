@@ -72,6 +72,7 @@ class Victim:
     def __init__(self, address: str) -> None:
         options = [*channel_options(address), ("grpc.enable_retries", 0)]
         self._channel = grpc.insecure_channel(address, options)
+        grpc.channel_ready_future(self._channel).result(_DEADLINE_S)
         self._metadata = metadata(own_name())
         self._get = self._channel.unary_unary(GET.path)
         self._request = pb.GetRecordingRequest(name="recordings/victim").SerializeToString()
