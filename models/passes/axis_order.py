@@ -47,9 +47,8 @@ def order_after(
         ``[a, b]``; None: the operation does not give as many rows, or not the same order for all
         numbers of a row.
     """
-    if name in _FLAT and len(args) < 3 and kwargs.get(_FLAT[name]) in (None, ()):
-        return None
-    if "out" in kwargs:  # run again, it would write there
+    is_flat = name in _FLAT and len(args) < 3 and kwargs.get(_FLAT[name]) in (None, ())
+    if is_flat or "out" in kwargs:  # run again, it would write there
         return None
     sizes = [
         [1 if is_free else size for _, size in parts]
@@ -62,9 +61,9 @@ def order_after(
         return None
     numbers = torch.arange(table.numel(), device=table.device).reshape(table.shape)
     order = sorted((axis, place) for place, axis in enumerate(named) if axis is not None)
+    is_turned = len(order) == 2 and order[0][1] > order[1][1]
     turned = numbers.squeeze(tuple(missing)) if missing else numbers
-    if len(order) == 2 and order[0][1] > order[1][1]:
-        turned = turned.T
+    turned = turned.T if is_turned else turned
     shape = [1 if axis is None else size for axis, size in zip(named, flat, strict=True)]
     image = turned.reshape(shape).expand(flat)
     image = image.reshape([_product(parts) for parts in sizes])
@@ -77,14 +76,12 @@ def order_after(
     if not isinstance(found, Tensor) or found.shape != image.shape:
         return None
     found = found.reshape(flat)
-    for place, axis in enumerate(named):
-        if axis is None:
-            if not bool((found == found.narrow(place, 0, 1)).all()):
-                return None
-            found = found.narrow(place, 0, 1)
+    for place in (place for place, axis in enumerate(named) if axis is None):
+        if not bool((found == found.narrow(place, 0, 1)).all()):
+            return None
+        found = found.narrow(place, 0, 1)
     found = found.reshape([flat[place] for _, place in sorted(order, key=lambda one: one[1])])
-    if len(order) == 2 and order[0][1] > order[1][1]:
-        found = found.T
+    found = found.T if is_turned else found
     return table.reshape(-1)[found.reshape(-1)].reshape(table.shape)
 
 

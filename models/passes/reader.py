@@ -162,8 +162,7 @@ class PassReader:
         self._is_batch_first = layout is not None
         fixed = BATCH_FIRST if layout else None
         self._layouts = {name: Layout(name, self._module, fixed) for name in self._sites}
-        self._waiting: deque[_Waiting] = deque()
-        self._generations = self._joined()
+        self._waiting, self._generations = deque[_Waiting](), self._joined()
         self._widths: dict[str, int] = {}
         self._passes = self._traced = 0
         self._moved: set[str] = set()

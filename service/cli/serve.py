@@ -124,7 +124,10 @@ def serve(
     drain_s: _DrainS = 10.0,
     restart: _Restart = True,
 ) -> None:
-    """Own a store and answer for it, until Ctrl-C or SIGTERM; a second one ends it at once."""
+    """Own a store and answer for it, until Ctrl-C or SIGTERM.
+
+    A second signal ends it at once.
+    """
     _check_installed()
     if store.startswith("unix:"):
         raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")

@@ -29,6 +29,7 @@ REAL = (-1e300, -1.0, -1e-300, 1e9, 1e300, float("inf"), float("-inf"), float("n
 
 HARMLESS: Mapping[str, str] = {
     "seed": "any number",
+    "rows_seed": "any number",
     "dead_after_rows": "never reached",
     "checkpoint_every": "never written before the end",
     "steps": "refused where the recording has no such rows; matches look when they run",
