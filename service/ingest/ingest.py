@@ -491,5 +491,5 @@ def _close_lane(lane: LaneWriter) -> None:
     """Seal a lane; sealing is repeated by the next reader, so a failure only delays it."""
     try:
         lane.close()
-    except IsoglossError:
-        _log.warning("a lane was not sealed; its rows are safe", exc_info=True)
+    except IsoglossError as error:
+        _log.warning("%s", error)

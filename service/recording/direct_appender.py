@@ -335,8 +335,8 @@ class DirectAppender:
     def _end_lane(self) -> None:
         try:
             self._lane.close()
-        except (IsoglossError, OSError):
-            _log.warning("a direct lane was not sealed; its owner will", exc_info=True)
+        except (IsoglossError, OSError) as error:
+            _log.warning("a direct lane was not sealed, which its owner will do: %s", error)
 
     # In the appender's own thread.
 
