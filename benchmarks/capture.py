@@ -10,7 +10,6 @@ of architectures, for these two figures of them alone. What the others measure, 
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from capture_figures.pairs_read import pairs_read
 from capture_figures.ranks_exact import ranks_exact
 from capture_figures.recorded import WAYS, Outcome
 from capture_figures.sampling_uniform import sampling_uniform
+from house_figures.figure import show
 
 BAR = 0.9
 OF_ARCHITECTURES = ("models_recorded", "models_wrong")
@@ -146,16 +146,7 @@ def main() -> int:
         "--only", nargs="+", metavar="ID", default=[], help="these figures, or architectures"
     )
     given = parser.parse_args()
-    found: list[dict[str, object]] = []
-    for figure in measured(given.only, show=not given.json):
-        found.append(figure)
-        if not given.json:
-            mark = "holds" if figure["holds"] else "MISSED"
-            print(f"[{figure['figure']}] {figure['value']} {figure['sign']} {figure['bar']} {mark}")
-            print(json.dumps(figure, indent=1), flush=True)
-    if given.json:
-        print(json.dumps({"figures": found}, indent=1))
-    return 0 if all(figure["holds"] for figure in found) else 1
+    return show(measured(given.only, show=not given.json), is_json=given.json)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ What each figure measures is said in its file of ``universality_figures/``, whic
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
-from house_figures.figure import Figure
+from house_figures.figure import Figure, show
 from universality_figures.cost import add_one, one_of_100, wide
 from universality_figures.coverage import coverage_high, coverage_low
 from universality_figures.planted import impostors, planted, planted_false
@@ -50,19 +49,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="ID", default=[], choices=FIGURES)
     given = parser.parse_args()
-    found: list[dict[str, object]] = []
-    for name, measure in FIGURES.items():
-        if given.only and name not in given.only:
-            continue
-        figure = measure().to_dict()
-        found.append(figure)
-        if not given.json:
-            mark = "holds" if figure["holds"] else "MISSED"
-            print(f"[{name}] {figure['value']} {figure['sign']} {figure['bar']} {mark}")
-            print(json.dumps(figure, indent=1), flush=True)
-    if given.json:
-        print(json.dumps({"figures": found}, indent=1))
-    return 0 if all(figure["holds"] for figure in found) else 1
+    wanted = (measure for name, measure in FIGURES.items() if not given.only or name in given.only)
+    return show((measure().to_dict() for measure in wanted), is_json=given.json)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""A figure of the house."""
+"""A figure, and how a benchmark shows what it found."""
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -43,3 +45,25 @@ class Figure:
             "peers": self.peers,
             "runs": self.runs,
         }
+
+
+def show(figures: Iterable[Mapping[str, object]], *, is_json: bool) -> int:
+    """Print figures, each as it comes, or all as one document of JSON.
+
+    Args:
+        figures: as :meth:`Figure.to_dict` gives them.
+        is_json: whether one document is printed.
+
+    Returns:
+        0 where every bar holds, else 1: the exit status of a benchmark.
+    """
+    found: list[Mapping[str, object]] = []
+    for figure in figures:
+        found.append(figure)
+        if not is_json:
+            mark = "holds" if figure["holds"] else "MISSED"
+            print(f"[{figure['figure']}] {figure['value']} {figure['sign']} {figure['bar']} {mark}")
+            print(json.dumps(figure, indent=1), flush=True)
+    if is_json:
+        print(json.dumps({"figures": found}, indent=1))
+    return 0 if all(figure["holds"] for figure in found) else 1
