@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -48,8 +49,8 @@ _log = logging.getLogger(__name__)
 
 _WATCH_S = 1.0
 """How often the state of ingest is looked at, and whether the sockets are there."""
-_FLUSH_S = 0.5
-"""How long answers that were given may take to leave."""
+_FLUSH_S = 10.0
+"""How long answers that were given may take to leave: on a busy machine that is not at once."""
 
 
 class _Health(HealthServicer):
@@ -58,6 +59,25 @@ class _Health(HealthServicer):
     def __init__(self) -> None:
         super().__init__()
         self._state = health_pb2.HealthCheckResponse.NOT_SERVING
+        self._ended = asyncio.Event()
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Say how the server is, whenever that changes, until :meth:`end_watches`."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((watching, ended), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            ended.cancel()
+            watching.cancel()
+
+    def end_watches(self) -> None:
+        """Let those go who watch, which they would for ever."""
+        self._ended.set()
 
     async def set_all(self, state: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
         """Set the state of the server and of its services."""
@@ -215,7 +235,8 @@ class _Server:
         await asyncio.to_thread(owner.jobs.close)
         await asyncio.to_thread(owner.upkeep.close)
         await calls.until_idle(max(0.0, end - loop.time()))
-        # what still runs now has no time left, or only watches the server's health
+        self._health.end_watches()
+        # what still runs now has no time left, or is an answer on its way
         grace_s = min(_FLUSH_S, max(0.0, end - loop.time()))
         await asyncio.gather(*(server.stop(grace_s) for server in servers))
         calls.close()

@@ -107,6 +107,7 @@ def test_who_watches_its_health_is_told_and_does_not_hold_it_up(
         assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
         server.process.send_signal(signal.SIGTERM)
         assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert list(watching) == [], "it was told to end, and is not cut off"
         assert server.process.wait(120) == 0
 
 
