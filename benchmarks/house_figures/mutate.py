@@ -23,6 +23,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -216,6 +217,7 @@ def _copies(count: int) -> Generator[str]:
     ).stdout.split("\0")  # fmt: skip
     try:
         for number in range(count):
+            _temporary(f"free-{number}", os.getpid()).mkdir()
             for name in filter(None, listed):
                 target = place / f"free-{number}" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +226,13 @@ def _copies(count: int) -> Generator[str]:
         yield str(place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        for number in range(count):
+            shutil.rmtree(_temporary(f"free-{number}", os.getpid()), ignore_errors=True)
+
+
+def _temporary(copy: str, process: int) -> Path:
+    """Return where the tests of a copy leave files: a short path, which sockets in it need."""
+    return Path(tempfile.gettempdir()) / f"mutants-{process}-{copy.rpartition('-')[2]}"
 
 
 def _enter_copy(copies: str) -> None:
@@ -243,9 +252,8 @@ def _enter_copy(copies: str) -> None:
             # checking every call's types makes simulated disks slower: `make test` does that
             "ISOGLOSS_UNCHECKED": "1",
             # what tests leave goes with the copy
-            "PYTEST_DEBUG_TEMPROOT": str(mine / "tmp"),
+            "PYTEST_DEBUG_TEMPROOT": str(_temporary(free.name, os.getppid())),
         }
-        (mine / "tmp").mkdir()
         # a changed loop may write without end
         resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_FILE_BYTES, _MOST_FILE_BYTES))
         subprocess.run([sys.executable, "-m", "compileall", "-q", "src", "tests"], check=False)
