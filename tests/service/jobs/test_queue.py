@@ -212,6 +212,13 @@ def test_different_work_under_one_name_is_refused(table: JobTable) -> None:
         table.submit(other, "")
 
 
+def test_a_job_whose_spec_cannot_be_read_any_more_is_not_the_same_work(table: JobTable) -> None:
+    job = table.submit(SPEC, "")
+    table._rows("update job set spec='{}' where id=?", (job.id,))
+    with pytest.raises(AlreadyExists, match="'train/a' is being made by"):
+        table.submit(SPEC, "")
+
+
 def test_an_attempt_that_was_replaced_can_change_nothing(
     table: JobTable, claimed: JobRecord
 ) -> None:

@@ -1,5 +1,6 @@
 """The worker as a process: when it ends without running its job."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from isogloss.errors import Fenced
 from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_ORPHANED
 from isogloss.service.jobs.queue import JobTable
+from isogloss.service.processes.worker import run
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.service.values.results import SiteRef
@@ -84,3 +87,18 @@ def test_a_worker_without_its_supervisor_ends_at_once(
     )
     assert ended.returncode == EXIT_ORPHANED
     assert table.get(claimed.id) == claimed
+
+
+def test_a_worker_that_is_replaced_while_it_works_writes_no_end_of_the_job(
+    table: JobTable, claimed: JobRecord, tmp_path: Path
+) -> None:
+    def replaced(*_: object) -> dict[str, object]:
+        raise Fenced("attempt 1 was replaced")
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        code = run(str(tmp_path / "store"), claimed.id, claimed.attempt, lambda _: replaced)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert code == EXIT_FENCED
+    assert table.get(claimed.id).state in (JobState.STARTING, JobState.RUNNING)

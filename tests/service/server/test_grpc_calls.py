@@ -18,6 +18,7 @@ from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2
 from isogloss.service.calls.all import QUERIES, ControlHandlers
 from isogloss.service.calls.table import Streaming
 from isogloss.service.control.owner import Owner
+from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.server.grpc_calls import CallLimits, Calls, Forward
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
 from isogloss.service.wire import framing
@@ -62,9 +63,11 @@ async def serving(
     checked: Sequence[str] = (),
     streaming: Sequence[Streaming] = (),
     limits: CallLimits | None = None,
+    sessions: int = 512,
 ) -> AsyncGenerator[str]:
     """A server in this process with one recording; its address."""
-    with Owner(Store.open(directory / "store"), run_workers=False) as owner:
+    taken = IngestLimits(sessions=sessions)
+    with Owner(Store.open(directory / "store"), run_workers=False, limits=taken) as owner:
         owner.store.create_recording(SPEC, ["a"])
         handlers = ControlHandlers(owner)
         handlers.streaming |= {stream.method.path: stream for stream in streaming}
@@ -110,11 +113,11 @@ def test_a_request_is_checked_by_the_other_process_before_it_is_answered_here(
     assert other.asked[-1][1] == dictionaries_pb2.EncodeRequest(name="a").SerializeToString()
 
 
-def appending(sequences: Sequence[int], parts: int = 3) -> list[bytes]:
+def appending(sequences: Sequence[int], parts: int = 3, producer: str = "p") -> list[bytes]:
     """The messages of a stream that appends batches in parts, its header first."""
     messages = [
         recordings_pb2.AppendRequest(
-            header=recordings_pb2.AppendHeader(recording="recordings/sample", producer="p")
+            header=recordings_pb2.AppendHeader(recording="recordings/sample", producer=producer)
         ).SerializeToString()
     ]
     for sequence in sequences:
@@ -162,6 +165,29 @@ def test_a_batch_that_began_and_does_not_go_on_ends_its_stream_and_no_other(
             silent.cancel()
 
     asyncio.run(go())
+
+
+def test_a_stream_that_its_client_left_holds_none_of_the_sessions(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with (
+            serving(tmp_path, sessions=1) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            append = channel.stream_stream(APPEND.path)
+            first = append(timeout=120)
+            await first.write(appending([])[0])
+            assert isinstance(await first.read(), bytes)
+            first.cancel()
+            while True:  # the server hears of it a little later
+                second = append(timeout=120)
+                await second.write(appending([], producer="q")[0])
+                if isinstance(await second.read(), bytes):
+                    second.cancel()
+                    return
+                assert await second.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
 
 
 def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -90,3 +91,22 @@ def test_a_child_that_cannot_start_is_said_with_its_exit_code(
 
     using(str(tmp_path / "file"), use)
     assert list(tmp_path.glob("isogloss-*")) == []
+
+
+def test_pauses_between_children_double_from_half_a_second_to_five(location: str) -> None:
+    class Ended:
+        returncode = -9
+
+    child = QueryProcess(location)
+    pauses: list[float] = []
+    for _ in range(9):
+        child._process = Ended()  # type: ignore[assignment]
+        child._born_s = time.monotonic()
+        child._count_death()
+        pauses.append(max(0.0, child._not_before_s - time.monotonic()))
+    assert pauses == pytest.approx([0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0], abs=0.2)
+    child._process = Ended()  # type: ignore[assignment]
+    child._born_s = time.monotonic() - 61
+    child._count_death()
+    assert child._not_before_s <= time.monotonic(), "it was well for a minute: counted anew"
+    asyncio.run(child.close())

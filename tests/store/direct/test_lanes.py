@@ -143,3 +143,17 @@ def test_an_owner_claims_producers_back_whose_writer_never_came(recording: Recor
     with recording.open_lane() as own:
         own.append([sample_batch(SPEC, "p", 1)])
     assert check_sample(recording.reader(), {"p": 1}) == {"p": 1}
+
+
+def test_a_claim_names_the_producers_that_are_in_the_way_and_leaves_other_tickets(
+    root: Path, recording: Recording
+) -> None:
+    recording.offer_direct_lane(["other"])
+    (ticket,) = (recording.directory / "direct").glob("*.json")
+    with open_direct_lane(root, recording.offer_direct_lane(["p", "q"])) as lane:
+        lane.append([sample_batch(SPEC, "p", 1)])
+        with pytest.raises(Conflict, match=r"producers \['p'\] of recording"):
+            recording.claim(["p", "free"])
+        recording.claim(["free"])
+        assert ticket.exists(), "nobody claimed what it is for"
+        lane.append([sample_batch(SPEC, "q", 1)])

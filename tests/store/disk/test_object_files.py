@@ -339,6 +339,32 @@ def test_objects_are_written_once_and_in_order() -> None:
         files.open(Path("/y"))
 
 
+def test_a_group_that_is_moved_counts_at_its_new_place_last_and_leaves_the_old_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = ObjectFiles(MemoryStore())
+    for name in ("zarr.json", "a/zarr.json", "z/c/0"):
+        files.write_whole(Path("/old") / name, iter([b"x"]))
+    seen: list[str] = []
+    copy, delete = obstore.copy, obstore.delete
+
+    def copied(store: MemoryStore, source: str, target: str) -> None:
+        seen.append(target)
+        copy(store, source, target)
+
+    def deleted(store: MemoryStore, keys: list[str]) -> None:
+        seen.append(" ".join(sorted(keys)))
+        delete(store, keys)
+
+    monkeypatch.setattr(obstore, "copy", copied)
+    monkeypatch.setattr(obstore, "delete", deleted)
+    files.replace(Path("/old"), Path("/new"))
+    assert seen == [
+        *("new/a/zarr.json", "new/z/c/0", "new/zarr.json"),
+        *("old/zarr.json", "old/a/zarr.json old/z/c/0"),
+    ]
+
+
 def test_large_content_goes_up_in_parts(bucket: str) -> None:
     files = open_url(f"{bucket}/large")
     piece = np.random.default_rng(0).integers(0, 256, 5 << 20, np.uint8)

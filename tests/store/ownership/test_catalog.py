@@ -1,6 +1,10 @@
 """The catalog in sqlite."""
 
+import contextlib
+import os
+import subprocess
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,8 +15,9 @@ from isogloss.errors import (
     InvalidInput,
     InvalidName,
     NotFound,
+    StorageFull,
 )
-from isogloss.store import Catalog
+from isogloss.store import Catalog, keep_reserve
 
 UID = "0" * 24
 
@@ -84,3 +89,44 @@ def test_uids_ascend_with_time() -> None:
     uids = [Catalog.new_uid() for _ in range(100)]
     assert len(set(uids)) == 100
     assert [uid[:12] for uid in uids] == sorted(uid[:12] for uid in uids)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Generator[Path]:
+    """A disk with just enough room for a reserve to be made."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    at = tmp_path / "disk"
+    at.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=68m", "tmpfs", str(at)], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "--lazy", str(at)], check=True)
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("ab", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
+
+
+def test_on_a_full_disk_the_reserve_lets_entries_be_deleted_and_without_it_says_so(
+    disk: Path,
+) -> None:
+    catalog = Catalog(disk / "catalog.sqlite")
+    for number in range(3):
+        catalog.put("probe", f"p-{number}", UID, {"text": "x" * 10_000})
+    assert keep_reserve(disk)
+    fill(disk)
+    catalog.delete("probe", "p-0")
+    assert not (disk / ".reserve").exists()
+    with pytest.raises(StorageFull):
+        while True:  # until the log of changes has no room
+            fill(disk)
+            catalog.put("probe", "p-1", UID, {"text": "y" * 10_000}, replace=True)
+    with pytest.raises(StorageFull):
+        catalog.delete("probe", "p-1")
+    assert [entry.id for entry in catalog.list("probe")] == ["p-1", "p-2"]

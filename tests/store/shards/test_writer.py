@@ -79,3 +79,18 @@ def test_an_open_lane_of_many_sites_holds_about_the_bytes_of_its_rows(tmp_path: 
         assert len(shards) == 16
         assert held <= 2 * row_bytes + 16 * (3 << 12)
         assert sum(shard.stat().st_size for shard in shards) > 2 * held  # whole chunks, as holes
+
+
+def test_what_is_trimmed_is_what_the_last_shard_holds(tmp_path: Path) -> None:
+    layout = ShardLayout(row_bytes=24, chunk_rows=8, shard_chunks=8)
+    writer = ShardWriter(FileSystem(), tmp_path, [layout], lambda _: None)
+    (tmp_path / "site-0" / "c").mkdir(parents=True)
+    rows = layout.shard_rows + 16
+    for first in range(0, rows, 16):
+        writer.write(first, [[np.full(16 * layout.row_bytes, 1, np.uint8)]])
+    last = tmp_path / "site-0" / "c" / "1" / "0"
+    assert last.stat().st_size > layout.padded_bytes(16)
+    writer.trim(rows)
+    writer.close()
+    assert last.stat().st_size == layout.padded_bytes(16)
+    assert (last.parent.parent / "0" / "0").stat().st_size == layout.padded_bytes(layout.shard_rows)
