@@ -1,7 +1,7 @@
-"""How the limits of jobs are said."""
+"""How a server's processes and the limits of its jobs are said."""
 
-from isogloss.service.cli.info import _of_jobs  # pyright: ignore[reportPrivateUsage] (its rows)
-from isogloss.service.values.server import ServerLimits
+from isogloss.service.cli.info import _of_jobs, _process
+from isogloss.service.values.server import ServerLimits, ServerProcess
 
 LIMITS = ServerLimits(
     message_bytes=1, batch_bytes=1, held_bytes=1, page_size=1, calls=0, streams=0,
@@ -23,3 +23,15 @@ def test_a_server_that_does_not_say_how_many_jobs_run_is_not_spoken_for() -> Non
         message_bytes=1, batch_bytes=1, held_bytes=1, page_size=1, calls=0, streams=0
     )
     assert _of_jobs(silent) == []
+
+
+def test_a_process_says_how_often_it_was_started_again() -> None:
+    def said(restarts: int, pid: int = 7) -> str:
+        return _process(
+            ServerProcess(name="query", pid=pid, restarts=restarts, last_end="killed by SIGKILL")
+        )
+
+    assert said(0) == "query: process 7"
+    assert said(0, pid=0) == "query: does not run now"
+    assert said(1) == "query: process 7, started again once, last killed by SIGKILL"
+    assert said(2) == "query: process 7, started again 2 times, last killed by SIGKILL"

@@ -35,3 +35,8 @@ def test_a_process_that_only_answers_queries_starts_no_thread_and_takes_no_owner
         with Store.attach(tmp_path / "store") as store:
             assert Queries(store).matches() == []
             assert threads() == before
+
+
+def test_an_owner_keeps_a_reserve_of_disk_space_in_a_directory(tmp_path: Path) -> None:
+    with Owner(Store.open(tmp_path / "store"), run_workers=False):
+        assert (tmp_path / "store" / ".reserve").stat().st_size == 1 << 20

@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+from isogloss.service.values.addresses import READY
+from isogloss.store import Store
 
 
 def test_a_query_process_is_built_of_nothing_that_writes() -> None:
@@ -14,3 +18,19 @@ def test_a_query_process_is_built_of_nothing_that_writes() -> None:
     assert "query" in done.stdout
     for folder in ("control", "ingest", "jobs", "tasks", "recording", "client"):
         assert f"'{folder}'" not in done.stdout, folder
+
+
+def test_a_query_process_lasts_as_long_as_the_server_that_started_it(tmp_path: Path) -> None:
+    Store.open(tmp_path / "store").close()
+    command = [sys.executable, "-m", "isogloss.service.processes.query"]
+    command += [str(tmp_path / "store"), f"unix:{tmp_path}/q", "2"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        assert process.stdout.readline() == READY
+        process.stdin.write(b"what comes here is not read\n")
+        process.stdin.flush()
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(60) == 0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from isogloss import Client
 from isogloss.errors import AlreadyExists, InvalidInput
-from isogloss.models import LoadedModel, RecordProgress
+from isogloss.models import LoadedModel, RecordProgress, TextDocument
 from isogloss.service.recording.documents import DocumentOptions, record_documents
 from isogloss.service.recording.options import RecorderOptions
 from isogloss.store import Document, RowBatch
@@ -229,3 +229,15 @@ def test_one_of_several_calls_of_a_site_is_chosen_and_named(
     bias = model.module.get_parameter("layer.bias").detach().numpy()
     np.testing.assert_allclose(first - bias, bias - second, rtol=1e-4, atol=1e-5)
     assert np.abs(first - second).max() > 0.1
+
+
+def test_a_text_for_a_model_without_a_tokenizer_is_refused_and_lists_of_ids_are_not(
+    local_client: Client, name: str
+) -> None:
+    model = LoadedModel(module=Tiny(), tokenizer=None, name="tiny")
+    with pytest.raises(InvalidInput, match=r"document 1 is a text .* no tokenizer"):
+        local_client.record_documents(
+            model, [[1, 2], TextDocument(text="a")], sites=["layer"], recording=name
+        )
+    local_client.record_documents(model, [[1, 2]], sites=["layer"], recording=name)
+    assert len(local_client.documents(name)) == 1

@@ -39,7 +39,8 @@ def matched(store: Store) -> Store:
     """The store after the whole path: two dictionaries, their default probe, a match."""
     run_here(store, "train", planted.train_spec("small-docs", "small"))
     run_here(store, "train", planted.train_spec("large-docs", "large", seed=1))
-    run_here(store, "match", {"match": "both", "a": "small", "b": "large", "settings": {}})
+    ended = run_here(store, "match", {"match": "both", "a": "small", "b": "large", "settings": {}})
+    assert ended.result == {"match": "both"}
     return store
 
 

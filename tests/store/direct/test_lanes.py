@@ -157,3 +157,11 @@ def test_a_claim_names_the_producers_that_are_in_the_way_and_leaves_other_ticket
         recording.claim(["free"])
         assert ticket.exists(), "nobody claimed what it is for"
         lane.append([sample_batch(SPEC, "q", 1)])
+
+
+def test_a_lane_that_is_ended_says_what_was_committed(root: Path, recording: Recording) -> None:
+    lane = open_direct_lane(root, recording.offer_direct_lane(["p"]))
+    lane.append([sample_batch(SPEC, "p", 1)])
+    ended = recording.end_direct_lane(lane.name)
+    assert (ended.name, ended.rows, ended.cursors) == (lane.name, lane.rows, {"p": 1})
+    assert ended.seal is not None

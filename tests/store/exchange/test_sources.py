@@ -12,7 +12,7 @@ from tests.store.formats.test_npy import LYING_NPY
 
 from isogloss.errors import IsoglossError, ShapeError
 from isogloss.store import NumpyRows, RawRows, SafetensorsRows
-from isogloss.store.exchange.sources import ArrayRows, open_source
+from isogloss.store.exchange.sources import ArrayRows, as_column, open_source
 
 
 def tensors(header: object, body: bytes = b"") -> bytes:
@@ -65,3 +65,17 @@ def test_a_source_is_made_of_arrays_files_and_sources(tmp_path: Path) -> None:
     joined = open_source([tmp_path / "x.npy", values, made], "x")
     assert joined.rows == 12
     assert joined.read(3, 9).tobytes() == np.concatenate([values] * 3)[3:9].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_held"), [(-1, False), (0, True), (2**32 - 1, True), (2**32, False)]
+)
+def test_a_column_is_taken_where_the_wanted_type_holds_each_value(
+    value: int, is_held: bool
+) -> None:
+    column = np.array([1, value], np.int64)
+    if is_held:
+        assert as_column(column, np.uint32, "token_id").tolist() == [1, value]
+    else:
+        with pytest.raises(ShapeError, match=rf"column 'token_id' holds .*{value}.* uint32 cannot"):
+            as_column(column, np.uint32, "token_id")

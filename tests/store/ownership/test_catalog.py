@@ -113,6 +113,13 @@ def fill(disk: Path) -> None:
                     pass
 
 
+def use_up(catalog: Catalog, disk: Path) -> None:
+    """Change an entry until the log of changes has no room."""
+    while True:
+        fill(disk)
+        catalog.put("probe", "p-1", UID, {"text": "y" * 10_000}, replace=True)
+
+
 def test_on_a_full_disk_the_reserve_lets_entries_be_deleted_and_without_it_says_so(
     disk: Path,
 ) -> None:
@@ -124,9 +131,7 @@ def test_on_a_full_disk_the_reserve_lets_entries_be_deleted_and_without_it_says_
     catalog.delete("probe", "p-0")
     assert not (disk / ".reserve").exists()
     with pytest.raises(StorageFull):
-        while True:  # until the log of changes has no room
-            fill(disk)
-            catalog.put("probe", "p-1", UID, {"text": "y" * 10_000}, replace=True)
+        use_up(catalog, disk)
     with pytest.raises(StorageFull):
         catalog.delete("probe", "p-1")
     assert [entry.id for entry in catalog.list("probe")] == ["p-1", "p-2"]

@@ -54,3 +54,14 @@ def test_the_table_refuses_a_second_document_under_an_id() -> None:
     table.add(Document(key=text.key))
     assert table.add(text)
     assert not table.add(text)
+
+
+def test_of_documents_that_contradict_each_other_the_first_stays() -> None:
+    first = Document.from_token_ids([1], group="a")
+    table = DocumentTable()
+    added = [
+        table.add_first(document) for document in (first, first, Document(key=first.key, group="b"))
+    ]
+    assert added == [True, False, False]
+    assert len(DocumentTable.of_lanes([first, Document(key=first.key, group="b")])) == 1
+    assert table.check(first) is False
