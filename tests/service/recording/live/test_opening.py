@@ -8,6 +8,7 @@ from tests.service.recording.live.test_recorder import Translator
 from isogloss import Client
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.models import capture
+from isogloss.service.recording.live.opening import _class_name
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -33,3 +34,13 @@ def test_the_user_says_which_ids_the_sites_work_on(
         local_client.record(model, sites=["net.decoder"], recording=f"{name}-x", ids="target")
     with pytest.raises(AlreadyExists):  # of one recording it is one
         local_client.record(model, sites=["net.decoder"], recording=f"{name}-tgt", ids="src")
+
+
+def test_a_module_that_was_sharded_in_place_has_the_name_of_its_own_class() -> None:
+    own = Translator()
+    assert _class_name(own) == "Translator"
+    for prefix in ("FSDP", "DDP", "Replicate", "Parametrized"):
+        sharded = type(f"{prefix}Translator", (Translator,), {})
+        assert _class_name(object.__new__(sharded)) == "Translator"
+    child = type("Child", (Translator,), {})
+    assert _class_name(object.__new__(child)) == "Child"
