@@ -5,14 +5,14 @@ from isogloss.service.values.server import ServerLimits, ServerProcess
 
 LIMITS = ServerLimits(
     message_bytes=1, batch_bytes=1, held_bytes=1, page_size=1, calls=0, streams=0,
-    jobs_at_a_time=2, job_memory_bytes=3 << 30, job_time_s=5_400, jobs_waiting=4_000,
+    jobs_at_a_time=2, job_memory_bytes=3 << 30, job_time_s=3_600_000, jobs_waiting=4_000,
     job_keep_s=604_800, jobs_kept=10_000,
 )  # fmt: skip
 
 
 def test_times_are_said_in_hours_and_days() -> None:
     assert _of_jobs(LIMITS) == [
-        ("jobs", "2 at a time, in 3.22 GB, each for 1.5 h"),
+        ("jobs", "2 at a time, in 3.22 GB, each for 1,000.0 h"),
         ("jobs that wait", "at most 4,000 of a client"),
         ("jobs that ended", "known for 7 days, the last 10,000"),
     ]

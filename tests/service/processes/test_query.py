@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from isogloss.service.values.addresses import READY
 from isogloss.store import Store
 
@@ -31,6 +33,7 @@ def test_a_query_process_lasts_as_long_as_the_server_that_started_it(tmp_path: P
         assert process.stdout.readline() == READY
         process.stdin.write(b"what comes here is not read\n")
         process.stdin.flush()
-        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
         process.stdin.close()
         assert process.wait(60) == 0
