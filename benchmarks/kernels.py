@@ -33,12 +33,11 @@ from kernels_figures.counted import (
     ROWS,
     WIDTH,
     K,
-    Repaired,
     backward_figures,
     encode_figures,
     encode_ratios,
-    hidden_rows,
-    share_repaired,
+    hidden_programs,
+    hiding_of,
     wrong_figures,
 )
 from kernels_figures.device import device_figures
@@ -203,7 +202,7 @@ def aux_figures() -> Iterator[Figure]:
         part = fitted(ENCODE_HALF, aux_k, masked)
         lists = 12 * ROWS * -(-masked // (part.columns * part.tiles)) * part.kept
         second = (3 * masked + ROWS) * WIDTH * size + lists + ROWS * aux_k * 8
-        first = encode_ratios(size, fitted(ENCODE_HALF, K, FEATURES), Repaired(0.0, 0.0))[0]
+        first = encode_ratios(size, fitted(ENCODE_HALF, K, FEATURES), _nothing_hidden())[0]
         yield Figure(
             id=f"aux_dram_bf16_{percent}",
             value=both / floor,
@@ -218,6 +217,12 @@ def aux_figures() -> Iterator[Figure]:
         )
 
 
+def _nothing_hidden() -> Tensor:
+    tile = fitted(ENCODE_HALF, K, FEATURES)
+    programs = -(-FEATURES // (tile.columns * tile.tiles))
+    return torch.zeros(ROWS, programs, dtype=torch.bool)
+
+
 def _aux_repairs(tile: EncodeConfig, kept: int, aux_k: int, masked: int) -> tuple[int, int]:
     """Of 2,048 rows of Gaussian pre-activations, those that either list repairs."""
     generator = torch.Generator().manual_seed(0)
@@ -225,9 +230,9 @@ def _aux_repairs(tile: EncodeConfig, kept: int, aux_k: int, masked: int) -> tupl
     found = [0, 0]
     for _ in range(4):
         pre = torch.randn(512, FEATURES, generator=generator)
-        found[0] += int(hidden_rows(pre, K, tile).sum())
+        found[0] += int(hidden_programs(pre, K, tile).any(1).sum())
         pre[:, ~mask] = -1.0
-        found[1] += int(hidden_rows(pre, aux_k, replace(tile, kept=kept)).sum())
+        found[1] += int(hidden_programs(pre, aux_k, replace(tile, kept=kept)).any(1).sum())
     return found[0], found[1]
 
 
@@ -235,12 +240,12 @@ def crosscoder_figures() -> Iterator[Figure]:
     """A crosscoder over four sites of 192 as one dictionary of width 768; reported without bars."""
     sites, width, size = 4, WIDTH // 4, 2
     tile = fitted(ENCODE_HALF, K, FEATURES)
-    repaired = share_repaired(False, 4096, tile)
+    hiding = hiding_of(False, 4096, tile)
     floor = (ROWS * WIDTH + FEATURES * WIDTH) * size + FEATURES * 4 + ROWS * K * 8
     joining = 2 * ROWS * WIDTH * size  # the sites are read, and written side by side
     yield Figure(
         id="crosscoder_dram_bf16",
-        value=encode_ratios(size, tile, repaired)[0] + joining / floor,
+        value=encode_ratios(size, tile, hiding)[0] + joining / floor,
         bar=None,
         how=f"encode of {sites} sites x {width}, {ROWS} rows -> {FEATURES}, formula / floor; "
         "the copy that joins the sites included",

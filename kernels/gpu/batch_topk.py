@@ -20,7 +20,8 @@ import triton.language as tl
 from torch import Tensor
 
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
-from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys, loadable
+from isogloss.kernels.gpu.dealing import _dealt
+from isogloss.kernels.gpu.encode import _candidates_kernel
 from isogloss.kernels.gpu.threshold import (
     TileGrid,
     _firing,
@@ -30,6 +31,7 @@ from isogloss.kernels.gpu.threshold import (
     groups,
     places,
 )
+from isogloss.kernels.gpu.tiles import _tile_keys, loadable
 from isogloss.kernels.values.codes import Codes
 
 DIGITS = ((31, 20), (20, 9), (9, 0))
@@ -140,7 +142,7 @@ def _reaching(
         _gather_kernel[(rows,)](keys, slots, bound, *found, grid.programs, **lists)
     if blocks.numel():
         _repair_kernel[(blocks.numel(),)](
-            *source, blocks, *found, *call.sizes, ROOM=grid.room, STRIDED=True, **shape
+            *source, blocks, *found, *call.sizes, ROOM=grid.room, DEALT=True, **shape
         )
     every = torch.arange(rows, device=device)
     lengths = starts[:: grid.programs].diff()
@@ -305,8 +307,7 @@ def _recount_kernel(
     count = tl.load(own, mask=row < rows, other=0)
     found = tl.zeros([ROWS], tl.int32)
     for tile in range(TILES):
-        column = tile * COLUMNS + tl.arange(0, COLUMNS)
-        feature = program + column.to(tl.int64) * programs
+        feature = _dealt(tile * COLUMNS + tl.arange(0, COLUMNS), program, programs)
         keys = _tile_keys(
             x_ptr,
             weight_ptr,
@@ -355,4 +356,5 @@ def _gather_kernel(
         place = tl.load(slots_ptr + at, mask=mask, other=0).to(tl.int32)
         out = first[:, None] + tl.cumsum(mask.to(tl.int32), axis=1) - 1
         tl.store(values_ptr + out, keys.to(tl.float32, bitcast=True), mask=mask)
-        tl.store(indices_ptr + out, group[:, None] + place * programs, mask=mask)
+        feature = _dealt(place, group[:, None], programs)
+        tl.store(indices_ptr + out, feature.to(tl.int32), mask=mask)
