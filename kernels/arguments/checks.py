@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -82,8 +83,16 @@ def encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     finite(weight=weight, bias=bias)
 
 
+def whole(**numbers: object) -> None:
+    """Raise InvalidInput unless every number is whole: an int, or numpy's."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+            raise InvalidInput(f"{name} is {number!r}; a whole number is wanted, as an int")
+
+
 def k_within(k: int, features: int) -> None:
-    """Raise InvalidInput unless ``1 <= k <= features``."""
+    """Raise InvalidInput unless ``k`` is whole and ``1 <= k <= features``."""
+    whole(k=k)
     if not 1 <= k <= features:
         raise InvalidInput(f"k is {k}; it must be in [1, {features}], the number of features")
 
@@ -166,6 +175,8 @@ def rising(name: str, numbers: Sequence[int], most: int) -> tuple[int, ...]:
     Raises:
         InvalidInput: there is none, they do not rise, or one is out of range.
     """
+    for number in numbers:
+        whole(**{f"one of {name}": number})
     found = tuple(int(number) for number in numbers)
     rises = all(one < other for one, other in pairwise(found))
     if not found or not rises or found[0] < 1 or found[-1] > most:

@@ -45,6 +45,7 @@ class Bare(PathFinder):
 
 
 if __name__ == "__main__":
+    Bare.__name__ = PathFinder.__name__  # jaxtyping looks for it
     sys.meta_path[:] = [Bare if each is PathFinder else each for each in sys.meta_path]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.argv = sys.argv[1:]
