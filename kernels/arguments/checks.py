@@ -1,8 +1,8 @@
 """Checks of arguments, made before a kernel is launched."""
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from isogloss.kernels.arguments.debug_mode import in_debug_mode, reads_content
 
 _searched = WeakIdKeyDictionary()
 """The version of each weight that was found finite."""
+_positive = WeakIdKeyDictionary()
+"""The version of each threshold that was found not to be negative."""
 
 
 def matrix(
@@ -86,8 +88,12 @@ def encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
 def whole(**numbers: object) -> None:
     """Raise InvalidInput unless every number is whole: an int, or numpy's."""
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, SupportsIndex):
-            raise InvalidInput(f"{name} is {number!r}; a whole number is wanted, as an int")
+        try:
+            operator.index(number)  # pyright: ignore[reportArgumentType] (what is asked)
+        except TypeError:
+            raise InvalidInput(
+                f"{name} is {number!r}; a whole number is wanted, as an int"
+            ) from None
 
 
 def k_within(k: int, features: int) -> None:
@@ -152,6 +158,30 @@ def finite(**tensors: Tensor) -> None:
             )
         if version is not None:
             _searched[tensor] = version
+
+
+def not_negative(**tensors: Tensor) -> None:
+    """Raise InvalidInput when a tensor holds NaN or a number below 0.
+
+    As :func:`finite`, each version of a tensor is searched once: on a device the launch waits.
+
+    Args:
+        **tensors: by the names that an error gives them.
+
+    Raises:
+        InvalidInput: a number is below 0, or NaN.
+    """
+    for name, tensor in tensors.items():
+        version = None if tensor.is_inference() else tensor._version
+        if tensor.numel() == 0 or (version is not None and _positive.get(tensor) == version):
+            continue
+        least = float(tensor.detach().amin())  # NaN where one is
+        if not least >= 0:
+            raise InvalidInput(
+                f"{name} holds {least}; codes are not negative, so 0 or more is wanted (clamp it)"
+            )
+        if version is not None:
+            _positive[tensor] = version
 
 
 def stepped(*weights: Tensor) -> None:

@@ -68,7 +68,7 @@ def encode_topk_aux(
     tile, aux_kept = config or two_lists(table, k, aux_k, candidates.numel(), features)
     call = TileCall(x, weight, bias.contiguous(), tile)
     mask = torch.zeros(features, dtype=torch.int32, device=device)
-    mask[candidates.long()] = 1
+    mask.index_fill_(0, candidates.long(), 1)
     main = new_lists(rows, call.programs, tile.kept, k, device)
     aux = new_lists(rows, call.programs, aux_kept, aux_k, device)
     found: _Found = (main.values, main.indices, aux.values, aux.indices)

@@ -202,7 +202,10 @@ def select_radix(keys: Tensor, wanted: int, digits: tuple[tuple[int, int], ...])
     """
     blocks = min(_MOST_BLOCKS, triton.cdiv(keys.numel(), 8 * AT_ONCE))
     counts = torch.empty(blocks, BINS, dtype=torch.int32, device=keys.device)
-    state = torch.tensor([0, wanted], device=keys.device)
+    state = torch.zeros(2, dtype=torch.int64, device=keys.device)
+    state[1:].fill_(
+        wanted
+    )  # a number of the host as a tensor would be copied there, and waited for
     for high, low in digits:
         _histogram_kernel[(blocks,)](
             keys, state, counts, keys.numel(), HIGH=high, LOW=low, BINS=BINS, AT_ONCE=AT_ONCE

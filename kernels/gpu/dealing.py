@@ -6,7 +6,7 @@
 The features are cut into blocks of ``programs`` consecutive ones. Each program takes one feature of
 each block, which one is turned by a hash of the block's number:
 
-    feature(program, place) = place * programs + (program + hash(place)) mod programs
+    feature(program, place) = place * programs + (program + hash(place)) mod programs      0 <= hash < programs
 
 So a program's features ascend with their place, every feature has one program, and programs differ
 by one feature at most.
@@ -56,7 +56,7 @@ def dealt(place: Tensor, program: Tensor | int, programs: int) -> Tensor:
     """
     mixed = ((place ^ (place >> 16)) * _FIRST) & _MASK
     mixed = ((mixed ^ (mixed >> 15)) * _SECOND) & _MASK
-    turn = ((mixed ^ (mixed >> 16)) >> 1) % programs
+    turn = ((mixed ^ (mixed >> 16)) * programs) >> 32
     return place * programs + (program + turn) % programs
 
 
@@ -88,7 +88,8 @@ def _dealt(place, program, programs):
     mixed = place.to(tl.uint32)
     mixed = (mixed ^ (mixed >> 16)) * 0x7FEB352D
     mixed = (mixed ^ (mixed >> 15)) * 0x846CA68B
-    turn = ((mixed ^ (mixed >> 16)) >> 1).to(tl.int32) % programs
-    at = program + turn
+    mixed = mixed ^ (mixed >> 16)
+    # the upper half of a product is one instruction, a remainder twenty
+    at = program + tl.umulhi(mixed, tl.cast(programs, tl.uint32)).to(tl.int32)
     at = tl.where(at >= programs, at - programs, at)
     return place.to(tl.int64) * programs + at

@@ -150,8 +150,11 @@ def places(counts: Tensor, room: int, grid: TileGrid) -> tuple[Tensor, Tensor, i
     """
     starts = torch.zeros(counts.numel() + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts.view(-1), 0, out=starts[1:])
-    blocks = blocks_with(counts > room, grid)
-    return starts, blocks, int(starts[-1])
+    over = counts > room
+    entries, overflows = torch.stack((starts[-1], over.sum())).tolist()
+    if overflows:
+        return starts, blocks_with(over, grid), entries
+    return starts, torch.empty(0, dtype=torch.int32, device=counts.device), entries
 
 
 def blocks_with(marked: Tensor, grid: TileGrid) -> Tensor:
