@@ -1,11 +1,11 @@
 """Figures of the kernels: counted bytes (no GPU needed), exactness, and times on this CPU.
 
-``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``;
-with ``--json`` those lines go to stderr, and one document to stdout.
+``python benchmarks/kernels.py [--json] [--only GROUP]``: each figure as it comes; with ``--json`` a
+line each on stderr, and one document on stdout. Ends with 1 where a bar is missed.
 Bytes come from formulas that tests/kernels/testing/test_budgets.py checks against the traffic
 meter, or from the meter itself. Times are ratios of medians of interleaved rounds, two threads: run
-on a quiet machine. ``--device cuda`` prints times on a device instead, beside what its copies and
-GEMMs reach.
+on a quiet machine. Those of a device come from ``benchmarks/device.py``; without one they have no
+value, and say why.
 ``--real-rows N``: how many rows of [wrong_rows] go through the kernels themselves, some 10 ms each.
 """
 
@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import ctypes
 import importlib
-import json
 import os
 import statistics
 import sys
@@ -22,12 +21,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-if not any(argument.startswith("--device") for argument in sys.argv):
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
 import torch
+from house_figures.figure import show
+from kernels_figures.captured import captured_figures
 from kernels_figures.counted import (
     FEATURES,
     ROWS,
@@ -42,6 +42,7 @@ from kernels_figures.counted import (
 )
 from kernels_figures.device import device_figures
 from kernels_figures.figure import Figure
+from kernels_figures.work import work_figures
 from scipy import sparse
 from torch import Tensor
 
@@ -345,7 +346,7 @@ def coactivation_figures() -> Iterator[Figure]:
     )
 
 
-FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
+FIGURES: dict[str, Callable[[], Iterator[Figure | dict[str, object]]]] = {
     "encode": encode_figures,
     "backward": backward_figures,
     "wrong": wrong_figures,
@@ -353,38 +354,36 @@ FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
     "aux": aux_figures,
     "crosscoder": crosscoder_figures,
     "coactivation": coactivation_figures,
+    "captured": captured_figures,
+    "work": work_figures,
+    "device": device_figures,
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the figures."""
+def main(arguments: list[str]) -> int:
+    """Print the figures; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document, when all is done")
     parser.add_argument("--only", choices=FIGURES, help="one group of figures")
-    parser.add_argument("--device", choices=["cuda"], help="times on a device")
     parser.add_argument("--real-rows", type=int, default=1024, help="see [wrong_rows]")
     chosen = parser.parse_args(arguments)
-    found: list[Figure] = []
-    # in stdout, only the document: peers print there when they are imported
-    with contextlib.redirect_stdout(sys.stderr if chosen.json else sys.stdout):
-        if chosen.device is not None and not torch.cuda.is_available():
-            print("no CUDA or ROCm device: torch sees none, so there are no times to print")
-        else:
-            for figure in _chosen_figures(chosen.only, chosen.device, chosen.real_rows):
-                found.append(figure)
-                print(figure, flush=True)
-    if chosen.json:
-        print(json.dumps({"figures": [figure.to_dict() for figure in found]}, indent=1))
+    figures = _chosen_figures(chosen.only, chosen.real_rows)
+    if not chosen.json:
+        return show(figures, is_json=False)
+    found: list[dict[str, object]] = []
+    with contextlib.redirect_stdout(sys.stderr):  # peers print there when they are imported
+        for figure in figures:
+            found.append(figure)
+            print(figure["figure"], figure["value"], figure["holds"], flush=True)
+    return show(found, is_json=True)
 
 
-def _chosen_figures(only: str | None, device: str | None, real_rows: int) -> Iterator[Figure]:
-    if device is not None:
-        yield from device_figures()
-        return
+def _chosen_figures(only: str | None, real_rows: int) -> Iterator[dict[str, object]]:
     for group, figures in FIGURES.items():
         if only in (None, group):
-            yield from wrong_figures(real_rows) if group == "wrong" else figures()
+            for figure in wrong_figures(real_rows) if group == "wrong" else figures():
+                yield figure.to_dict() if isinstance(figure, Figure) else figure
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

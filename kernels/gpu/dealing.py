@@ -6,7 +6,7 @@
 The features are cut into blocks of ``programs`` consecutive ones. Each program takes one feature of
 each block, which one is turned by a hash of the block's number:
 
-    feature(program, place) = place * programs + (program + hash(place)) mod programs      0 <= hash < programs
+    feature(program, place) = place * programs + (program + hash(place)) mod programs
 
 So a program's features ascend with their place, every feature has one program, and programs differ
 by one feature at most.
