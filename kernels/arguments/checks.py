@@ -89,6 +89,8 @@ def whole(**numbers: object) -> None:
     """Raise InvalidInput unless every number is whole: an int, or numpy's."""
     for name, number in numbers.items():
         try:
+            if isinstance(number, bool):
+                raise TypeError
             operator.index(number)  # pyright: ignore[reportArgumentType] (what is asked)
         except TypeError:
             raise InvalidInput(

@@ -18,6 +18,9 @@ from triton.runtime import interpreter as runtime
 from isogloss.errors import InvalidInput
 from isogloss.kernels.arguments.dispatch import interpreting
 
+_OLDEST = (3, 9)
+"""The version of triton whose interpreter is mended."""
+
 
 class _Scope(Protocol):
     def restore(self) -> None: ...
@@ -39,11 +42,17 @@ def interpreter() -> Generator[None]:
         Nothing: the block runs with CPU tensors sent to Triton.
 
     Raises:
-        InvalidInput: ``TRITON_INTERPRET=1`` was not in the environment when triton was imported.
+        InvalidInput: ``TRITON_INTERPRET=1`` was not in the environment when triton was imported, or
+            triton is older than 3.9, whose interpreter fails with numpy 2.4.
     """
     if not triton.knobs.runtime.interpret:
         raise InvalidInput(
             "triton was imported without TRITON_INTERPRET=1; set it before triton's first import"
+        )
+    if tuple(map(int, triton.__version__.split(".")[:2])) < _OLDEST:
+        raise InvalidInput(
+            f"triton is {triton.__version__}; its interpreter is mended here from 3.9 on (kernels "
+            "compile with 3.4 and newer: pytest -m gpu and make device do without it)"
         )
     builder = runtime.InterpreterBuilder
     dot, splat, patch = builder.create_dot, builder.create_splat, runtime._patch_lang

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -60,6 +61,24 @@ def test_tests_for_a_device_are_collected_on_a_bare_machine() -> None:
     assert all("test_on_device.py" in name for name in names)
     for word in ("encoder", "decoders", "autograd", "coactivation", "training", "same_bits"):
         assert any(word in name for name in names), word
+
+
+@pytest.mark.parametrize(
+    ("markers", "wanted"),
+    [
+        ("gpu", True),
+        ("gpu and not slow", True),
+        ("not slow and not gpu and not peers", False),
+        ("", False),
+        ("slow", False),
+    ],
+)
+def test_only_a_lane_that_asks_for_a_device_leaves_the_interpreter(
+    markers: str, wanted: bool
+) -> None:
+    """Whether torch sees a device or not: elsewhere CPU tensors went to triton's compiler."""
+    chosen = runpy.run_path(str(ROOT / "tests" / "conftest.py"))
+    assert chosen["on_device"](markers) is wanted
 
 
 def test_a_section_that_hangs_or_crashes_costs_only_itself(tmp_path: Path) -> None:
