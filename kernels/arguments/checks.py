@@ -88,14 +88,18 @@ def encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
 def whole(**numbers: object) -> None:
     """Raise InvalidInput unless every number is whole: an int, or numpy's."""
     for name, number in numbers.items():
-        try:
-            if isinstance(number, bool):
-                raise TypeError
-            operator.index(number)  # pyright: ignore[reportArgumentType] (what is asked)
-        except TypeError:
-            raise InvalidInput(
-                f"{name} is {number!r}; a whole number is wanted, as an int"
-            ) from None
+        if not _is_whole(number):
+            raise InvalidInput(f"{name} is {number!r}; a whole number is wanted, as an int")
+
+
+def _is_whole(number: object) -> bool:
+    if isinstance(number, bool):
+        return False
+    try:
+        operator.index(number)  # pyright: ignore[reportArgumentType] (what is asked)
+    except TypeError:
+        return False
+    return True
 
 
 def k_within(k: int, features: int) -> None:
