@@ -36,7 +36,7 @@ def test_every_kind_of_wait_is_seen_and_what_is_none_is_not() -> None:
     assert not found
     for wait in (
         lambda: float(tensor[0]),
-        tensor.tolist,
+        lambda: tensor.tolist(),
         lambda: tensor.nonzero(),
         lambda: tensor[tensor > 2],
         lambda: torch.tensor([1, 2]),
