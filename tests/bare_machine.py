@@ -1,6 +1,6 @@
 """Run a script or a module as a machine would that has little installed.
 
-``python bare_machine.py FILE_OR_MODULE [ARGUMENTS]``: of what is installed here only the packages of
+``python bare_machine.py FILE_OR_MODULE [ARGUMENTS]``: of what is installed only the packages of
 such a machine, and what they need, can be found. Everything else is missing, as ``find_spec`` and
 ``import`` see it, and so are the plugins of pytest that come with it.
 """

@@ -25,7 +25,7 @@ def figures(
     checks = [record for record in records if "holds" in record]
     wrong = [f"{each['section']}: {each['name']}" for each in checks if not each["holds"]]
     wrong += [f"{name}: {end}" for name, end in ends.items() if end != "done"]
-    named = {"wrong": wrong[:20]} if wrong else {}
+    named: dict[str, object] = {"wrong": wrong[:20]} if wrong else {}
     if is_dry:
         none: dict[str, object] = {"reason": NO_DEVICE}
         return [
@@ -46,7 +46,7 @@ def figures(
     peers: dict[str, object] = {str(rows): ratio for rows, ratio in vs_eager.items()}
     encode = _ratio(times, "bf16 4096 rows encode_topk", "bf16 4096 rows addmm")
     step = _ratio(times, "step train_step_topk", "step eager")
-    count = {"checks": len(checks), **named}
+    count: dict[str, object] = {"checks": len(checks), **named}
     found = Figure(figure="device_wrong", value=len(wrong), bar=0, unit="checks", peers=count)
     return [
         found.to_dict(),

@@ -126,7 +126,7 @@ def _least_pairs(apply: _Reduction) -> _Reduction:
 
     def found(self: runtime.ReduceOps, pairs: tuple[tl.tensor, ...]) -> object:
         least = self.combine_fn is tl.standard._argmin_combine_tie_break_left
-        if not least or not isinstance(pairs, tuple) or not pairs[0].dtype.is_int():
+        if not least or len(pairs) != 2 or not pairs[0].dtype.is_int():
             return apply(self, pairs)
         first, second = (part.handle.data for part in pairs)
         low = first.min(axis=self.axis, keepdims=True)

@@ -54,6 +54,11 @@ class _Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _reads_nothing(_: Tensor) -> bool:
+    """Stand in for ``reads_content``, as it answers on a device."""
+    return False
+
+
 @contextmanager
 def waiting() -> Generator[Counter[str]]:
     """Count what forbids to capture the calls of the block, by its reason.
@@ -84,7 +89,7 @@ def waiting() -> Generator[Counter[str]]:
     for name in _READS:
         setattr(Tensor, name, counted(name))
     runtime.GridExecutor.__call__ = launched
-    checks.reads_content = codes.reads_content = lambda _: False
+    checks.reads_content = codes.reads_content = _reads_nothing
     try:
         with _Watch(found, running):
             yield found

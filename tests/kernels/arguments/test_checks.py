@@ -165,4 +165,5 @@ def test_numbers_that_are_not_whole_are_refused_by_name(wrong: object) -> None:
     for name, call in calls:
         with pytest.raises(InvalidInput, match=rf"^{name} is .*a whole number is wanted"):
             call(wrong)
-    assert encode_topk(x, weight, bias, np.int64(2)).k == 2
+    assert encode_topk(x, weight, bias, int(np.int64(2))).k == 2
+    checks.whole(k=np.int64(2))

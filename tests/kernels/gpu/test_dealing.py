@@ -1,3 +1,5 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportArgumentType=false
+# (triton compiles a kernel from the arguments it meets)
 """The dealing of features to programs, and the bound on what a layout can cost the repair."""
 
 import pytest

@@ -1,5 +1,7 @@
 """What forbids to capture a call is counted; the operations that can be captured stay so."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_every_kind_of_wait_is_seen_and_what_is_none_is_not() -> None:
         tensor.sort()
         torch.repeat_interleave(tensor, torch.ones(6, dtype=torch.int64), output_size=6)
     assert not found
-    for wait in (
+    waits: list[Callable[[], object]] = [
         lambda: float(tensor[0]),
         lambda: tensor.tolist(),
         lambda: tensor.nonzero(),
@@ -42,7 +44,8 @@ def test_every_kind_of_wait_is_seen_and_what_is_none_is_not() -> None:
         lambda: torch.tensor([1, 2]),
         lambda: torch.unique(tensor),
         lambda: torch.repeat_interleave(tensor, torch.ones(6, dtype=torch.int64)),
-    ):
+    ]
+    for wait in waits:
         with interpreter(), waiting() as found:
             wait()
         assert sum(found.values()) >= 1
