@@ -30,12 +30,14 @@ def bare(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=ROOT,
         env={**clean, **options},
-        timeout=280,
+        timeout=850,
     )
 
 
+@pytest.mark.timeout(900)
 def test_the_lane_runs_dry_on_a_bare_machine(tmp_path: Path) -> None:
-    arguments = ("--device", "cpu", "--directory", str(tmp_path), "--json", "--through", str(BARE))
+    arguments = ["--device", "cpu", "--directory", str(tmp_path), "--json", "--budget", "800"]
+    arguments += ["--through", str(BARE)]
     done = bare(str(ROOT / "benchmarks" / "device.py"), *arguments)
     found = {each["figure"]: each for each in json.loads(done.stdout)["figures"]}
     assert found["device_dry_wrong"]["value"] == 0, (found["device_dry_wrong"], done.stderr)
@@ -50,6 +52,7 @@ def test_the_lane_runs_dry_on_a_bare_machine(tmp_path: Path) -> None:
         assert any(call in name for name in timed), call
 
 
+@pytest.mark.timeout(900)
 def test_tests_for_a_device_are_collected_on_a_bare_machine() -> None:
     plugins = ("-p", "_hypothesis_pytestplugin", "-p", "jaxtyping._pytest_plugin")
     done = bare("pytest", "-m", "gpu", "--collect-only", "-q", *plugins)
