@@ -17,7 +17,7 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control sweep serve test test-slow test-peers mutants check bench proto clean
+.PHONY: help setup demo demo-control sweep serve test test-slow test-peers device mutants check bench proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
@@ -28,6 +28,7 @@ help:
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes, by JOBS=2 processes;  make test-slow: long fault loops and compile matrix"
 	@echo "make test-peers    the examples of TransformerLens 3 and 4 and nnsight, each in an environment of its own"
+	@echo "make device        the kernels on a GPU: right, then timed; 5 minutes, uses PYTHON=$(PYTHON) and installs nothing"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
 
@@ -77,6 +78,10 @@ test-peers: $(PEERS:%=$(VENV)/peers/%/.ready)
 
 test-slow: $(READY)
 	@ISOGLOSS_UNCHECKED=1 $(BIN)/python -m pytest -m slow --timeout 3600
+
+# no .venv: a machine that is lent for minutes has torch and triton, and installs nothing
+device:
+	@PYTHONSAFEPATH= $(PYTHON) benchmarks/device.py --directory device-found
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -1,11 +1,11 @@
 """Figures of the kernels: counted bytes (no GPU needed), exactness, and times on this CPU.
 
-``python benchmarks/kernels.py [--json] [--only GROUP]``: one line a figure, ``id value bar``;
-with ``--json`` those lines go to stderr, and one document to stdout.
+``python benchmarks/kernels.py [--json] [--only GROUP]``: each figure as it comes; with ``--json`` a
+line each on stderr, and one document on stdout. Ends with 1 where a bar is missed.
 Bytes come from formulas that tests/kernels/testing/test_budgets.py checks against the traffic
 meter, or from the meter itself. Times are ratios of medians of interleaved rounds, two threads: run
-on a quiet machine. ``--device cuda`` prints times on a device instead, beside what its copies and
-GEMMs reach.
+on a quiet machine. Those of a device come from ``benchmarks/device.py``; without one they have no
+value, and say why.
 ``--real-rows N``: how many rows of [wrong_rows] go through the kernels themselves, some 10 ms each.
 """
 
@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import ctypes
 import importlib
-import json
 import os
 import statistics
 import sys
@@ -22,27 +21,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-if not any(argument.startswith("--device") for argument in sys.argv):
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
 import torch
+from house_figures.figure import show
+from kernels_figures.captured import captured_figures
 from kernels_figures.counted import (
     FEATURES,
     ROWS,
     WIDTH,
     K,
-    Repaired,
     backward_figures,
     encode_figures,
     encode_ratios,
-    hidden_rows,
-    share_repaired,
+    hidden_programs,
+    hiding_of,
     wrong_figures,
 )
 from kernels_figures.device import device_figures
 from kernels_figures.figure import Figure
+from kernels_figures.work import work_figures
 from scipy import sparse
 from torch import Tensor
 
@@ -203,7 +203,7 @@ def aux_figures() -> Iterator[Figure]:
         part = fitted(ENCODE_HALF, aux_k, masked)
         lists = 12 * ROWS * -(-masked // (part.columns * part.tiles)) * part.kept
         second = (3 * masked + ROWS) * WIDTH * size + lists + ROWS * aux_k * 8
-        first = encode_ratios(size, fitted(ENCODE_HALF, K, FEATURES), Repaired(0.0, 0.0))[0]
+        first = encode_ratios(size, fitted(ENCODE_HALF, K, FEATURES), _nothing_hidden())[0]
         yield Figure(
             id=f"aux_dram_bf16_{percent}",
             value=both / floor,
@@ -218,6 +218,12 @@ def aux_figures() -> Iterator[Figure]:
         )
 
 
+def _nothing_hidden() -> Tensor:
+    tile = fitted(ENCODE_HALF, K, FEATURES)
+    programs = -(-FEATURES // (tile.columns * tile.tiles))
+    return torch.zeros(ROWS, programs, dtype=torch.bool)
+
+
 def _aux_repairs(tile: EncodeConfig, kept: int, aux_k: int, masked: int) -> tuple[int, int]:
     """Of 2,048 rows of Gaussian pre-activations, those that either list repairs."""
     generator = torch.Generator().manual_seed(0)
@@ -225,9 +231,9 @@ def _aux_repairs(tile: EncodeConfig, kept: int, aux_k: int, masked: int) -> tupl
     found = [0, 0]
     for _ in range(4):
         pre = torch.randn(512, FEATURES, generator=generator)
-        found[0] += int(hidden_rows(pre, K, tile).sum())
+        found[0] += int(hidden_programs(pre, K, tile).any(1).sum())
         pre[:, ~mask] = -1.0
-        found[1] += int(hidden_rows(pre, aux_k, replace(tile, kept=kept)).sum())
+        found[1] += int(hidden_programs(pre, aux_k, replace(tile, kept=kept)).any(1).sum())
     return found[0], found[1]
 
 
@@ -235,12 +241,12 @@ def crosscoder_figures() -> Iterator[Figure]:
     """A crosscoder over four sites of 192 as one dictionary of width 768; reported without bars."""
     sites, width, size = 4, WIDTH // 4, 2
     tile = fitted(ENCODE_HALF, K, FEATURES)
-    repaired = share_repaired(False, 4096, tile)
+    hiding = hiding_of(False, 4096, tile)
     floor = (ROWS * WIDTH + FEATURES * WIDTH) * size + FEATURES * 4 + ROWS * K * 8
     joining = 2 * ROWS * WIDTH * size  # the sites are read, and written side by side
     yield Figure(
         id="crosscoder_dram_bf16",
-        value=encode_ratios(size, tile, repaired)[0] + joining / floor,
+        value=encode_ratios(size, tile, hiding)[0] + joining / floor,
         bar=None,
         how=f"encode of {sites} sites x {width}, {ROWS} rows -> {FEATURES}, formula / floor; "
         "the copy that joins the sites included",
@@ -340,7 +346,7 @@ def coactivation_figures() -> Iterator[Figure]:
     )
 
 
-FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
+FIGURES: dict[str, Callable[[], Iterator[Figure | dict[str, object]]]] = {
     "encode": encode_figures,
     "backward": backward_figures,
     "wrong": wrong_figures,
@@ -348,38 +354,36 @@ FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
     "aux": aux_figures,
     "crosscoder": crosscoder_figures,
     "coactivation": coactivation_figures,
+    "captured": captured_figures,
+    "work": work_figures,
+    "device": device_figures,
 }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the figures."""
+def main(arguments: list[str]) -> int:
+    """Print the figures; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document, when all is done")
     parser.add_argument("--only", choices=FIGURES, help="one group of figures")
-    parser.add_argument("--device", choices=["cuda"], help="times on a device")
     parser.add_argument("--real-rows", type=int, default=1024, help="see [wrong_rows]")
     chosen = parser.parse_args(arguments)
-    found: list[Figure] = []
-    # in stdout, only the document: peers print there when they are imported
-    with contextlib.redirect_stdout(sys.stderr if chosen.json else sys.stdout):
-        if chosen.device is not None and not torch.cuda.is_available():
-            print("no CUDA or ROCm device: torch sees none, so there are no times to print")
-        else:
-            for figure in _chosen_figures(chosen.only, chosen.device, chosen.real_rows):
-                found.append(figure)
-                print(figure, flush=True)
-    if chosen.json:
-        print(json.dumps({"figures": [figure.to_dict() for figure in found]}, indent=1))
+    figures = _chosen_figures(chosen.only, chosen.real_rows)
+    if not chosen.json:
+        return show(figures, is_json=False)
+    found: list[dict[str, object]] = []
+    with contextlib.redirect_stdout(sys.stderr):  # peers print there when they are imported
+        for figure in figures:
+            found.append(figure)
+            print(figure["figure"], figure["value"], figure["holds"], flush=True)
+    return show(found, is_json=True)
 
 
-def _chosen_figures(only: str | None, device: str | None, real_rows: int) -> Iterator[Figure]:
-    if device is not None:
-        yield from device_figures()
-        return
+def _chosen_figures(only: str | None, real_rows: int) -> Iterator[dict[str, object]]:
     for group, figures in FIGURES.items():
         if only in (None, group):
-            yield from wrong_figures(real_rows) if group == "wrong" else figures()
+            for figure in wrong_figures(real_rows) if group == "wrong" else figures():
+                yield figure.to_dict() if isinstance(figure, Figure) else figure
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

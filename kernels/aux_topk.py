@@ -65,6 +65,7 @@ def encode_topk_aux(
     checks.vector("mask", mask, weight.shape[0])
     checks.exactly("mask", mask, torch.bool)
     checks.one_device(x=x, mask=mask)
+    checks.whole(aux_k=aux_k)
     candidates = mask.nonzero().squeeze(1).to(torch.int32)
     if not 1 <= aux_k <= candidates.numel():
         raise InvalidInput(

@@ -54,6 +54,7 @@ def coactivation(
             on a row, or ``count``, ``measure`` or ``min_cofires`` not as above.
     """
     _check_pair(codes_a, codes_b)
+    checks.whole(count=count, min_cofires=min_cofires)
     if not 1 <= count <= codes_b.features:
         raise InvalidInput(
             f"count is {count}; it must be in [1, {codes_b.features}], the features of codes_b"
@@ -85,6 +86,7 @@ def coactivation_blocks(codes_a: Codes, codes_b: Codes, *, block: int = 256) -> 
         InvalidInput: as for :func:`coactivation`, or ``block`` is below 1.
     """
     _check_pair(codes_a, codes_b)
+    checks.whole(block=block)
     if block < 1:
         raise InvalidInput(f"block is {block}; at least 1 feature is wanted")
     path = gpu.coactivation if takes_triton(codes_a.values) else cpu.coactivation

@@ -285,14 +285,15 @@ def composed_step(
         gradients.encoder.masked_fill_(outside, 0.0)
         gradients.decoder.masked_fill_(outside, 0.0)
     _update(weights, moments, gradients, settings, step)
-    active = chosen.codes.indices[chosen.codes.values != 0]
-    fired = torch.bincount(active.reshape(-1), minlength=weights.features)
+    fires = (chosen.codes.values != 0).reshape(-1).int()
+    fired = torch.zeros(weights.features, dtype=torch.int32, device=x.device)
+    fired.index_add_(0, chosen.codes.indices.reshape(-1), fires)  # whole numbers: any order
     mean_error = sum(squared) / len(squared)
     return StepResult(
         squared_error=squared[-1],
         loss=mean_error / settings.variance + settings.aux_coefficient * aux_loss,
         aux_loss=aux_loss,
-        fired=fired.to(torch.int32),
+        fired=fired,
         threshold=chosen.threshold,
         residual=errors[-1],
         mean_residual=errors.mean(0) if len(edges) > 1 else None,

@@ -83,20 +83,20 @@ def encode_threshold(
 
 
 def _limits(threshold: Tensor | float, weight: Tensor) -> Tensor:
-    """The thresholds of all features, float32 ``[features]``."""
     features = weight.shape[0]
+    takes_triton(weight)
     if not isinstance(threshold, Tensor):
-        threshold = torch.tensor(threshold, dtype=torch.float32, device=weight.device)
+        number = float(threshold)
+        if not number >= 0:
+            raise InvalidInput(
+                f"threshold holds {number}; codes are not negative, so 0 or more is wanted "
+                "(clamp it)"
+            )
+        return torch.full((features,), abs(number), device=weight.device)
     if threshold.ndim > 0:
         checks.vector("threshold", threshold, features)
     checks.floating(threshold=threshold)
     checks.one_device(weight=weight, threshold=threshold)
-    takes_triton(weight)
-    limits = threshold.detach().float().expand(features).contiguous()
-    wrong = limits[~(limits >= 0)]  # stops the queue of a device, as the entries' number will
-    if wrong.numel():
-        raise InvalidInput(
-            f"threshold holds {float(wrong[0])}; codes are not negative, so 0 or more is wanted "
-            "(clamp it)"
-        )
-    return limits.abs()  # -0.0 orders below 0.0 as bits do
+    checks.not_negative(threshold=threshold)
+    # -0.0 orders below 0.0 as bits do
+    return threshold.detach().float().abs().expand(features).contiguous()

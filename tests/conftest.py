@@ -1,16 +1,18 @@
-"""Switches that must be set before the first import of torch, triton, numba or the product."""
+"""Switches that must be set before the first import of torch, triton, numba or the product.
+
+``pytest -m gpu`` is the lane of a machine with a device, which may have little installed: triton
+compiles there, only files that hold tests for a device are collected, and types are not checked.
+Everywhere else, also where a device is, Triton's kernels run in its interpreter.
+"""
 
 import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
 
-from beartype import BeartypeConf
-from beartype.claw import beartype_packages
+import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other in CI
-
-import torch  # after the switch it reads
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Never isogloss.kernels: the hook breaks triton's cold-cache compilation. Of the store what takes
 # arrays. Modules that say shapes are in pyproject.toml: jaxtyping checks them, and binds the
@@ -22,5 +24,36 @@ CHECKED = (
     *("isogloss.store.reading", "isogloss.store.exchange"),
     *("isogloss.store.lanes.statistics", "isogloss.store.lanes.files"),
 )
-if "ISOGLOSS_UNCHECKED" not in os.environ:
-    beartype_packages(CHECKED, conf=BeartypeConf(claw_is_pep526=False))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the settings of plugins that a machine with a device may lack."""
+    if find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "of a test, in seconds: read by pytest-timeout")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the lane before anything is collected."""
+    if find_spec("pytest_timeout") is None:
+        config.addinivalue_line("markers", "timeout: of a test, in seconds")
+    if on_device(config.option.markexpr):
+        return
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+    if "ISOGLOSS_UNCHECKED" not in os.environ:
+        from beartype import BeartypeConf
+        from beartype.claw import beartype_packages
+
+        beartype_packages(CHECKED, conf=BeartypeConf(claw_is_pep526=False))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu`` leave out what holds no test for a device: its imports may be missing."""
+    if not on_device(config.option.markexpr):
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any(b"pytest.mark.gpu" in path.read_bytes() for path in files) else True
+
+
+def on_device(markers: str) -> bool:
+    """Whether a marker expression asks for tests on a device."""
+    return re.search(r"(?<!not )\bgpu\b", markers) is not None

@@ -51,7 +51,8 @@ def show(figures: Iterable[Mapping[str, object]], *, is_json: bool) -> int:
     """Print figures, each as it comes, or all as one document of JSON.
 
     Args:
-        figures: as :meth:`Figure.to_dict` gives them.
+        figures: as :meth:`Figure.to_dict` gives them, or the same with a ``bar`` of None: what is
+            only reported.
         is_json: whether one document is printed.
 
     Returns:
@@ -61,9 +62,11 @@ def show(figures: Iterable[Mapping[str, object]], *, is_json: bool) -> int:
     for figure in figures:
         found.append(figure)
         if not is_json:
-            mark = "holds" if figure["holds"] else "MISSED"
-            print(f"[{figure['figure']}] {figure['value']} {figure['sign']} {figure['bar']} {mark}")
+            beside = f"{figure['sign']} {figure['bar']} {'holds' if figure['holds'] else 'MISSED'}"
+            if figure["bar"] is None:
+                beside = "has no bar"
+            print(f"[{figure['figure']}] {figure['value']} {beside}")
             print(json.dumps(figure, indent=1), flush=True)
     if is_json:
         print(json.dumps({"figures": found}, indent=1))
-    return 0 if all(figure["holds"] for figure in found) else 1
+    return 0 if all(figure["holds"] or figure["bar"] is None for figure in found) else 1

@@ -1,7 +1,6 @@
 """Figures that are counted: bytes, repairs, atomics, wrong rows; the same on every machine."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +10,14 @@ from isogloss.kernels.arguments import checks
 from isogloss.kernels.cpu.loops.select import merge_all
 from isogloss.kernels.gpu import encode as gpu_encode
 from isogloss.kernels.gpu.configs import ENCODE_FLOAT, ENCODE_HALF, EncodeConfig, fitted
+from isogloss.kernels.gpu.dealing import program_of
 from isogloss.kernels.testing import properties
-from isogloss.kernels.testing.budgets import EncodeShape, encode_bytes, gemm_bytes
+from isogloss.kernels.testing.budgets import (
+    EncodeShape,
+    encode_bytes,
+    gemm_bytes,
+    tiles_again,
+)
 from isogloss.kernels.testing.interpreter import interpreter
 from isogloss.kernels.testing.meter import metering
 from isogloss.kernels.testing.schedule import shuffled
@@ -22,49 +27,51 @@ from kernels_figures.figure import Figure
 ROWS, WIDTH, FEATURES, K = 4096, 768, 24_576, 32
 
 
-class Repaired(NamedTuple):
-    """What the certificate sends to the repair, of each row on average."""
+def hidden_programs(pre: Tensor, k: int, config: EncodeConfig) -> Tensor:
+    """Where the certificate fails, bool ``[rows, programs]``: all that a program keeps is selected.
 
-    rows: float
-    """Rows."""
-    programs: float
-    """Programs that are computed again."""
-
-
-def hidden_rows(pre: Tensor, k: int, config: EncodeConfig) -> Tensor:
-    """Rows on which the certificate fails: some program holds ``kept`` or more of the winners."""
-    features = pre.shape[1]
+    The same as ``select(...).hiding``, for pre-activations without ties, in less time.
+    """
+    rows, features = pre.shape
     programs = -(-features // (config.columns * config.tiles))
-    values = torch.zeros(pre.shape[0], k)
-    indices = torch.zeros(pre.shape[0], k, dtype=torch.int32)
+    values = torch.zeros(rows, k)
+    indices = torch.zeros(rows, k, dtype=torch.int32)
     merge_all(pre, features, 0, values, indices)
-    reached = (pre >= values[:, -1:]) & (pre > 0)
-    padded = torch.nn.functional.pad(reached, (0, -features % programs))
-    return (padded.view(pre.shape[0], -1, programs).sum(1) >= config.kept).any(1)
+    held = program_of(features, programs)[indices.long()]
+    counts = torch.zeros(rows, programs, dtype=torch.int64)
+    counts.scatter_add_(1, held, (values > 0).long())
+    return counts >= config.kept
 
 
-def share_repaired(ordered: bool, rows: int, config: EncodeConfig) -> Repaired:
-    """What is repaired of Gaussian pre-activations; ``ordered``: their mean falls from 2 to -2."""
+def hiding_of(ordered: bool, rows: int, config: EncodeConfig) -> Tensor:
+    """:func:`hidden_programs` of Gaussian numbers; ``ordered``: their mean falls from 2 to -2."""
     generator = torch.Generator().manual_seed(0)
     trend = torch.linspace(2.0, -2.0, FEATURES) if ordered else torch.zeros(FEATURES)
-    found = programs = 0
-    for _ in range(rows // 512):
-        pre = torch.randn(512, FEATURES, generator=generator) + trend
-        hidden = hidden_rows(pre, K, config)
-        found += int(hidden.sum())
-        programs += int(select(pre[hidden], K, config).hiding.sum()) if hidden.any() else 0
-    return Repaired(found / (rows // 512 * 512), programs / (rows // 512 * 512))
+    found = [
+        hidden_programs(torch.randn(512, FEATURES, generator=generator) + trend, K, config)
+        for _ in range(rows // 512)
+    ]
+    return torch.cat(found)
 
 
 def encode_ratios(
-    size: int, config: EncodeConfig, repaired: Repaired
+    size: int, config: EncodeConfig, hiding: Tensor
 ) -> tuple[float, float, float, float]:
-    """DRAM bytes / floor, L2 bytes / floor, that of a GEMM in the same tile, and in 128 x 256."""
+    """DRAM bytes / floor, L2 bytes / floor, that of a GEMM in the same tile, and in 128 x 256.
+
+    Args:
+        size: bytes of a number.
+        config: the tile.
+        hiding: of some multiple of ``ROWS`` rows; the mean over calls of ``ROWS`` rows counts.
+
+    Returns:
+        The four ratios.
+    """
     shape = EncodeShape(rows=ROWS, width=WIDTH, features=FEATURES, k=K, size=size)
-    clean, one, two = (encode_bytes(shape, config, hiding) for hiding in ([], [1], [2]))
-    rows, further = ROWS * repaired.rows, ROWS * (repaired.programs - repaired.rows)
-    dram = clean.dram + rows * (one.dram - clean.dram) + further * (two.dram - one.dram)
-    l2 = clean.l2 + rows * (one.l2 - clean.l2) + further * (two.l2 - one.l2)
+    calls = [encode_bytes(shape, config, part) for part in hiding.split(ROWS)]
+    dram, l2 = (
+        sum(each) / len(calls) for each in zip(*((c.dram, c.l2) for c in calls), strict=True)
+    )
     same, large = gemm_bytes(shape, config.rows, config.columns), gemm_bytes(shape, 128, 256)
     floor = shape.floor
     return dram / floor, l2 / floor, same.l2 / floor, large.l2 / floor
@@ -81,17 +88,17 @@ def encode_figures() -> Iterator[Figure]:
     """Bytes of the fused encoder at 4096 x 768 -> 24576, k = 32; repairs included."""
     half, single = fitted(ENCODE_HALF, K, FEATURES), fitted(ENCODE_FLOAT, K, FEATURES)
     rows = 20_480
-    random = share_repaired(False, rows, half)
-    ordered = share_repaired(True, rows, half)
+    random, ordered = (hiding_of(falls, rows, half) for falls in (False, True))
     text = f"certificate on {rows} rows of Gaussian pre-activations"
-    yield Figure(id="repair_random", value=random.rows, bar=0.005, how=text, unit="of rows")
+    yield Figure(id="repair_random", value=_share(random), bar=0.005, how=text, unit="of rows")
     yield Figure(
         id="repair_ordered",
-        value=ordered.rows,
+        value=_share(ordered),
         bar=0.05,
         how=f"{text}, mean falling 2 to -2",
         unit="of rows",
     )
+    yield from adversarial_figures(half)
     text = f"formula / floor, {ROWS} x {WIDTH} -> {FEATURES}, k={K}, repairs included"
     for name, size, tile, bar in (
         ("encode_dram_bf16", 2, half, 1.40),
@@ -108,6 +115,65 @@ def encode_figures() -> Iterator[Figure]:
         "writes its output and selects nothing",
         peers={"GEMM, same tile": gemm, "GEMM, 128 x 256": large},
     )
+
+
+def _share(hiding: Tensor) -> float:
+    """Share of the rows that are repaired."""
+    return float(hiding.any(1).double().mean())
+
+
+def adversarial_figures(config: EncodeConfig) -> Iterator[Figure]:
+    """The repair where features in blocks of 32 correlate, and where a layout is made for it."""
+    generator = torch.Generator().manual_seed(0)
+    programs = -(-FEATURES // (config.columns * config.tiles))
+    pre = 0.6 * torch.randn(1024, FEATURES, generator=generator)
+    pre += torch.randn(1024, 32, generator=generator).repeat(1, FEATURES // 32)
+    families = hidden_programs(pre, K, config)
+    yield Figure(
+        id="repair_families",
+        value=_share(families),
+        bar=0.005,
+        how="rows repaired where features that are equal modulo 32 correlate (r = .74)",
+        unit="of rows",
+        peers={"dealt by stride": _share_by_stride(pre, config)},
+    )
+    worst = worst_hiding(ROWS, programs, K // config.kept, config.rows)
+    first = programs * -(-ROWS // config.rows)
+    again = tiles_again(worst, config)
+    dram = encode_ratios(2, config, worst)[0] / encode_ratios(2, config, ~worst & worst)[0]
+    bound = K // config.kept / programs + config.rows / ROWS
+    yield Figure(
+        id="repair_adversarial",
+        value=1 + again / first,
+        bar=1.5,
+        how=f"tiles multiplied, first pass and repair / first pass: {ROWS} rows, each with all "
+        f"winners in {K // config.kept} programs, shifted by block so that every tile of the "
+        "repair that can be begun is; gpu/dealing.py proves the bound",
+        peers={"the bound": 1 + bound, "DRAM bytes / those without a repair": dram},
+    )
+
+
+def worst_hiding(rows: int, programs: int, most: int, block: int) -> Tensor:
+    """Rows and programs of the layout that costs the repair most, bool ``[rows, programs]``.
+
+    Every row hides in as many programs as it can, and the number of rows of as many programs as
+    possible is one above a multiple of ``block``: each of those begins a tile for one row.
+    """
+    hiding = torch.zeros(rows, programs, dtype=torch.bool)
+    lone = programs - most  # programs that get one row
+    for row in range(rows):
+        own = [most + (row * most + n) % lone for n in range(most)] if row * most < lone else []
+        hiding[row, own or list(range(most))] = True
+    return hiding
+
+
+def _share_by_stride(pre: Tensor, config: EncodeConfig) -> float:
+    """Rows that would be repaired if program ``p`` took each feature ``p`` modulo ``programs``."""
+    programs = -(-pre.shape[1] // (config.columns * config.tiles))
+    held = pre.topk(K, dim=1).indices % programs
+    counts = torch.zeros(pre.shape[0], programs, dtype=torch.int64)
+    counts.scatter_add_(1, held, torch.ones_like(held))
+    return _share(counts >= config.kept)
 
 
 def backward_figures() -> Iterator[Figure]:
@@ -163,7 +229,7 @@ def _adversarial(kind: int, rows: int, features: int, programs: int, seed: int) 
     if kind == 1:
         pre = pre.round()
     elif kind == 2:
-        pre[:, ::programs] += 2.0
+        pre[:, program_of(features, programs) == 0] += 2.0
     elif kind == 3:
         pre += torch.linspace(2, -2, features)
     elif kind == 4:
@@ -173,9 +239,7 @@ def _adversarial(kind: int, rows: int, features: int, programs: int, seed: int) 
 
 def _wrong_by_kernels(rows: int) -> tuple[int, int]:
     """Wrong rows, and repaired rows, of the real kernels in the interpreter, by the model too."""
-    config = EncodeConfig(
-        rows=64, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
-    )
+    config = EncodeConfig(rows=64, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2)
     finite = [kind for kind in properties.KINDS if kind not in properties.NON_FINITE]
     wrong = repairs = done = 0
     while done < rows:
@@ -195,9 +259,7 @@ def _wrong_by_kernels(rows: int) -> tuple[int, int]:
 
 def wrong_figures(real_rows: int = 1024) -> Iterator[Figure]:
     """Rows that differ from the exact selection after certificate and repair."""
-    config = EncodeConfig(
-        rows=16, columns=32, tiles=2, kept=8, depth=16, warps=4, stages=2, repair_rows=16
-    )
+    config = EncodeConfig(rows=16, columns=32, tiles=2, kept=8, depth=16, warps=4, stages=2)
     features, k, wrong, rows, repairs, helped = 2048, 32, 0, 0, 0, 0
     for n in range(400):
         pre = _adversarial(n % 5, 256, features, features // 64, n)

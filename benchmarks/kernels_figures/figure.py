@@ -30,17 +30,13 @@ class Figure:
             "figure": self.id,
             "value": self.value,
             "bar": self.bar,
+            "sign": "<=" if self.at_most else ">=",
             "holds": self.holds,
             "unit": self.unit,
             "peers": self.peers,
             "runs": self.runs,
             "how": self.how,
         }
-
-    def __str__(self) -> str:
-        sign = "<=" if self.at_most else ">="
-        bar = "" if self.bar is None else f"({sign} {self.bar:.3g}: {self.holds})"
-        return f"{self.id:20s} {self.value:10.4g} {bar:16s} {self.how}"
 
     @property
     def holds(self) -> bool | None:

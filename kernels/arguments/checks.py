@@ -1,5 +1,6 @@
 """Checks of arguments, made before a kernel is launched."""
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,6 +13,8 @@ from isogloss.kernels.arguments.debug_mode import in_debug_mode, reads_content
 
 _searched = WeakIdKeyDictionary()
 """The version of each weight that was found finite."""
+_positive = WeakIdKeyDictionary()
+"""The version of each threshold that was found not to be negative."""
 
 
 def matrix(
@@ -82,8 +85,26 @@ def encoder(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     finite(weight=weight, bias=bias)
 
 
+def whole(**numbers: object) -> None:
+    """Raise InvalidInput unless every number is whole: an int, or numpy's."""
+    for name, number in numbers.items():
+        if not _is_whole(number):
+            raise InvalidInput(f"{name} is {number!r}; a whole number is wanted, as an int")
+
+
+def _is_whole(number: object) -> bool:
+    if isinstance(number, bool):
+        return False
+    try:
+        operator.index(number)  # pyright: ignore[reportArgumentType] (what is asked)
+    except TypeError:
+        return False
+    return True
+
+
 def k_within(k: int, features: int) -> None:
-    """Raise InvalidInput unless ``1 <= k <= features``."""
+    """Raise InvalidInput unless ``k`` is whole and ``1 <= k <= features``."""
+    whole(k=k)
     if not 1 <= k <= features:
         raise InvalidInput(f"k is {k}; it must be in [1, {features}], the number of features")
 
@@ -145,6 +166,30 @@ def finite(**tensors: Tensor) -> None:
             _searched[tensor] = version
 
 
+def not_negative(**tensors: Tensor) -> None:
+    """Raise InvalidInput when a tensor holds NaN or a number below 0.
+
+    As :func:`finite`, each version of a tensor is searched once: on a device the launch waits.
+
+    Args:
+        **tensors: by the names that an error gives them.
+
+    Raises:
+        InvalidInput: a number is below 0, or NaN.
+    """
+    for name, tensor in tensors.items():
+        version = None if tensor.is_inference() else tensor._version
+        if tensor.numel() == 0 or (version is not None and _positive.get(tensor) == version):
+            continue
+        least = float(tensor.detach().amin())  # NaN where one is
+        if not least >= 0:
+            raise InvalidInput(
+                f"{name} holds {least}; codes are not negative, so 0 or more is wanted (clamp it)"
+            )
+        if version is not None:
+            _positive[tensor] = version
+
+
 def stepped(*weights: Tensor) -> None:
     """Tell torch, and :func:`finite`, that a training step changed these tensors.
 
@@ -166,6 +211,8 @@ def rising(name: str, numbers: Sequence[int], most: int) -> tuple[int, ...]:
     Raises:
         InvalidInput: there is none, they do not rise, or one is out of range.
     """
+    for number in numbers:
+        whole(**{f"one of {name}": number})
     found = tuple(int(number) for number in numbers)
     rises = all(one < other for one, other in pairwise(found))
     if not found or not rises or found[0] < 1 or found[-1] > most:

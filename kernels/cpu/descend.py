@@ -11,7 +11,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from isogloss.kernels.cpu.adam import adam_step
-from isogloss.kernels.cpu.loops.adam import adam, adam_constants, normalise, project
+from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, normalise, project
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.sums import add_rows, dot
 from isogloss.kernels.cpu.loops.threads import parallel_loops
@@ -142,9 +142,8 @@ def _gradient_rows(
         for i in range(of_encoder.size):
             of_encoder[i] += extra[i]
     if columns.shape[0] > 0:
-        for gradient in (of_decoder, of_encoder):
-            gradient[: columns[f, 0]] = np.float32(0)
-            gradient[columns[f, 1] :] = np.float32(0)
+        keep_columns(of_decoder, columns[f, 0], columns[f, 1])
+        keep_columns(of_encoder, columns[f, 0], columns[f, 1])
     if unit_norm:
         project(of_decoder, writes)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from isogloss.kernels.cpu.batch_topk import encode_batch_topk
 from isogloss.kernels.cpu.encode import encode_topk
 from isogloss.kernels.cpu.gradients import value_slopes
-from isogloss.kernels.cpu.loops.adam import adam, adam_constants, normalise, project
+from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, normalise, project
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
@@ -498,9 +498,8 @@ def _feature_gradient(f, centred, main, aux, writes, columns, unit_norm, of_deco
     bias = _add_entries(f, main, centred, of_decoder, of_encoder)
     bias += _add_entries(f, aux, centred, of_decoder, of_encoder)
     if columns.shape[0] > 0:
-        for gradient in (of_decoder, of_encoder):
-            gradient[: columns[f, 0]] = np.float32(0)
-            gradient[columns[f, 1] :] = np.float32(0)
+        keep_columns(of_decoder, columns[f, 0], columns[f, 1])
+        keep_columns(of_encoder, columns[f, 0], columns[f, 1])
     if unit_norm:
         project(of_decoder, writes)
     return bias

@@ -22,20 +22,18 @@ from isogloss.kernels.gpu.configs import (
     encode_config,
     fitted,
     register_limit,
-    repair_tile,
 )
-from isogloss.kernels.gpu.encode import (
+from isogloss.kernels.gpu.dealing import _dealt
+from isogloss.kernels.gpu.encode import select
+from isogloss.kernels.gpu.repair import TileCall, new_lists, repair
+from isogloss.kernels.gpu.tiles import (
+    _empty_list,
     _put,
-    _repair_kernel,
-    _repair_row,
-    _select_kernel,
-    _shape,
     _store_candidates,
     _tile_keys,
     list_sizes,
     list_warps,
     loadable,
-    new_lists,
 )
 
 _Found = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -64,51 +62,41 @@ def encode_topk_aux(
     Returns:
         Values and indices of both sets; int32 ``[rows]`` for each set, 1 for repaired rows.
     """
-    rows, width = x.shape
-    features, device = weight.shape[0], x.device
+    rows, features, device = x.shape[0], weight.shape[0], x.device
     x, weight, even = loadable(x, weight)
     table = encode_config(weight.dtype, device, even=even)
     tile, aux_kept = config or two_lists(table, k, aux_k, candidates.numel(), features)
-    programs = triton.cdiv(features, tile.columns * tile.tiles)
+    call = TileCall(x, weight, bias.contiguous(), tile)
     mask = torch.zeros(features, dtype=torch.int32, device=device)
-    mask[candidates.long()] = 1
-    main = new_lists(rows, programs, tile.kept, k, device)
-    aux = new_lists(rows, programs, aux_kept, aux_k, device)
-    found: _Found = (main[2], main[3], aux[2], aux[3])
+    mask.index_fill_(0, candidates.long(), 1)
+    main = new_lists(rows, call.programs, tile.kept, k, device)
+    aux = new_lists(rows, call.programs, aux_kept, aux_k, device)
+    found: _Found = (main.values, main.indices, aux.values, aux.indices)
     if rows == 0:
-        return found, main[4], aux[4]
-    shape, bias = _shape(tile, width), bias.contiguous()
-    options = {"num_warps": tile.warps, "num_stages": tile.stages}
-    source, sizes = (x, weight, bias), (rows, features, width, programs, x.stride(0))
-    limit = register_limit(device)
+        return found, main.repaired, aux.repaired
     # on sm120 half dtypes spilled without that limit, and float32 with it
-    _two_candidates_kernel[(triton.cdiv(rows, tile.rows), programs)](
-        *source,
+    _two_candidates_kernel[(triton.cdiv(rows, tile.rows), call.programs)](
+        *call.source,
         mask,
         *main[:2],
         *aux[:2],
-        *sizes,
-        **shape,
+        *call.sizes,
+        **call.constants,
         AUX_KEPT=aux_kept,
-        **options,
-        **({} if weight.dtype == torch.float32 else limit),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+        **({} if weight.dtype == torch.float32 else register_limit(device)),
     )
-    for lists, count, kept in ((main, k, tile.kept), (aux, aux_k, aux_kept)):
-        padded, groups = list_sizes(count, programs, kept)
-        merged = {"PADDED": padded, "GROUPS": groups, **limit}
-        _select_kernel[(rows,)](
-            *lists, count, programs, KEPT=kept, num_warps=list_warps(padded), **merged
-        )
-        last = {**shape, "KEPT": kept, **repair_tile(tile), **merged, **options}
-        if lists is main:
-            _repair_kernel[(rows,)](*source, *lists, count, *sizes, **last)
-        else:
-            _repair_masked_kernel[(rows,)](*source, mask, *lists, count, *sizes, **last)
-            ranks = torch.cumsum(mask, 0, dtype=torch.int32) - 1
-            _fill_masked_kernel[(rows,)](
-                ranks, candidates, *lists[2:4], count, PADDED=padded, num_warps=list_warps(padded)
-            )
-    return found, main[4], aux[4]
+    select(main, call)
+    repair(main, call)
+    select(aux, call)
+    repair(aux, call, mask)
+    padded = list_sizes(aux_k, call.programs, aux_kept)[0]
+    ranks = torch.cumsum(mask, 0, dtype=torch.int32) - 1
+    _fill_masked_kernel[(rows,)](
+        ranks, candidates, *found[2:], aux_k, PADDED=padded, num_warps=list_warps(padded)
+    )
+    return found, main.repaired, aux.repaired
 
 
 _MOST_KEPT = 32
@@ -156,7 +144,6 @@ def two_lists(
         tiles=tiles,
         kept=min(base.kept, columns),
         stages=base.stages if base.rows * base.columns > 64 * 64 else min(base.stages, 2),
-        repair_rows=min(base.repair_rows, rows),
     )
     return tile, kept
 
@@ -194,12 +181,10 @@ def _two_candidates_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     program = tl.program_id(1).to(tl.int64)
     column = tl.arange(0, COLUMNS)
-    best = tl.full([ROWS, KEPT], -1, tl.int32)
-    where = tl.zeros([ROWS, KEPT], tl.int32)
-    aux_best = tl.full([ROWS, AUX_KEPT], -1, tl.int32)
-    aux_where = tl.zeros([ROWS, AUX_KEPT], tl.int32)
+    best, where = _empty_list(ROWS, KEPT)
+    aux_best, aux_where = _empty_list(ROWS, AUX_KEPT)
     for tile in range(TILES):
-        feature = program + (tile * COLUMNS + column).to(tl.int64) * programs
+        feature = _dealt(tile * COLUMNS + column, program, programs)
         keys = _tile_keys(
             x_ptr,
             weight_ptr,
@@ -231,61 +216,6 @@ def _two_candidates_kernel(
     _store_candidates(keys_ptr, places_ptr, best, where, row < rows, group, KEPT)
     _store_candidates(
         aux_keys_ptr, aux_places_ptr, aux_best, aux_where, row < rows, group, AUX_KEPT
-    )
-
-
-@triton.jit
-def _repair_masked_kernel(
-    x_ptr,  # [rows, width], rows x_stride apart
-    weight_ptr,  # [features, width]
-    bias_ptr,  # [features]
-    mask_ptr,  # [features] int32, 1 under the mask
-    keys_ptr,  # [rows, programs, KEPT] int32
-    places_ptr,  # [rows, programs, KEPT] int16
-    values_ptr,  # in and out [rows, k]
-    indices_ptr,  # out [rows, k] int32
-    repaired_ptr,  # [rows] int32
-    k,
-    rows,
-    features,
-    width,
-    programs,
-    x_stride,
-    PADDED: tl.constexpr,
-    GROUPS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    TILES: tl.constexpr,
-    KEPT: tl.constexpr,
-    DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
-):
-    """``encode``'s repair among the features under the mask."""
-    _repair_row(
-        x_ptr,
-        weight_ptr,
-        bias_ptr,
-        mask_ptr,
-        keys_ptr,
-        places_ptr,
-        values_ptr,
-        indices_ptr,
-        repaired_ptr,
-        k,
-        rows,
-        features,
-        width,
-        programs,
-        x_stride,
-        PADDED,
-        GROUPS,
-        ROWS,
-        COLUMNS,
-        TILES,
-        KEPT,
-        DEPTH,
-        EVEN,
-        True,
     )
 
 

@@ -20,7 +20,8 @@ import triton.language as tl
 from torch import Tensor
 
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
-from isogloss.kernels.gpu.encode import _candidates_kernel, _tile_keys, loadable
+from isogloss.kernels.gpu.dealing import _dealt
+from isogloss.kernels.gpu.encode import _candidates_kernel
 from isogloss.kernels.gpu.threshold import (
     TileGrid,
     _firing,
@@ -30,6 +31,7 @@ from isogloss.kernels.gpu.threshold import (
     groups,
     places,
 )
+from isogloss.kernels.gpu.tiles import _tile_keys, loadable
 from isogloss.kernels.values.codes import Codes
 
 DIGITS = ((31, 20), (20, 9), (9, 0))
@@ -140,7 +142,7 @@ def _reaching(
         _gather_kernel[(rows,)](keys, slots, bound, *found, grid.programs, **lists)
     if blocks.numel():
         _repair_kernel[(blocks.numel(),)](
-            *source, blocks, *found, *call.sizes, ROOM=grid.room, STRIDED=True, **shape
+            *source, blocks, *found, *call.sizes, ROOM=grid.room, DEALT=True, **shape
         )
     every = torch.arange(rows, device=device)
     lengths = starts[:: grid.programs].diff()
@@ -200,7 +202,10 @@ def select_radix(keys: Tensor, wanted: int, digits: tuple[tuple[int, int], ...])
     """
     blocks = min(_MOST_BLOCKS, triton.cdiv(keys.numel(), 8 * AT_ONCE))
     counts = torch.empty(blocks, BINS, dtype=torch.int32, device=keys.device)
-    state = torch.tensor([0, wanted], device=keys.device)
+    state = torch.zeros(2, dtype=torch.int64, device=keys.device)
+    state[1:].fill_(
+        wanted
+    )  # a number of the host as a tensor would be copied there, and waited for
     for high, low in digits:
         _histogram_kernel[(blocks,)](
             keys, state, counts, keys.numel(), HIGH=high, LOW=low, BINS=BINS, AT_ONCE=AT_ONCE
@@ -305,8 +310,7 @@ def _recount_kernel(
     count = tl.load(own, mask=row < rows, other=0)
     found = tl.zeros([ROWS], tl.int32)
     for tile in range(TILES):
-        column = tile * COLUMNS + tl.arange(0, COLUMNS)
-        feature = program + column.to(tl.int64) * programs
+        feature = _dealt(tile * COLUMNS + tl.arange(0, COLUMNS), program, programs)
         keys = _tile_keys(
             x_ptr,
             weight_ptr,
@@ -355,4 +359,5 @@ def _gather_kernel(
         place = tl.load(slots_ptr + at, mask=mask, other=0).to(tl.int32)
         out = first[:, None] + tl.cumsum(mask.to(tl.int32), axis=1) - 1
         tl.store(values_ptr + out, keys.to(tl.float32, bitcast=True), mask=mask)
-        tl.store(indices_ptr + out, group[:, None] + place * programs, mask=mask)
+        feature = _dealt(place, group[:, None], programs)
+        tl.store(indices_ptr + out, feature.to(tl.int32), mask=mask)

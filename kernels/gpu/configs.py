@@ -25,8 +25,6 @@ class EncodeConfig:
     """Warps of a program."""
     stages: int
     """Stages of software pipelining."""
-    repair_rows: int
-    """Rows of the tile that repairs one row: the fewest that multiply by the same instructions."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "kept", "depth"):
@@ -39,50 +37,33 @@ class EncodeConfig:
             )
 
 
-ENCODE_HALF = EncodeConfig(
-    rows=128, columns=128, tiles=6, kept=8, depth=64, warps=8, stages=3, repair_rows=16
-)
+ENCODE_HALF = EncodeConfig(rows=128, columns=128, tiles=6, kept=8, depth=64, warps=8, stages=3)
 """bfloat16 and float16 on sm80 and sm89. A candidate is 6 bytes, written and read once: with 8 for
 768 features that is 0.28 of the floor at 4096 x 768 -> 24576. With k = 32 and winners spread evenly
 a program expects one, and hides some (8 or more) in one row of 3,000. Four tiles would cost 0.42,
 eight five times the repairs."""
 
-ENCODE_HALF_HOPPER = replace(ENCODE_HALF, repair_rows=64)
-"""sm90: its tensor cores take 64 rows at once; a repair with 128 spilled for k = 512."""
-
 ENCODE_HALF_LOW = replace(ENCODE_HALF, rows=64)
-"""sm120: 128 rows spilled."""
+"""sm100 and sm120: 128 rows spilled, on sm100 where accumulators pass from tensor memory to
+registers."""
 
-ENCODE_HALF_BLACKWELL = replace(ENCODE_HALF, rows=64, repair_rows=64)
-"""sm100: accumulators pass from tensor memory to registers, where 128 rows spilled."""
+ENCODE_FLOAT = EncodeConfig(rows=64, columns=64, tiles=12, kept=8, depth=16, warps=8, stages=3)
+"""float32: full precision runs without tensor cores, and 64 x 128 spilled registers on sm90."""
 
-ENCODE_HALF_CDNA = replace(ENCODE_HALF, repair_rows=64)
-"""MI200, MI300: a repair with 32 rows spilled, with 16 took another instruction."""
+ENCODE_FLOAT_CDNA = replace(ENCODE_FLOAT, depth=32)
+"""float32 on MI200 and MI300: 8 warps of 64 threads take 128 bits each only of a deeper tile."""
 
-ENCODE_FLOAT = EncodeConfig(
-    rows=64, columns=64, tiles=12, kept=8, depth=16, warps=8, stages=3, repair_rows=16
-)
-"""float32: full precision runs without tensor cores, and 64 x 128 spilled registers on sm90. Its
-sums run along the width whatever the tile, so a repair takes a small one (64 rows spilled
-on sm80)."""
-
-ENCODE_FLOAT_CDNA = replace(ENCODE_FLOAT, depth=32, repair_rows=64)
-"""float32 on MI200 and MI300: 8 warps of 64 threads take 128 bits each only of a deeper tile, and a
-repair with 16 rows took another matrix instruction, which adds in another order."""
-
-ENCODE_UNEVEN = EncodeConfig(
-    rows=64, columns=64, tiles=12, kept=8, depth=32, warps=8, stages=1, repair_rows=64
-)
+ENCODE_UNEVEN = EncodeConfig(rows=64, columns=64, tiles=12, kept=8, depth=32, warps=8, stages=1)
 """Rows that do not begin at multiples of 16 elements are loaded one by one, without pipelining."""
 
 _TABLE = {
     ("sm80", "half"): ENCODE_HALF,
     ("sm89", "half"): ENCODE_HALF,
-    ("sm90", "half"): ENCODE_HALF_HOPPER,
-    ("sm100", "half"): ENCODE_HALF_BLACKWELL,
+    ("sm90", "half"): ENCODE_HALF,
+    ("sm100", "half"): ENCODE_HALF_LOW,
     ("sm120", "half"): ENCODE_HALF_LOW,
-    ("gfx90a", "half"): ENCODE_HALF_CDNA,
-    ("gfx942", "half"): ENCODE_HALF_CDNA,
+    ("gfx90a", "half"): ENCODE_HALF,
+    ("gfx942", "half"): ENCODE_HALF,
     ("sm80", "single"): ENCODE_FLOAT,
     ("sm89", "single"): ENCODE_FLOAT,
     ("sm90", "single"): ENCODE_FLOAT,
@@ -198,26 +179,4 @@ def fitted(config: EncodeConfig, k: int, features: int) -> EncodeConfig:
         kept=kept,
         rows=rows,
         warps=min(config.warps, max(4, rows // 8)),
-        repair_rows=min(config.repair_rows, rows),
     )
-
-
-def repair_tile(config: EncodeConfig) -> dict[str, int]:
-    """Constants of the repair's tile: the same features, half of 128 at once.
-
-    Beside the list of winners all of them spilled on sm100 (k = 64) and sm90 (k = 512).
-    Instructions that differ only in their columns add in the same order; the compile matrix checks
-    that nothing else differs.
-
-    Args:
-        config: the tile of the candidates.
-
-    Returns:
-        ``ROWS``, ``COLUMNS`` and ``TILES`` of the repair.
-    """
-    columns = min(config.columns, max(64, config.columns // 2))
-    return {
-        "ROWS": config.repair_rows,
-        "COLUMNS": columns,
-        "TILES": config.columns * config.tiles // columns,
-    }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isogloss.kernels.gpu.decode import _bounds, row_warps
 from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.prefixes import edges_on
 
 
 def decode_prefixes(
@@ -26,7 +27,7 @@ def decode_prefixes(
         values,
         codes.indices.contiguous(),
         values if codes.offsets is None else codes.offsets,
-        torch.tensor(edges, dtype=torch.int32, device=device),
+        edges_on(edges, device),
         weight,
         weight if bias is None else bias.contiguous(),
         out,

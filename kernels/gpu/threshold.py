@@ -19,7 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, register_limit
-from isogloss.kernels.gpu.encode import _tile_keys, loadable
+from isogloss.kernels.gpu.dealing import _dealt
+from isogloss.kernels.gpu.tiles import _tile_keys, loadable
 from isogloss.kernels.values.codes import Codes
 
 ROOM = 32
@@ -108,7 +109,7 @@ def encode_threshold(
     if blocks.numel():
         found = (blocks, counts, starts, values, indices)
         shape |= again(grid.tile)
-        _repair_kernel[(blocks.numel(),)](*source, *found, *sizes, STRIDED=False, **shape)
+        _repair_kernel[(blocks.numel(),)](*source, *found, *sizes, DEALT=False, **shape)
     offsets = starts[:: grid.programs]
     codes = Codes(values=values, indices=indices, features=features, offsets=offsets.contiguous())
     return codes, grid.blocks * grid.programs, blocks.numel()
@@ -149,8 +150,11 @@ def places(counts: Tensor, room: int, grid: TileGrid) -> tuple[Tensor, Tensor, i
     """
     starts = torch.zeros(counts.numel() + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts.view(-1), 0, out=starts[1:])
-    blocks = blocks_with(counts > room, grid)
-    return starts, blocks, int(starts[-1])
+    over = counts > room
+    entries, overflows = torch.stack((starts[-1], over.sum())).tolist()
+    if overflows:
+        return starts, blocks_with(over, grid), entries
+    return starts, torch.empty(0, dtype=torch.int32, device=counts.device), entries
 
 
 def blocks_with(marked: Tensor, grid: TileGrid) -> Tensor:
@@ -281,7 +285,7 @@ def _repair_kernel(
     programs,
     x_stride,
     ROOM: tl.constexpr,
-    STRIDED: tl.constexpr,
+    DEALT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     TILES: tl.constexpr,
@@ -297,9 +301,9 @@ def _repair_kernel(
     found = tl.zeros([ROWS], tl.int32)
     for tile in range(TILES):
         start = (program * TILES + tile) * COLUMNS
-        if STRIDED:
-            start = program + tile * COLUMNS * programs
-        feature = start + tl.arange(0, COLUMNS) * (programs if STRIDED else 1)
+        feature = start + tl.arange(0, COLUMNS)
+        if DEALT:
+            feature = _dealt(tile * COLUMNS + tl.arange(0, COLUMNS), program, programs)
         keys = _tile_keys(
             x_ptr,
             weight_ptr,
@@ -319,8 +323,10 @@ def _repair_kernel(
         held = tl.where(count > ROOM, tl.minimum(held, count - found), 0)  # never beyond its place
         for n in range(tl.max(held, axis=0)):
             keys, key, at = _take(keys, COLUMNS)
-            index = start.to(tl.int32) + at * (programs if STRIDED else 1)
-            index = tl.where(n < held, index, -1)
+            index = start + at
+            if DEALT:
+                index = _dealt(tile * COLUMNS + at, program, programs)
+            index = tl.where(n < held, index, -1).to(tl.int32)
             out = first + found + n
             tl.store(values_ptr + out, key.to(tl.float32, bitcast=True), mask=index >= 0)
             tl.store(indices_ptr + out, index, mask=index >= 0)

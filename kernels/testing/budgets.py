@@ -8,7 +8,9 @@ rows of ``x`` and of the weights in multiples of 32 bytes, features a multiple o
 
 from dataclasses import dataclass
 
-from isogloss.kernels.gpu.configs import EncodeConfig, repair_tile
+from torch import Tensor
+
+from isogloss.kernels.gpu.configs import EncodeConfig
 
 _SECTOR = 32
 
@@ -60,40 +62,77 @@ def candidate_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
 
 def select_bytes(shape: EncodeShape, config: EncodeConfig) -> Bytes:
     """Bytes of the kernel that selects among the candidates and sets the certificate."""
-    kept = shape.rows * _programs(shape, config) * config.kept
+    programs = _programs(shape, config)
+    kept = shape.rows * programs * config.kept
     out = shape.rows * shape.k * 8
-    flags = shape.rows * _SECTOR
-    return Bytes(dram=kept * 6 + out + shape.rows * 4, l2=kept * 10 + out + flags)
+    flags, again = shape.rows * _SECTOR, 0
+    dram = kept * 6 + out + shape.rows * 4
+    if most_hiding(shape, config):
+        ranks = shape.rows * programs * 2
+        dram, flags, again = dram + ranks, flags + shape.rows * _sectors(programs * 2), kept * 6
+    return Bytes(dram=dram, l2=kept * 6 + again + out + flags)
 
 
-def repair_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) -> Bytes:
-    """Return the bytes that the repairing kernel moves.
+def most_hiding(shape: EncodeShape, config: EncodeConfig) -> int:
+    """How many programs may hide a winner on one row."""
+    if config.kept >= config.columns * config.tiles:
+        return 0
+    return min(shape.k // config.kept, _programs(shape, config))
+
+
+def tiles_again(hiding: Tensor, config: EncodeConfig) -> int:
+    """Count the programs and blocks of rows that the repair computes.
+
+    Args:
+        hiding: bool ``[rows, programs]``, as ``selection.select`` gives it.
+        config: the tile of the candidates.
+
+    Returns:
+        How many; the first pass takes ``programs`` for every block of rows.
+    """
+    return int((hiding.sum(0) + config.rows - 1).div(config.rows, rounding_mode="floor").sum())
+
+
+def repair_bytes(shape: EncodeShape, config: EncodeConfig, hiding: Tensor) -> Bytes:
+    """Return the bytes that the three kernels of the repair move, at most.
+
+    Numbers that are gathered count a sector each; where neighbours share one it is fewer.
 
     Args:
         shape: sizes of the encode.
         config: the tile of the candidates.
-        hiding: for each row that is repaired, how many programs are computed again. Their weights
-            count for every row, so that this is an upper bound where rows share a program.
+        hiding: bool ``[rows, programs]``: which programs hide on which rows; all rows at once.
 
     Returns:
-        The bytes of the launch.
+        The bytes of the launches.
     """
+    if not most_hiding(shape, config):
+        return Bytes(dram=0, l2=0)
     programs, line = _programs(shape, config), shape.width * shape.size
-    tile = repair_tile(config)
-    count, again = len(hiding), sum(hiding)
-    out, kept = count * shape.k * 8, count * programs * config.kept
-    features = again * config.columns * config.tiles
-    bias = _strided(tile["COLUMNS"], 4 * programs) * tile["TILES"]
-    bound = count * _SECTOR  # the value that the repair must reach
-    dram = kept * 6 + out + count * line + features * line + again * bias + bound
-    heads = count * programs * _sectors(config.kept * 4)
-    loads = again * tile["TILES"] * line + features * line + again * bias
-    l2 = shape.rows * _SECTOR + bound + kept * 6 + heads + loads + out
-    return Bytes(dram=dram + shape.rows * 4, l2=l2)
+    span, pairs, flagged = (
+        config.columns * config.tiles,
+        int(hiding.sum()),
+        int(hiding.any(1).sum()),
+    )
+    used, blocks = int(hiding.any(0).sum()), -(-shape.rows // config.rows)
+    flags, dense = _sectors(shape.rows * 4), pairs * span * 4
+    ranks = flagged * _sectors(programs * 2)
+    directions = span * (line + _SECTOR)  # of one program, with their biases
+    kept = (flagged * programs - pairs) * config.kept * 6 + flagged * programs * _SECTOR
+    out = flagged * shape.k * 8
+    again = pairs * (2 * _SECTOR + line + span * 4)
+    dram = 2 * flags + _sectors(programs * 4) * 2 + pairs * _SECTOR * 2 + 3 * ranks
+    dram += flagged * line + used * directions + 2 * dense + kept + out
+    listed = programs * (flags + _SECTOR) + flagged * programs * _SECTOR + pairs * _SECTOR
+    counts = programs * blocks * 2 * _SECTOR
+    tiles = -(-span // min(config.columns, 64))
+    computed = again + pairs * line * (tiles - 1) + tiles_again(hiding, config) * directions
+    merged = shape.rows * _SECTOR + kept + 2 * flagged * programs * _SECTOR + dense + out
+    return Bytes(dram=dram, l2=listed + counts + computed + merged)
 
 
-def encode_bytes(shape: EncodeShape, config: EncodeConfig, hiding: list[int]) -> Bytes:
-    """Bytes of all three kernels of ``encode_topk``."""
+def encode_bytes(shape: EncodeShape, config: EncodeConfig, hiding: Tensor) -> Bytes:
+    """Bytes of all kernels of ``encode_topk``; ``hiding`` as for :func:`repair_bytes`."""
     parts = (
         candidate_bytes(shape, config),
         select_bytes(shape, config),

@@ -90,6 +90,10 @@ class Compiled:
     """All global loads."""
     narrow_dot_loads: int
     """Global loads under 128 bits within the innermost loops that multiply matrices."""
+    instructions: int
+    """Instructions of a warp, each counted once; 0 on AMD."""
+    loops: tuple[tuple[int, int, bool], ...]
+    """First and last instruction of each loop, and whether it multiplies matrices; none on AMD."""
 
 
 def compile_kernel(
@@ -145,6 +149,7 @@ def compile_kernel(
     if kept.exists():
         found = json.loads(kept.read_text())
         found["matrix_kinds"] = tuple(found["matrix_kinds"])
+        found["loops"] = tuple((first, last, bool(dots)) for first, last, dots in found["loops"])
         return Compiled(**found)
     source = ASTSource(
         fn=kernel,
@@ -209,6 +214,8 @@ def _read_cubin(cubin: bytes, target: str, shared: int) -> Compiled:
         wide_loads=sum(1 for load in loads if ".128" in load or load.startswith("UTMALDG")),
         loads=len(loads),
         narrow_dot_loads=_narrow(lines, dots, r"(LDG|LDGSTS)\b(?!.*\.128)", r"BRA\b", r"(\.L\w+)"),
+        instructions=len(operations),
+        loops=_loops(lines, dots),
     )
 
 
@@ -237,7 +244,28 @@ def _read_amdgcn(listing: str, target: str, shared: int) -> Compiled:
         wide_loads=count(r"^\s+(global|buffer)_load_(dwordx4|b128)"),
         loads=count(r"^\s+(global|buffer)_load_"),
         narrow_dot_loads=_narrow(lines, r"v_(smfmac|mfma)", narrow, r"s_c?branch", r"(\.L\w+)"),
+        instructions=0,
+        loops=(),
     )
+
+
+def _loops(lines: list[tuple[str, str, str]], dots: str) -> tuple[tuple[int, int, bool], ...]:
+    """Where the loops of an NVIDIA listing begin and end, counted in instructions."""
+    places: dict[str, int] = {}
+    operations: list[tuple[str, str]] = []
+    for label, operation, rest in lines:
+        if label:
+            places[label] = len(operations)
+        else:
+            operations.append((operation, rest))
+    found: list[tuple[int, int, bool]] = []
+    for last, (operation, rest) in enumerate(operations):
+        target = re.search(r"(\.L\w+)", rest) if operation.startswith("BRA") else None
+        first = places.get(target[1], last) if target else last
+        if first < last - 2:  # a program ends in a branch to itself
+            inside = (each for each, _ in operations[first:last])
+            found.append((first, last, any(re.match(dots, each) for each in inside)))
+    return tuple(found)
 
 
 def _narrow(

@@ -18,6 +18,9 @@ from triton.runtime import interpreter as runtime
 from isogloss.errors import InvalidInput
 from isogloss.kernels.arguments.dispatch import interpreting
 
+_OLDEST = (3, 9)
+"""The version of triton whose interpreter is mended."""
+
 
 class _Scope(Protocol):
     def restore(self) -> None: ...
@@ -27,10 +30,11 @@ class _Scope(Protocol):
 def interpreter() -> Generator[None]:
     """Send CPU tensors to the Triton kernels, run by Triton's interpreter.
 
-    Four faults of Triton 3.9 are repaired meanwhile: ``tl.dot`` of bfloat16 multiplied the bit
+    Five faults of Triton 3.9 are repaired meanwhile: ``tl.dot`` of bfloat16 multiplied the bit
     patterns; float32 became bfloat16 by cutting bits, where devices round to nearest even; a scalar
-    condition, spread over a block, became a float; and each call of a nested jit function patched
-    the whole language again (40 to 60 % of the time). ``tl.topk`` of integers, a bitonic network of
+    condition, spread over a block, became a float; the least of pairs took the place of the first
+    for the second of the pair; and each call of a nested jit function patched the whole language
+    again (40 to 60 % of the time). ``tl.topk`` of integers, a bitonic network of
     Triton's library, becomes one sort: it was four fifths of what was left. The shapes of tensors
     and numpy's name of a dtype are kept instead of built anew for each value (a sixth of the rest).
 
@@ -38,11 +42,17 @@ def interpreter() -> Generator[None]:
         Nothing: the block runs with CPU tensors sent to Triton.
 
     Raises:
-        InvalidInput: ``TRITON_INTERPRET=1`` was not in the environment when triton was imported.
+        InvalidInput: ``TRITON_INTERPRET=1`` was not in the environment when triton was imported, or
+            triton is older than 3.9, whose interpreter fails with numpy 2.4.
     """
     if not triton.knobs.runtime.interpret:
         raise InvalidInput(
             "triton was imported without TRITON_INTERPRET=1; set it before triton's first import"
+        )
+    if tuple(map(int, triton.__version__.split(".")[:2])) < _OLDEST:
+        raise InvalidInput(
+            f"triton is {triton.__version__}; its interpreter is mended here from 3.9 on (kernels "
+            "compile with 3.4 and newer: pytest -m gpu and make device do without it)"
         )
     builder = runtime.InterpreterBuilder
     dot, splat, patch = builder.create_dot, builder.create_splat, runtime._patch_lang
@@ -78,6 +88,8 @@ def interpreter() -> Generator[None]:
 
     builder.cast_impl = rounded
     topk, tl.topk = tl.topk, sorted_topk
+    reduced = runtime.ReduceOps.apply_impl
+    runtime.ReduceOps.apply_impl = _least_pairs(reduced)
     runtime._patch_lang = patch_once
     numpy_dtype, describe = runtime._get_np_dtype, tl.tensor.__init__
     runtime._get_np_dtype, tl.tensor.__init__ = _remembered(numpy_dtype), _describe
@@ -90,6 +102,7 @@ def interpreter() -> Generator[None]:
         builder.create_dot, builder.create_splat = dot, splat
         builder.cast_impl = cast
         tl.topk = topk
+        runtime.ReduceOps.apply_impl = reduced
         runtime._patch_lang = patch
         runtime._get_np_dtype, tl.tensor.__init__ = numpy_dtype, describe
 
@@ -103,6 +116,28 @@ def sorted_topk(x: tl.tensor, k: int | tl.constexpr) -> tl.tensor:
     return tl.tensor(
         runtime.TensorHandle(best, x.dtype), tl.block_type(x.dtype, [*x.shape[:-1], count])
     )
+
+
+_Reduction = Callable[[runtime.ReduceOps, tuple[tl.tensor, ...]], object]
+
+
+def _least_pairs(apply: _Reduction) -> _Reduction:
+    """``apply``, but the least of integer pairs is by the first, then by the second."""
+
+    def found(self: runtime.ReduceOps, pairs: tuple[tl.tensor, ...]) -> object:
+        least = self.combine_fn is tl.standard._argmin_combine_tie_break_left
+        if not least or len(pairs) != 2 or not pairs[0].dtype.is_int():
+            return apply(self, pairs)
+        first, second = (part.handle.data for part in pairs)
+        low = first.min(axis=self.axis, keepdims=True)
+        last = np.iinfo(second.dtype).max
+        where = np.where(first == low, second, last).min(axis=self.axis, keepdims=self.keep_dims)
+        low = low if self.keep_dims else low.squeeze(self.axis)
+        return tuple(
+            self.to_tensor(data, part.dtype) for data, part in zip((low, where), pairs, strict=True)
+        )
+
+    return found
 
 
 def _remembered(numpy_dtype: Callable[[tl.dtype], np.dtype]) -> Callable[[tl.dtype], np.dtype]:

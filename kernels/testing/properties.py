@@ -15,6 +15,7 @@ from isogloss.kernels.decode import decode, decode_loss
 from isogloss.kernels.encode import encode_topk
 from isogloss.kernels.gpu import encode as gpu_encode
 from isogloss.kernels.gpu.configs import EncodeConfig
+from isogloss.kernels.gpu.dealing import program_of
 from isogloss.kernels.gradients import feature_sums, sparse_gradients, value_slopes
 from isogloss.kernels.testing.interpreter import poisoned
 from isogloss.kernels.values.codes import Codes
@@ -72,7 +73,7 @@ def draw(kind: str, rows: int, width: int, features: int, seed: int) -> Inputs:
     elif kind == "few positive":
         bias[2:] -= 200
     elif kind == "one program":  # winners among the features that one program of 64 holds
-        bias[:: max(1, -(-features // 64))] += 100
+        bias[program_of(features, -(-features // 64)) == 0] += 100
     elif kind == "matryoshka":  # a prefix wins over the prefix after it
         bias += 40 * torch.tensor([3 - min(3, (4 * f) // features) for f in range(features)])
     elif kind == "frequency":

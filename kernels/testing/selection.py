@@ -1,4 +1,4 @@
-"""A model in plain torch of the three kernels that follow the GEMM in the fused encoder.
+"""A model in plain torch of the kernels that follow the GEMM in the fused encoder.
 
 It takes many rows at once, where the interpreter takes milliseconds a row. A test compares the
 model with the kernels, row by row: the same codes, the same rows flagged.
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from isogloss.kernels.gpu.configs import EncodeConfig
+from isogloss.kernels.gpu.dealing import dealing
 
 _NAN = 0x7FC00000
 _LAST = 0x7FFFFFFF
@@ -26,7 +27,7 @@ class Selection:
     visible: Tensor
     """int32 ``[rows, k]``: the indices before the repair."""
     hiding: Tensor
-    """bool ``[rows, programs]``: whose worst candidate could itself have been selected."""
+    """bool ``[rows, programs]``: all of whose candidates were selected, so that it may hide one."""
 
     @property
     def repaired(self) -> Tensor:
@@ -51,9 +52,9 @@ def select(pre: Tensor, k: int, config: EncodeConfig) -> Selection:
     kept = min(config.kept, entries.shape[1])
     candidates = entries.topk(kept, dim=1).values
     first = _best(candidates.reshape(rows, -1), k)
-    bound = (first[:, -1] >> 32).clamp(min=1)
-    worst = candidates[:, -1] >> 32
-    hiding = worst >= bound[:, None] if kept == config.kept else torch.zeros_like(worst).bool()
+    hiding = candidates[:, -1] >= first[:, -1:].clamp(min=1)
+    if kept < config.kept or config.kept >= config.columns * config.tiles:
+        hiding = torch.zeros_like(hiding)
     best = first.clone()
     again = hiding.any(1)
     if bool(again.any()):
@@ -76,8 +77,9 @@ def _entries(pre: Tensor, programs: int) -> Tensor:
     keys = torch.where(pre.isnan(), _NAN, keys).long()
     packed = (keys << 32) | (_LAST - torch.arange(features))
     packed = torch.where(keys > 0, packed, -1)
-    packed = torch.nn.functional.pad(packed, (0, -features % programs), value=-1)
-    return packed.view(rows, -1, programs)
+    order = dealing(features, programs)
+    packed = torch.nn.functional.pad(packed, (0, order.numel() - features), value=-1)
+    return packed[:, order.flatten()].view(rows, *order.shape)
 
 
 def _best(entries: Tensor, k: int) -> Tensor:

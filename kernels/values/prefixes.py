@@ -1,9 +1,21 @@
 """Codes split by nested prefixes, and the gradients that each part receives (Matryoshka)."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from isogloss.kernels.values.codes import Codes
+
+
+@cache
+def edges_on(edges: tuple[int, ...], device: torch.device) -> Tensor:
+    """The lengths of the prefixes on a device, int32; moved there once, not at each call.
+
+    A tensor made from host numbers in a call waits for the copy, and forbids to capture the call.
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(edges, dtype=torch.int32, device=device)
 
 
 def suffix_sums(grad: Tensor) -> Tensor:
@@ -38,8 +50,7 @@ def by_prefix(codes: Codes, edges: tuple[int, ...]) -> tuple[Codes, Tensor]:
     every = torch.arange(rows, device=device)
     counts = torch.full_like(every, codes.k) if codes.offsets is None else codes.offsets.diff()
     row = torch.repeat_interleave(every, counts, output_size=values.numel())
-    bounds = torch.tensor(edges, dtype=torch.int32, device=device)
-    prefix = torch.searchsorted(bounds, indices, right=True)
+    prefix = torch.searchsorted(edges_on(edges, device), indices, right=True)
     place, entries = torch.sort(prefix * rows + row, stable=True)
     last = len(edges) * rows
     offsets = torch.searchsorted(place, torch.arange(last + 1, device=device))

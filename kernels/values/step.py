@@ -138,6 +138,7 @@ class StepSettings:
     the choice."""
 
     def __post_init__(self) -> None:
+        checks.whole(k=self.k, aux_k=self.aux_k)
         if self.k < 1:
             raise InvalidInput(f"k is {self.k}; at least 1 is wanted")
         if self.aux_k < 0:

@@ -26,14 +26,13 @@ interpreted = pytest.mark.skipif(
 from isogloss.kernels.gpu.batch_topk import DIGITS, roomy, select_radix  # noqa: E402 (after the check above)
 from isogloss.kernels.gpu.batch_topk import encode_batch_topk as by_triton  # noqa: E402
 from isogloss.kernels.gpu.configs import EncodeConfig, table_config  # noqa: E402
+from isogloss.kernels.gpu.dealing import dealing, program_of  # noqa: E402
 from isogloss.kernels.testing.interpreter import interpreter, poisoned  # noqa: E402
 from isogloss.kernels.testing.meter import metering  # noqa: E402
 from isogloss.kernels.testing.properties import whole_numbers  # noqa: E402
 from isogloss.kernels.testing.schedule import shuffled  # noqa: E402
 
-SMALL = EncodeConfig(
-    rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
-)
+SMALL = EncodeConfig(rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2)
 NAN, INF = float("nan"), float("inf")
 
 
@@ -267,7 +266,7 @@ def test_triton_is_exact(
     elif kind == "hot rows":
         x[::3] = 2 * weight[seed % features] + weight[0]
     elif kind == "one program":  # the features of one program of two
-        bias[:: max(1, -(-features // 64))] += 60
+        bias[program_of(features, -(-features // 64)) == 0] += 60
     elif kind == "nan, inf" and rows:
         x[0, 0], weight[features // 2, 0] = NAN, INF
     x, weight, bias = (tensor.to(dtype) for tensor in (x, weight, bias))
@@ -285,14 +284,14 @@ def test_programs_that_may_hide_entries_are_repaired_and_others_are_not() -> Non
     spread[:12] = 100  # 3 in each program, of 4 kept
     with interpreter(), poisoned():
         even = by_triton(x, weight, spread, 12, SMALL)
-        spread[::4] = 100  # 64 in the first program
+        spread[program_of(256, 4) == 0] = 100  # 64 in the first program
         crowded = by_triton(x, weight, spread, 12, SMALL)
     assert even[2:] == (12, 0)
     assert crowded[2:] == (12, 3)
-    spread[::4] = -100
+    spread[program_of(256, 4) == 0] = -100
     spread[:12] = 100
     check(*even[:2], reference.encode_batch_topk(x, weight, spread, 12))
-    spread[::4] = 100
+    spread[program_of(256, 4) == 0] = 100
     check(*crowded[:2], reference.encode_batch_topk(x, weight, spread, 12))
 
 
@@ -322,7 +321,7 @@ def test_rows_of_unequal_norm_make_few_tiles_hide_entries(spread: float, most: f
     pre = torch.randn(rows, features) * torch.randn(rows, 1).mul(spread).exp()
     last = pre.flatten().kthvalue(rows * (features - k) + 1).values
     programs = -(-features // (tile.columns * tile.tiles))
-    counts = (pre >= last).view(rows, -1, programs).sum(1)  # strided: feature % programs
+    counts = (pre >= last)[:, dealing(features, programs)].sum(1)
     hiding = (counts >= tile.kept).view(rows // tile.rows, tile.rows, programs).any(1)
     assert hiding.double().mean() <= most
     assert (pre >= last).sum(1).double().std() >= 300 * spread

@@ -23,9 +23,7 @@ from isogloss.kernels.testing.meter import metering  # noqa: E402
 from isogloss.kernels.testing.properties import whole_numbers  # noqa: E402
 from isogloss.kernels.testing.schedule import shuffled  # noqa: E402
 
-SMALL = EncodeConfig(
-    rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
-)
+SMALL = EncodeConfig(rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2)
 NAN, INF = float("nan"), float("inf")
 
 

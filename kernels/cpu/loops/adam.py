@@ -53,3 +53,10 @@ def normalise(direction) -> None:
         scale = np.float32(1) / np.sqrt(squared)
         for i in range(direction.size):
             direction[i] *= scale
+
+
+@njit(cache=True)
+def keep_columns(gradient, first, last) -> None:
+    """Set a gradient row to 0 outside the columns from ``first`` up to ``last``."""
+    gradient[:first] = np.float32(0)
+    gradient[last:] = np.float32(0)

@@ -4,14 +4,10 @@ from collections.abc import Iterator
 
 import torch
 
-from isogloss.kernels.gpu import aux_topk, encode
-from isogloss.kernels.gpu.configs import (
-    MOST_REGISTERS,
-    EncodeConfig,
-    repair_tile,
-    table_config,
-)
+from isogloss.kernels.gpu import aux_topk, tiles
+from isogloss.kernels.gpu.configs import MOST_REGISTERS, EncodeConfig, table_config
 from isogloss.kernels.testing.matrix.case import Case
+from isogloss.kernels.testing.matrix.encode import CANDIDATES, SIZES, repair_cases, source_types
 
 _AUX_SHAPES = (
     (32, 512, 2_457, 24_576),
@@ -36,32 +32,23 @@ def aux_topk_cases(target: str) -> Iterator[Case]:
 def _aux_cases(
     dtype: str, tile: EncodeConfig, aux_kept: int, aux_k: int, features: int, *, even: bool
 ) -> Iterator[Case]:
-    sizes = dict.fromkeys(("rows", "features", "width", "programs", "x_stride"), "i32")
-    source = {"x_ptr": f"*{dtype}", "weight_ptr": f"*{dtype}", "bias_ptr": f"*{dtype}"}
-    source["mask_ptr"] = "*i32"
-    found = {"keys_ptr": "*i32", "places_ptr": "*i16"}
-    shape = {
-        "ROWS": tile.rows,
-        "COLUMNS": tile.columns,
-        "TILES": tile.tiles,
-        "KEPT": tile.kept,
-        "DEPTH": tile.depth,
-        "EVEN": int(even),
-    }
     size = f"{tile.rows}x{tile.columns}x{tile.tiles} keep {tile.kept} and {aux_kept}"
     label = f"{dtype} aux_k={aux_k} of {features}, {size}{'' if even else ' uneven'}"
     programs = -(-features // (tile.columns * tile.tiles))
-    padded, groups = encode.list_sizes(aux_k, programs, aux_kept)
     yield Case(
         name=f"aux candidates {label}",
         kernel=aux_topk._two_candidates_kernel,
         arguments={
-            **source,
-            **found,
-            **{f"aux_{name}": kind for name, kind in found.items()},
-            **sizes,
+            **source_types(dtype),
+            "mask_ptr": "*i32",
+            **CANDIDATES,
+            **{f"aux_{name}": kind for name, kind in CANDIDATES.items()},
+            **SIZES,
         },
-        constants={**shape, "AUX_KEPT": aux_kept},
+        constants={
+            **tiles.tile_constants(tile, tile.depth if even else 1),
+            "AUX_KEPT": aux_kept,
+        },
         warps=tile.warps,
         most_registers=None if dtype == "fp32" else MOST_REGISTERS,
         dots=even,
@@ -70,36 +57,13 @@ def _aux_cases(
         even=even,
         matrix=dtype != "fp32",
     )
-    out = {"values_ptr": "*fp32", "indices_ptr": "*i32", "repaired_ptr": "*i32", "k": "i32"}
-    lists = {"PADDED": padded, "GROUPS": groups, "KEPT": aux_kept}
-    yield Case(
-        name=f"aux repair {label}",
-        kernel=aux_topk._repair_masked_kernel,
-        arguments={**source, **found, **out, **sizes},
-        constants={**shape, **repair_tile(tile), **lists},
-        warps=tile.warps,
-        most_registers=MOST_REGISTERS,
-        stages=tile.stages,
-        wide=even,
-        even=even,
-        matrix=dtype != "fp32",
-    )
+    lists = (aux_k, aux_kept, programs)
+    yield from repair_cases("aux", label, dtype, tile, lists, even=even, masked=1)
     if aux_k == _AUX_SHAPES[0][1] and even:
-        padded_first, groups_first = encode.list_sizes(_AUX_SHAPES[0][0], programs, tile.kept)
-        first = {"PADDED": padded_first, "GROUPS": groups_first}
-        yield Case(
-            name=f"aux repair of the first set {label}",
-            kernel=encode._repair_kernel,
-            arguments={**{n: t for n, t in source.items() if n != "mask_ptr"}, **found, **out}
-            | sizes,
-            constants={**shape, **repair_tile(tile), **first},
-            warps=tile.warps,
-            most_registers=MOST_REGISTERS,
-            stages=tile.stages,
-            wide=even,
-            even=even,
-            matrix=dtype != "fp32",
-        )
+        first = (_AUX_SHAPES[0][0], tile.kept, programs)
+        own = f"of the first set {label}"
+        yield from repair_cases("aux", own, dtype, tile, first, even=even)
+    padded = tiles.list_sizes(aux_k, programs, aux_kept)[0]
     yield Case(
         name=f"aux fill aux_k={aux_k}",
         kernel=aux_topk._fill_masked_kernel,
@@ -109,5 +73,5 @@ def _aux_cases(
             "k": "i32",
         },
         constants={"PADDED": padded},
-        warps=encode.list_warps(padded),
+        warps=tiles.list_warps(padded),
     )

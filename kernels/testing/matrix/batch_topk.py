@@ -48,15 +48,15 @@ def _repair_cases(dtype: str, config: EncodeConfig, features: int, *, even: bool
     )
     lists = {"blocks_ptr": "*i32", "counts_ptr": "*i32"}
     halves = {**shape, **threshold.again(config)}
-    for name, kernel, further, strided in (
+    for name, kernel, further, dealt in (
         ("recount", batch_topk._recount_kernel, lists, {}),
-        ("repair", threshold._repair_kernel, {**lists, **OUT}, {"STRIDED": 1}),
+        ("repair", threshold._repair_kernel, {**lists, **OUT}, {"DEALT": 1}),
     ):
         yield Case(
             name=f"batch {name} {label}",
             kernel=kernel,
             arguments={**source_types(dtype), **further, **SIZES},
-            constants={**halves, "ROOM": kept, **strided},
+            constants={**halves, "ROOM": kept, **dealt},
             warps=config.warps,
             stages=config.stages,
             most_registers=MOST_REGISTERS,

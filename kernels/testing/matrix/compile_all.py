@@ -143,7 +143,7 @@ def compiled(case: Case, target: str) -> Compiled:
 
 def _other_kinds(kinds: dict[str, tuple[str, ...]], case: Case, made: Compiled) -> list[str]:
     """Say if a repair multiplies by other instructions than its candidates: bits would differ."""
-    place = case.name.replace(" repair ", " candidates ")
+    place = case.name.replace(" repair ", " candidates ").replace(" of the first set ", " ")
     wanted = kinds.setdefault(place, made.matrix_kinds)
     if wanted == made.matrix_kinds:
         return []

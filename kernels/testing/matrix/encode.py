@@ -1,64 +1,127 @@
-"""The cases of encode_topk."""
+"""The cases of encode_topk, and of the selection and repair that encode_topk_aux shares."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from isogloss.kernels.gpu import encode
-from isogloss.kernels.gpu.configs import MOST_REGISTERS, EncodeConfig, repair_tile
+from isogloss.kernels.gpu import encode, repair, tiles
+from isogloss.kernels.gpu.configs import MOST_REGISTERS, EncodeConfig
 from isogloss.kernels.testing.matrix.case import Case
+
+SIZES = dict.fromkeys(("rows", "features", "width", "programs", "x_stride"), "i32")
+"""Sizes that the kernels which compute tiles take."""
+
+CANDIDATES = {"keys_ptr": "*i32", "places_ptr": "*i16"}
+"""Where candidates are kept."""
+
+
+def source_types(dtype: str) -> dict[str, str]:
+    """The types of what a kernel that computes tiles reads."""
+    return dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr"), f"*{dtype}")
 
 
 def encode_cases(
     dtype: str, config: EncodeConfig, k: int, features: int, *, even: bool = True
 ) -> Iterator[Case]:
     """The kernels of ``encode_topk`` for one tile: candidates, selection, repair."""
-    rest = dict.fromkeys(("rows", "features", "width", "programs", "x_stride"), "i32")
-    source = {"x_ptr": f"*{dtype}", "weight_ptr": f"*{dtype}", "bias_ptr": f"*{dtype}"}
-    found = {"keys_ptr": "*i32", "places_ptr": "*i16"}
-    out = {"values_ptr": "*fp32", "indices_ptr": "*i32", "repaired_ptr": "*i32", "k": "i32"}
-    shape = {
-        "ROWS": config.rows,
-        "COLUMNS": config.columns,
-        "TILES": config.tiles,
-        "KEPT": config.kept,
-        "DEPTH": config.depth,
-        "EVEN": int(even),
-    }
     programs = -(-features // (config.columns * config.tiles))
-    padded, groups = encode.list_sizes(k, programs, config.kept)
     size = f"{config.rows}x{config.columns}x{config.tiles}"
     label = f"{dtype} k={k} of {features}, {size} keep {config.kept}{'' if even else ' uneven'}"
-    ones = ("programs",) if programs == 1 else ()
-    candidates = Case(
+    yield Case(
         name=f"encode candidates {label}",
         kernel=encode._candidates_kernel,
-        arguments={**source, **found, **rest},
-        constants=shape,
+        arguments={**source_types(dtype), **CANDIDATES, **SIZES},
+        constants=tiles.tile_constants(config, config.depth if even else 1),
         warps=config.warps,
         stages=config.stages,
         wide=even,
         matrix=dtype != "fp32",
         even=even,
-        ones=ones,
+        ones=("programs",) if programs == 1 else (),
         dots=even,
     )
-    yield candidates
-    lists = {"PADDED": padded, "GROUPS": groups}
+    yield from repair_cases("encode", label, dtype, config, (k, config.kept, programs), even=even)
+
+
+def repair_cases(
+    name: str,
+    label: str,
+    dtype: str,
+    config: EncodeConfig,
+    lists: tuple[int, int, int],
+    *,
+    even: bool,
+    masked: int = 0,
+) -> Iterator[Case]:
+    """The selection and the repair of one list of candidates.
+
+    Args:
+        name: the operation.
+        label: what its candidates are called.
+        dtype: of rows and weights.
+        config: the tile of the candidates.
+        lists: entries of a row, candidates that a program keeps, and programs.
+        even: whether rows begin at multiples of 16 elements.
+        masked: 1 where only features under a mask take part.
+
+    Yields:
+        The cases.
+    """
+    k, kept, programs = lists
+    span = config.columns * config.tiles
+    padded, groups = tiles.list_sizes(k, programs, kept)
+    hides = int(kept < span and k >= kept)
+    ones = ("programs",) if programs == 1 else ()
+    rows = {"values_ptr": "*fp32", "indices_ptr": "*i32", "repaired_ptr": "*i32"}
+    found = {**CANDIDATES, **rows, "ranks_ptr": "*i16", "k": "i32", "programs": "i32"}
+    shape = {"PADDED": padded, "GROUPS": groups, "KEPT": kept}
+    said = f"k={k} keep {kept} groups {groups}"
     yield Case(
-        name=f"encode select k={k} keep {config.kept} groups {groups}",
+        name=f"encode select {said}{'' if hides else ' all'}",
         kernel=encode._select_kernel,
-        arguments={**found, **out, "programs": "i32"},
-        constants={**lists, "KEPT": config.kept},
-        warps=encode.list_warps(padded),
+        arguments=found,
+        constants={**shape, "HIDES": hides},
+        warps=tiles.list_warps(padded),
         most_registers=MOST_REGISTERS,
         ones=ones,
     )
-    yield replace(
-        candidates,
-        name=f"encode repair {label}",
-        kernel=encode._repair_kernel,
-        arguments={**source, **found, **out, **rest},
-        constants={**lists, **shape, **repair_tile(config)},
+    if not hides:
+        return
+    flags = {"listed_ptr": "*i32", "counts_ptr": "*i32", "ranks_ptr": "*i16"}
+    yield Case(
+        name="encode list",
+        kernel=repair._list_kernel,
+        arguments={"repaired_ptr": "*i32", **flags, "rows": "i32", "programs": "i32"},
+        constants={"AT_ONCE": repair.AT_ONCE},
+        warps=4,
+    )
+    yield Case(
+        name=f"{name} repair {label}",
+        kernel=repair._again_kernel,
+        arguments={
+            **source_types(dtype),
+            "mask_ptr": "*i32" if masked else f"*{dtype}",
+            **flags,
+            "dense_ptr": "*i32",
+            **SIZES,
+            "most": "i32",
+        },
+        constants={
+            **repair.again_constants(config, config.depth if even else 1),
+            "MASKED": masked,
+        },
+        warps=config.warps,
+        stages=config.stages,
         most_registers=MOST_REGISTERS,
-        dots=False,
+        wide=even,
+        matrix=dtype != "fp32",
+        even=even,
+        ones=(*ones, *(("most",) if k // kept == 1 else ())),
+    )
+    yield Case(
+        name=f"encode merge {said} of {span}",
+        kernel=repair._merge_kernel,
+        arguments={**found, "dense_ptr": "*i32", "most": "i32"},
+        constants={**shape, "SPAN": span, "WIDE": max(padded, 256)},
+        warps=repair.merge_warps(padded),
+        most_registers=MOST_REGISTERS,
+        ones=ones,
     )

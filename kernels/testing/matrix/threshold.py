@@ -54,7 +54,7 @@ def _fire_cases(dtype: str, config: EncodeConfig, *, even: bool) -> Iterator[Cas
     size = f"{config.rows}x{config.columns}x{config.tiles}"
     label = f"{dtype} {size} room {room}{'' if even else ' uneven'}"
     lists = {"counts_ptr": "*i32"}
-    again = {**threshold.again(config), "STRIDED": 0}
+    again = {**threshold.again(config), "DEALT": 0}
     for name, kernel, further, own in (
         ("candidates", threshold._fire_kernel, {**lists, "slots_ptr": "*i64"}, {}),
         ("repair", threshold._repair_kernel, {**lists, "blocks_ptr": "*i32", **OUT}, again),

@@ -1,5 +1,9 @@
 """What is refused before a launch, and how often weights are searched."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,9 +14,14 @@ from isogloss.kernels import (
     Codes,
     StepSettings,
     Weights,
+    coactivation,
+    coactivation_blocks,
     debugging,
     decode,
+    decode_prefixes,
+    encode_batch_topk,
     encode_topk,
+    encode_topk_aux,
     sparse_gradients,
     train_step_topk,
 )
@@ -137,3 +146,24 @@ def test_indices_out_of_range_are_refused_before_the_triton_kernels() -> None:
     wrong = Codes(values=torch.ones(1, 1), indices=torch.full((1, 1), 6).int(), features=6)
     with interpreter(), pytest.raises(InvalidInput, match=r"indices span \[6, 6\]"):
         decode(wrong, weight)
+
+
+@pytest.mark.parametrize("wrong", [2.0, "2", True, None, torch.tensor(2.5)])
+def test_numbers_that_are_not_whole_are_refused_by_name(wrong: object) -> None:
+    x, weight, bias = torch.ones(3, 4), torch.ones(6, 4), torch.zeros(6)
+    codes, mask = encode_topk(x, weight, bias, 2), torch.ones(6, dtype=torch.bool)
+    calls: list[tuple[str, Callable[[Any], object]]] = [  # Any: what a caller may pass
+        ("k", lambda k: encode_topk(x, weight, bias, k)),
+        ("k", lambda k: encode_batch_topk(x, weight, bias, k)),
+        ("aux_k", lambda k: encode_topk_aux(x, weight, bias, 2, mask, k)),
+        ("count", lambda k: coactivation(codes, codes, count=k)),
+        ("min_cofires", lambda k: coactivation(codes, codes, min_cofires=k)),
+        ("block", lambda k: coactivation_blocks(codes, codes, block=k)),
+        ("one of prefixes", lambda k: decode_prefixes(codes, weight, [k])),
+        ("k", lambda k: StepSettings(k=k, learning_rate=1e-3, variance=1.0)),
+    ]
+    for name, call in calls:
+        with pytest.raises(InvalidInput, match=rf"^{name} is .*a whole number is wanted"):
+            call(wrong)
+    assert encode_topk(x, weight, bias, int(np.int64(2))).k == 2
+    checks.whole(k=np.int64(2))

@@ -19,9 +19,7 @@ from isogloss.kernels.gpu.configs import EncodeConfig  # noqa: E402
 from isogloss.kernels.testing import properties  # noqa: E402
 from isogloss.kernels.testing.interpreter import interpreter, poisoned  # noqa: E402
 
-SMALL = EncodeConfig(
-    rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
-)
+SMALL = EncodeConfig(rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2)
 
 
 def by_triton(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,8 @@ from isogloss.kernels import Codes, cpu, gpu, reference  # noqa: E402 (after the
 from isogloss.kernels.gpu import decode as gpu_decode  # noqa: E402
 from isogloss.kernels.gpu import encode as gpu_encode  # noqa: E402
 from isogloss.kernels.gpu import gradients as gpu_gradients  # noqa: E402
-from isogloss.kernels.gpu.configs import EncodeConfig, repair_tile  # noqa: E402
+from isogloss.kernels.gpu import repair as gpu_repair  # noqa: E402
+from isogloss.kernels.gpu.dealing import dealt, program_of  # noqa: E402
 from isogloss.kernels.testing.far import displaced  # noqa: E402
 from isogloss.kernels.testing.interpreter import interpreter  # noqa: E402
 
@@ -152,7 +153,7 @@ def test_rows_and_programs_far_out_are_encoded() -> None:
     x = torch.empty((first + rows) * stride, dtype=torch.bfloat16).view(-1, stride)[:, :width]
     x[first:] = near_x
     weight, bias = torch.empty(features, width, dtype=torch.bfloat16), torch.zeros(1).expand(1)
-    own = torch.arange(64) * programs + programs - 1
+    own = dealt(torch.arange(64), programs - 1, programs)
     weight[own] = near
     offsets = torch.empty(features)
     offsets[own] = bias
@@ -171,37 +172,43 @@ def test_rows_and_programs_far_out_are_encoded() -> None:
 
 def test_rows_far_out_are_selected_and_repaired() -> None:
     """A row beyond int32 in every list, where one program hides winners: equal to the same near."""
-    k, kept, programs, width = 8, 4, 8, 16
+    k, kept, programs, width, span = 7, 4, 8, 16, 32
     row = BIG // (programs * kept) + 7
-    tile = {"ROWS": 16, "COLUMNS": 32, "TILES": 2, "DEPTH": 16, "EVEN": True}
-    x, weight = whole(-2, 2, 1, width), whole(-1, 1, 64 * programs, width)
-    bias = torch.zeros(64 * programs)
-    bias[::programs] = 100.0
+    tile = {"ROWS": 16, "COLUMNS": span, "TILES": 1, "DEPTH": 16, "EVEN": True}
+    x, weight = whole(-2, 2, 1, width), whole(-1, 1, span * programs, width)
+    bias = torch.where(program_of(len(weight), programs) == 3, 100.0, 0.0)
     wanted, order = reference.encode_topk(x, weight, bias, k)
-    config = EncodeConfig(
-        rows=16, columns=32, tiles=2, kept=kept, depth=16, warps=4, stages=2, repair_rows=16
-    )
     lists = {"KEPT": kept, "PADDED": 16, "GROUPS": 8}
     near_keys = torch.empty(1, programs, kept, dtype=torch.int32)
     near_places = torch.empty(1, programs, kept, dtype=torch.int16)
-    sizes = (64 * programs, width, programs)
+    sizes = (span * programs, width, programs)
     out = torch.empty(row + 1, k), torch.empty(row + 1, k, dtype=torch.int32)
     flags = torch.empty(row + 1, dtype=torch.int32)
+    ranks = torch.empty(row + 1, programs, dtype=torch.int16)
+    listed = torch.empty(programs, row + 1, dtype=torch.int32)
+    counts = (torch.arange(programs) == 3).int()
+    dense = torch.empty(row + 1, 1, span, dtype=torch.int32)
     with interpreter():
         gpu_encode._candidates_kernel[(1, programs)](
             x, weight, bias, near_keys, near_places, 1, *sizes, width, KEPT=kept, **tile
         )
         keys = far_matrix(near_keys.view(1, -1), row)
         places = far_matrix(near_places.view(1, -1), row)
-        far_x = far_matrix(x, row)
+        found = (keys, places, *out, flags, ranks)
         with displaced(x=row):
-            gpu_encode._select_kernel[(1,)](keys, places, *out, flags, k, programs, **lists)
-            assert not torch.equal(out[1][row], order[0].int())
-            gpu_encode._repair_kernel[(1,)](
-                *(far_x, weight, bias, keys, places, *out, flags, k, row + 1),
-                *(*sizes, width),
-                **lists,
-                **{**tile, **repair_tile(config)},
+            gpu_encode._select_kernel[(1,)](*found, k, programs, HIDES=True, **lists)
+        assert not torch.equal(out[1][row], order[0].int())
+        assert ranks[row].tolist() == [-1, -1, -1, 0, -1, -1, -1, -1]
+        listed[3, 0] = row
+        gpu_repair._again_kernel[(1, programs)](
+            *(far_matrix(x, row), weight, bias, bias, listed, counts, ranks, dense),
+            *(row + 1, *sizes, width, 1),
+            MASKED=False,
+            **tile,
+        )
+        with displaced(x=row):
+            gpu_repair._merge_kernel[(1,)](
+                *(*found, dense, k, programs, 1), SPAN=span, WIDE=32, **lists
             )
     assert flags[row] == 1
     assert torch.equal(out[0][row], wanted[0])

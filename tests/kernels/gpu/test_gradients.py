@@ -30,6 +30,7 @@ if not triton.knobs.runtime.interpret:
 from isogloss.kernels.gpu import decode as gpu_decode  # noqa: E402
 from isogloss.kernels.gpu import encode as gpu_encode  # noqa: E402
 from isogloss.kernels.gpu import gradients as gpu_gradients  # noqa: E402
+from isogloss.kernels.gpu import repair as gpu_repair  # noqa: E402
 from isogloss.kernels.gpu.configs import EncodeConfig  # noqa: E402
 from isogloss.kernels.gradients import feature_sums, value_slopes  # noqa: E402
 from isogloss.kernels.testing import properties  # noqa: E402
@@ -37,9 +38,7 @@ from isogloss.kernels.testing.interpreter import interpreter, poisoned  # noqa: 
 from isogloss.kernels.testing.meter import metering  # noqa: E402
 from isogloss.kernels.testing.schedule import shuffled  # noqa: E402
 
-SMALL = EncodeConfig(
-    rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
-)
+SMALL = EncodeConfig(rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2)
 
 
 GRADIENTS = ("values", "decoder", "encoder", "encoder_bias")
@@ -174,7 +173,7 @@ def test_every_schedule_gives_the_same_bits_for_every_kernel() -> None:
     with interpreter(), metering() as traffic:
         wanted = run()
     assert wanted[6].any()  # a row is repaired
-    modules = (gpu_decode, gpu_encode, gpu_gradients)
+    modules = (gpu_decode, gpu_encode, gpu_repair, gpu_gradients)
     every = {n for module in modules for n in vars(module) if n.endswith("_kernel")}
     assert {name for name, kernel in traffic.kernels.items() if kernel.launches} == every
     for seed in range(8):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
     encode_topk,
@@ -79,3 +80,9 @@ def test_the_interpreter_rounds_to_bfloat16_as_torch_and_devices_do() -> None:
     with interpreter():
         _narrow_kernel[(1,)](source, out, 64)
     torch.testing.assert_close(out, source.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_older_interpreter_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "__version__", "3.6.0")
+    with pytest.raises(InvalidInput, match=r"triton is 3\.6\.0; .* from 3\.9 on"), interpreter():
+        pass

@@ -13,9 +13,7 @@ from isogloss.kernels.gpu.configs import EncodeConfig  # noqa: E402 (after the c
 from isogloss.kernels.testing import properties  # noqa: E402
 from isogloss.kernels.testing.interpreter import interpreter  # noqa: E402
 
-SMALL = EncodeConfig(
-    rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2, repair_rows=16
-)
+SMALL = EncodeConfig(rows=16, columns=32, tiles=2, kept=4, depth=16, warps=4, stages=2)
 KINDS = st.sampled_from(properties.KINDS)
 FINITE = st.sampled_from([kind for kind in properties.KINDS if kind not in properties.NON_FINITE])
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
