@@ -8,8 +8,10 @@ such a machine, and what they need, can be found. Everything else is missing, as
 import os
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 
 PRESENT = {
     *("torch", "torchgen", "functorch", "triton", "numba", "llvmlite", "numpy", "safetensors"),
@@ -34,7 +36,10 @@ class Bare(PathFinder):
 
     @classmethod
     def find_spec(
-        cls, fullname: str, path: object = None, target: object = None
+        cls,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         found = PathFinder.find_spec(fullname, path, target)
         name = fullname.partition(".")[0]

@@ -139,5 +139,5 @@ def test_an_instruction_counts_as_often_as_all_loops_around_it_turn() -> None:
     # 0 and 9 once, 1, 4, 7, 8 three times, 2 and 3 thirty times, 5 and 6 three hundred
     wanted = 2 + 4 * 3 + 2 * 30 + 2 * 300
     assert executed(10, loops, lambda dots, innermost: turns[dots, innermost]) == wanted
-    assert executed(10, [], lambda *_: 7) == 10
-    assert executed(10, loops, lambda *_: 0) == 2
+    assert executed(10, [], lambda dots, innermost: 7) == 10
+    assert executed(10, loops, lambda dots, innermost: 0) == 2
