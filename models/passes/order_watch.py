@@ -36,34 +36,38 @@ class OrderWatch:
         is_known = any(map(is_of_library, module.modules())) or calls_forward_itself(module)
         self._is_believed = is_said or is_known or _is_distributed(module)
         self._refused: dict[str, ShapeError | None] = {}
-        self._varying: set[str] = set()
         self._names = tuple(names)
+        self._is_always = False
         self._sizes: list[tuple[int, int]] = []
-        self._modes: set[bool] = set()
+        self._kinds: set[tuple[bool, ...]] = set()
+        self._widths: set[int] = set()
         self._since = 0
 
     def wants(self, tables: Iterable[Tensor], *, is_training: bool) -> bool:
         """Return whether the pass that begins is to be followed; it is counted.
 
-        It is where a site is not known yet or refused, where numbers decide the order of rows, in
-        texts that are longer or shorter or more or fewer than all before, in another mode, and now
-        and then.
+        It is where a site is not known yet, or was refused once, or numbers decide the order of
+        its rows; where there are more or fewer texts or tokens than ever before; where sizes are
+        equal that were not before, or the mode is another one; and now and then.
 
         Args:
             tables: the ids that the pass is given, each ``[a, b]``.
             is_training: its mode.
         """
-        is_new = is_training not in self._modes
-        self._modes.add(is_training)
-        shape = next((one.shape for one in tables), None)
-        for i, size in enumerate(shape or ()):
+        sizes = [size for one in tables for size in one.shape]
+        is_new = False
+        for i, size in enumerate(sizes):
             least, most = self._sizes[i] if i < len(self._sizes) else (size, size)
             is_new |= not least <= size <= most
             self._sizes[i : i + 1] = [(min(least, size), max(most, size))]
-        is_open = any(self._refused.get(n, self) is not None for n in self._names)
-        wanted = is_new or is_open or bool(self._varying) or self._since >= _EVERY
+        same = [n == m for i, n in enumerate(sizes) for m in sizes[:i]]
+        alike = [size in self._widths or size == 1 for size in sizes]
+        kind = is_training, *same, *alike
+        is_new |= kind not in self._kinds
+        self._kinds.add(kind)
+        is_open = len(self._refused) < len(self._names)
         self._since += 1
-        return wanted
+        return is_new or is_open or self._is_always or self._since > _EVERY
 
     def see(
         self, name: str, traced: TracedAxes | None, some: Sequence[tuple[Tensor, bool]]
@@ -89,7 +93,6 @@ class OrderWatch:
         self, name: str, traced: TracedAxes, some: Sequence[tuple[Tensor, bool]]
     ) -> None:
         ids = [one for one, _ in some]
-        (self._varying.add if traced.varies(ids) else self._varying.discard)(name)
         before = self._refused.get(name, self)
         found: ShapeError | None = None
         if traced.is_moved_from(ids):
@@ -97,6 +100,10 @@ class OrderWatch:
         elif not (self._is_believed or any(_is_in_order(traced, *one) for one in some)):
             found = not_followed(name, traced.lost)
         self._refused[name] = found
+        self._is_always |= found is not None or traced.varies(ids)
+        self._widths |= {
+            size for size, label in zip(traced.shape, traced.labels, strict=True) if label is None
+        }
         if found is not None and before is None and self._since > 1:
             _log.warning(
                 "%s; up to %d passes before, which were recorded, were not looked at", found,

@@ -97,6 +97,8 @@ class TracedAxes:
 
     labels: tuple[Label | None, ...]
     """Which axis of ids each axis of the output is."""
+    shape: tuple[int, ...]
+    """Of the output."""
     tables: Tables
     """The ids, by the number in labels."""
     lost: str = ""

@@ -71,7 +71,8 @@ class AxisTrace(TorchFunctionMode):
     def traced(self, tensor: Tensor) -> TracedAxes:
         """Return which axis of ids each axis of a tensor is."""
         axes = self._axes(tensor) or tuple(free(size) for size in tensor.shape)
-        return TracedAxes(tuple(whole(axis) for axis in axes), self._tables, self._lost_at(tensor))
+        labels = tuple(whole(axis) for axis in axes)
+        return TracedAxes(labels, tuple(tensor.shape), self._tables, self._lost_at(tensor))
 
     def __torch_function__(
         self,
