@@ -1,4 +1,4 @@
-"""Whether the rows of sites stand in the order of the token ids: followed in some passes, kept for all.
+"""Whether the rows of sites stand in the order of the token ids: followed in some passes.
 
 Following costs some microseconds an operation, so not each pass is followed. What is not followed
 in the first ones is refused by name, never believed.
@@ -31,7 +31,7 @@ class OrderWatch:
             module: the model. Those of transformers and TransformerLens are believed where they
                 cannot be followed, and so are distributed ones.
             names: of the sites.
-            is_said: whether the user says that outputs are ``[sequences, tokens, width]``, in order.
+            is_said: whether the user says that outputs are ``[sequences, tokens, width]``.
         """
         is_known = any(map(is_of_library, module.modules())) or calls_forward_itself(module)
         self._is_believed = is_said or is_known or _is_distributed(module)
@@ -89,9 +89,7 @@ class OrderWatch:
         if error is not None:
             raise error.with_traceback(None)
 
-    def _learn(
-        self, name: str, traced: TracedAxes, some: Sequence[tuple[Tensor, bool]]
-    ) -> None:
+    def _learn(self, name: str, traced: TracedAxes, some: Sequence[tuple[Tensor, bool]]) -> None:
         ids = [one for one, _ in some]
         before = self._refused.get(name, self)
         found: ShapeError | None = None

@@ -35,9 +35,9 @@ SAME = frozenset((
     "abs", "absolute", "acos", "acosh", "alpha_dropout", "asin", "asinh", "atan", "atanh",
     "batch_norm", "bfloat16", "ceil", "celu", "clamp", "clamp_max", "clamp_min", "clip", "clone",
     "conj", "contiguous", "cos", "cosh", "cpu", "cuda", "cummax", "cummin", "cumprod", "cumsum",
-    "data", "detach", "double", "dropout", "dropout1d", "elu", "erf", "erfc", "exp", "exp2", "expm1",
-    "feature_alpha_dropout", "feature_dropout", "float", "floor", "frac", "gelu", "group_norm",
-    "gumbel_softmax", "half", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "data", "detach", "double", "dropout", "dropout1d", "elu", "erf", "erfc", "exp", "exp2",
+    "expm1", "feature_alpha_dropout", "feature_dropout", "float", "floor", "frac", "gelu",
+    "group_norm", "gumbel_softmax", "half", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
     "instance_norm", "int", "layer_norm", "leaky_relu", "log", "log10", "log1p", "log2",
     "log_softmax", "logcumsumexp", "logit", "logsigmoid", "long", "masked_fill", "mish",
     "nan_to_num", "native_dropout", "native_layer_norm", "neg", "normalize", "positive", "prelu",
@@ -176,7 +176,8 @@ class Operation:
         sides = list[int]()
         for axis, size in reversed([*zip(before, result.shape, strict=True)][2:]):
             sides += [0, size - size_of(axis)]
-        found = padded(before, sides, self.tables) if min(sides) >= 0 else resized(before, result.shape)
+        is_longer = min(sides) >= 0
+        found = padded(before, sides, self.tables) if is_longer else resized(before, result.shape)
         return (found[0], free(result.shape[1]), *found[2:])
 
     def _summed(self, terms: Sequence[object], result: Tensor) -> Axes | None:
@@ -206,11 +207,11 @@ class Operation:
                 shape.insert(dim, 1)
                 known[i] = axes and (*axes[:dim], free(1), *axes[dim:]), shape
         found = joined(known, dim, self.tables)
+        is_along_width = is_free(found[dim])
         for axes, shape in known:
-            if axes is None and all(
-                n == size for i, (n, size) in enumerate(zip(shape, result.shape, strict=True)) if i != dim
-            ) and is_free(found[dim]):
-                found = tuple(tainted(axis) for axis in found)
+            is_beside = is_along_width and _without(shape, dim) == _without(result.shape, dim)
+            if axes is None and is_beside:
+                found = tuple(tainted(axis) for axis in found)  # beside rows of unknown ids
         return found
 
     def _product(self, args: Sequence[object], result: Tensor) -> Axes | None:
@@ -225,7 +226,9 @@ class Operation:
     def _einsum(self) -> Axes | None:
         equation = cast("str", self.args[0]).replace(" ", "")
         given = self.args[1:]
-        operands = cast("Sequence[Tensor]", given[0] if isinstance(given[0], list | tuple) else given)
+        operands = cast(
+            "Sequence[Tensor]", given[0] if isinstance(given[0], list | tuple) else given
+        )
         inputs, arrow, output = equation.partition("->")
         if not arrow:
             return None
@@ -295,6 +298,10 @@ class Operation:
         if UNKNOWN in of and any(one != other for one, other in moved.items()):
             return None
         return renamed(before, moved)
+
+
+def _without(shape: Sequence[int], dim: int) -> list[int]:
+    return [size for i, size in enumerate(shape) if i != dim]
 
 
 def _opened(argument: object) -> Sequence[object]:

@@ -60,16 +60,16 @@ def taken(
         strides = [int(i == axis) for i in range(len(axes))]
         result = func(numbers.as_strided(shape, strides), *args[1:], **kwargs)
         parts = [result] if isinstance(result, Tensor) else [*cast("Sequence[Tensor]", result)]
-        if any(p.untyped_storage().data_ptr() != numbers.untyped_storage().data_ptr() for p in parts):
+        if any(
+            p.untyped_storage().data_ptr() != numbers.untyped_storage().data_ptr() for p in parts
+        ):
             return None
         if axis < 0:
             found, shapes = [{} for _ in parts], [part.shape for part in parts]
             continue
         for one, part in zip(found, parts, strict=True):
             one[axis] = _place(part, is_single=shape[axis] == 1)
-    return [
-        _cut(axes, one, shape, tables) for one, shape in zip(found, shapes, strict=True)
-    ]
+    return [_cut(axes, one, shape, tables) for one, shape in zip(found, shapes, strict=True)]
 
 
 def _place(part: Tensor, *, is_single: bool) -> tuple[int | None, list[int]]:
@@ -187,50 +187,56 @@ def _joined_axis(known: Sequence[Axes], dim: int, tables: Tables) -> int | None:
 def _joined_tables(
     some: Sequence[frozenset[int]], sizes: Sequence[int], axis: int, tables: Tables
 ) -> frozenset[int]:
-    """Return the tables of pieces put together: of each origin that all pieces with ids have.
-
-    Where a piece is of several tables, as states that were added up are, the one that goes on in
-    the order of the origin is taken.
-    """
+    """Return the tables of pieces put together: of each origin that all pieces with ids have."""
     per_piece = [{tables[one].origin for one in of - {UNKNOWN}} for of in some]
     origins = set[int].intersection(*[one for one in per_piece if one] or [set()])
     found = set[int]()
     for origin in origins:
-        at, places, varies = 0, list[Tensor | None](), False
+        chosen, at = list[int | None](), 0
         for of, size in zip(some, sizes, strict=True):
-            options = [
-                one
-                for one in of - {UNKNOWN}
-                if tables[one].origin == origin and tables[one].places.shape[axis] == size
-            ]
-            next_ones = tables[origin].places.narrow(axis, 0, tables[origin].places.shape[axis])
-            wanted = next_ones.narrow(axis, at, size) if at + size <= next_ones.shape[axis] else None
-            best = [
-                one
-                for one in options
-                if wanted is not None and torch.equal(tables[one].places, wanted)
-            ]
-            options = best[:1] or options
-            if len(options) > 1 or (of - {UNKNOWN} and not options):
-                break
-            places.append(tables[options[0]].places if options else None)
-            varies |= bool(options) and tables[options[0]].varies
+            chosen.append(_next(of, origin, axis, at, size, tables))
             at += size
-        else:
-            first = next(one for one in places if one is not None)
-            whole_places = [_filled(p, first, axis, n) for p, n in zip(places, sizes, strict=True)]
-            if len({p.shape[1 - axis] for p in whole_places}) == 1:
-                number = tables.ordered(origin, torch.cat(whole_places, axis), varies=varies)
-                found.add(number)
+        first = next((one for one in chosen if one is not None), None)
+        is_lost = any(one is None and of - {UNKNOWN} for one, of in zip(chosen, some, strict=True))
+        if first is None or is_lost:
+            continue
+        places = [
+            tables[first].places.new_full(_shape(tables[first].places, axis, size), NONE)
+            if one is None
+            else tables[one].places
+            for one, size in zip(chosen, sizes, strict=True)
+        ]
+        if len({part.shape[1 - axis] for part in places}) == 1:
+            varies = any(one is not None and tables[one].varies for one in chosen)
+            found.add(tables.ordered(origin, torch.cat(places, axis), varies=varies))
     return frozenset(found)
 
 
-def _filled(places: Tensor | None, like: Tensor, axis: int, size: int) -> Tensor:
-    if places is not None:
-        return places
-    shape = [*like.shape]
-    shape[axis] = size
-    return torch.full(shape, NONE, dtype=like.dtype, device=like.device)
+def _next(
+    of: frozenset[int], origin: int, axis: int, at: int, size: int, tables: Tables
+) -> int | None:
+    """Return which of the tables of a piece its rows are of; None: none, or one of several.
+
+    Of several, as of states that were added up, it is the one that goes on in the order of the
+    origin.
+    """
+    options = [
+        one
+        for one in of - {UNKNOWN}
+        if tables[one].origin == origin and tables[one].places.shape[axis] == size
+    ]
+    every = tables[origin].places
+    if at + size <= every.shape[axis]:
+        wanted = every.narrow(axis, at, size)
+        for one in options:
+            if torch.equal(tables[one].places, wanted):
+                return one
+    return options[0] if len(options) == 1 else None
+
+
+def _shape(places: Tensor, axis: int, size: int) -> tuple[int, int]:
+    other = places.shape[1 - axis]
+    return (size, other) if axis == 0 else (other, size)
 
 
 def _of_tables(axis: Axis, numbers: frozenset[int]) -> Axis:
