@@ -113,9 +113,10 @@ class Operation:
 
     def _are_ids(self, axes: Axes) -> bool:
         """Return whether whole numbers are the ids of a table, and nothing else."""
-        of, named = tables_in(axes), {label.axis for axis in axes for label, _ in axis if label}
+        of = tables_in(axes)
+        are_all = all(size_of(axis) == 1 or not is_free(axis) for axis in axes)
         is_filled = any(bool((self.tables[one].places == NONE).any()) for one in of - {UNKNOWN})
-        return len(named) >= min(2, len(axes)) and not is_filled and UNKNOWN not in of
+        return bool(of) and are_all and not is_filled and UNKNOWN not in of
 
     def _first(self, before: Axes | None, result: Tensor) -> Axes | None:
         name, args = self.name, self.args

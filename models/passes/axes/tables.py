@@ -80,6 +80,15 @@ class Tables:
         is_none = (chosen == NONE).reshape((-1, 1) if axis == 0 else (1, -1))
         return self.ordered(number, found.masked_fill(is_none, NONE))
 
+    def is_displaced(self, number: int, axis: int) -> bool:
+        """Return whether ids of a table stand elsewhere along an axis than where they were read."""
+        table = self._all[number]
+        size = max(1, self._all[table.origin].places.shape[1])
+        found = table.places // size if axis == 0 else table.places % size
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        wanted = torch.arange(found.shape[axis], device=found.device).reshape(shape)
+        return bool(((found != wanted) & (table.places != NONE)).any())
+
     def of(self, ids: Tensor) -> set[int]:
         """Return the numbers of the tables of some ids: those in the order in which they
         were read, if there are any."""
@@ -132,7 +141,12 @@ class TracedAxes:
             some: the ids that it may be of, each ``[a, b]``.
         """
         own = set[int]().union(*map(self.tables.of, some))
-        return self._are_others(own) and any(self.tables[one].origin in own for one in self._of)
+        named = {label.axis for label in self.labels if label}
+        return self._are_others(own) and any(
+            self.tables[one].origin in own
+            and (len(named) == 2 or any(self.tables.is_displaced(one, axis) for axis in named))
+            for one in self._of
+        )
 
     def varies(self, some: Sequence[Tensor]) -> bool:
         """Return whether rows of some ids are in their order by the numbers of this pass alone.

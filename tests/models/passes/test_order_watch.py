@@ -78,7 +78,8 @@ KEPT: dict[str, Move] = {
     "turned by two own gradients": lambda x: Turned.apply(Turned.apply(x)),
     "einsum": lambda x: torch.einsum("...td,de->...te", x, torch.eye(WIDTH)),
     "complex": lambda x: torch.view_as_real(
-        torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * torch.ones(1, dtype=torch.cfloat)
+        torch.view_as_complex(x.contiguous().reshape(*x.shape[:-1], -1, 2))
+        * torch.ones(1, dtype=torch.cfloat)
     ).flatten(2),
     "data": lambda x: x.data + 0,
     "a convolution of one token": lambda x: functional.conv1d(x.mT, torch.eye(WIDTH)[..., None]).mT,
@@ -253,6 +254,87 @@ class Begins(Moving):
         self.passes += 1
         x = self.words(ids)
         return self.site(x.flip(1) if self.when(self.passes, ids, self.training) else x)
+
+
+class Recurrent(nn.Module):
+    """Reads its texts token by token."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.words, self.site = nn.Embedding(400, WIDTH), nn.Identity()
+        self.cell = kind(WIDTH, WIDTH)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        state, states = torch.zeros(len(ids), WIDTH), list[Tensor]()
+        for i in range(ids.shape[1]):
+            state = self.cell(self.words(ids[:, i]) + state, state)
+            states.append(state)
+        return self.site(torch.stack(states, 1))
+
+
+class Bags(nn.Module):
+    """Looks its tokens up in bags of one, as given or from behind."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.words, self.site, self.way = nn.EmbeddingBag(400, WIDTH), nn.Identity(), way
+
+    def forward(self, ids: Tensor) -> Tensor:
+        read = ids.flip(1) if self.way == "from behind" else ids
+        if self.way == "by offsets":
+            rows = self.words(read.flatten(), torch.arange(ids.numel()))
+        else:
+            rows = self.words(read.reshape(-1, 1))
+        return self.site(rows.view(*ids.shape, WIDTH))
+
+
+class Windows(nn.Module):
+    """Works on two tokens at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.part, self.site = nn.Embedding(400, WIDTH), nn.Identity(), nn.Identity()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        pairs = functional.pad(x, (0, 0, 0, -ids.shape[1] % 2)).reshape(-1, 2, WIDTH)
+        mixed = pairs.mean(1, keepdim=True) + pairs
+        return self.site(x + self.part(mixed.view(len(ids), -1, WIDTH)[:, : ids.shape[1]]))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "gru": (lambda: Recurrent(nn.GRUCell), "site"),
+    "rnn": (lambda: Recurrent(nn.RNNCell), "site"),
+    "bags": (lambda: Bags("one by one"), "site"),
+    "bags by offsets": (lambda: Bags("by offsets"), "site"),
+    "bags from behind": (lambda: Bags("from behind"), ""),
+    "windows": (Windows, "site"),
+    "a part of windows": (Windows, "part"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_of_whole_models_are_those_of_a_plain_hook_or_refused(name: str) -> None:
+    make, site = MODELS[name]
+    torch.manual_seed(0)
+    model, seen, errors = make().eval(), list[PassRows](), list[Exception]()
+    for seed, size in enumerate([(3, 5), (1, 4), (4, 4), (2, 6)]):
+        ids, plain = different(seed, *size), list[Tensor]()
+        with torch.no_grad():
+            place = model.get_submodule(site or "site")
+            hook = place.register_forward_hook(lambda _, __, out, to=plain: to.append(out))
+            model(ids)
+            hook.remove()
+            with PassReader(model, [site or "site"], take=seen.append, leave_out=errors.append):
+                model(ids)
+        for rows in seen[-1:] if site and not errors else []:
+            assert torch.equal(rows.sites[site], plain[0].flatten(0, 1))
+            assert rows.token_id.tolist() == ids.flatten().tolist()
+    is_refused = name in ("bags from behind", "a part of windows")
+    assert bool(errors) == is_refused
+    assert len(seen) + len(errors) == 4
+    if name == "a part of windows":  # of an even number of tokens it is known
+        assert all("behind 'reshape'" in str(error) for error in errors)
 
 
 When = Callable[[int, Tensor, bool], bool]
