@@ -140,7 +140,7 @@ class PassCalls:
         call: int | None = None,
         on_pass: Callable[[Pass | None], None] | None = None,
         stop_early: bool = False,
-        traces: Callable[[Arguments, bool], bool] = lambda *_: False,
+        traces: Callable[[Arguments, bool], bool] | None = None,
     ) -> None:
         """Prepare; the hooks are set when this is entered.
 
@@ -151,7 +151,8 @@ class PassCalls:
             on_pass: called at the end of each pass; with None if the module ran within itself.
             stop_early: end passes started with :meth:`run` behind the last site.
             traces: whether to follow the axes of ids through the pass that begins with these
-                arguments, in training mode or not; it costs some microseconds an operation.
+                arguments, in training mode or not; it costs some microseconds an operation. None:
+                in none.
 
         Raises:
             UnknownSite: a site is no submodule.
@@ -164,7 +165,7 @@ class PassCalls:
         self._call = call
         self._on_pass = on_pass
         self._stop_early = stop_early
-        self._traces = traces
+        self._traces = traces or _never
         self._calls_to_stop_at: int | None = None
         self._may_stop = False
         self._thread = threading.local()
@@ -419,6 +420,10 @@ class PassCalls:
             calls.append(
                 SiteCall(output=copy, reading=reading, before=read, embedding=path, traced=traced)
             )
+
+
+def _never(given: Arguments, is_training: bool) -> bool:
+    return False
 
 
 def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:

@@ -12,7 +12,7 @@ from isogloss.errors import InvalidInput, IsoglossError, ShapeError
 from isogloss.models.hooks import evaluating
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.ids.sources import IdSource
-from isogloss.models.passes.inputs import Signature
+from isogloss.models.passes.inputs import Arguments, Signature
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
@@ -81,7 +81,7 @@ class DocumentPasses:
         self._widths = {site.name: site.width for site in sites if isinstance(site, Site)}
         self._may_trace = False
         self._calls = PassCalls(
-            module, sites, call=settings.call, stop_early=True, traces=lambda *_: self._may_trace
+            module, sites, call=settings.call, stop_early=True, traces=self._traces
         )
         self._orders = OrderWatch(module, self._names, is_said=settings.layout is not None)
         self._layouts = {name: Layout(name, module, settings.layout) for name in self._names}
@@ -90,6 +90,9 @@ class DocumentPasses:
         self._padding_is_hidden: bool | None = None
         self._tried: tuple[int, int] | None = None
         self._state: ModelState | None = None
+
+    def _traces(self, given: Arguments, is_training: bool) -> bool:
+        return self._may_trace
 
     @contextmanager
     def entered(self) -> Generator[None]:

@@ -82,9 +82,9 @@ def _place(part: Tensor, *, is_single: bool) -> tuple[int | None, list[int]]:
         return None, []
     if not along:
         kept = [i for i, (size, step) in enumerate(steps) if step and size == 1]
-        return (kept[-1] if kept else None), [part.storage_offset()]
+        return (kept[-1] if kept else None), [int(part.storage_offset())]
     size, step = steps[along[0]]
-    return along[0], [part.storage_offset() + i * step for i in range(size)]
+    return along[0], [int(part.storage_offset() + i * step) for i in range(size)]
 
 
 def _cut(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import pytest
@@ -49,6 +50,10 @@ def turn(x: Tensor) -> Tensor:
     return torch.arange(x.shape[1] - 1, -1, -1)
 
 
+def turned(x: Tensor) -> Tensor:
+    return cast("Tensor", Turned.apply(x))
+
+
 def written(x: Tensor, index: Tensor) -> Tensor:
     made = torch.zeros_like(x)
     made[:, index] = x
@@ -74,8 +79,8 @@ KEPT: dict[str, Move] = {
         if x.shape[1] < 2
         else x
     ),
-    "own gradient": lambda x: Copied.apply(x),
-    "turned by two own gradients": lambda x: Turned.apply(Turned.apply(x)),
+    "own gradient": lambda x: cast("Tensor", Copied.apply(x)),
+    "turned by two own gradients": lambda x: turned(turned(x)),
     "einsum": lambda x: torch.einsum("...td,de->...te", x, torch.eye(WIDTH)),
     "complex": lambda x: torch.view_as_real(
         torch.view_as_complex(x.contiguous().reshape(*x.shape[:-1], -1, 2))
@@ -109,8 +114,8 @@ MOVED: dict[str, Move] = {
     "einsum with a turn": lambda x: torch.einsum("st,btd->bsd", torch.eye(x.shape[1]).flip(0), x),
     "picked": lambda x: x[:, turn(x)],
     "picked by texts": lambda x: x[torch.arange(len(x) - 1, -1, -1)],
-    "picked by numpy": lambda x: torch.from_numpy(x.detach().numpy()[:, ::-1].copy()),
-    "picked from a list": lambda x: torch.tensor(x.detach().flip(1).tolist()),
+    "picked by numpy": lambda x: torch.from_numpy(np.flip(x.detach().numpy(), 1).copy()),
+    "picked from a list": lambda x: torch.tensor(cast("list[float]", x.detach().flip(1).tolist())),
     "scattered": lambda x: torch.zeros_like(x).scatter(
         1, turn(x)[None, :, None].expand_as(x).contiguous(), x
     ),
@@ -127,7 +132,7 @@ MOVED: dict[str, Move] = {
     "read in another shape, flat": lambda x: x.transpose(0, 1).flatten().view(x.shape),
     "repeated": lambda x: x.repeat_interleave(2, 1)[:, : x.shape[1]],
     "repeated, texts": lambda x: x.repeat(2, 1, 1)[1 : len(x) + 1],
-    "own gradient that turns": lambda x: Turned.apply(x),
+    "own gradient that turns": turned,
     "once each": lambda x: torch.unique(x.flatten(0, 1), dim=0)[: x[..., 0].numel()].view(x.shape),
     "fourier": lambda x: torch.fft.fft(torch.fft.fft(x, dim=1), dim=1).real / x.shape[1],
     "the highest so far, then others": lambda x: torch.take(
@@ -153,7 +158,7 @@ def there_and_back(x: Tensor) -> Tensor:
 class Moving(nn.Module):
     """Moves the states of its tokens, in front of a site."""
 
-    def __init__(self, moves: Sequence[Move]) -> None:
+    def __init__(self, moves: "Sequence[Move]") -> None:
         super().__init__()
         self.words, self.site, self.moves = WORDS, nn.Identity(), [*moves]
 
@@ -375,6 +380,10 @@ def test_moves_that_begin_by_themselves_are_told_after_some_passes_and_said(
     assert f"up to {len(seen) - 1} passes before" in caplog.text
 
 
+def hides(module: nn.Module, args: object, x: Tensor) -> Tensor:
+    return torch.from_numpy(x.numpy().copy())
+
+
 def test_what_cannot_be_followed_is_taken_where_the_user_says_its_order_or_the_library_does() -> (
     None
 ):
@@ -397,7 +406,7 @@ def test_what_cannot_be_followed_is_taken_where_the_user_says_its_order_or_the_l
             intermediate_size=8, max_position_embeddings=32,
         )
     ).eval()  # fmt: skip
-    inside.embeddings.register_forward_hook(lambda _, __, x: torch.from_numpy(x.numpy().copy()))
+    inside.embeddings.register_forward_hook(hides)
     seen = []
     with (
         PassReader(inside, ["encoder.layer.0"], take=seen.append, leave_out=errors.append),
