@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import PackedSequence
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.hooks import first_tensor
-from isogloss.models.passes.axis_trace import AxisTrace, TracedAxes
+from isogloss.models.passes.axes.tables import TracedAxes
+from isogloss.models.passes.axes.trace import AxisTrace
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.generation.caches import cache_in, cache_state
 from isogloss.models.passes.ids.embeddings import embeddings
@@ -139,7 +140,7 @@ class PassCalls:
         call: int | None = None,
         on_pass: Callable[[Pass | None], None] | None = None,
         stop_early: bool = False,
-        traces: Callable[[], bool] = lambda: False,
+        traces: Callable[[Arguments, bool], bool] | None = None,
     ) -> None:
         """Prepare; the hooks are set when this is entered.
 
@@ -149,8 +150,9 @@ class PassCalls:
             call: which call of a site in one pass to keep; None: the first.
             on_pass: called at the end of each pass; with None if the module ran within itself.
             stop_early: end passes started with :meth:`run` behind the last site.
-            traces: whether to follow the axes of ids through the pass that begins, which costs some
-                microseconds an operation.
+            traces: whether to follow the axes of ids through the pass that begins with these
+                arguments, in training mode or not; it costs some microseconds an operation. None:
+                in none.
 
         Raises:
             UnknownSite: a site is no submodule.
@@ -163,7 +165,7 @@ class PassCalls:
         self._call = call
         self._on_pass = on_pass
         self._stop_early = stop_early
-        self._traces = traces
+        self._traces = traces or _never
         self._calls_to_stop_at: int | None = None
         self._may_stop = False
         self._thread = threading.local()
@@ -253,7 +255,9 @@ class PassCalls:
         for module, found in self._stacks.items():
             if module is self._module and calls_forward_itself(module):
                 stack.enter_context(
-                    around_forward(module, self._beginning(found), self._ending(found))
+                    around_forward(
+                        module, self._beginning(found), self._ending(found), self._closing(found)
+                    )
                 )
                 continue
             before = self._beginning(found)
@@ -295,8 +299,7 @@ class PassCalls:
         copies = Copies()
         root = _reading(stack, given.copied(copies), None)
         begun = Pass(root=root, is_training=module.training, copies=copies, open=[root])
-        # a forward that is called directly has no hook that runs behind an error
-        if not calls_forward_itself(module) and self._traces():
+        if self._traces(given, module.training):
             begun.trace = AxisTrace()
             for name, ids in given.tables.items():
                 begun.trace.name(ids, root.arguments.tables[name])
@@ -417,6 +420,10 @@ class PassCalls:
             calls.append(
                 SiteCall(output=copy, reading=reading, before=read, embedding=path, traced=traced)
             )
+
+
+def _never(given: Arguments, is_training: bool) -> bool:
+    return False
 
 
 def _reading(stack: Stack, arguments: Arguments, outer: Reading | None) -> Reading:

@@ -24,13 +24,17 @@ def calls_forward_itself(module: nn.Module) -> bool:
 class _Forward:
     """Stands for a module's ``forward``; a copy of the module gets its own back."""
 
-    def __init__(self, module: nn.Module, begins: _Begins, ends: _Ends) -> None:
-        self._module, self._begins, self._ends = module, begins, ends
+    def __init__(self, module: nn.Module, begins: _Begins, ends: _Ends, fails: _Ends) -> None:
+        self._module, self._begins, self._ends, self._fails = module, begins, ends, fails
         self.__wrapped__ = module.forward  # what inspect.signature looks at
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         self._begins(self._module, args, kwargs)
-        output = self.__wrapped__(*args, **kwargs)
+        try:
+            output = self.__wrapped__(*args, **kwargs)
+        except BaseException:
+            self._fails(self._module, args, None)
+            raise
         self._ends(self._module, args, output)
         return output
 
@@ -40,17 +44,20 @@ class _Forward:
 
 
 @contextmanager
-def around_forward(module: nn.Module, begins: _Begins, ends: _Ends) -> Generator[None]:
+def around_forward(
+    module: nn.Module, begins: _Begins, ends: _Ends, fails: _Ends
+) -> Generator[None]:
     """Call functions before and behind each pass of a module, however it is started.
 
     Args:
         module: the module; its ``forward`` is as before afterwards.
         begins: called with the module and the arguments.
         ends: called with the module, the arguments by position and the output; not after an error.
+        fails: called after an error with the module, the arguments by position and None.
     """
     fields = cast("dict[str, object]", vars(module))
     before = fields.get("forward")
-    fields["forward"] = _Forward(module, begins, ends)
+    fields["forward"] = _Forward(module, begins, ends, fails)
     try:
         yield
     finally:

@@ -12,18 +12,18 @@ from isogloss.errors import InvalidInput, IsoglossError, ShapeError
 from isogloss.models.hooks import evaluating
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.ids.sources import IdSource
-from isogloss.models.passes.inputs import Signature
+from isogloss.models.passes.inputs import Arguments, Signature
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
     Layout,
     Sized,
     batch_first,
-    in_other_order,
     unresolved,
 )
 from isogloss.models.passes.model_state import ModelState
 from isogloss.models.passes.names import ids_parameter
+from isogloss.models.passes.order_watch import OrderWatch
 from isogloss.models.sites import Site, site_names
 from isogloss.models.tokens import EncodedDocument
 
@@ -81,14 +81,18 @@ class DocumentPasses:
         self._widths = {site.name: site.width for site in sites if isinstance(site, Site)}
         self._may_trace = False
         self._calls = PassCalls(
-            module, sites, call=settings.call, stop_early=True, traces=lambda: self._may_trace
+            module, sites, call=settings.call, stop_early=True, traces=self._traces
         )
+        self._orders = OrderWatch(module, self._names, is_said=settings.layout is not None)
         self._layouts = {name: Layout(name, module, settings.layout) for name in self._names}
         signature = Signature(module)
         self._arguments, self._ids_name = signature.names, ids_parameter(signature)
         self._padding_is_hidden: bool | None = None
         self._tried: tuple[int, int] | None = None
         self._state: ModelState | None = None
+
+    def _traces(self, given: Arguments, is_training: bool) -> bool:
+        return self._may_trace
 
     @contextmanager
     def entered(self) -> Generator[None]:
@@ -212,7 +216,8 @@ class DocumentPasses:
             ids[i, : len(document.input_ids)] = document.input_ids
             mask[i, : len(document.input_ids)] = 1
         given = torch.from_numpy(ids)
-        self._may_trace = any(layout.is_open for layout in self._layouts.values())
+        is_open = any(layout.is_open for layout in self._layouts.values())
+        self._may_trace = self._orders.wants([given], is_training=False) or is_open
         try:
             done = self._run(given, torch.from_numpy(mask))
         finally:
@@ -249,8 +254,6 @@ class DocumentPasses:
                 "decoder: its rows would carry wrong tokens; choose a site of the encoder, or "
                 "record a loop of your own that gives the decoder its ids (client.record)"
             )
-        if call.traced is not None and call.traced.is_moved_from([one.ids for one in found]):
-            raise in_other_order(name)
         may_be = [
             one
             for one in others
@@ -302,6 +305,7 @@ class DocumentPasses:
             axes = self._layouts[name].axes(output.shape, *ids.shape)
         if axes is None:
             raise unresolved(name, output.shape, [size])
+        self._orders.see(name, traced, [(ids.to(self._device), False)])
         found = batch_first(output, axes)
         width = self._widths.setdefault(name, found.shape[2])
         if width != found.shape[2]:

@@ -16,7 +16,7 @@ from typing import cast
 from torch import Tensor, nn, strided
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.models.passes.axis_trace import Places
+from isogloss.models.passes.axes.tables import Places
 from isogloss.models.passes.ids.stacks import is_of_library
 
 Axes = tuple[int, int]
@@ -317,19 +317,6 @@ def unresolved(
         f"site {name!r} gives {list(shape)} for {sizes}: which "
         'axis is which cannot be told; pass layout="batch_first" if it is [sequences, tokens, '
         "width], or run batches of another size or length"
-    )
-
-
-def in_other_order(name: str) -> ShapeError:
-    """Return the error for a site at which the model has put the rows in another order.
-
-    Args:
-        name: of the site.
-    """
-    return ShapeError(
-        f"site {name!r} has its rows in another order than the token ids that the model read: it "
-        "flips, rolls or picks them, and rows would carry wrong tokens; choose a submodule "
-        "before that, or behind the one that puts them back"
     )
 
 

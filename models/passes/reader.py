@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError, ShapeError
-from isogloss.models.passes.axis_trace import TracedAxes
+from isogloss.models.passes.axes.tables import TracedAxes
 from isogloss.models.passes.calls import Pass, PassCalls, SiteCall
 from isogloss.models.passes.content import SpecialTokens, Tokens, refuse_packed
 from isogloss.models.passes.generation.caches import cache_state
@@ -22,18 +22,19 @@ from isogloss.models.passes.generation.generations import Generations, Seen, Suc
 from isogloss.models.passes.generation.running import running_generation
 from isogloss.models.passes.ids.choice import checked_ids, chosen_ids, merged_sources, not_aligned
 from isogloss.models.passes.ids.sources import IdSource
+from isogloss.models.passes.inputs import Arguments
 from isogloss.models.passes.layout import (
     BATCH_FIRST,
     Axes,
     Layout,
     Sized,
     batch_first,
-    in_other_order,
     own_length,
     unresolved,
     without_own_padding,
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
+from isogloss.models.passes.order_watch import OrderWatch
 from isogloss.models.wrappers import unwrapped
 
 _log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ class PassReader:
         self._waiting, self._generations = deque[_Waiting](), self._joined()
         self._widths: dict[str, int] = {}
         self._passes = self._traced = 0
-        self._moved: set[str] = set()
+        self._orders = OrderWatch(self._module, self._sites, is_said=layout is not None)
         self._has_warned = self._has_said_turned = False
         self._lock = threading.RLock()
 
@@ -219,9 +220,10 @@ class PassReader:
             self._lose(step)
         self._leave_out(error)
 
-    def _traces(self) -> bool:
+    def _traces(self, given: Arguments, is_training: bool) -> bool:
         """Return whether the axes of ids are followed in the pass that begins: seldom."""
-        is_wanted = self._traced < _TRACED and any(one.is_open for one in self._layouts.values())
+        is_open = self._traced < _TRACED and any(one.is_open for one in self._layouts.values())
+        is_wanted = self._orders.wants(given.tables.values(), is_training=is_training) or is_open
         self._traced += is_wanted
         return is_wanted
 
@@ -231,7 +233,6 @@ class PassReader:
         if done.error is not None:
             raise done.error
         calls = {name: done.site(name, self._call) for name in self._sites}
-        self._check_order(done, calls)
         found = {name: self._sources(done, name, call) for name, call in calls.items()}
         merged, places = merged_sources(found)
         options = [self._option(done, source) for source in merged]
@@ -257,19 +258,10 @@ class PassReader:
         )
         for name, output in outputs.items():
             self._layouts[name].see_any(output.shape, seen.sized[name])
+            some = [(one.ids, one.is_turned) for one in found[name]]
+            self._orders.see(name, calls[name].traced, some)
         seen.step = 0 if self._step is None else self._step()
         return seen
-
-    def _check_order(self, done: Pass, calls: Mapping[str, SiteCall]) -> None:
-        """Refuse sites whose rows a model puts in another order than the ids; once is for all."""
-        for name, call in calls.items():
-            if call.traced is not None:
-                ids = [one.ids for one in self._sources(done, name, call)]
-                self._moved.discard(name)
-                if call.traced.is_moved_from(ids):
-                    self._moved.add(name)
-            if name in self._moved:
-                raise in_other_order(name)
 
     def _sources(self, done: Pass, name: str, call: SiteCall) -> list[IdSource]:
         found = done.sources(name, call)

@@ -4,8 +4,6 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal
 
 from isogloss.service.recording.options import RecorderCounts, SampleRate
@@ -88,17 +86,13 @@ class Tally:
                 passes=self._counts["passes"],
                 rows=self._counts["rows"],
                 durable_rows=self._counts["durable"],
-                left_out=_frozen(self._left_out),
-                examples=MappingProxyType(dict(self._examples)),
+                left_out=dict(self._left_out),
+                examples=dict(self._examples),
                 known_documents=self._counts["known"],
                 sampled_out=self._counts["sampled_out"],
                 rates=tuple(self._rates),
-                overflows=_frozen(self._overflows),
+                overflows=dict(self._overflows),
                 without_text=self._counts["without_text"],
                 lost_rows=self._counts["lost"],
                 changed_weights=self._counts["changed_weights"],
             )
-
-
-def _frozen(counts: Mapping[str, int]) -> Mapping[str, int]:
-    return MappingProxyType(dict(counts))

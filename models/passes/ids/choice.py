@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
-from isogloss.models.passes.axis_trace import TracedAxes
+from isogloss.models.passes.axes.tables import TracedAxes
 from isogloss.models.passes.ids.sources import IdSource, Reading
 from isogloss.models.passes.inputs import Signature, same
 

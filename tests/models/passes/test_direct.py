@@ -47,7 +47,7 @@ def test_a_copy_made_meanwhile_computes_with_its_own_weights():
     def begins(*args: object) -> None:
         begun.append(args)
 
-    with around_forward(model, begins, nothing):
+    with around_forward(model, begins, nothing, nothing):
         other = copy.deepcopy(model)
     assert torch.equal(other(IDS), model(IDS))
     nn.init.zeros_(other.embed.weight)
@@ -63,6 +63,6 @@ def test_a_forward_that_was_replaced_before_is_put_back():
         return old(tokens) + 1
 
     model.forward = replaced
-    with around_forward(model, nothing, nothing):
+    with around_forward(model, nothing, nothing, nothing):
         assert torch.equal(model(IDS), old(IDS) + 1)
     assert vars(model)["forward"] is replaced

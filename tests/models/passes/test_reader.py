@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from isogloss.errors import InvalidInput, IsoglossError, UnknownSite
+from isogloss.models.passes import order_watch
 from isogloss.models.passes.reader import PassReader, PassRows
 from isogloss.models.resolve import find_sites
 
@@ -67,6 +68,11 @@ class Tiny(Layers):
         if self.hides:  # no axes are followed through it
             x = torch.from_numpy(x.detach().numpy().copy())
         return x if self.skips else self.layer(x)
+
+
+def believed(module: nn.Module) -> bool:
+    """Stand for what tells models of transformers, whose order is believed."""
+    return True
 
 
 def read(
@@ -387,7 +393,10 @@ def test_a_decoder_of_pictures_carries_its_ids() -> None:
 
 
 @pytest.mark.parametrize("transposes", [False, True])
-def test_equal_sizes_wait_for_a_pass_that_tells_the_axes(transposes: bool) -> None:
+def test_equal_sizes_wait_for_a_pass_that_tells_the_axes(
+    transposes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_watch, "is_of_library", believed)  # whose order is believed
     model = Tiny()
     model.transposes, model.hides = transposes, True
     square, other = IDS[:, :2], IDS[:, :3]
@@ -413,9 +422,16 @@ def test_equal_sizes_need_no_other_pass_where_the_axes_can_be_followed(transpose
         assert torch.equal(rows.sites["layer"], model(ids).detach().flatten(0, 1))
 
 
-def test_what_no_pass_tells_is_left_out_unless_the_user_says_it() -> None:
+def test_what_no_pass_tells_is_left_out_unless_the_user_says_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, square = Tiny(), IDS[:, :2]
     model.hides = True
+    seen, (error,) = read(model, "layer", lambda: model(IDS))
+    assert not seen
+    assert "cannot be followed through what torch does not show" in str(error)
+    assert 'layout="batch_first"' in str(error)
+    monkeypatch.setattr(order_watch, "is_of_library", believed)  # whose order is believed
     seen, errors = read(model, "layer", lambda: (model(square), model(square)))
     assert not seen
     assert len(errors) == 2

@@ -1,6 +1,7 @@
 """Ids that the user names, and those that all sites share."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import pytest
@@ -35,11 +36,14 @@ class Pair(nn.Module):
 def test_of_texts_of_equal_length_the_user_says_which(ids: str, site: str) -> None:
     model, given = Pair(), {"a": IDS, "b": IDS + 20}
     seen, errors = list[PassRows](), list[Exception]()
-    with PassReader(model, [site], take=seen.append, leave_out=errors.append):
+    read = partial(
+        PassReader, model, [site], take=seen.append, leave_out=errors.append, layout="batch_first"
+    )
+    with read():
         model(**given)
     assert not seen
     assert "'a' or of 'b'" in str(errors.pop())
-    with PassReader(model, [site], take=seen.append, leave_out=errors.append, ids=ids):
+    with read(ids=ids):
         model(**given)
         model(IDS, IDS[:, :3])
     assert not errors
@@ -97,6 +101,7 @@ def test_ids_in_a_batch_given_as_one_mapping_are_named_by_their_key() -> None:
             return self.pair(batch["a"], batch["b"])
 
     model, seen = Mapped(), list[PassRows]()
+    model.pair.hides = False
     with PassReader(model, ["pair.other"], take=seen.append, leave_out=print, ids="batch.b"):
         model({"a": IDS, "b": IDS + 20})
     assert seen[0].token_id.tolist() == (IDS + 20).flatten().tolist()

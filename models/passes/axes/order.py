@@ -30,7 +30,7 @@ def order_after(
     kwargs: Mapping[str, object],
     axes: Sequence[Sequence[Part]],
     free: Sequence[bool],
-    table: Tensor,
+    places: Tensor,
 ) -> Tensor | None:
     """Return which ids the rows are of after an operation.
 
@@ -41,11 +41,11 @@ def order_after(
         kwargs: its arguments by name.
         axes: the parts of each axis of that tensor.
         free: for each axis whether it is one of no ids at all.
-        table: the ids that the rows are of before, ``[a, b]``.
+        places: of the ids that the rows are of before, ``[a, b]``.
 
     Returns:
-        ``[a, b]``; None: the operation does not give as many rows, or not the same order for all
-        numbers of a row.
+        These in the new order, ``[a, b]``; None: the operation does not give as many rows, or not
+        the same order for all numbers of a row.
     """
     is_flat = name in _FLAT and len(args) < 3 and kwargs.get(_FLAT[name]) in (None, ())
     if is_flat or "out" in kwargs:  # run again, it would write there
@@ -57,9 +57,9 @@ def order_after(
     named = [axis for parts in axes for axis, _ in parts]
     flat = [size for parts in sizes for size in parts]
     missing = {0, 1} - {*named}
-    if any(named.count(axis) > 1 for axis in (0, 1)) or any(table.shape[i] != 1 for i in missing):
+    if any(named.count(axis) > 1 for axis in (0, 1)) or any(places.shape[i] != 1 for i in missing):
         return None
-    numbers = torch.arange(table.numel(), device=table.device).reshape(table.shape)
+    numbers = torch.arange(places.numel(), device=places.device).reshape(places.shape)
     order = sorted((axis, place) for place, axis in enumerate(named) if axis is not None)
     is_turned = len(order) == 2 and order[0][1] > order[1][1]
     turned = numbers.squeeze(tuple(missing)) if missing else numbers
@@ -82,7 +82,7 @@ def order_after(
         found = found.narrow(place, 0, 1)
     found = found.reshape([flat[place] for _, place in sorted(order, key=lambda one: one[1])])
     found = found.T if is_turned else found
-    return table.reshape(-1)[found.reshape(-1)].reshape(table.shape)
+    return places.reshape(-1)[found.reshape(-1)].reshape(places.shape)
 
 
 def _product(sizes: Sequence[int]) -> int:

@@ -2,7 +2,7 @@
 
 import torch
 
-from isogloss.models.passes.axis_order import order_after
+from isogloss.models.passes.axes.order import order_after
 
 IDS = torch.arange(10, 22).reshape(3, 4)
 BATCH_FIRST = [[(0, 3)], [(1, 4)], [(None, 5)]]
