@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from isogloss.universality.atlas.signatures import Sketch, signatures, sketch
     from isogloss.universality.codes.contexts import Context, contexts
     from isogloss.universality.codes.encode import encode_probe
+    from isogloss.universality.codes.foreign import write_foreign_codes
     from isogloss.universality.codes.probed import ProbedDictionary, load_probed
     from isogloss.universality.correlation.moments import Moments
     from isogloss.universality.correlation.pair_statistics import pair_statistics
@@ -63,6 +64,7 @@ __all__ = [
     "step_to_compare",
     "summary_text",
     "word_segments",
+    "write_foreign_codes",
 ]
 
 _ROOM = "isogloss.universality"
@@ -97,6 +99,7 @@ _MODULE_OF = {
     "step_to_compare": "probe.steps",
     "summary_text": "matching.summary",
     "word_segments": "probe.grid",
+    "write_foreign_codes": "codes.foreign",
 }
 
 

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isogloss.errors import InvalidInput
 from isogloss.service.values.short_repr import short_repr
 from isogloss.store import RecordingSpec, Revision
@@ -258,6 +261,28 @@ class FeatureInfo:
     __repr__ = short_repr
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Segments:
+    """The segments of a probe, in the order in which codes on it have their rows."""
+
+    document: NDArray[np.uint64]
+    """Id of the document of each segment, ``[segments]``; see ``client.documents``."""
+    span: NDArray[np.uint32]
+    """Code points ``[start, end)`` in its text; on the grid of tokens the token's position twice,
+    ``[segments, 2]``."""
+    half: NDArray[np.int8]
+    """0: chooses pairs; 1: reports on them, ``[segments]``."""
+    row: NDArray[np.int64] | None
+    """Row of the recording that was named, -1 where it has none, ``[segments]``; None: none was."""
+    revision: Revision | None
+    """Revision of the recording that ``row`` counts in; give it to ``client.read``."""
+
+    __repr__ = short_repr
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairInfo:
     """Two features of two dictionaries that are each other's best match."""
@@ -321,6 +346,16 @@ class PairInfo:
     """Firings on tokens that stand in other segments too, of the feature that has fewer."""
     positional: bool
     """The position explains what the pair shares beyond its token."""
+    cosine: float
+    """Of the codes, not centred: Σab / √(Σa² Σb²)."""
+    b_given_a: float
+    """Share of the segments on which the first fires where the second does too."""
+    a_given_b: float
+    """Share of the segments on which the second fires where the first does too."""
+    decoder_cosine: float
+    """Of the directions that they write; NaN where widths differ or a side has no weights."""
+    encoder_cosine: float
+    """Of the directions that they read; NaN as ``decoder_cosine``."""
 
     __repr__ = short_repr
 

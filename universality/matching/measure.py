@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from isogloss.universality.correlation.best_matches import BestMatches
 from isogloss.universality.correlation.pair_statistics import PairStatistics, pair_statistics
 from isogloss.universality.correlation.ranks import pair_ranks
+from isogloss.universality.matching.directions import Directions, pair_cosines
 from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.matching.result import MatchedDictionary
 from isogloss.universality.matching.settings import MatchSettings
@@ -25,6 +26,7 @@ def measure_pairs(
     best: BestMatches,
     sides: tuple[MatchedDictionary, MatchedDictionary],
     settings: MatchSettings,
+    directions: tuple[Directions | None, Directions | None] = (None, None),
 ) -> tuple[Pairs, float]:
     """Measure the mutual pairs on the report half.
 
@@ -34,6 +36,7 @@ def measure_pairs(
         best: best partners on the choose half.
         sides: the dictionaries; pairs hold the numbers of ``MatchedDictionary.compared``.
         settings: bars and confidence.
+        directions: weights of each dictionary; None: unknown.
 
     Returns:
         The pairs, strongest first, and how many are expected beyond their token by chance.
@@ -74,6 +77,7 @@ def measure_pairs(
         **_of_strata(report, of_a, of_b),
         **_of_beyond(beyond),
     }
+    columns |= _of_directions(directions, columns["feature_a"], columns["feature_b"])
     order = np.lexsort((columns["feature_a"], -statistics.r))
     return Pairs.from_columns(columns).take(order), beyond.chance
 
@@ -90,8 +94,27 @@ def _beyond(one: sp.csr_array, other: sp.csr_array, report: Half) -> Beyond:
 
 
 def _of_statistics(statistics: PairStatistics) -> dict[str, NDArray[np.generic]]:
-    names = ("r", "fires_a", "fires_b", "cofires", "jaccard")
-    return {name: getattr(statistics, name) for name in names}
+    names = ("r", "fires_a", "fires_b", "cofires", "jaccard", "cosine")
+    found: dict[str, NDArray[np.generic]] = {name: getattr(statistics, name) for name in names}
+    for name, fires in (("b_given_a", statistics.fires_a), ("a_given_b", statistics.fires_b)):
+        never = np.full(len(fires), np.nan)
+        found[name] = np.divide(statistics.cofires, fires, out=never, where=fires > 0)
+    return found
+
+
+def _of_directions(
+    directions: tuple[Directions | None, Directions | None],
+    of_a: NDArray[np.generic],
+    of_b: NDArray[np.generic],
+) -> dict[str, NDArray[np.generic]]:
+    """Return the cosines of what pairs write and read, by the features' own numbers."""
+    numbers = of_a.astype(np.int64), of_b.astype(np.int64)
+    decoders = [None if side is None else side.decoder for side in directions]
+    encoders = [None if side is None else side.encoder for side in directions]
+    return {
+        "decoder_cosine": pair_cosines(*decoders, *numbers),
+        "encoder_cosine": pair_cosines(*encoders, *numbers),
+    }
 
 
 def _of_strata(report: Half, of_a: Integers, of_b: Integers) -> dict[str, NDArray[np.generic]]:

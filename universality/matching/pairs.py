@@ -78,6 +78,18 @@ class Pairs:
     """Firings on tokens that stand in other segments too, of the feature that has fewer."""
     positional: NDArray[np.bool_]
     """The position explains what the pair shares beyond its token."""
+    cosine: NDArray[np.float64]
+    """Cosine of the codes, not centred: Σab / √(Σa² Σb²); 0 where one never fires."""
+    b_given_a: NDArray[np.float64]
+    """``cofires / fires_a``: how often the second fires where the first does; NaN where that never
+    fires."""
+    a_given_b: NDArray[np.float64]
+    """``cofires / fires_b``."""
+    decoder_cosine: NDArray[np.float64]
+    """Cosine of what the features write; NaN where widths differ or weights are unknown. Two models
+    of one width have spaces of their own: read it beside ``Match.decoders``."""
+    encoder_cosine: NDArray[np.float64]
+    """Cosine of what the features read; NaN as ``decoder_cosine``."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}
