@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
-    from isogloss.dictionaries.rotated import rotated
+    from isogloss.dictionaries.rotate import rotated
     from isogloss.dictionaries.rows.batches import (
         HeldOutPair,
         held_out_batches,
@@ -127,7 +127,7 @@ _HOMES = {
     "load_dictionary": "saving",
     "load_provenance": "saving",
     "remove_checkpoints": "training.checkpoints",
-    "rotated": "rotated",
+    "rotated": "rotate",
     "save_dictionary": "saving",
     "train": "training.train",
     "train_together": "training.train",

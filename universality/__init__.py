@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from isogloss.universality.codes.probed import ProbedDictionary, load_probed
     from isogloss.universality.correlation.moments import Moments
     from isogloss.universality.correlation.pair_statistics import pair_statistics
-    from isogloss.universality.matching.cautions import Caution, shared_ancestry
+    from isogloss.universality.matching.cautions import Caution, foreign_codes, shared_ancestry
+    from isogloss.universality.matching.directions import Directions
     from isogloss.universality.matching.match import match
     from isogloss.universality.matching.pairs import Pairs
+    from isogloss.universality.matching.references import Reference, Role, check_references
     from isogloss.universality.matching.report_data import report_data
     from isogloss.universality.matching.result import Match
     from isogloss.universality.matching.settings import MatchSettings
@@ -39,6 +41,7 @@ __all__ = [
     "Candidates",
     "Caution",
     "Context",
+    "Directions",
     "Grid",
     "Match",
     "MatchSettings",
@@ -47,10 +50,14 @@ __all__ = [
     "Pairs",
     "Probe",
     "ProbedDictionary",
+    "Reference",
+    "Role",
     "Sketch",
     "build_probe",
+    "check_references",
     "contexts",
     "encode_probe",
+    "foreign_codes",
     "load_probed",
     "match",
     "nearest",
@@ -74,6 +81,7 @@ _MODULE_OF = {
     "Candidates": "atlas.atlas",
     "Caution": "matching.cautions",
     "Context": "codes.contexts",
+    "Directions": "matching.directions",
     "Grid": "probe.grid",
     "Match": "matching.result",
     "MatchSettings": "matching.settings",
@@ -82,10 +90,14 @@ _MODULE_OF = {
     "Pairs": "matching.pairs",
     "Probe": "probe.probe",
     "ProbedDictionary": "codes.probed",
+    "Reference": "matching.references",
+    "Role": "matching.references",
     "Sketch": "atlas.signatures",
     "build_probe": "probe.build",
+    "check_references": "matching.references",
     "contexts": "codes.contexts",
     "encode_probe": "codes.encode",
+    "foreign_codes": "matching.cautions",
     "load_probed": "codes.probed",
     "match": "matching.match",
     "nearest": "atlas.nearest",

@@ -1100,7 +1100,7 @@ class Pair(_message.Message):
     explained_by: _builtins.str
     """token, position, document or none"""
     ci_high_loose: _builtins.bool
-    """fewer than 10 co-firings: the truth often lies above ci_high"""
+    """few co-firings, or few rows decide: the truth may lie above ci_high"""
     rank_a: _builtins.int
     """of a among the partners of b, on the other documents; 1 is the best"""
     rank_b: _builtins.int

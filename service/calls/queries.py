@@ -17,7 +17,6 @@ from isogloss.service.wire.scalars import from_dtype
 from isogloss.service.wire.training import asked_config, asked_sources
 from isogloss.store import SiteSpec
 
-
 _SEGMENTS = 1 << 16
 """Segments of one answer at most: 25 bytes each."""
 

@@ -17,6 +17,7 @@ from isogloss.service.client.operations import Started, started
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
 from isogloss.service.values.arguments import Setting, named_steps
+from isogloss.service.values.dictionary_bodies import UNTRAINED_RATE
 from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name, to_name
@@ -24,11 +25,10 @@ from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.scalars import to_dtype
 from isogloss.service.wire.training import asked_config, to_config
 
-
 CONTROLS = ("frozen_decoder", "frozen_encoder", "soft_frozen_decoder")
 """Names of the controls, as ``isogloss.dictionaries.CONTROLS``, which a thin client cannot load."""
 
-_UNTRAINED: Mapping[str, Setting] = {"learning_rate": 1e-30, "epochs": 0.1}
+_UNTRAINED: Mapping[str, Setting] = {"learning_rate": UNTRAINED_RATE, "epochs": 0.1}
 """A run whose steps are too small to change any weight; it sets running thresholds all the same."""
 
 

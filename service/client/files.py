@@ -28,10 +28,11 @@ from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started
 from isogloss.service.client.upkeep import lanes
+from isogloss.service.pages.tables import pair_table, provenance_of, write_table
 from isogloss.service.recording.appender import Appender
 from isogloss.service.transport.call import Call, ask, reading
 from isogloss.service.values import ids
-from isogloss.service.values.results import DictionaryInfo, RecordingInfo, Segments
+from isogloss.service.values.results import DictionaryInfo, MatchInfo, RecordingInfo, Segments
 from isogloss.service.wire.features import to_parts
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_name
@@ -317,6 +318,54 @@ def _import_codes(
     return reading(started("dictionaries", get_dictionary), found)
 
 
+def export_match(
+    connection: Connection,
+    match: MatchInfo | str,
+    path: str | Path,
+    *,
+    figures: str | Path | None = None,
+) -> dict[str, object]:
+    """Write the pairs of a match as a table, with what they were made of; and its charts.
+
+    Args:
+        connection: the connection to the store's owner.
+        match: the match, or its id.
+        path: file to write, on the client's machine: ``.csv`` (what it was made of beside it, in
+            ``NAME.provenance.json``), ``.json`` (both in one document) or ``.parquet`` (in the
+            file's metadata under ``provenance``). Replaced if it is there; whole or absent.
+        figures: directory for the charts as SVG files; None: none are drawn.
+
+    Returns:
+        What the match was made of: ids and uids of match, probe and dictionaries, hashes of their
+        weights, revisions of the recordings, settings, cautions, release of isogloss.
+
+    Raises:
+        NotFound: there is no match with that id.
+        InvalidInput: ``path`` has another ending.
+        MissingExtra: a ``.parquet`` file is asked for, and pyarrow is not installed.
+        StorageError: a file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix not in (".csv", ".json", ".parquet"):
+        raise InvalidInput(
+            f"{target} ends in {target.suffix or 'nothing'!r}, wanted .csv, .json or .parquet"
+        )
+    found = connection.run(universality.get_match(match if isinstance(match, str) else match.id))
+    table = pair_table(connection.run(universality.pairs(found)))
+    made_of = provenance_of(found)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_table(target, table, made_of)
+    if figures is not None:
+        # jinja2 and markupsafe are only in a complete installation, and only this needs them
+        from isogloss.service.pages.drawings import draw_files
+
+        directory = Path(figures)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, svg in draw_files(found.details).items():
+            store.FileSystem().write_whole(directory / f"{name}.svg", [svg.encode()])
+    return made_of
+
+
 def _check_producers(connection: Connection, recording: str, producer: str, name: str) -> None:
     """Raise Conflict when an earlier import under this producer's name was of other rows."""
     known = {other for lane in connection.run(lanes(recording)) for other in lane.cursors}
@@ -382,6 +431,7 @@ class FilesClient(Connection):
     reader = working(reader)
     export = working(export)
     import_rows = working(import_rows)
+    export_match = working(export_match)
     segments = blocking(segments)
     import_codes = starting(import_codes)
 
@@ -392,5 +442,6 @@ class AsyncFilesClient(AsyncConnection):
     reader = in_thread(reader)
     export = in_thread(export)
     import_rows = in_thread(import_rows)
+    export_match = in_thread(export_match)
     segments = awaiting(segments)
     import_codes = starting_async(import_codes)

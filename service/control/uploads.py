@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from isogloss.errors import Conflict, CorruptData, InvalidInput, InvalidName, ResourceExhausted
-from isogloss.service.values.job_specs import ImportSpec
 from isogloss.service.jobs.supervisor import Jobs
+from isogloss.service.values.job_specs import ImportSpec
 from isogloss.store import CheckedCodes, CodesDigest, Csr, Store, read_arrays, write_arrays
 
 _MOST = 16

@@ -87,6 +87,7 @@ def _body(store: Store, spec: ImportSpec, entry: CatalogEntry) -> dict[str, obje
             "codes_sha256": spec.upload,
             "model_known": spec.recording is not None,
             "rows_trained": 0,
+            "curve": [],
             "init_hash": "",
             "weights_sha256": "",
         },

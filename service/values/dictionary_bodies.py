@@ -12,9 +12,12 @@ from isogloss.errors import InvalidInput
 from isogloss.service.values.json_fields import object_of, revision_of, steps_of, text_of
 from isogloss.service.values.results import SourceInfo
 
-
 IMPORTED_CODES = "imported_codes"
 """Kind, in the catalog, of a dictionary of which there are codes on one probe and no weights."""
+
+
+UNTRAINED_RATE = 1e-30
+"""Learning rate of a run whose steps are too small to change any weight: a floor for matches."""
 
 
 def has_weights(body: Mapping[str, object]) -> bool:

@@ -320,7 +320,8 @@ class PairInfo:
     explained_by: str
     """``token``, ``position``, ``document`` or ``none``."""
     ci_high_loose: bool
-    """Fewer than 10 co-firings: the truth often lies above ``ci_high``."""
+    """Fewer than 10 co-firings, or a few strong rows hold the variance of a feature: the truth may
+    lie above ``ci_high``."""
     rank_a: int
     """Rank of ``feature_a`` among the partners of ``feature_b`` on the other documents; 1 is the
     best."""

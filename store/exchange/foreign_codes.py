@@ -200,7 +200,8 @@ def _entries(codes: ForeignCodes, segments: int, features: int | None) -> _Colum
     """Return segment, feature and value of each entry, and how many features there are."""
     if isinstance(codes, str | Path):
         return _entries(_read_file(Path(codes)), segments, features)
-    if isinstance(codes, Mapping):
+    # a sparse matrix first: one format of scipy is a mapping too
+    if not isinstance(codes, SparseMatrix) and isinstance(codes, Mapping):
         columns = cast("Mapping[str, object]", codes)
         lacking = [name for name in COLUMNS if name not in columns]
         if lacking:
@@ -253,7 +254,8 @@ def _read_file(path: Path) -> ForeignCodes:
             "reading .npz codes needs scipy, which is not installed: pip install isogloss[server]"
         ) from error
     try:
-        return cast("SparseMatrix", load_npz(path))  # without unpickling
+        with path.open("rb") as file:
+            return cast("SparseMatrix", load_npz(file))  # without unpickling
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CorruptData(
             f"{path} is no sparse matrix of scipy.sparse.save_npz ({error}): write it again"

@@ -55,7 +55,8 @@ def _ranked(matrix: sp.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     """Return the entries in order of row and falling size, and the rank of each in its row."""
     lengths = np.diff(matrix.indptr)
     row = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((matrix.indices, -matrix.data, row))
+    values = np.asarray(matrix.data, np.float64)
+    order = np.lexsort((matrix.indices, -values, row))
     rank = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], lengths)
     return order.astype(np.int64), rank.astype(np.int64)
 

@@ -12,7 +12,12 @@ from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.matching.result import MatchedDictionary
 from isogloss.universality.matching.settings import MatchSettings
 from isogloss.universality.nulls.compress import compress
-from isogloss.universality.nulls.intervals import LOOSE_COFIRES, correlation_intervals
+from isogloss.universality.nulls.intervals import (
+    LOOSE_COFIRES,
+    LOOSE_FIRES,
+    correlation_intervals,
+    effective_firings,
+)
 from isogloss.universality.nulls.rules import Beyond, beyond_token, replicates
 from isogloss.universality.nulls.shuffles import Half
 from isogloss.universality.nulls.strata import explain_pairs
@@ -47,6 +52,7 @@ def measure_pairs(
     interval = correlation_intervals(
         report.a, b, of_a, of_b, report.sources, confidence=settings.confidence
     )
+    effective = np.minimum(effective_firings(report.a[of_a]), effective_firings(b[of_b]))
     ranks = pair_ranks(report.a, report.b, of_a, of_b, statistics.r)
     one, other = compress(report.a[of_a]), compress(b[of_b])
     each = np.arange(len(of_a))
@@ -64,7 +70,7 @@ def measure_pairs(
         "margin": best.a.r[of_a] - runner_up,
         "ci_low": interval.low,
         "ci_high": interval.high,
-        "ci_high_loose": statistics.cofires < LOOSE_COFIRES,
+        "ci_high_loose": (statistics.cofires < LOOSE_COFIRES) | (effective < LOOSE_FIRES),
         "rank_a": ranks.of_a,
         "rank_b": ranks.of_b,
         "replicates": replicates(
@@ -109,11 +115,10 @@ def _of_directions(
 ) -> dict[str, NDArray[np.generic]]:
     """Return the cosines of what pairs write and read, by the features' own numbers."""
     numbers = of_a.astype(np.int64), of_b.astype(np.int64)
-    decoders = [None if side is None else side.decoder for side in directions]
-    encoders = [None if side is None else side.encoder for side in directions]
+    a, b = ((None, None) if side is None else (side.decoder, side.encoder) for side in directions)
     return {
-        "decoder_cosine": pair_cosines(*decoders, *numbers),
-        "encoder_cosine": pair_cosines(*encoders, *numbers),
+        "decoder_cosine": pair_cosines(a[0], b[0], *numbers),
+        "encoder_cosine": pair_cosines(a[1], b[1], *numbers),
     }
 
 

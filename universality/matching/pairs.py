@@ -36,7 +36,8 @@ class Pairs:
     ci_high: NDArray[np.float64]
     """Upper end of the interval of ``r`` over sources of text; NaN with fewer than 20 sources."""
     ci_high_loose: NDArray[np.bool_]
-    """Fewer than 10 co-firings: the truth often lies above ``ci_high``."""
+    """Fewer than 10 co-firings, or fewer than 10 effective firings of either feature (a few strong
+    rows hold its variance): the truth may lie above ``ci_high``."""
     rank_a: NDArray[np.int32]
     """Rank of ``feature_a`` among the partners of ``feature_b`` on the report half; 1 is the best.
     On the half that chose the pair both ranks are 1."""

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
 from isogloss.universality.codes.probed import ProbedDictionary
@@ -15,8 +16,10 @@ from isogloss.universality.probe.probe import Probe
 from isogloss.universality.testing.dense import dense_codes, dense_correlations
 from isogloss.universality.testing.synthetic import random_codes, write_probed
 
+Array = NDArray[np.float64]
 
-def _r2(target: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
+
+def _r2(target: Array, rows: Array) -> tuple[float, Array]:
     """Return R² and weights of a plain regression with intercept."""
     design = np.column_stack([np.ones(len(rows)), rows])
     weights = np.linalg.lstsq(design, target, rcond=None)[0]
@@ -76,7 +79,7 @@ def test_split_features_are_found_merged_ones_too_and_shuffled_rows_give_none(
 ) -> None:
     settings = MatchSettings(keys=("none", "token"), draws=1, max_draws=1, subsets=2)
     there = match(*split, probe, settings=settings).split
-    back = match(*reversed(split), probe, settings=settings).merged
+    back = match(split[1], split[0], probe, settings=settings).merged
     assert there is not None
     assert back is not None
     for found in (there, back):
@@ -92,6 +95,6 @@ def test_split_features_are_found_merged_ones_too_and_shuffled_rows_give_none(
 def test_more_members_than_can_be_tried_are_refused() -> None:
     codes = sp.csr_array(dense_codes(1))
     with pytest.raises(InvalidInput, match="1 to 4"):
-        best_subsets((codes.T.tocsr(),) * 2, (codes,) * 2, most=5)
+        best_subsets((codes.T.tocsr(), codes.T.tocsr()), (codes, codes), most=5)
     with pytest.raises(InvalidInput, match="at most 4"):
         MatchSettings(subsets=5)
