@@ -1,8 +1,8 @@
 """Two dictionaries of which every answer of a match is known; ``isogloss bench universality``.
 
-Planted pairs (reordered, firings dropped, split in two, merged) are among impostors that fire in the same
-places for another reason: the token, its capitals, the position, the token at a position, the topic
-of the document; and among features that the other dictionary lacks.
+Planted pairs (reordered, firings dropped, split in two, merged) are among impostors that fire in
+the same places for another reason: the token, its capitals, the position, the token at a position,
+the topic of the document; and among features that the other dictionary lacks.
 """
 
 import tempfile

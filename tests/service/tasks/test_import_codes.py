@@ -85,9 +85,8 @@ def test_imported_codes_match_like_the_dictionary_that_made_them(store: Store) -
     assert "imported as codes" in render_report([details])
     best = got[0]
     hits = queries.nearest("small", best.feature_a, ["theirs", "large"], 1)
-    assert {hit.dictionary: (hit.feature, hit.r) for hit in hits} == dict.fromkeys(
-        ("theirs", "large"), (best.feature_b, hits[0].r)
-    )
+    assert {hit.dictionary for hit in hits} == {"theirs", "large"}
+    assert {(hit.feature, hit.r) for hit in hits} == {(best.feature_b, hits[0].r)}
     assert queries.feature("theirs", best.feature_b).contexts
 
 
@@ -197,7 +196,7 @@ def test_over_a_server_segments_tell_the_rows_and_their_codes_come_back(tmp_path
         ).result()
         checked = check_codes(wanted, segments=len(segments))
         assert made.provenance["codes_sha256"] == checked.digest
-        with pytest.raises(InvalidInput, match="value of entry|is negative|not finite"):
+        with pytest.raises(InvalidInput, match="is negative or not finite"):
             client.import_codes(
                 "p", {**codes, "value": -values.ravel()}, dictionary="no", features=40
             )

@@ -14,8 +14,9 @@ from isogloss.dictionaries import CONTROLS, load_dictionary
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.service.client import dictionaries
+from isogloss.service.pages.report import render_report
 from isogloss.service.query.queries import Queries
-from isogloss.service.transport.call import Running
+from isogloss.service.transport.call import Ask, Running
 from isogloss.store import Store
 
 QUICK = {"draws": 1, "max_draws": 1, "keys": ["none"]}
@@ -70,6 +71,10 @@ def test_a_match_stands_between_its_floor_and_its_ceiling(store: Store) -> None:
     assert down["what"] == "small x turned (rotated)"
     own, most, least = (one["counts"][1]["replicates"]["yes"] for one in (data, up, down))
     assert least < own <= most
+    page = render_report([found.details])
+    for shown in ("ceiling: small x small-again", "floor: small x turned (rotated)"):
+        assert shown in page
+        assert page.index(shown) > page.index("Beside a ceiling and a floor")
     assert "ceiling: small x small-again" in found.text
     assert "floor: small x turned (rotated)" in found.text
     with pytest.raises(AlreadyExists, match="differs in ceilings, floors"):
@@ -115,8 +120,8 @@ def test_floors_by_training_are_the_run_again_with_what_holds_it() -> None:
     for how, wanted in (("untrained", 1e-30), ("frozen_encoder", None)):
         running = Running(dictionaries.floor("d", how), "here")
         running.send(answer)
-        assert running.step is not None
-        request = running.step.request  # pyright: ignore
+        assert isinstance(running.step, Ask)
+        request = running.step.request
         assert isinstance(request, dictionaries_pb2.TrainDictionaryRequest)
         assert request.config.seed == 5
         assert dict(request.config.settings) == {"features": 40, "k": 3}
@@ -130,9 +135,9 @@ def test_floors_by_training_are_the_run_again_with_what_holds_it() -> None:
 
 
 def test_a_floor_of_an_unknown_kind_or_of_imported_codes_is_refused(tmp_path: Path) -> None:
-    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
-        with pytest.raises(InvalidInput, match="wanted one of rotated, untrained"):
-            client.floor("d", "upside-down")
+    here = isogloss.connect(tmp_path / "store", run_workers=False)
+    with here as client, pytest.raises(InvalidInput, match="wanted one of rotated, untrained"):
+        client.floor("d", "upside-down")
     running = Running(dictionaries.floor("d", "untrained"), "here")
     with pytest.raises(InvalidInput, match="was not trained here"):
         running.send(dictionaries_pb2.Dictionary(name="dictionaries/d"))

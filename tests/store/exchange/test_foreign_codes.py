@@ -1,6 +1,7 @@
 """Codes that another tool computed: every form is read alike, and everything wrong is refused."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -84,7 +85,7 @@ def test_parts_have_the_digest_of_the_whole_however_they_are_cut(
     whole = check_codes(some_codes(seed), segments=SEGMENTS)
     digest = CodesDigest(FEATURES)
     ends = [0, *sorted(set(cuts)), SEGMENTS]
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in pairwise(ends):
         digest.update(whole.part(start, stop))
     assert digest.hexdigest() == whole.digest
     other = check_codes(some_codes(seed + 1001), segments=SEGMENTS)
@@ -139,7 +140,7 @@ def test_shapes_features_and_kinds_of_codes_are_checked(tmp_path: Path) -> None:
             cast("Anything", check_codes)(_GOOD, segments=SEGMENTS, features=features)
     with pytest.raises(InvalidInput, match="lack value"):
         check_codes({"segment": _GOOD["segment"], "feature": _GOOD["feature"]}, segments=3)
-    with pytest.raises(InvalidInput, match="ends in '.csv'"):
+    with pytest.raises(InvalidInput, match=r"ends in '\.csv'"):
         check_codes(tmp_path / "codes.csv", segments=SEGMENTS)
 
 

@@ -24,7 +24,9 @@ def test_the_numbers_of_a_floor_stand_beside_those_of_the_match(
     found: Match, floor: Reference
 ) -> None:
     data = report_data(found, references=[floor])
-    (beside,) = data["references"]  # pyright: ignore
+    references = data["references"]
+    assert isinstance(references, list)
+    (beside,) = references
     assert (beside["role"], beside["match"], beside["b"]) == ("floor", "low", "rotated")
     assert beside["counts"] == report_data(floor.match)["counts"]
     assert beside["counts"] != data["counts"]
