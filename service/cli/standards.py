@@ -26,7 +26,7 @@ def floor(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Make a dictionary that has nothing to share, as a floor for matches.
+    """Make a dictionary with nothing to share, as a floor.
 
     Match the other dictionary with it, and give that match to `match --floor`.
     """
@@ -47,6 +47,7 @@ def floor(
 def bench(
     what: Annotated[Literal["universality"], typer.Argument(help="What to try.")],
     seeds: Annotated[int, typer.Option(help="How many pairs of dictionaries.", min=1)] = 3,
+    documents: Annotated[int, typer.Option(help="Documents of 100 segments.", min=4)] = 240,
     is_json: JsonOption = False,
 ) -> None:
     """Try the labels on features of which the truth is known.
@@ -58,7 +59,7 @@ def bench(
     from isogloss.universality.testing.ground_truth import rates
 
     del what  # there is one thing to try
-    found = rates(range(seeds))
+    found = rates(range(seeds), documents=documents)
     if is_json:
         write_json({kind: {"right": right, "of": of} for kind, (right, of, _) in found.items()})
         return

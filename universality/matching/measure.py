@@ -80,7 +80,7 @@ def measure_pairs(
             bar=settings.replicates_low,
         ),
         **_of_statistics(statistics),
-        **_of_strata(report, of_a, of_b),
+        **_of_strata(report, b, of_a, of_b),
         **_of_beyond(beyond),
     }
     columns |= _of_directions(directions, columns["feature_a"], columns["feature_b"])
@@ -122,9 +122,10 @@ def _of_directions(
     }
 
 
-def _of_strata(report: Half, of_a: Integers, of_b: Integers) -> dict[str, NDArray[np.generic]]:
-    """Return what the token, the position and the document explain."""
-    b = report.b.T.tocsr()
+def _of_strata(
+    report: Half, b: sp.csr_array, of_a: Integers, of_b: Integers
+) -> dict[str, NDArray[np.generic]]:
+    """Return what the token, the position and the document explain; ``b`` is feature-major."""
     token, position, document = (
         explain_pairs(report.a, b, of_a, of_b, report.partition(key))
         for key in ("token", "position", "document")

@@ -18,6 +18,7 @@ def example(*, cosines: bool = False) -> dict[str, object]:
     scatter = cast("dict[str, list[object]]", data["scatter"])
     count = len(scatter["r"])
     scatter["decoder_cosine"] = [0.5 if cosines else None] * count
+    scatter["margin"] = [place / count for place in range(count)]
     return report
 
 

@@ -19,6 +19,7 @@ from isogloss.service.query.queries import Queries
 from isogloss.service.transport.call import Ask, Running
 from isogloss.store import Store
 
+SOURCE = dictionaries_pb2.Source(recording="recordings/docs", site="layer.1")
 QUICK = {"draws": 1, "max_draws": 1, "keys": ["none"]}
 
 
@@ -114,8 +115,7 @@ def test_floors_by_training_are_the_run_again_with_what_holds_it() -> None:
         "learning_rate": None,
         "controls": ["frozen_decoder"],
     }
-    source = dictionaries_pb2.Source(recording="recordings/docs", site="layer.1")
-    answer = dictionaries_pb2.Dictionary(name="dictionaries/d", sources=[source])
+    answer = dictionaries_pb2.Dictionary(name="dictionaries/d", sources=[SOURCE])
     answer.provenance_json = json.dumps({"config": config})
     for how, wanted in (("untrained", 1e-30), ("frozen_encoder", None)):
         running = Running(dictionaries.floor("d", how), "here")
@@ -140,4 +140,4 @@ def test_a_floor_of_an_unknown_kind_or_of_imported_codes_is_refused(tmp_path: Pa
         client.floor("d", "upside-down")
     running = Running(dictionaries.floor("d", "untrained"), "here")
     with pytest.raises(InvalidInput, match="was not trained here"):
-        running.send(dictionaries_pb2.Dictionary(name="dictionaries/d"))
+        running.send(dictionaries_pb2.Dictionary(name="dictionaries/d", sources=[SOURCE]))
