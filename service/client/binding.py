@@ -39,7 +39,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 WrappedT = TypeVar("WrappedT")
 
-_PATHS = frozenset({"directory", "root", "path", "figures"})
+_PATHS = frozenset({"directory", "root"})
 
 
 def blocking(call: Callable[P, Call[T]]) -> Callable[Concatenate[Connection, P], T]:

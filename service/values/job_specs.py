@@ -270,13 +270,15 @@ class ImportSpec:
 
     def __post_init__(self) -> None:
         _check_target("dictionary", self.dictionary)
+        if not 1 <= self.features < 1 << 31:
+            raise InvalidInput(f"features is {self.features}, wanted 1 to 2**31 - 1")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
         """Make a spec from a parsed JSON object.
 
         Raises:
-            InvalidInput: a field is missing or of the wrong type.
+            InvalidInput: a field is missing, of the wrong type or out of range.
             InvalidName: the dictionary's name is not an id of lower-case letters, digits and
                 hyphens.
         """

@@ -24,6 +24,7 @@ COLUMNS = ("segment", "feature", "value")
 """Columns of codes by entry."""
 
 _MOST_FEATURES = 1 << 31
+_MOST_SEGMENTS = 1 << 27
 
 
 @runtime_checkable
@@ -160,6 +161,8 @@ def check_codes(
         CorruptData: the file cannot be read.
         MissingExtra: a file is given, and what reads it (pyarrow, scipy) is not installed.
     """
+    if not 1 <= segments <= _MOST_SEGMENTS:
+        raise InvalidInput(f"a probe of {segments} segments, wanted 1 to {_MOST_SEGMENTS}")
     segment, feature, value, width = _entries(codes, segments, features)
     _check_columns(segment, feature, value)
     _check_range("segment", segment, segments)
