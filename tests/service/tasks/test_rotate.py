@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.service import planted
 from tests.service.run_here import run_here
 
 import isogloss
-from isogloss.dictionaries import CONTROLS, load_dictionary
+from isogloss.dictionaries import CONTROLS, initial_decoder, load_dictionary
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.service.client import dictionaries
 from isogloss.service.pages.report import render_report
 from isogloss.service.query.queries import Queries
 from isogloss.service.transport.call import Ask, Running
+from isogloss.service.values.dictionary_bodies import UNTRAINED_RATE
 from isogloss.store import Store
 
 SOURCE = dictionaries_pb2.Source(recording="recordings/docs", site="layer.1")
@@ -141,3 +143,21 @@ def test_a_floor_of_an_unknown_kind_or_of_imported_codes_is_refused(tmp_path: Pa
     running = Running(dictionaries.floor("d", "untrained"), "here")
     with pytest.raises(InvalidInput, match="was not trained here"):
         running.send(dictionaries_pb2.Dictionary(name="dictionaries/d", sources=[SOURCE]))
+
+
+def test_an_untrained_run_keeps_every_direction_of_its_start_and_can_encode(store: Store) -> None:
+    """The rate is above 0, as settings want it, and too small to move a float32 weight."""
+    for kind in ("topk", "batch_topk"):
+        spec = planted.train_spec("small-docs", f"start-{kind.replace('_', '-')}", kind=kind)
+        config = spec["config"]
+        assert isinstance(config, dict)
+        config |= {"learning_rate": UNTRAINED_RATE, "epochs": 0.1}
+        run_here(store, "train", spec)
+        entry = store.catalog.get("dictionary", str(spec["dictionary"]))
+        provenance = entry.body["provenance"]
+        assert isinstance(provenance, dict)
+        assert provenance["init_cosine"] == pytest.approx(1.0, abs=1e-6)
+        made = load_dictionary(store.artifact("dictionary", entry.uid))
+        start = initial_decoder(40, 24, int(provenance["init_seed"]))
+        torch.testing.assert_close(made.decoder, start, rtol=0, atol=1e-6)
+        assert made.encode(torch.randn(9, 24)).to_ragged().values.numel() > 0
