@@ -294,11 +294,14 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
     recording = store.recording(source.recording)
     revision = source.revision
     spec = recording.spec
+    origin = object_of(entry.body, "provenance").get("origin") or entry.id
+    known = knows_model(entry.body)
     return {
         "dictionary": entry.id,
         "uid": entry.uid,
-        "model": spec.model.name,
-        "model_revision": spec.model.revision,
+        # of an unknown model the recording is there for its text alone
+        "model": spec.model.name if known else f"unrecorded model of {origin}",
+        "model_revision": spec.model.revision if known else "",
         "tokenizer": spec.tokenizer,
         "corpus": spec.corpus,
         "recording": spec.recording,

@@ -11,10 +11,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import ShapeError
-from isogloss.universality.correlation.assignment import DENSE_FEATURES, assign
+from isogloss.universality.correlation.assignment import assign
 
 ROTATIONS = 3
 """Draws of the null of the matched cosine."""
+
+DENSE_FEATURES = 4096
+"""At most so many features on the larger side: all cosines are held, 340 MB."""
 
 _CANDIDATES = 16
 _BLOCK = 1024

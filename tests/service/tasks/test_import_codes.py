@@ -104,6 +104,7 @@ def test_missing_segments_are_left_out_and_an_unrecorded_model_is_said(store: St
     assert isinstance(data, dict)
     halves = data["probe"]["segments"]
     assert halves["choose"] + halves["report"] == int(present.sum())
+    assert "unrecorded model of t" in render_report([Queries(store).match("h").details])
     (caution,) = [c for c in data["cautions"] if c["code"] == "FOREIGN_CODES"]
     assert "was not recorded" in caution["message"]
 
