@@ -8,7 +8,7 @@ with the first place where it does not. Stored zeros alone are dropped, since th
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast, runtime_checkable
@@ -29,34 +29,15 @@ _MOST_SEGMENTS = 1 << 27
 
 @runtime_checkable
 class SparseMatrix(Protocol):
-    """What every sparse matrix of scipy can do."""
+    """What every sparse matrix of scipy can do; its own types are looser than ours."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> object:
         """Rows and features."""
         ...
 
-    def tocoo(self) -> "CooMatrix":
-        """Return the same by entries."""
-        ...
-
-
-class CooMatrix(Protocol):
-    """A sparse matrix by entries, as ``tocoo`` of scipy returns it."""
-
-    @property
-    def row(self) -> NDArray[np.generic]:
-        """Row of each entry."""
-        ...
-
-    @property
-    def col(self) -> NDArray[np.generic]:
-        """Column of each entry."""
-        ...
-
-    @property
-    def data(self) -> NDArray[np.generic]:
-        """Each entry."""
+    def tocoo(self) -> object:
+        """Return the same by entries: ``row``, ``col`` and ``data``."""
         ...
 
 
@@ -203,9 +184,10 @@ def _entries(codes: ForeignCodes, segments: int, features: int | None) -> _Colum
     """Return segment, feature and value of each entry, and how many features there are."""
     if isinstance(codes, str | Path):
         return _entries(_read_file(Path(codes)), segments, features)
+    given: object = codes  # whatever the caller's types say
     # a sparse matrix first: one format of scipy is a mapping too
-    if not isinstance(codes, SparseMatrix) and isinstance(codes, Mapping):
-        columns = cast("Mapping[str, object]", codes)
+    if not isinstance(given, SparseMatrix) and isinstance(given, Mapping):
+        columns = cast("Mapping[str, object]", given)
         lacking = [name for name in COLUMNS if name not in columns]
         if lacking:
             raise InvalidInput(
@@ -219,25 +201,21 @@ def _entries(codes: ForeignCodes, segments: int, features: int | None) -> _Colum
             )
         segment, feature, value = (np.asarray(columns[name]) for name in COLUMNS)
         return segment, feature, value, _check_width(features)
-    if not isinstance(codes, SparseMatrix):
+    if not isinstance(given, SparseMatrix):
         raise InvalidInput(
-            f"codes are {type(codes).__name__}, wanted a scipy sparse matrix [segments, features], "
+            f"codes are {type(given).__name__}, wanted a scipy sparse matrix [segments, features], "
             f"columns {', '.join(COLUMNS)}, or the path of a .npz or .parquet file"
         )
-    shape = tuple(codes.shape)
+    shape = cast("tuple[int, ...]", tuple(cast("Iterable[int]", given.shape)))
     if len(shape) != 2 or shape[0] != segments or features not in (None, shape[1]):
         wanted = "features" if features is None else features
         raise ShapeError(
             f"codes are {list(shape)}, wanted [{segments}, {wanted}]: a row for each segment of "
             "the probe, in its order (see client.segments), and a column a feature"
         )
-    found = codes.tocoo()
-    return (
-        np.asarray(found.row),
-        np.asarray(found.col),
-        np.asarray(found.data),
-        _check_width(int(shape[1])),
-    )
+    found = given.tocoo()
+    row, column, data = (np.asarray(getattr(found, name)) for name in ("row", "col", "data"))
+    return row, column, data, _check_width(int(shape[1]))
 
 
 def _read_file(path: Path) -> ForeignCodes:
@@ -292,7 +270,9 @@ def _check_columns(
 
 
 def _check_range(name: str, column: NDArray[np.generic], stop: int) -> None:
-    wrong = np.flatnonzero((column < 0) | (column >= stop))
+    # column holds whole numbers, signed or not
+    below, above = np.less(column, 0), np.greater_equal(column, stop)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    wrong = np.flatnonzero(below | above)
     if wrong.size:
         raise InvalidInput(
             f"{name} {column[wrong[0]]} of entry {wrong[0]} is out of range, as {wrong.size} of "

@@ -194,7 +194,7 @@ def rates(seeds: Iterable[int], *, documents: int = 240) -> dict[str, tuple[int,
     Returns:
         By kind of feature: right answers, features, and what a right answer is.
     """
-    found = dict.fromkeys(KINDS, (0, 0))
+    found: dict[str, tuple[int, int]] = dict.fromkeys(KINDS, (0, 0))
     for seed in seeds:
         with tempfile.TemporaryDirectory() as scratch:
             truth = ground_truth(Path(scratch), seed=seed, documents=documents)

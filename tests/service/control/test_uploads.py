@@ -73,7 +73,7 @@ def test_uploads_are_limited_and_stale_ones_are_removed_unless_a_job_wants_them(
         jobs.submit(spec)
         assert remove_uploads(store, jobs, 60.0) == 0
         for path in (store.root / "uploads").iterdir():
-            os.utime(path, (time.time() - 100,) * 2)
+            os.utime(path, (time.time() - 100, time.time() - 100))
         assert remove_uploads(store, jobs, 60.0) == 1
     finally:
         jobs.close()

@@ -20,6 +20,7 @@ from isogloss.service.query.queries import Queries
 from isogloss.service.wire.features import from_part, to_parts
 from isogloss.store import Store, check_codes
 from isogloss.universality import Probe, load_probed
+from isogloss.universality.correlation.moments import shape_of
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def import_here(store: Store, codes: sp.csr_array, name: str, **more: object) ->
     """Send codes in parts and run the job that imports them, in this process."""
     present = more.pop("present", None)
     assert present is None or isinstance(present, np.ndarray)
-    segments = codes.shape[0]
+    segments, kept = shape_of(codes)[0], 0
     checked = check_codes(codes, segments=segments, present=present)
     for part in to_parts("probes/p", checked):
         kept = keep_part(store, part.upload, part.first_segment, from_part(part, segments))
@@ -92,7 +93,7 @@ def test_imported_codes_match_like_the_dictionary_that_made_them(store: Store) -
 
 def test_missing_segments_are_left_out_and_an_unrecorded_model_is_said(store: Store) -> None:
     codes = codes_of(store)
-    present = np.ones(codes.shape[0], np.bool_)
+    present = np.ones(shape_of(codes)[0], np.bool_)
     present[::3] = False
     kept = sp.csr_array(sp.diags_array(present.astype(float)) @ codes)
     body = import_here(store, kept, "holes", present=present)
@@ -123,7 +124,7 @@ def test_an_import_that_lacks_parts_or_names_no_recording_of_the_probe_says_so(
     store: Store,
 ) -> None:
     codes = codes_of(store)
-    segments = codes.shape[0]
+    segments = shape_of(codes)[0]
     checked = check_codes(codes, segments=segments, features=40)
     half = checked.part(0, segments // 2)
     keep_part(store, checked.digest, 0, half)

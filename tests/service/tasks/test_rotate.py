@@ -36,7 +36,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         planted.dictionary(store, "small-docs", "small-again", seed=1)
         run_here(store, "rotate", {"dictionary": "turned", "source": "large", "seed": 3})
         names = ["small", "large", "small-again", "turned"]
-        spec = {"probe": "p", "recordings": ["small-docs", "large-docs"], "dictionaries": names}
+        recordings = ["small-docs", "large-docs"]
+        spec: dict[str, object] = {"probe": "p", "recordings": recordings, "dictionaries": names}
         run_here(store, "probe", spec)
         for name, a, b in (("up", "small", "small-again"), ("down", "small", "turned")):
             run_here(store, "match", {"match": name, "a": a, "b": b, "settings": QUICK})
@@ -61,7 +62,7 @@ def test_a_rotated_dictionary_is_one_of_its_own_and_made_once(store: Store) -> N
 
 
 def test_a_match_stands_between_its_floor_and_its_ceiling(store: Store) -> None:
-    spec = {"match": "between", "a": "small", "b": "large", "settings": QUICK}
+    spec: dict[str, object] = {"match": "between", "a": "small", "b": "large", "settings": QUICK}
     run_here(store, "match", {**spec, "ceilings": ["up"], "floors": ["down"]})
     found = Queries(store).match("between")
     data = found.details["data"]

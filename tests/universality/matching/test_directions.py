@@ -33,7 +33,7 @@ def test_there_is_no_cosine_between_widths_without_weights_or_of_a_zero_row() ->
 
 def test_a_reordered_decoder_is_found_and_an_unrelated_one_lies_at_its_null() -> None:
     a = _rows(0, 60, 24)
-    same = matched_cosine(a, np.float32(3) * a[np.random.default_rng(1).permutation(60)])
+    same = matched_cosine(a, a[np.random.default_rng(1).permutation(60)])
     apart = matched_cosine(a, _rows(2, 60, 24))
     assert same is not None
     assert apart is not None
@@ -46,7 +46,8 @@ def test_of_many_features_candidates_find_what_all_cosines_find(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     a = _rows(0, 50, 16)
-    b = a[np.random.default_rng(1).permutation(50)] + np.float32(0.3) * _rows(2, 50, 16)
+    noise = 0.3 * _rows(2, 50, 16)
+    b = (a[np.random.default_rng(1).permutation(50)] + noise).astype(np.float32)
     whole = matched_cosine(a, b[:40])
     monkeypatch.setattr(directions, "DENSE_FEATURES", 10)
     sparse = matched_cosine(a, b[:40])

@@ -24,7 +24,8 @@ def _r2(target: Array, rows: Array) -> tuple[float, Array]:
     design = np.column_stack([np.ones(len(rows)), rows])
     weights = np.linalg.lstsq(design, target, rcond=None)[0]
     left = target - design @ weights
-    return 1 - left @ left / ((target - target.mean()) ** 2).sum(), weights[1:]
+    share = 1 - left @ left / ((target - target.mean()) ** 2).sum()
+    return float(share), np.asarray(weights[1:], np.float64)
 
 
 def test_the_subset_is_the_best_of_all_by_plain_regression() -> None:
