@@ -150,31 +150,18 @@ def check_codes(
     _check_range("feature", feature, width)
     values = _check_values(segment, feature, value)
     keep = values > 0
-    row, column, values = (
-        segment[keep].astype(np.int64),
-        feature[keep].astype(np.int64),
-        values[keep],
-    )
+    row, column, values = segment[keep].astype("i8"), feature[keep].astype("i8"), values[keep]
     cell = row * width + column
     order = np.argsort(cell, kind="stable")
     _check_once(cell[order], width)
-    here = np.ones(segments, np.bool_) if present is None else _check_present(present, segments)
-    absent = np.flatnonzero(~here[row])
-    if absent.size:
-        raise InvalidInput(
-            f"segment {row[absent[0]]} is not present and has codes, as {absent.size} entries do: "
-            "leave them out, or say that the segment is present"
-        )
+    here = _check_present(present, segments, row)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=segments))])
-    return CheckedCodes(
-        features=width,
-        codes=Csr(
-            indptr=indptr.astype(np.int64),
-            indices=column[order].astype(np.int32),
-            values=values[order],
-        ),
-        present=here,
+    codes_by_row = Csr(
+        indptr=indptr.astype(np.int64),
+        indices=column[order].astype(np.int32),
+        values=values[order],
     )
+    return CheckedCodes(features=width, codes=codes_by_row, present=here)
 
 
 _Columns: TypeAlias = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic], int]
@@ -307,8 +294,17 @@ def _check_once(ascending: NDArray[np.int64], width: int) -> None:
         )
 
 
-def _check_present(present: NDArray[np.bool_], segments: int) -> NDArray[np.bool_]:
-    found = np.asarray(present)
+def _check_present(
+    present: NDArray[np.bool_] | None, segments: int, segment: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which segments have an answer; refuse codes where there is none."""
+    found = np.ones(segments, np.bool_) if present is None else np.asarray(present)
     if found.dtype != np.bool_ or found.shape != (segments,):
         raise ShapeError(f"present is {found.dtype} {list(found.shape)}, wanted bool [{segments}]")
+    absent = np.flatnonzero(~found[segment])
+    if absent.size:
+        raise InvalidInput(
+            f"segment {segment[absent[0]]} is not present and has codes, as {absent.size} entries "
+            "do: leave them out, or say that the segment is present"
+        )
     return found

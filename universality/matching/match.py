@@ -90,16 +90,10 @@ def match(
     progress(2, steps)
     nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
     pairs, chance = measure_pairs(choose, report, best, sides, settings, directions)
-    on = MatchedProbe(
-        probe=probe.id,
-        grid=probe.grid,
-        segments=(choose.rows, report.rows),
-        documents=(choose.partition("document").size, report.partition("document").size),
-        sources=(choose.sources.size, report.sources.size),
-    )
+    on = _matched_on(probe, choose, report)
     found = [*cautions, *_found(pairs, (a, b), settings, on, choose, probe)]
     progress(steps, steps)
-    return Match(
+    made = Match(
         a=sides[0],
         b=sides[1],
         on=on,
@@ -108,11 +102,42 @@ def match(
         chance=chance,
         nulls=nulls,
         cautions=tuple(found),
-        one_to_one=_one_to_one(choose, report, best, sides) if settings.one_to_one else None,
-        decoders=_decoders(directions, settings) if settings.one_to_one else None,
-        split=_subsets(choose, report, settings) if settings.subsets else None,
-        merged=_subsets(_swapped(choose), _swapped(report), settings) if settings.subsets else None,
     )
+    return _with_asked(made, choose, report, best, directions)
+
+
+def _matched_on(probe: Probe, choose: Half, report: Half) -> MatchedProbe:
+    return MatchedProbe(
+        probe=probe.id,
+        grid=probe.grid,
+        segments=(choose.rows, report.rows),
+        documents=(choose.partition("document").size, report.partition("document").size),
+        sources=(choose.sources.size, report.sources.size),
+    )
+
+
+def _with_asked(
+    made: Match,
+    choose: Half,
+    report: Half,
+    best: BestMatches,
+    directions: tuple[Directions | None, Directions | None],
+) -> Match:
+    """Return the match with what only some settings ask for."""
+    settings = made.settings
+    if settings.one_to_one:
+        made = replace(
+            made,
+            one_to_one=_one_to_one(choose, report, best, (made.a, made.b)),
+            decoders=_decoders(directions, settings),
+        )
+    if settings.subsets:
+        made = replace(
+            made,
+            split=_subsets(choose, report, settings),
+            merged=_subsets(_swapped(choose), _swapped(report), settings),
+        )
+    return made
 
 
 def _one_to_one(

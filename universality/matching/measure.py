@@ -1,5 +1,7 @@
 """Measure mutual pairs on the half of the probe that did not choose them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -52,8 +54,8 @@ def measure_pairs(
     interval = correlation_intervals(
         report.a, b, of_a, of_b, report.sources, confidence=settings.confidence
     )
-    effective = np.minimum(effective_firings(report.a[of_a]), effective_firings(b[of_b]))
     ranks = pair_ranks(report.a, report.b, of_a, of_b, statistics.r)
+    again = (ranks.of_a == 1) & (ranks.of_b == 1)
     one, other = compress(report.a[of_a]), compress(b[of_b])
     each = np.arange(len(of_a))
     compressed = correlation_intervals(
@@ -70,22 +72,25 @@ def measure_pairs(
         "margin": best.a.r[of_a] - runner_up,
         "ci_low": interval.low,
         "ci_high": interval.high,
-        "ci_high_loose": (statistics.cofires < LOOSE_COFIRES) | (effective < LOOSE_FIRES),
+        "ci_high_loose": _is_loose(report.a, b, of_a, of_b, statistics.cofires),
         "rank_a": ranks.of_a,
         "rank_b": ranks.of_b,
-        "replicates": replicates(
-            compressed.low,
-            (ranks.of_a == 1) & (ranks.of_b == 1),
-            fires,
-            bar=settings.replicates_low,
-        ),
+        "replicates": replicates(compressed.low, again, fires, bar=settings.replicates_low),
         **_of_statistics(statistics),
         **_of_strata(report, b, of_a, of_b),
         **_of_beyond(beyond),
     }
-    columns |= _of_directions(directions, columns["feature_a"], columns["feature_b"])
+    columns |= _of_directions(directions, columns)
     order = np.lexsort((columns["feature_a"], -statistics.r))
     return Pairs.from_columns(columns).take(order), beyond.chance
+
+
+def _is_loose(
+    a: sp.csr_array, b: sp.csr_array, of_a: Integers, of_b: Integers, cofires: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Say of which pairs too few rows decide for the upper end of the interval."""
+    effective = np.minimum(effective_firings(a[of_a]), effective_firings(b[of_b]))
+    return (cofires < LOOSE_COFIRES) | (effective < LOOSE_FIRES)
 
 
 def _beyond(one: sp.csr_array, other: sp.csr_array, report: Half) -> Beyond:
@@ -110,11 +115,10 @@ def _of_statistics(statistics: PairStatistics) -> dict[str, NDArray[np.generic]]
 
 def _of_directions(
     directions: tuple[Directions | None, Directions | None],
-    of_a: NDArray[np.generic],
-    of_b: NDArray[np.generic],
+    columns: Mapping[str, NDArray[np.generic]],
 ) -> dict[str, NDArray[np.generic]]:
     """Return the cosines of what pairs write and read, by the features' own numbers."""
-    numbers = of_a.astype(np.int64), of_b.astype(np.int64)
+    numbers = columns["feature_a"].astype(np.int64), columns["feature_b"].astype(np.int64)
     a, b = ((None, None) if side is None else (side.decoder, side.encoder) for side in directions)
     return {
         "decoder_cosine": pair_cosines(a[0], b[0], *numbers),
