@@ -56,10 +56,10 @@ def bench(
     that fire in the same places for another reason; how often each is labelled rightly is shown.
     """
     from isogloss.service.cli.output import write_json, write_table
-    from isogloss.universality.testing.ground_truth import rates
+    from isogloss.universality.testing import ground_truth_rates
 
     del what  # there is one thing to try
-    found = rates(range(seeds), documents=documents)
+    found = ground_truth_rates(range(seeds), documents=documents)
     if is_json:
         write_json({kind: {"right": right, "of": of} for kind, (right, of, _) in found.items()})
         return

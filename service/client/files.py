@@ -32,7 +32,7 @@ from isogloss.service.pages.tables import pair_table, provenance_of, write_table
 from isogloss.service.recording.appender import Appender
 from isogloss.service.transport.call import Call, ask, reading
 from isogloss.service.values import ids
-from isogloss.service.values.results import DictionaryInfo, MatchInfo, RecordingInfo, Segments
+from isogloss.service.values.results import DictionaryInfo, MatchInfo, ProbeSegments, RecordingInfo
 from isogloss.service.wire.features import to_parts
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_name
@@ -186,7 +186,7 @@ def reader(
 
 def segments(
     probe: str, *, recording: str | None = None, step: int | None = None
-) -> Call[Segments]:
+) -> Call[ProbeSegments]:
     """Return the segments of a probe: the rows that codes on it have, in their order.
 
     Args:
@@ -211,7 +211,7 @@ def segments(
     )
 
 
-def _segments(request: pb.ReadSegmentsRequest) -> Call[Segments]:
+def _segments(request: pb.ReadSegmentsRequest) -> Call[ProbeSegments]:
     pages: list[pb.ReadSegmentsResponse] = []
     while True:
         page = yield from ask(request, pb.ReadSegmentsResponse)
@@ -223,7 +223,7 @@ def _segments(request: pb.ReadSegmentsRequest) -> Call[Segments]:
             return reading(_joined_segments, pages)
 
 
-def _joined_segments(pages: Sequence[pb.ReadSegmentsResponse]) -> Segments:
+def _joined_segments(pages: Sequence[pb.ReadSegmentsResponse]) -> ProbeSegments:
     documents, spans, halves, rows = (
         np.frombuffer(b"".join(getattr(page, name) for page in pages), dtype)
         for name, dtype in (
@@ -235,7 +235,7 @@ def _joined_segments(pages: Sequence[pb.ReadSegmentsResponse]) -> Segments:
     if lengths != {wanted} or len(spans) % 2:
         raise ShapeError(f"{wanted} segments came as columns of {sorted(lengths)}")
     known = pages[0].HasField("revision")
-    return Segments(
+    return ProbeSegments(
         document=documents.astype(np.uint64),
         span=spans.reshape(-1, 2).astype(np.uint32),
         half=halves.astype(np.int8),

@@ -14,7 +14,7 @@ from isogloss.service.pages.report_data import Node
 from isogloss.service.values.results import MatchInfo, PairInfo
 from isogloss.store import FileSystem, write_parquet
 
-Table = Mapping[str, NDArray[np.generic]]
+PairTable = Mapping[str, NDArray[np.generic]]
 
 
 def pair_table(pairs: Sequence[PairInfo]) -> dict[str, NDArray[np.generic]]:
@@ -73,7 +73,7 @@ def provenance_of(match: MatchInfo) -> dict[str, object]:
     }
 
 
-def write_table(path: Path, table: Table, made_of: Mapping[str, object]) -> None:
+def write_table(path: Path, table: PairTable, made_of: Mapping[str, object]) -> None:
     """Write a table and what it was made of; the ending of the path says in which form.
 
     Raises:

@@ -211,9 +211,9 @@ class Hit:
     mutual: bool
     """Whether each is the other's best."""
     cofires: int
-    """Segments on which both fire."""
+    """ProbeSegments on which both fire."""
     fires: int
-    """Segments on which this one fires."""
+    """ProbeSegments on which this one fires."""
     partial_token: float
     """Correlation among segments of the same token; NaN where neither varies there."""
 
@@ -250,7 +250,7 @@ class FeatureInfo:
     probe: str
     """Id of the probe."""
     fires: int
-    """Segments on which it is active."""
+    """ProbeSegments on which it is active."""
     density: float
     """``fires`` over the segments present."""
     max_activation: float
@@ -262,7 +262,7 @@ class FeatureInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Segments:
+class ProbeSegments:
     """The segments of a probe, in the order in which codes on it have their rows."""
 
     document: NDArray[np.uint64]
@@ -302,11 +302,11 @@ class PairInfo:
     ci_high: float
     """Upper end of it."""
     fires_a: int
-    """Segments on which the first fires."""
+    """ProbeSegments on which the first fires."""
     fires_b: int
-    """Segments on which the second fires."""
+    """ProbeSegments on which the second fires."""
     cofires: int
-    """Segments on which both fire."""
+    """ProbeSegments on which both fire."""
     jaccard: float
     """``cofires`` over the segments on which either fires."""
     token_null: float

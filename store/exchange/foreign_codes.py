@@ -171,7 +171,7 @@ def _entries(codes: ForeignCodes, segments: int, features: int | None) -> _Colum
     """Return segment, feature and value of each entry, and how many features there are."""
     if isinstance(codes, str | Path):
         return _entries(_read_file(Path(codes)), segments, features)
-    given: object = codes  # whatever the caller's types say
+    given = cast("object", codes)  # whatever the caller's types say
     # a sparse matrix first: one format of scipy is a mapping too
     if not isinstance(given, SparseMatrix) and isinstance(given, Mapping):
         columns = cast("Mapping[str, object]", given)
@@ -193,7 +193,7 @@ def _entries(codes: ForeignCodes, segments: int, features: int | None) -> _Colum
             f"codes are {type(given).__name__}, wanted a scipy sparse matrix [segments, features], "
             f"columns {', '.join(COLUMNS)}, or the path of a .npz or .parquet file"
         )
-    shape = cast("tuple[int, ...]", tuple(cast("Iterable[int]", given.shape)))
+    shape = tuple(cast("Iterable[int]", given.shape))
     if len(shape) != 2 or shape[0] != segments or features not in (None, shape[1]):
         wanted = "features" if features is None else features
         raise ShapeError(

@@ -22,16 +22,16 @@ DENSE_FEATURES = 4096
 _CANDIDATES = 16
 _BLOCK = 1024
 
-Rows = NDArray[np.float32]
+DirectionRows = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Directions:
     """The weights of a dictionary as directions, ``[features, width]``, finite."""
 
-    decoder: Rows
+    decoder: DirectionRows
     """What each feature writes."""
-    encoder: Rows | None = None
+    encoder: DirectionRows | None = None
     """What each feature reads; None: the kind has no such matrix."""
 
     def __post_init__(self) -> None:
@@ -54,7 +54,10 @@ class MatchedCosine:
 
 
 def pair_cosines(
-    a: Rows | None, b: Rows | None, of_a: NDArray[np.integer], of_b: NDArray[np.integer]
+    a: DirectionRows | None,
+    b: DirectionRows | None,
+    of_a: NDArray[np.integer],
+    of_b: NDArray[np.integer],
 ) -> NDArray[np.float64]:
     """Return the cosine of given pairs of directions; NaN where there is none.
 
@@ -72,7 +75,7 @@ def pair_cosines(
     return np.divide(product, scale, out=np.full(len(of_a), np.nan), where=scale > 0)
 
 
-def matched_cosine(a: Rows, b: Rows, *, seed: int = 0) -> MatchedCosine | None:
+def matched_cosine(a: DirectionRows, b: DirectionRows, *, seed: int = 0) -> MatchedCosine | None:
     """Match decoder rows one to one by cosine, beside random rotations of the second.
 
     Above ``DENSE_FEATURES`` features each row's 16 best are candidates; the others could only be
@@ -101,11 +104,11 @@ def matched_cosine(a: Rows, b: Rows, *, seed: int = 0) -> MatchedCosine | None:
     )
 
 
-def _mean_matched(a: Rows, b: Rows) -> float:
+def _mean_matched(a: DirectionRows, b: DirectionRows) -> float:
     return float(assign(_scores(a, b)).score.sum() / max(min(len(a), len(b)), 1))
 
 
-def _scores(a: Rows, b: Rows) -> sp.csr_array:
+def _scores(a: DirectionRows, b: DirectionRows) -> sp.csr_array:
     """Return positive cosines: all, or of each row the largest where there are many features."""
     count = len(b) if max(len(a), len(b)) <= DENSE_FEATURES else min(_CANDIDATES, len(b))
     blocks: list[sp.csr_array] = []
@@ -118,7 +121,7 @@ def _scores(a: Rows, b: Rows) -> sp.csr_array:
     return sp.csr_array(sp.vstack(blocks, format="csr"))
 
 
-def _unit(rows: Rows) -> Rows:
+def _unit(rows: DirectionRows) -> DirectionRows:
     norm = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / np.maximum(norm, 1e-30)).astype(np.float32)
 

@@ -21,6 +21,7 @@ from isogloss.errors import InvalidInput
 from isogloss.universality.correlation.candidates import best_candidates, strongest_of_row
 from isogloss.universality.correlation.moments import moments, row_blocks
 from isogloss.universality.matching.settings import MOST_MEMBERS
+from isogloss.universality.nulls.intervals import Floats
 
 CANDIDATES = 8
 """Partners of a feature of which subsets are tried."""
@@ -28,8 +29,6 @@ CANDIDATES = 8
 _RIDGE = 1e-9
 _BLOCK_PAIRS = 4096
 _BLOCK_FEATURES = 512
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

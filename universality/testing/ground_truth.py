@@ -184,7 +184,9 @@ def _strength(random: Random, fires: NDArray[np.bool_]) -> Column:
     return np.where(fires, strength, 0.0)
 
 
-def rates(seeds: Iterable[int], *, documents: int = 240) -> dict[str, tuple[int, int, str]]:
+def ground_truth_rates(
+    seeds: Iterable[int], *, documents: int = 240
+) -> dict[str, tuple[int, int, str]]:
     """Match dictionaries of known answers, and count the right ones.
 
     Args:

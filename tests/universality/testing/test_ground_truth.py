@@ -16,7 +16,7 @@ from isogloss.universality.testing.ground_truth import (
     MEANS,
     GroundTruth,
     ground_truth,
-    rates,
+    ground_truth_rates,
 )
 
 
@@ -64,7 +64,7 @@ def test_a_wrong_label_is_a_wrong_answer(truth: GroundTruth, found: Match) -> No
 
 
 def test_rates_add_up_over_seeds_and_say_what_is_right() -> None:
-    found = rates((0, 1), documents=24)
+    found = ground_truth_rates((0, 1), documents=24)
     assert list(found) == list(KINDS)
     assert {kind: means for kind, (_, _, means) in found.items()} == MEANS
     assert {of for _, of, _ in found.values()} == {80}
