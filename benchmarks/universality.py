@@ -18,6 +18,7 @@ from universality_figures.cost import add_one, one_of_100, wide
 from universality_figures.coverage import coverage_high, coverage_low
 from universality_figures.planted import impostors, planted, planted_false
 from universality_figures.replication import false_replicates, power_replicates
+from universality_figures.speed import correlation_memory, correlation_speed, signature_rate
 from universality_figures.starts import init_false, init_found
 from universality_figures.strata_bias import eta_bias, null_closed_form
 from universality_figures.token_label import false_beyond, power_beyond, power_beyond_3
@@ -40,6 +41,9 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "wide": wide,
     "one_of_100": one_of_100,
     "add_one": add_one,
+    "correlation_speed": correlation_speed,
+    "correlation_memory": correlation_memory,
+    "signature_rate": signature_rate,
 }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
+    from isogloss.dictionaries.rotate import rotated
     from isogloss.dictionaries.rows.batches import (
         HeldOutPair,
         held_out_batches,
@@ -74,6 +75,7 @@ __all__ = [
     "load_dictionary",
     "load_provenance",
     "remove_checkpoints",
+    "rotated",
     "save_dictionary",
     "site_columns",
     "train",
@@ -125,6 +127,7 @@ _HOMES = {
     "load_dictionary": "saving",
     "load_provenance": "saving",
     "remove_checkpoints": "training.checkpoints",
+    "rotated": "rotate",
     "save_dictionary": "saving",
     "train": "training.train",
     "train_together": "training.train",

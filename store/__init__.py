@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from isogloss.store.exchange.arrow import ArrowBatch, arrow_batches
     from isogloss.store.exchange.export import ExportSource, Form, export_recording, export_rows
     from isogloss.store.exchange.exported import open_export
+    from isogloss.store.exchange.foreign_codes import (
+        CheckedCodes,
+        CodesDigest,
+        ForeignCodes,
+        check_codes,
+    )
     from isogloss.store.exchange.importing import (
         ImportColumns,
         ImportedRows,
         ImportPlan,
         import_recording,
     )
+    from isogloss.store.exchange.parquet import write_parquet
     from isogloss.store.exchange.sources import (
         ImportSource,
         NumpyRows,
@@ -77,6 +84,8 @@ _MODULES = {
     "BatchLimits": "schema.batch",
     "Catalog": "ownership.catalog",
     "CatalogEntry": "ownership.catalog",
+    "CheckedCodes": "exchange.foreign_codes",
+    "CodesDigest": "exchange.foreign_codes",
     "CodesFile": "formats.codes",
     "CodesWriter": "formats.codes",
     "Commit": "lanes.writer",
@@ -87,6 +96,7 @@ _MODULES = {
     "Document": "schema.document",
     "ExportSource": "exchange.export",
     "FileSystem": "disk.filesystem",
+    "ForeignCodes": "exchange.foreign_codes",
     "Form": "exchange.export",
     "HugeRows": "lanes.huge_rows",
     "ImportColumns": "exchange.importing",
@@ -128,6 +138,7 @@ _MODULES = {
     "StratumShares": "reading.sampling",
     "TokenColumns": "schema.batch",
     "arrow_batches": "exchange.arrow",
+    "check_codes": "exchange.foreign_codes",
     "check_document": "schema.document",
     "check_id": "schema.names",
     "check_step": "schema.steps",
@@ -155,6 +166,7 @@ _MODULES = {
     "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
     "write_file_durably": "disk.filesystem",
+    "write_parquet": "exchange.parquet",
 }
 
 __all__ = [
@@ -163,6 +175,8 @@ __all__ = [
     "BatchLimits",
     "Catalog",
     "CatalogEntry",
+    "CheckedCodes",
+    "CodesDigest",
     "CodesFile",
     "CodesWriter",
     "Commit",
@@ -173,6 +187,7 @@ __all__ = [
     "Document",
     "ExportSource",
     "FileSystem",
+    "ForeignCodes",
     "Form",
     "HugeRows",
     "ImportColumns",
@@ -214,6 +229,7 @@ __all__ = [
     "Tier",
     "TokenColumns",
     "arrow_batches",
+    "check_codes",
     "check_document",
     "check_id",
     "check_step",
@@ -241,6 +257,7 @@ __all__ = [
     "store_owner",
     "write_arrays",
     "write_file_durably",
+    "write_parquet",
 ]
 
 

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from isogloss.universality.atlas.signatures import Sketch, signatures, sketch
     from isogloss.universality.codes.contexts import Context, contexts
     from isogloss.universality.codes.encode import encode_probe
+    from isogloss.universality.codes.foreign import write_foreign_codes
     from isogloss.universality.codes.probed import ProbedDictionary, load_probed
     from isogloss.universality.correlation.moments import Moments
     from isogloss.universality.correlation.pair_statistics import pair_statistics
-    from isogloss.universality.matching.cautions import Caution, shared_ancestry
+    from isogloss.universality.matching.cautions import Caution, foreign_codes, shared_ancestry
+    from isogloss.universality.matching.directions import Directions
     from isogloss.universality.matching.match import match
     from isogloss.universality.matching.pairs import Pairs
+    from isogloss.universality.matching.references import Reference, Role, check_references
     from isogloss.universality.matching.report_data import report_data
     from isogloss.universality.matching.result import Match
     from isogloss.universality.matching.settings import MatchSettings
@@ -38,6 +41,7 @@ __all__ = [
     "Candidates",
     "Caution",
     "Context",
+    "Directions",
     "Grid",
     "Match",
     "MatchSettings",
@@ -46,10 +50,14 @@ __all__ = [
     "Pairs",
     "Probe",
     "ProbedDictionary",
+    "Reference",
+    "Role",
     "Sketch",
     "build_probe",
+    "check_references",
     "contexts",
     "encode_probe",
+    "foreign_codes",
     "load_probed",
     "match",
     "nearest",
@@ -63,6 +71,7 @@ __all__ = [
     "step_to_compare",
     "summary_text",
     "word_segments",
+    "write_foreign_codes",
 ]
 
 _ROOM = "isogloss.universality"
@@ -72,6 +81,7 @@ _MODULE_OF = {
     "Candidates": "atlas.atlas",
     "Caution": "matching.cautions",
     "Context": "codes.contexts",
+    "Directions": "matching.directions",
     "Grid": "probe.grid",
     "Match": "matching.result",
     "MatchSettings": "matching.settings",
@@ -80,10 +90,14 @@ _MODULE_OF = {
     "Pairs": "matching.pairs",
     "Probe": "probe.probe",
     "ProbedDictionary": "codes.probed",
+    "Reference": "matching.references",
+    "Role": "matching.references",
     "Sketch": "atlas.signatures",
     "build_probe": "probe.build",
+    "check_references": "matching.references",
     "contexts": "codes.contexts",
     "encode_probe": "codes.encode",
+    "foreign_codes": "matching.cautions",
     "load_probed": "codes.probed",
     "match": "matching.match",
     "nearest": "atlas.nearest",
@@ -97,6 +111,7 @@ _MODULE_OF = {
     "step_to_compare": "probe.steps",
     "summary_text": "matching.summary",
     "word_segments": "probe.grid",
+    "write_foreign_codes": "codes.foreign",
 }
 
 

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from isogloss.proto.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -204,6 +205,244 @@ class ListProbesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListProbesResponse: _TypeAlias = ListProbesResponse  # noqa: Y015
+
+@_typing.final
+class ReadSegmentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """probes/{probe}"""
+    start: _builtins.int
+    """first segment"""
+    count: _builtins.int
+    """at most; 0: as many as one answer takes"""
+    recording: _builtins.str
+    """recordings/{recording} of the probe whose rows are told; empty: none"""
+    step: _builtins.int
+    """training step of those rows; unset: the one that there is"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start: _builtins.int = ...,
+        count: _builtins.int = ...,
+        recording: _builtins.str = ...,
+        step: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "count", b"count", "name", b"name", "recording", b"recording", "start", b"start", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
+    _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
+
+Global___ReadSegmentsRequest: _TypeAlias = ReadSegmentsRequest  # noqa: Y015
+
+@_typing.final
+class ReadSegmentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    HALVES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    segments: _builtins.int
+    """of the whole probe"""
+    documents: _builtins.bytes
+    """fixed64 a segment: Document.id"""
+    spans: _builtins.bytes
+    """two uint32 a segment: code points [start, end); on tokens the position twice"""
+    halves: _builtins.bytes
+    """a byte a segment: 0 chooses pairs, 1 reports on them"""
+    rows: _builtins.bytes
+    """int64 a segment: row of the recording, -1: none; empty: no recording was named"""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """of the recording, that rows are counted in"""
+
+    def __init__(
+        self,
+        *,
+        segments: _builtins.int = ...,
+        documents: _builtins.bytes = ...,
+        spans: _builtins.bytes = ...,
+        halves: _builtins.bytes = ...,
+        rows: _builtins.bytes = ...,
+        revision: _types_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "halves", b"halves", "revision", b"revision", "rows", b"rows", "segments", b"segments", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSegmentsResponse: _TypeAlias = ReadSegmentsResponse  # noqa: Y015
+
+@_typing.final
+class UploadCodesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBE_FIELD_NUMBER: _builtins.int
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    FIRST_SEGMENT_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    INDICES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    probe: _builtins.str
+    """probes/{probe}"""
+    upload: _builtins.str
+    """the 64 hexadecimal digits of the whole codes' SHA-256"""
+    features: _builtins.int
+    """of the dictionary"""
+    first_segment: _builtins.int
+    """first segment of the part"""
+    counts: _builtins.bytes
+    """uint32 a segment: entries"""
+    indices: _builtins.bytes
+    """int32 an entry: feature, ascending within a segment"""
+    values: _builtins.bytes
+    """float32 an entry, above 0"""
+    present: _builtins.bytes
+    """a byte a segment, 0 where the tool had no answer; empty: it had all"""
+    def __init__(
+        self,
+        *,
+        probe: _builtins.str = ...,
+        upload: _builtins.str = ...,
+        features: _builtins.int = ...,
+        first_segment: _builtins.int = ...,
+        counts: _builtins.bytes = ...,
+        indices: _builtins.bytes = ...,
+        values: _builtins.bytes = ...,
+        present: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "features", b"features", "first_segment", b"first_segment", "indices", b"indices", "present", b"present", "probe", b"probe", "upload", b"upload", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadCodesRequest: _TypeAlias = UploadCodesRequest  # noqa: Y015
+
+@_typing.final
+class UploadCodesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    segments: _builtins.int
+    """segments of this upload that are kept"""
+    def __init__(
+        self,
+        *,
+        segments: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadCodesResponse: _TypeAlias = UploadCodesResponse  # noqa: Y015
+
+@_typing.final
+class ImportCodesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DICTIONARY_ID_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
+    dictionary_id: _builtins.str
+    probe: _builtins.str
+    """probes/{probe}"""
+    upload: _builtins.str
+    """as in UploadCodes"""
+    features: _builtins.int
+    recording: _builtins.str
+    """recordings/{recording} of the model that the features are of; may be empty"""
+    site: _builtins.str
+    """of that recording, where known"""
+    origin: _builtins.str
+    """what made the codes, for people"""
+    request_id: _builtins.str
+    """a replay gives the first operation"""
+    time_limit_s: _builtins.float
+    """seconds that the job may run; the server has a limit too"""
+    def __init__(
+        self,
+        *,
+        dictionary_id: _builtins.str = ...,
+        probe: _builtins.str = ...,
+        upload: _builtins.str = ...,
+        features: _builtins.int = ...,
+        recording: _builtins.str = ...,
+        site: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        time_limit_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "dictionary_id", b"dictionary_id", "features", b"features", "origin", b"origin", "probe", b"probe", "recording", b"recording", "request_id", b"request_id", "site", b"site", "time_limit_s", b"time_limit_s", "upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
+
+Global___ImportCodesRequest: _TypeAlias = ImportCodesRequest  # noqa: Y015
+
+@_typing.final
+class RotateDictionaryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DICTIONARY_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
+    dictionary_id: _builtins.str
+    """of the dictionary to make"""
+    source: _builtins.str
+    """dictionaries/{dictionary}"""
+    seed: _builtins.int
+    """of the rotation"""
+    request_id: _builtins.str
+    """a replay gives the first operation"""
+    time_limit_s: _builtins.float
+    """seconds that the job may run; the server has a limit too"""
+    def __init__(
+        self,
+        *,
+        dictionary_id: _builtins.str = ...,
+        source: _builtins.str = ...,
+        seed: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        time_limit_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "dictionary_id", b"dictionary_id", "request_id", b"request_id", "seed", b"seed", "source", b"source", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
+
+Global___RotateDictionaryRequest: _TypeAlias = RotateDictionaryRequest  # noqa: Y015
 
 @_typing.final
 class GetFeatureRequest(_message.Message):
@@ -423,6 +662,8 @@ class CreateMatchRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
+    CEILINGS_FIELD_NUMBER: _builtins.int
+    FLOORS_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
     a: _builtins.str
     """dictionaries/{dictionary}"""
@@ -439,6 +680,14 @@ class CreateMatchRequest(_message.Message):
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """as CreateProbeRequest.steps, of the probe that is chosen or built"""
 
+    @_builtins.property
+    def ceilings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """matches/{match} of one model with itself, another seed"""
+
+    @_builtins.property
+    def floors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """matches/{match} in which one side has nothing to share"""
+
     def __init__(
         self,
         *,
@@ -450,10 +699,12 @@ class CreateMatchRequest(_message.Message):
         request_id: _builtins.str = ...,
         steps: _abc.Iterable[_builtins.int] | None = ...,
         time_limit_s: _builtins.float | None = ...,
+        ceilings: _abc.Iterable[_builtins.str] | None = ...,
+        floors: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "settings", b"settings", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "a", b"a", "b", b"b", "match_id", b"match_id", "probe", b"probe", "request_id", b"request_id", "settings", b"settings", "steps", b"steps", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "a", b"a", "b", b"b", "ceilings", b"ceilings", "floors", b"floors", "match_id", b"match_id", "probe", b"probe", "request_id", b"request_id", "settings", b"settings", "steps", b"steps", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
     _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
@@ -479,6 +730,8 @@ class MatchSettings(_message.Message):
     REPLICATES_LOW_FIELD_NUMBER: _builtins.int
     SURFACE_FIELD_NUMBER: _builtins.int
     MAX_DRAWS_FIELD_NUMBER: _builtins.int
+    ONE_TO_ONE_FIELD_NUMBER: _builtins.int
+    SUBSETS_FIELD_NUMBER: _builtins.int
     min_fires: _builtins.int
     """features that fire less often on the choosing half are left out"""
     min_r: _builtins.float
@@ -524,6 +777,10 @@ class MatchSettings(_message.Message):
     """what is one token: exact or folded text"""
     max_draws: _builtins.int
     """of each null at most"""
+    one_to_one: _builtins.bool
+    """also assign features one to one, whether mutual or not"""
+    subsets: _builtins.int
+    """most features that together may stand for one; 0: not asked"""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """nulls to draw: none (always), token, position, document, token_position"""
@@ -543,10 +800,12 @@ class MatchSettings(_message.Message):
         replicates_low: _builtins.float | None = ...,
         surface: _builtins.str | None = ...,
         max_draws: _builtins.int | None = ...,
+        one_to_one: _builtins.bool | None = ...,
+        subsets: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_max_draws", b"_max_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_replicated_r", b"_replicated_r", "_replicates_low", b"_replicates_low", "_resamples", b"_resamples", "_seed", b"_seed", "_surface", b"_surface", "confidence", b"confidence", "draws", b"draws", "max_draws", b"max_draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "replicated_r", b"replicated_r", "replicates_low", b"replicates_low", "resamples", b"resamples", "seed", b"seed", "surface", b"surface"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_max_draws", b"_max_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_one_to_one", b"_one_to_one", "_replicated_r", b"_replicated_r", "_replicates_low", b"_replicates_low", "_resamples", b"_resamples", "_seed", b"_seed", "_subsets", b"_subsets", "_surface", b"_surface", "confidence", b"confidence", "draws", b"draws", "max_draws", b"max_draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "one_to_one", b"one_to_one", "replicated_r", b"replicated_r", "replicates_low", b"replicates_low", "resamples", b"resamples", "seed", b"seed", "subsets", b"subsets", "surface", b"surface"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_max_draws", b"_max_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_replicated_r", b"_replicated_r", "_replicates_low", b"_replicates_low", "_resamples", b"_resamples", "_seed", b"_seed", "_surface", b"_surface", "confidence", b"confidence", "draws", b"draws", "keys", b"keys", "max_draws", b"max_draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "replicated_r", b"replicated_r", "replicates_low", b"replicates_low", "resamples", b"resamples", "seed", b"seed", "surface", b"surface"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_draws", b"_draws", "_max_draws", b"_max_draws", "_min_fires", b"_min_fires", "_min_r", b"_min_r", "_null_quantile", b"_null_quantile", "_one_to_one", b"_one_to_one", "_replicated_r", b"_replicated_r", "_replicates_low", b"_replicates_low", "_resamples", b"_resamples", "_seed", b"_seed", "_subsets", b"_subsets", "_surface", b"_surface", "confidence", b"confidence", "draws", b"draws", "keys", b"keys", "max_draws", b"max_draws", "min_fires", b"min_fires", "min_r", b"min_r", "null_quantile", b"null_quantile", "one_to_one", b"one_to_one", "replicated_r", b"replicated_r", "replicates_low", b"replicates_low", "resamples", b"resamples", "seed", b"seed", "subsets", b"subsets", "surface", b"surface"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -560,6 +819,8 @@ class MatchSettings(_message.Message):
     _WhichOneofArgType__min_r: _TypeAlias = _typing.Literal["_min_r", b"_min_r"]  # noqa: Y015
     _WhichOneofReturnType__null_quantile: _TypeAlias = _typing.Literal["null_quantile"]  # noqa: Y015
     _WhichOneofArgType__null_quantile: _TypeAlias = _typing.Literal["_null_quantile", b"_null_quantile"]  # noqa: Y015
+    _WhichOneofReturnType__one_to_one: _TypeAlias = _typing.Literal["one_to_one"]  # noqa: Y015
+    _WhichOneofArgType__one_to_one: _TypeAlias = _typing.Literal["_one_to_one", b"_one_to_one"]  # noqa: Y015
     _WhichOneofReturnType__replicated_r: _TypeAlias = _typing.Literal["replicated_r"]  # noqa: Y015
     _WhichOneofArgType__replicated_r: _TypeAlias = _typing.Literal["_replicated_r", b"_replicated_r"]  # noqa: Y015
     _WhichOneofReturnType__replicates_low: _TypeAlias = _typing.Literal["replicates_low"]  # noqa: Y015
@@ -568,6 +829,8 @@ class MatchSettings(_message.Message):
     _WhichOneofArgType__resamples: _TypeAlias = _typing.Literal["_resamples", b"_resamples"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__subsets: _TypeAlias = _typing.Literal["subsets"]  # noqa: Y015
+    _WhichOneofArgType__subsets: _TypeAlias = _typing.Literal["_subsets", b"_subsets"]  # noqa: Y015
     _WhichOneofReturnType__surface: _TypeAlias = _typing.Literal["surface"]  # noqa: Y015
     _WhichOneofArgType__surface: _TypeAlias = _typing.Literal["_surface", b"_surface"]  # noqa: Y015
     @_typing.overload
@@ -583,6 +846,8 @@ class MatchSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__null_quantile) -> _WhichOneofReturnType__null_quantile | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__one_to_one) -> _WhichOneofReturnType__one_to_one | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replicated_r) -> _WhichOneofReturnType__replicated_r | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replicates_low) -> _WhichOneofReturnType__replicates_low | None: ...
@@ -590,6 +855,8 @@ class MatchSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resamples) -> _WhichOneofReturnType__resamples | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subsets) -> _WhichOneofReturnType__subsets | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__surface) -> _WhichOneofReturnType__surface | None: ...
 
@@ -801,6 +1068,11 @@ class Pair(_message.Message):
     BEYOND_P_FIELD_NUMBER: _builtins.int
     MOVABLE_FIELD_NUMBER: _builtins.int
     POSITIONAL_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    B_GIVEN_A_FIELD_NUMBER: _builtins.int
+    A_GIVEN_B_FIELD_NUMBER: _builtins.int
+    DECODER_COSINE_FIELD_NUMBER: _builtins.int
+    ENCODER_COSINE_FIELD_NUMBER: _builtins.int
     feature_a: _builtins.int
     feature_b: _builtins.int
     r_choose: _builtins.float
@@ -828,7 +1100,7 @@ class Pair(_message.Message):
     explained_by: _builtins.str
     """token, position, document or none"""
     ci_high_loose: _builtins.bool
-    """fewer than 10 co-firings: the truth often lies above ci_high"""
+    """few co-firings, or few rows decide: the truth may lie above ci_high"""
     rank_a: _builtins.int
     """of a among the partners of b, on the other documents; 1 is the best"""
     rank_b: _builtins.int
@@ -851,6 +1123,14 @@ class Pair(_message.Message):
     """firings on tokens that recur"""
     positional: _builtins.bool
     """the position explains what is shared beyond the token"""
+    cosine: _builtins.float
+    """of the codes, not centred"""
+    b_given_a: _builtins.float
+    """share of the segments on which a fires where b fires too"""
+    a_given_b: _builtins.float
+    decoder_cosine: _builtins.float
+    """NaN where widths differ or a side has no weights"""
+    encoder_cosine: _builtins.float
     def __init__(
         self,
         *,
@@ -884,10 +1164,15 @@ class Pair(_message.Message):
         beyond_p: _builtins.float = ...,
         movable: _builtins.int = ...,
         positional: _builtins.bool = ...,
+        cosine: _builtins.float = ...,
+        b_given_a: _builtins.float = ...,
+        a_given_b: _builtins.float = ...,
+        decoder_cosine: _builtins.float = ...,
+        encoder_cosine: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_high", b"beyond_high", "beyond_low", b"beyond_low", "beyond_p", b"beyond_p", "beyond_partial", b"beyond_partial", "beyond_token", b"beyond_token", "ci_high", b"ci_high", "ci_high_loose", b"ci_high_loose", "ci_low", b"ci_low", "cofires", b"cofires", "document_null", b"document_null", "eta2_token_a", b"eta2_token_a", "eta2_token_b", b"eta2_token_b", "explained_by", b"explained_by", "feature_a", b"feature_a", "feature_b", b"feature_b", "fires_a", b"fires_a", "fires_b", b"fires_b", "jaccard", b"jaccard", "margin", b"margin", "movable", b"movable", "partial_token", b"partial_token", "position_null", b"position_null", "positional", b"positional", "r", b"r", "r_choose", b"r_choose", "rank_a", b"rank_a", "rank_b", b"rank_b", "replicated", b"replicated", "replicates", b"replicates", "token_null", b"token_null"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a_given_b", b"a_given_b", "b_given_a", b"b_given_a", "beyond_high", b"beyond_high", "beyond_low", b"beyond_low", "beyond_p", b"beyond_p", "beyond_partial", b"beyond_partial", "beyond_token", b"beyond_token", "ci_high", b"ci_high", "ci_high_loose", b"ci_high_loose", "ci_low", b"ci_low", "cofires", b"cofires", "cosine", b"cosine", "decoder_cosine", b"decoder_cosine", "document_null", b"document_null", "encoder_cosine", b"encoder_cosine", "eta2_token_a", b"eta2_token_a", "eta2_token_b", b"eta2_token_b", "explained_by", b"explained_by", "feature_a", b"feature_a", "feature_b", b"feature_b", "fires_a", b"fires_a", "fires_b", b"fires_b", "jaccard", b"jaccard", "margin", b"margin", "movable", b"movable", "partial_token", b"partial_token", "position_null", b"position_null", "positional", b"positional", "r", b"r", "r_choose", b"r_choose", "rank_a", b"rank_a", "rank_b", b"rank_b", "replicated", b"replicated", "replicates", b"replicates", "token_null", b"token_null"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,6 +53,26 @@ class UniversalityServiceStub:
                 request_serializer=isogloss_dot_v1_dot_universality__pb2.ListProbesRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_universality__pb2.ListProbesResponse.FromString,
                 _registered_method=True)
+        self.ReadSegments = channel.unary_unary(
+                '/isogloss.v1.UniversalityService/ReadSegments',
+                request_serializer=isogloss_dot_v1_dot_universality__pb2.ReadSegmentsRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_universality__pb2.ReadSegmentsResponse.FromString,
+                _registered_method=True)
+        self.UploadCodes = channel.unary_unary(
+                '/isogloss.v1.UniversalityService/UploadCodes',
+                request_serializer=isogloss_dot_v1_dot_universality__pb2.UploadCodesRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_universality__pb2.UploadCodesResponse.FromString,
+                _registered_method=True)
+        self.ImportCodes = channel.unary_unary(
+                '/isogloss.v1.UniversalityService/ImportCodes',
+                request_serializer=isogloss_dot_v1_dot_universality__pb2.ImportCodesRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RotateDictionary = channel.unary_unary(
+                '/isogloss.v1.UniversalityService/RotateDictionary',
+                request_serializer=isogloss_dot_v1_dot_universality__pb2.RotateDictionaryRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.GetFeature = channel.unary_unary(
                 '/isogloss.v1.UniversalityService/GetFeature',
                 request_serializer=isogloss_dot_v1_dot_universality__pb2.GetFeatureRequest.SerializeToString,
@@ -117,6 +137,35 @@ class UniversalityServiceServicer:
 
     def ListProbes(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSegments(self, request, context):
+        """Which places of which documents the segments of a probe are, in their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadCodes(self, request, context):
+        """Keeps a part of codes that another tool computed, until ImportCodes takes all parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportCodes(self, request, context):
+        """Makes a dictionary without weights of uploaded codes. metadata: JobMetadata; response: JobResult.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateDictionary(self, request, context):
+        """Makes a dictionary that has nothing to share, for a floor: the same one on rows that were
+        rotated. metadata: JobMetadata; response: JobResult.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -191,6 +240,26 @@ def add_UniversalityServiceServicer_to_server(servicer, server):
                     servicer.ListProbes,
                     request_deserializer=isogloss_dot_v1_dot_universality__pb2.ListProbesRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_universality__pb2.ListProbesResponse.SerializeToString,
+            ),
+            'ReadSegments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadSegments,
+                    request_deserializer=isogloss_dot_v1_dot_universality__pb2.ReadSegmentsRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_universality__pb2.ReadSegmentsResponse.SerializeToString,
+            ),
+            'UploadCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadCodes,
+                    request_deserializer=isogloss_dot_v1_dot_universality__pb2.UploadCodesRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_universality__pb2.UploadCodesResponse.SerializeToString,
+            ),
+            'ImportCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportCodes,
+                    request_deserializer=isogloss_dot_v1_dot_universality__pb2.ImportCodesRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'RotateDictionary': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateDictionary,
+                    request_deserializer=isogloss_dot_v1_dot_universality__pb2.RotateDictionaryRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'GetFeature': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFeature,
@@ -316,6 +385,114 @@ class UniversalityService:
             '/isogloss.v1.UniversalityService/ListProbes',
             isogloss_dot_v1_dot_universality__pb2.ListProbesRequest.SerializeToString,
             isogloss_dot_v1_dot_universality__pb2.ListProbesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSegments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.UniversalityService/ReadSegments',
+            isogloss_dot_v1_dot_universality__pb2.ReadSegmentsRequest.SerializeToString,
+            isogloss_dot_v1_dot_universality__pb2.ReadSegmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.UniversalityService/UploadCodes',
+            isogloss_dot_v1_dot_universality__pb2.UploadCodesRequest.SerializeToString,
+            isogloss_dot_v1_dot_universality__pb2.UploadCodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.UniversalityService/ImportCodes',
+            isogloss_dot_v1_dot_universality__pb2.ImportCodesRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateDictionary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.UniversalityService/RotateDictionary',
+            isogloss_dot_v1_dot_universality__pb2.RotateDictionaryRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

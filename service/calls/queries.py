@@ -3,9 +3,10 @@
 import numpy as np
 
 from isogloss.dictionaries import wiring_names
-from isogloss.errors import ShapeError
+from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.proto.v1.types_pb2 import Revision
 from isogloss.service.query.kinds import check_training, list_kinds
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.results import Hit
@@ -15,6 +16,9 @@ from isogloss.service.wire.pages import offset_page
 from isogloss.service.wire.scalars import from_dtype
 from isogloss.service.wire.training import asked_config, asked_sources
 from isogloss.store import SiteSpec
+
+_SEGMENTS = 1 << 16
+"""Segments of one answer at most: 25 bytes each."""
 
 
 class QueryHandlers:
@@ -50,6 +54,29 @@ class QueryHandlers:
             contexts=request.contexts or 8,
         )
         return to_message(found, pb.Feature)
+
+    def read_segments(self, request: pb.ReadSegmentsRequest) -> pb.ReadSegmentsResponse:
+        """Return some of the segments of a probe, and the rows that stand for them."""
+        probe, rows, revision = self._queries.segments(
+            from_name("probes", request.name),
+            from_name("recordings", request.recording) if request.recording else None,
+            request.step if request.HasField("step") else None,
+        )
+        if not 0 <= request.start <= probe.segments or request.count < 0:
+            raise InvalidInput(
+                f"segments from {request.start} on, {request.count} of them, do not lie in the "
+                f"probe's [0, {probe.segments}): ask for some of these"
+            )
+        count = min(request.count or _SEGMENTS, _SEGMENTS)
+        part = slice(request.start, request.start + count)
+        return pb.ReadSegmentsResponse(
+            segments=probe.segments,
+            documents=probe.documents[probe.segment_document[part]].astype("<u8").tobytes(),
+            spans=probe.segment_span[part].astype("<u4").tobytes(),
+            halves=probe.half[part].astype("u1").tobytes(),
+            rows=b"" if rows is None else rows[part].astype("<i8").tobytes(),
+            revision=None if revision is None else to_message(revision, Revision),
+        )
 
     def nearest_features(self, request: pb.NearestFeaturesRequest) -> pb.NearestFeaturesResponse:
         """Return the features of other dictionaries that fire most like one."""

@@ -1,5 +1,7 @@
 """UniversalityService: messages in, the owner of the store, messages out."""
 
+from collections.abc import Iterable
+
 from google.longrunning import operations_pb2 as operations
 
 from isogloss import universality  # names are looked up when used: MatchSettings loads scipy
@@ -7,11 +9,19 @@ from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_match, delete_probe
 from isogloss.service.control.entries import probe_info
-from isogloss.service.control.needs import match_bytes, probe_bytes
+from isogloss.service.control.needs import import_bytes, match_bytes, probe_bytes, rotate_bytes
 from isogloss.service.control.owner import Owner
+from isogloss.service.control.uploads import keep_part, upload_directory
 from isogloss.service.jobs.limits import JobNeeds
-from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, grid_name
+from isogloss.service.values.job_specs import (
+    ImportSpec,
+    MatchSpec,
+    ProbeSpec,
+    RotateSpec,
+    grid_name,
+)
 from isogloss.service.values.json_fields import sorted_steps
+from isogloss.service.wire.features import from_part
 from isogloss.service.wire.jobs import to_job, to_operation
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_name
@@ -82,10 +92,69 @@ class UniversalityHandlers:
             probe=None if probe is None else catalog.get("probe", probe).id,
             settings=universality.MatchSettings.from_dict(set_fields(request.settings)).to_dict(),
             steps=sorted_steps(request.steps),
+            ceilings=self._references(request.ceilings),
+            floors=self._references(request.floors),
         )
         needs = JobNeeds(
             client=calling_client(),
             memory_bytes=match_bytes(self._owner.store, spec),
+            time_s=request.time_limit_s if request.HasField("time_limit_s") else None,
+        )
+        made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)
+        return to_operation(to_job(made))
+
+    def _references(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the ids of matches that stand beside another; NotFound where one is not there."""
+        catalog = self._owner.store.catalog
+        return tuple(catalog.get("match", from_name("matches", name)).id for name in names)
+
+    def upload_codes(self, request: pb.UploadCodesRequest) -> pb.UploadCodesResponse:
+        """Keep a part of codes that another tool computed."""
+        store = self._owner.store
+        store.check_artifacts()
+        probe = probe_info(store.catalog.get("probe", from_name("probes", request.probe)))
+        part = from_part(request, probe.segments)
+        kept = keep_part(store, request.upload, request.first_segment, part)
+        return pb.UploadCodesResponse(segments=kept)
+
+    def import_codes(self, request: pb.ImportCodesRequest) -> operations.Operation:
+        """Queue the making of a dictionary of uploaded codes."""
+        store = self._owner.store
+        upload_directory(store, request.upload)
+        probe = store.catalog.get("probe", from_name("probes", request.probe))
+        recording = from_name("recordings", request.recording) if request.recording else None
+        if recording is not None:
+            store.recording(recording)
+        spec = ImportSpec(
+            dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
+            probe=probe.id,
+            upload=request.upload,
+            features=request.features,
+            recording=recording,
+            site=request.site,
+            origin=request.origin,
+        )
+        needs = JobNeeds(
+            client=calling_client(),
+            memory_bytes=import_bytes(spec),
+            time_s=request.time_limit_s if request.HasField("time_limit_s") else None,
+        )
+        made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)
+        return to_operation(to_job(made))
+
+    def rotate_dictionary(self, request: pb.RotateDictionaryRequest) -> operations.Operation:
+        """Queue the making of a dictionary that reads rotated rows."""
+        store = self._owner.store
+        store.check_artifacts()
+        source = store.catalog.get("dictionary", from_name("dictionaries", request.source))
+        spec = RotateSpec(
+            dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
+            source=source.id,
+            seed=request.seed,
+        )
+        needs = JobNeeds(
+            client=calling_client(),
+            memory_bytes=rotate_bytes(store, spec),
             time_s=request.time_limit_s if request.HasField("time_limit_s") else None,
         )
         made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)

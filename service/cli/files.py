@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
     JsonOption,
@@ -51,6 +52,76 @@ def export(
         write_json({"recording": recording, "form": form, "rows": rows, "path": str(directory)})
     else:
         say(f"{directory}: {rows:,} rows of {recording} as {form}")
+
+
+@app.command("export-match")
+def export_match(
+    match: Annotated[str, typer.Argument(help="Id of the match.")],
+    path: Annotated[Path, typer.Argument(help="File to write: .csv, .json or .parquet.")],
+    figures: Annotated[
+        Path | None, typer.Option(help="Directory for the charts as SVG files.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Write the pairs of a match as a table.
+
+    What the match was made of (hashes, revisions, settings) goes with it.
+    """
+    from isogloss.service.cli.output import say, write_json
+
+    with connect(store, run_workers=False) as client:
+        made_of = client.export_match(match, path, figures=figures)
+    if is_json:
+        write_json({"path": str(path), "provenance": made_of})
+    else:
+        charts = f", charts in {figures}" if figures else ""
+        say(f"{path}: the pairs of {match}{charts}")
+
+
+@app.command("import-codes")
+def import_codes(
+    probe: Annotated[str, typer.Argument(help="Id of the probe.")],
+    codes: Annotated[
+        Path,
+        typer.Argument(help=".npz of scipy.sparse.save_npz, or .parquet: segment, feature, value."),
+    ],
+    dictionary: Annotated[str, typer.Option(help="Id of the dictionary to make.")],
+    features: Annotated[
+        int | None, typer.Option(help="Number of features; needed for .parquet.", min=1)
+    ] = None,
+    recording: Annotated[
+        str | None, typer.Option(help="The probe's recording of the features' model, if it is one.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="Site of that recording.")] = "",
+    origin: Annotated[str, typer.Option(help="What made the codes, for people.")] = "",
+    detach: DetachOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Make a dictionary of codes that another tool computed.
+
+    The codes have a row for each segment of the probe. The dictionary can be matched and searched.
+    """
+    from isogloss.service.cli.output import say, write_json
+
+    with connect(store) as client:
+        job = client.import_codes(
+            probe,
+            codes,
+            dictionary=dictionary,
+            features=features,
+            recording=recording,
+            site=site,
+            origin=origin,
+        )
+        made = outcome(job, detach=detach, is_json=is_json)
+    if made is None:
+        return
+    if is_json:
+        write_json(made)
+    else:
+        say(f"dictionary {made.id}: {made.features:,} features, codes on probe {probe}")
 
 
 SiteFilesOption = Annotated[

@@ -14,7 +14,17 @@ import typer
 from typer.models import CommandInfo
 
 from isogloss.errors import InvalidInput, IsoglossError, from_os_error, missing_extra
-from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, serve, upkeep
+from isogloss.service.cli import (
+    files,
+    info,
+    jobs,
+    kinds,
+    lanes,
+    probes,
+    serve,
+    standards,
+    upkeep,
+)
 from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
@@ -26,6 +36,7 @@ from isogloss.service.cli.options import (
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
+    from isogloss.service.values.arguments import Setting
     from isogloss.service.values.results import DictionaryInfo
 
 app = typer.Typer(
@@ -312,6 +323,16 @@ def match(
     b: Annotated[str, typer.Argument(help="Id of the second dictionary.")],
     probe: ProbeOption = None,
     match_id: Annotated[str | None, typer.Option("--match", help="Id of the match.")] = None,
+    ceiling: Annotated[
+        list[str] | None, typer.Option(help="Match of one model's two seeds, to stand beside.")
+    ] = None,
+    floor: Annotated[
+        list[str] | None, typer.Option(help="Match with nothing to share, to stand beside.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, a setting, such as one_to_one=true, subsets=2."),
+    ] = None,
     steps: StepsOption = None,
     detach: DetachOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -321,7 +342,16 @@ def match(
     from isogloss.service.cli.output import say, write_json
 
     with connect(store) as client:
-        job = client.match(a, b, match=match_id, probe=probe, steps=steps or None)
+        job = client.match(
+            a,
+            b,
+            match=match_id,
+            probe=probe,
+            steps=steps or None,
+            ceilings=ceiling or (),
+            floors=floor or (),
+            settings=cast("dict[str, Setting]", kinds.read_settings(set_ or [])),
+        )
         made = outcome(job, detach=detach, is_json=is_json)
         if made is None:
             return
@@ -377,14 +407,14 @@ def report(
         say(str(path))
 
 
-for topic in (files, info, jobs, kinds, lanes, probes, serve, upkeep):
+for topic in (files, info, jobs, kinds, lanes, probes, serve, standards, upkeep):
     app.registered_commands += topic.app.registered_commands
 
 PANELS = {
     "Record": ("record", "import", "recordings", "describe", "read", "export"),
     "Train and compare": (
-        *("kinds", "train", "dictionaries", "probe", "probes", "nearest", "match", "matches"),
-        "report",
+        *("kinds", "train", "dictionaries", "probe", "probes", "import-codes", "nearest"),
+        *("match", "matches", "floor", "report", "export-match", "bench"),
     ),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (

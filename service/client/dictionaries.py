@@ -1,6 +1,7 @@
 """Dictionaries: training, finding, using and deleting them."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from google.longrunning.operations_pb2 import Operation
@@ -8,19 +9,27 @@ from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
+from isogloss.proto.v1 import universality_pb2
 from isogloss.proto.v1.types_pb2 import Tensor
 from isogloss.service.client.binding import awaiting, blocking, starting, starting_async
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.operations import Started, started
-from isogloss.service.transport.call import Call, ask, collect, then
+from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
 from isogloss.service.values.arguments import Setting, named_steps
+from isogloss.service.values.dictionary_bodies import UNTRAINED_RATE
 from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.scalars import to_dtype
 from isogloss.service.wire.training import asked_config, to_config
+
+CONTROLS = ("frozen_decoder", "frozen_encoder", "soft_frozen_decoder")
+"""Names of the controls, as ``isogloss.dictionaries.CONTROLS``, which a thin client cannot load."""
+
+_UNTRAINED: Mapping[str, Setting] = {"learning_rate": UNTRAINED_RATE, "epochs": 0.1}
+"""A run whose steps are too small to change any weight; it sets running thresholds all the same."""
 
 
 def train(
@@ -103,6 +112,89 @@ def _of_kind(features: int, k: int | None, settings: Mapping[str, object]) -> di
     if twice := sorted(own.keys() & settings.keys()):
         raise InvalidInput(f"{', '.join(twice)} is given twice: leave it out of settings")
     return {**own, **settings}
+
+
+def floor(
+    dictionary: DictionaryInfo | str,
+    how: str = "rotated",
+    *,
+    made: str | None = None,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    request_id: str | None = None,
+) -> Call[Started[DictionaryInfo]]:
+    """Begin a job that makes a dictionary which has nothing, or less, to share than a trained one.
+
+    A match of another dictionary with it is a floor: what a match finds anyway, see ``floors`` of
+    :meth:`match`.
+
+    Args:
+        dictionary: the trained dictionary, or its id.
+        how: ``rotated``: it reads and writes rows that a random rotation turned, so that norms and
+            angles are those of the model and directions are not. ``untrained``: the weights that
+            its training started from, thresholds set on the same rows. ``frozen_decoder``,
+            ``frozen_encoder``, ``soft_frozen_decoder``: trained again like it with that control.
+        made: id of the dictionary to make; None: one made of the arguments.
+        seed: of the rotation; the others keep the seed of the training.
+        time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
+        request_id: any text; a second call with the same one returns the first call's job.
+
+    Returns:
+        A handle on the job; its result is the dictionary.
+
+    Raises:
+        NotFound: there is no dictionary with that id.
+        InvalidInput: there is no such ``how``, or the dictionary was not trained here.
+    """
+    known = ("rotated", "untrained", *CONTROLS)
+    if how not in known:
+        raise InvalidInput(f"how is {how!r}, wanted one of {', '.join(known)}")
+    source = ids.id_of(dictionary)
+    name = made or ids.floor_id(source, how, seed)
+    made_name = from_name("dictionaries", to_name("dictionaries", name))
+    if how != "rotated":
+        return _retrained(source, how, made_name, time_limit_s, request_id)
+    request = universality_pb2.RotateDictionaryRequest(
+        dictionary_id=made_name,
+        source=to_name("dictionaries", source),
+        seed=seed,
+        time_limit_s=time_limit_s,
+        request_id=ids.request_id(request_id),
+    )
+    return then(ask(request, Operation), started("dictionaries", get_dictionary))
+
+
+def _retrained(
+    source: str, how: str, made: str, time_limit_s: float | None, request_id: str | None
+) -> Call[Started[DictionaryInfo]]:
+    """Train again as a dictionary was trained, with a control or without moving the weights."""
+    found = yield from get_dictionary(source)
+    config = found.provenance.get("config")
+    if not isinstance(config, Mapping):
+        raise InvalidInput(
+            f"dictionary {source!r} was not trained here, so it cannot be trained again: make the "
+            "floor 'rotated', or import the codes of one"
+        )
+    values = {
+        name: value
+        for name, value in cast("Mapping[str, object]", config).items()
+        if name not in ("settings", "leave_out", "controls", "control") and value is not None
+    }
+    values |= {"control": how} if how in CONTROLS else _UNTRAINED
+    request = _request(
+        made,
+        [SiteRef(recording=one.recording, site=one.site) for one in found.sources],
+        to_config(
+            cast("Mapping[str, object]", config.get("settings", {})),
+            {},
+            cast("Mapping[str, Setting]", values),
+            cast("Mapping[str, object] | None", config.get("leave_out")),
+        ),
+        time_limit_s,
+        request_id,
+    )
+    answer = yield from ask(request, Operation)
+    return reading(started("dictionaries", get_dictionary), answer)
 
 
 def kinds() -> Call[list[KindInfo]]:
@@ -229,6 +321,7 @@ class DictionariesClient(Connection):
     """Dictionaries, for :class:`isogloss.Client`."""
 
     train = starting(train)
+    floor = starting(floor)
     kinds = blocking(kinds)
     wirings = blocking(wirings)
     dictionary = blocking(dictionary)
@@ -241,6 +334,7 @@ class AsyncDictionariesClient(AsyncConnection):
     """Dictionaries, for :class:`isogloss.AsyncClient`."""
 
     train = starting_async(train)
+    floor = starting_async(floor)
     kinds = awaiting(kinds)
     wirings = awaiting(wirings)
     dictionary = awaiting(dictionary)

@@ -1,4 +1,4 @@
-"""Export the rows of a recording to files, import rows from files or arrays, open a store's files.
+"""What is brought in and taken out: rows, codes of other tools, pairs of a match; a store's files.
 
 Files are written and read where the client runs; the server needs no access to them.
 """
@@ -9,18 +9,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from google.longrunning.operations_pb2 import Operation
 from numpy.typing import NDArray
 
 from isogloss import store
-from isogloss.errors import Conflict, InvalidInput
-from isogloss.service.client import recordings
-from isogloss.service.client.binding import in_thread, working
+from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.client import recordings, universality
+from isogloss.service.client.binding import (
+    awaiting,
+    blocking,
+    in_thread,
+    starting,
+    starting_async,
+    working,
+)
 from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.client.dictionaries import get_dictionary
+from isogloss.service.client.operations import Started, started
 from isogloss.service.client.upkeep import lanes
+from isogloss.service.pages.tables import pair_table, provenance_of, write_table
 from isogloss.service.recording.appender import Appender
-from isogloss.service.values.results import RecordingInfo
+from isogloss.service.transport.call import Call, ask, reading
+from isogloss.service.values import ids
+from isogloss.service.values.results import DictionaryInfo, MatchInfo, ProbeSegments, RecordingInfo
+from isogloss.service.wire.features import to_parts
+from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.names import from_name, to_name
 from isogloss.store import (
     Document,
+    ForeignCodes,
     Form,
     ImportColumns,
     ImportedRows,
@@ -166,6 +184,189 @@ def reader(
     return store.reopen_reader(str(root or connection.address), info.uid, pinned)
 
 
+def segments(
+    probe: str, *, recording: str | None = None, step: int | None = None
+) -> Call[ProbeSegments]:
+    """Return the segments of a probe: the rows that codes on it have, in their order.
+
+    Args:
+        probe: id of the probe.
+        recording: id of one of the probe's recordings, to be told which of its rows stands for each
+            segment; None: not asked.
+        step: training step of those rows, where the recording has several.
+
+    Returns:
+        Document, place, half and row of each segment.
+
+    Raises:
+        NotFound: there is no such probe, or it was not made of this recording.
+        InvalidInput: the recording has rows of several training steps, and none was named.
+    """
+    return _segments(
+        pb.ReadSegmentsRequest(
+            name=to_name("probes", probe),
+            recording=to_name("recordings", recording) if recording else "",
+            step=step,
+        )
+    )
+
+
+def _segments(request: pb.ReadSegmentsRequest) -> Call[ProbeSegments]:
+    pages: list[pb.ReadSegmentsResponse] = []
+    while True:
+        page = yield from ask(request, pb.ReadSegmentsResponse)
+        pages.append(page)
+        got = len(page.halves)
+        request.start += got
+        # a server that gives another number each time would never come to an end
+        if request.start >= page.segments or not got or page.segments != pages[0].segments:
+            return reading(_joined_segments, pages)
+
+
+def _joined_segments(pages: Sequence[pb.ReadSegmentsResponse]) -> ProbeSegments:
+    documents, spans, halves, rows = (
+        np.frombuffer(b"".join(getattr(page, name) for page in pages), dtype)
+        for name, dtype in (
+            ("documents", "<u8"), ("spans", "<u4"), ("halves", "u1"), ("rows", "<i8"),
+        )
+    )  # fmt: skip
+    wanted = pages[0].segments
+    lengths = {len(documents), len(spans) // 2, len(halves), len(rows) or wanted}
+    if lengths != {wanted} or len(spans) % 2:
+        raise ShapeError(f"{wanted} segments came as columns of {sorted(lengths)}")
+    known = pages[0].HasField("revision")
+    return ProbeSegments(
+        document=documents.astype(np.uint64),
+        span=spans.reshape(-1, 2).astype(np.uint32),
+        half=halves.astype(np.int8),
+        row=rows.astype(np.int64) if known else None,
+        revision=from_message(pages[0].revision, Revision) if known else None,
+    )
+
+
+def import_codes(
+    probe: str,
+    codes: ForeignCodes,
+    *,
+    dictionary: str,
+    features: int | None = None,
+    present: NDArray[np.bool_] | None = None,
+    recording: str | None = None,
+    site: str = "",
+    origin: str = "",
+    time_limit_s: float | None = None,
+    request_id: str | None = None,
+) -> Call[Started[DictionaryInfo]]:
+    """Begin a job that makes a dictionary of codes that another tool computed on a probe.
+
+    The dictionary can be matched, searched and reported like any other that is encoded on the
+    probe. It has no weights, so nothing else can be encoded with it. A call that broke off is
+    repeated with the same codes and goes on where it was.
+
+    Args:
+        probe: id of the probe.
+        codes: activations above zero: a scipy sparse matrix ``[segments, features]``; a mapping
+            with the columns ``segment``, ``feature`` (whole numbers from 0) and ``value`` (floats);
+            or the path of such a matrix (``.npz`` of ``scipy.sparse.save_npz``) or of such columns
+            (``.parquet``). :meth:`segments` tells what the rows are.
+        dictionary: id of the dictionary to make.
+        features: number of features of the dictionary; needed for columns.
+        present: bool ``[segments]``, false where the tool has no answer; None: it has all.
+        recording: id of the probe's recording of the model that the features are of. None: that
+            model was not recorded, so nothing is known of its ancestry.
+        site: site of that recording that the features are of.
+        origin: what made the codes, for people, such as a package and its version.
+        time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
+        request_id: any text; a second call with the same one returns the first call's job.
+
+    Returns:
+        A handle on the job; its result is the dictionary.
+
+    Raises:
+        NotFound: there is no such probe, recording or file.
+        ShapeError: the codes are of another number of segments or features.
+        InvalidInput: an activation is negative, not finite, given twice or out of range, or a
+            column is of the wrong type.
+        CorruptData: a file cannot be read.
+        MissingExtra: a ``.parquet`` file is given, and pyarrow is not installed.
+        ResourceExhausted: too many other uploads were begun and not imported.
+    """
+    request = pb.ImportCodesRequest(
+        dictionary_id=from_name("dictionaries", to_name("dictionaries", dictionary)),
+        probe=to_name("probes", probe),
+        recording=to_name("recordings", recording) if recording else "",
+        site=site,
+        origin=origin,
+        time_limit_s=time_limit_s,
+        request_id=ids.request_id(request_id),
+    )
+    return _import_codes(request, probe, codes, features, present)
+
+
+def _import_codes(
+    request: pb.ImportCodesRequest,
+    probe: str,
+    codes: ForeignCodes,
+    features: int | None,
+    present: NDArray[np.bool_] | None,
+) -> Call[Started[DictionaryInfo]]:
+    known = yield from universality.get_probe(probe)
+    checked = store.check_codes(codes, segments=known.segments, features=features, present=present)
+    for part in to_parts(request.probe, checked):
+        yield from ask(part, pb.UploadCodesResponse)
+    request.upload, request.features = checked.digest, checked.features
+    found = yield from ask(request, Operation)
+    return reading(started("dictionaries", get_dictionary), found)
+
+
+def export_match(
+    connection: Connection,
+    match: MatchInfo | str,
+    path: str | Path,
+    *,
+    figures: str | Path | None = None,
+) -> dict[str, object]:
+    """Write the pairs of a match as a table, with what they were made of; and its charts.
+
+    Args:
+        connection: the connection to the store's owner.
+        match: the match, or its id.
+        path: file to write, on the client's machine: ``.csv`` (what it was made of beside it, in
+            ``NAME.provenance.json``), ``.json`` (both in one document) or ``.parquet`` (in the
+            file's metadata under ``provenance``). Replaced if it is there; whole or absent.
+        figures: directory for the charts as SVG files; None: none are drawn.
+
+    Returns:
+        What the match was made of: ids and uids of match, probe and dictionaries, hashes of their
+        weights, revisions of the recordings, settings, cautions, release of isogloss.
+
+    Raises:
+        NotFound: there is no match with that id.
+        InvalidInput: ``path`` has another ending.
+        MissingExtra: a ``.parquet`` file is asked for, and pyarrow is not installed.
+        StorageError: a file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix not in (".csv", ".json", ".parquet"):
+        raise InvalidInput(
+            f"{target} ends in {target.suffix or 'nothing'!r}, wanted .csv, .json or .parquet"
+        )
+    found = connection.run(universality.get_match(match if isinstance(match, str) else match.id))
+    table = pair_table(connection.run(universality.pairs(found)))
+    made_of = provenance_of(found)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_table(target, table, made_of)
+    if figures is not None:
+        # jinja2 and markupsafe are only in a complete installation, and only this needs them
+        from isogloss.service.pages.drawings import draw_files
+
+        directory = Path(figures)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, svg in draw_files(found.details).items():
+            store.FileSystem().write_whole(directory / f"{name}.svg", [svg.encode()])
+    return made_of
+
+
 def _check_producers(connection: Connection, recording: str, producer: str, name: str) -> None:
     """Raise Conflict when an earlier import under this producer's name was of other rows."""
     known = {other for lane in connection.run(lanes(recording)) for other in lane.cursors}
@@ -231,6 +432,9 @@ class FilesClient(Connection):
     reader = working(reader)
     export = working(export)
     import_rows = working(import_rows)
+    export_match = working(export_match)
+    segments = blocking(segments)
+    import_codes = starting(import_codes)
 
 
 class AsyncFilesClient(AsyncConnection):
@@ -239,3 +443,6 @@ class AsyncFilesClient(AsyncConnection):
     reader = in_thread(reader)
     export = in_thread(export)
     import_rows = in_thread(import_rows)
+    export_match = in_thread(export_match)
+    segments = awaiting(segments)
+    import_codes = starting_async(import_codes)

@@ -246,6 +246,8 @@ def match(
     probe: str | None = None,
     settings: Mapping[str, Setting] | None = None,
     steps: Sequence[int] | None = None,
+    ceilings: Sequence[MatchInfo | str] = (),
+    floors: Sequence[MatchInfo | str] = (),
     time_limit_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[Started[MatchInfo]]:
@@ -258,19 +260,31 @@ def match(
         probe: id of the probe to compare on; None: chosen or built as in :meth:`nearest`.
         settings: values for fields of :class:`isogloss.universality.MatchSettings`, by name.
         steps: training steps to compare at, as in :meth:`create_probe`.
+        ceilings: matches on the same probe and settings of one of the two dictionaries with another
+            one of its own model and site (another seed): the most that could be found.
+        floors: matches on the same probe and settings of one of the two with a dictionary that has
+            nothing to share, such as one that :meth:`floor` makes: what is found anyway.
         time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
     Returns:
-        A handle on the job; its result is the match.
+        A handle on the job; its result is the match, with the numbers of the ceilings and floors
+        beside its own.
 
     Raises:
-        NotFound: there is no such dictionary or probe.
+        NotFound: there is no such dictionary, probe or match.
         InvalidInput: a setting is unknown.
+
+    The job ends with InvalidInput where a ceiling or floor is on another probe, of other settings,
+    or of neither dictionary.
     """
     names = ids.id_of(a), ids.id_of(b)
     wanted = named_steps(steps)
-    name = match or ids.match_id(*names, probe, settings or {}, wanted)
+    references = [
+        [to_name("matches", one if isinstance(one, str) else one.id) for one in some]
+        for some in (ceilings, floors)
+    ]
+    name = match or ids.match_id(*names, probe, settings or {}, wanted, references)
     request = pb.CreateMatchRequest(
         match_id=from_name("matches", to_name("matches", name)),
         a=to_name("dictionaries", names[0]),
@@ -278,6 +292,8 @@ def match(
         probe=to_name("probes", probe) if probe else "",
         settings=fill(pb.MatchSettings(), settings or {}),
         steps=wanted,
+        ceilings=references[0],
+        floors=references[1],
         time_limit_s=time_limit_s,
         request_id=ids.request_id(request_id),
     )

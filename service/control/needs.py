@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from isogloss.errors import NotFound
-from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, TrainSpec
+from isogloss.service.values.job_specs import (
+    ImportSpec,
+    MatchSpec,
+    ProbeSpec,
+    RotateSpec,
+    TrainSpec,
+)
 from isogloss.store import Store
 
 WORKER_BYTES = 300 << 20
@@ -38,6 +44,16 @@ def probe_bytes(store: Store, spec: ProbeSpec) -> int:
 def match_bytes(store: Store, spec: MatchSpec) -> int:
     """Return the bytes that a match needs, which may build its probe first."""
     return WORKER_BYTES + _largest(store, (spec.a, spec.b))
+
+
+def import_bytes(spec: ImportSpec) -> int:
+    """Return the bytes that importing codes needs: their signatures; parts are read one by one."""
+    return WORKER_BYTES + spec.features * _SIGNATURE_BYTES
+
+
+def rotate_bytes(store: Store, spec: RotateSpec) -> int:
+    """Return the bytes that rotating a dictionary needs: it, the result, and both in float64."""
+    return WORKER_BYTES + 3 * _largest(store, (spec.source,))
 
 
 def _largest(store: Store, dictionaries: Sequence[str]) -> int:

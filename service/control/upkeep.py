@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from isogloss.errors import Conflict, InvalidInput, ServerUnavailable
 from isogloss.service.control.garbage import remove_logs, remove_orphans
+from isogloss.service.control.uploads import remove_uploads
 from isogloss.service.control.work import ReportProgress, Work, WorkStep
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
@@ -181,6 +182,7 @@ class Upkeep:
             files = self._store.collect_garbage(older_s)
             report("artifacts", 0, 0)
             files += remove_orphans(self._store, self._jobs, older_s)
+            files += remove_uploads(self._store, self._jobs, older_s)
             report("logs", 0, 0)
             return Garbage(files=files, logs=remove_logs(self._store, self._jobs, older_s))
 

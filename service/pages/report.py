@@ -56,6 +56,9 @@ class _Section:
     """Facts about both dictionaries: name, value of the first, value of the second."""
     setting: tuple[tuple[str, str], ...]
     """Settings of the match, and the text it was made on."""
+    references: tuple[tuple[str, tuple[str, ...]], ...]
+    """What stands beside the match (itself, ceilings, floors), and the pairs that replicate there
+    at each threshold; empty where there is neither ceiling nor floor."""
 
 
 def render_report(reports: Sequence[Mapping[str, object]], *, title: str = "") -> str:
@@ -129,6 +132,24 @@ def _section(report: Node) -> _Section:
         ),
         facts=_facts(report),
         setting=_setting(report, data),
+        references=_references(data),
+    )
+
+
+def _references(data: Node) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    others = data.nodes("references") if "references" in data else ()
+    if not others:
+        return ()
+    named = [("this match", data)]
+    named += [(f"{one.text('role')}: {clean(one.text('what'))}", one) for one in others]
+    return tuple(
+        (
+            name,
+            tuple(
+                f"{counts.node('replicates').count('yes'):,}" for counts in found.nodes("counts")
+            ),
+        )
+        for name, found in named
     )
 
 

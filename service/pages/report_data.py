@@ -25,6 +25,11 @@ class Node:
         """The names of the fields, in order."""
         return tuple(self._fields)
 
+    @property
+    def plain_fields(self) -> dict[str, object]:
+        """The fields as they stand."""
+        return dict(self._fields)
+
     def node(self, name: str) -> "Node":
         """Return an object."""
         return Node(self._fields.get(name), f"{self._where}.{name}")

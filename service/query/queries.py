@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
-from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
+from isogloss.service.values.dictionary_bodies import has_weights, sources_of, wiring_of
 from isogloss.service.values.json_fields import (
     object_of,
     revision_of,
@@ -25,7 +25,7 @@ from isogloss.service.values.json_fields import (
     texts_of,
 )
 from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
-from isogloss.store import CatalogEntry, Store
+from isogloss.store import CatalogEntry, Revision, Store
 
 if TYPE_CHECKING:
     from isogloss.service.query.contexts import ContextReader
@@ -134,6 +134,40 @@ class Queries:
             ),
         )
 
+    def segments(
+        self, probe: str, recording: str | None = None, step: int | None = None
+    ) -> tuple["Probe", NDArray[np.int64] | None, Revision | None]:
+        """Return a probe, and the row of a recording that stands for each of its segments.
+
+        Args:
+            probe: id of the probe.
+            recording: id of one of its recordings; None: no rows are asked for.
+            step: training step of the rows; None: the one that the recording has.
+
+        Raises:
+            NotFound: there is no such probe or recording, or the probe was not made of it.
+            InvalidInput: the recording has rows of several steps, and none was named.
+        """
+        entry = self._store.catalog.get("probe", probe)
+        found = self._probe(entry)
+        if recording is None:
+            return found, None, None
+        known = texts_of(entry.body, "recordings")
+        if recording not in known:
+            raise NotFound(
+                f"probe {probe!r} was made of {', '.join(known)}, not of {recording!r}: name one "
+                "of these"
+            )
+        revision = revision_of(object_of(entry.body, "revisions"), recording)
+        steps = None if step is None else [step]
+        rows = self._keep(
+            ("rows", f"{recording}/{step}/{entry.uid}"),
+            lambda: universality.segment_rows(
+                found, self._store.recording(recording).reader(revision), steps
+            ),
+        )
+        return found, rows, revision
+
     def encode(
         self, dictionary: str, rows: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -152,6 +186,11 @@ class Queries:
         from isogloss.dictionaries import load_dictionary
 
         entry = self._store.catalog.get("dictionary", dictionary)
+        if not has_weights(entry.body):
+            raise InvalidInput(
+                f"dictionary {dictionary!r} was imported as codes on a probe and has no weights: "
+                "encode with the tool that made the codes"
+            )
         loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
         if rows.shape[1] != loaded.width:
             raise ShapeError(
@@ -337,6 +376,11 @@ def _pair(pairs: "Pairs", row: int, explained_by: str) -> PairInfo:
         beyond_p=float(pairs.beyond_p[row]),
         movable=int(pairs.movable[row]),
         positional=bool(pairs.positional[row]),
+        cosine=float(pairs.cosine[row]),
+        b_given_a=float(pairs.b_given_a[row]),
+        a_given_b=float(pairs.a_given_b[row]),
+        decoder_cosine=float(pairs.decoder_cosine[row]),
+        encoder_cosine=float(pairs.encoder_cosine[row]),
         explained_by=explained_by,
     )
 

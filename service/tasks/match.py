@@ -12,7 +12,13 @@ from isogloss.service.query.contexts import ContextReader
 from isogloss.service.query.queries import REPORT_FILE, newest_probe
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.probe import ensure_probe
-from isogloss.service.values.dictionary_bodies import settings_of, sources_of
+from isogloss.service.values.dictionary_bodies import (
+    UNTRAINED_RATE,
+    has_weights,
+    knows_model,
+    settings_of,
+    sources_of,
+)
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import default_probe_id, object_of, revision_of, steps_of
@@ -20,9 +26,14 @@ from isogloss.store import CatalogEntry, FileSystem, Store
 from isogloss.universality import (
     Caution,
     Context,
+    Directions,
     Match,
     MatchSettings,
     Probe,
+    Reference,
+    Role,
+    check_references,
+    foreign_codes,
     load_probed,
     match,
     report_data,
@@ -50,6 +61,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     if found is not None:
         _check_same(found, spec, sides, settings)
         return {"match": name}
+    references = [_reference(store, role, name) for role, name in _referred(spec)]
     entry = ensure_probe(store, heart, _probe_of(store, spec, sides))
     probe = Probe.load(store.artifact("probe", entry.uid))
     a, b = (load_probed(store.artifact("codes", side.uid, entry.uid), side.id) for side in sides)
@@ -58,14 +70,17 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         heart.check()
         heart.progress(done, steps + 1, {"segments": float(probe.segments)})
 
+    directions = _directions(store, sides)
     result = match(
         a,
         b,
         probe,
         settings=settings,
-        cautions=known_cautions(store, sides),
+        cautions=known_cautions(store, sides, directions),
+        directions=directions,
         on_progress=on_progress,
     )
+    check_references(result, references)
     uid = str(heart.pin("match_uid", store.catalog.new_uid))
     directory = store.artifact("match", uid)
     result.save(directory)
@@ -74,7 +89,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         "isogloss": __version__,
         "match": name,
         "created": record.created,
-        "data": (data := report_data(result, top=_SHOWN)),
+        "data": (data := report_data(result, top=_SHOWN, references=references)),
         "probe": _probe_facts(entry),
         "sides": {key: _side_facts(store, side) for key, side in zip("ab", sides, strict=True)},
     }
@@ -87,21 +102,85 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             for feature in shown
         }
     write_report(directory, report)
-    _register(store, spec, uid, sides, entry, settings, result)
+    summary = summary_text(result, references)
+    _register(store, spec, uid, sides, entry, settings, (len(result.pairs), summary))
     return {"match": name}
 
 
-def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
+Sides = tuple[Directions | None, Directions | None]
+
+
+def _directions(store: Store, sides: list[CatalogEntry]) -> Sides:
+    """Return the weights of both dictionaries; None for one of which there are codes only."""
+    found: list[Directions | None] = []
+    for side in sides:
+        if not has_weights(side.body):
+            found.append(None)
+            continue
+        tensors = load_dictionary(store.artifact("dictionary", side.uid)).tensors
+        encoder = tensors.get("encoder")
+        found.append(
+            Directions(
+                decoder=tensors["decoder"].numpy(),
+                encoder=None if encoder is None else encoder.numpy(),
+            )
+        )
+    return found[0], found[1]
+
+
+def _referred(spec: MatchSpec) -> list[tuple[Role, str]]:
+    """Return the role and the id of each match that is to stand beside."""
+    return [
+        *(("ceiling", name) for name in spec.ceilings),
+        *(("floor", name) for name in spec.floors),
+    ]
+
+
+def _reference(store: Store, role: Role, name: str) -> Reference:
+    """Load a match that is to stand beside; InvalidInput for a ceiling of two models or sites."""
+    entry = store.catalog.get("match", name)
+    sides = [store.catalog.get("dictionary", str(entry.body.get(side))) for side in "ab"]
+    sources = [sources_of(side.body)[0] for side in sides]
+    if role == "ceiling":
+        places = {(source.recording_uid, source.site) for source in sources}
+        if len(places) > 1:
+            raise InvalidInput(
+                f"ceiling {name!r} is of {sources[0].recording} {sources[0].site} and "
+                f"{sources[1].recording} {sources[1].site}: a ceiling is of one model and site, "
+                "dictionaries of two seeds"
+            )
+    return Reference(
+        role=role,
+        name=name,
+        what=" x ".join(_said(side) for side in sides),
+        match=Match.load(store.artifact("match", entry.uid)),
+    )
+
+
+def _said(side: CatalogEntry) -> str:
+    """Name a dictionary, and what kept it from learning where something did."""
+    provenance = object_of(side.body, "provenance")
+    config = object_of(provenance, "config")
+    rate, why = config.get("learning_rate"), provenance.get("floor") or config.get("control")
+    if isinstance(rate, float) and rate <= UNTRAINED_RATE:
+        why = "untrained"
+    return f"{side.id} ({why})" if why else side.id
+
+
+def known_cautions(store: Store, sides: list[CatalogEntry], directions: Sides) -> list[Caution]:
     """Return the cautions that follow from where two dictionaries come from."""
     specs = [store.recording(sources_of(side.body)[0].recording).spec for side in sides]
     models = [spec.model for spec in specs]
+    known = all(knows_model(side.body) for side in sides)
     related = relatedness(models[0].ancestry, models[1].ancestry)
-    if (models[0].name, models[0].revision) == (models[1].name, models[1].revision):
+    if not known:
+        related = Relatedness(related=False, similarity=0.0, why="a model was not recorded")
+    elif (models[0].name, models[0].revision) == (models[1].name, models[1].revision):
         related = Relatedness(related=True, similarity=1.0, why=f"both are {models[0].name}")
     hashes = [str(object_of(side.body, "provenance").get("init_hash", "")) for side in sides]
-    decoders = [
-        load_dictionary(store.artifact("dictionary", side.uid)).decoder.numpy() for side in sides
-    ]
+    decoders = [None if side is None else side.decoder for side in directions]
+    imported = [side for side in sides if not has_weights(side.body)]
+    unknown = [side.id for side in imported if not knows_model(side.body)]
     found = [
         shared_init(
             hash_a=hashes[0],
@@ -111,6 +190,7 @@ def known_cautions(store: Store, sides: list[CatalogEntry]) -> list[Caution]:
             same_space=related.related,
         ),
         shared_ancestry(related=related.related, similarity=related.similarity, why=related.why),
+        foreign_codes([side.id for side in imported], unknown),
     ]
     return [caution for caution in found if caution is not None]
 
@@ -139,11 +219,18 @@ def _check_same(
         "probe": spec.probe or found.body.get("probe"),
     }
     differences = [name for name, value in wanted.items() if found.body.get(name) != value]
+    differences += [
+        role for role, names in _references(spec).items() if list(names) != found.body.get(role, [])
+    ]
     differences += ["steps"] if spec.steps != steps_of(found.body) else []
     if differences:
         raise AlreadyExists(
             f"match {found.id!r} exists and differs in {', '.join(differences)}: choose another id"
         )
+
+
+def _references(spec: MatchSpec) -> dict[str, tuple[str, ...]]:
+    return {"ceilings": spec.ceilings, "floors": spec.floors}
 
 
 def _register(
@@ -153,7 +240,7 @@ def _register(
     sides: list[CatalogEntry],
     probe: CatalogEntry,
     settings: MatchSettings,
-    result: Match,
+    found: tuple[int, str],
 ) -> None:
     body: dict[str, object] = {
         "a": sides[0].id,
@@ -163,9 +250,10 @@ def _register(
         "probe": probe.id,
         "probe_uid": probe.uid,
         "settings": settings.to_dict(),
-        "pairs": len(result.pairs),
-        "summary": summary_text(result),
+        "pairs": found[0],
+        "summary": found[1],
         **({"steps": list(spec.steps)} if spec.steps else {}),
+        **{role: list(names) for role, names in _references(spec).items() if names},
     }
     store.catalog.put("match", spec.match, uid, body)
 
@@ -206,11 +294,14 @@ def _side_facts(store: Store, entry: CatalogEntry) -> dict[str, object]:
     recording = store.recording(source.recording)
     revision = source.revision
     spec = recording.spec
+    origin = object_of(entry.body, "provenance").get("origin") or entry.id
+    known = knows_model(entry.body)
     return {
         "dictionary": entry.id,
         "uid": entry.uid,
-        "model": spec.model.name,
-        "model_revision": spec.model.revision,
+        # of an unknown model the recording is there for its text alone
+        "model": spec.model.name if known else f"unrecorded model of {origin}",
+        "model_revision": spec.model.revision if known else "",
         "tokenizer": spec.tokenizer,
         "corpus": spec.corpus,
         "recording": spec.recording,

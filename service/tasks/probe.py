@@ -11,7 +11,7 @@ from isogloss.dictionaries import load_dictionary
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.train import trained_holdout
-from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
+from isogloss.service.values.dictionary_bodies import has_weights, sources_of, wiring_of
 from isogloss.service.values.job_specs import ProbeSpec
 from isogloss.service.values.jobs import JobRecord
 from isogloss.service.values.json_fields import (
@@ -198,6 +198,11 @@ def _encode(
     name = codes_id(dictionary.uid, entry.uid)
     if store.catalog.find("codes", name) is not None:
         return
+    if not has_weights(dictionary.body):
+        raise InvalidInput(
+            f"dictionary {dictionary.id!r} was imported as codes on another probe and has no "
+            f"weights: import its codes on probe {entry.id!r} too, under another id"
+        )
     sources = sources_of(dictionary.body)
     if len(sources) != 1:
         raise InvalidInput(

@@ -12,6 +12,23 @@ from isogloss.errors import InvalidInput
 from isogloss.service.values.json_fields import object_of, revision_of, steps_of, text_of
 from isogloss.service.values.results import SourceInfo
 
+IMPORTED_CODES = "imported_codes"
+"""Kind, in the catalog, of a dictionary of which there are codes on one probe and no weights."""
+
+
+UNTRAINED_RATE = 1e-30
+"""Learning rate of a run whose steps are too small to change any weight: a floor for matches."""
+
+
+def has_weights(body: Mapping[str, object]) -> bool:
+    """Return whether there are weights of a dictionary, or codes on one probe alone."""
+    return body.get("kind") != IMPORTED_CODES
+
+
+def knows_model(body: Mapping[str, object]) -> bool:
+    """Return whether the model that a dictionary's features are of was recorded here."""
+    return object_of(body, "provenance").get("model_known") is not False
+
 
 def settings_of(body: Mapping[str, object]) -> dict[str, object]:
     """Return the settings of a dictionary's kind, or raise ``InvalidInput``."""

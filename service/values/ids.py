@@ -36,13 +36,23 @@ def match_id(
     probe: str | None,
     settings: Mapping[str, Setting],
     steps: Sequence[int] = (),
+    references: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return the default id of a match."""
     known = json.dumps({k: v for k, v in settings.items() if v is not None}, sort_keys=True)
     known += "".join(f"\nstep {step}" for step in steps)
+    if any(references):
+        known += f"\nreferences {json.dumps(references)}"
     digest = hashlib.sha256(f"{a}\n{b}\n{probe}\n{known}".encode()).hexdigest()[:_HASH]
     half = (_MAX_ID - _HASH - 2) // 2
     return f"{a[:half].rstrip('-')}-{b[:half].rstrip('-')}-{digest}"
+
+
+def floor_id(dictionary: str, how: str, seed: int) -> str:
+    """Return the default id of a floor of a dictionary."""
+    digest = hashlib.sha256(f"{dictionary}\n{how}\n{seed}".encode()).hexdigest()[:_HASH]
+    head = f"{dictionary[: _MAX_ID - _HASH - len(how) - 2].rstrip('-')}-{how.replace('_', '-')}"
+    return f"{head}-{digest}"
 
 
 def id_of(dictionary: DictionaryInfo | str) -> str:

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from isogloss.errors import InvalidInput
-from isogloss.service.values.job_specs import JobSpec, MatchSpec, ProbeSpec, TrainSpec
+from isogloss.service.values.job_specs import (
+    ImportSpec,
+    JobSpec,
+    MatchSpec,
+    ProbeSpec,
+    RotateSpec,
+    TrainSpec,
+)
 from isogloss.service.values.results import DictionaryInfo, MatchInfo, ProbeInfo
 
 
@@ -67,6 +74,23 @@ JOB_KINDS: Mapping[str, JobKind] = MappingProxyType(
                 spec=MatchSpec,
                 task="isogloss.service.tasks.match:match_task",
                 changes="probes",
+            ),
+            JobKind(
+                name="import",
+                makes="dictionary",
+                collection="dictionaries",
+                info=DictionaryInfo,
+                spec=ImportSpec,
+                task="isogloss.service.tasks.import_codes:import_codes_task",
+                changes="probes",
+            ),
+            JobKind(
+                name="rotate",
+                makes="dictionary",
+                collection="dictionaries",
+                info=DictionaryInfo,
+                spec=RotateSpec,
+                task="isogloss.service.tasks.rotate:rotate_task",
             ),
         )
     }

@@ -195,6 +195,10 @@ class MatchSpec:
     """Settings, as ``isogloss.universality.MatchSettings`` writes them; empty: the defaults."""
     steps: tuple[int, ...] = ()
     """Training steps to compare at, see :class:`ProbeSpec`."""
+    ceilings: tuple[str, ...] = ()
+    """Ids of matches of one model with itself: what is the most that could be found."""
+    floors: tuple[str, ...] = ()
+    """Ids of matches in which one side has nothing to share: what is found anyway."""
 
     def __post_init__(self) -> None:
         _check_target("match", self.match)
@@ -215,6 +219,8 @@ class MatchSpec:
             probe=_field("match", values, "probe", str) if has_probe else None,
             settings={} if values.get("settings") is None else _object("match", values, "settings"),
             steps=steps_of(values),
+            ceilings=_texts("match", {"ceilings": [], **values}, "ceilings"),
+            floors=_texts("match", {"floors": [], **values}, "floors"),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -226,6 +232,8 @@ class MatchSpec:
             "probe": self.probe,
             "settings": dict(self.settings),
             **({"steps": list(self.steps)} if self.steps else {}),
+            **({"ceilings": list(self.ceilings)} if self.ceilings else {}),
+            **({"floors": list(self.floors)} if self.floors else {}),
         }
 
     @property
@@ -235,9 +243,126 @@ class MatchSpec:
 
     @property
     def reads(self) -> frozenset[tuple[str, str]]:
-        """Both dictionaries, and the probe where one is named."""
+        """Both dictionaries, the probe where one is named, and the matches to compare with."""
         probe = set[tuple[str, str]]() if self.probe is None else {("probe", self.probe)}
-        return frozenset({("dictionary", self.a), ("dictionary", self.b), *probe})
+        references = {("match", name) for name in (*self.ceilings, *self.floors)}
+        return frozenset({("dictionary", self.a), ("dictionary", self.b), *probe, *references})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportSpec:
+    """Make a dictionary without weights of codes that another tool computed."""
+
+    dictionary: str
+    """Id of the dictionary to make."""
+    probe: str
+    """Id of the probe that the codes are on."""
+    upload: str
+    """SHA-256 of the codes, under which their parts were sent."""
+    features: int
+    """How many features the dictionary has."""
+    recording: str | None = None
+    """Id of the recording of the model that the features are of; None: that model is unknown."""
+    site: str = ""
+    """Site of that recording; empty: unknown."""
+    origin: str = ""
+    """What made the codes, for people."""
+
+    def __post_init__(self) -> None:
+        _check_target("dictionary", self.dictionary)
+        if not 1 <= self.features < 1 << 31:
+            raise InvalidInput(f"features is {self.features}, wanted 1 to 2**31 - 1")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Make a spec from a parsed JSON object.
+
+        Raises:
+            InvalidInput: a field is missing, of the wrong type or out of range.
+            InvalidName: the dictionary's name is not an id of lower-case letters, digits and
+                hyphens.
+        """
+        known = values.get("recording") is not None
+        return cls(
+            dictionary=_field("import", values, "dictionary", str),
+            probe=_field("import", values, "probe", str),
+            upload=_field("import", values, "upload", str),
+            features=_field("import", values, "features", int),
+            recording=_field("import", values, "recording", str) if known else None,
+            site=_field("import", values, "site", str),
+            origin=_field("import", values, "origin", str),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the spec as JSON."""
+        return {
+            "dictionary": self.dictionary,
+            "probe": self.probe,
+            "upload": self.upload,
+            "features": self.features,
+            "recording": self.recording,
+            "site": self.site,
+            "origin": self.origin,
+        }
+
+    @property
+    def target(self) -> str:
+        """Id of the dictionary."""
+        return self.dictionary
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """The probe, and the recording where one is named."""
+        recording = set[tuple[str, str]]()
+        if self.recording is not None:
+            recording.add(("recording", self.recording))
+        return frozenset({("probe", self.probe), *recording})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RotateSpec:
+    """Make a dictionary that reads rotated activations, for a floor."""
+
+    dictionary: str
+    """Id of the dictionary to make."""
+    source: str
+    """Id of the dictionary that is rotated."""
+    seed: int = 0
+    """Seed of the rotation."""
+
+    def __post_init__(self) -> None:
+        _check_target("dictionary", self.dictionary)
+        if not 0 <= self.seed < 1 << 63:
+            raise InvalidInput(f"seed {self.seed} must be in [0, 2**63)")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Make a spec from a parsed JSON object.
+
+        Raises:
+            InvalidInput: a field is missing, of the wrong type or out of range.
+            InvalidName: the dictionary's name is not an id of lower-case letters, digits and
+                hyphens.
+        """
+        return cls(
+            dictionary=_field("rotate", values, "dictionary", str),
+            source=_field("rotate", values, "source", str),
+            seed=_field("rotate", values, "seed", int),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the spec as JSON."""
+        return {"dictionary": self.dictionary, "source": self.source, "seed": self.seed}
+
+    @property
+    def target(self) -> str:
+        """Id of the dictionary."""
+        return self.dictionary
+
+    @property
+    def reads(self) -> frozenset[tuple[str, str]]:
+        """The dictionary that is rotated."""
+        return frozenset({("dictionary", self.source)})
 
 
 def grid_name(value: object) -> GridName | None:

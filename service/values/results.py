@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isogloss.errors import InvalidInput
 from isogloss.service.values.short_repr import short_repr
 from isogloss.store import RecordingSpec, Revision
@@ -208,9 +211,9 @@ class Hit:
     mutual: bool
     """Whether each is the other's best."""
     cofires: int
-    """Segments on which both fire."""
+    """ProbeSegments on which both fire."""
     fires: int
-    """Segments on which this one fires."""
+    """ProbeSegments on which this one fires."""
     partial_token: float
     """Correlation among segments of the same token; NaN where neither varies there."""
 
@@ -247,7 +250,7 @@ class FeatureInfo:
     probe: str
     """Id of the probe."""
     fires: int
-    """Segments on which it is active."""
+    """ProbeSegments on which it is active."""
     density: float
     """``fires`` over the segments present."""
     max_activation: float
@@ -256,6 +259,28 @@ class FeatureInfo:
     """Where it fires most strongly, strongest first."""
 
     __repr__ = short_repr
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ProbeSegments:
+    """The segments of a probe, in the order in which codes on it have their rows."""
+
+    document: NDArray[np.uint64]
+    """Id of the document of each segment, ``[segments]``; see ``client.documents``."""
+    span: NDArray[np.uint32]
+    """Code points ``[start, end)`` in its text; on the grid of tokens the token's position twice,
+    ``[segments, 2]``."""
+    half: NDArray[np.int8]
+    """0: chooses pairs; 1: reports on them, ``[segments]``."""
+    row: NDArray[np.int64] | None
+    """Row of the recording that was named, -1 where it has none, ``[segments]``; None: none was."""
+    revision: Revision | None
+    """Revision of the recording that ``row`` counts in; give it to ``client.read``."""
+
+    __repr__ = short_repr
+
+    def __len__(self) -> int:
+        return len(self.document)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,11 +302,11 @@ class PairInfo:
     ci_high: float
     """Upper end of it."""
     fires_a: int
-    """Segments on which the first fires."""
+    """ProbeSegments on which the first fires."""
     fires_b: int
-    """Segments on which the second fires."""
+    """ProbeSegments on which the second fires."""
     cofires: int
-    """Segments on which both fire."""
+    """ProbeSegments on which both fire."""
     jaccard: float
     """``cofires`` over the segments on which either fires."""
     token_null: float
@@ -295,7 +320,8 @@ class PairInfo:
     explained_by: str
     """``token``, ``position``, ``document`` or ``none``."""
     ci_high_loose: bool
-    """Fewer than 10 co-firings: the truth often lies above ``ci_high``."""
+    """Fewer than 10 co-firings, or a few strong rows hold the variance of a feature: the truth may
+    lie above ``ci_high``."""
     rank_a: int
     """Rank of ``feature_a`` among the partners of ``feature_b`` on the other documents; 1 is the
     best."""
@@ -321,6 +347,16 @@ class PairInfo:
     """Firings on tokens that stand in other segments too, of the feature that has fewer."""
     positional: bool
     """The position explains what the pair shares beyond its token."""
+    cosine: float
+    """Of the codes, not centred: Σab / √(Σa² Σb²)."""
+    b_given_a: float
+    """Share of the segments on which the first fires where the second does too."""
+    a_given_b: float
+    """Share of the segments on which the second fires where the first does too."""
+    decoder_cosine: float
+    """Of the directions that they write; NaN where widths differ or a side has no weights."""
+    encoder_cosine: float
+    """Of the directions that they read; NaN as ``decoder_cosine``."""
 
     __repr__ = short_repr
 

@@ -13,11 +13,20 @@ SPEC = sample_spec("a", sites=(SiteSpec(name="s", width=2, dtype="float32"),))
 LIFE = frozenset({"run", "iterate", "close"})
 """Methods that make no call of their own."""
 OVER_A_CONNECTION = frozenset(
-    {"appender", "stream", "record", "record_documents", "reader", "export", "import_rows"}
+    {
+        *("appender", "stream", "record", "record_documents", "reader", "export", "import_rows"),
+        "export_match",
+    }
 )
 FEATURE = FeatureRef(dictionary="d", feature=1)
 ROWS = np.zeros((3, 2), np.float32)
 COLUMNS = ImportColumns(token_id=np.zeros(3, np.uint32), documents=(), rows_per_document=3)
+
+CODES: Mapping[str, np.ndarray] = {
+    "segment": np.array([0]),
+    "feature": np.array([1]),
+    "value": np.array([1.0], np.float32),
+}
 
 ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "create_recording": {"spec": SPEC, "vocabulary": ["x"]},
@@ -40,6 +49,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "quantise": {"recording": "a", "sites": ["s"], "accept_loss": True},
     "collect_garbage": {"older_s": 5.0},
     "train": {"recording": "a", "site": "s", "features": 8},
+    "floor": {"dictionary": "d"},
     "kinds": {},
     "wirings": {},
     "dictionary": {"dictionary": "d"},
@@ -50,6 +60,8 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "probe": {"probe": "p"},
     "probes": {},
     "delete_probe": {"probe": "p", "etag": "e"},
+    "segments": {"probe": "p"},
+    "import_codes": {"probe": "p", "codes": CODES, "dictionary": "d", "features": 4},
     "nearest": {"feature": FEATURE, "among": ["e"]},
     "feature": {"feature": FEATURE},
     "match": {"a": "d", "b": "e"},
@@ -66,6 +78,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "stream": {"recording": "a", "producer": "p", "direct": False, "reconnect_s": 0.0},
     "record": {"model": None, "sites": ["s"], "recording": "a"},
     "record_documents": {"model": None, "documents": [[1]], "sites": ["s"], "recording": "a"},
+    "export_match": {"match": "m", "path": Path("/nowhere/at/all.csv")},
     "reader": {"recording": "a", "root": Path("/nowhere/at/all")},
     "export": {"recording": "a", "directory": Path("/nowhere/at/all")},
     "import_rows": {"spec": SPEC, "vocabulary": ["x"], "sources": {"s": ROWS}, "columns": COLUMNS},

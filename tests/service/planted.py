@@ -4,7 +4,14 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
+from isogloss.dictionaries import (
+    DictionaryProvenance,
+    SparseDictionary,
+    load_provenance,
+    save_dictionary,
+)
 from isogloss.store import Document, ModelInfo, RecordingSpec, RowBatch, SiteSpec, Store
 
 CONCEPTS = 24
@@ -100,6 +107,51 @@ def _batches(recording: str, seed: int, step: int, *, first: int) -> list[RowBat
             )
         )
     return batches
+
+
+def dictionary(store: Store, recording: str, name: str, *, seed: int) -> None:
+    """Make a dictionary of the planted directions and of random ones, without training it.
+
+    Args:
+        store: has the recording and then the dictionary.
+        recording: its id.
+        name: id of the dictionary.
+        seed: that of the recording's directions.
+    """
+    made, width = store.recording(recording), WIDTHS[recording]
+    rng = np.random.default_rng(seed)
+    rows = [rng.standard_normal((CONCEPTS, width)), rng.standard_normal((16, width))]
+    directions = np.concatenate(rows).astype(np.float32)
+    decoder = torch.from_numpy(directions / np.linalg.norm(directions, axis=1, keepdims=True))
+    tensors = {
+        "encoder": decoder.clone(),
+        "encoder_bias": torch.zeros(len(decoder)),
+        "decoder": decoder,
+        "decoder_bias": torch.zeros(width),
+    }
+    settings: dict[str, object] = {"features": len(decoder), "k": 3}
+    provenance = DictionaryProvenance(init_hash=f"made of {recording} {seed}")
+    uid = store.catalog.new_uid()
+    directory = store.artifact("dictionary", uid)
+    save_dictionary(SparseDictionary.make("topk", settings, tensors, provenance), directory)
+    source = {
+        "recording": recording,
+        "recording_uid": made.uid,
+        "site": SITES[recording],
+        "revision": made.revision().to_dict(),
+    }
+    body: dict[str, object] = {
+        "kind": "topk",
+        "settings": settings,
+        "wiring": "sae",
+        "k": 3,
+        "features": len(decoder),
+        "width": width,
+        "sources": [source],
+        "metrics": {},
+        "provenance": load_provenance(directory).to_dict(),
+    }
+    store.catalog.put("dictionary", name, uid, body)
 
 
 def train_spec(recording: str, dictionary: str, **config: object) -> dict[str, object]:

@@ -40,6 +40,7 @@ HARMLESS: Mapping[str, str] = {
     "aux_k": "at most the features",
     "k_anneal": "share of the run",
     "resample_every": "never reached",
+    "subsets": "at most 4",
 }
 """Fields of which large, or any, values take no memory and no time that others would not."""
 
@@ -53,6 +54,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             store.catalog.put(
                 "dictionary", name, store.catalog.new_uid(), {"features": 8, "width": 4}
             )
+        store.catalog.put("probe", "p", store.catalog.new_uid(), {})
     with isogloss.connect(root, run_workers=False) as client:
         yield client
 
@@ -74,7 +76,19 @@ def match_request() -> universality_pb2.CreateMatchRequest:
     return universality_pb2.CreateMatchRequest(match_id="m", a="dictionaries/a", b="dictionaries/b")
 
 
-REQUESTS = (train_request, probe_request, match_request)
+def import_request() -> universality_pb2.ImportCodesRequest:
+    return universality_pb2.ImportCodesRequest(
+        dictionary_id="d", probe="probes/p", upload="0" * 64, features=8
+    )
+
+
+def rotate_request() -> universality_pb2.RotateDictionaryRequest:
+    return universality_pb2.RotateDictionaryRequest(
+        dictionary_id="d", source="dictionaries/a", seed=1
+    )
+
+
+REQUESTS = (train_request, probe_request, match_request, import_request, rotate_request)
 
 
 def numbers_in(message: Message, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -135,7 +149,7 @@ def test_no_number_in_a_request_is_taken_that_the_job_could_not_work_with(
     for path in numbers_in(make()):
         for value in values_of(make(), path):
             request = make()
-            if path[-1] in ("features", "k"):  # else it is given twice
+            if path[-1] in ("features", "k") and len(path) > 1:  # else it is given twice
                 del getattr(request, path[0]).settings.fields[path[-1]]
             put(request, path, value)
             tried += 1

@@ -131,7 +131,7 @@ def _correlations(
     products: sp.csr_array, moments_a: Moments, moments_b: Moments, start: int
 ) -> sp.csr_array:
     """Turn a block of cross products into correlations, keeping those above zero."""
-    rows = np.repeat(np.arange(shape_of(products)[0]), np.diff(products.indptr))
+    lengths = np.diff(products.indptr)
     spread_a = moments_a.spread[start : start + shape_of(products)[0]]
     spread_b = moments_b.spread
     inverse_a = np.divide(1.0, spread_a, out=np.zeros_like(spread_a), where=spread_a > 0)
@@ -139,8 +139,8 @@ def _correlations(
     total_a = moments_a.total[start : start + shape_of(products)[0]]
     columns = products.indices
     r = products.data * moments_a.rows
-    r -= total_a[rows] * moments_b.total[columns]
-    r *= inverse_a[rows]
+    r -= np.repeat(total_a, lengths) * moments_b.total[columns]
+    r *= np.repeat(inverse_a, lengths)
     r *= inverse_b[columns]
     keep = r > 0
     kept = np.concatenate([[0], np.cumsum(keep)])[products.indptr]

@@ -35,6 +35,8 @@ class PairStatistics:
     """``cofires / (fires_a + fires_b - cofires)``; 0 where neither fires."""
     products: NDArray[np.float64]
     """Σab."""
+    cosine: NDArray[np.float64]
+    """``Σab / √(Σa² Σb²)``; 0 where one never fires."""
 
 
 def pair_statistics(
@@ -84,6 +86,7 @@ def pair_statistics(
     moments_a, moments_b = moments(a), moments(b)
     fires_a, fires_b = moments_a.fires[of_a], moments_b.fires[of_b]
     either = fires_a + fires_b - cofires
+    norms = np.sqrt(moments_a.squares[of_a] * moments_b.squares[of_b])
     return PairStatistics(
         rows=shape_of(a)[1],
         r=pearson(products, moments_a, moments_b, of_a, of_b),
@@ -92,6 +95,7 @@ def pair_statistics(
         fires_b=fires_b,
         jaccard=cofires / np.maximum(either, 1),
         products=products,
+        cosine=np.divide(products, norms, out=np.zeros_like(products), where=norms > 0),
     )
 
 

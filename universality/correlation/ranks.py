@@ -49,17 +49,22 @@ def pair_ranks(
     Returns:
         The ranks, in the order of the pairs.
     """
-    bar_a, bar_b = (np.full(count, np.inf) for count in (shape_of(a)[0], shape_of(b)[1]))
-    bar_a[feature_a] = bar_b[feature_b] = r + _TIE
-    above_a, above_b = np.zeros(len(bar_a), np.int64), np.zeros(len(bar_b), np.int64)
-    for start, block in correlation_blocks(a, b, block_entries=block_entries):
+    bar, pairs = r + _TIE, len(r)
+    of_column = np.full(shape_of(b)[1], np.inf)
+    of_column[feature_b] = bar
+    higher_b, higher_a = np.zeros(pairs, np.int64), np.zeros(len(of_column), np.int64)
+    # the first features of pairs with all of b, and the others with the second features alone: the
+    # correlations of two features of which neither is in a pair are not needed
+    for start, block in correlation_blocks(a[feature_a], b, block_entries=block_entries):
         rows = shape_of(block)[0]
         row = np.repeat(np.arange(rows), np.diff(block.indptr))
-        higher = block.data > bar_a[start + row]
-        above_a[start : start + rows] += np.bincount(row[higher], minlength=rows)
-        higher = block.data > bar_b[block.indices]
-        above_b += np.bincount(block.indices[higher], minlength=len(bar_b))
-    return PairRanks(
-        of_a=(1 + above_b[feature_b]).astype(np.int32),
-        of_b=(1 + above_a[feature_a]).astype(np.int32),
-    )
+        higher = block.data > bar[start + row]
+        higher_b[start : start + rows] += np.bincount(row[higher], minlength=rows)
+        higher = block.data > of_column[block.indices]
+        higher_a += np.bincount(block.indices[higher], minlength=len(higher_a))
+    others = np.setdiff1d(np.arange(shape_of(a)[0]), feature_a)
+    of_pair = higher_a[feature_b]
+    for _, block in correlation_blocks(a[others], b[:, feature_b], block_entries=block_entries):
+        higher = block.data > bar[block.indices]
+        of_pair += np.bincount(block.indices[higher], minlength=pairs)
+    return PairRanks(of_a=(1 + of_pair).astype(np.int32), of_b=(1 + higher_b).astype(np.int32))

@@ -1,6 +1,6 @@
 """Reasons to doubt a match, found from the numbers and said in plain sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from isogloss.universality.nulls.intervals import LEAST_SOURCES
 CODES = (
     "SHARED_INIT",
     "SHARED_ANCESTRY",
+    "FOREIGN_CODES",
     "TOKEN_DRIVEN",
     "PARTLY_TOKEN",
     "POSITIONAL",
@@ -84,6 +85,35 @@ def shared_ancestry(*, related: bool, similarity: float, why: str) -> Caution | 
             "may be inherited, not found independently."
         ),
         value=similarity,
+    )
+
+
+def foreign_codes(imported: Sequence[str], unknown_models: Sequence[str]) -> Caution | None:
+    """Return a caution when a dictionary was imported as codes that another tool computed.
+
+    Args:
+        imported: ids of the dictionaries of which there are codes only.
+        unknown_models: those of them whose model was not recorded.
+
+    Returns:
+        A caution that says what could not be checked; None where nothing was imported.
+    """
+    if not imported:
+        return None
+    unknown = (
+        f" The model of {', '.join(unknown_models)} was not recorded, so shared ancestry cannot be "
+        "seen."
+        if unknown_models
+        else ""
+    )
+    return Caution(
+        code="FOREIGN_CODES",
+        message=(
+            f"{', '.join(imported)}: imported as codes that another tool computed. Whether the "
+            "dictionary was trained on documents of this probe, and from which start, cannot be "
+            f"checked.{unknown}"
+        ),
+        value=float(len(imported)),
     )
 
 

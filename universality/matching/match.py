@@ -9,19 +9,39 @@ from numpy.typing import NDArray
 
 from isogloss.errors import DeadFeature, EmptyProbe, ShapeError
 from isogloss.universality.codes.probed import ProbedDictionary
-from isogloss.universality.correlation.best_matches import BestPartners, best_matches
+from isogloss.universality.correlation.assignment import DENSE_FEATURES, assign
+from isogloss.universality.correlation.best_matches import (
+    BestMatches,
+    BestPartners,
+    best_matches,
+)
+from isogloss.universality.correlation.candidates import best_candidates
 from isogloss.universality.correlation.moments import codes_matrix, shape_of
+from isogloss.universality.correlation.pair_statistics import pair_statistics
 from isogloss.universality.matching.cautions import Caution, ProbeFacts, pair_cautions
+from isogloss.universality.matching.directions import (
+    Directions,
+    MatchedCosine,
+    matched_cosine,
+)
 from isogloss.universality.matching.measure import measure_pairs
 from isogloss.universality.matching.pairs import Pairs
-from isogloss.universality.matching.result import Match, MatchedDictionary, MatchedProbe
+from isogloss.universality.matching.result import (
+    Match,
+    MatchedDictionary,
+    MatchedProbe,
+    OneToOne,
+)
 from isogloss.universality.matching.settings import MatchSettings
 from isogloss.universality.matching.shared_start import aligned_pairs
-from isogloss.universality.nulls.shuffles import Half, NullDraws, draw_null
+from isogloss.universality.matching.subsets import Subsets, best_subsets
+from isogloss.universality.nulls.shuffles import Half, NullDraws, draw_null, shuffled_once
 from isogloss.universality.nulls.strata import KEYS, Strata, joint_values
 from isogloss.universality.probe.probe import Probe
 
 _BLOCK_ROWS = 65_536
+_CANDIDATES = 32
+_SUBSET_NULLS = ("none", "token")
 
 Progress = Callable[[int, int], None]
 
@@ -33,6 +53,7 @@ def match(
     *,
     settings: MatchSettings | None = None,
     cautions: Sequence[Caution] = (),
+    directions: tuple[Directions | None, Directions | None] = (None, None),
     on_progress: Progress | None = None,
 ) -> Match:
     """Find the mutual best pairs of two dictionaries, and measure how sure each pair is.
@@ -47,17 +68,19 @@ def match(
         probe: the probe.
         settings: thresholds, nulls and seeds; None: the defaults.
         cautions: reasons to doubt that are known already (``shared_init``, ``shared_ancestry``).
+        directions: weights of each dictionary, of which cosines are taken; None: unknown.
         on_progress: called after each step as ``on_progress(done, total)``; may raise, to stop.
 
     Returns:
         The pairs with their statistics, the nulls, and the cautions: those given, then those found.
 
     Raises:
-        ShapeError: codes were taken on another probe.
+        ShapeError: codes were taken on another probe, or weights are of another number of features.
         EmptyProbe: a half has no segment that both recordings have.
         DeadFeature: no feature of a dictionary fires often enough to be compared.
     """
     settings = settings or MatchSettings()
+    _check_directions((a, b), directions)
     progress = on_progress or _silent
     steps = 3 + len(settings.keys)
     choose, report, sides = _load(a, b, probe, settings)
@@ -66,17 +89,11 @@ def match(
     sides = (_with_best(sides[0], best.a), _with_best(sides[1], best.b))
     progress(2, steps)
     nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
-    pairs, chance = measure_pairs(choose, report, best, sides, settings)
-    on = MatchedProbe(
-        probe=probe.id,
-        grid=probe.grid,
-        segments=(choose.rows, report.rows),
-        documents=(choose.partition("document").size, report.partition("document").size),
-        sources=(choose.sources.size, report.sources.size),
-    )
+    pairs, chance = measure_pairs(choose, report, best, sides, settings, directions)
+    on = _matched_on(probe, choose, report)
     found = [*cautions, *_found(pairs, (a, b), settings, on, choose, probe)]
     progress(steps, steps)
-    return Match(
+    made = Match(
         a=sides[0],
         b=sides[1],
         on=on,
@@ -86,6 +103,99 @@ def match(
         nulls=nulls,
         cautions=tuple(found),
     )
+    return _with_asked(made, choose, report, best, directions)
+
+
+def _matched_on(probe: Probe, choose: Half, report: Half) -> MatchedProbe:
+    return MatchedProbe(
+        probe=probe.id,
+        grid=probe.grid,
+        segments=(choose.rows, report.rows),
+        documents=(choose.partition("document").size, report.partition("document").size),
+        sources=(choose.sources.size, report.sources.size),
+    )
+
+
+def _with_asked(
+    made: Match,
+    choose: Half,
+    report: Half,
+    best: BestMatches,
+    directions: tuple[Directions | None, Directions | None],
+) -> Match:
+    """Return the match with what only some settings ask for."""
+    settings = made.settings
+    if settings.one_to_one:
+        made = replace(
+            made,
+            one_to_one=_one_to_one(choose, report, best, (made.a, made.b)),
+            decoders=_decoders(directions, settings),
+        )
+    if settings.subsets:
+        made = replace(
+            made,
+            split=_subsets(choose, report, settings),
+            merged=_subsets(_swapped(choose), _swapped(report), settings),
+        )
+    return made
+
+
+def _one_to_one(
+    choose: Half,
+    report: Half,
+    best: BestMatches,
+    sides: tuple[MatchedDictionary, MatchedDictionary],
+) -> OneToOne:
+    """Assign features one to one on the choose half, and measure the pairs on the report half."""
+    width = max(len(side.compared) for side in sides)
+    count = width if width <= DENSE_FEATURES else _CANDIDATES
+    found = assign(best_candidates(choose.a, choose.b, count))
+    r = pair_statistics(report.a, report.b.T.tocsr(), found.of_a, found.of_b).r
+    mutual = (best.a.index[found.of_a] == found.of_b) & (best.b.index[found.of_b] == found.of_a)
+    return OneToOne(
+        feature_a=sides[0].compared[found.of_a],
+        feature_b=sides[1].compared[found.of_b],
+        r_choose=found.score,
+        r=r,
+        mutual=mutual,
+    )
+
+
+def _decoders(
+    directions: tuple[Directions | None, Directions | None], settings: MatchSettings
+) -> MatchedCosine | None:
+    a, b = directions
+    if a is None or b is None:
+        return None
+    return matched_cosine(a.decoder, b.decoder, seed=settings.seed)
+
+
+def _subsets(choose: Half, report: Half, settings: MatchSettings) -> Subsets:
+    """Find the subsets, and the same again on shuffled rows."""
+    found = best_subsets((choose.a, report.a), (choose.b, report.b), most=settings.subsets)
+    nulls: dict[str, NDArray[np.float64]] = {}
+    for key in (key for key in _SUBSET_NULLS if key in settings.keys):
+        chosen, reported = shuffled_once(key, choose, report, settings.seed)
+        again = best_subsets((chosen.a, reported.a), (chosen.b, reported.b), most=settings.subsets)
+        nulls[key] = again.r2
+    return replace(found, null_r2=nulls)
+
+
+def _swapped(half: Half) -> Half:
+    """Return the half with its dictionaries exchanged."""
+    return replace(half, a=half.b.T.tocsr(), b=half.a.T.tocsr())
+
+
+def _check_directions(
+    dictionaries: tuple[ProbedDictionary, ProbedDictionary],
+    directions: tuple[Directions | None, Directions | None],
+) -> None:
+    for side, found in zip(dictionaries, directions, strict=True):
+        if found is not None and len(found.decoder) != side.features:
+            raise ShapeError(
+                f"weights of {len(found.decoder)} features were given for {side.id!r}, which has "
+                f"{side.features}: give those of this dictionary"
+            )
 
 
 def _load(
@@ -195,6 +305,7 @@ def _side(probed: ProbedDictionary, codes: sp.csr_array, min_fires: int) -> Matc
         compared=compared,
         fires=fires[compared],
         best=np.zeros(len(compared), np.float32),
+        mass=np.asarray(codes[:, compared].sum(axis=0), np.float64).ravel(),
     )
 
 

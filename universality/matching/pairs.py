@@ -36,7 +36,8 @@ class Pairs:
     ci_high: NDArray[np.float64]
     """Upper end of the interval of ``r`` over sources of text; NaN with fewer than 20 sources."""
     ci_high_loose: NDArray[np.bool_]
-    """Fewer than 10 co-firings: the truth often lies above ``ci_high``."""
+    """Fewer than 10 co-firings, or fewer than 10 effective firings of either feature (a few strong
+    rows hold its variance): the truth may lie above ``ci_high``."""
     rank_a: NDArray[np.int32]
     """Rank of ``feature_a`` among the partners of ``feature_b`` on the report half; 1 is the best.
     On the half that chose the pair both ranks are 1."""
@@ -78,6 +79,18 @@ class Pairs:
     """Firings on tokens that stand in other segments too, of the feature that has fewer."""
     positional: NDArray[np.bool_]
     """The position explains what the pair shares beyond its token."""
+    cosine: NDArray[np.float64]
+    """Cosine of the codes, not centred: Σab / √(Σa² Σb²); 0 where one never fires."""
+    b_given_a: NDArray[np.float64]
+    """``cofires / fires_a``: how often the second fires where the first does; NaN where that never
+    fires."""
+    a_given_b: NDArray[np.float64]
+    """``cofires / fires_b``."""
+    decoder_cosine: NDArray[np.float64]
+    """Cosine of what the features write; NaN where widths differ or weights are unknown. Two models
+    of one width have spaces of their own: read it beside ``Match.decoders``."""
+    encoder_cosine: NDArray[np.float64]
+    """Cosine of what the features read; NaN as ``decoder_cosine``."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}

@@ -60,6 +60,7 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
     scatter: {                              one entry a pair, at most 2000 pairs, evenly spread in r
         feature_a, feature_b: [n] int
         r, token_null, partial_token, margin: [n] float | None
+        decoder_cosine, encoder_cosine: [n] float | None
         fires: [n] int                      the smaller of fires_a and fires_b
         explained_by: [n] str
         beyond_token: [n] str               label
@@ -80,17 +81,41 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
         unreplicated: [<= top]              highest r_choose among pairs that do not replicate
     }
     movable: {null key: float}              share of the rows that the shuffle could move
+    mean_best: {                            mean of every feature's best r (choose half)
+        a, b: {features: float, by_fires: float, by_mass: float}     plain and weighted
+        nulls: {null key: {a: ..., b: ...}}
+    }
+    references: [n]{                        ceilings, then floors, on the same probe
+        role: "ceiling" | "floor", match: str, what: str, a: str, b: str
+        compared: [2] int, pairs: int
+        counts: [3]{...}                    as above
+        mean_best: {...}                    as above
+    }
+    one_to_one: None | {                    where it was asked for
+        pairs: int, mutual: int, mean_r: float | None
+        thresholds: [3] float, shared: [3] int      pairs at each r on the report half
+        decoders: None | {value: float, null: float, null_spread: float}
+    }
+    subsets: {                              split: features of a by several of b; merged: of b by a
+        split, merged: {most: int, thresholds: [3] float,
+                        together: [3] int, single: [3] int, nulls: {null key: [3] int}}
+    }
     cautions: [n]{code: str, message: str, value: float}
 
 A pair row is ``Pairs.row``: every column of ``Pairs`` by name, labels written out, and ``excess``,
 and ``explained_by``. Contexts are not part of it: ask ``contexts`` for the features shown.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.universality.matching.pairs import Pairs, plain
-from isogloss.universality.matching.result import Match, MatchedDictionary
+from isogloss.universality.matching.references import Reference, check_references
+from isogloss.universality.matching.result import Match, MatchedDictionary, mean_best
+from isogloss.universality.matching.subsets import Subsets
 from isogloss.universality.nulls.labels import LABELS, label_names
 from isogloss.universality.nulls.shuffles import BAND_EDGES, LEVELS, band_of, count_at
 
@@ -106,7 +131,7 @@ _SCATTER = 2000
 Data = dict[str, object]
 
 
-def report_data(match: Match, *, top: int = 25) -> Data:
+def report_data(match: Match, *, top: int = 25, references: Sequence[Reference] = ()) -> Data:
     """Return everything a page about a match draws, as JSON values.
 
     The form is at the top of this module.
@@ -114,10 +139,15 @@ def report_data(match: Match, *, top: int = 25) -> Data:
     Args:
         match: the match.
         top: rows in each list of examples at most.
+        references: ceilings and floors, to stand beside.
 
     Returns:
         A new dictionary of JSON values.
+
+    Raises:
+        InvalidInput: see :func:`isogloss.universality.check_references`.
     """
+    check_references(match, references)
     nulls = {null.key: null for null in match.nulls}
     pairs = match.pairs
     replicates, beyond = pairs.replicates_is("yes"), pairs.beyond_token_is("yes")
@@ -151,6 +181,74 @@ def report_data(match: Match, *, top: int = 25) -> Data:
         "examples": _examples_data(pairs, top),
         "movable": {key: null.movable for key, null in nulls.items()},
         "cautions": [caution.to_dict() for caution in match.cautions],
+        "mean_best": _mean_best_data(match),
+        "references": [_reference_data(one) for one in references],
+        "one_to_one": _one_to_one_data(match),
+        "subsets": {
+            name: _subsets_data(found)
+            for name, found in (("split", match.split), ("merged", match.merged))
+            if found is not None
+        },
+    }
+
+
+def _mean_best_data(match: Match) -> Data:
+    """Return the mean of every feature's best r, plain and weighted, beside the nulls."""
+
+    def named(found: tuple[float, float, float]) -> dict[str, float]:
+        return dict(zip(("features", "by_fires", "by_mass"), found, strict=True))
+
+    return {
+        "a": named(match.a.mean_best),
+        "b": named(match.b.mean_best),
+        "nulls": {
+            null.key: {
+                "a": named(mean_best(null.best_a, match.a)),
+                "b": named(mean_best(null.best_b, match.b)),
+            }
+            for null in match.nulls
+        },
+    }
+
+
+def _reference_data(reference: Reference) -> Data:
+    found = reference.match
+    return {
+        "role": reference.role,
+        "match": reference.name,
+        "what": reference.what,
+        "a": found.a.dictionary,
+        "b": found.b.dictionary,
+        "compared": [len(found.a.compared), len(found.b.compared)],
+        "pairs": len(found.pairs),
+        "counts": [_counts(found, level) for level in LEVELS],
+        "mean_best": _mean_best_data(found),
+    }
+
+
+def _one_to_one_data(match: Match) -> Data | None:
+    found, decoders = match.one_to_one, match.decoders
+    if found is None:
+        return None
+    levels = np.asarray(LEVELS)
+    return {
+        "pairs": len(found.r),
+        "mutual": int(found.mutual.sum()),
+        "mean_r": float(found.r.mean()) if len(found.r) else None,
+        "thresholds": list(LEVELS),
+        "shared": count_at(found.r, levels).tolist(),
+        "decoders": None if decoders is None else asdict(decoders),
+    }
+
+
+def _subsets_data(found: Subsets) -> Data:
+    rows = [found.shared(level) for level in LEVELS]
+    return {
+        "most": found.members.shape[1],
+        "thresholds": list(LEVELS),
+        "together": [together for together, _, _ in rows],
+        "single": [single for _, single, _ in rows],
+        "nulls": {key: [null[key] for _, _, null in rows] for key in found.null_r2},
     }
 
 
@@ -246,7 +344,10 @@ def _scatter_data(pairs: Pairs) -> Data:
     if len(pairs) > _SCATTER:
         rows = np.linspace(0, len(pairs) - 1, _SCATTER).astype(np.int64)
     shown = pairs.take(rows)
-    columns = ("feature_a", "feature_b", "r", "token_null", "partial_token", "margin")
+    columns = (
+        *("feature_a", "feature_b", "r", "token_null", "partial_token", "margin"),
+        *("decoder_cosine", "encoder_cosine"),
+    )
     return {
         **{name: [plain(value) for value in shown.columns()[name]] for name in columns},
         "fires": np.minimum(shown.fires_a, shown.fires_b).tolist(),

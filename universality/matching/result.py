@@ -1,7 +1,7 @@
 """The result of matching two dictionaries: settings, pairs, nulls, cautions; kept as arrays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from isogloss.errors import CorruptData, InvalidInput, UnsupportedVersion
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.matching.cautions import Caution
+from isogloss.universality.matching.directions import MatchedCosine
 from isogloss.universality.matching.pairs import Pairs, plain
 from isogloss.universality.matching.settings import MatchSettings
+from isogloss.universality.matching.subsets import Subsets
 from isogloss.universality.nulls.labels import label_names
 from isogloss.universality.nulls.shuffles import NullDraws
 
 _KIND = "match"
 
-_VERSION = 2
+_VERSION = 3
+
+_OF_SUBSETS = ("members", "r2_choose", "r2", "r2_single")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,11 +40,53 @@ class MatchedDictionary:
     """Segments of the choose half on which each compared feature fires."""
     best: NDArray[np.float32]
     """Best r of each compared feature on the choose half."""
+    mass: NDArray[np.float64]
+    """Sum of the activations of each compared feature on the choose half."""
+
+    @property
+    def mean_best(self) -> tuple[float, float, float]:
+        """Mean of ``best``: over features (MPPC, Wang et al., arXiv 2410.06672), weighted by how
+        often they fire, and by the sum of their activations.
+
+        All three are optimistic, since each is the largest of many: read them beside those of the
+        nulls (``NullDraws.best_a``, ``best_b``), of a ceiling and of a floor.
+        """
+        return mean_best(self.best, self)
 
     @property
     def rare(self) -> int:
         """Features that fire, but less often than ``MatchSettings.min_fires``."""
         return self.features - self.dead - len(self.compared)
+
+
+def mean_best(best: NDArray[np.floating], side: MatchedDictionary) -> tuple[float, float, float]:
+    """Return the mean of a best r of each compared feature: plain, by firings, by mass.
+
+    Args:
+        best: ``[compared]``, or ``[draws, compared]`` of a null, whose draws are averaged.
+        side: the dictionary of these features.
+    """
+    of_feature = best.reshape(-1, len(side.compared)).mean(axis=0, dtype=np.float64)
+    plain_mean, by_fires, by_mass = (
+        float(np.average(of_feature, weights=weights)) for weights in (None, side.fires, side.mass)
+    )
+    return plain_mean, by_fires, by_mass
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneToOne:
+    """Features assigned one to one so that the sum of r on the choose half is largest."""
+
+    feature_a: NDArray[np.int32]
+    """Feature of the first dictionary, ``[pairs]``, ascending."""
+    feature_b: NDArray[np.int32]
+    """Feature of the second, ``[pairs]``."""
+    r_choose: NDArray[np.float64]
+    """Correlation on the choose half, above 0."""
+    r: NDArray[np.float64]
+    """Correlation on the report half."""
+    mutual: NDArray[np.bool_]
+    """Whether each is the other's best too, on the choose half."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +126,15 @@ class Match:
     """
     cautions: tuple[Caution, ...]
     """Reasons to doubt."""
+    one_to_one: OneToOne | None = None
+    """The features assigned one to one; None: not asked for (``MatchSettings.one_to_one``)."""
+    decoders: MatchedCosine | None = None
+    """Mean cosine of decoder rows assigned one to one; None: not asked for, or widths differ."""
+    split: Subsets | None = None
+    """For each compared feature of the first dictionary the subset of the second's that predicts it
+    best; None: not asked for (``MatchSettings.subsets``)."""
+    merged: Subsets | None = None
+    """For each compared feature of the second dictionary the subset of the first's."""
 
     def null(self, key: str) -> NullDraws:
         """Return the null of a key.
@@ -127,6 +182,7 @@ class Match:
                 for null in self.nulls
             ],
             "cautions": [caution.to_dict() for caution in self.cautions],
+            "decoders": None if self.decoders is None else asdict(self.decoders),
         }
 
     def save(self, directory: Path) -> None:
@@ -146,6 +202,7 @@ class Match:
                 f"{name}_compared": side.compared,
                 f"{name}_fires": side.fires,
                 f"{name}_best": side.best,
+                f"{name}_mass": side.mass,
             }
         for null in self.nulls:
             arrays |= {
@@ -154,7 +211,19 @@ class Match:
                 f"null_{null.key}_pair_r": null.pair_r,
                 f"null_{null.key}_pair_draw": null.pair_draw,
             }
-        write_arrays(directory, arrays, self.describe())
+        write_arrays(directory, arrays | self._asked_for(), self.describe())
+
+    def _asked_for(self) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays of what only some settings ask for."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if self.one_to_one is not None:
+            found = self.one_to_one
+            arrays |= {f"one_to_one_{f.name}": getattr(found, f.name) for f in fields(found)}
+        for name, subsets in (("split", self.split), ("merged", self.merged)):
+            if subsets is not None:
+                arrays |= {f"{name}_{part}": getattr(subsets, part) for part in _OF_SUBSETS}
+                arrays |= {f"{name}_null_{key}": r2 for key, r2 in subsets.null_r2.items()}
+        return arrays
 
     @classmethod
     def load(cls, directory: Path) -> "Match":
@@ -233,6 +302,38 @@ def _restore(arrays: Mapping[str, NDArray[np.generic]], described: Mapping[str, 
             Caution.from_dict(caution)
             for caution in described["cautions"]  # pyright: ignore[reportGeneralTypeIssues]
         ),
+        one_to_one=_restore_one_to_one(arrays),
+        decoders=_restore_decoders(described["decoders"]),
+        split=_restore_subsets("split", arrays),
+        merged=_restore_subsets("merged", arrays),
+    )
+
+
+def _restore_one_to_one(arrays: Mapping[str, NDArray[np.generic]]) -> OneToOne | None:
+    if "one_to_one_r" not in arrays:
+        return None
+    # each array has the type of its field because the same class wrote it
+    found = {field.name: arrays[f"one_to_one_{field.name}"] for field in fields(OneToOne)}
+    return OneToOne(**found)  # pyright: ignore[reportArgumentType]
+
+
+def _restore_decoders(described: object) -> MatchedCosine | None:
+    if described is None:
+        return None
+    return MatchedCosine(**described)  # pyright: ignore[reportCallIssue]
+
+
+def _restore_subsets(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> Subsets | None:
+    if f"{name}_r2" not in arrays:
+        return None
+    prefix = f"{name}_null_"
+    return Subsets(
+        **{part: arrays[f"{name}_{part}"] for part in _OF_SUBSETS},  # pyright: ignore[reportArgumentType]
+        null_r2={
+            key.removeprefix(prefix): array.astype(np.float64)
+            for key, array in arrays.items()
+            if key.startswith(prefix)
+        },
     )
 
 
@@ -247,4 +348,5 @@ def _restore_side(
         compared=arrays[f"{name}_compared"].astype(np.int32),
         fires=arrays[f"{name}_fires"].astype(np.int64),
         best=arrays[f"{name}_best"].astype(np.float32),
+        mass=arrays[f"{name}_mass"].astype(np.float64),
     )

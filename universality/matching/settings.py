@@ -8,6 +8,9 @@ from isogloss.universality.nulls.strata import KEYS
 
 _MOST = {"min_fires": 2**53, "draws": 10_000, "max_draws": 10_000}
 
+MOST_MEMBERS = 4
+"""Largest subset of features that can be asked for: 162 subsets a feature."""
+
 SURFACES = ("exact", "folded")
 
 _GONE = {
@@ -43,6 +46,11 @@ class MatchSettings:
     """Of the intervals of r."""
     seed: int = 0
     """Seed of the nulls."""
+    one_to_one: bool = False
+    """Also assign features one to one, whether mutual or not, by r and by decoder cosine."""
+    subsets: int = 0
+    """Most features of one dictionary that together may stand for one of the other; 0: not asked.
+    """
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
@@ -63,6 +71,8 @@ class MatchSettings:
             raise InvalidInput(
                 f"keys {self.keys} must be different, among {', '.join(KEYS)}, and include none"
             )
+        if not 0 <= self.subsets <= MOST_MEMBERS:
+            raise InvalidInput(f"subsets {self.subsets} must be at most {MOST_MEMBERS}, 0 for none")
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"seed {self.seed} must be in [0, 2**63)")
 
@@ -97,6 +107,8 @@ class MatchSettings:
 
 
 def _as_kind(name: str, value: object, kind: type) -> int | float | str | tuple[str, ...]:
+    if kind is bool and isinstance(value, bool):
+        return value
     if kind is str and isinstance(value, str):
         return value
     if kind is tuple and isinstance(value, list | tuple):

@@ -1,10 +1,12 @@
 """Print a match as text for a terminal."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from isogloss.universality.matching.pairs import Pairs
+from isogloss.universality.matching.references import Reference, check_references
 from isogloss.universality.matching.result import Match, MatchedDictionary
 from isogloss.universality.nulls.labels import LabelName
 from isogloss.universality.nulls.shuffles import LEVELS
@@ -20,8 +22,20 @@ _NULL_NAMES = {
 }
 
 
-def summary_text(match: Match) -> str:
-    """Return what a match says, as text of at most 100 columns for a terminal."""
+def summary_text(match: Match, references: Sequence[Reference] = ()) -> str:
+    """Return what a match says, as text of at most 100 columns for a terminal.
+
+    Args:
+        match: the match.
+        references: ceilings and floors, whose numbers stand beside.
+
+    Returns:
+        Lines without a final line break.
+
+    Raises:
+        InvalidInput: see :func:`isogloss.universality.check_references`.
+    """
+    check_references(match, references)
     lines = [
         f"{match.a.dictionary} x {match.b.dictionary} on probe {match.on.probe}",
         _probe_line(match),
@@ -29,6 +43,7 @@ def summary_text(match: Match) -> str:
         f"  {len(match.pairs):,} mutual pairs replicate: {_labels(match.pairs, 'replicates')}",
         "",
         *_table(match),
+        *_reference_lines(match, references),
         *_wrapped(
             "A null is the mean number of pairs found when each segment of one model takes another "
             "one: any, or one of the same token, position or document."
@@ -36,6 +51,7 @@ def summary_text(match: Match) -> str:
         "",
         *_token_lines(match),
     ]
+    lines += [*_assignment_lines(match), *_subset_lines(match)]
     if match.cautions:
         lines += ["", "Cautions"]
         for caution in match.cautions:
@@ -79,6 +95,57 @@ def _table(match: Match) -> list[str]:
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
+
+
+def _reference_lines(match: Match, references: Sequence[Reference]) -> list[str]:
+    """Return a table of what replicates here, in the ceilings and in the floors."""
+    if not references:
+        return ["  No ceiling and no floor stands beside these numbers (see ceilings=, floors=)."]
+    rows = [["replicate with", *(f"r >= {level:.1f}" for level in LEVELS), "mean best r"]]
+    named = [("this match", match), *((f"{one.role}: {one.what}", one.match) for one in references)]
+    for name, found in named:
+        good = found.pairs.replicates_is("yes")
+        counts = [int((good & (found.pairs.r >= level)).sum()) for level in LEVELS]
+        rows.append([name, *(f"{count:,}" for count in counts), f"{found.a.mean_best[0]:.3f}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in rows
+    ]
+
+
+def _assignment_lines(match: Match) -> list[str]:
+    found, decoders = match.one_to_one, match.decoders
+    if found is None:
+        return []
+    counts = ", ".join(f"{int((found.r >= level).sum()):,} with r >= {level}" for level in LEVELS)
+    text = (
+        f"Assigned one to one: {len(found.r):,} pairs, of which {int(found.mutual.sum()):,} are "
+        f"mutual; {counts}."
+    )
+    if decoders is not None:
+        text += (
+            f" Decoder rows assigned one to one have mean cosine {decoders.value:.3f}; with one "
+            f"decoder rotated at random {decoders.null:.3f} (sd {decoders.null_spread:.3f})."
+        )
+    return ["", *_wrapped(text)]
+
+
+def _subset_lines(match: Match) -> list[str]:
+    lines: list[str] = []
+    sides = ((match.split, match.a, match.b), (match.merged, match.b, match.a))
+    for found, own, other in sides:
+        if found is None:
+            continue
+        level = LEVELS[1]
+        together, single, nulls = found.shared(level)
+        beside = ", ".join(f"{_NULL_NAMES[key]} {count:,}" for key, count in nulls.items())
+        lines += _wrapped(
+            f"Of {len(found.r2):,} features of {own.dictionary}, {together:,} reach r >= {level} "
+            f"by up to {found.members.shape[1]} features of {other.dictionary} together, "
+            f"{single:,} by one ({beside})."
+        )
+    return lines
 
 
 def _labels(pairs: Pairs, name: Literal["replicates", "beyond_token"]) -> str:

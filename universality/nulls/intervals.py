@@ -28,6 +28,10 @@ LEAST_SOURCES = 20
 LOOSE_COFIRES = 10
 """With fewer co-firings the truth often lies above the upper end."""
 
+LOOSE_FIRES = 10.0
+"""The same with fewer effective firings: a few strong rows decide r, and where none of them fell
+together, nothing in the text tells how often they would."""
+
 _DEPTH = 0.02
 """k of the scale for r."""
 
@@ -70,7 +74,8 @@ def correlation_intervals(
 
     Returns:
         The intervals, in the order of the pairs: NaN with fewer than ``LEAST_SOURCES`` sources or
-        where a feature is constant. Below ``LOOSE_COFIRES`` co-firings the upper end is too low.
+        where a feature is constant. Below ``LOOSE_COFIRES`` co-firings, or ``LOOSE_FIRES``
+        effective firings of either, the upper end may be too low.
 
     Raises:
         InvalidInput: a confidence outside (0, 1).
@@ -125,6 +130,21 @@ def jackknife(
     half = stdtrit(freedom, (1 + confidence) / 2) * np.sqrt((sources - 1) / sources * squares)
     middle = _to_scale(value, k)
     return _from_scale(middle - half, k), _from_scale(middle + half, k)
+
+
+def effective_firings(features: sp.csr_array) -> Floats:
+    """Return by how many firings of equal size each feature's variance is held, ``[features]``.
+
+    (Σa²)² / Σa⁴, Kish's effective sample size with the squares as weights: the number of firings
+    where all are of one size, 1 where one is huge. 0 for a feature that never fires.
+
+    Args:
+        features: feature-major codes, ``[features, rows]``.
+    """
+    squares = features.multiply(features).tocsr()
+    second = np.asarray(squares.sum(axis=1), np.float64)
+    fourth = np.asarray(squares.multiply(squares).sum(axis=1), np.float64)
+    return np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
 
 
 def check_confidence(confidence: float) -> None:

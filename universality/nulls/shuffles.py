@@ -140,18 +140,39 @@ def draw_null(
     if not 1 <= draws <= most:
         raise InvalidInput(f"draws {draws} must be at least 1 and at most the {most} of most")
     movable = choose.partition(key).movable
-    halves = [_without_lone_rows(half, key) for half in (choose, report)]
+    halves = (_without_lone_rows(choose, key), _without_lone_rows(report, key))
     best: list[BestMatches] = []
     pair_r: list[NDArray[np.float64]] = []
     while True:
-        generator = np.random.default_rng([_OWN, seed, KEYS.index(key), len(best)])
-        chosen, reported = (half.b[half.strata[0].exchange(generator)] for half in halves)
+        chosen, reported = _exchanged(halves, key, seed, len(best))
         best.append(best_matches(halves[0].a, chosen))
         of_a, of_b = best[-1].mutual(min_r)
         pair_r.append(pair_statistics(halves[1].a, reported.T.tocsr(), of_a, of_b).r)
         found = _null_draws(key, movable, best, pair_r)
         if len(best) >= most or (len(best) >= draws and found.is_precise):
             return found
+
+
+def shuffled_once(key: str, choose: Half, report: Half, seed: int) -> tuple[Half, Half]:
+    """Return both halves with the rows of the second dictionary exchanged, as in the first draw.
+
+    Args:
+        key: the strata within which rows are exchanged; rows alone in their stratum are left out.
+        choose: the half on which is chosen.
+        report: the half on which is measured.
+        seed: as for :func:`draw_null`.
+    """
+    halves = (_without_lone_rows(choose, key), _without_lone_rows(report, key))
+    chosen, reported = _exchanged(halves, key, seed, 0)
+    return replace(halves[0], b=chosen), replace(halves[1], b=reported)
+
+
+def _exchanged(
+    halves: tuple[Half, Half], key: str, seed: int, draw: int
+) -> tuple[sp.csr_array, sp.csr_array]:
+    generator = np.random.default_rng([_OWN, seed, KEYS.index(key), draw])
+    chosen, reported = (half.b[half.strata[0].exchange(generator)] for half in halves)
+    return chosen, reported
 
 
 def _without_lone_rows(half: Half, key: str) -> Half:

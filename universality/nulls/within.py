@@ -182,7 +182,8 @@ class _Cells:
         pooled = u.by_stratum.multiply(v.by_stratum).tocsr()
         whole = products.sum(axis=1) - pooled @ (1 / self.strata.counts)
         own = self._by_source(products, _data(products), self.sources.label)
-        crossed = self._crossed(u, v) + self._crossed(v, u)
+        crossed = self._crossed(u, v)
+        crossed = crossed + (crossed if u is v else self._crossed(v, u))
         both = u.by_cell.multiply(v.by_cell).tocsr()
         crossed -= self._by_source(both, _data(both) * self.rest[both.indices], self.source)
         return whole, whole[:, None] - own + (pooled @ self.lost).toarray() + crossed

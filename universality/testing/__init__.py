@@ -4,7 +4,11 @@
 imported here, since it needs pytest.
 """
 
-from isogloss.universality.testing.ground_truth import GroundTruth, ground_truth
+from isogloss.universality.testing.ground_truth import (
+    GroundTruth,
+    ground_truth,
+    ground_truth_rates,
+)
 from isogloss.universality.testing.synthetic import (
     ProbeShape,
     drop_firings,
@@ -18,6 +22,7 @@ __all__ = [
     "ProbeShape",
     "drop_firings",
     "ground_truth",
+    "ground_truth_rates",
     "random_codes",
     "synthetic_probe",
     "write_probed",

@@ -1,13 +1,12 @@
-"""Two dictionaries of which every answer of a match is known: ``python -m`` this module prints it.
+"""Two dictionaries of which every answer of a match is known; ``isogloss bench universality``.
 
-Planted pairs (reordered, firings dropped, split in two) are among impostors that fire in the same
-places for another reason: the token, its capitals, the position, the token at a position, the topic
-of the document; and among features that the other dictionary lacks.
+Planted pairs (reordered, firings dropped, split in two, merged) are among impostors that fire in
+the same places for another reason: the token, its capitals, the position, the token at a position,
+the topic of the document; and among features that the other dictionary lacks.
 """
 
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +18,30 @@ from isogloss.universality.codes.probed import ProbedDictionary
 from isogloss.universality.matching.match import match
 from isogloss.universality.matching.result import Match
 from isogloss.universality.matching.settings import MatchSettings
-from isogloss.universality.nulls.labels import LABELS
 from isogloss.universality.probe.probe import Probe
 from isogloss.universality.testing.synthetic import ProbeShape, synthetic_probe, write_probed
 
-KINDS = ("planted", "split", "token", "case", "position", "token at position", "topic", "private")
+KINDS = (
+    *("planted", "split", "token", "case", "position", "token at position", "topic", "private"),
+    "merged",
+)
 """What a feature of the first dictionary is."""
+
+_FOUND = "paired with its partner, replicates, beyond its token"
+_NOT_BEYOND = "in no pair said to replicate beyond its token"
+MEANS: Mapping[str, str] = {
+    "planted": f"{_FOUND}; reordered, a fifth of the firings dropped",
+    "split": f"{_FOUND}; the partner is one of two, of .7 and .3 of the firings",
+    "merged": f"{_FOUND}; the partner also has what another feature is, .3 of its firings",
+    "private": "in no pair said to replicate",
+    "topic": "in no such pair, or explained by the document",
+    **dict.fromkeys(("token", "case", "position", "token at position"), _NOT_BEYOND),
+}
+"""When a feature of each kind is answered rightly."""
+
+_MERGED = KINDS.index("merged")
+_REST = -1
+"""Kind of the smaller part of a merged feature, which has no answer of its own."""
 
 _TOPICS = 20
 _OF_A_KIND = 40
@@ -45,7 +62,8 @@ class GroundTruth:
     b: ProbedDictionary
     """The second."""
     kind: NDArray[np.int8]
-    """Place in ``KINDS`` of each feature of the first dictionary, ``[features_a]``."""
+    """Place in ``KINDS`` of each feature of the first dictionary, ``[features_a]``; -1: the smaller
+    part of a merged one, which is not judged."""
     partner: NDArray[np.int32]
     """Feature of ``a`` that each feature of ``b`` was made with, ``[features_b]``; -1: none."""
 
@@ -68,7 +86,7 @@ class GroundTruth:
             np.where(kind == "topic", sound & (explained != "document"), sound),
         )
         right[pairs.feature_a[wrong]] = False
-        planted = np.isin(self.kind, [KINDS.index("planted"), KINDS.index("split")])
+        planted = np.isin(self.kind, [KINDS.index("planted"), KINDS.index("split"), _MERGED])
         right[planted] = False
         right[pairs.feature_a[sound & matched & planted[pairs.feature_a]]] = True
         return {
@@ -105,8 +123,14 @@ def ground_truth(directory: Path, *, seed: int = 0, documents: int = 240) -> Gro
     for number, kind in enumerate(KINDS):
         for _ in range(_OF_A_KIND):
             one, others = _made(random, kind, probe, topic)
+            partner = -1 if kind == "private" else len(kinds)
+            if number == _MERGED:  # the parts are of the first dictionary, the whole of the second
+                left.extend(others)
+                kinds.extend((number, _REST))
+                right.append((one, partner))
+                continue
             left.append(one)
-            right.extend((other, -1 if kind == "private" else len(kinds)) for other in others)
+            right.extend((other, partner) for other in others)
             kinds.append(number)
     order = random.permutation(len(right))
     return GroundTruth(
@@ -123,9 +147,9 @@ def ground_truth(directory: Path, *, seed: int = 0, documents: int = 240) -> Gro
 def _made(
     random: Random, kind: str, probe: Probe, topic: NDArray[np.int64]
 ) -> tuple[Column, list[Column]]:
-    """Return a feature of the first dictionary, and those of the second that belong to it."""
+    """Return a feature of one dictionary, and those of the other that belong to it."""
     count = probe.segments
-    if kind in ("planted", "split", "private"):
+    if kind in ("planted", "split", "merged", "private"):
         rows = random.random(count) < 10 ** random.uniform(-1.8, -1.2)
         one = _strength(random, rows)
         if kind == "private":
@@ -160,14 +184,24 @@ def _strength(random: Random, fires: NDArray[np.bool_]) -> Column:
     return np.where(fires, strength, 0.0)
 
 
-def answers_text(found: Mapping[str, tuple[int, int]]) -> str:
-    """Return what ``GroundTruth.judge`` found, a line a kind."""
-    lines = [f"{kind:18} {right:3d} of {of:3d} right" for kind, (right, of) in found.items()]
-    return "\n".join([*lines, f"labels are {', '.join(LABELS)}; undecided is right for impostors"])
+def ground_truth_rates(
+    seeds: Iterable[int], *, documents: int = 240
+) -> dict[str, tuple[int, int, str]]:
+    """Match dictionaries of known answers, and count the right ones.
 
+    Args:
+        seeds: a pair of dictionaries is made and matched for each.
+        documents: of the text, as in :func:`ground_truth`.
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        truth = ground_truth(Path(scratch), seed=int(sys.argv[1]) if sys.argv[1:] else 0)
-        result = match(truth.a, truth.b, truth.probe, settings=MatchSettings(keys=("none",)))
-        sys.stdout.write(answers_text(truth.judge(result)) + "\n")
+    Returns:
+        By kind of feature: right answers, features, and what a right answer is.
+    """
+    found: dict[str, tuple[int, int]] = dict.fromkeys(KINDS, (0, 0))
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            truth = ground_truth(Path(scratch), seed=seed, documents=documents)
+            settings = MatchSettings(keys=("none",), draws=1, max_draws=1)
+            result = match(truth.a, truth.b, truth.probe, settings=settings)
+            for kind, (right, of) in truth.judge(result).items():
+                found[kind] = (found[kind][0] + right, found[kind][1] + of)
+    return {kind: (right, of, MEANS[kind]) for kind, (right, of) in found.items()}

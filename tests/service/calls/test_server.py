@@ -35,7 +35,10 @@ def test_a_process_says_what_it_is_and_takes(owner: Owner) -> None:
     assert before - 1e-3 <= info.start_time <= time.time() + 1e-3
     assert (info.version, info.python) == (__version__, platform.python_version())
     assert info.platform.split(" ")[0] == platform.system()
-    assert (info.runs_workers, info.job_kinds) == (False, ("train", "probe", "match"))
+    assert (info.runs_workers, info.job_kinds) == (
+        False,
+        ("train", "probe", "match", "import", "rotate"),
+    )
     limits = info.limits
     assert (limits.message_bytes, limits.page_size) == (MESSAGE_BYTES, MAX_PAGE)
     taken = owner.ingest.limits

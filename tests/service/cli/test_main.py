@@ -155,6 +155,17 @@ def test_the_path_from_recording_to_report_works_by_commands(matched: Path, tmp_
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip() == str(page)
     assert page.read_text(encoding="utf-8").count('<section class="match" id="match-both">') == 1
+    table = tmp_path / "out" / "pairs.csv"
+    told = answer(
+        "export-match", "both", str(table), "--figures", str(tmp_path / "svg"), store=matched
+    )
+    assert isinstance(told, dict)
+    beside = json.loads((tmp_path / "out" / "pairs.provenance.json").read_text())
+    assert told["provenance"] == beside
+    pairs = answer("matches", store=matched)
+    assert isinstance(pairs, list)
+    assert len(table.read_text().splitlines()) == 1 + pairs[0]["pairs"]
+    assert "best-r.svg" in {path.name for path in (tmp_path / "svg").iterdir()}
     hits = answer("nearest", "small", "0", "--among", "large", "--count", "2", store=matched)
     assert isinstance(hits, list)
     assert [hit["dictionary"] for hit in hits] == ["large"] * len(hits)

@@ -20,12 +20,35 @@ SPECS: dict[str, dict[str, object]] = {
         "holdout": 0.25,
         "grid": "tokens",
     },
-    "match": {"match": "m", "a": "x", "b": "y", "probe": "p", "settings": {"draws": 2}},
+    "match": {
+        "match": "m",
+        "a": "x",
+        "b": "y",
+        "probe": "p",
+        "settings": {"draws": 2},
+        "ceilings": ["up"],
+        "floors": ["down", "low"],
+    },
+    "import": {
+        "dictionary": "d",
+        "probe": "p",
+        "upload": "0" * 64,
+        "features": 8,
+        "recording": "r",
+        "site": "s",
+        "origin": "a tool",
+    },
+    "rotate": {"dictionary": "d", "source": "x", "seed": 3},
 }
 READS = {
     "train": {("recording", "r")},
     "probe": {("recording", "r"), ("dictionary", "x"), ("dictionary", "y")},
-    "match": {("dictionary", "x"), ("dictionary", "y"), ("probe", "p")},
+    "match": {
+        *(("dictionary", "x"), ("dictionary", "y"), ("probe", "p")),
+        *(("match", "up"), ("match", "down"), ("match", "low")),
+    },
+    "import": {("probe", "p"), ("recording", "r")},
+    "rotate": {("dictionary", "x")},
 }
 
 
@@ -69,7 +92,8 @@ def test_the_task_of_every_kind_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", JOB_KINDS)
 def test_each_missing_or_mistyped_field_is_named(name: str) -> None:
-    optional = {"holdout", "grid", "settings"} | ({"probe"} if name == "match" else set[str]())
+    optional = {"holdout", "grid", "settings", "ceilings", "floors"}
+    optional |= {"match": {"probe"}, "import": {"recording"}}.get(name, set())
     for field in SPECS[name]:
         without = {key: value for key, value in SPECS[name].items() if key != field}
         if field in optional:

@@ -64,6 +64,11 @@ PAIR = PairInfo(
     beyond_p=0.01,
     movable=4,
     positional=False,
+    cosine=0.8,
+    b_given_a=0.8,
+    a_given_b=0.7,
+    decoder_cosine=0.2,
+    encoder_cosine=0.1,
 )
 JOB = JobInfo(
     name="train-1",

@@ -38,6 +38,7 @@ def test_what_changes_something_each_time_is_never_sent_twice() -> None:
         *("GetSiteStatistics", "ListLanes", "GetStorage", "EndDirectLane"),
         *("TrainDictionary", "GetDictionary", "ListDictionaries", "Encode", "ListKinds"),
         *("CreateProbe", "GetProbe", "ListProbes", "GetFeature", "NearestFeatures"),
+        *("ReadSegments", "UploadCodes", "ImportCodes", "RotateDictionary"),
         *("CreateMatch", "GetMatch", "ListMatches", "ListPairs", "GetServerInfo"),
         *("GetOperation", "ListOperations", "CancelOperation"),
     }

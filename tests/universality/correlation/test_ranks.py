@@ -33,3 +33,13 @@ def test_equal_partners_share_a_rank() -> None:
     found = pair_ranks(sp.csr_array(a.T), sp.csr_array(b), each, each, r)
     assert found.of_b.tolist() == [1, 1]
     assert found.of_a.tolist() == [1, 1]
+
+
+def test_of_no_pairs_there_are_no_ranks_and_all_features_may_be_in_pairs() -> None:
+    a, b = dense_codes(0, features=6), dense_codes(1, features=6)
+    major, none = sp.csr_array(a.T), np.zeros(0, np.int32)
+    assert not len(pair_ranks(major, sp.csr_array(b), none, none, np.zeros(0)).of_a)
+    each, r = np.arange(6), dense_correlations(a, b)
+    found = pair_ranks(major, sp.csr_array(b), each, each, np.diag(r))
+    wanted = [1 + int((r[n] > max(r[n, n], 0) + 1e-12).sum()) for n in range(6) if r[n, n] > 0]
+    assert [int(found.of_b[n]) for n in range(6) if r[n, n] > 0] == wanted

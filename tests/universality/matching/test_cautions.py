@@ -35,6 +35,8 @@ def pairs(count: int = 60, **columns: Array) -> Pairs:
         **dict.fromkeys(("replicates", "beyond_token"), np.ones(count, np.int8)),
         **dict.fromkeys(("beyond_partial", "beyond_low", "beyond_high"), np.full(count, 0.4)),
         "beyond_p": np.zeros(count),
+        **dict.fromkeys(("cosine", "b_given_a", "a_given_b"), np.full(count, 0.6)),
+        **dict.fromkeys(("decoder_cosine", "encoder_cosine"), np.full(count, np.nan)),
         "movable": np.full(count, 200),
         **dict.fromkeys(("ci_high_loose", "positional"), np.zeros(count, bool)),
     }

@@ -15,6 +15,7 @@ Array = NDArray[Any]
 FLOATS = ("r_choose", "margin", "r", "ci_low", "ci_high", "jaccard")
 NULLS = ("token_null", "position_null", "document_null")
 BEYOND = ("beyond_partial", "beyond_low", "beyond_high", "beyond_p")
+MORE = ("cosine", "b_given_a", "a_given_b", "decoder_cosine", "encoder_cosine")
 TOKEN = ("partial_token", "eta2_token_a", "eta2_token_b")
 
 
@@ -26,7 +27,7 @@ def pairs(**columns: Array) -> Pairs:
         name: np.arange(count, dtype=np.int32 if name in whole else np.int64)
         for name in (*whole, *counts)
     }
-    full |= {name: np.zeros(count) for name in (*FLOATS, *NULLS, *TOKEN, *BEYOND)}
+    full |= {name: np.zeros(count) for name in (*FLOATS, *NULLS, *TOKEN, *BEYOND, *MORE)}
     full |= {name: np.ones(count, np.int32) for name in ("rank_a", "rank_b")}
     full["movable"] = np.ones(count, np.int64)
     full |= {name: np.zeros(count, np.int8) for name in ("replicates", "beyond_token")}

@@ -1,20 +1,25 @@
 """A match survives its files, and files that are no match are refused."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from isogloss.errors import (
     CorruptData,
     InvalidInput,
     NotFound,
+    ShapeError,
     UnsupportedVersion,
 )
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.codes.probed import ProbedDictionary
+from isogloss.universality.matching.directions import Directions
 from isogloss.universality.matching.match import match
+from isogloss.universality.matching.report_data import report_data
 from isogloss.universality.matching.result import Match
 from isogloss.universality.matching.settings import MatchSettings
 from isogloss.universality.matching.summary import summary_text
@@ -101,3 +106,57 @@ def test_other_directories_and_versions_are_refused(found: Match, tmp_path: Path
 def test_a_null_that_was_not_drawn_is_an_error(found: Match) -> None:
     with pytest.raises(InvalidInput, match=r"'document' was not drawn.*none, token, position"):
         found.null("document")
+
+
+@pytest.fixture(scope="module")
+def whole(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe, permutation: NDArray[np.int64]
+) -> Match:
+    """A match with everything that can be asked for; the weights of the copy are permuted too."""
+    weights = np.random.default_rng(8).standard_normal((len(permutation), 24)).astype(np.float32)
+    settings = MatchSettings(keys=("none",), draws=1, max_draws=1, one_to_one=True, subsets=2)
+    directions = (
+        Directions(decoder=weights, encoder=2 * weights),
+        Directions(decoder=weights[permutation]),
+    )
+    return match(*copied, probe, settings=settings, directions=directions)
+
+
+def test_what_was_asked_for_finds_the_copy_and_comes_back_from_disk(
+    whole: Match, permutation: NDArray[np.int64], tmp_path: Path
+) -> None:
+    assigned, split = whole.one_to_one, whole.split
+    assert assigned is not None
+    assert split is not None
+    right = permutation[assigned.feature_b] == assigned.feature_a
+    assert right.mean() > 0.95
+    assert len(set(assigned.feature_a.tolist())) == len(assigned.feature_a)
+    assert (np.isclose(whole.pairs.decoder_cosine, 1.0, atol=1e-6)).mean() > 0.95
+    assert np.isnan(whole.pairs.encoder_cosine).all()
+    assert whole.decoders is not None
+    assert whole.decoders.value > 0.999 > whole.decoders.null + 0.2
+    whole.save(tmp_path / "match")
+    again = Match.load(tmp_path / "match")
+    assert again.describe() == whole.describe()
+    assert again.one_to_one is not None
+    for field in fields(assigned):
+        np.testing.assert_array_equal(
+            getattr(again.one_to_one, field.name), getattr(assigned, field.name)
+        )
+    for name in ("split", "merged"):
+        before, after = getattr(whole, name), getattr(again, name)
+        for part in ("members", "r2_choose", "r2", "r2_single"):
+            np.testing.assert_array_equal(getattr(after, part), getattr(before, part))
+        assert after.null_r2.keys() == before.null_r2.keys() == {"none"}
+    data = report_data(again)
+    assert data["one_to_one"] == report_data(whole)["one_to_one"]
+    assert "Assigned one to one" in summary_text(again)
+    assert "together" in summary_text(again)
+
+
+def test_weights_of_another_dictionary_are_refused(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    wrong = Directions(decoder=np.ones((3, 4), np.float32))
+    with pytest.raises(ShapeError, match="weights of 3 features were given for 'right'"):
+        match(*copied, probe, directions=(None, wrong))

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from isogloss.errors import InvalidInput
-from isogloss.universality.nulls.intervals import LEAST_SOURCES, Intervals, correlation_intervals
+from isogloss.universality.nulls.intervals import (
+    LEAST_SOURCES,
+    Intervals,
+    correlation_intervals,
+    effective_firings,
+)
 from isogloss.universality.nulls.strata import Strata
 
 Array = NDArray[Any]
@@ -147,3 +152,16 @@ def test_many_pairs_are_measured_in_blocks_without_a_seam(monkeypatch: pytest.Mo
     blocks = correlation_intervals(a, b, of_a, of_b, sources)
     np.testing.assert_array_equal(blocks.low, together.low)
     np.testing.assert_array_equal(blocks.high, together.high)
+
+
+def test_effective_firings_count_rows_that_hold_the_variance() -> None:
+    """Equal firings count each, one huge one counts alone; the scale changes nothing."""
+    equal, one_huge = np.full(12, 3.0), np.array([1000.0, *np.full(11, 1.0)])
+    dense = np.zeros((3, 20))
+    dense[0, :12], dense[1, :12] = equal, one_huge
+    found = effective_firings(sp.csr_array(dense))
+    np.testing.assert_allclose(found, [12.0, 1.0, 0.0], rtol=1e-4)
+    np.testing.assert_allclose(effective_firings(sp.csr_array(7 * dense)), found)
+    values = np.array([0.3, 2.0, 5.0])
+    wanted = (values**2).sum() ** 2 / (values**4).sum()
+    assert effective_firings(sp.csr_array(values[None]))[0] == pytest.approx(wanted)

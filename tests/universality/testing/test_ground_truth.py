@@ -13,9 +13,10 @@ from isogloss.universality.matching.settings import MatchSettings
 from isogloss.universality.nulls.labels import NO, YES
 from isogloss.universality.testing.ground_truth import (
     KINDS,
+    MEANS,
     GroundTruth,
-    answers_text,
     ground_truth,
+    ground_truth_rates,
 )
 
 
@@ -41,7 +42,7 @@ def test_planted_pairs_are_found_and_impostors_are_not_taken_for_them(
     for kind in ("token", "case", "position", "topic", "private"):
         assert answers[kind][0] >= 39, kind
     assert answers["token at position"][0] >= 37
-    assert "planted             40 of  40 right" in answers_text(answers)
+    assert answers["merged"][0] >= 38
 
 
 def test_a_wrong_label_is_a_wrong_answer(truth: GroundTruth, found: Match) -> None:
@@ -60,6 +61,15 @@ def test_a_wrong_label_is_a_wrong_answer(truth: GroundTruth, found: Match) -> No
     answers = truth.judge(changed(beyond_token=np.full(len(found.pairs), NO)))
     assert answers["planted"][0] == answers["split"][0] == 0
     assert answers["case"][0] == 40
+
+
+def test_rates_add_up_over_seeds_and_say_what_is_right() -> None:
+    found = ground_truth_rates((0, 1), documents=24)
+    assert list(found) == list(KINDS)
+    assert {kind: means for kind, (_, _, means) in found.items()} == MEANS
+    assert {of for _, of, _ in found.values()} == {80}
+    assert all(0 <= right <= of for right, of, _ in found.values())
+    assert found["private"][0] == 80
 
 
 def test_equal_seeds_give_equal_dictionaries(truth: GroundTruth, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The charts of a match as SVG files that stand alone, for papers and slides.
+
+The page's charts take their colours from its style sheet, by theme. Here the rules for charts stand
+in each file, with the colours of the light theme, so that any program draws them.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from isogloss.service.pages.charts import HEIGHT, WIDTH, Point, linear_axis, scatter_chart
+from isogloss.service.pages.figures import figures_of
+from isogloss.service.pages.report_data import Node
+from isogloss.service.pages.report_view import open_report, sides_of
+
+_LABELS = (("beyond the token", "beyond"), ("not beyond it", "driven"), ("undecided", "other"))
+
+
+def draw_files(details: Mapping[str, object]) -> dict[str, str]:
+    """Draw the charts of a match.
+
+    Args:
+        details: report data saved with the match (``MatchInfo.details``).
+
+    Returns:
+        SVG documents by the name of their file without its ending; a chart without data is left
+        out, such as one of cosines where the widths differ.
+
+    Raises:
+        CorruptData: the report lacks a field.
+        UnsupportedVersion: a later release made it.
+    """
+    report = Node(details, "report")
+    data, sides = open_report(report), sides_of(report)
+    drawn = figures_of(report, data, sides)
+    scatter = data.node("scatter")
+    found = {
+        "shared-by-threshold": str(drawn.curves),
+        "r-given-token": str(drawn.scatter),
+        "best-r": str(drawn.best),
+        "firing-density": str(drawn.density),
+        "training": str(drawn.training),
+        "r-by-margin": _against(scatter, "margin", "margin over the next best partner"),
+        "r-by-decoder-cosine": _against(scatter, "decoder_cosine", "cosine of the decoder rows"),
+    }
+    return {name: _alone(svg) for name, svg in found.items() if svg}
+
+
+def _against(scatter: Node, column: str, label: str) -> str:
+    """Draw r against another column of the pairs; empty where no pair has it."""
+    if column not in scatter:
+        return ""
+    rows = zip(
+        scatter.maybes(column), scatter.numbers("r"), scatter.texts("beyond_token"), strict=True
+    )
+    style = {"yes": "beyond", "no": "driven"}
+    points = [
+        Point(x=value, y=r, style=style.get(beyond, "other"), title=f"{value:.3f}, r {r:.3f}")
+        for value, r, beyond in rows
+        if value is not None
+    ]
+    if not points:
+        return ""
+    low = min(0.0, min(point.x for point in points))
+    return scatter_chart(
+        f"Correlation of each pair against the {label}",
+        linear_axis(label, low, 1.0),
+        linear_axis("correlation r", 0.0, 1.0),
+        points,
+        legend=_LABELS,
+    )
+
+
+def _alone(svg: str) -> str:
+    """Give a chart its namespace, its size, and the rules that it is drawn by."""
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" class="chart"'
+    )
+    made = svg.replace('<svg class="chart"', head, 1)
+    end = made.index(">") + 1
+    white = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>'
+    return f"{made[:end]}<style>{_rules()}</style>{white}{made[end:]}\n"
+
+
+@cache
+def _rules() -> str:
+    """Return the style sheet's rules for charts, each colour written out."""
+    sheet = (files("isogloss.service.pages") / "templates" / "report.css").read_text("utf-8")
+    light = dict(re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]+),", sheet))
+    rules = [line for line in sheet.splitlines() if line.startswith("svg ")]
+    text = re.sub(r"var\(--([a-z-]+)\)", lambda found: light[found[1]], "\n".join(rules))
+    return f"svg {{ font-family: sans-serif; }}\n{text}"
