@@ -29,7 +29,7 @@ from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.drain_guard import DrainGuard
-from isogloss.service.server.grpc_calls import CallLimits, Calls
+from isogloss.service.server.grpc_calls import Calls
 from isogloss.service.server.query_child import QueryProcess
 from isogloss.service.server.token_file import store_token
 from isogloss.service.server.token_guard import TokenGuard
@@ -162,8 +162,8 @@ class _Server:
             handlers.listening = Listening(
                 addresses=tuple(bound),
                 tls=config.certificate is not None,
-                calls=config.max_calls,
-                streams=config.streams,
+                calls=config.calls.max_calls,
+                streams=config.calls.streams,
             )
             await local.start()
             await ports.start()
@@ -243,22 +243,20 @@ class _Server:
 
     def _calls(self, handlers: ControlHandlers, queries: QueryProcess) -> Calls:
         handlers.processes = lambda: (self._described(), queries.described())
-        limits = CallLimits(
-            streams=self._config.streams,
-            threads=self._config.threads,
-            read_idle_s=self._config.read_idle_s,
-            read_total_s=self._config.read_total_s,
-            part_idle_s=self._config.part_idle_s,
-            part_bytes_per_s=self._config.part_bytes_per_s,
+        return Calls(
+            handlers,
+            queries.forward,
+            forwarded=QUERIES,
+            checked=CHECKED,
+            limits=self._config.calls,
         )
-        return Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED, limits=limits)
 
     def _make_server(
         self, calls: Calls, interceptors: Sequence[grpc.aio.ServerInterceptor]
     ) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[*interceptors, self._guard],
-            maximum_concurrent_rpcs=self._config.max_calls,
+            maximum_concurrent_rpcs=self._config.calls.max_calls,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
