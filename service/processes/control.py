@@ -27,6 +27,7 @@ from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
+from isogloss.service.processes.heap import keep_freed_memory
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.drain_guard import DrainGuard
 from isogloss.service.server.grpc_calls import Calls
@@ -112,6 +113,7 @@ def serve(
         ServerUnavailable: another process listens at an address, or a unix socket was removed while
             it was served.
     """
+    keep_freed_memory()
     asyncio.run(_Server(store, config or ServerConfig(), Lives()).run(on_ready))
 
 
@@ -261,6 +263,9 @@ class _Server:
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0),
+                # what nobody reads yet waits with its sender: windows that grow had let 128 streams
+                # of a slow disk fill 1.4 GiB
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
             ],
         )
@@ -327,6 +332,7 @@ def main(location: str) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config, lives = from_line(sys.stdin.buffer.readline())
+    keep_freed_memory()
     try:
         asyncio.run(_serve_for_parent(location, config, lives))
     except (IsoglossError, OSError) as error:

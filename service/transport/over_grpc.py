@@ -35,8 +35,8 @@ from isogloss.store import RowBatch
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 RESTART_S = 30.0
 """How long a repeatable call outlasts a server that answered before and is away now."""
-_OUTBOX = 2
-"""Parts between the caller and the channel; more would only take memory."""
+_OUTBOX = 8
+"""Parts between the caller and the channel; they are views of batches that are kept anyhow."""
 
 
 def channel_options(address: str) -> list[tuple[str, int | str]]:
@@ -247,7 +247,8 @@ class _GrpcAppend:
                 if self._ended or not self._outbox:
                     return
                 part = self._outbox.popleft()
-                self._changed.notify_all()
+                if len(self._outbox) <= _OUTBOX // 2:  # not for each: the threads would take turns
+                    self._changed.notify_all()
             yield part
 
     def _end(self) -> None:
@@ -256,7 +257,7 @@ class _GrpcAppend:
             self._changed.notify_all()
 
     def send(self, outgoing: Outgoing, part_bytes: int) -> None:
-        """Hand a batch to the channel in parts; waits while two are on their way already."""
+        """Hand a batch to the channel in parts; waits while the outbox is full."""
         for part in parts_of(outgoing, part_bytes):
             self._send(part)
 
