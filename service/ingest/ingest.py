@@ -354,14 +354,31 @@ class Ingest:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._sealing or self._closed)
 
-    def close(self) -> None:
-        """Commit what waits, close the lanes and end the writer thread."""
+    def close(self, within_s: float | None = None) -> None:
+        """Commit what waits, close the lanes and end the writer thread.
+
+        Args:
+            within_s: for how many seconds to commit; the group that is being committed then is
+                finished, and the batches behind it are dropped. Nobody was told that they are
+                durable, so their producers send them again. None: until all are committed.
+        """
         with self._changed:
             if self._closed:
                 return
             self._closed = True
             self._changed.notify_all()
-        self._writer.join()
+        self._writer.join(within_s)
+        if self._writer.is_alive():
+            with self._changed:
+                left, doomed = len(self._waiting), self._all_sessions()
+                self._drop_waiting(
+                    doomed,
+                    ServerUnavailable("the server ended before this was on its disk: send again"),
+                )
+            _notify(doomed)
+            if left:
+                _log.warning("the disk is slow: dropped %d batches, which producers keep", left)
+            self._writer.join()
         for lane in self._lanes.values():
             _close_lane(lane)
         self._lanes.clear()

@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 
 _WATCH_S = 1.0
 """How often the state of ingest is looked at, and whether the sockets are there."""
+_COMMIT_S = 5.0
+"""How long what was received and told to nobody may still be committed at the end."""
 _FLUSH_S = 10.0
 """How long answers that were given may take to leave: on a busy machine that is not at once."""
 
@@ -180,7 +182,8 @@ class _Server:
             await self._drain(owner, calls, (local, ports))
         finally:
             await queries.close()
-            await asyncio.to_thread(owner.close)
+            # who was promised something has heard of it by now, or its call has ended
+            await asyncio.to_thread(owner.close, _COMMIT_S)
             for path, inode in self._sockets.items():
                 if _inode(path) == inode:  # else it is another server's
                     path.unlink(missing_ok=True)

@@ -55,7 +55,14 @@ class CallPlace:
             raise ResourceExhausted(slow)
         finally:
             if not task.done():
+                task.add_done_callback(_look_at)
                 task.cancel()
+
+
+def _look_at(ended: "asyncio.Future[object]") -> None:
+    """Take note of how a step ended that nobody waits for: else the log says that nobody did."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 class Shares:

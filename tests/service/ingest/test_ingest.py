@@ -141,6 +141,34 @@ def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -
             ingest.close()
 
 
+def test_closing_in_time_drops_what_nobody_was_promised_and_keeps_the_rest(tmp_path: Path) -> None:
+    files = HeldFiles()
+    with Store.open(tmp_path, files=files) as store:
+        store.create_recording(SPEC, ["a"])
+        ingest = Ingest(store)
+        one, other = Producer(ingest, "one"), Producer(ingest, "other")
+        send(one.session, 1)
+        assert files.begun.wait(60)
+        send(one.session, 2)
+        send(other.session, 1)
+        closing = threading.Thread(target=ingest.close, args=(0.0,))
+        closing.start()
+        one.wait(10**6)  # until it is told of an error
+        files.go.set()
+        closing.join(60)
+        assert not closing.is_alive()
+        assert isinstance(other.session.error, ServerUnavailable)
+        assert (one.session.durable, other.session.durable) == (1, 0)
+        assert ingest.held_bytes == 0
+    with Store.open(tmp_path) as store:
+        found = store.recording("sample")
+        assert (found.cursor("one"), found.cursor("other")) == (1, 0)
+        again = Ingest(store)
+        send(Producer(again, "other").session, 1)
+        again.close()
+        assert found.cursor("other") == 1
+
+
 def test_the_more_producers_the_smaller_the_parts_that_they_are_asked_for(store: Store) -> None:
     ingest = Ingest(store, IngestLimits(held_bytes=64 << 20))
     asked: list[int] = []
