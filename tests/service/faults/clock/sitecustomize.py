@@ -1,0 +1,23 @@
+"""Lets the wall clock of a Python process jump: by as many seconds as a file says at that moment.
+
+Python imports this by itself where its folder is on PYTHONPATH. Other clocks go on as they are, and
+so do the times of files, as after a step of a time server.
+"""
+
+import os
+import time
+
+_now_s = time.time
+_file = os.environ.get("ISOGLOSS_TEST_CLOCK", "")
+
+
+def _jumping() -> float:
+    try:
+        with open(_file) as found:
+            return _now_s() + float(found.read())
+    except (OSError, ValueError):  # it has not jumped yet
+        return _now_s()
+
+
+if _file:
+    time.time = _jumping
