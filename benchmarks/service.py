@@ -9,7 +9,6 @@ file of ``service_figures/``. ``fuzz`` goes on where an earlier run of the same 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import TypeAlias
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
-from house_figures.figure import Figure
+from house_figures.figure import Figure, show
 from service_figures import durable, fuzz, memory, queries, victim, wire
 from service_figures.sizes import SMALL, Sizes
 
@@ -77,20 +76,11 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="try the code; numbers mean nothing")
     parser.add_argument("--executions", type=int, help="calls of the fuzzer in this run")
     parser.add_argument("--directory", type=Path, help="on the disk that is measured")
-    given, found = parser.parse_args(), list[Figure]()
+    given = parser.parse_args()
     sizes = replace(SMALL if given.small else Sizes(), directory=given.directory)
     if given.executions is not None:
         sizes = replace(sizes, executions=given.executions)
-    for figure in measured(given.only, sizes):
-        found.append(figure)
-        if not given.json:
-            sign, mark = "<=" if figure.at_most else ">=", "holds" if figure.holds else "MISSED"
-            value = "not measured" if figure.value is None else f"{figure.value:.4g}"
-            print(f"[{figure.figure}] {value} {sign} {figure.bar:.4g} {mark}: {figure.unit}")
-            print(f"    {json.dumps(figure.peers, ensure_ascii=False)}", flush=True)
-    if given.json:
-        print(json.dumps({"figures": [figure.to_dict() for figure in found]}, indent=1))
-    return 0 if all(figure.holds for figure in found) else 1
+    return show((figure.to_dict() for figure in measured(given.only, sizes)), is_json=given.json)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ def test_the_wire_is_counted_over_a_raw_socket_and_the_direct_lane_by_the_server
         "ours unix": [1.0, 1.0, 1.0],
         "ours direct": [3.0, 3.0, 3.0],
         "bare file in memory": [0.25, 0.25, 0.25],
+        "bare grpc.aio tcp": [0.75, 0.75, 0.75],
+        "bare grpc.aio unix": [0.75, 0.75, 0.75],
     }
     servers = {**costs, "ours direct": [0.005, 0.005, 0.1]}
     found = wire.figures(ALL, costs, servers)

@@ -1,19 +1,21 @@
-"""What the wire is measured beside: raw sockets, stock gRPC, a bare file; and their servers.
+"""What the wire is measured beside: raw sockets, gRPC bare and stock, a bare file; their servers.
 
-``python -m service_figures.peers raw|grpc ADDRESS`` serves, says its address, and ends with its
+``python -m service_figures.peers raw|grpc|aio ADDRESS`` serves, says its address, and ends with its
 standard input.
 """
 
+import asyncio
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import grpc.aio
 import numpy as np
 
 from isogloss.proto.v1 import recordings_pb2 as pb
@@ -106,6 +108,50 @@ def send_stock(address: str, values: np.ndarray, count: int) -> None:
             raise RuntimeError("the stock server ended early")
 
 
+class _BareHandler(grpc.GenericRpcHandler):
+    """Takes the bytes of any stream and keeps nothing; an answer for each eighth message."""
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        async def take(requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
+            count = 0
+            async for _ in requests:
+                count += 1
+                if count % 8 == 0:
+                    yield b"taken"
+            yield str(count).encode()
+
+        return grpc.stream_stream_rpc_method_handler(take)  # type: ignore[arg-type] - of grpc.aio
+
+
+async def serve_bare_grpc(address: str) -> None:
+    """Serve what nothing on grpc.aio can be cheaper than, until standard input ends."""
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers([_BareHandler()])
+    port = server.add_insecure_port(address)
+    await server.start()
+    print(address if address.startswith("unix:") else f"127.0.0.1:{port}", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop(None)
+
+
+def _behind_some_bytes(payload: memoryview) -> bytes:
+    return b"".join((bytes(40), payload))
+
+
+def send_bare_grpc(address: str, block: memoryview, count: int) -> None:
+    """Send a block so many times behind a few bytes, joined as our messages are."""
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        call = channel.stream_stream(
+            "/bare.Bare/Append",
+            request_serializer=_behind_some_bytes,
+        )
+        said = list(call(block for _ in range(count)))
+        if said[-1] != str(count).encode():
+            raise RuntimeError("the bare server ended early")
+
+
 def write_bare(path: Path, groups: Sequence[int], *, sync: bool = True) -> float:
     """Write groups of so many bytes to a new file, each synced; return the seconds taken."""
     block = memoryview(np.random.default_rng(1).bytes(max(groups, default=1)))
@@ -147,6 +193,9 @@ def main() -> None:
     if kind == "raw":
         listener, address = serve_raw(address)
         threading.Thread(target=answer_raw, args=(listener,), daemon=True).start()
+    elif kind == "aio":
+        asyncio.run(serve_bare_grpc(address))
+        return
     else:
         stock, address = serve_stock(address)
         threading.Thread(target=stock.wait_for_termination, daemon=True).start()

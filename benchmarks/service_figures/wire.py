@@ -19,7 +19,7 @@ from house_figures.figure import Figure
 
 import isogloss
 from isogloss import Client
-from service_figures.peers import BLOCK, send_raw, send_stock, write_bare
+from service_figures.peers import BLOCK, send_bare_grpc, send_raw, send_stock, write_bare
 from service_figures.served import (
     Cpu,
     Served,
@@ -82,6 +82,10 @@ def figures(
     for kind in ("tcp", "unix"):
         peers.setdefault(f"flight {kind} over raw tcp", NO_FLIGHT)
         if f"ours {kind}" in ratios:
+            floor = ratios[f"bare grpc.aio {kind}"] + disk
+            peers[f"ours {kind} over bare grpc.aio and the bare file"] = round(
+                ratios[f"ours {kind}"] / floor, 3
+            )
             peers[f"ours {kind} less the bare file"] = round(ratios[f"ours {kind}"] - disk, 3)
             peers[f"ours {kind} server CPU s/GB"] = round(median(servers[f"ours {kind}"]), 4)
     for name in wanted:
@@ -123,6 +127,11 @@ def _lanes(held: ExitStack, root: Path, wanted: Collection[str], sizes: Sizes) -
         stock, (at,) = held.enter_context(child("peers", "grpc", place))
         lanes[f"stock protobuf grpc {kind}"] = _timed(
             stock.pid, lambda at=at: send_stock(at, rows, count)
+        )
+        place = address if kind == "tcp" else f"{address}/bare-grpc"
+        bare, (at,) = held.enter_context(child("peers", "aio", place))
+        lanes[f"bare grpc.aio {kind}"] = _timed(
+            bare.pid, lambda at=at: send_bare_grpc(at, block, count)
         )
         with contextlib.suppress(KeyError, OSError):
             place = "grpc://127.0.0.1:0" if kind == "tcp" else f"grpc+unix://{root}/flight"

@@ -15,6 +15,7 @@ app = typer.Typer()
 def _of_jobs(limits: "ServerLimits") -> list[tuple[str, str]]:
     """Return what is said of jobs; nothing where the server does not say."""
     from isogloss.service.cli.describe import size
+    from isogloss.service.values.upkeep import DAY_S
 
     if not limits.jobs_at_a_time:
         return []
@@ -24,7 +25,7 @@ def _of_jobs(limits: "ServerLimits") -> list[tuple[str, str]]:
         ("jobs that wait", f"at most {limits.jobs_waiting:,} of a client"),
         (
             "jobs that ended",
-            f"known for {limits.job_keep_s / 86_400:,.0f} days, the last {limits.jobs_kept:,}",
+            f"known for {limits.job_keep_s / DAY_S:,.0f} days, the last {limits.jobs_kept:,}",
         ),
     ]
 

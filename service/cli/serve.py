@@ -111,7 +111,7 @@ def serve(
     max_calls: _MaxCalls = 1024,
     streams: _Streams = 64,
     read_idle_s: _ReadIdleS = 300.0,
-    read_total_s: _ReadTotalS = 86_400.0,
+    read_total_s: _ReadTotalS = 24 * 3600.0,
     threads: _Threads = 16,
     query_threads: _QueryThreads = 4,
     job_workers: _JobWorkers = None,
@@ -139,6 +139,7 @@ def _config(given: dict[str, Any]) -> "ServerConfig":
     from isogloss.service.ingest.limits import IngestLimits
     from isogloss.service.jobs.limits import JobLimits
     from isogloss.service.processes.config import ServerConfig
+    from isogloss.service.server.call_limits import CallLimits
     from isogloss.service.values.upkeep import DAY_S
 
     memory_gib: float | None = given["job_memory"]
@@ -150,14 +151,20 @@ def _config(given: dict[str, Any]) -> "ServerConfig":
         keep_s=DAY_S * given["keep_days"],
         keep=given["keep_jobs"],
     )
-    own = {field.name: given[field.name] for field in fields(ServerConfig) if field.name in given}
+    own = _of(ServerConfig, given)
     own["listen"] = tuple(given["listen"] or ())
     return ServerConfig(
         **own,
         run_workers=given["workers"],
-        limits=IngestLimits(**{field.name: given[field.name] for field in fields(IngestLimits)}),
+        limits=IngestLimits(**_of(IngestLimits, given)),
+        calls=CallLimits(**_of(CallLimits, given)),
         jobs=jobs,
     )
+
+
+def _of(kind: type, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that have the names of a dataclass's fields."""
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
 def _run(store: str, config: "ServerConfig", *, is_json: bool, restart: bool) -> None:

@@ -258,7 +258,7 @@ def give_up(
 def gc(
     older_s: Annotated[
         float, typer.Option("--older-s", help="Leave what is younger than so many seconds.", min=0)
-    ] = 86_400.0,
+    ] = 24 * 3600.0,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:

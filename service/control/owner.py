@@ -88,12 +88,16 @@ class Owner:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Commit what waits, end the workers (their jobs resume with the next owner), let go."""
+    def close(self, within_s: float | None = None) -> None:
+        """Commit what waits, end the workers (their jobs resume with the next owner), let go.
+
+        Args:
+            within_s: for how many seconds batches are committed; None: until all are.
+        """
         if self._sweeping.ident is not None:
             self._sweeping.join()
         self.upkeep.close()
         self.direct.close()
-        self.ingest.close()
+        self.ingest.close(within_s)
         self.jobs.close()
         self.store.close()

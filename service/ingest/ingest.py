@@ -34,6 +34,11 @@ from isogloss.store import DirectLaneTicket, LaneWriter, Recording, RowBatch, St
 
 _log = logging.getLogger(__name__)
 
+_PARTS_SHARE = 8
+"""Of the memory for batches, one in so many bytes is for parts that found no room."""
+_SMALLEST_PART = 64 << 10
+"""Smaller parts would cost more than their bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -54,6 +59,7 @@ class Ingest:
         self._lanes: dict[str, LaneWriter] = {}
         self._held = 0
         self._partial: dict[Session, int] = {}  # bytes of the batches that are half there, by age
+        self._refused: set[Session] = set()  # wait for memory, and are told when some is free
         self._busy: str | None = None  # uid of the recording being committed
         self._deleting: set[str] = set()  # uids of recordings to which nothing is committed now
         self._closed = self._sealing = False
@@ -204,16 +210,42 @@ class Ingest:
                     return found.offer_direct_lane(producers)
                 self._changed.wait_for(lambda: self._busy != found.uid)
 
-    def reserve(self, size: int) -> bool:
-        """Reserve memory for a batch; return False where there is not enough now."""
+    @property
+    def part_bytes(self) -> int:
+        """Payload of a part that clients are asked to send now: smaller where many are connected.
+
+        Each may have one part here that found no room.
+        """
+        fair = self.limits.held_bytes // (_PARTS_SHARE * max(1, len(self._sessions)))
+        return min(self.limits.part_bytes, max(_SMALLEST_PART, fair))
+
+    @property
+    def _room(self) -> int:
+        """Bytes of batches that may be held beside the parts that found no room, one a session."""
+        limits = self.limits
+        apart = len(self._sessions) * self.part_bytes
+        most = min(limits.held_bytes // _PARTS_SHARE, (limits.held_bytes - limits.batch_bytes) // 2)
+        return limits.held_bytes - min(apart, most)
+
+    def reserve(self, session: Session, size: int) -> bool:
+        """Reserve memory for a whole batch of a session.
+
+        Args:
+            session: told by its ``notify`` when there may be room, where there is none now.
+            size: how many bytes.
+
+        Returns:
+            False where there is not enough now.
+        """
         with self._changed:
-            if self._held and self._held + size > self.limits.held_bytes:
+            if self._held and self._held + size > self._room:
+                self._refused.add(session)
                 return False
             self._held += size
             return True
 
     def reserve_part(self, session: Session, size: int) -> bool:
-        """Reserve memory for a part of a batch; return False where there is not enough now.
+        """Reserve memory for a part of a batch; arguments and answer as for :meth:`reserve`.
 
         Batches that have begun to come may hold all but what the largest one needs. Beyond that
         only the one that began first goes on, which then finds room: so they cannot, each half
@@ -221,11 +253,12 @@ class Ingest:
         """
         with self._changed:
             others = sum(self._partial.values()) - self._partial.get(session, 0)
-            is_first = next(iter(self._partial), session) is session
             mine = self._partial.get(session, 0) + size
-            if others + mine > self.limits.held_bytes - self.limits.batch_bytes and not is_first:
-                return False
-            if self._held and self._held + size > self.limits.held_bytes:
+            is_first = next(iter(self._partial), session) is session
+            room = self.limits.held_bytes if is_first else self._room
+            is_crowded = others + mine > room - self.limits.batch_bytes and not is_first
+            if is_crowded or (self._held and self._held + size > room):
+                self._refused.add(session)
                 return False
             self._held += size
             self._partial[session] = mine
@@ -236,15 +269,24 @@ class Ingest:
         with self._changed:
             if self._partial.pop(session, None) is None:
                 return
-            others = list(self._partial)
-        _notify(others)  # another one is first now
+            refused = self._take_refused()
+        _notify(refused)  # another one is first now
 
     def release(self, size: int) -> None:
         """Give memory back and tell those who wait for it."""
         with self._changed:
             self._held -= size
-            sessions = list(self._sessions.values())
-        _notify(sessions)
+            refused = self._take_refused()
+        _notify(refused)
+
+    def _take_refused(self) -> set[Session]:
+        """Return those who wait for memory: they try again, and wait again where it is too little.
+
+        Only they, and not all sessions, are told: at 512 streams that alone had taken a quarter of
+        the writer's time.
+        """
+        refused, self._refused = self._refused, set()
+        return refused
 
     def enqueue(self, session: Session, batch: RowBatch, size: int) -> None:
         """Hand a whole batch to the writer thread."""
@@ -256,6 +298,7 @@ class Ingest:
         """Forget a session; its waiting batches are still committed."""
         key = (session.recording.uid, session.producer)
         with self._changed:
+            self._refused.discard(session)
             if self._sessions.get(key) is session:
                 del self._sessions[key]
 
@@ -311,14 +354,31 @@ class Ingest:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._sealing or self._closed)
 
-    def close(self) -> None:
-        """Commit what waits, close the lanes and end the writer thread."""
+    def close(self, within_s: float | None = None) -> None:
+        """Commit what waits, close the lanes and end the writer thread.
+
+        Args:
+            within_s: for how many seconds to commit; the group that is being committed then is
+                finished, and the batches behind it are dropped. Nobody was told that they are
+                durable, so their producers send them again. None: until all are committed.
+        """
         with self._changed:
             if self._closed:
                 return
             self._closed = True
             self._changed.notify_all()
-        self._writer.join()
+        self._writer.join(within_s)
+        if self._writer.is_alive():
+            with self._changed:
+                left, doomed = len(self._waiting), self._all_sessions()
+                self._drop_waiting(
+                    doomed,
+                    ServerUnavailable("the server ended before this was on its disk: send again"),
+                )
+            _notify(doomed)
+            if left:
+                _log.warning("the disk is slow: dropped %d batches, which producers keep", left)
+            self._writer.join()
         for lane in self._lanes.values():
             _close_lane(lane)
         self._lanes.clear()
@@ -347,7 +407,7 @@ class Ingest:
         self._waiting = deque(kept)
         self._changed.notify_all()
         if freed:  # there is room now, and perhaps no commit that would tell of it
-            _notify(list(self._sessions.values()))
+            _notify(self._take_refused())
 
     def _drop_producers(self, uid: str, producers: frozenset[str]) -> None:
         """Forget the batches that sessions left behind which are closed already."""
@@ -377,9 +437,10 @@ class Ingest:
                 done = self._closed and not group
             if done:
                 return
-            if group:
+            is_commit = bool(group)
+            if is_commit:
                 self._commit(group)
-            if self._sealing or not (woken or group):
+            if self._sealing or not (woken or is_commit):
                 self._close_idle_lanes()
 
     def _has_work(self) -> bool:
@@ -424,12 +485,15 @@ class Ingest:
         except Exception as error:  # the writer thread must outlive a defect in a lower room
             _log.exception("group commit failed")
             self._fail(group, InternalError(f"{type(error).__name__} while committing: {error}"))
+        concerned = {waiting.session for waiting in group}
+        size = sum(waiting.size for waiting in group)
+        group.clear()  # first: else the batches live until the next group, beside what is let in
         with self._changed:
-            self._held -= sum(waiting.size for waiting in group)
+            self._held -= size
             self._busy = None
-            sessions = list(self._sessions.values())
+            concerned |= self._take_refused()
             self._changed.notify_all()
-        _notify({*sessions, *(waiting.session for waiting in group)})
+        _notify(concerned)
 
     def _commit_each(self, group: list[_Waiting]) -> None:
         """Commit by session, so that one producer's bad batch stops only that producer."""

@@ -26,7 +26,12 @@ class SessionHost(Protocol):
         """Limits of memory and sizes."""
         ...
 
-    def reserve(self, size: int) -> bool:
+    @property
+    def part_bytes(self) -> int:
+        """Payload of a part that clients are asked to send now."""
+        ...
+
+    def reserve(self, session: "Session", size: int) -> bool:
         """Reserve memory for a batch; return False where there is not enough now."""
         ...
 
@@ -51,30 +56,48 @@ class SessionHost(Protocol):
         ...
 
 
-class _Assembly:
+_OBJECT_BYTES = 512
+"""About what Python needs for a message and a view of it."""
+_MOST_HELD = 1.125
+"""Times its payload that a message may hold before the payload is copied out of it, since only the
+payload is charged: a message may be of many more bytes than its payload, or of a few."""
+
+
+class Assembly:
     """The parts of one batch as they arrive."""
 
     def __init__(self, head: pb.AppendRequest) -> None:
+        """Hold nothing yet; ``head`` is of the first part."""
         self.sequence = head.sequence
         self.parts = head.parts
         self.size = head.batch_bytes
         self.next_part = 0
         self.filled = 0
-        self._buffer = bytearray() if head.parts > 1 else None  # as large as what came
-        self._single: memoryview | None = None
+        self._pieces: list[memoryview | bytearray] = []
 
     def add(self, payload: memoryview) -> None:
-        if self._buffer is None:
-            self._single = payload  # the message's own bytes: not copied
+        """Hold the payload of the next part."""
+        last = self._pieces[-1] if self._pieces else None
+        if _held_by(payload) <= payload.nbytes * _MOST_HELD:
+            self._pieces.append(payload)  # the message's own bytes: not copied
+        elif isinstance(last, bytearray):
+            last += payload
         else:
-            self._buffer += payload
+            self._pieces.append(bytearray(payload))
         self.filled += payload.nbytes
         self.next_part += 1
 
     def content(self) -> memoryview:
-        if self._single is not None:
-            return self._single
-        return memoryview(self._buffer or b"").toreadonly()
+        """Return the bytes of all parts: of a single one as they came, of several joined."""
+        if len(self._pieces) == 1:
+            return memoryview(self._pieces[0]).toreadonly()
+        return memoryview(b"".join(self._pieces))
+
+
+def _held_by(payload: memoryview) -> int:
+    """Bytes that a payload keeps in memory: those of its message, and of the objects around it."""
+    message = payload.obj
+    return _OBJECT_BYTES + (len(message) if isinstance(message, bytes) else payload.nbytes)
 
 
 class Session:
@@ -99,7 +122,7 @@ class Session:
         self.error: IsoglossError | None = None
         self.notify = notify
         self._ingest = ingest
-        self._assembly: _Assembly | None = None
+        self._assembly: Assembly | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -119,7 +142,7 @@ class Session:
             durable=self.durable,
             rows=self.rows,
             window_bytes=limits.window_bytes,
-            part_bytes=limits.part_bytes,
+            part_bytes=self._ingest.part_bytes,
             batch_bytes=limits.batch_bytes,
         )
 
@@ -151,11 +174,11 @@ class Session:
             if head.sequence <= self.received:
                 return True  # a repeat of what is held or on disk: acknowledged, not stored again
             self._check_first(head)
-        assembly = self._assembly or _Assembly(head)
+        assembly = self._assembly or Assembly(head)
         self._check_part(assembly, head, payload)
         is_whole = assembly.parts == 1
         if not (
-            self._ingest.reserve(payload.nbytes)
+            self._ingest.reserve(self, payload.nbytes)
             if is_whole
             else self._ingest.reserve_part(self, payload.nbytes)
         ):
@@ -204,7 +227,7 @@ class Session:
             return True  # a repeat of what is held or on disk: acknowledged, not stored again
         self._check_next(batch.sequence, size)
         _check_counts(batch)
-        if not self._ingest.reserve(size):
+        if not self._ingest.reserve(self, size):
             return False
         self.received = batch.sequence
         self._ingest.enqueue(self, batch, size)
@@ -241,7 +264,7 @@ class Session:
                 f"{self._ingest.limits.batch_bytes}: send fewer rows in a batch"
             )
 
-    def _check_part(self, assembly: _Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
+    def _check_part(self, assembly: Assembly, head: pb.AppendRequest, payload: memoryview) -> None:
         """Raise InvalidInput for a part that does not continue a batch."""
         found = (head.sequence, head.part, head.parts, head.batch_bytes)
         wanted = (assembly.sequence, assembly.next_part, assembly.parts, assembly.size)
@@ -262,7 +285,7 @@ class Session:
                 "changed on the way; send it again"
             )
 
-    def _finish(self, assembly: _Assembly) -> None:
+    def _finish(self, assembly: Assembly) -> None:
         if assembly.filled != assembly.size:
             raise InvalidInput(
                 f"batch {assembly.sequence} has {assembly.filled} bytes in its {assembly.parts} "

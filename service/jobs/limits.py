@@ -15,11 +15,11 @@ class JobLimits:
     """Jobs that run at a time; None: one for each four processors, at least 1 and at most 4."""
     memory_bytes: int | None = None
     """Memory of all jobs that run, by what their settings need; None: that of this machine."""
-    time_s: float = 30 * 86_400.0
+    time_s: float = 30 * 24 * 3600.0
     """For how many seconds a job may run, over all its attempts, whatever it asks for."""
     waiting: int = 1000
     """Jobs of one client that have not ended; more are refused."""
-    keep_s: float = 30 * 86_400.0
+    keep_s: float = 30 * 24 * 3600.0
     """For how many seconds a job that ended is known, with its log."""
     keep: int = 1000
     """How many jobs that ended are known, with their logs; the newest stay."""

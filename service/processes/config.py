@@ -9,8 +9,7 @@ from typing import Any, cast
 from isogloss.errors import InvalidInput
 from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.limits import JobLimits
-
-_PACES = ("read_idle_s", "read_total_s", "part_idle_s", "part_bytes_per_s")
+from isogloss.service.server.call_limits import CallLimits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,28 +28,16 @@ class ServerConfig:
     """Whether callers may ask which services there are."""
     drain_s: float = 10.0
     """For how many seconds running calls may go on after SIGTERM."""
-    max_calls: int = 1024
-    """Calls at a time; more are refused with ResourceExhausted."""
-    streams: int = 64
-    """Calls at a time that read rows or follow upkeep; each holds a thread."""
-    threads: int = 16
-    """Threads that answer all other calls."""
     query_threads: int = 4
     """Threads of the query process."""
-    read_idle_s: float = 300.0
-    """Within so many seconds who reads a stream must take each message."""
-    read_total_s: float = 24 * 3600.0
-    """For how many seconds a stream may be read."""
-    part_idle_s: float = 60.0
-    """Within so many seconds the next part of a batch must come that has begun."""
-    part_bytes_per_s: int = 256 << 10
-    """Pace at which a batch must come, on the whole, beyond the first ``part_idle_s`` seconds."""
     run_workers: bool = True
     """Whether this server runs the jobs."""
     group: str | None = None
     """Name of a group whose members may read the store's files; None: as it was."""
     limits: IngestLimits = field(default_factory=IngestLimits)
     """Limits of memory and sizes for ingest."""
+    calls: CallLimits = field(default_factory=CallLimits)
+    """Limits of calls: how many at a time, and how slowly they may go on."""
     jobs: JobLimits = field(default_factory=JobLimits)
     """Limits of jobs: how many run, with how much memory, for how long; how long they are known."""
 
@@ -59,10 +46,8 @@ class ServerConfig:
             raise InvalidInput("certificate and key go together: give both, or neither")
         if not self.drain_s >= 0:
             raise InvalidInput(f"drain_s is {self.drain_s}, wanted 0 or more")
-        counts = ("max_calls", "streams", "threads", "query_threads")
-        for name in (*counts, *_PACES):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"{name} is {getattr(self, name)}, wanted more than 0")
+        if not self.query_threads > 0:
+            raise InvalidInput(f"query_threads is {self.query_threads}, wanted more than 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +93,7 @@ def from_line(line: bytes) -> tuple[ServerConfig, Lives]:
             values[name] = None if values[name] is None else Path(values[name])
         values["listen"] = tuple(values["listen"])
         values["limits"] = IngestLimits(**_known(IngestLimits, values["limits"]))
+        values["calls"] = CallLimits(**_known(CallLimits, values["calls"]))
         values["jobs"] = JobLimits(**_known(JobLimits, values["jobs"]))
         return ServerConfig(**values), Lives(**_known(Lives, found["lives"]))
     except (ValueError, KeyError, TypeError) as error:

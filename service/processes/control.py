@@ -27,9 +27,10 @@ from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
+from isogloss.service.processes.heap import keep_freed_memory
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.drain_guard import DrainGuard
-from isogloss.service.server.grpc_calls import CallLimits, Calls
+from isogloss.service.server.grpc_calls import Calls
 from isogloss.service.server.query_child import QueryProcess
 from isogloss.service.server.token_file import store_token
 from isogloss.service.server.token_guard import TokenGuard
@@ -49,6 +50,8 @@ _log = logging.getLogger(__name__)
 
 _WATCH_S = 1.0
 """How often the state of ingest is looked at, and whether the sockets are there."""
+_COMMIT_S = 5.0
+"""How long what was received and told to nobody may still be committed at the end."""
 _FLUSH_S = 10.0
 """How long answers that were given may take to leave: on a busy machine that is not at once."""
 
@@ -112,6 +115,7 @@ def serve(
         ServerUnavailable: another process listens at an address, or a unix socket was removed while
             it was served.
     """
+    keep_freed_memory()
     asyncio.run(_Server(store, config or ServerConfig(), Lives()).run(on_ready))
 
 
@@ -162,8 +166,8 @@ class _Server:
             handlers.listening = Listening(
                 addresses=tuple(bound),
                 tls=config.certificate is not None,
-                calls=config.max_calls,
-                streams=config.streams,
+                calls=config.calls.max_calls,
+                streams=config.calls.streams,
             )
             await local.start()
             await ports.start()
@@ -178,7 +182,8 @@ class _Server:
             await self._drain(owner, calls, (local, ports))
         finally:
             await queries.close()
-            await asyncio.to_thread(owner.close)
+            # who was promised something has heard of it by now, or its call has ended
+            await asyncio.to_thread(owner.close, _COMMIT_S)
             for path, inode in self._sockets.items():
                 if _inode(path) == inode:  # else it is another server's
                     path.unlink(missing_ok=True)
@@ -243,26 +248,27 @@ class _Server:
 
     def _calls(self, handlers: ControlHandlers, queries: QueryProcess) -> Calls:
         handlers.processes = lambda: (self._described(), queries.described())
-        limits = CallLimits(
-            streams=self._config.streams,
-            threads=self._config.threads,
-            read_idle_s=self._config.read_idle_s,
-            read_total_s=self._config.read_total_s,
-            part_idle_s=self._config.part_idle_s,
-            part_bytes_per_s=self._config.part_bytes_per_s,
+        return Calls(
+            handlers,
+            queries.forward,
+            forwarded=QUERIES,
+            checked=CHECKED,
+            limits=self._config.calls,
         )
-        return Calls(handlers, queries.forward, forwarded=QUERIES, checked=CHECKED, limits=limits)
 
     def _make_server(
         self, calls: Calls, interceptors: Sequence[grpc.aio.ServerInterceptor]
     ) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[*interceptors, self._guard],
-            maximum_concurrent_rpcs=self._config.max_calls,
+            maximum_concurrent_rpcs=self._config.calls.max_calls,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0),
+                # what nobody reads yet waits with its sender: windows that grow had let 128 streams
+                # of a slow disk fill 1.4 GiB
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
             ],
         )
@@ -329,6 +335,7 @@ def main(location: str) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config, lives = from_line(sys.stdin.buffer.readline())
+    keep_freed_memory()
     try:
         asyncio.run(_serve_for_parent(location, config, lives))
     except (IsoglossError, OSError) as error:

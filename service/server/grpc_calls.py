@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -12,14 +11,16 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from isogloss.errors import InvalidInput, ResourceExhausted, ServerUnavailable
+from isogloss.errors import InvalidInput, ResourceExhausted
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.all import ControlHandlers
 from isogloss.service.calls.caller import answer_for, called_by
 from isogloss.service.calls.table import Streaming, Unary
-from isogloss.service.ingest.ingest import Session
+from isogloss.service.server.append_call import AppendCall
+from isogloss.service.server.call_limits import CallLimits
 from isogloss.service.server.fair_threads import FairThreads
 from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
+from isogloss.service.server.loop_wakes import LoopWakes
 from isogloss.service.server.shares import Shares
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
@@ -35,24 +36,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallLimits:
-    """How many calls are answered at a time, and how slowly they may go on."""
-
-    streams: int = 64
-    """Reading calls at a time; each has a thread while its next message is made."""
-    threads: int = 16
-    """Threads that answer all other calls."""
-    read_idle_s: float = 300.0
-    """Who reads a stream must take each message within this time."""
-    read_total_s: float = 24 * 3600.0
-    """A reading stream must end within this time."""
-    part_idle_s: float = 60.0
-    """A stream that began a batch must go on within this time: what came of it holds memory."""
-    part_bytes_per_s: int = 256 << 10
-    """A batch must come at this pace, on the whole, beyond the first ``part_idle_s`` seconds."""
 
 
 class Calls:
@@ -80,6 +63,7 @@ class Calls:
         self.draining = asyncio.Event()
         """Set once the server ends: producers are told to connect again."""
         self._limits = limits or CallLimits()
+        self._wakes = LoopWakes()
         self._running = _Running()
         self._handlers = handlers
         self._forwarded = tuple(forwarded)
@@ -171,6 +155,7 @@ class Calls:
                                 "which is the limit: read the rest with another call"
                             )
                         written = context.write(framing.encode(message))
+                        del message  # what is written is held once, not also as it was read
                         await place.within(written, idle_s, _slow("reads a stream", idle_s))
 
     async def _answers(
@@ -190,6 +175,7 @@ class Calls:
                 message = await asyncio.wrap_future(pending)
                 if message is None:
                     return
+                pending = None  # it holds the message
                 yield message
         finally:
             _close_after(answers, pending)
@@ -198,7 +184,7 @@ class Calls:
         self, requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
         async with _statuses(context, self._running):
-            stream = _AppendCall(requests, self.draining, self._limits)
+            stream = AppendCall(requests, self.draining, self._limits, self._wakes)
             try:
                 first = await anext(aiter(requests), None)
                 header = framing.decode(pb.AppendRequest, first or b"").head.header
@@ -217,102 +203,6 @@ class Calls:
                 raise InvalidInput(f"a message is no AppendRequest: {error}") from error
             finally:
                 stream.close()
-
-
-class _AppendCall:
-    """One Append: a task that reads parts while the call itself writes acknowledgements."""
-
-    def __init__(
-        self, requests: AsyncIterator[bytes], draining: asyncio.Event, limits: CallLimits
-    ) -> None:
-        self._requests = aiter(requests)
-        self._limits = limits
-        self._draining = draining
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._session: Session | None = None
-        self._reader: asyncio.Task[None] | None = None
-
-    async def open(self, start: Callable[[Callable[[], None]], Awaitable[Session]]) -> None:
-        """Begin the session and the reading."""
-        self._session = await start(self._notify)
-        self._reader = asyncio.create_task(self._read(self._session))
-        self._reader.add_done_callback(lambda _: self._changed.set())
-
-    def _notify(self) -> None:
-        """Called from the writer thread."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to tell
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._room.set()
-
-    async def _read(self, session: Session) -> None:
-        idle_s, pace = self._limits.part_idle_s, self._limits.part_bytes_per_s
-        left_s = 0.0  # for the batch that is half there; what it waits for room does not count
-        while True:
-            began = self._loop.time()
-            timeout = min(idle_s, left_s) if session.has_partial_batch else None
-            try:
-                raw = await asyncio.wait_for(anext(self._requests, None), timeout)
-            except TimeoutError:
-                raise ResourceExhausted(
-                    f"a batch came too slowly: wanted a part each {idle_s:g} s and, beyond the "
-                    f"first {idle_s:g} s, {pace} bytes a second; open the stream again"
-                ) from None
-            if raw is None:
-                return
-            left_s -= self._loop.time() - began
-            part = framing.decode(pb.AppendRequest, raw)
-            if not session.has_partial_batch:
-                left_s = idle_s + part.head.batch_bytes / pace
-            while not session.offer(part):
-                self._room.clear()
-                await self._room.wait()
-            self._changed.set()
-
-    async def acknowledgements(self) -> AsyncIterator[pb.AppendResponse]:
-        """Yield where the stream stands: at once, then whenever that moved on."""
-        session, reader = self._session, self._reader
-        if session is None or reader is None:
-            return
-        yield session.acknowledgement()
-        told = (session.received, session.durable)
-        drained = asyncio.create_task(self._draining.wait())
-        drained.add_done_callback(lambda _: self._changed.set())
-        try:
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                now = (session.received, session.durable)
-                if now != told:
-                    told = now
-                    yield session.acknowledgement()
-                if session.error is not None:
-                    raise session.error
-                if reader.done() and not reader.cancelled():
-                    reader.result()
-                    is_told = told == (session.received, session.durable)  # else it wakes again
-                    if is_told and (session.is_settled or session.has_partial_batch):
-                        return
-                elif self._draining.is_set():
-                    reader.cancel()  # what came whole is committed, and told; no more is taken
-                    if told == (session.durable, session.durable) == (session.received,) * 2:
-                        raise ServerUnavailable(
-                            "the server is shutting down; what it acknowledged is on the disk: "
-                            "connect again"
-                        )
-        finally:
-            drained.cancel()
-
-    def close(self) -> None:
-        """Stop reading and leave the session."""
-        if self._reader is not None:
-            self._reader.cancel()
-        if self._session is not None:
-            self._session.close()
 
 
 def _slow(what: str, idle_s: float) -> str:

@@ -43,6 +43,7 @@ class CallPlace:
             ResourceExhausted: the step took too long.
         """
         task = asyncio.ensure_future(step)
+        task.add_done_callback(_look_at)  # this may be cancelled, after which nobody else does
         try:
             await asyncio.wait(
                 (task, self._lost), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
@@ -56,6 +57,12 @@ class CallPlace:
         finally:
             if not task.done():
                 task.cancel()
+
+
+def _look_at(ended: "asyncio.Future[T]") -> None:
+    """Take note of how a step ended that nobody waits for: else the log says that nobody did."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 class Shares:

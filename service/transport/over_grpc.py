@@ -35,8 +35,8 @@ from isogloss.store import RowBatch
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
 RESTART_S = 30.0
 """How long a repeatable call outlasts a server that answered before and is away now."""
-_OUTBOX = 2
-"""Parts between the caller and the channel; more would only take memory."""
+_OUTBOX = 8
+"""Parts between the caller and the channel; they are views of batches that are kept anyhow."""
 
 
 def channel_options(address: str) -> list[tuple[str, int | str]]:
@@ -68,7 +68,8 @@ def channel_options(address: str) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # also the time that an attempt to connect has: 32 at once need more than 100 ms
+        ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 1),
@@ -247,7 +248,8 @@ class _GrpcAppend:
                 if self._ended or not self._outbox:
                     return
                 part = self._outbox.popleft()
-                self._changed.notify_all()
+                if len(self._outbox) <= _OUTBOX // 2:  # not for each: the threads would take turns
+                    self._changed.notify_all()
             yield part
 
     def _end(self) -> None:
@@ -256,7 +258,7 @@ class _GrpcAppend:
             self._changed.notify_all()
 
     def send(self, outgoing: Outgoing, part_bytes: int) -> None:
-        """Hand a batch to the channel in parts; waits while two are on their way already."""
+        """Hand a batch to the channel in parts; waits while the outbox is full."""
         for part in parts_of(outgoing, part_bytes):
             self._send(part)
 

@@ -1,6 +1,7 @@
 """Batches: the rows that are appended together, in memory and encoded as bytes."""
 
 import json
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -362,7 +363,7 @@ class _Cursor:
         return self._buffer[self._offset - length : self._offset]
 
     def array(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
-        length = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        length = dtype.itemsize * math.prod(shape)
         piece = self.take(length)
         self.take(-length % 8)
         return np.frombuffer(piece, dtype).reshape(shape)

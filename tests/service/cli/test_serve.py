@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,11 +15,13 @@ from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.processes import keeping
 from isogloss.service.processes.config import ServerConfig
+from isogloss.service.server.call_limits import CallLimits
 from isogloss.service.values.upkeep import DAY_S
 
 OTHERWISE = {
     "token": "lies in the store",
     "limits": "its fields are options",
+    "calls": "its fields are options",
     "jobs": "its fields are options in other units",
     "run_workers": "is --workers",
 }
@@ -45,7 +48,7 @@ GIVEN = {
 
 
 def settings() -> dict[str, Field[object]]:
-    found = [*fields(ServerConfig), *fields(IngestLimits)]
+    found = [*fields(ServerConfig), *fields(IngestLimits), *fields(CallLimits)]
     return {field.name: field for field in found if field.name not in OTHERWISE}
 
 
@@ -81,7 +84,10 @@ def test_what_is_given_reaches_the_server(tmp_path: Path, monkeypatch: pytest.Mo
     done = CliRunner().invoke(app, ["serve", "--store", str(tmp_path / "s"), *words])
     assert done.exit_code == 5, done.output
     [(store, config)] = seen
-    limits = {field.name for field in fields(IngestLimits)}
+
+    def of(kind: type) -> dict[str, Any]:
+        return {field.name: GIVEN[field.name] for field in fields(kind) if field.name in GIVEN}
+
     assert store == str(tmp_path / "s")
     assert config == ServerConfig(
         listen=("127.0.0.1:0",),
@@ -91,8 +97,9 @@ def test_what_is_given_reaches_the_server(tmp_path: Path, monkeypatch: pytest.Mo
         jobs=JobLimits(
             workers=3, memory_bytes=1 << 29, time_s=7200, waiting=4, keep_s=5 * DAY_S, keep=6
         ),
-        limits=IngestLimits(**{k: v for k, v in GIVEN.items() if k in limits}),  # pyright: ignore[reportArgumentType] - each is of its field
-        **{k: v for k, v in GIVEN.items() if k not in limits},  # pyright: ignore[reportArgumentType] - as above
+        limits=IngestLimits(**of(IngestLimits)),
+        calls=CallLimits(**of(CallLimits)),
+        **of(ServerConfig),
     )
     assert {*GIVEN, "listen", "certificate", "key", "group", "reflection"} == {*settings()}
 

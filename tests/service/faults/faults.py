@@ -169,7 +169,15 @@ def _remove_files(world: World, chance: random.Random) -> None:
         path.unlink(missing_ok=True)
 
 
+def _jump(world: World, chance: random.Random) -> None:
+    """Set the wall clock of all its processes by a second to three years, either way."""
+    new = world.clock.with_suffix(".new")
+    new.write_text(f"{chance.choice((-1, 1)) * 10 ** chance.uniform(0, 8):.3f}")
+    new.replace(world.clock)
+
+
 FAULTS: Mapping[str, Fault] = {
+    "jump clock": _while_working(_jump),
     "kill control": _kill("control"),
     "kill query": _kill_query,
     "kill worker": _while_working(_kill("worker")),

@@ -13,6 +13,7 @@ from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.processes import watch_parent
 from isogloss.service.processes.config import ServerConfig
 from isogloss.service.processes.keeping import keep_serving
+from isogloss.service.server.call_limits import CallLimits
 
 WORKER = Path(__file__).parents[1] / "jobs" / "counting_worker.py"
 
@@ -26,7 +27,7 @@ def keep(store: str, parent: int, listen: Sequence[str]) -> int:
     config = ServerConfig(
         listen=tuple(listen),
         drain_s=5.0,
-        part_idle_s=2.0,
+        calls=CallLimits(part_idle_s=2.0),
         limits=IngestLimits(idle_lane_s=0.5, idle_session_s=2.0),
     )
     command = (sys.executable, __file__, "--server")

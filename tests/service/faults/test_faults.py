@@ -1,10 +1,13 @@
 """A served store under faults of every kind: nothing acknowledged is lost or doubled."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.service.faults.drive import drive
 from tests.service.faults.faults import DEAR, FAULTS, LONG, deck
+from tests.service.faults.world import World
 
 
 def test_a_seed_gives_the_same_faults_and_every_kind_of_them() -> None:
@@ -14,6 +17,17 @@ def test_a_seed_gives_the_same_faults_and_every_kind_of_them() -> None:
     found = [name for name, _ in deck(5, 30, FAULTS, once=DEAR)]
     assert set(found) == set(FAULTS)
     assert all(found.count(name) == 1 for name in DEAR)
+
+
+def test_the_clock_of_a_process_jumps_as_the_file_says(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.clock.write_text("-1000000000")
+    code = (
+        "import time; print(round((time.clock_gettime(time.CLOCK_REALTIME) - time.time()) / 1e9))"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code], env=world.environment)
+    assert said == b"1\n"
+    world.proxy.close()
 
 
 def test_thirty_faults_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ class World:
         self.unix = f"unix:{directory}/run/s"
         self._state = directory / "state.json"
         self._log = directory / "server.log"
+        self.clock = directory / "clock"
+        paths = (str(_HERE / "clock"), os.environ.get("PYTHONPATH", ""))
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "ISOGLOSS_TEST_CLOCK": str(self.clock),
+        }
         kept = json.loads(self._state.read_text()) if self._state.exists() else {}
         self.round = int(kept.get("round", 0))
         self.promised: dict[str, int] = kept.get("promised", dict.fromkeys(NAMES, 0))
@@ -73,6 +80,7 @@ class World:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
+                    env=self.environment,
                 )
             assert process.stdout is not None
             if process.stdout.readline():
@@ -92,6 +100,7 @@ class World:
             ],
             stdout=subprocess.PIPE,
             text=True,
+            env=self.environment,
         )
         threading.Thread(target=self._listen, args=(self.producer,), daemon=True).start()
 

@@ -116,7 +116,7 @@ class HeldFiles(FileSystem):
 def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -> None:
     files = HeldFiles()
     size = max(len(encoded(sample_batch(SPEC, name, 1))) for name in ("slow", "p", "r"))
-    limits = IngestLimits(part_bytes=size, batch_bytes=size, held_bytes=2 * size)
+    limits = IngestLimits(part_bytes=size, batch_bytes=size, held_bytes=16 * size // 7)
     with Store.open(tmp_path, files=files) as store:
         store.create_recording(SPEC, ["a"])
         store.create_recording(sample_spec("other"), ["a"])
@@ -139,6 +139,57 @@ def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -
         finally:
             files.go.set()
             ingest.close()
+
+
+def test_closing_in_time_drops_what_nobody_was_promised_and_keeps_the_rest(tmp_path: Path) -> None:
+    files = HeldFiles()
+    with Store.open(tmp_path, files=files) as store:
+        store.create_recording(SPEC, ["a"])
+        ingest = Ingest(store)
+        one, other = Producer(ingest, "one"), Producer(ingest, "other")
+        send(one.session, 1)
+        assert files.begun.wait(60)
+        send(one.session, 2)
+        send(other.session, 1)
+        closing = threading.Thread(target=ingest.close, args=(0.0,))
+        closing.start()
+        one.wait(10**6)  # until it is told of an error
+        files.go.set()
+        closing.join(60)
+        assert not closing.is_alive()
+        assert isinstance(other.session.error, ServerUnavailable)
+        assert (one.session.durable, other.session.durable) == (1, 0)
+        assert ingest.held_bytes == 0
+    with Store.open(tmp_path) as store:
+        found = store.recording("sample")
+        assert (found.cursor("one"), found.cursor("other")) == (1, 0)
+        again = Ingest(store)
+        send(Producer(again, "other").session, 1)
+        again.close()
+        assert found.cursor("other") == 1
+
+
+def test_the_more_producers_the_smaller_the_parts_that_they_are_asked_for(store: Store) -> None:
+    ingest = Ingest(store, IngestLimits(held_bytes=64 << 20))
+    asked: list[int] = []
+    for number in range(160):
+        session = Producer(ingest, f"p-{number}").session
+        asked.append(session.acknowledgement().part_bytes)
+    assert asked[0] == asked[7] == 1 << 20
+    assert asked[15] == (64 << 20) // (8 * 16)
+    assert asked[-1] == 64 << 10, "and no smaller"
+    assert asked == sorted(asked, reverse=True)
+    ingest.close()
+
+
+def test_only_those_that_a_commit_concerns_are_told(store: Store) -> None:
+    ingest = Ingest(store)
+    idle = [Producer(ingest, f"idle-{number}") for number in range(5)]
+    one = Producer(ingest, "one")
+    send(one.session, 1)
+    one.wait(1)
+    assert not any(producer.told.is_set() for producer in idle)
+    ingest.close()
 
 
 def test_ingest_is_well_again_once_the_storage_takes_bytes(tmp_path: Path) -> None:
@@ -384,12 +435,12 @@ def test_rows_into_a_shard_that_was_deleted_are_not_acknowledged(
 
 
 def test_batches_that_came_in_part_may_hold_all_but_what_the_largest_needs(store: Store) -> None:
-    ingest = Ingest(store, IngestLimits(part_bytes=64, batch_bytes=2000, held_bytes=5000))
+    ingest = Ingest(store, IngestLimits(part_bytes=1, batch_bytes=2000, held_bytes=5000))
     first, second = (Producer(ingest, name).session for name in ("a", "b"))
     assert ingest.reserve_part(first, 1000)
-    assert ingest.reserve_part(second, 2000)
+    assert ingest.reserve_part(second, 1998), "and but a part for each session"
     assert not ingest.reserve_part(second, 1)
-    assert ingest.reserve_part(first, 2000), "the one that began first goes on"
+    assert ingest.reserve_part(first, 2002), "the one that began first goes on"
     assert not ingest.reserve_part(first, 1), "all is held"
     ingest.release(5000)
     ingest.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from isogloss.errors import (
     SequenceGap,
     ShapeError,
 )
+from isogloss.proto.v1.recordings_pb2 import AppendRequest
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.ingest.limits import IngestLimits
+from isogloss.service.ingest.sessions import Assembly
 from isogloss.store import Document, SiteSpec, Store
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
@@ -252,3 +255,23 @@ def test_a_batch_beyond_the_limit_is_refused_before_anything_is_allocated(ingest
 def test_limits_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(InvalidInput, match="grow"):
         IngestLimits(batch_bytes=1 << 30)
+
+
+@pytest.mark.parametrize(("beside", "is_kept"), [(100, True), (1 << 20, False)])
+def test_what_a_message_holds_beside_its_payload_is_not_kept(beside: int, is_kept: bool) -> None:
+    payload = 64 << 10
+    message = bytes(payload + beside)
+    assembly = Assembly(AppendRequest(sequence=1, parts=2, batch_bytes=2 * payload))
+    assembly.add(memoryview(message)[:payload])
+    assert (sys.getrefcount(message) > 2) is is_kept
+    assert assembly.filled == payload
+
+
+def test_many_tiny_parts_are_held_as_one_piece() -> None:
+    content = encoded(sample_batch(SPEC, "p", 1))
+    assembly = Assembly(AppendRequest(sequence=1, parts=len(content), batch_bytes=len(content)))
+    before = sys.getallocatedblocks()
+    for byte in range(len(content)):
+        assembly.add(memoryview(content)[byte : byte + 1])
+    assert sys.getallocatedblocks() - before < len(content) // 8
+    assert assembly.content() == content

@@ -19,7 +19,7 @@ from isogloss import Client
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import jobs_pb2
 from isogloss.proto.v1 import recordings_pb2 as pb
-from isogloss.service.server.grpc_calls import CallLimits
+from isogloss.service.server.call_limits import CallLimits
 from isogloss.service.server.job_calls import MAX_WATCHES
 from isogloss.service.wire.methods import method_of
 from isogloss.store import Document, RowBatch, SiteSpec

@@ -19,7 +19,8 @@ from isogloss.service.calls.all import QUERIES, ControlHandlers
 from isogloss.service.calls.table import Streaming
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.limits import IngestLimits
-from isogloss.service.server.grpc_calls import CallLimits, Calls, Forward
+from isogloss.service.server.call_limits import CallLimits
+from isogloss.service.server.grpc_calls import Calls, Forward
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
 from isogloss.service.wire import framing
 from isogloss.service.wire.framing import Framed

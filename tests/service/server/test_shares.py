@@ -1,6 +1,7 @@
 """Places that clients share."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -77,3 +78,24 @@ def test_a_step_that_takes_too_long_is_cancelled_and_named() -> None:
         await cancelled.wait()
 
     asyncio.run(go())
+
+
+def test_an_error_of_a_step_that_nobody_waits_for_is_looked_at() -> None:
+    complaints: list[dict[str, object]] = []
+
+    async def step() -> None:
+        try:
+            await asyncio.sleep(1e6)
+        except asyncio.CancelledError:
+            raise OSError("the client has left") from None
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        with pytest.raises(ResourceExhausted, match="slow"):
+            await CallPlace("a").within(step(), 0.01, "slow")
+        await asyncio.sleep(0.01)
+        gc.collect()
+
+    asyncio.run(go())
+    assert complaints == []

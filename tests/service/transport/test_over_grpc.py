@@ -12,7 +12,10 @@ from typing import NoReturn
 
 import grpc
 import pytest
+from tests.service.faults.proxy import Proxy
+from tests.service.serving import server_on
 
+import isogloss
 from isogloss.errors import (
     Conflict,
     DeadlineExceeded,
@@ -326,3 +329,16 @@ def test_a_token_that_no_call_can_carry_is_refused_by_name_and_not_shown(
 
 def test_a_token_may_have_spaces_within(tmp_path: Path) -> None:
     GrpcTransport(f"unix:{tmp_path}/s", token="correct horse battery").close()
+
+
+def test_a_connection_may_take_its_time(tmp_path: Path) -> None:
+    with server_on(tmp_path / "store", "--listen", "127.0.0.1:0") as server:
+        host, _, port = server.addresses[0].rpartition(":")
+        proxy = Proxy((host, int(port)))
+        proxy.delay_s = 0.3  # each attempt was given 100 ms, which many at once need
+        token = (tmp_path / "store" / "token").read_text().strip()
+        try:
+            with isogloss.connect(f"127.0.0.1:{proxy.port}", token=token) as client:
+                assert client.server_info().version == isogloss.__version__
+        finally:
+            proxy.close()

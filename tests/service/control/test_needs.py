@@ -1,0 +1,61 @@
+"""What a job is said to need, beside what a real worker of it took."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.service.serving import append_samples
+
+import isogloss
+from isogloss.service.control.needs import WORKER_BYTES, train_bytes
+from isogloss.service.jobs.queue import JobTable
+from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.jobs import JobState
+from isogloss.service.values.results import SiteRef
+from isogloss.store import Store
+from isogloss.store.testing import sample_spec
+
+SITE = "layer.1/out"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where else is a peak told in KiB?")
+def test_a_small_training_takes_what_a_worker_is_said_to_need(tmp_path: Path) -> None:
+    path, made = tmp_path / "store", sample_spec("r")
+    with isogloss.connect(path, run_workers=False) as client:
+        client.create_recording(made, ["a"] * 1000)
+        with client.appender("r", "p") as stream:
+            append_samples(stream, made, 20)
+    spec = TrainSpec(
+        dictionary="d",
+        sources=(SiteRef(recording="r", site=SITE),),
+        config={
+            "kind": "topk",
+            "settings": {"features": 64, "k": 4},
+            "epochs": 1,
+            "batch_rows": 64,
+            "holdout": 0.0,
+        },
+    )
+    with Store.open(path) as store:
+        needed = train_bytes(store, spec)
+        table = JobTable.of(store)
+        table.submit(spec, "")
+        claimed = table.claim(600)
+        assert claimed is not None
+        worker = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "isogloss.service.processes.worker"),
+                *(str(path), claimed.id, str(claimed.attempt)),
+            ]
+        )
+        _, status, used = os.wait4(worker.pid, 0)
+        worker.returncode = os.waitstatus_to_exitcode(status)
+        ended = table.get(claimed.id)
+        table.close()
+    assert ended.state is JobState.SUCCEEDED, ended.error
+    peak = used.ru_maxrss << 10
+    assert needed - WORKER_BYTES < 4 << 20, "else this is no measure of the worker itself"
+    # where the kernels' code is not in numba's cache, compiling it takes 130 MiB more, once
+    assert 0.7 * WORKER_BYTES < peak < 1.5 * WORKER_BYTES, f"{peak / 2**20:.0f} MiB"
