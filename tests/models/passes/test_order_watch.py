@@ -54,6 +54,20 @@ def turned(x: Tensor) -> Tensor:
     return cast("Tensor", Turned.apply(x))
 
 
+def once_each(x: Tensor) -> Tensor:
+    found = cast("Tensor", torch.unique(x.flatten(0, 1), dim=0))
+    return found[: x[..., 0].numel()].view(x.shape)
+
+
+def fourier(x: Tensor) -> Tensor:
+    twice = cast("Tensor", torch.fft.fft(torch.fft.fft(x, dim=1), dim=1))
+    return twice.real / x.shape[1]
+
+
+def flipped(x: Tensor) -> Tensor:
+    return x.flip(1)
+
+
 def written(x: Tensor, index: Tensor) -> Tensor:
     made = torch.zeros_like(x)
     made[:, index] = x
@@ -133,8 +147,8 @@ MOVED: dict[str, Move] = {
     "repeated": lambda x: x.repeat_interleave(2, 1)[:, : x.shape[1]],
     "repeated, texts": lambda x: x.repeat(2, 1, 1)[1 : len(x) + 1],
     "own gradient that turns": turned,
-    "once each": lambda x: torch.unique(x.flatten(0, 1), dim=0)[: x[..., 0].numel()].view(x.shape),
-    "fourier": lambda x: torch.fft.fft(torch.fft.fft(x, dim=1), dim=1).real / x.shape[1],
+    "once each": once_each,
+    "fourier": fourier,
     "the highest so far, then others": lambda x: torch.take(
         x, torch.arange(x.numel()).view(x.shape).flip(1)
     ),
@@ -397,7 +411,7 @@ def test_what_cannot_be_followed_is_taken_where_the_user_says_its_order_or_the_l
     ):
         model(ids)
         assert len(seen) == 1
-        model.moves = [lambda x: x.flip(1)]  # but what is certain is not
+        model.moves = [flipped]  # but what is certain is not
         model(different(1, 3, 6))
     assert "another order" in str(errors[0])
     inside = BertModel(
