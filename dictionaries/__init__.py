@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
+    from isogloss.dictionaries.live.module import DictionaryModule
+    from isogloss.dictionaries.live.shaped_codes import ShapedCodes
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
     from isogloss.dictionaries.rows.batches import (
         HeldOutPair,
@@ -40,6 +42,7 @@ __all__ = [
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
     "Dictionary",
+    "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
     "HeldOutPair",
@@ -48,6 +51,7 @@ __all__ = [
     "LeaveOut",
     "Normalisation",
     "RowDataset",
+    "ShapedCodes",
     "Source",
     "SourceRows",
     "SparseDictionary",
@@ -99,6 +103,8 @@ _HOMES = {
     "DEFAULT_KIND": "kinds.table",
     "DEFAULT_WIRING": "wirings.table",
     "Dictionary": "dictionary",
+    "DictionaryModule": "live.module",
+    "ShapedCodes": "live.shaped_codes",
     "DictionaryProvenance": "provenance",
     "Evaluation": "evaluation",
     "InitialWeights": "kinds.kind",
