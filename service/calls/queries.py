@@ -6,13 +6,14 @@ from isogloss.dictionaries import wiring_names
 from isogloss.errors import ShapeError
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.proto.v1.types_pb2 import Tensor
 from isogloss.service.query.kinds import check_training, list_kinds
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.results import Hit
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_feature_name, from_name
 from isogloss.service.wire.pages import offset_page
-from isogloss.service.wire.scalars import from_dtype
+from isogloss.service.wire.scalars import from_dtype, to_dtype
 from isogloss.service.wire.training import asked_config, asked_sources
 from isogloss.store import SiteSpec
 
@@ -94,3 +95,25 @@ class QueryHandlers:
             values=values.astype("<f4", copy=False).tobytes(),
             indices=indices.astype("<i4", copy=False).tobytes(),
         )
+
+    def decode(self, request: dictionaries_pb2.DecodeRequest) -> dictionaries_pb2.DecodeResponse:
+        """Return the rows that codes stand for."""
+        shape, found = (request.rows, request.k), (len(request.values), len(request.indices))
+        wanted = request.rows * request.k * 4
+        if min(shape) < 1 or found != (wanted, wanted):
+            raise ShapeError(
+                f"codes [{request.rows}, {request.k}] have {found[0]} bytes of values and "
+                f"{found[1]} of indices, wanted {max(wanted, 0)} of each"
+            )
+        rows = self._queries.decode(
+            from_name("dictionaries", request.name),
+            np.frombuffer(request.values, "<f4").reshape(shape),
+            np.frombuffer(request.indices, "<i4").reshape(shape),
+        )
+        tensor = Tensor(
+            dtype=to_dtype("float32"),
+            rows=rows.shape[0],
+            width=rows.shape[1],
+            data=rows.astype("<f4", copy=False).tobytes(),
+        )
+        return dictionaries_pb2.DecodeResponse(rows=tensor)

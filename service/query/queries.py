@@ -161,6 +161,34 @@ class Queries:
         codes = loaded.encode(torch.from_numpy(rows)).to_fixed()
         return codes.values.numpy(force=True), codes.indices.numpy(force=True)
 
+    def decode(
+        self, dictionary: str, values: NDArray[np.float32], indices: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Return the rows that codes stand for, without the part of a linear map.
+
+        Args:
+            dictionary: id of the dictionary.
+            values: activation of each feature, ``[rows, k]``.
+            indices: which features.
+
+        Raises:
+            NotFound: no such dictionary.
+            InvalidInput: an index is not that of a feature.
+        """
+        import torch
+
+        from isogloss.dictionaries import load_dictionary
+        from isogloss.kernels import Codes
+
+        entry = self._store.catalog.get("dictionary", dictionary)
+        loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+        codes = Codes(
+            values=torch.from_numpy(values.copy()),
+            indices=torch.from_numpy(indices.copy()),
+            features=loaded.features,
+        )
+        return loaded.decode(codes).numpy(force=True)
+
     def match(self, match: str) -> MatchInfo:
         """Return a match with its summary and everything its report shows.
 
