@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
     from isogloss.dictionaries.live.module import DictionaryModule
     from isogloss.dictionaries.live.shaped_codes import ShapedCodes
+    from isogloss.dictionaries.passport.checks import (
+        check_begin,
+        check_model,
+        check_recording,
+        check_rows,
+        check_site,
+        check_weights,
+    )
+    from isogloss.dictionaries.passport.making import make_passport
+    from isogloss.dictionaries.passport.passport import Passport, read_passport, write_passport
+    from isogloss.dictionaries.passport.result import PassportResult
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
     from isogloss.dictionaries.rows.batches import (
         HeldOutPair,
@@ -50,6 +61,8 @@ __all__ = [
     "Kind",
     "LeaveOut",
     "Normalisation",
+    "Passport",
+    "PassportResult",
     "RowDataset",
     "ShapedCodes",
     "Source",
@@ -62,7 +75,13 @@ __all__ = [
     "TrainedSite",
     "WiredColumns",
     "Wiring",
+    "check_begin",
+    "check_model",
+    "check_recording",
+    "check_rows",
+    "check_site",
     "check_sites",
+    "check_weights",
     "complete_config",
     "default_seed",
     "evaluate",
@@ -77,6 +96,8 @@ __all__ = [
     "least_bytes",
     "load_dictionary",
     "load_provenance",
+    "make_passport",
+    "read_passport",
     "remove_checkpoints",
     "save_dictionary",
     "site_columns",
@@ -87,9 +108,21 @@ __all__ = [
     "wiring_names",
     "wiring_of",
     "with_controls",
+    "write_passport",
 ]
 
 _HOMES = {
+    "Passport": "passport.passport",
+    "PassportResult": "passport.result",
+    "check_begin": "passport.checks",
+    "check_model": "passport.checks",
+    "check_recording": "passport.checks",
+    "check_rows": "passport.checks",
+    "check_site": "passport.checks",
+    "check_weights": "passport.checks",
+    "make_passport": "passport.making",
+    "read_passport": "passport.passport",
+    "write_passport": "passport.passport",
     "site_columns": "wirings.wiring",
     "wiring_of": "chosen",
     "join_rows": "rows.joined",

@@ -92,6 +92,24 @@ class SavedWeights:
             wanted = min(block_bytes, tensor.size - place)
             yield place, self._read(tensor.start + place, wanted)
 
+    def passport(self) -> str:
+        """Return the passport beside the weights as it stands there; empty where there is none.
+
+        Raises:
+            CorruptData: the file cannot be read, or is larger than a passport.
+        """
+        path = self._path.with_name("passport.json")
+        try:
+            raw = path.read_bytes() if path.stat().st_size <= _MOST_HEADER else None
+            text = None if raw is None else raw.decode()
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            raise CorruptData(f"{path} cannot be read ({error}); restore it") from error
+        if text is None:
+            raise CorruptData(f"{path} is larger than {_MOST_HEADER} bytes: no passport")
+        return text
+
     def check(self) -> None:
         """Compare the whole file with the checksum that ``dictionary.json`` beside it has.
 

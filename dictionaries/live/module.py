@@ -1,12 +1,21 @@
 """A trained dictionary as a module of torch: any leading dimensions, any float dtype, gradients."""
 
 import logging
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from isogloss.dictionaries.kinds.kind import Kind
+from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.dictionaries.live.shaped_codes import ShapedCodes
+from isogloss.dictionaries.live.splicing import spliced
+from isogloss.dictionaries.passport.checks import check_model, check_rows, check_site
+from isogloss.dictionaries.passport.passport import Passport
+from isogloss.dictionaries.passport.result import PassportResult
 from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import ShapeError
@@ -32,13 +41,16 @@ class DictionaryModule(nn.Module):
     Thresholds are buffers.
     """
 
-    def __init__(self, dictionary: SparseDictionary) -> None:
+    def __init__(self, dictionary: SparseDictionary, passport: Passport | None = None) -> None:
         """Take over the tensors of a dictionary; they are not copied.
 
         Args:
             dictionary: as :func:`isogloss.dictionaries.load_dictionary` reads it.
+            passport: what it was trained on, which is compared where it is spliced into a model;
+                None: not known.
         """
         super().__init__()
+        self._passport = passport
         self._settings = dictionary.settings
         self._kind, self._wiring = dictionary.kind, dictionary.wiring
         self._provenance = dictionary.provenance
@@ -70,6 +82,11 @@ class DictionaryModule(nn.Module):
     def provenance(self) -> DictionaryProvenance:
         """How the dictionary was made."""
         return self._provenance
+
+    @property
+    def passport(self) -> Passport | None:
+        """What it was trained on; None: not known."""
+        return self._passport
 
     @property
     def width(self) -> int:
@@ -104,25 +121,39 @@ class DictionaryModule(nn.Module):
             ShapeError: they are of another width, or not floating point.
         """
         rows = self._rows(activations)
-        found = self._decoded(self._encoded(rows))
-        if "skip" in self._names:
-            centred = rows - self._tensor("skip_bias", rows)
-            found = found + centred @ self._tensor("skip", rows).T.to(rows.dtype)
+        found = self.reconstruct_rows(rows, self.encode_rows(rows))
         return found.reshape(*activations.shape[:-1], self.target_width).to(activations.dtype)
 
-    def encode(self, activations: Tensor) -> ShapedCodes:
+    def encode(
+        self,
+        activations: Tensor,
+        *,
+        model: object | None = None,
+        site: str | Sequence[str] | None = None,
+        allow: Collection[str] = (),
+    ) -> ShapedCodes:
         """Return the features that fire.
 
         Args:
             activations: raw (not normalised) activations ``[..., width]``.
+            model: the model that they are of, which is compared with the passport; None: nothing
+                is compared.
+            site: where in the model they were read; None: not compared.
+            allow: parts of the passport that may differ.
 
         Returns:
             Sparse codes; :meth:`ShapedCodes.dense` gives ``[..., features]``.
 
         Raises:
             ShapeError: they are of another width, or not floating point.
+            PassportRefused: model, site or scale is another than in training.
         """
-        codes = self._encoded(self._rows(activations))
+        if model is not None:
+            found = self.check(model, site)
+            if self._passport is not None:
+                found += check_rows(self._passport, self._rows(activations))
+            found.require(allow)
+        codes = self.encode_rows(self._rows(activations))
         shape = tuple(activations.shape[:-1])
         return ShapedCodes(codes=codes, shape=shape, dtype=activations.dtype)
 
@@ -159,6 +190,70 @@ class DictionaryModule(nn.Module):
         decoder, bias = self._tensor("decoder", codes), self._tensor("decoder_bias", codes)
         wide = codes.to(torch.float32)
         return (wide @ decoder.float() + bias.float()).to(codes.dtype)
+
+    @contextmanager
+    def spliced(
+        self,
+        model: object,
+        site: str | Sequence[str] | None = None,
+        *,
+        ablate: Sequence[SupportsIndex] = (),
+        steer: Mapping[int, float] = MappingProxyType({}),
+        keep_error: bool = True,
+        allow: Collection[str] = (),
+    ) -> Generator[PassportResult]:
+        """Let the dictionary rewrite activations of a live model within a ``with`` block.
+
+        At every token, also of those that are generated, features are set to an activation: 0 for
+        those in ``ablate``. With z_f what a feature was and w_f its decoder row, activations x
+        become ``x + sum (value - z_f) w_f``; where nothing is set they stay as they are, to the
+        bit. Blocks nest; whatever ends a block, the model is as before. Gradients flow. What is
+        compiled runs eagerly meanwhile.
+
+        Args:
+            model: a module of torch: of Hugging Face, TransformerLens, nnsight, or your own; or a
+                wrapper of one.
+            site: path of the submodule whose output is rewritten; of a transcoder two: the one
+                that it reads, and the one to rewrite. None: those that it was trained on.
+            ablate: numbers of features that are set to 0.
+            steer: activation to which each of some features is set, by number.
+            keep_error: whether what the dictionary does not explain of the activations stays.
+                False: they become what the changed features stand for.
+            allow: parts of the passport that may differ, such as ``["model", "site"]``.
+
+        Yields:
+            What the check of the passport came to, with its cautions.
+
+        Raises:
+            UnknownSite: the model has no such submodule.
+            InvalidInput: there is no such feature, or a wrong number of sites.
+            PassportRefused: the model, site, scale or beginning of the texts is another than in
+                training; the last two are told by the first pass.
+            ShapeError: in the pass: the site has another width.
+        """
+        edits = Edits.of(ablate, steer, self.features)
+        with spliced(
+            self, model, site, edits, self._passport, keep_error=keep_error, allow=allow
+        ) as result:
+            yield result
+
+    def check(self, model: object, site: str | Sequence[str] | None = None) -> PassportResult:
+        """Compare a live model, and a site of it, with what the dictionary was trained on.
+
+        Args:
+            model: a module, or a wrapper of one.
+            site: path of the submodule, of a transcoder two; None: not compared.
+
+        Returns:
+            ``same``, ``descended`` or ``other``, with reasons; ``require()`` raises for the last.
+        """
+        if self._passport is None:
+            return PassportResult(cautions=("the dictionary has no passport: nothing is checked",))
+        found = check_model(self._passport, model)
+        if site is not None:
+            sites = (site,) if isinstance(site, str) else tuple(site)
+            found += check_site(self._passport, sites)
+        return found
 
     def as_dictionary(self) -> SparseDictionary:
         """Return the weights as they are now, to save or to evaluate them; float32 copies."""
@@ -202,9 +297,22 @@ class DictionaryModule(nn.Module):
             )
         return activations.to(torch.float32).reshape(-1, self.width).contiguous()
 
-    def _encoded(self, rows: Tensor) -> Codes:
+    def encode_rows(self, rows: Tensor) -> Codes:
+        """Return the features that fire on float32 ``[rows, width]``, contiguous."""
         tensors = {name: self._tensor(name, rows) for name in self._names}
         return self._settings.encode(tensors, rows)
+
+    def reconstruct_rows(self, rows: Tensor, codes: Codes) -> Tensor:
+        """Return float32 ``[rows, target_width]`` of codes, and of rows where there is a map."""
+        found = self._decoded(codes)
+        if "skip" not in self._names:
+            return found
+        centred = rows - self._tensor("skip_bias", rows)
+        return found + centred @ self._tensor("skip", rows).T.to(rows.dtype)
+
+    def directions(self, features: Tensor) -> Tensor:
+        """Return the decoder rows of some features, float32, on the device of their numbers."""
+        return self._tensor("decoder", features)[features].to(torch.float32)
 
     def _decoded(self, codes: Codes) -> Tensor:
         weight = self._tensor("decoder", codes.values)

@@ -566,20 +566,34 @@ class EncodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """dictionaries/{dictionary}"""
+    recording: _builtins.str
+    """recordings/{recording} that the rows are of, compared with the passport; empty: none"""
+    site: _builtins.str
+    """of that recording; empty: the one that was trained on"""
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """parts of the passport that may differ"""
+
     @_builtins.property
     def rows(self) -> _types_pb2.Tensor: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        recording: _builtins.str = ...,
+        site: _builtins.str = ...,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
         rows: _types_pb2.Tensor | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "name", b"name", "recording", b"recording", "rows", b"rows", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

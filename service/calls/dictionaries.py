@@ -84,6 +84,7 @@ class DictionaryHandlers:
             told = pb.Weights(
                 dictionary=to_message(dictionary_info(entry), pb.Dictionary),
                 tensors=self._told(entry.uid, weights),
+                passport_json=weights.passport(),
             )
             yield Framed(head=pb.ReadDictionaryResponse(weights=told), payload=())
             for tensor in weights.tensors:

@@ -87,8 +87,13 @@ class QueryHandlers:
                 f"rows [{rows}, {width}] of {dtype} have {found} bytes, wanted {max(wanted, 0)}"
             )
         array = np.frombuffer(request.rows.data, dtype).reshape(rows, width)
-        name = from_name("dictionaries", request.name)
-        values, indices = self._queries.encode(name, array.astype(np.float32))
+        values, indices = self._queries.encode(
+            from_name("dictionaries", request.name),
+            array.astype(np.float32),
+            from_name("recordings", request.recording) if request.recording else None,
+            request.site or None,
+            tuple(request.allow),
+        )
         return dictionaries_pb2.EncodeResponse(
             rows=values.shape[0],
             k=values.shape[1],

@@ -187,7 +187,12 @@ def delete_dictionary(dictionary: str, etag: str, *, cascade: bool = False) -> C
 
 
 def encode(
-    dictionary: "DictionaryInfo | HeldDictionary | str", rows: RowsT
+    dictionary: "DictionaryInfo | HeldDictionary | str",
+    rows: RowsT,
+    *,
+    recording: str | None = None,
+    site: str | None = None,
+    allow: Sequence[str] = (),
 ) -> Call[tuple[RowsT, RowsT]]:
     """Return the features active on rows, as the store's owner encodes them.
 
@@ -195,14 +200,19 @@ def encode(
         dictionary: the dictionary, or its id.
         rows: activations of the dictionary's site, ``[..., width]``, bfloat16, float16 or float32;
             an array of numpy or a tensor of torch.
+        recording: id of the recording that the rows are of: model, site, width and scale are then
+            compared with what the dictionary was trained on. None: nothing is compared.
+        site: site of that recording; None: the one that was trained on.
+        allow: what may differ, such as ``["model"]``.
 
     Returns:
         Values (float32) and feature indices (int32), both ``[..., k]``; a value of 0 stands for no
         feature. Arrays for an array; for a tensor tensors on its device.
 
     Raises:
-        NotFound: there is no dictionary with that id.
+        NotFound: there is no dictionary or recording with that id.
         ShapeError: the rows are not ``[..., width]`` of the dictionary's width.
+        PassportRefused: the rows are of something else than the dictionary was trained on.
         InvalidInput: the rows are a tensor that wants gradients, which end at the wire.
     """
     sent = ArrayLike.of("rows", rows)
@@ -221,8 +231,14 @@ def encode(
         width=width,
         data=np.ascontiguousarray(array).tobytes(),
     )
-    name = to_name("dictionaries", ids.id_of(dictionary))
-    answer = ask(pb.EncodeRequest(name=name, rows=tensor), pb.EncodeResponse)
+    request = pb.EncodeRequest(
+        name=to_name("dictionaries", ids.id_of(dictionary)),
+        recording="" if recording is None else to_name("recordings", recording),
+        site=site or "",
+        allow=allow,
+        rows=tensor,
+    )
+    answer = ask(request, pb.EncodeResponse)
     return then(answer, partial(_codes, rows=count, sent=sent))
 
 

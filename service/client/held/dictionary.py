@@ -8,8 +8,10 @@ from isogloss.dictionaries import (
     DictionaryModule,
     DictionaryProvenance,
     Kind,
+    Passport,
     SparseDictionary,
     TrainConfig,
+    check_weights,
 )
 from isogloss.dictionaries.chosen import kind_of
 from isogloss.dictionaries.live.arriving import ArrivingWeights
@@ -20,14 +22,17 @@ from isogloss.service.values.results import DictionaryInfo, FeatureRef
 class HeldDictionary(DictionaryModule):
     """A trained dictionary of a store, ready to use; made by :meth:`Client.dictionary`."""
 
-    def __init__(self, dictionary: SparseDictionary, info: DictionaryInfo) -> None:
+    def __init__(
+        self, dictionary: SparseDictionary, info: DictionaryInfo, passport: Passport | None = None
+    ) -> None:
         """Take over the tensors of a dictionary.
 
         Args:
             dictionary: the weights.
             info: what describes it in the store.
+            passport: what it was trained on; None: not known.
         """
-        super().__init__(dictionary)
+        super().__init__(dictionary, passport)
         self._info = info
 
     @property
@@ -83,8 +88,8 @@ def held(
 
     Raises:
         CorruptData: what is told of its making cannot be read.
+        PassportRefused: the weights are other than the passport says.
     """
-    del passport
     try:
         provenance = DictionaryProvenance.from_dict(info.provenance)
     except InvalidInput as error:
@@ -96,7 +101,10 @@ def held(
         tensors=dict(tensors),
         provenance=provenance,
     )
-    return HeldDictionary(made, info).eval()
+    known = Passport.from_dict(passport) if passport else None
+    if known is not None:
+        check_weights(known, made).require()
+    return HeldDictionary(made, info, known).eval()
 
 
 def _settings(info: DictionaryInfo) -> Kind:
