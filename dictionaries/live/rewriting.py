@@ -49,7 +49,7 @@ class Edits:
     """Which features are held at which activation, at every token."""
 
     features: tuple[int, ...]
-    """Numbers of the features."""
+    """Numbers of the features, ascending."""
     values: tuple[float, ...]
     """What each is set to; 0 for one that is ablated."""
 
@@ -75,8 +75,11 @@ class Edits:
             raise InvalidInput(f"features {twice} are named twice; ablate or steer each once")
         if odd := [value for _, value in wanted if not math.isfinite(value)]:
             raise InvalidInput(f"a feature is set to {odd[0]}; give a finite activation")
-        values = tuple(float(value) for _, value in wanted)
-        return cls(features=tuple(chosen), values=values)
+        wanted.sort()  # the sum over them has the same bits in whatever order they were named
+        return cls(
+            features=tuple(feature for feature, _ in wanted),
+            values=tuple(float(value) for _, value in wanted),
+        )
 
 
 class Spliced:

@@ -45,6 +45,7 @@ class _Count:
     equal: int = 0
     missing: int = 0
     lost_table: bool = False
+    flattened: int = 0
     products: float = 0.0
     ours: float = 0.0
     theirs: float = 0.0
@@ -85,6 +86,8 @@ def _answer(meant: Sketch, found: Sketch, count: _Count, allowed: int) -> tuple[
     if meant.folded != found.folded and meant.counts and found.counts:
         which = "the live model's" if found.folded else "the recorded model's"
         return "other", f"norms are folded into {which} weights, or these are centred"
+    if count.flattened:
+        return "other", f"{count.flattened} norms or biases were folded into other weights"
     if not count.pairs:
         if not meant.counts or not found.counts:
             return "unknown", "there are no weights to compare"
@@ -123,6 +126,9 @@ def _compare_shape(
             continue
         count.pairs += 1
         count.equal += _same(one, own)
+        if np.ptp(own.values[here]) == 0 < np.ptp(one.values[here]):
+            count.flattened += 1  # no training does that
+            continue
         _correlate(one.values[here], own.values[here], count)
 
 

@@ -2,22 +2,35 @@
 
 from dataclasses import replace
 
-from isogloss.dictionaries import SparseDictionary, TrainConfig, TrainedSite, save_dictionary
+from isogloss.dictionaries import (
+    Passport,
+    SparseDictionary,
+    TrainConfig,
+    TrainedSite,
+    save_dictionary,
+    write_passport,
+)
 from isogloss.dictionaries.saving import load_provenance
 from isogloss.service.tasks.train import source_to_dict
 from isogloss.service.values.results import SourceInfo
-from isogloss.store import SiteSpec, Store
+from isogloss.store import RecordingSpec, SiteSpec, Store
 from isogloss.store.testing import sample_spec
 
 
-def place(store: Store, made: SparseDictionary, name: str = "d", *, site: str = "s") -> str:
+def place(
+    store: Store,
+    made: SparseDictionary,
+    name: str = "d",
+    *,
+    site: str = "s",
+    passport: Passport | None = None,
+    spec: RecordingSpec | None = None,
+) -> str:
     """Save a dictionary as if it had been trained on an empty recording; return its uid."""
-    recording = store.create_recording(
-        sample_spec(
-            f"{name}-docs", sites=(SiteSpec(name=site, width=made.width, dtype="float32"),)
-        ),
-        ["x"],
+    empty = sample_spec(
+        f"{name}-docs", sites=(SiteSpec(name=site, width=made.width, dtype="float32"),)
     )
+    recording = store.create_recording(empty if spec is None else spec, ["x"])
     revision = recording.revision()
     source = SourceInfo(
         recording=recording.id, recording_uid=recording.uid, site=site, revision=revision
@@ -38,6 +51,8 @@ def place(store: Store, made: SparseDictionary, name: str = "d", *, site: str = 
     uid = store.catalog.new_uid()
     directory = store.artifact("dictionary", uid)
     save_dictionary(made, directory)
+    if passport is not None:
+        write_passport(passport, directory)
     body: dict[str, object] = {
         "kind": made.kind,
         "settings": settings,

@@ -10,7 +10,7 @@ from isogloss.dictionaries import DictionaryModule
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
 
-STEER, ABLATE = {3: 4.0, 7: -1.5}, [1, 2]
+STEER, ABLATE = {7: -1.5, 3: 4.0}, [5, 2]
 
 
 def module_of(kind: str = "topk", *, transcodes: bool = False, seed: int = 0) -> DictionaryModule:
@@ -54,7 +54,7 @@ def hooks_of(model: nn.Module) -> int:
 @torch.no_grad()
 def test_a_splice_gives_what_a_hook_by_hand_gives_generation_included(kind: str) -> None:
     model, module = tiny_gpt(), module_of(kind)
-    edits = {**dict.fromkeys(ABLATE, 0.0), **STEER}
+    edits = dict(sorted({**dict.fromkeys(ABLATE, 0.0), **STEER}.items()))
 
     def logits() -> Tensor:
         return model(IDS).logits

@@ -187,6 +187,32 @@ def test_weights_that_were_centred_are_others() -> None:
     assert compare_weights(stored(folded), weight_sketch(folded)).answer == "same"
 
 
+def test_a_model_whose_norms_were_folded_is_another() -> None:
+    model = pythia()
+    folded = copy.deepcopy(model)
+    with torch.no_grad():
+        for layer in folded.gpt_neox.layers:
+            norm, linear = layer.input_layernorm, layer.attention.query_key_value
+            linear.bias.add_(linear.weight @ norm.bias)
+            linear.weight.mul_(norm.weight)
+            norm.weight.fill_(1.0)
+            norm.bias.fill_(0.0)
+    ids = torch.tensor([[1, 2, 3]])
+    torch.testing.assert_close(model(ids).logits, folded(ids).logits, rtol=1e-3, atol=1e-4)
+    found = compare_weights(stored(model), weight_sketch(folded))
+    assert (found.answer, "folded" in found.why) == ("other", True), found.why
+
+
+def test_a_model_recorded_before_its_training_is_its_ancestor() -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=90, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+    )
+    fresh = GPT2Model(config)
+    found = compare_weights(stored(fresh), weight_sketch(tuned(fresh, 1e-3)))
+    assert found.answer == "descended", found.why
+
+
 def test_fresh_norms_say_nothing_and_no_weights_are_unknown() -> None:
     norms = nn.Sequential(*(nn.LayerNorm(16) for _ in range(4)))
     assert compare_weights(stored(norms), weight_sketch(nn.ReLU())).answer == "unknown"
