@@ -7,6 +7,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.live.rewriting import Edits, Rewriting, Spliced
 from isogloss.dictionaries.passport.checks import (
+    LEAST_ROWS,
     check_begin,
     check_model,
     check_rows,
@@ -91,21 +92,25 @@ class _Checked:
     def __init__(self, passport: Passport | None, allow: Collection[str]) -> None:
         self._passport = passport
         self._allow = allow
-        self._seen = passport is None
+        self._seen = False
 
     def before(self, replace: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def look(activations: Tensor) -> Tensor:
-            if not self._seen and self._passport is not None and activations.is_floating_point():
+            passport = self._passport
+            width = passport.widths[0] if passport is not None and passport.widths else 0
+            is_enough = width and activations.numel() >= LEAST_ROWS * width
+            if passport is not None and is_enough and not self._seen:
                 self._seen = True
-                width = self._passport.widths[0] if self._passport.widths else 0
-                if width and activations.numel() % width == 0:  # else the splice itself refuses
-                    check_rows(self._passport, activations).require(self._allow)
-            return replace(activations)
+                if activations.is_floating_point() and not activations.numel() % width:
+                    check_rows(passport, activations).require(self._allow)
+            return replace(activations)  # which refuses what is not of the width
 
         return look
 
     def look_at_ids(self, ids: Tensor) -> None:
-        if self._passport is None or not self._passport.begins or not ids.shape[1]:
+        if self._passport is None or not self._passport.begins:
+            return
+        if ids.shape[1] < 2:  # the next token of a text that began elsewhere, or nothing of one
             return
         wanted = [int(one) for one in self._passport.begins.split()]
         if not begins_with(ids, wanted):

@@ -16,6 +16,8 @@ from isogloss.store import RecordingSpec
 _SCALE = 2.0
 """Factor by which the median norm of rows may differ from that of the rows trained on. It is a
 choice: the median hardly moves with the text, and normalised rows have the norm sqrt(width)."""
+LEAST_ROWS = 8
+"""Rows whose median norm says something: the first row of a text alone is often a huge one."""
 _ROUNDING = 2.0**-7
 """Relative difference that a cast to bfloat16 and back leaves at most, twice over."""
 
@@ -79,16 +81,18 @@ def check_begin(passport: Passport, begins: str | None) -> PassportResult:
 
 
 def check_rows(passport: Passport, rows: Tensor) -> PassportResult:
-    """Compare the scale and width of rows with those that were trained on.
+    """Compare the scale of rows with that of the rows trained on.
 
     Args:
         passport: of the dictionary.
-        rows: activations at the first site of the wiring, ``[..., width]``.
+        rows: activations at the first site of the wiring, ``[..., width]``; fewer than
+            :data:`LEAST_ROWS` are not compared.
     """
-    if not passport.norms or passport.norms[0] is None or not rows.numel():
+    width = passport.widths[0] if passport.widths else 0
+    if not passport.norms or passport.norms[0] is None or rows.numel() < LEAST_ROWS * width:
         return PassportResult()
     wanted = passport.norms[0]
-    flat = rows.detach().to(torch.float32).reshape(-1, passport.widths[0])
+    flat = rows.detach().to(torch.float32).reshape(-1, width)
     found = float(flat.norm(dim=1).nanmedian())
     if not math.isfinite(found) or wanted / _SCALE <= found <= wanted * _SCALE:
         return PassportResult()

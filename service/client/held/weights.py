@@ -49,7 +49,10 @@ def _read(request: pb.ReadDictionaryRequest) -> Call["HeldDictionary"]:
     first = yield from next_message(pb.ReadDictionaryResponse)
     if first is None:
         raise CorruptData("the weights ended before anything was told of them; read again")
-    receiver = reading(_Receiver, reading(from_weights, first.head))
+    told = reading(from_weights, first.head)
+    if to_name("dictionaries", told.info.id) != request.name:
+        raise CorruptData(f"{request.name} was asked for, weights of {told.info.id!r} were told")
+    receiver = reading(_Receiver, told)
     while (part := (yield from next_message(pb.ReadDictionaryResponse))) is not None:
         receiver.take(part)
     return receiver.finished()

@@ -81,6 +81,16 @@ def test_texts_without_their_beginning_are_refused_in_the_first_pass() -> None:
         model(padded)
     with module_of(begins="").spliced(model), torch.no_grad():
         model(IDS)
+    with module.spliced(model), torch.no_grad():  # a text that began elsewhere goes on
+        model(torch.tensor([[5], [6]]))
+
+
+def test_a_few_rows_are_not_compared_in_scale_and_enough_of_them_are_later() -> None:
+    model = tiny_gpt()
+    with torch.no_grad(), module_of(norms=(1e-3,)).spliced(model):
+        model(WITH_BEGIN[:1, :3])
+        with pytest.raises(PassportRefused, match="median norm"):
+            model(WITH_BEGIN)
 
 
 def test_rows_of_another_scale_are_refused_in_the_first_pass() -> None:

@@ -55,7 +55,7 @@ def test_weights_under_the_passport_of_others_are_refused(client: Client) -> Non
 
 
 def test_rows_of_another_recording_are_refused_by_name(client: Client) -> None:
-    rows = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
     wanted = client.encode("d", rows)
     for given in ({"recording": "r"}, {"recording": "r", "site": SITE}):
         found = client.encode("d", rows, **given)

@@ -249,6 +249,13 @@ def test_memory_is_taken_only_for_what_fits_what_was_told(client: Client) -> Non
         feed(huge)
 
 
+def test_weights_of_another_dictionary_than_was_asked_for_are_refused(client: Client) -> None:
+    honest = told_of(client, MADE["topk"])
+    honest[0].head.weights.dictionary.name = "dictionaries/gated"
+    with pytest.raises(CorruptData, match="gated"):
+        feed(honest)
+
+
 def test_weights_of_fewer_features_than_the_dictionary_says_are_refused(client: Client) -> None:
     info = client.dictionary_info("topk")
     assert isinstance(info, DictionaryInfo)
