@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
     from isogloss.models.hooks import Capture, capture, splice
     from isogloss.models.identity.compare import Identity, compare_weights
-    from isogloss.models.identity.sketch import Sketch, weight_sketch
+    from isogloss.models.identity.sketch import WeightSketch, weight_sketch
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
     from isogloss.models.passes.ids.first_ids import begins_with, watch_first_ids
@@ -54,9 +54,9 @@ __all__ = [
     "RecordProgress",
     "Relatedness",
     "Site",
-    "Sketch",
     "TextDocument",
     "Tokenizer",
+    "WeightSketch",
     "WeightWatch",
     "ancestry",
     "begin_ids",
@@ -97,7 +97,7 @@ _HOMES = {
     "watch_first_ids": "passes.ids.first_ids",
     "Identity": "identity.compare",
     "LoadedModel": "load",
-    "Sketch": "identity.sketch",
+    "WeightSketch": "identity.sketch",
     "compare_weights": "identity.compare",
     "weight_sketch": "identity.sketch",
     "ModelMode": "passes.mode",

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from isogloss.dictionaries.passport.passport import Passport, activation_of, tensor_samples
-from isogloss.dictionaries.passport.result import Difference, Part, PassportResult
+from isogloss.dictionaries.passport.result import Difference, PassportPart, PassportResult
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
-from isogloss.models import Sketch, compare_weights, weight_sketch
+from isogloss.models import WeightSketch, compare_weights, weight_sketch
 from isogloss.store import RecordingSpec
 
 _SCALE = 2.0
@@ -61,7 +61,7 @@ def check_recording(
     sketch = spec.model.ancestry.get("weights")
     if not isinstance(sketch, dict) or not passport.weights:
         return found + PassportResult(cautions=("the model's weights are not known: not checked",))
-    return found + _of_weights(passport, Sketch.from_dict(sketch))
+    return found + _of_weights(passport, WeightSketch.from_dict(sketch))
 
 
 def check_begin(passport: Passport, begins: str | None) -> PassportResult:
@@ -136,8 +136,8 @@ def check_weights(passport: Passport, dictionary: SparseDictionary) -> PassportR
     return found
 
 
-def _of_weights(passport: Passport, found: Sketch) -> PassportResult:
-    identity = compare_weights(Sketch.from_dict(passport.weights), found)
+def _of_weights(passport: Passport, found: WeightSketch) -> PassportResult:
+    identity = compare_weights(WeightSketch.from_dict(passport.weights), found)
     if identity.answer == "other":
         return _other(
             "model", f"the model is not {passport.model or 'that of the training'}: {identity.why}"
@@ -150,7 +150,7 @@ def _of_weights(passport: Passport, found: Sketch) -> PassportResult:
     )
 
 
-def _other(part: Part, text: str) -> PassportResult:
+def _other(part: PassportPart, text: str) -> PassportResult:
     return PassportResult(differences=(Difference(part=part, text=text),))
 
 

@@ -6,8 +6,8 @@
      "tokenizer", "sites": [...], "widths": [...], "norms": [...], "dtype", "begins", "padding",
      "kind", "wiring", "activation": {...}, "tensors": {...}}
 
-``weights`` is a sketch of the model's weights (``isogloss.models.Sketch``), ``tensors`` holds 12
-numbers of each tensor of the dictionary. What is empty, or null, is not known, and not checked.
+``weights`` is a sketch of the model's weights (``isogloss.models.WeightSketch``); ``tensors`` holds
+12 numbers of each tensor of the dictionary. What is empty, or null, is unknown, and not checked.
 """
 
 import base64

@@ -6,18 +6,18 @@ from typing import Literal, get_args
 
 from isogloss.errors import InvalidInput, PassportRefused
 
-Part = Literal[
+PassportPart = Literal[
     "model", "site", "width", "scaling", "begin", "padding", "activation", "tensors", "tokenizer"
 ]
 """What is compared, and may be allowed to differ."""
-PARTS: tuple[Part, ...] = get_args(Part)
+PARTS: tuple[PassportPart, ...] = get_args(PassportPart)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
     """A part that is other than the passport says."""
 
-    part: Part
+    part: PassportPart
     """Which."""
     text: str
     """What was found and what is wanted."""

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.models.identity.sketch import Samples, Sketch
+from isogloss.models.identity.sketch import Samples, WeightSketch
 
-Answer = Literal["same", "descended", "other", "unknown"]
+IdentityAnswer = Literal["same", "descended", "other", "unknown"]
 
 _DESCENDED = 0.9
 """Correlation of samples from which one model descends from the other. Unrelated models show 0 with
@@ -26,7 +26,7 @@ _MISSING = 0.1
 class Identity:
     """Whether a model is the one that is meant."""
 
-    answer: Answer
+    answer: IdentityAnswer
     """``same``: the same weights, cast or not; ``descended``: fine-tuned, quantised or adapted;
     ``other``: neither; ``unknown``: there is nothing to compare."""
     identical: float
@@ -57,7 +57,7 @@ class _Count:
         return self.products / norm if norm > 0 else 0.0
 
 
-def compare_weights(meant: Sketch, found: Sketch) -> Identity:
+def compare_weights(meant: WeightSketch, found: WeightSketch) -> Identity:
     """Compare the weights of a model with those that are meant.
 
     Args:
@@ -82,7 +82,9 @@ def compare_weights(meant: Sketch, found: Sketch) -> Identity:
     return Identity(answer=answer, identical=identical, correlation=correlation, why=said)
 
 
-def _answer(meant: Sketch, found: Sketch, count: _Count, allowed: int) -> tuple[Answer, str]:
+def _answer(
+    meant: WeightSketch, found: WeightSketch, count: _Count, allowed: int
+) -> tuple[IdentityAnswer, str]:
     if meant.folded != found.folded and meant.counts and found.counts:
         which = "the live model's" if found.folded else "the recorded model's"
         return "other", f"norms are folded into {which} weights, or these are centred"
@@ -128,8 +130,8 @@ def _compare_shape(
         count.equal += _same(one, own)
         if np.ptp(own.values[here]) == 0 < np.ptp(one.values[here]):
             count.flattened += 1  # no training does that
-            continue
-        _correlate(one.values[here], own.values[here], count)
+        if np.ptp(one.values[here]) > 0:  # else it was as it was made: nothing to correlate with
+            _correlate(one.values[here], own.values[here], count)
 
 
 def _says_nothing(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:

@@ -41,7 +41,7 @@ class Samples:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sketch:
+class WeightSketch:
     """Samples of a model's tensors."""
 
     tensors: Mapping[str, Mapping[int, Samples]]
@@ -75,7 +75,7 @@ class Sketch:
         return {"version": VERSION, "groups": groups, **flags}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> "Sketch":
+    def from_dict(cls, values: Mapping[str, object]) -> "WeightSketch":
         """Read what :meth:`to_dict` wrote.
 
         Raises:
@@ -100,7 +100,7 @@ class Sketch:
             raise InvalidInput(f"not a sketch of weights ({error!r}); take one anew") from error
 
 
-def weight_sketch(model: object) -> Sketch:
+def weight_sketch(model: object) -> WeightSketch:
     """Take a sketch of a live model's weights. Nothing is run, and little is copied.
 
     Args:
@@ -123,7 +123,7 @@ def weight_sketch(model: object) -> Sketch:
             continue
         tensors[shape][counts[shape]] = found
         counts[shape] += 1
-    return Sketch(
+    return WeightSketch(
         tensors=dict(tensors),
         counts=dict(counts),
         folded=_is_folded(module),

@@ -16,7 +16,7 @@ from transformers import (
     GPTNeoXForCausalLM,
 )
 
-from isogloss.models import Sketch, compare_weights, weight_sketch
+from isogloss.models import WeightSketch, compare_weights, weight_sketch
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -45,9 +45,9 @@ def pythia(seed: int = 0) -> GPTNeoXForCausalLM:
     return cast("GPTNeoXForCausalLM", trained(GPTNeoXForCausalLM(config)))
 
 
-def stored(model: nn.Module) -> Sketch:
+def stored(model: nn.Module) -> WeightSketch:
     """A sketch as a recording keeps it."""
-    return Sketch.from_dict(weight_sketch(model).to_dict())
+    return WeightSketch.from_dict(weight_sketch(model).to_dict())
 
 
 def cast_to(*dtypes: torch.dtype) -> Callable[[nn.Module], object]:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2Model
 
 from isogloss.errors import InvalidInput, UnsupportedVersion
-from isogloss.models import Sketch, ancestry, compare_weights, weight_sketch
+from isogloss.models import WeightSketch, ancestry, compare_weights, weight_sketch
 
 
 def deep(layers: int) -> nn.Module:
@@ -20,7 +20,7 @@ def deep(layers: int) -> nn.Module:
 
 def test_what_is_stored_is_read_again() -> None:
     found = weight_sketch(deep(4))
-    again = Sketch.from_dict(json.loads(json.dumps(found.to_dict())))
+    again = WeightSketch.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again.counts == {"6x6": 4, "6": 4}
     for shape, tensors in found.tensors.items():
         for place, samples in tensors.items():
@@ -31,7 +31,7 @@ def test_a_model_of_many_tensors_is_stored_in_ten_kilobytes_and_known_again() ->
     model = deep(400)
     stored = weight_sketch(model).to_dict()
     assert len(json.dumps(stored)) < 14_000
-    kept = Sketch.from_dict(stored)
+    kept = WeightSketch.from_dict(stored)
     assert compare_weights(kept, weight_sketch(model)).answer == "same"
     with torch.no_grad():
         for layer in model:
@@ -45,16 +45,16 @@ def test_the_fingerprint_of_a_recording_has_it_and_stays_below_100_kilobytes() -
     assert len(json.dumps(found)) < 100_000
     weights = found["weights"]
     assert isinstance(weights, dict)
-    assert Sketch.from_dict(weights).counts["64x192"] == 12
+    assert WeightSketch.from_dict(weights).counts["64x192"] == 12
 
 
 def test_what_is_no_sketch_is_refused() -> None:
     stored = weight_sketch(deep(1)).to_dict()
     with pytest.raises(UnsupportedVersion, match="version 9"):
-        Sketch.from_dict({**stored, "version": 9})
+        WeightSketch.from_dict({**stored, "version": 9})
     for wrong in ({"groups": 3}, {"groups": [{"shape": "2"}]}, {"folded": True, "groups": [{}]}):
         with pytest.raises(InvalidInput, match="not a sketch"):
-            Sketch.from_dict({**stored, **wrong})
+            WeightSketch.from_dict({**stored, **wrong})
 
 
 def test_weights_that_are_packed_or_away_are_counted() -> None:
