@@ -6,7 +6,7 @@ model for a pass, or compared with the weights at hand where a dictionary comes 
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from house_figures.figure import Figure
 from torch import nn
+from torch.distributed.distributed_c10d import HashStore
 from torch.nn.parallel import DistributedDataParallel
 
 from hand_figures.planted import K
@@ -236,8 +237,8 @@ def passport_passed(share: float = 1.0) -> Figure:
 
 
 @contextmanager
-def _process_group() -> Iterator[None]:
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+def _process_group() -> Generator[None]:
+    dist.init_process_group("gloo", rank=0, world_size=1, store=HashStore())
     try:
         yield
     finally:

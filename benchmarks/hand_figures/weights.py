@@ -5,13 +5,13 @@ Rounds of the two take turns. The memory is that of a process that does nothing 
 resident size while the weights come, less what it was once a small dictionary had come.
 """
 
-import multiprocessing
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,10 @@ def weights(features: int = FEATURES, width: int = WIDTH, rounds: int = ROUNDS) 
 def _wire(address: str, root: Path, size: int, rounds: int) -> Figure:
     ours: list[float] = []
     raw: list[float] = []
-    with isogloss.connect(address, timeout_s=300) as client:
+    with (
+        _raw_sender(root / "raw", size),
+        isogloss.connect(address, timeout_s=300) as client,
+    ):
         client.dictionary("wide")  # imports torch; the server compares the checksum
         for _ in range(rounds):
             began = time.perf_counter()
@@ -62,36 +65,46 @@ def _wire(address: str, root: Path, size: int, rounds: int) -> Figure:
     )  # fmt: skip
 
 
-def _send(path: str, size: int) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
-        block = memoryview(np.ones(_BLOCK, np.uint8))
+_SENDER = """
+import socket, sys
+
+path, size, block = sys.argv[1], int(sys.argv[2]), memoryview(bytes(1 << 20))
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind(path)
+    listening.listen()
+    print("ready", flush=True)
+    while True:
         taken, _ = listening.accept()
         with taken:
             taken.recv(1)
-            for start in range(0, size, _BLOCK):
-                taken.sendall(block[: min(_BLOCK, size - start)])
+            for start in range(0, size, len(block)):
+                taken.sendall(block[: min(len(block), size - start)])
+"""
+
+
+@contextmanager
+def _raw_sender(path: Path, size: int) -> Generator[None]:
+    """Run a process that sends so many bytes to whoever connects."""
+    command = [sys.executable, "-c", _SENDER, str(path), str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is not None:
+                process.stdout.readline()
+            yield
+        finally:
+            process.kill()
 
 
 def _raw(path: Path, size: int) -> float:
     """Return the seconds that as many bytes take over a raw unix socket into new memory."""
-    path.unlink(missing_ok=True)
-    sender = multiprocessing.get_context("spawn").Process(target=_send, args=(str(path), size))
-    sender.start()
-    while not path.exists():
-        time.sleep(0.01)
-    time.sleep(0.05)
     with socket.socket(socket.AF_UNIX) as taking:
         taking.connect(str(path))
         began = time.perf_counter()
         taking.sendall(b"x")
-        into, place_ = memoryview(np.empty(size, np.uint8)), 0
+        into, place_ = memoryview(np.empty(size, np.uint8).data), 0
         while place_ < size:
             place_ += taking.recv_into(into[place_ : place_ + _BLOCK])
-        taken_s = time.perf_counter() - began
-    sender.join(60)
-    return taken_s
+        return time.perf_counter() - began
 
 
 _CLIENT = """

@@ -28,31 +28,31 @@ TEXT = torch.tensor([[BEGIN, 7, 9, 30, 12, 5], [BEGIN, 40, 3, 3, 22, 8]])
 KINDS = ("topk", "batch_topk", "jumprelu", "relu_l1")
 
 
-def _gpt2(attention: str) -> nn.Module:
+def _gpt2() -> nn.Module:
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=64, n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=32,
-            bos_token_id=BEGIN, eos_token_id=0, attn_implementation=attention,
+            bos_token_id=BEGIN, eos_token_id=0,
         )
     )  # fmt: skip
 
 
-def _neox(attention: str) -> nn.Module:
+def _neox() -> nn.Module:
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(
             vocab_size=64, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=4,
             intermediate_size=64, max_position_embeddings=32, bos_token_id=BEGIN, eos_token_id=0,
-            attn_implementation=attention,
+
         )
     )  # fmt: skip
 
 
-def _llama(attention: str) -> nn.Module:
+def _llama() -> nn.Module:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=64, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=4,
             intermediate_size=64, max_position_embeddings=32, bos_token_id=BEGIN, eos_token_id=0,
-            attn_implementation=attention,
+
         )
     )  # fmt: skip
 
@@ -61,8 +61,8 @@ def _llama(attention: str) -> nn.Module:
 class Family:
     """An architecture, and how its layers are called."""
 
-    make: Callable[[str], nn.Module]
-    """Makes a model with an attention implementation."""
+    make: Callable[[], nn.Module]
+    """Makes a model."""
     layer: str
     """Path of a layer, with a place for its number."""
 
@@ -79,7 +79,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 def model_of(family: str, seed: int, *, attention: str = "eager") -> nn.Module:
     """Return a model of random weights, whose norms are not as they were made."""
     torch.manual_seed(seed)
-    model = FAMILIES[family].make(attention).eval()
+    model = FAMILIES[family].make().eval()
+    cast("Callable[[str], object]", model.set_attn_implementation)(attention)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -159,7 +160,7 @@ def folded(model: nn.Module) -> nn.Module:
     """
     made = copy.deepcopy(model)
     with torch.no_grad():
-        for layer in cast("list[nn.Module]", list(_layers(made))):
+        for layer in _layers(made):
             for norm, behind in _behind(layer):
                 gain, shift = norm.get_parameter("weight"), getattr(norm, "bias", None)
                 for linear in behind:

@@ -10,7 +10,7 @@ SHAPES = {name: tuple(tensor.shape) for name, tensor in MADE.tensors.items()}
 
 
 def bytes_of(name: str) -> memoryview:
-    return memoryview(MADE.tensors[name].numpy()).cast("B")
+    return memoryview(MADE.tensors[name].numpy().tobytes())
 
 
 def arriving() -> ArrivingWeights:
@@ -29,7 +29,7 @@ def test_parts_in_order_make_the_tensors() -> None:
 
 def test_large_finite_numbers_whose_sum_is_infinite_are_taken() -> None:
     weights = arriving()
-    weights.take("encoder", 0, memoryview(torch.full((100,), 3e38).numpy()).cast("B"))
+    weights.take("encoder", 0, memoryview(torch.full((100,), 3e38).numpy().tobytes()))
 
 
 def test_an_end_before_the_end_is_said() -> None:

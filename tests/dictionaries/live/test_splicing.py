@@ -3,13 +3,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from tests.dictionaries.live.planted import KINDS, WIDTH, random_dictionary
-from tests.dictionaries.live.tiny_gpt import IDS, SITE, tiny_gpt
+from tests.dictionaries.live.tiny_gpt import IDS, SITE, generate, tiny_gpt
 from torch import Tensor, nn
 
 from isogloss.dictionaries import DictionaryModule
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
 
+Hook = Callable[[nn.Module, object, object], object]
 STEER, ABLATE = {7: -1.5, 3: 4.0}, [5, 2]
 
 
@@ -17,7 +18,7 @@ def module_of(kind: str = "topk", *, transcodes: bool = False, seed: int = 0) ->
     return DictionaryModule(random_dictionary(kind, transcodes=transcodes, seed=seed))
 
 
-def by_hand(module: DictionaryModule, steer: dict[int, float], *, keep: bool = True) -> Callable:
+def by_hand(module: DictionaryModule, steer: dict[int, float], *, keep: bool = True) -> Hook:
     """A forward hook as people write one."""
 
     def hook(layer: nn.Module, args: object, output: object) -> object:
@@ -37,7 +38,7 @@ def by_hand(module: DictionaryModule, steer: dict[int, float], *, keep: bool = T
     return hook
 
 
-def hooked(model: nn.Module, hook: Callable, run: Callable[[], Tensor]) -> Tensor:
+def hooked(model: nn.Module, hook: Hook, run: Callable[[], Tensor]) -> Tensor:
     handle = model.get_submodule(SITE).register_forward_hook(hook)
     try:
         return run()
@@ -60,7 +61,7 @@ def test_a_splice_gives_what_a_hook_by_hand_gives_generation_included(kind: str)
         return model(IDS).logits
 
     def tokens() -> Tensor:
-        return model.generate(IDS, max_new_tokens=8, do_sample=False)
+        return generate(model, IDS, 8)
 
     for run in (logits, tokens):
         plain, wanted = run(), hooked(model, by_hand(module, edits), run)
@@ -99,7 +100,7 @@ def first(output: object) -> Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_where_nothing_is_set_every_bit_stays(dtype: torch.dtype) -> None:
-    model, module = tiny_gpt().to(dtype), module_of()
+    model, module = tiny_gpt().to(dtype=dtype), module_of()
     plain = model(IDS).logits
     with module.spliced(model, SITE):
         torch.testing.assert_close(model(IDS).logits, plain, rtol=0, atol=0)
@@ -111,7 +112,7 @@ def test_gradients_reach_the_embedding_and_the_dictionary() -> None:
     model, module = tiny_gpt(), module_of()
     with module.spliced(model, SITE, keep_error=False):
         model(IDS).logits.square().sum().backward()
-    table = model.transformer.wte.weight.grad
+    table = model.get_parameter("transformer.wte.weight").grad
     assert table is not None
     assert table[1:9].abs().sum(1).min() > 0
     grad = module.get_parameter("encoder").grad
@@ -129,7 +130,7 @@ def test_after_any_exception_the_model_is_as_before() -> None:
     def fail(layer: nn.Module, args: object) -> None:
         raise Own
 
-    handle = model.transformer.h[1].register_forward_pre_hook(fail)
+    handle = model.get_submodule("transformer.h.1").register_forward_pre_hook(fail)
     with pytest.raises(Own), module.spliced(model, SITE, steer=STEER):
         model(IDS)
     handle.remove()

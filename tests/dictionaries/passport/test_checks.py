@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.dictionaries.live.planted import KINDS, WIDTH
-from tests.dictionaries.live.tiny_gpt import IDS, SITE, tiny_gpt
+from tests.dictionaries.live.tiny_gpt import IDS, SITE, generate, tiny_gpt
 from tests.dictionaries.passport.passports import passport_of, random_dictionary, recording_spec
 from torch import Tensor
 
@@ -43,7 +43,7 @@ def test_the_model_and_site_of_the_training_are_spliced_without_a_word() -> None
 def test_a_descended_model_is_spliced_with_a_caution() -> None:
     model = tiny_gpt()
     with torch.no_grad():
-        model.transformer.h[1].mlp.c_fc.weight.add_(1e-3)
+        model.get_parameter("transformer.h.1.mlp.c_fc.weight").add_(1e-3)
     with module_of().spliced(model, SITE) as result:
         assert result.answer == "descended"
         assert "descended" in result.cautions[0]
@@ -74,7 +74,7 @@ def test_texts_without_their_beginning_are_refused_in_the_first_pass() -> None:
     with module.spliced(model, allow=["begin"]):
         model(IDS)
     with module.spliced(model), torch.no_grad():
-        model.generate(WITH_BEGIN, max_new_tokens=3, do_sample=False)
+        generate(model, WITH_BEGIN, 3)
         model(IDS)  # the first pass told
     padded = torch.tensor([[9, 9, 0, 1], [0, 1, 2, 3]])
     with module.spliced(model):

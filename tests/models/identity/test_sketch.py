@@ -34,8 +34,8 @@ def test_a_model_of_many_tensors_is_stored_in_ten_kilobytes_and_known_again() ->
     kept = WeightSketch.from_dict(stored)
     assert compare_weights(kept, weight_sketch(model)).answer == "same"
     with torch.no_grad():
-        for layer in model:
-            layer.weight.add_(0.01 * torch.randn(6, 6))
+        for weight in model.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
     assert compare_weights(kept, weight_sketch(model)).answer == "descended"
 
 
@@ -66,14 +66,16 @@ def test_weights_that_are_packed_or_away_are_counted() -> None:
 
 
 def test_weights_that_are_sharded_are_read_where_they_lie() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.distributed_c10d import HashStore
     from torch.distributed.fsdp import fully_shard
 
     model = deep(5)
     stored = weight_sketch(model)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", RANK="0", WORLD_SIZE="1")
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    dist.init_process_group("gloo", rank=0, world_size=1, store=HashStore())
     try:
-        found = weight_sketch(fully_shard(model, mesh=dist.init_device_mesh("cpu", (1,))))
+        found = weight_sketch(fully_shard(model, mesh=init_device_mesh("cpu", (1,))))
     finally:
         dist.destroy_process_group()
     assert compare_weights(stored, found).answer == "same"
@@ -83,6 +85,7 @@ def test_quantised_modules_of_torch_are_read() -> None:
     model = deep(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch is about to move it to another package
-        packed = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        quantise = torch.ao.quantization.quantize_dynamic  # pyright: ignore[reportDeprecated] (as the comment says)
+        packed = quantise(model, {nn.Linear}, dtype=torch.qint8)
     found = compare_weights(weight_sketch(model), weight_sketch(packed))
     assert found.answer == "descended", found.why

@@ -166,10 +166,9 @@ def feed(messages: list[Framed[pb.ReadDictionaryResponse]]) -> object:
     running = Running(read_dictionary("topk"), "there:1")
     assert isinstance(running.step, Open)
     running.send(None)
-    for message in [*messages, None]:
-        if running.step is None:
-            break
+    for message in messages:
         running.send(message)
+    running.send(None)
     return running.result()
 
 
