@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 from house_figures.figure import Figure
 from torch import nn
-from torch.distributed.distributed_c10d import HashStore
 from torch.nn.parallel import DistributedDataParallel
 
 from hand_figures.planted import K
@@ -238,7 +237,8 @@ def passport_passed(share: float = 1.0) -> Figure:
 
 @contextmanager
 def _process_group() -> Generator[None]:
-    dist.init_process_group("gloo", rank=0, world_size=1, store=HashStore())
+    alone = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage] (it is public by its docs)
+    dist.init_process_group("gloo", rank=0, world_size=1, store=alone)
     try:
         yield
     finally:
