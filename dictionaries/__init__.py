@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from isogloss.errors import load_name
 
 if TYPE_CHECKING:
-    from isogloss.dictionaries.chosen import wiring_of
+    from isogloss.dictionaries.chosen import kind_of, wiring_of
     from isogloss.dictionaries.config import LeaveOut, TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
+    from isogloss.dictionaries.live.arriving import ArrivingWeights
     from isogloss.dictionaries.live.module import DictionaryModule
     from isogloss.dictionaries.live.shaped_codes import ShapedCodes
     from isogloss.dictionaries.passport.checks import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.rows.dataset import RowDataset, TensorBatch
     from isogloss.dictionaries.rows.joined import SourceRows, join_rows
     from isogloss.dictionaries.rows.source import Source
+    from isogloss.dictionaries.saved_weights import SavedTensor, SavedWeights
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
@@ -52,6 +54,7 @@ __all__ = [
     "CONTROLS",
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
+    "ArrivingWeights",
     "Dictionary",
     "DictionaryModule",
     "DictionaryProvenance",
@@ -64,6 +67,8 @@ __all__ = [
     "Passport",
     "PassportResult",
     "RowDataset",
+    "SavedTensor",
+    "SavedWeights",
     "ShapedCodes",
     "Source",
     "SourceRows",
@@ -91,6 +96,7 @@ __all__ = [
     "initial_decoder",
     "join_rows",
     "kind_names",
+    "kind_of",
     "kind_schema",
     "kind_summary",
     "least_bytes",
@@ -112,6 +118,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SavedTensor": "saved_weights",
+    "SavedWeights": "saved_weights",
+    "kind_of": "chosen",
+    "ArrivingWeights": "live.arriving",
     "Passport": "passport.passport",
     "PassportResult": "passport.result",
     "check_begin": "passport.checks",

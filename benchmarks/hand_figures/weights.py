@@ -1,7 +1,7 @@
 """[weights_wire] and [weights_rss]: a dictionary of 24,576 x 768 from a server into a client.
 
 The wire is compared with a raw unix socket that sends as many bytes out of memory into memory.
-Rounds of the two take turns. The memory is that of a process that does nothing else: its highest
+Rounds of the two take turns; the fastest of each are compared. The memory is that of a process that does nothing else: its highest
 resident size while the weights come, less what it was once a small dictionary had come.
 """
 
@@ -52,8 +52,10 @@ def _wire(address: str, root: Path, size: int, rounds: int) -> Figure:
             client.dictionary("wide")
             ours.append(time.perf_counter() - began)
             raw.append(_raw(root / "raw", size))
-    value = statistics.median(ours) / statistics.median(raw)
+    value = min(ours) / min(raw)  # what else runs here only ever adds to a time
     peers: dict[str, object] = {
+        "ours_best_s": round(min(ours), 4),
+        "raw_best_s": round(min(raw), 4),
         "ours_s": round(statistics.median(ours), 4),
         "raw_s": round(statistics.median(raw), 4),
         "megabytes": round(size / 1e6, 1),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import xxhash
 from google.longrunning import operations_pb2 as operations
 
-from isogloss.dictionaries.saved_weights import SavedTensor, SavedWeights
+from isogloss.dictionaries import SavedTensor, SavedWeights
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_dictionary

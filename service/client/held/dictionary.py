@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from isogloss.dictionaries import (
+    ArrivingWeights,
     DictionaryModule,
     DictionaryProvenance,
     Kind,
@@ -12,9 +13,8 @@ from isogloss.dictionaries import (
     SparseDictionary,
     TrainConfig,
     check_weights,
+    kind_of,
 )
-from isogloss.dictionaries.chosen import kind_of
-from isogloss.dictionaries.live.arriving import ArrivingWeights
 from isogloss.errors import CorruptData, InvalidInput, UnsupportedVersion
 from isogloss.service.values.results import DictionaryInfo, FeatureRef
 
