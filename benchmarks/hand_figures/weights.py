@@ -1,8 +1,9 @@
 """[weights_wire] and [weights_rss]: a dictionary of 24,576 x 768 from a server into a client.
 
 The wire is compared with a raw unix socket that sends as many bytes out of memory into memory.
-Rounds of the two take turns; the fastest of each are compared. The memory is that of a process that does nothing else: its highest
-resident size while the weights come, less what it was once a small dictionary had come.
+Rounds of the two take turns; the fastest of each are compared. The memory is that of a process that
+does nothing else: its highest resident size while the weights come, less what it was once a small
+dictionary had come.
 """
 
 import socket
