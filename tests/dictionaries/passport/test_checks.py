@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -97,9 +98,13 @@ def test_rows_of_another_scale_are_refused_in_the_first_pass() -> None:
     model = tiny_gpt()
     seen: list[Tensor] = []
     layer = model.get_submodule(SITE)
-    handle = layer.register_forward_hook(
-        lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
-    )
+
+    def look(module: object, args: object, output: object) -> None:
+        found = cast("tuple[object]", output)[0] if isinstance(output, tuple) else output
+        assert isinstance(found, Tensor)
+        seen.append(found)
+
+    handle = layer.register_forward_hook(look)
     model(WITH_BEGIN)
     handle.remove()
     norm = float(seen[0].detach().norm(dim=-1).median())
