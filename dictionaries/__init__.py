@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from isogloss.errors import load_name
 
 if TYPE_CHECKING:
-    from isogloss.dictionaries.chosen import wiring_of
+    from isogloss.dictionaries.chosen import kind_of, wiring_of
     from isogloss.dictionaries.config import LeaveOut, TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
+    from isogloss.dictionaries.live.arriving import ArrivingWeights
+    from isogloss.dictionaries.live.module import DictionaryModule
+    from isogloss.dictionaries.live.shaped_codes import ShapedCodes
+    from isogloss.dictionaries.passport.checks import (
+        check_begin,
+        check_model,
+        check_recording,
+        check_rows,
+        check_site,
+        check_weights,
+    )
+    from isogloss.dictionaries.passport.making import make_passport
+    from isogloss.dictionaries.passport.passport import Passport, read_passport, write_passport
+    from isogloss.dictionaries.passport.result import PassportResult
     from isogloss.dictionaries.provenance import DictionaryProvenance, TrainedSite, TrainProgress
     from isogloss.dictionaries.rotate import rotated
     from isogloss.dictionaries.rows.batches import (
@@ -25,6 +39,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.rows.dataset import RowDataset, TensorBatch
     from isogloss.dictionaries.rows.joined import SourceRows, join_rows
     from isogloss.dictionaries.rows.source import Source
+    from isogloss.dictionaries.saved_weights import SavedTensor, SavedWeights
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
@@ -40,7 +55,9 @@ __all__ = [
     "CONTROLS",
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
+    "ArrivingWeights",
     "Dictionary",
+    "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
     "HeldOutPair",
@@ -48,7 +65,12 @@ __all__ = [
     "Kind",
     "LeaveOut",
     "Normalisation",
+    "Passport",
+    "PassportResult",
     "RowDataset",
+    "SavedTensor",
+    "SavedWeights",
+    "ShapedCodes",
     "Source",
     "SourceRows",
     "SparseDictionary",
@@ -59,7 +81,13 @@ __all__ = [
     "TrainedSite",
     "WiredColumns",
     "Wiring",
+    "check_begin",
+    "check_model",
+    "check_recording",
+    "check_rows",
+    "check_site",
     "check_sites",
+    "check_weights",
     "complete_config",
     "default_seed",
     "evaluate",
@@ -69,11 +97,14 @@ __all__ = [
     "initial_decoder",
     "join_rows",
     "kind_names",
+    "kind_of",
     "kind_schema",
     "kind_summary",
     "least_bytes",
     "load_dictionary",
     "load_provenance",
+    "make_passport",
+    "read_passport",
     "remove_checkpoints",
     "rotated",
     "save_dictionary",
@@ -85,9 +116,25 @@ __all__ = [
     "wiring_names",
     "wiring_of",
     "with_controls",
+    "write_passport",
 ]
 
 _HOMES = {
+    "SavedTensor": "saved_weights",
+    "SavedWeights": "saved_weights",
+    "kind_of": "chosen",
+    "ArrivingWeights": "live.arriving",
+    "Passport": "passport.passport",
+    "PassportResult": "passport.result",
+    "check_begin": "passport.checks",
+    "check_model": "passport.checks",
+    "check_recording": "passport.checks",
+    "check_rows": "passport.checks",
+    "check_site": "passport.checks",
+    "check_weights": "passport.checks",
+    "make_passport": "passport.making",
+    "read_passport": "passport.passport",
+    "write_passport": "passport.passport",
     "site_columns": "wirings.wiring",
     "wiring_of": "chosen",
     "join_rows": "rows.joined",
@@ -101,6 +148,8 @@ _HOMES = {
     "DEFAULT_KIND": "kinds.table",
     "DEFAULT_WIRING": "wirings.table",
     "Dictionary": "dictionary",
+    "DictionaryModule": "live.module",
+    "ShapedCodes": "live.shaped_codes",
     "DictionaryProvenance": "provenance",
     "Evaluation": "evaluation",
     "InitialWeights": "kinds.kind",

@@ -80,7 +80,7 @@ class SparseDictionary:
     @property
     def width(self) -> int:
         """Columns of the rows it reads; of several sites, side by side."""
-        return _sizes(self.settings, self.tensors)["width"]
+        return sizes_of(self.settings, _shapes(self.tensors))["width"]
 
     @property
     def target_width(self) -> int:
@@ -97,9 +97,10 @@ class SparseDictionary:
         """For each feature the direction that it adds to a row, ``[features, target_width]``."""
         return self.tensors["decoder"]
 
-    @torch.no_grad()
     def encode(self, rows: Tensor) -> Codes:
         """Return the features that are active on each row.
+
+        Differentiable in ``rows``, with the choice of features held fixed.
 
         Args:
             rows: raw activations ``[rows, width]``, any floating point type.
@@ -173,30 +174,56 @@ def tensors_hash(settings: Kind, tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _sizes(settings: Kind, tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the sizes that the tensors' dimensions are named by."""
-    decoder = tensors["decoder"]
-    target_width = decoder.shape[-1] if decoder.ndim else 0
+def check_shapes(settings: Kind, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the shapes of a dictionary's tensors with what its kind declares.
+
+    Args:
+        settings: the kind with its settings.
+        shapes: of all tensors, by name.
+
+    Raises:
+        ShapeError: a tensor is missing, too many, or of a shape that does not fit the others.
+    """
+    beside = {name: sizes for name, sizes in _BESIDE.items() if name in shapes}
+    declared = {**settings.saved, **beside}
+    if set(shapes) != set(declared) or ("skip" in shapes) != ("skip_bias" in shapes):
+        raise ShapeError(f"the tensors are {sorted(shapes)}; wanted {list(settings.saved)}")
+    sizes = sizes_of(settings, shapes)
+    for name, dimensions in declared.items():
+        wanted = tuple(sizes[dimension] for dimension in dimensions)
+        if shapes[name] != wanted:
+            raise ShapeError(f"{name} is {shapes[name]}; wanted torch.float32 {wanted}")
+
+
+def sizes_of(settings: Kind, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the sizes that the tensors' dimensions are named by.
+
+    Args:
+        settings: the kind with its settings.
+        shapes: of the tensors, by name.
+
+    Returns:
+        ``features``, ``width`` and ``target_width``.
+    """
+    target_width = shapes["decoder"][-1] if shapes["decoder"] else 0
     width = target_width
     for name, dimensions in {**_BESIDE, **settings.saved}.items():
-        if "width" in dimensions and name in tensors and tensors[name].ndim == len(dimensions):
-            width = tensors[name].shape[dimensions.index("width")]
+        if "width" in dimensions and len(shapes.get(name, ())) == len(dimensions):
+            width = shapes[name][dimensions.index("width")]
     return {"features": settings.features, "width": width, "target_width": target_width}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _check_tensors(settings: Kind, tensors: Mapping[str, Tensor]) -> None:
     """Compare the tensors of a dictionary with what its kind declares."""
-    beside = {name: sizes for name, sizes in _BESIDE.items() if name in tensors}
-    declared = {**settings.saved, **beside}
-    if set(tensors) != set(declared) or ("skip" in tensors) != ("skip_bias" in tensors):
-        raise ShapeError(f"the tensors are {sorted(tensors)}; wanted {list(settings.saved)}")
-    decoder, sizes = tensors["decoder"], _sizes(settings, tensors)
-    for name, dimensions in declared.items():
-        found, wanted = tensors[name], tuple(sizes[dimension] for dimension in dimensions)
-        if tuple(found.shape) != wanted or found.dtype != torch.float32:
-            raise ShapeError(
-                f"{name} is {found.dtype} {tuple(found.shape)}; wanted torch.float32 {wanted}"
-            )
+    check_shapes(settings, _shapes(tensors))
+    decoder = tensors["decoder"]
+    for name, found in tensors.items():
+        if found.dtype != torch.float32:
+            raise ShapeError(f"{name} is {found.dtype}; wanted torch.float32")
         if found.device != decoder.device or not found.is_contiguous():
             raise ShapeError(
                 f"{name} is on {found.device}, strides {found.stride()}; wanted contiguous tensors "

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from isogloss.models.corpus import standard_library_texts
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
     from isogloss.models.hooks import Capture, capture, splice
+    from isogloss.models.identity.compare import Identity, compare_weights
+    from isogloss.models.identity.sketch import WeightSketch, weight_sketch
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
+    from isogloss.models.passes.ids.first_ids import begins_with, watch_first_ids
     from isogloss.models.passes.mode import ModelMode, check_mode
     from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         EncodedDocument,
         Encoder,
         Tokenizer,
+        begin_ids,
         encoder,
         fast_backend,
         padding_id,
@@ -42,6 +46,7 @@ __all__ = [
     "EncodedDocument",
     "Encoder",
     "Example",
+    "Identity",
     "LoadedModel",
     "ModelMode",
     "PassReader",
@@ -51,10 +56,14 @@ __all__ = [
     "Site",
     "TextDocument",
     "Tokenizer",
+    "WeightSketch",
     "WeightWatch",
     "ancestry",
+    "begin_ids",
+    "begins_with",
     "capture",
     "check_mode",
+    "compare_weights",
     "document_sites",
     "encoder",
     "fast_backend",
@@ -72,6 +81,8 @@ __all__ = [
     "tokenizer_id",
     "unwrapped",
     "vocabulary",
+    "watch_first_ids",
+    "weight_sketch",
 ]
 
 _HOMES = {
@@ -81,7 +92,14 @@ _HOMES = {
     "EncodedDocument": "tokens",
     "Encoder": "tokens",
     "Example": "resolve",
+    "begin_ids": "tokens",
+    "begins_with": "passes.ids.first_ids",
+    "watch_first_ids": "passes.ids.first_ids",
+    "Identity": "identity.compare",
     "LoadedModel": "load",
+    "WeightSketch": "identity.sketch",
+    "compare_weights": "identity.compare",
+    "weight_sketch": "identity.sketch",
     "ModelMode": "passes.mode",
     "WeightWatch": "passes.weights",
     "check_mode": "passes.mode",

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, UnsupportedVersion
+from isogloss.models.identity.sketch import weight_sketch
+from isogloss.models.identity.values import values_of
 from isogloss.models.tokens import Tokenizer, tokenizer_id, vocabulary
 from isogloss.models.wrappers import unwrapped
 
@@ -38,7 +40,8 @@ def ancestry(module: nn.Module, tokenizer: Tokenizer | None = None) -> dict[str,
     It holds, for 160 words of the vocabulary chosen by the smallest hash (models with similar
     vocabularies choose mostly the same), the input embedding folded to 256 numbers (CountSketch)
     and the words' cosines among themselves; and 32 weight matrices, chosen alike, folded to 256
-    numbers.
+    numbers. Beside it stands the sketch by which the same weights are known again
+    (``models/identity``).
 
     Args:
         module: the model, or a wrapper of it. Weights that are offloaded or sharded are left out.
@@ -55,6 +58,7 @@ def ancestry(module: nn.Module, tokenizer: Tokenizer | None = None) -> dict[str,
         "embedding": "",
         "token_cosines": "",
         "matrices": _matrices(module, embedding),
+        "weights": weight_sketch(module).to_dict(),
     }
     if embedding is not None:
         vectors = (
@@ -198,21 +202,7 @@ def _input_embedding(module: nn.Module) -> Tensor | None:
             if isinstance(child, nn.Embedding) and not _NOT_LEARNED.search(name)
         ]
         found = max(tables, key=lambda table: table.num_embeddings, default=None)
-    return _values(found, "weight", found.weight) if isinstance(found, nn.Embedding) else None
-
-
-def _values(owner: nn.Module, name: str, parameter: Tensor) -> Tensor | None:
-    """Return a parameter's numbers, also where accelerate keeps them elsewhere; None: not known."""
-    if hasattr(parameter, "placements"):  # sharded over processes: a part of it is here
-        return None
-    if not parameter.is_meta:
-        return parameter.detach()
-    hook = getattr(owner, "_hf_hook", None)
-    for part in (hook, *getattr(hook, "hooks", ())):
-        kept = getattr(part, "weights_map", None)
-        if isinstance(kept, Mapping):
-            return cast("Mapping[str, Tensor]", kept)[name].detach()
-    return None
+    return values_of(found, "weight", found.weight) if isinstance(found, nn.Embedding) else None
 
 
 def _sample(embedding: Tensor | None, tokenizer: Tokenizer | None) -> tuple[list[str], list[int]]:
@@ -239,7 +229,7 @@ def _matrices(module: nn.Module, embedding: Tensor | None) -> list[dict[str, str
         if parameter.ndim < 2 or min(parameter.shape) < 8 or _NOT_LEARNED.search(path):
             continue
         owner, _, name = path.rpartition(".")
-        values = _values(module.get_submodule(owner), name, parameter)
+        values = values_of(module.get_submodule(owner), name, parameter)
         table = (
             embedding is not None
             and values is not None

@@ -277,6 +277,16 @@ def _ids_of(found: object) -> list[int]:
     return [value for value in values if isinstance(value, int)]
 
 
+def begin_ids(tokenizer: Tokenizer | None) -> tuple[int, ...] | None:
+    """Return the ids that a tokenizer puts before each text; None without a tokenizer."""
+    if tokenizer is None:
+        return None
+    (found,) = encode_documents(tokenizer, ["a"], 64)
+    content = found.content.tolist()
+    first = content.index(True) if True in content else 0
+    return tuple(int(one) for one in found.input_ids[:first])
+
+
 def padding_id(tokenizer: Tokenizer | None) -> int | None:
     """Return the id of padding, if the tokenizer has one."""
     found = getattr(tokenizer, "pad_token_id", None)

@@ -11,6 +11,7 @@ from isogloss.errors import load_name
 if TYPE_CHECKING:
     from isogloss.service.client.client import AsyncClient, Client
     from isogloss.service.client.connect import connect, connect_async
+    from isogloss.service.client.held.dictionary import HeldDictionary
     from isogloss.service.client.job import AsyncJob, Job
     from isogloss.service.client.writing import AsyncAppender, AsyncRecorder
     from isogloss.service.ingest.limits import IngestLimits
@@ -62,6 +63,7 @@ _HOMES = {
     "FeatureInfo": "values.results",
     "FeatureRef": "values.results",
     "Garbage": "values.upkeep",
+    "HeldDictionary": "client.held.dictionary",
     "Hit": "values.results",
     "IngestLimits": "ingest.limits",
     "Job": "client.job",
@@ -105,6 +107,7 @@ __all__ = [
     "FeatureInfo",
     "FeatureRef",
     "Garbage",
+    "HeldDictionary",
     "Hit",
     "IngestLimits",
     "Job",

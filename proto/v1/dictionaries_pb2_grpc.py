@@ -62,6 +62,16 @@ class DictionaryServiceStub:
                 request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeResponse.FromString,
                 _registered_method=True)
+        self.Decode = channel.unary_unary(
+                '/isogloss.v1.DictionaryService/Decode',
+                request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.DecodeRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.DecodeResponse.FromString,
+                _registered_method=True)
+        self.ReadDictionary = channel.unary_stream(
+                '/isogloss.v1.DictionaryService/ReadDictionary',
+                request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryResponse.FromString,
+                _registered_method=True)
         self.ListKinds = channel.unary_unary(
                 '/isogloss.v1.DictionaryService/ListKinds',
                 request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ListKindsRequest.SerializeToString,
@@ -106,6 +116,20 @@ class DictionaryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Decode(self, request, context):
+        """Activations that the given codes stand for; a linear map of the rows read is not in them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadDictionary(self, request, context):
+        """The weights, in parts of about 1 MiB; the first message tells what follows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListKinds(self, request, context):
         """The kinds and wirings that the server can train, those of installed packages included.
         """
@@ -140,6 +164,16 @@ def add_DictionaryServiceServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.EncodeResponse.SerializeToString,
+            ),
+            'Decode': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decode,
+                    request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.DecodeRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.DecodeResponse.SerializeToString,
+            ),
+            'ReadDictionary': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadDictionary,
+                    request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryResponse.SerializeToString,
             ),
             'ListKinds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKinds,
@@ -283,6 +317,60 @@ class DictionaryService:
             '/isogloss.v1.DictionaryService/Encode',
             isogloss_dot_v1_dot_dictionaries__pb2.EncodeRequest.SerializeToString,
             isogloss_dot_v1_dot_dictionaries__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.DictionaryService/Decode',
+            isogloss_dot_v1_dot_dictionaries__pb2.DecodeRequest.SerializeToString,
+            isogloss_dot_v1_dot_dictionaries__pb2.DecodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadDictionary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/isogloss.v1.DictionaryService/ReadDictionary',
+            isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryRequest.SerializeToString,
+            isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,7 +1,12 @@
 """DictionaryService: messages in, the owner of the store, messages out."""
 
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import xxhash
 from google.longrunning import operations_pb2 as operations
 
+from isogloss.dictionaries import SavedTensor, SavedWeights
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_dictionary
@@ -10,18 +15,25 @@ from isogloss.service.control.needs import train_bytes
 from isogloss.service.control.owner import Owner
 from isogloss.service.jobs.limits import JobNeeds
 from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.jobs import to_job, to_operation
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import page_of
+from isogloss.service.wire.scalars import to_dtype
 from isogloss.service.wire.training import asked_config, asked_sources
+
+_BLOCK_BYTES = 1 << 20
+_CHECKED = 64
+"""Of so many dictionaries it is remembered that their bytes are those that were saved."""
 
 
 class DictionaryHandlers:
-    """Answers the calls of DictionaryService but Encode and ListKinds, which need torch."""
+    """Answers the calls of DictionaryService but Encode, Decode and ListKinds."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self._checked: OrderedDict[tuple[object, ...], list[pb.WeightTensor]] = OrderedDict()
 
     def train_dictionary(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         """Queue the training of a dictionary."""
@@ -62,6 +74,36 @@ class DictionaryHandlers:
         )
         return pb.ListDictionariesResponse(dictionaries=page, next_page_token=token)
 
+    def read_dictionary(
+        self, request: pb.ReadDictionaryRequest
+    ) -> Iterator[Framed[pb.ReadDictionaryResponse]]:
+        """Return the weights of a dictionary: first what they are, then their bytes."""
+        store = self._owner.store
+        entry = store.catalog.get("dictionary", from_name("dictionaries", request.name))
+        with SavedWeights(store.artifact("dictionary", entry.uid)) as weights:
+            told = pb.Weights(
+                dictionary=to_message(dictionary_info(entry), pb.Dictionary),
+                tensors=self._told(entry.uid, weights),
+                passport_json=weights.passport(),
+            )
+            yield Framed(head=pb.ReadDictionaryResponse(weights=told), payload=())
+            for tensor in weights.tensors:
+                for start, block in weights.blocks(tensor, _BLOCK_BYTES):
+                    head = pb.ReadDictionaryResponse(tensor=tensor.name, start=start)
+                    yield Framed(head=head, payload=(memoryview(block),))
+
+    def _told(self, uid: str, weights: SavedWeights) -> list[pb.WeightTensor]:
+        """Return what is told of weights, whose bytes are compared with their checksum once."""
+        key = (uid, *weights.state)
+        found = self._checked.get(key)
+        if found is None:
+            weights.check()
+            found = [_tensor(weights, tensor) for tensor in weights.tensors]
+            self._checked[key] = found
+            while len(self._checked) > _CHECKED:
+                self._checked.popitem(last=False)
+        return found
+
     def delete_dictionary(self, request: pb.DeleteDictionaryRequest) -> pb.DeleteDictionaryResponse:
         """Delete a dictionary, by wish with what mentions it."""
         deleted = delete_dictionary(
@@ -72,3 +114,15 @@ class DictionaryHandlers:
             cascade=request.cascade,
         )
         return pb.DeleteDictionaryResponse(deleted=deleted)
+
+
+def _tensor(weights: SavedWeights, tensor: SavedTensor) -> pb.WeightTensor:
+    digest = xxhash.xxh3_128()
+    for _, block in weights.blocks(tensor, _BLOCK_BYTES):
+        digest.update(block)
+    return pb.WeightTensor(
+        name=tensor.name,
+        dtype=to_dtype(tensor.dtype),
+        shape=tensor.shape,
+        xxh3=digest.digest(),
+    )

@@ -6,14 +6,14 @@ from isogloss.dictionaries import wiring_names
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2
 from isogloss.proto.v1 import universality_pb2 as pb
-from isogloss.proto.v1.types_pb2 import Revision
+from isogloss.proto.v1.types_pb2 import Revision, Tensor
 from isogloss.service.query.kinds import check_training, list_kinds
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.results import Hit
 from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_feature_name, from_name
 from isogloss.service.wire.pages import offset_page
-from isogloss.service.wire.scalars import from_dtype
+from isogloss.service.wire.scalars import from_dtype, to_dtype
 from isogloss.service.wire.training import asked_config, asked_sources
 from isogloss.store import SiteSpec
 
@@ -113,11 +113,38 @@ class QueryHandlers:
                 f"rows [{rows}, {width}] of {dtype} have {found} bytes, wanted {max(wanted, 0)}"
             )
         array = np.frombuffer(request.rows.data, dtype).reshape(rows, width)
-        name = from_name("dictionaries", request.name)
-        values, indices = self._queries.encode(name, array.astype(np.float32))
+        values, indices = self._queries.encode(
+            from_name("dictionaries", request.name),
+            array.astype(np.float32),
+            from_name("recordings", request.recording) if request.recording else None,
+            request.site or None,
+            tuple(request.allow),
+        )
         return dictionaries_pb2.EncodeResponse(
             rows=values.shape[0],
             k=values.shape[1],
             values=values.astype("<f4", copy=False).tobytes(),
             indices=indices.astype("<i4", copy=False).tobytes(),
         )
+
+    def decode(self, request: dictionaries_pb2.DecodeRequest) -> dictionaries_pb2.DecodeResponse:
+        """Return the rows that codes stand for."""
+        shape, found = (request.rows, request.k), (len(request.values), len(request.indices))
+        wanted = request.rows * request.k * 4
+        if min(shape) < 1 or found != (wanted, wanted):
+            raise ShapeError(
+                f"codes [{request.rows}, {request.k}] have {found[0]} bytes of values and "
+                f"{found[1]} of indices, wanted {max(wanted, 0)} of each"
+            )
+        rows = self._queries.decode(
+            from_name("dictionaries", request.name),
+            np.frombuffer(request.values, "<f4").reshape(shape),
+            np.frombuffer(request.indices, "<i4").reshape(shape),
+        )
+        tensor = Tensor(
+            dtype=to_dtype("float32"),
+            rows=rows.shape[0],
+            width=rows.shape[1],
+            data=rows.astype("<f4", copy=False).tobytes(),
+        )
+        return dictionaries_pb2.DecodeResponse(rows=tensor)

@@ -293,7 +293,7 @@ def nearest(
     from isogloss.service.cli.output import progress, write_json, write_table
 
     with connect(store, run_workers=False) as client:
-        ref = client.dictionary(dictionary).feature(feature)
+        ref = client.dictionary_info(dictionary).feature(feature)
         others = among or [d.id for d in client.dictionaries() if d.id != dictionary]
         if not others:
             raise InvalidInput(f"no dictionary but {dictionary!r} to search: train another one")

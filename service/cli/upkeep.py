@@ -319,7 +319,7 @@ class _Doomed:
                 self.etag = recording.etag
                 self.text = f"recording {name} with its {recording.rows:,} rows"
             case "dictionaries":
-                dictionary = client.dictionary(name)
+                dictionary = client.dictionary_info(name)
                 self.etag = dictionary.etag
                 self.text = f"dictionary {name} of {dictionary.features:,} features"
             case "probes":

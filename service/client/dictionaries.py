@@ -1,11 +1,12 @@
 """Dictionaries: training, finding, using and deleting them."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from google.longrunning.operations_pb2 import Operation
-from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
@@ -13,6 +14,8 @@ from isogloss.proto.v1 import universality_pb2
 from isogloss.proto.v1.types_pb2 import Tensor
 from isogloss.service.client.binding import awaiting, blocking, starting, starting_async
 from isogloss.service.client.connection import AsyncConnection, Connection
+from isogloss.service.client.held.array_like import ArrayLike, RowsT
+from isogloss.service.client.held.weights import dictionary
 from isogloss.service.client.operations import Started, started
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
@@ -22,8 +25,11 @@ from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
 from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
-from isogloss.service.wire.scalars import to_dtype
+from isogloss.service.wire.scalars import from_dtype, to_dtype
 from isogloss.service.wire.training import asked_config, to_config
+
+if TYPE_CHECKING:
+    from isogloss.service.client.held.dictionary import HeldDictionary
 
 CONTROLS = ("frozen_decoder", "frozen_encoder", "soft_frozen_decoder")
 """Names of the controls, as ``isogloss.dictionaries.CONTROLS``, which a thin client cannot load."""
@@ -214,8 +220,8 @@ def wirings() -> Call[list[str]]:
     return then(ask(pb.ListKindsRequest(), pb.ListKindsResponse), lambda found: list(found.wirings))
 
 
-def dictionary(dictionary: str) -> Call[DictionaryInfo]:
-    """Return a dictionary.
+def dictionary_info(dictionary: str) -> Call[DictionaryInfo]:
+    """Return what describes a dictionary. :meth:`Client.dictionary` returns it ready to use.
 
     Args:
         dictionary: id of the dictionary.
@@ -272,49 +278,115 @@ def delete_dictionary(dictionary: str, etag: str, *, cascade: bool = False) -> C
 
 
 def encode(
-    dictionary: DictionaryInfo | str, rows: NDArray[np.generic]
-) -> Call[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    """Return the features active on rows.
+    dictionary: "DictionaryInfo | HeldDictionary | str",
+    rows: RowsT,
+    *,
+    recording: str | None = None,
+    site: str | None = None,
+    allow: Sequence[str] = (),
+) -> Call[tuple[RowsT, RowsT]]:
+    """Return the features active on rows, as the store's owner encodes them.
 
     Args:
         dictionary: the dictionary, or its id.
-        rows: activations of the dictionary's site, ``[rows, width]``, bfloat16, float16 or float32.
+        rows: activations of the dictionary's site, ``[..., width]``, bfloat16, float16 or float32;
+            an array of numpy or a tensor of torch.
+        recording: id of the recording that the rows are of: model, site, width and scale are then
+            compared with what the dictionary was trained on. None: nothing is compared.
+        site: site of that recording; None: the one that was trained on.
+        allow: what may differ, such as ``["model"]``.
 
     Returns:
-        Values and feature indices, both ``[rows, k]``; a value of 0 stands for no feature.
+        Values (float32) and feature indices (int32), both ``[..., k]``; a value of 0 stands for no
+        feature. Arrays for an array; for a tensor tensors on its device.
+
+    Raises:
+        NotFound: there is no dictionary or recording with that id.
+        ShapeError: the rows are not ``[..., width]`` of the dictionary's width.
+        PassportRefused: the rows are of something else than the dictionary was trained on.
+        InvalidInput: the rows are a tensor that wants gradients, which end at the wire.
+    """
+    sent = ArrayLike.of("rows", rows)
+    array = sent.array
+    is_swapped = array.dtype.byteorder == ">"  # what is sent is read as little-endian
+    if array.ndim < 1 or is_swapped or array.dtype.name not in ("bfloat16", "float16", "float32"):
+        raise ShapeError(
+            f"rows are {array.dtype} {list(array.shape)}, wanted bfloat16, float16 or float32 "
+            "[..., width]"
+        )
+    width = array.shape[-1]
+    count = math.prod(array.shape[:-1])
+    tensor = Tensor(
+        dtype=to_dtype(array.dtype.name),
+        rows=count,
+        width=width,
+        data=np.ascontiguousarray(array).tobytes(),
+    )
+    request = pb.EncodeRequest(
+        name=to_name("dictionaries", ids.id_of(dictionary)),
+        recording="" if recording is None else to_name("recordings", recording),
+        site=site or "",
+        allow=allow,
+        rows=tensor,
+    )
+    answer = ask(request, pb.EncodeResponse)
+    return then(answer, partial(_codes, rows=count, sent=sent))
+
+
+def _codes(message: pb.EncodeResponse, rows: int, sent: ArrayLike[RowsT]) -> tuple[RowsT, RowsT]:
+    if message.rows != rows or message.k < 0:
+        raise ShapeError(f"codes are [{message.rows}, {message.k}], wanted {rows} rows")
+    shape = (*sent.array.shape[:-1], message.k)
+    values = np.frombuffer(message.values, "<f4").reshape(shape)
+    return sent.back(values), sent.back(np.frombuffer(message.indices, "<i4").reshape(shape))
+
+
+def decode(
+    dictionary: "DictionaryInfo | HeldDictionary | str", values: RowsT, indices: RowsT
+) -> Call[RowsT]:
+    """Return the rows that features stand for, as the store's owner decodes them.
+
+    Args:
+        dictionary: the dictionary, or its id.
+        values: activation of each feature, ``[..., k]``; an array of numpy or a tensor of torch.
+        indices: which features, ``[..., k]``, whole numbers.
+
+    Returns:
+        Float32 ``[..., target_width]``, an array or a tensor as ``values`` is. The part of a linear
+        map is not in it: that needs the rows.
 
     Raises:
         NotFound: there is no dictionary with that id.
-        ShapeError: the rows are not ``[rows, width]`` of the dictionary's width.
+        ShapeError: the two differ in shape.
+        InvalidInput: an index is not that of a feature; or a tensor wants gradients.
     """
-    is_swapped = rows.dtype.byteorder == ">"  # what is sent is read as little-endian
-    if rows.ndim != 2 or is_swapped or rows.dtype.name not in ("bfloat16", "float16", "float32"):
+    sent, chosen = ArrayLike.of("values", values), ArrayLike.of("indices", indices).array
+    given = sent.array
+    is_whole = np.issubdtype(chosen.dtype, np.integer)
+    if given.shape != chosen.shape or given.ndim < 1 or not is_whole:
         raise ShapeError(
-            f"rows are {rows.dtype} {list(rows.shape)}, wanted bfloat16, float16 or float32 "
-            "[rows, width]"
+            f"values are {list(given.shape)} and indices {chosen.dtype} {list(chosen.shape)}, "
+            "wanted numbers and whole numbers of one shape [..., k]"
         )
-    tensor = Tensor(
-        dtype=to_dtype(rows.dtype.name),
-        rows=rows.shape[0],
-        width=rows.shape[1],
-        data=np.ascontiguousarray(rows).tobytes(),
+    rows, k = math.prod(given.shape[:-1]), given.shape[-1]
+    if chosen.size and not -(1 << 31) <= chosen.min() <= chosen.max() < 1 << 31:
+        raise InvalidInput(f"indices go from {chosen.min()} to {chosen.max()}: no features")
+    request = pb.DecodeRequest(
+        name=to_name("dictionaries", ids.id_of(dictionary)),
+        rows=rows,
+        k=k,
+        values=given.astype("<f4").tobytes(),
+        indices=chosen.astype("<i4").tobytes(),
     )
-    name = to_name("dictionaries", ids.id_of(dictionary))
-    count = rows.shape[0]
-    return then(
-        ask(pb.EncodeRequest(name=name, rows=tensor), pb.EncodeResponse),
-        lambda message: _codes(message, count),
-    )
+    return then(ask(request, pb.DecodeResponse), partial(_decoded, rows=rows, sent=sent))
 
 
-def _codes(message: pb.EncodeResponse, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    if message.rows != rows or message.k < 0:
-        raise ShapeError(f"codes are [{message.rows}, {message.k}], wanted {rows} rows")
-    shape = (message.rows, message.k)
-    return (
-        np.frombuffer(message.values, "<f4").reshape(shape),
-        np.frombuffer(message.indices, "<i4").reshape(shape),
-    )
+def _decoded(message: pb.DecodeResponse, rows: int, sent: ArrayLike[RowsT]) -> RowsT:
+    found = message.rows
+    if found.rows != rows or found.width < 1 or from_dtype(found.dtype) != "float32":
+        raise ShapeError(f"rows are [{found.rows}, {found.width}], wanted float32 [{rows}, width]")
+    shape = (*sent.array.shape[:-1], found.width)
+    return sent.back(np.frombuffer(found.data, "<f4").reshape(shape))
 
 
 class DictionariesClient(Connection):
@@ -325,9 +397,11 @@ class DictionariesClient(Connection):
     kinds = blocking(kinds)
     wirings = blocking(wirings)
     dictionary = blocking(dictionary)
+    dictionary_info = blocking(dictionary_info)
     dictionaries = blocking(dictionaries)
     delete_dictionary = blocking(delete_dictionary)
     encode = blocking(encode)
+    decode = blocking(decode)
 
 
 class AsyncDictionariesClient(AsyncConnection):
@@ -338,6 +412,8 @@ class AsyncDictionariesClient(AsyncConnection):
     kinds = awaiting(kinds)
     wirings = awaiting(wirings)
     dictionary = awaiting(dictionary)
+    dictionary_info = awaiting(dictionary_info)
     dictionaries = awaiting(dictionaries)
     delete_dictionary = awaiting(delete_dictionary)
     encode = awaiting(encode)
+    decode = awaiting(decode)

@@ -153,7 +153,7 @@ def nearest(
     Features are compared on a probe: documents that no dictionary was trained on.
 
     Args:
-        feature: such as ``client.dictionary("a").feature(1207)``.
+        feature: such as ``client.dictionary_info("a").feature(1207)``.
         among: the dictionaries to search, or their ids.
         count: most hits per dictionary, 1 to 100.
         probe: id of the probe. None: the newest probe on which all these dictionaries were encoded.
@@ -206,7 +206,7 @@ def feature(
     """Return how often, how strongly and where a feature fires on a probe.
 
     Args:
-        feature: such as ``client.dictionary("a").feature(1207)``.
+        feature: such as ``client.dictionary_info("a").feature(1207)``.
         probe: id of the probe. None: the newest probe on which the dictionary was encoded. Where
             there is none, the call first builds one of the held-out documents of the dictionary's
             recording, and waits for that.

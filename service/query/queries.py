@@ -28,6 +28,8 @@ from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchIn
 from isogloss.store import CatalogEntry, Revision, Store
 
 if TYPE_CHECKING:
+    import torch
+
     from isogloss.service.query.contexts import ContextReader
     from isogloss.universality import Match, Neighbour, Pairs, Probe, ProbedDictionary
 
@@ -169,16 +171,29 @@ class Queries:
         return found, rows, revision
 
     def encode(
-        self, dictionary: str, rows: NDArray[np.float32]
+        self,
+        dictionary: str,
+        rows: NDArray[np.float32],
+        recording: str | None = None,
+        site: str | None = None,
+        allow: Sequence[str] = (),
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return the sparse codes of rows: values and feature indices, both ``[rows, k]``.
 
         Strongest first. Where a kind lets rows differ in their number of features, ``k`` is that
         of the fullest row, and values of 0 fill up the others.
 
+        Args:
+            dictionary: id of the dictionary.
+            rows: activations ``[rows, width]``.
+            recording: id of the one that they are of, which is compared with the passport.
+            site: of that recording; None: the one that was trained on.
+            allow: parts of the passport that may differ.
+
         Raises:
-            NotFound: no such dictionary.
+            NotFound: no such dictionary or recording.
             ShapeError: the rows are not of its width.
+            PassportRefused: the recording, site or scale is another than in training.
         """
         # torch takes a second to import, and only this needs it
         import torch
@@ -197,8 +212,55 @@ class Queries:
                 f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
                 f"{loaded.width}: encode rows of {_read_sites(entry)}"
             )
+        if recording is not None:
+            self._check_passport(entry, recording, site, torch.from_numpy(rows), allow)
         codes = loaded.encode(torch.from_numpy(rows)).to_fixed()
         return codes.values.numpy(force=True), codes.indices.numpy(force=True)
+
+    def decode(
+        self, dictionary: str, values: NDArray[np.float32], indices: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Return the rows that codes stand for, without the part of a linear map.
+
+        Args:
+            dictionary: id of the dictionary.
+            values: activation of each feature, ``[rows, k]``.
+            indices: which features.
+
+        Raises:
+            NotFound: no such dictionary.
+            InvalidInput: an index is not that of a feature.
+        """
+        import torch
+
+        from isogloss.dictionaries import load_dictionary
+        from isogloss.kernels import Codes
+
+        entry = self._store.catalog.get("dictionary", dictionary)
+        loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+        codes = Codes(
+            values=torch.from_numpy(values.copy()),
+            indices=torch.from_numpy(indices.copy()),
+            features=loaded.features,
+        )
+        return loaded.decode(codes).numpy(force=True)
+
+    def _check_passport(
+        self,
+        entry: CatalogEntry,
+        recording: str,
+        site: str | None,
+        rows: "torch.Tensor",
+        allow: Sequence[str],
+    ) -> None:
+        from isogloss.dictionaries import check_recording, check_rows, read_passport
+
+        passport = read_passport(self._store.artifact("dictionary", entry.uid))
+        spec = self._store.recording(recording).spec
+        sites = [source.site for source in sources_of(entry.body)] if site is None else [site]
+        if passport is not None:
+            found = check_recording(passport, spec, sites)
+            (found + check_rows(passport, rows)).require(allow)
 
     def match(self, match: str) -> MatchInfo:
         """Return a match with its summary and everything its report shows.

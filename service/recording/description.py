@@ -82,7 +82,8 @@ def begun_with(client: HasRecordings, spec: RecordingSpec, step: int) -> Recordi
 
     Training changes the weights, and so their fingerprint, by which a recording refuses another
     model. At a step other than 0 the fingerprint of the weights that the recording began with is
-    kept. All else must still be equal: creating the recording refuses it.
+    kept. What a recording of an earlier release does not say of itself is left out. All else must
+    still be equal: creating the recording refuses it.
 
     Args:
         client: asks the store.
@@ -92,13 +93,27 @@ def begun_with(client: HasRecordings, spec: RecordingSpec, step: int) -> Recordi
     Returns:
         ``spec``, with the ancestry of the recording that exists.
     """
-    if step == 0:
-        return spec
     try:
-        begun = client.recording(spec.recording).spec.model
+        begun = client.recording(spec.recording).spec
     except NotFound:
         return spec
-    return replace(spec, model=replace(spec.model, ancestry=begun.ancestry))
+    ancestry = begun.model.ancestry if step else as_known(spec.model.ancestry, begun.model.ancestry)
+    provenance = dict(spec.provenance)
+    if "begins" not in begun.provenance:
+        provenance.pop("begins", None)
+    return replace(spec, model=replace(spec.model, ancestry=ancestry), provenance=provenance)
+
+
+def as_known(ancestry: Mapping[str, object], begun: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a fingerprint without what one of an earlier release does not have.
+
+    Args:
+        ancestry: taken now.
+        begun: of the recording that exists.
+    """
+    if "weights" in begun or not begun:
+        return ancestry
+    return {name: value for name, value in ancestry.items() if name != "weights"}
 
 
 def describe(

@@ -156,7 +156,7 @@ def record_documents(
         corpus=options.corpus,
         dtype=options.dtype,
         has_spans=has_spans,
-        provenance=options.provenance,
+        provenance={**options.provenance, **_begins(model, documents)},
     )
     spec = begun_with(client, spec, options.step)
     client.create_recording(spec, vocabulary)
@@ -170,6 +170,17 @@ def record_documents(
         dtype = DTYPES[options.dtype]
         _append(appender, model, documents, named, spec, options, dtype, done, on_progress)
     return client.recording(recording)
+
+
+def _begins(
+    model: "models.LoadedModel",
+    documents: "Sequence[models.TextDocument] | Sequence[Sequence[int]]",
+) -> dict[str, str]:
+    """Return which token ids stand before each text; nothing where documents are token ids."""
+    ids = models.begin_ids(model.tokenizer)
+    if ids is None or not documents or not isinstance(documents[0], models.TextDocument):
+        return {}
+    return {"begins": " ".join(map(str, ids))}
 
 
 def _check(

@@ -18,7 +18,7 @@ from torch import Tensor
 from isogloss.errors import AlreadyExists, NotFound
 from isogloss.models import LoadedModel, find_sites, relatedness
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import Precision, identity_of
+from isogloss.service.recording.description import Precision, as_known, identity_of
 from isogloss.service.recording.documents import RecordingClient
 from isogloss.service.recording.route import Direct
 from isogloss.store import ModelInfo, RecordingSpec, SiteSpec, StepInfo
@@ -108,7 +108,8 @@ class Description:
         self._check_weights(spec.model)
 
     def _check_weights(self, model: ModelInfo) -> None:
-        if model.ancestry == self.model.ancestry or not (model.ancestry and self.model.ancestry):
+        own = as_known(self.model.ancestry, model.ancestry)
+        if model.ancestry == own or not (model.ancestry and own):
             return
         if not self.is_trained:
             raise AlreadyExists(

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.dictionaries import load_dictionary
+from isogloss.dictionaries import (
+    SparseDictionary,
+    check_recording,
+    check_weights,
+    load_dictionary,
+    read_passport,
+)
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.train import trained_holdout
@@ -221,7 +227,7 @@ def _encode(
     reader = recording.reader(revision)
     step = step_to_compare(reader, source.steps, steps_of(entry.body))
     encode_probe(
-        load_dictionary(store.artifact("dictionary", dictionary.uid)),
+        _checked(store, dictionary, reader, source.site),
         reader,
         source.site,
         probe,
@@ -236,6 +242,22 @@ def _encode(
         "probe_uid": entry.uid,
     }
     store.catalog.put("codes", name, store.catalog.new_uid(), body)
+
+
+def _checked(
+    store: Store, dictionary: CatalogEntry, reader: RecordingReader, site: str
+) -> SparseDictionary:
+    """Return a dictionary whose passport says that it is itself, and for these rows.
+
+    Raises:
+        PassportRefused: it is not.
+    """
+    directory = store.artifact("dictionary", dictionary.uid)
+    found, passport = load_dictionary(directory), read_passport(directory)
+    if passport is not None:
+        checked = check_weights(passport, found)
+        (checked + check_recording(passport, reader.spec, [site])).require()
+    return found
 
 
 def _index(

@@ -18,12 +18,14 @@ from isogloss.dictionaries import (
     join_rows,
     load_dictionary,
     load_provenance,
+    make_passport,
     remove_checkpoints,
     save_dictionary,
     site_columns,
     train_together,
     wiring_of,
     with_controls,
+    write_passport,
 )
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
@@ -70,6 +72,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         should_stop=heart.should_stop,
     )
     save_dictionary(dictionary, directory)
+    write_passport(make_passport(load_dictionary(directory), sources), directory)
     joined = join_rows(sources, config.steps)
     trained = _trained(joined)
     body: dict[str, object] = {

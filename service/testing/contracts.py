@@ -211,7 +211,7 @@ class ClientContract:
         with pytest.raises(NotFound, match="nothing-there"):
             client.appender("nothing-there", "rank-0")
         with pytest.raises(NotFound, match="nothing-there"):
-            client.dictionary("nothing-there")
+            client.dictionary_info("nothing-there")
         with pytest.raises(NotFound, match="train-000000000000"):
             client.job("train-000000000000")
 
@@ -292,7 +292,9 @@ class JobContract:
         found = made.recording, made.site, made.features, made.width
         _require(found == (name, "layer.2", 8, 6), f"it made {found}")
         _require(made.settings.get("k") == 2, f"it has the settings {made.settings}")
-        _require(client.dictionary(made.id) == made, "the dictionary is another than the result")
+        _require(
+            client.dictionary_info(made.id) == made, "the dictionary is another than the result"
+        )
         _require(job.info() == client.job(job.name).info(), "its handle found again says more")
         _require(client.job(job.name).result(30) == made, "found again it gives another result")
         _require(job.name in [info.name for info in client.jobs()], "the list lacks it")

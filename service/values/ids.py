@@ -5,9 +5,10 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from isogloss.service.values.arguments import Setting
-from isogloss.service.values.results import DictionaryInfo, SiteRef
+from isogloss.service.values.results import SiteRef
 
 _MAX_ID = 63
 _HASH = 8
@@ -55,7 +56,16 @@ def floor_id(dictionary: str, how: str, seed: int) -> str:
     return f"{head}-{digest}"
 
 
-def id_of(dictionary: DictionaryInfo | str) -> str:
+class HasId(Protocol):
+    """A dictionary, whether described or in the hand."""
+
+    @property
+    def id(self) -> str:
+        """Its resource id."""
+        ...
+
+
+def id_of(dictionary: HasId | str) -> str:
     """Return the id of a dictionary that may be given as its id."""
     return dictionary if isinstance(dictionary, str) else dictionary.id
 

@@ -11,6 +11,7 @@
     - EmptyProbe
     - DeadFeature
     - UnsupportedVersion
+    - PassportRefused
   + NotFound (LookupError)
     - UnknownSite
   + AlreadyExists (ValueError)
@@ -99,6 +100,10 @@ class DeadFeature(InvalidInput):
 
 class UnsupportedVersion(InvalidInput):
     """A file or message has a schema version this release does not read."""
+
+
+class PassportRefused(InvalidInput):
+    """A dictionary is used on something else than it was made for."""
 
 
 class NotFound(IsoglossError, LookupError):

@@ -15,6 +15,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, record, tokenizer_id, vocabulary
 from isogloss.models.tokens import (
+    begin_ids,
     encode_documents,
     encode_token_ids,
     padding_id,
@@ -265,3 +266,9 @@ def test_the_id_of_padding_is_known_where_a_tokenizer_has_one():
     assert padding_id(bare) is None
     bare.enable_padding(pad_id=7)
     assert padding_id(bare) == 7
+
+
+def test_what_stands_before_a_text_is_told_by_its_tokenizer():
+    assert begin_ids(wordpiece()) == (2,)
+    assert begin_ids(byte_level()) == ()
+    assert begin_ids(None) is None

@@ -108,7 +108,7 @@ def test_training_gives_a_dictionary_and_says_how_far_it_is(walked: Walked) -> N
     assert 0 < a.metrics["fvu"] < 0.5
     assert walked.steps == sorted(walked.steps)
     assert walked.steps[-1] > 0
-    assert walked.client.dictionary(a.id) == a
+    assert walked.client.dictionary_info(a.id) == a
     assert {info.id for info in walked.client.dictionaries()} == {
         info.id for info in walked.dictionaries
     }

@@ -96,7 +96,7 @@ def test_it_is_trained_and_its_settings_are_kept(served: Served) -> None:
         ("small-docs", "layer.1")
     ]
     assert 0 < toy.metrics["fvu"] < 0.6
-    assert served.client.dictionary(toy.id) == toy
+    assert served.client.dictionary_info(toy.id) == toy
 
 
 def test_it_is_loaded_and_encodes_through_the_server(served: Served) -> None:

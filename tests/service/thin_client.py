@@ -83,6 +83,10 @@ def refusals(address: str) -> dict[str, bool]:
                 method(model=None, sites=["x"], recording="live", **documents)
             except MissingExtra as error:
                 said[name] = name in str(error) and "pip install 'isogloss[server]'" in str(error)
+        try:
+            client.dictionary("d")
+        except MissingExtra as error:
+            said["dictionary"] = "isogloss[server]" in str(error) and "_info" in str(error)
     said["serve command"] = ends_with_a_remedy("serve", "--store", "a-store-of-its-own")
     said["report command"] = ends_with_a_remedy("report", "m", "--store", address)
     return said

@@ -168,7 +168,7 @@ BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]
         InvalidInput,
         "batch_rows",
     ),
-    (lambda c, n: c.dictionary("nothing-there"), NotFound, "nothing-there"),
+    (lambda c, n: c.dictionary_info("nothing-there"), NotFound, "nothing-there"),
     (lambda c, n: c.probe("nothing-there"), NotFound, "nothing-there"),
     (lambda c, n: c.get_match("nothing-there"), NotFound, "nothing-there"),
     (lambda c, n: c.match("nothing-there", "nor-there"), NotFound, "nothing-there"),

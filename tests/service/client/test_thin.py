@@ -24,7 +24,8 @@ def use(address: str, *options: str, python: str = sys.executable) -> dict[str, 
 def test_a_client_and_its_command_line_load_nothing_heavy(tmp_path: Path) -> None:
     with server_on(tmp_path / "store") as server:
         said = use(server.addresses[0])
-    assert {"verified", "described", "record", "record_documents", "report command"} <= said.keys()
+    assert {"verified", "described", "record", "record_documents", "dictionary"} <= said.keys()
+    assert "report command" in said
     told = {f"isogloss.service.{name}" for name in ("Recorder", "serve")}
     told |= {f"isogloss.models.{name}" for name in ("LoadedModel", "capture", "load_model")}
     assert {*told, "isogloss.service.render_report", "serve command"} <= said.keys()

@@ -64,18 +64,18 @@ def test_a_dictionary_that_is_mentioned_is_deleted_only_with_what_mentions_it(
     client: Client, root: Path
 ) -> None:
     (probe,) = client.probes()
-    small, both = client.dictionary("small"), client.get_match("both")
+    small, both = client.dictionary_info("small"), client.get_match("both")
     with pytest.raises(Conflict, match=f"by matches/both, probes/{probe.id}: delete those first"):
         client.delete_dictionary("small", small.etag)
     with pytest.raises(Conflict, match="etag"):
         client.delete_dictionary("small", "old", cascade=True)
     with pytest.raises(InvalidInput, match="etag is empty"):
         client.delete_dictionary("small", "", cascade=True)
-    assert client.dictionary("small") == small
+    assert client.dictionary_info("small") == small
     deleted = client.delete_dictionary("small", small.etag, cascade=True)
     assert deleted == ["matches/both", f"probes/{probe.id}"]
     with pytest.raises(NotFound, match="small"):
-        client.dictionary("small")
+        client.dictionary_info("small")
     assert client.matches() == []
     assert client.probe(probe.id).dictionaries == ("large", "third")
     left = directories(root)
@@ -90,18 +90,18 @@ def test_a_dictionary_that_is_mentioned_is_deleted_only_with_what_mentions_it(
 def test_what_is_left_of_a_probe_is_indexed_anew_by_a_job(root: Path) -> None:
     with isogloss.connect(root, run_workers=False) as client:
         (probe,) = client.probes()
-        client.delete_dictionary("small", client.dictionary("small").etag, cascade=True)
+        client.delete_dictionary("small", client.dictionary_info("small").etag, cascade=True)
         (job,) = [job for job in client.jobs() if job.state == "QUEUED"]
         assert job.kind == "probe"
         with pytest.raises(NotFound, match="is being indexed anew"):
-            client.nearest(client.dictionary("large").feature(0), ["third"], probe=probe.id)
+            client.nearest(client.dictionary_info("large").feature(0), ["third"], probe=probe.id)
     with Store.open(root) as store:
         spec = JobTable(store.catalog.path).get(job.name).spec
         done = run_here(store, "probe", dict(spec))
         assert done.id == job.name
         assert set(store.catalog.get("atlas", probe.id).body["dictionaries"]) == {"large", "third"}  # pyright: ignore[reportArgumentType] - a JSON object
     with isogloss.connect(root, run_workers=False) as client:
-        ref = client.dictionary("large").feature(0)
+        ref = client.dictionary_info("large").feature(0)
         assert client.nearest(ref, ["third"], probe=probe.id, count=1)[0].dictionary == "third"
 
 
@@ -121,7 +121,7 @@ def test_a_match_and_then_its_probe_can_be_deleted(client: Client, root: Path) -
     assert len(left["dictionaries"]) == 3
     assert left["probes"] | left["atlases"] | left["matches"] == set()
     assert list((root / "codes").glob("*/*")) == []
-    small = client.dictionary("small")
+    small = client.dictionary_info("small")
     assert client.delete_dictionary("small", small.etag) == []
 
 
@@ -138,7 +138,7 @@ def test_what_an_unfinished_job_uses_is_not_deleted(root: Path) -> None:
         job = client.match("large", "third", probe=probe.id)
         for name in ("large", "third"):
             with pytest.raises(Conflict, match=f"used by job '{job.name}'.*cancel it"):
-                client.delete_dictionary(name, client.dictionary(name).etag, cascade=True)
+                client.delete_dictionary(name, client.dictionary_info(name).etag, cascade=True)
         with pytest.raises(Conflict, match=f"used by job '{job.name}'"):
             client.delete_probe(probe.id, probe.etag, cascade=True)
         queued = client.train("large-docs", site="encoder.layer.2", features=8, k=2)
@@ -148,7 +148,7 @@ def test_what_an_unfinished_job_uses_is_not_deleted(root: Path) -> None:
         queued.cancel()
         client.delete_recording("large-docs", etag)
         job.cancel()
-        client.delete_dictionary("third", client.dictionary("third").etag, cascade=True)
+        client.delete_dictionary("third", client.dictionary_info("third").etag, cascade=True)
 
 
 # Garbage.

@@ -8,7 +8,7 @@ from torch import nn
 
 from isogloss.errors import NotFound, UnknownSite
 from isogloss.models import LoadedModel
-from isogloss.service.recording.description import begun_with, describe
+from isogloss.service.recording.description import as_known, begun_with, describe
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import RecordingSpec, Revision
 
@@ -76,3 +76,19 @@ def test_training_goes_on_under_the_fingerprint_that_the_recording_began_with() 
     assert begun_with(Asked(None), now, 5) == now
     other = replace(now, corpus="another")
     assert begun_with(Asked(first), other, 5) == replace(first, corpus="another")
+
+
+def test_a_recording_of_an_earlier_release_goes_on_as_it_was_begun() -> None:
+    model = loaded()
+    now, _ = describe(
+        model, ["1"], recording="d", corpus="c", dtype="float32", has_spans=False,
+        provenance={"precision": "float32", "begins": "0"},
+    )  # fmt: skip
+    known = {name: value for name, value in now.model.ancestry.items() if name != "weights"}
+    begun = replace(
+        now, provenance={"precision": "float32"}, model=replace(now.model, ancestry=known)
+    )
+    assert begun != now
+    assert begun_with(Asked(begun), now, 0) == begun
+    assert begun_with(Asked(now), now, 0) == now
+    assert as_known(now.model.ancestry, {}) == now.model.ancestry

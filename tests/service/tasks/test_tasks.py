@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,19 @@ import torch
 from tests.service import planted
 from tests.service.run_here import run_here
 
-from isogloss.dictionaries import load_dictionary, load_provenance
+from isogloss.dictionaries import (
+    load_dictionary,
+    load_provenance,
+    read_passport,
+    write_passport,
+)
 from isogloss.dictionaries.registry import Registry
 from isogloss.dictionaries.wirings import load
-from isogloss.errors import AlreadyExists, InvalidInput, ShapeError, from_reason
+from isogloss.errors import AlreadyExists, InvalidInput, PassportRefused, ShapeError, from_reason
 from isogloss.service.control.entries import dictionary_info, probe_info
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries, newest_probe
+from isogloss.service.tasks import probe
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.json_fields import default_probe_id
@@ -62,6 +69,23 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
     dictionary = load_dictionary(matched.artifact("dictionary", entry.uid))
     assert (dictionary.width, dictionary.features) == (24, 40)
     assert not list(matched.artifact("dictionary", entry.uid).glob("checkpoint*"))
+
+
+def test_a_trained_dictionary_has_its_passport_which_every_match_compares(matched: Store) -> None:
+    entry = matched.catalog.get("dictionary", "small")
+    directory = matched.artifact("dictionary", entry.uid)
+    passport = read_passport(directory)
+    assert passport is not None
+    assert (passport.sites, passport.widths, passport.kind) == (("layer.1",), (24,), "topk")
+    reader = matched.recording("small-docs").reader()
+    found = probe._checked(matched, entry, reader, "layer.1")
+    assert (found.width, found.features) == (24, 40)
+    write_passport(replace(passport, sites=("layer.2",), activation={"k": 4}), directory)
+    try:
+        with pytest.raises(PassportRefused, match=r"allow=\['activation', 'site'\]"):
+            probe._checked(matched, entry, reader, "layer.1")
+    finally:
+        write_passport(passport, directory)
 
 
 def test_training_the_same_again_gives_the_same_dictionary_without_work(matched: Store) -> None:

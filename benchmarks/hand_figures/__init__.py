@@ -1,0 +1,1 @@
+"""Figures of dictionaries in the hand: weights on the wire, passports, splices."""

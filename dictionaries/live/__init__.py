@@ -1,0 +1,1 @@
+"""A trained dictionary as a module of torch, and within a live model."""

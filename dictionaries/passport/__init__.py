@@ -1,0 +1,1 @@
+"""What a dictionary was trained on, checked wherever it is used."""

@@ -1,0 +1,1 @@
+"""Whether two models have the same weights: samples of each, and what they say."""

@@ -1,0 +1,1 @@
+"""Dictionaries in the hand: weights into this process, arrays and tensors alike."""
