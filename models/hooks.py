@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
+
 from torch import Tensor, nn
 
 from isogloss.errors import Conflict, InvalidInput, ShapeError
@@ -182,8 +183,8 @@ def _replacer(name: str, replacement: Replacement) -> Callable[[Tensor], Tensor]
         new = replacement(old)
         if (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
             raise ShapeError(
-                f"the replacement at {name!r} is {_describe(new)}, what is there is {_describe(old)}; "
-                "return a tensor of the same shape, dtype and device"
+                f"the replacement at {name!r} is {_describe(new)}, what is there is "
+                f"{_describe(old)}; return a tensor of the same shape, dtype and device"
             )
         return new
 

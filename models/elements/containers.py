@@ -65,15 +65,11 @@ def element(output: object, key: int | str, name: str) -> Tensor:
     found = _elements(output).get(key)
     if not isinstance(found, Tensor):
         there = ", ".join(f"{at!r} ({type(one).__name__})" for at, one in _elements(output).items())
-        hint = (
-            "; None is what attention gives as its patterns unless it runs eagerly: name them"
-            " heads.pattern"
-            if found is None and key in _elements(output)
-            else ""
-        )
+        is_none = found is None and key in _elements(output)
+        hint = "; attention that does not run eagerly gives no patterns: name heads.pattern"
         raise InvalidInput(
             f"site {name!r} wants element {key!r} of {type(output).__name__}, a tensor; there are "
-            f"{there or 'none'}{hint}"
+            f"{there or 'none'}{hint if is_none else ''}"
         )
     return found
 

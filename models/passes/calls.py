@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from isogloss.errors import Conflict, InvalidInput
-from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.elements.containers import first_tensor
 from isogloss.models.elements.rows import refuse_pattern, refuse_pattern_name
+from isogloss.models.execution import compiler_is_loaded, hooked_execution
 from isogloss.models.passes.axis_trace import AxisTrace, TracedAxes
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.generation.caches import cache_in, cache_state

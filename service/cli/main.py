@@ -14,7 +14,7 @@ import typer
 from typer.models import CommandInfo
 
 from isogloss.errors import InvalidInput, IsoglossError, from_os_error, missing_extra
-from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, serve, upkeep
+from isogloss.service.cli import files, info, jobs, kinds, lanes, mechanisms, probes, serve, upkeep
 from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
@@ -377,7 +377,7 @@ def report(
         say(str(path))
 
 
-for topic in (files, info, jobs, kinds, lanes, probes, serve, upkeep):
+for topic in (files, info, jobs, kinds, lanes, mechanisms, probes, serve, upkeep):
     app.registered_commands += topic.app.registered_commands
 
 PANELS = {
@@ -386,6 +386,7 @@ PANELS = {
         *("kinds", "train", "dictionaries", "probe", "probes", "nearest", "match", "matches"),
         "report",
     ),
+    "Look into a model": ("attention", "trace"),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (
         *("lanes", "verify", "compact", "compress", "quantise", "give-up", "delete", "gc"),

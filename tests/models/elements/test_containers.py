@@ -18,9 +18,10 @@ class Pair(NamedTuple):
     second: Tensor
 
 
-@pytest.mark.parametrize(
-    "output", [(A, B), [A, B], Pair(A, B), OrderedDict(first=A, second=B)], ids=lambda o: type(o).__name__
-)  # fmt: skip
+CONTAINERS = [(A, B), [A, B], Pair(A, B), OrderedDict(first=A, second=B)]
+
+
+@pytest.mark.parametrize("output", CONTAINERS, ids=lambda output: type(output).__name__)
 def test_an_element_is_found_by_place_and_replaced_in_the_same_container(output: object):
     assert element(output, 1, "site") is B
     new = with_element(output, 1, B + 1)

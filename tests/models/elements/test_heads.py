@@ -77,7 +77,7 @@ def test_a_layer_means_its_attention_module():
     assert found is not None
     assert found.path == "transformer.h.1.attn"
     assert attention_below(family("gpt2"), "transformer.wte") is None
-    with pytest.raises(InvalidInput, match="2 attention modules.*name one"):
+    with pytest.raises(InvalidInput, match=r"2 attention modules.*name one"):
         attention_below(family("gpt2"), "transformer")
 
 
@@ -85,7 +85,7 @@ def test_a_fused_projection_of_an_unknown_layout_is_refused_by_name():
     model = FalconForCausalLM(
         FalconConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=4)
     )
-    with pytest.raises(InvalidInput, match="query_key_value gives .* is not known"):
+    with pytest.raises(InvalidInput, match=r"query_key_value gives .* is not known"):
         heads_of(model, "transformer.h.0.self_attention")
     assert attentions(model) == ()
 

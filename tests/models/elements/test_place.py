@@ -177,7 +177,7 @@ def test_what_a_model_does_not_show_is_refused_before_any_pass(
 def test_an_element_that_is_not_there_is_named_with_those_that_are():
     model = family("llama")
     with (
-        pytest.raises(InvalidInput, match="wants element 5 of tuple.*0 .Tensor., 1 .NoneType."),
+        pytest.raises(InvalidInput, match=r"wants element 5 of tuple.*0 .Tensor., 1 .NoneType."),
         capture(model, [f"{ATTENTION}:5"]),
     ):
         model(IDS)
