@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         AttentionPatterns,
         Head,
         attention_patterns,
+        layer_sites,
         read_head,
     )
     from isogloss.models.attention.prompts import Prompt, read_prompt
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
     from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.passes.weights import WeightWatch
+    from isogloss.models.patching.ablations import ablate
+    from isogloss.models.patching.attribution import agreement, attribute
+    from isogloss.models.patching.heat_map import trace_page, trace_svg
+    from isogloss.models.patching.metrics import METRICS
+    from isogloss.models.patching.pairs import (
+        Pairs,
+        greater_than_pairs,
+        indirect_object_pairs,
+        induction_pairs,
+        text_pairs,
+    )
+    from isogloss.models.patching.tracing import Trace, trace
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
     from isogloss.models.sites import Site
@@ -45,6 +58,7 @@ if TYPE_CHECKING:
     from isogloss.models.wrappers import unwrapped
 
 __all__ = [
+    "METRICS",
     "PACKAGED",
     "AttentionPatterns",
     "Capture",
@@ -56,6 +70,7 @@ __all__ = [
     "HeadScores",
     "LoadedModel",
     "ModelMode",
+    "Pairs",
     "PassReader",
     "PassRows",
     "Prompt",
@@ -64,18 +79,26 @@ __all__ = [
     "Site",
     "TextDocument",
     "Tokenizer",
+    "Trace",
     "WeightWatch",
+    "ablate",
+    "agreement",
     "ancestry",
     "attention_page",
     "attention_patterns",
     "attention_svg",
+    "attribute",
     "capture",
     "check_mode",
     "document_sites",
     "encoder",
     "fast_backend",
     "find_sites",
+    "greater_than_pairs",
     "head_scores",
+    "indirect_object_pairs",
+    "induction_pairs",
+    "layer_sites",
     "load_model",
     "overflows",
     "padding_id",
@@ -89,7 +112,11 @@ __all__ = [
     "special_ids",
     "splice",
     "standard_library_texts",
+    "text_pairs",
     "tokenizer_id",
+    "trace",
+    "trace_page",
+    "trace_svg",
     "unwrapped",
     "vocabulary",
 ]
@@ -104,8 +131,10 @@ _HOMES = {
     "Head": "attention.patterns",
     "HeadScores": "attention.scores",
     "LoadedModel": "load",
+    "METRICS": "patching.metrics",
     "ModelMode": "passes.mode",
     "PACKAGED": "packaged",
+    "Pairs": "patching.pairs",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "Prompt": "attention.prompts",
@@ -114,18 +143,26 @@ _HOMES = {
     "Site": "sites",
     "TextDocument": "texts",
     "Tokenizer": "tokens",
+    "Trace": "patching.tracing",
     "WeightWatch": "passes.weights",
+    "ablate": "patching.ablations",
+    "agreement": "patching.attribution",
     "ancestry": "fingerprint",
     "attention_page": "attention.panel",
     "attention_patterns": "attention.patterns",
     "attention_svg": "attention.panel",
+    "attribute": "patching.attribution",
     "capture": "hooks",
     "check_mode": "passes.mode",
     "document_sites": "resolve",
     "encoder": "tokens",
     "fast_backend": "tokens",
     "find_sites": "resolve",
+    "greater_than_pairs": "patching.pairs",
     "head_scores": "attention.scores",
+    "indirect_object_pairs": "patching.pairs",
+    "induction_pairs": "patching.pairs",
+    "layer_sites": "attention.patterns",
     "load_model": "load",
     "overflows": "passes.overflow",
     "padding_id": "tokens",
@@ -139,7 +176,11 @@ _HOMES = {
     "special_ids": "tokens",
     "splice": "hooks",
     "standard_library_texts": "corpus",
+    "text_pairs": "patching.pairs",
     "tokenizer_id": "tokens",
+    "trace": "patching.tracing",
+    "trace_page": "patching.heat_map",
+    "trace_svg": "patching.heat_map",
     "unwrapped": "wrappers",
     "vocabulary": "tokens",
 }

@@ -16,6 +16,7 @@ from isogloss.models.load import LoadedModel
 from isogloss.models.wrappers import unwrapped
 
 _NAMED = re.compile(r"(\d+)\.(\d+)")
+_LAYER = re.compile(r"(.+\.\d+)\..+")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -73,6 +74,16 @@ def layers_of(model: LoadedModel) -> tuple[Heads, ...]:
             "models/elements/README.md for those that are"
         )
     return found
+
+
+def layer_sites(model: LoadedModel) -> tuple[str, ...]:
+    """Return the paths of a model's layers: what holds each attention module, in order.
+
+    Raises:
+        InvalidInput: the model has no attention module whose heads are known.
+    """
+    found = [(_LAYER.fullmatch(one.path), one.path) for one in layers_of(model)]
+    return tuple(dict.fromkeys(path if layer is None else layer[1] for layer, path in found))
 
 
 def check_heads(layers: Sequence[Heads], heads: Sequence[Head]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from isogloss.models.load import LoadedModel
 from isogloss.models.resolve import device_of
 from isogloss.models.tokens import (
     EncodedDocument,
+    Encoder,
     Tokenizer,
     encode_token_ids,
     encoder,
@@ -23,8 +25,19 @@ from isogloss.models.wrappers import unwrapped
 
 _LONGEST = 1 << 20
 
+_READERS: "WeakKeyDictionary[Tokenizer, _Reader]" = WeakKeyDictionary()
+
 Text = str | Sequence[int]
 """A text; or token ids, for a model that comes without a tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Reader:
+    """What is made of a tokenizer once: of a large vocabulary it takes a second."""
+
+    encoder: Encoder
+    strings: tuple[str, ...]
+    special: frozenset[int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,15 +92,15 @@ def content_ids(model: LoadedModel) -> Tensor:
         InvalidInput: neither the tokenizer nor the model tells how many there are.
     """
     known = _table_size(model)
-    if model.tokenizer is not None:
-        most = 1 + max(model.tokenizer.get_vocab().values(), default=-1)
-        known = most if known is None else min(known, most)
+    reader = None if model.tokenizer is None else _reader(model.tokenizer)
+    if reader is not None:
+        known = len(reader.strings) if known is None else min(known, len(reader.strings))
     if known is None:
         raise InvalidInput(
             f"how many token ids {model.name!r} knows is not told by a configuration or a "
             "tokenizer; give the token ids to run on"
         )
-    special = special_ids(model.tokenizer)
+    special = frozenset[int]() if reader is None else reader.special
     return torch.tensor([i for i in range(known) if i not in special])
 
 
@@ -95,9 +108,9 @@ def start_ids(model: LoadedModel) -> list[int]:
     """Return the special tokens that a model's tokenizer puts before a text."""
     if model.tokenizer is None:
         return []
-    content = _encoded(model, "a").content
-    first = int(np.argmax(content)) if content.any() else len(content)
-    return _encoded(model, "a").input_ids[:first].tolist()
+    encoded = _encoded(model, "a")
+    first = int(np.argmax(encoded.content)) if encoded.content.any() else len(encoded.content)
+    return encoded.input_ids[:first].tolist()
 
 
 def _encoded(model: LoadedModel, text: Text) -> EncodedDocument:
@@ -105,7 +118,17 @@ def _encoded(model: LoadedModel, text: Text) -> EncodedDocument:
         return encode_token_ids(text, None)
     if model.tokenizer is None:
         raise InvalidInput(f"{model.name!r} has no tokenizer; give token ids in place of a text")
-    return encoder(model.tokenizer, _LONGEST).encode([text])[0]
+    return _reader(model.tokenizer).encoder.encode([text])[0]
+
+
+def _reader(tokenizer: Tokenizer) -> _Reader:
+    if tokenizer not in _READERS:
+        _READERS[tokenizer] = _Reader(
+            encoder=encoder(tokenizer, _LONGEST),
+            strings=vocabulary(tokenizer),
+            special=special_ids(tokenizer),
+        )
+    return _READERS[tokenizer]
 
 
 def _table_size(model: LoadedModel) -> int | None:
@@ -122,14 +145,15 @@ def _shown(
 ) -> tuple[str, ...]:
     if tokenizer is None:
         return tuple(str(token) for token in encoded.input_ids.tolist())
-    strings = vocabulary(tokenizer)
+    strings = _reader(tokenizer).strings
     shown: list[str] = []
     for i, token in enumerate(encoded.input_ids.tolist()):
         piece = strings[token] if token < len(strings) else str(token)
         if text is not None and encoded.span is not None and encoded.content[i]:
             start, end = encoded.span[i].tolist()
             piece = text[start:end] or piece
-            if start and text[start - 1].isspace() and not piece[0].isspace():
+            is_apart = i > 0 and encoded.span[i - 1][0] < encoded.span[i - 1][1] < start
+            if is_apart and not piece[0].isspace():
                 piece = f" {piece}"  # spans leave out the blank that the token begins with
         shown.append(piece)
     return tuple(shown)

@@ -240,17 +240,16 @@ def find_heads(root: nn.Module, path: str, name: str | None = None) -> Heads:
         UnknownSite: there is no such submodule.
         InvalidInput: there is no attention module there that is known, or there are several.
     """
-    forms = [path, path.removesuffix(".attn")] if path.endswith(".attn") else [path]
-    known = [at for form in forms if (at := _path(root, form)) is not None]
-    if not known:
+    at = _path(root, path)
+    if at is None:
         raise unknown_site(path, paths(root))
-    for at in known:
-        if (heads := attention_below(root, at)) is not None:
-            return heads
-    raise InvalidInput(
-        f"site {name or path!r}: {known[0]} ({type(_module(root, known[0])).__name__}) has no "
-        "attention module whose heads are known; name a submodule's output or input"
-    )
+    heads = attention_below(root, at)
+    if heads is None:
+        raise InvalidInput(
+            f"site {name or path!r}: {at} ({type(_module(root, at)).__name__}) has no attention "
+            "module whose heads are known; name a submodule's output or input"
+        )
+    return heads
 
 
 def _path(root: nn.Module, path: str) -> str | None:
@@ -259,7 +258,13 @@ def _path(root: nn.Module, path: str) -> str | None:
     forms = [path]
     if isinstance(prefix, str) and prefix:
         forms += [f"{prefix}.{path}", path.removeprefix(f"{prefix}.")]
-    return next((form for form in forms if at_path(root, form) is not None), None)
+    known = next((form for form in forms if at_path(root, form) is not None), None)
+    layer, attn, rest = path.rpartition(".attn")
+    if known is not None or not attn or (rest and not rest.startswith(".")):
+        return known
+    at = _path(root, layer)
+    heads = None if at is None else attention_below(root, at)
+    return None if heads is None else _path(root, f"{heads.path}{rest}")
 
 
 def _module(root: nn.Module, path: str) -> nn.Module:

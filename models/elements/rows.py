@@ -23,6 +23,18 @@ def refuse_pattern_name(name: str) -> None:
         raise _no_rows(name)
 
 
+def pattern_axis(name: str) -> int | None:
+    """Return the axis of the queries at a site whose name says that it is a pattern; else None.
+
+    Args:
+        name: of the site.
+    """
+    found = _NAMED.fullmatch(name)
+    if found is None:
+        return None
+    return 1 if found[3] else 2
+
+
 def refuse_pattern(output: Tensor, name: str) -> None:
     """Refuse to record an output that is an attention pattern.
 

@@ -27,6 +27,8 @@ SITES = {
     f"{ATTENTION}.o_proj.input": (2, 7, 32),
     "model.layers.1.mlp.input": (2, 7, 32),
     "layers.1.attn.head.3": (2, 7, 8),
+    "layers.1.attn:1": (2, 4, 7, 7),
+    "layers.1.attn.o_proj.input": (2, 7, 32),
 }
 
 
@@ -159,7 +161,7 @@ def test_a_submodule_of_the_name_of_an_element_is_itself():
         (f"{ATTENTION}.heads.w", InvalidInput, "q, k, v, z, pattern, not 'w'"),
         (f"{ATTENTION}.head.1.w", InvalidInput, "q, k, v, z, pattern, not 'w'"),
         ("model.layers.1.mlp.heads.q", InvalidInput, "no attention module whose heads are known"),
-        ("model.layers.7.attn.head.0", UnknownSite, "no site 'model.layers.7.attn'"),
+        ("model.layers.7.attn.head.0", UnknownSite, "no site 'model.layers.7"),
         ("model.layer.1:1", UnknownSite, "nearest: "),
         ("model.layers.1.self_atn.input", UnknownSite, "nearest: "),
         ("model.layers.attn.head.0", InvalidInput, "2 attention modules"),
