@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         read_head,
     )
     from isogloss.models.attention.prompts import Prompt, read_prompt
-    from isogloss.models.attention.scores import HeadScores, head_scores, repeated_ids
+    from isogloss.models.attention.scores import KINDS, HeadScores, head_scores, repeated_ids
     from isogloss.models.corpus import standard_library_texts
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
     from isogloss.models.hooks import Capture, capture, splice
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from isogloss.models.wrappers import unwrapped
 
 __all__ = [
+    "KINDS",
     "METRICS",
     "PACKAGED",
     "AttentionPatterns",
@@ -130,6 +131,7 @@ _HOMES = {
     "Example": "resolve",
     "Head": "attention.patterns",
     "HeadScores": "attention.scores",
+    "KINDS": "attention.scores",
     "LoadedModel": "load",
     "METRICS": "patching.metrics",
     "ModelMode": "passes.mode",

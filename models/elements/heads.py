@@ -81,7 +81,9 @@ def heads_of(root: nn.Module, path: str) -> Heads | None:
         count = _count(module)
         if count is None:
             return None
-        told = {part: Source(path=name) for part, name in _POINTS.items() if name in points}
+        told: dict[Part, Source] = {
+            part: Source(path=name) for part, name in _POINTS.items() if name in points
+        }
         return Heads(path=path, count=count, key_count=_key_count(module, count), sources=told)
     for names in _SEPARATE:
         if all(_out_width(module, name) for name in names):

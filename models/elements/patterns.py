@@ -1,7 +1,6 @@
 """Attention patterns of models that compute them within one forward function."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class PatternMode(TorchFunctionMode):
                 return func(changed, *args[1:], **rest)
         if func in _SOFTMAX:
             self._has_softmax = True
-        return cast("object", func(*args, **kwargs))
+        return func(*args, **kwargs)
 
     def require_one(self) -> None:
         """Refuse a pass in which there was no pattern, or more than one.

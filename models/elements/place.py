@@ -264,7 +264,8 @@ def _path(root: nn.Module, path: str) -> str | None:
         return known
     at = _path(root, layer)
     heads = None if at is None else attention_below(root, at)
-    return None if heads is None else _path(root, f"{heads.path}{rest}")
+    meant = "" if heads is None else f"{heads.path}{rest}"
+    return meant if meant and at_path(root, meant) is not None else None
 
 
 def _module(root: nn.Module, path: str) -> nn.Module:

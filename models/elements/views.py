@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -31,8 +32,12 @@ def split_heads(heads: int, width: int) -> View:
         heads: how many there are.
         width: numbers of a head.
     """
+
+    def get(whole: Tensor) -> Tensor:
+        return cast("Tensor", whole.unflatten(-1, (heads, width)))
+
     return View(
-        get=lambda whole: whole.unflatten(-1, (heads, width)),
+        get=get,
         put=lambda whole, new: new.reshape(whole.shape),
     )
 

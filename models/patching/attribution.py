@@ -51,12 +51,10 @@ def attribute(
         with splice(runs.root, {site: _keeper(kept, site) for site in sites}):
             logits = last_logits(runs.root, runs.base)
         total = measure(metric, logits, pairs, runs.clean_logits).sum()
-        gradients = torch.autograd.grad(total, [kept[site] for site in sites], allow_unused=True)
+        asked = [kept[site] for site in sites]
+        gradients = torch.autograd.grad(total, asked, allow_unused=True, materialize_grads=True)
     values = np.empty((len(sites), len(runs.columns)))
     for i, (site, gradient) in enumerate(zip(sites, gradients, strict=True)):
-        if gradient is None:
-            values[i] = 0
-            continue
         by_number = gradient * (runs.donor[site] - runs.own[site])
         at_token = by_number.movedim(runs.axes[site], 1).flatten(2).double().sum(-1).mean(0)
         columns = list(runs.columns)

@@ -14,7 +14,9 @@ METRICS: tuple[Metric, ...] = ("logit_difference", "probability", "kl")
 
 
 def last_logits(module: nn.Module, ids: Tensor) -> Tensor:
-    """Run a model and return its logits at the last position, ``[texts, vocabulary]``, in float32 at least.
+    """Run a model and return its logits at the last position, ``[texts, vocabulary]``.
+
+    They are float32 at least.
 
     Args:
         module: a causal language model.

@@ -36,6 +36,7 @@ def attention(
     duplicate token, induction; each beside the score of a head that looks everywhere alike.
     """
     from isogloss.models import (
+        KINDS,
         attention_page,
         attention_patterns,
         head_scores,
@@ -59,8 +60,11 @@ def attention(
         write_json(made) if is_json else say(str(path))
         return
     found = head_scores(loaded)
-    best = {kind: found.highest(kind, count) for kind in found.scores}
-    rows = [(kind, str(at), s, found.null[kind]) for kind, some in best.items() for at, s in some]
+    rows = [
+        (kind, str(at), score, found.null[kind])
+        for kind in KINDS
+        for at, score in found.highest(kind, count)
+    ]
     if is_json:
         write_json([dict(zip(("kind", "head", "score", "null"), row, strict=True)) for row in rows])
     else:

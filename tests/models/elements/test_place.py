@@ -1,6 +1,8 @@
 """Sites that are no whole output: elements, inputs, heads, patterns."""
 
+import importlib.metadata
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from tests.models.elements.families import IDS, family
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
-from isogloss.models import capture, splice
+from isogloss.models import LoadedModel, Pairs, capture, splice, trace
 
 ATTENTION = "model.layers.1.self_attn"
 SITES = {
@@ -192,3 +194,93 @@ def test_a_replacement_of_another_shape_is_refused():
         splice(model, {f"{ATTENTION}.head.1": lambda z: z[..., :1]}),
     ):
         model(IDS)
+
+
+PARTS = ("q", "k", "v", "z", "pattern")
+
+
+def hooked_transformer() -> nn.Module:
+    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore
+
+    return HookedTransformer(
+        HookedTransformerConfig(
+            n_layers=2, d_model=32, n_ctx=64, d_head=8, n_heads=4, d_mlp=64, d_vocab=50,
+            act_fn="gelu", seed=0,
+        )
+    ).eval()  # fmt: skip
+
+
+def bridge() -> nn.Module:
+    from transformer_lens.config import TransformerBridgeConfig  # pyright: ignore
+    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore
+
+    return TransformerBridge.boot_native(
+        TransformerBridgeConfig(
+            n_layers=2, d_model=32, n_ctx=64, d_head=8, n_heads=4, d_mlp=64, d_vocab=50,
+            act_fn="gelu", seed=0,
+        )
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_heads_of_transformer_lens_are_those_of_its_own_hook_points():
+    if find_spec("transformer_lens") is None:
+        pytest.skip("transformer_lens is not in this environment: make test-peers")
+    version = importlib.metadata.version("transformer-lens")
+    model = hooked_transformer() if version.startswith("3.") else bridge()
+    sites = {part: f"blocks.1.attn.heads.{part}" for part in PARTS}
+    with torch.no_grad(), capture(model, list(sites.values())) as seen:
+        model(IDS)
+    _, cache = model.run_with_cache(IDS)
+    for part, site in sites.items():
+        theirs = cache[f"blocks.1.attn.hook_{part}"]
+        assert torch.equal(seen[site].reshape(theirs.shape), theirs), part
+    with torch.no_grad(), splice(model, {sites["pattern"]: torch.zeros_like}):
+        with capture(model, [sites["z"]]) as seen:
+            model(IDS)
+        assert not seen[sites["z"]].any()
+    pairs = Pairs(
+        clean=IDS, corrupt=IDS.flip(1), right=((1,), (2,)), wrong=((3,), (4,)), tokens=("a",) * 7
+    )
+    found = trace(LoadedModel(module=model, name="peer"), pairs, ["blocks.0.attn.heads.z"])
+    clean = cache["blocks.0.attn.hook_z"]
+    for position in range(7):
+
+        def patch(own: Tensor, hook: object, at: int = position) -> Tensor:
+            own = own.clone()
+            own[:, at] = clean[:, at].reshape(own[:, at].shape)
+            return own
+
+        with torch.no_grad():
+            logits = model.run_with_hooks(
+                pairs.corrupt, fwd_hooks=[("blocks.0.attn.hook_z", patch)]
+            )[:, -1]
+        wanted = (logits[0, 1] - logits[0, 3] + logits[1, 2] - logits[1, 4]) / 2
+        assert found.values[0, position] == pytest.approx(float(wanted), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_heads_within_a_trace_of_nnsight_are_those_of_the_model_inside():
+    if find_spec("nnsight") is None:
+        pytest.skip("nnsight is not in this environment: make test-peers")
+    from nnsight import NNsight  # pyright: ignore
+
+    model = family("gpt2")
+    wrapped, path = NNsight(model), "transformer.h.1.attn"
+    sites = [f"{path}.heads.{part}" for part in PARTS]
+    with torch.no_grad(), capture(model, sites) as plain:
+        model(IDS)
+    with torch.no_grad(), capture(wrapped, sites) as seen, wrapped.trace(input_ids=IDS):
+        given = wrapped.transformer.h[1].attn.output.save()
+    assert torch.equal(given[1], seen[sites[4]])
+    for site in sites:
+        assert torch.equal(seen[site], plain[site])
+    with (
+        torch.no_grad(),
+        splice(wrapped, {sites[4]: torch.zeros_like}),
+        wrapped.trace(input_ids=IDS),
+    ):
+        mixed = wrapped.transformer.h[1].attn.c_proj.input.save()
+    assert not mixed.any()
