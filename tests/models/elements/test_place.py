@@ -200,7 +200,7 @@ PARTS = ("q", "k", "v", "z", "pattern")
 
 
 def hooked_transformer() -> nn.Module:
-    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore
+    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
 
     return HookedTransformer(
         HookedTransformerConfig(
@@ -211,8 +211,8 @@ def hooked_transformer() -> nn.Module:
 
 
 def bridge() -> nn.Module:
-    from transformer_lens.config import TransformerBridgeConfig  # pyright: ignore
-    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore
+    from transformer_lens.config import TransformerBridgeConfig  # pyright: ignore[reportMissingImports]
+    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports]
 
     return TransformerBridge.boot_native(
         TransformerBridgeConfig(
@@ -265,7 +265,7 @@ def test_heads_of_transformer_lens_are_those_of_its_own_hook_points():
 def test_heads_within_a_trace_of_nnsight_are_those_of_the_model_inside():
     if find_spec("nnsight") is None:
         pytest.skip("nnsight is not in this environment: make test-peers")
-    from nnsight import NNsight  # pyright: ignore
+    from nnsight import NNsight  # pyright: ignore[reportMissingImports]
 
     model = family("gpt2")
     wrapped, path = NNsight(model), "transformer.h.1.attn"
