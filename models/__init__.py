@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from isogloss.models.patching.heat_map import trace_page, trace_svg
     from isogloss.models.patching.metrics import METRICS
     from isogloss.models.patching.pairs import (
-        Pairs,
+        TextPairs,
         greater_than_pairs,
         indirect_object_pairs,
         induction_pairs,
@@ -71,7 +71,6 @@ __all__ = [
     "HeadScores",
     "LoadedModel",
     "ModelMode",
-    "Pairs",
     "PassReader",
     "PassRows",
     "Prompt",
@@ -79,6 +78,7 @@ __all__ = [
     "Relatedness",
     "Site",
     "TextDocument",
+    "TextPairs",
     "Tokenizer",
     "Trace",
     "WeightWatch",
@@ -136,7 +136,7 @@ _HOMES = {
     "METRICS": "patching.metrics",
     "ModelMode": "passes.mode",
     "PACKAGED": "packaged",
-    "Pairs": "patching.pairs",
+    "TextPairs": "patching.pairs",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "Prompt": "attention.prompts",

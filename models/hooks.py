@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import Conflict, InvalidInput, ShapeError
 from isogloss.models.elements.eager import eager_attention
-from isogloss.models.elements.place import Place, locate
+from isogloss.models.elements.place import SitePlace, locate
 from isogloss.models.execution import hooked_execution
 from isogloss.models.sites import Site, site_names, unknown_site
 from isogloss.models.wrappers import unwrapped
@@ -169,7 +169,7 @@ def splice(module: nn.Module, replacements: Mapping[str, Replacement]) -> Genera
 
 
 @contextmanager
-def _execution(root: nn.Module, places: Iterable[Place]) -> Generator[None]:
+def _execution(root: nn.Module, places: Iterable[SitePlace]) -> Generator[None]:
     """Let a module run so that the places are seen; as before when this is left."""
     with ExitStack() as stack:
         stack.enter_context(hooked_execution(root))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isogloss.models import (
     LoadedModel,
-    Pairs,
+    TextPairs,
     Trace,
     agreement,
     attribute,
@@ -28,7 +28,7 @@ _ROUNDS, _PAIRS = 3, 1
 
 
 @cache
-def _loaded() -> tuple[LoadedModel, Pairs]:
+def _loaded() -> tuple[LoadedModel, TextPairs]:
     model = load_model(MODEL, causal=True)
     return model, indirect_object_pairs(model, 4)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isogloss.models import LoadedModel, Pairs, head_scores, induction_pairs, trace
+from isogloss.models import LoadedModel, TextPairs, head_scores, induction_pairs, trace
 
 TOKENS, WIDTH, HEADS, LENGTH = 32, 64, 4, 40
 STEPS, BATCH, EVERY = 1200, 64, 200
@@ -31,6 +31,16 @@ class Point:
     """Highest previous-token score of a head of the first layer."""
     induction: float
     """Highest induction score of a head of the second layer."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What says how many tokens the model knows and reads."""
+
+    vocab_size: int = TOKENS
+    """Tokens that it knows."""
+    max_position_embeddings: int = LENGTH
+    """Tokens of a text at most."""
 
 
 class Attention(nn.Module):
@@ -64,6 +74,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = Config()
         self.embed = nn.Embedding(TOKENS, WIDTH)
         self.positions = nn.Parameter(0.3 * torch.randn(LENGTH, WIDTH))
         self.layers = nn.ModuleList(Attention() for _ in range(2))
@@ -130,9 +141,8 @@ def ablated(model: Model) -> tuple[float, float]:
 
     All heads of a layer at once, noised: 1 is the whole of what the model knows of it.
     """
-    model.config = type("Config", (), {"vocab_size": TOKENS, "max_position_embeddings": LENGTH})()
     loaded = LoadedModel(module=model, name="two-layer")
-    pairs: Pairs = induction_pairs(loaded, 32, tokens=24)
+    pairs: TextPairs = induction_pairs(loaded, 32, tokens=24)
     sites = [f"layers.{layer}.heads.z" for layer in range(2)]
     found = trace(loaded, pairs, sites, positions="all", mode="noise").effects[:, 0]
     return float(found[0]), float(found[1])

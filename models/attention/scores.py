@@ -17,8 +17,8 @@ from isogloss.models.load import LoadedModel
 from isogloss.models.resolve import device_of
 from isogloss.models.wrappers import unwrapped
 
-Kind = Literal["previous", "first", "duplicate", "induction"]
-KINDS: tuple[Kind, ...] = ("previous", "first", "duplicate", "induction")
+HeadKind = Literal["previous", "first", "duplicate", "induction"]
+KINDS: tuple[HeadKind, ...] = ("previous", "first", "duplicate", "induction")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class HeadScores:
 
     model: str
     """Name of the model."""
-    scores: dict[Kind, NDArray[np.float64]]
+    scores: dict[HeadKind, NDArray[np.float64]]
     """Of each kind, ``[layers, heads]``; NaN where a layer has fewer heads.
 
     * previous: the token before.
@@ -35,12 +35,12 @@ class HeadScores:
     * duplicate: earlier places of the same token.
     * induction: the tokens that followed on those (Olsson et al. 2022).
     """
-    null: dict[Kind, float]
+    null: dict[HeadKind, float]
     """Of each kind the score of a head that looks at all that it may see in equal shares."""
-    queries: dict[Kind, int]
+    queries: dict[HeadKind, int]
     """Of each kind how many queries the mean is over."""
 
-    def highest(self, kind: Kind, count: int = 10) -> list[tuple[Head, float]]:
+    def highest(self, kind: HeadKind, count: int = 10) -> list[tuple[Head, float]]:
         """Return the heads of the highest scores, the highest first.
 
         Args:
@@ -147,7 +147,7 @@ def _table(ids: Tensor | Sequence[Sequence[int]]) -> Tensor:
     return torch.as_tensor(ids, dtype=torch.int64).cpu()
 
 
-def _looked_at(row: Tensor, *, causal: bool) -> dict[Kind, Tensor]:
+def _looked_at(row: Tensor, *, causal: bool) -> dict[HeadKind, Tensor]:
     """Return for each kind which keys its heads look at, ``[queries, keys]``."""
     length = len(row)
     earlier = torch.ones(length, length).tril(-1).bool()

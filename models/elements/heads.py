@@ -10,8 +10,8 @@ from isogloss.errors import InvalidInput
 from isogloss.models.elements.views import View, block, interleaved, split_heads
 from isogloss.models.sites import at_path, paths
 
-Part = Literal["q", "k", "v", "z", "pattern"]
-PARTS: tuple[Part, ...] = ("q", "k", "v", "z", "pattern")
+HeadPart = Literal["q", "k", "v", "z", "pattern"]
+PARTS: tuple[HeadPart, ...] = ("q", "k", "v", "z", "pattern")
 
 _SEPARATE = (
     ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q_lin", "k_lin", "v_lin"),
@@ -19,7 +19,7 @@ _SEPARATE = (
 )  # fmt: skip
 _FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv")
 _OUT = ("o_proj", "out_proj", "c_proj", "dense", "out_lin", "o", "Wo", "out")
-_POINTS: Mapping[Part, str] = {part: f"hook_{part}" for part in PARTS}
+_POINTS: Mapping[HeadPart, str] = {part: f"hook_{part}" for part in PARTS}
 _COUNTS = ("n_heads", "num_heads", "num_attention_heads", "n_head")
 _WIDTHS = ("head_dim", "attention_head_size", "head_size")
 _INTERLEAVED = ("gpt_neox", "bloom", "gpt_neox_japanese")
@@ -27,7 +27,7 @@ _BRIDGED = "_original_component"  # what TransformerLens 4 wraps: the wrapper ha
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PartSource:
     """Where a part of the heads is read: a submodule's output or input, and the view of it."""
 
     path: str
@@ -48,14 +48,14 @@ class Heads:
     """Heads that have queries."""
     key_count: int
     """Heads that have keys and values: fewer where several share one."""
-    sources: Mapping[Part, Source]
+    sources: Mapping[HeadPart, PartSource]
     """Where each part is; without ``pattern`` where it is seen within the forward pass."""
 
-    def of(self, part: Part) -> int:
+    def of(self, part: HeadPart) -> int:
         """Return how many heads a part has."""
         return self.key_count if part in ("k", "v") else self.count
 
-    def shared(self, head: int, part: Part) -> int:
+    def shared(self, head: int, part: HeadPart) -> int:
         """Return the index of a head in a part: several heads may share keys and values."""
         return head * self.of(part) // self.count
 
@@ -81,8 +81,8 @@ def heads_of(root: nn.Module, path: str) -> Heads | None:
         count = _count(module)
         if count is None:
             return None
-        told: dict[Part, Source] = {
-            part: Source(path=name) for part, name in _POINTS.items() if name in points
+        told: dict[HeadPart, PartSource] = {
+            part: PartSource(path=name) for part, name in _POINTS.items() if name in points
         }
         return Heads(path=path, count=count, key_count=_key_count(module, count), sources=told)
     for names in _SEPARATE:
@@ -138,13 +138,13 @@ def _separate(module: nn.Module, path: str, names: tuple[str, str, str]) -> Head
         return None
     key_count = widths[1] // width
     views = (split_heads(count, width), *[split_heads(key_count, width)] * 2)
-    sources: dict[Part, Source] = {
-        part: Source(path=name, view=view)
+    sources: dict[HeadPart, PartSource] = {
+        part: PartSource(path=name, view=view)
         for part, name, view in zip(PARTS[:3], names, views, strict=True)
     }
     sources["z"] = _mixed(module, count, widths[2] // key_count)
     if getattr(module._modules.get(_BRIDGED), "accepts_pattern_fn", False):
-        sources["pattern"] = Source(path="hook_pattern")
+        sources["pattern"] = PartSource(path="hook_pattern")
     return Heads(path=path, count=count, key_count=key_count, sources=sources)
 
 
@@ -160,25 +160,25 @@ def _fused(module: nn.Module, path: str, name: str, kind: str) -> Heads | None:
             f"{path}.{name} gives {whole} numbers for {count} heads of {width}: how {kind or 'it'} "
             "lays queries, keys and values out is not known; name a submodule's output or input"
         )
-    sources: dict[Part, Source] = {}
+    sources: dict[HeadPart, PartSource] = {}
     start = 0
     for which, (part, size) in enumerate(zip(PARTS[:3], sizes, strict=True)):
         view = block(start, start + size).then(split_heads(size // width, width))
         if name == "query_key_value":
             view = interleaved(count, width, which)
-        sources[part] = Source(path=name, view=view)
+        sources[part] = PartSource(path=name, view=view)
         start += size
     sources["z"] = _mixed(module, count, width)
     return Heads(path=path, count=count, key_count=key_count, sources=sources)
 
 
-def _mixed(module: nn.Module, count: int, width: int) -> Source:
+def _mixed(module: nn.Module, count: int, width: int) -> PartSource:
     """Return where what the heads give is: what the projection out takes, or the module gives."""
     view = split_heads(count, width)
     for name in _OUT:
         if name in module._modules:
-            return Source(path=name, is_input=True, view=view)
-    return Source(path="", view=view)
+            return PartSource(path=name, is_input=True, view=view)
+    return PartSource(path="", view=view)
 
 
 def _kind(module: nn.Module) -> str:

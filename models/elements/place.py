@@ -14,7 +14,7 @@ from isogloss.models.elements.containers import (
     with_element,
     with_first,
 )
-from isogloss.models.elements.heads import PARTS, Heads, Part, attention_below, heads_of
+from isogloss.models.elements.heads import PARTS, HeadPart, Heads, attention_below, heads_of
 from isogloss.models.elements.patterns import PatternMode
 from isogloss.models.elements.views import View, one_of
 from isogloss.models.sites import at_path, paths, unknown_site
@@ -27,7 +27,7 @@ _ELEMENT = re.compile(r"(?P<path>.*):(?P<key>\w+)")
 
 
 @runtime_checkable
-class Place(Protocol):
+class SitePlace(Protocol):
     """Where a site is."""
 
     needs_eager: bool
@@ -136,7 +136,7 @@ class PatternPlace:
 class ViewPlace:
     """A part of what is at another place."""
 
-    def __init__(self, place: Place, view: View) -> None:
+    def __init__(self, place: SitePlace, view: View) -> None:
         self._place, self._view = place, view
         self.needs_eager = place.needs_eager
 
@@ -152,7 +152,7 @@ class ViewPlace:
             yield
 
 
-def locate(root: nn.Module, name: str) -> Place:
+def locate(root: nn.Module, name: str) -> SitePlace:
     """Find the place that a name means. Nothing is run.
 
     * ``layers.3`` is the output of a submodule; of a tuple or mapping its first tensor.
@@ -187,7 +187,7 @@ def locate(root: nn.Module, name: str) -> Place:
     raise unknown_site(name, paths(root))
 
 
-def _element_place(root: nn.Module, name: str, path: str, key: str) -> Place:
+def _element_place(root: nn.Module, name: str, path: str, key: str) -> SitePlace:
     at = _path(root, path)
     if at is None:
         raise unknown_site(path, paths(root))
@@ -197,7 +197,7 @@ def _element_place(root: nn.Module, name: str, path: str, key: str) -> Place:
     return OutputPlace(name, _module(root, at), int(key) if key.isdecimal() else key)
 
 
-def _head_place(root: nn.Module, name: str, found: Mapping[str, str | None]) -> Place:
+def _head_place(root: nn.Module, name: str, found: Mapping[str, str | None]) -> SitePlace:
     part = found["part"] or found["of"] or "z"
     heads = find_heads(root, found["path"] or "", name)
     if part not in PARTS:
@@ -215,7 +215,7 @@ def _head_place(root: nn.Module, name: str, found: Mapping[str, str | None]) -> 
     return ViewPlace(place, one_of(axis, heads.shared(head, part)))
 
 
-def _part_place(root: nn.Module, name: str, heads: Heads, part: Part) -> Place:
+def _part_place(root: nn.Module, name: str, heads: Heads, part: HeadPart) -> SitePlace:
     source = heads.sources.get(part)
     if source is None and part == "pattern":
         return PatternPlace(name, _module(root, heads.path))
@@ -224,7 +224,7 @@ def _part_place(root: nn.Module, name: str, heads: Heads, part: Part) -> Place:
         raise InvalidInput(f"site {name!r}: {heads.path} shows {shown}, not {part}")
     path = f"{heads.path}.{source.path}" if source.path else heads.path
     module = _module(root, path)
-    place: Place = InputPlace(name, module) if source.is_input else OutputPlace(name, module)
+    place: SitePlace = InputPlace(name, module) if source.is_input else OutputPlace(name, module)
     return place if source.view is None else ViewPlace(place, source.view)
 
 

@@ -10,13 +10,13 @@ from isogloss.errors import InvalidInput
 from isogloss.models.hooks import evaluating, splice
 from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, last_logits, measure
-from isogloss.models.patching.pairs import Pairs
+from isogloss.models.patching.pairs import TextPairs
 from isogloss.models.patching.tracing import Mode, Positions, Trace, ends, finished, run_pairs
 
 
 def attribute(
     model: LoadedModel,
-    pairs: Pairs,
+    pairs: TextPairs,
     sites: Sequence[str],
     *,
     positions: Positions = "each",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
-from isogloss.models.patching.pairs import Pairs
+from isogloss.models.patching.pairs import TextPairs
 
 Metric = Literal["logit_difference", "probability", "kl"]
 METRICS: tuple[Metric, ...] = ("logit_difference", "probability", "kl")
@@ -37,7 +37,7 @@ def last_logits(module: nn.Module, ids: Tensor) -> Tensor:
     return found[:, -1].to(torch.promote_types(found.dtype, torch.float32))
 
 
-def measure(metric: Metric, logits: Tensor, pairs: Pairs, clean: Tensor) -> Tensor:
+def measure(metric: Metric, logits: Tensor, pairs: TextPairs, clean: Tensor) -> Tensor:
     """Measure the next tokens of each pair, ``[pairs]``. Gradients flow through.
 
     * logit_difference: log of the odds of right tokens over wrong ones; of one token each the

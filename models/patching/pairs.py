@@ -21,8 +21,8 @@ _NOUNS = ("war", "siege", "voyage", "trial", "strike", "festival")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pairs:
-    """Pairs of texts of one length, with the tokens that their next token is asked for."""
+class TextPairs:
+    """TextPairs of texts of one length, with the tokens that their next token is asked for."""
 
     clean: Tensor
     """Token ids of texts after which the right token follows, ``[pairs, tokens]``, int64."""
@@ -65,7 +65,7 @@ def text_pairs(
     corrupt: Sequence[Text],
     right: Sequence[str | int],
     wrong: Sequence[str | int],
-) -> Pairs:
+) -> TextPairs:
     """Make pairs of texts of your own.
 
     Args:
@@ -123,7 +123,7 @@ def answer_id(model: LoadedModel, answer: str | int) -> int:
     return ids[0]
 
 
-def indirect_object_pairs(model: LoadedModel, count: int = 16, *, seed: int = 0) -> Pairs:
+def indirect_object_pairs(model: LoadedModel, count: int = 16, *, seed: int = 0) -> TextPairs:
     """Make pairs of indirect object identification (Wang et al. 2022).
 
     ``When Mary and John went to the store, John gave a drink to`` goes on with ``Mary``. In the
@@ -154,7 +154,7 @@ def indirect_object_pairs(model: LoadedModel, count: int = 16, *, seed: int = 0)
     return _made(model, make, count, seed)
 
 
-def greater_than_pairs(model: LoadedModel, count: int = 16, *, seed: int = 0) -> Pairs:
+def greater_than_pairs(model: LoadedModel, count: int = 16, *, seed: int = 0) -> TextPairs:
     """Make pairs of the greater-than task (Hanna et al. 2023).
 
     ``The war lasted from the year 1732 to the year 17`` goes on with something above 32. In the
@@ -191,7 +191,7 @@ def greater_than_pairs(model: LoadedModel, count: int = 16, *, seed: int = 0) ->
 
 def induction_pairs(
     model: LoadedModel, count: int = 16, *, tokens: int = 24, seed: int = 0
-) -> Pairs:
+) -> TextPairs:
     """Make pairs of random tokens, the last of which stood earlier: what followed there follows.
 
     In the corrupt text another token stands there, so that nothing tells what follows.
@@ -226,7 +226,7 @@ def induction_pairs(
         right.append((int(row[place + 1]),))
         wrong.append((int(chosen[free + 1]),))
     shown = read_prompt(model, clean[0].tolist())
-    return Pairs(
+    return TextPairs(
         clean=clean, corrupt=corrupt, right=tuple(right), wrong=tuple(wrong), tokens=shown.tokens
     )
 
@@ -241,7 +241,7 @@ def _made(
     seed: int,
     *,
     digits: bool = False,
-) -> Pairs:
+) -> TextPairs:
     """Make pairs by a rule, of those that are all of one length."""
     if count < 1:
         raise InvalidInput(f"{count} pairs were asked for; wanted 1 at least")
@@ -276,8 +276,8 @@ def _pairs(
     corrupt: Sequence[Prompt],
     right: Sequence[tuple[int, ...]],
     wrong: Sequence[tuple[int, ...]],
-) -> Pairs:
-    return Pairs(
+) -> TextPairs:
+    return TextPairs(
         clean=torch.stack([prompt.ids.cpu() for prompt in clean]),
         corrupt=torch.stack([prompt.ids.cpu() for prompt in corrupt]),
         right=tuple(right),

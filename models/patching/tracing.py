@@ -15,7 +15,7 @@ from isogloss.models.elements.rows import pattern_axis
 from isogloss.models.hooks import capture, evaluating, splice
 from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, check_metric, last_logits, measure
-from isogloss.models.patching.pairs import Pairs
+from isogloss.models.patching.pairs import TextPairs
 from isogloss.models.resolve import device_of
 from isogloss.models.sites import site_names
 from isogloss.models.wrappers import unwrapped
@@ -82,7 +82,7 @@ class Runs:
 
 def trace(
     model: LoadedModel,
-    pairs: Pairs,
+    pairs: TextPairs,
     sites: Sequence[str],
     *,
     positions: Positions = "each",
@@ -124,7 +124,7 @@ def trace(
 
 def run_pairs(
     model: LoadedModel,
-    pairs: Pairs,
+    pairs: TextPairs,
     sites: Sequence[str],
     *,
     positions: Positions,
@@ -176,7 +176,7 @@ def run_pairs(
 
 def finished(
     model: LoadedModel,
-    pairs: Pairs,
+    pairs: TextPairs,
     runs: Runs,
     values: NDArray[np.float64],
     *,
@@ -215,7 +215,7 @@ def finished(
     )
 
 
-def ends(runs: Runs, pairs: Pairs, metric: Metric) -> tuple[float, float]:
+def ends(runs: Runs, pairs: TextPairs, metric: Metric) -> tuple[float, float]:
     """Return the metric of the clean and of the corrupt texts, means over pairs.
 
     Args:

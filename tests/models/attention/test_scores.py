@@ -1,5 +1,7 @@
 """Scores of heads."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_head_that_looks_where_its_kind_does_scores_one(kind: str):
+def test_a_head_that_looks_where_its_kind_does_scores_one(kind: Any):
     site = "model.layers.1.self_attn.head.2.pattern"
     with splice(MODEL.module, {site: lambda p: planted(PLANTED[kind]).expand_as(p).clone()}):
         found = head_scores(MODEL, [ROW])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,20 @@ from transformers import (
     T5EncoderModel,
 )
 
-NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-LLAMA = {
+NO_ENDS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+LLAMA: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 48, **NO_ENDS,
 }  # fmt: skip
-SHARED = {**LLAMA, "num_key_value_heads": 2}
-GPT2 = {"vocab_size": 50, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32, **NO_ENDS}
+SHARED: dict[str, Any] = {**LLAMA, "num_key_value_heads": 2}
+GPT2: dict[str, Any] = {
+    "vocab_size": 50,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 32,
+    **NO_ENDS,
+}
 
 FAMILIES: Mapping[str, Callable[[], nn.Module]] = {
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),

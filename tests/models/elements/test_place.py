@@ -10,7 +10,7 @@ from tests.models.elements.families import IDS, family
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
-from isogloss.models import LoadedModel, Pairs, capture, splice, trace
+from isogloss.models import LoadedModel, TextPairs, capture, splice, trace
 
 ATTENTION = "model.layers.1.self_attn"
 SITES = {
@@ -240,7 +240,7 @@ def test_heads_of_transformer_lens_are_those_of_its_own_hook_points():
         with capture(model, [sites["z"]]) as seen:
             model(IDS)
         assert not seen[sites["z"]].any()
-    pairs = Pairs(
+    pairs = TextPairs(
         clean=IDS, corrupt=IDS.flip(1), right=((1,), (2,)), wrong=((3,), (4,)), tokens=("a",) * 7
     )
     found = trace(LoadedModel(module=model, name="peer"), pairs, ["blocks.0.attn.heads.z"])

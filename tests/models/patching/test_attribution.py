@@ -1,6 +1,7 @@
 """Attribution patching beside true effects."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class Linear(nn.Module):
 
 
 @pytest.mark.parametrize("mode", ["denoise", "noise"])
-def test_it_is_exact_where_the_model_is_linear(mode: str):
+def test_it_is_exact_where_the_model_is_linear(mode: Any):
     linear = LoadedModel(module=Linear(), name="linear")
     single = replace(pairs(), wrong=((9,), (10,)))
     estimated = attribute(linear, single, ["embed", "out.input"], mode=mode)

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.models.patching.tiny import model, pairs
 
 from isogloss.errors import InvalidInput
-from isogloss.models import LoadedModel, load_model
+from isogloss.models import LoadedModel, Tokenizer, load_model
 from isogloss.models.patching.pairs import (
     answer_id,
     greater_than_pairs,
@@ -21,7 +22,8 @@ from isogloss.models.patching.pairs import (
 @pytest.fixture(scope="module")
 def words() -> LoadedModel:
     """A model whose tokenizer has each word and each digit as a token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     text = (
@@ -29,7 +31,7 @@ def words() -> LoadedModel:
         "lasted from year to the"
     )
     known = {word: i for i, word in enumerate(dict.fromkeys([*text.split(), *"0123456789", "?"]))}
-    inside = Tokenizer(models.WordLevel(known, unk_token="?"))
+    inside = tokenizers.Tokenizer(models.WordLevel(known, unk_token="?"))
     inside.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]
     )
@@ -50,9 +52,14 @@ def test_of_an_indirect_object_the_second_subject_is_changed(words: LoadedModel)
         assert found.right[i][0] == clean[1]
 
 
+def known(model: LoadedModel) -> Tokenizer:
+    assert model.tokenizer is not None
+    return model.tokenizer
+
+
 def test_of_years_everything_above_is_right(words: LoadedModel):
     found = greater_than_pairs(words, 6, seed=1)
-    vocabulary = {i: token for token, i in words.tokenizer.get_vocab().items()}
+    vocabulary = {i: token for token, i in known(words).get_vocab().items()}
     start = found.tokens.index(" year") + 1 if " year" in found.tokens else 6
     for i in range(6):
         decade = int(vocabulary[int(found.clean[i, start + 2])])
@@ -118,6 +125,6 @@ def test_a_tokenizer_that_splits_names_says_what_to_do(tiny_gpt2: Path):
         ({"right": ((7,), ())}, "no right or no wrong token"),
     ],
 )
-def test_pairs_check_themselves(change: dict[str, object], said: str):
+def test_pairs_check_themselves(change: dict[str, Any], said: str):
     with pytest.raises(InvalidInput, match=said):
         replace(pairs(), **change)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tests.models.conftest import byte_level
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import isogloss.service.cli.main as cli
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str, str]:
@@ -42,7 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return call
 
 
-def test_heads_are_scored_beside_their_null(run, gpt2: str):
+def test_heads_are_scored_beside_their_null(run: Run, gpt2: str):
     code, out, _ = run("attention", gpt2, "--count", "2", "--json")
     rows = json.loads(out)
     assert code == 0
@@ -52,7 +55,7 @@ def test_heads_are_scored_beside_their_null(run, gpt2: str):
     assert all(0 <= row["score"] <= 1 and 0 < row["null"] < 1 for row in rows)
 
 
-def test_heads_are_drawn_on_a_text(run, gpt2: str, tmp_path: Path):
+def test_heads_are_drawn_on_a_text(run: Run, gpt2: str, tmp_path: Path):
     words = ("--text", "each call resumes", "--head", "1.0", "-o", "page.html")
     code, out, _ = run("attention", gpt2, *words)
     assert (code, out.strip()) == (0, "page.html")
@@ -61,7 +64,7 @@ def test_heads_are_drawn_on_a_text(run, gpt2: str, tmp_path: Path):
     assert "layer 1, head 0" in page
 
 
-def test_pairs_of_your_own_are_traced_and_estimated(run, gpt2: str, tmp_path: Path):
+def test_pairs_of_your_own_are_traced_and_estimated(run: Run, gpt2: str, tmp_path: Path):
     own = ("--clean", "each call", "--corrupt", "each type", "--right", "a", "--wrong", "b")
     code, out, err = run("trace", gpt2, *own, "--json")
     assert code == 0, err
@@ -75,7 +78,7 @@ def test_pairs_of_your_own_are_traced_and_estimated(run, gpt2: str, tmp_path: Pa
     assert "h.0.attn.head.1: most at" in out
 
 
-def test_a_task_is_traced(run, gpt2: str):
+def test_a_task_is_traced(run: Run, gpt2: str):
     code, out, err = run("trace", gpt2, "--task", "induction", "--count", "2", "--noise", "--json")
     assert code == 0, err
     assert json.loads(out)["mode"] == "noise"
@@ -96,7 +99,7 @@ def test_a_task_is_traced(run, gpt2: str):
         (("trace", "--task", "induction", "--site", "h.9"), "nearest"),
     ],
 )
-def test_wrong_use_is_told_in_a_line(run, gpt2: str, words: tuple[str, ...], said: str):
+def test_wrong_use_is_told_in_a_line(run: Run, gpt2: str, words: tuple[str, ...], said: str):
     code, _, err = run(words[0], gpt2, *words[1:])
     assert code == 1
     assert said in err
