@@ -272,14 +272,14 @@ def test_heads_within_a_trace_of_nnsight_are_those_of_the_model_inside():
     sites = [f"{path}.heads.{part}" for part in PARTS]
     with torch.no_grad(), capture(model, sites) as plain:
         model(IDS)
-    with torch.no_grad(), capture(wrapped, sites) as seen, wrapped.trace(input_ids=IDS):
+    with torch.no_grad(), capture(model, sites) as seen, wrapped.trace(input_ids=IDS):
         given = wrapped.transformer.h[1].attn.output.save()
     assert torch.equal(given[1], seen[sites[4]])
     for site in sites:
         assert torch.equal(seen[site], plain[site])
     with (
         torch.no_grad(),
-        splice(wrapped, {sites[4]: torch.zeros_like}),
+        splice(model, {sites[4]: torch.zeros_like}),
         wrapped.trace(input_ids=IDS),
     ):
         mixed = wrapped.transformer.h[1].attn.c_proj.input.save()
