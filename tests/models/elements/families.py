@@ -32,6 +32,7 @@ LLAMA: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 48, **NO_ENDS,
 }  # fmt: skip
+BERT: dict[str, Any] = {**LLAMA, "pad_token_id": 0}
 SHARED: dict[str, Any] = {**LLAMA, "num_key_value_heads": 2}
 GPT2: dict[str, Any] = {
     "vocab_size": 50,
@@ -46,7 +47,7 @@ FAMILIES: Mapping[str, Callable[[], nn.Module]] = {
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHARED)),
     "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**LLAMA)),
-    "bert": lambda: BertModel(BertConfig(**{**LLAMA, "pad_token_id": 0})),
+    "bert": lambda: BertModel(BertConfig(**BERT)),
     "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**SHARED, head_dim=16)),
     "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SHARED)),
     "bloom": lambda: BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=32, n_layer=2,
