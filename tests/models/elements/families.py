@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     BertConfig,
     BertModel,
@@ -43,7 +43,7 @@ GPT2: dict[str, Any] = {
     **NO_ENDS,
 }
 
-FAMILIES: Mapping[str, Callable[[], nn.Module]] = {
+FAMILIES: Mapping[str, Callable[[], Any]] = {
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHARED)),
     "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**LLAMA)),
@@ -62,7 +62,7 @@ IDS = torch.tensor([[5, 8, 13, 21, 34, 3, 1], [4, 2, 7, 18, 28, 6, 9]])
 
 
 @cache
-def family(name: str) -> nn.Module:
+def family(name: str) -> Any:
     """Make the model of a family once, with weights large enough that patterns differ."""
     torch.manual_seed(0)
     model = FAMILIES[name]().eval()
@@ -72,7 +72,7 @@ def family(name: str) -> nn.Module:
     return model
 
 
-def own_patterns(model: nn.Module) -> tuple[Tensor, ...]:
+def own_patterns(model: Any) -> tuple[Tensor, ...]:
     """Return the patterns that a model of transformers gives by itself, of each layer."""
     config = model.config
     was = config._attn_implementation

@@ -1,6 +1,7 @@
 """Eager attention for a while."""
 
 import logging
+from typing import Any
 
 import pytest
 from tests.models.elements.families import FAMILIES
@@ -29,9 +30,9 @@ def test_it_is_set_again_after_an_exception():
 
 
 def test_configurations_within_keep_their_own_ways():
-    config = LlavaConfig()
+    config: Any = LlavaConfig()
     config._attn_implementation = {"": "sdpa", "text_config": "flash_attention_2"}
-    model = nn.Module()
+    model: Any = nn.Module()
     model.config = config
     with eager_attention(model):
         assert config.text_config._attn_implementation == "eager"
