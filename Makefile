@@ -74,7 +74,7 @@ $(VENV)/peers/%/.ready: $(READY) examples/recording/%.txt
 	@touch $@
 
 test-peers: $(PEERS:%=$(VENV)/peers/%/.ready)
-	@set -e; for peer in $(PEERS); do echo "== $$peer"; $(VENV)/peers/$$peer/bin/python -m pytest -m peers -n 0 tests/test_examples.py tests/test_hand.py; done
+	@set -e; for peer in $(PEERS); do echo "== $$peer"; $(VENV)/peers/$$peer/bin/python -m pytest -m peers -n 0 tests/test_examples.py tests/test_hand.py tests/models/elements/test_place.py; done
 
 test-slow: $(READY)
 	@ISOGLOSS_UNCHECKED=1 $(BIN)/python -m pytest -m slow --timeout 3600

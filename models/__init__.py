@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING
 from isogloss.errors import load_name
 
 if TYPE_CHECKING:
+    from isogloss.models.attention.panel import attention_page, attention_svg
+    from isogloss.models.attention.patterns import (
+        AttentionPatterns,
+        Head,
+        attention_patterns,
+        layer_sites,
+        read_head,
+    )
+    from isogloss.models.attention.prompts import Prompt, read_prompt
+    from isogloss.models.attention.scores import KINDS, HeadScores, head_scores, repeated_ids
     from isogloss.models.corpus import standard_library_texts
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
     from isogloss.models.hooks import Capture, capture, splice
@@ -21,6 +31,18 @@ if TYPE_CHECKING:
     from isogloss.models.passes.overflow import overflows
     from isogloss.models.passes.reader import PassReader, PassRows
     from isogloss.models.passes.weights import WeightWatch
+    from isogloss.models.patching.ablations import ablate
+    from isogloss.models.patching.attribution import agreement, attribute
+    from isogloss.models.patching.heat_map import trace_page, trace_svg
+    from isogloss.models.patching.metrics import METRICS
+    from isogloss.models.patching.pairs import (
+        TextPairs,
+        greater_than_pairs,
+        indirect_object_pairs,
+        induction_pairs,
+        text_pairs,
+    )
+    from isogloss.models.patching.tracing import Trace, trace
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
     from isogloss.models.sites import Site
@@ -40,25 +62,39 @@ if TYPE_CHECKING:
     from isogloss.models.wrappers import unwrapped
 
 __all__ = [
+    "KINDS",
+    "METRICS",
     "PACKAGED",
+    "AttentionPatterns",
     "Capture",
     "CapturedRows",
     "EncodedDocument",
     "Encoder",
     "Example",
+    "Head",
+    "HeadScores",
     "Identity",
     "LoadedModel",
     "ModelMode",
     "PassReader",
     "PassRows",
+    "Prompt",
     "RecordProgress",
     "Relatedness",
     "Site",
     "TextDocument",
+    "TextPairs",
     "Tokenizer",
+    "Trace",
     "WeightSketch",
     "WeightWatch",
+    "ablate",
+    "agreement",
     "ancestry",
+    "attention_page",
+    "attention_patterns",
+    "attention_svg",
+    "attribute",
     "begin_ids",
     "begins_with",
     "capture",
@@ -68,17 +104,29 @@ __all__ = [
     "encoder",
     "fast_backend",
     "find_sites",
+    "greater_than_pairs",
+    "head_scores",
+    "indirect_object_pairs",
+    "induction_pairs",
+    "layer_sites",
     "load_model",
     "overflows",
     "padding_id",
     "passages",
+    "read_head",
+    "read_prompt",
     "record",
     "relatedness",
+    "repeated_ids",
     "resolve_sites",
     "special_ids",
     "splice",
     "standard_library_texts",
+    "text_pairs",
     "tokenizer_id",
+    "trace",
+    "trace_page",
+    "trace_svg",
     "unwrapped",
     "vocabulary",
     "watch_first_ids",
@@ -86,7 +134,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PACKAGED": "packaged",
+    "AttentionPatterns": "attention.patterns",
     "Capture": "hooks",
     "CapturedRows": "recording",
     "EncodedDocument": "tokens",
@@ -100,33 +148,59 @@ _HOMES = {
     "WeightSketch": "identity.sketch",
     "compare_weights": "identity.compare",
     "weight_sketch": "identity.sketch",
+    "Head": "attention.patterns",
+    "HeadScores": "attention.scores",
+    "KINDS": "attention.scores",
+    "METRICS": "patching.metrics",
     "ModelMode": "passes.mode",
-    "WeightWatch": "passes.weights",
-    "check_mode": "passes.mode",
+    "PACKAGED": "packaged",
+    "TextPairs": "patching.pairs",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
+    "Prompt": "attention.prompts",
     "RecordProgress": "recording",
     "Relatedness": "fingerprint",
     "Site": "sites",
     "TextDocument": "texts",
     "Tokenizer": "tokens",
+    "Trace": "patching.tracing",
+    "WeightWatch": "passes.weights",
+    "ablate": "patching.ablations",
+    "agreement": "patching.attribution",
     "ancestry": "fingerprint",
+    "attention_page": "attention.panel",
+    "attention_patterns": "attention.patterns",
+    "attention_svg": "attention.panel",
+    "attribute": "patching.attribution",
     "capture": "hooks",
+    "check_mode": "passes.mode",
     "document_sites": "resolve",
     "encoder": "tokens",
     "fast_backend": "tokens",
     "find_sites": "resolve",
+    "greater_than_pairs": "patching.pairs",
+    "head_scores": "attention.scores",
+    "indirect_object_pairs": "patching.pairs",
+    "induction_pairs": "patching.pairs",
+    "layer_sites": "attention.patterns",
     "load_model": "load",
     "overflows": "passes.overflow",
     "padding_id": "tokens",
     "passages": "texts",
+    "read_head": "attention.patterns",
+    "read_prompt": "attention.prompts",
     "record": "recording",
     "relatedness": "fingerprint",
+    "repeated_ids": "attention.scores",
     "resolve_sites": "resolve",
     "special_ids": "tokens",
     "splice": "hooks",
     "standard_library_texts": "corpus",
+    "text_pairs": "patching.pairs",
     "tokenizer_id": "tokens",
+    "trace": "patching.tracing",
+    "trace_page": "patching.heat_map",
+    "trace_svg": "patching.heat_map",
     "unwrapped": "wrappers",
     "vocabulary": "tokens",
 }

@@ -1,15 +1,16 @@
 """Read and replace activations of a live module: context managers over forward hooks."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import cast
 
 from torch import Tensor, nn
 
 from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.models.elements.eager import eager_attention
+from isogloss.models.elements.place import SitePlace, locate
 from isogloss.models.execution import hooked_execution
-from isogloss.models.sites import Site, site_names, submodule, unknown_site
+from isogloss.models.sites import Site, site_names, unknown_site
 from isogloss.models.wrappers import unwrapped
 
 Replacement = Callable[[Tensor], Tensor]
@@ -30,7 +31,7 @@ class Capture:
         self, module: nn.Module, sites: Sequence[str | Site], *, stop_early: bool = False
     ) -> None:
         self._module = unwrapped(module)
-        self._modules = {name: submodule(self._module, name) for name in site_names(sites)}
+        self._places = {name: locate(self._module, name) for name in site_names(sites)}
         self._stop_early = stop_early
         self._tensors: dict[str, Tensor] = {}
         self._context: ExitStack | None = None
@@ -41,16 +42,16 @@ class Capture:
     @property
     def names(self) -> tuple[str, ...]:
         """The sites, in the order given."""
-        return tuple(self._modules)
+        return tuple(self._places)
 
     def __enter__(self) -> "Capture":
         if self._context is not None:
             raise Conflict("this capture is active already; make a second one with capture(...)")
         with ExitStack() as stack:
-            stack.enter_context(hooked_execution(self._module))
+            stack.enter_context(_execution(self._module, self._places.values()))
             stack.callback(self._module.register_forward_pre_hook(self._begin).remove)
-            for name, module in self._modules.items():
-                stack.callback(module.register_forward_hook(self._reader(name)).remove)
+            for name, place in self._places.items():
+                stack.enter_context(place.hooked(self._reader(name)))
             self._context = stack.pop_all()
         return self
 
@@ -71,7 +72,7 @@ class Capture:
             UnknownSite: the capture has no such site.
             InvalidInput: no forward pass reached it.
         """
-        if name not in self._modules:
+        if name not in self._places:
             raise unknown_site(name, self.names)
         if name not in self._tensors:
             raise InvalidInput(f"site {name!r} was not reached by the last forward pass; run one")
@@ -108,10 +109,10 @@ class Capture:
         self._tensors.clear()
         self._calls = 0
 
-    def _reader(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-        def read(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+    def _reader(self, name: str) -> Callable[[Tensor], None]:
+        def read(found: Tensor) -> None:
             # a copy: the layers behind may write into the tensor in place (residual adds do)
-            self._tensors[name] = first_tensor(output, name).detach().clone()
+            self._tensors[name] = found.detach().clone()
             self._calls += 1
             if self._may_stop and self._calls == self._calls_to_stop_at:
                 raise _Stop
@@ -120,110 +121,78 @@ class Capture:
 
 
 def capture(module: nn.Module, sites: Sequence[str | Site], *, stop_early: bool = False) -> Capture:
-    """Read the output of submodules while the module runs.
+    """Read what passes sites while the module runs.
 
     ``with capture(model, ["encoder.layer.3"]) as seen: model(**inputs)``, then
     ``seen["encoder.layer.3"]``. Where a submodule returns a tuple or a mapping, its first element
     is read. Contexts nest; one sees what those opened before it at the same site have made of it.
 
+    Attention is computed eagerly meanwhile where its patterns are read.
+
     Args:
         module: any ``torch.nn.Module``.
-        sites: paths of submodules (see :func:`isogloss.models.resolve_sites` for globs).
+        sites: paths of submodules, or what ``models/elements/README.md`` lists: ``attn:1`` (an
+            element), ``o_proj.input``, ``layers.3.attn.heads.q`` (``k``, ``v``, ``z``,
+            ``pattern``), ``layers.3.attn.head.6``.
         stop_early: end passes started with :meth:`Capture.run` behind the last site.
 
     Raises:
         UnknownSite: a name is not a submodule's path; the message lists the nearest.
+        InvalidInput: a submodule has no such heads.
     """
     return Capture(module, sites, stop_early=stop_early)
 
 
 @contextmanager
 def splice(module: nn.Module, replacements: Mapping[str, Replacement]) -> Generator[None]:
-    """Replace the output of submodules while the module runs: reconstruct, ablate, steer.
+    """Replace what passes sites while the module runs: reconstruct, ablate, steer.
 
     Args:
         module: any ``torch.nn.Module``.
-        replacements: for each site's name a function from its output to what takes its place, of
-            the same shape, dtype and device. Where a submodule returns a tuple or a mapping, the
-            first element is given and replaced. Gradients flow through.
+        replacements: for each site's name (as :func:`capture` takes them) a function from what is
+            there to what takes its place, of the same shape, dtype and device. Where a submodule
+            returns a tuple or a mapping, the first element is given and replaced. Gradients flow
+            through.
 
     Raises:
         UnknownSite: a name is not a submodule's path.
+        InvalidInput: a submodule has no such heads.
         ShapeError: in the forward pass, when a replacement differs in shape, dtype or device.
     """
     root = unwrapped(module)
-    modules = {name: submodule(root, name) for name in site_names(tuple(replacements))}
+    places = {name: locate(root, name) for name in site_names(tuple(replacements))}
     with ExitStack() as stack:
-        stack.enter_context(hooked_execution(root))
-        for name, target in modules.items():
-            handle = target.register_forward_hook(_replacer(name, replacements[name]))
-            stack.callback(handle.remove)
+        stack.enter_context(_execution(root, places.values()))
+        for name, place in places.items():
+            stack.enter_context(place.hooked(_replacer(name, replacements[name])))
         yield
 
 
-def _replacer(
-    name: str, replacement: Replacement
-) -> Callable[[nn.Module, tuple[object, ...], object], object]:
-    def replace(module: nn.Module, args: tuple[object, ...], output: object) -> object:
-        old = first_tensor(output, name)
+@contextmanager
+def _execution(root: nn.Module, places: Iterable[SitePlace]) -> Generator[None]:
+    """Let a module run so that the places are seen; as before when this is left."""
+    with ExitStack() as stack:
+        stack.enter_context(hooked_execution(root))
+        if any(place.needs_eager for place in places):
+            stack.enter_context(eager_attention(root))
+        yield
+
+
+def _replacer(name: str, replacement: Replacement) -> Callable[[Tensor], Tensor]:
+    def replace(old: Tensor) -> Tensor:
         new = replacement(old)
         if (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
             raise ShapeError(
-                f"the replacement at {name!r} is {_describe(new)}, the output is {_describe(old)}; "
-                "return a tensor of the same shape, dtype and device"
+                f"the replacement at {name!r} is {_describe(new)}, what is there is "
+                f"{_describe(old)}; return a tensor of the same shape, dtype and device"
             )
-        return _with_first(output, new)
+        return new
 
     return replace
 
 
 def _describe(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
-
-
-def first_tensor(output: object, name: str) -> Tensor:
-    """Return the tensor in a module's output.
-
-    Where the output is a tuple, list or mapping its first element is taken, and again the first
-    element of that, until a tensor is found.
-
-    Args:
-        output: what the module returned.
-        name: name of the site, for the error message.
-
-    Returns:
-        The tensor.
-
-    Raises:
-        InvalidInput: there is no tensor, or a container on the way is empty.
-    """
-    found = output
-    while not isinstance(found, Tensor):
-        if isinstance(found, Mapping) and found:
-            found = next(iter(cast("Mapping[str, object]", found).values()))
-        elif isinstance(found, tuple | list) and found:
-            found = cast("Sequence[object]", found)[0]
-        else:
-            raise InvalidInput(
-                f"site {name!r} gives {type(found).__name__}, not a tensor; choose a submodule "
-                "that returns activations"
-            )
-    return found
-
-
-def _with_first(output: object, new: Tensor) -> object:
-    """Return a copy of a module's output with another first element."""
-    if isinstance(output, Tensor):
-        return new
-    if isinstance(output, Mapping):
-        items = dict(cast("Mapping[str, object]", output))
-        key = next(iter(items))
-        make_mapping = cast("Callable[..., object]", type(cast("object", output)))
-        return make_mapping({**items, key: _with_first(items[key], new)})
-    items = list(cast("Sequence[object]", output))
-    items[0] = _with_first(items[0], new)
-    make = getattr(output, "_make", None) or type(cast("Sequence[object]", output))
-    return cast("Callable[[list[object]], object]", make)(items)
 
 
 @contextmanager

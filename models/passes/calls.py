@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from isogloss.errors import Conflict, InvalidInput
+from isogloss.models.elements.containers import first_tensor
+from isogloss.models.elements.rows import refuse_pattern, refuse_pattern_name
 from isogloss.models.execution import compiler_is_loaded, hooked_execution
-from isogloss.models.hooks import first_tensor
 from isogloss.models.passes.axes.tables import TracedAxes
 from isogloss.models.passes.axes.trace import AxisTrace
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
@@ -158,6 +159,8 @@ class PassCalls:
             UnknownSite: a site is no submodule.
         """
         self._module = module
+        for name in site_names(sites):
+            refuse_pattern_name(name)
         self._sites = {name: submodule(module, name) for name in site_names(sites)}
         self._embeddings = embeddings(module)
         paths = [path for path, is_of_tokens in self._embeddings.values() if is_of_tokens]
@@ -415,6 +418,7 @@ class PassCalls:
             given = first_tensor(output, name)
             traced = None if now.trace is None else now.trace.traced(given)
             copy = numbers(given.detach(), name).clone()
+            refuse_pattern(copy, name)
             read = sum(now.embedded.values())
             path, _ = self._embeddings.get(self._sites[name], (None, False))
             calls.append(

@@ -20,6 +20,7 @@ from isogloss.service.cli import (
     jobs,
     kinds,
     lanes,
+    mechanisms,
     probes,
     serve,
     standards,
@@ -407,7 +408,7 @@ def report(
         say(str(path))
 
 
-for topic in (files, info, jobs, kinds, lanes, probes, serve, standards, upkeep):
+for topic in (files, info, jobs, kinds, lanes, mechanisms, probes, serve, standards, upkeep):
     app.registered_commands += topic.app.registered_commands
 
 PANELS = {
@@ -416,6 +417,7 @@ PANELS = {
         *("kinds", "train", "dictionaries", "probe", "probes", "import-codes", "nearest"),
         *("match", "matches", "floor", "report", "export-match", "bench"),
     ),
+    "Look into a model": ("attention", "trace"),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (
         *("lanes", "verify", "compact", "compress", "quantise", "give-up", "delete", "gc"),

@@ -30,7 +30,7 @@ from transformers import (
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models import LoadedModel, record
-from isogloss.models.hooks import first_tensor
+from isogloss.models.elements.containers import first_tensor
 
 DOCUMENTS = [[5, 6, 7, 8, 9, 10], [5, 6, 7], [9, 8, 7, 6]]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError
 from isogloss.models import LoadedModel, record
-from isogloss.models.hooks import first_tensor
+from isogloss.models.elements.containers import first_tensor
 from isogloss.models.passes import order_watch
 from isogloss.models.passes.reader import PassReader, PassRows
 

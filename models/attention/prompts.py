@@ -1,0 +1,159 @@
+"""Texts as a model reads them, whole: what instruments of mechanisms run on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isogloss.errors import InvalidInput
+from isogloss.models.load import LoadedModel
+from isogloss.models.resolve import device_of
+from isogloss.models.tokens import (
+    EncodedDocument,
+    Encoder,
+    Tokenizer,
+    encode_token_ids,
+    encoder,
+    special_ids,
+    token_limit,
+    vocabulary,
+)
+from isogloss.models.wrappers import unwrapped
+
+_LONGEST = 1 << 20
+
+_READERS: "WeakKeyDictionary[Tokenizer, _Reader]" = WeakKeyDictionary()
+
+Text = str | Sequence[int]
+"""A text; or token ids, for a model that comes without a tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Reader:
+    """What is made of a tokenizer once: of a large vocabulary it takes a second."""
+
+    encoder: Encoder
+    strings: tuple[str, ...]
+    special: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """A text as a model reads it."""
+
+    ids: Tensor
+    """Token ids with special tokens, ``[tokens]``, int64, where the model's inputs go."""
+    tokens: tuple[str, ...]
+    """What each token is, as the text has it; without a tokenizer its id."""
+
+
+def read_prompt(model: LoadedModel, text: Text) -> Prompt:
+    """Encode a text, with the special tokens that the tokenizer puts around it.
+
+    Args:
+        model: module and tokenizer.
+        text: a text, or token ids.
+
+    Raises:
+        InvalidInput: the text is empty or longer than the model's context, the model has no
+            tokenizer for it, or an id is not in the model's table.
+    """
+    root = unwrapped(model.module)
+    encoded = _encoded(model, text)
+    length, limit = len(encoded.input_ids), context(model)
+    if not length:
+        raise InvalidInput(f"the text {str(text)[:40]!r} has no token; give a longer one")
+    if limit is not None and length > limit:
+        raise InvalidInput(f"the text has {length} tokens, the model reads {limit}; shorten it")
+    known, highest = _table_size(model), int(encoded.input_ids.max())
+    if known is not None and highest >= known:
+        raise InvalidInput(f"token id {highest} is not in the model's table of {known}")
+    ids = torch.from_numpy(encoded.input_ids).to(device_of(root))
+    shown = str(text) if isinstance(text, str) else None
+    return Prompt(ids=ids, tokens=_shown(model.tokenizer, encoded, shown))
+
+
+def context(model: LoadedModel) -> int | None:
+    """Return the most tokens that a model reads at once; None: nothing tells."""
+    root = unwrapped(model.module)
+    said: object = getattr(getattr(root, "config", None), "max_position_embeddings", None)
+    cfg: object = getattr(getattr(root, "cfg", None), "n_ctx", None)
+    told = [one for one in (token_limit(root, model.tokenizer), said, cfg) if isinstance(one, int)]
+    return min(told, default=None)
+
+
+def content_ids(model: LoadedModel) -> Tensor:
+    """Return the ids of tokens that are not special, ascending, ``[ids]``.
+
+    Raises:
+        InvalidInput: neither the tokenizer nor the model tells how many there are.
+    """
+    known = _table_size(model)
+    reader = None if model.tokenizer is None else _reader(model.tokenizer)
+    if reader is not None:
+        known = len(reader.strings) if known is None else min(known, len(reader.strings))
+    if known is None:
+        raise InvalidInput(
+            f"how many token ids {model.name!r} knows is not told by a configuration or a "
+            "tokenizer; give the token ids to run on"
+        )
+    special = frozenset[int]() if reader is None else reader.special
+    return torch.tensor([i for i in range(known) if i not in special])
+
+
+def start_ids(model: LoadedModel) -> list[int]:
+    """Return the special tokens that a model's tokenizer puts before a text."""
+    if model.tokenizer is None:
+        return []
+    encoded = _encoded(model, "a")
+    first = int(np.argmax(encoded.content)) if encoded.content.any() else len(encoded.content)
+    return encoded.input_ids[:first].tolist()
+
+
+def _encoded(model: LoadedModel, text: Text) -> EncodedDocument:
+    if not isinstance(text, str):
+        return encode_token_ids(text, None)
+    if model.tokenizer is None:
+        raise InvalidInput(f"{model.name!r} has no tokenizer; give token ids in place of a text")
+    return _reader(model.tokenizer).encoder.encode([text])[0]
+
+
+def _reader(tokenizer: Tokenizer) -> _Reader:
+    if tokenizer not in _READERS:
+        _READERS[tokenizer] = _Reader(
+            encoder=encoder(tokenizer, _LONGEST),
+            strings=vocabulary(tokenizer),
+            special=special_ids(tokenizer),
+        )
+    return _READERS[tokenizer]
+
+
+def _table_size(model: LoadedModel) -> int | None:
+    root = unwrapped(model.module)
+    for holder, name in (("config", "vocab_size"), ("cfg", "d_vocab")):
+        found: object = getattr(getattr(root, holder, None), name, None)
+        if isinstance(found, int) and found > 0:
+            return found
+    return None
+
+
+def _shown(
+    tokenizer: Tokenizer | None, encoded: EncodedDocument, text: str | None
+) -> tuple[str, ...]:
+    if tokenizer is None:
+        return tuple(str(token) for token in encoded.input_ids.tolist())
+    strings = _reader(tokenizer).strings
+    shown: list[str] = []
+    for i, token in enumerate(encoded.input_ids.tolist()):
+        piece = strings[token] if token < len(strings) else str(token)
+        if text is not None and encoded.span is not None and encoded.content[i]:
+            start, end = encoded.span[i].tolist()
+            piece = text[start:end] or piece
+            is_apart = i > 0 and encoded.span[i - 1][0] < encoded.span[i - 1][1] < start
+            if is_apart and not piece[0].isspace():
+                piece = f" {piece}"  # spans leave out the blank that the token begins with
+        shown.append(piece)
+    return tuple(shown)

@@ -1,0 +1,1 @@
+"""Which activations cause what a model says: patching, attribution, ablation, circuits."""

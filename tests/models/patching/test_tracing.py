@@ -1,0 +1,150 @@
+"""Causal tracing beside loops of hooks written by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.models.patching.tiny import CLEAN, CORRUPT, model, pairs
+from torch import Tensor, nn
+
+from isogloss.errors import InvalidInput, ShapeError, UnknownSite
+from isogloss.models import LoadedModel
+from isogloss.models.patching.metrics import METRICS
+from isogloss.models.patching.tracing import trace
+
+
+def by_hand(logits: Tensor, clean: Tensor, metric: str) -> float:
+    """The metric of the two pairs, written out."""
+    one, two = torch.log_softmax(logits[0], 0), torch.log_softmax(logits[1], 0)
+    if metric == "probability":
+        return float((one[7].exp() + two[8].exp()) / 2)
+    if metric == "kl":
+        c = torch.log_softmax(clean, -1)
+        return float((c.exp() * (c - torch.stack([one, two]))).sum() / 2)
+    return float((one[7] - one[9] + two[8] - torch.logsumexp(two[[10, 12]], 0)) / 2)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("mode", ["denoise", "noise"])
+def test_effects_are_those_of_a_loop_of_hooks_written_by_hand(metric: Any, mode: Any):
+    module, layer = model().module, "model.layers.0"
+    found = trace(model(), pairs(), [layer, f"{layer}.mlp"], metric=metric, mode=mode)
+    base, donor = (CORRUPT, CLEAN) if mode == "denoise" else (CLEAN, CORRUPT)
+    with torch.no_grad():
+        clean = module(CLEAN).logits[:, -1]
+        for i, path in enumerate(found.sites):
+            target: nn.Module = module.get_submodule(path)
+            kept: list[Any] = []
+            handle = target.register_forward_hook(lambda m, a, out, k=kept: k.append(out.clone()))
+            module(donor)
+            handle.remove()
+            for position in range(6):
+
+                def patch(m: nn.Module, a: object, out: Tensor, k: Any = kept, p: int = position):
+                    out = out.clone()
+                    out[:, p] = k[0][:, p]
+                    return out
+
+                handle = target.register_forward_hook(patch)
+                value = by_hand(module(base).logits[:, -1], clean, metric)
+                handle.remove()
+                assert found.values[i, position] == pytest.approx(value, rel=1e-6, abs=1e-9)
+    start, end = (found.corrupt, found.clean) if mode == "denoise" else (found.clean, found.corrupt)
+    np.testing.assert_allclose(found.effects, (found.values - start) / (end - start))
+
+
+def test_all_positions_of_the_first_layer_bring_the_other_run_back():
+    found = trace(model(), pairs(), ["model.embed_tokens", "layers.0"], positions="all")
+    np.testing.assert_allclose(found.effects, 1, atol=1e-5)
+    assert (found.positions, found.tokens) == ((-1,), ("all",))
+
+
+def test_what_lies_before_the_changed_token_has_no_effect():
+    found = trace(model(), pairs(), ["layers.0", "layers.1"])
+    np.testing.assert_allclose(found.effects[:, 0], 0, atol=1e-6)
+    assert abs(found.effects[0, 1]) > 1e-3
+    np.testing.assert_allclose(found.effects[1, -1], 1, atol=1e-5)  # the last layer's last token
+
+
+@pytest.mark.parametrize(
+    "site", ["layers.0.attn.head.3", "layers.0.attn.heads.pattern", "layers.0.attn.head.1.pattern",
+             "layers.0.self_attn.o_proj.input", "layers.1.attn.heads.q"]
+)  # fmt: skip
+def test_heads_and_patterns_are_traced_at_their_tokens(site: str):
+    found = trace(model(), pairs(), [site], positions=[1, -1])
+    assert found.positions == (1, 5)
+    assert np.isfinite(found.effects).all()
+    assert np.abs(found.effects).max() > 0
+
+
+def test_one_head_is_patched_alone():
+    both = trace(model(), pairs(), ["layers.0.attn.heads.z", "layers.0.attn.o_proj.input"])
+    np.testing.assert_allclose(both.effects[0], both.effects[1])
+    heads = [f"layers.0.attn.head.{head}" for head in range(4)]
+    alone = trace(model(), pairs(), heads)
+    assert len(np.unique(alone.effects.round(9), axis=0)) == 4
+    assert not any(np.allclose(row, both.effects[0]) for row in alone.effects)
+
+
+BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
+    (lambda: trace(model(), pairs(), ["layers.7"]), UnknownSite, "nearest"),
+    (lambda: trace(model(), pairs(), ["layers.0.attn.head.9"]), InvalidInput, "no head 9"),
+    (lambda: trace(model(), pairs(), []), InvalidInput, "no site was given"),
+    (lambda: trace(model(), pairs(), ["layers.0"], positions=[6]), InvalidInput, "6 tokens"),
+    (lambda: trace(model(), pairs(), ["layers.0"], positions=[1, -5]), InvalidInput, "once"),
+    (lambda: trace(model(), pairs(), ["layers.0"], positions=[]), InvalidInput, "'each'"),
+    (lambda: trace(model("bert"), pairs(), ["encoder.layer.0"]), InvalidInput, "causal=True"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "said"), BAD)
+def test_what_cannot_be_traced_is_refused(
+    call: Callable[[], object], error: type[Exception], said: str
+):
+    with pytest.raises(error, match=said):
+        call()
+
+
+def test_an_unknown_setting_is_refused():
+    unchecked: Any = getattr(trace, "__wrapped__", trace)  # beartype is for tests alone
+    for setting in ({"metric": "loss"}, {"mode": "swap"}):
+        with pytest.raises(Exception, match=next(iter(setting))):
+            unchecked(model(), pairs(), ["layers.0"], **setting)
+
+
+def test_texts_beyond_the_context_are_refused():
+    import dataclasses
+
+    long = pairs().clean.repeat(1, 10)
+    more = dataclasses.replace(pairs(), clean=long, corrupt=long + 1)
+    with pytest.raises(InvalidInput, match="60 tokens, the model reads 32"):
+        trace(model("gpt2"), more, ["transformer.h.0"])
+
+
+def test_a_model_that_tells_no_difference_is_refused():
+    class Same(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Embedding(50, 50)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.layer(ids) * 0
+
+    with pytest.raises(InvalidInput, match="tells no difference between them"):
+        trace(LoadedModel(module=Same(), name="same"), pairs(), ["layer"])
+
+
+def test_a_site_without_a_row_for_each_token_is_refused():
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.pool = nn.Embedding(50, 50), nn.Identity()
+
+        def forward(self, ids: Tensor) -> Tensor:
+            x = self.embed(ids)
+            return x + self.pool(x.mean(1, keepdim=True))
+
+    with pytest.raises(ShapeError, match="axis 1 is not theirs"):
+        trace(LoadedModel(module=Pooled(), name="pooled"), pairs(), ["pool"])

@@ -1,0 +1,106 @@
+"""Commands that look into a model."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models.conftest import byte_level
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import isogloss.service.cli.main as cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(1)
+    config = GPT2Config(
+        vocab_size=len(byte_level()), n_embd=24, n_layer=2, n_head=2, n_positions=128,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    byte_level().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["isogloss", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_heads_are_scored_beside_their_null(run: Run, gpt2: str):
+    code, out, _ = run("attention", gpt2, "--count", "2", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["kind"] for row in rows] == [
+        kind for kind in ("previous", "first", "duplicate", "induction") for _ in range(2)
+    ]
+    assert all(0 <= row["score"] <= 1 and 0 < row["null"] < 1 for row in rows)
+
+
+def test_heads_are_drawn_on_a_text(run: Run, gpt2: str, tmp_path: Path):
+    words = ("--text", "each call resumes", "--head", "1.0", "-o", "page.html")
+    code, out, _ = run("attention", gpt2, *words)
+    assert (code, out.strip()) == (0, "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 1
+    assert "layer 1, head 0" in page
+
+
+def test_pairs_of_your_own_are_traced_and_estimated(run: Run, gpt2: str, tmp_path: Path):
+    own = ("--clean", "each call", "--corrupt", "each type", "--right", "a", "--wrong", "b")
+    code, out, err = run("trace", gpt2, *own, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["sites"] == ["transformer.h.0", "transformer.h.1"]
+    assert len(found["effects"]) == 2
+    assert found["effects"][1][-1] == pytest.approx(1, abs=1e-4)
+    assert (tmp_path / "trace.html").read_text().count("<rect") == 2 * len(found["tokens"])
+    code, out, _ = run("trace", gpt2, *own, "--attribution", "--site", "h.0.attn.head.1")
+    assert code == 0
+    assert "h.0.attn.head.1: most at" in out
+
+
+def test_a_task_is_traced(run: Run, gpt2: str):
+    code, out, err = run("trace", gpt2, "--task", "induction", "--count", "2", "--noise", "--json")
+    assert code == 0, err
+    assert json.loads(out)["mode"] == "noise"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("attention", "--head", "1.0"), "give --text"),
+        (("attention", "--text", "call", "--head", "1"), "LAYER.HEAD"),
+        (("attention", "--text", "call", "--head", "1.7"), "heads 0 to 1"),
+        (("attention", "--text", "call " * 200), "the model reads 128"),
+        (("attention", "--text", "call", "-o", "no/such/page.html"), "cannot be written"),
+        (("trace",), "give --task, or"),
+        (("trace", "--task", "induction", "--clean", "a"), "one of both"),
+        (("trace", "--task", "memory"), "there are indirect-object, greater-than, induction"),
+        (("trace", "--task", "induction", "--metric", "loss"), "wanted one of logit_difference"),
+        (("trace", "--task", "induction", "--site", "h.9"), "nearest"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(run: Run, gpt2: str, words: tuple[str, ...], said: str):
+    code, _, err = run(words[0], gpt2, *words[1:])
+    assert code == 1
+    assert said in err
+    assert "Traceback" not in err
