@@ -40,6 +40,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "quantise": {"recording": "a", "sites": ["s"], "accept_loss": True},
     "collect_garbage": {"older_s": 5.0},
     "train": {"recording": "a", "site": "s", "features": 8},
+    "train_many": {"recording": "a", "site": "s", "runs": [{"features": 8}, {"features": 9}]},
     "kinds": {},
     "wirings": {},
     "dictionary": {"dictionary": "d"},
