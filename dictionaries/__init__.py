@@ -6,9 +6,31 @@ from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.dictionaries.chosen import kind_of, wiring_of
-    from isogloss.dictionaries.config import LeaveOut, TrainConfig
+    from isogloss.dictionaries.config import Init, LeaveOut, TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
+    from isogloss.dictionaries.experiments.frontier import (
+        Cell,
+        CellKey,
+        Reseeding,
+        SweptDictionary,
+        cells_of,
+        reseeding_of,
+        verdicts,
+    )
+    from isogloss.dictionaries.experiments.recovery import Recovery, score_recovery
+    from isogloss.dictionaries.experiments.scaling import (
+        Interval,
+        ScalingLaw,
+        fit_scaling,
+    )
+    from isogloss.dictionaries.experiments.superposition import PLANTED, PlantedBlock, Superposition
+    from isogloss.dictionaries.experiments.trials import (
+        TRIAL_KINDS,
+        Trial,
+        record_superposition,
+        run_trials,
+    )
     from isogloss.dictionaries.initialise import initial_decoder
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
@@ -16,6 +38,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.live.arriving import ArrivingWeights
     from isogloss.dictionaries.live.module import DictionaryModule
     from isogloss.dictionaries.live.shaped_codes import ShapedCodes
+    from isogloss.dictionaries.maps import LinearMap, fit_map
     from isogloss.dictionaries.passport.checks import (
         check_begin,
         check_model,
@@ -55,32 +78,47 @@ __all__ = [
     "CONTROLS",
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
+    "PLANTED",
+    "TRIAL_KINDS",
     "ArrivingWeights",
+    "Cell",
+    "CellKey",
     "Dictionary",
     "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
     "HeldOutPair",
+    "Init",
     "InitialWeights",
+    "Interval",
     "Kind",
     "LeaveOut",
+    "LinearMap",
     "Normalisation",
     "Passport",
     "PassportResult",
+    "PlantedBlock",
+    "Recovery",
+    "Reseeding",
     "RowDataset",
     "SavedTensor",
     "SavedWeights",
+    "ScalingLaw",
     "ShapedCodes",
     "Source",
     "SourceRows",
     "SparseDictionary",
     "StepBatch",
+    "Superposition",
+    "SweptDictionary",
     "TensorBatch",
     "TrainConfig",
     "TrainProgress",
     "TrainedSite",
+    "Trial",
     "WiredColumns",
     "Wiring",
+    "cells_of",
     "check_begin",
     "check_model",
     "check_recording",
@@ -92,6 +130,8 @@ __all__ = [
     "default_seed",
     "evaluate",
     "feature_owners",
+    "fit_map",
+    "fit_scaling",
     "held_out_batches",
     "held_out_pairs",
     "initial_decoder",
@@ -105,14 +145,19 @@ __all__ = [
     "load_provenance",
     "make_passport",
     "read_passport",
+    "record_superposition",
     "remove_checkpoints",
+    "reseeding_of",
     "rotated",
+    "run_trials",
     "save_dictionary",
+    "score_recovery",
     "site_columns",
     "train",
     "train_together",
     "training_batches",
     "training_rows",
+    "verdicts",
     "wiring_names",
     "wiring_of",
     "with_controls",
@@ -135,6 +180,27 @@ _HOMES = {
     "make_passport": "passport.making",
     "read_passport": "passport.passport",
     "write_passport": "passport.passport",
+    "LinearMap": "maps",
+    "fit_map": "maps",
+    "Cell": "experiments.frontier",
+    "CellKey": "experiments.frontier",
+    "Interval": "experiments.scaling",
+    "Reseeding": "experiments.frontier",
+    "ScalingLaw": "experiments.scaling",
+    "SweptDictionary": "experiments.frontier",
+    "cells_of": "experiments.frontier",
+    "fit_scaling": "experiments.scaling",
+    "reseeding_of": "experiments.frontier",
+    "verdicts": "experiments.frontier",
+    "PLANTED": "experiments.superposition",
+    "PlantedBlock": "experiments.superposition",
+    "Recovery": "experiments.recovery",
+    "Superposition": "experiments.superposition",
+    "TRIAL_KINDS": "experiments.trials",
+    "Trial": "experiments.trials",
+    "record_superposition": "experiments.trials",
+    "run_trials": "experiments.trials",
+    "score_recovery": "experiments.recovery",
     "site_columns": "wirings.wiring",
     "wiring_of": "chosen",
     "join_rows": "rows.joined",
@@ -142,6 +208,7 @@ _HOMES = {
     "feature_owners": "wirings.crosscoder",
     "default_seed": "training.plan",
     "LeaveOut": "config",
+    "Init": "config",
     "SourceRows": "rows.joined",
     "HeldOutPair": "rows.batches",
     "WiredColumns": "wirings.wiring",

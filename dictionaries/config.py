@@ -33,6 +33,20 @@ class LeaveOut(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Init(Settings):
+    """Where the weights of a run start; see ``training/start.py``."""
+
+    directions: Literal["random", "rows", "given"] = "random"
+    """Of the features: random; rows less their mean, drawn by the seed; or those of a decoder that
+    the caller gives, such as one that was saved, or another model's through a map (``maps.py``)."""
+    sha256: str = ""
+    """Which decoder is given (``tensor_hash`` of it, float32); empty: any. A run is resumed with
+    the same one only."""
+    bias: Literal["mean", "median"] = "mean"
+    """Of the decoder: the mean of the rows, or their geometric median."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig(Settings):
     """Settings of one training run: those of its kind and wiring, and those that every kind has.
 
@@ -41,8 +55,8 @@ class TrainConfig(Settings):
 
     What is None is derived from width, features, rows and batch when the run is planned, see
     ``training/recipe.py``; the values are logged, and kept as ``derived`` of the provenance. Not
-    settings, because one choice served every run measured: random initialisation, linear warm-up
-    over 1 % of the steps (at most 1,000), input scaled to a total variance equal to its width.
+    settings, because one choice served every run measured: linear warm-up over 1 % of the steps (at
+    most 1,000), input scaled to a total variance equal to its width.
 
     Raises:
         InvalidInput: a value is of another type or out of its range.
@@ -92,12 +106,17 @@ class TrainConfig(Settings):
     """What is held to its start, to say what training is worth beside it (arXiv 2602.14111); see
     ``training/controls.py``. None: nothing, the dictionary is trained."""
 
+    init: Init = Init()
+    """Where the weights start."""
+
     def to_dict(self) -> dict[str, object]:
         """Return every field as JSON-ready values; later ones only where they are given."""
         values = settings_to_dict(self)
         for name in ("steps", "rows_seed", "controls", "control"):
             if not values[name] and values[name] != 0:
                 del values[name]  # releases that do not know the field refuse it
+        if self.init == Init():
+            del values["init"]
         return values
 
     @classmethod
@@ -115,10 +134,10 @@ class TrainConfig(Settings):
             settings = {name: value for name, value in values.items() if name not in common}
             values = {name: value for name, value in values.items() if name in common}
             values = {**values, "settings": settings}
-        rows = values.get("leave_out")
-        if isinstance(rows, Mapping):
-            given = cast("Mapping[str, object]", rows)
-            values = {**values, "leave_out": read_settings(LeaveOut, given, "leave_out")}
+        for name, part in (("leave_out", LeaveOut), ("init", Init)):
+            if isinstance(values.get(name), Mapping):
+                given = cast("Mapping[str, object]", values[name])
+                values = {**values, name: read_settings(part, given, name)}
         return read_settings(cls, values, "a training run")
 
     def differences(self, other: "TrainConfig") -> list[str]:

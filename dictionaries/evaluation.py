@@ -16,6 +16,8 @@ from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import InvalidInput, NonFiniteRows, ShapeError
 from isogloss.kernels import Codes
 
+_BLOCK = 2048
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evaluation:
@@ -40,6 +42,22 @@ class Evaluation:
     """Share of features that fire on none of the rows."""
     density: NDArray[np.float64]
     """Share of the rows on which each feature fires, ``[features]``."""
+    explained_by_row: float
+    """Explained variance the other way: the mean over rows of ``1 - |x - x_hat|^2 / |x - c|^2``, c
+    the mean of the first batch; rows at c are left out. Rows near c weigh as much as far ones, so
+    that it may be far below 1 - FVU. Older crosscoder code reports this one."""
+    shrinkage: float
+    """``sum |y_hat|^2 / sum y_hat . y`` about the mean of the rows: below 1 where reconstructions
+    are too short, as an L1 penalty makes them (arXiv 2404.16014, relative reconstruction bias). NaN
+    where nothing is reconstructed."""
+    redundancy: float
+    """Mean over features that fire of the greatest cosine of their direction to that of another
+    one that fires; 0 where fewer than two do."""
+
+    @property
+    def explained_variance(self) -> float:
+        """``1 - fvu``."""
+        return 1 - self.fvu
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the scalar figures as JSON-ready values (without the density)."""
@@ -51,6 +69,10 @@ class Evaluation:
             **{f"site_{place}_fvu": value for place, value in enumerate(self.site_fvu)},
             "l0": self.l0,
             "dead_fraction": self.dead_fraction,
+            "explained_variance": self.explained_variance,
+            "explained_by_row": self.explained_by_row,
+            **({} if np.isnan(self.shrinkage) else {"shrinkage": self.shrinkage}),
+            "redundancy": self.redundancy,
         }
 
 
@@ -105,6 +127,9 @@ def evaluate(
         l0=float(fires.sum()) / sums.rows,
         dead_fraction=float(np.mean(fires == 0)),
         density=fires / sums.rows,
+        explained_by_row=sums.explained_by_row(),
+        shrinkage=sums.shrinkage(),
+        redundancy=_redundancy(dictionary.decoder[torch.from_numpy(fires > 0)]),
     )
 
 
@@ -112,6 +137,21 @@ def _reconstruct(dictionary: Dictionary, rows: Tensor, codes: Codes) -> Tensor:
     if isinstance(dictionary, SparseDictionary):
         return dictionary.reconstruct(rows, codes)
     return dictionary.decode(codes)
+
+
+def _redundancy(directions: Tensor) -> float:
+    """Return the mean of each direction's greatest cosine to another, in blocks."""
+    if len(directions) < 2:
+        return 0.0
+    unit = directions.detach().cpu().to(torch.float32)
+    unit = unit / unit.square().sum(1, keepdim=True).sqrt().clamp(min=1e-30)
+    total = 0.0
+    for start in range(0, len(unit), _BLOCK):
+        cosines = unit[start : start + _BLOCK] @ unit.T
+        own = torch.arange(len(cosines))
+        cosines[own, start + own] = -1.0
+        total += float(cosines.max(dim=1).values.to(torch.float64).sum())
+    return total / len(unit)
 
 
 class _Sums:
@@ -123,6 +163,9 @@ class _Sums:
         self._total = np.zeros(width)
         self._squares = np.zeros(width)
         self._errors = np.zeros(width)
+        self._made_total, self._made_squares, self._products = np.zeros((3, width))
+        self._centre: NDArray[np.float64] | None = None
+        self._by_row = [0.0, 0]
 
     def add(self, rows: Tensor, reconstruction: Tensor) -> None:
         found = rows.detach().cpu().to(torch.float64).numpy()
@@ -130,9 +173,18 @@ class _Sums:
             return
         if self._origin is None:
             self._origin = found[0].copy()
-        residual = found - reconstruction.detach().cpu().to(torch.float64).numpy()
+            self._centre = found.mean(axis=0)
+        made = reconstruction.detach().cpu().to(torch.float64).numpy() - self._origin
         centred = found - self._origin
+        residual = centred - made
         self._errors += np.square(residual).sum(axis=0)
+        self._made_total += made.sum(axis=0)
+        self._made_squares += np.square(made).sum(axis=0)
+        self._products += (made * centred).sum(axis=0)
+        away = np.square(found - self._centre).sum(axis=1)
+        some = away > 0
+        self._by_row[0] += float((1 - np.square(residual[some]).sum(axis=1) / away[some]).sum())
+        self._by_row[1] += int(some.sum())
         self._total += centred.sum(axis=0)
         self._squares += np.square(centred).sum(axis=0)
         self.rows += len(found)
@@ -141,6 +193,19 @@ class _Sums:
                 f"rows {self.rows - len(found)} to {self.rows} or their reconstruction hold NaN or "
                 "infinity; wanted finite activations"
             )
+
+    def explained_by_row(self) -> float:
+        """Return the mean over rows of what is explained of each."""
+        return self._by_row[0] / max(self._by_row[1], 1)
+
+    def shrinkage(self) -> float:
+        """Return how long reconstructions are, beside what they should be."""
+        mean, rows = self._total / self.rows, self.rows
+        squares = self._made_squares - 2 * mean * self._made_total + rows * np.square(mean)
+        products = self._products - mean * self._made_total
+        products += rows * np.square(mean) - mean * self._total
+        below = float(products.sum())
+        return float(squares.sum()) / below if below else float("nan")
 
     def fvu(self, part: range | None = None) -> float:
         """Return the figure of some of the columns, or of all."""

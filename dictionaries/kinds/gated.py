@@ -25,6 +25,14 @@ from isogloss.dictionaries.kinds.state import (
     start_tied,
     state_group,
 )
+from isogloss.dictionaries.kinds.steer import (
+    START_SHARE,
+    first_threshold,
+    start_weight,
+    steer,
+    steered_weight,
+)
+from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
     EntryGradients,
@@ -33,6 +41,8 @@ from isogloss.kernels import (
     encode_threshold,
     value_slopes,
 )
+
+_FIRST_WEIGHT = 0.3
 
 
 class _Entries(NamedTuple):
@@ -63,11 +73,12 @@ class Gated(Kind):
         L = mean |x_hat - x|^2 / Var + w mean sum_i ReLU(g_i) / sqrt(Var)
             + mean |x_gate - x|^2 / Var
 
-    with w the coefficient ``l1`` times its linear warm-up. The gate learns from the last two terms
-    alone, since H has no derivative; the third makes its values reconstruct. Decoder rows keep norm
-    1, and their gradients are projected. The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead
-    features stay dead unless ``resample_every`` is set. ``encoder`` is W_g, ``encoder_bias``
-    b_gate, ``log_gain`` r_mag, ``magnitude_bias`` b_mag.
+    with w the weight: steered at every step to what lets ``target_l0`` features fire, or ``l1``
+    times its linear warm-up. The gate learns from the last two terms alone, since H has no
+    derivative; the third makes its values reconstruct. Decoder rows keep norm 1, and their
+    gradients are projected. The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead features stay
+    dead unless ``resample_every`` is set. ``encoder`` is W_g, ``encoder_bias`` b_gate, ``log_gain``
+    r_mag, ``magnitude_bias`` b_mag.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -79,12 +90,16 @@ class Gated(Kind):
         "decoder_bias": ("target_width",),
     }
 
-    l1: Annotated[float, Meta(ge=0, le=1e9)] = 0.75
+    l1: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Weight of the penalty on the gates. It has no unit: where the squared error is not divided by
     its variance and rows have the norm sqrt(width), it is ``l1 sqrt(width)``. It costs little
-    error, because magnitudes make up for gates that shrink."""
+    error, because magnitudes make up for gates that shrink. None: it is steered, so that
+    ``target_l0`` features fire on a row."""
+    target_l0: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    """Mean number of features a row that the weight of the penalty is steered to, where ``l1`` is
+    None. None: 32, or an eighth of the features if that is fewer."""
     sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    """First share of the steps, over which the penalty rises linearly from 0."""
+    """First share of the steps, over which a penalty of the weight ``l1`` rises linearly from 0."""
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
@@ -92,11 +107,42 @@ class Gated(Kind):
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
     after the decoder's projection. A longer one is shortened to it. None: 1 / Var; 0: no bound."""
 
+    @property
+    def fires(self) -> float:
+        """Features that fire on a row, where the penalty is steered: the target."""
+        if self.l1 is not None:
+            return 32.0
+        return min(32.0, self.features / 8) if self.target_l0 is None else self.target_l0
+
+    def check(self) -> None:
+        """Raise InvalidInput where the target does not fit the features or the weight.
+
+        Raises:
+            InvalidInput: ``target_l0`` is above ``features``, or ``l1`` is given beside it.
+        """
+        if self.target_l0 is None:
+            return
+        if self.l1 is not None:
+            raise InvalidInput(
+                f"l1 is {self.l1} and target_l0 {self.target_l0}: a weight that is given is not "
+                "steered; leave one of the two out"
+            )
+        if self.target_l0 > self.features:
+            raise InvalidInput(
+                f"target_l0 is {self.target_l0} but features is {self.features}; lower target_l0"
+            )
+
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
-        """Start tied, both paths equal, the decoder bias at the mean row."""
+        """Start tied, both paths equal, the decoder bias at the mean row.
+
+        Where the penalty is steered, gates start where a few times the target fire.
+        """
         nothing = initial.decoder.new_zeros(self.features)
-        more = {"log_gain": nothing, "magnitude_bias": nothing}
-        return start_tied(initial, more)
+        made = start_tied(initial, {"log_gain": nothing, "magnitude_bias": nothing})
+        if self.l1 is None:
+            made["weights.encoder_bias"] -= first_threshold(START_SHARE * self.fires, self.features)
+            made |= start_weight(_FIRST_WEIGHT)
+        return made
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
@@ -112,8 +158,7 @@ class Gated(Kind):
         main = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
         gate = decode_loss(found.gates, weights.decoder, batch.target, weights.decoder_bias)
         downhill, gate_downhill = main.residual * factor, gate.residual * factor
-        price = self.l1 / batch.variance**0.5
-        price *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
+        price = self._weight(tensors, batch) / batch.variance**0.5
         slopes = value_slopes(codes, downhill, weights.decoder)
         to_magnitude = torch.where(found.magnitude > 0, slopes, 0.0)
         to_gate = value_slopes(found.gates, gate_downhill, weights.decoder) + price / rows
@@ -136,12 +181,15 @@ class Gated(Kind):
         descend(tensors, gradients, batch, unit_norm=True, clip_norm=self.clip_norm)
         if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
             resample(tensors, batch, centred, main.squared_norms)
+        fires = codes.indices[codes.values > 0]
+        if self.l1 is None:
+            l0 = len(fires) / rows
+            steer(tensors, l0, self.fires, batch.step, batch.total_steps)
         squared_error = ordered_sum(main.squared_norms) / rows
         parts = {
             "sparsity": price * ordered_sum(found.gates.values) / rows,
             "gate_error": ordered_sum(gate.squared_norms) / rows / batch.variance,
         }
-        fires = codes.indices[codes.values > 0]
         return StepResult(
             squared_error=squared_error,
             loss=squared_error / batch.variance + sum(parts.values()),
@@ -150,6 +198,11 @@ class Gated(Kind):
             parts=parts,
             residual=main.residual,
         )
+
+    def _weight(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> float:
+        if self.l1 is None:
+            return steered_weight(tensors)
+        return self.l1 * share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
 
     def export(
         self, tensors: Mapping[str, Tensor], normalisation: Normalisation

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -27,6 +26,7 @@ from isogloss.dictionaries.kinds.state import (
     start_tied,
     state_group,
 )
+from isogloss.dictionaries.kinds.steer import START_SHARE, first_threshold
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
@@ -98,9 +98,10 @@ class JumpReLU(Kind):
     tanh_scale: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
     """Factor c before the values inside tanh."""
     threshold: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    """Threshold of every feature at the start, in units of scaled rows. None: the one at which as
-    many features fire on a row as are meant to, if pre-activations are standard normal, which those
-    of random directions nearly are. From a lower one half of the features fire at first, and a step
+    """Threshold of every feature at the start, in units of scaled rows. None: the one at which
+    four times as many features fire on a row as are meant to, if pre-activations are standard
+    normal, which those of random directions nearly are. From a higher one many features die and L0
+    stays below the target; from a much lower one half of the features fire at first, and a step
     takes many times as long."""
     bandwidth: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
     """Width of the rectangle that stands for the derivative of the step, in units of scaled rows.
@@ -133,8 +134,7 @@ class JumpReLU(Kind):
         """Start tied, with equal thresholds, kept as logarithms."""
         first = self.threshold
         if first is None:
-            share = min(0.4, self.fires / self.features)
-            first = NormalDist().inv_cdf(1 - share)
+            first = first_threshold(START_SHARE * self.fires, self.features)
         threshold = torch.full((self.features,), first).log()
         return start_tied(initial, {"log_threshold": threshold})
 

@@ -26,6 +26,14 @@ from isogloss.dictionaries.kinds.state import (
     start_tied,
     state_group,
 )
+from isogloss.dictionaries.kinds.steer import (
+    START_SHARE,
+    first_threshold,
+    start_weight,
+    steer,
+    steered_weight,
+)
+from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
     EntryGradients,
@@ -34,6 +42,8 @@ from isogloss.kernels import (
     encode_threshold,
     value_slopes,
 )
+
+_FIRST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,25 +55,29 @@ class ReluL1(Kind):
 
         L = mean |r|^2 / Var + w mean sum_i z_i |w_i| / sqrt(Var)
 
-    with w_i the rows of W_d, whose norms are free, and w the coefficient ``l1`` times its linear
-    warm-up. Where several sites are reconstructed, |w_i| is the sum over sites of the norms of its
-    parts (Lindsey et al., "Sparse Crosscoders", October 2024). The gradient reaches the decoder
-    norms too, so no feature escapes the penalty by a longer direction ("Update on how we train
-    SAEs", Circuits Updates, April 2024; there b_d is not subtracted before encoding, which is the
-    same function with another b_e). The optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead
-    features stay dead unless ``resample_every`` is set. On export every decoder row is divided by
-    its norm and the encoder multiplied by it, so that codes are lengths in the unit of the raw
-    rows.
+    with w_i the rows of W_d, whose norms are free, and w the weight: steered at every step to what
+    lets ``target_l0`` features fire, or ``l1`` times its linear warm-up. Where several sites are
+    reconstructed, |w_i| is the sum over sites of the norms of its parts (Lindsey et al., "Sparse
+    Crosscoders", October 2024). The gradient reaches the decoder norms too, so no feature escapes
+    the penalty by a longer direction ("Update on how we train SAEs", Circuits Updates, April 2024;
+    there b_d is not subtracted before encoding, which is the same function with another b_e). The
+    optimiser is exact Adam (0.9, 0.99, 1e-8 / Var). Dead features stay dead unless
+    ``resample_every`` is set. On export every decoder row is divided by its norm and the encoder
+    multiplied by it, so that codes are lengths in the unit of the raw rows.
     """
 
     saved: ClassVar[Mapping[str, tuple[str, ...]]] = SAVED
     free_norms: ClassVar[bool] = True
 
-    l1: Annotated[float, Meta(ge=0, le=1e9)] = 0.25
+    l1: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Weight of the penalty. It has no unit: where the squared error is not divided by its variance
-    and rows have the norm sqrt(width), as in the update, it is ``l1 sqrt(width)``."""
+    and rows have the norm sqrt(width), as in the update, it is ``l1 sqrt(width)``. None: it is
+    steered, so that ``target_l0`` features fire on a row."""
+    target_l0: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    """Mean number of features a row that the weight of the penalty is steered to, where ``l1`` is
+    None. None: 32, or an eighth of the features if that is fewer."""
     sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    """First share of the steps, over which the penalty rises linearly from 0."""
+    """First share of the steps, over which a penalty of the weight ``l1`` rises linearly from 0."""
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
@@ -71,9 +85,41 @@ class ReluL1(Kind):
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
     longer one is shortened to it. None: 1 / Var; 0: no bound."""
 
+    @property
+    def fires(self) -> float:
+        """Features that fire on a row, where the penalty is steered: the target."""
+        if self.l1 is not None:
+            return 32.0
+        return min(32.0, self.features / 8) if self.target_l0 is None else self.target_l0
+
+    def check(self) -> None:
+        """Raise InvalidInput where the target does not fit the features or the weight.
+
+        Raises:
+            InvalidInput: ``target_l0`` is above ``features``, or ``l1`` is given beside it.
+        """
+        if self.target_l0 is None:
+            return
+        if self.l1 is not None:
+            raise InvalidInput(
+                f"l1 is {self.l1} and target_l0 {self.target_l0}: a weight that is given is not "
+                "steered; leave one of the two out"
+            )
+        if self.target_l0 > self.features:
+            raise InvalidInput(
+                f"target_l0 is {self.target_l0} but features is {self.features}; lower target_l0"
+            )
+
     def start(self, initial: InitialWeights) -> dict[str, Tensor]:
-        """Start tied, the decoder bias at the mean row."""
-        return start_tied(initial)
+        """Start tied, the decoder bias at the mean row.
+
+        Where the penalty is steered, encoder biases start where a few times the target fire.
+        """
+        made = start_tied(initial)
+        if self.l1 is None:
+            made["weights.encoder_bias"] -= first_threshold(START_SHARE * self.fires, self.features)
+            made |= start_weight(_FIRST_WEIGHT)
+        return made
 
     @torch.no_grad()
     def step(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> StepResult:
@@ -88,8 +134,7 @@ class ReluL1(Kind):
         downhill = residual.residual * (2 / (rows * batch.variance))
         parts = tuple(batch.parts) or (range(weights.target_width),)
         norms = _norms(weights.decoder, parts)
-        price = self.l1 / batch.variance**0.5
-        price *= share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
+        price = self._weight(tensors, batch) / batch.variance**0.5
         own = norms[codes.indices.long()]
         penalty = price * ordered_sum(codes.values * own) / rows
         slopes = value_slopes(codes, downhill, weights.decoder) + price / rows * own
@@ -106,6 +151,9 @@ class ReluL1(Kind):
             parts=parts,
         )
         descend(tensors, gradients, batch, unit_norm=False, clip_norm=self.clip_norm)
+        if self.l1 is None:
+            l0 = len(codes.values) / rows
+            steer(tensors, l0, self.fires, batch.step, batch.total_steps)
         if batch.dead is not None and self.resample_every and not batch.step % self.resample_every:
             resample(tensors, batch, centred, residual.squared_norms)
         return StepResult(
@@ -116,6 +164,11 @@ class ReluL1(Kind):
             parts={"sparsity": penalty},
             residual=residual.residual,
         )
+
+    def _weight(self, tensors: Mapping[str, Tensor], batch: StepBatch) -> float:
+        if self.l1 is None:
+            return steered_weight(tensors)
+        return self.l1 * share_of_warmup(batch.step, batch.total_steps, self.sparsity_warmup)
 
     def export(
         self, tensors: Mapping[str, Tensor], normalisation: Normalisation

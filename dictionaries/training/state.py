@@ -8,12 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isogloss.dictionaries.initialise import (
-    held_to_columns,
-    initial_decoder,
-    initial_weights,
-    tensor_hash,
-)
+from isogloss.dictionaries.initialise import tensor_hash
 from isogloss.dictionaries.kinds.kind import Normalisation, StepBatch
 from isogloss.dictionaries.provenance import DictionaryProvenance, TrainProgress
 from isogloss.dictionaries.rows.batches import TrainingBatch
@@ -25,8 +20,9 @@ from isogloss.dictionaries.training.controls import Anchor
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan
 from isogloss.dictionaries.training.skip import PREFIX, exported_skip, start_skip
+from isogloss.dictionaries.training.start import initial_weights
 from isogloss.dictionaries.wirings.wiring import site_columns
-from isogloss.errors import CorruptData, InvalidInput, NonFiniteRows
+from isogloss.errors import Conflict, CorruptData, InvalidInput, NonFiniteRows
 from isogloss.kernels import StepResult, inside_columns
 
 _SUMS = ("squared_error", "loss", "fires")
@@ -80,25 +76,32 @@ class TrainState:
         return cls.start_with(plan, measure(plan), device)
 
     @classmethod
-    def start_with(cls, plan: TrainPlan, measured: Measured, device: torch.device) -> "TrainState":
+    def start_with(
+        cls,
+        plan: TrainPlan,
+        measured: Measured,
+        device: torch.device,
+        given: Tensor | None = None,
+    ) -> "TrainState":
         """Return the state before the first step, of rows that are measured already.
 
         Raises:
-            InvalidInput: the kind cannot be trained on these rows.
+            InvalidInput: the kind cannot be trained on these rows, or from the given decoder.
+            ShapeError: the given decoder has another shape.
         """
-        return cls._begin(plan, measured, device)
+        return cls._begin(plan, measured, device, given=given)
 
     @classmethod
     def _begin(
-        cls, plan: TrainPlan, measured: Measured, device: torch.device, step: int = 0
+        cls,
+        plan: TrainPlan,
+        measured: Measured,
+        device: torch.device,
+        *,
+        given: Tensor | None = None,
+        step: int = 0,
     ) -> "TrainState":
-        initial = initial_weights(
-            features=plan.kind.features,
-            seed=plan.seed,
-            connection=plan.connection,
-            mean=measured.normalisation.mean,
-            columns=plan.columns,
-        )
+        initial = initial_weights(plan, measured, given)
         started = plan.kind.start(initial)
         own = {"silent_rows", "mean", "centre"}
         taken = sorted(name for name in started if name in own or name.startswith(PREFIX))
@@ -231,17 +234,22 @@ class TrainState:
 
     @classmethod
     def restore(
-        cls, checkpoint: Checkpoint, plan: TrainPlan, identity: RunIdentity, device: torch.device
+        cls,
+        checkpoint: Checkpoint,
+        plan: TrainPlan,
+        identity: RunIdentity,
+        device: torch.device,
+        given: Tensor | None = None,
     ) -> "TrainState":
         """Return the state that a checkpoint holds.
 
         Raises:
-            Conflict: the checkpoint is of another run.
+            Conflict: the checkpoint is of another run, or began with another given decoder.
             CorruptData: a part of the checkpoint is missing or of another shape.
         """
         try:
             identity.require(checkpoint.state)
-            return cls._restored(checkpoint, plan, device)
+            return cls._restored(checkpoint, plan, device, given)
         except (KeyError, TypeError, InvalidInput) as error:
             raise CorruptData(
                 f"the checkpoint of step {checkpoint.step} lacks a part ({error!r}); delete the "
@@ -250,11 +258,17 @@ class TrainState:
 
     @classmethod
     def _restored(
-        cls, checkpoint: Checkpoint, plan: TrainPlan, device: torch.device
+        cls, checkpoint: Checkpoint, plan: TrainPlan, device: torch.device, given: Tensor | None
     ) -> "TrainState":
         found = checkpoint.state
         # begun anew for the names and shapes of its tensors, then overwritten
-        state = cls._begin(plan, _measured(checkpoint, plan), device, checkpoint.step)
+        measured = _measured(checkpoint, plan)
+        state = cls._begin(plan, measured, device, given=given, step=checkpoint.step)
+        if given is not None and state._init_hash != found["init_hash"]:
+            raise Conflict(
+                f"the run began with a decoder of hash {found['init_hash']}, the given one gives "
+                f"{state._init_hash}: give the same decoder, or train into another directory"
+            )
         for name, tensor in {"silent_rows": state._silent_rows, **state.tensors}.items():
             kept = checkpoint.tensors[name]
             if kept.shape != tensor.shape or kept.dtype != tensor.dtype:
@@ -277,17 +291,18 @@ class TrainState:
         state._curve = [TrainProgress.from_dict(point) for point in curve]
         return state
 
-    def export(self, plan: TrainPlan, identity: RunIdentity) -> SparseDictionary:
+    def export(
+        self, plan: TrainPlan, identity: RunIdentity, given: Tensor | None = None
+    ) -> SparseDictionary:
         """Return the dictionary of raw activations, on the CPU."""
         trained = {name: tensor.cpu() for name, tensor in self.tensors.items()}
-        reads, writes = plan.connection.reads, plan.connection.writes
+        reads = plan.connection.reads
         tensors = plan.kind.export(trained, self.normalisation)
         _check_columns(plan, tensors)
         if plan.connection.skip:
             mean = self.normalisation.mean[reads.start : reads.stop]
             tensors |= exported_skip(trained, mean, self.normalisation)
-        initial = initial_decoder(plan.kind.features, len(writes), plan.seed)
-        initial = held_to_columns(initial, plan.columns)
+        initial = initial_weights(plan, self.measured, given).decoder
         provenance = DictionaryProvenance(
             sites=identity.sites,
             config=identity.config,

@@ -38,6 +38,7 @@ def train(
     on_progress: Callable[[TrainProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
+    given: Tensor | None = None,
 ) -> SparseDictionary:
     """Train a dictionary on the rows of sites, resuming from ``directory`` where it holds a run.
 
@@ -54,6 +55,8 @@ def train(
         on_progress: called about once a second, and at every point of the training curve.
         should_stop: asked before each step; once true, the run saves a checkpoint and stops.
         device: where to train; None takes the first CUDA device when torch sees one, else the CPU.
+        given: decoder directions to start from, ``[features, target_width]`` of raw rows, where
+            ``config.init`` has ``directions="given"``.
 
     Returns:
         The dictionary, on the CPU, ready for raw activations.
@@ -75,6 +78,7 @@ def train(
         on_progress=lambda _, progress: told(progress),
         should_stop=should_stop,
         device=device,
+        given=[given],
     )
     return made
 
@@ -87,6 +91,7 @@ def train_together(
     on_progress: Callable[[int, TrainProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
+    given: Sequence[Tensor | None] = (),
 ) -> list[SparseDictionary]:
     """Train several dictionaries on the rows of the same sites; what they read is read once.
 
@@ -101,6 +106,7 @@ def train_together(
         on_progress: called with the place of a run and its progress, as :func:`train` calls it.
         should_stop: asked before each step; once true, all runs save a checkpoint and stop.
         device: where to train; None takes the first CUDA device when torch sees one, else the CPU.
+        given: for each config the decoder to start from, as :func:`train` takes it; empty: none.
 
     Returns:
         The dictionaries in the order of the configs, on the CPU.
@@ -113,11 +119,8 @@ def train_together(
         InvalidInput: as for :func:`train`; or there is not one directory for each config.
         NonFiniteRows: a row holds NaN or infinity.
     """
-    if not configs or len({*directories}) != len(configs) or len(directories) != len(configs):
-        raise InvalidInput(
-            f"there are {len(configs)} configs and {len({*directories})} different directories of "
-            f"{len(directories)}; wanted one directory for each of at least one config"
-        )
+    decoders = [*given] or [None] * len(configs)
+    _check_as_many(configs, directories, decoders)
     place = _device(device)
     plans: list[TrainPlan] = []
     for config in configs:
@@ -133,12 +136,27 @@ def train_together(
                 workspace=workspace,
                 measured=measured,
                 on_progress=partial(told, number),
+                given=decoders[number],
             )
             for number, (plan, directory) in enumerate(zip(plans, directories, strict=True))
         ]
         for group in _reading_the_same(runs):
             _go(group, asked)
         return [run.made() for run in runs]
+
+
+def _check_as_many(
+    configs: Sequence[TrainConfig],
+    directories: Sequence[Path],
+    decoders: Sequence[Tensor | None],
+) -> None:
+    if not configs or len({*directories}) != len(configs) or len(directories) != len(configs):
+        raise InvalidInput(
+            f"there are {len(configs)} configs and {len({*directories})} different directories of "
+            f"{len(directories)}; wanted one directory for each of at least one config"
+        )
+    if len(decoders) != len(configs):
+        raise InvalidInput(f"given has {len(decoders)} decoders for {len(configs)} configs")
 
 
 class _MeasuredOnce:
@@ -221,17 +239,19 @@ class _Run:
         workspace: Workspace,
         measured: _MeasuredOnce,
         on_progress: Callable[[TrainProgress], None],
+        given: Tensor | None,
     ) -> None:
         self.plan = plan
+        self._given = given
         self._identity = RunIdentity.of(plan)
         self._checkpoints = checkpoints
         self._workspace = workspace
         self._on_progress = on_progress
         found = checkpoints.newest()
         if found is None:
-            self.state = TrainState.start_with(plan, measured.of(plan), place)
+            self.state = TrainState.start_with(plan, measured.of(plan), place, given)
         else:
-            self.state = TrainState.restore(found, plan, self._identity, place)
+            self.state = TrainState.restore(found, plan, self._identity, place, given)
             _LOG.info("resuming at step %d of %d", self.state.step, plan.total_steps)
         self._feature_columns = None if plan.columns is None else plan.columns.to(place)
         self._saved = -1
@@ -256,7 +276,7 @@ class _Run:
 
     def made(self) -> SparseDictionary:
         """Return the dictionary."""
-        return self.state.export(self.plan, self._identity)
+        return self.state.export(self.plan, self._identity, self._given)
 
     def _step(self, batch: TrainingBatch) -> None:
         plan, state = self.plan, self.state

@@ -177,6 +177,7 @@ class TrainDictionaryRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
+    BESIDE_FIELD_NUMBER: _builtins.int
     dictionary_id: _builtins.str
     recording: _builtins.str
     """one source's recording: sources says the same; not both"""
@@ -192,6 +193,10 @@ class TrainDictionaryRequest(_message.Message):
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
         """as many as the wiring wants; rows of several recordings are joined"""
 
+    @_builtins.property
+    def beside(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainedBeside]:
+        """further dictionaries of the same job, from the same read"""
+
     def __init__(
         self,
         *,
@@ -202,16 +207,42 @@ class TrainDictionaryRequest(_message.Message):
         request_id: _builtins.str = ...,
         sources: _abc.Iterable[Global___Source] | None = ...,
         time_limit_s: _builtins.float | None = ...,
+        beside: _abc.Iterable[Global___TrainedBeside] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "config", b"config", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "beside", b"beside", "config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
     _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
 
 Global___TrainDictionaryRequest: _TypeAlias = TrainDictionaryRequest  # noqa: Y015
+
+@_typing.final
+class TrainedBeside(_message.Message):
+    """One of several dictionaries that a job trains from one read: it gets the bits that it has alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DICTIONARY_ID_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    dictionary_id: _builtins.str
+    @_builtins.property
+    def config(self) -> Global___TrainConfig: ...
+    def __init__(
+        self,
+        *,
+        dictionary_id: _builtins.str = ...,
+        config: Global___TrainConfig | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "dictionary_id", b"dictionary_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainedBeside: _TypeAlias = TrainedBeside  # noqa: Y015
 
 @_typing.final
 class TrainConfig(_message.Message):
@@ -238,6 +269,7 @@ class TrainConfig(_message.Message):
     CONTROLS_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
     ROWS_SEED_FIELD_NUMBER: _builtins.int
+    INIT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """a name of ListKinds"""
     features: _builtins.int
@@ -281,6 +313,10 @@ class TrainConfig(_message.Message):
     def controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """trained beside from the same read: frozen_decoder, frozen_encoder, soft_frozen_decoder"""
 
+    @_builtins.property
+    def init(self) -> _struct_pb2.Struct:
+        """where the weights start: directions (random, rows), bias (mean, median)"""
+
     def __init__(
         self,
         *,
@@ -303,10 +339,11 @@ class TrainConfig(_message.Message):
         controls: _abc.Iterable[_builtins.str] | None = ...,
         control: _builtins.str | None = ...,
         rows_seed: _builtins.int | None = ...,
+        init: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_control", b"_control", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_rows_seed", b"_rows_seed", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "control", b"control", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "rows_seed", b"rows_seed", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_control", b"_control", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_rows_seed", b"_rows_seed", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "control", b"control", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "holdout", b"holdout", "init", b"init", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "rows_seed", b"rows_seed", "seed", b"seed", "settings", b"settings", "wiring", b"wiring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_control", b"_control", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_rows_seed", b"_rows_seed", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "control", b"control", "controls", b"controls", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "rows_seed", b"rows_seed", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k", "_batch_rows", b"_batch_rows", "_checkpoint_every", b"_checkpoint_every", "_control", b"_control", "_dead_after_rows", b"_dead_after_rows", "_decay", b"_decay", "_epochs", b"_epochs", "_holdout", b"_holdout", "_k", b"_k", "_kind", b"_kind", "_learning_rate", b"_learning_rate", "_rows_seed", b"_rows_seed", "_seed", b"_seed", "_wiring", b"_wiring", "aux_k", b"aux_k", "batch_rows", b"batch_rows", "checkpoint_every", b"checkpoint_every", "control", b"control", "controls", b"controls", "dead_after_rows", b"dead_after_rows", "decay", b"decay", "epochs", b"epochs", "features", b"features", "holdout", b"holdout", "init", b"init", "k", b"k", "kind", b"kind", "learning_rate", b"learning_rate", "leave_out", b"leave_out", "rows_seed", b"rows_seed", "seed", b"seed", "settings", b"settings", "steps", b"steps", "wiring", b"wiring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aux_k: _TypeAlias = _typing.Literal["aux_k"]  # noqa: Y015
     _WhichOneofArgType__aux_k: _TypeAlias = _typing.Literal["_aux_k", b"_aux_k"]  # noqa: Y015

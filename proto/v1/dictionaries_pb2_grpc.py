@@ -84,7 +84,7 @@ class DictionaryServiceServicer:
     """
 
     def TrainDictionary(self, request, context):
-        """Trains a dictionary. metadata: JobMetadata; response: JobResult.
+        """Trains a dictionary, or several from one read. metadata: JobMetadata; response: JobResult.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

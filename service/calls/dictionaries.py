@@ -7,6 +7,7 @@ import xxhash
 from google.longrunning import operations_pb2 as operations
 
 from isogloss.dictionaries import SavedTensor, SavedWeights
+from isogloss.errors import AlreadyExists
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_dictionary
@@ -21,7 +22,7 @@ from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import page_of
 from isogloss.service.wire.scalars import to_dtype
-from isogloss.service.wire.training import asked_config, asked_sources
+from isogloss.service.wire.training import asked_beside, asked_config, asked_sources
 
 _BLOCK_BYTES = 1 << 20
 _CHECKED = 64
@@ -36,18 +37,21 @@ class DictionaryHandlers:
         self._checked: OrderedDict[tuple[object, ...], list[pb.WeightTensor]] = OrderedDict()
 
     def train_dictionary(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
-        """Queue the training of a dictionary."""
+        """Queue the training of a dictionary, or of several."""
         sources = asked_sources(request)
         for source in sources:
             self._owner.recordings.check_site(source.recording, source.site)
         for recording in {source.recording for source in sources}:
-            self._owner.recordings.check_steps(recording, request.config.steps)
+            for config in (request.config, *(one.config for one in request.beside)):
+                self._owner.recordings.check_steps(recording, config.steps)
         # QueryHandlers.check_train_dictionary had the kind look at the settings
         spec = TrainSpec(
             dictionary=from_name("dictionaries", f"dictionaries/{request.dictionary_id}"),
             sources=sources,
             config=asked_config(request.config),
+            beside=asked_beside(request),
         )
+        self._refuse_taken(spec)
         needs = JobNeeds(
             client=calling_client(),
             memory_bytes=train_bytes(self._owner.store, spec),
@@ -55,6 +59,22 @@ class DictionaryHandlers:
         )
         made = self._owner.jobs.submit(spec, request_id=request.request_id, needs=needs)
         return to_operation(to_job(made))
+
+    def _refuse_taken(self, spec: TrainSpec) -> None:
+        """Raise AlreadyExists where another unfinished job makes one of the dictionaries.
+
+        The queue itself compares what jobs make first.
+        """
+        for job in self._owner.jobs.list():
+            if job.state.is_final or job.kind != "train":
+                continue
+            other = TrainSpec.from_dict(job.spec)
+            both = sorted({*spec.dictionaries} & {*other.dictionaries})
+            if both and other.target != spec.target:
+                raise AlreadyExists(
+                    f"dictionary {both[0]!r} is being made by job {job.id!r}: wait for it, cancel "
+                    "it, or choose another id"
+                )
 
     def get_dictionary(self, request: pb.GetDictionaryRequest) -> pb.Dictionary:
         """Return a dictionary."""

@@ -30,8 +30,11 @@ class QueryHandlers:
     def check_train_dictionary(
         self, request: dictionaries_pb2.TrainDictionaryRequest
     ) -> dictionaries_pb2.TrainDictionaryRequest:
-        """Raise an error for sites that do not exist, or settings that the kind refuses."""
-        check_training(self._queries.store, asked_sources(request), asked_config(request.config))
+        """Raise an error for sites that do not exist, settings that the kind refuses, few rows."""
+        configs = [
+            asked_config(one) for one in (request.config, *(b.config for b in request.beside))
+        ]
+        check_training(self._queries.store, asked_sources(request), configs)
         return request
 
     def list_kinds(

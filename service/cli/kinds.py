@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, cast
 
 import typer
@@ -56,6 +57,45 @@ def read_sources(
     if target is not None:
         found.append(SiteRef(recording=recording, site=target))
     return found
+
+
+def chosen_wiring(wiring: str | None, sites: int, target: str | None) -> str | None:
+    """Return the wiring of so many sites: the named one, or that which ``--target`` means.
+
+    Raises:
+        InvalidInput: there are several sites and nothing says how they are wired.
+    """
+    if wiring is not None or target is not None:
+        return wiring or "transcoder"
+    if sites > 1:
+        raise InvalidInput(
+            f"{sites} sites are given and no wiring: add --wiring crosscoder to learn features of "
+            "all of them together, or name the one to reconstruct by --target"
+        )
+    return None
+
+
+def each_of(
+    common: Mapping[str, object], several: Mapping[str, Sequence[object] | None]
+) -> list[dict[str, object]]:
+    """Return the settings of a dictionary for every combination of repeated options.
+
+    Raises:
+        InvalidInput: a value is given twice; or there are several, and an id for one.
+    """
+    for name, values in several.items():
+        if values and len({*values}) < len(values):
+            raise InvalidInput(f"--{name} is {list(values)}: give each value once")
+    names = [name for name, values in several.items() if values]
+    runs = [
+        {**common, **dict(zip(names, chosen, strict=True))}
+        for chosen in product(*(several[name] or () for name in names))
+    ]
+    if len(runs) > 1 and common.get("dictionary") is not None:
+        raise InvalidInput(
+            f"--dictionary names one, and {len(runs)} are asked for: leave it out, each gets an id"
+        )
+    return runs
 
 
 def quality(metrics: Mapping[str, float]) -> str:

@@ -15,6 +15,7 @@ from typer.models import CommandInfo
 
 from isogloss.errors import InvalidInput, IsoglossError, from_os_error, missing_extra
 from isogloss.service.cli import (
+    experiments,
     files,
     info,
     jobs,
@@ -183,6 +184,23 @@ _LeaveOutOption = Annotated[
     typer.Option(help="Rows not to train on: max_norm=N, positions=N, document_starts=true."),
 ]
 
+_SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE, a setting of kind or wiring; repeat for several."),
+]
+_WiringOption = Annotated[
+    str | None, typer.Option(help="Which sites go in and come out; see `isogloss kinds`.")
+]
+_TargetOption = Annotated[
+    str | None, typer.Option(help="Site to reconstruct from --site: a transcoder.")
+]
+_SeedOption = Annotated[
+    list[int] | None, typer.Option(help="Of initial weights and order of rows.")
+]
+_InitOption = Annotated[
+    list[str] | None,
+    typer.Option("--init", help="Where weights start: directions=rows, bias=median."),
+]
 _ControlOption = Annotated[
     list[str] | None,
     typer.Option(help="Train a control beside it: frozen_decoder, frozen_encoder, ..."),
@@ -195,24 +213,18 @@ def train(
     site: Annotated[
         list[str], typer.Option(help="Site of the recording; repeat for a wiring that takes more.")
     ],
-    features: Annotated[int, typer.Option(help="Number of features to learn.")],
-    k: Annotated[int | None, typer.Option(help="Features that may fire on one row.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Kind; see `isogloss kinds`.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="NAME=VALUE, a setting of kind or wiring; repeat for several."),
-    ] = None,
-    wiring: Annotated[
-        str | None, typer.Option(help="Which sites go in and come out; see `isogloss kinds`.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Site to reconstruct from --site: a transcoder.")
-    ] = None,
+    features: Annotated[list[int], typer.Option(help="Number of features to learn.")],
+    k: Annotated[list[int] | None, typer.Option(help="Features that may fire on one row.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Kind; see `isogloss kinds`.")] = None,
+    set_: _SetOption = None,
+    wiring: _WiringOption = None,
+    target: _TargetOption = None,
     also: _AlsoOption = None,
     leave_out: _LeaveOutOption = None,
     control: _ControlOption = None,
+    init: _InitOption = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial weights and order of rows.")] = None,
+    seed: _SeedOption = None,
     batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Share of documents held out.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
@@ -221,35 +233,36 @@ def train(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Train a dictionary on a site of a recording."""
-    from isogloss.service.cli.output import say, write_json
+    """Train a dictionary on a site of a recording.
 
+    --features, --k, --kind and --seed may be repeated: each combination is a dictionary, all of one
+    job and one read.
+    """
     first, *others = kinds.read_sources(recording, site, also or [], target)
+    chosen = kinds.chosen_wiring(wiring, 1 + len(others), target)
+    common: dict[str, object] = {
+        "wiring": chosen,
+        "controls": control or None,
+        "epochs": epochs,
+        "steps": steps or None,
+        "batch_rows": batch_rows,
+        "holdout": holdout,
+        "dictionary": dictionary,
+        "settings": kinds.read_settings(set_ or []),
+        "leave_out": kinds.read_settings(leave_out, "--leave-out") if leave_out else None,
+        "init": kinds.read_settings(init, "--init") if init else None,
+    }
+    runs = kinds.each_of(common, {"features": features, "k": k, "kind": kind, "seed": seed})
     with connect(store) as client:
-        job = client.train(
+        job = client.train_many(
             recording,
             site=first.site,
-            wiring=wiring or ("transcoder" if target else None),
+            runs=runs,
             more_sources=others,
-            leave_out=kinds.read_settings(leave_out, "--leave-out") if leave_out else None,
-            controls=control or (),
-            features=features,
-            k=k,
-            kind=kind,
-            settings=kinds.read_settings(set_ or []),
-            epochs=epochs,
-            seed=seed,
-            dictionary=dictionary,
-            steps=steps or None,
-            more={"batch_rows": batch_rows, "holdout": holdout},
+            rows_seed=0 if len(runs) > 1 else None,
         )
-        made = outcome(job, detach=detach, is_json=is_json)
-    if made is None:
-        return
-    if is_json:
-        write_json(_with_first_source(made))
-    else:
-        say(f"dictionary {made.id}: {made.features:,} features{kinds.quality(made.metrics)}")
+        found = outcome(job, detach=detach, is_json=is_json)
+    _show_trained(found or [], is_json=is_json)
 
 
 @app.command()
@@ -408,14 +421,17 @@ def report(
         say(str(path))
 
 
-for topic in (files, info, jobs, kinds, lanes, mechanisms, probes, serve, standards, upkeep):
+for topic in (
+    *(experiments, files, info, jobs, kinds, lanes, mechanisms, probes, serve, standards),
+    upkeep,
+):
     app.registered_commands += topic.app.registered_commands
 
 PANELS = {
     "Record": ("record", "import", "recordings", "describe", "read", "export"),
     "Train and compare": (
         *("kinds", "train", "dictionaries", "probe", "probes", "import-codes", "nearest"),
-        *("match", "matches", "floor", "report", "export-match", "bench"),
+        *("match", "matches", "floor", "report", "export-match", "sweep", "bench"),
     ),
     "Look into a model": ("attention", "trace"),
     "Serve": ("serve", "info", "jobs"),
@@ -474,6 +490,18 @@ def _corpus(texts: Sequence[Path], standard_library: bool) -> str:
     """Name the text that was read, for people."""
     names = ["standard library"] if standard_library else []
     return ", ".join([*names, *(path.name for path in texts)])
+
+
+def _show_trained(made: "Sequence[DictionaryInfo]", *, is_json: bool) -> None:
+    """Write what was trained: of one its object, of several a list; of none nothing."""
+    from isogloss.service.cli.output import say, write_json
+
+    if is_json and made:
+        shown = [_with_first_source(one) for one in made]
+        write_json(shown if len(shown) > 1 else shown[0])
+        return
+    for one in made:
+        say(f"dictionary {one.id}: {one.features:,} features{kinds.quality(one.metrics)}")
 
 
 def _with_first_source(info: "DictionaryInfo") -> dict[str, object]:

@@ -19,7 +19,7 @@ from isogloss.service.client.held.weights import dictionary
 from isogloss.service.client.operations import Started, started
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
-from isogloss.service.values.arguments import Setting, named_steps
+from isogloss.service.values.arguments import Setting, check_text, check_whole, named_steps
 from isogloss.service.values.dictionary_bodies import UNTRAINED_RATE
 from isogloss.service.values.results import DictionaryInfo, KindInfo, SiteRef
 from isogloss.service.wire.messages import from_message, to_message
@@ -95,6 +95,104 @@ def train(
     name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
     request = _request(name, sources, config, time_limit_s, request_id)
     return then(ask(request, Operation), started("dictionaries", get_dictionary))
+
+
+def train_many(
+    recording: str,
+    *,
+    site: str,
+    runs: Sequence[Mapping[str, object]],
+    more_sources: Sequence[SiteRef] = (),
+    rows_seed: int | None = 0,
+    time_limit_s: float | None = None,
+    request_id: str | None = None,
+) -> Call[Started[list[DictionaryInfo]]]:
+    """Train several dictionaries on a site from one read, as one job.
+
+    Each gets the bits that it has when it is trained alone with the same ``rows_seed``. Runs that
+    differ in rows of a step, holdout or rows left out are read one after the other.
+
+    Args:
+        recording: id of the recording.
+        site: name of the site.
+        runs: for each dictionary what differs, by name: ``features`` (always), ``k``, ``kind``,
+            ``wiring``, ``epochs``, ``seed``, ``steps``, ``controls``, ``dictionary`` (its id),
+            further settings of kind and wiring in a mapping ``settings``, and any other field of
+            :class:`isogloss.dictionaries.TrainConfig`.
+        more_sources: sites that follow the first, for wirings that take several.
+        rows_seed: seed of the order of the rows, the same for all, so that they share the read;
+            None: each has the seed of its weights.
+        time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
+        request_id: any text; a second call with the same one returns the first call's job.
+
+    Returns:
+        A handle on the job; its result are the dictionaries, in the order of the runs. Progress has
+        the figures of each under its id, such as ``my-dictionary/fvu``.
+
+    Raises:
+        NotFound: there is no recording with that id.
+        UnknownSite: the recording has no such site; the message lists the nearest names.
+        InvalidInput: there are no runs; or a setting does not exist or does not fit.
+        AlreadyExists: another job makes a dictionary of one of the ids.
+        ResourceExhausted: it needs more memory than jobs may have, or too many of your jobs wait.
+    """
+    if not runs:
+        raise InvalidInput("there are 0 runs; wanted the settings of at least one dictionary")
+    sources = (SiteRef(recording=recording, site=site), *more_sources)
+    asked = [_run(sources, run, rows_seed) for run in runs]
+    (name, config), *beside = asked
+    request = _request(name, sources, config, time_limit_s, request_id)
+    request.beside.extend(
+        pb.TrainedBeside(
+            dictionary_id=from_name("dictionaries", to_name("dictionaries", one)), config=own
+        )
+        for one, own in beside
+    )
+
+    def fetch(first: str) -> Call[list[DictionaryInfo]]:
+        found = [(yield from get_dictionary(first))]
+        for one, _ in beside:
+            found.append((yield from get_dictionary(one)))
+        return found
+
+    return then(ask(request, Operation), started("dictionaries", fetch))
+
+
+def _run(
+    sources: Sequence[SiteRef], run: Mapping[str, object], rows_seed: int | None
+) -> tuple[str, pb.TrainConfig]:
+    """Return the id and the settings of one of several dictionaries."""
+    given = {**run}
+    features, k, name = (
+        given.pop("features", None),
+        given.pop("k", None),
+        given.pop("dictionary", None),
+    )
+    settings, leave_out = given.pop("settings", None), given.pop("leave_out", None)
+    init = given.pop("init", None)
+    check_whole("features of a run", features, 1)
+    if k is not None:
+        check_whole("k of a run", k, 1)
+    for what, value in (("settings", settings), ("leave_out", leave_out), ("init", init)):
+        if not (value is None or isinstance(value, Mapping)):
+            raise InvalidInput(f"{what} of a run is {value!r}, wanted a mapping of names to values")
+    chosen = _of_kind(
+        cast("int", features),
+        cast("int | None", k),
+        cast("Mapping[str, object] | None", settings) or {},
+    )
+    more = cast("dict[str, Setting]", {"rows_seed": rows_seed, **given})
+    config = to_config(
+        chosen,
+        more,
+        {},
+        cast("Mapping[str, object] | None", leave_out),
+        cast("Mapping[str, object] | None", init),
+    )
+    if name is not None:
+        check_text("dictionary of a run", name, "my-dictionary")
+    made = ids.dictionary_id(sources, cast("int", features), asked_config(config))
+    return cast("str | None", name) or made, config
 
 
 def _request(
@@ -394,6 +492,7 @@ class DictionariesClient(Connection):
 
     train = starting(train)
     floor = starting(floor)
+    train_many = starting(train_many)
     kinds = blocking(kinds)
     wirings = blocking(wirings)
     dictionary = blocking(dictionary)
@@ -409,6 +508,7 @@ class AsyncDictionariesClient(AsyncConnection):
 
     train = starting_async(train)
     floor = starting_async(floor)
+    train_many = starting_async(train_many)
     kinds = awaiting(kinds)
     wirings = awaiting(wirings)
     dictionary = awaiting(dictionary)

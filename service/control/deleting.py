@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from isogloss.errors import Conflict, InvalidInput
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.job_kinds import job_kind, read_spec
-from isogloss.service.values.job_specs import ProbeSpec
+from isogloss.service.values.job_specs import JobSpec, ProbeSpec, TrainSpec
 from isogloss.service.values.json_fields import object_of, text_of, texts_of
 from isogloss.store import CatalogEntry, Store
 
@@ -91,11 +91,17 @@ def check_unused(jobs: Jobs, kind: str, name: str) -> None:
         if job.state.is_final:
             continue
         spec = read_spec(job.kind, job.spec)
-        if (kind, name) in {*spec.reads, (job_kind(job.kind).makes, spec.target)}:
+        if (kind, name) in {*spec.reads, *_made(job_kind(job.kind).makes, spec)}:
             raise Conflict(
                 f"{kind} {name!r} is used by job {job.id!r}, which is {job.state}: wait for it, or "
                 "cancel it, then delete again"
             )
+
+
+def _made(kind: str, spec: JobSpec) -> set[tuple[str, str]]:
+    """Return what a job makes: kind in the catalog, id."""
+    names = spec.dictionaries if isinstance(spec, TrainSpec) else (spec.target,)
+    return {(kind, name) for name in names}
 
 
 def _check_mentions(what: str, names: Sequence[str], *, is_allowed: bool) -> None:

@@ -30,10 +30,12 @@ def train_bytes(store: Store, spec: TrainSpec) -> int:
     for source in spec.sources:
         found = store.recording(source.recording).spec
         width += found.sites[found.site_index(source.site)].width
-    settings = spec.config.get("settings")
-    chosen: Mapping[str, object] = spec.config
-    features = _whole((settings if isinstance(settings, dict) else chosen).get("features"), 0)
-    rows = _whole(spec.config.get("batch_rows"), _BATCH_ROWS)
+    features, rows = 0, 0
+    for config in spec.configs:
+        settings = config.get("settings")
+        chosen: Mapping[str, object] = config
+        features += _whole((settings if isinstance(settings, dict) else chosen).get("features"), 0)
+        rows = max(rows, _whole(config.get("batch_rows"), _BATCH_ROWS))
     return WORKER_BYTES + 4 * width * (6 * features + 2 * rows)
 
 

@@ -1,8 +1,10 @@
-"""The train job: a dictionary from the rows of sites."""
+"""The train job: dictionaries from the rows of sites, several from one read."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from isogloss.dictionaries import (
     HeldOutPair,
@@ -40,37 +42,86 @@ _EVALUATED_ROWS = 65_536
 
 
 def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
-    """Train a dictionary, evaluate it on held-out documents, and register it in the catalog.
+    """Train dictionaries, evaluate them on held-out documents, and register them in the catalog.
 
-    The first attempt fixes the revision to read. Later attempts resume from its checkpoints. The
-    dictionary is in the catalog only once it is complete.
+    The first attempt fixes the revision to read. Later attempts resume from its checkpoints. A
+    dictionary is in the catalog only once it is complete; those that are there are not made again.
     """
     spec = TrainSpec.from_dict(record.spec)
-    name = spec.dictionary
-    config = _with_seed(complete_config(TrainConfig.from_dict(spec.config)), spec.sources)
     recordings = {source.recording: store.recording(source.recording) for source in spec.sources}
     for source in spec.sources:  # refuses a site that is not there
         recordings[source.recording].spec.site_index(source.site)
-    found = store.catalog.find("dictionary", name)
-    if found is not None:
-        uids = [recordings[source.recording].uid for source in spec.sources]
-        _check_same(found, uids, spec.sources, config)
-        return {"dictionary": name}
-    uid = str(heart.pin("uid", store.catalog.new_uid))
-    readers = {
-        id_: _pinned(recording, heart, is_first=place == 0)
-        for place, (id_, recording) in enumerate(recordings.items())
-    }
-    sources = [Source(reader=readers[one.recording], site=one.site) for one in spec.sources]
-    directory = store.artifact("dictionary", uid)
-    configs = with_controls(config)
-    dictionary, *controls = train_together(
-        configs,
+    uids = [recordings[source.recording].uid for source in spec.sources]
+    wanted: list[_Wanted] = []
+    for place, (name, given) in enumerate(zip(spec.dictionaries, spec.configs, strict=True)):
+        config = _with_seed(complete_config(TrainConfig.from_dict(given)), spec.sources)
+        found = store.catalog.find("dictionary", name)
+        if found is None:
+            pin = f"uid/{place}" if place else "uid"
+            uid = str(heart.pin(pin, store.catalog.new_uid))
+            wanted.append(_Wanted(name, uid, config, store.artifact("dictionary", uid)))
+        else:
+            _check_same(found, uids, spec.sources, config)
+    if wanted:
+        readers = {
+            id_: _pinned(recording, heart, is_first=place == 0)
+            for place, (id_, recording) in enumerate(recordings.items())
+        }
+        sources = [Source(reader=readers[one.recording], site=one.site) for one in spec.sources]
+        _train(store, sources, wanted, heart)
+    return {"dictionary": spec.dictionary}
+
+
+class _Wanted(NamedTuple):
+    """A dictionary to make."""
+
+    name: str
+    uid: str
+    config: TrainConfig
+    directory: Path
+
+    def runs(self) -> dict[Path, TrainConfig]:
+        """Return its run and those of its controls, by directory."""
+        every = with_controls(self.config)
+        beside = [self.directory / f"control-{one}" for one in self.config.controls]
+        return dict(zip([self.directory, *beside], every, strict=True))
+
+
+def _train(
+    store: Store, sources: Sequence[Source], wanted: Sequence[_Wanted], heart: Heart
+) -> None:
+    """Train all that is wanted from one read, and register it."""
+    runs = {place: config for one in wanted for place, config in one.runs().items()}
+    places = {directory: number for number, directory in enumerate(runs)}
+    told = _Told(heart, {places[one.directory]: one.name for one in wanted})
+    found = train_together(
+        [*runs.values()],
         sources,
-        [directory, *(directory / f"control-{one}" for one in config.controls)],
-        on_progress=lambda place, progress: None if place else _report(heart, progress),
+        [*runs],
+        on_progress=told.tell,
         should_stop=heart.should_stop,
     )
+    made = dict(zip(runs, found, strict=True))
+    for one in wanted:
+        of_controls = [made[place] for place in one.runs()][1:]
+        _register(store, sources, one, made[one.directory], of_controls, heart)
+    for directory in runs:
+        remove_checkpoints(directory)
+    for one in wanted:
+        for control in one.config.controls:
+            shutil.rmtree(one.directory / f"control-{control}", ignore_errors=True)
+
+
+def _register(
+    store: Store,
+    sources: Sequence[Source],
+    wanted: _Wanted,
+    dictionary: SparseDictionary,
+    controls: Sequence[SparseDictionary],
+    heart: Heart,
+) -> None:
+    """Save a dictionary, evaluate what was saved, and put it in the catalog."""
+    config, directory = wanted.config, wanted.directory
     save_dictionary(dictionary, directory)
     write_passport(make_passport(load_dictionary(directory), sources), directory)
     joined = join_rows(sources, config.steps)
@@ -90,11 +141,33 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             **_of_controls(joined, config, heart, controls),
         },
     }
-    store.catalog.put("dictionary", name, uid, body)
-    remove_checkpoints(directory)
-    for one in config.controls:
-        shutil.rmtree(directory / f"control-{one}", ignore_errors=True)
-    return {"dictionary": name}
+    store.catalog.put("dictionary", wanted.name, wanted.uid, body)
+
+
+class _Told:
+    """Tells how far a job is: of one dictionary as it is, of several each under its name."""
+
+    def __init__(self, heart: Heart, names: Mapping[int, str]) -> None:
+        self._heart, self._names = heart, names
+        self._latest: dict[int, TrainProgress] = {}
+
+    def tell(self, place: int, progress: TrainProgress) -> None:
+        """Take note of a run's progress; controls are not told of."""
+        if place not in self._names:
+            return
+        if len(self._names) == 1:
+            self._heart.progress(progress.step, progress.total_steps, _metrics(progress))
+            return
+        self._latest[place] = progress
+        metrics: dict[str, float] = {}
+        for number, at in sorted(self._latest.items()):
+            own = {"step": float(at.step), "total_steps": float(at.total_steps), **_metrics(at)}
+            metrics |= {f"{self._names[number]}/{name}": value for name, value in own.items()}
+        # runs that have not begun count as long as the longest that has
+        longest = max(at.total_steps for at in self._latest.values())
+        waiting = (len(self._names) - len(self._latest)) * longest
+        total = sum(at.total_steps for at in self._latest.values()) + waiting
+        self._heart.progress(sum(at.step for at in self._latest.values()), total, metrics)
 
 
 def _trained(joined: SourceRows) -> list[SourceInfo]:
@@ -134,7 +207,8 @@ def _default_seed(config: TrainConfig, sources: Sequence[SiteRef]) -> int:
     return default_seed(config.kind, [(source.recording, source.site) for source in sources])
 
 
-def _report(heart: Heart, progress: TrainProgress) -> None:
+def _metrics(progress: TrainProgress) -> dict[str, float]:
+    """Return the figures of a run's newest point."""
     metrics = {
         "fvu": progress.fvu,
         "loss": progress.loss,
@@ -146,7 +220,7 @@ def _report(heart: Heart, progress: TrainProgress) -> None:
     }
     if progress.usual_fvu is not None:
         metrics["usual_fvu"] = progress.usual_fvu
-    heart.progress(progress.step, progress.total_steps, metrics)
+    return metrics
 
 
 def trained_holdout(entry: CatalogEntry) -> float:

@@ -5,6 +5,7 @@ A spec says what work to do. It is queued as plain JSON (``to_dict``) and read b
 whether they exist is checked when the job is submitted and again when it runs.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self, TypeVar, cast
@@ -44,8 +45,21 @@ class JobSpec(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BesideSpec:
+    """One of the further dictionaries of a training."""
+
+    dictionary: str
+    """Id of the dictionary to make."""
+    config: Mapping[str, object]
+    """Settings, as of a :class:`TrainSpec`."""
+
+    def __post_init__(self) -> None:
+        _check_target("dictionary", self.dictionary)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSpec:
-    """Train a dictionary on the rows of sites."""
+    """Train a dictionary on the rows of sites, or several from one read."""
 
     dictionary: str
     """Id of the dictionary to make."""
@@ -53,9 +67,25 @@ class TrainSpec:
     """The sites whose rows are read, as many as the wiring takes, in its order."""
     config: Mapping[str, object]
     """Settings of the training, as ``isogloss.dictionaries.TrainConfig.from_dict`` reads them."""
+    beside: tuple[BesideSpec, ...] = ()
+    """Further dictionaries, of other ids and settings, trained from the same read."""
 
     def __post_init__(self) -> None:
         _check_target("dictionary", self.dictionary)
+        if twice := [name for name, count in Counter(self.dictionaries).items() if count > 1]:
+            raise InvalidInput(
+                f"dictionary {twice[0]!r} is asked for twice in one job: give each an id of its own"
+            )
+
+    @property
+    def dictionaries(self) -> tuple[str, ...]:
+        """Ids of all dictionaries that it makes."""
+        return (self.dictionary, *(one.dictionary for one in self.beside))
+
+    @property
+    def configs(self) -> tuple[Mapping[str, object], ...]:
+        """Settings of each of them."""
+        return (self.config, *(one.config for one in self.beside))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
@@ -70,17 +100,27 @@ class TrainSpec:
             dictionary=_field("train", values, "dictionary", str),
             sources=_sources(values),
             config=_object("train", values, "config"),
+            beside=_beside(values),
         )
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec as JSON; one source stands in it as it did before there were several."""
         sources = [{"recording": s.recording, "site": s.site} for s in self.sources]
         where = sources[0] if len(sources) == 1 else {"sources": sources}
-        return {"dictionary": self.dictionary, **where, "config": dict(self.config)}
+        made: dict[str, object] = {
+            "dictionary": self.dictionary,
+            **where,
+            "config": dict(self.config),
+        }
+        if self.beside:
+            made["beside"] = [
+                {"dictionary": one.dictionary, "config": dict(one.config)} for one in self.beside
+            ]
+        return made
 
     @property
     def target(self) -> str:
-        """Id of the dictionary."""
+        """Id of the first dictionary."""
         return self.dictionary
 
     @property
@@ -411,6 +451,19 @@ def _sources(values: Mapping[str, object]) -> tuple[SiteRef, ...]:
     if not found:
         raise InvalidInput("field 'sources' of a train job is empty, wanted at least one site")
     return tuple(_source(_object("train", {"sources": item}, "sources")) for item in found)
+
+
+def _beside(values: Mapping[str, object]) -> tuple[BesideSpec, ...]:
+    """Return the further dictionaries of a train job."""
+    found = cast("list[object]", _field("train", {"beside": [], **values}, "beside", list))
+    objects = [_object("train", {"beside": item}, "beside") for item in found]
+    return tuple(
+        BesideSpec(
+            dictionary=_field("train", one, "dictionary", str),
+            config=_object("train", one, "config"),
+        )
+        for one in objects
+    )
 
 
 def _source(values: Mapping[str, object]) -> SiteRef:

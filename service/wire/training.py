@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.values.arguments import Setting
+from isogloss.service.values.job_specs import BesideSpec
 from isogloss.service.values.results import SiteRef
 from isogloss.service.wire.messages import from_message
+from isogloss.service.wire.names import from_name
 from isogloss.service.wire.scalars import from_struct, to_struct
 from isogloss.service.wire.settings import fill, set_fields
 
@@ -23,6 +25,7 @@ def to_config(
     given: Mapping[str, Setting],
     more: Mapping[str, Setting],
     leave_out: Mapping[str, object] | None = None,
+    init: Mapping[str, object] | None = None,
 ) -> pb.TrainConfig:
     """Return what to train with, as a message.
 
@@ -31,6 +34,7 @@ def to_config(
         given: fields of the message; None leaves one unset.
         more: further ones.
         leave_out: which rows are not trained on; None: the default.
+        init: where the weights start; None: the default.
 
     Returns:
         The message, of which the server knows the rest.
@@ -49,6 +53,8 @@ def to_config(
     made = pb.TrainConfig(settings=to_struct(settings))
     if leave_out is not None:
         made.leave_out.CopyFrom(to_struct(leave_out))
+    if init is not None:
+        made.init.CopyFrom(to_struct(init))
     return fill(fill(made, given), more)
 
 
@@ -74,6 +80,22 @@ def asked_sources(request: pb.TrainDictionaryRequest) -> tuple[SiteRef, ...]:
             f"with site {request.site!r} beside it: leave recording and site out"
         )
     return tuple(from_message(source, SiteRef) for source in request.sources)
+
+
+def asked_beside(request: pb.TrainDictionaryRequest) -> tuple[BesideSpec, ...]:
+    """Return the further dictionaries to train from the same read; errors as of their configs.
+
+    Raises:
+        InvalidInput: a setting of a kind is given in both forms.
+        InvalidName: an id is malformed.
+    """
+    return tuple(
+        BesideSpec(
+            dictionary=from_name("dictionaries", f"dictionaries/{one.dictionary_id}"),
+            config=asked_config(one.config),
+        )
+        for one in request.beside
+    )
 
 
 def asked_config(message: pb.TrainConfig) -> dict[str, object]:

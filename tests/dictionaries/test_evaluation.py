@@ -59,7 +59,10 @@ def test_bfloat16_rows_are_measured_as_they_are(autoencoder: SparseDictionary):
 
 def test_the_scalar_figures_are_json_ready(autoencoder: SparseDictionary):
     found = evaluate(autoencoder, [torch.randn(64, autoencoder.width)]).to_dict()
-    assert set(found) == {"rows", "fvu", "usual_fvu", "usual_rows", "l0", "dead_fraction"}
+    assert set(found) == {
+        *("rows", "fvu", "usual_fvu", "usual_rows", "l0", "dead_fraction"),
+        *("explained_variance", "explained_by_row", "shrinkage", "redundancy"),
+    }
 
 
 def test_rows_that_cannot_be_measured_are_refused(autoencoder: SparseDictionary):
@@ -74,3 +77,40 @@ def test_rows_that_cannot_be_measured_are_refused(autoencoder: SparseDictionary)
         evaluate(autoencoder, [torch.full((5, width), float("nan"))])
     with pytest.raises(ShapeError, match=str(width)):
         evaluate(autoencoder, [torch.zeros(5, width + 1)])
+
+
+def test_shrinkage_both_explained_variances_and_redundancy_are_those_of_the_formulas() -> None:
+    rows = torch.randn(500, 6, generator=torch.Generator().manual_seed(3)) * 2 + 50.0
+    both = torch.cat([torch.eye(6), -torch.eye(6)])
+    tensors = {
+        "encoder": both,
+        "encoder_bias": torch.zeros(12),
+        "decoder": 0.7 * both,
+        "decoder_bias": rows.mean(0),
+    }
+    short = SparseDictionary.make(
+        "topk", {"features": 12, "k": 12}, tensors, DictionaryProvenance()
+    )
+    found = evaluate(short, rows.split(200))
+    mean, first = rows.double().mean(0), rows[:200].double().mean(0)
+    made = (rows.double() - mean) * 0.7
+    y = rows.double() - mean
+    assert found.shrinkage == pytest.approx(float(made.square().sum() / (made * y).sum()), rel=1e-4)
+    assert found.shrinkage == pytest.approx(0.7, rel=1e-3)
+    assert found.explained_variance == pytest.approx(1 - 0.3**2, rel=1e-3)
+    errors = (0.3 * y).square().sum(1) / (rows.double() - first).square().sum(1)
+    assert found.explained_by_row == pytest.approx(float((1 - errors).mean()), rel=1e-3)
+    assert found.redundancy == pytest.approx(0.0, abs=1e-6)
+    assert {"explained_variance", "explained_by_row", "shrinkage"} <= found.to_dict().keys()
+
+
+def test_redundancy_is_the_cosine_to_the_nearest_other_feature_that_fires() -> None:
+    tensors = {
+        "encoder": torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]),
+        "encoder_bias": torch.tensor([0.0, 0.0, -1e6]),  # the last never fires
+        "decoder": torch.tensor([[2.0, 0.0], [0.6, 0.8], [0.6, 0.8]]),
+        "decoder_bias": torch.zeros(2),
+    }
+    made = SparseDictionary.make("topk", {"features": 3, "k": 3}, tensors, DictionaryProvenance())
+    rows = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) + 0.1
+    assert evaluate(made, [rows]).redundancy == pytest.approx(0.6)

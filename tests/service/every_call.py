@@ -50,6 +50,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "collect_garbage": {"older_s": 5.0},
     "train": {"recording": "a", "site": "s", "features": 8},
     "floor": {"dictionary": "d"},
+    "train_many": {"recording": "a", "site": "s", "runs": [{"features": 8}, {"features": 9}]},
     "kinds": {},
     "wirings": {},
     "dictionary": {"dictionary": "d"},

@@ -27,7 +27,7 @@ L1 = 0.2
 
 class TestGatedWired(WiredContract):
     def make(self, features: int) -> Kind:
-        return Gated(features=features, sparsity_warmup=0.0)
+        return Gated(features=features, l1=0.75, sparsity_warmup=0.0)
 
     def name(self) -> str:
         return "gated"
@@ -51,7 +51,7 @@ class TestGated(KindContract):
 
 class TestResampling(KindContract):
     def make(self) -> Kind:
-        return Gated(features=24, resample_every=2, clip_norm=1.0)
+        return Gated(features=24, l1=0.75, resample_every=2, clip_norm=1.0)
 
 
 def paths(rows: Tensor, given: Parameters) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ def test_a_step_takes_the_gradient_of_the_documented_loss():
 
 
 def test_both_paths_decide_and_the_magnitude_is_the_value():
-    kind = Gated(features=FEATURES)
+    kind = Gated(features=FEATURES, l1=L1)
     tensors = started(kind)
     made = kind.export(tensors, Normalisation(scale=1.0, variance=1.0, mean=torch.zeros(6)))
     rows = rows_of(60)
@@ -104,7 +104,7 @@ def test_both_paths_decide_and_the_magnitude_is_the_value():
 
 
 def test_the_scale_is_folded_into_biases_and_not_into_gains():
-    kind = Gated(features=FEATURES)
+    kind = Gated(features=FEATURES, l1=L1)
     tensors = started(kind)
     tensors["weights.log_gain"].fill_(math.log(2))
     made = kind.export(tensors, Normalisation(scale=0.5, variance=1.0, mean=torch.zeros(6)))
@@ -118,6 +118,8 @@ def test_the_scale_is_folded_into_biases_and_not_into_gains():
     [
         ({"l1": -1}, "l1 is -1"),
         ({"resample_every": 1.5}, "resample_every is 1.5"),
+        ({"l1": 0.2, "target_l0": 3}, "leave one of the two out"),
+        ({"target_l0": 25}, r"target_l0 is 25.*features is 24; lower"),
         ({"clip_norm": -1}, "clip_norm is -1"),
     ],
 )

@@ -26,7 +26,7 @@ class TestReluL1Wired(WiredContract):
     unit_norm = False
 
     def make(self, features: int) -> Kind:
-        return ReluL1(features=features, sparsity_warmup=0.0)
+        return ReluL1(features=features, l1=0.25, sparsity_warmup=0.0)
 
     def name(self) -> str:
         return "relu_l1"
@@ -48,7 +48,7 @@ class TestReluL1(KindContract):
 
 class TestResampling(KindContract):
     def make(self) -> Kind:
-        return ReluL1(features=24, resample_every=2, clip_norm=1.0)
+        return ReluL1(features=24, l1=0.25, resample_every=2, clip_norm=1.0)
 
 
 def test_a_step_takes_the_gradient_of_the_documented_loss():
@@ -99,6 +99,8 @@ def test_decoder_norms_are_free_while_training_and_folded_into_the_codes_on_expo
         ({"l1": -1}, "l1 is -1"),
         ({"resample_every": -1}, "resample_every is -1"),
         ({"sparsity_warmup": 1.5}, "sparsity_warmup is 1.5"),
+        ({"l1": 0.2, "target_l0": 3}, "leave one of the two out"),
+        ({"target_l0": 25}, r"target_l0 is 25.*features is 24; lower"),
         ({"k": 3}, r"unknown settings \['k'\]"),
     ],
 )

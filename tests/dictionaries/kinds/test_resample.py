@@ -8,7 +8,7 @@ from isogloss.dictionaries.kinds.resample import resample
 
 
 def _state() -> dict[str, torch.Tensor]:
-    tensors = started(ReluL1(features=FEATURES))
+    tensors = started(ReluL1(features=FEATURES, l1=0.25))
     for name, tensor in tensors.items():
         if not name.startswith("weights."):
             tensor.fill_(1.0)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isogloss.errors import InvalidInput
-from isogloss.service.cli.kinds import quality, read_settings, read_sources
+from isogloss.service.cli.kinds import each_of, quality, read_settings, read_sources
 from isogloss.service.cli.main import app
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.values.results import SiteRef
@@ -107,6 +107,27 @@ def test_leave_out_and_control_reach_the_job(recorded: tuple[Path, list[str]]) -
     assert isinstance(config, dict)
     assert config["leave_out"] == {"max_norm": 20, "document_starts": True}
     assert config["controls"] == ["frozen_decoder", "frozen_encoder"]
+
+
+def test_the_start_reaches_the_job_and_one_that_no_job_has_is_refused(
+    recorded: tuple[Path, list[str]],
+) -> None:
+    store, (first, *_) = recorded
+    with pytest.raises(InvalidInput, match="a job has no decoder for"):
+        _queued(store, "one", "--site", first, "--init", "directions=given")
+    spec = _queued(store, "one", "--site", first, "--init", "directions=rows")
+    config = spec["config"]
+    assert isinstance(config, dict)
+    assert config["init"] == {"directions": "rows"}
+
+
+def test_repeated_options_give_every_combination() -> None:
+    several: dict[str, list[object] | None] = {"features": [8, 16], "k": [2, 4], "kind": None}
+    assert each_of({"epochs": 1.0}, several) == [
+        {"epochs": 1.0, "features": features, "k": k} for features in (8, 16) for k in (2, 4)
+    ]
+    with pytest.raises(InvalidInput, match="give each value once"):
+        each_of({}, {"features": [8, 8]})
 
 
 @pytest.mark.parametrize("text", ["two", "two:", ":layer.2"])

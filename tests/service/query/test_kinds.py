@@ -88,7 +88,7 @@ def test_a_training_that_cannot_begin_is_refused(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        check_training(store, sources, config)
+        check_training(store, sources, [config])
 
 
 @pytest.mark.parametrize("field", ["kind", "wiring"])
@@ -105,10 +105,10 @@ def test_the_name_of_a_kind_or_wiring_is_never_imported(
 ) -> None:
     (tmp_path / "never_imported.py").write_text("raise SystemExit('it was imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    check_training(store, [SOURCE], {"settings": {"features": 64}})
+    check_training(store, [SOURCE], [{"settings": {"features": 64}}])
     before = set(sys.modules)
     with pytest.raises(InvalidInput, match=f"no {field} .* is installed; there are: "):
-        check_training(store, [SOURCE], {"settings": {"features": 64}, field: name})
+        check_training(store, [SOURCE], [{"settings": {"features": 64}, field: name}])
     assert set(sys.modules) == before
 
 

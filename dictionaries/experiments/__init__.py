@@ -1,0 +1,1 @@
+"""Experiments above training: rows of known truth, sweeps, frontiers, scaling laws."""

@@ -1,0 +1,53 @@
+"""`isogloss bench synthetic`: a table of kinds on rows of known truth."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from isogloss.errors import InvalidInput
+from isogloss.service.cli.main import app
+
+SMALL = ["--planted", "16", "--width", "12", "--fires", "1.5", "--rows", "8192", "--epochs", "1"]
+
+
+def bench(*words: str) -> list[dict[str, object]]:
+    done = CliRunner().invoke(app, ["bench", "synthetic", *SMALL, *words, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["trials"]
+
+
+def test_each_world_has_a_row_for_each_kind() -> None:
+    found = bench("--kind", "topk", "--kind", "gated", "--world", "zipf", "--world", "hierarchical")
+    assert [(row["world"], row["kind"]) for row in found] == [
+        *(("zipf", "topk"), ("zipf", "gated")),
+        *(("hierarchical", "topk"), ("hierarchical", "gated")),
+    ]
+    for row in found:
+        for score in ("recovered", "mcc", "precision", "recall", "f1"):
+            value = row[score]
+            assert isinstance(value, float)
+            assert 0 <= value <= 1
+
+
+def test_people_get_a_table() -> None:
+    words = ["bench", "synthetic", *SMALL, "--kind", "topk", "--world", "uniform"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "recovered" in done.stdout
+    assert "uniform" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--world", "unifrom"], "world 'unifrom' is none of uniform, zipf"),
+        (["--kind", "topq"], "kind 'topq' is none of topk"),
+        (["--rows", "5000"], "multiple of 4,096"),
+        (["--fires", "50"], "at most half"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["bench", "synthetic", *SMALL, *words])
+    assert isinstance(done.exception, InvalidInput)
+    assert said in str(done.exception)
