@@ -28,7 +28,7 @@ class Destination:
 
 
 def find_destination(
-    address: str | Path, token: str | None, *, run_workers: bool = True
+    address: str | Path, token: str | None, *, run_workers: bool = True, read_only: bool = False
 ) -> Destination:
     """Open the store at an address, or find the server that owns it.
 
@@ -39,12 +39,14 @@ def find_destination(
             ``address`` is a path, else the one kept with the store.
         run_workers: whether a store that is opened here also runs its queued jobs. Ignored for a
             server.
+        read_only: whether a store that no server owns is only read, whoever owns it.
 
     Returns:
         The handlers of the opened store, or the server's address and the token to send to it.
 
     Raises:
-        StoreOwned: another process owns the store and runs no server.
+        StoreOwned: another process owns the store and runs no server, and ``read_only`` is False.
+        NotFound: there is no store to read, and ``read_only`` is True.
         ServerUnavailable: a server on another machine owns the store, and listens on that machine
             only.
         InvalidInput: ``address`` is empty, or begins with an unknown scheme.
@@ -64,9 +66,12 @@ def find_destination(
     if owner is None or owner.address is None:
         _check_complete_installation()
         # a client alone lacks what they need
-        from isogloss.service.calls.all import LocalHandlers
+        from isogloss.service.calls.all import LocalHandlers, ReadingHandlers
         from isogloss.service.control.owner import Owner
 
+        if read_only:
+            attached = Owner(Store.attach(store), run_workers=False)
+            return Destination(handlers=ReadingHandlers(attached))
         try:
             owner = Owner(Store.open(store), run_workers=run_workers)
             return Destination(handlers=LocalHandlers(owner))
