@@ -15,6 +15,7 @@ from isogloss.dictionaries.rows.usual import SAMPLE_ROWS, UsualRows
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import InvalidInput, NonFiniteRows, ShapeError
 from isogloss.kernels import Codes
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,6 +41,8 @@ class Evaluation:
     """Share of features that fire on none of the rows."""
     density: NDArray[np.float64]
     """Share of the rows on which each feature fires, ``[features]``."""
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the scalar figures as JSON-ready values (without the density)."""

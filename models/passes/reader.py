@@ -35,6 +35,7 @@ from isogloss.models.passes.layout import (
 )
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
 from isogloss.models.wrappers import unwrapped
+from isogloss.short_repr import short_repr
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class PassRows:
     """How many forward passes are in it: several for generated documents."""
     step: int = 0
     """What ``step`` of the reader returned when the first of these passes began."""
+
+    __repr__ = short_repr
 
     @property
     def rows(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from isogloss.errors import InvalidInput
 from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.limits import JobLimits
+from isogloss.short_repr import short_repr
 
 _PACES = ("read_idle_s", "read_total_s", "part_idle_s", "part_bytes_per_s")
 
@@ -53,6 +54,8 @@ class ServerConfig:
     """Limits of memory and sizes for ingest."""
     jobs: JobLimits = field(default_factory=JobLimits)
     """Limits of jobs: how many run, with how much memory, for how long; how long they are known."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):

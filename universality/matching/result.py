@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, UnsupportedVersion
+from isogloss.short_repr import short_repr
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.matching.cautions import Caution
 from isogloss.universality.matching.pairs import Pairs, plain
@@ -80,6 +81,8 @@ class Match:
     """
     cautions: tuple[Caution, ...]
     """Reasons to doubt."""
+
+    __repr__ = short_repr
 
     def null(self, key: str) -> NullDraws:
         """Return the null of a key.

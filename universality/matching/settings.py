@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.universality.nulls.strata import KEYS
 
 _MOST = {"min_fires": 2**53, "draws": 10_000, "max_draws": 10_000}
@@ -43,6 +44,8 @@ class MatchSettings:
     """Of the intervals of r."""
     seed: int = 0
     """Seed of the nulls."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
