@@ -4,12 +4,19 @@ A kind imports torch, so it is loaded when something is asked about it, not when
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from isogloss import dictionaries
 from isogloss.errors import InvalidInput
 from isogloss.service.values.machine import memory_bytes
 from isogloss.service.values.results import KindInfo, SiteRef
-from isogloss.store import Store
+from isogloss.store import RecordingReader, Store
+
+if TYPE_CHECKING:
+    from isogloss.dictionaries import TrainConfig
+
+_SURELY = 16
+"""Where so many batches are expected, their rows need not be counted."""
 
 
 def check_training(store: Store, sources: Sequence[SiteRef], config: Mapping[str, object]) -> None:
@@ -24,7 +31,7 @@ def check_training(store: Store, sources: Sequence[SiteRef], config: Mapping[str
         NotFound: no such recording.
         UnknownSite: no such site; the message lists the nearest names.
         InvalidInput: no such kind or wiring, settings that the kind refuses, or sites that the
-            wiring refuses; or more memory is needed than there is.
+            wiring refuses; more memory is needed than there is; or the rows fill no batch.
     """
     widths: list[int] = []
     for source in sources:
@@ -38,6 +45,26 @@ def check_training(store: Store, sources: Sequence[SiteRef], config: Mapping[str
             f"{wanted.settings['features']} features of width {sum(widths)} in batches of "
             f"{wanted.batch_rows} rows need at least {least / 2**30:,.1f} GiB of memory, and this "
             f"machine has {there / 2**30:,.1f}: use fewer features or smaller batches"
+        )
+    for recording in dict.fromkeys(source.recording for source in sources):
+        _check_rows(store.recording(recording).reader(), wanted)
+
+
+def _check_rows(reader: RecordingReader, config: "TrainConfig") -> None:
+    """Refuse a recording whose training rows do not fill one batch.
+
+    A large one is not counted, and of an empty one rows may come before the job begins.
+    """
+    batch_rows = config.batch_rows or 1
+    if not reader.rows or reader.rows * (1 - config.holdout) >= _SURELY * batch_rows:
+        return
+    here = tuple(step for step in config.steps if step in reader.rows_of_steps())
+    rows = int(dictionaries.training_rows(reader, config.holdout, here or None).sum())
+    if rows < batch_rows:
+        raise InvalidInput(
+            f"recording {reader.spec.recording!r} has {rows:,} training rows of {reader.rows:,}, "
+            f"fewer than batch_rows {batch_rows:,}; record more text, or lower batch_rows or "
+            "holdout"
         )
 
 
