@@ -20,7 +20,7 @@ def kinds(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> No
     """List kinds of dictionary to train, and their settings."""
     from isogloss.service.cli.output import say, write_json, write_table
 
-    with connect(store, run_workers=False) as client:
+    with connect(store, read_only=True) as client:
         found, wirings = client.kinds(), client.wirings()
     if is_json:
         write_json({"kinds": found, "wirings": wirings})
