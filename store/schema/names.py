@@ -25,8 +25,8 @@ def check_id(name: str) -> str:
     """
     if not _ID.fullmatch(name):
         raise InvalidName(
-            f"id {name!r} is not of the form [a-z][a-z0-9-]{{0,62}} (lower-case letters, digits "
-            f"and hyphens, starting with a letter): {suggested_id(name)!r} would be one"
+            f"id {name!r} is not of the form [a-z][a-z0-9-]{{0,62}}: use lower-case letters, "
+            f"digits and hyphens, starting with a letter, such as {suggested_id(name)!r}"
         )
     return name
 
