@@ -20,6 +20,7 @@ from isogloss.dictionaries import DictionaryProvenance, SparseDictionary, save_d
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.client.asking.nearest import answered, to_tensor
 from isogloss.service.client.connect import connect
+from isogloss.service.values.results import Hits
 from isogloss.store import SiteSpec, Store
 from isogloss.store.testing import sample_spec
 
@@ -80,7 +81,7 @@ def measure(
         rows = np.random.default_rng(0).standard_normal((TOKENS, WIDTH)).astype(np.float32)
         request = pb.NearestFeaturesRequest(count=5)
         request.rows.add(recording=f"recordings/{RECORDING}", site=SITE, rows=to_tensor(rows))
-        times_ms: list[float] = []
+        times_ms, hits = list[float](), Hits()
         with served(folder) as server, connect(server.unix, timeout_s=300) as client:
             for _ in range(rounds + 2):
                 began = time.perf_counter()

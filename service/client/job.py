@@ -37,13 +37,13 @@ class Job(Generic[T]):
         """Show the job in a notebook, and go on showing its progress below the cell."""
         display = import_module("IPython.display")  # a notebook calls this, which has it
         shown = display.display(display.HTML(self._repr_html_()), display_id=True)
-        if shown is not None:
-            thread = threading.Thread(
-                target=self.follow,
-                args=(lambda text: shown.update(display.HTML(text)),),
-                daemon=True,
-            )
-            thread.start()
+        if shown is None:  # nothing is there to show it
+            return
+
+        def show(text: str) -> None:
+            shown.update(display.HTML(text))
+
+        threading.Thread(target=self.follow, args=(show,), daemon=True).start()
 
     def follow(self, show: Callable[[str], None]) -> None:
         """Call ``show`` with the job as HTML now and after each change, until it has ended.
