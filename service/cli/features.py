@@ -68,6 +68,27 @@ _OF_DIRECTION = {**_WHERE, "cosine": "cosine", "read cosine": "read_cosine"}
 """Titles of columns, and the fields of a hit that they show, by what was asked."""
 
 
+_TextOption = Annotated[
+    str | None, typer.Option("--text", help="Which features fire on this text of --model.")
+]
+_ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Hub id, local directory, or packaged:NAME.")
+]
+_DirectionOption = Annotated[
+    Path | None,
+    typer.Option("--direction", help=".npy of [width]: which features write it in --recording."),
+]
+_RecordingOption = Annotated[
+    str | None, typer.Option("--recording", help="Recording whose model the direction is of.")
+]
+_CodesOption = Annotated[
+    Path | None, typer.Option("--codes", help=".npy of [segments of --probe]: what fires like it.")
+]
+_AmongOption = Annotated[
+    list[str] | None, typer.Option("--among", help="Dictionary to search; by default all others.")
+]
+
+
 @app.command()
 def feature(
     dictionary: DictionaryArgument,
@@ -129,25 +150,13 @@ def nearest(
     feature: Annotated[
         int | None, typer.Argument(help="Index of the feature.", min=0, max=_MOST)
     ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Which features fire on this text of --model.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Hub id, local directory, or packaged:NAME.")
-    ] = None,
-    direction: Annotated[
-        Path | None, typer.Option(help=".npy of [width]: which features write it in --recording.")
-    ] = None,
-    recording: Annotated[
-        str | None, typer.Option(help="Recording whose model the direction is of.")
-    ] = None,
+    text: _TextOption = None,
+    model: _ModelOption = None,
+    direction: _DirectionOption = None,
+    recording: _RecordingOption = None,
     site: Annotated[str, typer.Option(help="Site that the direction is of; else any.")] = "",
-    codes: Annotated[
-        Path | None, typer.Option(help=".npy of [segments of --probe]: what fires like it.")
-    ] = None,
-    among: Annotated[
-        list[str] | None, typer.Option(help="Dictionary to search; by default all others.")
-    ] = None,
+    codes: _CodesOption = None,
+    among: _AmongOption = None,
     count: Annotated[int, typer.Option(help="Hits per dictionary.", min=1, max=100)] = 5,
     probe: ProbeOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -172,26 +181,26 @@ def nearest(
             ),
             is_quiet=form.is_for_programs,
         )
-        columns, nothing = _OF_FEATURE, "no feature of these dictionaries fires where this one does"
+        columns = _OF_FEATURE
     elif text is not None:
         live = _live(model)
         with connect(store, read_only=True) as client:
             hits = client.nearest(None, among, count, text=text, model=live)
-        columns, nothing = _OF_TEXT, "no feature of these dictionaries fires on this text"
+        columns = _OF_TEXT
     elif direction is not None:
         row = _numbers(direction)
         with connect(store, read_only=True) as client:
             hits = client.nearest(None, among, count, direction=row, model=recording, site=site)
-        columns, nothing = _OF_DIRECTION, "no feature of these dictionaries is like it"
+        columns = _OF_DIRECTION
     else:
         row = _numbers(cast("Path", codes))
         with connect(store, read_only=True) as client:
             hits = client.nearest(None, among, count, codes=row, probe=probe)
-        columns, nothing = _OF_CODES, "no feature of these dictionaries fires like it"
+        columns = _OF_CODES
     for left_out in hits.skipped:
         hint(f"{left_out.dictionary} is left out: {left_out.why}")
     rows = [[getattr(hit, field) for field in columns.values()] for hit in hits]
-    write_list(form, hits, list(columns), rows, nothing)
+    write_list(form, hits, list(columns), rows, "no feature of these dictionaries is like it")
 
 
 def _live(model: str | None) -> "LoadedModel":

@@ -222,12 +222,7 @@ def train(
     """Train a dictionary on a site of a recording."""
     from isogloss.service.cli.output import say, write_json
 
-    first, *others = kinds.read_sources(recording, site, also or [], target)
-    if others and wiring is None and target is None:
-        raise InvalidInput(
-            f"{1 + len(others)} sites are given and no --wiring says how they go in and come out: "
-            "give --wiring crosscoder, or another one that `isogloss kinds` lists"
-        )
+    first, *others = kinds.read_sources(recording, site, also or [], target, wiring)
     with connect(store) as client:
         job = client.train(
             recording,

@@ -53,10 +53,10 @@ def connect(
     Args:
         store: its path, or its address.
         run_workers: whether this process runs the jobs in the queue of a store that it opens.
-        read_only: whether a store that nobody serves is only read: also while another process, such
-            as a notebook, owns it.
         may_create: whether a store is made where there is none. Only commands that record do so: a
             path that was mistyped would become an empty store.
+        read_only: whether a store that nobody serves is only read: also while another process, such
+            as a notebook, owns it.
 
     Raises:
         NotFound: there is no store at the path.

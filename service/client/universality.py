@@ -166,8 +166,8 @@ def nearest(
 
     Give one of them. What cannot be compared is left out and named in ``skipped`` of the result.
 
-    - ``feature``: features of other dictionaries that fire where it does. They are compared on a
-      probe: documents that no dictionary was trained on. Sorted by correlation.
+    - ``feature``: features of other dictionaries that fire where it does on a probe, documents that
+      no dictionary was trained on. Sorted by correlation.
     - ``text`` with ``model``: features that fire on the text, of all dictionaries that were trained
       on that model. It runs here; its activations are sent. Sorted by ``share``, the activation
       over the feature's highest on the newest probe.
@@ -178,9 +178,8 @@ def nearest(
         feature: such as ``client.dictionary("a").feature(1207)``.
         among: the dictionaries to search, or their ids. None: all others that fit.
         count: most hits per dictionary, 1 to 100.
-        probe: id of the probe. None: the newest probe on which all these dictionaries were encoded.
-            Where there is none, the call first builds one of the held-out documents that the
-            dictionaries' recordings share, and waits for that.
+        probe: id of the probe. None: the newest on which all these dictionaries were encoded; where
+            there is none, one of held-out documents that their recordings share is built first.
         text: a text; of a model without tokenizer token ids.
         direction: ``[width]``, in the scale in which the recording holds activations.
         codes: activations on the segments of ``probe``, ``[segments]``; 0 where silent.
@@ -198,38 +197,50 @@ def nearest(
         DeadFeature: the feature fires too rarely on the probe to be compared.
         ShapeError: the direction or the codes have another length.
     """
-    names = None if among is None else [ids.id_of(dictionary) for dictionary in among]
-    if names is not None and not names:
-        raise InvalidInput("among is empty: name dictionaries to search, or leave it out for all")
-    given = [value for value in (feature, text, direction, codes) if value is not None]
-    if len(given) != 1:
-        raise InvalidInput(
-            f"{len(given)} of feature, text, direction and codes are given, wanted one of them"
-        )
+    names = _named(among)
+    _check_one(feature, text, direction, codes)
     if text is not None:
         return of_text(text, model, names, count)
     if direction is not None:
         return of_direction(direction, model, site, names, count)
     if codes is not None:
         return of_codes(codes, probe, names, count)
-    request = pb.NearestFeaturesRequest(
-        feature=to_feature_name(cast("FeatureRef", feature)),
-        among=[to_name("dictionaries", name) for name in names or ()],
-        count=count,
-        probe=to_name("probes", probe) if probe else "",
-    )
-    return _of_feature(request, cast("FeatureRef", feature).dictionary, names)
+    return _of_feature(cast("FeatureRef", feature), names, count, probe)
+
+
+def _named(among: Sequence[DictionaryInfo | str] | None) -> list[str] | None:
+    """Return the ids of dictionaries to search; None for all."""
+    if among is None:
+        return None
+    if not among:
+        raise InvalidInput("among is empty: name dictionaries to search, or leave it out for all")
+    return [ids.id_of(dictionary) for dictionary in among]
+
+
+def _check_one(*asked: object) -> None:
+    """Refuse to compare with nothing, or with several things at once."""
+    given = sum(value is not None for value in asked)
+    if given != 1:
+        raise InvalidInput(
+            f"{given} of feature, text, direction and codes are given, wanted one of them"
+        )
 
 
 def _of_feature(
-    request: pb.NearestFeaturesRequest, dictionary: str, among: Sequence[str] | None
+    feature: FeatureRef, among: Sequence[str] | None, count: int, probe: str | None
 ) -> Call[Hits]:
+    request = pb.NearestFeaturesRequest(
+        feature=to_feature_name(feature),
+        among=[to_name("dictionaries", name) for name in among or ()],
+        count=count,
+        probe=to_name("probes", probe) if probe else "",
+    )
     try:
         return (yield from answered(request, ()))
     except NotFound:
         if request.probe:
             raise
-    found = yield from comparable(dictionary, among)
+    found = yield from comparable(feature.dictionary, among)
     request.probe = yield from _default_probe([found.first, *found.others])
     del request.among[:]
     request.among.extend(to_name("dictionaries", info.id) for info in found.others)

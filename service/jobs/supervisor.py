@@ -58,6 +58,8 @@ class Jobs:
         self._table = JobTable.of(store)
         self._changed = threading.Condition()
         self._closed = threading.Event()
+        if run_workers and not store.is_remote:
+            _tell_of(self._table.all())
         self._workers = (
             Workers(
                 self._table,
@@ -70,8 +72,6 @@ class Jobs:
             if run_workers and not store.is_remote
             else None
         )
-        if self._workers is not None:
-            _tell_of(self._table.all())
 
     @property
     def runs_workers(self) -> bool:

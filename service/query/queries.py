@@ -38,7 +38,7 @@ from isogloss.store import CatalogEntry, Store
 if TYPE_CHECKING:
     from isogloss.dictionaries import SparseDictionary
     from isogloss.service.query.contexts import ContextReader
-    from isogloss.universality import Match, Neighbour, Pairs, Probe, ProbedDictionary
+    from isogloss.universality import Atlas, Match, Neighbour, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
@@ -104,18 +104,9 @@ class Queries:
                     entries[found.id] = found
                 elif found.id != dictionary:
                     skipped.append(Skipped(dictionary=found.id, why=_not_encoded(entry)))
-        index = self._store.catalog.find("atlas", entry.id)
-        if index is None:
-            raise NotFound(
-                f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
-                "make one with create_probe(..., probe=...)"
-            )
         apart = f"its recording shares no segment with that of {dictionary!r}"
         neighbours = universality.nearest(
-            self._keep(
-                ("atlas", index.uid),
-                lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
-            ),
+            self._atlas(entry),
             {name: self._probed(found, entry) for name, found in entries.items()},
             self.segments(entry),
             dictionary=dictionary,
@@ -125,6 +116,18 @@ class Queries:
             on_skipped=lambda name: skipped.append(Skipped(dictionary=name, why=apart)),
         )
         return Hits(map(to_hit, neighbours), skipped=skipped, probe=entry.id)
+
+    def _atlas(self, entry: CatalogEntry) -> "Atlas":
+        index = self._store.catalog.find("atlas", entry.id)
+        if index is None:
+            raise NotFound(
+                f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
+                "make one with create_probe(..., probe=...)"
+            )
+        return self._keep(
+            ("atlas", index.uid),
+            lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
+        )
 
     def _fullest(self, dictionary: str, probe: str | None) -> CatalogEntry:
         """Return the probe on which a dictionary stands beside the most others."""
