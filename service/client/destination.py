@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from isogloss.errors import InvalidInput, MissingExtra, ServerUnavailable, StoreOwned
+from isogloss.errors import (
+    InvalidInput,
+    MissingExtra,
+    ServerUnavailable,
+    StorageError,
+    StoreOwned,
+)
 from isogloss.service.transport.in_process import Answering
 from isogloss.service.values.addresses import TOKEN_NAME, parse_address
 from isogloss.service.values.state_directory import state_directory
-from isogloss.store import Store, StoreOwner, is_object_address, store_owner
+from isogloss.store import Store, StoreOwner, can_write, is_object_address, store_owner
 
 TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
 
@@ -75,6 +81,12 @@ def find_destination(
         try:
             owner = Owner(Store.open(store), run_workers=run_workers)
             return Destination(handlers=LocalHandlers(owner))
+        except StorageError as error:
+            if isinstance(store, Path) and store.exists() and not can_write(store / "_"):
+                raise StorageError(
+                    f"{error}: it takes no writes here, read it with connect(..., read_only=True)"
+                ) from error
+            raise
         except StoreOwned:
             owner = store_owner(store)  # a server may have taken it just now
             if owner is None or owner.address is None:

@@ -283,4 +283,5 @@ def _cosines(
         return np.zeros(loaded.features, np.float32)
     weights = loaded.tensors[name].numpy(force=True)
     lengths = np.sqrt(np.einsum("ij,ij->i", weights, weights))
-    return (weights @ unit) / np.where(lengths > 0, lengths, np.float32(1))
+    found = (weights @ unit) / np.where(lengths > 0, lengths, 1.0)
+    return found.astype(np.float32)
