@@ -9,6 +9,7 @@ from msgspec import Meta
 from isogloss.dictionaries.kinds.table import DEFAULT_KIND
 from isogloss.dictionaries.settings import Settings, read_settings, settings_to_dict
 from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
+from isogloss.short_repr import short_repr
 
 ControlName: TypeAlias = Literal["frozen_decoder", "frozen_encoder", "soft_frozen_decoder"]
 """What of a dictionary is held to its random start, see ``training/controls.py``."""
@@ -108,6 +109,8 @@ class TrainConfig(Settings):
 
     init: Init = Init()
     """Where the weights start."""
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, object]:
         """Return every field as JSON-ready values; later ones only where they are given."""

@@ -15,6 +15,7 @@ from isogloss.dictionaries.rows.usual import SAMPLE_ROWS, UsualRows
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import InvalidInput, NonFiniteRows, ShapeError
 from isogloss.kernels import Codes
+from isogloss.short_repr import short_repr
 
 _BLOCK = 2048
 
@@ -58,6 +59,8 @@ class Evaluation:
     def explained_variance(self) -> float:
         """``1 - fvu``."""
         return 1 - self.fvu
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the scalar figures as JSON-ready values (without the density)."""

@@ -8,6 +8,7 @@ from typing import cast
 
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.errors import CorruptData, InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store import check_steps
 
 
@@ -37,6 +38,8 @@ class TrainProgress:
     None: not known, as in dictionaries of earlier releases."""
     site_fvu: tuple[float, ...] = ()
     """``fvu`` of each site that is reconstructed, where there are several."""
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON-ready values."""
@@ -85,6 +88,8 @@ class TrainedSite:
     steps: tuple[int, ...] = (0,)
     """Training steps of the recorded model whose rows were trained on, ascending; 0: outside
     training."""
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as JSON-ready values, ``steps`` only where one of them is not 0."""
@@ -147,6 +152,8 @@ class DictionaryProvenance:
     did not keep it."""
     curve: tuple[TrainProgress, ...] = ()
     """Training curve, about a hundred points."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not 0 < self.input_scale < math.inf:

@@ -14,6 +14,7 @@ from isogloss.kernels.decode import decode
 from isogloss.kernels.gradients import feature_sums
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.workspace import Workspace
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,8 @@ class AuxCodes:
     """The best ``k`` of all features."""
     aux: Codes
     """The best ``aux_k`` of the features under the mask; their indices count all features."""
+
+    __repr__ = short_repr
 
 
 def encode_topk_aux(

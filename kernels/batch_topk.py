@@ -12,6 +12,7 @@ from isogloss.kernels.encode import hold_choice
 from isogloss.kernels.threshold import Repairs
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.workspace import Workspace
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +24,8 @@ class BatchCodes:
     threshold: Tensor
     """Smallest value chosen, float32 without dimensions; 0 where no entry is positive. The mean
     over training batches is the threshold of inference."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.codes.is_ragged:

@@ -17,6 +17,7 @@ from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.gradients import feature_sums, value_slopes
 from isogloss.kernels.values.codes import Codes, check_codes
+from isogloss.short_repr import short_repr
 
 
 def decode(codes: Codes, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -52,6 +53,8 @@ class Residual:
     """Reconstruction less target, float32 ``[rows, width]``; half the gradient of its square."""
     squared_norms: Tensor
     """Squared norm of each row of it, float32 ``[rows]``."""
+
+    __repr__ = short_repr
 
 
 def decode_loss(

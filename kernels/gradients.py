@@ -9,6 +9,7 @@ from isogloss.kernels import cpu, gpu
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.values.codes import Codes, check_codes
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,8 @@ class SparseGradients:
     """``[features]``, or ``[touched]``."""
     features: Tensor | None = None
     """With ``touched_rows_only``: whose rows these are, int64 ``[touched]``, ascending."""
+
+    __repr__ = short_repr
 
 
 def sparse_gradients(

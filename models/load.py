@@ -11,6 +11,7 @@ from isogloss.errors import InvalidInput, NotFound
 from isogloss.models.packaged import gguf_folder, packaged_files
 from isogloss.models.pretrained import read_model, read_tokenizer
 from isogloss.models.tokens import Tokenizer
+from isogloss.short_repr import short_repr
 
 _SAMPLES = 64  # per weights file, in the hash that names a local model's revision
 _SAMPLE_BYTES = 65_536
@@ -29,6 +30,8 @@ class LoadedModel:
     revision: str = ""
     """Identifies the weights: a commit, a package and hash, or a hash over samples of their files.
     """
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -28,6 +28,7 @@ from isogloss.models.tokens import (
     token_limit,
 )
 from isogloss.models.wrappers import unwrapped
+from isogloss.short_repr import short_repr
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class CapturedRows:
     document_index: NDArray[np.int64]
     """For each row, the position of its document in the given list, ``[rows]``, ascending."""
 
+    __repr__ = short_repr
+
     @property
     def rows(self) -> int:
         """Number of rows."""
@@ -78,6 +81,8 @@ class RecordProgress:
     """Documents without any content token: they have no row."""
     overflows: Mapping[str, int] = field(default_factory=dict[str, int])
     """For each site the numbers that are finite in the model and infinite in ``dtype``."""
+
+    __repr__ = short_repr
 
 
 @dataclass(kw_only=True)

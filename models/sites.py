@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from isogloss.errors import InvalidInput, UnknownSite
+from isogloss.short_repr import short_repr
 
 _GLOB = re.compile(r"[*?\[]")
 _TOKEN = re.compile(r"\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[")
@@ -21,6 +22,8 @@ class Site:
     """Path of the submodule whose output is read, as in ``module.named_modules()``."""
     width: int
     """Numbers per row: the size of all dimensions behind ``[batch, tokens]``."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import regex
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 
 _RUN = re.compile(r"\S+")
 _GRAPHEME = regex.compile(r"\X")  # extended grapheme clusters of UAX-29
@@ -23,6 +24,8 @@ class TextDocument:
     """The text itself."""
     group: str = ""
     """Its source: documents of one group always fall on the same side of a split."""
+
+    __repr__ = short_repr
 
 
 def passages(texts: Sequence[TextDocument], words: int = 128) -> list[TextDocument]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 
 if TYPE_CHECKING:
     import tokenizers
@@ -65,6 +66,8 @@ class EncodedDocument:
     """Content tokens cut off at the maximum length."""
     literal: int = 0
     """Special tokens that stand in the text itself: no rows, as those that the tokenizer adds."""
+
+    __repr__ = short_repr
 
 
 def fast_backend(tokenizer: Tokenizer) -> "tokenizers.Tokenizer | None":

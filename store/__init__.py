@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from isogloss.store.ownership.location import is_object_address, store_owner
     from isogloss.store.ownership.lock import StoreOwner
     from isogloss.store.ownership.reserve import keep_reserve, spend_reserve
+    from isogloss.store.ownership.sqlite_copy import can_write, open_sqlite_copy
     from isogloss.store.reading.ranges import RangeBatch
     from isogloss.store.reading.reader import RecordingReader, shared_documents
     from isogloss.store.reading.sampled import SampledBatch, SampledReading
@@ -143,6 +144,7 @@ _MODULES = {
     "check_id": "schema.names",
     "check_step": "schema.steps",
     "check_steps": "schema.steps",
+    "can_write": "ownership.sqlite_copy",
     "create_if_missing": "disk.filesystem",
     "describe_lane": "recordings.describe",
     "export_recording": "exchange.export",
@@ -154,6 +156,7 @@ _MODULES = {
     "open_direct_lane": "recordings.open_direct_lane",
     "open_export": "exchange.exported",
     "open_source": "exchange.sources",
+    "open_sqlite_copy": "ownership.sqlite_copy",
     "read_arrays": "formats.zarr_arrays",
     "read_private_file": "disk.rooted_files",
     "readable_text": "schema.names",
@@ -229,6 +232,7 @@ __all__ = [
     "Tier",
     "TokenColumns",
     "arrow_batches",
+    "can_write",
     "check_codes",
     "check_document",
     "check_id",
@@ -245,6 +249,7 @@ __all__ = [
     "open_direct_lane",
     "open_export",
     "open_source",
+    "open_sqlite_copy",
     "read_arrays",
     "read_private_file",
     "readable_text",

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tests.tiny_models import save_tiny_bert, save_tiny_pythia
+
+import isogloss
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,3 +95,29 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
     done = run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "r 0." in done.stdout or "r 1." in done.stdout, done.stdout
+
+
+def test_the_other_code_of_the_readme_runs_on_an_own_model(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    others = [block for block in blocks if not block.startswith("import isogloss\n")]
+    assert len(others) == len(blocks) - 1 >= 1
+    for block in others:
+        with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+            model, batch = Layers(), {"input_ids": torch.arange(24).reshape(2, 12)}
+            exec(block, {"client": client, "model": model, "tokenizer": None, "loader": [batch]})
+            assert client.recording("run-12").rows == 24
+
+
+class Layers(torch.nn.Module):
+    """A model of seven layers called as those of GPT-2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = torch.nn.Embedding(50, 8)
+        self.h = torch.nn.ModuleList([torch.nn.Linear(8, 8) for _ in range(7)])
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        rows = self.wte(input_ids)
+        for layer in self.h:
+            rows = layer(rows)
+        return rows

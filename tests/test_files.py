@@ -20,6 +20,7 @@ WHOLE_ROOM = {
     "tests/kernels": {"test_crosscoder", "test_on_device", "test_public"},
     "tests/kernels/gpu": {"test_far_offsets"},
     "tests/models": {"test_public"},
+    "tests/service/cli": {"test_errors"},
     "tests/service/client": {"test_thin"},
     "tests/service/faults": {"test_faults"},
     "tests/service/jobs": {"test_toy_kind"},

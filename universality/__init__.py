@@ -11,6 +11,7 @@ from isogloss.errors import load_name
 if TYPE_CHECKING:
     from isogloss.universality.atlas.atlas import Atlas, Candidates
     from isogloss.universality.atlas.nearest import Neighbour, nearest
+    from isogloss.universality.atlas.profile import nearest_to_profile
     from isogloss.universality.atlas.signatures import Sketch, signatures, sketch
     from isogloss.universality.codes.contexts import Context, contexts
     from isogloss.universality.codes.encode import encode_probe
@@ -61,6 +62,7 @@ __all__ = [
     "load_probed",
     "match",
     "nearest",
+    "nearest_to_profile",
     "pair_statistics",
     "report_data",
     "segment_rows",
@@ -101,6 +103,7 @@ _MODULE_OF = {
     "load_probed": "codes.probed",
     "match": "matching.match",
     "nearest": "atlas.nearest",
+    "nearest_to_profile": "atlas.profile",
     "pair_statistics": "correlation.pair_statistics",
     "report_data": "matching.report_data",
     "segment_rows": "probe.rows",

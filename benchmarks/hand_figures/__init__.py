@@ -1,1 +1,1 @@
-"""Figures of dictionaries in the hand: weights on the wire, passports, splices."""
+"""Parts of ``hand.py``: dictionaries in the hand, and what a user meets in a shell or notebook."""

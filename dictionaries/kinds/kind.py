@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.settings import Settings
 from isogloss.kernels import Codes, StepResult, Workspace
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -28,6 +29,8 @@ class InitialWeights:
     reads_what_it_writes: bool
     """Whether the rows to reconstruct are the rows read (an autoencoder), or others."""
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Normalisation:
@@ -44,6 +47,8 @@ class Normalisation:
     """Of each column that is read, its site's factor over ``scale``; None: they are all 1."""
     writes: Float32[Tensor, " target_width"] | None = None
     """Of each column that is reconstructed, the same; None: they are all 1."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -72,6 +77,8 @@ class StepBatch:
     None: all features have all columns."""
     parts: tuple[range, ...] = ()
     """Columns of the target by site, where there are several; empty: there is one."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

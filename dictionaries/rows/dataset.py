@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from isogloss.dictionaries.rows.batches import as_tensor
 from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store import RecordingReader, SampledBatch, SampledReading, Sampling, ShuffledBatch
 
 
@@ -38,6 +39,8 @@ class TensorBatch:
     tokens: Mapping[str, Tensor]
     """The token columns asked for, by name, int64; ``span`` is ``[..., 2]``. Ids of documents
     have the 64 bits that they have as unsigned numbers."""
+
+    __repr__ = short_repr
 
     @property
     def state(self) -> dict[str, int]:

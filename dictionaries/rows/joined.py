@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from isogloss.dictionaries.rows.source import Source
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store import RecordingReader
 
 
@@ -24,6 +25,8 @@ class SourceRows:
     """Rows of the first recording that all others have too, at the training steps that are read."""
     steps: tuple[tuple[int, ...], ...]
     """For each source the training steps whose rows are read, ascending."""
+
+    __repr__ = short_repr
 
     @property
     def reader(self) -> RecordingReader:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from isogloss.short_repr import short_repr
 from isogloss.store import RecordingReader
 
 
@@ -13,6 +14,8 @@ class Source:
     """The recording, pinned by its revision."""
     site: str
     """Name of the site."""
+
+    __repr__ = short_repr
 
     @property
     def width(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from isogloss.dictionaries.settings import Settings
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,8 @@ class WiredColumns:
     dedicated: tuple[float, ...] = ()
     """For each site the share of the features that read and write it alone; empty: there are none.
     """
+
+    __repr__ = short_repr
 
     @property
     def reads_what_it_writes(self) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.kernels.values.codes import Codes
+from isogloss.short_repr import short_repr
 
 Measure = Literal["pearson", "jaccard"]
 """How two features are compared."""
@@ -28,6 +29,8 @@ class FeatureMoments:
     """Σa², float64 ``[features]``."""
     fires: Tensor
     """Rows on which the feature is not 0, int64 ``[features]``."""
+
+    __repr__ = short_repr
 
     @property
     def inverse_spread(self) -> Tensor:
@@ -54,6 +57,8 @@ class Coactivation:
     moments_b: FeatureMoments
     """Sums of the features of the other."""
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairSums:
@@ -65,6 +70,8 @@ class PairSums:
     """Σab, float64 ``[block, features_b]``."""
     cofires: Tensor
     """Rows on which both are not 0, int32 ``[block, features_b]``."""
+
+    __repr__ = short_repr
 
 
 def refuse_repeats(repeated: tuple[int, int] | None, name: str, codes: Codes) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.debug_mode import reads_content
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,8 @@ class Codes:
     """Position where each row's entries begin, and the end, int64 ``[rows + 1]``; None with ``k`` a
     row.
     """
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.values.shape != self.indices.shape:

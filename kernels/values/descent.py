@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from isogloss.kernels.values.codes import Codes
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,6 +41,8 @@ class EntryGradients:
     """Features whose encoder row has a gradient beside that of the entries, int64; None: none."""
     more_rows: Tensor | None = None
     """These gradients, ``[len(more_features), width]``."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.kernels.arguments import checks
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,8 @@ class Weights:
     decoder_bias: Tensor
     """``[target_width]``; added after decoding, and subtracted before encoding by a dictionary that
     reconstructs what it reads."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         checks.matrix("encoder", self.encoder)
@@ -137,6 +140,8 @@ class StepSettings:
     tenths of the last step's; 0: none. It changes the time that the choice takes on the CPU, never
     the choice."""
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         checks.whole(k=self.k, aux_k=self.aux_k)
         if self.k < 1:
@@ -189,3 +194,5 @@ class StepResult:
     mean_residual: Tensor | None = None
     """With prefixes, the mean of the residuals of all prefixes; None where it is ``residual``.
     Times ``2 / (rows * variance)`` it is the gradient of the loss to the reconstruction."""
+
+    __repr__ = short_repr

@@ -36,6 +36,7 @@ from isogloss.models.passes.layout import (
 from isogloss.models.passes.masks import Kept, has_mask, kept_tokens
 from isogloss.models.passes.order_watch import OrderWatch
 from isogloss.models.wrappers import unwrapped
+from isogloss.short_repr import short_repr
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class PassRows:
     """How many forward passes are in it: several for generated documents."""
     step: int = 0
     """What ``step`` of the reader returned when the first of these passes began."""
+
+    __repr__ = short_repr
 
     @property
     def rows(self) -> int:

@@ -547,21 +547,38 @@ Global___Context: _TypeAlias = Context  # noqa: Y015
 
 @_typing.final
 class NearestFeaturesRequest(_message.Message):
+    """What features are compared with: exactly one of feature, rows, direction and codes."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FEATURE_FIELD_NUMBER: _builtins.int
     AMONG_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """dictionaries/{dictionary}/features/{feature}"""
     count: _builtins.int
     """per dictionary; 0: 5; at most 100"""
     probe: _builtins.str
-    """empty: the newest probe that has all these dictionaries"""
+    """empty: the newest probe that has all these dictionaries, or the most of them"""
     @_builtins.property
     def among(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """dictionaries/{dictionary}"""
+        """dictionaries/{dictionary}; empty: all others that can be compared"""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___SiteRows]:
+        """of a text: which features fire on them; no probe is needed"""
+
+    @_builtins.property
+    def direction(self) -> Global___Direction:
+        """which features write it; no probe is needed"""
+
+    @_builtins.property
+    def codes(self) -> _types_pb2.Tensor:
+        """float32 [1, segments of the probe]: which features fire like it"""
 
     def __init__(
         self,
@@ -570,14 +587,78 @@ class NearestFeaturesRequest(_message.Message):
         among: _abc.Iterable[_builtins.str] | None = ...,
         count: _builtins.int = ...,
         probe: _builtins.str = ...,
+        rows: _abc.Iterable[Global___SiteRows] | None = ...,
+        direction: Global___Direction | None = ...,
+        codes: _types_pb2.Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "direction", b"direction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["among", b"among", "count", b"count", "feature", b"feature", "probe", b"probe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["among", b"among", "codes", b"codes", "count", b"count", "direction", b"direction", "feature", b"feature", "probe", b"probe", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NearestFeaturesRequest: _TypeAlias = NearestFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class SiteRows(_message.Message):
+    """Activations of some tokens at a site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    recording: _builtins.str
+    """recordings/{recording}: dictionaries trained on this site of it are asked"""
+    site: _builtins.str
+    @_builtins.property
+    def rows(self) -> _types_pb2.Tensor: ...
+    def __init__(
+        self,
+        *,
+        recording: _builtins.str = ...,
+        site: _builtins.str = ...,
+        rows: _types_pb2.Tensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "rows", b"rows", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SiteRows: _TypeAlias = SiteRows  # noqa: Y015
+
+@_typing.final
+class Direction(_message.Message):
+    """A direction in the activations of a site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    recording: _builtins.str
+    """recordings/{recording}"""
+    site: _builtins.str
+    """empty: all sites of its width"""
+    @_builtins.property
+    def vector(self) -> _types_pb2.Tensor:
+        """[1, width]"""
+
+    def __init__(
+        self,
+        *,
+        recording: _builtins.str = ...,
+        site: _builtins.str = ...,
+        vector: _types_pb2.Tensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording", "site", b"site", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Direction: _TypeAlias = Direction  # noqa: Y015
 
 @_typing.final
 class NearestFeaturesResponse(_message.Message):
@@ -585,24 +666,53 @@ class NearestFeaturesResponse(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     probe: _builtins.str
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """by r, highest first"""
+        """best first: by r; of rows by share, then activation; of a direction by cosine"""
 
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___Skipped]: ...
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
         probe: _builtins.str = ...,
+        skipped: _abc.Iterable[Global___Skipped] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "probe", b"probe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "probe", b"probe", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NearestFeaturesResponse: _TypeAlias = NearestFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class Skipped(_message.Message):
+    """A dictionary that could not be compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DICTIONARY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    dictionary: _builtins.str
+    """dictionaries/{dictionary}"""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        dictionary: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dictionary", b"dictionary", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Skipped: _TypeAlias = Skipped  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -616,6 +726,12 @@ class Hit(_message.Message):
     COFIRES_FIELD_NUMBER: _builtins.int
     FIRES_FIELD_NUMBER: _builtins.int
     PARTIAL_TOKEN_FIELD_NUMBER: _builtins.int
+    ACTIVATION_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    READ_COSINE_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     r: _builtins.float
     """Pearson correlation over the probe"""
@@ -630,6 +746,18 @@ class Hit(_message.Message):
     """of this feature"""
     partial_token: _builtins.float
     """correlation given the token"""
+    activation: _builtins.float
+    """of rows: the highest"""
+    row: _builtins.int
+    """of rows: where that is"""
+    rows: _builtins.int
+    """of rows: on how many it fires"""
+    share: _builtins.float
+    """of rows: activation over the feature's highest on the newest probe; 0: none"""
+    cosine: _builtins.float
+    """of a direction, with what the feature writes"""
+    read_cosine: _builtins.float
+    """of a direction, with what the feature reads"""
     def __init__(
         self,
         *,
@@ -641,10 +769,16 @@ class Hit(_message.Message):
         cofires: _builtins.int = ...,
         fires: _builtins.int = ...,
         partial_token: _builtins.float = ...,
+        activation: _builtins.float = ...,
+        row: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        share: _builtins.float = ...,
+        cosine: _builtins.float = ...,
+        read_cosine: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cofires", b"cofires", "excess", b"excess", "feature", b"feature", "fires", b"fires", "margin", b"margin", "mutual", b"mutual", "partial_token", b"partial_token", "r", b"r"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "cofires", b"cofires", "cosine", b"cosine", "excess", b"excess", "feature", b"feature", "fires", b"fires", "margin", b"margin", "mutual", b"mutual", "partial_token", b"partial_token", "r", b"r", "read_cosine", b"read_cosine", "row", b"row", "rows", b"rows", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -178,7 +178,8 @@ class UniversalityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def NearestFeatures(self, request, context):
-        """The features of other dictionaries that fire most like one feature.
+        """The features of other dictionaries that fire most like one feature; or those that fire on rows,
+        write a direction, or fire like given codes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,7 +1,11 @@
 """The calls that each process answers: the owner of a store all but queries, or all."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
+from google.protobuf.message import Message
+
+from isogloss.errors import NotPermitted
 from isogloss.service.calls.dictionaries import DictionaryHandlers
 from isogloss.service.calls.direct import DirectHandlers
 from isogloss.service.calls.jobs import JobHandlers
@@ -23,6 +27,7 @@ from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.addresses import Listening
 from isogloss.service.values.server import ServerProcess
+from isogloss.service.wire.methods import METHODS, Method
 
 QUERIES = frozenset(method.path for method in methods_of(QueryHandlers))
 """Paths of the calls that a server forwards to its query process."""
@@ -100,3 +105,33 @@ class LocalHandlers:
     def close(self) -> None:
         """Let go of the store."""
         self._owner.close()
+
+
+class ReadingHandlers(LocalHandlers):
+    """The calls that change nothing, over a store that another process may own."""
+
+    def __init__(self, owner: Owner) -> None:
+        """Bind the handlers of a store that is attached; all other calls raise NotPermitted."""
+        super().__init__(owner)
+        for path, method in METHODS.items():
+            if not method.only_reads and path in self.unary:
+                self.unary[path] = Unary(method, _refusal(method))
+            if not method.only_reads and path in self.streaming:
+                self.streaming[path] = Streaming(method, _refusal(method))
+
+    @property
+    def ingest(self) -> Ingest:
+        """Raise NotPermitted: batches change the store."""
+        raise NotPermitted(_only_reads("Append"))
+
+
+def _refusal(method: Method) -> Callable[[Message], NoReturn]:
+    def refuse(request: Message) -> NoReturn:
+        del request
+        raise NotPermitted(_only_reads(method.name))
+
+    return refuse
+
+
+def _only_reads(call: str) -> str:
+    return f"{call} changes the store, which this client only reads: connect without read_only=True"

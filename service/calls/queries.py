@@ -1,17 +1,20 @@
 """The calls that need torch or faiss: a server answers them in a process of their own."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isogloss.dictionaries import wiring_names
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2
+from isogloss.proto.v1 import types_pb2 as types
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.proto.v1.types_pb2 import Revision, Tensor
 from isogloss.service.query.kinds import check_training, list_kinds
 from isogloss.service.query.queries import Queries
-from isogloss.service.values.results import Hit
+from isogloss.service.query.unseen import SiteRows, UnseenQueries
+from isogloss.service.values.results import Hits
 from isogloss.service.wire.messages import to_message
-from isogloss.service.wire.names import from_feature_name, from_name
+from isogloss.service.wire.names import from_feature_name, from_name, to_name
 from isogloss.service.wire.pages import offset_page
 from isogloss.service.wire.scalars import from_dtype, to_dtype
 from isogloss.service.wire.training import asked_config, asked_sources
@@ -26,6 +29,7 @@ class QueryHandlers:
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
+        self._unseen = UnseenQueries(queries)
 
     def check_train_dictionary(
         self, request: dictionaries_pb2.TrainDictionaryRequest
@@ -82,16 +86,38 @@ class QueryHandlers:
         )
 
     def nearest_features(self, request: pb.NearestFeaturesRequest) -> pb.NearestFeaturesResponse:
-        """Return the features of other dictionaries that fire most like one."""
-        feature = from_feature_name(request.feature)
-        hits = self._queries.nearest(
-            feature.dictionary,
-            feature.feature,
-            [from_name("dictionaries", name) for name in request.among],
-            request.count or 5,
-            from_name("probes", request.probe) if request.probe else None,
+        """Return the features that are most like a feature, rows, a direction or codes."""
+        found = self._nearest(request)
+        return pb.NearestFeaturesResponse(
+            hits=[to_message(hit, pb.Hit) for hit in found],
+            probe=to_name("probes", found.probe) if found.probe else "",
+            skipped=[to_message(one, pb.Skipped) for one in found.skipped],
         )
-        return pb.NearestFeaturesResponse(hits=[to_message(hit, pb.Hit, like=Hit) for hit in hits])
+
+    def _nearest(self, request: pb.NearestFeaturesRequest) -> Hits:
+        among = [from_name("dictionaries", name) for name in request.among]
+        count = request.count or 5
+        probe = from_name("probes", request.probe) if request.probe else None
+        given = (bool(request.feature), bool(request.rows))
+        given += (request.HasField("direction"), request.HasField("codes"))
+        if sum(given) != 1:
+            raise InvalidInput(
+                f"{sum(given)} of feature, rows, direction and codes are given, wanted one"
+            )
+        if request.feature:
+            feature = from_feature_name(request.feature)
+            return self._queries.nearest(feature.dictionary, feature.feature, among, count, probe)
+        if request.rows:
+            rows = [_site_rows(one.recording, one.site, one.rows) for one in request.rows]
+            return self._unseen.firing(rows, among, count)
+        if request.HasField("direction"):
+            one = request.direction
+            return self._unseen.writing(
+                _site_rows(one.recording, one.site, one.vector), among, count
+            )
+        if probe is None:
+            raise InvalidInput("codes are of a probe's segments, and no probe is named")
+        return self._unseen.firing_like(_array(request.codes, "codes")[0], probe, among, count)
 
     def list_pairs(self, request: pb.ListPairsRequest) -> pb.ListPairsResponse:
         """Return a page of the pairs of a match, highest r first."""
@@ -108,17 +134,9 @@ class QueryHandlers:
 
     def encode(self, request: dictionaries_pb2.EncodeRequest) -> dictionaries_pb2.EncodeResponse:
         """Return the sparse feature activations of rows."""
-        rows, width = request.rows.rows, request.rows.width
-        dtype = SiteSpec(name="-", width=width, dtype=from_dtype(request.rows.dtype)).numpy_dtype
-        found, wanted = len(request.rows.data), rows * width * dtype.itemsize
-        if rows < 1 or width < 1 or found != wanted:
-            raise ShapeError(
-                f"rows [{rows}, {width}] of {dtype} have {found} bytes, wanted {max(wanted, 0)}"
-            )
-        array = np.frombuffer(request.rows.data, dtype).reshape(rows, width)
         values, indices = self._queries.encode(
             from_name("dictionaries", request.name),
-            array.astype(np.float32),
+            _array(request.rows, "rows"),
             from_name("recordings", request.recording) if request.recording else None,
             request.site or None,
             tuple(request.allow),
@@ -151,3 +169,21 @@ class QueryHandlers:
             data=rows.astype("<f4", copy=False).tobytes(),
         )
         return dictionaries_pb2.DecodeResponse(rows=tensor)
+
+
+def _site_rows(recording: str, site: str, rows: types.Tensor) -> SiteRows:
+    return SiteRows(
+        recording=from_name("recordings", recording), site=site, rows=_array(rows, "rows")
+    )
+
+
+def _array(tensor: types.Tensor, what: str) -> NDArray[np.float32]:
+    """Return a message's ``[rows, width]`` as float32; ShapeError where its bytes are not that."""
+    rows, width = tensor.rows, tensor.width
+    dtype = SiteSpec(name="-", width=width, dtype=from_dtype(tensor.dtype)).numpy_dtype
+    found, wanted = len(tensor.data), rows * width * dtype.itemsize
+    if rows < 1 or width < 1 or found != wanted:
+        raise ShapeError(
+            f"{what} [{rows}, {width}] of {dtype} have {found} bytes, wanted {max(wanted, 0)}"
+        )
+    return np.frombuffer(tensor.data, dtype).reshape(rows, width).astype(np.float32)

@@ -39,7 +39,7 @@ def export(
     """
     from isogloss.service.cli.output import say, write_json
 
-    with connect(store, run_workers=False) as client, progressing(is_quiet=is_json) as show:
+    with connect(store, read_only=True) as client, progressing(is_quiet=is_json) as show:
         rows = client.recording(recording).rows
         client.export(
             recording,

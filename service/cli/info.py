@@ -36,7 +36,7 @@ def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> Non
     from isogloss.service.cli.describe import size
     from isogloss.service.cli.output import say, when, write_json, write_table
 
-    with connect(store, run_workers=False) as client:
+    with connect(store, read_only=True) as client:
         found = client.server_info()
     if is_json:
         write_json(found)

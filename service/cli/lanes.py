@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.service.cli.options import (
+    DEFAULT_STORE,
+    CsvOption,
+    JsonOption,
+    ParquetOption,
+    StoreOption,
+    connect,
+)
 
 if TYPE_CHECKING:
     from isogloss.service.values.upkeep import LaneInfo
@@ -24,28 +31,28 @@ def lanes(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
 ) -> None:
     """List what each writer of a recording wrote.
 
     The list says which producers are where.
     """
-    from isogloss.service.cli.output import hint, write_json, write_table
+    from isogloss.service.cli.output import TableForm, hint, write_list
 
-    with connect(store, run_workers=False) as client:
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
+    with connect(store, run_workers=False, read_only=end is None) as client:
         if end is not None:
             cursors = client.end_direct_lane(recording, end)
             last = ", ".join(f"{name} {number}" for name, number in sorted(cursors.items()))
             hint(f"ended {end}; last batches that count: {last or 'none'}")
         found = client.lanes(recording)
-    if is_json:
-        write_json(found)
-        return
     titles = ("lane", "rows", "state", "written", "producers")
     rows = [
         (lane.name, lane.rows, state(lane), "direct" if lane.direct else "by owner", names(lane))
         for lane in found
     ]
-    write_table(titles, rows, "no lanes yet")
+    write_list(form, found, titles, rows, "no lanes yet")
 
 
 def state(lane: "LaneInfo") -> str:

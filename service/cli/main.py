@@ -4,6 +4,8 @@ Exit codes: 0 done; 1 an error of ours, written as one line with its remedy; 2 w
 interrupted. What is heavy is imported inside the commands, so that ``--help`` is quick.
 """
 
+import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,39 +16,31 @@ import typer
 from typer.models import CommandInfo
 
 from isogloss.errors import InvalidInput, IsoglossError, from_os_error, missing_extra
-from isogloss.service.cli import (
-    experiments,
-    files,
-    info,
-    jobs,
-    kinds,
-    lanes,
-    mechanisms,
-    probes,
-    serve,
-    standards,
-    upkeep,
-)
+from isogloss.service.cli import files, info, jobs, kinds, lanes, probes, serve, upkeep
 from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
+    CsvOption,
     JsonOption,
+    ParquetOption,
     StepsOption,
     StoreOption,
     connect,
 )
+from isogloss.service.cli.study import bench, features, floor, mechanisms, sweep
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
-    from isogloss.service.values.arguments import Setting
     from isogloss.service.values.results import DictionaryInfo
+
+TRACEBACK_VARIABLE = "ISOGLOSS_TRACEBACK"
+"""Where this is set, an error that nobody expected is shown with where it came from."""
 
 app = typer.Typer(
     name="isogloss",
     help="Which features do two models share? Record activations, train dictionaries on them, and "
     "match their features across models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -90,9 +84,6 @@ DirectOption = Annotated[
 ]
 RootOption = Annotated[
     Path | None, typer.Option("--root", help="The store as this machine sees it; means --direct.")
-]
-ProbeOption = Annotated[
-    str | None, typer.Option("--probe", help="Id of the probe; by default the newest that fits.")
 ]
 
 
@@ -159,20 +150,27 @@ def record(
 
 
 @app.command()
-def recordings(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+def recordings(
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
+) -> None:
     """List recordings."""
-    from isogloss.service.cli.output import when, write_json, write_table
+    from isogloss.service.cli.output import TableForm, time_of, write_list
 
-    with connect(store, run_workers=False) as client:
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
+    with connect(store, read_only=True) as client:
         found = client.recordings()
-    if is_json:
-        write_json(found)
-        return
     rows = [
-        (r.id, r.spec.model.name, r.rows, ", ".join(s.name for s in r.spec.sites), when(r.created))
+        (
+            *(r.id, r.spec.model.name, r.rows, ", ".join(s.name for s in r.spec.sites)),
+            time_of(r.created),
+        )
         for r in found
     ]
-    write_table(("recording", "model", "rows", "sites", "created"), rows, "no recordings yet")
+    titles = ("recording", "model", "rows", "sites", "created")
+    write_list(form, found, titles, rows, "no recordings yet")
 
 
 _AlsoOption = Annotated[
@@ -238,7 +236,7 @@ def train(
     --features, --k, --kind and --seed may be repeated: each combination is a dictionary, all of one
     job and one read.
     """
-    first, *others = kinds.read_sources(recording, site, also or [], target)
+    first, *others = kinds.read_sources(recording, site, also or [], target, wiring)
     chosen = kinds.chosen_wiring(wiring, 1 + len(others), target)
     common: dict[str, object] = {
         "wiring": chosen,
@@ -261,133 +259,36 @@ def train(
             more_sources=others,
             rows_seed=0 if len(runs) > 1 else None,
         )
-        found = outcome(job, detach=detach, is_json=is_json)
+        found = outcome(client, job, detach=detach, is_json=is_json)
     _show_trained(found or [], is_json=is_json)
 
 
 @app.command()
-def dictionaries(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+def dictionaries(
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
+) -> None:
     """List dictionaries."""
-    from isogloss.service.cli.output import when, write_json, write_table
+    from isogloss.service.cli.output import TableForm, time_of, write_list
 
-    with connect(store, run_workers=False) as client:
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
+    with connect(store, read_only=True) as client:
         found = client.dictionaries()
-    if is_json:
-        write_json([_with_first_source(info) for info in found])
-        return
     rows = [
         (
             *(d.id, ", ".join(dict.fromkeys(source.recording for source in d.sources))),
             *(", ".join(source.site for source in d.sources), d.kind, d.wiring, d.features),
-            *(d.metrics.get("fvu", "–"), d.metrics.get("usual_fvu", "–"), when(d.created)),
+            *(d.metrics.get("fvu", math.nan), d.metrics.get("usual_fvu", math.nan)),
+            time_of(d.created),
         )
         for d in found
     ]
     places = ("dictionary", "recording", "site", "kind", "wiring")
     titles = (*places, "features", "fvu", "usual fvu", "created")
-    write_table(titles, rows, "no dictionaries yet")
-
-
-@app.command()
-def nearest(
-    dictionary: Annotated[str, typer.Argument(help="Id of the feature's dictionary.")],
-    feature: Annotated[int, typer.Argument(help="Index of the feature.", min=0)],
-    among: Annotated[
-        list[str] | None, typer.Option(help="Dictionary to search; repeat for several.")
-    ] = None,
-    count: Annotated[int, typer.Option(help="Hits per dictionary.", min=1)] = 5,
-    probe: ProbeOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    is_json: JsonOption = False,
-) -> None:
-    """Find features that fire where a given feature does.
-
-    The features are of other dictionaries than the given one.
-    """
-    from isogloss.service.cli.output import progress, write_json, write_table
-
-    with connect(store, run_workers=False) as client:
-        ref = client.dictionary_info(dictionary).feature(feature)
-        others = among or [d.id for d in client.dictionaries() if d.id != dictionary]
-        if not others:
-            raise InvalidInput(f"no dictionary but {dictionary!r} to search: train another one")
-        needed = {dictionary, *others}
-        has_probe = probe is not None or any(
-            needed <= set(known.dictionaries) for known in client.probes()
-        )
-        hits = client.nearest(ref, others, count, probe=probe) if has_probe else None
-    if hits is None:
-        with connect(store) as client, progress(is_quiet=is_json) as show:
-            show("building the probe of these dictionaries", 0, 0)
-            hits = client.nearest(ref, others, count, probe=probe)
-    if is_json:
-        write_json(hits)
-        return
-    titles = ("dictionary", "feature", "r", "excess", "given token", "margin", "mutual", "together")
-    rows = [
-        (h.dictionary, h.feature, h.r, h.excess, h.partial_token, h.margin, h.mutual, h.cofires)
-        for h in hits
-    ]
-    write_table(titles, rows, "no feature of these dictionaries fires where this one does")
-
-
-@app.command()
-def match(
-    a: Annotated[str, typer.Argument(help="Id of the first dictionary.")],
-    b: Annotated[str, typer.Argument(help="Id of the second dictionary.")],
-    probe: ProbeOption = None,
-    match_id: Annotated[str | None, typer.Option("--match", help="Id of the match.")] = None,
-    ceiling: Annotated[
-        list[str] | None, typer.Option(help="Match of one model's two seeds, to stand beside.")
-    ] = None,
-    floor: Annotated[
-        list[str] | None, typer.Option(help="Match with nothing to share, to stand beside.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="NAME=VALUE, a setting, such as one_to_one=true, subsets=2."),
-    ] = None,
-    steps: StepsOption = None,
-    detach: DetachOption = False,
-    store: StoreOption = DEFAULT_STORE,
-    is_json: JsonOption = False,
-) -> None:
-    """Match all features of two dictionaries, beside nulls."""
-    from isogloss.service.cli.output import say, write_json
-
-    with connect(store) as client:
-        job = client.match(
-            a,
-            b,
-            match=match_id,
-            probe=probe,
-            steps=steps or None,
-            ceilings=ceiling or (),
-            floors=floor or (),
-            settings=cast("dict[str, Setting]", kinds.read_settings(set_ or [])),
-        )
-        made = outcome(job, detach=detach, is_json=is_json)
-        if made is None:
-            return
-    if is_json:
-        write_json(made)
-    else:
-        say(made.summary())
-        say(f"\nmatch {made.id}; `isogloss report {made.id}` makes a page of it")
-
-
-@app.command()
-def matches(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
-    """List matches."""
-    from isogloss.service.cli.output import when, write_json, write_table
-
-    with connect(store, run_workers=False) as client:
-        found = client.matches()
-    if is_json:
-        write_json(found)
-        return
-    rows = [(m.id, m.a, m.b, m.probe, m.pairs, when(m.created)) for m in found]
-    write_table(("match", "a", "b", "probe", "pairs", "created"), rows, "no matches yet")
+    shown = [_with_first_source(info) for info in found]
+    write_list(form, shown, titles, rows, "no dictionaries yet")
 
 
 @app.command()
@@ -406,7 +307,7 @@ def report(
     from isogloss.service.cli.output import say, write_json
     from isogloss.service.pages.report import write_report
 
-    with connect(store, run_workers=False) as client:
+    with connect(store, read_only=True) as client:
         names = match_ids or [found.id for found in client.matches()]
         if not names:
             raise InvalidInput("no match to report on: make one with `isogloss match A B`")
@@ -422,16 +323,17 @@ def report(
 
 
 for topic in (
-    *(experiments, files, info, jobs, kinds, lanes, mechanisms, probes, serve, standards),
-    upkeep,
+    *(features, files, floor, info, jobs, kinds, lanes, mechanisms, probes, serve, sweep, upkeep),
 ):
     app.registered_commands += topic.app.registered_commands
+app.add_typer(bench.app, name="bench", rich_help_panel="Train and compare")
 
 PANELS = {
     "Record": ("record", "import", "recordings", "describe", "read", "export"),
     "Train and compare": (
-        *("kinds", "train", "dictionaries", "probe", "probes", "import-codes", "nearest"),
-        *("match", "matches", "floor", "report", "export-match", "sweep", "bench"),
+        *("kinds", "train", "dictionaries", "probe", "probes", "import-codes", "feature"),
+        *("contexts", "nearest", "match", "matches", "pairs", "floor", "report"),
+        *("export-match", "sweep"),
     ),
     "Look into a model": ("attention", "trace"),
     "Serve": ("serve", "info", "jobs"),
@@ -483,6 +385,15 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         hint(f"error: {from_os_error(error)} ({error})")
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        hint(
+            f"error: a defect in isogloss, {what}; please report it with what the same command "
+            f"says under {TRACEBACK_VARIABLE}=1"
+        )
         sys.exit(1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isogloss.errors import NotFound
+from isogloss.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from isogloss.service.cli.output import ShowProgress
@@ -26,6 +26,12 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+CsvOption = Annotated[
+    bool, typer.Option("--csv", help="Write comma-separated values to standard output.")
+]
+ParquetOption = Annotated[
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table to this file.")
+]
 StepsOption = Annotated[
     list[int] | None,
     typer.Option(
@@ -39,7 +45,9 @@ _ADDRESS = re.compile(r"unix:.*|[a-z0-9]+://.*|[^/]+:[0-9]+")
 """Servers and object stores, which are not directories of this machine."""
 
 
-def connect(store: str, *, run_workers: bool = True, may_create: bool = False) -> "Client":
+def connect(
+    store: str, *, run_workers: bool = True, may_create: bool = False, read_only: bool = False
+) -> "Client":
     """Connect to a store.
 
     Args:
@@ -47,19 +55,24 @@ def connect(store: str, *, run_workers: bool = True, may_create: bool = False) -
         run_workers: whether this process runs the jobs in the queue of a store that it opens.
         may_create: whether a store is made where there is none. Only commands that record do so: a
             path that was mistyped would become an empty store.
+        read_only: whether a store that nobody serves is only read: also while another process, such
+            as a notebook, owns it.
 
     Raises:
         NotFound: there is no store at the path.
+        InvalidInput: ``store`` is empty.
     """
     import isogloss
 
+    if not store:
+        raise InvalidInput("--store is empty: give a path, s3://BUCKET/PREFIX or HOST:PORT")
     is_there = _ADDRESS.fullmatch(store) or (Path(store) / "isogloss.json").exists()
     if not is_there and not may_create:
         raise NotFound(
             f"no store at {store!r}: give its path with --store, or make one with "
             "`isogloss record`, `import` or `serve`"
         )
-    return isogloss.connect(store, run_workers=run_workers)
+    return isogloss.connect(store, run_workers=run_workers, read_only=read_only)
 
 
 @contextmanager

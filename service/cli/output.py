@@ -1,21 +1,32 @@
-"""Output of the command line: tables and progress for people, JSON for programs."""
+"""Output of the command line: tables and progress for people, JSON and files for programs."""
 
+import csv
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 from typing import cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from isogloss.errors import InvalidInput, MissingExtra
+
 ShowProgress = Callable[[str, float, float], None]
 """Takes what is being done, how much is done, and how much there is (0 while unknown)."""
+
+_MINUTE = "%Y-%m-%d %H:%M"
+_WIDEST = 1 << 20
+"""Columns of a terminal that are enough for any table."""
 
 
 def write_json(value: object) -> None:
@@ -39,24 +50,137 @@ def plain(value: object) -> object:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TableForm:
+    """The form in which a command writes a table: for people where nothing else is asked for."""
+
+    is_json: bool = False
+    """As JSON, with everything that is known."""
+    is_csv: bool = False
+    """As comma-separated values."""
+    parquet: Path | None = None
+    """As a Parquet file here."""
+
+    def __post_init__(self) -> None:
+        if self.is_json + self.is_csv + (self.parquet is not None) > 1:
+            raise InvalidInput("--json, --csv and --parquet exclude one another: give one of them")
+
+    @property
+    def is_for_programs(self) -> bool:
+        """Whether programs read it."""
+        return self.is_json or self.is_csv or self.parquet is not None
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return Console().is_terminal
+
+
+def write_list(
+    form: TableForm,
+    found: Sequence[object],
+    titles: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    empty: str,
+) -> None:
+    """Write what a command found, in the form that was asked for.
+
+    Args:
+        form: the form.
+        found: dataclasses; JSON shows all their fields.
+        titles: titles of the table's columns.
+        rows: the table's cells, a row for each of ``found``.
+        empty: what people read where nothing was found.
+
+    Raises:
+        MissingExtra: a Parquet file is asked for, and pyarrow is not installed.
+        InvalidInput: the Parquet file cannot be written.
+    """
+    if form.is_json:
+        write_json(found)
+    elif form.is_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(map(_column, titles))
+        writer.writerows([_value(cell) for cell in row] for row in rows)
+    elif form.parquet is not None:
+        _write_parquet(form.parquet, titles, rows)
+    else:
+        write_table(titles, rows, empty)
+
+
+def fields_of(found: Sequence[object], kind: type[object]) -> tuple[list[str], list[list[object]]]:
+    """Return the fields of dataclasses as a table: the names, and a row for each."""
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    return names, [[getattr(one, name) for name in names] for one in found]
+
+
+def _column(title: str) -> str:
+    return title.replace(" ", "_")
+
+
+def _value(value: object) -> object:
+    """Return a cell as files of tables hold it."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str | int | float) or value is None:
+        return value
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _write_parquet(path: Path, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    try:
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtra(
+            "--parquet needs the package 'pyarrow', which is not installed: "
+            "pip install 'isogloss[parquet]', or take --csv"
+        ) from error
+    columns = {
+        _column(title): [_stored(row[place]) for row in rows] for place, title in enumerate(titles)
+    }
+    try:
+        parquet.write_table(arrow.table(columns), path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written ({error}): choose another path") from error
+
+
+def _stored(value: object) -> object:
+    """Return a cell as Parquet holds it: truth values and times as they are."""
+    return value if isinstance(value, bool | datetime) else _value(value)
+
+
 def write_table(titles: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Write a table to standard output; numbers to the right; ``empty`` where there are no rows.
 
-    Titles that are all empty are not shown.
+    A row is one line where standard output is no terminal. On a terminal, text that does not fit is
+    wrapped between words; a word, such as an id, is never broken, so that it can be copied. Titles
+    that are all empty are not shown.
     """
     console = Console(highlight=False)
     if not rows:
-        console.print(Text(empty))
+        console.print(Text(empty), soft_wrap=True)
         return
-    has_titles = any(titles)
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=has_titles)
-    for column, title in enumerate(titles):
-        is_number = all(isinstance(row[column], int | float) for row in rows)
-        table.add_column(title, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
+    cells = [[cell(value) for value in row] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(titles))
+    for place, title in enumerate(titles):
+        is_number = all(isinstance(row[place], int | float) for row in rows)
+        texts = [title, *(row[place] for row in cells)]
+        table.add_column(
+            title,
+            justify="right" if is_number else "left",
+            no_wrap=is_number or not console.is_terminal,
+            min_width=max((cell_len(word) for text in texts for word in text.split()), default=0),
+        )
+    for row in cells:
         # Text, so that nothing in a name is read as markup
-        table.add_row(*(Text(cell(value)) for value in row))
-    console.print(table)
+        table.add_row(*map(Text, row))
+    wanted = console.measure(table, options=console.options.update(width=_WIDEST))
+    needed = wanted.minimum if console.is_terminal else wanted.maximum
+    Console(highlight=False, width=max(console.width, needed)).print(table)
 
 
 def cell(value: object) -> str:
@@ -65,12 +189,19 @@ def cell(value: object) -> str:
         return "yes" if value else ""
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.3f}"
+    if isinstance(value, datetime):
+        return value.strftime(_MINUTE)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def time_of(seconds: float) -> datetime:
+    """Return a time of the clock, in this machine's zone, for a table."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone()
 
 
 def when(seconds: float) -> str:
     """Write a time of the clock in this machine's zone."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    return time.strftime(_MINUTE, time.localtime(seconds))
 
 
 def say(text: str) -> None:

@@ -7,7 +7,9 @@ import typer
 from isogloss.service.cli.jobs import DetachOption, outcome
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
+    CsvOption,
     JsonOption,
+    ParquetOption,
     StepsOption,
     StoreOption,
     connect,
@@ -51,7 +53,7 @@ def probe(
             grid=grid,
             steps=steps or None,
         )
-        made = outcome(job, detach=detach, is_json=is_json)
+        made = outcome(client, job, detach=detach, is_json=is_json)
         if made is None:
             return
     if is_json:
@@ -65,21 +67,24 @@ def probe(
 
 
 @app.command()
-def probes(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> None:
+def probes(
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
+) -> None:
     """List probes."""
-    from isogloss.service.cli.output import when, write_json, write_table
+    from isogloss.service.cli.output import TableForm, time_of, write_list
 
-    with connect(store, run_workers=False) as client:
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
+    with connect(store, read_only=True) as client:
         found = client.probes()
-    if is_json:
-        write_json(found)
-        return
     rows = [
         (
             *(p.id, ", ".join(p.recordings), ", ".join(p.dictionaries), p.grid),
-            *(p.documents, p.segments, when(p.created)),
+            *(p.documents, p.segments, time_of(p.created)),
         )
         for p in found
     ]
     titles = ("probe", "recordings", "dictionaries", "grid", "documents", "segments", "created")
-    write_table(titles, rows, "no probes yet")
+    write_list(form, found, titles, rows, "no probes yet")

@@ -176,10 +176,18 @@ def _run(store: str, config: "ServerConfig", *, is_json: bool, restart: bool) ->
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     def ready(addresses: Sequence[str]) -> None:
+        wants_token = any(not address.startswith("unix:") for address in addresses)
+        token = _token_file(store) if wants_token else None
         if is_json:
-            write_json({"store": store, "addresses": list(addresses)})
+            found = {"store": store, "addresses": list(addresses)}
+            write_json(found if token is None else {**found, "token_file": str(token)})
         else:
             say(f"serving {store} on {', '.join(addresses)}")
+            if token is not None:
+                say(
+                    f"who calls over TCP gives the token in {token}: connect(..., token=...) or "
+                    "ISOGLOSS_TOKEN; a client that is given the store's path finds it there"
+                )
         sys.stdout.flush()
 
     if restart:
@@ -189,6 +197,17 @@ def _run(store: str, config: "ServerConfig", *, is_json: bool, restart: bool) ->
     from isogloss.service.processes.control import serve as run
 
     run(store, config, on_ready=ready)
+
+
+def _token_file(store: str) -> Path:
+    """Return where the token of a store's TCP ports lies."""
+    from isogloss.service.values.addresses import TOKEN_NAME
+
+    if "://" not in store:
+        return Path(store).absolute() / TOKEN_NAME
+    from isogloss.service.values.state_directory import state_directory  # loads numpy
+
+    return state_directory(store) / TOKEN_NAME
 
 
 def _check_installed() -> None:

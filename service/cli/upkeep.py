@@ -35,7 +35,7 @@ def describe(
     from isogloss.service.cli.describe import cautions, repeated, write_description
     from isogloss.service.cli.output import plain, write_json
 
-    with connect(store, run_workers=False) as client:
+    with connect(store, read_only=True) as client:
         info, lanes = client.recording(recording), client.lanes(recording)
         steps = client.steps(recording, revision=info.revision) if info.has_steps else ()
         found = [*repeated(steps), *cautions(client, info, lanes)]
@@ -73,7 +73,7 @@ def read(
     from isogloss.service.cli.describe import save_rows, write_rows
     from isogloss.service.cli.output import say, write_json
 
-    with connect(store, run_workers=False) as client:
+    with connect(store, read_only=True) as client:
         info = client.recording(recording)
         name = site or _only_site(info)
         stop = min(start + count, info.rows)

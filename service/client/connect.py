@@ -17,6 +17,7 @@ def connect(
     certificate: str | Path | None = None,
     timeout_s: float = 30.0,
     run_workers: bool = True,
+    read_only: bool = False,
 ) -> Client:
     """Open a store in this process, or connect to a server.
 
@@ -33,15 +34,19 @@ def connect(
         run_workers: whether this process, if it becomes the owner, also runs the store's queued
             jobs. With False they stay queued, and waiting for one ends only by its timeout. Ignored
             when a server is called.
+        read_only: whether a store that no server owns is only read: also while another process
+            owns it, and from storage that takes no writes. Calls that change something raise
+            NotPermitted. Ignored when a server is called.
 
     Returns:
         The client. Its store is open, or its server has answered.
 
     Raises:
-        StoreOwned: another process owns the store and runs no server.
+        StoreOwned: another process owns the store and runs no server, and ``read_only`` is False.
+        NotFound: there is no store to read, and ``read_only`` is True.
         ServerUnavailable: no server answers at the address.
     """
-    found = find_destination(address, token, run_workers=run_workers)
+    found = find_destination(address, token, run_workers=run_workers, read_only=read_only)
     if found.handlers is not None:
         local = LocalTransport(found.handlers, str(address))
         return Client(local, timeout_s=timeout_s, is_local=True)
@@ -63,12 +68,15 @@ async def connect_async(
     certificate: str | Path | None = None,
     timeout_s: float = 30.0,
     run_workers: bool = True,
+    read_only: bool = False,
 ) -> "AsyncClient":
     """Open a store in this process, or connect to a server.
 
     Arguments, result and errors are those of :func:`connect`; the client is asynchronous.
     """
-    found = await asyncio.to_thread(find_destination, address, token, run_workers=run_workers)
+    found = await asyncio.to_thread(
+        find_destination, address, token, run_workers=run_workers, read_only=read_only
+    )
     if found.handlers is not None:
         local = AsyncLocalTransport(LocalTransport(found.handlers, str(address)))
         return AsyncClient(local, timeout_s=timeout_s, is_local=True)

@@ -120,6 +120,9 @@ class AsyncConnection:
         self._process = os.getpid()
         self._ended = ""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address!r})"
+
     async def __aenter__(self) -> Self:
         return self
 

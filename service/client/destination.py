@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from isogloss.errors import InvalidInput, MissingExtra, ServerUnavailable, StoreOwned
+from isogloss.errors import (
+    InvalidInput,
+    MissingExtra,
+    ServerUnavailable,
+    StorageError,
+    StoreOwned,
+)
 from isogloss.service.transport.in_process import Answering
 from isogloss.service.values.addresses import TOKEN_NAME, parse_address
 from isogloss.service.values.state_directory import state_directory
-from isogloss.store import Store, StoreOwner, is_object_address, store_owner
+from isogloss.store import Store, StoreOwner, can_write, is_object_address, store_owner
 
 TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
 
@@ -28,7 +34,7 @@ class Destination:
 
 
 def find_destination(
-    address: str | Path, token: str | None, *, run_workers: bool = True
+    address: str | Path, token: str | None, *, run_workers: bool = True, read_only: bool = False
 ) -> Destination:
     """Open the store at an address, or find the server that owns it.
 
@@ -39,12 +45,14 @@ def find_destination(
             ``address`` is a path, else the one kept with the store.
         run_workers: whether a store that is opened here also runs its queued jobs. Ignored for a
             server.
+        read_only: whether a store that no server owns is only read, whoever owns it.
 
     Returns:
         The handlers of the opened store, or the server's address and the token to send to it.
 
     Raises:
-        StoreOwned: another process owns the store and runs no server.
+        StoreOwned: another process owns the store and runs no server, and ``read_only`` is False.
+        NotFound: there is no store to read, and ``read_only`` is True.
         ServerUnavailable: a server on another machine owns the store, and listens on that machine
             only.
         InvalidInput: ``address`` is empty, or begins with an unknown scheme.
@@ -64,12 +72,21 @@ def find_destination(
     if owner is None or owner.address is None:
         _check_complete_installation()
         # a client alone lacks what they need
-        from isogloss.service.calls.all import LocalHandlers
+        from isogloss.service.calls.all import LocalHandlers, ReadingHandlers
         from isogloss.service.control.owner import Owner
 
+        if read_only:
+            attached = Owner(Store.attach(store), run_workers=False)
+            return Destination(handlers=ReadingHandlers(attached))
         try:
             owner = Owner(Store.open(store), run_workers=run_workers)
             return Destination(handlers=LocalHandlers(owner))
+        except StorageError as error:
+            if isinstance(store, Path) and store.exists() and not can_write(store / "_"):
+                raise StorageError(
+                    f"{error}: it takes no writes here, read it with connect(..., read_only=True)"
+                ) from error
+            raise
         except StoreOwned:
             owner = store_owner(store)  # a server may have taken it just now
             if owner is None or owner.address is None:

@@ -1,11 +1,15 @@
 """Handles on jobs, blocking and for asyncio."""
 
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from typing import Generic, TypeVar
 
+from isogloss.errors import IsoglossError
 from isogloss.service.client import operations
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.operations import Started
+from isogloss.service.values.html import card
 from isogloss.service.values.results import JobInfo
 
 T = TypeVar("T")
@@ -25,6 +29,33 @@ class Job(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, kind={self.kind!r})"
+
+    def _repr_html_(self) -> str:
+        return self.info()._repr_html_()
+
+    def _ipython_display_(self) -> None:
+        """Show the job in a notebook, and go on showing its progress below the cell."""
+        display = import_module("IPython.display")  # a notebook calls this, which has it
+        shown = display.display(display.HTML(self._repr_html_()), display_id=True)
+        if shown is None:  # nothing is there to show it
+            return
+
+        def show(text: str) -> None:
+            shown.update(display.HTML(text))
+
+        threading.Thread(target=self.follow, args=(show,), daemon=True).start()
+
+    def follow(self, show: Callable[[str], None]) -> None:
+        """Call ``show`` with the job as HTML now and after each change, until it has ended.
+
+        Args:
+            show: shows it, in the place of what was shown before.
+        """
+        try:
+            for info in self.progress():
+                show(info._repr_html_())
+        except IsoglossError as error:  # the client was closed, or the server is gone
+            show(card(f"Job {self.name} ({self.kind})", {"not followed any more": str(error)}))
 
     def info(self) -> JobInfo:
         """Ask how the job is now: state, progress and, where it failed, why."""

@@ -1,11 +1,16 @@
 """Which features dictionaries share: probes, nearest features, matches."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 from google.longrunning.operations_pb2 import Operation
+from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NotFound
 from isogloss.proto.v1 import universality_pb2 as pb
+from isogloss.service.client.asking.comparable import comparable
+from isogloss.service.client.asking.nearest import answered, of_codes, of_direction, of_text
 from isogloss.service.client.binding import awaiting, blocking, starting, starting_async
 from isogloss.service.client.connection import AsyncConnection, Connection
 from isogloss.service.client.dictionaries import get_dictionary
@@ -18,15 +23,19 @@ from isogloss.service.values.results import (
     DictionaryInfo,
     FeatureInfo,
     FeatureRef,
-    Hit,
+    Hits,
     MatchInfo,
     PairInfo,
     ProbeInfo,
+    RecordingInfo,
 )
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_feature_name, to_name
 from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.settings import fill
+
+if TYPE_CHECKING:
+    from isogloss.models import LoadedModel
 
 
 def create_probe(
@@ -142,60 +151,106 @@ def delete_probe(probe: str, etag: str, *, cascade: bool = False) -> Call[list[s
 
 
 def nearest(
-    feature: FeatureRef,
-    among: Sequence[DictionaryInfo | str],
+    feature: FeatureRef | None = None,
+    among: Sequence[DictionaryInfo | str] | None = None,
     count: int = 5,
     *,
     probe: str | None = None,
-) -> Call[list[Hit]]:
-    """Return the features of other dictionaries that fire most like one feature.
+    text: str | Sequence[int] | None = None,
+    direction: NDArray[np.generic] | None = None,
+    codes: NDArray[np.generic] | None = None,
+    model: "LoadedModel | RecordingInfo | str | None" = None,
+    site: str = "",
+) -> Call[Hits]:
+    """Return the features that are most like something: a feature, a text, a direction or codes.
 
-    Features are compared on a probe: documents that no dictionary was trained on.
+    Give one of them. What cannot be compared is left out and named in ``skipped`` of the result.
+
+    - ``feature``: features of other dictionaries that fire where it does on a probe, documents that
+      no dictionary was trained on. Sorted by correlation.
+    - ``text`` with ``model``: features that fire on the text, of all dictionaries that were trained
+      on that model. It runs here; its activations are sent. Sorted by ``share``, the activation
+      over the feature's highest on the newest probe.
+    - ``direction`` with ``model``: features that write such a direction. Sorted by ``cosine``.
+    - ``codes`` with ``probe``: features that fire like them. Sorted by correlation.
 
     Args:
         feature: such as ``client.dictionary_info("a").feature(1207)``.
-        among: the dictionaries to search, or their ids.
+        among: the dictionaries to search, or their ids. None: all others that fit.
         count: most hits per dictionary, 1 to 100.
-        probe: id of the probe. None: the newest probe on which all these dictionaries were encoded.
-            Where there is none, the call first builds one of the held-out documents that the
-            dictionaries' recordings share, and waits for that.
+        probe: id of the probe. None: the newest on which all these dictionaries were encoded; where
+            there is none, one of held-out documents that their recordings share is built first.
+        text: a text; of a model without tokenizer token ids.
+        direction: ``[width]``, in the scale in which the recording holds activations.
+        codes: activations on the segments of ``probe``, ``[segments]``; 0 where silent.
+        model: for a text a live model, as of :func:`isogloss.models.load_model`; for a direction
+            also a recording or its id.
+        site: for a direction the site whose activations it is of; empty: any of its width.
 
     Returns:
-        The hits of all dictionaries in one list, highest correlation first.
+        The hits of all dictionaries in one list, best first.
 
     Raises:
         NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
-        InvalidInput: there is no such feature, ``among`` is empty, or ``count`` is out of range.
+        InvalidInput: not one thing to compare with is given; there is no such feature; ``among`` is
+            empty, none of them can be compared, or ``count`` is out of range.
         DeadFeature: the feature fires too rarely on the probe to be compared.
+        ShapeError: the direction or the codes have another length.
     """
-    names = [ids.id_of(dictionary) for dictionary in among]
+    names = _named(among)
+    _check_one(feature, text, direction, codes)
+    if text is not None:
+        return of_text(text, model, names, count)
+    if direction is not None:
+        return of_direction(direction, model, site, names, count)
+    if codes is not None:
+        return of_codes(codes, probe, names, count)
+    return _of_feature(cast("FeatureRef", feature), names, count, probe)
+
+
+def _named(among: Sequence[DictionaryInfo | str] | None) -> list[str] | None:
+    """Return the ids of dictionaries to search; None for all."""
+    if among is None:
+        return None
+    if not among:
+        raise InvalidInput("among is empty: name dictionaries to search, or leave it out for all")
+    return [ids.id_of(dictionary) for dictionary in among]
+
+
+def _check_one(*asked: object) -> None:
+    """Refuse to compare with nothing, or with several things at once."""
+    given = sum(value is not None for value in asked)
+    if given != 1:
+        raise InvalidInput(
+            f"{given} of feature, text, direction and codes are given, wanted one of them"
+        )
+
+
+def _of_feature(
+    feature: FeatureRef, among: Sequence[str] | None, count: int, probe: str | None
+) -> Call[Hits]:
     request = pb.NearestFeaturesRequest(
         feature=to_feature_name(feature),
-        among=[to_name("dictionaries", name) for name in names],
+        among=[to_name("dictionaries", name) for name in among or ()],
         count=count,
         probe=to_name("probes", probe) if probe else "",
     )
-    return _nearest(request, [feature.dictionary, *names])
-
-
-def _nearest(request: pb.NearestFeaturesRequest, dictionaries: Sequence[str]) -> Call[list[Hit]]:
     try:
-        answer = yield from ask(request, pb.NearestFeaturesResponse)
+        return (yield from answered(request, ()))
     except NotFound:
         if request.probe:
             raise
-        request.probe = yield from _default_probe(dictionaries)
-        answer = yield from ask(request, pb.NearestFeaturesResponse)
-    return reading(lambda found: [from_message(hit, Hit) for hit in found.hits], answer)
+    found = yield from comparable(feature.dictionary, among)
+    request.probe = yield from _default_probe([found.first, *found.others])
+    del request.among[:]
+    request.among.extend(to_name("dictionaries", info.id) for info in found.others)
+    return (yield from answered(request, found.skipped))
 
 
-def _default_probe(dictionaries: Sequence[str]) -> Call[str]:
+def _default_probe(dictionaries: Sequence[DictionaryInfo]) -> Call[str]:
     """Build a probe of the recordings that dictionaries are trained on; return its name."""
-    found: list[DictionaryInfo] = []
-    for name in sorted(set(dictionaries)):
-        found.append((yield from get_dictionary(name)))  # noqa: PERF401 - a comprehension cannot yield
-    recordings = sorted({source.recording for info in found for source in info.sources})
-    made = yield from create_probe(recordings, dictionaries=found)
+    recordings = sorted({source.recording for info in dictionaries for source in info.sources})
+    made = yield from create_probe(recordings, dictionaries=dictionaries)
     done = yield from wait(made.name, None)
     return reading(lambda made: to_name("probes", from_name("probes", made)), done.made)
 
@@ -233,7 +288,7 @@ def _feature(request: pb.GetFeatureRequest, dictionary: str) -> Call[FeatureInfo
     except NotFound:
         if request.probe:
             raise
-        request.probe = yield from _default_probe([dictionary])
+        request.probe = yield from _default_probe([(yield from get_dictionary(dictionary))])
         answer = yield from ask(request, pb.Feature)
     return reading(lambda found: from_message(found, FeatureInfo), answer)
 

@@ -24,8 +24,9 @@ _SWEPT_S = 600.0
 class Owner:
     """A store that this process owns, with everything that runs for its clients. Thread-safe.
 
-    Each part is given only the parts that it needs. A process that reads a store without owning it
-    makes :class:`isogloss.service.query.queries.Queries` alone.
+    Each part is given only the parts that it needs. Over a store that is only attached it answers
+    the calls that read (:class:`isogloss.service.calls.all.ReadingHandlers`). A process that
+    answers questions about features makes :class:`isogloss.service.query.queries.Queries` alone.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Owner:
         """Start the thread that writes batches and the one that runs jobs.
 
         Args:
-            store: an open store; closed with this object.
+            store: an open store, or an attached one to read; closed with this object.
             run_workers: whether queued jobs are run by worker processes of this process.
             limits: limits of ingest, such as the memory it may hold.
             job_limits: limits of jobs, such as how many run at a time.
@@ -48,7 +49,7 @@ class Owner:
         """
         self.store = store
         """The store."""
-        if not store.is_remote:
+        if store.is_owner and not store.is_remote:
             keep_reserve(store.root)
         self.ingest = Ingest(store, limits)
         """Takes batches."""

@@ -1,6 +1,7 @@
 """Creating, describing and deleting recordings for the clients of a store."""
 
 import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ class Recordings:
             AlreadyExists: a different recording has that id.
             InvalidInput: the request id was used for something else.
         """
-        content = hashlib.sha256(repr((spec, list(vocabulary))).encode()).hexdigest()
+        said = json.dumps([spec.to_dict(), list(vocabulary)], sort_keys=True)
+        content = hashlib.sha256(said.encode()).hexdigest()
         return self._once(
             request_id,
             content,

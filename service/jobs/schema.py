@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isogloss.errors import CorruptData, StorageError, StorageFull, UnsupportedVersion
-from isogloss.store import create_if_missing
+from isogloss.store import can_write, create_if_missing, open_sqlite_copy
 
 SCHEMA_VERSION = 1
 
@@ -58,6 +58,9 @@ as any), and how long it ran."""
 def open_table(path: Path, *, is_shared_memory: bool) -> sqlite3.Connection:
     """Open the file of a queue, made where it is missing.
 
+    Where it may not be written, as on a read-only mount, jobs are read as they are now, and changes
+    are refused.
+
     Args:
         path: the file.
         is_shared_memory: whether all processes that use the file can map the same memory.
@@ -70,17 +73,22 @@ def open_table(path: Path, *, is_shared_memory: bool) -> sqlite3.Connection:
         UnsupportedVersion: a newer release wrote the file.
     """
     with storage_errors(path):
-        create_if_missing(path)
-        connection = sqlite3.connect(
-            path, timeout=30, isolation_level=None, check_same_thread=False
-        )
+        is_writable = can_write(path)
+        connection = _connect(path) if is_writable else open_sqlite_copy(path)
         connection.row_factory = sqlite3.Row
         try:
             _prepare(connection, path, is_shared_memory=is_shared_memory)
+            if not is_writable:
+                connection.execute("pragma query_only=on")
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    create_if_missing(path)
+    return sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, is_shared_memory: bool) -> None:

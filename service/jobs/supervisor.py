@@ -3,6 +3,7 @@
 This module imports neither torch nor faiss.
 """
 
+import logging
 import sys
 import threading
 import time
@@ -21,6 +22,9 @@ from isogloss.store import Store
 WORKER_COMMAND = (sys.executable, "-m", "isogloss.service.processes.worker")
 
 _POLL_S = 0.1
+_NAMED = 5
+"""Jobs that are named; of further ones the number is told."""
+_log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -54,6 +58,8 @@ class Jobs:
         self._table = JobTable.of(store)
         self._changed = threading.Condition()
         self._closed = threading.Event()
+        if run_workers and not store.is_remote:
+            _tell_of(self._table.all())
         self._workers = (
             Workers(
                 self._table,
@@ -224,3 +230,18 @@ class Jobs:
     def _pause(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait(seconds)
+
+
+def _tell_of(jobs: Sequence[JobRecord]) -> None:
+    """Log the jobs of an earlier owner that had not ended, since they are run from now on."""
+    left = [
+        f"{job.id} ({job.kind}, {str(job.state).lower()})" for job in jobs if not job.state.is_final
+    ]
+    if left:
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        _log.warning(
+            "jobs that had not ended go on now: %s%s; `isogloss jobs JOB --cancel` ends one, and "
+            "connect(..., run_workers=False) leaves them in the queue",
+            ", ".join(left[:_NAMED]),
+            more,
+        )

@@ -278,3 +278,30 @@ def _legend(entries: Sequence[tuple[str, str, bool]]) -> str:
         )
         across += length
     return "".join(parts)
+
+
+def activation_bars(counts: Sequence[int], highest: float) -> str:
+    """Draw on how many segments a feature is how active, from 0 to its highest activation.
+
+    The heights are logarithms: weak activations are far more frequent than strong ones.
+
+    Args:
+        counts: segments in each of equal intervals of activation.
+        highest: the highest activation.
+    """
+    width, height = 120, 26
+    top = math.log1p(max(counts, default=0)) or 1.0
+    step = width / max(len(counts), 1)
+    bars = "".join(
+        f'<rect x="{at * step:.1f}" y="{height - height * math.log1p(count) / top:.1f}" '
+        f'width="{step - 1:.1f}" height="{height * math.log1p(count) / top:.1f}"/>'
+        for at, count in enumerate(counts)
+        if count
+    )
+    title = (
+        f"{sum(counts):,} activations from 0 to {highest:.2f}, weak ones left; heights logarithmic"
+    )
+    return (
+        f'<svg class="activations" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(title)}"><title>{escape(title)}</title>{bars}</svg>'
+    )

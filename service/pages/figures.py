@@ -61,12 +61,17 @@ class Figures:
     """The curves as numbers."""
     shown: int
     """Points of the scatter."""
+    shown_text: str
+    """Says how many pairs the table holds, of how many."""
+    pairs: dict[str, list[object]]
+    """The columns of the table of pairs, by title."""
 
 
 def figures_of(report: Node, data: Node, sides: tuple[ReportSide, ReportSide]) -> Figures:
     """Draw the charts of one match."""
     curves = data.node("curves")
     nulls = curves.node("nulls")
+    shown, total = len(data.node("scatter").numbers("r")), data.count("pairs")
     return Figures(
         curves=_safe(_curves(curves)),
         scatter=_safe(_scatter(data.node("scatter"))),
@@ -81,8 +86,33 @@ def figures_of(report: Node, data: Node, sides: tuple[ReportSide, ReportSide]) -
             "nulls": {name: nulls.numbers(name) for name in nulls.names},
             "names": _NULL_KEYS,
         },
-        shown=len(data.node("scatter").numbers("r")),
+        shown=shown,
+        shown_text=f"{shown:,} of the {total:,} pairs, spread evenly over r: "
+        "`isogloss pairs` lists all."
+        if shown < total
+        else f"All {total:,} pairs.",
+        pairs=_table_of_pairs(data.node("scatter"), sides),
     )
+
+
+def _table_of_pairs(scatter: Node, sides: tuple[ReportSide, ReportSide]) -> dict[str, list[object]]:
+    """Return the columns of the table of pairs, highest r first."""
+    r = scatter.numbers("r")
+    order = sorted(range(len(r)), key=lambda row: -r[row])
+    names = [f"feature of {side.name}" for side in sides]
+    if names[0] == names[1]:
+        names = [f"{name} ({key})" for name, key in zip(names, "ab", strict=True)]
+    columns: dict[str, Sequence[object]] = {
+        names[0]: [round(feature) for feature in scatter.numbers("feature_a")],
+        names[1]: [round(feature) for feature in scatter.numbers("feature_b")],
+        "r": scatter.maybes("r"),
+        "given token": scatter.maybes("partial_token"),
+        "token null": scatter.maybes("token_null"),
+        "margin": scatter.maybes("margin"),
+        "fires on": [round(fires) for fires in scatter.numbers("fires")],
+        "beyond token": scatter.texts("beyond_token"),
+    }
+    return {name: [values[row] for row in order] for name, values in columns.items()}
 
 
 def _safe(svg: str) -> Markup:

@@ -1,5 +1,6 @@
 """Turn the saved report data of one match into the words and numbers that its page shows."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from isogloss.errors import UnsupportedVersion
-from isogloss.service.pages.charts import ruler
+from isogloss.service.pages.charts import activation_bars, ruler
 from isogloss.service.pages.report_data import Node
 
 SCHEMA_VERSION = 1
@@ -31,14 +32,14 @@ NULL_NAMES = {
 
 _GROUPS = (
     (
-        "best",
-        "The strongest pairs",
-        "Highest lower end of the interval, on the documents that did not choose them.",
-    ),
-    (
         "beyond_token",
         "The strongest beyond the word itself",
         "Tested among segments of one token, with the word held fixed; highest lower end.",
+    ),
+    (
+        "best",
+        "The strongest pairs",
+        "Highest lower end of the interval, on the documents that did not choose them.",
     ),
     (
         "typical",
@@ -83,8 +84,10 @@ class FeatureView:
 
     feature: int
     """Its index."""
-    fires: int
-    """Segments of the report half on which it fires."""
+    fires: str
+    """Says on how many segments it fires, and of what."""
+    histogram: Markup
+    """How strongly it fires, drawn; empty where that was not kept."""
     first: tuple[ContextView, ...]
     """The strongest places."""
     more: tuple[ContextView, ...]
@@ -272,7 +275,7 @@ def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
     )
     return Headline(
         claim=f"{replicates.yes:,} of {of:,} features that could be compared are shared",
-        verdict=_verdict(shared, beyond, free, codes),
+        verdict=_verdict(shared, beyond, _highest(level), codes),
         sentences=(found, holds, chance, more),
     )
 
@@ -281,9 +284,10 @@ def groups_of(report: Node, data: Node) -> tuple[PairGroup, ...]:
     """Return the example pairs, with their text."""
     examples = data.node("examples")
     contexts = (report.node("contexts_a"), report.node("contexts_b"))
+    a, b = (report.node(name) if (name := f"activations_{key}") in report else None for key in "ab")
     groups: list[PairGroup] = []
     for key, title, explanation in _GROUPS:
-        pairs = tuple(_pair(row, contexts) for row in examples.nodes(key))
+        pairs = tuple(_pair(row, contexts, (a, b)) for row in examples.nodes(key))
         if pairs:
             groups.append(
                 PairGroup(
@@ -349,9 +353,17 @@ def _error(error: float | None) -> str:
     return "" if error is None or error < 0.05 else f" ± {_about(error)}"
 
 
-def _verdict(shared: int, beyond: Answers, free: float, codes: Sequence[str]) -> str:
+def _verdict(shared: int, beyond: Answers, chance: float, codes: Sequence[str]) -> str:
+    """Say in a sentence what the numbers mean, and in further ones why they may mean less.
+
+    Args:
+        shared: how many pairs are shared.
+        beyond: how many of them share more than their token.
+        chance: how many a draw of the free null gives at most.
+        codes: codes of the cautions.
+    """
     decided = beyond.yes + beyond.no
-    if shared < 20 or shared < 2 * free:
+    if shared <= chance:
         verdict = "Hardly more than chance gives."
     elif decided < shared / 4:
         verdict = "The text is too short to tell what is shared beyond which word stands there."
@@ -359,9 +371,26 @@ def _verdict(shared: int, beyond: Answers, free: float, codes: Sequence[str]) ->
         verdict = "Much of what is shared is which word stands there."
     else:
         verdict = "Most of it is more than which word stands there."
-    if "SHARED_ANCESTRY" in codes or "SHARED_INIT" in codes:
-        verdict += " The two are related, so this is not evidence of universality."
+    if "SHARED_ANCESTRY" in codes:
+        verdict += " The two models are related, so this is not evidence of universality."
+    if "SHARED_INIT" in codes:
+        verdict += (
+            " The two dictionaries began from the same weights, so features may be alike for that "
+            "reason alone: train one from another seed."
+        )
     return verdict
+
+
+def _highest(level: Node) -> float:
+    """Return how many pairs a draw of the free null gives at most, with 97.5 % confidence.
+
+    Data of earlier releases holds the mean alone: then the upper limit of Poisson counts by the
+    score interval, m + z²/2 + z sqrt(m + z²/4).
+    """
+    if "null_highest" in level and "none" in level.node("null_highest"):
+        return level.node("null_highest").number("none")
+    mean, z = level.node("nulls").maybe("none") or 0.0, 1.96
+    return mean + z * z / 2 + z * math.sqrt(mean + z * z / 4)
 
 
 def _quality(node: Node) -> str:
@@ -386,7 +415,21 @@ def _controls(metrics: Node) -> str:
     return f"; controls: {', '.join(found)}" if found else ""
 
 
-def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:
+def _together(row: Node) -> tuple[str, str, str]:
+    """Say on how many segments both fire: of the whole probe where that is known."""
+    reported = f"{row.count('cofires'):,}"
+    if "together" not in row:
+        return "together in the reporting half", reported, "segments of it on which both fire"
+    return (
+        "fire together on",
+        f"{_segments(row.count('together'))}, {reported} of the reporting half",
+        "segments on which both fire",
+    )
+
+
+def _pair(
+    row: Node, contexts: tuple[Node, Node], activations: tuple[Node | None, Node | None]
+) -> PairView:
     r, low, high = row.number("r"), row.maybe("ci_low"), row.maybe("ci_high")
     token_null, partial = row.maybe("token_null"), row.maybe("partial_token")
     loose = row.flag("ci_high_loose")
@@ -400,15 +443,11 @@ def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:
         ("given token", decimal(partial), "correlation among segments of the same token"),
         ("token null", decimal(token_null), "expected r if only the token mattered"),
         ("margin", decimal(row.maybe("margin")), "lead over the next best partner"),
-        (
-            "fire together",
-            f"{row.count('cofires'):,}",
-            "segments of the report half on which both fire",
-        ),
+        _together(row),
     )
     a, b = (
-        _feature(row.count(f"feature_{key}"), row.count(f"fires_{key}"), found)
-        for key, found in zip("ab", contexts, strict=True)
+        _feature(row.count(f"feature_{key}"), row.count(f"fires_{key}"), found, active)
+        for key, found, active in zip("ab", contexts, activations, strict=True)
     )
     title = ", ".join(f"{name} {value}" for name, value, _ in numbers[:4])
     return PairView(
@@ -425,22 +464,49 @@ def _pair(row: Node, contexts: tuple[Node, Node]) -> PairView:
             )
         ),
         numbers=numbers,
-        explained_by=row.text("explained_by", "none"),
+        explained_by=_explained_by(row),
         replicates=row.text("replicates"),
         beyond_token=row.text("beyond_token"),
     )
 
 
-def _feature(feature: int, fires: int, contexts: Node) -> FeatureView:
+def _explained_by(row: Node) -> str:
+    """Return what explains a pair; not the token where the pair was found to share more."""
+    found = row.text("explained_by", "none")
+    return "none" if found == "token" and row.text("beyond_token") == "yes" else found
+
+
+def _feature(feature: int, reported: int, contexts: Node, activations: Node | None) -> FeatureView:
+    """Return one side of a pair.
+
+    Args:
+        feature: its index.
+        reported: segments of the report half on which it fires.
+        contexts: places, of the whole probe, by feature.
+        activations: how often and how strongly it fires on the whole probe, by feature; None where
+            that was not kept.
+    """
+    fires = f"fires on {_segments(reported)} of the reporting half"
+    histogram = Markup()
+    if activations is not None and str(feature) in activations:
+        own = activations.node(str(feature))
+        fires = f"fires on {_segments(own.count('fires'))}, {reported:,} of the reporting half"
+        counts = [round(count) for count in own.numbers("counts")]
+        histogram = Markup(activation_bars(counts, own.number("highest")))
     found = contexts.nodes(str(feature)) if str(feature) in contexts else ()
     highest = max((node.number("value") for node in found), default=0.0)
     views = tuple(_context(node, highest) for node in found)
     return FeatureView(
         feature=feature,
         fires=fires,
+        histogram=histogram,
         first=views[:_FIRST_CONTEXTS],
         more=views[_FIRST_CONTEXTS:],
     )
+
+
+def _segments(count: int) -> str:
+    return "1 segment" if count == 1 else f"{count:,} segments"
 
 
 def _context(node: Node, highest: float) -> ContextView:

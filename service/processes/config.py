@@ -10,6 +10,7 @@ from isogloss.errors import InvalidInput
 from isogloss.service.ingest.limits import IngestLimits
 from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.server.call_limits import CallLimits
+from isogloss.short_repr import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,8 @@ class ServerConfig:
     """Limits of calls: how many at a time, and how slowly they may go on."""
     jobs: JobLimits = field(default_factory=JobLimits)
     """Limits of jobs: how many run, with how much memory, for how long; how long they are known."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):

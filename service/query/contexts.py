@@ -35,14 +35,24 @@ class ContextReader:
             if columns.span is not None and bool((rows >= 0).all()):
                 self._spans = columns.span[present].astype(np.int64)
 
-    def read(self, probed: ProbedDictionary, feature: int, count: int) -> list[Context]:
-        """Return at most ``count`` places of a feature, strongest first."""
+    def read(
+        self, probed: ProbedDictionary, feature: int, count: int, window: int = 12
+    ) -> list[Context]:
+        """Return at most ``count`` places of a feature, strongest first.
+
+        Args:
+            probed: the feature's dictionary on the probe.
+            feature: number of the feature.
+            count: most places.
+            window: segments shown on each side.
+        """
         return contexts(
             probed,
             self._probe,
             self._documents,
             feature,
             count,
+            window=window,
             spans=self._spans,
             tokens=self._tokens,
         )

@@ -52,9 +52,9 @@ def check_training(
             f"need at least {least / 2**30:,.1f} GiB of memory, and this machine has "
             f"{there / 2**30:,.1f}: use fewer features or smaller batches"
         )
-    first = store.recording(sources[0].recording)
-    for wanted in every:
-        _check_rows(first, wanted)
+    for name in dict.fromkeys(source.recording for source in sources):
+        for wanted in every:
+            _check_rows(store.recording(name), wanted)
 
 
 def _check_rows(recording: Recording, config: dictionaries.TrainConfig) -> None:
@@ -70,7 +70,8 @@ def _check_rows(recording: Recording, config: dictionaries.TrainConfig) -> None:
     reader = recording.reader()
     if not 0 < reader.rows <= _LOOKED_AT * wanted:
         return
-    kept = dictionaries.training_rows(reader, config.holdout, config.steps or None)
+    here = tuple(step for step in config.steps if step in reader.rows_of_steps())
+    kept = dictionaries.training_rows(reader, config.holdout, here or None)
     if (found := int(kept.sum())) < wanted:
         raise InvalidInput(
             f"recording {recording.id!r} has {found:,} training rows of {reader.rows:,}, fewer "

@@ -24,19 +24,30 @@ from isogloss.service.values.json_fields import (
     text_of,
     texts_of,
 )
-from isogloss.service.values.results import FeatureContext, FeatureInfo, MatchInfo, PairInfo
+from isogloss.service.values.results import (
+    FeatureContext,
+    FeatureInfo,
+    Hit,
+    Hits,
+    MatchInfo,
+    PairInfo,
+    Skipped,
+)
 from isogloss.store import CatalogEntry, Revision, Store
 
 if TYPE_CHECKING:
     import torch
 
+    from isogloss.dictionaries import SparseDictionary
     from isogloss.service.query.contexts import ContextReader
-    from isogloss.universality import Match, Neighbour, Pairs, Probe, ProbedDictionary
+    from isogloss.universality import Atlas, Match, Neighbour, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
 
 _KEPT = 16
+_WEIGHTS = 2 << 30
+"""Bytes of weights that are kept."""
 _ValueT = TypeVar("_ValueT")
 
 
@@ -47,6 +58,7 @@ class Queries:
         self._store = store
         self._lock = threading.RLock()
         self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
+        self._weights: OrderedDict[str, SparseDictionary] = OrderedDict()
 
     @property
     def store(self) -> Store:
@@ -57,48 +69,85 @@ class Queries:
         self,
         dictionary: str,
         feature: int,
-        among: Sequence[str],
+        among: Sequence[str] = (),
         count: int = 5,
         probe: str | None = None,
-    ) -> "Sequence[Neighbour]":
+    ) -> Hits:
         """Return the features of other dictionaries that fire most like one feature.
 
         Args:
             dictionary: id of the feature's dictionary.
             feature: number of the feature.
-            among: ids of the dictionaries to search.
+            among: ids of the dictionaries to search; none: all others on the probe.
             count: most hits per dictionary.
-            probe: id of the probe; None: the newest on which all these dictionaries were encoded.
+            probe: id of the probe; None: the newest on which all these dictionaries were encoded,
+                or, where ``among`` is empty, the one on which the most others were.
 
         Returns:
-            The hits of all dictionaries in one list, highest correlation first.
+            The hits of all dictionaries in one list, highest correlation first; and the
+            dictionaries that could not be compared.
 
         Raises:
             NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
-            InvalidInput: there is no such feature, ``among`` is empty, or ``count`` is out of
-                range.
+            InvalidInput: there is no such feature, or ``count`` is out of range.
             DeadFeature: the feature fires too rarely on the probe to be compared.
         """
-        names = {dictionary, *among}
-        entries = {name: self._store.catalog.get("dictionary", name) for name in names}
-        entry = self._probe_of(names, probe)
+        entries = {
+            name: self._store.catalog.get("dictionary", name) for name in {dictionary, *among}
+        }
+        skipped: list[Skipped] = []
+        if among:
+            entry = self._probe_of(set(entries), probe)
+        else:
+            entry = self._fullest(dictionary, probe)
+            here = set(texts_of(entry.body, "dictionaries"))
+            for found in self._store.catalog.list("dictionary"):
+                if found.id in here:
+                    entries[found.id] = found
+                elif found.id != dictionary:
+                    skipped.append(Skipped(dictionary=found.id, why=_not_encoded(entry)))
+        apart = f"its recording shares no segment with that of {dictionary!r}"
+        neighbours = universality.nearest(
+            self._atlas(entry),
+            {name: self._probed(found, entry) for name, found in entries.items()},
+            self.probe_of(entry),
+            dictionary=dictionary,
+            feature=feature,
+            among=list(among) or [name for name in entries if name != dictionary],
+            count=count,
+            on_skipped=lambda name: skipped.append(Skipped(dictionary=name, why=apart)),
+        )
+        return Hits(map(to_hit, neighbours), skipped=skipped, probe=entry.id)
+
+    def _atlas(self, entry: CatalogEntry) -> "Atlas":
         index = self._store.catalog.find("atlas", entry.id)
         if index is None:
             raise NotFound(
                 f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
                 "make one with create_probe(..., probe=...)"
             )
-        return universality.nearest(
-            self._keep(
-                ("atlas", index.uid),
-                lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
-            ),
-            {name: self._probed(found, entry) for name, found in entries.items()},
-            self._probe(entry),
-            dictionary=dictionary,
-            feature=feature,
-            among=list(among),
-            count=count,
+        return self._keep(
+            ("atlas", index.uid),
+            lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
+        )
+
+    def _fullest(self, dictionary: str, probe: str | None) -> CatalogEntry:
+        """Return the probe on which a dictionary stands beside the most others."""
+        if probe:
+            return self._probe_of({dictionary}, probe)
+        having = [
+            entry
+            for entry in self._store.catalog.list("probe")
+            if {dictionary} < set(texts_of(entry.body, "dictionaries"))
+        ]
+        if not having:
+            raise NotFound(
+                f"no probe has {dictionary} and another dictionary: make one with "
+                "create_probe(recordings, dictionaries=[...])"
+            )
+        return max(
+            having,
+            key=lambda entry: (len(texts_of(entry.body, "dictionaries")), entry.created_s),
         )
 
     def feature(
@@ -151,7 +200,7 @@ class Queries:
             InvalidInput: the recording has rows of several steps, and none was named.
         """
         entry = self._store.catalog.get("probe", probe)
-        found = self._probe(entry)
+        found = self.probe_of(entry)
         if recording is None:
             return found, None, None
         known = texts_of(entry.body, "recordings")
@@ -198,15 +247,13 @@ class Queries:
         # torch takes a second to import, and only this needs it
         import torch
 
-        from isogloss.dictionaries import load_dictionary
-
         entry = self._store.catalog.get("dictionary", dictionary)
         if not has_weights(entry.body):
             raise InvalidInput(
                 f"dictionary {dictionary!r} was imported as codes on a probe and has no weights: "
                 "encode with the tool that made the codes"
             )
-        loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+        loaded = self.loaded(entry)
         if rows.shape[1] != loaded.width:
             raise ShapeError(
                 f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
@@ -233,11 +280,9 @@ class Queries:
         """
         import torch
 
-        from isogloss.dictionaries import load_dictionary
         from isogloss.kernels import Codes
 
-        entry = self._store.catalog.get("dictionary", dictionary)
-        loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+        loaded = self.loaded(self._store.catalog.get("dictionary", dictionary))
         codes = Codes(
             values=torch.from_numpy(values.copy()),
             indices=torch.from_numpy(indices.copy()),
@@ -261,6 +306,19 @@ class Queries:
         if passport is not None:
             found = check_recording(passport, spec, sites)
             (found + check_rows(passport, rows)).require(allow)
+
+    def loaded(self, entry: CatalogEntry) -> "SparseDictionary":
+        """Return the weights of a dictionary. The last used 2 GiB of them stay in memory."""
+        from isogloss.dictionaries import load_dictionary
+
+        with self._lock:
+            found = self._weights.pop(entry.uid, None)
+            if found is None:
+                found = load_dictionary(self._store.artifact("dictionary", entry.uid))
+            self._weights[entry.uid] = found  # the last used is the last
+            while len(self._weights) > 1 and sum(map(_bytes, self._weights.values())) > _WEIGHTS:
+                self._weights.popitem(last=False)
+            return found
 
     def match(self, match: str) -> MatchInfo:
         """Return a match with its summary and everything its report shows.
@@ -352,11 +410,16 @@ class Queries:
             # A key's first part fixes the type of what is kept under it.
             return cast("_ValueT", self._kept[key])
 
-    def _probe(self, entry: CatalogEntry) -> "Probe":
+    def probe_of(self, entry: CatalogEntry) -> "Probe":
+        """Return the probe of an entry of the catalog: its documents and segments."""
         return self._keep(
             ("probe", entry.uid),
             lambda: universality.Probe.load(self._store.artifact("probe", entry.uid)),
         )
+
+    def probed(self, dictionary: str, entry: CatalogEntry) -> "ProbedDictionary":
+        """Return the codes of a dictionary on a probe; NotFound where there is no such one."""
+        return self._probed(self._store.catalog.get("dictionary", dictionary), entry)
 
     def _probed(self, found: CatalogEntry, entry: CatalogEntry) -> "ProbedDictionary":
         return self._keep(
@@ -374,7 +437,7 @@ class Queries:
         revision = revision_of(revisions, recording.id)
         return self._keep(
             ("contexts", f"{recording.uid}/{entry.uid}"),
-            lambda: ContextReader(self._probe(entry), recording, revision),
+            lambda: ContextReader(self.probe_of(entry), recording, revision),
         )
 
     def _match(self, entry: CatalogEntry) -> "Match":
@@ -396,6 +459,32 @@ class Queries:
                 f"{path} holds a {type(found).__name__}: delete match {entry.id!r} and match again"
             )
         return cast("dict[str, object]", found)
+
+
+def to_hit(found: "Neighbour") -> Hit:
+    """Return a neighbour as clients get it."""
+    return Hit(
+        dictionary=found.dictionary,
+        feature=found.feature,
+        r=found.r,
+        excess=found.excess,
+        margin=found.margin,
+        mutual=found.mutual,
+        cofires=found.cofires,
+        fires=found.fires,
+        partial_token=found.partial_token,
+    )
+
+
+def _not_encoded(entry: CatalogEntry) -> str:
+    return (
+        f"it is not encoded on probe {entry.id!r}: name it with among=, or add it with "
+        "create_probe(..., dictionaries=[...])"
+    )
+
+
+def _bytes(dictionary: "SparseDictionary") -> int:
+    return sum(tensor.nbytes for tensor in dictionary.tensors.values())
 
 
 def _read_sites(entry: CatalogEntry) -> str:

@@ -140,8 +140,10 @@ def describe(
 
     Raises:
         UnknownSite: a name matches nothing in the model; the message lists the nearest names.
+        InvalidInput: a glob matches sites of several widths.
     """
     found = models.document_sites(model.module, sites)
+    check_widths(globs_of(model, sites), {site.name: site.width for site in found})
     info, tokenizer, vocabulary = identity_of(model)
     spec = RecordingSpec(
         recording=recording,
@@ -153,3 +155,29 @@ def describe(
         provenance=provenance or {},
     )
     return spec, vocabulary
+
+
+def globs_of(model: "models.LoadedModel", sites: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the globs among the names of sites that match several, with what they match."""
+    found = {pattern: models.find_sites(model.module, [pattern]) for pattern in sites}
+    return {pattern: names for pattern, names in found.items() if len(names) > 1}
+
+
+def check_widths(globs: Mapping[str, tuple[str, ...]], widths: Mapping[str, int]) -> None:
+    """Refuse a glob whose sites differ in width: most of them were not meant.
+
+    Args:
+        globs: names of the sites that each glob matches.
+        widths: width of each site.
+
+    Raises:
+        InvalidInput: a glob matches sites of several widths; the message names one of each.
+    """
+    for pattern, names in globs.items():
+        first = {widths[name]: name for name in reversed(names)}
+        if len(first) > 1:
+            listed = ", ".join(f"{name} ({width})" for width, name in sorted(first.items()))
+            raise InvalidInput(
+                f"{pattern!r} matches {len(names)} sites of {len(first)} widths, such as {listed}: "
+                "name each site that is meant, or give a narrower glob"
+            )

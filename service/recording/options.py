@@ -6,6 +6,7 @@ from typing import Literal
 
 from isogloss.errors import InvalidInput
 from isogloss.service.values.arguments import check_flag, check_number, check_one_of, check_whole
+from isogloss.short_repr import short_repr
 
 
 def check_sample(share: float) -> None:
@@ -101,6 +102,8 @@ class RecorderCounts:
     """Passes whose weights were others than at the first pass of the same training step: the loop
     trains the model and names no step, or does not move it on.
     """
+
+    __repr__ = short_repr
 
     @property
     def failed_passes(self) -> int:

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,13 @@ from torch import Tensor
 from isogloss.errors import AlreadyExists, NotFound
 from isogloss.models import LoadedModel, find_sites, relatedness
 from isogloss.service.recording.appender import BatchStream
-from isogloss.service.recording.description import Precision, as_known, identity_of
+from isogloss.service.recording.description import (
+    Precision,
+    as_known,
+    check_widths,
+    globs_of,
+    identity_of,
+)
 from isogloss.service.recording.documents import RecordingClient
 from isogloss.service.recording.route import Direct
 from isogloss.store import ModelInfo, RecordingSpec, SiteSpec, StepInfo
@@ -62,6 +68,8 @@ class Description:
     """Settings on which the rows depend."""
     is_trained: bool
     """Whether the weights change between passes: their fingerprint may then differ."""
+    globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """The sites that each glob matched, which must be of one width."""
 
     def spec(self, widths: Mapping[str, int], seen: Mapping[str, str]) -> RecordingSpec:
         """Return the specification of the recording.
@@ -69,7 +77,11 @@ class Description:
         Args:
             widths: width of each site.
             seen: settings that the first pass showed.
+
+        Raises:
+            InvalidInput: a glob matched sites of several widths.
         """
+        check_widths(self.globs, widths)
         return RecordingSpec(
             recording=self.recording,
             model=self.model,
@@ -172,6 +184,7 @@ def describe_live(
         has_spans=has_spans,
         provenance=provenance,
         is_trained=is_trained,
+        globs=globs_of(model, sites),
     )
 
 

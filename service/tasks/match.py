@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from isogloss.dictionaries import load_dictionary
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.models import Relatedness, relatedness
@@ -30,6 +32,7 @@ from isogloss.universality import (
     Match,
     MatchSettings,
     Probe,
+    ProbedDictionary,
     Reference,
     Role,
     check_references,
@@ -43,8 +46,11 @@ from isogloss.universality import (
 )
 from isogloss.version import __version__
 
-_CONTEXTS = 5
+_CONTEXTS = 8
+_WINDOW = 24
+"""Segments of text on each side of a place."""
 _SHOWN = 12
+_BINS = 20
 
 
 def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
@@ -98,9 +104,15 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         reader = _context_reader(store, entry, probe, side)
         shown = _features_shown(data, f"feature_{key}")
         report[f"contexts_{key}"] = {
-            str(feature): [_plain(found) for found in reader.read(probed, feature, _CONTEXTS)]
+            str(feature): [
+                _plain(found) for found in reader.read(probed, feature, _CONTEXTS, _WINDOW)
+            ]
             for feature in shown
         }
+        report[f"activations_{key}"] = {
+            str(feature): _activations(probed, feature) for feature in shown
+        }
+    _count_together(data, a, b)
     write_report(directory, report)
     summary = summary_text(result, references)
     _register(store, spec, uid, sides, entry, settings, (len(result.pairs), summary))
@@ -175,8 +187,11 @@ def known_cautions(store: Store, sides: list[CatalogEntry], directions: Sides) -
     related = relatedness(models[0].ancestry, models[1].ancestry)
     if not known:
         related = Relatedness(related=False, similarity=0.0, why="a model was not recorded")
-    elif (models[0].name, models[0].revision) == (models[1].name, models[1].revision):
-        related = Relatedness(related=True, similarity=1.0, why=f"both are {models[0].name}")
+    elif not (models[0].ancestry and models[1].ancestry):
+        # without fingerprints the names decide: a default one is that of the model's class
+        same = (models[0].name, models[0].revision) == (models[1].name, models[1].revision)
+        why = f"both are called {models[0].name}, and no fingerprint tells them apart"
+        related = Relatedness(related=same, similarity=float(same), why=why if same else "")
     hashes = [str(object_of(side.body, "provenance").get("init_hash", "")) for side in sides]
     decoders = [None if side is None else side.decoder for side in directions]
     imported = [side for side in sides if not has_weights(side.body)]
@@ -264,6 +279,28 @@ def _context_reader(
     recording = store.recording(sources_of(side.body)[0].recording)
     revisions = object_of(entry.body, "revisions")
     return ContextReader(probe, recording, revision_of(revisions, recording.id))
+
+
+def _activations(probed: ProbedDictionary, feature: int) -> dict[str, object]:
+    """Return on how many segments of the whole probe a feature fires, and how strongly."""
+    _, values = probed.codes.feature(feature)
+    highest = float(values.max(initial=0.0))
+    counts, edges = np.histogram(values, bins=_BINS, range=(0.0, highest or 1.0))
+    return {
+        "fires": int(probed.moments.fires[feature]),
+        "highest": highest,
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+    }
+
+
+def _count_together(data: Mapping[str, object], a: ProbedDictionary, b: ProbedDictionary) -> None:
+    """Write into the example pairs on how many segments of the whole probe both fire."""
+    for rows in cast("Mapping[str, list[dict[str, object]]]", data["examples"]).values():
+        for row in rows:
+            one, _ = a.codes.feature(cast("int", row["feature_a"]))
+            other, _ = b.codes.feature(cast("int", row["feature_b"]))
+            row["together"] = len(np.intersect1d(one, other))
 
 
 def _features_shown(data: Mapping[str, object], column: str) -> list[int]:

@@ -1,14 +1,15 @@
 """What a client gets back: plain values, the same in this process and over the network."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
-from isogloss.service.values.short_repr import short_repr
+from isogloss.service.values import html
+from isogloss.short_repr import short_repr
 from isogloss.store import RecordingSpec, Revision
 
 
@@ -40,6 +41,17 @@ class RecordingInfo:
     def rows(self) -> int:
         """Committed rows."""
         return self.revision.rows
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "model": self.spec.model.name,
+            "corpus": self.spec.corpus,
+            "rows": self.rows,
+            "created": html.when(self.created),
+        }
+        sites = [(site.name, site.width, site.dtype) for site in self.spec.sites]
+        shown = html.table(("site", "width", "stored as"), sites)
+        return html.card(f"Recording {self.id}", facts, shown)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +158,19 @@ class DictionaryInfo:
         """Site of its first source."""
         return self.sources[0].site
 
+    def _repr_html_(self) -> str:
+        facts = {
+            "trained on": ", ".join(f"{one.site} of {one.recording}" for one in self.sources),
+            "kind": f"{self.kind}, {self.wiring}",
+            "features": self.features,
+            "active a row": self.metrics.get("l0"),
+            "variance unexplained": self.metrics.get("fvu"),
+            "of usual rows": self.metrics.get("usual_fvu"),
+            "dead": self.metrics.get("dead_fraction"),
+            "created": html.when(self.created),
+        }
+        return html.card(f"Dictionary {self.id}", facts)
+
     def feature(self, feature: int) -> FeatureRef:
         """Return a reference to one feature, as :meth:`Client.nearest` and others take it.
 
@@ -196,7 +221,10 @@ class ProbeInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
-    """A feature that fires like another one."""
+    """A feature that fires like another one, or on a text, or that writes a direction.
+
+    What was not asked for is 0.
+    """
 
     dictionary: str
     """Id of its dictionary."""
@@ -216,11 +244,91 @@ class Hit:
     """ProbeSegments on which this one fires."""
     partial_token: float
     """Correlation among segments of the same token; NaN where neither varies there."""
+    activation: float = 0.0
+    """Of a text: its highest activation there."""
+    row: int = 0
+    """Of a text: the token on which that is, from 0."""
+    rows: int = 0
+    """Of a text: tokens on which it fires."""
+    share: float = 0.0
+    """Of a text: ``activation`` over its highest on the newest probe; 0 where it is on none."""
+    cosine: float = 0.0
+    """Of a direction: its cosine with the direction that the feature writes."""
+    read_cosine: float = 0.0
+    """Of a direction: its cosine with the direction that the feature reads; 0 where it has none."""
 
     @property
     def ref(self) -> FeatureRef:
         """The feature's name."""
         return FeatureRef(dictionary=self.dictionary, feature=self.feature)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """A dictionary that could not be compared."""
+
+    dictionary: str
+    """Its id."""
+    why: str
+    """Why not, and what would help."""
+
+
+class Hits(list[Hit]):
+    """Features that fire like something, best first, and what could not be compared with it."""
+
+    def __init__(
+        self, hits: Iterable[Hit] = (), *, skipped: Iterable[Skipped] = (), probe: str = ""
+    ) -> None:
+        """Make a list of hits.
+
+        Args:
+            hits: the hits, best first.
+            skipped: dictionaries that were left out.
+            probe: id of the probe on which features were compared; empty where none was.
+        """
+        super().__init__(hits)
+        self.skipped = tuple(skipped)
+        """Dictionaries that were left out, with the reason."""
+        self.probe = probe
+        """Id of the probe on which features were compared; empty where none was."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{hit.ref} {_score(hit)}" for hit in self[:_SHOWN_HITS])
+        more = f", and {len(self) - _SHOWN_HITS} more" if len(self) > _SHOWN_HITS else ""
+        skipped = f"; skipped {', '.join(one.dictionary for one in self.skipped)}"[:200]
+        return f"Hits({shown}{more}{skipped if self.skipped else ''})"
+
+    def _repr_html_(self) -> str:
+        titles = ("r", "given token", "margin", "activation", "share", "cosine")
+        fields = ("r", "partial_token", "margin", "activation", "share", "cosine")
+        used = [
+            place
+            for place, name in enumerate(fields)
+            if any(not math.isnan(value := getattr(hit, name)) and value for hit in self)
+        ]
+        rows = [
+            (hit.dictionary, hit.feature, *(getattr(hit, fields[place]) for place in used))
+            for hit in self
+        ]
+        shown = html.table(
+            ("dictionary", "feature", *(titles[place] for place in used)), rows, "no hit"
+        )
+        skipped = {one.dictionary: one.why for one in self.skipped}
+        return html.card("Nearest features", {"probe": self.probe}, shown) + (
+            html.card("Left out", skipped) if skipped else ""
+        )
+
+
+_SHOWN_HITS = 8
+
+
+def _score(hit: Hit) -> str:
+    """Write by what a hit was found."""
+    for name in ("r", "cosine", "share", "activation"):
+        value: float = getattr(hit, name)
+        if value:
+            return f"{name} {value:.3f}"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,6 +345,8 @@ class FeatureContext:
     """Text behind."""
     value: float
     """Activation there."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,6 +369,15 @@ class FeatureInfo:
     """Where it fires most strongly, strongest first."""
 
     __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "fires on": f"{self.fires:,} segments of probe {self.probe}",
+            "density": self.density,
+            "highest activation": self.max_activation,
+        }
+        places = html.passages((c.before, c.peak, c.after, c.value) for c in self.contexts)
+        return html.card(f"Feature {self.feature} of {self.dictionary}", facts, places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -398,6 +517,11 @@ class MatchInfo:
 
     __repr__ = short_repr
 
+    def _repr_html_(self) -> str:
+        facts = {"probe": self.probe, "pairs": self.pairs, "made": html.when(self.created)}
+        summary = html.text_block(self.text)
+        return html.card(f"Match of {self.a} and {self.b}: {self.id}", facts, summary)
+
     def summary(self) -> str:
         """Return how universal the features are, beside the nulls, for people."""
         return self.text
@@ -436,3 +560,14 @@ class JobInfo:
     def is_done(self) -> bool:
         """Whether it will never change again."""
         return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "state": self.state.lower(),
+            "step": f"{self.step:,} of {self.total_steps:,}" if self.total_steps else "",
+            "fvu": self.metrics.get("fvu"),
+            "made": self.made,
+            "failed": "" if self.error is None else f"{self.error[0]}: {self.error[1]}"[:400],
+        }
+        shown = "" if self.is_done else html.bar(self.step, self.total_steps)
+        return html.card(f"Job {self.name} ({self.kind})", facts, shown)

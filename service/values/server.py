@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from isogloss.short_repr import short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerLimits:
@@ -73,3 +75,5 @@ class ServerInfo:
     """Largest sizes that it accepts."""
     processes: tuple[ServerProcess, ...] = ()
     """Its processes; empty for this process, and from servers that do not say it."""
+
+    __repr__ = short_repr

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store import LaneSite, QuantisationError
 
 DAY_S = 86_400.0
@@ -32,6 +33,8 @@ class LaneInfo:
     """Size of all its files."""
     direct: bool = False
     """Whether a process other than the store's owner wrote it."""
+
+    __repr__ = short_repr
 
     @property
     def is_lossy(self) -> bool:
@@ -78,6 +81,8 @@ class Quantisation:
     """Size of all lanes on disk before."""
     bytes_after: int
     """Size of all lanes on disk after."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from isogloss.service.values.results import (
     PairInfo,
     ProbeInfo,
     SiteRef,
+    Skipped,
     SourceInfo,
 )
 from isogloss.service.wire.convert import Joined, declare, from_message, to_message
@@ -126,6 +127,12 @@ declare(
     Hit,
     pb.Hit,
     joined=[Joined("feature", ("dictionary", "feature"), _name, lambda m: _ref(m.feature))],
+)
+declare(
+    Skipped,
+    pb.Skipped,
+    renamed={"why": "reason"},
+    resources={"dictionary": "dictionaries"},
 )
 declare(
     FeatureInfo,

@@ -44,6 +44,10 @@ _REPEATABLE_OPERATIONS = frozenset(
     f"/google.longrunning.Operations/{name}"
     for name in ("GetOperation", "ListOperations", "CancelOperation")
 )
+_READING_OPERATIONS = frozenset(
+    f"/google.longrunning.Operations/{name}"
+    for name in ("GetOperation", "ListOperations", "WaitOperation")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Method:
     """Whether the answer is a stream."""
     is_repeatable: bool
     """Whether a second call with the same request changes nothing further."""
+    only_reads: bool
+    """Whether a call changes nothing at all."""
 
     @property
     def path(self) -> str:
@@ -87,6 +93,7 @@ def _method(found: MethodDescriptor) -> Method:
         takes_stream=found.client_streaming,
         gives_stream=found.server_streaming,
         is_repeatable=level != MethodOptions.IDEMPOTENCY_UNKNOWN or path in _REPEATABLE_OPERATIONS,
+        only_reads=level == MethodOptions.NO_SIDE_EFFECTS or path in _READING_OPERATIONS,
     )
 
 

@@ -4,6 +4,7 @@ import re
 
 from isogloss.errors import InvalidName
 from isogloss.service.values.results import FeatureRef
+from isogloss.store import check_id
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -19,14 +20,9 @@ def to_name(collection: str, id: str) -> str:  # noqa: A002 - the glossary's wor
         The two, joined.
 
     Raises:
-        InvalidName: the id is malformed.
+        InvalidName: the id is malformed; the message shows one that is not.
     """
-    if not _ID.fullmatch(id):
-        raise InvalidName(
-            f"id {id!r} is not of the form [a-z][a-z0-9-]{{0,62}}: use lower-case letters, digits "
-            "and hyphens, starting with a letter"
-        )
-    return f"{collection}/{id}"
+    return f"{collection}/{check_id(id)}"
 
 
 def from_name(collection: str, name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store.disk import signed_json
 from isogloss.store.lanes.limits import LaneLimits
 from isogloss.store.lanes.log_scan import LaneHeader
@@ -49,6 +50,8 @@ class DirectLaneTicket:
 
     rows_before: int
     """Rows of the recording when the lane was offered; ``limits.max_rows`` counts them."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         check_uid(self.recording)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, InvalidInput, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.checksums import crc32c
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
@@ -71,6 +72,8 @@ class ImportColumns:
     step: ImportSource | None = None
     """Training step at which each row was recorded, whole numbers ``[rows]``; by default 0."""
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         if (self.document is None) == (self.rows_per_document is None):
             raise InvalidInput("give either document or rows_per_document, and not both")
@@ -93,6 +96,8 @@ class ImportPlan:
 
     columns: ImportColumns
     """The token columns."""
+
+    __repr__ = short_repr
 
 
 def import_recording(

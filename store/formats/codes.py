@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import Conflict, CorruptData, InvalidInput, NotFound, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.formats.zarr_arrays import ArrayFile, GroupWriter, read_attributes
 from isogloss.store.schema.json_fields import SCHEMA_VERSION, check_version, get_count, get_mapping
@@ -29,6 +30,8 @@ class Csr:
 
     values: NDArray[np.float32]
     """Each entry."""
+
+    __repr__ = short_repr
 
     @property
     def rows(self) -> int:

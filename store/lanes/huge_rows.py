@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.short_repr import short_repr
 from isogloss.store.lanes.norm_spread import POSITIONS, NormSpread, classes_of
 
 FEW = 0.05
@@ -49,6 +50,8 @@ class HugeRows:
 
     skip_first: int
     """How many first positions to leave out to be rid of them, 0 to 8; 0: they stand elsewhere."""
+
+    __repr__ = short_repr
 
 
 def find_huge(spread: NormSpread, mean: NDArray[np.float64], total_m2: float) -> HugeRows | None:

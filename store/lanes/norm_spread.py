@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.short_repr import short_repr
+
 POSITIONS = 9
 """Positions that are told apart: 0 to 7, and all others together."""
 QUANTILE_ERROR = 2 ** (1 / 64) - 1
@@ -66,6 +68,8 @@ class NormSpread:
 
     class_m2: NDArray[np.float64]
     """Sum of squared distances from it, over all columns, ``[classes]``."""
+
+    __repr__ = short_repr
 
     @classmethod
     def empty(cls, width: int) -> "NormSpread":

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from isogloss.errors import Conflict
+from isogloss.short_repr import short_repr
 from isogloss.store.lanes.seal import Seal
 
 
@@ -31,6 +32,8 @@ class LaneState:
 
     knows_cursors: bool = True
     """Whether the cursors are known; False for one that was given up of which no copy told."""
+
+    __repr__ = short_repr
 
     @property
     def is_retired(self) -> bool:

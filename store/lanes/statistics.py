@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store.lanes.huge_rows import HugeRows, find_huge
 from isogloss.store.lanes.norm_spread import (
     PART_ROWS,
@@ -57,6 +58,8 @@ class SiteStatistics:
 
     norms: NormSpread | None = None
     """How the norms are spread; None where a lane was measured before this was."""
+
+    __repr__ = short_repr
 
     @property
     def variance(self) -> float:

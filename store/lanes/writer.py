@@ -26,6 +26,7 @@ from isogloss.errors import (
     SequenceGap,
     StorageFull,
 )
+from isogloss.short_repr import short_repr
 from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem, write_new
 from isogloss.store.disk.open_files import NO_DESCRIPTORS, check_open_files
 from isogloss.store.lanes.lane_directory import LOG_NAME, enter_lane
@@ -67,6 +68,8 @@ class Commit:
 
     cursors: Mapping[str, int]
     """Last durable sequence number of every producer of the batches appended."""
+
+    __repr__ = short_repr
 
 
 class LaneWriter:

@@ -22,8 +22,10 @@ from isogloss.errors import (
     StorageError,
     StorageFull,
 )
+from isogloss.short_repr import short_repr
 from isogloss.store.disk.filesystem import FULL_ERRNOS, create_if_missing
 from isogloss.store.ownership.reserve import spend_reserve
+from isogloss.store.ownership.sqlite_copy import can_write, open_sqlite_copy
 from isogloss.store.schema.names import check_id, check_uid
 
 KINDS = ("recording", "dictionary", "probe", "codes", "atlas", "match")
@@ -59,22 +61,22 @@ class CatalogEntry:
     created_s: float
     """Time of its creation, by the wall clock."""
 
+    __repr__ = short_repr
+
 
 class Catalog:
-    """Reads and changes the entries of one store."""
+    """Reads and changes the entries of one store.
+
+    Where the store takes no writes, as on a read-only mount, it reads them as they were when it was
+    opened, and changes are refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         """The sqlite file; other tables of the store live in it too."""
         self._lock = threading.Lock()
         try:
-            create_if_missing(path)
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute(_SCHEMA)
+            self._connection = _open(path) if can_write(path) else _open_to_read(path)
         except (sqlite3.Error, OSError) as error:
             raise _storage_error(f"catalog {path} cannot be opened", error) from error
 
@@ -215,6 +217,29 @@ class Catalog:
                     f"{kind} {id!r} has etag {row[0]}, not {etag}: it changed; read it again"
                 )
             connection.execute("DELETE FROM entries WHERE kind=? AND id=?", (kind, id))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    create_if_missing(path)
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a copy of a catalog that this process may not write; changes are refused."""
+    connection = open_sqlite_copy(path)
+    connection.execute(_SCHEMA)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
 
 
 def check_kind(kind: str) -> str:

@@ -100,8 +100,8 @@ def owned_message(root: Path, owner: StoreOwner | None) -> str:
     where = (
         f"connect to its server at {owner.address}"
         if owner and owner.address
-        else "wait for it or end it; several processes share a store through `isogloss serve`, and "
-        "isogloss.store.Store.attach opens one for reading"
+        else "wait for it or end it, or read the store meanwhile with connect(..., "
+        "read_only=True); several processes share a store through `isogloss serve`"
     )
     return f"store {root} is owned by {who}: {where}"
 

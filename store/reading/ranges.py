@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from isogloss.short_repr import short_repr
 from isogloss.store.schema.batch import TokenColumns
 from isogloss.store.schema.recording_spec import Rows
 
@@ -19,6 +20,8 @@ class RangeBatch:
 
     tokens: TokenColumns
     """Their tokens, documents and positions."""
+
+    __repr__ = short_repr
 
     @property
     def rows(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store.reading.draws import Draws
 from isogloss.store.reading.sampling import Sampling
 from isogloss.store.reading.shuffle_order import WINDOW_ROWS, ShuffleOrder
@@ -27,6 +28,8 @@ class SampledBatch:
 
     sites: Mapping[str, Rows]
     """Activations by site, ``[units, length, width]``."""
+
+    __repr__ = short_repr
 
 
 class SampledReading:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 
 StratumColumn = Literal["token_id", "position", "group"]
 """By what rows fall into strata: their token, their position, or the group of their document."""
@@ -32,6 +33,8 @@ class StratumShares:
 
     other: float = 0.0
     """Share of all rows that are in none of these, together; with 0 they are left out."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         keys: list[object] = list(self.shares)
@@ -70,6 +73,8 @@ class Sampling:
     weights: NDArray[np.floating] | None = None
     """Weight of each row of the recording, ``[rows]``, not negative; a unit has that of its first
     row. None: all alike."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if min(self.length, self.distance, self.stride) < 1:

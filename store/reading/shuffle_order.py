@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 
 WINDOW_ROWS = 49_152
 """Rows mixed with one another by default.
@@ -53,6 +54,8 @@ class ShuffleOrder:
 
     world: int = 1
     """Number of shares of each step."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if min(self.batch_rows, self.block_rows, self.window_rows, self.world) < 1:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store.reading.buffers import RecycledMemory
 from isogloss.store.schema.recording_spec import RecordingSpec, Rows, SiteSpec
 from isogloss.store.shards.mapped import Table
@@ -41,6 +42,8 @@ class ShuffledBatch:
 
     sites: Mapping[str, Rows]
     """Activations by site, ``[batch_rows, width]``; row i belongs to ``rows[i]``."""
+
+    __repr__ = short_repr
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from isogloss.errors import NotFound
+from isogloss.short_repr import short_repr
 from isogloss.store.disk.filesystem import FileSystem, storage_errors
 from isogloss.store.lanes.state import LaneState
 from isogloss.store.recordings.recording import Recording
@@ -47,6 +48,8 @@ class LaneDescription:
     """Size of all its files: rows, columns, documents, statistics, log. For a lane that was not
     moved to shards yet, of its rows alone.
     """
+
+    __repr__ = short_repr
 
 
 def describe_lane(recording: Recording, state: LaneState) -> LaneDescription:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isogloss.errors import CorruptData
+from isogloss.short_repr import short_repr
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem, make_directories
 from isogloss.store.lanes.lane_directory import MANIFEST_NAME, enter_lane
@@ -40,6 +41,8 @@ class MissingLane:
 
     cursors: Mapping[str, int] = field(default_factory=dict[str, int])
     """Last sequence number of each producer that wrote it, as far as that is known."""
+
+    __repr__ = short_repr
 
     def describe(self) -> str:
         """Return a sentence for people: what is missing, and how much that was."""

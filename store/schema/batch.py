@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NonFiniteRows, ResourceExhausted, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store.schema.document import KEY_BYTES, Document, check_document
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
@@ -67,6 +68,8 @@ class TokenColumns:
     step: NDArray[np.generic] = field(default_factory=no_steps)
     """uint64 ``[rows]``, the training step at which the row was recorded; zeros by default. Where
     all rows have one step, the array holds it once and is read-only."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         rows = len(self.token_id)
@@ -154,6 +157,8 @@ class RowBatch:
     step: int = 0
     """The training step at which all rows of the batch were recorded, in ``[0, 2**64)``; 0 outside
     training."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.producer or len(self.producer) > _MAX_PRODUCER:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isogloss.errors import DocumentMismatch, InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store.schema.names import check_text
 
 KEY_BYTES = 32
@@ -29,6 +30,8 @@ class Document:
     """Name of the source it was cut from: documents of one group fall on the same side of every
     split.
     """
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_BYTES:

@@ -1,6 +1,7 @@
 """The forms of resource ids, uids and lane names."""
 
 import re
+import unicodedata
 
 from isogloss.errors import InvalidInput, InvalidName
 
@@ -25,9 +26,16 @@ def check_id(name: str) -> str:
     if not _ID.fullmatch(name):
         raise InvalidName(
             f"id {name!r} is not of the form [a-z][a-z0-9-]{{0,62}}: use lower-case letters, "
-            "digits and hyphens, starting with a letter"
+            f"digits and hyphens, starting with a letter, such as {suggested_id(name)!r}"
         )
     return name
+
+
+def suggested_id(name: str) -> str:
+    """Return an id that reads like ``name``; the same for names that differ in little."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    found = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    return (found if found[:1].isalpha() else f"x-{found}")[:63].rstrip("-")
 
 
 def check_uid(uid: str) -> str:

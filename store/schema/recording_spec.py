@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, InvalidName, ShapeError, UnknownSite
+from isogloss.short_repr import short_repr
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -97,6 +98,8 @@ class ModelInfo:
     ancestry: Mapping[str, object] = field(default_factory=dict[str, object])
     """Fingerprint by which related models are recognised: JSON, opaque to the store."""
 
+    __repr__ = short_repr
+
     def to_dict(self) -> dict[str, object]:
         """Return the model as a JSON object."""
         return {"name": self.name, "revision": self.revision, "ancestry": dict(self.ancestry)}
@@ -138,6 +141,8 @@ class RecordingSpec:
 
     nonfinite: Literal["count", "reject"] = "count"
     """Rows with NaN or infinity: stored and counted at sealing, or refused at append."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         check_id(self.recording)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -24,6 +25,8 @@ class Revision:
 
     lanes: tuple[tuple[str, int], ...]
     """Name and committed rows of each lane that holds any, in the order rows are numbered."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.lanes]

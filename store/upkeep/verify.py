@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from isogloss.errors import CorruptData, IsoglossError
+from isogloss.short_repr import short_repr
 from isogloss.store.disk.filesystem import FileSystem, read_range
 from isogloss.store.formats.documents import read_documents
 from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays
@@ -41,6 +42,8 @@ class Problem:
 
     message: str
     """Says what is wrong: the value found, and the value wanted."""
+
+    __repr__ = short_repr
 
 
 class LaneVerifier:

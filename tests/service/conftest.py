@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.service import made
 from tests.service.serving import server_on
 
 import isogloss
@@ -47,3 +48,18 @@ def name(request: pytest.FixtureRequest) -> str:
     """A recording id of the test's own."""
     plain = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())
     return "r-" + plain.strip("-")[-60:].strip("-")
+
+
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two dictionaries on a probe, which nobody owns; to read only."""
+    store = tmp_path_factory.mktemp("made") / "store"
+    made.fill(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def reading_client(made_store: Path) -> Iterator[Client]:
+    """Reads the store with two dictionaries."""
+    with isogloss.connect(made_store, read_only=True) as client:
+        yield client

@@ -26,6 +26,7 @@ from isogloss.errors import (
     NotFound,
     ShapeError,
 )
+from isogloss.short_repr import short_repr
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.formats import attribute, check_kind, column
 
@@ -43,6 +44,8 @@ class Candidates:
 
     estimate: NDArray[np.float32]
     """Estimated correlation, ``[queries, count]``; -inf where there is no feature."""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

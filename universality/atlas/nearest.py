@@ -1,7 +1,7 @@
 """Nearest features across dictionaries: candidates from the atlas, exact correlation from codes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,6 +69,7 @@ def nearest(
     among: Sequence[str],
     count: int = 5,
     candidates: int = _CANDIDATES,
+    on_skipped: Callable[[str], None] | None = None,
 ) -> list[Neighbour]:
     """Find the features of other dictionaries that are active where one feature is.
 
@@ -84,6 +85,8 @@ def nearest(
         among: ids of the dictionaries to search; the query itself is never a hit.
         count: hits per target dictionary.
         candidates: signatures per target dictionary that are compared exactly.
+        on_skipped: called with the id of each target that shares no segment with the query's
+            dictionary; None: it is named in the log.
 
     Returns:
         The best ``count`` of each target with r > 0, largest r first.
@@ -93,7 +96,7 @@ def nearest(
         InvalidInput: no such feature, no target, or ``count`` outside [1, candidates].
         DeadFeature: the query fires too rarely on the probe to be compared, or never varies.
         EmptyProbe: no target has a segment in common with the query's dictionary. One of several
-            that has none is left out, and named in the log.
+            that has none is left out.
     """
     if not among:
         raise InvalidInput("among is empty; name at least one dictionary to search")
@@ -105,7 +108,7 @@ def nearest(
     found = atlas.search(atlas.vectors(dictionary, [feature]), among, count=candidates + 1)
     hits: list[Neighbour] = []
     pairings = {name: _Pairing(query, _lookup(probed, name), probe) for name in found}
-    for name in _sharing(pairings, dictionary):
+    for name in _sharing(pairings, dictionary, on_skipped or _logger(dictionary)):
         target = found[name]
         chosen = target.feature[0][target.feature[0] >= 0]
         if name == dictionary:
@@ -209,8 +212,10 @@ class _Pairing:
         return explain_pairs(a, b, of_a, of_b, strata)
 
 
-def _sharing(pairings: Mapping[str, _Pairing], dictionary: str) -> list[str]:
-    """Return the targets that share segments with the query; log the others."""
+def _sharing(
+    pairings: Mapping[str, _Pairing], dictionary: str, on_skipped: Callable[[str], None]
+) -> list[str]:
+    """Return the targets that share segments with the query; tell of the others."""
     apart = [name for name, pairing in pairings.items() if not pairing.rows]
     if len(apart) == len(pairings):
         raise EmptyProbe(
@@ -218,10 +223,17 @@ def _sharing(pairings: Mapping[str, _Pairing], dictionary: str) -> list[str]:
             "dictionaries whose recordings share documents"
         )
     for name in apart:
+        on_skipped(name)
+    return [name for name in pairings if name not in apart]
+
+
+def _logger(dictionary: str) -> Callable[[str], None]:
+    def log(name: str) -> None:
         _log.warning(
             "%r has no segment in common with %r: nothing there can be compared", name, dictionary
         )
-    return [name for name in pairings if name not in apart]
+
+    return log
 
 
 def _check_varies(query: ProbedDictionary, feature: int) -> None:

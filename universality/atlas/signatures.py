@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.codes.probed import ProbedDictionary, feature_blocks
 from isogloss.universality.correlation.moments import Moments, shape_of
@@ -43,6 +44,8 @@ class Sketch:
 
     moments: Moments
     """Sums of each feature over the same segments."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         wanted = (len(self.moments.total), len(self.signs))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NotFound, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.store import Document
 from isogloss.universality.codes.probed import ProbedDictionary
 from isogloss.universality.probe.probe import Probe
@@ -42,6 +43,8 @@ class Context:
     """The same text, cut into segments and the text between segments, each with its activation."""
     cut: tuple[bool, bool]
     """Whether the document goes on before and after the window."""
+
+    __repr__ = short_repr
 
     @property
     def text(self) -> str:

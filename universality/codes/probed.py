@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import DeadFeature, InvalidInput, NotFound
+from isogloss.short_repr import short_repr
 from isogloss.store import CodesFile, Csr, read_arrays, write_arrays
 from isogloss.universality.correlation.moments import Moments, codes_matrix, moments
 from isogloss.universality.formats import check_kind, column
@@ -35,6 +36,8 @@ class ProbedDictionary:
 
     moments: Moments
     """Sums of each feature over the present segments."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.present.shape != (self.codes.rows,):

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, ShapeError
+from isogloss.short_repr import short_repr
 
 _CONSTANT = 1e-12
 """A feature whose variance is below this share of its mean square is constant: r = 0."""
@@ -51,6 +52,8 @@ class Moments:
     """Σa², ``[features]``."""
     fires: NDArray[np.int64]
     """Rows on which the feature is above zero, ``[features]``."""
+
+    __repr__ = short_repr
 
     @property
     def spread(self) -> NDArray[np.float64]:

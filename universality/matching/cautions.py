@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.nulls.intervals import LEAST_SOURCES
 
@@ -46,6 +47,8 @@ class Caution:
     """A sentence or two that say what was found and what it means."""
     value: float
     """The number that raised it."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.code not in CODES:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, ShapeError
+from isogloss.short_repr import short_repr
 from isogloss.universality.nulls.labels import LABELS, LabelName
 
 Number = int | float | bool | None
@@ -92,6 +93,8 @@ class Pairs:
     encoder_cosine: NDArray[np.float64]
     """Cosine of what the features read; NaN as ``decoder_cosine``."""
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         lengths = {field.name: getattr(self, field.name).shape for field in fields(self)}
         if len(set(lengths.values())) > 1 or self.feature_a.ndim != 1:
@@ -111,12 +114,15 @@ class Pairs:
 
         It is ``position`` where that was tested and explains what lies beyond the token; else the
         first null that alone gives at least half of ``r``. The half is arbitrary: ``beyond_token``
-        is tested.
+        is tested, so a pair that shares more than its token is not called explained by it.
         """
         half = self.r / 2
-        nulls = (self.token_null, self.position_null, self.document_null)
+        by_token, *others = (
+            (null >= half) & (self.r > 0)
+            for null in (self.token_null, self.position_null, self.document_null)
+        )
         labels = np.select(
-            [self.positional, *((null >= half) & (self.r > 0) for null in nulls)],
+            [self.positional, by_token & ~self.beyond_token_is("yes"), *others],
             ["position", "token", "position", "document"],
             "none",
         )

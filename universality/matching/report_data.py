@@ -27,6 +27,7 @@ shuffled freely), ``token``, ``position``, ``document``, as far as they were dra
         beyond_token: {yes: int, no: int, undecided: int}   sum to shared
         nulls: {null key: float}            mean number of pairs of a draw
         null_errors: {null key: float | None}     standard error of that
+        null_highest: {null key: float}     pairs that one more draw gives at most (97.5 %)
         partial_known: int                  of the shared, those whose partial_token is defined
         median_token_null: float | None     over the shared
         median_partial_token: float | None
@@ -265,6 +266,7 @@ def _counts(match: Match, level: float) -> Data:
         "beyond_token": {label: int(shared.beyond_token_is(label).sum()) for label in LABELS},
         "nulls": {null.key: float(null.shared(at)[0]) for null in match.nulls},
         "null_errors": {null.key: plain(null.standard_error(at)[0]) for null in match.nulls},
+        "null_highest": {null.key: float(null.highest(at)[0]) for null in match.nulls},
         "partial_known": int(known.size),
         "median_token_null": _median(shared.token_null[np.isfinite(shared.token_null)]),
         "median_partial_token": _median(known),

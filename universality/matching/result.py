@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss.errors import CorruptData, InvalidInput, UnsupportedVersion
+from isogloss.short_repr import short_repr
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.matching.cautions import Caution
 from isogloss.universality.matching.directions import MatchedCosine
@@ -135,6 +136,8 @@ class Match:
     best; None: not asked for (``MatchSettings.subsets``)."""
     merged: Subsets | None = None
     """For each compared feature of the second dictionary the subset of the first's."""
+
+    __repr__ = short_repr
 
     def null(self, key: str) -> NullDraws:
         """Return the null of a key.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from isogloss.errors import InvalidInput
+from isogloss.short_repr import short_repr
 from isogloss.universality.nulls.strata import KEYS
 
 _MOST = {"min_fires": 2**53, "draws": 10_000, "max_draws": 10_000}
@@ -51,6 +52,8 @@ class MatchSettings:
     subsets: int = 0
     """Most features of one dictionary that together may stand for one of the other; 0: not asked.
     """
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():

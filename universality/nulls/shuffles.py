@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.stats import nbinom, t
 
 from isogloss.errors import InvalidInput
 from isogloss.universality.correlation.best_matches import BestMatches, best_matches
@@ -33,6 +34,7 @@ PRECISION = 0.02
 """Rows are shuffled until the standard error of the mean number of pairs is at most this share of
 it, or 1 pair, at each of ``LEVELS``."""
 
+_PREDICTED = 0.975
 _OWN = 0x6E756C6C
 """Parts the draws from other uses of a seed: numpy takes the seeds 0 and [0, 0, 0] for one."""
 
@@ -104,10 +106,33 @@ class NullDraws:
         """Return the standard error of ``shared``; NaN for a single draw."""
         if self.draws < 2:
             return np.full(len(thresholds), np.nan)
-        counts = [
-            count_at(self.pair_r[self.pair_draw == draw], thresholds) for draw in range(self.draws)
-        ]
-        return np.asarray(np.std(counts, axis=0, ddof=1) / np.sqrt(self.draws))
+        return np.asarray(np.std(self._counts(thresholds), axis=0, ddof=1) / np.sqrt(self.draws))
+
+    def highest(self, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how many pairs one more draw would give at most, with 97.5 % confidence.
+
+        The larger of two upper ends of a prediction interval: for counts that are Poisson, the
+        quantile of the negative binomial law that follows from Jeffreys' prior, which is above 0
+        also where no draw gave a pair; and Student's, for counts that spread more than that.
+        """
+        counts = self._counts(thresholds)
+        shape, chance = counts.sum(axis=0) + 0.5, self.draws / (self.draws + 1)
+        found = np.asarray(nbinom.ppf(_PREDICTED, shape, chance), np.float64)
+        if self.draws > 1:
+            spread = np.std(counts, axis=0, ddof=1) * np.sqrt(1 + 1 / self.draws)
+            student = float(t.ppf(_PREDICTED, self.draws - 1))
+            found = np.maximum(found, counts.mean(axis=0) + student * spread)
+        return found
+
+    def _counts(self, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Count the pairs of each draw at or above each threshold, ``[draws, thresholds]``."""
+        return np.array(
+            [
+                count_at(self.pair_r[self.pair_draw == draw], thresholds)
+                for draw in range(self.draws)
+            ],
+            np.int64,
+        )
 
     @property
     def is_precise(self) -> bool:

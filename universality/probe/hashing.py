@@ -1,6 +1,7 @@
 """Hashes that any model, shard or machine computes alike."""
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import xxhash
@@ -61,6 +62,28 @@ def token_strata(token_id: NDArray[np.uint32]) -> NDArray[np.int64]:
 
 
 def halves(groups: list[bytes], seed: int) -> NDArray[np.int8]:
-    """Send each group of documents to one half: 0 chooses pairs, 1 reports on them."""
+    """Send each group of documents to one half: 0 chooses pairs, 1 reports on them.
+
+    The halves are balanced by construction. Groups are taken two by two in the order of a hash of
+    their names; of each two, the one with more documents goes to the half that has fewer so far. So
+    the halves differ by at most one group, and neither is empty where there are two.
+
+    Args:
+        groups: the group of each document.
+        seed: changes the order.
+
+    Returns:
+        The half of each document.
+    """
     prefix = f"isogloss half {seed} ".encode()
-    return np.array([hashlib.sha256(prefix + group).digest()[0] & 1 for group in groups], np.int8)
+    documents = Counter(groups)
+    order = sorted(documents, key=lambda group: (hashlib.sha256(prefix + group).digest(), group))
+    half: dict[bytes, int] = {}
+    counts = [0, 0]
+    for start in range(0, len(order), 2):
+        smaller = int(counts[1] < counts[0])
+        two = sorted(order[start : start + 2], key=lambda group: -documents[group])
+        for group, side in zip(two, (smaller, 1 - smaller), strict=False):
+            half[group] = side
+            counts[side] += documents[group]
+    return np.array([half[group] for group in groups], np.int8)

@@ -19,6 +19,7 @@ from isogloss.errors import (
     EmptyProbe,
     InvalidInput,
 )
+from isogloss.short_repr import short_repr
 from isogloss.store import read_arrays, write_arrays
 from isogloss.universality.formats import attribute, check_kind, column
 from isogloss.universality.probe.grid import (
@@ -108,6 +109,8 @@ class Probe:
     surface: Literal["exact", "folded"] = "exact"
     """What ``stratum_token`` is a hash of: the ``exact`` text or id, or, in probes of earlier
     versions, text that was ``folded``: "The" and "the" are one."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.segments:

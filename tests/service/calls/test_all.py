@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from tests.service.calls.filled import owner_of
 
-from isogloss.errors import Conflict
+from isogloss.errors import Conflict, NotPermitted
 from isogloss.proto.v1 import server_pb2 as pb
-from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers, LocalHandlers
+from isogloss.service.calls.all import (
+    CHECKED,
+    QUERIES,
+    ControlHandlers,
+    LocalHandlers,
+    ReadingHandlers,
+)
 from isogloss.service.control.owner import Owner
 from isogloss.service.values.addresses import Listening
 from isogloss.service.wire.methods import METHODS, method_of
@@ -62,3 +68,19 @@ def test_closing_lets_the_store_go(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="closed"):
         owner.jobs.list()
     Store.open(tmp_path / "store").close()
+
+
+def test_a_reading_client_answers_what_changes_nothing_and_refuses_the_rest(owner: Owner) -> None:
+    reading = ReadingHandlers(owner)
+    assert set(reading.unary) | set(reading.streaming) == ANSWERED
+    assert reading.unary[INFO].answer(pb.GetServerInfoRequest()).version
+    refused: set[str] = set()
+    for path, call in {**reading.unary, **reading.streaming}.items():
+        if not METHODS[path].only_reads:
+            with pytest.raises(NotPermitted, match="connect without read_only=True"):
+                call.answer(METHODS[path].request())
+            refused.add(METHODS[path].name)
+    assert refused >= {"CreateRecording", "TrainDictionary", "DeleteMatch", "CancelOperation"}
+    assert not refused & {"GetOperation", "WaitOperation", "NearestFeatures", "Read", "WatchJob"}
+    with pytest.raises(NotPermitted, match="Append changes the store"):
+        _ = reading.ingest

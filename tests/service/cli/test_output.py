@@ -1,5 +1,6 @@
 """What the command line writes: JSON for programs, tables for people."""
 
+import importlib.util
 import json
 import time
 from dataclasses import dataclass
@@ -7,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.service.cli.output import cell, plain, progress, when, write_json, write_table
+from isogloss.errors import InvalidInput, MissingExtra
+from isogloss.service.cli.output import (
+    TableForm,
+    cell,
+    plain,
+    progress,
+    time_of,
+    when,
+    write_json,
+    write_list,
+    write_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +83,62 @@ def test_a_bar_shows_what_is_done_of_what_there_is(
     said = capsys.readouterr().err
     assert "[b]lane" in said
     assert "75%" in said
+
+
+ROWS = [
+    ("a-long-id-that-nobody-may-break", 0.25, True, time_of(1.5)),
+    ("b", float("nan"), False, time_of(2.5)),
+]
+TITLES = ("id", "given token", "mutual", "made")
+
+
+def test_a_table_as_values_has_them_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    write_list(TableForm(is_csv=True), [], TITLES, ROWS, "none")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "id,given_token,mutual,made"
+    assert second == f"a-long-id-that-nobody-may-break,0.25,true,{time_of(1.5).isoformat()}"
+    assert third.startswith("b,,false,")
+    write_list(TableForm(is_csv=True), [], ("text",), [('a "b",\nc',), ((1, 2),)], "none")
+    assert capsys.readouterr().out == 'text\n"a ""b"",\nc"\n"[1, 2]"\n'
+
+
+def test_one_form_at_a_time(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="exclude one another"):
+        TableForm(is_json=True, is_csv=True)
+    assert TableForm(parquet=tmp_path).is_for_programs
+    assert not TableForm().is_for_programs
+
+
+def test_a_parquet_file_holds_the_types(tmp_path: Path) -> None:
+    form = TableForm(parquet=tmp_path / "t.parquet")
+    if importlib.util.find_spec("pyarrow") is None:
+        with pytest.raises(MissingExtra, match=r"isogloss\[parquet\]"):
+            write_list(form, [], TITLES, ROWS, "none")
+        return
+    write_list(form, [], TITLES, ROWS, "none")
+    found = importlib.import_module("pyarrow.parquet").read_table(form.parquet).to_pylist()
+    assert found[0] == dict(zip(("id", "given_token", "mutual", "made"), ROWS[0], strict=True))
+    assert found[1]["given_token"] is None
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        write_list(TableForm(parquet=tmp_path), [], TITLES, ROWS, "none")
+
+
+def test_a_piped_table_is_never_wrapped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    write_table(("id", "text"), [("a" * 40, "some words " * 30)], "none")
+    (_, row) = capsys.readouterr().out.splitlines()
+    assert row.split() == ["a" * 40, *("some words " * 30).split()]
+
+
+def test_a_terminal_wraps_text_and_breaks_no_id(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    write_table(("id", "text"), [("id-" * 15, "some words " * 9)], "none")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert sum("id-" * 15 in line for line in lines) == 1

@@ -128,3 +128,31 @@ def test_a_package_that_a_client_lacks_is_missed_before_anything_is_started(
     monkeypatch.setattr(command, "_NEEDED", ("zarr", "isogloss_no_such_package"))
     with pytest.raises(ModuleNotFoundError, match="isogloss_no_such_package"):
         CliRunner().invoke(app, ["serve"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_where_the_token_lies_is_said_where_one_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_json: bool
+) -> None:
+    addresses = ["unix:/a/socket"]
+
+    def keep(store: object, config: ServerConfig, *, on_ready: object) -> int:
+        assert callable(on_ready)
+        on_ready(addresses)
+        return 0
+
+    monkeypatch.setattr(keeping, "keep_serving", keep)
+    words = ["serve", "--store", str(tmp_path / "s"), *(["--json"] if is_json else [])]
+    said = CliRunner().invoke(app, words).output
+    assert "token_file" not in said
+    assert "the token in" not in said
+    addresses.append("127.0.0.1:7447")
+    said = CliRunner().invoke(app, words).output
+    assert str(tmp_path / "s" / "token") in said.replace("\n", "")
+
+
+def test_the_token_of_an_object_store_lies_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    found = command._token_file("s3://bucket/store")
+    assert found.is_relative_to("/state/isogloss")
+    assert found.name == "token"

@@ -16,7 +16,6 @@ from isogloss.service import (
     AsyncJob,
     BatchStream,
     DictionaryInfo,
-    Hit,
     Job,
     JobInfo,
     KindInfo,
@@ -26,6 +25,7 @@ from isogloss.service import (
     SiteRef,
     UpkeepProgress,
 )
+from isogloss.service.values.results import Hits
 from isogloss.store import Problem, StepInfo, TokenColumns
 
 
@@ -52,7 +52,7 @@ def blocking(client: Client, rows: NDArray[np.float32]) -> None:
     assert_type(client.match("a", "b").result(3.0), MatchInfo)
     assert_type(client.encode("d", rows), tuple[NDArray[np.generic], NDArray[np.generic]])
     found = client.dictionary_info("d")
-    assert_type(client.nearest(found.feature(3), [found], 5), list[Hit])
+    assert_type(client.nearest(found.feature(3), [found], 5), Hits)
     assert_type(client.watch("j"), Iterator[JobInfo])
     assert_type(client.appender("a", "p"), Appender)
     assert_type(client.stream("a", "p", direct="auto"), BatchStream)

@@ -298,3 +298,19 @@ def test_a_worker_that_dies_at_once_is_not_started_again_before_its_pause(
         other = jobs.submit(spec("b", total=1))
         assert jobs.wait(other.id).state is JobState.SUCCEEDED, "the pause held up another job"
         assert (jobs.get(job.id).attempt, jobs.get(job.id).state) == (1, JobState.QUEUED)
+
+
+def test_jobs_that_an_earlier_owner_left_are_named_when_they_go_on(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Jobs(store, run_workers=False) as queue:
+        left = queue.submit(spec(total=3)).id
+    assert not caplog.records
+    with Jobs(store, worker_command=COUNTING) as jobs:
+        assert jobs.wait(left, 60).state is JobState.SUCCEEDED
+    (said,) = [record.getMessage() for record in caplog.records if left in record.getMessage()]
+    assert said.startswith(f"jobs that had not ended go on now: {left} (train, queued); ")
+    assert "run_workers=False" in said
+    caplog.clear()
+    with Jobs(store, worker_command=COUNTING):
+        assert not [record for record in caplog.records if "go on now" in record.getMessage()]

@@ -71,6 +71,23 @@ def report(
         "sides": {"a": _side(models[0], 0), "b": _side(models[1], 1)},
         "contexts_a": _contexts(rng, shown, "feature_a", text),
         "contexts_b": _contexts(rng, shown, "feature_b", text),
+        "activations_a": _activations(shown, "a"),
+        "activations_b": _activations(shown, "b"),
+    }
+
+
+def _activations(shown: dict[str, list[dict[str, object]]], key: str) -> dict[str, object]:
+    """How often each feature that is shown fires on the whole probe, and how strongly."""
+    counts = [round(400 * 0.7**step) for step in range(20)]
+    return {
+        str(row[f"feature_{key}"]): {
+            "fires": 2 * int(str(row[f"fires_{key}"])) + 1,
+            "highest": 9.25,
+            "edges": [9.25 * step / 20 for step in range(21)],
+            "counts": counts,
+        }
+        for rows in shown.values()
+        for row in rows
     }
 
 
@@ -91,6 +108,7 @@ def _pair(rng: random.Random, related: bool) -> dict[str, object]:
         "fires_a": fires,
         "fires_b": round(fires * rng.uniform(0.7, 1.4)),
         "cofires": round(fires * r),
+        "together": 2 * round(fires * r),
         "jaccard": r * 0.7,
         "token_null": token_null,
         "position_null": 0.01,
@@ -162,6 +180,9 @@ def _data(
             "feature_b": [row["feature_b"] for row in pairs],
             "r": r,
             "partial_token": [None if i % 97 == 0 else p for i, p in enumerate(partial)],
+            "token_null": [row["token_null"] for row in pairs],
+            "margin": [row["margin"] for row in pairs],
+            "fires": [min(row["fires_a"], row["fires_b"]) for row in pairs],
             "explained_by": [row["explained_by"] for row in pairs],
             "beyond_token": [row["beyond_token"] for row in pairs],
         },

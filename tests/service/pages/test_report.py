@@ -1,5 +1,6 @@
 """The report: its words, its charts, hostile text, and how a real browser lays it out."""
 
+import html
 import json
 import re
 import shutil
@@ -124,7 +125,46 @@ def test_the_script_runs_under_the_page_policy_and_text_of_models_does_not(
     said = re.findall(r"<output>(.*?)</output>", dom)
     assert len(said) == 2
     assert all(text.startswith("r ≥ 0.30: ") and "nulls: free shuffle" in text for text in said)
-    assert len(re.findall(r"<script", dom)) == 3, "two with data and one with our code"
+    assert len(re.findall(r"<script", dom)) == 5, "four with data and one with our code"
+
+
+USE = """
+<script>
+const table = document.querySelector(".card .table");
+const rows = () => [...table.tBodies[0].rows].map((row) => row.cells[1].textContent.trim());
+const before = rows();
+table.tHead.rows[0].cells[1].click();
+const falling = rows();
+table.tHead.rows[0].cells[1].click();
+const card = document.querySelector(".pairs-table");
+card.querySelector("details").dispatchEvent(new Event("toggle"));
+const saved = [];
+Blob = function (parts) { saved.push(parts.join("")); };
+URL.createObjectURL = () => "#";
+for (const button of document.querySelectorAll(".download")) button.click();
+document.getElementById("used").textContent = JSON.stringify({
+  before: before, falling: falling, rising: rows(), saved: saved,
+  pairs: card.querySelectorAll("tbody tr").length,
+});
+</script>
+"""
+
+
+def test_tables_sort_and_are_saved(page: str, tmp_path: Path) -> None:
+    opened = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    opened = opened.replace("</body>", '<pre id="used"></pre>' + USE + "</body>")
+    (tmp_path / "report.html").write_text(opened, encoding="utf-8")
+    dom = dump(tmp_path / "report.html", 1000, tmp_path / "profile")
+    found = re.search(r'<pre id="used">(.*?)</pre>', dom, re.DOTALL)
+    assert found is not None
+    used = json.loads(html.unescape(found[1]))
+    numbers = [int(text.replace(",", "")) for text in used["before"]]
+    assert sorted(used["falling"], reverse=True) == used["falling"]
+    assert used["rising"] == used["falling"][::-1]
+    assert len(numbers) == 2
+    assert used["pairs"] == 900
+    assert any(text.count("\r\n") == 900 for text in used["saved"]), "all pairs are in a file"
+    assert all(text.startswith('"') for text in used["saved"])
 
 
 class _Links(HTMLParser):

@@ -9,6 +9,7 @@ from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import (
     Answers,
     decimal,
+    groups_of,
     headline_of,
     levels_of,
     sides_of,
@@ -45,15 +46,14 @@ def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
 @pytest.mark.parametrize(
     ("shared", "beyond", "free", "is_token_driven", "verdict"),
     [
-        pytest.param(2, 2, 0.0, False, CHANCE, id="two pairs are few whatever the null says"),
-        pytest.param(19, 19, 0.0, False, CHANCE, id="so are nineteen"),
-        pytest.param(20, 20, 0.0, False, MORE, id="twenty are enough"),
-        pytest.param(20, 20, 10.0, False, MORE, id="twice what shuffled rows give"),
-        pytest.param(20, 20, 10.1, False, CHANCE, id="less than twice what they give"),
+        pytest.param(1, 1, 1.0, False, CHANCE, id="as many as one more draw may give"),
+        pytest.param(2, 2, 1.0, False, MORE, id="two are more than chance where it gives one"),
+        pytest.param(19, 19, 0.0, False, MORE, id="no number of pairs is too few by itself"),
+        pytest.param(20, 20, 20.5, False, CHANCE, id="twenty are few where a draw may give them"),
         pytest.param(30, 15, 0.0, False, MORE, id="half go beyond the token"),
         pytest.param(30, 14, 0.0, False, WORDS, id="less than half do"),
         pytest.param(30, 30, 0.0, True, WORDS, id="the caution says the token drives them"),
-        pytest.param(19, 19, 0.0, True, CHANCE, id="few pairs are few before anything else"),
+        pytest.param(19, 19, 19.0, True, CHANCE, id="chance comes before anything else"),
         pytest.param(41, 10, 0.0, False, UNTOLD, id="a quarter must have been decided"),
         pytest.param(40, 10, 0.0, False, MORE, id="a quarter is enough"),
     ],
@@ -66,17 +66,65 @@ def test_the_verdict_weighs_the_number_of_pairs_the_null_and_the_token(
     level = cast("list[dict[str, object]]", data["counts"])[0]
     no = 0 if shared > 30 else shared - beyond
     answers = {"yes": beyond, "no": no, "undecided": shared - beyond - no}
-    level |= {"shared": shared, "beyond_token": answers, "nulls": {"none": free}}
+    level |= {"shared": shared, "beyond_token": answers, "nulls": {"none": 0.0}}
+    level["null_highest"] = {"none": free}
     if not is_token_driven:
         data["cautions"] = []
     node = Node(report)
     assert headline_of(node.node("data"), sides_of(node)).verdict == verdict
 
 
+def test_data_without_the_nulls_interval_is_judged_by_that_of_poisson_counts() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    level = cast("list[dict[str, object]]", data["counts"])[0]
+    for shared, is_chance in ((22, True), (23, False)):
+        answers = {"yes": shared, "no": 0, "undecided": 0}
+        level |= {"shared": shared, "beyond_token": answers, "nulls": {"none": 13.0}}
+        node = Node(report)
+        verdict = headline_of(node.node("data"), sides_of(node)).verdict
+        assert verdict.startswith(CHANCE) is is_chance, shared
+
+
 def test_related_models_are_called_no_evidence() -> None:
     node = Node(report_example.report(related=True))
     headline = headline_of(node.node("data"), sides_of(node))
-    assert "this is not evidence of universality" in headline.verdict
+    assert "models are related, so this is not evidence of universality" in headline.verdict
+    assert "began from the same weights" not in headline.verdict
+
+
+def test_a_common_initialisation_is_no_ancestry() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    data["cautions"] = [{"code": "SHARED_INIT", "message": "equal hashes", "value": 1.0}]
+    node = Node(report)
+    verdict = headline_of(node.node("data"), sides_of(node)).verdict
+    assert "dictionaries began from the same weights" in verdict
+    assert "train one from another seed" in verdict
+    assert "models are related" not in verdict
+
+
+def test_no_count_of_a_pair_contradicts_what_is_shown_of_it() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    examples = cast("dict[str, list[dict[str, object]]]", data["examples"])
+    row = examples["beyond_token"][0]
+    row |= {"explained_by": "token", "beyond_token": "yes", "cofires": 0, "together": 1}
+    row |= {"fires_a": 3}
+    node = Node(report)
+    first, *others = groups_of(node, node.node("data"))
+    assert [group.key for group in (first, *others)][:2] == ["beyond_token", "best"]
+    shown = first.first[0]
+    assert shown.explained_by == "none"
+    assert shown.a.fires.endswith(" segments, 3 of the reporting half")
+    together = next(value for name, value, _ in shown.numbers if name == "fire together on")
+    assert together == "1 segment, 0 of the reporting half"
+    assert 'class="activations"' in shown.a.histogram
+    del report["activations_a"], row["together"]  # as data of an earlier release
+    node = Node(report)
+    shown = groups_of(node, node.node("data"))[0].first[0]
+    assert shown.a.fires == "fires on 3 segments of the reporting half"
+    assert shown.a.histogram == ""
 
 
 def test_two_dictionaries_of_one_model_are_told_apart() -> None:

@@ -1,14 +1,17 @@
 """What a live model's recording is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from isogloss.errors import NotFound, UnknownSite
+import isogloss
+from isogloss.errors import InvalidInput, NotFound, UnknownSite
 from isogloss.models import LoadedModel
 from isogloss.service.recording.description import as_known, begun_with, describe
+from isogloss.service.recording.options import RecorderOptions
 from isogloss.service.values.results import RecordingInfo
 from isogloss.store import RecordingSpec, Revision
 
@@ -76,6 +79,37 @@ def test_training_goes_on_under_the_fingerprint_that_the_recording_began_with() 
     assert begun_with(Asked(None), now, 5) == now
     other = replace(now, corpus="another")
     assert begun_with(Asked(first), other, 5) == replace(first, corpus="another")
+
+
+class Widths(nn.Module):
+    """Layers of two widths, which a star matches alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 12)])
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.layers[1](self.layers[0](self.embedding(input_ids)))
+
+
+def test_a_glob_of_several_widths_is_refused_before_a_recording_exists(tmp_path: Path) -> None:
+    model = LoadedModel(module=Widths(), name="widths")
+    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+        with pytest.raises(InvalidInput, match=r"2 sites of 2 widths, such as layers.0 \(8\)"):
+            client.record_documents(model, [[1, 2]], sites=["layers.*"], recording="r")
+        assert client.recordings() == []
+        named = client.record_documents(
+            model, [[1, 2]], sites=["layers.0", "layers.1"], recording="named"
+        )
+        assert [site.width for site in named.spec.sites] == [8, 12]
+        options = RecorderOptions(strict=True)
+        with (
+            pytest.raises(InvalidInput, match="2 sites of 2 widths"),
+            client.record(model.module, sites=["layers.*"], recording="live", options=options),
+        ):
+            model.module(torch.tensor([[1, 2]]))
+        assert [found.id for found in client.recordings()] == ["named"]
 
 
 def test_a_recording_of_an_earlier_release_goes_on_as_it_was_begun() -> None:

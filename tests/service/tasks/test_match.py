@@ -5,14 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from tests.service import made
+from torch import nn
 
+from isogloss.models import ancestry
 from isogloss.service.query.queries import REPORT_FILE
-from isogloss.service.tasks.match import _probe_facts, _probe_of, write_report
+from isogloss.service.tasks.match import (
+    _probe_facts,
+    _probe_of,
+    known_cautions,
+    write_report,
+)
 from isogloss.service.values.dictionary_bodies import source_to_dict
 from isogloss.service.values.job_specs import MatchSpec
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import SourceInfo
-from isogloss.store import FileSystem, Revision, Store
+from isogloss.store import CatalogEntry, FileSystem, ModelInfo, Revision, SiteSpec, Store
+from isogloss.store.testing import sample_spec
 
 
 class Watched(FileSystem):
@@ -67,3 +77,34 @@ def test_a_match_is_made_on_the_probe_that_is_named_else_the_newest_else_the_def
         facts = _probe_facts(both)
         assert (facts["id"], facts["uid"], facts["recordings"]) == ("of-both", "4" * 24, ["docs"])
         assert (facts["holdout"], facts["segments"]) == (0.25, None)
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "names", "is_related"),
+    [
+        pytest.param((0, 1), ("Net", "Net"), False, id="two models of one class, by default named"),
+        pytest.param((0, 0), ("Net", "copy"), True, id="one model under two names"),
+        pytest.param((None, None), ("Net", "Net"), True, id="no fingerprint, one name"),
+        pytest.param((0, None), ("Net", "Net"), True, id="one fingerprint, one name"),
+        pytest.param((None, None), ("Net", "other"), False, id="no fingerprint, two names"),
+    ],
+)
+def test_the_fingerprint_decides_whether_models_are_related_and_not_the_name(
+    tmp_path: Path,
+    fingerprints: tuple[int | None, int | None],
+    names: tuple[str, str],
+    is_related: bool,
+) -> None:
+    with Store.open(tmp_path / "store") as store:
+        sides: list[CatalogEntry] = []
+        for key, seed, name in zip("ab", fingerprints, names, strict=True):
+            torch.manual_seed(seed or 0)
+            module = nn.Sequential(nn.Embedding(200, 16), nn.Linear(16, 16))
+            info = ModelInfo(name=name, ancestry={} if seed is None else ancestry(module))
+            spec = sample_spec(f"r-{key}", sites=(SiteSpec(name="1", width=16, dtype="float32"),))
+            store.create_recording(replace(spec, model=info), ["a"])
+            torch.manual_seed(ord(key))
+            made.write_random_dictionary(store, f"d-{key}", f"r-{key}", "1")
+            sides.append(store.catalog.get("dictionary", f"d-{key}"))
+        codes = {caution.code for caution in known_cautions(store, sides)}
+    assert codes == ({"SHARED_ANCESTRY"} if is_related else set())

@@ -114,6 +114,7 @@ def test_a_value_of_another_class_with_the_same_fields_is_written_like_it() -> N
     class Found:
         dictionary, feature, r, excess, margin = "d", 7, 0.5, 0.25, 0.125
         mutual, cofires, fires, partial_token = True, 3, 4, -0.5
+        activation, row, rows, share, cosine, read_cosine = 2.5, 6, 8, 0.5, 0.75, 0.25
 
     message = to_message(Found(), universality_pb2.Hit, like=Hit)
     assert message.feature == "dictionaries/d/features/7"

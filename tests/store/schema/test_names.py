@@ -5,7 +5,7 @@ import os
 import pytest
 
 from isogloss.errors import InvalidInput, InvalidName
-from isogloss.store.schema.names import check_text, readable_text
+from isogloss.store.schema.names import check_id, check_text, readable_text
 from isogloss.store.testing import sample_spec
 
 
@@ -22,3 +22,21 @@ def test_a_text_that_utf8_cannot_hold_is_refused_and_one_that_is_there_made_read
     assert readable_text(name) == "caf\ufffd.txt"
     for plain in ("", "caf\u00e9", "\U0001f469", "\ufffd", "\x00"):
         assert check_text(plain, "group") == readable_text(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("My_Corpus", "my-corpus"),
+        ("Pythia 70M (v2)", "pythia-70m-v2"),
+        ("2nd", "x-2nd"),
+        ("", "x"),
+        ("Über", "uber"),
+        ("a" * 99, "a" * 63),
+        ("日本", "x"),
+    ],
+)
+def test_an_id_of_no_form_is_refused_with_one_that_is(name: str, wanted: str) -> None:
+    with pytest.raises(InvalidName, match=f"such as {wanted!r}"):
+        check_id(name)
+    assert check_id(wanted) == wanted

@@ -252,3 +252,24 @@ def test_draws_of_seed_0_are_not_those_of_whoever_drew_the_text_with_seed_0() ->
     one = half(codes, codes, tokens)
     null = draw_null("none", one, one, draws=1, most=1, seed=0, min_r=0.0)
     assert null.best_a.max() < 0.3
+
+
+def test_one_more_draw_gives_no_more_than_the_highest_in_97_of_100_cases() -> None:
+    chance, level = np.random.default_rng(0), np.array([0.3, 0.5])
+    for mean in (0.0, 0.4, 3.0, 40.0):
+        over = 0
+        for _ in range(2000):
+            counts = chance.poisson(mean, 21).tolist()
+            high, none = drawn(counts[:20]).highest(level)
+            over += counts[20] > high
+            assert none >= 0
+        assert over <= 2000 * 0.025 + 3 * np.sqrt(2000 * 0.025), mean
+    assert drawn([0] * 20).highest(level)[0] <= 1
+    assert drawn([0]).highest(level)[0] >= drawn([0] * 20).highest(level)[0]
+
+
+def test_counts_that_spread_more_than_poisson_have_a_higher_end() -> None:
+    level = np.array([0.3])
+    even, spread = drawn([20] * 10), drawn([5, 35] * 5)
+    assert even.shared(level) == spread.shared(level)
+    assert spread.highest(level)[0] > even.highest(level)[0] + 5

@@ -2,7 +2,7 @@ import dataclasses
 
 from isogloss.service import DictionaryInfo, JobInfo, SourceInfo
 from isogloss.service.values import results
-from isogloss.service.values.short_repr import short_repr
+from isogloss.short_repr import short_repr
 from isogloss.store import Revision
 
 REVISION = Revision(recording="uid", lanes=tuple((f"{i:08d}.abc", 1000) for i in range(90)))

@@ -1,4 +1,4 @@
-"""Commands for what a match is judged by: floors, and pairs of which the truth is known."""
+"""The command that makes a floor, by which a match is judged."""
 
 from typing import Annotated, Literal
 
@@ -41,27 +41,3 @@ def floor(
         write_json(made)
     else:
         say(f"dictionary {made.id}: {made.features:,} features, {how}")
-
-
-@app.command()
-def bench(
-    what: Annotated[Literal["universality"], typer.Argument(help="What to try.")],
-    seeds: Annotated[int, typer.Option(help="How many pairs of dictionaries.", min=1)] = 3,
-    documents: Annotated[int, typer.Option(help="Documents of 100 segments.", min=4)] = 240,
-    is_json: JsonOption = False,
-) -> None:
-    """Try the labels on features of which the truth is known.
-
-    Planted pairs (reordered, with firings dropped, split, merged, private) stand among impostors
-    that fire in the same places for another reason; how often each is labelled rightly is shown.
-    """
-    from isogloss.service.cli.output import write_json, write_table
-    from isogloss.universality.testing import ground_truth_rates
-
-    del what  # there is one thing to try
-    found = ground_truth_rates(range(seeds), documents=documents)
-    if is_json:
-        write_json({kind: {"right": right, "of": of} for kind, (right, of, _) in found.items()})
-        return
-    rows = [(kind, means, right, of, right / of) for kind, (right, of, means) in found.items()]
-    write_table(("features", "right is", "right", "of", "share"), rows, "nothing was tried")

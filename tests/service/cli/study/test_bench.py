@@ -1,4 +1,4 @@
-"""`isogloss bench synthetic`: a table of kinds on rows of known truth."""
+"""`isogloss bench`: tables of kinds and of labels on data of known truth."""
 
 import json
 
@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.main import app
+from isogloss.universality.testing.ground_truth import KINDS
 
 SMALL = ["--planted", "16", "--width", "12", "--fires", "1.5", "--rows", "8192", "--epochs", "1"]
 
@@ -51,3 +52,22 @@ def test_what_cannot_be_is_refused(words: list[str], said: str) -> None:
     done = CliRunner().invoke(app, ["bench", "synthetic", *SMALL, *words])
     assert isinstance(done.exception, InvalidInput)
     assert said in str(done.exception)
+
+
+def test_bench_counts_right_answers_by_kind_for_people_and_programs() -> None:
+    words = ["bench", "universality", "--seeds", "1", "--documents", "24"]
+    told = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    found = json.loads(told.stdout)
+    assert list(found) == list(KINDS)
+    assert found["private"] == {"right": 40, "of": 40}
+    shown = CliRunner().invoke(app, words, env={"COLUMNS": "200"}, catch_exceptions=False).stdout
+    for kind in KINDS:
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"{kind}  ")]
+        assert str(found[kind]["right"]) in line.split()
+
+
+def test_only_what_there_is_can_be_measured() -> None:
+    assert CliRunner().invoke(app, ["bench", "speed"]).exit_code == 2
+    shown = CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "200"}).output
+    assert "synthetic" in shown
+    assert "universality" in shown

@@ -1,0 +1,82 @@
+"""The command that trains many dictionaries to compare them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isogloss.service.cli import kinds
+from isogloss.service.cli.jobs import DetachOption, watch
+from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+
+app = typer.Typer()
+
+
+_KindOption = Annotated[
+    list[str] | None, typer.Option(help="Kind; repeat. By default that of `isogloss train`.")
+]
+_SeedOption = Annotated[
+    list[int] | None, typer.Option(help="Seed; repeat to see what reseeding changes.")
+]
+
+
+@app.command()
+def sweep(
+    recording: Annotated[str, typer.Argument(help="Id of the recording.")],
+    site: Annotated[list[str], typer.Option(help="Site to train on; repeat for several.")],
+    features: Annotated[list[int], typer.Option(help="Number of features; repeat.")],
+    k: Annotated[list[float], typer.Option(help="Features that are to fire on a row; repeat.")],
+    kind: _KindOption = None,
+    seed: _SeedOption = None,
+    epochs: Annotated[
+        list[float] | None, typer.Option(help="Passes over the training rows; repeat.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of every kind.")
+    ] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file of the frontier to write.")] = None,
+    detach: DetachOption = False,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Train every combination, and show what each explains for its features a row.
+
+    The dictionaries of a site are one job and share its read. The same command goes on where it was
+    interrupted, and trains only what is missing. Differences that reseeding explains are shown as
+    "not distinguishable"; without a second --seed nothing is known of that.
+    """
+    from isogloss.service.cli.output import say, write_json, write_table
+    from isogloss.service.pages.swept import TITLES, SweepGrid, Swept
+
+    grid = SweepGrid(
+        sites=site,
+        features=features,
+        asked=k,
+        kinds=kind or [],
+        seeds=seed or [0],
+        epochs=epochs or [None],
+        settings=kinds.read_settings(set_ or []),
+        batch_rows=batch_rows,
+    )
+    with connect(store) as client:
+        runs = grid.runs(client.kinds())
+        jobs = [client.train_many(recording, site=one, runs=runs) for one in site]
+        if detach:
+            names = [job.name for job in jobs]
+            if is_json:
+                write_json({"jobs": names})
+            else:
+                say(f"jobs {', '.join(names)}; the same command without --detach waits for them")
+            return
+        for job in jobs:
+            watch(job, is_json=is_json)
+        swept = Swept.of([job.result() for job in jobs])
+    if plot is not None:
+        swept.write_plot(plot)
+    if is_json:
+        write_json(swept.to_dict())
+    else:
+        write_table(TITLES, swept.rows(), "nothing was trained")
+        for remark in swept.remarks():
+            say(remark)

@@ -1,0 +1,134 @@
+"""Commands about features, on a store that nobody serves: it is read, never owned."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.service import made
+
+import isogloss
+import isogloss.service.cli.main as cli
+from isogloss.store import store_owner
+
+
+class Here:
+    """The command line run in this process."""
+
+    def __init__(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        monkeypatch.setenv("ISOGLOSS_STORE", str(store))
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """Return exit code, standard output and standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["isogloss", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+
+@pytest.fixture
+def here(
+    made_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    return Here(made_store, monkeypatch, capsys)
+
+
+def test_a_feature_is_shown_with_where_it_fires(here: Here) -> None:
+    code, out, err = here("feature", "small", "3")
+    assert (code, err) == (0, "")
+    first, *places = out.splitlines()
+    assert first.startswith("feature 3 of small: fires on ")
+    assert len(places) == 5
+    assert all("[word" in place for place in places)
+    found = json.loads(here("feature", "small", "3", "--json")[1])
+    assert f"fires on {found['fires']:,} segments" in first
+
+
+def test_contexts_are_a_table_with_the_text_in_parts_for_programs(here: Here) -> None:
+    code, out, err = here("contexts", "small", "3", "--count", "4", "--csv")
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 4
+    assert list(rows[0]) == ["value", "document", "before", "peak", "after"]
+    values = [float(row["value"]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    shown = here("contexts", "small", "3", "--count", "4")[1]
+    assert shown.count(f"[{rows[0]['peak']}]") >= 1
+
+
+def test_nearest_searches_all_others_unless_told_which(here: Here) -> None:
+    code, out, err = here("nearest", "small", "14", "--count", "1", "--csv")
+    assert (code, err) == (0, "")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert (row["dictionary"], row["feature"], row["mutual"]) == ("large", "14", "true")
+    assert float(row["r"]) > 0.9
+
+
+def test_a_direction_and_codes_are_read_from_files(here: Here, tmp_path: Path) -> None:
+    np.save(tmp_path / "direction.npy", made.directions("small-docs", 1)[5])
+    words = ("nearest", "--direction", str(tmp_path / "direction.npy"), "--recording", "small-docs")
+    code, out, _ = here(*words, "--count", "1", "--json")
+    assert code == 0
+    (hit,) = json.loads(out)
+    assert (hit["dictionary"], hit["feature"], round(hit["cosine"], 5)) == ("small", 5, 1.0)
+    assert "large is left out: it was trained on recording 'large-docs'" in here(*words)[2]
+    (tmp_path / "odd.npy").write_bytes(b"odd")
+    code, _, err = here("nearest", "--codes", str(tmp_path / "odd.npy"), "--probe", made.PROBE)
+    assert code == 1
+    assert "odd.npy holds no array of numbers" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("small",),
+        ("small", "1", "--text", "a"),
+        ("--text", "a"),
+        ("--text", "a", "--codes", "b"),
+    ],
+)
+def test_one_thing_to_compare_with_is_wanted(here: Here, words: tuple[str, ...]) -> None:
+    code, _, err = here("nearest", *words)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_a_store_that_a_notebook_holds_can_be_read_and_stays_its(
+    made_store: Path, here: Here
+) -> None:
+    with isogloss.connect(made_store, run_workers=False) as notebook:
+        owner = store_owner(made_store)
+        for words in (
+            ("recordings",),
+            ("dictionaries",),
+            ("probes",),
+            ("matches",),
+            ("jobs",),
+            ("info",),
+            ("kinds",),
+            ("describe", "small-docs"),
+            ("lanes", "small-docs"),
+            ("read", "small-docs", "--count", "2"),
+            ("feature", "small", "3"),
+            ("contexts", "small", "3"),
+            ("nearest", "small", "14"),
+        ):
+            code, out, err = here(*words)
+            assert (code, err) == (0, ""), words
+            assert out
+        assert store_owner(made_store) == owner
+        assert len(notebook.dictionaries()) == 2
+    code, _, err = here("pairs", "lost")
+    assert code == 1
+    assert "no match 'lost'" in err
