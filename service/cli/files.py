@@ -115,7 +115,7 @@ def import_codes(
             site=site,
             origin=origin,
         )
-        made = outcome(job, detach=detach, is_json=is_json)
+        made = outcome(client, job, detach=detach, is_json=is_json)
     if made is None:
         return
     if is_json:

@@ -34,7 +34,7 @@ def floor(
 
     with connect(store) as client:
         job = client.floor(dictionary, how, made=made_id, seed=seed)
-        made = outcome(job, detach=detach, is_json=is_json)
+        made = outcome(client, job, detach=detach, is_json=is_json)
     if made is None:
         return
     if is_json:

@@ -70,7 +70,7 @@ def sweep(
                 say(f"jobs {', '.join(names)}; the same command without --detach waits for them")
             return
         for job in jobs:
-            watch(job, is_json=is_json)
+            watch(client, job, is_json=is_json)
         swept = Swept.of([job.result() for job in jobs])
     if plot is not None:
         swept.write_plot(plot)

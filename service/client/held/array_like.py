@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +14,7 @@ from isogloss.errors import InvalidInput, ShapeError
 if TYPE_CHECKING:
     import torch
 
-    RowsT = TypeVar("RowsT", NDArray[np.generic], torch.Tensor)
+    RowsT = TypeVar("RowsT", NDArray[Any], torch.Tensor)
 else:
     RowsT = TypeVar("RowsT")
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any, cast
 
 import pytest
 import torch
@@ -46,10 +47,11 @@ def logits(model: nn.Module) -> Tensor:
 
 
 def state(model: nn.Module) -> list[object]:
-    return [
+    hooks: list[object] = [
         (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m))
         for m in model.modules()
-    ] + [model.config._attn_implementation]
+    ]
+    return [*hooks, cast("Any", model).config._attn_implementation]
 
 
 @pytest.mark.parametrize("site", list(SITES))
@@ -228,7 +230,7 @@ def test_heads_of_transformer_lens_are_those_of_its_own_hook_points():
     if find_spec("transformer_lens") is None:
         pytest.skip("transformer_lens is not in this environment: make test-peers")
     version = importlib.metadata.version("transformer-lens")
-    model = hooked_transformer() if version.startswith("3.") else bridge()
+    model = cast("Any", hooked_transformer() if version.startswith("3.") else bridge())
     sites = {part: f"blocks.1.attn.heads.{part}" for part in PARTS}
     with torch.no_grad(), capture(model, list(sites.values())) as seen:
         model(IDS)

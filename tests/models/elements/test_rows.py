@@ -1,5 +1,7 @@
 """Patterns are never taken for rows."""
 
+from typing import Literal
+
 import pytest
 import torch
 from tests.models.elements.families import GPT2
@@ -29,7 +31,7 @@ class Attention(nn.Module):
 
 @pytest.mark.parametrize("site", ["hook_pattern", "weights"])
 @pytest.mark.parametrize("layout", [None, "batch_first"])
-def test_a_pattern_is_not_recorded(site: str, layout: str | None):
+def test_a_pattern_is_not_recorded(site: str, layout: Literal["batch_first"] | None):
     model = LoadedModel(module=Attention().eval(), name="tiny")
     with pytest.raises(InvalidInput, match=f"{site}' is an attention pattern.*cannot be recorded"):
         list(record(model, DOCUMENTS, [site], layout=layout))

@@ -37,7 +37,11 @@ def test_effects_are_those_of_a_loop_of_hooks_written_by_hand(metric: Any, mode:
         for i, path in enumerate(found.sites):
             target: nn.Module = module.get_submodule(path)
             kept: list[Any] = []
-            handle = target.register_forward_hook(lambda m, a, out, k=kept: k.append(out.clone()))
+
+            def keep(_: nn.Module, __: object, out: Tensor, kept: list[Any] = kept) -> None:
+                kept.append(out.clone())
+
+            handle = target.register_forward_hook(keep)
             module(donor)
             handle.remove()
             for position in range(6):

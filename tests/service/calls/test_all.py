@@ -73,7 +73,9 @@ def test_closing_lets_the_store_go(tmp_path: Path) -> None:
 def test_a_reading_client_answers_what_changes_nothing_and_refuses_the_rest(owner: Owner) -> None:
     reading = ReadingHandlers(owner)
     assert set(reading.unary) | set(reading.streaming) == ANSWERED
-    assert reading.unary[INFO].answer(pb.GetServerInfoRequest()).version
+    told = reading.unary[INFO].answer(pb.GetServerInfoRequest())
+    assert isinstance(told, pb.ServerInfo)
+    assert told.version
     refused: set[str] = set()
     for path, call in {**reading.unary, **reading.streaming}.items():
         if not METHODS[path].only_reads:

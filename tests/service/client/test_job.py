@@ -9,6 +9,7 @@ from tests.service import planted
 import isogloss
 from isogloss import Client
 from isogloss.service.client.job import Job
+from isogloss.service.values.results import DictionaryInfo
 from isogloss.store import Store
 
 
@@ -20,7 +21,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
         yield client
 
 
-def begun(client: Client) -> Job[object]:
+def begun(client: Client) -> Job[DictionaryInfo]:
     return client.train("small-docs", site="layer.1", features=8, k=2)
 
 

@@ -4,7 +4,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def blocking(client: Client, rows: NDArray[np.float32]) -> None:
     assert_type(wide, Job[DictionaryInfo])
     assert_type(client.kinds(), list[KindInfo])
     assert_type(client.match("a", "b").result(3.0), MatchInfo)
-    assert_type(client.encode("d", rows), tuple[NDArray[np.generic], NDArray[np.generic]])
+    assert_type(client.encode("d", rows), tuple[NDArray[Any], NDArray[Any]])
     found = client.dictionary_info("d")
     assert_type(client.nearest(found.feature(3), [found], 5), Hits)
     assert_type(client.watch("j"), Iterator[JobInfo])

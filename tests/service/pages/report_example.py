@@ -5,6 +5,7 @@
 
 import math
 import random
+from typing import cast
 
 _TEXT = (
     "the function returns a new list of integers when called without arguments and raises an "
@@ -182,7 +183,9 @@ def _data(
             "partial_token": [None if i % 97 == 0 else p for i, p in enumerate(partial)],
             "token_null": [row["token_null"] for row in pairs],
             "margin": [row["margin"] for row in pairs],
-            "fires": [min(row["fires_a"], row["fires_b"]) for row in pairs],
+            "fires": [
+                min(cast("int", row["fires_a"]), cast("int", row["fires_b"])) for row in pairs
+            ],
             "explained_by": [row["explained_by"] for row in pairs],
             "beyond_token": [row["beyond_token"] for row in pairs],
         },

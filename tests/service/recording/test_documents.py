@@ -1,5 +1,7 @@
 """Documents are recorded once each, in order, over as many runs as it takes."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -237,7 +239,10 @@ def test_a_text_for_a_model_without_a_tokenizer_is_refused_and_lists_of_ids_are_
     model = LoadedModel(module=Tiny(), tokenizer=None, name="tiny")
     with pytest.raises(InvalidInput, match=r"document 1 is a text .* no tokenizer"):
         local_client.record_documents(
-            model, [[1, 2], TextDocument(text="a")], sites=["layer"], recording=name
+            model,
+            cast("list[TextDocument]", [[1, 2], TextDocument(text="a")]),
+            sites=["layer"],
+            recording=name,
         )
     local_client.record_documents(model, [[1, 2]], sites=["layer"], recording=name)
     assert len(local_client.documents(name)) == 1

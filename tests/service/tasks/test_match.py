@@ -106,5 +106,5 @@ def test_the_fingerprint_decides_whether_models_are_related_and_not_the_name(
             torch.manual_seed(ord(key))
             made.write_random_dictionary(store, f"d-{key}", f"r-{key}", "1")
             sides.append(store.catalog.get("dictionary", f"d-{key}"))
-        codes = {caution.code for caution in known_cautions(store, sides)}
+        codes = {caution.code for caution in known_cautions(store, sides, (None, None))}
     assert codes == ({"SHARED_ANCESTRY"} if is_related else set())

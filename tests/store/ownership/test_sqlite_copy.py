@@ -65,7 +65,12 @@ def test_a_catalog_that_may_not_be_written_is_read_and_refuses_changes(
     catalog.close()
     before = path.read_bytes()
     assert can_write(path)
-    monkeypatch.setattr(catalogs, "can_write", lambda path: False)
+
+    def cannot(path: Path) -> bool:
+        del path
+        return False
+
+    monkeypatch.setattr(catalogs, "can_write", cannot)
     reading = Catalog(path)
     assert reading.get("probe", "p") == made
     with pytest.raises(StorageError, match="readonly"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,8 +75,8 @@ def test_a_direction_is_asked_for_by_recording_or_by_model(client: Client) -> No
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(client: Client) -> None:
-    feature = client.dictionary("d-one").feature(1)
-    for arguments, message in (
+    feature = client.dictionary_info("d-one").feature(1)
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({}, "0 of feature, text, direction and codes"),
         ({"feature": feature, "text": [1]}, "2 of feature, text"),
         ({"feature": feature, "among": []}, "among is empty"),
@@ -86,7 +87,8 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(client: Client)
         ({"codes": np.ones((2, 3)), "probe": "p"}, r"codes are \[2, 3\]"),
         ({"direction": np.ones((2, 3)), "model": "one"}, r"direction is \[2, 3\]"),
         ({"direction": np.zeros(16), "model": "one"}, "length 0"),
-    ):
+    ]
+    for arguments, message in wrong:
         with pytest.raises(InvalidInput, match=message):
             client.nearest(**arguments)
 
