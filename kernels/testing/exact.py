@@ -166,6 +166,9 @@ def autograd(inputs: Inputs, k: int, dtype: torch.dtype, device: str) -> Iterato
 
     Yields:
         The gradient to each argument.
+
+    Raises:
+        AssertionError: a gradient did not arrive.
     """
     start = (inputs.x, inputs.weight, inputs.bias, inputs.weight.flip(0), inputs.grad[0])
     mine = [part.to(device, dtype).requires_grad_() for part in start]

@@ -70,23 +70,8 @@ def find_destination(
     is_there = not isinstance(store, Path) or store.exists()
     owner = store_owner(store) if is_there else None
     if owner is None or owner.address is None:
-        _check_complete_installation()
-        # a client alone lacks what they need
-        from isogloss.service.calls.all import LocalHandlers, ReadingHandlers
-        from isogloss.service.control.owner import Owner
-
-        if read_only:
-            attached = Owner(Store.attach(store), run_workers=False)
-            return Destination(handlers=ReadingHandlers(attached))
         try:
-            owner = Owner(Store.open(store), run_workers=run_workers)
-            return Destination(handlers=LocalHandlers(owner))
-        except StorageError as error:
-            if isinstance(store, Path) and store.exists() and not can_write(store / "_"):
-                raise StorageError(
-                    f"{error}: it takes no writes here, read it with connect(..., read_only=True)"
-                ) from error
-            raise
+            return _open_here(store, run_workers=run_workers, read_only=read_only)
         except StoreOwned:
             owner = store_owner(store)  # a server may have taken it just now
             if owner is None or owner.address is None:
@@ -95,6 +80,27 @@ def find_destination(
     if not owner.address.startswith("unix:") and token is None:
         token = _kept_token(state_directory(store))
     return Destination(address=owner.address, token=token)
+
+
+def _open_here(store: Path | str, *, run_workers: bool, read_only: bool) -> Destination:
+    """Open a store in this process, to own it or only to read it."""
+    _check_complete_installation()
+    # a client alone lacks what they need
+    from isogloss.service.calls.all import LocalHandlers, ReadingHandlers
+    from isogloss.service.control.owner import Owner
+
+    if read_only:
+        attached = Owner(Store.attach(store), run_workers=False)
+        return Destination(handlers=ReadingHandlers(attached))
+    try:
+        owner = Owner(Store.open(store), run_workers=run_workers)
+        return Destination(handlers=LocalHandlers(owner))
+    except StorageError as error:
+        if isinstance(store, Path) and store.exists() and not can_write(store / "_"):
+            raise StorageError(
+                f"{error}: it takes no writes here, read it with connect(..., read_only=True)"
+            ) from error
+        raise
 
 
 def _check_complete_installation() -> None:

@@ -241,6 +241,7 @@ class Queries:
 
         Raises:
             NotFound: no such dictionary or recording.
+            InvalidInput: the dictionary was imported as codes, and has no weights.
             ShapeError: the rows are not of its width.
             PassportRefused: the recording, site or scale is another than in training.
         """

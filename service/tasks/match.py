@@ -1,7 +1,7 @@
 """The match job: match the features of two dictionaries, and save the data of its report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -102,21 +102,27 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     for key, side, probed in zip("ab", sides, (a, b), strict=True):
         heart.check()
         reader = _context_reader(store, entry, probe, side)
-        shown = _features_shown(data, f"feature_{key}")
-        report[f"contexts_{key}"] = {
-            str(feature): [
-                _plain(found) for found in reader.read(probed, feature, _CONTEXTS, _WINDOW)
-            ]
-            for feature in shown
-        }
-        report[f"activations_{key}"] = {
-            str(feature): _activations(probed, feature) for feature in shown
-        }
+        report |= _shown(reader, probed, key, _features_shown(data, f"feature_{key}"))
     _count_together(data, a, b)
     write_report(directory, report)
     summary = summary_text(result, references)
     _register(store, spec, uid, sides, entry, settings, (len(result.pairs), summary))
     return {"match": name}
+
+
+def _shown(
+    reader: ContextReader, probed: ProbedDictionary, key: str, features: Sequence[int]
+) -> dict[str, object]:
+    """Return the contexts and activations of features, as a report holds them."""
+    return {
+        f"contexts_{key}": {
+            str(feature): [
+                _plain(found) for found in reader.read(probed, feature, _CONTEXTS, _WINDOW)
+            ]
+            for feature in features
+        },
+        f"activations_{key}": {str(feature): _activations(probed, feature) for feature in features},
+    }
 
 
 Sides = tuple[Directions | None, Directions | None]

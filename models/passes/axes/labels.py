@@ -18,38 +18,38 @@ class Label:
     """Of which tables: several where their states were added up, or -1 for one not known."""
 
 
-Axis = tuple[tuple[Label | None, int], ...]
+LabelledAxis = tuple[tuple[Label | None, int], ...]
 """The parts that an axis is made of, with their sizes; None: a part that is no axis of ids."""
-Axes = tuple[Axis, ...]
+LabelledAxes = tuple[LabelledAxis, ...]
 
 
-def free(size: int) -> Axis:
+def free(size: int) -> LabelledAxis:
     """Return an axis that is none of ids."""
     return ((None, size),)
 
 
-def is_free(axis: Axis) -> bool:
+def is_free(axis: LabelledAxis) -> bool:
     """Return whether no part of an axis is one of ids."""
     return not any(label for label, _ in axis)
 
 
-def size_of(axis: Axis) -> int:
+def size_of(axis: LabelledAxis) -> int:
     """Return how long an axis is."""
     return math.prod(size for _, size in axis)
 
 
-def whole(axis: Axis) -> Label | None:
+def whole(axis: LabelledAxis) -> Label | None:
     """Return which axis of ids an axis is, where it is one whole."""
     parts = [label for label, size in axis if size != 1] or [label for label, _ in axis]
     return parts[0] if len(parts) == 1 else None
 
 
-def tables_in(axes: Axes) -> frozenset[int]:
+def tables_in(axes: LabelledAxes) -> frozenset[int]:
     """Return the numbers of all tables of which some axes are."""
     return frozenset[int]().union(*(label.tables for axis in axes for label, _ in axis if label))
 
 
-def renamed(axes: Axes, numbers: Mapping[int, int]) -> Axes:
+def renamed(axes: LabelledAxes, numbers: Mapping[int, int]) -> LabelledAxes:
     """Return axes of other tables, by their numbers."""
     return tuple(tuple((_renamed(label, numbers), size) for label, size in axis) for axis in axes)
 
@@ -60,7 +60,7 @@ def _renamed(label: Label | None, numbers: Mapping[int, int]) -> Label | None:
     return Label(label.axis, frozenset(numbers.get(one, one) for one in label.tables))
 
 
-def both(one: Axis, other: Axis) -> Axis:
+def both(one: LabelledAxis, other: LabelledAxis) -> LabelledAxis:
     """Return an axis on which two tensors are joined number by number."""
     if is_free(one):
         return other
@@ -79,14 +79,14 @@ def _joined(one: Label | None, other: Label | None) -> Label | None:
     return Label(one.axis, one.tables | other.tables)
 
 
-def tainted(axis: Axis) -> Axis:
+def tainted(axis: LabelledAxis) -> LabelledAxis:
     """Return an axis whose rows may also be of ids that are not known."""
     return tuple(
         (label and Label(label.axis, label.tables | {UNKNOWN}), size) for label, size in axis
     )
 
 
-def resized(axes: Axes, shape: Sequence[int]) -> Axes:
+def resized(axes: LabelledAxes, shape: Sequence[int]) -> LabelledAxes:
     """Return the axes behind an operation that changes the size of some: these are none of ids."""
     return tuple(
         axis if size_of(axis) == size else free(size)
@@ -94,10 +94,10 @@ def resized(axes: Axes, shape: Sequence[int]) -> Axes:
     )
 
 
-def viewed(axes: Axes, shape: Sequence[int]) -> Axes | None:
+def viewed(axes: LabelledAxes, shape: Sequence[int]) -> LabelledAxes | None:
     """Return the axes of the same numbers, in the same order, in another shape."""
     left = [part for axis in axes for part in axis if part[1] != 1]
-    found: list[Axis] = []
+    found: list[LabelledAxis] = []
     for size in shape:
         own, rest = list[tuple[Label | None, int]](), size
         while rest > 1:
@@ -121,9 +121,9 @@ def viewed(axes: Axes, shape: Sequence[int]) -> Axes | None:
 
 __all__ = [
     "UNKNOWN",
-    "Axes",
-    "Axis",
     "Label",
+    "LabelledAxes",
+    "LabelledAxis",
     "both",
     "free",
     "is_free",

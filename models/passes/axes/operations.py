@@ -14,8 +14,8 @@ from torch import Tensor
 
 from isogloss.models.passes.axes.labels import (
     UNKNOWN,
-    Axes,
-    Axis,
+    LabelledAxes,
+    LabelledAxis,
     both,
     free,
     is_free,
@@ -93,12 +93,12 @@ class Operation:
     func: Callable[..., object]
     args: Sequence[object]
     kwargs: Mapping[str, object]
-    known: Callable[[object], Axes | None]
+    known: Callable[[object], LabelledAxes | None]
     """Gives the axes of an argument; None: they are not known."""
     tables: Tables
     """All ids that are followed."""
 
-    def axes(self, results: Sequence[Tensor]) -> list[Axes | None]:
+    def axes(self, results: Sequence[Tensor]) -> list[LabelledAxes | None]:
         """Return the axes of the tensors that it gave; None: they are not known."""
         before = self.known(self.args[0]) if self.args else None
         if before is not None and self.name in TAKING:
@@ -111,14 +111,14 @@ class Operation:
             first = None  # ids of its own, which the model has made
         return [first, *[None] * (len(results) - 1)]
 
-    def _are_ids(self, axes: Axes) -> bool:
+    def _are_ids(self, axes: LabelledAxes) -> bool:
         """Return whether whole numbers are the ids of a table, and nothing else."""
         of = tables_in(axes)
         are_all = all(size_of(axis) == 1 or not is_free(axis) for axis in axes)
         is_filled = any(bool((self.tables[one].places == NONE).any()) for one in of - {UNKNOWN})
         return bool(of) and are_all and not is_filled and UNKNOWN not in of
 
-    def _first(self, before: Axes | None, result: Tensor) -> Axes | None:
+    def _first(self, before: LabelledAxes | None, result: Tensor) -> LabelledAxes | None:
         name, args = self.name, self.args
         is_of_ids = are_whole_numbers(result) or result.dtype == torch.bool
         if is_of_ids and name in (SAME - COPIES) | SUMS | _RESIZING:
@@ -136,7 +136,7 @@ class Operation:
             return (*map(both, *(axes[:-1] for axes in known)), free(result.shape[-1]))
         return None if before is None else self._alone(before, result)
 
-    def _alone(self, before: Axes, result: Tensor) -> Axes | None:
+    def _alone(self, before: LabelledAxes, result: Tensor) -> LabelledAxes | None:
         """Return the axes of what was made of one tensor."""
         name = self.name
         if name in SAME:
@@ -160,14 +160,14 @@ class Operation:
     def _argument(self, place: int, name: str, default: object) -> object:
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
-    def _padded(self, before: Axes) -> Axes | None:
+    def _padded(self, before: LabelledAxes) -> LabelledAxes | None:
         mode = self._argument(2, "mode", "constant")
         sides = cast("Sequence[int]", self._argument(1, "pad", ()))
         if mode not in ("constant", "circular"):
             return None
         return padded(before, sides, self.tables, is_circular=mode == "circular")
 
-    def _over_axes(self, before: Axes, result: Tensor) -> Axes | None:
+    def _over_axes(self, before: LabelledAxes, result: Tensor) -> LabelledAxes | None:
         """Return the axes behind a convolution: its last ones may be longer at their ends."""
         where = 3 if self.name.startswith("conv") else 2
         steps = self._argument(where, "stride", 1 if where == 3 else None)
@@ -181,7 +181,7 @@ class Operation:
         found = padded(before, sides, self.tables) if is_longer else resized(before, result.shape)
         return (found[0], free(result.shape[1]), *found[2:])
 
-    def _summed(self, terms: Sequence[object], result: Tensor) -> Axes | None:
+    def _summed(self, terms: Sequence[object], result: Tensor) -> LabelledAxes | None:
         some = [term for term in terms if isinstance(term, Tensor)]
         known = [self.known(term) for term in some]
         if all(axes is None for axes in known):
@@ -196,7 +196,7 @@ class Operation:
                 found = [tainted(axis) for axis in found]
         return tuple(found)
 
-    def _put_together(self, result: Tensor) -> Axes | None:
+    def _put_together(self, result: Tensor) -> LabelledAxes | None:
         pieces = cast("Sequence[Tensor]", self.args[0] if self.args else self.kwargs["tensors"])
         known = [(self.known(one), [*one.shape]) for one in pieces]
         dim = cast("int", self._argument(1, "dim", self.kwargs.get("axis", 0)))
@@ -215,7 +215,7 @@ class Operation:
                 found = tuple(tainted(axis) for axis in found)  # beside rows of unknown ids
         return found
 
-    def _product(self, args: Sequence[object], result: Tensor) -> Axes | None:
+    def _product(self, args: Sequence[object], result: Tensor) -> LabelledAxes | None:
         """Return the axes of a product: the rows of the left, the columns of the right."""
         left, right = self.known(args[0]), self.known(args[1])
         if left is None or len(left) < 2:
@@ -224,7 +224,7 @@ class Operation:
             return (*left[:-1], free(result.shape[-1]))
         return (*left[:-1], right[-1])
 
-    def _einsum(self) -> Axes | None:
+    def _einsum(self) -> LabelledAxes | None:
         equation = cast("str", self.args[0]).replace(" ", "")
         given = self.args[1:]
         operands = cast(
@@ -233,7 +233,7 @@ class Operation:
         inputs, arrow, output = equation.partition("->")
         if not arrow:
             return None
-        letters: dict[str, Axis] = {}
+        letters: dict[str, LabelledAxis] = {}
         most = 0
         for names, operand in zip(inputs.split(","), operands, strict=True):
             more = operand.ndim - len(names.replace("...", ""))
@@ -244,7 +244,7 @@ class Operation:
         is_known = any(not is_free(axis) for axis in letters.values())
         return tuple(letters[letter] for letter in _spelled(output, most)) if is_known else None
 
-    def _looked_up(self, before: Axes | None, result: Tensor) -> Axes | None:
+    def _looked_up(self, before: LabelledAxes | None, result: Tensor) -> LabelledAxes | None:
         """Return the axes of rows that were looked up, one for each id."""
         args = self.args
         if self.name in ("embedding", "one_hot"):
@@ -262,7 +262,7 @@ class Operation:
             return None
         return (*axes, *(free(n) for n in result.shape[ids.ndim :]))
 
-    def _bagged(self, result: Tensor) -> Axes | None:
+    def _bagged(self, result: Tensor) -> LabelledAxes | None:
         """Return the axes of rows that were looked up in bags, of one id each."""
         axes, ids = self.known(self.args[0]), self.args[0]
         if axes is None or not isinstance(ids, Tensor):
@@ -275,7 +275,7 @@ class Operation:
         )
         return (*axes, free(result.shape[1])) if are_single else None
 
-    def _reordered(self, before: Axes | None, result: Tensor) -> Axes | None:
+    def _reordered(self, before: LabelledAxes | None, result: Tensor) -> LabelledAxes | None:
         """Return the axes of rows at other places: those of ids in another order, a new table."""
         shape = getattr(self.args[0], "shape", None) if self.args else None
         if before is None or self.name not in REORDERING or result.shape != shape:
@@ -316,7 +316,7 @@ def _spelled(names: str, more: int) -> list[str]:
     return [*before, *(f".{i}" for i in range(more, 0, -1) if dots), *behind]
 
 
-def _may_be_of_others(term: Tensor, axes: Sequence[Axis]) -> bool:
+def _may_be_of_others(term: Tensor, axes: Sequence[LabelledAxis]) -> bool:
     """Return whether a term of unknown axes may be of ids of its own: it has a row for each."""
     shape = [1] * (len(axes) - term.ndim) + [*term.shape]
     of_ids = [i for i, axis in enumerate(axes) if not is_free(axis)]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from isogloss.models.passes.axes.labels import (
     UNKNOWN,
-    Axes,
-    Axis,
     Label,
+    LabelledAxes,
+    LabelledAxis,
     both,
     free,
     is_free,
@@ -33,9 +33,9 @@ def taken(
     func: Callable[..., object],
     args: Sequence[object],
     kwargs: Mapping[str, object],
-    axes: Axes,
+    axes: LabelledAxes,
     tables: Tables,
-) -> list[Axes] | None:
+) -> list[LabelledAxes] | None:
     """Return the axes of each tensor that an operation takes out of one.
 
     It is run again on views of a row of numbers, which tell what it takes along each axis.
@@ -88,11 +88,11 @@ def _place(part: Tensor, *, is_single: bool) -> tuple[int | None, list[int]]:
 
 
 def _cut(
-    axes: Axes,
+    axes: LabelledAxes,
     places: Mapping[int, tuple[int | None, Sequence[int]]],
     shape: Sequence[int],
     tables: Tables,
-) -> Axes:
+) -> LabelledAxes:
     """Return the axes of a part, with tables of the ids that are left."""
     found = [free(size) for size in shape]
     named = [label.axis for axis in axes for label, _ in axis if label]
@@ -119,7 +119,9 @@ def _cut(
     return tuple(found)
 
 
-def padded(axes: Axes, sides: Sequence[int], tables: Tables, *, is_circular: bool = False) -> Axes:
+def padded(
+    axes: LabelledAxes, sides: Sequence[int], tables: Tables, *, is_circular: bool = False
+) -> LabelledAxes:
     """Return the axes of a tensor with more, or fewer, at the ends of its last axes.
 
     Args:
@@ -142,7 +144,9 @@ def padded(axes: Axes, sides: Sequence[int], tables: Tables, *, is_circular: boo
     return _cut(axes, places, shape, tables)
 
 
-def joined(pieces: Sequence[tuple[Axes | None, Sequence[int]]], dim: int, tables: Tables) -> Axes:
+def joined(
+    pieces: Sequence[tuple[LabelledAxes | None, Sequence[int]]], dim: int, tables: Tables
+) -> LabelledAxes:
     """Return the axes of tensors that are put one behind another.
 
     Args:
@@ -170,7 +174,7 @@ def joined(pieces: Sequence[tuple[Axes | None, Sequence[int]]], dim: int, tables
     return tuple(found)
 
 
-def _joined_axis(known: Sequence[Axes], dim: int, tables: Tables) -> int | None:
+def _joined_axis(known: Sequence[LabelledAxes], dim: int, tables: Tables) -> int | None:
     """Return along which axis of the ids tensors are joined; None: along none of them."""
     told = {label.axis for axes in known if (label := whole(axes[dim]))}
     if told:
@@ -239,11 +243,11 @@ def _shape(places: Tensor, axis: int, size: int) -> tuple[int, int]:
     return (size, other) if axis == 0 else (other, size)
 
 
-def _of_tables(axis: Axis, numbers: frozenset[int]) -> Axis:
+def _of_tables(axis: LabelledAxis, numbers: frozenset[int]) -> LabelledAxis:
     return tuple((label and Label(label.axis, numbers), size) for label, size in axis)
 
 
-def _none_of(axis: Axis, label_axis: int) -> Axis:
+def _none_of(axis: LabelledAxis, label_axis: int) -> LabelledAxis:
     return tuple(
         (None if label and label.axis == label_axis else label, size) for label, size in axis
     )

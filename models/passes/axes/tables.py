@@ -17,7 +17,7 @@ NONE = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class LabelTable:
     """Ids that rows are of."""
 
     ids: Tensor
@@ -35,15 +35,15 @@ class Tables:
     """All tables of one pass, by their numbers."""
 
     def __init__(self) -> None:
-        self._all: list[Table] = []
+        self._all: list[LabelTable] = []
 
-    def __getitem__(self, number: int) -> Table:
+    def __getitem__(self, number: int) -> LabelTable:
         return self._all[number]
 
     def read(self, ids: Tensor) -> int:
         """Return the number of ids that the model reads, ``[a, b]``, which nothing changes."""
         places = torch.arange(ids.numel(), device=ids.device).reshape(ids.shape)
-        self._all.append(Table(ids, len(self._all), places, varies=False))
+        self._all.append(LabelTable(ids, len(self._all), places, varies=False))
         return len(self._all) - 1
 
     def ordered(self, number: int, places: Tensor, *, varies: bool = False) -> int:
@@ -61,7 +61,7 @@ class Tables:
                 return i
         ids = self._all[origin].ids.reshape(-1)
         ids = ids[places.clamp(min=0)].masked_fill(places == NONE, NONE)
-        self._all.append(Table(ids, origin, places, varies))
+        self._all.append(LabelTable(ids, origin, places, varies))
         return len(self._all) - 1
 
     def taken(self, number: int, axis: int, index: Sequence[int]) -> int:
@@ -169,4 +169,4 @@ def _is_of(label: Label | None, axis: int, tables: set[int]) -> bool:
     return label is not None and label.axis == axis and bool(label.tables & tables)
 
 
-__all__ = ["NONE", "Places", "Table", "Tables", "TracedAxes"]
+__all__ = ["NONE", "LabelTable", "Places", "Tables", "TracedAxes"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from isogloss.models.passes.axes.labels import Axes, Label, free, resized, size_of, whole
+from isogloss.models.passes.axes.labels import Label, LabelledAxes, free, resized, size_of, whole
 from isogloss.models.passes.axes.operations import (
     PRODUCTS,
     RECURRENT,
@@ -37,8 +37,8 @@ class AxisTrace(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._tables = Tables()
-        self._known: dict[int, tuple[weakref.ref[Tensor], Axes, int]] = {}
-        self._packed: dict[int, tuple[weakref.ref[Tensor], Axes]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], LabelledAxes, int]] = {}
+        self._packed: dict[int, tuple[weakref.ref[Tensor], LabelledAxes]] = {}
         self._lost: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._is_begun = self._is_over = False
 
@@ -146,23 +146,23 @@ class AxisTrace(TorchFunctionMode):
         if axes is not None and len(axes) == 3:
             self._packed[id(result)] = weakref.ref(result), axes
 
-    def _packed_axes(self, tensor: object) -> Axes | None:
+    def _packed_axes(self, tensor: object) -> LabelledAxes | None:
         found = self._packed.get(id(tensor))
         return None if found is None or found[0]() is not tensor else found[1]
 
-    def _padded(self, args: Sequence[object], result: Tensor) -> Axes | None:
+    def _padded(self, args: Sequence[object], result: Tensor) -> LabelledAxes | None:
         packed = self._packed_axes(args[0])
         order = (1, 0, 2) if args[2] else (0, 1, 2)
         return packed and resized(tuple(packed[i] for i in order), result.shape)
 
-    def _axes(self, tensor: object) -> Axes | None:
+    def _axes(self, tensor: object) -> LabelledAxes | None:
         found = self._known.get(id(tensor))
         known = None if found is None else found[0]()
         if found is None or known is None or known is not tensor or found[2] != _memory(known):
             return None
         return found[1]
 
-    def _set(self, tensor: Tensor, axes: Axes | None) -> None:
+    def _set(self, tensor: Tensor, axes: LabelledAxes | None) -> None:
         if axes is not None and [size_of(axis) for axis in axes] == [*tensor.shape]:
             self._known[id(tensor)] = weakref.ref(tensor), axes, _memory(tensor)
         else:
@@ -207,7 +207,7 @@ def _opened(value: object) -> Sequence[object]:
     return cast("Sequence[object]", value) if isinstance(value, tuple | list) else [value]
 
 
-def _named(axes: Axes | None) -> set[int]:
+def _named(axes: LabelledAxes | None) -> set[int]:
     """Return which axes of ids stand among the axes of a tensor, each as one whole."""
     return {label.axis for axis in axes or () for label, _ in axis if label}
 
