@@ -58,7 +58,7 @@ def public_values(root: Path) -> Mapping[str, object]:
         found["server"] = client.server_info()
         found["recording"] = client.recording(RECORDING)
         found["spec"] = spec
-        found["dictionary"] = client.dictionary("dictionary-0")
+        found["dictionary"] = client.dictionary_info("dictionary-0")
         found["statistics"] = client.statistics(RECORDING, SITE)
         found["lanes"] = client.lanes(RECORDING)[0]
         found["tokens"] = client.tokens(RECORDING, 0, 4)

@@ -40,7 +40,7 @@ def sweep(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Train every combination, and show what each explains for its features a row.
+    """Train every combination, and compare what they explain.
 
     The dictionaries of a site are one job and share its read. The same command goes on where it was
     interrupted, and trains only what is missing. Differences that reseeding explains are shown as

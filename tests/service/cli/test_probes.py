@@ -53,7 +53,7 @@ def test_the_steps_that_commands_name_are_those_of_the_job(store: Path) -> None:
     train = ["train", spec.recording, "--site", "layer.2", "--features", "8", "--k", "2"]
     with pytest.raises(InvalidInput, match=r"rows of 2 training steps .*--steps 20"):
         run(*train, *words)
-    rest = ["--batch-rows", "64", "--holdout", "0.5", *words]
+    rest = ["--batch-rows", "64", "--holdout", "0.05", *words]
     run(*train, "--steps", "20", "--steps", "10", *rest)
     run("probe", spec.recording, "--steps", "10", *words)
     with Store.open(store) as opened:
@@ -64,6 +64,6 @@ def test_the_steps_that_commands_name_are_those_of_the_job(store: Path) -> None:
         "settings": {"features": 8, "k": 2},
         "steps": [10, 20],
         "batch_rows": 64,
-        "holdout": 0.5,
+        "holdout": 0.05,
     }
     assert found["probe"]["steps"] == [10]

@@ -94,7 +94,7 @@ def test_what_a_store_holds_is_shown_of_the_client_and_of_each_value(
     reading_client: Client,
 ) -> None:
     client = reading_client
-    small = client.dictionary("small")
+    small = client.dictionary_info("small")
     hits = client.nearest(small.feature(14))
     for value, wanted in (
         (client, ("small-docs", "large-docs", "small", "large")),

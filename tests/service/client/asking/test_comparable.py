@@ -66,9 +66,9 @@ def test_nearest_builds_a_probe_of_what_can_be_compared_and_names_the_rest(
     crowded: Path,
 ) -> None:
     with isogloss.connect(crowded) as client:
-        hits = client.nearest(client.dictionary("small").feature(14), count=1)
+        hits = client.nearest(client.dictionary_info("small").feature(14), count=1)
         assert [(hit.dictionary, hit.feature) for hit in hits] == [("large", 14)]
         assert {one.dictionary for one in hits.skipped} == {"both", "greedy", "apart"}
-        again = client.nearest(client.dictionary("small").feature(14), count=1)
+        again = client.nearest(client.dictionary_info("small").feature(14), count=1)
         assert again == hits
         assert {one.dictionary for one in again.skipped} == {"both", "greedy", "apart"}
