@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from isogloss.models.patching.tracing import Trace, trace
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
-    from isogloss.models.sites import Site
+    from isogloss.models.sites import Site, without_prefix
     from isogloss.models.texts import TextDocument, passages
     from isogloss.models.tokens import (
         EncodedDocument,
@@ -131,6 +131,7 @@ __all__ = [
     "vocabulary",
     "watch_first_ids",
     "weight_sketch",
+    "without_prefix",
 ]
 
 _HOMES = {
@@ -202,6 +203,7 @@ _HOMES = {
     "trace_page": "patching.heat_map",
     "trace_svg": "patching.heat_map",
     "unwrapped": "wrappers",
+    "without_prefix": "sites",
     "vocabulary": "tokens",
 }
 

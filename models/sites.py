@@ -79,15 +79,17 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
 
     A pattern without ``*``, ``?`` or ``[`` is one path. In a glob, ``*`` and ``?`` stay within one
     component of the path and ``**`` crosses dots. A path that starts with a Hugging Face model's
-    own prefix (``gpt_neox.layers.3``) also names the base model's submodule (``layers.3``).
+    own prefix (``gpt_neox.layers.3``) also names the base model's submodule (``layers.3``), and one
+    without it the submodule of the whole model.
 
     Raises:
         UnknownSite: nothing matches; the message lists the nearest names.
     """
     prefix = getattr(module, "base_model_prefix", "")
     forms = [pattern]
-    if isinstance(prefix, str) and prefix and pattern.startswith(f"{prefix}."):
-        forms.append(pattern.removeprefix(f"{prefix}."))
+    if isinstance(prefix, str) and prefix:
+        has_prefix = pattern.startswith(f"{prefix}.")
+        forms.append(pattern.removeprefix(f"{prefix}.") if has_prefix else f"{prefix}.{pattern}")
     for form in forms:
         if at_path(module, form) is not None:
             return [form]
@@ -96,6 +98,12 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
             if found := [name for name in paths(module) if expression.fullmatch(name)]:
                 return found
     raise unknown_site(pattern, paths(module))
+
+
+def without_prefix(module: nn.Module, path: str) -> str:
+    """Return a path as a Hugging Face model's base model has it: ``layers.3``."""
+    prefix = getattr(module, "base_model_prefix", "")
+    return path.removeprefix(f"{prefix}.") if isinstance(prefix, str) and prefix else path
 
 
 def _expression(glob: str) -> str:

@@ -7,7 +7,10 @@ Everywhere else, also where a device is, Triton's kernels run in its interpreter
 
 import os
 import re
+import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,18 +29,20 @@ CHECKED = (
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Know the settings of plugins that a machine with a device may lack."""
-    if find_spec("pytest_timeout") is None:
-        parser.addini("timeout", "of a test, in seconds: read by pytest-timeout")
+def on_device(markers: str) -> bool:
+    """Whether a marker expression asks for tests on a device."""
+    return re.search(r"(?<!not )\bgpu\b", markers) is not None
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Choose the lane before anything is collected."""
-    if find_spec("pytest_timeout") is None:
-        config.addinivalue_line("markers", "timeout: of a test, in seconds")
-    if on_device(config.option.markexpr):
-        return
+def asked_markers(words: Sequence[str]) -> str:
+    """Return the marker expression of a command line, which pytest reads only later."""
+    after = [next_one for word, next_one in pairwise([*words, ""]) if word == "-m"]
+    joined = [word[2:] for word in words if word.startswith("-m") and len(word) > 2]
+    return " ".join([*after, *joined])
+
+
+# When this is imported, since conftest.py files further down import the product.
+if not on_device(asked_markers(sys.argv)):
     os.environ.setdefault("TRITON_INTERPRET", "1")
     if "ISOGLOSS_UNCHECKED" not in os.environ:
         from beartype import BeartypeConf
@@ -46,14 +51,21 @@ def pytest_configure(config: pytest.Config) -> None:
         beartype_packages(CHECKED, conf=BeartypeConf(claw_is_pep526=False))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the settings of plugins that a machine with a device may lack."""
+    if find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "of a test, in seconds: read by pytest-timeout")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the marks of plugins that a machine with a device may lack."""
+    if find_spec("pytest_timeout") is None:
+        config.addinivalue_line("markers", "timeout: of a test, in seconds")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With ``-m gpu`` leave out what holds no test for a device: its imports may be missing."""
     if not on_device(config.option.markexpr):
         return None
     files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
     return None if any(b"pytest.mark.gpu" in path.read_bytes() for path in files) else True
-
-
-def on_device(markers: str) -> bool:
-    """Whether a marker expression asks for tests on a device."""
-    return re.search(r"(?<!not )\bgpu\b", markers) is not None

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.tiny_models import save_tiny_bert, save_tiny_pythia
 
 import isogloss
+from isogloss.models import TextDocument, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,12 +102,23 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
 def test_the_other_code_of_the_readme_runs_on_an_own_model(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     others = [block for block in blocks if not block.startswith("import isogloss\n")]
-    assert len(others) == len(blocks) - 1 >= 1
-    for block in others:
-        with isogloss.connect(tmp_path / "store", run_workers=False) as client:
-            model, batch = Layers(), {"input_ids": torch.arange(24).reshape(2, 12)}
-            exec(block, {"client": client, "model": model, "tokenizer": None, "loader": [batch]})
-            assert client.recording("run-12").rows == 24
+    assert len(others) == len(blocks) - 1 == 2
+    loop, hand = others
+    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
+        model, batch = Layers(), {"input_ids": torch.arange(24).reshape(2, 12)}
+        exec(loop, {"client": client, "model": model, "tokenizer": None, "loader": [batch]})
+        assert client.recording("run-12").rows == 24
+    with isogloss.connect(tmp_path / "store") as client:
+        loaded = load_model(str(save_tiny_pythia(tmp_path / "tiny", seed=0, width=16)))
+        texts = [TextDocument(text=f"some words, {n} of them") for n in range(30)]
+        client.record_documents(loaded, texts, sites=["layers.3"], recording="tiny")
+        few = {"batch_rows": 64, "holdout": 0.0}
+        trained = client.train("tiny", site="layers.3", features=2048, k=4, more=few).result(120)
+        causal = load_model(str(tmp_path / "tiny"), causal=True)
+        known: dict[str, Any] = {"client": client, "a": trained, "model": causal.module}
+        known |= {"activations": torch.randn(3, 16), "inputs": {"input_ids": torch.tensor([[5]])}}
+        exec(hand, known)
+        assert known["passport"].answer == "same"
 
 
 class Layers(torch.nn.Module):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples.replications import induction, superposition
+from replications import induction, superposition
 
 
 def test_five_features_in_two_dimensions_lie_as_a_pentagon():

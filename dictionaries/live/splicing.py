@@ -16,7 +16,14 @@ from isogloss.dictionaries.passport.checks import (
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult, check_parts
 from isogloss.errors import InvalidInput
-from isogloss.models import begins_with, find_sites, splice, unwrapped, watch_first_ids
+from isogloss.models import (
+    begins_with,
+    find_sites,
+    splice,
+    unwrapped,
+    watch_first_ids,
+    without_prefix,
+)
 
 
 @contextmanager
@@ -48,7 +55,8 @@ def spliced(
     sites = _sites_of(dictionary, model, site, passport)
     result = PassportResult(cautions=("the dictionary has no passport: nothing is checked",))
     if passport is not None:
-        result = (check_model(passport, model) + check_site(passport, sites)).require(allow)
+        found = check_model(passport, model) + _check_sites(passport, model, sites)
+        result = found.require(allow)
     passes = Spliced(dictionary, edits, keep_error=keep_error)
     first, *rest = sites
     checked = _Checked(passport, allow)
@@ -59,6 +67,17 @@ def spliced(
         replacements = {first: checked.before(passes.write)}
     with watch_first_ids(model, checked.look_at_ids), splice(unwrapped(model), replacements):
         yield result
+
+
+def _check_sites(passport: Passport, model: object, sites: Sequence[str]) -> PassportResult:
+    """Compare sites with those that were trained on; a base model's are those of the whole."""
+    root = unwrapped(model)
+    same = all(
+        without_prefix(root, one) == without_prefix(root, other)
+        for one, other in zip(sites, passport.sites, strict=False)
+    )
+    is_same = same and len(sites) == len(passport.sites)
+    return check_site(passport, passport.sites if is_same else sites)
 
 
 def _sites_of(

@@ -43,13 +43,11 @@ def read_sources(
     sites: Sequence[str],
     also: Sequence[str],
     target: str | None,
-    wiring: str | None = None,
 ) -> "list[SiteRef]":
     """Return the sites to train on: of the recording, of others, then the one to reconstruct.
 
     Raises:
-        InvalidInput: a site of another recording is not written as ``recording:site``; or several
-            sites are given and neither a target nor a wiring says how they go together.
+        InvalidInput: a site of another recording is not written as ``recording:site``.
     """
     from isogloss.service.values.results import SiteRef  # loads numpy, which --help does without
 
@@ -59,11 +57,6 @@ def read_sources(
         if not sign or not other or not site:
             raise InvalidInput(f"--also {text!r} is not of the form RECORDING:SITE")
         found.append(SiteRef(recording=other, site=site))
-    if len(found) > 1 and target is None and wiring is None:
-        raise InvalidInput(
-            f"{len(found)} sites are given and no --wiring says how they go in and come out: "
-            "give --wiring crosscoder, or another one that `isogloss kinds` lists"
-        )
     if target is not None:
         found.append(SiteRef(recording=recording, site=target))
     return found

@@ -236,7 +236,7 @@ def train(
     --features, --k, --kind and --seed may be repeated: each combination is a dictionary, all of one
     job and one read.
     """
-    first, *others = kinds.read_sources(recording, site, also or [], target, wiring)
+    first, *others = kinds.read_sources(recording, site, also or [], target)
     chosen = kinds.chosen_wiring(wiring, 1 + len(others), target)
     common: dict[str, object] = {
         "wiring": chosen,

@@ -176,6 +176,8 @@ def _run(
     for what, value in (("settings", settings), ("leave_out", leave_out), ("init", init)):
         if not (value is None or isinstance(value, Mapping)):
             raise InvalidInput(f"{what} of a run is {value!r}, wanted a mapping of names to values")
+    if given.get("steps") is not None:
+        given["steps"] = named_steps(cast("Sequence[int]", given["steps"]))
     chosen = _of_kind(
         cast("int", features),
         cast("int | None", k),

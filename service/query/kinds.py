@@ -70,8 +70,9 @@ def _check_rows(recording: Recording, config: dictionaries.TrainConfig) -> None:
     reader = recording.reader()
     if not 0 < reader.rows <= _LOOKED_AT * wanted:
         return
-    here = tuple(step for step in config.steps if step in reader.rows_of_steps())
-    kept = dictionaries.training_rows(reader, config.holdout, here or None)
+    if {*config.steps} - {*reader.rows_of_steps()}:
+        return  # said where the job is queued
+    kept = dictionaries.training_rows(reader, config.holdout, config.steps or None)
     if (found := int(kept.sum())) < wanted:
         raise InvalidInput(
             f"recording {recording.id!r} has {found:,} training rows of {reader.rows:,}, fewer "

@@ -15,6 +15,7 @@ from isogloss.store import keep_reserve, spend_reserve
 from isogloss.store.testing import check_sample, sample_spec
 
 SPEC, OTHER = sample_spec(), sample_spec("other")
+SMALL = {"batch_rows": 8, "holdout": 0.0}
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 
 
@@ -55,11 +56,11 @@ def test_a_server_on_a_full_disk_reads_deletes_collects_and_starts(
             with client.appender(spec.recording, "p") as appender:
                 append_samples(appender, spec, 4)
         site = SPEC.sites[0].name
-        job = client.train("sample", site=site, features=8, k=4)
+        job = client.train("sample", site=site, features=8, k=4, more=SMALL)
         fill(disk)
         for refused in (
             lambda: client.create_recording(sample_spec("more"), ["a"]),
-            lambda: client.train("sample", site=site, features=16, k=4),
+            lambda: client.train("sample", site=site, features=16, k=4, more=SMALL),
             lambda: append_and_flush(client),
         ):
             with pytest.raises(StorageFull, match="free"):

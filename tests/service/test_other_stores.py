@@ -205,7 +205,7 @@ def test_a_store_on_objects_is_owned_in_process_and_then_served(bucket: str, sta
             ("live", described.rows * site.row_bytes) for site in SPEC.sites
         ]
         with pytest.raises(InvalidInput, match="recordings only"):
-            client.train("samples", site="layer.2", features=8, k=2)
+            client.train("samples", site="layer.2", features=8, k=2, more={"batch_rows": 8})
     with server_on(address, "--listen", "127.0.0.1:0") as server:
         with isogloss.connect(address) as client:  # with the token that is kept on this machine
             assert not client.is_local
@@ -242,7 +242,7 @@ def test_what_needs_a_directory_is_refused_before_it_is_queued(
 ) -> None:
     record(objects_client, 2)
     with pytest.raises(InvalidInput, match=r"recordings only: .* a store in a directory"):
-        objects_client.train("samples", site="layer.2", features=8, k=2)
+        objects_client.train("samples", site="layer.2", features=8, k=2, more={"batch_rows": 8})
     with pytest.raises(InvalidInput, match="recordings only"):
         objects_client.create_probe(["samples"])
     with pytest.raises(InvalidInput, match="recordings only"):

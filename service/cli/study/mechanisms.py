@@ -30,7 +30,7 @@ def attention(
     count: Annotated[int, typer.Option(help="Heads of each kind in the table.", min=1)] = 5,
     is_json: JsonOption = False,
 ) -> None:
-    """Score the heads of a model, or draw what they look at on a text.
+    """Score the heads of a model, or draw what they look at.
 
     Without --text the heads are scored on random tokens that repeat: previous token, first token,
     duplicate token, induction; each beside the score of a head that looks everywhere alike.
@@ -122,7 +122,7 @@ def trace(
     output: OutputOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Trace which activations cause what a model says next, and draw the grid.
+    """Trace which activations cause what a model says next.
 
     Give --task, or --clean, --corrupt, --right and --wrong.
     """

@@ -106,6 +106,7 @@ case = next(cases("sm90", quick=True))
 good = Compiled(
     target="sm90", registers=99, spills=0, local_bytes=0, shared_bytes=99, matrix_instructions=4,
     matrix_kinds=("HGMMA.64xNx16",), float_atomics=0, wide_loads=4, loads=9, narrow_dot_loads=0,
+    instructions=50, loops=(),
 )
 def said(**changed):
     return faults(case, replace(good, **changed))

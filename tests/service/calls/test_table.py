@@ -76,7 +76,8 @@ def test_a_call_without_a_handler_is_named() -> None:
 def test_which_calls_are_forwarded_follows_from_what_the_query_process_answers() -> None:
     assert {method.path for method in methods_of(QueryHandlers)} == QUERIES
     assert {path.rpartition("/")[2] for path in QUERIES} == {
-        *("Encode", "Decode", "ListKinds", "GetFeature", "NearestFeatures", "ListPairs")
+        *("Encode", "Decode", "ListKinds", "GetFeature", "NearestFeatures", "ListPairs"),
+        "ReadSegments",
     }
 
 

@@ -110,6 +110,9 @@ def test_a_list_comes_in_pages_in_order_and_whole(client: Client) -> None:
 # Bad input.
 
 
+SMALL = {"batch_rows": 8, "holdout": 0.0}
+"""Of a training that the few rows of these tests suffice for."""
+
 BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]] = [
     (lambda c, n: c.recording("nothing-there"), NotFound, "nothing-there"),
     (lambda c, n: c.recording("Bad/../name"), InvalidName, "lower-case"),
@@ -178,7 +181,7 @@ BAD_CALLS: list[tuple[Callable[[Client, str], object], type[IsoglossError], str]
     (
         lambda c, n: c.nearest(FeatureRef(dictionary="nothing-there", feature=0), ["b"]),
         NotFound,
-        "b",
+        "nothing-there",
     ),
     (lambda c, n: c.encode("nothing-there", np.zeros((2, 3), np.float32)), NotFound, "nothing"),
     (lambda c, n: c.encode("nothing-there", np.zeros((2, 3))), ShapeError, "float64"),
@@ -328,7 +331,9 @@ def test_an_asynchronous_client_owns_a_store_too_and_may_leave_its_queue_alone(
             async with await client.appender("sample", "p") as appender:
                 await appender.write(sample_batch(spec, "p", 1))
             assert len(await client.read("sample", "layer.2")) == sample_batch(spec, "p", 1).rows
-            job = await client.train("sample", site="layer.2", features=8, k=2)
+            job = await client.train(
+                "sample", site="layer.2", features=8, k=2, more={"batch_rows": 8, "holdout": 0.0}
+            )
             await asyncio.sleep(0.3)
             assert ((await job.info()).state, (await job.info()).attempt) == ("QUEUED", 0)
 
@@ -347,8 +352,8 @@ def test_a_call_without_time_left_is_not_made(served_store: Path) -> None:
 
 def test_a_job_is_queued_found_again_and_cancelled(client: Client, name: str) -> None:
     filled(client, name, 2)
-    job = client.train(name, site="layer.2", features=8, k=2, request_id="once")
-    again = client.train(name, site="layer.2", features=8, k=2, request_id="once")
+    job = client.train(name, site="layer.2", features=8, k=2, more=SMALL, request_id="once")
+    again = client.train(name, site="layer.2", features=8, k=2, more=SMALL, request_id="once")
     assert (again.name, job.state) == (job.name, "QUEUED")
     assert job.name in [info.name for info in client.jobs()]
     found = client.job(job.name)

@@ -23,6 +23,8 @@ SPEC = sample_spec()
 WIDE = sample_spec("wide", sites=(SiteSpec(name="s", width=1 << 16),), has_spans=False)
 READ = method_of(recordings_pb2.ReadRequest, recordings_pb2.ReadResponse)
 ROWS = 160
+LEAVES = r"shutting down|isogloss serve|open it|call again"
+"""What a producer is told of a server that goes."""
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_producer_that_never_stops_learns_what_is_durable_and_no_row_is_lost(
         began = threading.Event()
 
         def produce() -> None:
-            with pytest.raises(ServerUnavailable, match=r"shutting down|isogloss serve|open it"):
+            with pytest.raises(ServerUnavailable, match=LEAVES):
                 produce_on(appender, began)
 
         thread = threading.Thread(target=produce)

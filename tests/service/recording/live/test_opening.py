@@ -1,5 +1,7 @@
 """Arguments of `client.record`."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,15 @@ def test_the_user_says_which_ids_the_sites_work_on(
 ) -> None:
     src, tgt = torch.arange(1, 13).reshape(3, 4), torch.arange(20, 32).reshape(3, 4)
     model = Translator(hides=hides)
+    layout: Literal["batch_first"] | None = "batch_first" if hides else None
     for ids, site, wanted in (("tgt", "net.decoder", tgt), ("src", "net.encoder", src)):
         with local_client.record(
-            model, sites=[site], recording=f"{name}-{ids}", ids=ids, dtype="float32"
+            model,
+            sites=[site],
+            recording=f"{name}-{ids}",
+            ids=ids,
+            dtype="float32",
+            layout=layout,  # the order of what is hidden is not followed either
         ) as recorder:
             model(src, tgt=tgt)
         assert not recorder.counts.left_out
