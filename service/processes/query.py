@@ -79,3 +79,6 @@ def _answer(handler: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    # Nobody is there any more who could be answered. A thread that imports torch just now would
+    # keep a process that ends in order from ending.
+    os._exit(0)

@@ -22,6 +22,23 @@ def test_a_query_process_is_built_of_nothing_that_writes() -> None:
         assert f"'{folder}'" not in done.stdout, folder
 
 
+def test_a_query_process_ends_while_it_still_imports_what_queries_need(tmp_path: Path) -> None:
+    Store.open(tmp_path / "store").close()
+    command = [sys.executable, "-m", "isogloss.service.processes.query"]
+    for number in range(3):
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "store"), f"unix:{tmp_path}/{number}", "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stdin is not None
+        with process.stdout, process.stdin:
+            assert process.stdout.readline() == READY  # from here on it imports
+            process.stdin.close()
+            assert process.wait(60) == 0
+
+
 def test_a_query_process_lasts_as_long_as_the_server_that_started_it(tmp_path: Path) -> None:
     Store.open(tmp_path / "store").close()
     command = [sys.executable, "-m", "isogloss.service.processes.query"]
