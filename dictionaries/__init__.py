@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     )
     from isogloss.dictionaries.experiments.superposition import PLANTED, PlantedBlock, Superposition
     from isogloss.dictionaries.experiments.trials import (
-        TRIAL_KINDS,
         Trial,
         record_superposition,
         run_trials,
+        trial_kinds,
     )
     from isogloss.dictionaries.initialise import initial_decoder
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
@@ -79,7 +79,6 @@ __all__ = [
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
     "PLANTED",
-    "TRIAL_KINDS",
     "ArrivingWeights",
     "Cell",
     "CellKey",
@@ -157,6 +156,7 @@ __all__ = [
     "train_together",
     "training_batches",
     "training_rows",
+    "trial_kinds",
     "verdicts",
     "wiring_names",
     "wiring_of",
@@ -196,7 +196,7 @@ _HOMES = {
     "PlantedBlock": "experiments.superposition",
     "Recovery": "experiments.recovery",
     "Superposition": "experiments.superposition",
-    "TRIAL_KINDS": "experiments.trials",
+    "trial_kinds": "experiments.trials",
     "Trial": "experiments.trials",
     "record_superposition": "experiments.trials",
     "run_trials": "experiments.trials",

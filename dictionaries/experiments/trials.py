@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.experiments.recovery import Recovery, score_recovery
 from isogloss.dictionaries.experiments.superposition import BLOCK_ROWS, Superposition
+from isogloss.dictionaries.kinds.load import kind_schema
+from isogloss.dictionaries.kinds.table import kind_names
 from isogloss.dictionaries.provenance import TrainProgress
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.training.train import train_together
@@ -18,19 +20,8 @@ from isogloss.store import Document, ModelInfo, RecordingSpec, RowBatch, SiteSpe
 
 SITE = "planted"
 """The site of a recording of planted rows."""
-_L0_SETTINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "topk": "k",
-        "batch_topk": "k",
-        "matryoshka_batch_topk": "k",
-        "jumprelu": "target_l0",
-        "relu_l1": "target_l0",
-        "gated": "target_l0",
-    }
-)
-"""The setting of each kind that says how many features fire on a row."""
-TRIAL_KINDS = tuple(_L0_SETTINGS)
-"""Kinds that can be tried: all of this package."""
+_L0_SETTINGS = ("k", "target_l0")
+"""Settings by one of which a kind is asked for so many features a row."""
 _DOCUMENT_ROWS = 64
 
 
@@ -103,6 +94,17 @@ def _batch(planted: Superposition, number: int) -> RowBatch:
     )
 
 
+def trial_kinds() -> tuple[str, ...]:
+    """Return the kinds that can be tried: all that can be asked for so many features a row."""
+    return tuple(kind for kind in kind_names() if _l0_setting(kind) is not None)
+
+
+def _l0_setting(kind: str) -> str | None:
+    """Return the setting of a kind that says how many features fire on a row."""
+    known = kind_schema(kind)["properties"]
+    return next((name for name in _L0_SETTINGS if name in cast("dict[str, object]", known)), None)
+
+
 def trial_config(
     kind: str, *, features: int, fires: float, epochs: float, seed: int
 ) -> TrainConfig:
@@ -111,9 +113,9 @@ def trial_config(
     Raises:
         InvalidInput: it is not known by which setting of the kind features a row are asked for.
     """
-    if kind not in _L0_SETTINGS:
-        raise InvalidInput(f"kind {kind!r} is none of {', '.join(_L0_SETTINGS)}")
-    setting = _L0_SETTINGS[kind]
+    setting = _l0_setting(kind) if kind in kind_names() else None
+    if setting is None:
+        raise InvalidInput(f"kind {kind!r} is none of {', '.join(trial_kinds())}")
     wanted = max(1, round(fires)) if setting == "k" else fires
     return TrainConfig(
         kind=kind,

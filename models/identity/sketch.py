@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from isogloss.errors import InvalidInput, UnsupportedVersion
 from isogloss.models.identity.values import values_of
 from isogloss.models.wrappers import unwrapped
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 VERSION = 1
 SAMPLES = 12
@@ -167,7 +170,6 @@ def _samples(owner: nn.Module, name: str, parameter: Tensor) -> Samples | None:
 
 def _local(parameter: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Return this process's part of a sharded tensor, and where it begins in the whole."""
-    from torch.distributed.tensor import DTensor
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
     sharded = cast("DTensor", parameter)

@@ -7,9 +7,15 @@ import typer
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
 
 if TYPE_CHECKING:
+    from isogloss.service.client.client import Client
     from isogloss.service.values.server import ServerLimits, ServerProcess
 
 app = typer.Typer()
+
+
+def limits_of(client: "Client") -> "ServerLimits":
+    """Return the limits of what answers."""
+    return client.server_info().limits
 
 
 def _of_jobs(limits: "ServerLimits") -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from isogloss.service.cli.info import limits_of
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
     CsvOption,
@@ -50,7 +51,7 @@ def jobs(
     with connect(store, run_workers=wait or cancel, read_only=not (wait or cancel)) as client:
         if job is None:
             found = client.jobs()
-            limits = client.server_info().limits
+            limits = limits_of(client)
         else:
             handle = client.job(job)
             if cancel:

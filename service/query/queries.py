@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isogloss import universality
-from isogloss.errors import CorruptData, InvalidInput, NotFound, ShapeError
-from isogloss.service.values.dictionary_bodies import has_weights, sources_of, wiring_of
+from isogloss.errors import CorruptData, InvalidInput, NotFound
+from isogloss.service.values.dictionary_bodies import has_weights, sources_of
 from isogloss.service.values.json_fields import (
     object_of,
     revision_of,
@@ -36,18 +36,15 @@ from isogloss.service.values.results import (
 from isogloss.store import CatalogEntry, Revision, Store
 
 if TYPE_CHECKING:
-    import torch
-
     from isogloss.dictionaries import SparseDictionary
     from isogloss.service.query.contexts import ContextReader
+    from isogloss.service.query.weights import StoredWeights
     from isogloss.universality import Atlas, Match, Neighbour, Pairs, Probe, ProbedDictionary
 
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
 
 _KEPT = 16
-_WEIGHTS = 2 << 30
-"""Bytes of weights that are kept."""
 _ValueT = TypeVar("_ValueT")
 
 
@@ -58,7 +55,7 @@ class Queries:
         self._store = store
         self._lock = threading.RLock()
         self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
-        self._weights: OrderedDict[str, SparseDictionary] = OrderedDict()
+        self._read_weights: StoredWeights | None = None
 
     @property
     def store(self) -> Store:
@@ -245,25 +242,13 @@ class Queries:
             ShapeError: the rows are not of its width.
             PassportRefused: the recording, site or scale is another than in training.
         """
-        # torch takes a second to import, and only this needs it
-        import torch
-
         entry = self._store.catalog.get("dictionary", dictionary)
         if not has_weights(entry.body):
             raise InvalidInput(
                 f"dictionary {dictionary!r} was imported as codes on a probe and has no weights: "
                 "encode with the tool that made the codes"
             )
-        loaded = self.loaded(entry)
-        if rows.shape[1] != loaded.width:
-            raise ShapeError(
-                f"rows have width {rows.shape[1]} and dictionary {dictionary!r} reads "
-                f"{loaded.width}: encode rows of {_read_sites(entry)}"
-            )
-        if recording is not None:
-            self._check_passport(entry, recording, site, torch.from_numpy(rows), allow)
-        codes = loaded.encode(torch.from_numpy(rows)).to_fixed()
-        return codes.values.numpy(force=True), codes.indices.numpy(force=True)
+        return self._weights().encode(entry, rows, recording, site, allow)
 
     def decode(
         self, dictionary: str, values: NDArray[np.float32], indices: NDArray[np.int32]
@@ -279,47 +264,21 @@ class Queries:
             NotFound: no such dictionary.
             InvalidInput: an index is not that of a feature.
         """
-        import torch
-
-        from isogloss.kernels import Codes
-
-        loaded = self.loaded(self._store.catalog.get("dictionary", dictionary))
-        codes = Codes(
-            values=torch.from_numpy(values.copy()),
-            indices=torch.from_numpy(indices.copy()),
-            features=loaded.features,
-        )
-        return loaded.decode(codes).numpy(force=True)
-
-    def _check_passport(
-        self,
-        entry: CatalogEntry,
-        recording: str,
-        site: str | None,
-        rows: "torch.Tensor",
-        allow: Sequence[str],
-    ) -> None:
-        from isogloss.dictionaries import check_recording, check_rows, read_passport
-
-        passport = read_passport(self._store.artifact("dictionary", entry.uid))
-        spec = self._store.recording(recording).spec
-        sites = [source.site for source in sources_of(entry.body)] if site is None else [site]
-        if passport is not None:
-            found = check_recording(passport, spec, sites)
-            (found + check_rows(passport, rows)).require(allow)
+        entry = self._store.catalog.get("dictionary", dictionary)
+        return self._weights().decode(entry, values, indices)
 
     def loaded(self, entry: CatalogEntry) -> "SparseDictionary":
-        """Return the weights of a dictionary. The last used 2 GiB of them stay in memory."""
-        from isogloss.dictionaries import load_dictionary
+        """Return the weights of a dictionary."""
+        return self._weights().of(entry)
+
+    def _weights(self) -> "StoredWeights":
+        # torch takes a second to import, and only what computes with weights needs it
+        from isogloss.service.query.weights import StoredWeights
 
         with self._lock:
-            found = self._weights.pop(entry.uid, None)
-            if found is None:
-                found = load_dictionary(self._store.artifact("dictionary", entry.uid))
-            self._weights[entry.uid] = found  # the last used is the last
-            while len(self._weights) > 1 and sum(map(_bytes, self._weights.values())) > _WEIGHTS:
-                self._weights.popitem(last=False)
-            return found
+            if self._read_weights is None:
+                self._read_weights = StoredWeights(self._store)
+            return self._read_weights
 
     def match(self, match: str) -> MatchInfo:
         """Return a match with its summary and everything its report shows.
@@ -482,20 +441,6 @@ def _not_encoded(entry: CatalogEntry) -> str:
         f"it is not encoded on probe {entry.id!r}: name it with among=, or add it with "
         "create_probe(..., dictionaries=[...])"
     )
-
-
-def _bytes(dictionary: "SparseDictionary") -> int:
-    return sum(tensor.nbytes for tensor in dictionary.tensors.values())
-
-
-def _read_sites(entry: CatalogEntry) -> str:
-    """Name the sites that a dictionary reads, in the order in which their columns lie."""
-    sites = [source.site for source in sources_of(entry.body)]
-    if len(sites) == 1:
-        return f"the site it was trained on, {sites[0]!r}"
-    if wiring_of(entry.body) == "transcoder":
-        return f"the site that this transcoder reads, {sites[0]!r}"
-    return f"its sites {', '.join(map(repr, sites))}, side by side in this order"
 
 
 def _pair(pairs: "Pairs", row: int, explained_by: str) -> PairInfo:

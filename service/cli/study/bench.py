@@ -44,7 +44,7 @@ def synthetic(
     `recovered` is the share found at a cosine above 0.9, `mcc` the mean cosine; precision, recall
     and F1 say how well a feature fires where its planted one does.
     """
-    from isogloss.dictionaries import TRIAL_KINDS, run_trials
+    from isogloss.dictionaries import run_trials, trial_kinds
     from isogloss.service.cli.output import progress, write_json, write_table
 
     worlds = _worlds(world or [], planted, width, fires)
@@ -58,7 +58,7 @@ def synthetic(
 
         trials = run_trials(
             worlds,
-            kind or TRIAL_KINDS,
+            kind or trial_kinds(),
             Path(place),
             features=features,
             rows=rows,

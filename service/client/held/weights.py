@@ -62,9 +62,9 @@ class _Receiver:
     """Puts parts in their place and compares each tensor with its checksum."""
 
     def __init__(self, told: ToldWeights) -> None:
-        from isogloss.service.client.held.dictionary import arriving
+        from isogloss.service.client.held.dictionary import arriving, held
 
-        self._told = told
+        self._told, self._held = told, held
         self._weights = arriving(told.info, told.shapes)
         self._digests = {name: xxhash.xxh3_128() for name in told.shapes}
 
@@ -74,8 +74,6 @@ class _Receiver:
             self._digests[part.head.tensor].update(piece)
 
     def finished(self) -> "HeldDictionary":
-        from isogloss.service.client.held.dictionary import held
-
         tensors = self._weights.finished()
         for name, digest in self._digests.items():
             if digest.digest() != self._told.hashes[name]:
@@ -83,7 +81,7 @@ class _Receiver:
                     f"{name!r} of {self._told.info.id!r} has XXH3-128 {digest.hexdigest()}, "
                     f"{self._told.hashes[name].hex()} was told: read the dictionary again"
                 )
-        return held(self._told.info, tensors, self._told.passport)
+        return self._held(self._told.info, tensors, self._told.passport)
 
 
 def _require_torch() -> None:

@@ -43,7 +43,7 @@ def test_people_get_a_table() -> None:
     ("words", "said"),
     [
         (["--world", "unifrom"], "world 'unifrom' is none of uniform, zipf"),
-        (["--kind", "topq"], "kind 'topq' is none of topk"),
+        (["--kind", "topq"], "kind 'topq' is none of batch_topk"),
         (["--rows", "5000"], "multiple of 4,096"),
         (["--fires", "50"], "at most half"),
     ],
