@@ -21,7 +21,7 @@ from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
 from isogloss.store import CatalogEntry, Store
 
 _KEPT_BYTES = 2 << 30
-"""StoredWeights that stay in memory, those used last."""
+"""Bytes of weights that stay in memory: those used last."""
 
 
 class StoredWeights:
