@@ -233,7 +233,12 @@ def test_rows_that_stand_at_other_places_are_refused_by_name(name: str) -> None:
         list(record(LoadedModel(module=model, name="m"), passes[0].tolist(), ["site"]))
 
 
-EVERY = {name: move for name, move in (KEPT | MOVED).items() if name != "once each"}
+ALONE = WORDS(torch.tensor([[7]])).detach()
+EVERY = {  # those that leave a row alone as it is: others change what they move
+    name: move
+    for name, move in (KEPT | MOVED).items()
+    if name != "once each" and torch.allclose(move(ALONE), ALONE, atol=1e-5)
+}
 
 
 @given(
