@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from isogloss.errors import InvalidInput, UnsupportedVersion
 from isogloss.models.identity.sketch import weight_sketch
 from isogloss.models.identity.values import values_of
+from isogloss.models.sites import without_prefix
 from isogloss.models.tokens import Tokenizer, tokenizer_id, vocabulary
 from isogloss.models.wrappers import unwrapped
 
@@ -223,7 +224,6 @@ def _sample(embedding: Tensor | None, tokenizer: Tokenizer | None) -> tuple[list
 
 
 def _matrices(module: nn.Module, embedding: Tensor | None) -> list[dict[str, str]]:
-    prefix = f"{getattr(module, 'base_model_prefix', '')}."
     found: dict[str, Tensor] = {}
     for path, parameter in module.named_parameters():
         if parameter.ndim < 2 or min(parameter.shape) < 8 or _NOT_LEARNED.search(path):
@@ -236,7 +236,7 @@ def _matrices(module: nn.Module, embedding: Tensor | None) -> list[dict[str, str
             and (values.data_ptr() == embedding.data_ptr())
         )
         if values is not None and not table:
-            found[path.removeprefix(prefix)] = values
+            found[without_prefix(module, path)] = values
     matrices: list[dict[str, str]] = []
     for name in sorted(found, key=_hash)[:_MATRICES]:
         entries = found[name].flatten()[:_ENTRIES].float().cpu().numpy()

@@ -85,12 +85,7 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
     Raises:
         UnknownSite: nothing matches; the message lists the nearest names.
     """
-    prefix = getattr(module, "base_model_prefix", "")
-    forms = [pattern]
-    if isinstance(prefix, str) and prefix:
-        has_prefix = pattern.startswith(f"{prefix}.")
-        forms.append(pattern.removeprefix(f"{prefix}.") if has_prefix else f"{prefix}.{pattern}")
-    for form in forms:
+    for form in path_forms(module, pattern):
         if at_path(module, form) is not None:
             return [form]
         if _GLOB.search(form):
@@ -100,10 +95,23 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
     raise unknown_site(pattern, paths(module))
 
 
+def path_forms(module: nn.Module, path: str) -> list[str]:
+    """Return a path as it is and, of a Hugging Face model, with its own prefix or without it."""
+    prefix = _prefix(module)
+    if not prefix:
+        return [path]
+    return [path, path.removeprefix(prefix) if path.startswith(prefix) else f"{prefix}{path}"]
+
+
 def without_prefix(module: nn.Module, path: str) -> str:
     """Return a path as a Hugging Face model's base model has it: ``layers.3``."""
+    return path.removeprefix(_prefix(module))
+
+
+def _prefix(module: nn.Module) -> str:
+    """Return how paths of the base model begin in a model with a head; empty: there is none."""
     prefix = getattr(module, "base_model_prefix", "")
-    return path.removeprefix(f"{prefix}.") if isinstance(prefix, str) and prefix else path
+    return f"{prefix}." if isinstance(prefix, str) and prefix else ""
 
 
 def _expression(glob: str) -> str:

@@ -17,7 +17,7 @@ from isogloss.models.elements.containers import (
 from isogloss.models.elements.heads import PARTS, HeadPart, Heads, attention_below, heads_of
 from isogloss.models.elements.patterns import PatternMode
 from isogloss.models.elements.views import View, one_of
-from isogloss.models.sites import at_path, paths, unknown_site
+from isogloss.models.sites import at_path, path_forms, paths, unknown_site
 
 Change = Callable[[Tensor], Tensor | None]
 """Takes what is at a site; gives what takes its place, or None to leave it."""
@@ -254,11 +254,7 @@ def find_heads(root: nn.Module, path: str, name: str | None = None) -> Heads:
 
 def _path(root: nn.Module, path: str) -> str | None:
     """Return the path of a submodule as the model has it; None: there is none."""
-    prefix: object = getattr(root, "base_model_prefix", "")
-    forms = [path]
-    if isinstance(prefix, str) and prefix:
-        forms += [f"{prefix}.{path}", path.removeprefix(f"{prefix}.")]
-    known = next((form for form in forms if at_path(root, form) is not None), None)
+    known = next((form for form in path_forms(root, path) if at_path(root, form) is not None), None)
     layer, attn, rest = path.rpartition(".attn")
     if known is not None or not attn or (rest and not rest.startswith(".")):
         return known
