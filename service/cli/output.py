@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from isogloss.errors import InvalidInput, MissingExtra
+from isogloss.errors import InvalidInput, StorageError
+from isogloss.store import write_parquet
 
 ShowProgress = Callable[[str, float, float], None]
 """Takes what is being done, how much is done, and how much there is (0 while unknown)."""
@@ -132,20 +132,13 @@ def _value(value: object) -> object:
 
 
 def _write_parquet(path: Path, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    try:
-        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtra(
-            "--parquet needs the package 'pyarrow', which is not installed: "
-            "pip install 'isogloss[parquet]', or take --csv"
-        ) from error
     columns = {
         _column(title): [_stored(row[place]) for row in rows] for place, title in enumerate(titles)
     }
     try:
-        parquet.write_table(arrow.table(columns), path)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written ({error}): choose another path") from error
+        write_parquet(path, columns, {})
+    except StorageError as error:
+        raise InvalidInput(f"{error}: choose another path") from error
 
 
 def _stored(value: object) -> object:

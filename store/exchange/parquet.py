@@ -56,13 +56,15 @@ def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, NDArray[np.gen
 
 
 def write_parquet(
-    path: Path, columns: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]
+    path: Path,
+    columns: Mapping[str, NDArray[np.generic] | Sequence[object]],
+    metadata: Mapping[str, str],
 ) -> None:
     """Write columns as a Parquet file, whole or not at all.
 
     Args:
         path: the file; replaced if it is there.
-        columns: by name, equally long: numbers, truth values or text.
+        columns: by name, equally long: numbers, truth values, times or text; None: not known.
         metadata: texts kept in the file's schema.
 
     Raises:
@@ -87,5 +89,5 @@ def _pyarrow(module: str) -> ModuleType:
     except ImportError as error:
         raise MissingExtra(
             "Parquet needs pyarrow, which is not installed: pip install isogloss[parquet], or "
-            "give another form"
+            "give another form, such as CSV"
         ) from error
