@@ -1,13 +1,12 @@
 """A real server on a real disk without a free byte: it reads, deletes, collects and starts."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from tests.service.serving import append_samples, server_on
+from tests.small_disk import NEEDS_ROOT, fill, small_disk
 
 import isogloss
 from isogloss.errors import StorageFull
@@ -16,34 +15,13 @@ from isogloss.store.testing import check_sample, sample_spec
 
 SPEC, OTHER = sample_spec(), sample_spec("other")
 SMALL = {"batch_rows": 8, "holdout": 0.0}
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+pytestmark = NEEDS_ROOT
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Generator[Path]:
-    at = tmp_path / "disk"
-    at.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(at)], check=True)
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "--lazy", str(at)], check=True)
-
-
-def fill(disk: Path) -> None:
-    """Leave not one byte free."""
-    try:
-        file = os.open(disk / "filler", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    except OSError:
-        return
-    for size in (1 << 20, 1 << 12, 1):
-        try:
-            while True:
-                os.write(file, b"x" * size)
-        except OSError:
-            pass
-    os.close(file)
-    assert shutil.disk_usage(disk).free == 0
+    with small_disk(tmp_path / "disk", 80) as disk:
+        yield disk
 
 
 def test_a_server_on_a_full_disk_reads_deletes_collects_and_starts(

@@ -1,13 +1,11 @@
 """The catalog in sqlite."""
 
-import contextlib
-import os
-import subprocess
 import threading
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from tests.small_disk import NEEDS_ROOT, fill, small_disk
 
 from isogloss.errors import (
     AlreadyExists,
@@ -94,23 +92,8 @@ def test_uids_ascend_with_time() -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Generator[Path]:
     """A disk with just enough room for a reserve to be made."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    at = tmp_path / "disk"
-    at.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=68m", "tmpfs", str(at)], check=True)
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "--lazy", str(at)], check=True)
-
-
-def fill(disk: Path) -> None:
-    with (disk / "filler").open("ab", buffering=0) as file:
-        for size in (1 << 20, 1 << 12):
-            with contextlib.suppress(OSError):
-                while file.write(b"x" * size) == size:
-                    pass
+    with small_disk(tmp_path / "disk", 68) as disk:
+        yield disk
 
 
 def use_up(catalog: Catalog, disk: Path) -> None:
@@ -120,6 +103,7 @@ def use_up(catalog: Catalog, disk: Path) -> None:
         catalog.put("probe", "p-1", UID, {"text": "y" * 10_000}, replace=True)
 
 
+@NEEDS_ROOT
 def test_on_a_full_disk_the_reserve_lets_entries_be_deleted_and_without_it_says_so(
     disk: Path,
 ) -> None:

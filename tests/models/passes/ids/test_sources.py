@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.passes.test_reader import believed
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, IsoglossError
@@ -21,11 +22,6 @@ from isogloss.models.passes.reader import PassReader, PassRows
 VOCABULARY, WIDTH = 40, 8
 
 Given = dict[str, Tensor]
-
-
-def believed(module: nn.Module) -> bool:
-    """Stand for what tells models of transformers, whose order is believed."""
-    return True
 
 
 def table(size: int = VOCABULARY) -> nn.Embedding:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.models.passes.test_reader import believed
 from tests.service.serving import start_server
 from tokenizers import Tokenizer as Words
 from tokenizers.models import WordLevel
@@ -496,12 +497,6 @@ def test_one_odd_pass_costs_itself_alone(local_client: Client, name: str) -> Non
     assert recorder.error is None
     assert (counts.passes, counts.failed_passes, len(counts.left_out)) == (15, 3, 3)
     assert sorted(set(local_client.tokens(name).token_id.tolist())) == list(range(20, 32))
-
-
-def believed(module: nn.Module) -> bool:
-    """Stand for what tells models of transformers, whose order is believed."""
-    del module
-    return True
 
 
 class Translator(nn.Module):
