@@ -7,6 +7,7 @@ order, and the rows of several ranks are those of one process to the last bit.
 One rank may kill itself, at a moment drawn at random; torchrun then starts all ranks again.
 """
 
+import gc
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 import torch
@@ -274,7 +275,19 @@ def main(plan: Plan) -> None:
         line = f"{json.dumps(record(plan, client))}\n"
         os.write(sys.stdout.fileno(), line.encode())  # at once: ranks share the output
     if not is_alone:
-        distributed.destroy_process_group()
+        leave()
+
+
+def leave() -> NoReturn:
+    """End this rank when all have ended, without the interpreter's last steps.
+
+    DDP keeps a process group alive in a circle of references. Gloo's threads then meet an
+    interpreter that is gone, and abort the rank after its work (pytorch issue 190489).
+    """
+    distributed.barrier()
+    gc.collect()
+    distributed.destroy_process_group()
+    os._exit(0)
 
 
 if __name__ == "__main__":
