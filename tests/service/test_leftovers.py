@@ -143,3 +143,21 @@ def test_an_export_removes_what_a_killed_one_left_and_not_what_another_one_write
         assert living.exists(), "what another process writes was removed"
         other.kill()
         other.communicate()
+
+
+def test_what_bears_the_name_of_a_leftover_and_is_none_stays(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    leave(kept, is_directory=True)
+    (tmp_path / ".exported.0badcafe.partial").symlink_to(kept, target_is_directory=True)
+    leave(tmp_path / ".exported.1badcafe.partial", is_directory=False)
+    with Store.open(tmp_path / "store") as store:
+        recording = store.create_recording(SPEC, ["a"] * 1000)
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1)])
+        leave(tmp_path / ".exported.2badcafe.partial", is_directory=True)
+        export_recording(recording, tmp_path / "exported", form="numpy")
+    assert (kept / "c" / "0").read_bytes() == b"half", "a link was followed"
+    assert {path.name for path in tmp_path.glob(".exported.*")} == {
+        ".exported.0badcafe.partial",
+        ".exported.1badcafe.partial",
+    }

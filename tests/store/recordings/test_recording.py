@@ -17,6 +17,7 @@ from isogloss.store import (
     Revision,
     Store,
 )
+from isogloss.store.recordings.open_direct_lane import open_direct_lane
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
 SPEC = sample_spec()
@@ -47,6 +48,17 @@ def test_a_second_life_goes_on_where_the_first_ended(tmp_path: Path) -> None:
         lane.append([sample_batch(SPEC, "p", n) for n in range(5, 12)])
         assert len(recording.revision().lanes) == 2
         assert check_sample(recording.reader(), {"p": 11}) == {"p": 11}
+
+
+def test_who_ends_a_direct_lane_is_told_what_counts_of_it(store: Store) -> None:
+    recording = new_recording(store)
+    ticket = recording.offer_direct_lane(["p"])
+    lane = open_direct_lane(store.root, ticket)
+    lane.append([sample_batch(SPEC, "p", n) for n in range(1, 4)])
+    ended = recording.end_direct_lane(ticket.lane)
+    assert (ended.name, ended.cursors) == (ticket.lane, {"p": 3})
+    assert ended.seal is not None
+    assert ended.rows == ended.seal.rows == recording.revision().rows
 
 
 def test_one_recording_has_one_open_lane(store: Store) -> None:
