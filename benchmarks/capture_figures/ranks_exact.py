@@ -69,10 +69,22 @@ def run_ranks(plan: Plan, store: Path) -> Ended:
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(plan.ranks)]
     torchrun += ["--max-restarts", "1", "--monitor-interval", "0.05"]
     torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, *([] if plan.wrapper == "one" else torchrun), *loop],
+    with tempfile.TemporaryDirectory(prefix="isogloss-ranks-") as scratch:
+        done = _run([*([] if plan.wrapper == "one" else torchrun), *loop], store, scratch)
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return Ended(
+        lives=Counter(str(one["life"]) for one in said),
+        first_steps=tuple(cast("int", one["first"]) for one in said),
+        error=done.stderr if done.returncode else "",
+    )
+
+
+def _run(words: list[str], store: Path, scratch: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
         env={
             **os.environ,
+            "TMPDIR": scratch,  # where torchrun leaves directories
             "PYTHONPATH": f"{_HERE}{os.pathsep}{_HERE.parent / 'src'}",
             TOKEN_VARIABLE: (store / "token").read_text().strip(),
             "OMP_NUM_THREADS": "1",
@@ -83,12 +95,6 @@ def run_ranks(plan: Plan, store: Path) -> Ended:
         text=True,
         timeout=_MOST_S,
         check=False,
-    )
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return Ended(
-        lives=Counter(str(one["life"]) for one in said),
-        first_steps=tuple(cast("int", one["first"]) for one in said),
-        error=done.stderr if done.returncode else "",
     )
 
 

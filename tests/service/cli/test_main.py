@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.models.conftest import SENTENCES
 from tests.service import planted
+from tests.service.cli.flags import flags_on
 from tests.tiny_models import save_tiny_bert
 
 import isogloss.service.cli.main as cli
@@ -420,3 +421,7 @@ def test_options_without_which_a_command_does_nothing_are_marked_as_required(her
         for option in options:
             line = next(line for line in out.splitlines() if option in line.split())
             assert line.split()[1] == "*", line
+
+
+def test_no_command_does_more_or_writes_otherwise_than_it_was_asked_to() -> None:
+    assert flags_on() == {"serve --reflection", "serve --workers", "serve --restart"}

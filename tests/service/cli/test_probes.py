@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.service.cli.flags import flags_on
 from typer.testing import CliRunner
 
 from isogloss.errors import InvalidInput, NotFound
@@ -67,3 +68,7 @@ def test_the_steps_that_commands_name_are_those_of_the_job(store: Path) -> None:
         "holdout": 0.05,
     }
     assert found["probe"]["steps"] == [10]
+
+
+def test_probes_are_built_while_one_waits_and_told_as_text_unless_asked_otherwise() -> None:
+    assert not {flag for flag in flags_on() if flag.startswith(("probe ", "probes "))}

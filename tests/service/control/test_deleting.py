@@ -13,7 +13,7 @@ from tests.service.serving import server_on
 
 import isogloss
 from isogloss import Client
-from isogloss.errors import Conflict, InvalidInput, NotFound
+from isogloss.errors import Conflict, CorruptData, InvalidInput, NotFound
 from isogloss.service.jobs.queue import JobTable
 from isogloss.store import Store
 
@@ -206,3 +206,14 @@ def test_what_an_unfinished_job_goes_on_with_is_no_garbage(root: Path) -> None:
         done = client.collect_garbage(3600)
         assert (done.files, done.logs) == (1, 0), "the job ended just now, so its log stays"
         assert client.collect_garbage(0).logs == 1
+
+
+def test_what_is_gone_from_the_disk_can_be_deleted_all_the_same(root: Path) -> None:
+    with isogloss.connect(root, run_workers=False) as client:
+        (directory,) = (root / "matches").iterdir()
+        shutil.rmtree(directory)
+        with pytest.raises(CorruptData, match="delete match 'both' and match again"):
+            client.get_match("both")
+        (found,) = client.matches()
+        client.delete_match("both", found.etag)
+        assert client.matches() == []

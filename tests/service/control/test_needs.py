@@ -66,3 +66,20 @@ def test_a_small_training_takes_what_a_worker_is_said_to_need(tmp_path: Path) ->
     assert needed - WORKER_BYTES < 4 << 20, "else this is no measure of the worker itself"
     # where the kernels' code is not in numba's cache, compiling it takes 130 MiB more, once
     assert 0.7 * WORKER_BYTES < peak < 1.5 * WORKER_BYTES, f"{peak / 2**20:.0f} MiB"
+
+
+def test_a_training_needs_rows_and_six_copies_of_its_features(tmp_path: Path) -> None:
+    made = sample_spec("r")
+    width = made.sites[made.site_index(SITE)].width
+    with Store.open(tmp_path / "store") as store:
+        store.create_recording(made, ["a"])
+
+        def needed(**config: object) -> int:
+            source = SiteRef(recording="r", site=SITE)
+            spec = TrainSpec(dictionary="d", sources=(source,), config=config)
+            return train_bytes(store, spec) - WORKER_BYTES
+
+        assert needed(batch_rows=64) == 4 * width * 2 * 64
+        assert needed() == 4 * width * 2 * 1024
+        assert needed(settings={"features": 10}, batch_rows=64) == 4 * width * (2 * 64 + 6 * 10)
+        assert needed(features=10, batch_rows=64) == 4 * width * (2 * 64 + 6 * 10)

@@ -13,6 +13,7 @@ from isogloss.errors import (
     AlreadyExists,
     Conflict,
     DeadlineExceeded,
+    Fenced,
     InvalidInput,
     InvalidName,
     NotFound,
@@ -314,3 +315,19 @@ def test_jobs_that_an_earlier_owner_left_are_named_when_they_go_on(
     caplog.clear()
     with Jobs(store, worker_command=COUNTING):
         assert not [record for record in caplog.records if "go on now" in record.getMessage()]
+
+
+def test_who_lost_the_store_to_another_owner_starts_no_more_jobs(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fenced(self: worker_processes.Workers) -> None:
+        raise Fenced("epoch 2 is newer")
+
+    monkeypatch.setattr(worker_processes.Workers, "_turn", fenced)
+    with Jobs(store, worker_command=COUNTING) as jobs:
+        until(lambda: bool(caplog.records))
+        jobs.submit(spec())
+        time.sleep(0.1)
+        assert jobs.list()[0].state is JobState.QUEUED
+    (said,) = {record.getMessage() for record in caplog.records}
+    assert said.endswith("have another owner: epoch 2 is newer")

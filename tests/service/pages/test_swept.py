@@ -1,10 +1,14 @@
 """A sweep's grid and what is said of it, without a store."""
 
+import json
+
 import pytest
 
 from isogloss.errors import InvalidInput
 from isogloss.service import DictionaryInfo, KindInfo
 from isogloss.service.pages.swept import SweepGrid, Swept
+from isogloss.service.values.results import SourceInfo
+from isogloss.store import Revision
 
 KINDS = [
     KindInfo(
@@ -58,3 +62,30 @@ def test_a_dictionary_without_figures_is_not_compared() -> None:
     object.__setattr__(bare, "metrics", {})
     with pytest.raises(InvalidInput, match="sweep with a holdout"):
         Swept.of([[bare]])
+
+
+def made(name: str, features: int, k: int, seed: int, fvu: float) -> DictionaryInfo:
+    source = SourceInfo(
+        recording="docs", recording_uid="u1", site="s", revision=Revision(recording="u1", lanes=())
+    )
+    settings = {"features": features, "k": k}
+    config = {"settings": settings, "epochs": 1.0, "seed": seed}
+    return DictionaryInfo(
+        id=name, uid=name, etag="e", kind="topk", features=features, width=4,
+        settings=settings, wiring="sae", sources=(source,),
+        metrics={"fvu": fvu, "l0": float(k), "dead_fraction": 0.0},
+        provenance={"config": config, "init_seed": seed, "rows_trained": 900}, created=0.0,
+    )  # fmt: skip
+
+
+def test_what_was_swept_is_told_whole_and_as_json() -> None:
+    infos = [
+        made("a", 8, 2, 0, 0.50), made("b", 8, 2, 1, 0.52), made("c", 16, 2, 0, 0.30),
+    ]  # fmt: skip
+    swept = Swept.of([infos[:1], infos[1:]])
+    told = json.loads(json.dumps(swept.to_dict()))
+    assert [one["dictionary"] for one in told["dictionaries"]] == ["a", "b", "c"]
+    assert [one["fvu"] for one in told["dictionaries"]] == [0.50, 0.52, 0.30]
+    assert [(cell["features"], cell["seeds"]) for cell in told["cells"]] == [(8, 2), (16, 1)]
+    assert told["reseeding"]["degrees"] == 1
+    assert [(law["site"], law["kind"]) for law in told["laws"]] == [("s", "topk")]

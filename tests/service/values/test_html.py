@@ -113,7 +113,8 @@ def test_a_job_shows_a_bar_until_it_is_done() -> None:
     assert 'value="0.2500"' in job("RUNNING", 20)._repr_html_()
     assert "<progress" not in job("SUCCEEDED", 80)._repr_html_()
     assert bar(1, 0) == "<progress></progress>"
-    assert 'value="1.0000"' in bar(9, 3)
+    assert bar(1, 4) == '<progress value="0.2500" max="1"></progress> 25 %'
+    assert bar(9, 3) == '<progress value="1.0000" max="1"></progress> 100 %'
 
 
 def test_a_table_shows_ten_rows_and_counts_the_others() -> None:

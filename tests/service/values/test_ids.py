@@ -43,3 +43,12 @@ def test_a_dictionary_is_named_by_itself_or_by_its_id() -> None:
         sources=(), metrics={}, provenance={}, created=0.0,
     )  # fmt: skip
     assert (ids.id_of(info), ids.id_of("small")) == ("small", "small")
+
+
+def test_matches_to_stand_beside_are_part_of_the_work_and_none_are_not() -> None:
+    alone = ids.match_id("a", "b", None, {})
+    assert alone == ids.match_id("a", "b", None, {}, references=[[], []])
+    beside = ids.match_id("a", "b", None, {}, references=[["same-model"], []])
+    assert (
+        len({alone, beside, ids.match_id("a", "b", None, {}, references=[[], ["same-model"]])}) == 3
+    )

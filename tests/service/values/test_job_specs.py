@@ -7,6 +7,7 @@ import pytest
 from isogloss.errors import InvalidInput, InvalidName
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.job_specs import (
+    ImportSpec,
     JobSpec,
     MatchSpec,
     ProbeSpec,
@@ -141,3 +142,11 @@ def test_training_steps_stand_in_a_spec_only_where_some_are_named(
     for wrong in (7, [-1], ["7"]):
         with pytest.raises(InvalidInput, match="step"):
             read_spec(kind, {**values, "steps": wrong})
+
+
+@pytest.mark.parametrize("features", [0, -1, 1 << 31])
+def test_codes_are_of_one_feature_at_least_and_fewer_than_an_index_can_name(features: int) -> None:
+    fields = {"dictionary": "d", "probe": "p", "upload": "0" * 64}
+    with pytest.raises(InvalidInput, match=f"features is {features}, wanted 1 to"):
+        ImportSpec(**fields, features=features)
+    assert [ImportSpec(**fields, features=n).features for n in (1, (1 << 31) - 1)]

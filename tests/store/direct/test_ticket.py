@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from isogloss.errors import (
 from isogloss.store import LaneLimits, Recording, Store
 from isogloss.store.direct.ticket import DirectLaneTicket
 from isogloss.store.disk import signed_json
+from isogloss.store.lanes.log_scan import LaneHeader
 from isogloss.store.recordings.open_direct_lane import open_direct_lane
 from isogloss.store.testing import sample_spec
 
@@ -74,3 +76,23 @@ def test_a_ticket_that_points_outside_or_makes_no_sense_is_refused(
     with pytest.raises(InvalidInput, match=message):
         open_direct_lane(root, forged)
     assert sorted(root.parent.rglob("*")) == before
+
+
+def test_a_lane_is_that_of_its_ticket_and_of_no_other(recording: Recording) -> None:
+    ticket = recording.offer_direct_lane(["p"])
+    header = LaneHeader(
+        recording=ticket.recording,
+        lane=ticket.lane,
+        epoch=ticket.epoch,
+        layouts=ticket.layouts,
+        created_s=1.0,
+    )
+    assert ticket.is_header(header)
+    for other in (
+        replace(header, recording="0" * 24),
+        replace(header, lane="00000009.0123456789abcdef"),
+        replace(header, epoch=ticket.epoch + 1),
+        replace(header, layouts=ticket.layouts[:-1]),
+    ):
+        assert not ticket.is_header(other)
+    assert ticket.is_header(replace(header, created_s=2.0))

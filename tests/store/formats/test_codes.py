@@ -17,6 +17,7 @@ from isogloss.store import (
     CodesFile,
     CodesWriter,
 )
+from isogloss.store.formats import codes as codes_file
 
 
 def sparse(
@@ -133,3 +134,19 @@ def test_damaged_codes_are_named(tmp_path: Path) -> None:
         part.unlink()
     with pytest.raises(CorruptData, match="lack a part"):
         CodesFile(tmp_path / "c")
+
+
+def test_codes_that_are_turned_in_many_blocks_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codes_file, "_BLOCK_ENTRIES", 7)
+    dense, indptr, indices, values = sparse(50, 20, 3)
+    with CodesWriter(tmp_path / "codes", features=20) as writer:
+        writer.append(indptr, indices, values)
+        writer.finish({})
+    codes = CodesFile(tmp_path / "codes")
+    for feature in range(20):
+        rows, found = codes.feature(feature)
+        np.testing.assert_array_equal(rows, np.flatnonzero(dense[:, feature]))
+        np.testing.assert_array_equal(found, dense[rows, feature])
+    codes.verify()

@@ -12,6 +12,7 @@ SEAL = Seal(lane="a", epoch=1, rows=2, frames=2, log_bytes=64, reason="closed")
 def test_a_lane_is_retired_when_its_seal_says_so() -> None:
     live = LaneState(name="a", rows=2, cursors={}, seal=None)
     assert not live.is_retired
+    assert live.knows_cursors, "only of a lane that was given up they may be unknown"
     assert not replace(live, seal=SEAL).is_retired
     assert replace(live, seal=replace(SEAL, reason="retired")).is_retired
 

@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isogloss.errors import ShapeError
 from isogloss.store import (
     SiteSpec,
 )
-from isogloss.store.lanes.statistics import SiteStatistics, measure
+from isogloss.store.lanes.statistics import (
+    _BLOCK_NUMBERS,
+    BLOCK_ROWS,
+    SiteStatistics,
+    _block_rows,
+    measure,
+)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -54,3 +62,12 @@ def test_statistics_of_huge_numbers_do_not_overflow() -> None:
     found = measure([values], 3)
     assert found.count == 100
     np.testing.assert_allclose(found.m2 / 100, values.astype(np.float64).var(0), rtol=1e-9)
+
+
+@given(st.integers(1, 1 << 17))
+def test_rows_are_measured_in_whole_parts_that_fit_a_cache_where_they_can(width: int) -> None:
+    rows = _block_rows(width)
+    assert rows & (rows - 1) == 0
+    assert BLOCK_ROWS <= rows <= 4 * BLOCK_ROWS
+    assert rows == BLOCK_ROWS or rows * width <= _BLOCK_NUMBERS
+    assert rows == 4 * BLOCK_ROWS or 2 * rows * width > _BLOCK_NUMBERS

@@ -1,6 +1,7 @@
 """Shuffled batches hold the rows they name, resumed, shared or read ahead."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +184,17 @@ def test_workers_that_take_turns_at_steps_read_them_all(
         for one, other in zip(part, wanted, strict=True):
             np.testing.assert_array_equal(one.rows, other.rows)
             assert one.sites[SITES[0]].tobytes() == other.sites[SITES[0]].tobytes()
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_rows_of_one_lane_and_of_two_are_those_that_are_named(tmp_path: Path, lanes: int) -> None:
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=12 << 10)
+        for first in range(1, 20 * lanes, 20):
+            with recording.open_lane() as lane:
+                lane.append([sample_batch(SPEC, "p", first + i) for i in range(20)])
+        reader = recording.reader()
+        whole = {site: reader.read(site, 0, reader.rows) for site in SITES}
+        for batch in reader.shuffled(SITES, seed=0, epoch=0, batch_rows=32, mapped=True):
+            for site in SITES:
+                assert batch.sites[site].tobytes() == whole[site][batch.rows].tobytes()

@@ -13,7 +13,9 @@ from isogloss.store import Store
 from isogloss.store.disk import signed_json
 from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.formats.zarr_arrays import GroupWriter
+from isogloss.store.lanes.state import LaneState
 from isogloss.store.ownership.location import Fencing
+from isogloss.store.recordings.manifest import LaneManifest
 from isogloss.store.recordings.recording import Recording
 from isogloss.store.testing import SimulatedDisk, sample_batch, sample_spec
 from isogloss.store.testing.disk import PowerLoss, Survival
@@ -358,3 +360,28 @@ def test_garbage_collection_leaves_what_this_process_is_writing(tmp_path: Path) 
         assert not left.exists()
         group.finish({"rows": 3})
         assert (lane / "statistics-1" / "zarr.json").exists()
+
+
+def test_only_a_lane_that_holds_something_is_named_and_only_once(tmp_path: Path) -> None:
+    class Counted(FileSystem):
+        def __init__(self) -> None:
+            super().__init__()
+            self.synced: list[str] = []
+
+        def sync_directory(self, path: Path) -> None:
+            self.synced.append(path.name)
+            super().sync_directory(path)
+
+    files = Counted()
+    with Store.open(tmp_path, files=files) as store:
+        recording = make(store)
+        with recording.open_lane() as lane:
+            manifest = LaneManifest(files, recording.directory)
+            empty = LaneState(name="00000009.0123456789abcdef", rows=0, cursors={}, seal=None)
+            manifest.enter(manifest.read(), [empty])
+            assert manifest.read().entered <= {lane.name}
+            lane.append([sample_batch(SPEC, "p", 1)])
+            assert manifest.read().entered == {lane.name}
+            before = files.synced.count("manifest")
+            manifest.enter(manifest.read(), recording.lanes())
+            assert files.synced.count("manifest") == before

@@ -17,7 +17,7 @@ from isogloss.errors import (
     ShapeError,
 )
 from isogloss.store import BatchLimits, Document, RowBatch
-from isogloss.store.schema.batch import finite_rows
+from isogloss.store.schema.batch import TokenColumns, finite_rows
 from isogloss.store.schema.recording_spec import DTYPES
 from isogloss.store.testing import sample_batch, sample_spec
 
@@ -179,3 +179,14 @@ def test_a_batch_keeps_its_arrays_when_the_caller_fills_its_mapping_again() -> N
     before = sites[name]
     sites[name] = np.zeros_like(before)
     assert kept.sites[name] is before
+
+
+def test_columns_of_no_parts_have_no_rows_and_their_own_shapes() -> None:
+    none = TokenColumns.concatenate([], has_spans=True)
+    assert none.span is not None
+    assert (none.span.shape, none.span.dtype) == ((0, 2), np.uint32)
+    columns = (none.token_id, none.document, none.position)
+    assert [(c.shape, c.dtype.name) for c in columns] == [
+        ((0,), "uint32"), ((0,), "uint64"), ((0,), "uint32"),
+    ]  # fmt: skip
+    assert TokenColumns.concatenate([], has_spans=False).span is None

@@ -48,7 +48,8 @@ def test_the_table_refuses_a_second_document_under_an_id() -> None:
     assert (len(table), len(DocumentTable()), first.id in table) == (1, 0, True)
     with pytest.raises(DocumentMismatch, match="share the id"):
         table.add(Document(key=first.key[:8] + bytes(24)))
-    with pytest.raises(DocumentMismatch, match="group"):
+    named = f"^document {first.key.hex()[:16]} came with group '' and now with 'other': "
+    with pytest.raises(DocumentMismatch, match=named):
         table.add(Document(key=first.key, group="other"))
     text = Document.from_text("t")
     table.add(Document(key=text.key))

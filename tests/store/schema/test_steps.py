@@ -83,3 +83,8 @@ def test_rows_of_one_step_take_no_memory() -> None:
         assert found.strides == (0,)
     assert joined.shape == (1_999_995,)
     assert not has_one_step(join_steps([column, one_step(8, 2)]))
+
+
+def test_one_row_or_none_holds_one_step_and_two_may_hold_two() -> None:
+    assert [has_one_step(np.zeros(rows, np.uint64)) for rows in (0, 1)] == [True, True]
+    assert not has_one_step(np.array([0, 1], np.uint64))

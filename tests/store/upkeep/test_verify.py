@@ -9,6 +9,7 @@ from isogloss.errors import (
 )
 from isogloss.store import Recording, SiteSpec, Store
 from isogloss.store.disk.filesystem import FileSystem
+from isogloss.store.lanes.lane_directory import LOG_NAME
 from isogloss.store.testing import (
     sample_batch,
     sample_spec,
@@ -194,3 +195,14 @@ def test_a_count_without_files_is_not_walked(tmp_path: Path) -> None:
         messages = list(verifier.problems())
     assert any("shards 1 to" in message for message in messages)
     assert len(messages) < 10
+
+
+def test_a_log_of_nothing_is_told_in_frames_and_bytes(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, ["a"])
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1)])
+        (log,) = recording.directory.glob(f"lanes/*/{LOG_NAME}")
+        log.write_bytes(bytes(log.stat().st_size))
+        said = [problem.message for problem in recording.verify()]
+    assert any(text.startswith("the log has 0 sound frames in 0 bytes, ") for text in said), said

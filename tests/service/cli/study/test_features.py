@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.service import made
+from tests.service.cli.flags import flags_on
 
 import isogloss
 import isogloss.service.cli.main as cli
@@ -132,3 +133,7 @@ def test_a_store_that_a_notebook_holds_can_be_read_and_stays_its(
     code, _, err = here("pairs", "lost")
     assert code == 1
     assert "no match 'lost'" in err
+
+
+def test_features_and_pairs_are_told_as_text_unless_asked_otherwise() -> None:
+    assert not {flag for flag in flags_on() if flag.startswith(("feature", "pairs ", "nearest "))}

@@ -7,7 +7,9 @@ from torch import nn
 
 from isogloss.errors import InvalidInput, UnknownSite
 from isogloss.models import LoadedModel
-from isogloss.service.client.asking.live_model import check_model, rows_of
+from isogloss.models.fingerprint import ancestry
+from isogloss.service.client.asking.live_model import _other_model, check_model, rows_of
+from isogloss.store import ModelInfo
 
 
 def test_the_rows_of_a_text_are_what_the_sites_give() -> None:
@@ -25,7 +27,25 @@ def test_the_rows_of_a_text_are_what_the_sites_give() -> None:
         rows_of(LoadedModel(module=module, name="m"), [], ["0"])
 
 
+def test_a_live_model_is_taken_as_it_is() -> None:
+    model = LoadedModel(module=nn.Linear(1, 1), name="m")
+    assert check_model(model) is model
+
+
 def test_what_is_no_live_model_is_refused_with_how_to_make_one() -> None:
     for odd in (None, "gpt2", nn.Linear(1, 1)):
         with pytest.raises(InvalidInput, match=r"load_model\(...\)"):
             check_model(odd)
+
+
+def test_a_recording_is_of_a_model_by_fingerprint_or_else_by_name() -> None:
+    prints = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        prints.append(ancestry(nn.Sequential(nn.Embedding(300, 64), nn.Linear(64, 64))))
+    own, other = (ModelInfo(name="m", ancestry=one) for one in prints)
+    assert _other_model(own, ModelInfo(name="copy", ancestry=prints[0])) == ""
+    assert "its recording is of another model, 'm'" in _other_model(own, other)
+    unknown = ModelInfo(name="m")
+    assert _other_model(own, unknown) == _other_model(unknown, own) == ""
+    assert _other_model(own, ModelInfo(name="n")) == "its recording is of 'n', not of 'm'"
