@@ -21,7 +21,7 @@ WHOLE_ROOM = {
     "tests/kernels/gpu": {"test_far_offsets"},
     "tests/models": {"test_public"},
     "tests/service/cli": {"test_errors"},
-    "tests/service/client": {"test_thin"},
+    "tests/service/client": {"test_dictionary_calls", "test_thin"},
     "tests/service/faults": {"test_faults"},
     "tests/service/jobs": {"test_toy_kind"},
     "tests/service/processes": {"test_draining"},
