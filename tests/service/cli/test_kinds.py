@@ -147,6 +147,8 @@ def test_sources_stand_in_the_order_site_also_target() -> None:
 
 def test_the_figure_of_usual_rows_is_said_where_some_rows_are_not() -> None:
     metrics = {"fvu": 0.1, "usual_fvu": 0.3, "rows": 100.0, "usual_rows": 90.0}
-    assert "70.0 % of that of usual rows" in quality(metrics)
+    whole = ", 90.0 % of held-out variance explained"
+    assert quality(metrics) == f"{whole}, 70.0 % of that of usual rows"
+    assert quality({**metrics, "usual_rows": 100.0}) == whole
     assert "usual" not in quality({**metrics, "usual_rows": 100.0})
     assert quality({}) == ""

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import psutil
@@ -14,6 +15,7 @@ from tests.service import planted
 from tests.service.run_here import run_here
 
 from isogloss.dictionaries import (
+    TrainProgress,
     load_dictionary,
     load_provenance,
     read_passport,
@@ -26,6 +28,8 @@ from isogloss.service.control.entries import dictionary_info, probe_info
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.query.queries import Queries, newest_probe
 from isogloss.service.tasks import probe
+from isogloss.service.tasks.heart import Heart
+from isogloss.service.tasks.train import _Told
 from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.json_fields import default_probe_id
@@ -426,3 +430,44 @@ def test_dictionaries_of_two_recordings_start_from_seeds_of_their_own(store: Sto
         assert isinstance(found, dict)
         seeds.append(found["init_seed"])
     assert seeds[0] != seeds[1]
+
+
+def test_a_probe_tells_of_its_work_in_order_and_to_its_end(
+    matched: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    progress = Heart.progress
+
+    def noted(self: Heart, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        told.append((step, total_steps))
+        progress(self, step, total_steps, metrics)
+
+    monkeypatch.setattr(Heart, "progress", noted)
+    names = {"recordings": ["large-docs", "small-docs"], "dictionaries": ["large", "small"]}
+    run_here(matched, "probe", {"probe": "told", **names})
+    (total,) = {total for _, total in told}
+    steps = [step for step, _ in told]
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == (0, total)
+    assert len(set(steps)) > 3, "each dictionary is told of"
+
+
+def test_runs_that_have_not_begun_count_as_long_as_the_longest_that_has() -> None:
+    told: list[tuple[int, int]] = []
+
+    class Noted:
+        def progress(self, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+            told.append((step, total_steps))
+
+    def at(step: int, total: int) -> TrainProgress:
+        return TrainProgress(
+            step=step, total_steps=total, rows=0, fvu=0.5, loss=0.5, l0=2.0, dead_fraction=0.0,
+            rows_per_s=1.0,
+        )  # fmt: skip
+
+    several = _Told(cast("Heart", Noted()), {0: "a", 1: "b", 2: "c"})
+    several.tell(0, at(2, 10))
+    several.tell(1, at(1, 40))
+    several.tell(7, at(1, 999))  # a control
+    several.tell(2, at(5, 5))
+    assert told == [(2, 30), (3, 10 + 40 + 40), (8, 10 + 40 + 5)]

@@ -171,3 +171,14 @@ def test_a_scipy_file_is_read_and_a_damaged_or_pickled_one_refused(tmp_path: Pat
             check_codes(tmp_path / name, segments=SEGMENTS)
     with pytest.raises(NotFound, match="no file"):
         check_codes(tmp_path / "none.npz", segments=SEGMENTS)
+
+
+@pytest.mark.parametrize("features", [0, 1 << 31, True])
+def test_more_features_than_an_index_can_name_are_refused(features: object) -> None:
+    columns = columns_of(some_codes())
+    with pytest.raises(
+        InvalidInput, match=r"features is .*, wanted a whole number in \[1, 2\*\*31\)"
+    ):
+        cast("Anything", check_codes)(columns, segments=SEGMENTS, features=features)
+    most = check_codes(columns, segments=SEGMENTS, features=(1 << 31) - 1)
+    assert most.features == (1 << 31) - 1

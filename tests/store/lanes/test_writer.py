@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from isogloss.errors import (
     NotFound,
     SequenceGap,
     ShapeError,
+    StorageError,
 )
 from isogloss.store import (
     Document,
@@ -26,6 +29,7 @@ from isogloss.store import (
     Store,
     register_bfloat16,
 )
+from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem
 from isogloss.store.lanes.seal import read_seal
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
@@ -215,3 +219,25 @@ def test_a_lane_whose_files_are_deleted_ends_and_acknowledges_nothing_more(
     with pytest.raises(LaneEnded):
         lane.append([sample_batch(SPEC, "p", 2)])
     lane.close()
+
+
+def test_a_log_that_cannot_be_extended_beforehand_is_written_all_the_same(tmp_path: Path) -> None:
+    class Full(FileSystem):
+        error = errno.ENOSPC
+
+        def allocate(self, descriptor: int, length: int) -> None:
+            raise OSError(self.error, os.strerror(self.error))
+
+    files = Full()
+    with Store.open(tmp_path, files=files) as store:
+        recording = new_recording(store)
+        with recording.open_lane() as lane:
+            for error in sorted(FULL_ERRNOS):
+                files.error = error
+                lane.append([sample_batch(SPEC, "p", lane.cursors.get("p", 0) + 1)])
+        lane = recording.open_lane()
+        files.error = errno.EIO
+        with pytest.raises(StorageError):
+            lane.append([sample_batch(SPEC, "p", lane.cursors["p"] + 1)])
+        whole = {"p": len(FULL_ERRNOS)}
+        assert check_sample(recording.reader(), whole) == whole

@@ -69,3 +69,7 @@ def test_rows_of_another_recording_are_refused_by_name(client: Client) -> None:
         client.encode("d", rows, recording="r", allow=["x"])
     with pytest.raises(NotFound, match="nothing-there"):
         client.encode("d", rows, recording="nothing-there")
+
+
+def test_it_is_printed_as_a_module_with_its_id(client: Client) -> None:
+    assert "'d', " in repr(client.dictionary("d"))
