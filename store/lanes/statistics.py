@@ -160,8 +160,8 @@ def measure(
 
 def _block_rows(width: int) -> int:
     """Return how many rows are measured together: a power of 2, so that parts are whole."""
-    fitting = 1 << max(1, _BLOCK_NUMBERS // width).bit_length() - 1
-    return max(BLOCK_ROWS, min(4 * BLOCK_ROWS, fitting))
+    fitting = max(BLOCK_ROWS, min(4 * BLOCK_ROWS, _BLOCK_NUMBERS // width))
+    return 1 << fitting.bit_length() - 1
 
 
 def _groups(positions: NDArray[np.generic] | None, rows: int) -> NDArray[np.intp]:

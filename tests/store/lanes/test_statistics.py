@@ -64,7 +64,7 @@ def test_statistics_of_huge_numbers_do_not_overflow() -> None:
     np.testing.assert_allclose(found.m2 / 100, values.astype(np.float64).var(0), rtol=1e-9)
 
 
-@given(st.integers(1, 1 << 17))
+@given(st.integers(1, 1 << 20))
 def test_rows_are_measured_in_whole_parts_that_fit_a_cache_where_they_can(width: int) -> None:
     rows = _block_rows(width)
     assert rows & (rows - 1) == 0

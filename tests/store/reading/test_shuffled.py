@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, NotFound, ShapeError
 from isogloss.store import (
@@ -12,6 +13,7 @@ from isogloss.store import (
     RecordingReader,
     Store,
 )
+from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.testing import sample_batch, sample_spec
 
 SITES = ("layer.1/out", "layer.2")
@@ -198,3 +200,27 @@ def test_rows_of_one_lane_and_of_two_are_those_that_are_named(tmp_path: Path, la
         for batch in reader.shuffled(SITES, seed=0, epoch=0, batch_rows=32, mapped=True):
             for site in SITES:
                 assert batch.sites[site].tobytes() == whole[site][batch.rows].tobytes()
+
+
+def test_all_steps_of_a_window_are_read_together(tmp_path: Path) -> None:
+    class Counted(FileSystem):
+        reads = 0
+
+        def read_into(self, descriptor: int, buffer: NDArray[np.uint8], offset: int) -> None:
+            self.reads += 1
+            super().read_into(descriptor, buffer, offset)
+
+    files = Counted()
+    with Store.open(tmp_path, files=files) as store:
+        recording = store.create_recording(SPEC, ["a"], shard_bytes=12 << 10)
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1 + i) for i in range(60)])
+        reader, counts = recording.reader(), list[int]()
+        for batch_rows in (8, 64):
+            before = files.reads
+            read = reader.shuffled(
+                SITES, seed=0, epoch=0, batch_rows=batch_rows, window_rows=reader.rows, mapped=False
+            )
+            assert sum(len(batch.rows) for batch in read) > reader.rows - batch_rows
+            counts.append(files.reads - before)
+    assert max(counts) <= 4 * len(SITES), "a lane of 1,462 pieces is read in a few"

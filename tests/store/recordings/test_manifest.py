@@ -385,3 +385,17 @@ def test_only_a_lane_that_holds_something_is_named_and_only_once(tmp_path: Path)
             before = files.synced.count("manifest")
             manifest.enter(manifest.read(), recording.lanes())
             assert files.synced.count("manifest") == before
+
+
+def test_a_seal_whose_copy_is_gone_is_copied_again_by_the_next_owner(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        recording = make(store)
+        (name,) = record(recording, 1)
+        entry = recording.directory / "manifest" / name
+    entry.write_bytes(b"")
+    with Store.open(tmp_path) as store:
+        recording = store.recording("sample")
+        recording.lanes()
+        seal = LaneManifest(recording.files, recording.directory).seal(name)
+        assert seal is not None
+        assert seal.rows == recording.revision().rows

@@ -206,3 +206,18 @@ def test_a_log_of_nothing_is_told_in_frames_and_bytes(tmp_path: Path) -> None:
         log.write_bytes(bytes(log.stat().st_size))
         said = [problem.message for problem in recording.verify()]
     assert any(text.startswith("the log has 0 sound frames in 0 bytes, ") for text in said), said
+
+
+def test_one_row_that_the_log_does_not_prove_is_named(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        recording = store.create_recording(SPEC, ["a"])
+        with recording.open_lane() as lane:
+            lane.append([sample_batch(SPEC, "p", 1)])
+            before = lane.log_bytes
+            lane.append([sample_batch(SPEC, "p", 2, rows=1)])
+        (log,) = recording.directory.glob(f"lanes/*/{LOG_NAME}")
+        whole = log.read_bytes()
+        log.write_bytes(whole[:before].ljust(len(whole), b"\0"))
+        said = [problem.message for problem in recording.verify()]
+    rows = sample_batch(SPEC, "p", 1).rows
+    assert f"the log proves {rows} rows, wanted {rows + 1}: frame 2 is broken" in said
