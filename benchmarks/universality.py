@@ -17,6 +17,7 @@ from house_figures.figure import Figure, show
 from universality_figures.cost import add_one, one_of_100, wide
 from universality_figures.coverage import coverage_high, coverage_low
 from universality_figures.planted import impostors, planted, planted_false
+from universality_figures.queries import query_1m, query_8x24k, recall_all, recall_strong
 from universality_figures.replication import false_replicates, power_replicates
 from universality_figures.speed import correlation_memory, correlation_speed, signature_rate
 from universality_figures.starts import init_false, init_found
@@ -39,6 +40,10 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "init_found": init_found,
     "init_false": init_false,
     "wide": wide,
+    "recall_strong": recall_strong,
+    "recall_all": recall_all,
+    "query_8x24k": query_8x24k,
+    "query_1m": query_1m,
     "one_of_100": one_of_100,
     "add_one": add_one,
     "correlation_speed": correlation_speed,

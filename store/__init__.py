@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         open_source,
     )
     from isogloss.store.formats.codes import CodesFile, CodesWriter, Csr
+    from isogloss.store.formats.mapped_arrays import MappedArray, map_arrays, write_mappable
     from isogloss.store.formats.zarr_arrays import ArrayFile, read_arrays, write_arrays
     from isogloss.store.formats.zarr_bfloat16 import register_bfloat16
     from isogloss.store.lanes.huge_rows import HugeRows
@@ -109,6 +110,7 @@ _MODULES = {
     "LaneSite": "recordings.describe",
     "LaneState": "lanes.state",
     "LaneWriter": "lanes.writer",
+    "MappedArray": "formats.mapped_arrays",
     "MissingLane": "recordings.manifest",
     "ModelInfo": "schema.recording_spec",
     "NormSpread": "lanes.norm_spread",
@@ -153,6 +155,7 @@ _MODULES = {
     "make_directories": "disk.filesystem",
     "is_object_address": "ownership.location",
     "keep_reserve": "ownership.reserve",
+    "map_arrays": "formats.mapped_arrays",
     "open_direct_lane": "recordings.open_direct_lane",
     "open_export": "exchange.exported",
     "open_source": "exchange.sources",
@@ -168,6 +171,7 @@ _MODULES = {
     "spend_reserve": "ownership.reserve",
     "store_owner": "ownership.location",
     "write_arrays": "formats.zarr_arrays",
+    "write_mappable": "formats.mapped_arrays",
     "write_file_durably": "disk.filesystem",
     "write_parquet": "exchange.parquet",
 }
@@ -202,6 +206,7 @@ __all__ = [
     "LaneSite",
     "LaneState",
     "LaneWriter",
+    "MappedArray",
     "MissingLane",
     "ModelInfo",
     "NormSpread",
@@ -246,6 +251,7 @@ __all__ = [
     "is_object_address",
     "keep_reserve",
     "make_directories",
+    "map_arrays",
     "open_direct_lane",
     "open_export",
     "open_source",
@@ -262,6 +268,7 @@ __all__ = [
     "store_owner",
     "write_arrays",
     "write_file_durably",
+    "write_mappable",
     "write_parquet",
 ]
 

@@ -10,7 +10,8 @@ from isogloss.errors import load_name
 
 if TYPE_CHECKING:
     from isogloss.universality.atlas.atlas import Atlas, Candidates
-    from isogloss.universality.atlas.nearest import Neighbour, nearest
+    from isogloss.universality.atlas.nearest import nearest
+    from isogloss.universality.atlas.neighbour import Neighbour
     from isogloss.universality.atlas.profile import nearest_to_profile
     from isogloss.universality.atlas.signatures import Sketch, signatures, sketch
     from isogloss.universality.codes.contexts import Context, contexts
@@ -88,7 +89,7 @@ _MODULE_OF = {
     "Match": "matching.result",
     "MatchSettings": "matching.settings",
     "Moments": "correlation.moments",
-    "Neighbour": "atlas.nearest",
+    "Neighbour": "atlas.neighbour",
     "Pairs": "matching.pairs",
     "Probe": "probe.probe",
     "ProbedDictionary": "codes.probed",

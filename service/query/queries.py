@@ -7,15 +7,15 @@ loads what is taken from it only then.
 
 import json
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound
+from isogloss.service.query.kept import Kept
 from isogloss.service.values.dictionary_bodies import has_weights, sources_of
 from isogloss.service.values.json_fields import (
     object_of,
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 REPORT_FILE = "report.json"
 """In a match's directory: everything its report shows."""
 
-_KEPT = 16
-_ValueT = TypeVar("_ValueT")
-
 
 class Queries:
     """Answers questions about one store. Thread-safe; any process that has the store attached."""
@@ -54,7 +51,7 @@ class Queries:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
+        self._kept = Kept()
         self._read_weights: StoredWeights | None = None
 
     @property
@@ -118,14 +115,21 @@ class Queries:
 
     def _atlas(self, entry: CatalogEntry) -> "Atlas":
         index = self._store.catalog.find("atlas", entry.id)
-        if index is None:
-            raise NotFound(
-                f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
-                "make one with create_probe(..., probe=...)"
-            )
-        return self._keep(
-            ("atlas", index.uid),
-            lambda: universality.Atlas.load(self._store.artifact("atlas", index.uid)),
+        while index is not None:
+            key, directory = ("atlas", index.uid), self._store.artifact("atlas", index.uid)
+            try:
+                found = self._kept.keep(key, lambda at=directory: universality.Atlas.load(at))
+            except NotFound:
+                # a job put a new atlas in its place between the two lines: open that one
+                before, index = index, self._store.catalog.find("atlas", entry.id)
+                if index is not None and index.uid == before.uid:
+                    raise
+            else:
+                self._kept.forget_older(found)
+                return found
+        raise NotFound(
+            f"probe {entry.id!r} is being indexed anew: wait for its job (`isogloss jobs`), or "
+            "make one with create_probe(..., probe=...)"
         )
 
     def _fullest(self, dictionary: str, probe: str | None) -> CatalogEntry:
@@ -208,7 +212,7 @@ class Queries:
             )
         revision = revision_of(object_of(entry.body, "revisions"), recording)
         steps = None if step is None else [step]
-        rows = self._keep(
+        rows = self._kept.keep(
             ("rows", f"{recording}/{step}/{entry.uid}"),
             lambda: universality.segment_rows(
                 found, self._store.recording(recording).reader(revision), steps
@@ -360,19 +364,9 @@ class Queries:
 
     # What is kept between questions.
 
-    def _keep(self, key: tuple[str, str], make: Callable[[], _ValueT]) -> _ValueT:
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-            self._kept.move_to_end(key)
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-            # A key's first part fixes the type of what is kept under it.
-            return cast("_ValueT", self._kept[key])
-
     def probe_of(self, entry: CatalogEntry) -> "Probe":
         """Return the probe of an entry of the catalog: its documents and segments."""
-        return self._keep(
+        return self._kept.keep(
             ("probe", entry.uid),
             lambda: universality.Probe.load(self._store.artifact("probe", entry.uid)),
         )
@@ -382,7 +376,7 @@ class Queries:
         return self._probed(self._store.catalog.get("dictionary", dictionary), entry)
 
     def _probed(self, found: CatalogEntry, entry: CatalogEntry) -> "ProbedDictionary":
-        return self._keep(
+        return self._kept.keep(
             ("codes", f"{found.uid}/{entry.uid}"),
             lambda: universality.load_probed(
                 self._store.artifact("codes", found.uid, entry.uid), found.id
@@ -395,13 +389,13 @@ class Queries:
         recording = self._store.recording(sources_of(found.body)[0].recording)
         revisions = object_of(entry.body, "revisions")
         revision = revision_of(revisions, recording.id)
-        return self._keep(
+        return self._kept.keep(
             ("contexts", f"{recording.uid}/{entry.uid}"),
             lambda: ContextReader(self.probe_of(entry), recording, revision),
         )
 
     def _match(self, entry: CatalogEntry) -> "Match":
-        return self._keep(
+        return self._kept.keep(
             ("match", entry.uid),
             lambda: universality.Match.load(self._store.artifact("match", entry.uid)),
         )

@@ -4,9 +4,6 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isogloss.dictionaries import (
     SparseDictionary,
     check_recording,
@@ -14,7 +11,7 @@ from isogloss.dictionaries import (
     load_dictionary,
     read_passport,
 )
-from isogloss.errors import AlreadyExists, Conflict, InvalidInput
+from isogloss.errors import AlreadyExists, Conflict, InvalidInput, IsoglossError
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.tasks.train import trained_holdout
 from isogloss.service.values.dictionary_bodies import has_weights, sources_of, wiring_of
@@ -44,6 +41,9 @@ HOLDOUT = 0.25
 
 _STEPS = 100
 """Steps of progress that one dictionary counts for."""
+
+_SIGNATURE = 512
+"""Numbers of a signature."""
 
 _log = logging.getLogger(__name__)
 
@@ -272,16 +272,35 @@ def _index(
         and found.body.get("dictionaries") == uids
     ):
         return
-    vectors: dict[str, NDArray[np.float32]] = {}
-    fires: dict[str, NDArray[np.int64]] = {}
+    atlas = _standing(store, found, entry, uids)
     for name, uid in uids.items():
         heart.check()
-        probed = load_probed(store.artifact("codes", uid, entry.uid), name)
-        vectors[name], fires[name] = signatures(probed, probe), probed.moments.fires
-    atlas = Atlas.build(vectors, fires, probe_uid=entry.uid)
+        if name not in atlas.dictionaries:
+            probed = load_probed(store.artifact("codes", uid, entry.uid), name)
+            atlas.add(name, signatures(probed, probe, m=atlas.m), probed.moments.fires)
     uid = store.catalog.new_uid()
     atlas.save(store.artifact("atlas", uid))
     body: dict[str, object] = {"probe": entry.id, "probe_uid": entry.uid, "dictionaries": uids}
     store.catalog.put("atlas", entry.id, uid, body, replace=True)
     if found is not None:
         shutil.rmtree(store.artifact("atlas", found.uid), ignore_errors=True)
+
+
+def _standing(
+    store: Store, found: CatalogEntry | None, entry: CatalogEntry, uids: Mapping[str, str]
+) -> Atlas:
+    """Return the atlas that stands, with those dictionaries that are wanted as they were then.
+
+    Readers go on with it: what is added here is seen when it is saved under another uid.
+    """
+    if found is not None and found.body.get("probe_uid") == entry.uid:
+        before = object_of(found.body, "dictionaries")
+        try:
+            atlas = Atlas.load(store.artifact("atlas", found.uid))
+            atlas.check()
+        except IsoglossError as error:
+            _log.warning("atlas of probe %r is built anew: %s", entry.id, error)
+        else:
+            atlas.keep([name for name, uid in uids.items() if before.get(name) == uid])
+            return atlas
+    return Atlas(_SIGNATURE, probe_uid=entry.uid)

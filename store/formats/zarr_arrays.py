@@ -289,7 +289,7 @@ class ArrayFile:
                 raise InvalidInput(f"chunk shape {chunk} does not fit {self.shape}")
         except (ValueError, KeyError) as error:
             raise CorruptData(f"array {directory.name!r} has unusable metadata: {error}") from error
-        self._chunk_rows = max(1, chunk[0]) if chunk else 1
+        self.chunk_rows = max(1, chunk[0]) if chunk else 1
         self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         self._checked: set[int] = set()
         self._lock = threading.Lock()
@@ -350,9 +350,9 @@ class ArrayFile:
     def _allocate(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return memory for the rows, once the files of their chunks were found to be as large."""
         if self._row_bytes and stop > start:
-            first, last = start // self._chunk_rows, (stop - 1) // self._chunk_rows
+            first, last = start // self.chunk_rows, (stop - 1) // self.chunk_rows
             for chunk in (first, last):
-                if not self._files.exists(self._path(chunk)):
+                if not self._files.exists(self.chunk_path(chunk)):
                     raise CorruptData(f"array {self._directory.name!r} lacks chunk {chunk}")
             if (stop - start) * self._row_bytes > _UNCHECKED_BYTES:
                 there = len(self._files.names(self._directory)) - 1  # but for the metadata
@@ -367,14 +367,14 @@ class ArrayFile:
         """Compare the length of a chunk's file with the metadata, unless it was read before."""
         if chunk in self._checked:
             return
-        descriptor = self._files.open(self._path(chunk))
+        descriptor = self._files.open(self.chunk_path(chunk))
         try:
             self._check_size(chunk, self._files.size(descriptor))
         finally:
             self._files.close(descriptor)
 
     def _check_size(self, chunk: int, found: int) -> int:
-        wanted = self._chunk_rows * self._row_bytes + 4
+        wanted = self.chunk_rows * self._row_bytes + 4
         if found != wanted:
             raise CorruptData(
                 f"chunk {chunk} of array {self._directory.name!r} has {found} bytes, wanted "
@@ -382,14 +382,15 @@ class ArrayFile:
             )
         return wanted
 
-    def _path(self, chunk: int) -> Path:
+    def chunk_path(self, chunk: int) -> Path:
+        """Return the file of a chunk."""
         return self._directory / chunk_key(chunk, len(self.shape))
 
     def _fill(self, flat: NDArray[np.uint8], start: int, stop: int) -> None:
         row = start
         while row < stop:
-            chunk, within = divmod(row, self._chunk_rows)
-            take = min(stop - row, self._chunk_rows - within)
+            chunk, within = divmod(row, self.chunk_rows)
+            take = min(stop - row, self.chunk_rows - within)
             at = (row - start) * self._row_bytes
             length = take * self._row_bytes
             flat[at : at + length] = self._read_chunk(chunk, within * self._row_bytes, length)
@@ -398,7 +399,7 @@ class ArrayFile:
     def _read_chunk(self, chunk: int, offset: int, length: int) -> NDArray[np.uint8]:
         name = self._directory.name
         try:
-            descriptor = self._files.open(self._path(chunk))
+            descriptor = self._files.open(self.chunk_path(chunk))
         except FileNotFoundError as error:
             raise CorruptData(f"array {name!r} lacks chunk {chunk}") from error
         try:

@@ -20,7 +20,7 @@ def test_public_names_are_never_the_files_they_live_in() -> None:
         "import isogloss.universality as room; "
         "assert callable(room.signatures) and callable(room.nearest); "
         "from isogloss.universality import nearest; assert callable(nearest); "
-        "from isogloss.universality.atlas.nearest import Neighbour as Origin; "
+        "from isogloss.universality.atlas.neighbour import Neighbour as Origin; "
         "assert Origin is room.Neighbour"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -5,15 +5,16 @@ are half the time, and the sketch's own error (1/√m) is ten times that of the 
 takes its candidates per target dictionary (a global list would let one dictionary crowd out
 another) and so reads the signatures of the targets only, and adding a dictionary touches no other.
 
-On disk an atlas is the rounded signatures and the feature numbers, not faiss's own format.
+On disk an atlas is an index of faiss a dictionary and the feature numbers. It is opened by mapping
+it into memory: nothing is read before it is searched, and what is mapped stays when a new atlas
+takes its place. How is told in ``docs/design/028-exact-neighbours.md``.
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import faiss
 import numpy as np
 from ml_dtypes import bfloat16
 from numpy.typing import NDArray
@@ -27,12 +28,13 @@ from isogloss.errors import (
     ShapeError,
 )
 from isogloss.short_repr import short_repr
-from isogloss.store import read_arrays, write_arrays
+from isogloss.store import MappedArray, map_arrays, read_arrays, write_mappable
+from isogloss.universality.atlas.parts import Part
 from isogloss.universality.formats import attribute, check_kind, column
 
-_VERSION = 1
-_ADD_ROWS = 65_536
-_MANY_QUERIES = 8
+_VERSION = 2
+_ROUNDED = "rounded"
+"""Array of all signatures in version 1, which had no index a dictionary."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,42 +48,6 @@ class Candidates:
     """Estimated correlation, ``[queries, count]``; -inf where there is no feature."""
 
     __repr__ = short_repr
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
-    """The signatures of one dictionary."""
-
-    index: faiss.IndexScalarQuantizer
-    feature: NDArray[np.int32]
-    """Number of each indexed feature, ascending."""
-    features: int
-    """How many the dictionary has, indexed or not."""
-
-    @classmethod
-    def of(cls, rows: NDArray[np.generic], feature: NDArray[np.int32], features: int) -> "_Part":
-        """Index signatures, rounding them block by block."""
-        index = faiss.IndexScalarQuantizer(
-            rows.shape[1], faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
-        )
-        for at in range(0, len(rows), _ADD_ROWS):
-            index.add(np.ascontiguousarray(rows[at : at + _ADD_ROWS], np.float32))
-        return cls(index=index, feature=feature, features=features)
-
-    def search(
-        self, vectors: NDArray[np.float32], count: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return features and estimates, ``[queries, count]``; -1 and -inf where fewer."""
-        feature = np.full((len(vectors), count), -1, np.int32)
-        estimate = np.full((len(vectors), count), -np.inf, np.float32)
-        taken = min(count, len(self.feature))
-        if taken and len(vectors):
-            with _threads(1 if len(vectors) < _MANY_QUERIES else faiss.omp_get_max_threads()):
-                near, ids = self.index.search(np.ascontiguousarray(vectors), taken)
-            known = ids >= 0  # of a vector that is not finite, faiss finds nothing
-            feature[:, :taken] = np.where(known, self.feature[ids], -1)
-            estimate[:, :taken] = np.where(known, near, -np.inf)
-        return feature, estimate
 
 
 class Atlas:
@@ -104,7 +70,7 @@ class Atlas:
         self.m = m
         self.min_fires = min_fires
         self.probe_uid = probe_uid
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, Part] = {}
 
     @property
     def dictionaries(self) -> tuple[str, ...]:
@@ -152,6 +118,23 @@ class Atlas:
             atlas.add(name, rows, fires[name])
         return atlas
 
+    def check(self) -> None:
+        """Read all signatures and compare them with their checksums.
+
+        Raises:
+            CorruptData: some are not what was written.
+        """
+        for part in self._parts.values():
+            _ = part.index
+
+    def keep(self, dictionaries: Collection[str]) -> None:
+        """Forget all dictionaries but these; what the others answer stays as it is.
+
+        Args:
+            dictionaries: ids; some of which the atlas may lack.
+        """
+        self._parts = {name: part for name, part in self._parts.items() if name in dictionaries}
+
     def add(
         self, dictionary: str, signatures: NDArray[np.float32], fires: NDArray[np.int64]
     ) -> None:
@@ -182,7 +165,7 @@ class Atlas:
             )
         enough = (fires >= self.min_fires) & signatures.any(axis=1)
         live = np.flatnonzero(enough).astype(np.int32)
-        self._parts[dictionary] = _Part.of(signatures[live], live, len(fires))
+        self._parts[dictionary] = Part.of(signatures[live], live, len(fires))
 
     def vectors(self, dictionary: str, features: Sequence[int]) -> NDArray[np.float32]:
         """Return the signatures of features, as the index holds them, ``[features, m]``.
@@ -215,6 +198,20 @@ class Atlas:
             )
         return found.index.reconstruct_batch(np.searchsorted(found.feature, wanted))
 
+    def is_indexed(self, dictionary: str) -> NDArray[np.bool_]:
+        """Return which features of a dictionary are in the atlas.
+
+        Args:
+            dictionary: its id.
+
+        Returns:
+            ``[features]``.
+
+        Raises:
+            NotFound: the atlas has no such dictionary.
+        """
+        return self._part(dictionary).is_indexed
+
     def search(
         self, vectors: NDArray[np.float32], among: Sequence[str], *, count: int = 100
     ) -> dict[str, Candidates]:
@@ -246,7 +243,7 @@ class Atlas:
             found[name] = Candidates(feature=feature, estimate=estimate)
         return found
 
-    def _part(self, dictionary: str) -> _Part:
+    def _part(self, dictionary: str) -> Part:
         found = self._parts.get(dictionary)
         if found is None:
             raise NotFound(
@@ -267,64 +264,78 @@ class Atlas:
             "version": _VERSION,
             "min_fires": self.min_fires,
             "probe": self.probe_uid,
+            "m": self.m,
             "ranges": ranges,
         }
         parts = list(self._parts.values())
-        rounded = [faiss.vector_to_array(part.index.codes).view(bfloat16) for part in parts]
-        codes = np.concatenate([np.empty(0, bfloat16), *rounded]).reshape(-1, self.m)
         feature = np.concatenate([np.empty(0, np.int32), *(part.feature for part in parts)])
-        write_arrays(directory, {"rounded": codes, "feature": feature}, attributes)
+        indices = ((_index_name(at), part.to_bytes()) for at, part in enumerate(parts))
+        write_mappable(directory, chain([("feature", feature)], indices), attributes)
 
     @classmethod
     def load(cls, directory: Path) -> "Atlas":
-        """Read an atlas from the directory to which :meth:`save` wrote it.
+        """Open an atlas in the directory to which :meth:`save` wrote it, by mapping its files.
+
+        It answers as long as it is kept, whatever becomes of the directory.
 
         Args:
             directory: the directory.
 
         Returns:
-            An atlas that answers as the saved one did.
+            An atlas that answers as the saved one did. The signatures of a dictionary are compared
+            with their checksum when they are first used (CorruptData where they differ).
 
         Raises:
             NotFound: the directory holds no atlas.
             UnsupportedVersion: a later release wrote it.
-            CorruptData: a file does not match its checksum.
+            CorruptData: what is read now is not what was written.
         """
-        arrays, attributes = read_arrays(directory)
-        check_kind(attributes, directory, "atlas", _VERSION)
-        rounded = column(arrays, "rounded", bfloat16)
-        feature = column(arrays, "feature", np.int32)
+        mapped, attributes = map_arrays(directory)
+        is_first = attributes.get("version") == 1
+        check_kind(attributes, directory, "atlas", 1 if is_first else _VERSION)
+        arrays = read_arrays(directory)[0] if is_first else _only(mapped, "feature")
+        feature = np.array(column(arrays, "feature", np.int32))
         ranges = _read_ranges(attributes, directory)
-        starts = [start for start, _, _ in ranges.values()]
-        ends = [0, *(stop for _, stop, _ in ranges.values())]
-        if len(rounded) != len(feature) or [*starts, len(feature)] != ends:
-            raise CorruptData(
-                f"{directory}: {len(rounded)} signatures, {len(feature)} features and ranges of "
-                "other lengths; build the atlas again"
-            )
+        rounded = column(arrays, _ROUNDED, bfloat16) if is_first else None
+        _check_ranges(
+            ranges, [len(feature)] + ([] if rounded is None else [len(rounded)]), directory
+        )
         atlas = cls(
-            rounded.shape[1],
+            attribute(attributes, "m", int) if rounded is None else rounded.shape[1],
             min_fires=attribute(attributes, "min_fires", int),
             probe_uid=attribute(attributes, "probe", str),
         )
-        for name, (start, stop, features) in ranges.items():
-            atlas._parts[name] = _Part.of(rounded[start:stop], feature[start:stop], features)
+        for at, (name, (start, stop, features)) in enumerate(ranges.items()):
+            own, index = feature[start:stop], mapped.get(_index_name(at))
+            if rounded is not None:
+                part = Part.of(rounded[start:stop], own, features)
+            elif index is not None:
+                part = Part.mapped(index, own, features, atlas.m)
+            else:
+                raise CorruptData(f"{directory} lacks the signatures of {name!r}: build it again")
+            atlas._parts[name] = part
         return atlas
 
 
-@contextmanager
-def _threads(count: int) -> Generator[None]:
-    """Let OpenMP use so many threads, in the calling thread and for this block only.
+def _only(mapped: Mapping[str, MappedArray], name: str) -> dict[str, NDArray[np.generic]]:
+    return {name: mapped[name].checked()} if name in mapped else {}
 
-    One query cannot be shared out, yet would wait for idle threads: 0.8 ms against 11 ms on two
-    busy cores (16,384 signatures, m = 512).
-    """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+
+def _index_name(number: int) -> str:
+    """Return the array that holds the index of a dictionary, by its place in the atlas."""
+    return f"index.{number}"
+
+
+def _check_ranges(
+    ranges: Mapping[str, tuple[int, int, int]], lengths: Sequence[int], directory: Path
+) -> None:
+    """Raise CorruptData unless the ranges follow one another to the end of arrays of one length."""
+    ends = [0, *(stop for _, stop, _ in ranges.values())]
+    if any([*(start for start, _, _ in ranges.values()), length] != ends for length in lengths):
+        raise CorruptData(
+            f"{directory}: arrays of {list(lengths)} features and ranges of other lengths; build "
+            "the atlas again"
+        )
 
 
 def _read_ranges(

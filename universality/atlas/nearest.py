@@ -1,17 +1,19 @@
-"""Nearest features across dictionaries: candidates from the atlas, exact correlation from codes."""
+"""Nearest features across dictionaries: candidates, then exact correlation from codes."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import DeadFeature, EmptyProbe, InvalidInput, NotFound
 from isogloss.universality.atlas.atlas import Atlas
+from isogloss.universality.atlas.neighbour import Neighbour
+from isogloss.universality.atlas.pairing import Firings, Pairing
 from isogloss.universality.codes.probed import ProbedDictionary
-from isogloss.universality.correlation.pair_statistics import PairStatistics, pair_statistics
+from isogloss.universality.correlation.pair_statistics import PairStatistics, one_with_many
 from isogloss.universality.nulls.strata import Strata, StratifiedPairs, explain_pairs
 from isogloss.universality.probe.probe import Probe
 
@@ -19,44 +21,6 @@ _log = logging.getLogger(__name__)
 
 _CANDIDATES = 100
 """At m = 512 the best partner of 96 % of real features is among its first 100 candidates."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Neighbour:
-    """A feature of another dictionary that is active where the query is."""
-
-    dictionary: str
-    """Id of the dictionary that the feature belongs to."""
-
-    feature: int
-    """Number of the feature in its dictionary."""
-
-    r: float
-    """Exact Pearson correlation with the query over all segments that both have."""
-
-    token_null: float
-    """Mean r when each segment takes another one of the same token; NaN where too few have one."""
-
-    partial_token: float
-    """Correlation among segments of the same token; NaN where neither can vary there."""
-
-    margin: float
-    """``r`` minus the best r of the dictionary's other candidates; above 0 only for the first."""
-
-    mutual: bool
-    """True when it is the query's best in its dictionary, and no feature of the query's dictionary
-    correlates more with it than the query."""
-
-    cofires: int
-    """Segments on which both fire."""
-
-    fires: int
-    """Segments on which it fires, of those that both have."""
-
-    @property
-    def excess(self) -> float:
-        """``r - token_null``: the part of the correlation that equal tokens do not explain."""
-        return self.r - self.token_null
 
 
 def nearest(
@@ -73,8 +37,10 @@ def nearest(
 ) -> list[Neighbour]:
     """Find the features of other dictionaries that are active where one feature is.
 
-    Each target dictionary gives its ``candidates`` nearest signatures; these are ranked again by
-    their exact correlation, on both halves of the probe.
+    All features of a target are compared exactly where that is less work than a search of the atlas
+    (the query fires on few segments, and codes are in memory). Else each target gives its
+    ``candidates`` nearest signatures. Either are ranked by their exact correlation, on both halves
+    of the probe.
 
     Args:
         atlas: the signatures of the dictionaries on the probe.
@@ -84,7 +50,7 @@ def nearest(
         feature: the query.
         among: ids of the dictionaries to search; the query itself is never a hit.
         count: hits per target dictionary.
-        candidates: signatures per target dictionary that are compared exactly.
+        candidates: signatures per target dictionary that the atlas proposes.
         on_skipped: called with the id of each target that shares no segment with the query's
             dictionary; None: it is named in the log.
 
@@ -105,115 +71,142 @@ def nearest(
     query = _lookup(probed, dictionary)
     query.check_feature(feature, atlas.min_fires)
     _check_varies(query, feature)
-    found = atlas.search(atlas.vectors(dictionary, [feature]), among, count=candidates + 1)
-    hits: list[Neighbour] = []
-    pairings = {name: _Pairing(query, _lookup(probed, name), probe) for name in found}
+    pairings = {name: Pairing(query, _lookup(probed, name)) for name in among}
+    question = _Question(
+        feature=feature,
+        codes=query.features_matrix([feature]),
+        atlas=atlas,
+        probe=probe,
+        count=count,
+        most=candidates,
+    )
+    alike: dict[bytes, list[Pairing]] = {}
     for name in _sharing(pairings, dictionary, on_skipped or _logger(dictionary)):
-        target = found[name]
-        chosen = target.feature[0][target.feature[0] >= 0]
-        if name == dictionary:
-            chosen = chosen[chosen != feature]
-        if len(chosen):
-            ranked = pairings[name].rank(feature, chosen[:candidates], atlas, count, candidates)
-            hits.extend(ranked)
+        shared = pairings[name].shared
+        key = b"" if shared is None else shared.tobytes()
+        alike.setdefault(key, []).append(pairings[name])
+    hits = [hit for group in alike.values() for hit in question.rank(group)]
     return sorted(hits, key=lambda hit: (-hit.r, hit.dictionary, hit.feature))
 
 
-@dataclass(frozen=True)
-class _Pairing:
-    """The query's dictionary and a target, on the segments that both have."""
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """A feature, and how much is wanted."""
 
-    query: ProbedDictionary
-    target: ProbedDictionary
+    feature: int
+    codes: sp.csr_array
+    """``[1, segments]``."""
+    atlas: Atlas
     probe: Probe
+    count: int
+    most: int
+    """Candidates that the atlas proposes."""
 
-    @cached_property
-    def shared(self) -> NDArray[np.bool_] | None:
-        """Mask of the segments that both have; None where that is all of them."""
-        both = self.query.present & self.target.present
-        return None if both.all() else both
-
-    @property
-    def rows(self) -> int:
-        """How many segments both have."""
-        return self.probe.segments if self.shared is None else int(self.shared.sum())
-
-    def rank(
-        self,
-        feature: int,
-        chosen: NDArray[np.int32],
-        atlas: Atlas,
-        count: int,
-        candidates: int,
-    ) -> list[Neighbour]:
-        """Rank candidates of the target by exact correlation with the query."""
-        statistics = self._statistics(np.full(len(chosen), feature, np.int32), chosen)
-        order = np.lexsort((chosen, -statistics.r))
-        order = order[statistics.r[order] > 0]
-        if not len(order):
+    def rank(self, group: Sequence[Pairing]) -> list[Neighbour]:
+        """Return the best of targets that share the same segments with the query, in one pass."""
+        chosen: list[tuple[Pairing, NDArray[np.int32]]] = []
+        for pairing in group:
+            firings = pairing.firings(self.codes)
+            found = pairing.candidates(self.feature, firings, self.atlas, self.count, self.most)
+            if len(found):
+                chosen.append((pairing, found))
+        if not chosen:
             return []
-        second = statistics.r[order[1]] if len(order) > 1 else 0.0
-        first = float(statistics.r[order[0]])
-        top = order[:count]
-        explained = self._explain(feature, chosen[top])
-        mutual = self._is_best(feature, int(chosen[top[0]]), first, atlas, candidates)
+        codes = _stacked([pairing.target.features_matrix(found) for pairing, found in chosen])
+        one = group[0].restricted(self.codes)
+        statistics = one_with_many(one, group[0].restricted(codes))
+        ends = np.cumsum([len(found) for _, found in chosen])
+        ranked = [
+            _Ranked.of(pairing, found, end - len(found), statistics, self.count)
+            for (pairing, found), end in zip(chosen, ends.tolist(), strict=True)
+        ]
+        top = np.concatenate([one.top for one in ranked])
+        explained = self._explain(one, group[0].restricted(codes[top]), group[0])
+        hits: list[Neighbour] = []
+        for one_target in ranked:
+            hits += self._neighbours(one_target, codes, statistics, explained, len(hits))
+        return hits
+
+    def _neighbours(
+        self,
+        ranked: "_Ranked",
+        codes: sp.csr_array,
+        statistics: PairStatistics,
+        explained: StratifiedPairs,
+        done: int,
+    ) -> list[Neighbour]:
+        """Return the hits of one target; ``explained`` begins with those of the ``done`` before."""
+        if not len(ranked.top):
+            return []
+        pairing, best = ranked.pairing, int(ranked.top[0])
+        first = float(statistics.r[best])
+        firings: Firings = pairing.firings(codes[[best]])
+        hit = int(ranked.features[0])
+        mutual = pairing.is_best(self.feature, hit, first, firings, self.atlas, self.most)
         return [
             Neighbour(
-                dictionary=self.target.id,
-                feature=int(chosen[at]),
+                dictionary=pairing.target.id,
+                feature=int(ranked.features[rank]),
                 r=float(statistics.r[at]),
-                token_null=float(explained.expected[rank]),
-                partial_token=float(explained.partial[rank]),
-                margin=float(statistics.r[at] - (first if rank else second)),
+                token_null=float(explained.expected[done + rank]),
+                partial_token=float(explained.partial[done + rank]),
+                margin=float(statistics.r[at] - (first if rank else ranked.second)),
                 mutual=mutual and rank == 0,
                 cofires=int(statistics.cofires[at]),
                 fires=int(statistics.fires_b[at]),
             )
-            for rank, at in enumerate(top.tolist())
+            for rank, at in enumerate(ranked.top.tolist())
         ]
 
-    def _statistics(
-        self, features: NDArray[np.int32], of_target: NDArray[np.int32]
-    ) -> PairStatistics:
-        used, at = np.unique(features, return_inverse=True)
-        used_target, at_target = np.unique(of_target, return_inverse=True)
-        return pair_statistics(
-            self.query.features_matrix(used),
-            self.target.features_matrix(used_target),
-            at.astype(np.int32),
-            at_target.astype(np.int32),
-            shared=self.shared,
-        )
-
-    def _is_best(self, feature: int, hit: int, r: float, atlas: Atlas, candidates: int) -> bool:
-        """Return whether none of the query's dictionary correlates more with the hit."""
-        vector = atlas.vectors(self.target.id, [hit])
-        found = atlas.search(vector, [self.query.id], count=candidates)
-        rivals = found[self.query.id].feature[0]
-        rivals = rivals[(rivals >= 0) & (rivals != feature)]
-        if self.query.id == self.target.id:
-            rivals = rivals[rivals != hit]
-        if not len(rivals):
-            return True
-        against = self._statistics(rivals, np.full(len(rivals), hit, np.int32))
-        return bool(against.r.max() <= r)
-
-    def _explain(self, feature: int, hits: NDArray[np.int32]) -> StratifiedPairs:
-        a = self.query.features_matrix([feature])
-        b = self.target.features_matrix(hits)
+    def _explain(self, one: sp.csr_array, hits: sp.csr_array, pairing: Pairing) -> StratifiedPairs:
         label = self.probe.token_labels
-        if self.shared is not None:
-            rows = np.flatnonzero(self.shared)
-            a, b, label = a[:, rows], b[:, rows], label[rows]
+        if pairing.shared is not None:
+            label = label[pairing.shared]
         # A token that no shared segment has keeps its number; its count divides nothing.
         strata = Strata(key="token", label=label, counts=np.maximum(np.bincount(label), 1))
-        of_a = np.zeros(len(hits), np.int32)
-        of_b = np.arange(len(hits), dtype=np.int32)
-        return explain_pairs(a, b, of_a, of_b, strata)
+        of_b = np.arange(hits.indptr.size - 1)
+        return explain_pairs(one, hits, np.zeros_like(of_b), of_b, strata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ranked:
+    """The best candidates of one target, strongest first."""
+
+    pairing: Pairing
+    features: NDArray[np.int32]
+    """Their numbers."""
+    top: NDArray[np.int64]
+    """Their places among the candidates of all targets."""
+    second: float
+    """r of the runner-up; 0 where there is none."""
+
+    @classmethod
+    def of(
+        cls,
+        pairing: Pairing,
+        candidates: NDArray[np.int32],
+        start: int,
+        statistics: PairStatistics,
+        count: int,
+    ) -> "_Ranked":
+        """Rank candidates, whose statistics begin at ``start``; those with r > 0 only."""
+        r = statistics.r[start : start + len(candidates)]
+        order = np.lexsort((candidates, -r))
+        order = order[r[order] > 0]
+        return cls(
+            pairing=pairing,
+            features=candidates[order[:count]],
+            top=start + order[:count],
+            second=float(r[order[1]]) if len(order) > 1 else 0.0,
+        )
+
+
+def _stacked(parts: Sequence[sp.csr_array]) -> sp.csr_array:
+    return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
 def _sharing(
-    pairings: Mapping[str, _Pairing], dictionary: str, on_skipped: Callable[[str], None]
+    pairings: Mapping[str, Pairing], dictionary: str, on_skipped: Callable[[str], None]
 ) -> list[str]:
     """Return the targets that share segments with the query; tell of the others."""
     apart = [name for name, pairing in pairings.items() if not pairing.rows]

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import DeadFeature, EmptyProbe, InvalidInput, ShapeError
-from isogloss.universality.atlas.nearest import Neighbour
+from isogloss.universality.atlas.neighbour import Neighbour
 from isogloss.universality.codes.probed import ProbedDictionary
 from isogloss.universality.correlation.pair_statistics import PairStatistics, pair_statistics
 from isogloss.universality.nulls.strata import Strata, explain_pairs

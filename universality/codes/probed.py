@@ -13,10 +13,13 @@ from isogloss.errors import DeadFeature, InvalidInput, NotFound
 from isogloss.short_repr import short_repr
 from isogloss.store import CodesFile, Csr, read_arrays, write_arrays
 from isogloss.universality.correlation.moments import Moments, codes_matrix, moments
+from isogloss.universality.correlation.one_to_all import take_lines, without_rows
 from isogloss.universality.formats import check_kind, column
 
 _BLOCK_FEATURES = 1024
 _RESIDENT_ENTRIES = 16 << 20
+_KEPT_MOMENTS = 8
+"""Sets of shared segments of which sums are kept: as many as there are other recordings."""
 _SUMS = "sums"
 _VERSION = 1
 
@@ -74,24 +77,64 @@ class ProbedDictionary:
                 f"segments, at least {min_fires} are needed; choose another, or a larger probe"
             )
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes that the codes take in memory once a feature was asked for, in both orders."""
+        return 16 * self.codes.entries if self.codes.entries <= _RESIDENT_ENTRIES else 0
+
     @cached_property
-    def _resident(self) -> sp.csr_array | None:
-        """All codes feature-major, once a feature was asked for; None where they are too many.
+    def by_row(self) -> Csr | None:
+        """All codes row-major, ``[segments, features]``; None where they are too many."""
+        if self.codes.entries > _RESIDENT_ENTRIES:
+            return None
+        return _checked(self.codes.row_slice(0, self.codes.rows), self.codes.features)
+
+    @cached_property
+    def by_feature(self) -> Csr | None:
+        """All codes feature-major, ``[features, segments]``; None where they are too many.
 
         A query reads some 200 features: 40 ms from the file, 1 ms from memory (N = 80,000, k = 32).
         """
         if self.codes.entries > _RESIDENT_ENTRIES:
             return None
-        return codes_matrix(self.codes.feature_slice(0, self.features), self.codes.rows)
+        return _checked(self.codes.feature_slice(0, self.features), self.codes.rows)
+
+    @cached_property
+    def _restricted(self) -> dict[bytes, Moments]:
+        return {}
+
+    def moments_on(self, shared: NDArray[np.bool_]) -> Moments | None:
+        """Return the sums of each feature over some of the present segments.
+
+        Args:
+            shared: which, ``[segments]``; none that is not present.
+
+        Returns:
+            The sums; None where codes are too many to be held in memory.
+        """
+        gone = np.flatnonzero(self.present & ~shared)
+        if not len(gone):
+            return self.moments
+        if self.by_row is None:
+            return None
+        key = gone.tobytes()
+        if key not in self._restricted:
+            if len(self._restricted) >= _KEPT_MOMENTS:
+                self._restricted.clear()
+            self._restricted[key] = without_rows(self.moments, gone, self.by_row)
+        return self._restricted[key]
 
     def features_matrix(self, features: Sequence[int] | NDArray[np.integer]) -> sp.csr_array:
         """Return chosen features: ``[chosen, segments]``, float64, in the order given.
 
-        Codes of up to 16 million entries stay in memory from the first call on (12 bytes each).
+        Codes of up to 16 million entries stay in memory from the first call on (8 bytes each).
         """
         chosen = np.asarray(features, np.int64)
-        if self._resident is not None:
-            return self._resident[chosen]
+        if self.by_feature is not None:
+            found = take_lines(self.by_feature, chosen)
+            ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(found.lengths)])
+            shape = (len(chosen), self.codes.rows)
+            return sp.csr_array((found.values.astype(np.float64), found.indices, ends), shape=shape)
         columns = [self.codes.feature_slice(n, n + 1) for n in chosen.tolist()]
         lengths = [len(found.indices) for found in columns]
         joined = Csr(
@@ -100,6 +143,16 @@ class ProbedDictionary:
             values=np.concatenate([np.empty(0, np.float32), *(c.values for c in columns)]),
         )
         return codes_matrix(joined, self.codes.rows)
+
+
+def _checked(codes: Csr, columns: int) -> Csr:
+    """Return codes without stored zeros, once they were found to be codes."""
+    matrix = codes_matrix(codes, columns)
+    return Csr(
+        indptr=np.asarray(matrix.indptr, np.int64),
+        indices=np.asarray(matrix.indices, np.int32),
+        values=matrix.data.astype(np.float32),
+    )
 
 
 def feature_blocks(codes: CodesFile) -> Iterator[tuple[int, sp.csr_array]]:

@@ -83,13 +83,23 @@ def pair_statistics(
         both = a[of_a[start:stop]].multiply(b[of_b[start:stop]]).tocsr()
         products[start:stop] = both.sum(axis=1)
         cofires[start:stop] = np.diff(both.indptr)
-    moments_a, moments_b = moments(a), moments(b)
-    fires_a, fires_b = moments_a.fires[of_a], moments_b.fires[of_b]
+    return _statistics(products, cofires, (moments(a), moments(b)), (of_a, of_b))
+
+
+def _statistics(
+    products: NDArray[np.float64],
+    cofires: NDArray[np.int64],
+    sums: tuple[Moments, Moments],
+    of: tuple[NDArray[np.integer], NDArray[np.integer]],
+) -> PairStatistics:
+    """Return the statistics of pairs from Σab, the co-firings, and the sums of either side."""
+    (a, b), (of_a, of_b) = sums, of
+    fires_a, fires_b = a.fires[of_a], b.fires[of_b]
     either = fires_a + fires_b - cofires
-    norms = np.sqrt(moments_a.squares[of_a] * moments_b.squares[of_b])
+    norms = np.sqrt(a.squares[of_a] * b.squares[of_b])
     return PairStatistics(
-        rows=shape_of(a)[1],
-        r=pearson(products, moments_a, moments_b, of_a, of_b),
+        rows=a.rows,
+        r=pearson(products, a, b, of_a, of_b),
         cofires=cofires,
         fires_a=fires_a,
         fires_b=fires_b,
@@ -97,6 +107,35 @@ def pair_statistics(
         products=products,
         cosine=np.divide(products, norms, out=np.zeros_like(products), where=norms > 0),
     )
+
+
+def one_with_many(a: sp.csr_array, b: sp.csr_array) -> PairStatistics:
+    """Compute the exact statistics of one feature with each of many: those of ``pair_statistics``.
+
+    Args:
+        a: codes of the one, ``[1, rows]``.
+        b: codes of the many, feature-major ``[pairs, rows]``.
+
+    Returns:
+        The statistics, one pair a row of ``b``.
+
+    Raises:
+        ShapeError: the two cover a different number of rows.
+        EmptyProbe: there is no row.
+    """
+    pairs, rows = shape_of(b)
+    each = np.arange(pairs)
+    first = np.zeros_like(each)
+    _check_pairs(a, b, first, each)
+    if rows == 0:
+        raise EmptyProbe("0 shared rows; at least 1 is needed: compare on a larger probe")
+    activation = np.zeros(rows)
+    activation[a.indices] = a.data
+    products = np.asarray(b @ activation, np.float64)
+    fires = np.zeros(rows, np.int64)
+    fires[a.indices] = 1
+    pattern = sp.csr_array((np.ones(b.nnz, np.int64), b.indices, b.indptr), shape=b.shape)
+    return _statistics(products, pattern @ fires, (moments(a), moments(b)), (first, each))
 
 
 def pearson(

@@ -1,5 +1,6 @@
 """Questions about features, on a store that real jobs filled."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from isogloss.service.pages.report import render_report
 from isogloss.service.query.queries import REPORT_FILE, Queries
 from isogloss.service.values.results import PairInfo
 from isogloss.store import Catalog, CatalogEntry, Store
-from isogloss.universality import load_probed
+from isogloss.universality import Atlas, load_probed
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,41 @@ def test_a_question_reads_each_entry_of_the_catalog_once(
     asked.clear()
     queries.feature("small", feature)
     assert [found for found in asked if found[0] == "dictionary"] == [("dictionary", "small")]
+
+
+def test_an_atlas_that_is_replaced_while_it_is_opened_is_opened_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feature = liveliest(store, "small")
+    wanted = Queries(store).nearest("small", feature, ["large"])
+    load, swapped = Atlas.load, list[str]()
+
+    def swapping(directory: Path) -> Atlas:
+        if not swapped:
+            (entry,) = store.catalog.list("atlas")
+            swapped.append(store.catalog.new_uid())
+            load(directory).save(store.artifact("atlas", swapped[0]))
+            store.catalog.put("atlas", entry.id, swapped[0], entry.body, replace=True)
+            shutil.rmtree(directory)
+        return load(directory)
+
+    monkeypatch.setattr(Atlas, "load", swapping)
+    assert Queries(store).nearest("small", feature, ["large"]) == wanted
+    assert swapped
+
+
+def test_a_question_sees_a_new_atlas_and_forgets_the_old_one(store: Store) -> None:
+    queries, feature = Queries(store), liveliest(store, "small")
+    wanted = queries.nearest("small", feature, ["large"])
+    (entry,) = store.catalog.list("atlas")
+    old, new = store.artifact("atlas", entry.uid), store.catalog.new_uid()
+    Atlas.load(old).save(store.artifact("atlas", new))
+    store.catalog.put("atlas", entry.id, new, entry.body, replace=True)
+    shutil.rmtree(old)
+    assert queries.nearest("small", feature, ["large"]) == wanted
+    mapped = Path("/proc/self/maps").read_text()
+    assert new in mapped
+    assert entry.uid not in mapped
 
 
 def test_a_feature_says_how_often_how_strongly_and_where_it_fires(

@@ -1,5 +1,6 @@
 """The atlas finds the nearest signatures of each dictionary, from memory and from disk."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from isogloss.errors import (
     ShapeError,
     UnsupportedVersion,
 )
-from isogloss.store import read_arrays, write_arrays
+from isogloss.store import read_arrays, write_arrays, write_mappable
 from isogloss.universality import Atlas
 
 Floats = NDArray[np.float32]
@@ -150,13 +151,82 @@ def test_saved_atlas_answers_alike(three: Three, tmp_path: Path) -> None:
         after.vectors("b", [4])
 
 
-def test_a_damaged_file_is_noticed(three: Three, tmp_path: Path) -> None:
-    three[1].save(tmp_path / "atlas")
-    chunk = next(path for path in (tmp_path / "atlas" / "rounded").iterdir() if path.name[0] == "c")
+def test_damage_is_noticed_when_the_dictionary_is_searched(three: Three, tmp_path: Path) -> None:
+    vectors, atlas = three
+    atlas.save(tmp_path / "atlas")
+    (chunk,) = (p for p in (tmp_path / "atlas" / "index.1").iterdir() if p.name != "zarr.json")
     content = bytearray(chunk.read_bytes())
-    content[10] ^= 1
+    content[1000] ^= 1
     chunk.write_bytes(content)
-    with pytest.raises(CorruptData, match="rounded"):
+    opened = Atlas.load(tmp_path / "atlas")
+    assert opened.search(vectors["a"][:1], ["a", "c"], count=1)["a"].feature.tolist() == [[0]]
+    with pytest.raises(CorruptData, match=r"'index\.1' does not match"):
+        opened.search(vectors["a"][:1], ["b"])
+    with pytest.raises(CorruptData):
+        opened.check()
+
+
+def test_an_open_atlas_answers_when_another_takes_its_place(three: Three, tmp_path: Path) -> None:
+    vectors, atlas = three
+    atlas.save(tmp_path / "atlas")
+    reader = Atlas.load(tmp_path / "atlas")
+    atlas.keep(["a"])
+    atlas.save(tmp_path / "atlas")
+    assert Atlas.load(tmp_path / "atlas").dictionaries == ("a",)
+    shutil.rmtree(tmp_path / "atlas")
+    assert reader.search(vectors["b"][3:4], ["b"], count=1)["b"].feature.tolist() == [[3]]
+
+
+def test_dictionaries_that_are_kept_answer_as_before(three: Three, tmp_path: Path) -> None:
+    vectors, atlas = three
+    before = atlas.search(vectors["a"][:4], ["c"], count=9)["c"]
+    atlas.save(tmp_path / "atlas")
+    opened = Atlas.load(tmp_path / "atlas")
+    opened.keep(["c", "z"])
+    opened.add("d", vectors["a"], fires(200))
+    opened.save(tmp_path / "next")
+    after = Atlas.load(tmp_path / "next")
+    assert after.dictionaries == ("c", "d")
+    found = after.search(vectors["a"][:4], ["c", "d"], count=9)
+    assert np.array_equal(found["c"].feature, before.feature)
+    assert np.array_equal(found["c"].estimate, before.estimate)
+    assert found["d"].feature[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_an_atlas_of_the_first_version_is_read(three: Three, tmp_path: Path) -> None:
+    """It held the rounded signatures of all dictionaries in one array."""
+    vectors, atlas = three
+    rounded = np.concatenate([vectors[name].astype(bfloat16) for name in "abc"])
+    numbers = np.concatenate([np.arange(len(vectors[name]), dtype=np.int32) for name in "abc"])
+    ranges = {"a": [0, 200, 200], "b": [200, 410, 210], "c": [410, 630, 220]}
+    attributes: dict[str, object] = {"kind": "atlas", "version": 1, "min_fires": 20, "probe": "p"}
+    write_arrays(
+        tmp_path / "old", {"rounded": rounded, "feature": numbers}, {**attributes, "ranges": ranges}
+    )
+    one, other = (
+        found.search(vectors["a"][:3], "abc", count=5)
+        for found in (atlas, Atlas.load(tmp_path / "old"))
+    )
+    for name in "abc":
+        assert np.array_equal(one[name].feature, other[name].feature)
+        assert np.array_equal(one[name].estimate, other[name].estimate)
+
+
+def test_an_index_of_another_size_is_noticed(three: Three, tmp_path: Path) -> None:
+    three[1].save(tmp_path / "atlas")
+    arrays, attributes = read_arrays(tmp_path / "atlas")
+    swapped = {**arrays, "index.0": arrays["index.1"], "index.1": arrays["index.0"]}
+    write_mappable(tmp_path / "atlas", swapped.items(), attributes)
+    with pytest.raises(CorruptData, match="210 rows of 32, wanted 200 signatures of 32"):
+        Atlas.load(tmp_path / "atlas").check()
+    write_mappable(
+        tmp_path / "atlas", {**arrays, "index.0": np.zeros(9, np.uint8)}.items(), attributes
+    )
+    with pytest.raises(CorruptData, match="no index of faiss"):
+        Atlas.load(tmp_path / "atlas").check()
+    del arrays["index.2"]
+    write_mappable(tmp_path / "atlas", arrays.items(), attributes)
+    with pytest.raises(CorruptData, match="lacks the signatures of 'c'"):
         Atlas.load(tmp_path / "atlas")
 
 

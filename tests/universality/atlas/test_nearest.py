@@ -150,6 +150,61 @@ def csr(dense: Floats) -> Csr:
     )
 
 
+def by_the_atlas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no comparison with all features be cheap enough."""
+    monkeypatch.setattr("isogloss.universality.atlas.pairing.CHEAP", 0)
+
+
+@pytest.mark.parametrize("among", ["a", "b"])
+def test_comparing_with_all_and_the_atlas_find_the_same(
+    room: Room, monkeypatch: pytest.MonkeyPatch, among: str
+) -> None:
+    features = np.flatnonzero(room.probed["a"].moments.fires >= 20)[::15].tolist()
+    search, searched = room.atlas.search, list[int]()
+
+    def counted(vectors: Floats, targets: Sequence[str], *, count: int) -> object:
+        searched.append(len(targets))
+        return search(vectors, targets, count=count)
+
+    monkeypatch.setattr(room.atlas, "search", counted)
+    exact = [ask(room, feature, (among,)) for feature in features]
+    assert not searched
+    by_the_atlas(monkeypatch)
+    proposed = [ask(room, feature, (among,), candidates=FEATURES) for feature in features]
+    assert searched
+    assert repr(proposed) == repr(exact)  # NaN is no equal of itself
+
+
+def test_codes_that_are_too_many_for_memory_are_read_as_they_are_asked_for(
+    world: World, write_codes: WriteCodes, make_probe: MakeProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"b": world.present}
+    probe = make_probe(SEGMENTS, tokens=world.tokens)
+    room = furnish(probe, write_codes, {"a": world.a, "b": world.b}, both)
+    feature = int(np.flatnonzero(world.partner >= 0)[3])
+    resident = ask(room, feature, candidates=FEATURES)
+    monkeypatch.setattr("isogloss.universality.codes.probed._RESIDENT_ENTRIES", 0)
+    again = furnish(probe, write_codes, {"a": world.a, "b": world.b}, both)
+    assert all(side.by_row is None and side.by_feature is None for side in again.probed.values())
+    assert ask(again, feature, candidates=FEATURES) == resident
+
+
+def test_a_feature_that_fires_nearly_everywhere_is_asked_of_the_atlas(
+    write_codes: WriteCodes, make_probe: MakeProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all features of a small dictionary it would multiply more than a search reads."""
+    random = np.random.default_rng(3)
+    dense = strengths(random, random.random((2000, 40)) < 0.5).astype(np.float32)
+    room = furnish(make_probe(2000), write_codes, {"a": dense, "b": dense[:, ::-1].copy()})
+    monkeypatch.setattr(room.atlas, "search", lambda *_, **__: pytest.fail("as it should"))
+    with pytest.raises(pytest.fail.Exception, match="as it should"):
+        ask(room, 7)
+    monkeypatch.undo()
+    (first, *_) = ask(room, 7)
+    assert (first.feature, first.mutual) == (32, True)
+    assert first.r == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("nth", [0, 30, 111])
 def test_hits_carry_the_exact_correlation(world: World, room: Room, nth: int) -> None:
     feature = int(np.flatnonzero(world.partner >= 0)[nth])

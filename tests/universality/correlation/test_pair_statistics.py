@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from isogloss.errors import EmptyProbe, ShapeError
-from isogloss.universality.correlation.pair_statistics import pair_statistics
+from isogloss.universality.correlation.pair_statistics import one_with_many, pair_statistics
 from isogloss.universality.testing.dense import dense_codes, dense_correlations
 
 Array = NDArray[Any]
@@ -29,6 +29,20 @@ def test_pair_statistics_of_a_case_worked_by_hand() -> None:
     assert found.fires_a.tolist() == [2]
     assert found.fires_b.tolist() == [2]
     np.testing.assert_allclose(found.jaccard, [1 / 3])
+
+
+def test_one_with_many_equals_the_statistics_of_its_pairs_to_the_bit() -> None:
+    a, b = major(dense_codes(9)), major(dense_codes(10))
+    each = np.arange(30)
+    wanted = pair_statistics(a, b, np.full(30, 4), each)
+    found = one_with_many(a[[4]], b)
+    for name in ("r", "cofires", "fires_a", "fires_b", "jaccard", "products", "cosine"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+    assert found.rows == wanted.rows
+    with pytest.raises(EmptyProbe, match="0 shared rows"):
+        one_with_many(a[[4]][:, :0], b[:, :0])
+    with pytest.raises(ShapeError):
+        one_with_many(a[[4]][:, :5], b)
 
 
 def test_pair_statistics_equal_dense_numpy_in_given_order_and_small_blocks() -> None:
