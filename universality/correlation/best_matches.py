@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from isogloss.errors import ShapeError
 from isogloss.universality.correlation.moments import Moments, moments, shape_of
 
-BLOCK_ENTRIES = 1 << 22
-"""Cross products of one block at most (16 bytes each while it is reduced)."""
+BLOCK_ENTRIES = 1 << 20
+"""Cross products of one block at most: 4 M take 1.4 times the CPU time, 64 k 1.3 times (2.5 MiB of
+L2 cache a core, 24,576 features)."""
 
 _NOBODY = np.iinfo(np.int32).max
 

@@ -121,8 +121,8 @@ def jackknife(
     k = np.where(shallow, depth, 1.0)
     on_scale = _to_scale(deleted, k[:, None])
     psi = on_scale - on_scale.mean(axis=1, keepdims=True)
-    squares = (psi**2).sum(axis=1)
-    fourth = (psi**4).sum(axis=1)
+    psi *= psi
+    squares, fourth = psi.sum(axis=1), (psi * psi).sum(axis=1)
     even = np.divide(fourth, squares**2, out=np.ones_like(squares), where=squares > 0)
     satterthwaite = 2 / np.maximum(even - 1 / sources, 1e-12)
     holding = 1 / np.maximum((share**2).sum(axis=1), 1e-12) - 1

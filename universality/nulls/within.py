@@ -156,18 +156,26 @@ class _Cells:
         )
 
     def sums(self, codes: sp.csr_array) -> _Sums:
-        """Sum features by stratum and by cell."""
-        size, label, n = self.strata.size, self.strata.label, self.strata.counts
-        data = _data(codes)
-        one = _grouped(codes, data, label, size)
-        two, three = (_data(_grouped(codes, data**power, label, size)) for power in (2, 3))
-        of, total = n[one.indices], _data(one)
+        """Sum features by cell and by stratum. Cells are numbered by stratum: one sort is both."""
+        pairs, n = shape_of(codes)[0], self.strata.counts
+        cell, data = _sorted(codes, self.of_row, self.count)
+        starts = _starts(cell, codes.indptr)
+        summed = _sums(data, starts)
+        ends = np.searchsorted(starts, codes.indptr)
+        cells = sp.csr_array((summed, cell[starts], ends), shape=(pairs, self.count))
+        stratum = self.stratum[cell[starts]]
+        first = _starts(stratum, ends)
+        total, of = _sums(summed, first), n[stratum[first]]
+        one = sp.csr_array(
+            (total, stratum[first], np.searchsorted(first, ends)), shape=(pairs, self.strata.size)
+        )
+        two, three = (_sums(data**power, starts[first]) for power in (2, 3))
         mean = total / of
         return _Sums(
             codes=codes,
             by_stratum=one,
             dense=one.toarray(),
-            by_cell=_grouped(codes, data, self.of_row, self.count),
+            by_cell=cells,
             squares=_with_data(one, np.maximum(two - total * mean, 0.0)),
             cubes=_with_data(one, three - 3 * mean * two + 2 * of * mean**3),
         )
@@ -178,13 +186,13 @@ class _Cells:
         return np.stack([whole for whole, _ in found]), np.stack([left for _, left in found])
 
     def _covariance(self, u: _Sums, v: _Sums) -> tuple[Floats, Floats]:
-        products = u.codes.multiply(v.codes).tocsr()
-        pooled = u.by_stratum.multiply(v.by_stratum).tocsr()
+        products = _product(u.codes, v.codes)
+        pooled = _product(u.by_stratum, v.by_stratum)
         whole = products.sum(axis=1) - pooled @ (1 / self.strata.counts)
         own = self._by_source(products, _data(products), self.sources.label)
         crossed = self._crossed(u, v)
         crossed = crossed + (crossed if u is v else self._crossed(v, u))
-        both = u.by_cell.multiply(v.by_cell).tocsr()
+        both = _product(u.by_cell, v.by_cell)
         crossed -= self._by_source(both, _data(both) * self.rest[both.indices], self.source)
         return whole, whole[:, None] - own + (pooled @ self.lost).toarray() + crossed
 
@@ -222,16 +230,33 @@ def _ratio(covariances: Floats) -> Floats:
     return np.where(some, np.clip(ab / scale, -1.0, 1.0), np.nan)
 
 
-def _grouped(
-    codes: sp.csr_array, data: Floats, group: NDArray[np.int64], size: int
-) -> sp.csr_array:
-    """Sum the entries of each row by the group of their column, ``[pairs, size]``."""
-    pairs = shape_of(codes)[0]
-    summed = sp.csr_array(
-        (data, group[codes.indices], codes.indptr), shape=(pairs, size), copy=True
+def _sorted(
+    codes: sp.csr_array, group: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """Return group and value of each entry, those of one feature sorted by the group."""
+    place = np.arange(codes.nnz)
+    matrix = sp.csr_array(
+        (place, group[codes.indices], codes.indptr), shape=(shape_of(codes)[0], size), copy=True
     )
-    summed.sum_duplicates()
-    return summed
+    matrix.sort_indices()
+    return matrix.indices.astype(np.int64), _data(codes)[matrix.data]
+
+
+def _starts(group: NDArray[np.int64], lines: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return where entries of one feature and group begin; ``lines`` are where features do."""
+    begins = np.ones(len(group), np.bool_)
+    begins[1:] = group[1:] != group[:-1]
+    begins[lines[:-1][lines[:-1] < len(group)]] = True
+    return np.flatnonzero(begins).astype(np.int64)
+
+
+def _sums(data: Floats, starts: NDArray[np.int64]) -> Floats:
+    return np.add.reduceat(data, starts) if len(starts) else np.zeros(0)
+
+
+def _product(u: sp.csr_array, v: sp.csr_array) -> sp.csr_array:
+    """Return the entries of both multiplied."""
+    return _with_data(u, _data(u) ** 2) if u is v else u.multiply(v).tocsr()
 
 
 def _with_data(matrix: sp.csr_array, data: Floats) -> sp.csr_array:
