@@ -4,7 +4,7 @@
 
 Every label has a false-positive and a power figure; a label that is *undecided* counts as a miss.
 What each figure measures is said in its file of ``universality_figures/``, which runs alone. The
-cells of long ones are kept in ``results/`` (``universality_figures/kept.py``): a run that is stopped
+cells of long ones are kept in ``results/`` (see ``universality_figures/kept.py``): a stopped run
 goes on where it was, and ``kept_cells`` measures one of each file again.
 """
 
