@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import scipy
@@ -22,6 +23,16 @@ _LAWS = "benchmarks/universality_figures/laws.py"
 
 Numbers = list[float]
 """What a cell says, in an order that its figure knows."""
+
+
+class _Cell(TypedDict):
+    numbers: list[float]
+    cpu_s: float
+
+
+class _Document(TypedDict):
+    made_by: dict[str, str]
+    cells: dict[str, _Cell]
 
 
 class Kept:
@@ -71,7 +82,7 @@ class Kept:
             "difference": float(np.abs(found - np.array(cells[key]["numbers"])).max()),
         }
 
-    def _read(self) -> dict[str, dict[str, dict[str, list[float]]]]:
+    def _read(self) -> _Document:
         if self._path.exists():
             document = json.loads(self._path.read_text())
             if document["made_by"] == self._made_by():

@@ -52,7 +52,8 @@ class Pairing:
 
     def firings(self, codes: sp.csr_array) -> Firings:
         """Return where one feature fires, ``[1, segments]``, of the segments that both have."""
-        where, activation = np.asarray(codes.indices, np.int64), codes.data
+        where = np.asarray(codes.indices, np.int64)
+        activation = np.asarray(codes.data, np.float64)
         if self.shared is None:
             return where, activation
         kept = self.shared[where]

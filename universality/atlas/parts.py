@@ -98,7 +98,10 @@ def new_index(m: int) -> faiss.IndexScalarQuantizer:
 def _read(array: MappedArray, rows: int, m: int) -> faiss.IndexScalarQuantizer:
     """Return the index that a mapped file holds; whoever keeps it keeps the array, too."""
     held = array.checked()
-    reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(held), held.size)
+    # faiss's types lack it
+    reader = faiss.ZeroCopyIOReader(  # pyright: ignore[reportAttributeAccessIssue]
+        faiss.swig_ptr(held), held.size
+    )
     try:
         found = faiss.read_index(reader, faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:

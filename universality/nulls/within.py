@@ -194,7 +194,7 @@ class _Cells:
         crossed = crossed + (crossed if u is v else self._crossed(v, u))
         both = _product(u.by_cell, v.by_cell)
         crossed -= self._by_source(both, _data(both) * self.rest[both.indices], self.source)
-        return whole, whole[:, None] - own + (pooled @ self.lost).toarray() + crossed
+        return whole, whole[:, None] - own + sp.csr_array(pooled @ self.lost).toarray() + crossed
 
     def _crossed(self, u: _Sums, v: _Sums) -> Floats:
         """Return the sums over a source's cells of U_c V_t / (n_t - n_c), ``[pairs, sources]``."""
@@ -239,7 +239,7 @@ def _sorted(
         (place, group[codes.indices], codes.indptr), shape=(shape_of(codes)[0], size), copy=True
     )
     matrix.sort_indices()
-    return matrix.indices.astype(np.int64), _data(codes)[matrix.data]
+    return matrix.indices.astype(np.int64), _data(codes)[np.asarray(matrix.data, np.int64)]
 
 
 def _starts(group: NDArray[np.int64], lines: NDArray[np.integer]) -> NDArray[np.int64]:

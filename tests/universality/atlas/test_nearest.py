@@ -196,7 +196,11 @@ def test_a_feature_that_fires_nearly_everywhere_is_asked_of_the_atlas(
     random = np.random.default_rng(3)
     dense = strengths(random, random.random((2000, 40)) < 0.5).astype(np.float32)
     room = furnish(make_probe(2000), write_codes, {"a": dense, "b": dense[:, ::-1].copy()})
-    monkeypatch.setattr(room.atlas, "search", lambda *_, **__: pytest.fail("as it should"))
+
+    def searched(vectors: Floats, among: Sequence[str], *, count: int) -> object:
+        pytest.fail(f"{len(vectors)} of {among} as it should, {count}")
+
+    monkeypatch.setattr(room.atlas, "search", searched)
     with pytest.raises(pytest.fail.Exception, match="as it should"):
         ask(room, 7)
     monkeypatch.undo()
