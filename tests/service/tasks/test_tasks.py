@@ -1,6 +1,7 @@
 """What jobs do, on planted recordings: real training, real probe, real match, real workers."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from numpy.typing import NDArray
 from tests.service import planted
 from tests.service.run_here import run_here
 
@@ -34,7 +36,14 @@ from isogloss.service.values.job_kinds import read_spec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.store import Store
-from isogloss.universality import Probe, load_probed, segment_rows
+from isogloss.universality import (
+    Atlas,
+    Probe,
+    ProbedDictionary,
+    load_probed,
+    segment_rows,
+    signatures,
+)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +175,16 @@ def with_other_seed(matched: Store) -> Store:
     return matched
 
 
-def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(with_other_seed: Store) -> None:
-    matched = with_other_seed
+def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(
+    with_other_seed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matched, sketched = with_other_seed, list[str]()
+
+    def counted(probed: ProbedDictionary, on: Probe, *, m: int) -> NDArray[np.float32]:
+        sketched.append(probed.id)
+        return signatures(probed, on, m=m)
+
+    monkeypatch.setattr("isogloss.service.tasks.probe.signatures", counted)
     probe = default_probe_id(["small-docs", "large-docs"])
     before = matched.catalog.get("atlas", probe)
     spec: dict[str, object] = {
@@ -186,6 +203,49 @@ def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(with_other_seed: S
     ]
     assert run_here(matched, "probe", spec).result == {"probe": probe}
     assert matched.catalog.get("atlas", probe).uid == after.uid
+    assert sketched == ["other-seed"]
+    assert set(Atlas.load(matched.artifact("atlas", after.uid)).dictionaries) == {
+        "large",
+        "other-seed",
+        "small",
+    }
+
+
+def test_questions_are_answered_while_an_atlas_is_built_anew_for_its_damage(
+    matched: Store,
+) -> None:
+    probe = default_probe_id(["small-docs", "large-docs"])
+    entry = matched.catalog.get("atlas", probe)
+    feature = int(np.argmax(_fires(matched, "small")))
+    wanted = Queries(matched).nearest("small", feature, ["large"])
+    for chunk in matched.artifact("atlas", entry.uid).glob("index.*/c.*"):
+        chunk.write_bytes(b"x" * chunk.stat().st_size)
+    matched.catalog.put(
+        "atlas", probe, entry.uid, {**entry.body, "dictionaries": {}}, replace=True
+    )  # as if one were missing
+    ended, answers = threading.Event(), list[object]()
+
+    def ask() -> None:
+        while not ended.is_set():
+            answers.append(Queries(matched).nearest("small", feature, ["large"]))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        spec: dict[str, object] = {"probe": probe, "recordings": [], "dictionaries": ["small"]}
+        run_here(matched, "probe", spec)
+    finally:
+        ended.set()
+        asking.join()
+    answers.append(Queries(matched).nearest("small", feature, ["large"]))
+    assert all(answer == wanted for answer in answers)
+    Atlas.load(matched.artifact("atlas", matched.catalog.get("atlas", probe).uid)).check()
+
+
+def _fires(store: Store, dictionary: str) -> NDArray[np.int64]:
+    entry = store.catalog.get("probe", default_probe_id(["small-docs", "large-docs"]))
+    uid = store.catalog.get("dictionary", dictionary).uid
+    return load_probed(store.artifact("codes", uid, entry.uid), dictionary).moments.fires
 
 
 def test_a_probe_takes_no_document_that_a_dictionary_was_trained_on(matched: Store) -> None:
