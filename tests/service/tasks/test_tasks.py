@@ -211,34 +211,45 @@ def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(
     }
 
 
-def test_questions_are_answered_while_an_atlas_is_built_anew_for_its_damage(
-    matched: Store,
-) -> None:
+def _index_anew(store: Store, probe: str) -> None:
+    """Index a probe again, as if its atlas lacked all dictionaries."""
+    entry = store.catalog.get("atlas", probe)
+    body = {**entry.body, "dictionaries": {}}
+    store.catalog.put("atlas", probe, entry.uid, body, replace=True)
+    spec: dict[str, object] = {"probe": probe, "recordings": [], "dictionaries": ["small"]}
+    run_here(store, "probe", spec)
+
+
+def test_questions_are_answered_while_an_atlas_is_built_anew(matched: Store) -> None:
     probe = default_probe_id(["small-docs", "large-docs"])
-    entry = matched.catalog.get("atlas", probe)
     feature = int(np.argmax(_fires(matched, "small")))
-    wanted = Queries(matched).nearest("small", feature, ["large"])
-    for chunk in matched.artifact("atlas", entry.uid).glob("index.*/c.*"):
-        chunk.write_bytes(b"x" * chunk.stat().st_size)
-    matched.catalog.put(
-        "atlas", probe, entry.uid, {**entry.body, "dictionaries": {}}, replace=True
-    )  # as if one were missing
+    queries = Queries(matched)
+    wanted = queries.nearest("small", feature, ["large"])
     ended, answers = threading.Event(), list[object]()
 
     def ask() -> None:
         while not ended.is_set():
+            answers.append(queries.nearest("small", feature, ["large"]))
             answers.append(Queries(matched).nearest("small", feature, ["large"]))
 
-    asking = threading.Thread(target=ask)
+    before, asking = matched.catalog.get("atlas", probe).uid, threading.Thread(target=ask)
     asking.start()
     try:
-        spec: dict[str, object] = {"probe": probe, "recordings": [], "dictionaries": ["small"]}
-        run_here(matched, "probe", spec)
+        _index_anew(matched, probe)
     finally:
         ended.set()
         asking.join()
-    answers.append(Queries(matched).nearest("small", feature, ["large"]))
+    answers.append(queries.nearest("small", feature, ["large"]))
+    assert matched.catalog.get("atlas", probe).uid != before
     assert all(answer == wanted for answer in answers)
+
+
+def test_a_damaged_atlas_is_built_anew(matched: Store) -> None:
+    probe = default_probe_id(["small-docs", "large-docs"])
+    directory = matched.artifact("atlas", matched.catalog.get("atlas", probe).uid)
+    for chunk in directory.glob("index.*/c.*"):
+        chunk.write_bytes(b"x" * chunk.stat().st_size)
+    _index_anew(matched, probe)
     Atlas.load(matched.artifact("atlas", matched.catalog.get("atlas", probe).uid)).check()
 
 
