@@ -10,6 +10,7 @@ from isogloss.errors import InvalidInput
 from isogloss.short_repr import short_repr
 from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.nulls.intervals import LEAST_SOURCES
+from isogloss.universality.probe.repeated import RUN
 
 CODES = (
     "SHARED_INIT",
@@ -21,6 +22,7 @@ CODES = (
     "FEW_FIRINGS",
     "FEW_PAIRS",
     "SMALL_PROBE",
+    "REPEATED_TEXT",
     "RARE_TOKENS",
     "FOLDED_CASE",
 )
@@ -32,6 +34,7 @@ SHARED_R = 0.3
 _MANY = 0.5
 _HARDLY_ANY = 0.05
 _TOKEN_BIAS = 0.1
+_REPEATED = 0.1
 _POSITIONAL_SHARE = 0.1
 _FEW_FIRINGS = 50
 _FEW_PAIRS = 20
@@ -130,6 +133,8 @@ class ProbeFacts:
     """Sources of those documents."""
     token_bias: float
     """``Strata.bias`` of the tokens: what plain shares explained would be off by."""
+    repeated: float = 0.0
+    """``repeated_share`` of the report half."""
     is_folded: bool = False
     """Tokens were to be told by their exact text, and the probe knows them folded only."""
 
@@ -152,6 +157,7 @@ def pair_cautions(pairs: Pairs, facts: ProbeFacts, *, min_fires: int) -> tuple[C
         _few_firings(shared, min_fires),
         _few_pairs(shared),
         _few_sources(facts),
+        _repeated_text(facts),
         _lone_tokens(facts, shared),
         _folded_case(facts),
     ]
@@ -258,6 +264,21 @@ def _few_sources(facts: ProbeFacts) -> Caution | None:
             "of more sources, or tell sources apart by the documents' group."
         ),
         value=float(sources),
+    )
+
+
+def _repeated_text(facts: ProbeFacts) -> Caution | None:
+    if facts.repeated < _REPEATED:
+        return None
+    return Caution(
+        code="REPEATED_TEXT",
+        message=(
+            f"{facts.repeated:.0%} of the segments of the report half stand in a run of {RUN} that "
+            "another source has, too. Models do there what they did before, so sources depend on "
+            "one another: intervals are too narrow, and labels say yes too often. Leave copies "
+            "out, or give them one group."
+        ),
+        value=facts.repeated,
     )
 
 

@@ -38,6 +38,7 @@ from isogloss.universality.matching.subsets import Subsets, best_subsets
 from isogloss.universality.nulls.shuffles import Half, NullDraws, draw_null, shuffled_once
 from isogloss.universality.nulls.strata import KEYS, Strata, joint_values
 from isogloss.universality.probe.probe import Probe
+from isogloss.universality.probe.repeated import repeated_share
 
 _BLOCK_ROWS = 65_536
 _CANDIDATES = 32
@@ -91,7 +92,7 @@ def match(
     nulls = _draw_nulls(choose, report, settings, lambda done: progress(2 + done, steps))
     pairs, chance = measure_pairs(choose, report, best, sides, settings, directions)
     on = _matched_on(probe, choose, report)
-    found = [*cautions, *_found(pairs, (a, b), settings, on, choose, probe)]
+    found = [*cautions, *_found(pairs, (a, b), settings, on, (choose, report), probe)]
     progress(steps, steps)
     made = Match(
         a=sides[0],
@@ -330,16 +331,22 @@ def _found(
     dictionaries: tuple[ProbedDictionary, ProbedDictionary],
     settings: MatchSettings,
     on: MatchedProbe,
-    choose: Half,
+    halves: tuple[Half, Half],
     probe: Probe,
 ) -> list[Caution]:
     """Return the cautions that the match itself raises."""
     aligned = aligned_pairs(pairs, dictionaries[0].features, dictionaries[1].features)
+    choose, report = halves
     token = choose.partition("token")
     facts = ProbeFacts(
         documents=on.documents,
         sources=on.sources,
         token_bias=token.bias,
+        repeated=repeated_share(
+            report.partition("token").label,
+            report.partition("document").label,
+            report.sources.label,
+        ),
         is_folded=settings.surface == "exact" and probe.surface == "folded",
     )
     own = pair_cautions(pairs, facts, min_fires=settings.min_fires)

@@ -196,6 +196,17 @@ def test_rare_tokens_are_named_with_what_they_would_explain_and_leave_unknown() 
     assert "7 of the 60 pairs" in found.message
 
 
+def test_text_that_several_sources_have_is_named_with_its_share() -> None:
+    assert judge(pairs(), repeated=0.09) == ()
+    (found,) = judge(pairs(), repeated=0.34)
+    assert (found.code, found.value) == ("REPEATED_TEXT", 0.34)
+    assert "34% of the segments of the report half stand in a run of 16" in found.message
+    assert codes_of(judge(pairs(), sources=(100, 12), repeated=0.1)) == [
+        "SMALL_PROBE",
+        "REPEATED_TEXT",
+    ]
+
+
 def test_a_higher_min_fires_raises_what_counts_as_few() -> None:
     few = pairs(fires_a=np.full(60, 59))
     facts = ProbeFacts(documents=(99, 99), sources=(99, 99), token_bias=0.0)

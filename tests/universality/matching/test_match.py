@@ -293,6 +293,21 @@ def test_case_is_told_apart_unless_the_settings_fold_it(probe: Probe, tmp_path: 
     assert "FOLDED_CASE" in [c.code for c in match(sides[0], sides[1], old, settings=FREE).cautions]
 
 
+def test_text_of_the_report_half_that_several_sources_have_is_said(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    def cautions(half: int) -> list[str]:
+        # a third of the documents of a half are one text
+        token = probe.stratum_token.copy()
+        copies = np.flatnonzero((probe.half == half) & (probe.segment_document % 3 == 0))
+        token[copies] = probe.stratum_position[copies]
+        found = match(*copied, replace(probe, stratum_token=token), settings=FREE).cautions
+        return [caution.code for caution in found]
+
+    assert "REPEATED_TEXT" in cautions(1)
+    assert "REPEATED_TEXT" not in cautions(0)
+
+
 def test_what_the_caller_knows_stands_among_the_cautions(
     copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
 ) -> None:
