@@ -1,7 +1,6 @@
 """What jobs do, on planted recordings: real training, real probe, real match, real workers."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -209,54 +208,6 @@ def test_a_probe_gains_a_dictionary_and_its_atlas_is_replaced(
         "other-seed",
         "small",
     }
-
-
-def _index_anew(store: Store, probe: str) -> None:
-    """Index a probe again, as if its atlas lacked all dictionaries."""
-    entry = store.catalog.get("atlas", probe)
-    body = {**entry.body, "dictionaries": {}}
-    store.catalog.put("atlas", probe, entry.uid, body, replace=True)
-    spec: dict[str, object] = {"probe": probe, "recordings": [], "dictionaries": ["small"]}
-    run_here(store, "probe", spec)
-
-
-def test_questions_are_answered_while_an_atlas_is_built_anew(matched: Store) -> None:
-    probe = default_probe_id(["small-docs", "large-docs"])
-    feature = int(np.argmax(_fires(matched, "small")))
-    queries = Queries(matched)
-    wanted = queries.nearest("small", feature, ["large"])
-    ended, answers = threading.Event(), list[object]()
-
-    def ask() -> None:
-        while not ended.is_set():
-            answers.append(queries.nearest("small", feature, ["large"]))
-            answers.append(Queries(matched).nearest("small", feature, ["large"]))
-
-    before, asking = matched.catalog.get("atlas", probe).uid, threading.Thread(target=ask)
-    asking.start()
-    try:
-        _index_anew(matched, probe)
-    finally:
-        ended.set()
-        asking.join()
-    answers.append(queries.nearest("small", feature, ["large"]))
-    assert matched.catalog.get("atlas", probe).uid != before
-    assert all(answer == wanted for answer in answers)
-
-
-def test_a_damaged_atlas_is_built_anew(matched: Store) -> None:
-    probe = default_probe_id(["small-docs", "large-docs"])
-    directory = matched.artifact("atlas", matched.catalog.get("atlas", probe).uid)
-    for chunk in directory.glob("index.*/c.*"):
-        chunk.write_bytes(b"x" * chunk.stat().st_size)
-    _index_anew(matched, probe)
-    Atlas.load(matched.artifact("atlas", matched.catalog.get("atlas", probe).uid)).check()
-
-
-def _fires(store: Store, dictionary: str) -> NDArray[np.int64]:
-    entry = store.catalog.get("probe", default_probe_id(["small-docs", "large-docs"]))
-    uid = store.catalog.get("dictionary", dictionary).uid
-    return load_probed(store.artifact("codes", uid, entry.uid), dictionary).moments.fires
 
 
 def test_a_probe_takes_no_document_that_a_dictionary_was_trained_on(matched: Store) -> None:
