@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import scipy.sparse as sp
@@ -80,13 +81,9 @@ def nearest(
         count=count,
         most=candidates,
     )
-    alike: dict[bytes, list[Pairing]] = {}
-    for name in _sharing(pairings, dictionary, on_skipped or _logger(dictionary)):
-        shared = pairings[name].shared
-        key = b"" if shared is None else shared.tobytes()
-        alike.setdefault(key, []).append(pairings[name])
-    hits = [hit for group in alike.values() for hit in question.rank(group)]
-    return sorted(hits, key=lambda hit: (-hit.r, hit.dictionary, hit.feature))
+    sharing = _sharing(pairings, dictionary, on_skipped or _logger(dictionary))
+    groups = _alike([pairings[name] for name in sharing])
+    return sorted(chain.from_iterable(map(question.rank, groups)), key=_by_r)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +200,19 @@ class _Ranked:
 
 def _stacked(parts: Sequence[sp.csr_array]) -> sp.csr_array:
     return sp.csr_array(sp.vstack(parts, format="csr"))
+
+
+def _by_r(hit: Neighbour) -> tuple[float, str, int]:
+    return -hit.r, hit.dictionary, hit.feature
+
+
+def _alike(pairings: Sequence[Pairing]) -> list[list[Pairing]]:
+    """Group targets that share the same segments with the query."""
+    found: dict[bytes, list[Pairing]] = {}
+    for pairing in pairings:
+        key = b"" if pairing.shared is None else pairing.shared.tobytes()
+        found.setdefault(key, []).append(pairing)
+    return list(found.values())
 
 
 def _sharing(
