@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
 from house_figures.figure import Figure, show
+from mechanisms_figures.circuits import circuit_false, circuit_found
 from mechanisms_figures.induction import induction_seeds
 from mechanisms_figures.patching import attribution_r, patching_cost, patching_exact
 from mechanisms_figures.patterns import patterns_exact
@@ -39,8 +40,8 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "patching_exact": patching_exact,
     "patterns_exact": patterns_exact,
     "attribution_r": attribution_r,
-    "circuit_found": _unmeasured("circuit_found", 0.95, "circuits are not built yet"),
-    "circuit_false": _unmeasured("circuit_false", 0.05, "circuits are not built yet", at_most=True),
+    "circuit_found": circuit_found,
+    "circuit_false": circuit_false,
     "induction_seeds": induction_seeds,
     "superposition": superposition,
     "steer_effect": _unmeasured(

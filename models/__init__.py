@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     )
     from isogloss.models.attention.prompts import Prompt, read_prompt
     from isogloss.models.attention.scores import KINDS, HeadScores, head_scores, repeated_ids
+    from isogloss.models.circuits.circuit import Circuit, find_circuit
+    from isogloss.models.circuits.curve import CircuitCurve, circuit_curve
+    from isogloss.models.circuits.drawing import circuit_page, circuit_svg
+    from isogloss.models.circuits.graph import Graph, Link, Node
+    from isogloss.models.circuits.scores import SCORINGS, EdgeScores, score_edges
+    from isogloss.models.circuits.tracer_json import read_graph, write_graph
     from isogloss.models.corpus import standard_library_texts
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
     from isogloss.models.hooks import Capture, capture, splice
@@ -65,17 +71,24 @@ __all__ = [
     "KINDS",
     "METRICS",
     "PACKAGED",
+    "SCORINGS",
     "AttentionPatterns",
     "Capture",
     "CapturedRows",
+    "Circuit",
+    "CircuitCurve",
+    "EdgeScores",
     "EncodedDocument",
     "Encoder",
     "Example",
+    "Graph",
     "Head",
     "HeadScores",
     "Identity",
+    "Link",
     "LoadedModel",
     "ModelMode",
+    "Node",
     "PassReader",
     "PassRows",
     "Prompt",
@@ -99,10 +112,14 @@ __all__ = [
     "begins_with",
     "capture",
     "check_mode",
+    "circuit_curve",
+    "circuit_page",
+    "circuit_svg",
     "compare_weights",
     "document_sites",
     "encoder",
     "fast_backend",
+    "find_circuit",
     "find_sites",
     "greater_than_pairs",
     "head_scores",
@@ -113,12 +130,14 @@ __all__ = [
     "overflows",
     "padding_id",
     "passages",
+    "read_graph",
     "read_head",
     "read_prompt",
     "record",
     "relatedness",
     "repeated_ids",
     "resolve_sites",
+    "score_edges",
     "special_ids",
     "splice",
     "standard_library_texts",
@@ -132,9 +151,24 @@ __all__ = [
     "watch_first_ids",
     "weight_sketch",
     "without_prefix",
+    "write_graph",
 ]
 
 _HOMES = {
+    "Circuit": "circuits.circuit",
+    "find_circuit": "circuits.circuit",
+    "CircuitCurve": "circuits.curve",
+    "circuit_curve": "circuits.curve",
+    "circuit_page": "circuits.drawing",
+    "circuit_svg": "circuits.drawing",
+    "Graph": "circuits.graph",
+    "Link": "circuits.graph",
+    "Node": "circuits.graph",
+    "SCORINGS": "circuits.scores",
+    "EdgeScores": "circuits.scores",
+    "score_edges": "circuits.scores",
+    "read_graph": "circuits.tracer_json",
+    "write_graph": "circuits.tracer_json",
     "AttentionPatterns": "attention.patterns",
     "Capture": "hooks",
     "CapturedRows": "recording",

@@ -70,8 +70,8 @@ def circuit_svg(graph: Graph) -> str:
     at: dict[str, tuple[float, float]] = {}
     parts: list[str] = []
     for number, (_, row) in enumerate(sorted(rows.items())):
-        y = height - 40 - number * _UP
-        parts.append(f'<text class="layer" x="4" y="{y + 4}">{_layer_name(row)}</text>')
+        y = height - 40.0 - number * _UP
+        parts.append(f'<text class="layer" x="4" y="{y + 4:.0f}">{_layer_name(row)}</text>')
         start = _LEFT + (widest - len(row)) * _ACROSS / 2 + _ACROSS / 2
         for place, node in enumerate(row):
             at[node.name] = (start + place * _ACROSS, y)
@@ -107,8 +107,8 @@ def curve_svg(curve: CircuitCurve) -> str:
         )
 
     parts = [f'<rect class="frame" x="44" y="16" width="{_PLOT_WIDE}" height="{_PLOT_HIGH}"/>']
-    for share in (0, 1):
-        parts.append(f'<text x="36" y="{y(share) + 4:.0f}" text-anchor="end">{share}</text>')
+    for share in (0.0, 1.0):
+        parts.append(f'<text x="36" y="{y(share) + 4:.0f}" text-anchor="end">{share:.0f}</text>')
         parts.append(f'<path class="frame" d="M44 {y(share):.1f} h{_PLOT_WIDE}"/>')
     last = -100.0
     for size in curve.sizes:

@@ -158,7 +158,7 @@ def _node(found: Mapping[str, object]) -> Node:
         place = _whole(found, "feature")
     if kind not in _NUMBERED or (kind != "error" and feature == -1):
         feature = None
-    value = found.get("token_prob") if kind == "logit" else found.get("activation")
+    value = found.get("token_prob") or None if kind == "logit" else found.get("activation")
     return Node(
         name=_text(found, "node_id"),
         kind=kind,

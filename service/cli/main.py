@@ -335,7 +335,7 @@ PANELS = {
         *("contexts", "nearest", "match", "matches", "pairs", "floor", "report"),
         *("export-match", "sweep"),
     ),
-    "Look into a model": ("attention", "trace"),
+    "Look into a model": ("attention", "trace", "circuit"),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (
         *("lanes", "verify", "compact", "compress", "quantise", "give-up", "delete", "gc"),

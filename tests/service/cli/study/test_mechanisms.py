@@ -11,6 +11,7 @@ from tests.models.conftest import byte_level
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import isogloss.service.cli.main as cli
+from isogloss.models import read_graph
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -84,6 +85,22 @@ def test_a_task_is_traced(run: Run, gpt2: str):
     assert json.loads(out)["mode"] == "noise"
 
 
+def test_a_circuit_is_found_drawn_and_written(run: Run, gpt2: str, tmp_path: Path):
+    words = ("--task", "induction", "--count", "2", "--random", "2", "--graph", "graph.json")
+    code, out, err = run("circuit", gpt2, *words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert abs(1 - found["faithfulness"]) <= 0.05
+    assert found["edges"] == len(found["names"]) <= found["all_edges"]
+    assert len(found["curve"]["random"][0]) == 2
+    assert (tmp_path / "circuit.html").read_text().count('class="link') > 0
+    assert len(read_graph(tmp_path / "graph.json").links) >= found["edges"]
+    own = ("--clean", "each call", "--corrupt", "each type", "--right", "a", "--wrong", "b")
+    code, out, err = run("circuit", gpt2, *own, "--way", "eap")
+    assert code == 0, err
+    assert "edges; faithfulness" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -97,6 +114,10 @@ def test_a_task_is_traced(run: Run, gpt2: str):
         (("trace", "--task", "memory"), "there are indirect-object, greater-than, induction"),
         (("trace", "--task", "induction", "--metric", "loss"), "wanted one of logit_difference"),
         (("trace", "--task", "induction", "--site", "h.9"), "nearest"),
+        (("circuit",), "give --task, or"),
+        (("circuit", "--task", "induction", "--way", "acdc"), "wanted one of eap, eap-ig"),
+        (("circuit", "--task", "induction", "--faithfulness", "2"), "above 0 and at most 1"),
+        (("circuit", "--task", "induction", "-o", "no/such/page.html"), "cannot be written"),
     ],
 )
 def test_wrong_use_is_told_in_a_line(run: Run, gpt2: str, words: tuple[str, ...], said: str):
