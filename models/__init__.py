@@ -17,7 +17,13 @@ if TYPE_CHECKING:
         layer_sites,
         read_head,
     )
-    from isogloss.models.attention.prompts import Prompt, read_prompt
+    from isogloss.models.attention.prompts import (
+        Prompt,
+        read_prompt,
+        start_ids,
+        token_name,
+        token_windows,
+    )
     from isogloss.models.attention.scores import KINDS, HeadScores, head_scores, repeated_ids
     from isogloss.models.circuits.circuit import Circuit, find_circuit
     from isogloss.models.circuits.curve import CircuitCurve, circuit_curve
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from isogloss.models.circuits.tracer_json import read_graph, write_graph
     from isogloss.models.corpus import standard_library_texts
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
-    from isogloss.models.hooks import Capture, capture, splice
+    from isogloss.models.hooks import Capture, capture, evaluating, splice
     from isogloss.models.identity.compare import Identity, compare_weights
     from isogloss.models.identity.sketch import WeightSketch, weight_sketch
     from isogloss.models.load import LoadedModel, load_model
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
     from isogloss.models.patching.ablations import ablate
     from isogloss.models.patching.attribution import agreement, attribute
     from isogloss.models.patching.heat_map import trace_page, trace_svg
-    from isogloss.models.patching.metrics import METRICS
+    from isogloss.models.patching.metrics import METRICS, next_logits
     from isogloss.models.patching.pairs import (
         TextPairs,
         greater_than_pairs,
@@ -118,6 +124,7 @@ __all__ = [
     "compare_weights",
     "document_sites",
     "encoder",
+    "evaluating",
     "fast_backend",
     "find_circuit",
     "find_sites",
@@ -127,6 +134,7 @@ __all__ = [
     "induction_pairs",
     "layer_sites",
     "load_model",
+    "next_logits",
     "overflows",
     "padding_id",
     "passages",
@@ -141,7 +149,10 @@ __all__ = [
     "special_ids",
     "splice",
     "standard_library_texts",
+    "start_ids",
     "text_pairs",
+    "token_name",
+    "token_windows",
     "tokenizer_id",
     "trace",
     "trace_page",
@@ -155,6 +166,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "start_ids": "attention.prompts",
+    "token_name": "attention.prompts",
+    "token_windows": "attention.prompts",
+    "evaluating": "hooks",
+    "next_logits": "patching.metrics",
     "Circuit": "circuits.circuit",
     "find_circuit": "circuits.circuit",
     "CircuitCurve": "circuits.curve",

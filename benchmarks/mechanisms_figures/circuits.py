@@ -56,7 +56,7 @@ def circuit_found() -> Figure:
         value=_mean("known kept"),
         bar=0.95,
         at_most=False,
-        unit="share of the planted edges that are kept at faithfulness .95 on other texts, by EAP-IG",
+        unit="share of planted edges kept by EAP-IG at faithfulness .95 on other texts",
         peers={"runs": _found()},
         runs=len(_SEEDS),
     )
