@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.config import Init, LeaveOut, TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
     from isogloss.dictionaries.effects.after_firing import SteeredFeature, steered_followers
+    from isogloss.dictionaries.effects.feature_circuit import FeatureCircuit, feature_circuit
     from isogloss.dictionaries.effects.firings import Firings, find_firings
     from isogloss.dictionaries.effects.interventions import CHANGES, FeatureEffect, feature_effect
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
@@ -98,6 +99,7 @@ __all__ = [
     "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
+    "FeatureCircuit",
     "FeatureEffect",
     "Firings",
     "HeldOutPair",
@@ -146,6 +148,7 @@ __all__ = [
     "complete_config",
     "default_seed",
     "evaluate",
+    "feature_circuit",
     "feature_effect",
     "feature_owners",
     "find_firings",
@@ -190,6 +193,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FeatureCircuit": "effects.feature_circuit",
+    "feature_circuit": "effects.feature_circuit",
     "SteeredFeature": "effects.after_firing",
     "steered_followers": "effects.after_firing",
     "Firings": "effects.firings",

@@ -46,7 +46,13 @@ if TYPE_CHECKING:
     from isogloss.models.patching.ablations import ablate
     from isogloss.models.patching.attribution import agreement, attribute
     from isogloss.models.patching.heat_map import trace_page, trace_svg
-    from isogloss.models.patching.metrics import METRICS, next_logits
+    from isogloss.models.patching.metrics import (
+        METRICS,
+        Metric,
+        last_logits,
+        measure,
+        next_logits,
+    )
     from isogloss.models.patching.pairs import (
         TextPairs,
         greater_than_pairs,
@@ -54,7 +60,7 @@ if TYPE_CHECKING:
         induction_pairs,
         text_pairs,
     )
-    from isogloss.models.patching.tracing import Trace, trace
+    from isogloss.models.patching.tracing import Trace, told_apart, trace
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
     from isogloss.models.sites import Site, without_prefix
@@ -93,6 +99,7 @@ __all__ = [
     "Identity",
     "Link",
     "LoadedModel",
+    "Metric",
     "ModelMode",
     "Node",
     "PassReader",
@@ -132,8 +139,10 @@ __all__ = [
     "head_scores",
     "indirect_object_pairs",
     "induction_pairs",
+    "last_logits",
     "layer_sites",
     "load_model",
+    "measure",
     "next_logits",
     "overflows",
     "padding_id",
@@ -154,6 +163,7 @@ __all__ = [
     "token_name",
     "token_windows",
     "tokenizer_id",
+    "told_apart",
     "trace",
     "trace_page",
     "trace_svg",
@@ -166,6 +176,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Metric": "patching.metrics",
+    "last_logits": "patching.metrics",
+    "measure": "patching.metrics",
+    "told_apart": "patching.tracing",
     "start_ids": "attention.prompts",
     "token_name": "attention.prompts",
     "token_windows": "attention.prompts",
