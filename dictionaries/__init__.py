@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.effects.firings import Firings, find_firings
     from isogloss.dictionaries.effects.interventions import CHANGES, FeatureEffect, feature_effect
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
+    from isogloss.dictionaries.effects.repeats import RepeatFeature, repeat_features
     from isogloss.dictionaries.effects.tokens import (
         TokenEffect,
         TokenEffects,
@@ -115,6 +116,7 @@ __all__ = [
     "PassportResult",
     "PlantedBlock",
     "Recovery",
+    "RepeatFeature",
     "Reseeding",
     "RowDataset",
     "SavedTensor",
@@ -171,6 +173,7 @@ __all__ = [
     "read_token_effects",
     "record_superposition",
     "remove_checkpoints",
+    "repeat_features",
     "reseeding_of",
     "rotated",
     "run_trials",
@@ -193,6 +196,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "repeat_features": "effects.repeats",
+    "RepeatFeature": "effects.repeats",
     "FeatureCircuit": "effects.feature_circuit",
     "feature_circuit": "effects.feature_circuit",
     "SteeredFeature": "effects.after_firing",

@@ -66,11 +66,11 @@ def site_of(dictionary: DictionaryModule, model: LoadedModel, site: str | None) 
             f"the dictionary is a {dictionary.wiring}; effects are measured of one that reads and "
             "writes one site (wiring sae)"
         )
-    known = () if dictionary.passport is None else dictionary.passport.sites
-    if site is None and len(known) != 1:
+    known = [] if dictionary.passport is None else list(dictionary.passport.sites)
+    names = known if site is None else [site]
+    if len(names) != 1:
         raise InvalidInput("the dictionary does not say at which site it was trained; give site=")
-    (found,) = find_sites(unwrapped(model.module), [known[0] if site is None else site])
-    return found
+    return find_sites(unwrapped(model.module), names)[0]
 
 
 def find_firings(
