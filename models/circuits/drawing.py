@@ -65,16 +65,18 @@ def circuit_svg(graph: Graph) -> str:
     rows: dict[tuple[int, bool], list[Node]] = {}
     for node in sorted(graph.nodes, key=lambda node: (node.place, node.name)):
         rows.setdefault((node.layer, node.kind == "mlp"), []).append(node)  # MLPs above heads
-    widest = max((len(row) for row in rows.values()), default=1)
+    columns = {layer: _columns(row) for layer, row in rows.items()}
+    widest = 1 + max((max(row) for row in columns.values()), default=0)
     width, height = _LEFT + widest * _ACROSS + 20, _TOP + len(rows) * _UP
     at: dict[str, tuple[float, float]] = {}
     parts: list[str] = []
-    for number, (_, row) in enumerate(sorted(rows.items())):
+    for number, (layer, row) in enumerate(sorted(rows.items())):
         y = height - 40.0 - number * _UP
         parts.append(f'<text class="layer" x="4" y="{y + 4:.0f}">{_layer_name(row)}</text>')
-        start = _LEFT + (widest - len(row)) * _ACROSS / 2 + _ACROSS / 2
-        for place, node in enumerate(row):
-            at[node.name] = (start + place * _ACROSS, y)
+        is_end = row[0].kind in ("embedding", "logit") and len(row) == 1
+        for place, node in zip(columns[layer], row, strict=True):
+            column = (widest - 1) / 2 if is_end else place
+            at[node.name] = (_LEFT + _ACROSS * (column + 0.5), y)
     most = max((abs(link.weight) for link in graph.links), default=1.0) or 1.0
     parts += [
         _curve(link, at[link.source], at[link.target], abs(link.weight) / most)
@@ -128,6 +130,14 @@ def curve_svg(curve: CircuitCurve) -> str:
     parts.append(f'<polyline class="gone" points="{line(curve.completeness)}"/>')
     parts.append(f'<polyline class="own" points="{line(curve.faithfulness)}"/>')
     return svg("faithfulness by edges", (_PLOT_WIDE + 60, _PLOT_HIGH + 54), parts)
+
+
+def _columns(row: list[Node]) -> list[int]:
+    """Return the column of each node of a row: its place, or the next one that is free."""
+    found: list[int] = []
+    for node in row:
+        found.append(max(node.place, found[-1] + 1 if found else 0))
+    return found
 
 
 def _curve(link: Link, start: tuple[float, float], end: tuple[float, float], share: float) -> str:
