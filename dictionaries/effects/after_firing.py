@@ -87,19 +87,18 @@ def steered_followers(
         )
     norm = strength * found.norm
     changed = shifts(dictionary, model, ids, chosen + beside, norm=norm, site=site, allow=allow)
-    steered: list[SteeredFeature] = []
-    for own, feature in zip(changed, chosen, strict=False):
-        at = known[feature]
-        null = changed[len(chosen) :][:, list(at)].mean(1)
-        steered.append(
-            SteeredFeature(
-                feature=feature,
-                followers=at,
-                rise=float(own[list(at)].mean()),
-                null=tuple(null.tolist()),
-            )
-        )
-    return steered
+    null = changed[len(chosen) :]
+    return [_steered(one, known[one], own, null) for own, one in zip(changed, chosen, strict=False)]
+
+
+def _steered(feature: int, at: tuple[int, ...], own: Tensor, null: Tensor) -> SteeredFeature:
+    """Return how a feature's followers change under it, and under random features."""
+    return SteeredFeature(
+        feature=feature,
+        followers=at,
+        rise=float(own[list(at)].mean()),
+        null=tuple(null[:, list(at)].mean(1).tolist()),
+    )
 
 
 def beyond_the_token(firings: Firings, *, least: int = 10, share: float = 0.5) -> list[int]:

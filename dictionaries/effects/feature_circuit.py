@@ -88,16 +88,6 @@ def feature_circuit(
     places = _largest(effects, count)
     if not places:
         raise InvalidInput("no feature of these dictionaries differs between clean and corrupt")
-    draw = np.random.default_rng(seed)
-    differ = [
-        (site, int(at), int(feature))
-        for site in moved
-        for at, feature in (moved[site] != 0).any(0).nonzero().tolist()
-    ]
-    null = [
-        runs.faithfulness(_kept(runs, [differ[i] for i in draw.permutation(len(differ))[:count]]))
-        for _ in range(random)
-    ]
     values = tuple(float(effects[site][at, feature]) for site, at, feature in places)
     kept = runs.faithfulness(_kept(runs, places))
     return FeatureCircuit(
@@ -106,8 +96,22 @@ def feature_circuit(
         effects=values,
         faithfulness=kept,
         floor=runs.faithfulness(_kept(runs, [])),
-        random=tuple(null),
+        random=_random(runs, moved, count, random, seed),
     )
+
+
+def _random(
+    runs: FeatureRuns, moved: Mapping[str, Tensor], count: int, circuits: int, seed: int
+) -> tuple[float, ...]:
+    """Return the faithfulness of random features that differ between the runs."""
+    differ = [
+        (site, int(at), int(feature))
+        for site in moved
+        for at, feature in (moved[site] != 0).any(0).nonzero().tolist()
+    ]
+    draw = np.random.default_rng(seed)
+    drawn = [[differ[i] for i in draw.permutation(len(differ))[:count]] for _ in range(circuits)]
+    return tuple(runs.faithfulness(_kept(runs, places)) for places in drawn)
 
 
 def links(

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.dictionaries.effects.firings import Firings, alike, find_firings, site_of
@@ -61,8 +62,8 @@ def feature_effect(
 ) -> FeatureEffect:
     """Change one feature, and like ones, at every token of some texts: one pass of them for each.
 
-    Like features fire about as often and write about as much (:func:`alike`). Where a value is set
-    or added, theirs is scaled so that the vector has the same length.
+    Like features fire about as often and write about as much (:func:`alike`); what is set or added
+    is scaled to equal length.
 
     Args:
         dictionary: of one site.
@@ -90,14 +91,10 @@ def feature_effect(
             f"{', '.join(CHANGES)}, a value with clamp or steer alone, and 1 feature at least"
         )
     found = find_firings(dictionary, model, ids, site=site, allow=allow)
-    if value is None and change != "ablate":
-        value = 4 * float(found.means()[feature])
-        if not value:
-            raise InvalidInput(f"feature {feature} does not fire on these texts; give value=")
+    value = _value(found, feature, change, value)
     path = site_of(dictionary, model, site)
     edits = _Edits(dictionary, model, path, change, allow)
-    every = torch.arange(dictionary.features, device=ids.device)
-    norms = dictionary.directions(every).detach().norm(dim=1).double().cpu().numpy()
+    norms = _norms(dictionary, ids)
     others = alike(found, norms, feature, count, seed)
     if not len(others):
         raise InvalidInput("no other feature fires on these texts; give more of them")
@@ -108,16 +105,42 @@ def feature_effect(
         _measured(model, found, before, edits.of(int(one), value, norms[feature] / norms[one]))
         for one in (feature, *others)
     ]
-    kl, loss, rise = measured[0]
-    null_kl = tuple(one[0] for one in measured[1:])
-    null_loss = tuple(one[1] for one in measured[1:])
+    rises = tuple(float(measured[0][2][token]) for token in tokens)
+    return _beside(feature, change, value, rises, [one[:2] for one in measured])
+
+
+def _norms(dictionary: DictionaryModule, like: Tensor) -> NDArray[np.float64]:
+    """Return the lengths of all decoder rows, ``[features]``."""
+    every = torch.arange(dictionary.features, device=like.device)
+    return dictionary.directions(every).detach().norm(dim=1).double().cpu().numpy()
+
+
+def _value(found: Firings, feature: int, change: Change, value: float | None) -> float | None:
+    """Return the value that is set or added; None: the feature is ablated."""
+    if value is not None or change == "ablate":
+        return value
+    if not (mean := float(found.means()[feature])):
+        raise InvalidInput(f"feature {feature} does not fire on these texts; give value=")
+    return 4 * mean
+
+
+def _beside(
+    feature: int,
+    change: Change,
+    value: float | None,
+    logits: tuple[float, ...],
+    measured: Sequence[tuple[float, float]],
+) -> FeatureEffect:
+    """Put a feature's KL and loss, the first, beside those of like ones."""
+    (kl, loss), *others = measured
+    null_kl, null_loss = tuple(one[0] for one in others), tuple(one[1] for one in others)
     return FeatureEffect(
         feature=feature,
         change=change,
         value=value or 0.0,
         kl=kl,
         loss=loss,
-        logits=tuple(float(rise[token]) for token in tokens),
+        logits=logits,
         null_kl=null_kl,
         null_loss=null_loss,
         p_kl=_p(kl, null_kl),

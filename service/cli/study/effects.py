@@ -1,13 +1,17 @@
 """What the features of a dictionary do to the next token of a live model."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+
+if TYPE_CHECKING:
+    from isogloss.dictionaries import FeatureEffect, LossRecovered, TokenEffects
 
 app = typer.Typer()
 
@@ -48,7 +52,6 @@ def effects(
     reconstruction keeps.
     """
     from isogloss import dictionaries, models
-    from isogloss.service.cli.output import hint, say, write_json
     from isogloss.service.cli.texts import read_texts
 
     if change not in dictionaries.CHANGES:
@@ -60,31 +63,45 @@ def effects(
     ids = models.token_windows(loaded, [one.text for one in read], tokens=tokens, most=windows)
     if not feature:
         whole = dictionaries.loss_recovered(made, loaded, ids)
-        if is_json:
-            write_json({**asdict(whole), "share": whole.share})
-            return
-        say(
-            f"loss {whole.clean:.4f}; rebuilt {whole.rebuilt:.4f}; without the site "
-            f"{whole.ablated:.4f}: {whole.share:.1%} kept"
-        )
+        _show_whole(whole, is_json=is_json)
         return
     lists = dictionaries.token_effects(made, loaded, ids, feature, count=count)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        hint(str(dictionaries.write_token_effects(lists, output)))
-    shown: list[dict[str, object]] = []
-    for one in lists:
-        found = dictionaries.feature_effect(
-            made, loaded, ids, one.feature, change, value=value, count=random
-        )
-        shown.append({"tokens": asdict(one), "effect": asdict(found)})
-        if not is_json:
-            say(
-                f"feature {one.feature}, {change}: KL {found.kl:.4g} (p {found.p_kl:.3g}), loss "
-                f"{found.loss:+.4g} (p {found.p_loss:.3g})"
-            )
-            for title, some in (("promotes", one.promoted), ("suppresses", one.suppressed)):
-                named = ", ".join(f"{each.token!r} {each.change:+.3f}" for each in some)
-                say(f"  {title} {named}")
+        dictionaries.write_token_effects(lists, output)
+    found = [
+        dictionaries.feature_effect(made, loaded, ids, one, change, value=value, count=random)
+        for one in feature
+    ]
+    _show_features(lists, found, is_json=is_json)
+
+
+def _show_whole(whole: "LossRecovered", *, is_json: bool) -> None:
+    from isogloss.service.cli.output import say, write_json
+
     if is_json:
-        write_json(shown)
+        write_json({**asdict(whole), "share": whole.share})
+        return
+    say(
+        f"loss {whole.clean:.4f}; rebuilt {whole.rebuilt:.4f}; without the site "
+        f"{whole.ablated:.4f}: {whole.share:.1%} kept"
+    )
+
+
+def _show_features(
+    lists: "Sequence[TokenEffects]", effects: "Sequence[FeatureEffect]", *, is_json: bool
+) -> None:
+    from isogloss.service.cli.output import say, write_json
+
+    if is_json:
+        both = zip(lists, effects, strict=True)
+        write_json([{"tokens": asdict(one), "effect": asdict(found)} for one, found in both])
+        return
+    for one, found in zip(lists, effects, strict=True):
+        say(
+            f"feature {one.feature}, {found.change}: KL {found.kl:.4g} (p {found.p_kl:.3g}), loss "
+            f"{found.loss:+.4g} (p {found.p_loss:.3g})"
+        )
+        for title, some in (("promotes", one.promoted), ("suppresses", one.suppressed)):
+            named = ", ".join(f"{each.token!r} {each.change:+.3f}" for each in some)
+            say(f"  {title} {named}")

@@ -244,17 +244,11 @@ def circuit(
     path = write_page(page, output or Path("circuit.html"))
     if graph is not None:
         models.write_graph(found.graph(), graph)
-    facts = {
-        "path": str(path),
-        "edges": len(found),
-        "all_edges": len(found.edges),
-        "faithfulness": found.faithfulness,
-        "completeness": found.completeness,
-        "names": found.names,
-        "curve": None if curve is None else curve.to_dict(),
-    }
     if is_json:
-        write_json(facts)
+        facts = {name: getattr(found, name) for name in ("faithfulness", "completeness", "names")}
+        sizes = {"edges": len(found), "all_edges": len(found.edges)}
+        shown = None if curve is None else curve.to_dict()
+        write_json({"path": str(path), **sizes, **facts, "curve": shown})
         return
     for name, effect in scores.highest(min(10, len(found))):
         say(f"{name}: {effect:.3f}")
