@@ -92,8 +92,7 @@ def feature_effect(
         )
     found = find_firings(dictionary, model, ids, site=site, allow=allow)
     value = _value(found, feature, change, value)
-    path = site_of(dictionary, model, site)
-    edits = _Edits(dictionary, model, path, change, allow)
+    edits = _Edits(dictionary, model, site_of(dictionary, model, site), change, allow)
     norms = _norms(dictionary, ids)
     others = alike(found, norms, feature, count, seed)
     if not len(others):
