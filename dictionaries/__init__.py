@@ -8,6 +8,19 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.chosen import kind_of, wiring_of
     from isogloss.dictionaries.config import Init, LeaveOut, TrainConfig
     from isogloss.dictionaries.dictionary import Dictionary
+    from isogloss.dictionaries.effects.after_firing import SteeredFeature, steered_followers
+    from isogloss.dictionaries.effects.feature_circuit import FeatureCircuit, feature_circuit
+    from isogloss.dictionaries.effects.firings import Firings, find_firings
+    from isogloss.dictionaries.effects.interventions import CHANGES, FeatureEffect, feature_effect
+    from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
+    from isogloss.dictionaries.effects.repeats import RepeatFeature, repeat_features
+    from isogloss.dictionaries.effects.tokens import (
+        TokenEffect,
+        TokenEffects,
+        read_token_effects,
+        token_effects,
+        write_token_effects,
+    )
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
     from isogloss.dictionaries.experiments.frontier import (
         Cell,
@@ -75,6 +88,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.wirings.wiring import WiredColumns, Wiring, site_columns
 
 __all__ = [
+    "CHANGES",
     "CONTROLS",
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
@@ -86,6 +100,9 @@ __all__ = [
     "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
+    "FeatureCircuit",
+    "FeatureEffect",
+    "Firings",
     "HeldOutPair",
     "Init",
     "InitialWeights",
@@ -93,11 +110,13 @@ __all__ = [
     "Kind",
     "LeaveOut",
     "LinearMap",
+    "LossRecovered",
     "Normalisation",
     "Passport",
     "PassportResult",
     "PlantedBlock",
     "Recovery",
+    "RepeatFeature",
     "Reseeding",
     "RowDataset",
     "SavedTensor",
@@ -107,10 +126,13 @@ __all__ = [
     "Source",
     "SourceRows",
     "SparseDictionary",
+    "SteeredFeature",
     "StepBatch",
     "Superposition",
     "SweptDictionary",
     "TensorBatch",
+    "TokenEffect",
+    "TokenEffects",
     "TrainConfig",
     "TrainProgress",
     "TrainedSite",
@@ -128,7 +150,10 @@ __all__ = [
     "complete_config",
     "default_seed",
     "evaluate",
+    "feature_circuit",
+    "feature_effect",
     "feature_owners",
+    "find_firings",
     "fit_map",
     "fit_scaling",
     "held_out_batches",
@@ -142,16 +167,21 @@ __all__ = [
     "least_bytes",
     "load_dictionary",
     "load_provenance",
+    "loss_recovered",
     "make_passport",
     "read_passport",
+    "read_token_effects",
     "record_superposition",
     "remove_checkpoints",
+    "repeat_features",
     "reseeding_of",
     "rotated",
     "run_trials",
     "save_dictionary",
     "score_recovery",
     "site_columns",
+    "steered_followers",
+    "token_effects",
     "train",
     "train_together",
     "training_batches",
@@ -162,9 +192,28 @@ __all__ = [
     "wiring_of",
     "with_controls",
     "write_passport",
+    "write_token_effects",
 ]
 
 _HOMES = {
+    "repeat_features": "effects.repeats",
+    "RepeatFeature": "effects.repeats",
+    "FeatureCircuit": "effects.feature_circuit",
+    "feature_circuit": "effects.feature_circuit",
+    "SteeredFeature": "effects.after_firing",
+    "steered_followers": "effects.after_firing",
+    "Firings": "effects.firings",
+    "find_firings": "effects.firings",
+    "CHANGES": "effects.interventions",
+    "FeatureEffect": "effects.interventions",
+    "feature_effect": "effects.interventions",
+    "LossRecovered": "effects.recovered",
+    "loss_recovered": "effects.recovered",
+    "TokenEffect": "effects.tokens",
+    "TokenEffects": "effects.tokens",
+    "read_token_effects": "effects.tokens",
+    "token_effects": "effects.tokens",
+    "write_token_effects": "effects.tokens",
     "SavedTensor": "saved_weights",
     "SavedWeights": "saved_weights",
     "kind_of": "chosen",

@@ -17,11 +17,23 @@ if TYPE_CHECKING:
         layer_sites,
         read_head,
     )
-    from isogloss.models.attention.prompts import Prompt, read_prompt
+    from isogloss.models.attention.prompts import (
+        Prompt,
+        read_prompt,
+        start_ids,
+        token_name,
+        token_windows,
+    )
     from isogloss.models.attention.scores import KINDS, HeadScores, head_scores, repeated_ids
+    from isogloss.models.circuits.circuit import Circuit, find_circuit
+    from isogloss.models.circuits.curve import CircuitCurve, circuit_curve
+    from isogloss.models.circuits.drawing import circuit_page, circuit_svg
+    from isogloss.models.circuits.graph import Graph, Link, Node
+    from isogloss.models.circuits.scores import SCORINGS, EdgeScores, score_edges
+    from isogloss.models.circuits.tracer_json import read_graph, write_graph
     from isogloss.models.corpus import standard_library_texts
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
-    from isogloss.models.hooks import Capture, capture, splice
+    from isogloss.models.hooks import Capture, capture, evaluating, splice
     from isogloss.models.identity.compare import Identity, compare_weights
     from isogloss.models.identity.sketch import WeightSketch, weight_sketch
     from isogloss.models.load import LoadedModel, load_model
@@ -34,7 +46,13 @@ if TYPE_CHECKING:
     from isogloss.models.patching.ablations import ablate
     from isogloss.models.patching.attribution import agreement, attribute
     from isogloss.models.patching.heat_map import trace_page, trace_svg
-    from isogloss.models.patching.metrics import METRICS
+    from isogloss.models.patching.metrics import (
+        METRICS,
+        Metric,
+        last_logits,
+        measure,
+        next_logits,
+    )
     from isogloss.models.patching.pairs import (
         TextPairs,
         greater_than_pairs,
@@ -42,7 +60,7 @@ if TYPE_CHECKING:
         induction_pairs,
         text_pairs,
     )
-    from isogloss.models.patching.tracing import Trace, trace
+    from isogloss.models.patching.tracing import Trace, told_apart, trace
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
     from isogloss.models.sites import Site, without_prefix
@@ -65,17 +83,25 @@ __all__ = [
     "KINDS",
     "METRICS",
     "PACKAGED",
+    "SCORINGS",
     "AttentionPatterns",
     "Capture",
     "CapturedRows",
+    "Circuit",
+    "CircuitCurve",
+    "EdgeScores",
     "EncodedDocument",
     "Encoder",
     "Example",
+    "Graph",
     "Head",
     "HeadScores",
     "Identity",
+    "Link",
     "LoadedModel",
+    "Metric",
     "ModelMode",
+    "Node",
     "PassReader",
     "PassRows",
     "Prompt",
@@ -99,31 +125,45 @@ __all__ = [
     "begins_with",
     "capture",
     "check_mode",
+    "circuit_curve",
+    "circuit_page",
+    "circuit_svg",
     "compare_weights",
     "document_sites",
     "encoder",
+    "evaluating",
     "fast_backend",
+    "find_circuit",
     "find_sites",
     "greater_than_pairs",
     "head_scores",
     "indirect_object_pairs",
     "induction_pairs",
+    "last_logits",
     "layer_sites",
     "load_model",
+    "measure",
+    "next_logits",
     "overflows",
     "padding_id",
     "passages",
+    "read_graph",
     "read_head",
     "read_prompt",
     "record",
     "relatedness",
     "repeated_ids",
     "resolve_sites",
+    "score_edges",
     "special_ids",
     "splice",
     "standard_library_texts",
+    "start_ids",
     "text_pairs",
+    "token_name",
+    "token_windows",
     "tokenizer_id",
+    "told_apart",
     "trace",
     "trace_page",
     "trace_svg",
@@ -132,9 +172,33 @@ __all__ = [
     "watch_first_ids",
     "weight_sketch",
     "without_prefix",
+    "write_graph",
 ]
 
 _HOMES = {
+    "Metric": "patching.metrics",
+    "last_logits": "patching.metrics",
+    "measure": "patching.metrics",
+    "told_apart": "patching.tracing",
+    "start_ids": "attention.prompts",
+    "token_name": "attention.prompts",
+    "token_windows": "attention.prompts",
+    "evaluating": "hooks",
+    "next_logits": "patching.metrics",
+    "Circuit": "circuits.circuit",
+    "find_circuit": "circuits.circuit",
+    "CircuitCurve": "circuits.curve",
+    "circuit_curve": "circuits.curve",
+    "circuit_page": "circuits.drawing",
+    "circuit_svg": "circuits.drawing",
+    "Graph": "circuits.graph",
+    "Link": "circuits.graph",
+    "Node": "circuits.graph",
+    "SCORINGS": "circuits.scores",
+    "EdgeScores": "circuits.scores",
+    "score_edges": "circuits.scores",
+    "read_graph": "circuits.tracer_json",
+    "write_graph": "circuits.tracer_json",
     "AttentionPatterns": "attention.patterns",
     "Capture": "hooks",
     "CapturedRows": "recording",

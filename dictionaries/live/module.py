@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from isogloss.dictionaries.kinds.kind import Kind
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.dictionaries.live.shaped_codes import ShapedCodes
-from isogloss.dictionaries.live.splicing import spliced
-from isogloss.dictionaries.passport.checks import check_model, check_rows, check_site
+from isogloss.dictionaries.live.splicing import check_sites, spliced
+from isogloss.dictionaries.passport.checks import check_model, check_rows
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult
 from isogloss.dictionaries.provenance import DictionaryProvenance
@@ -252,7 +252,7 @@ class DictionaryModule(nn.Module):
         found = check_model(self._passport, model)
         if site is not None:
             sites = (site,) if isinstance(site, str) else tuple(site)
-            found += check_site(self._passport, sites)
+            found += check_sites(self._passport, model, sites)
         return found
 
     def as_dictionary(self) -> SparseDictionary:

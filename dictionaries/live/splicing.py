@@ -55,7 +55,7 @@ def spliced(
     sites = _sites_of(dictionary, model, site, passport)
     result = PassportResult(cautions=("the dictionary has no passport: nothing is checked",))
     if passport is not None:
-        found = check_model(passport, model) + _check_sites(passport, model, sites)
+        found = check_model(passport, model) + check_sites(passport, model, sites)
         result = found.require(allow)
     passes = Spliced(dictionary, edits, keep_error=keep_error)
     first, *rest = sites
@@ -69,8 +69,14 @@ def spliced(
         yield result
 
 
-def _check_sites(passport: Passport, model: object, sites: Sequence[str]) -> PassportResult:
-    """Compare sites with those that were trained on; a base model's are those of the whole."""
+def check_sites(passport: Passport, model: object, sites: Sequence[str]) -> PassportResult:
+    """Compare sites with those that were trained on; a base model's are those of the whole.
+
+    Args:
+        passport: of the dictionary.
+        model: a module, or a wrapper of one.
+        sites: paths in it.
+    """
     root = unwrapped(model)
     same = all(
         without_prefix(root, one) == without_prefix(root, other)

@@ -76,6 +76,54 @@ def read_prompt(model: LoadedModel, text: Text) -> Prompt:
     return Prompt(ids=ids, tokens=_shown(model.tokenizer, encoded, shown))
 
 
+def token_windows(
+    model: LoadedModel, texts: Sequence[Text], *, tokens: int = 64, most: int = 64
+) -> Tensor:
+    """Cut texts into windows of equal length, ``[windows, tokens]``, where the model's inputs go.
+
+    Each begins with the special tokens that the tokenizer puts before a text. What is left of a
+    text beyond its last whole window is left out.
+
+    Args:
+        model: module and tokenizer.
+        texts: texts, or token ids.
+        tokens: of a window, special ones among them.
+        most: windows at most, the first ones.
+
+    Raises:
+        InvalidInput: no text fills a window, a window is longer than the model's context, or the
+            model has no tokenizer for a text.
+    """
+    start, limit = start_ids(model), context(model)
+    each = tokens - len(start)
+    if each < 1 or most < 1 or (limit is not None and tokens > limit):
+        raise InvalidInput(
+            f"{most} windows of {tokens} tokens, {len(start)} of them special; the model reads "
+            f"{limit or 'any number'}: choose others"
+        )
+    found: list[list[int]] = []
+    for text in texts:
+        encoded = _encoded(model, text)
+        inside = encoded.input_ids[encoded.content].tolist()
+        found += [[*start, *inside[i : i + each]] for i in range(0, len(inside) - each + 1, each)]
+        if len(found) >= most:
+            break
+    if not found:
+        raise InvalidInput(f"no text has {each} tokens beside special ones; give longer ones")
+    return torch.tensor(found[:most]).to(device_of(unwrapped(model.module)))
+
+
+def token_name(model: LoadedModel, token: int) -> str:
+    """Return a token as the vocabulary has it; without a tokenizer its id.
+
+    Args:
+        model: module and tokenizer.
+        token: its id.
+    """
+    strings = () if model.tokenizer is None else _reader(model.tokenizer).strings
+    return strings[token] if 0 <= token < len(strings) else str(token)
+
+
 def context(model: LoadedModel) -> int | None:
     """Return the most tokens that a model reads at once; None: nothing tells."""
     root = unwrapped(model.module)

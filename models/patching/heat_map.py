@@ -2,23 +2,12 @@
 
 from html import escape
 
-from isogloss.models.attention.panel import readable
+from isogloss.models.pages.page import page, readable, svg
 from isogloss.models.patching.tracing import Trace
 
 _WIDE, _HIGH, _CHARACTER, _TOP = 34, 18, 6.4, 92
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --more: #0b57a4; --less: #b3261e; --line: #d5dae0 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ee; --paper: #14171b; --more: #6db3f8; --less: #f28b82; --line: #3a424d }
-}
-body { margin: 24px; background: var(--paper); color: var(--ink); font: 14px/1.45 system-ui, sans-serif }
-h1 { font-size: 18px; margin: 0 0 4px } p { margin: 0 0 16px; max-width: 75ch }
-svg text { fill: var(--ink); font: 10px ui-monospace, monospace }
-svg .cell { stroke: var(--line); stroke-width: .5 }
-svg .more { fill: var(--more) } svg .less { fill: var(--less) }
-svg .cell:hover { stroke: #d9480f; stroke-width: 2 }
-"""  # noqa: E501 - a style sheet
+_STYLE = "svg .cell { stroke: var(--line); stroke-width: .5 }"
 
 _SAID = {
     "denoise": "a clean activation was put into the run of the corrupt texts; 1 restores what the "
@@ -38,15 +27,14 @@ def trace_page(found: Trace) -> str:
         The page: blue cells go the way of the other run, red ones the opposite way; a cell's hover
         text names site, token, effect and the metric.
     """
-    title = f"Causal trace of {escape(found.model)}"
     metric = found.metric.replace("_", " ")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n"
-        f"<p>Each row is a site, each column a token of the first text. In each cell "
+    return page(
+        f"Causal trace of {found.model}",
+        f"Each row is a site, each column a token of the first text. In each cell "
         f"{_SAID[found.mode]}. Blue goes that way, red the opposite one. The {metric} is "
-        f"{found.clean:.3g} on the clean texts and {found.corrupt:.3g} on the corrupt ones.</p>\n"
-        f"{trace_svg(found)}\n</body></html>\n"
+        f"{found.clean:.3g} on the clean texts and {found.corrupt:.3g} on the corrupt ones.",
+        trace_svg(found),
+        _STYLE,
     )
 
 
@@ -77,11 +65,5 @@ def trace_svg(found: Trace) -> str:
                 f"{found.positions[j]} {token}: effect {effect:.3f}, {found.metric} {value:.4g}"
                 "</title></rect>"
             )
-    width = left + len(tokens) * _WIDE + 70
-    height = _TOP + len(found.sites) * _HIGH + 4
-    inside = "\n".join(parts)
-    return (
-        f'<svg role="img" aria-label="effects of sites by positions" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">\n'
-        f"{inside}\n</svg>"
-    )
+    size = (left + len(tokens) * _WIDE + 70, _TOP + len(found.sites) * _HIGH + 4)
+    return svg("effects of sites by positions", size, parts)

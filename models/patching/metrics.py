@@ -25,6 +25,27 @@ def last_logits(module: nn.Module, ids: Tensor) -> Tensor:
     Raises:
         InvalidInput: it gives no logits.
     """
+    found = _logits(module, ids)[:, -1]
+    return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def next_logits(module: nn.Module, ids: Tensor) -> Tensor:
+    """Run a model and return its logits at every position, ``[texts, tokens, vocabulary]``.
+
+    They are float32 at least.
+
+    Args:
+        module: a causal language model.
+        ids: ``[texts, tokens]``.
+
+    Raises:
+        InvalidInput: it gives no logits.
+    """
+    found = _logits(module, ids)
+    return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def _logits(module: nn.Module, ids: Tensor) -> Tensor:
     output = cast("object", module(ids))
     if isinstance(output, Mapping):
         output = cast("Mapping[str, object]", output).get("logits")
@@ -34,7 +55,7 @@ def last_logits(module: nn.Module, ids: Tensor) -> Tensor:
             f"{type(module).__name__} gives no logits [texts, tokens, vocabulary]; load the whole "
             "model: load_model(name, causal=True)"
         )
-    return found[:, -1].to(torch.promote_types(found.dtype, torch.float32))
+    return found
 
 
 def measure(metric: Metric, logits: Tensor, pairs: TextPairs, clean: Tensor) -> Tensor:

@@ -230,7 +230,21 @@ def ends(runs: Runs, pairs: TextPairs, metric: Metric) -> tuple[float, float]:
         float(measure(metric, logits, pairs, runs.clean_logits).mean())
         for logits in (runs.clean_logits, runs.corrupt_logits)
     ]
-    clean, corrupt = found
+    return told_apart(found[0], found[1], metric)
+
+
+def told_apart(clean: float, corrupt: float, metric: Metric) -> tuple[float, float]:
+    """Return the metric of the clean and of the corrupt texts, if they differ.
+
+    Args:
+        clean: of the clean texts, mean over pairs.
+        corrupt: of the corrupt ones.
+        metric: what was measured.
+
+    Raises:
+        InvalidInput: they are the same, so that no effect can be told.
+    """
+    found = (clean, corrupt)
     if not np.isfinite(found).all() or abs(clean - corrupt) <= 1e-6 * max(map(abs, found)):
         raise InvalidInput(
             f"{metric} is {clean:.4g} on the clean texts and {corrupt:.4g} on the corrupt ones: "

@@ -27,7 +27,7 @@ from isogloss.service.cli.options import (
     StoreOption,
     connect,
 )
-from isogloss.service.cli.study import bench, features, floor, mechanisms, sweep
+from isogloss.service.cli.study import bench, effects, features, floor, mechanisms, sweep
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
@@ -323,7 +323,21 @@ def report(
 
 
 for topic in (
-    *(features, files, floor, info, jobs, kinds, lanes, mechanisms, probes, serve, sweep, upkeep),
+    *(
+        effects,
+        features,
+        files,
+        floor,
+        info,
+        jobs,
+        kinds,
+        lanes,
+        mechanisms,
+        probes,
+        serve,
+        sweep,
+        upkeep,
+    ),
 ):
     app.registered_commands += topic.app.registered_commands
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and compare")
@@ -335,7 +349,7 @@ PANELS = {
         *("contexts", "nearest", "match", "matches", "pairs", "floor", "report"),
         *("export-match", "sweep"),
     ),
-    "Look into a model": ("attention", "trace"),
+    "Look into a model": ("attention", "trace", "circuit", "effects"),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (
         *("lanes", "verify", "compact", "compress", "quantise", "give-up", "delete", "gc"),

@@ -1,12 +1,16 @@
-"""What heads look at, and which activations cause what a model says: no store is needed."""
+"""What heads look at, what causes what a model says, and its circuit: no store is needed."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from isogloss.models import LoadedModel, TextPairs
 
 app = typer.Typer()
 
@@ -93,32 +97,73 @@ _TASKS = {
     "greater-than": "greater_than_pairs",
     "induction": "induction_pairs",
 }
+TaskOption = Annotated[
+    str | None, typer.Option(help=f"Made-up pairs of texts: {', '.join(_TASKS)}.")
+]
+CleanOption = Annotated[str | None, typer.Option(help="A text of your own.")]
+CorruptOption = Annotated[str | None, typer.Option(help="The same with tokens changed.")]
+RightOption = Annotated[str | None, typer.Option(help="What should follow: one token.")]
+WrongOption = Annotated[str | None, typer.Option(help="What should not: one token.")]
+MetricOption = Annotated[str, typer.Option(help="logit_difference, probability or kl.")]
+CountOption = Annotated[int, typer.Option(help="Pairs of a task.", min=1)]
+SeedOption = Annotated[int, typer.Option(help="Of a task's pairs.")]
+
+
+def check_texts(task: str | None, *own: str | None) -> None:
+    """Refuse texts that are neither a task's nor one pair of the caller's.
+
+    Args:
+        task: name of a task; None: none.
+        *own: clean text, corrupt text, right token, wrong token.
+
+    Raises:
+        InvalidInput: both are given, or neither whole; or there is no such task.
+    """
+    if (task is None) == (None in own) or (task is not None and any(own)):
+        raise InvalidInput("give --task, or --clean, --corrupt, --right and --wrong: one of both")
+    if task is not None and task not in _TASKS:
+        raise InvalidInput(f"no task {task!r}; there are {', '.join(_TASKS)}")
+
+
+def make_pairs(
+    model: "LoadedModel", task: str | None, own: Sequence[str | None], count: int, seed: int
+) -> "TextPairs":
+    """Make the pairs that the command line asks for.
+
+    Args:
+        model: whose tokens.
+        task: name of a task; None: the caller's own texts.
+        own: clean text, corrupt text, right token, wrong token.
+        count: pairs of a task.
+        seed: of a task's pairs.
+    """
+    from isogloss import models
+
+    if task is None:
+        return models.text_pairs(model, *([str(one)] for one in own))
+    return getattr(models, _TASKS[task])(model, count, seed=seed)
 
 
 @app.command()
 def trace(
     model: ModelArgument,
-    task: Annotated[
-        str | None, typer.Option(help=f"Made-up pairs of texts: {', '.join(_TASKS)}.")
-    ] = None,
-    clean: Annotated[str | None, typer.Option(help="A text of your own.")] = None,
-    corrupt: Annotated[str | None, typer.Option(help="The same with tokens changed.")] = None,
-    right: Annotated[str | None, typer.Option(help="What should follow: one token.")] = None,
-    wrong: Annotated[str | None, typer.Option(help="What should not: one token.")] = None,
+    task: TaskOption = None,
+    clean: CleanOption = None,
+    corrupt: CorruptOption = None,
+    right: RightOption = None,
+    wrong: WrongOption = None,
     site: Annotated[
         list[str] | None, typer.Option(help="Where to patch; repeat. Each layer by default.")
     ] = None,
-    metric: Annotated[
-        str, typer.Option(help="logit_difference, probability or kl.")
-    ] = "logit_difference",
+    metric: MetricOption = "logit_difference",
     noise: Annotated[
         bool, typer.Option("--noise", help="Corrupt activations in the clean run.")
     ] = False,
     attribution: Annotated[
         bool, typer.Option("--attribution", help="Estimate by gradients, in one pass.")
     ] = False,
-    count: Annotated[int, typer.Option(help="Pairs of a task.", min=1)] = 8,
-    seed: Annotated[int, typer.Option(help="Of a task's pairs.")] = 0,
+    count: CountOption = 8,
+    seed: SeedOption = 0,
     output: OutputOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -129,18 +174,11 @@ def trace(
     from isogloss import models
     from isogloss.service.cli.output import say, write_json
 
-    own = (clean, corrupt, right, wrong)
-    if (task is None) == (None in own) or (task is not None and any(own)):
-        raise InvalidInput("give --task, or --clean, --corrupt, --right and --wrong: one of both")
-    if task is not None and task not in _TASKS:
-        raise InvalidInput(f"no task {task!r}; there are {', '.join(_TASKS)}")
+    check_texts(task, clean, corrupt, right, wrong)
     if metric not in models.METRICS:
         raise InvalidInput(f"metric is {metric!r}; wanted one of {', '.join(models.METRICS)}")
     loaded = models.load_model(model, causal=True)
-    if task is None:
-        pairs = models.text_pairs(loaded, *([str(one)] for one in own))
-    else:
-        pairs = getattr(models, _TASKS[task])(loaded, count, seed=seed)
+    pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)
     sites = site or models.layer_sites(loaded)
     run = models.attribute if attribution else models.trace
     mode = "noise" if noise else "denoise"
@@ -153,4 +191,66 @@ def trace(
         at = int(abs(found.effects[i]).argmax())
         where, effect = f"{found.positions[at]} {found.tokens[at]!r}", found.effects[i, at]
         say(f"{name}: most at {where}, {effect:.3f}")
+    say(str(path))
+
+
+@app.command()
+def circuit(
+    model: ModelArgument,
+    task: TaskOption = None,
+    clean: CleanOption = None,
+    corrupt: CorruptOption = None,
+    right: RightOption = None,
+    wrong: WrongOption = None,
+    way: Annotated[str, typer.Option(help="eap-ig, eap or ablation.")] = "eap-ig",
+    steps: Annotated[int, typer.Option(help="Of eap-ig.", min=1)] = 5,
+    faithfulness: Annotated[
+        float, typer.Option(help="Share of the effect that the circuit makes by itself.")
+    ] = 0.95,
+    metric: MetricOption = "logit_difference",
+    count: CountOption = 8,
+    seed: SeedOption = 0,
+    random: Annotated[
+        int, typer.Option(help="Random circuits beside each size of the curve; 0: no curve.", min=0)
+    ] = 0,
+    graph: Annotated[
+        Path | None, typer.Option(help="Graph file of circuit-tracer to write, JSON.")
+    ] = None,
+    output: OutputOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Find the fewest edges between heads and MLPs that say what the model says.
+
+    Give --task, or --clean, --corrupt, --right and --wrong. A task's circuit is found on some of
+    its texts and measured on others.
+    """
+    from isogloss import models
+    from isogloss.service.cli.output import say, write_json
+
+    check_texts(task, clean, corrupt, right, wrong)
+    if way not in models.SCORINGS:
+        raise InvalidInput(f"way is {way!r}; wanted one of {', '.join(models.SCORINGS)}")
+    if metric not in models.METRICS:
+        raise InvalidInput(f"metric is {metric!r}; wanted one of {', '.join(models.METRICS)}")
+    if not 0 < faithfulness <= 1:
+        raise InvalidInput(f"faithfulness is {faithfulness}; wanted above 0 and at most 1")
+    loaded = models.load_model(model, causal=True)
+    own = (clean, corrupt, right, wrong)
+    pairs, others = (make_pairs(loaded, task, own, count, one) for one in (seed, seed + 1))
+    scores = models.score_edges(loaded, pairs, way=way, steps=steps, metric=metric)
+    found = models.find_circuit(loaded, others, scores, faithfulness=faithfulness)
+    curve = models.circuit_curve(loaded, others, scores, count=random) if random else None
+    page = models.circuit_page(found.graph(), curve)
+    path = write_page(page, output or Path("circuit.html"))
+    if graph is not None:
+        models.write_graph(found.graph(), graph)
+    if is_json:
+        facts = {name: getattr(found, name) for name in ("faithfulness", "completeness", "names")}
+        sizes = {"edges": len(found), "all_edges": len(found.edges)}
+        shown = None if curve is None else curve.to_dict()
+        write_json({"path": str(path), **sizes, **facts, "curve": shown})
+        return
+    for name, effect in scores.highest(min(10, len(found))):
+        say(f"{name}: {effect:.3f}")
+    say(found.graph().facts)
     say(str(path))

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from isogloss.models.attention.panel import attention_page, readable
+from isogloss.models.attention.panel import attention_page
 from isogloss.models.attention.patterns import AttentionPatterns, Head
 
 TOKENS = ("<s>", " & then", "\n", '"')
@@ -39,10 +39,3 @@ def test_a_page_stands_alone_and_no_token_becomes_markup():
     assert {"s", "script", "model"}.isdisjoint(tags)
     assert "a &lt;model&gt;" in page
     assert "url(" not in page
-
-
-def test_labels_show_white_space_and_are_short():
-    assert readable(" the\n") == "·the⏎"
-    assert readable("Ġthe") == "·the"
-    assert readable("\x00") == "�"
-    assert len(readable("x" * 40)) == 12

@@ -1,48 +1,12 @@
 """Commands that look into a model."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from tests.models.conftest import byte_level
-from transformers import GPT2Config, GPT2LMHeadModel
+from tests.service.cli.study.conftest import Run
 
-import isogloss.service.cli.main as cli
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def gpt2(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    torch.manual_seed(1)
-    config = GPT2Config(
-        vocab_size=len(byte_level()), n_embd=24, n_layer=2, n_head=2, n_positions=128,
-        bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    byte_level().save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["isogloss", *words])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+from isogloss.models import read_graph
 
 
 def test_heads_are_scored_beside_their_null(run: Run, gpt2: str):
@@ -84,6 +48,22 @@ def test_a_task_is_traced(run: Run, gpt2: str):
     assert json.loads(out)["mode"] == "noise"
 
 
+def test_a_circuit_is_found_drawn_and_written(run: Run, gpt2: str, tmp_path: Path):
+    words = ("--task", "induction", "--count", "2", "--random", "2", "--graph", "graph.json")
+    code, out, err = run("circuit", gpt2, *words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert abs(1 - found["faithfulness"]) <= 0.05
+    assert found["edges"] == len(found["names"]) <= found["all_edges"]
+    assert len(found["curve"]["random"][0]) == 2
+    assert (tmp_path / "circuit.html").read_text().count('class="link') > 0
+    assert len(read_graph(tmp_path / "graph.json").links) >= found["edges"]
+    own = ("--clean", "each call", "--corrupt", "each type", "--right", "a", "--wrong", "b")
+    code, out, err = run("circuit", gpt2, *own, "--way", "eap")
+    assert code == 0, err
+    assert "edges; faithfulness" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -97,6 +77,10 @@ def test_a_task_is_traced(run: Run, gpt2: str):
         (("trace", "--task", "memory"), "there are indirect-object, greater-than, induction"),
         (("trace", "--task", "induction", "--metric", "loss"), "wanted one of logit_difference"),
         (("trace", "--task", "induction", "--site", "h.9"), "nearest"),
+        (("circuit",), "give --task, or"),
+        (("circuit", "--task", "induction", "--way", "acdc"), "wanted one of eap, eap-ig"),
+        (("circuit", "--task", "induction", "--faithfulness", "2"), "above 0 and at most 1"),
+        (("circuit", "--task", "induction", "-o", "no/such/page.html"), "cannot be written"),
     ],
 )
 def test_wrong_use_is_told_in_a_line(run: Run, gpt2: str, words: tuple[str, ...], said: str):

@@ -1,0 +1,1 @@
+"""What features do: to the next token, to the loss, and to features of later sites."""

@@ -1,0 +1,200 @@
+"""What changing a feature does to the next token, beside like features changed alike."""
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isogloss.dictionaries.effects.firings import Firings, alike, find_firings, site_of
+from isogloss.dictionaries.effects.shifts import adder, check_features
+from isogloss.dictionaries.live.module import DictionaryModule
+from isogloss.errors import InvalidInput
+from isogloss.models import LoadedModel, evaluating, next_logits, splice, unwrapped
+
+Change = Literal["ablate", "clamp", "steer"]
+CHANGES: tuple[Change, ...] = ("ablate", "clamp", "steer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureEffect:
+    """What changing one feature at every token does, means over the texts' tokens."""
+
+    feature: int
+    """Its number."""
+    change: Change
+    """What was done."""
+    value: float
+    """The activation that it was set to, or that was added; 0: ablated."""
+    kl: float
+    """From the next tokens before to those after, in nats."""
+    loss: float
+    """Rise of the loss on the texts' own next tokens, in nats a token."""
+    logits: tuple[float, ...]
+    """Rise of the chosen tokens' logits, less the mean of all."""
+    null_kl: tuple[float, ...]
+    """KL of like features changed alike."""
+    null_loss: tuple[float, ...]
+    """Rises of their loss."""
+    p_kl: float
+    """Chance that a like feature has as great a KL: ``(1 + n) / (1 + all)``."""
+    p_loss: float
+    """Chance that a like feature changes the loss as much, either way."""
+
+
+def feature_effect(
+    dictionary: DictionaryModule,
+    model: LoadedModel,
+    ids: Tensor,
+    feature: int,
+    change: Change = "ablate",
+    *,
+    value: float | None = None,
+    tokens: Sequence[int] = (),
+    count: int = 20,
+    seed: int = 0,
+    site: str | None = None,
+    allow: Collection[str] = (),
+) -> FeatureEffect:
+    """Change one feature, and like ones, at every token of some texts: one pass of them for each.
+
+    Like features fire about as often and write about as much (:func:`alike`); what is set or added
+    is scaled to equal length.
+
+    Args:
+        dictionary: of one site.
+        model: a causal language model.
+        ids: texts, such as of :func:`isogloss.models.token_windows`, ``[texts, tokens]``.
+        feature: its number.
+        change: ``ablate`` sets it to 0, ``clamp`` to a value, ``steer`` adds a value times its
+            direction.
+        value: of ``clamp`` and ``steer``; None: four times its mean activation where it fires.
+        tokens: ids of tokens whose logits are asked for.
+        count: like features.
+        seed: of their draw.
+        site: where; None: where the dictionary was trained.
+        allow: parts of the passport that may differ.
+
+    Raises:
+        InvalidInput: there is no such feature, change or token, or the feature never fires and no
+            value is given.
+        PassportRefused: the model or site is another than in training.
+    """
+    check_features(dictionary, [feature])
+    if change not in CHANGES or count < 1 or (change == "ablate" and value is not None):
+        raise InvalidInput(
+            f"change {change!r}, value {value} and {count} like features; wanted one of "
+            f"{', '.join(CHANGES)}, a value with clamp or steer alone, and 1 feature at least"
+        )
+    found = find_firings(dictionary, model, ids, site=site, allow=allow)
+    value = _value(found, feature, change, value)
+    edits = _Edits(dictionary, model, site_of(dictionary, model, site), change, allow)
+    norms = _norms(dictionary, ids)
+    others = alike(found, norms, feature, count, seed)
+    if not len(others):
+        raise InvalidInput("no other feature fires on these texts; give more of them")
+    before = _logits(model, found)
+    if odd := [one for one in tokens if not 0 <= one < before.shape[-1]]:
+        raise InvalidInput(f"tokens {odd}: the model knows 0 to {before.shape[-1] - 1}")
+    measured = [
+        _measured(model, found, before, edits.of(int(one), value, norms[feature] / norms[one]))
+        for one in (feature, *others)
+    ]
+    rises = tuple(float(measured[0][2][token]) for token in tokens)
+    return _beside(feature, change, value, rises, [one[:2] for one in measured])
+
+
+def _norms(dictionary: DictionaryModule, like: Tensor) -> NDArray[np.float64]:
+    """Return the lengths of all decoder rows, ``[features]``."""
+    every = torch.arange(dictionary.features, device=like.device)
+    return dictionary.directions(every).detach().norm(dim=1).double().cpu().numpy()
+
+
+def _value(found: Firings, feature: int, change: Change, value: float | None) -> float | None:
+    """Return the value that is set or added; None: the feature is ablated."""
+    if value is not None or change == "ablate":
+        return value
+    if not (mean := float(found.means()[feature])):
+        raise InvalidInput(f"feature {feature} does not fire on these texts; give value=")
+    return 4 * mean
+
+
+def _beside(
+    feature: int,
+    change: Change,
+    value: float | None,
+    logits: tuple[float, ...],
+    measured: Sequence[tuple[float, float]],
+) -> FeatureEffect:
+    """Put a feature's KL and loss, the first, beside those of like ones."""
+    (kl, loss), *others = measured
+    null_kl, null_loss = tuple(one[0] for one in others), tuple(one[1] for one in others)
+    return FeatureEffect(
+        feature=feature,
+        change=change,
+        value=value or 0.0,
+        kl=kl,
+        loss=loss,
+        logits=logits,
+        null_kl=null_kl,
+        null_loss=null_loss,
+        p_kl=_p(kl, null_kl),
+        p_loss=_p(abs(loss), tuple(map(abs, null_loss))),
+    )
+
+
+class _Edits:
+    """Changes a feature while a context is entered."""
+
+    def __init__(
+        self,
+        dictionary: DictionaryModule,
+        model: LoadedModel,
+        site: str,
+        change: Change,
+        allow: Collection[str],
+    ) -> None:
+        self._dictionary, self._model, self._site = dictionary, model, site
+        self._change, self._allow = change, allow
+
+    def of(self, feature: int, value: float | None, scale: float) -> AbstractContextManager[object]:
+        if self._change == "ablate" or value is None:
+            return self._dictionary.spliced(
+                self._model.module, self._site, ablate=[feature], allow=self._allow
+            )
+        value *= scale
+        if self._change == "clamp":
+            return self._dictionary.spliced(
+                self._model.module, self._site, steer={feature: value}, allow=self._allow
+            )
+        row = value * self._dictionary.directions(torch.tensor([feature]))[0].detach()
+        return splice(unwrapped(self._model.module), {self._site: adder(row)})
+
+
+def _logits(model: LoadedModel, found: Firings) -> Tensor:
+    """Return the logits behind each token of content, ``[texts, tokens, vocabulary]``."""
+    root = unwrapped(model.module)
+    with torch.no_grad(), evaluating(root):
+        return torch.stack([next_logits(root, one[None])[0, found.skipped :] for one in found.ids])
+
+
+def _measured(
+    model: LoadedModel, found: Firings, before: Tensor, edit: AbstractContextManager[object]
+) -> tuple[float, float, Tensor]:
+    """Return KL, rise of the loss, and mean rise of each logit less their mean."""
+    with edit:
+        after = _logits(model, found)
+    old, new = torch.log_softmax(before, -1), torch.log_softmax(after, -1)
+    kl = (old.exp() * (old - new)).sum(-1).double().mean()
+    nexts = found.ids[:, found.skipped + 1 :, None]
+    loss = (old - new)[:, :-1].gather(-1, nexts).double().mean()
+    rise = after - before
+    return float(kl), float(loss), (rise - rise.mean(-1, keepdim=True)).double().mean((0, 1))
+
+
+def _p(own: float, null: Sequence[float]) -> float:
+    return (1 + int(np.sum(np.array(null) >= own))) / (1 + len(null))

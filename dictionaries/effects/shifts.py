@@ -1,0 +1,111 @@
+"""How adding a feature's direction shifts the next token: measured, and directly."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from isogloss.dictionaries.effects.firings import site_of
+from isogloss.dictionaries.live.module import DictionaryModule
+from isogloss.errors import InvalidInput
+from isogloss.models import (
+    LoadedModel,
+    evaluating,
+    layer_sites,
+    next_logits,
+    splice,
+    start_ids,
+    unwrapped,
+)
+
+
+def shifts(
+    dictionary: DictionaryModule,
+    model: LoadedModel,
+    ids: Tensor,
+    features: Sequence[int],
+    *,
+    norm: float,
+    site: str | None = None,
+    direct: bool = False,
+    allow: Collection[str] = (),
+) -> Tensor:
+    """Add each feature's direction at every token, and see how the next tokens change.
+
+    Args:
+        dictionary: of one site.
+        model: a causal language model.
+        ids: texts, ``[texts, tokens]``.
+        features: numbers of features.
+        norm: length of what is added, the same for all, in the units of the site's activations.
+        site: where; None: where the dictionary was trained.
+        direct: whether it is added behind the last layer, so that only the last norm and the
+            unembedding see it: the direct effect.
+        allow: parts of the passport that may differ.
+
+    Returns:
+        Mean over tokens of the change of log probabilities, ``[features, vocabulary]``, float32.
+
+    Raises:
+        InvalidInput: there is no such feature, the norm is not above 0, or the model gives no
+            logits.
+        PassportRefused: the model or site is another than in training.
+    """
+    path, root = site_of(dictionary, model, site), unwrapped(model.module)
+    check_features(dictionary, features)
+    if not norm > 0:
+        raise InvalidInput(f"norm is {norm}; wanted above 0")
+    dictionary.check(model.module, path).require(allow)
+    where = layer_sites(model)[-1] if direct else path
+    skipped = len(start_ids(model))
+    rows = dictionary.directions(torch.tensor(list(features), device=ids.device)).detach()
+    rows = norm * rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    found: list[Tensor] = []
+    with torch.no_grad(), evaluating(root):
+        before = _mean_logs(model, ids, skipped)
+        for row in rows:
+            with splice(root, {where: adder(row)}):
+                found.append(_mean_logs(model, ids, skipped) - before)
+    return torch.stack(found).float().cpu()
+
+
+def adder(row: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what adds a vector to activations ``[texts, tokens, ...]``, in their dtype.
+
+    Args:
+        row: as many numbers as a token has.
+    """
+
+    def add(x: Tensor) -> Tensor:
+        return x + row.to(x).reshape(x.shape[2:])
+
+    return add
+
+
+def check_features(dictionary: DictionaryModule, features: Sequence[int]) -> None:
+    """Refuse features that a dictionary does not have.
+
+    Args:
+        dictionary: of which.
+        features: their numbers.
+
+    Raises:
+        InvalidInput: there is none, or no such feature.
+    """
+    odd = [one for one in features if not 0 <= one < dictionary.features]
+    if odd or not features:
+        raise InvalidInput(
+            f"features {odd[:4] or list(features)}: name some of 0 to {dictionary.features - 1}"
+        )
+
+
+def _mean_logs(model: LoadedModel, ids: Tensor, skipped: int) -> Tensor:
+    """Return the mean of the log probabilities of next tokens, ``[vocabulary]``, float64."""
+    total: Tensor | None = None
+    for text in ids:
+        logits = next_logits(unwrapped(model.module), text[None])[0, skipped:]
+        logs = torch.log_softmax(logits, -1).double().mean(0)
+        total = logs if total is None else total + logs
+    if total is None:
+        raise InvalidInput("no text was given")
+    return total / len(ids)

@@ -1,0 +1,173 @@
+"""A graph as one page: layers from bottom to top, links as curves, with nothing to fetch."""
+
+import math
+from html import escape
+
+from isogloss.models.circuits.curve import CircuitCurve
+from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.pages.page import page, svg
+
+_WIDE, _HIGH, _ACROSS, _UP, _LEFT, _TOP = 92, 24, 104, 74, 70, 24
+_PLOT_WIDE, _PLOT_HIGH = 420, 180
+_PARTS_AT = {"q": -26, "k": 0, "v": 26}  # where links for queries, keys and values end
+
+_STYLE = """
+svg .node { fill: var(--paper); stroke: var(--faint); stroke-width: 1.2; rx: 5 }
+svg .node.end { stroke-dasharray: 4 2 }
+svg g.part:hover .node { stroke: var(--mark); stroke-width: 2 }
+svg text.node-name { text-anchor: middle; font-size: 11px }
+svg text.layer { fill: var(--faint) }
+svg path.link { fill: none }
+svg path.more { stroke: var(--more); fill: none } svg path.less { stroke: var(--less); fill: none }
+svg path.link:hover { stroke: var(--mark); stroke-opacity: 1 }
+svg polyline { fill: none; stroke-width: 2 }
+svg .own { stroke: var(--more) } svg .gone { stroke: var(--faint); stroke-dasharray: 5 3 }
+svg circle.null { fill: var(--less); fill-opacity: .5 }
+"""
+
+
+def circuit_page(graph: Graph, curve: CircuitCurve | None = None) -> str:
+    """Draw a graph as an HTML page that stands alone: no script, nothing to fetch.
+
+    Args:
+        graph: such as :meth:`isogloss.models.Circuit.graph` gives it.
+        curve: drawn below it.
+
+    Returns:
+        The page: blue links go with what the model says, red ones against it, the stronger the
+        wider; hover texts name ends and effects.
+    """
+    body = circuit_svg(graph)
+    if curve is not None:
+        body += (
+            "\n<h2>Circuits of growing size</h2>\n<p>Solid: share of what the model says that the "
+            "circuit says by itself. Dashed: share that is gone without it. Red dots: random "
+            "circuits of as many edges.</p>\n" + curve_svg(curve)
+        )
+    text = "".join(graph.tokens)
+    said = (
+        f"{graph.facts}{'. ' if graph.facts else ''}Layers go up. A link is what its lower end "
+        "does to the upper one: blue for it, red against it, the wider the more; links end at a "
+        f"head's left, middle and right for q, k and v. The first text: {text}"
+    )
+    return page(f"Circuit of {graph.model}", said, body, _STYLE)
+
+
+def circuit_svg(graph: Graph) -> str:
+    """Draw a graph.
+
+    Args:
+        graph: nodes and links.
+
+    Returns:
+        An ``<svg>`` element. It takes its colours from the page's style sheet.
+    """
+    rows: dict[tuple[int, bool], list[Node]] = {}
+    for node in sorted(graph.nodes, key=lambda node: (node.place, node.name)):
+        rows.setdefault((node.layer, node.kind == "mlp"), []).append(node)  # MLPs above heads
+    columns = {layer: _columns(row) for layer, row in rows.items()}
+    widest = 1 + max((max(row) for row in columns.values()), default=0)
+    width, height = _LEFT + widest * _ACROSS + 20, _TOP + len(rows) * _UP
+    at: dict[str, tuple[float, float]] = {}
+    parts: list[str] = []
+    for number, (layer, row) in enumerate(sorted(rows.items())):
+        y = height - 40.0 - number * _UP
+        parts.append(f'<text class="layer" x="4" y="{y + 4:.0f}">{_layer_name(row)}</text>')
+        is_end = row[0].kind in ("embedding", "logit") and len(row) == 1
+        for place, node in zip(columns[layer], row, strict=True):
+            column = (widest - 1) / 2 if is_end else place
+            at[node.name] = (_LEFT + _ACROSS * (column + 0.5), y)
+    most = max((abs(link.weight) for link in graph.links), default=1.0) or 1.0
+    parts += [
+        _curve(link, at[link.source], at[link.target], abs(link.weight) / most)
+        for link in sorted(graph.links, key=lambda link: abs(link.weight))
+    ]
+    parts += [_drawn(node, *at[node.name]) for row in rows.values() for node in row]
+    return svg("nodes of the circuit in layers, and their links", (width, height), parts)
+
+
+def curve_svg(curve: CircuitCurve) -> str:
+    """Draw faithfulness and completeness over the number of edges.
+
+    Args:
+        curve: of :func:`isogloss.models.circuit_curve`.
+
+    Returns:
+        An ``<svg>`` element, edges on a logarithmic axis, shares from -0.25 to 1.25.
+    """
+    most = math.log2(max(curve.sizes) + 1)
+
+    def x(size: int) -> float:
+        return 44 + _PLOT_WIDE * math.log2(size + 1) / most
+
+    def y(share: float) -> float:
+        return 16 + _PLOT_HIGH * (1.25 - min(max(share, -0.25), 1.25)) / 1.5
+
+    def line(shares: tuple[float, ...]) -> str:
+        return " ".join(
+            f"{x(size):.1f},{y(one):.1f}" for size, one in zip(curve.sizes, shares, strict=True)
+        )
+
+    parts = [f'<rect class="frame" x="44" y="16" width="{_PLOT_WIDE}" height="{_PLOT_HIGH}"/>']
+    for share in (0.0, 1.0):
+        parts.append(f'<text x="36" y="{y(share) + 4:.0f}" text-anchor="end">{share:.0f}</text>')
+        parts.append(f'<path class="frame" d="M44 {y(share):.1f} h{_PLOT_WIDE}"/>')
+    last = -100.0
+    for size in curve.sizes:
+        if x(size) - last >= 28:
+            last = x(size)
+            parts.append(
+                f'<text x="{last:.0f}" y="{30 + _PLOT_HIGH}" text-anchor="middle">{size}</text>'
+            )
+    middle = 44 + _PLOT_WIDE // 2
+    parts.append(f'<text x="{middle}" y="{46 + _PLOT_HIGH}" text-anchor="middle">edges</text>')
+    for size, some in zip(curve.sizes, curve.random, strict=True):
+        parts += [
+            f'<circle class="null" cx="{x(size):.1f}" cy="{y(one):.1f}" r="2.5">'
+            f"<title>a random circuit of {size} edges: {one:.3f}</title></circle>"
+            for one in some
+        ]
+    parts.append(f'<polyline class="gone" points="{line(curve.completeness)}"/>')
+    parts.append(f'<polyline class="own" points="{line(curve.faithfulness)}"/>')
+    return svg("faithfulness by edges", (_PLOT_WIDE + 60, _PLOT_HIGH + 54), parts)
+
+
+def _columns(row: list[Node]) -> list[int]:
+    """Return the column of each node of a row: its place, or the next one that is free."""
+    found: list[int] = []
+    for node in row:
+        found.append(max(node.place, found[-1] + 1 if found else 0))
+    return found
+
+
+def _curve(link: Link, start: tuple[float, float], end: tuple[float, float], share: float) -> str:
+    """Draw a link from the top of one node to the bottom of another."""
+    x, to_x = start[0], end[0] + _PARTS_AT.get(link.part, 0)
+    y, to_y = start[1] - _HIGH / 2, end[1] + _HIGH / 2
+    middle = (y + to_y) / 2
+    side, part = "more" if link.weight >= 0 else "less", f" ({link.part})" if link.part else ""
+    said = escape(f"{link.source} to {link.target}{part}: {link.weight:.4g}")
+    return (
+        f'<path class="link {side}" d="M{x:.0f} {y:.0f} C{x:.0f} {middle:.0f} {to_x:.0f} '
+        f'{middle:.0f} {to_x:.0f} {to_y:.0f}" stroke-width="{0.8 + 5 * share:.1f}" '
+        f'stroke-opacity="{0.25 + 0.65 * share:.2f}"><title>{said}</title></path>'
+    )
+
+
+def _drawn(node: Node, x: float, y: float) -> str:
+    label = node.label or node.name
+    name, shown = escape(label), escape(label if len(label) <= 14 else f"{label[:13]}…")
+    end = " end" if node.kind in ("embedding", "logit") else ""
+    value = "" if node.value is None else f", {node.value:.4g}"
+    return (
+        f'<g class="part"><rect class="node{end}" x="{x - _WIDE / 2:.0f}" y="{y - _HIGH / 2:.0f}" '
+        f'width="{_WIDE}" height="{_HIGH}" rx="5"/>'
+        f'<text class="node-name" x="{x:.0f}" y="{y + 4:.0f}">{shown}</text>'
+        f"<title>{escape(node.kind)} {name}{value}</title></g>"
+    )
+
+
+def _layer_name(row: list[Node]) -> str:
+    if row[0].layer < 0:
+        return "text"
+    return "output" if row[0].kind == "logit" else f"layer {row[0].layer}"

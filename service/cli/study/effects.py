@@ -1,0 +1,107 @@
+"""What the features of a dictionary do to the next token of a live model."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isogloss.errors import InvalidInput
+from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+
+if TYPE_CHECKING:
+    from isogloss.dictionaries import FeatureEffect, LossRecovered, TokenEffects
+
+app = typer.Typer()
+
+
+@app.command()
+def effects(
+    dictionary: Annotated[str, typer.Argument(help="Id of the dictionary, of one site.")],
+    texts: Annotated[
+        list[Path] | None, typer.Argument(help="Text files, or folders of them, to measure on.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="The causal model: hub id, local directory, or packaged:NAME.")
+    ] = ...,  # pyright: ignore[reportArgumentType] (typer's mark of an option that must be given)
+    feature: Annotated[
+        list[int] | None, typer.Option(help="Number of a feature; repeat for several.", min=0)
+    ] = None,
+    standard_library: Annotated[
+        bool, typer.Option("--standard-library", help="Use this Python's own documentation.")
+    ] = False,
+    change: Annotated[str, typer.Option(help="ablate, clamp or steer.")] = "ablate",
+    value: Annotated[
+        float | None, typer.Option(help="Of clamp and steer; by default four times the mean.")
+    ] = None,
+    windows: Annotated[int, typer.Option(help="Stretches of text to measure on.", min=1)] = 16,
+    tokens: Annotated[int, typer.Option(help="Tokens of each.", min=4)] = 32,
+    count: Annotated[int, typer.Option(help="Tokens of each list.", min=1)] = 8,
+    random: Annotated[int, typer.Option(help="Like features to compare with.", min=1)] = 20,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to keep the tokens' lists in.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    is_json: JsonOption = False,
+) -> None:
+    """Measure what features do: the tokens that they promote and suppress, KL and loss.
+
+    Each feature's KL and loss stand beside those of like features, which fire about as often and
+    write about as much. Without --feature the dictionary as a whole: the share of the loss that its
+    reconstruction keeps.
+    """
+    from isogloss import dictionaries, models
+    from isogloss.service.cli.texts import read_texts
+
+    if change not in dictionaries.CHANGES:
+        raise InvalidInput(f"change is {change!r}; wanted one of {', '.join(dictionaries.CHANGES)}")
+    read = read_texts(texts or [], standard_library=standard_library, words=4 * tokens)
+    with connect(store, read_only=True) as client:
+        made = client.dictionary(dictionary)
+    loaded = models.load_model(model, causal=True)
+    ids = models.token_windows(loaded, [one.text for one in read], tokens=tokens, most=windows)
+    if not feature:
+        whole = dictionaries.loss_recovered(made, loaded, ids)
+        _show_whole(whole, is_json=is_json)
+        return
+    lists = dictionaries.token_effects(made, loaded, ids, feature, count=count)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        dictionaries.write_token_effects(lists, output)
+    found = [
+        dictionaries.feature_effect(made, loaded, ids, one, change, value=value, count=random)
+        for one in feature
+    ]
+    _show_features(lists, found, is_json=is_json)
+
+
+def _show_whole(whole: "LossRecovered", *, is_json: bool) -> None:
+    from isogloss.service.cli.output import say, write_json
+
+    if is_json:
+        write_json({**asdict(whole), "share": whole.share})
+        return
+    say(
+        f"loss {whole.clean:.4f}; rebuilt {whole.rebuilt:.4f}; without the site "
+        f"{whole.ablated:.4f}: {whole.share:.1%} kept"
+    )
+
+
+def _show_features(
+    lists: "Sequence[TokenEffects]", effects: "Sequence[FeatureEffect]", *, is_json: bool
+) -> None:
+    from isogloss.service.cli.output import say, write_json
+
+    if is_json:
+        both = zip(lists, effects, strict=True)
+        write_json([{"tokens": asdict(one), "effect": asdict(found)} for one, found in both])
+        return
+    for one, found in zip(lists, effects, strict=True):
+        say(
+            f"feature {one.feature}, {found.change}: KL {found.kl:.4g} (p {found.p_kl:.3g}), loss "
+            f"{found.loss:+.4g} (p {found.p_loss:.3g})"
+        )
+        for title, some in (("promotes", one.promoted), ("suppresses", one.suppressed)):
+            named = ", ".join(f"{each.token!r} {each.change:+.3f}" for each in some)
+            say(f"  {title} {named}")

@@ -1,0 +1,43 @@
+"""A graph as a page."""
+
+import re
+
+from tests.models.patching.tiny import model, pairs
+
+from isogloss.models.circuits.circuit import find_circuit
+from isogloss.models.circuits.curve import CircuitCurve
+from isogloss.models.circuits.drawing import circuit_page
+from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.circuits.scores import score_edges
+
+CURVE = CircuitCurve(
+    sizes=(2, 8),
+    faithfulness=(0.5, 1.0),
+    completeness=(0.25, 0.75),
+    random=((0.0, 3.0), (0.1, 0.2)),
+)
+
+
+def test_every_node_and_link_is_drawn_and_names_itself():
+    scores = score_edges(model(), pairs())
+    graph = find_circuit(model(), pairs(), scores).graph()
+    page = circuit_page(graph, CURVE)
+    assert page.count("<g class=") == len(graph.nodes)
+    titles = re.findall(r"<title>(\S+) to (\S+)(?: \((\w)\))?: (\S+)</title>", page)
+    assert len(titles) == len(graph.links)
+    drawn = {(source, target, part) for source, target, part, _ in titles}
+    assert drawn == {(one.source, one.target, one.part) for one in graph.links}
+    assert page.count('class="link less"') == sum(one.weight < 0 for one in graph.links)
+    assert not re.search(r"(src|href)=|url\(|<script", page)
+
+
+def test_links_go_up_and_random_circuits_outside_the_frame_stay_in_it():
+    nodes = tuple(Node(name=f"n{i}", kind="mlp", layer=i, label="<b>") for i in range(2))
+    link = Link(source="n0", target="n1", weight=1.0)
+    page = circuit_page(Graph(model="a", tokens=("<x>",), nodes=nodes, links=(link,)), CURVE)
+    found = re.search(r'd="M\d+ (\d+) C.* (\d+)" stroke', page)
+    assert found is not None
+    assert int(found[1]) > int(found[2])
+    assert all(16 <= float(y) <= 196 for y in re.findall(r'cy="([\d.]+)"', page))
+    assert "<b>" not in page
+    assert "<x>" not in page

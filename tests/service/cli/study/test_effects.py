@@ -1,0 +1,53 @@
+"""What features do, on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.service.cli.study.conftest import Run
+
+from isogloss.dictionaries import read_token_effects
+
+TEXT = " ".join(f"call {i} resumes where {i * i} stopped; keys stay in order." for i in range(200))
+
+
+@pytest.fixture
+def trained(run: Run, gpt2: str, tmp_path: Path) -> str:
+    """A dictionary of the tiny model's first layer, in a store."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    words = ("record", gpt2, "--site", "h.0", "--recording", "tiny", "text.txt", "--words", "40")
+    code, _, err = run(*words)
+    assert code == 0, err
+    settings = ("--features", "16", "--k", "4")
+    code, _, err = run("train", "tiny", "--site", "h.0", "--dictionary", "d", *settings)
+    assert code == 0, err
+    return gpt2
+
+
+def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, tmp_path: Path):
+    measure = ("effects", "d", "text.txt", "--model", trained, "--windows", "3", "--tokens", "12")
+    code, out, err = run(*measure, "--json")
+    assert code == 0, err
+    whole = json.loads(out)
+    assert whole["ablated"] != whole["clean"]
+    assert whole["share"] == pytest.approx(
+        (whole["ablated"] - whole["rebuilt"]) / (whole["ablated"] - whole["clean"])
+    )
+    code, out, err = run(*measure, "--feature", "3", "--random", "4", "-o", "kept", "--json")
+    assert code == 0, err
+    (one,) = json.loads(out)
+    assert len(one["tokens"]["promoted"]) == 8
+    assert len(one["effect"]["null_kl"]) == 4
+    assert list(read_token_effects(tmp_path / "kept")) == [3]
+    code, out, _ = run(*measure, "--feature", "3", "--change", "steer", "--value", "2")
+    assert code == 0
+    assert "feature 3, steer: KL" in out
+    assert "promotes" in out
+    for more, said in (
+        (("--change", "raise"), "wanted one of ablate, clamp, steer"),
+        (("--feature", "99"), "0 to 15"),
+        (("--tokens", "500"), "the model reads 128"),
+    ):
+        code, _, err = run(*measure, *more)
+        assert code == 1
+        assert said in err
