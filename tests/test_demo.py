@@ -101,26 +101,29 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
     assert "r 0." in done.stdout or "r 1." in done.stdout, done.stdout
 
 
-TINY_HOOKED = """
-import torch
-
-def HookedTransformerConfig(**sizes):
+CONFIG = """
+def TransformerBridgeConfig(**sizes):
     return sizes
+"""
+BRIDGE = """
+import torch
 
 class Block(torch.nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.linear, self.hook_resid_post = torch.nn.Linear(width, width), torch.nn.Identity()
+        self.linear, self.hook_out = torch.nn.Linear(width, width), torch.nn.Identity()
 
     def forward(self, rows):
-        return self.hook_resid_post(rows + self.linear(rows))
+        return self.hook_out(rows + self.linear(rows))
 
-class HookedTransformer(torch.nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        width = config["d_model"]
-        self.embed = torch.nn.Embedding(config["d_vocab"], width)
-        self.blocks = torch.nn.Sequential(*(Block(width) for _ in range(config["n_layers"])))
+class TransformerBridge(torch.nn.Module):
+    @classmethod
+    def boot_native(cls, config):
+        made = cls()
+        made.embed = torch.nn.Embedding(config["d_vocab"], config["d_model"])
+        blocks = (Block(config["d_model"]) for _ in range(config["n_layers"]))
+        made.blocks = torch.nn.Sequential(*blocks)
+        return made
 
     def forward(self, ids):
         return self.blocks(self.embed(ids))
@@ -130,16 +133,19 @@ class HookedTransformer(torch.nn.Module):
 def test_the_loop_of_the_readme_runs_up_to_a_features_contexts(tmp_path: Path) -> None:
     """On a stand-in where TransformerLens is not: hand.py --only first_feature --full has it."""
     if find_spec("transformer_lens") is None:
-        (tmp_path / "transformer_lens.py").write_text(TINY_HOOKED)
-    code = own_loop((ROOT / "README.md").read_text())
+        package = tmp_path / "transformer_lens"
+        package.mkdir()
+        for name, code in (("__init__", ""), ("config", CONFIG), ("model_bridge", BRIDGE)):
+            (package / f"{name}.py").write_text(code)
+    told = own_loop((ROOT / "README.md").read_text())
     beside = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-    done = run("-c", beside + code.program, cwd=tmp_path)
+    done = run("-c", beside + told.program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     counts, *contexts = done.stdout.splitlines()
     assert "durable_rows=24576" in counts
     assert len(contexts) == 3
     assert all(re.match(r"\d+\.\d\d .*\[<\d+>\]", line) for line in contexts), contexts
-    assert code.packages == ["isogloss[server]", "transformer-lens"]
+    assert told.packages == ["isogloss[server]", "transformer-lens>=4"]
 
 
 def test_the_code_with_a_dictionary_in_the_hand_runs_on_an_own_model(tmp_path: Path) -> None:
