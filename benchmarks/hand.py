@@ -1,8 +1,9 @@
-"""Figures of a dictionary in the hand: its weights, its passport, steering by it.
+"""Figures of what a user has in hand: dictionaries, questions, the command line, first steps.
 
-``python benchmarks/hand.py [--json] [--only ID ...]``
+``python benchmarks/hand.py [--json] [--only ID ...] [--full]``
 
-What each figure measures is said in its file of ``hand_figures/``.
+With ``--full`` also what installs packages (``first_feature``). What each figure measures is said
+in its file of ``hand_figures/``.
 """
 
 import argparse
@@ -13,16 +14,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
 
+from hand_figures import first_feature, raw_traceback, repr_lines, text_query
 from hand_figures.passports import passport_passed, passport_refused
 from hand_figures.steering import steer_exact
 from hand_figures.weights import weights
 from house_figures.figure import Figure, show
 
-GROUPS: dict[tuple[str, ...], Callable[[], Iterable[Figure]]] = {
-    ("weights_wire", "weights_rss"): weights,
-    ("passport_refused",): lambda: [passport_refused()],
-    ("passport_passed",): lambda: [passport_passed()],
-    ("steer_exact",): lambda: [steer_exact()],
+
+def _plain(figures: Iterable[Figure]) -> Iterator[dict[str, object]]:
+    return (figure.to_dict() for figure in figures)
+
+
+GROUPS: dict[tuple[str, ...], Callable[[], Iterator[dict[str, object]]]] = {
+    ("weights_wire", "weights_rss"): lambda: _plain(weights()),
+    ("passport_refused",): lambda: _plain([passport_refused()]),
+    ("passport_passed",): lambda: _plain([passport_passed()]),
+    ("steer_exact",): lambda: _plain([steer_exact()]),
+    ("text_query",): text_query.measure,
+    ("raw_traceback",): raw_traceback.measure,
+    ("repr_lines",): repr_lines.measure,
+    ("first_feature",): lambda: first_feature.measure(is_full="--full" in sys.argv),
 }
 """What makes which figures."""
 
@@ -32,14 +43,15 @@ def figures(only: Sequence[str]) -> Iterator[dict[str, object]]:
     for names, make in GROUPS.items():
         if not only or set(only) & set(names):
             for figure in make():
-                if not only or figure.figure in only:
-                    yield figure.to_dict()
+                if not only or figure["figure"] in only:
+                    yield figure
 
 
 def main() -> int:
     """Print the figures; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one document of JSON")
+    parser.add_argument("--full", action="store_true", help="install packages for first_feature")
     known = [name for names in GROUPS for name in names]
     parser.add_argument("--only", nargs="*", default=[], choices=known, help="these alone")
     given = parser.parse_args()

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.rows.source import Source
     from isogloss.dictionaries.saved_weights import SavedTensor, SavedWeights
     from isogloss.dictionaries.saving import load_dictionary, load_provenance, save_dictionary
+    from isogloss.dictionaries.screened import ScreenedDictionary
     from isogloss.dictionaries.sparse_dictionary import SparseDictionary
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
     from isogloss.dictionaries.training.controls import CONTROLS, with_controls
@@ -122,6 +123,7 @@ __all__ = [
     "SavedTensor",
     "SavedWeights",
     "ScalingLaw",
+    "ScreenedDictionary",
     "ShapedCodes",
     "Source",
     "SourceRows",
@@ -265,6 +267,7 @@ _HOMES = {
     "DEFAULT_WIRING": "wirings.table",
     "Dictionary": "dictionary",
     "DictionaryModule": "live.module",
+    "ScreenedDictionary": "screened",
     "ShapedCodes": "live.shaped_codes",
     "DictionaryProvenance": "provenance",
     "Evaluation": "evaluation",

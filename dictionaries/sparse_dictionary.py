@@ -108,13 +108,21 @@ class SparseDictionary:
         Raises:
             ShapeError: ``rows`` has another shape or is not floating point.
         """
+        self.check_rows(rows)
+        return self.settings.encode(self.tensors, rows.to(torch.float32))
+
+    def check_rows(self, rows: Tensor) -> None:
+        """Raise ShapeError unless ``rows`` are floating point ``[rows, width]``.
+
+        Raises:
+            ShapeError: they are not.
+        """
         # a plain Tensor above: a wrong shape is this ShapeError under pytest too
         if rows.ndim != 2 or rows.shape[1] != self.width or not rows.is_floating_point():
             raise ShapeError(
                 f"rows is {rows.dtype} {tuple(rows.shape)}; wanted floating point "
                 f"[rows, {self.width}], the width this dictionary was trained on"
             )
-        return self.settings.encode(self.tensors, rows.to(torch.float32))
 
     def decode(self, codes: Codes) -> Float32[Tensor, "rows target_width"]:
         """Reconstruct activations from codes, in the scale in which the recording holds them.

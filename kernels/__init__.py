@@ -31,11 +31,18 @@ if TYPE_CHECKING:
         value_slopes,
     )
     from isogloss.kernels.prefixes import decode_prefixes
+    from isogloss.kernels.screen import (
+        make_screen,
+        screen_threshold,
+        screen_topk,
+        take_features,
+    )
     from isogloss.kernels.step import train_step_batch_topk, train_step_topk
     from isogloss.kernels.threshold import Repairs, encode_threshold
     from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, PairSums
     from isogloss.kernels.values.codes import Codes
     from isogloss.kernels.values.descent import DescentSettings, EntryGradients
+    from isogloss.kernels.values.screen import EncoderScreen
     from isogloss.kernels.values.step import (
         AdamMoments,
         StepResult,
@@ -52,6 +59,7 @@ __all__ = [
     "Coactivation",
     "Codes",
     "DescentSettings",
+    "EncoderScreen",
     "EntryGradients",
     "FeatureMoments",
     "PairSums",
@@ -77,7 +85,11 @@ __all__ = [
     "feature_moments",
     "feature_sums",
     "inside_columns",
+    "make_screen",
+    "screen_threshold",
+    "screen_topk",
     "sparse_gradients",
+    "take_features",
     "train_step_batch_topk",
     "train_step_topk",
     "value_slopes",
@@ -90,6 +102,7 @@ _FILES = {
     "Coactivation": "values.coactivation",
     "Codes": "values.codes",
     "DescentSettings": "values.descent",
+    "EncoderScreen": "values.screen",
     "EntryGradients": "values.descent",
     "FeatureMoments": "values.coactivation",
     "PairSums": "values.coactivation",
@@ -115,7 +128,11 @@ _FILES = {
     "feature_moments": "coactivation",
     "feature_sums": "gradients",
     "inside_columns": "values.step",
+    "make_screen": "screen",
+    "screen_threshold": "screen",
+    "screen_topk": "screen",
     "sparse_gradients": "gradients",
+    "take_features": "screen",
     "train_step_batch_topk": "step",
     "train_step_topk": "step",
     "value_slopes": "gradients",

@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hand_figures.first_feature import own_loop
 from tests.tiny_models import save_tiny_bert, save_tiny_pythia
 
 import isogloss
@@ -99,15 +101,56 @@ def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
     assert "r 0." in done.stdout or "r 1." in done.stdout, done.stdout
 
 
-def test_the_other_code_of_the_readme_runs_on_an_own_model(tmp_path: Path) -> None:
+CONFIG = """
+def TransformerBridgeConfig(**sizes):
+    return sizes
+"""
+BRIDGE = """
+import torch
+
+class Block(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.linear, self.hook_out = torch.nn.Linear(width, width), torch.nn.Identity()
+
+    def forward(self, rows):
+        return self.hook_out(rows + self.linear(rows))
+
+class TransformerBridge(torch.nn.Module):
+    @classmethod
+    def boot_native(cls, config):
+        made = cls()
+        made.embed = torch.nn.Embedding(config["d_vocab"], config["d_model"])
+        blocks = (Block(config["d_model"]) for _ in range(config["n_layers"]))
+        made.blocks = torch.nn.Sequential(*blocks)
+        return made
+
+    def forward(self, ids):
+        return self.blocks(self.embed(ids))
+"""
+
+
+def test_the_loop_of_the_readme_runs_up_to_a_features_contexts(tmp_path: Path) -> None:
+    """On a stand-in where TransformerLens is not: hand.py --only first_feature --full has it."""
+    if find_spec("transformer_lens") is None:
+        package = tmp_path / "transformer_lens"
+        package.mkdir()
+        for name, code in (("__init__", ""), ("config", CONFIG), ("model_bridge", BRIDGE)):
+            (package / f"{name}.py").write_text(code)
+    told = own_loop((ROOT / "README.md").read_text())
+    beside = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    done = run("-c", beside + told.program, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts, *contexts = done.stdout.splitlines()
+    assert "durable_rows=24576" in counts
+    assert len(contexts) == 3
+    assert all(re.match(r"\d+\.\d\d .*\[<\d+>\]", line) for line in contexts), contexts
+    assert told.packages == ["isogloss[server]", "transformer-lens>=4"]
+
+
+def test_the_code_with_a_dictionary_in_the_hand_runs_on_an_own_model(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    others = [block for block in blocks if not block.startswith("import isogloss\n")]
-    assert len(others) == len(blocks) - 1 == 2
-    loop, hand = others
-    with isogloss.connect(tmp_path / "store", run_workers=False) as client:
-        model, batch = Layers(), {"input_ids": torch.arange(24).reshape(2, 12)}
-        exec(loop, {"client": client, "model": model, "tokenizer": None, "loader": [batch]})
-        assert client.recording("run-12").rows == 24
+    assert len(blocks) == 3
     with isogloss.connect(tmp_path / "store") as client:
         loaded = load_model(str(save_tiny_pythia(tmp_path / "tiny", seed=0, width=16)))
         texts = [TextDocument(text=f"some words, {n} of them") for n in range(30)]
@@ -117,20 +160,5 @@ def test_the_other_code_of_the_readme_runs_on_an_own_model(tmp_path: Path) -> No
         causal = load_model(str(tmp_path / "tiny"), causal=True)
         known: dict[str, Any] = {"client": client, "a": trained, "model": causal.module}
         known |= {"activations": torch.randn(3, 16), "inputs": {"input_ids": torch.tensor([[5]])}}
-        exec(hand, known)
+        exec(blocks[2], known)
         assert known["passport"].answer == "same"
-
-
-class Layers(torch.nn.Module):
-    """A model of seven layers called as those of GPT-2."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wte = torch.nn.Embedding(50, 8)
-        self.h = torch.nn.ModuleList([torch.nn.Linear(8, 8) for _ in range(7)])
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        rows = self.wte(input_ids)
-        for layer in self.h:
-            rows = layer(rows)
-        return rows

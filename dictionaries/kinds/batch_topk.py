@@ -13,7 +13,14 @@ from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation, Step
 from isogloss.dictionaries.kinds.state import centred_raw_rows, state_group
 from isogloss.dictionaries.kinds.topk_family import TopKFamily, moments_of
 from isogloss.errors import InvalidInput
-from isogloss.kernels import Codes, StepResult, encode_threshold, train_step_batch_topk
+from isogloss.kernels import (
+    Codes,
+    EncoderScreen,
+    StepResult,
+    encode_threshold,
+    screen_threshold,
+    train_step_batch_topk,
+)
 
 _UNSET = -1.0
 _HINT = 0.9
@@ -110,3 +117,12 @@ class BatchTopK(TopKFamily):
             )
         centred = centred_raw_rows(tensors, rows)
         return encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], threshold)
+
+    def may_fire(
+        self,
+        tensors: Mapping[str, Tensor],
+        rows: Float32[Tensor, "rows width"],
+        screen: EncoderScreen,
+    ) -> Tensor | None:
+        """Return the features that may lie above the threshold on some row."""
+        return screen_threshold(centred_raw_rows(tensors, rows), screen, tensors["threshold"])

@@ -30,11 +30,13 @@ from isogloss.dictionaries.kinds.steer import START_SHARE, first_threshold
 from isogloss.errors import InvalidInput
 from isogloss.kernels import (
     Codes,
+    EncoderScreen,
     EntryGradients,
     StepResult,
     Weights,
     decode_loss,
     encode_threshold,
+    screen_threshold,
     value_slopes,
 )
 
@@ -234,6 +236,15 @@ class JumpReLU(Kind):
         return encode_threshold(
             centred, tensors["encoder"], tensors["encoder_bias"], tensors["threshold"]
         )
+
+    def may_fire(
+        self,
+        tensors: Mapping[str, Tensor],
+        rows: Float32[Tensor, "rows width"],
+        screen: EncoderScreen,
+    ) -> Tensor | None:
+        """Return the features that may lie above their thresholds on some row."""
+        return screen_threshold(centred_raw_rows(tensors, rows), screen, tensors["threshold"])
 
 
 def _exp(logarithms: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from isogloss.dictionaries.settings import Settings
-from isogloss.kernels import Codes, StepResult, Workspace
+from isogloss.kernels import Codes, EncoderScreen, StepResult, Workspace
 from isogloss.short_repr import short_repr
 
 
@@ -178,3 +178,26 @@ class Kind(Settings, ABC):
         Returns:
             Codes whose values are positive, or zero where a row has fewer features.
         """
+
+    def may_fire(
+        self,
+        tensors: Mapping[str, Tensor],
+        rows: Float32[Tensor, "rows width"],
+        screen: EncoderScreen,
+    ) -> Tensor | None:
+        """Return the features that may be active on some of a few rows, for a quick encode.
+
+        A kind that overrides this is encoded by the tensors of these features alone, with equal
+        codes; so its ``encode`` must treat each feature by itself, or as one of the k largest, and
+        must not read ``decoder``.
+
+        Args:
+            tensors: those named in ``saved``.
+            rows: raw activations.
+            screen: of the tensors ``encoder`` and ``encoder_bias``.
+
+        Returns:
+            Numbers of features, int64, ascending; None: all may be.
+        """
+        del tensors, rows, screen
+        return None

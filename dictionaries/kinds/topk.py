@@ -9,7 +9,14 @@ from torch import Tensor
 from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.dictionaries.kinds.state import centred_raw_rows, state_group
 from isogloss.dictionaries.kinds.topk_family import TopKFamily, moments_of
-from isogloss.kernels import Codes, StepResult, encode_topk, train_step_topk
+from isogloss.kernels import (
+    Codes,
+    EncoderScreen,
+    StepResult,
+    encode_topk,
+    screen_topk,
+    train_step_topk,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,3 +54,12 @@ class TopK(TopKFamily):
         # the bias is subtracted rather than folded into encoder_bias: a large mean would cancel
         centred = centred_raw_rows(tensors, rows)
         return encode_topk(centred, tensors["encoder"], tensors["encoder_bias"], self.k)
+
+    def may_fire(
+        self,
+        tensors: Mapping[str, Tensor],
+        rows: Float32[Tensor, "rows width"],
+        screen: EncoderScreen,
+    ) -> Tensor | None:
+        """Return the features that may be among the ``k`` largest of some row."""
+        return screen_topk(centred_raw_rows(tensors, rows), screen, self.k)

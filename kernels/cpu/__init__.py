@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         encode,
         gradients,
         prefixes,
+        screen,
         step,
         threshold,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "encode",
     "gradients",
     "prefixes",
+    "screen",
     "step",
     "threshold",
 ]

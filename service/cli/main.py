@@ -380,7 +380,8 @@ def main() -> None:
     from isogloss.service.cli.output import hint
 
     try:
-        app()
+        # under `python -m` completion would be installed for "python -m isogloss"
+        app(prog_name="isogloss")
     except IsoglossError as error:
         hint(f"error: {' '.join(str(error).split())}")
         sys.exit(1)

@@ -36,7 +36,7 @@ from isogloss.service.values.results import (
 from isogloss.store import CatalogEntry, Revision, Store
 
 if TYPE_CHECKING:
-    from isogloss.dictionaries import SparseDictionary
+    from isogloss.dictionaries import ScreenedDictionary, SparseDictionary
     from isogloss.service.query.contexts import ContextReader
     from isogloss.service.query.weights import StoredWeights
     from isogloss.universality import Atlas, Match, Neighbour, Pairs, Probe, ProbedDictionary
@@ -274,6 +274,10 @@ class Queries:
     def loaded(self, entry: CatalogEntry) -> "SparseDictionary":
         """Return the weights of a dictionary."""
         return self._weights().of(entry)
+
+    def screened(self, entry: CatalogEntry) -> "ScreenedDictionary":
+        """Return a dictionary that encodes a few rows quickly."""
+        return self._weights().screened(entry)
 
     def _weights(self) -> "StoredWeights":
         # torch takes a second to import, and only what computes with weights needs it

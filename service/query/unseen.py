@@ -17,9 +17,13 @@ from isogloss.store import CatalogEntry
 
 if TYPE_CHECKING:
     from isogloss.dictionaries import SparseDictionary
+    from isogloss.universality import ProbedDictionary
 
 MOST = 100
 """Hits per dictionary at most."""
+
+_KEPT_PEAKS = 256
+_FEATURES = 4096  # read at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class UnseenQueries:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._catalog = queries.store.catalog
+        self._peaks: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     def firing(self, rows: Sequence[SiteRows], among: Sequence[str] = (), count: int = 5) -> Hits:
         """Return the features that fire on rows, such as those of a text.
@@ -80,12 +85,13 @@ class UnseenQueries:
         # torch takes a second to import, and the first question loads it
         import torch
 
-        loaded = self._queries.loaded(entry)
-        if rows.shape[1] != loaded.width:
+        screened = self._queries.screened(entry)
+        width = screened.dictionary.width
+        if rows.shape[1] != width:
             raise ShapeError(
-                f"rows have width {rows.shape[1]}, and dictionary {entry.id!r} reads {loaded.width}"
+                f"rows have width {rows.shape[1]}, and dictionary {entry.id!r} reads {width}"
             )
-        codes = loaded.encode(torch.from_numpy(rows)).to_fixed()
+        codes = screened.encode(torch.from_numpy(rows)).to_fixed()
         values = codes.values.numpy(force=True)
         features, at = np.unique(codes.indices.numpy(force=True)[values > 0], return_inverse=True)
         highest = np.zeros(len(features), np.float32)
@@ -115,10 +121,14 @@ class UnseenQueries:
         probe = newest_probe(self._queries.store, {entry.id})
         if probe is None or not len(features):
             return np.zeros(len(features))
-        matrix = self._queries.probed(entry.id, probe).features_matrix(features)
-        ends = matrix.indptr
-        parts = (matrix.data[ends[n] : ends[n + 1]] for n in range(len(features)))
-        return np.array([part.max(initial=0.0) for part in parts])
+        key = (entry.uid, probe.uid)
+        peaks = self._peaks.get(key)
+        if peaks is None:
+            peaks = _peaks(self._queries.probed(entry.id, probe))
+            if len(self._peaks) >= _KEPT_PEAKS:
+                self._peaks.clear()
+            self._peaks[key] = peaks
+        return peaks[features].astype(np.float64)
 
     def writing(self, direction: SiteRows, among: Sequence[str] = (), count: int = 5) -> Hits:
         """Return the features that write a direction: those whose decoder is most like it.
@@ -204,6 +214,17 @@ class UnseenQueries:
         if not found:
             raise NotFound("there is no dictionary to ask: train one with client.train")
         return found
+
+
+def _peaks(probed: "ProbedDictionary") -> NDArray[np.float32]:
+    """Return the highest activation of each feature on a probe; 0 where it does not fire."""
+    found = np.zeros(probed.features, np.float32)
+    for start in range(0, probed.features, _FEATURES):
+        stop = min(start + _FEATURES, probed.features)
+        part = probed.codes.feature_slice(start, stop)
+        rows = np.repeat(np.arange(start, stop), np.diff(part.indptr))
+        np.maximum.at(found, rows, part.values)
+    return found
 
 
 def _hit(

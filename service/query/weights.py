@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from isogloss.dictionaries import (
+    ScreenedDictionary,
     SparseDictionary,
     check_recording,
     check_rows,
@@ -30,17 +31,23 @@ class StoredWeights:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._kept: OrderedDict[str, SparseDictionary] = OrderedDict()
+        self._kept: OrderedDict[str, ScreenedDictionary] = OrderedDict()
 
     def of(self, entry: CatalogEntry) -> SparseDictionary:
         """Return the weights of a dictionary. The last used 2 GiB of them stay in memory."""
+        return self.screened(entry).dictionary
+
+    def screened(self, entry: CatalogEntry) -> ScreenedDictionary:
+        """Return a dictionary that encodes a few rows quickly, such as those of a text."""
         with self._lock:
             found = self._kept.pop(entry.uid, None)
             if found is None:
-                found = load_dictionary(self._store.artifact("dictionary", entry.uid))
+                loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+                found = ScreenedDictionary(loaded)
             self._kept[entry.uid] = found  # the last used is the last
-            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
+            held = sum(each.nbytes for each in self._kept.values())
+            while len(self._kept) > 1 and held > _KEPT_BYTES:
+                held -= self._kept.popitem(last=False)[1].nbytes
             return found
 
     def encode(
@@ -95,10 +102,6 @@ class StoredWeights:
         if passport is not None:
             found = check_recording(passport, spec, sites)
             (found + check_rows(passport, rows)).require(allow)
-
-
-def _bytes(dictionary: SparseDictionary) -> int:
-    return sum(tensor.nbytes for tensor in dictionary.tensors.values())
 
 
 def _read_sites(entry: CatalogEntry) -> str:

@@ -72,9 +72,14 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     probe = Probe.load(store.artifact("probe", entry.uid))
     a, b = (load_probed(store.artifact("codes", side.uid, entry.uid), side.id) for side in sides)
 
+    told = {"segments": float(probe.segments)}
+    total = 1
+
     def on_progress(done: int, steps: int) -> None:
+        nonlocal total
         heart.check()
-        heart.progress(done, steps + 1, {"segments": float(probe.segments)})
+        total = steps + 1  # the last is the report
+        heart.progress(done, total, told)
 
     directions = _directions(store, sides)
     result = match(
@@ -107,6 +112,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     write_report(directory, report)
     summary = summary_text(result, references)
     _register(store, spec, uid, sides, entry, settings, (len(result.pairs), summary))
+    heart.progress(total, total, told)
     return {"match": name}
 
 

@@ -9,7 +9,8 @@ from html import escape
 from time import localtime, strftime
 
 _CARD = "border-left:3px solid #8884;padding:.1em .8em;margin:.3em 0;max-width:60em"
-_CELL = "text-align:{};padding:.1em .7em .1em 0;vertical-align:top"
+_CELL = "text-align:{};padding:.1em .7em .1em 0;vertical-align:top{}"
+_WHOLE = ";white-space:nowrap"  # browsers break ids at their hyphens
 _SHOWN = 10
 """Rows of a table; what follows is counted."""
 
@@ -23,8 +24,7 @@ def card(title: str, facts: Mapping[str, object], *parts: str) -> str:
         *parts: HTML to show below them.
     """
     rows = "".join(
-        f'<tr><td style="{_CELL.format("left")};opacity:.65">{escape(name)}</td>'
-        f'<td style="{_CELL.format("left")}">{escape(words(value))}</td></tr>'
+        f"<tr>{_cell(name, style=';opacity:.65')}{_cell(words(value))}</tr>"
         for name, value in facts.items()
         if words(value)
     )
@@ -41,20 +41,23 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]], empty: str = 
         for at in range(len(titles))
     ]
     head = "".join(
-        f'<th style="{_CELL.format(side)}">{escape(title)}</th>'
+        f'<th style="{_CELL.format(side, "")}">{escape(title)}</th>'
         for title, side in zip(titles, sides, strict=True)
     )
     body = "".join(
         "<tr>"
-        + "".join(
-            f'<td style="{_CELL.format(side)}">{escape(words(value))}</td>'
-            for value, side in zip(row, sides, strict=True)
-        )
+        + "".join(_cell(words(value), side) for value, side in zip(row, sides, strict=True))
         + "</tr>"
         for row in rows[:_SHOWN]
     )
     more = f"<div>and {len(rows) - _SHOWN:,} more</div>" if len(rows) > _SHOWN else ""
     return f'<table style="border-collapse:collapse"><tr>{head}</tr>{body}</table>{more}'
+
+
+def _cell(text: str, side: str = "left", style: str = "") -> str:
+    """Return a cell; one word, such as an id, stays on one line."""
+    whole = "" if " " in text else _WHOLE
+    return f'<td style="{_CELL.format(side, whole)}{style}">{escape(text)}</td>'
 
 
 def passages(places: Iterable[tuple[str, str, str, float]]) -> str:

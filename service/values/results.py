@@ -518,9 +518,14 @@ class MatchInfo:
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
-        facts = {"probe": self.probe, "pairs": self.pairs, "made": html.when(self.created)}
-        summary = html.text_block(self.text)
-        return html.card(f"Match of {self.a} and {self.b}: {self.id}", facts, summary)
+        facts = {
+            "of": self.a,
+            "and": self.b,
+            "probe": self.probe,
+            "pairs": self.pairs,
+            "made": html.when(self.created),
+        }
+        return html.card(f"Match {self.id}", facts, html.text_block(self.text))
 
     def summary(self) -> str:
         """Return how universal the features are, beside the nulls, for people."""

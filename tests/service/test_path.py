@@ -72,7 +72,9 @@ class Walked:
             self.steps = [info.step for info in job.progress()]
             self.dictionaries.append(job.result(120))
         a, b = self.dictionaries
-        self.match: MatchInfo = client.match(a, b).result(120)
+        matching = client.match(a, b)
+        self.match: MatchInfo = matching.result(120)
+        self.matched = matching.info()
         rows = client.read("small-docs", "layer.1", 0, 5)
         self.codes = client.encode(a, rows)
         self.hits: list[Hit] = []
@@ -100,6 +102,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
 @pytest.fixture(params=["local", "served"])
 def walked(request: pytest.FixtureRequest) -> Walked:
     return request.getfixturevalue(request.param)
+
+
+def test_a_match_that_is_done_says_that_all_its_steps_are(walked: Walked) -> None:
+    assert walked.matched.state == "SUCCEEDED"
+    assert walked.matched.step == walked.matched.total_steps > 1
 
 
 def test_training_gives_a_dictionary_and_says_how_far_it_is(walked: Walked) -> None:

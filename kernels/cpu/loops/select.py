@@ -207,6 +207,23 @@ def _offer(keys, n, k, least, first, second, groups, entries):
 
 
 @njit(fastmath=FAST, cache=True)
+def reached_by(values, k):  # noqa: ANN201 (numba compiles it)
+    """Return a number, 0 or more, that at least ``k`` of the values reach; 0 where fewer do.
+
+    Values are float32 without NaN. It is the k-th largest of the maxima of groups of eight or less.
+    """
+    n = values.size
+    keys, maxima = values.view(np.int32), np.empty(n // 8 + 8, np.int32)
+    least = np.empty(1, np.int32)
+    if n >= 8 * k:
+        groups = _fold(keys, n, maxima)
+        least[0] = _lower_bound(maxima, groups, k, 0, np.int32(0))
+    else:
+        least[0] = _lower_bound(keys, n, k, 0, np.int32(0))
+    return least.view(np.float32)[0]
+
+
+@njit(fastmath=FAST, cache=True)
 def _merge_row(keys, n, k, scratch, bits, features):
     """Merge one row's chunk into its list; a new entry gets ``-1 - column`` as its feature."""
     first, second, groups, entries, merged, owners = scratch

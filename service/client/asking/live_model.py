@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,19 @@ from isogloss import models
 from isogloss.errors import InvalidInput
 from isogloss.service.client.dictionaries import dictionaries, get_dictionary
 from isogloss.service.client.recordings import recording as get_recording
-from isogloss.service.recording.description import identity_of
 from isogloss.service.transport.call import Call
 from isogloss.service.values.results import DictionaryInfo, Skipped
 from isogloss.store import ModelInfo
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from isogloss.models import LoadedModel
+
+_fingerprints: "WeakKeyDictionary[nn.Module, tuple[object, Mapping[str, object]]]" = (
+    WeakKeyDictionary()
+)
+"""Of models that were asked about: the state of their weights then, and their fingerprint."""
 
 
 def check_model(model: object) -> "LoadedModel":
@@ -51,7 +58,7 @@ def dictionaries_of(
     else:
         for name in dict.fromkeys(among):
             found.append((yield from get_dictionary(name)))
-    own, _, _ = identity_of(model)
+    own = ModelInfo(name=model.name, revision=model.revision, ancestry=_fingerprint(model))
     reasons: dict[str, str] = {}
     for info in found:
         if info.recording not in reasons:
@@ -62,6 +69,24 @@ def dictionaries_of(
         [info for info in found if not why[info.id]],
         [Skipped(dictionary=name, why=reason) for name, reason in why.items() if reason],
     )
+
+
+def _fingerprint(model: "LoadedModel") -> Mapping[str, object]:
+    """Return the fingerprint of a model; taken again only after a weight changed.
+
+    It took 0.4 s of a question about a text, of a model of 70 million weights.
+    """
+    weights = list(model.module.parameters())
+    if any(weight.is_inference() for weight in weights):  # torch does not count their changes
+        return models.ancestry(model.module, model.tokenizer)
+    state = (
+        id(model.tokenizer),
+        tuple((weight.data_ptr(), weight._version) for weight in weights),
+    )
+    kept = _fingerprints.get(model.module)
+    if kept is None or kept[0] != state:
+        kept = _fingerprints[model.module] = (state, models.ancestry(model.module, model.tokenizer))
+    return kept[1]
 
 
 def _several(info: DictionaryInfo) -> str:

@@ -60,6 +60,9 @@ class HeldDictionary(DictionaryModule):
         """Name the dictionary, as ``print`` shows a module."""
         return f"{self.id!r}, {super().extra_repr()}"
 
+    def _repr_html_(self) -> str:
+        return self.info._repr_html_()
+
 
 def arriving(info: DictionaryInfo, shapes: Mapping[str, tuple[int, ...]]) -> ArrivingWeights:
     """Check what was told of the weights of a dictionary, and take memory for them.

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hand_figures.planted_errors import PLANTED, Planted, environment_of, make_places, words_of
+from hand_figures.planted_errors import PLANTED, Planted, environment_of, words_of
 from hand_figures.raw_traceback import complaint
+from hand_figures.situations import SITUATIONS, Situation, complaint_of, make_place
 
 import isogloss.service.cli.main as cli
 
@@ -13,7 +14,7 @@ import isogloss.service.cli.main as cli
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("places")
-    make_places(found)
+    make_place(found)
     return found
 
 
@@ -46,7 +47,7 @@ def test_an_error_of_a_user_is_one_line_that_says_what_is_wrong(
 def test_an_error_that_nobody_expected_is_one_line_and_shown_whole_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
+    def fail(prog_name: str) -> None:
         raise ZeroDivisionError("a defect\nin two lines")
 
     monkeypatch.setattr(cli, "app", fail)
@@ -57,3 +58,26 @@ def test_an_error_that_nobody_expected_is_one_line_and_shown_whole_on_request(
     monkeypatch.setenv(cli.TRACEBACK_VARIABLE, "1")
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+QUICK = {
+    "a full device for JSON",
+    "a reader that left",
+    "no standard error",
+    "Ctrl-C at once",
+    "Ctrl-C while a job runs",
+}
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        pytest.param(one, id=one.name, marks=[] if one.name in QUICK else [pytest.mark.slow])
+        for one in SITUATIONS
+    ],
+)
+def test_what_is_around_a_command_never_ends_in_a_traceback(
+    situation: Situation, place: Path
+) -> None:
+    ended = situation.make(place)
+    assert not complaint_of(situation, ended), ended

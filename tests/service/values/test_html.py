@@ -130,3 +130,10 @@ def test_what_is_unknown_is_left_out_of_a_card() -> None:
     assert shown == "td0.5"
     assert passages([]) == ""
     assert [words(value) for value in (True, 1234, 12345.6, "x")] == ["yes", "1,234", "12,346", "x"]
+
+
+def test_an_id_is_never_broken_and_sentences_are() -> None:
+    shown = table(("dictionary", "why"), [("run-2-64-3be76d1f", "it is of another model")])
+    assert 'nowrap">run-2-64-3be76d1f<' in shown
+    assert 'nowrap">it is' not in shown
+    assert 'nowrap;opacity:.65">run-2-64-3be76d1f<' in card("Left out", {"run-2-64-3be76d1f": 1})

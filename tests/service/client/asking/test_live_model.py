@@ -1,13 +1,17 @@
 """What a live model makes of a text."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from isogloss import models
 from isogloss.errors import InvalidInput, UnknownSite
 from isogloss.models import LoadedModel
 from isogloss.models.fingerprint import ancestry
+from isogloss.service.client.asking import live_model
 from isogloss.service.client.asking.live_model import _other_model, check_model, rows_of
 from isogloss.store import ModelInfo
 
@@ -49,3 +53,29 @@ def test_a_recording_is_of_a_model_by_fingerprint_or_else_by_name() -> None:
     unknown = ModelInfo(name="m")
     assert _other_model(own, unknown) == _other_model(unknown, own) == ""
     assert _other_model(own, ModelInfo(name="n")) == "its recording is of 'n', not of 'm'"
+
+
+def test_a_fingerprint_is_taken_again_only_after_a_weight_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken, taking = list[str](), models.ancestry
+
+    def counted(module: nn.Module, tokenizer: None) -> Mapping[str, object]:
+        taken.append(str(module))
+        return taking(module, tokenizer)
+
+    monkeypatch.setattr(models, "ancestry", counted)
+    module = nn.Sequential(nn.Embedding(20, 6), nn.Linear(6, 5))
+    live = LoadedModel(module=module, name="m")
+    first = live_model._fingerprint(live)
+    assert live_model._fingerprint(live) == first
+    assert len(taken) == 1
+    linear = module[1]
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        linear.weight.neg_()
+    changed = live_model._fingerprint(live)
+    assert len(taken) == 2
+    assert changed != first
+    linear.weight = nn.Parameter(torch.randn(5, 6))  # another tensor in its place
+    assert live_model._fingerprint(live) != changed
