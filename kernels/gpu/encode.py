@@ -29,6 +29,7 @@ from isogloss.kernels.gpu.tiles import (
     list_sizes,
     list_warps,
     loadable,
+    tile_dtype,
 )
 
 
@@ -49,8 +50,8 @@ def encode_topk(
     """
     rows = x.shape[0]
     features, device = weight.shape[0], x.device
-    x, weight, even = loadable(x, weight)
-    tile = config or fitted(encode_config(weight.dtype, device, even=even), k, features)
+    tile = config or fitted(encode_config(tile_dtype(x, weight), device), k, features)
+    x, weight = loadable(x, weight, tile.depth)
     call = TileCall(x, weight, bias.contiguous(), tile)
     lists = new_lists(rows, call.programs, tile.kept, k, device)
     if rows == 0:
@@ -103,7 +104,6 @@ def _candidates_kernel(
     TILES: tl.constexpr,
     KEPT: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     program = tl.program_id(1).to(tl.int64)
@@ -124,7 +124,6 @@ def _candidates_kernel(
             ROWS,
             COLUMNS,
             DEPTH,
-            EVEN,
         )
         for _ in range(KEPT):
             top, at = tl.max(keys, axis=1, return_indices=True)
