@@ -157,7 +157,7 @@ def _candidates_kept(aux_k: int, masked: int, columns: int, share: float) -> int
     return min(columns, max(8, min(kept, triton.next_power_of_2(int(held)))))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _two_candidates_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]

@@ -214,7 +214,7 @@ def select_radix(keys: Tensor, wanted: int, digits: tuple[tuple[int, int], ...])
     return state
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("size",))
 def _histogram_kernel(
     keys_ptr,  # [size] int32
     state_ptr,  # [2] int64: the digits found so far, and how many keys are wanted
@@ -283,7 +283,7 @@ def _tally_kernel(
         tl.store(counts_ptr + base + group, count, mask=group < programs)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _recount_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]

@@ -87,7 +87,7 @@ def select(lists: Lists, call: TileCall) -> None:
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _candidates_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]

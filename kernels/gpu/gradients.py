@@ -167,7 +167,7 @@ def _launch(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("count",))
 def _features_kernel(
     order_ptr,  # [entries] int64
     rows_ptr,  # [entries] int32, read when RAGGED; wanted where 32 bits do not hold every entry

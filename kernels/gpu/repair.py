@@ -202,7 +202,7 @@ def merge_warps(padded: int) -> int:
     return 4 if padded <= 256 else 8
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _list_kernel(
     repaired_ptr,  # [rows] int32
     ranks_ptr,  # [rows, programs] int16
@@ -227,7 +227,7 @@ def _list_kernel(
     tl.store(counts_ptr + program, count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _again_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]

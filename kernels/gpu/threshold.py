@@ -164,7 +164,7 @@ def blocks_with(marked: Tensor, grid: TileGrid) -> Tensor:
     return tiles.view(-1).nonzero().view(-1).int()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _fire_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -265,7 +265,7 @@ def _move_kernel(
         tl.store(indices_ptr + out, packed.to(tl.int32), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _repair_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]

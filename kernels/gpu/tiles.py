@@ -1,6 +1,6 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
 # pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
-# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false, reportAssignmentType=false
 # (triton compiles these functions from the arguments they meet; pyright sees plain Python)
 """A tile of the encoder: its pre-activations, the best of each row, and lists of those.
 
@@ -46,8 +46,8 @@ def _filled(matrix: Tensor, width: int) -> Tensor:
     if far == 0 and strides and matrix.data_ptr() % 16 == 0:
         return matrix
     out = torch.empty(len(matrix), width, dtype=matrix.dtype, device=matrix.device)
-    out[:, : width - far] = matrix
-    out[:, width - far :] = 0
+    out[:, : width - far].copy_(matrix)
+    out[:, width - far :].zero_()
     return out
 
 
@@ -119,12 +119,12 @@ def _spread(numbers_ptr, feature, features, none, COLUMNS: tl.constexpr):
     About one lane a thread reads, the others hold 0. Loaded as a vector, each thread would read all
     columns that it holds of the tile: on sm90 that was 32 loads, and 64 hashes of places.
     """
-    PARTS: tl.constexpr = max(1, 512 // COLUMNS)
+    PARTS: tl.constexpr = 512 // COLUMNS if COLUMNS < 512 else 1
     is_read = tl.arange(0, PARTS)[None, :] == 0
     is_none = (feature >= features)[:, None]
     at = tl.broadcast_to(numbers_ptr + feature[:, None], [COLUMNS, PARTS])
     number = tl.load(at, mask=is_read & (is_none == 0), other=0)
-    if not numbers_ptr.dtype.element_ty.is_int():
+    if numbers_ptr.dtype.element_ty.is_floating():
         number = number.to(tl.float32)
     return tl.where(is_read & is_none, none, number)
 

@@ -103,18 +103,15 @@ def test_long_segments_are_split_and_added_in_order() -> None:
     assert torch.equal(part.decoder, found.decoder[part.features])
 
 
-@pytest.mark.parametrize(("ragged", "most"), [(False, 9), (True, 15)])
+@pytest.mark.parametrize(("ragged", "most"), [(False, 9), (True, 13)])
 def test_all_gradients_take_few_launches_however_many_entries_are_split(
     ragged: bool, most: int
 ) -> None:
-    """Counting and listing parts of long segments took 13 launches more."""
-    codes, grad, x, decoder = hot()
-    with interpreter(), metering() as traffic:
-        sparse_gradients(codes.to_ragged() if ragged else codes, grad, x, decoder)
-    if ragged:
-        with interpreter(), metering() as making:
-            codes.to_ragged()
-        most += making.launches
+    """Counting and listing the parts of long segments made it 21, and 24 of ragged codes."""
+    fixed, grad, x, decoder = hot()
+    codes = fixed.to_ragged() if ragged else fixed
+    with interpreter(), metering() as traffic:  # without the searches of debug mode
+        gpu_gradients.sparse_gradients(codes, grad, x, decoder, None)
     assert traffic.kernels["_add_parts_kernel"].launches == 1
     assert traffic.launches <= most, (traffic.torch_calls, traffic.kernels.keys())
 
