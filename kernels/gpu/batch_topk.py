@@ -19,7 +19,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
+from isogloss.kernels.gpu.configs import (
+    EncodeConfig,
+    candidate_registers,
+    encode_config,
+    fitted,
+    register_limit,
+)
 from isogloss.kernels.gpu.dealing import _dealt
 from isogloss.kernels.gpu.encode import _candidates_kernel
 from isogloss.kernels.gpu.threshold import (
@@ -99,8 +105,9 @@ def _candidates(call: _Call) -> tuple[Tensor, Tensor]:
     grid, device = call.grid, call.x.device
     keys = torch.empty(call.x.shape[0], grid.programs, grid.room, dtype=torch.int32, device=device)
     slots = torch.empty(keys.shape, dtype=torch.int16, device=device)
+    options = grid.constants | candidate_registers(call.weight.dtype, device)
     _candidates_kernel[(grid.blocks, grid.programs)](
-        *call[:3], keys, slots, *call.sizes, KEPT=grid.room, **grid.constants
+        *call[:3], keys, slots, *call.sizes, KEPT=grid.room, **options
     )
     return keys, slots
 

@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from isogloss.kernels.gpu.configs import register_limit
 from isogloss.kernels.values.coactivation import (
     MOMENT_PARTS,
     Coactivation,
@@ -165,6 +166,7 @@ def best_partners(
             PEARSON=measure == "pearson",
             CHUNK=chunk,
             num_warps=WARPS,
+            **register_limit(device),
         )
         offered = found[0].view(size, -1)
         order = torch.sort(offered, dim=1, descending=True, stable=True).indices[:, :count]
@@ -207,6 +209,7 @@ def _part_sums(
             features_b,
             CHUNK=chunk,
             num_warps=WARPS,
+            **register_limit(device),
         )
     return _Parts(products, cofires, bits)
 
@@ -228,6 +231,7 @@ def _blocks(
             b.features,
             CHUNK=chunk,
             num_warps=WARPS,
+            **register_limit(device),
         )
         yield PairSums(first=first, products=products, cofires=cofires)
 

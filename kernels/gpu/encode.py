@@ -15,7 +15,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
+from isogloss.kernels.gpu.configs import (
+    EncodeConfig,
+    candidate_registers,
+    encode_config,
+    fitted,
+    register_limit,
+)
 from isogloss.kernels.gpu.dealing import _dealt
 from isogloss.kernels.gpu.repair import Lists, TileCall, new_lists, repair
 from isogloss.kernels.gpu.tiles import (
@@ -57,6 +63,7 @@ def encode_topk(
     if rows == 0:
         return lists.values, lists.indices, lists.repaired
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    options |= candidate_registers(weight.dtype, device)
     _candidates_kernel[(triton.cdiv(rows, tile.rows), call.programs)](
         *call.source, lists.keys, lists.places, *call.sizes, **call.constants, **options
     )

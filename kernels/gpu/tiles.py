@@ -98,9 +98,8 @@ def _tile_keys(
     feature_at = tl.minimum(feature, features - 1)  # a mask for each row spilled on sm90
     weight_at = weight_ptr + feature_at[:, None] * width + inner[None, :]
     total = tl.zeros([ROWS, COLUMNS], dtype=tl.float32)
-    biases = _spread(
-        bias_ptr, feature, features, float("-inf"), COLUMNS
-    )  # arrive while the loop runs
+    # they arrive while the loop runs
+    biases = _spread(bias_ptr, feature, features, float("-inf"), COLUMNS)
     for start in range(0, width, DEPTH):
         left = tl.load(x_at + start, mask=row_ok[:, None], other=0.0)
         right = tl.load(weight_at + start)

@@ -90,8 +90,8 @@ class Compiled:
     """All global loads."""
     narrow_dot_loads: int
     """Global loads under 128 bits within the innermost loops that multiply matrices."""
-    calls: int
-    """Calls of subroutines, as a division of 64-bit integers makes; 0 on AMD, which has none."""
+    divisions: int
+    """Divisions of 64-bit integers, each a call of a subroutine; 0 on AMD, which has none."""
     late_loads: int
     """Global loads after the innermost loop that multiplies matrices, within the loop around it:
     all warps wait for them. 0 on AMD."""
@@ -219,7 +219,10 @@ def _read_cubin(cubin: bytes, target: str, shared: int) -> Compiled:
         wide_loads=sum(1 for load in loads if ".128" in load or load.startswith("UTMALDG")),
         loads=len(loads),
         narrow_dot_loads=_narrow(lines, dots, r"(LDG|LDGSTS)\b(?!.*\.128)", r"BRA\b", r"(\.L\w+)"),
-        calls=kinds["CALL"],
+        divisions=sum(
+            operation.startswith("CALL") and bool(re.search(r"(div|rem)_[su]64", rest))
+            for _, operation, rest in lines
+        ),
         late_loads=_late(operations, _loops(lines, dots)),
         instructions=len(operations),
         loops=_loops(lines, dots),
@@ -251,7 +254,7 @@ def _read_amdgcn(listing: str, target: str, shared: int) -> Compiled:
         wide_loads=count(r"^\s+(global|buffer)_load_(dwordx4|b128)"),
         loads=count(r"^\s+(global|buffer)_load_"),
         narrow_dot_loads=_narrow(lines, r"v_(smfmac|mfma)", narrow, r"s_c?branch", r"(\.L\w+)"),
-        calls=0,
+        divisions=0,
         late_loads=0,
         instructions=0,
         loops=(),

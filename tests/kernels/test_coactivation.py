@@ -292,7 +292,8 @@ def test_a_feature_that_fires_on_every_row_keeps_no_program_busy_for_all_of_them
 
 def test_parts_are_as_many_as_their_sums_have_room_for() -> None:
     bits = values_of_pairs.pair_part_bits
-    assert bits(0, 1) == bits(1 << 20, 24_576) == values_of_pairs.PART_BITS == 10
+    assert bits(0, 1) == bits(1 << 19, 24_576) == values_of_pairs.PART_BITS == 10
+    assert bits(1 << 20, 24_576) == 11
     for entries, features in ((1 << 25, 24_576), (1 << 33, 131_072), (1 << 31, 1 << 28)):
         parts = (entries - 1) >> bits(entries, features)
         assert parts == 0 or 12 * parts * features <= values_of_pairs._PARTS_BYTES

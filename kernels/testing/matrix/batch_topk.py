@@ -44,6 +44,7 @@ def _repair_cases(dtype: str, config: EncodeConfig, features: int) -> Iterator[C
         wide=True,
         ones=ones,
         matrix=dtype != "fp32",
+        most_registers=MOST_REGISTERS if dtype == "fp32" else None,
     )
     lists = {"blocks_ptr": "*i32", "counts_ptr": "*i32"}
     halves = {**shape, **threshold.again(config)}

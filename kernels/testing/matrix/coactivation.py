@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from isogloss.kernels.gpu import coactivation
+from isogloss.kernels.gpu.configs import MOST_REGISTERS
 from isogloss.kernels.testing.matrix.case import Case
 from isogloss.kernels.values.coactivation import MOMENT_PARTS
 
@@ -46,6 +47,7 @@ def coactivation_cases() -> Iterator[Case]:
             },
             constants={"PEARSON": pearson, "CHUNK": coactivation.CHUNK},
             warps=coactivation.WARPS,
+            most_registers=MOST_REGISTERS,
             ones=ones,
         )
     yield Case(
@@ -60,6 +62,7 @@ def coactivation_cases() -> Iterator[Case]:
         },
         constants={"CHUNK": coactivation.CHUNK},
         warps=coactivation.WARPS,
+        most_registers=MOST_REGISTERS,
     )
     yield Case(
         name="coactivation parts",
@@ -73,4 +76,5 @@ def coactivation_cases() -> Iterator[Case]:
         },
         constants={"CHUNK": coactivation.CHUNK},
         warps=coactivation.WARPS,
+        most_registers=MOST_REGISTERS,
     )

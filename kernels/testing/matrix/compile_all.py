@@ -113,7 +113,7 @@ def faults(case: Case, made: Compiled) -> list[str]:
         (made.spills > 0, f"{made.spills} spill instructions"),
         (made.local_bytes > 0, f"{made.local_bytes} bytes of local memory"),
         (made.float_atomics > 0, f"{made.float_atomics} float atomics"),
-        (made.calls > 0, f"{made.calls} calls of subroutines"),
+        (made.divisions > 0, f"{made.divisions} divisions of 64-bit integers"),
         (made.shared_bytes > limit, f"{made.shared_bytes} bytes of shared memory, over {limit}"),
         (case.wide and made.wide_loads == 0, "no 128-bit load"),
         (

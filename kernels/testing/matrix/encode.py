@@ -32,6 +32,7 @@ def encode_cases(dtype: str, config: EncodeConfig, k: int, features: int) -> Ite
         stages=config.stages,
         wide=True,
         matrix=dtype != "fp32",
+        most_registers=MOST_REGISTERS if dtype == "fp32" else None,
         ones=("programs",) if programs == 1 else (),
         dots=True,
     )

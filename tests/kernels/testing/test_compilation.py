@@ -106,18 +106,18 @@ case = next(cases("sm90", quick=True))
 good = Compiled(
     target="sm90", registers=99, spills=0, local_bytes=0, shared_bytes=99, matrix_instructions=4,
     matrix_kinds=("HGMMA.64xNx16",), float_atomics=0, wide_loads=4, loads=9, narrow_dot_loads=0,
-    calls=0, late_loads=0, instructions=50, loops=(),
+    divisions=0, late_loads=0, instructions=50, loops=(),
 )
 def said(**changed):
     return faults(case, replace(good, **changed))
 found = [
     said(), said(spills=3), said(local_bytes=8), said(float_atomics=1), said(shared_bytes=1 << 18),
-    said(calls=1), said(wide_loads=0), said(narrow_dot_loads=2), said(late_loads=3),
+    said(divisions=1), said(wide_loads=0), said(narrow_dot_loads=2), said(late_loads=3),
     said(matrix_instructions=0),
 ]
 assert found == [
     [], ["3 spill instructions"], ["8 bytes of local memory"], ["1 float atomics"],
-    ["262144 bytes of shared memory, over 232448"], ["1 calls of subroutines"],
+    ["262144 bytes of shared memory, over 232448"], ["1 divisions of 64-bit integers"],
     ["no 128-bit load"],
     ["2 narrow loads where matrices are multiplied"],
     ["3 loads of a tile's columns after its multiplication"], ["no matrix instruction"],
@@ -178,22 +178,20 @@ import triton.language as tl
 @triton.jit
 def kernel(a_ptr, out_ptr, k):
     number = tl.load(a_ptr + tl.program_id(0))
-    tl.store(out_ptr + tl.program_id(0), number // k)
+    tl.store(out_ptr + tl.program_id(0), number / k if number.dtype.is_floating() else number // k)
 """
 
 
-def test_a_division_of_64_bits_is_seen_as_a_call(
-    tmp_path: Path, run: Callable[[str], None]
-) -> None:
+def test_a_division_of_64_bit_integers_is_seen(tmp_path: Path, run: Callable[[str], None]) -> None:
     (tmp_path / "divides.py").write_text(_DIVIDES)
     run(f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import divides
 from isogloss.kernels.testing.compilation import compile_kernel
-for kind, calls in (("i64", 1), ("i32", 0)):
+for kind, divisions in (("i64", 1), ("i32", 0), ("fp64", 0)):
     types = {{"a_ptr": f"*{{kind}}", "out_ptr": f"*{{kind}}", "k": kind}}
-    assert compile_kernel(divides.kernel, types, {{}}, "sm90").calls == calls, kind
+    assert compile_kernel(divides.kernel, types, {{}}, "sm90").divisions == divisions, kind
 """)
 
 
