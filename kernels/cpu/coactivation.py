@@ -5,7 +5,7 @@
 
 Its entries are walked row by row, and every entry of the other dictionary on that row is added to
 an accumulator of all its features that stays in the core's own cache. Each sum runs over ascending
-rows, whatever the number of threads.
+rows, that of a feature with many entries in parts, whatever the number of threads.
 """
 
 from collections.abc import Iterator
