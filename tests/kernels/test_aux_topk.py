@@ -293,8 +293,8 @@ def test_the_weights_are_read_once_for_both_sets_and_no_kernel_uses_atomics() ->
 
 def test_a_mask_is_counted_again_when_it_changed() -> None:
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(4, 8), torch.randn(20, 8), torch.zeros(20)
-    mask = torch.zeros(20, dtype=torch.bool)
+    x, weight = torch.randint(-3, 4, (4, 8)).float(), torch.randint(-3, 4, (20, 8)).float()
+    bias, mask = torch.zeros(20), torch.zeros(20, dtype=torch.bool)
     mask[3:6] = True
     for _ in range(2):
         assert by_cpu(x, weight, bias, 2, mask, 3) is not None
