@@ -46,6 +46,7 @@ def encode_topk_aux(
     ascending). Where fewer than ``aux_k`` features under the mask are positive the rest are the
     lowest others under it, with value 0. With the dead features as the mask these are the codes of
     AuxK (Gao et al. 2024, arXiv:2406.04093, appendix A.2). Differentiable as ``encode_topk`` is.
+    The mask is counted once for each version of it: after that a call waits for no device.
 
     Args:
         x: ``[rows, width]``; float32, bfloat16 or float16.
@@ -69,12 +70,13 @@ def encode_topk_aux(
     checks.exactly("mask", mask, torch.bool)
     checks.one_device(x=x, mask=mask)
     checks.whole(aux_k=aux_k)
-    candidates = mask.nonzero().squeeze(1).to(torch.int32)
-    if not 1 <= aux_k <= candidates.numel():
+    count = checks.under_mask(mask)
+    if not 1 <= aux_k <= count:
         raise InvalidInput(
-            f"aux_k is {aux_k}; it must be in [1, {candidates.numel()}], the number of features "
-            "under the mask"
+            f"aux_k is {aux_k}; it must be in [1, {count}], the number of features under the mask"
         )
+    # sorted, as a device knows no place of a list whose length it must first find
+    candidates = torch.sort(~mask, stable=True).indices[:count].to(torch.int32)
     return encode_among(x, weight, bias, k, candidates, aux_k, workspace)
 
 

@@ -23,7 +23,7 @@ def coactivation(
     """Find the ``count`` best partners of every feature of ``codes_a`` among those of ``codes_b``.
 
     With n rows and every sum over them, exactly (products of float32 are exact in float64, and all
-    sums are float64, in the order of the rows):
+    sums are float64, in the order of the rows; over 1,024 entries of a feature in parts):
 
         pearson:  r = (n Σab - Σa Σb) / √((n Σa² - (Σa)²) (n Σb² - (Σb)²))
         jaccard:  rows on which both fire / rows on which either fires

@@ -56,6 +56,7 @@ def exactness(scene: Scene, name: str) -> None:
 def pairs(scene: Scene) -> None:
     """Co-activation, with negative values and a hot feature, within a chunk and over several."""
     sizes = [(60, (70, 130), 9)] if scene.is_dry else [(400, (70, 130), 9), (300, (600, 1100), 20)]
+    sizes.append((2500, (12, 30), 5))  # the hot feature is summed in parts
     for rows, features, k in sizes:
         for seed in (0, 1):
             label = f"pairs {rows} x {features}, seed {seed}"

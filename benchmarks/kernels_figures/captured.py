@@ -86,7 +86,8 @@ def captured_figures() -> Iterator[Figure]:
     yield Figure(
         id="captured",
         value=len(free),
-        bar=None,
+        bar=10,
+        at_most=False,
         how=f"operations of {len(found)} that neither wait for the device nor copy to it: "
         f"{', '.join(free)}. Not: {'; '.join(named)}",
         unit="operations",

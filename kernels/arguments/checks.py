@@ -15,6 +15,8 @@ _searched = WeakIdKeyDictionary()
 """The version of each weight that was found finite."""
 _positive = WeakIdKeyDictionary()
 """The version of each threshold that was found not to be negative."""
+_counted = WeakIdKeyDictionary()
+"""The version of each mask, and how many features are under it."""
 
 
 def matrix(
@@ -188,6 +190,28 @@ def not_negative(**tensors: Tensor) -> None:
             )
         if version is not None:
             _positive[tensor] = version
+
+
+def under_mask(mask: Tensor) -> int:
+    """Count the features under a mask.
+
+    Each version of a mask is counted once: on a device the call waits for the answer, and could not
+    be captured in a graph.
+
+    Args:
+        mask: bool ``[features]``.
+
+    Returns:
+        The number of features.
+    """
+    version = None if mask.is_inference() else mask._version
+    known = _counted.get(mask)
+    if version is not None and known is not None and known[0] == version:
+        return known[1]
+    count = int(mask.sum())
+    if version is not None:
+        _counted[mask] = (version, count)
+    return count
 
 
 def stepped(*weights: Tensor) -> None:

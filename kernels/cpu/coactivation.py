@@ -5,7 +5,7 @@
 
 Its entries are walked row by row, and every entry of the other dictionary on that row is added to
 an accumulator of all its features that stays in the core's own cache. Each sum runs over ascending
-rows, whatever the number of threads.
+rows, that of a feature with many entries in parts, whatever the number of threads.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from isogloss.kernels.values.coactivation import (
     FeatureMoments,
     Measure,
     PairSums,
+    moment_part,
+    pair_part_bits,
     refuse_repeats,
 )
 from isogloss.kernels.values.codes import Codes
@@ -77,7 +79,8 @@ def feature_moments(codes: Codes, name: str) -> FeatureMoments:
 def _moments(codes: Codes, entries: _ByRow, name: str) -> FeatureMoments:
     total, squares = (torch.zeros(codes.features, dtype=torch.float64) for _ in range(2))
     fires = torch.zeros(codes.features, dtype=torch.int64)
-    found = _sum_features(*entries, total.numpy(), squares.numpy(), fires.numpy())
+    part = moment_part(codes.rows)
+    found = _sum_features(*entries, part, total.numpy(), squares.numpy(), fires.numpy())
     refuse_repeats(None if found[0] < 0 else (int(found[0]), int(found[1])), name, codes)
     return FeatureMoments(rows=codes.rows, total=total, squares=squares, fires=fires)
 
@@ -102,10 +105,12 @@ def best_partners(
     indices = torch.full((a.features, count), -1, dtype=torch.int32)
     scores = torch.zeros(a.features, count, dtype=torch.float64)
     cofires = torch.zeros(a.features, count, dtype=torch.int32)
+    entries_a = _by_feature(a)
     with parallel_loops():
         _best(
-            _by_feature(a),
+            entries_a,
             rows_b,
+            pair_part_bits(entries_a.values.size, b.features),
             stats_a.numpy(),
             stats_b.numpy(),
             float(a.rows),
@@ -132,18 +137,23 @@ def pair_sums(a: Codes, b: Codes, block: int) -> Iterator[PairSums]:
 def _blocks(
     entries_a: _ByFeature, rows_b: _ByRow, features_a: int, features_b: int, block: int
 ) -> Iterator[PairSums]:
+    bits = pair_part_bits(entries_a.values.size, features_b)
     for first in range(0, features_a, block):
         size = min(block, features_a - first)
         products = torch.zeros(size, features_b, dtype=torch.float64)
         cofires = torch.zeros(size, features_b, dtype=torch.int32)
         with parallel_loops():
-            _sums(entries_a, rows_b, first, products.numpy(), cofires.numpy())
+            _sums(entries_a, rows_b, bits, first, products.numpy(), cofires.numpy())
         yield PairSums(first=first, products=products, cofires=cofires)
 
 
 @njit(cache=True)
-def _sum_features(values, indices, offsets, total, squares, fires):
-    """Fill the moments; returns the last (row, feature) named twice, or (-1, -1)."""
+def _sum_features(values, indices, offsets, part, total, squares, fires):
+    """Fill the moments, summed in parts; returns the last (row, feature) named twice, or (-1, -1).
+
+    The sums of ``part`` entries of a feature are added to its whole sums, zeros on entry.
+    """
+    sums = np.zeros((total.size, 2), np.float64)
     last = np.full(total.size, -1, np.int64)
     found = (np.int64(-1), np.int64(-1))
     for row in range(offsets.size - 1):
@@ -153,43 +163,56 @@ def _sum_features(values, indices, offsets, total, squares, fires):
                 found = (np.int64(row), np.int64(f))
             last[f] = row
             value = np.float64(values[i])
-            total[f] += value
-            squares[f] += value * value
+            sums[f, 0] += value
+            sums[f, 1] += value * value
             fires[f] += 1
+            if fires[f] % part == 0:
+                total[f] += sums[f, 0]
+                squares[f] += sums[f, 1]
+                sums[f] = 0.0
+    for f in range(total.size):
+        total[f] += sums[f, 0]
+        squares[f] += sums[f, 1]
     return found
 
 
 @njit(parallel=True, cache=True)
-def _sums(entries_a, rows_b, first, products, cofires):
+def _sums(entries_a, rows_b, bits, first, products, cofires):
     values_a, rows, starts = entries_a
     values_b, indices_b, offsets_b = rows_b
     for place in prange(products.shape[0]):
-        sums, together = products[place], cofires[place]
-        for t in range(starts[first + place], starts[first + place + 1]):
+        begin, end = starts[first + place], starts[first + place + 1]
+        in_parts = end - begin > 1 << bits
+        together = cofires[place]
+        sums = np.zeros(together.size) if in_parts else products[place]
+        for t in range(begin, end):
             value = np.float64(values_a[t])
             for i in range(offsets_b[rows[t]], offsets_b[rows[t] + 1]):
                 sums[indices_b[i]] += value * np.float64(values_b[i])
                 together[indices_b[i]] += 1
+            if in_parts and (t + 1 == end or (t + 1) >> bits << bits == t + 1):
+                products[place] += sums
+                sums[:] = 0.0
 
 
 @njit(cache=True)
-def _accumulate(f, entries_a, rows_b, sums, touched):
-    """Add up where feature ``f`` of dictionary A fires together with each feature of dictionary B.
+def _accumulate(begin, end, entries_a, rows_b, sums, touched):
+    """Add up where a feature of dictionary A fires together with each feature of dictionary B.
 
     ``entries_a`` are A's entries ordered by feature: values, rows, and where each feature's entries
     start. ``rows_b`` are B's entries ordered by row: values, features, and where each row's entries
-    start. For each row on which ``f`` and a feature ``g`` of B both fire, the product of their
-    values is added to ``sums[g, 0]`` and 1 to ``sums[g, 1]``; ``sums`` must be zero before. The
-    features of B that share a row with ``f`` are written to ``touched``, and their number is
-    returned.
+    start. For each row of the feature's entries from ``begin`` to ``end``, and each feature ``g``
+    of B that fires on it, the product of their values is added to ``sums[g, 0]`` and 1 to
+    ``sums[g, 1]``; ``sums`` must be zero before. The features of B that share such a row are
+    written to ``touched``, and their number is returned.
 
     Array positions are unsigned integers here. numba checks a signed one for a negative index,
     which took 1.37 times as long.
     """
-    values_a, rows, starts = entries_a
+    values_a, rows, _ = entries_a
     values_b, indices_b, offsets_b = rows_b
     met = 0
-    for t in range(starts[f], starts[f + 1]):
+    for t in range(begin, end):
         value = np.float64(values_a[t])
         row = np.uintp(rows[t])
         for i in range(np.uintp(offsets_b[row]), np.uintp(offsets_b[row + np.uintp(1)])):
@@ -199,6 +222,27 @@ def _accumulate(f, entries_a, rows_b, sums, touched):
             met += together == 0
             sums[g, 0] += value * np.float64(values_b[i])
             sums[g, 1] = together + 1
+    return met
+
+
+@njit(cache=True)
+def _accumulate_parts(f, entries_a, rows_b, bits, sums, touched):
+    """:func:`_accumulate` for all entries of feature ``f``: see ``pair_part_bits``."""
+    begin, end = entries_a[2][f], entries_a[2][f + 1]
+    if end - begin <= 1 << bits:
+        return _accumulate(begin, end, entries_a, rows_b, sums, touched)
+    part, fresh, met = np.zeros_like(sums), np.empty_like(touched), 0
+    while begin < end:
+        last = min(end, ((begin >> bits) + 1) << bits)
+        for t in range(_accumulate(begin, last, entries_a, rows_b, part, fresh)):
+            g = fresh[t]
+            if sums[g, 1] == 0:
+                touched[met] = g
+                met += 1
+            sums[g, 0] += part[g, 0]
+            sums[g, 1] += part[g, 1]
+            part[g] = 0.0
+        begin = last
     return met
 
 
@@ -216,6 +260,7 @@ def _insert(score, g, rows, scores, indices, cofires):
 def _best(
     entries_a,
     rows_b,
+    bits,
     stats_a,
     stats_b,
     n,
@@ -233,7 +278,7 @@ def _best(
         sums = np.zeros((features_b, 2), np.float64)
         touched = np.empty(features_b + 1, np.int32)
         for f in range(block, features_a, blocks):
-            met = _accumulate(f, entries_a, rows_b, sums, touched)
+            met = _accumulate_parts(f, entries_a, rows_b, bits, sums, touched)
             total, scale = stats_a[f, 0], stats_a[f, 1]
             best, partners, rows = scores[f], indices[f], cofires[f]
             last = best.size - 1

@@ -29,11 +29,13 @@ from isogloss.kernels.gpu.repair import TileCall, new_lists, repair
 from isogloss.kernels.gpu.tiles import (
     _empty_list,
     _put,
+    _spread,
     _store_candidates,
     _tile_keys,
     list_sizes,
     list_warps,
     loadable,
+    tile_dtype,
 )
 
 _Found = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -63,9 +65,9 @@ def encode_topk_aux(
         Values and indices of both sets; int32 ``[rows]`` for each set, 1 for repaired rows.
     """
     rows, features, device = x.shape[0], weight.shape[0], x.device
-    x, weight, even = loadable(x, weight)
-    table = encode_config(weight.dtype, device, even=even)
+    table = encode_config(tile_dtype(x, weight), device)
     tile, aux_kept = config or two_lists(table, k, aux_k, candidates.numel(), features)
+    x, weight = loadable(x, weight, tile.depth)
     call = TileCall(x, weight, bias.contiguous(), tile)
     mask = torch.zeros(features, dtype=torch.int32, device=device)
     mask.index_fill_(0, candidates.long(), 1)
@@ -155,7 +157,7 @@ def _candidates_kept(aux_k: int, masked: int, columns: int, share: float) -> int
     return min(columns, max(8, min(kept, triton.next_power_of_2(int(held)))))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _two_candidates_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -176,7 +178,6 @@ def _two_candidates_kernel(
     KEPT: tl.constexpr,
     AUX_KEPT: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     program = tl.program_id(1).to(tl.int64)
@@ -198,9 +199,8 @@ def _two_candidates_kernel(
             ROWS,
             COLUMNS,
             DEPTH,
-            EVEN,
         )
-        masked = tl.load(mask_ptr + feature, mask=feature < features, other=0)
+        masked = tl.sum(_spread(mask_ptr, feature, features, 0, COLUMNS), axis=1)
         for _ in range(KEPT):
             top, at = tl.max(keys, axis=1, return_indices=True)
             best, where = _put(best, where, top, tile * COLUMNS + at, KEPT)

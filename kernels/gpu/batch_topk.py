@@ -19,7 +19,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
+from isogloss.kernels.gpu.configs import (
+    EncodeConfig,
+    candidate_registers,
+    encode_config,
+    fitted,
+    register_limit,
+)
 from isogloss.kernels.gpu.dealing import _dealt
 from isogloss.kernels.gpu.encode import _candidates_kernel
 from isogloss.kernels.gpu.threshold import (
@@ -31,7 +37,7 @@ from isogloss.kernels.gpu.threshold import (
     groups,
     places,
 )
-from isogloss.kernels.gpu.tiles import _tile_keys, loadable
+from isogloss.kernels.gpu.tiles import _tile_keys, loadable, tile_dtype
 from isogloss.kernels.values.codes import Codes
 
 DIGITS = ((31, 20), (20, 9), (9, 0))
@@ -62,8 +68,8 @@ def encode_batch_topk(
         The codes, the smallest value chosen, how many tiles there are, and how many were repaired.
     """
     rows, features = x.shape[0], weight.shape[0]
-    x, weight, even = loadable(x, weight)
-    tile = config or roomy(encode_config(weight.dtype, x.device, even=even), k, features)
+    tile = config or roomy(encode_config(tile_dtype(x, weight), x.device), k, features)
+    x, weight = loadable(x, weight, tile.depth)
     grid = TileGrid.of(rows, features, tile, tile.kept)
     none = torch.empty(0, dtype=torch.int32, device=x.device)
     found = (none, none, none)
@@ -99,8 +105,9 @@ def _candidates(call: _Call) -> tuple[Tensor, Tensor]:
     grid, device = call.grid, call.x.device
     keys = torch.empty(call.x.shape[0], grid.programs, grid.room, dtype=torch.int32, device=device)
     slots = torch.empty(keys.shape, dtype=torch.int16, device=device)
+    options = grid.constants | candidate_registers(call.weight.dtype, device)
     _candidates_kernel[(grid.blocks, grid.programs)](
-        *call[:3], keys, slots, *call.sizes, KEPT=grid.room, **grid.constants(call.sizes[2])
+        *call[:3], keys, slots, *call.sizes, KEPT=grid.room, **options
     )
     return keys, slots
 
@@ -121,14 +128,14 @@ def _reaching(
         were repaired.
     """
     grid, device = call.grid, call.x.device
-    rows, features, width = call.sizes[:3]
+    rows, features = call.sizes[:2]
     bound = select_radix(keys.view(-1), wanted, DIGITS[:2])[0].clamp(min=1).int()
     counts = torch.empty(rows, grid.programs, dtype=torch.int32, device=device)
     lists = {"ROOM": grid.room, "GROUPS": groups(grid.programs, grid.room), "num_warps": 4}
     _tally_kernel[(rows,)](keys, bound, counts, grid.programs, **lists)
     limits = (bound - 1).expand(features).contiguous()
     source = (*call[:3], limits)
-    shape = grid.constants(width) | again(grid.tile) | register_limit(device)
+    shape = grid.constants | again(grid.tile) | register_limit(device)
     hiding = blocks_with(counts == grid.room, grid)
     if hiding.numel():
         _recount_kernel[(hiding.numel(),)](
@@ -214,7 +221,7 @@ def select_radix(keys: Tensor, wanted: int, digits: tuple[tuple[int, int], ...])
     return state
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("size",))
 def _histogram_kernel(
     keys_ptr,  # [size] int32
     state_ptr,  # [2] int64: the digits found so far, and how many keys are wanted
@@ -283,7 +290,7 @@ def _tally_kernel(
         tl.store(counts_ptr + base + group, count, mask=group < programs)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _recount_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -301,11 +308,10 @@ def _recount_kernel(
     COLUMNS: tl.constexpr,
     TILES: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
-    block = tl.load(blocks_ptr + tl.program_id(0)).to(tl.int64)
-    program = block % programs
-    row = block // programs * ROWS + tl.arange(0, ROWS)
+    block = tl.load(blocks_ptr + tl.program_id(0))
+    program = (block % programs).to(tl.int64)
+    row = (block // programs).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     own = counts_ptr + row * programs + program
     count = tl.load(own, mask=row < rows, other=0)
     found = tl.zeros([ROWS], tl.int32)
@@ -324,9 +330,8 @@ def _recount_kernel(
             ROWS,
             COLUMNS,
             DEPTH,
-            EVEN,
         )
-        found += _firing(keys, limits_ptr, feature, features)[1]
+        found += _firing(keys, limits_ptr, feature, features, COLUMNS)[1]
     # at least the candidates, which the next kernel writes where nothing more is found
     tl.store(own, tl.maximum(found, ROOM), mask=(row < rows) & (count == ROOM))
 

@@ -6,8 +6,9 @@
 
 It walks the feature's rows in order and adds what the other dictionary has there, within its chunk,
 to float64 sums in registers. So that a program finds those entries at once, the other dictionary's
-codes are sorted by (chunk, row). Every sum has one owner and one order: no atomics, the same bits
-under any schedule, and those of the CPU.
+codes are sorted by (chunk, row). A feature with many entries is cut into parts (``pair_part_bits``)
+whose sums further programs write before, so that no program is busy long after the others. Every
+sum has one owner and one order: no atomics, the same bits under any schedule, and those of the CPU.
 """
 
 from collections.abc import Iterator
@@ -18,11 +19,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from isogloss.kernels.gpu.configs import register_limit
 from isogloss.kernels.values.coactivation import (
+    MOMENT_PARTS,
     Coactivation,
     FeatureMoments,
     Measure,
     PairSums,
+    moment_part,
+    pair_part_bits,
     refuse_repeats,
 )
 from isogloss.kernels.values.codes import Codes
@@ -69,9 +74,21 @@ def _starts(keys: Tensor, count: int) -> Tensor:
     return torch.searchsorted(keys, wanted, out_int32=keys.numel() < 1 << 31)
 
 
-def _by_feature(codes: Codes, rows: Tensor) -> _Entries:
+class _Parts(NamedTuple):
+    """Sums of all parts of features but the first of each; written where there is such a part."""
+
+    products: Tensor
+    """float64 ``[parts, features_b]``."""
+    cofires: Tensor
+    """int32 ``[parts, features_b]``."""
+    bits: int
+    """The entries, sorted by feature, are cut at the multiples of two to that power."""
+
+
+def _by_feature(codes: Codes, rows: Tensor) -> tuple[_Entries, Tensor]:
+    """The entries, and the feature of each, rising."""
     keys, order = torch.sort(codes.indices, stable=True)
-    return _Entries(codes.values[order], rows[order].int(), _starts(keys, codes.features))
+    return _Entries(codes.values[order], rows[order].int(), _starts(keys, codes.features)), keys
 
 
 def _by_chunk(codes: Codes, rows: Tensor, chunk: int) -> _Entries:
@@ -85,7 +102,7 @@ def _by_chunk(codes: Codes, rows: Tensor, chunk: int) -> _Entries:
 def feature_moments(codes: Codes, name: str) -> FeatureMoments:
     """``isogloss.kernels.feature_moments``; ``name`` is for its errors."""
     ragged, rows = _sorted(codes, name)
-    return _moments(codes, _by_feature(ragged, rows))
+    return _moments(codes, _by_feature(ragged, rows)[0])
 
 
 def _moments(codes: Codes, entries: _Entries) -> FeatureMoments:
@@ -93,7 +110,15 @@ def _moments(codes: Codes, entries: _Entries) -> FeatureMoments:
     total, squares = (
         torch.empty(codes.features, dtype=torch.float64, device=device) for _ in range(2)
     )
-    _moments_kernel[(codes.features,)](entries.values, entries.starts, total, squares, num_warps=1)
+    _moments_kernel[(codes.features,)](
+        entries.values,
+        entries.starts,
+        total,
+        squares,
+        moment_part(codes.rows),
+        PARTS=MOMENT_PARTS,
+        num_warps=1,
+    )
     return FeatureMoments(
         rows=codes.rows, total=total, squares=squares, fires=entries.starts.diff().long()
     )
@@ -104,9 +129,10 @@ def best_partners(
 ) -> Coactivation:
     """``isogloss.kernels.coactivation``: candidates of every chunk, then a stable sort of those."""
     ragged_b, rows_b = _sorted(b, "codes_b")
-    entries_a = _by_feature(*_sorted(a, "codes_a"))
-    moments_a, moments_b = _moments(a, entries_a), _moments(b, _by_feature(ragged_b, rows_b))
+    entries_a, keys_a = _by_feature(*_sorted(a, "codes_a"))
+    moments_a, moments_b = _moments(a, entries_a), _moments(b, _by_feature(ragged_b, rows_b)[0])
     entries_b = _by_chunk(ragged_b, rows_b, chunk)
+    parts = _part_sums(keys_a, entries_a, entries_b, (a.rows, b.features), chunk)
     stats_a, stats_b = (
         torch.stack((side.total, side.inverse_spread, side.fires.double()))
         for side in (moments_a, moments_b)
@@ -127,6 +153,7 @@ def best_partners(
         _partners_kernel[(size, chunks)](
             *entries_a,
             *entries_b,
+            *parts,
             stats_a,
             stats_b,
             *found,
@@ -139,6 +166,7 @@ def best_partners(
             PEARSON=measure == "pearson",
             CHUNK=chunk,
             num_warps=WARPS,
+            **register_limit(device),
         )
         offered = found[0].view(size, -1)
         order = torch.sort(offered, dim=1, descending=True, stable=True).indices[:, :count]
@@ -153,13 +181,41 @@ def best_partners(
 
 def pair_sums(a: Codes, b: Codes, block: int, chunk: int = CHUNK) -> Iterator[PairSums]:
     """``isogloss.kernels.coactivation_blocks``."""
-    entries_a = _by_feature(*_sorted(a, "codes_a"))
+    entries_a, keys_a = _by_feature(*_sorted(a, "codes_a"))
     entries_b = _by_chunk(*_sorted(b, "codes_b"), chunk)
-    return _blocks(a, b, entries_a, entries_b, block, chunk)
+    parts = _part_sums(keys_a, entries_a, entries_b, (a.rows, b.features), chunk)
+    return _blocks(a, b, (*entries_a, *entries_b, *parts), block, chunk)
+
+
+def _part_sums(
+    keys: Tensor, entries_a: _Entries, entries_b: _Entries, sizes: tuple[int, int], chunk: int
+) -> _Parts:
+    """Sums of the parts of features that have many entries; ``sizes``: rows and features of b."""
+    rows, features_b = sizes
+    entries, device = keys.numel(), keys.device
+    bits = pair_part_bits(entries, features_b)
+    count = max(0, entries - 1) >> bits
+    products = torch.empty(count, features_b, dtype=torch.float64, device=device)
+    cofires = torch.empty(count, features_b, dtype=torch.int32, device=device)
+    if count:
+        _parts_kernel[(count, triton.cdiv(features_b, chunk))](
+            *entries_a,
+            *entries_b,
+            products,
+            cofires,
+            bits,
+            keys,
+            rows,
+            features_b,
+            CHUNK=chunk,
+            num_warps=WARPS,
+            **register_limit(device),
+        )
+    return _Parts(products, cofires, bits)
 
 
 def _blocks(
-    a: Codes, b: Codes, entries_a: _Entries, entries_b: _Entries, block: int, chunk: int
+    a: Codes, b: Codes, sources: tuple[Tensor | int, ...], block: int, chunk: int
 ) -> Iterator[PairSums]:
     device = a.values.device
     for first in range(0, a.features, block):
@@ -167,8 +223,7 @@ def _blocks(
         products = torch.empty(size, b.features, dtype=torch.float64, device=device)
         cofires = torch.empty(size, b.features, dtype=torch.int32, device=device)
         _sums_kernel[(size, triton.cdiv(b.features, chunk))](
-            *entries_a,
-            *entries_b,
+            *sources,
             products,
             cofires,
             first,
@@ -176,6 +231,7 @@ def _blocks(
             b.features,
             CHUNK=chunk,
             num_warps=WARPS,
+            **register_limit(device),
         )
         yield PairSums(first=first, products=products, cofires=cofires)
 
@@ -186,39 +242,47 @@ def _moments_kernel(
     starts_ptr,  # [features + 1]
     total_ptr,  # out [features] float64
     squares_ptr,  # out [features] float64
+    size,  # entries of a part
+    PARTS: tl.constexpr,
 ):
+    """A lane sums a part of the feature's entries by rows; then the parts are added in order."""
     feature = tl.program_id(0).to(tl.int64)
     first = tl.load(starts_ptr + feature)
-    last = tl.load(starts_ptr + feature + 1)
-    total = tl.zeros([], tl.float64)
-    squares = tl.zeros([], tl.float64)
-    for at in range(first, last):
-        value = tl.load(values_ptr + at).to(tl.float64)
-        total += value
+    count = tl.load(starts_ptr + feature + 1) - first
+    part = tl.arange(0, PARTS)
+    totals = tl.zeros([PARTS], tl.float64)
+    squares = tl.zeros([PARTS], tl.float64)
+    for step in range(tl.minimum(count, size)):
+        at = part.to(tl.int64) * size + step
+        value = tl.load(values_ptr + first + at, mask=at < count, other=0.0).to(tl.float64)
+        totals += value
         squares += value * value
+    total = tl.zeros([], tl.float64)
+    square = tl.zeros([], tl.float64)
+    for n in range((count + size - 1) // size):
+        total += tl.sum(tl.where(part == n, totals, 0.0), axis=0)
+        square += tl.sum(tl.where(part == n, squares, 0.0), axis=0)
     tl.store(total_ptr + feature, total)
-    tl.store(squares_ptr + feature, squares)
+    tl.store(squares_ptr + feature, square)
 
 
 @triton.jit
 def _pair_sums(
     values_a_ptr,
     rows_a_ptr,
-    starts_a_ptr,
     values_b_ptr,
     places_b_ptr,
     starts_b_ptr,
-    feature,  # int64
+    first,
+    last,
     chunk,  # int64
     rows,
     CHUNK: tl.constexpr,
 ):
-    """Products and rows in common of one feature with every feature of a chunk, ``[CHUNK]``."""
+    """Products and rows in common of entries of a feature with the features of a chunk."""
     lane = tl.arange(0, CHUNK)
     products = tl.zeros([CHUNK], tl.float64)
     cofires = tl.zeros([CHUNK], tl.int32)
-    first = tl.load(starts_a_ptr + feature)
-    last = tl.load(starts_a_ptr + feature + 1)
     for at in range(first, last):
         value = tl.load(values_a_ptr + at).to(tl.float64)
         key = chunk * rows + tl.load(rows_a_ptr + at)
@@ -233,6 +297,89 @@ def _pair_sums(
 
 
 @triton.jit
+def _parts_kernel(
+    values_a_ptr,  # [entries], by feature
+    rows_a_ptr,  # [entries] int32
+    starts_a_ptr,  # [features_a + 1]
+    values_b_ptr,  # [entries], by chunk and row
+    places_b_ptr,  # [entries] int32
+    starts_b_ptr,  # [chunks * rows + 1]
+    products_ptr,  # out [parts, features_b] float64
+    cofires_ptr,  # out [parts, features_b] int32
+    bits,
+    keys_ptr,  # [entries] int32: features, rising
+    rows,
+    features_b,
+    CHUNK: tl.constexpr,
+):
+    slot = tl.program_id(0).to(tl.int64)
+    chunk = tl.program_id(1).to(tl.int64)
+    place = (slot + 1) << bits
+    feature = tl.load(keys_ptr + place).to(tl.int64)
+    begin = tl.load(starts_a_ptr + feature).to(tl.int64)
+    end = tl.load(starts_a_ptr + feature + 1).to(tl.int64)
+    if ((end - begin) > (1 << bits)) & (begin < place):
+        products, cofires = _pair_sums(
+            values_a_ptr,
+            rows_a_ptr,
+            values_b_ptr,
+            places_b_ptr,
+            starts_b_ptr,
+            place,
+            tl.minimum(end, place + (1 << bits)),
+            chunk,
+            rows,
+            CHUNK,
+        )
+        other = chunk * CHUNK + tl.arange(0, CHUNK)
+        out = slot * features_b + other
+        tl.store(products_ptr + out, products, mask=other < features_b)
+        tl.store(cofires_ptr + out, cofires, mask=other < features_b)
+
+
+@triton.jit
+def _all_sums(
+    values_a_ptr,
+    rows_a_ptr,
+    starts_a_ptr,
+    values_b_ptr,
+    places_b_ptr,
+    starts_b_ptr,
+    part_products_ptr,
+    part_cofires_ptr,
+    bits,
+    feature,  # int64
+    chunk,  # int64
+    rows,
+    features_b,
+    CHUNK: tl.constexpr,
+):
+    """Products and rows in common of one feature with every feature of a chunk, ``[CHUNK]``."""
+    begin = tl.load(starts_a_ptr + feature).to(tl.int64)
+    end = tl.load(starts_a_ptr + feature + 1).to(tl.int64)
+    last = tl.where((end - begin) > (1 << bits), ((begin >> bits) + 1) << bits, end)
+    products, cofires = _pair_sums(
+        values_a_ptr,
+        rows_a_ptr,
+        values_b_ptr,
+        places_b_ptr,
+        starts_b_ptr,
+        begin,
+        last,
+        chunk,
+        rows,
+        CHUNK,
+    )
+    if last < end:
+        other = chunk * CHUNK + tl.arange(0, CHUNK)
+        for slot in range(begin >> bits, (end - 1) >> bits):
+            at = slot * features_b + other
+            products += tl.load(part_products_ptr + at, mask=other < features_b, other=0.0)
+            cofires += tl.load(part_cofires_ptr + at, mask=other < features_b, other=0)
+    return products, cofires
+
+
+@triton.jit
 def _sums_kernel(
     values_a_ptr,  # [entries], by feature
     rows_a_ptr,  # [entries] int32
@@ -240,6 +387,9 @@ def _sums_kernel(
     values_b_ptr,  # [entries], by chunk and row
     places_b_ptr,  # [entries] int32
     starts_b_ptr,  # [chunks * rows + 1]
+    part_products_ptr,  # [parts, features_b] float64
+    part_cofires_ptr,  # [parts, features_b] int32
+    bits,
     products_ptr,  # out [block, features_b] float64
     cofires_ptr,  # out [block, features_b] int32
     first_feature,
@@ -249,16 +399,20 @@ def _sums_kernel(
 ):
     place = tl.program_id(0).to(tl.int64)
     chunk = tl.program_id(1).to(tl.int64)
-    products, cofires = _pair_sums(
+    products, cofires = _all_sums(
         values_a_ptr,
         rows_a_ptr,
         starts_a_ptr,
         values_b_ptr,
         places_b_ptr,
         starts_b_ptr,
+        part_products_ptr,
+        part_cofires_ptr,
+        bits,
         place + first_feature,
         chunk,
         rows,
+        features_b,
         CHUNK,
     )
     other = chunk * CHUNK + tl.arange(0, CHUNK)
@@ -275,6 +429,9 @@ def _partners_kernel(
     values_b_ptr,  # [entries], by chunk and row
     places_b_ptr,  # [entries] int32
     starts_b_ptr,  # [chunks * rows + 1]
+    part_products_ptr,  # [parts, features_b] float64
+    part_cofires_ptr,  # [parts, features_b] int32
+    bits,
     stats_a_ptr,  # [3, features_a] float64: total, inverse spread, firings
     stats_b_ptr,  # [3, features_b] float64
     scores_ptr,  # out [block, chunks, kept] float64, descending
@@ -292,16 +449,20 @@ def _partners_kernel(
     place = tl.program_id(0).to(tl.int64)
     chunk = tl.program_id(1).to(tl.int64)
     feature = place + first_feature
-    products, cofires = _pair_sums(
+    products, cofires = _all_sums(
         values_a_ptr,
         rows_a_ptr,
         starts_a_ptr,
         values_b_ptr,
         places_b_ptr,
         starts_b_ptr,
+        part_products_ptr,
+        part_cofires_ptr,
+        bits,
         feature,
         chunk,
         rows,
+        features_b,
         CHUNK,
     )
     lane = tl.arange(0, CHUNK)

@@ -53,9 +53,6 @@ ENCODE_FLOAT = EncodeConfig(rows=64, columns=64, tiles=12, kept=8, depth=16, war
 ENCODE_FLOAT_CDNA = replace(ENCODE_FLOAT, depth=32)
 """float32 on MI200 and MI300: 8 warps of 64 threads take 128 bits each only of a deeper tile."""
 
-ENCODE_UNEVEN = EncodeConfig(rows=64, columns=64, tiles=12, kept=8, depth=32, warps=8, stages=1)
-"""Rows that do not begin at multiples of 16 elements are loaded one by one, without pipelining."""
-
 _TABLE = {
     ("sm80", "half"): ENCODE_HALF,
     ("sm89", "half"): ENCODE_HALF,
@@ -88,6 +85,14 @@ def register_limit(device: torch.device, most: int = MOST_REGISTERS) -> dict[str
     return {"maxnreg": most} if on_nvidia else {}
 
 
+def candidate_registers(dtype: torch.dtype, device: torch.device) -> dict[str, int]:
+    """Launch option of the kernels that keep candidates: the limit for float32 only.
+
+    Left to itself ptxas stopped at 128 registers in float32, and spilled 6 on sm90 and 4 on sm100.
+    """
+    return register_limit(device) if dtype == torch.float32 else {}
+
+
 def architecture(device: torch.device) -> str:
     """Return the architecture of a device, by its name in the table.
 
@@ -118,16 +123,14 @@ def _named(capability: int) -> str:
     return f"sm{next((one for one in known if one <= capability), known[-1])}"
 
 
-def table_config(name: str, dtype: torch.dtype, *, even: bool = True) -> EncodeConfig:
-    """The table's tile for an architecture and a dtype; ``even``: rows begin at 16 bytes."""
-    if not even:
-        return ENCODE_UNEVEN
+def table_config(name: str, dtype: torch.dtype) -> EncodeConfig:
+    """The table's tile for an architecture and a dtype."""
     return _TABLE[name, "single" if dtype == torch.float32 else "half"]
 
 
-def encode_config(dtype: torch.dtype, device: torch.device, *, even: bool = True) -> EncodeConfig:
-    """The tile for weights of that dtype on that device; ``even``: rows begin at 16 bytes."""
-    return table_config(architecture(device), dtype, even=even)
+def encode_config(dtype: torch.dtype, device: torch.device) -> EncodeConfig:
+    """The tile for weights of that dtype on that device."""
+    return table_config(architecture(device), dtype)
 
 
 _KEPT = ((3, 16), (12, 32), (30, 64))

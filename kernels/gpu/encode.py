@@ -15,7 +15,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, fitted, register_limit
+from isogloss.kernels.gpu.configs import (
+    EncodeConfig,
+    candidate_registers,
+    encode_config,
+    fitted,
+    register_limit,
+)
 from isogloss.kernels.gpu.dealing import _dealt
 from isogloss.kernels.gpu.repair import Lists, TileCall, new_lists, repair
 from isogloss.kernels.gpu.tiles import (
@@ -29,6 +35,7 @@ from isogloss.kernels.gpu.tiles import (
     list_sizes,
     list_warps,
     loadable,
+    tile_dtype,
 )
 
 
@@ -49,13 +56,14 @@ def encode_topk(
     """
     rows = x.shape[0]
     features, device = weight.shape[0], x.device
-    x, weight, even = loadable(x, weight)
-    tile = config or fitted(encode_config(weight.dtype, device, even=even), k, features)
+    tile = config or fitted(encode_config(tile_dtype(x, weight), device), k, features)
+    x, weight = loadable(x, weight, tile.depth)
     call = TileCall(x, weight, bias.contiguous(), tile)
     lists = new_lists(rows, call.programs, tile.kept, k, device)
     if rows == 0:
         return lists.values, lists.indices, lists.repaired
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    options |= candidate_registers(weight.dtype, device)
     _candidates_kernel[(triton.cdiv(rows, tile.rows), call.programs)](
         *call.source, lists.keys, lists.places, *call.sizes, **call.constants, **options
     )
@@ -86,7 +94,7 @@ def select(lists: Lists, call: TileCall) -> None:
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _candidates_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -103,7 +111,6 @@ def _candidates_kernel(
     TILES: tl.constexpr,
     KEPT: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     program = tl.program_id(1).to(tl.int64)
@@ -124,7 +131,6 @@ def _candidates_kernel(
             ROWS,
             COLUMNS,
             DEPTH,
-            EVEN,
         )
         for _ in range(KEPT):
             top, at = tl.max(keys, axis=1, return_indices=True)

@@ -4,9 +4,11 @@
 # (triton compiles these functions from the arguments they meet; pyright sees plain Python)
 """Gradients by Triton: entries sorted by feature, one program a feature, no float atomics.
 
-The sort is stable. A feature with more than ``SEGMENT`` entries is split: its first program takes
-the first ones, further programs the others into a buffer, and a last kernel adds those in order.
-The same bits under any schedule.
+The sort is stable. A feature with more than ``SEGMENT`` entries is split at the places of the
+sorted list that are multiples of ``SEGMENT``. Its first program takes the entries before the first
+of them, further programs the others into a buffer, and a last kernel adds those in order. So a
+further program finds its feature by one load, and nothing is counted or summed up before. The same
+bits under any schedule.
 """
 
 from typing import NamedTuple
@@ -17,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from isogloss.kernels.gpu.configs import ROW_REGISTERS, register_limit
-from isogloss.kernels.gpu.decode import _bounds, row_warps
+from isogloss.kernels.gpu.decode import _bounds, row_unit, row_warps
 from isogloss.kernels.values.codes import Codes
 
 SEGMENT = 64
@@ -27,16 +29,14 @@ class _Plan(NamedTuple):
     """The entries that each program takes."""
 
     order: Tensor
-    """Entries in the order of their features, then rows, int32; int64 where places reach 2**31."""
+    """Entries in the order of their features, then rows, int64: as torch sorts."""
     rows: Tensor
-    """Row of every entry (not sorted), int32; of one element when k is fixed."""
+    """Row of every entry (not sorted), int32, where it is no 32-bit division of the entry by k."""
+    keys: Tensor
+    """Feature of each place in ``order``, int32, rising; ``features`` for entries of value 0."""
     starts: Tensor
     """Position in ``order`` where each feature's entries begin, int32 or int64 ``[features + 1]``.
     """
-    owners: Tensor
-    """Feature of each further program, int32; ``features`` where there is none."""
-    parts: Tensor
-    """First further program of each feature, int32 ``[features + 1]``."""
 
 
 def places_dtype(entries: int) -> torch.dtype:
@@ -48,22 +48,21 @@ def _plan(codes: Codes) -> _Plan:
     """Sort the entries; those of value 0 go last and belong to nobody."""
     values, indices = codes.values.detach().reshape(-1), codes.indices.reshape(-1)
     device, entries = values.device, values.numel()
-    whole = places_dtype(entries)
     keys = torch.where(values != 0, indices, codes.features)
     keys, order = torch.sort(keys, stable=True)
     wanted = torch.arange(codes.features + 1, dtype=torch.int32, device=device)
-    starts = torch.searchsorted(keys, wanted, out_int32=whole == torch.int32)
-    further = (starts.diff() - 1).clamp_(min=0).div_(SEGMENT, rounding_mode="floor")
-    parts = torch.zeros(codes.features + 1, dtype=torch.int32, device=device)
-    parts[1:] = further.cumsum(0)
-    places = torch.arange(entries // SEGMENT, dtype=torch.int32, device=device)
-    owners = torch.searchsorted(parts, places, right=True, out_int32=True) - 1
-    if codes.offsets is None:
-        rows = torch.zeros(1, dtype=torch.int32, device=device)
-    else:
+    starts = torch.searchsorted(keys, wanted, out_int32=places_dtype(entries) == torch.int32)
+    rows = keys
+    if codes.is_ragged or starts.dtype == torch.int64:
+        lengths = codes.k if codes.offsets is None else codes.offsets.diff()
         every = torch.arange(codes.rows, dtype=torch.int32, device=device)
-        rows = torch.repeat_interleave(every, codes.offsets.diff(), output_size=entries)
-    return _Plan(order.to(whole), rows, starts, owners, parts)
+        rows = torch.repeat_interleave(every, lengths, output_size=entries)
+    return _Plan(order, rows, keys, starts)
+
+
+def further_programs(entries: int) -> int:
+    """Programs besides the first of each feature: one at each multiple of ``SEGMENT``."""
+    return max(0, entries - 1) // SEGMENT
 
 
 def sparse_gradients(
@@ -104,6 +103,7 @@ def value_slopes(codes: Codes, grad: Tensor, weight: Tensor) -> Tensor:
         0 if codes.is_ragged else codes.k,
         RAGGED=codes.is_ragged,
         WIDTH=triton.next_power_of_2(width),
+        UNIT=row_unit(width),
         num_warps=row_warps(width),
     )
     return out
@@ -119,21 +119,22 @@ def _launch(
 ) -> None:
     """Fill ``out``; without ``decoder``, only sums of ``value * grad`` and ``value``."""
     plan, width = _plan(codes), grad.shape[1]
-    count, further = out[1].shape[0], plan.owners.numel()
+    count, further = out[1].shape[0], further_programs(plan.keys.numel())
     both, device, grad = decoder is not None, grad.device, grad.contiguous()
     values = codes.values.detach().contiguous()
     partial = torch.empty(further, 2 if both else 1, width, device=device)
     partial_bias = torch.empty(further, device=device)
-    shape = {"BOTH": both, "WIDTH": triton.next_power_of_2(width), "num_warps": row_warps(width)}
+    shape = {
+        "BOTH": both,
+        "WIDTH": triton.next_power_of_2(width),
+        "UNIT": row_unit(width),
+        "num_warps": row_warps(width),
+    }
     if count + further == 0:
         return
     listed = plan.starts if features is None else features.to(torch.int32)
     _features_kernel[(count + further,)](
-        plan.order,
-        plan.rows,
-        plan.starts,
-        plan.owners,
-        plan.parts,
+        *plan,
         listed,
         values,
         grad,
@@ -146,32 +147,32 @@ def _launch(
         codes.features,
         width,
         0 if codes.is_ragged else codes.k,
-        RAGGED=codes.is_ragged,
+        RAGGED=plan.rows is not plan.keys,
         LISTED=features is not None,
         SEGMENT=SEGMENT,
         **shape,
     )
     if further and count:
         _add_parts_kernel[(count,)](
-            plan.parts,
+            plan.starts,
             listed,
             partial,
             partial_bias,
             *out[1:],
             width,
             LISTED=features is not None,
+            SEGMENT=SEGMENT,
             **shape,
             **register_limit(device, ROW_REGISTERS),
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("count",))
 def _features_kernel(
-    order_ptr,  # [entries]
-    rows_ptr,  # [entries] int32, read when RAGGED
-    starts_ptr,  # [features + 1]
-    owners_ptr,  # [further programs] int32
-    parts_ptr,  # [features + 1] int32
+    order_ptr,  # [entries] int64
+    rows_ptr,  # [entries] int32, read when RAGGED; wanted where 32 bits do not hold every entry
+    keys_ptr,  # [entries] int32
+    starts_ptr,  # [features + 1], int32 where 32 bits hold every entry, else int64
     listed_ptr,  # [count] int32, read when LISTED
     values_ptr,  # [entries]
     grad_ptr,  # [rows, width]
@@ -192,24 +193,25 @@ def _features_kernel(
     SEGMENT: tl.constexpr,
     BOTH: tl.constexpr,
     WIDTH: tl.constexpr,
+    UNIT: tl.constexpr = 1,
 ):
+    width = width // UNIT * UNIT  # tells the compiler what divides it
     program = tl.program_id(0)
-    if program < count:
+    place = (program - count + 1).to(starts_ptr.dtype.element_ty) * SEGMENT
+    is_first = program < count
+    if is_first:
         feature = program
         if LISTED:
             feature = tl.load(listed_ptr + program)
-        part = 0
     else:
-        feature = tl.load(owners_ptr + program - count)
-        part = 0
-        if feature < features:
-            part = program - count - tl.load(parts_ptr + feature) + 1
-    if feature < features:
-        chosen = feature.to(tl.int64)
-        begin = tl.load(starts_ptr + chosen)
-        end = tl.load(starts_ptr + chosen + 1)
-        first = begin + part * SEGMENT
-        last = tl.minimum(end, first + SEGMENT)
+        feature = tl.load(keys_ptr + place)
+    chosen = tl.minimum(feature, features - 1).to(tl.int64)
+    begin = tl.load(starts_ptr + chosen)
+    end = tl.load(starts_ptr + chosen + 1)
+    is_split = end - begin > SEGMENT
+    if (feature < features) & (is_first | (is_split & (begin < place))):
+        first = tl.where(is_first, begin, place)
+        last = tl.where(is_split, tl.minimum(end, (first // SEGMENT + 1) * SEGMENT), end)
         column = tl.arange(0, WIDTH)
         inside = column < width
         of_decoder = tl.zeros([WIDTH], tl.float32)
@@ -220,8 +222,11 @@ def _features_kernel(
                 direction = tl.load(decoder_ptr + chosen * width + column, mask=inside, other=0.0)
                 direction = direction.to(tl.float32)
             for at in range(first, last):
-                entry = tl.load(order_ptr + at).to(tl.int64)
-                row = tl.load(rows_ptr + entry).to(tl.int64) if RAGGED else entry // k
+                entry = tl.load(order_ptr + at)
+                if RAGGED:
+                    row = tl.load(rows_ptr + entry).to(tl.int64)
+                else:  # entries fit 32 bits: a division of 64 is a subroutine of 70 instructions
+                    row = (entry.to(tl.int32) // k).to(tl.int64)
                 value = tl.load(values_ptr + entry).to(tl.float32)
                 grad = tl.load(grad_ptr + row * width + column, mask=inside, other=0.0)
                 grad = grad.to(tl.float32)
@@ -234,7 +239,7 @@ def _features_kernel(
                     tl.store(to_values_ptr + entry, slope)
                 else:
                     of_bias += value
-        if part == 0:
+        if is_first:
             out = program.to(tl.int64) * width + column
             tl.store(to_decoder_ptr + out, of_decoder, mask=inside)
             if BOTH:
@@ -251,7 +256,7 @@ def _features_kernel(
 
 @triton.jit
 def _add_parts_kernel(
-    parts_ptr,  # [features + 1] int32
+    starts_ptr,  # [features + 1] int32 or int64
     listed_ptr,  # [count] int32, read when LISTED
     partial_ptr,  # [further programs, 1 + BOTH, width]
     partial_bias_ptr,  # [further programs]
@@ -260,16 +265,21 @@ def _add_parts_kernel(
     to_bias_ptr,  # in and out [count]
     width,
     LISTED: tl.constexpr,
+    SEGMENT: tl.constexpr,
     BOTH: tl.constexpr,
     WIDTH: tl.constexpr,
+    UNIT: tl.constexpr = 1,
 ):
+    width = width // UNIT * UNIT  # tells the compiler what divides it
     program = tl.program_id(0)
     feature = program
     if LISTED:
         feature = tl.load(listed_ptr + program)
-    first = tl.load(parts_ptr + feature).to(tl.int64)
-    last = tl.load(parts_ptr + feature + 1).to(tl.int64)
-    if first < last:
+    begin = tl.load(starts_ptr + feature).to(tl.int64)
+    end = tl.load(starts_ptr + feature + 1).to(tl.int64)
+    if end - begin > SEGMENT:
+        first = begin // SEGMENT
+        last = (end - 1) // SEGMENT
         column = tl.arange(0, WIDTH)
         inside = column < width
         out = program.to(tl.int64) * width + column
@@ -301,7 +311,9 @@ def _slopes_kernel(
     k,
     RAGGED: tl.constexpr,
     WIDTH: tl.constexpr,
+    UNIT: tl.constexpr = 1,
 ):
+    width = width // UNIT * UNIT  # tells the compiler what divides it
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     inside = column < width

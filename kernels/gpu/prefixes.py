@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from isogloss.kernels.gpu.decode import _bounds, row_warps
+from isogloss.kernels.gpu.decode import _bounds, row_unit, row_warps
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.prefixes import edges_on
 
@@ -38,6 +38,7 @@ def decode_prefixes(
         RAGGED=codes.is_ragged,
         BIAS=bias is not None,
         WIDTH=triton.next_power_of_2(width),
+        UNIT=row_unit(width),
         num_warps=row_warps(width),
     )
     return out
@@ -59,7 +60,9 @@ def _prefixes_kernel(
     RAGGED: tl.constexpr,
     BIAS: tl.constexpr,
     WIDTH: tl.constexpr,
+    UNIT: tl.constexpr = 1,
 ):
+    width = width // UNIT * UNIT  # tells the compiler what divides it
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     inside = column < width

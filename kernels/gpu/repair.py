@@ -23,6 +23,7 @@ from isogloss.kernels.gpu.dealing import _dealt
 from isogloss.kernels.gpu.tiles import (
     _entries,
     _merge,
+    _spread,
     _store_row,
     _tile_keys,
     list_sizes,
@@ -72,7 +73,7 @@ class TileCall(NamedTuple):
     @property
     def constants(self) -> dict[str, int]:
         """Constants of the kernel that keeps candidates."""
-        return tile_constants(self.tile, self.weight.shape[1])
+        return tile_constants(self.tile)
 
 
 class Lists(NamedTuple):
@@ -155,7 +156,7 @@ def _repair(lists: Lists, call: TileCall, mask: Tensor | None, dense: Tensor) ->
         dense,
         *call.sizes,
         most,
-        **again_constants(call.tile, call.weight.shape[1]),
+        **again_constants(call.tile),
         MASKED=mask is not None,
         num_warps=tile.warps,
         num_stages=tile.stages,
@@ -178,7 +179,7 @@ def _repair(lists: Lists, call: TileCall, mask: Tensor | None, dense: Tensor) ->
     )
 
 
-def again_constants(tile: EncodeConfig, width: int) -> dict[str, int]:
+def again_constants(tile: EncodeConfig) -> dict[str, int]:
     """Constants of the kernel that computes tiles again: the same features, at most 64 at once.
 
     With gathered rows 128 at once spilled on sm90. Instructions that differ only in their columns
@@ -186,12 +187,11 @@ def again_constants(tile: EncodeConfig, width: int) -> dict[str, int]:
 
     Args:
         tile: the one of the candidates.
-        width: of the rows.
 
     Returns:
         The constants.
     """
-    constants = tile_constants(tile, width)
+    constants = tile_constants(tile)
     del constants["KEPT"]
     columns = min(tile.columns, 64)
     return constants | {"COLUMNS": columns, "TILES": tile.columns * tile.tiles // columns}
@@ -202,7 +202,7 @@ def merge_warps(padded: int) -> int:
     return 4 if padded <= 256 else 8
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _list_kernel(
     repaired_ptr,  # [rows] int32
     ranks_ptr,  # [rows, programs] int16
@@ -227,7 +227,7 @@ def _list_kernel(
     tl.store(counts_ptr + program, count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _again_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -247,7 +247,6 @@ def _again_kernel(
     COLUMNS: tl.constexpr,
     TILES: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
     MASKED: tl.constexpr,
 ):
     program = tl.program_id(1).to(tl.int64)
@@ -273,10 +272,9 @@ def _again_kernel(
                 ROWS,
                 COLUMNS,
                 DEPTH,
-                EVEN,
             )
             if MASKED:
-                masked = tl.load(mask_ptr + feature, mask=feature < features, other=0)
+                masked = tl.sum(_spread(mask_ptr, feature, features, 0, COLUMNS), axis=1)
                 keys = tl.where((masked != 0)[None, :], keys, -1)
             tl.store(out[:, None] + place[None, :], keys, mask=row_ok[:, None])
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from isogloss.kernels.gpu.configs import EncodeConfig, encode_config, register_limit
 from isogloss.kernels.gpu.dealing import _dealt
-from isogloss.kernels.gpu.tiles import _tile_keys, loadable
+from isogloss.kernels.gpu.tiles import _spread, _tile_keys, loadable, tile_dtype
 from isogloss.kernels.values.codes import Codes
 
 ROOM = 32
@@ -53,14 +53,14 @@ class TileGrid:
             blocks=triton.cdiv(rows, tile.rows),
         )
 
-    def constants(self, width: int) -> dict[str, int]:
+    @property
+    def constants(self) -> dict[str, int]:
         """Constants and launch options of the kernels that compute tiles."""
         return {
             "ROWS": self.tile.rows,
             "COLUMNS": self.tile.columns,
             "TILES": self.tile.tiles,
             "DEPTH": self.tile.depth,
-            "EVEN": width % self.tile.depth == 0,
             "num_warps": self.tile.warps,
             "num_stages": self.tile.stages,
         }
@@ -87,17 +87,16 @@ def encode_threshold(
     Returns:
         The codes, the number of tiles, and the number of repaired ones.
     """
-    rows, width = x.shape
+    rows = x.shape[0]
     features, device = weight.shape[0], x.device
-    x, weight, even = loadable(x, weight)
-    grid = TileGrid.of(
-        rows, features, config or encode_config(weight.dtype, device, even=even), room
-    )
+    tile = config or encode_config(tile_dtype(x, weight), device)
+    x, weight = loadable(x, weight, tile.depth)
+    grid, width = TileGrid.of(rows, features, tile, room), x.shape[1]
     slots = torch.empty(rows, grid.programs, room, dtype=torch.int64, device=device)
     counts = torch.empty(rows, grid.programs, dtype=torch.int32, device=device)
     source = (x, weight, bias.contiguous(), limits.view(torch.int32))
     sizes = (rows, features, width, grid.programs, x.stride(0))
-    shape = {"ROOM": room, **grid.constants(width), **register_limit(device)}
+    shape = {"ROOM": room, **grid.constants, **register_limit(device)}
     if rows:
         _fire_kernel[(grid.blocks, grid.programs)](*source, slots, counts, *sizes, **shape)
     starts, blocks, entries = places(counts, room, grid)
@@ -165,7 +164,7 @@ def blocks_with(marked: Tensor, grid: TileGrid) -> Tensor:
     return tiles.view(-1).nonzero().view(-1).int()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _fire_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -183,7 +182,6 @@ def _fire_kernel(
     COLUMNS: tl.constexpr,
     TILES: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     program = tl.program_id(1).to(tl.int64)
@@ -203,9 +201,8 @@ def _fire_kernel(
             ROWS,
             COLUMNS,
             DEPTH,
-            EVEN,
         )
-        keys, count = _firing(keys, limits_ptr, feature, features)
+        keys, count = _firing(keys, limits_ptr, feature, features, COLUMNS)
         out = (row * programs + program) * ROOM
         for n in range(tl.minimum(tl.max(count, axis=0), ROOM)):
             keys, key, at = _take(keys, COLUMNS)
@@ -219,9 +216,9 @@ def _fire_kernel(
 
 
 @triton.jit
-def _firing(keys, limits_ptr, feature, features):
+def _firing(keys, limits_ptr, feature, features, COLUMNS: tl.constexpr):
     """The keys of a tile that fire, -1 elsewhere, and how many each row has."""
-    limit = tl.load(limits_ptr + feature, mask=feature < features, other=0)
+    limit = tl.sum(_spread(limits_ptr, feature, features, 0, COLUMNS), axis=1)
     fires = (limit[None, :] - keys) >> 31  # -1 where the key is above; outside of the tile it is -1
     # sums of conditions became bit counts by way of local memory
     return tl.where(fires != 0, keys, -1), -tl.sum(fires, axis=1)
@@ -268,7 +265,7 @@ def _move_kernel(
         tl.store(indices_ptr + out, packed.to(tl.int32), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _repair_kernel(
     x_ptr,  # [rows, width], rows x_stride apart
     weight_ptr,  # [features, width]
@@ -290,11 +287,10 @@ def _repair_kernel(
     COLUMNS: tl.constexpr,
     TILES: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
-    block = tl.load(blocks_ptr + tl.program_id(0)).to(tl.int64)
-    program = block % programs
-    row = block // programs * ROWS + tl.arange(0, ROWS)
+    block = tl.load(blocks_ptr + tl.program_id(0))
+    program = (block % programs).to(tl.int64)
+    row = (block // programs).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     own = row * programs + program
     count = tl.load(counts_ptr + own, mask=row < rows, other=0)
     first = tl.load(starts_ptr + own, mask=row < rows, other=0)
@@ -317,9 +313,8 @@ def _repair_kernel(
             ROWS,
             COLUMNS,
             DEPTH,
-            EVEN,
         )
-        keys, held = _firing(keys, limits_ptr, feature, features)
+        keys, held = _firing(keys, limits_ptr, feature, features, COLUMNS)
         held = tl.where(count > ROOM, tl.minimum(held, count - found), 0)  # never beyond its place
         for n in range(tl.max(held, axis=0)):
             keys, key, at = _take(keys, COLUMNS)

@@ -1,12 +1,13 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
 # pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
-# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false, reportAssignmentType=false
 # (triton compiles these functions from the arguments they meet; pyright sees plain Python)
 """A tile of the encoder: its pre-activations, the best of each row, and lists of those.
 
 What ``encode``, its repair, ``aux_topk``, ``batch_topk`` and ``threshold`` share.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -14,26 +15,43 @@ from torch import Tensor
 from isogloss.kernels.gpu.configs import EncodeConfig
 
 
-def loadable(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Make rows and directions fit to be loaded by tiles.
+def tile_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """The dtype in which rows and directions are multiplied: theirs, float32 where they differ."""
+    return weight.dtype if x.dtype == weight.dtype else torch.float32
 
-    Both get one dtype, and the elements of a row lie side by side. Where every row also begins at a
-    multiple of 16 elements, tiles load 16 at a time.
+
+def loadable(x: Tensor, weight: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    """Make rows and directions fit to be loaded 128 bits at a time, a whole step of the loop each.
+
+    Both get one dtype. A width that is no multiple of ``depth`` is filled up with zeros, in a copy
+    of rows and directions: zeros change no sum. Loaded element by element, without pipelining, an
+    odd width took 16 to 32 times as many loads in the innermost loop.
 
     Args:
         x: ``[rows, width]``.
         weight: ``[features, width]``.
+        depth: width taken by one step of the innermost loop, a multiple of 16.
 
     Returns:
-        Both, and whether 16 elements are loaded at a time.
+        Both, of the width that the kernels see.
     """
-    if x.dtype != weight.dtype:
-        x, weight = x.float(), weight.float()
-    x = x if x.stride(1) == 1 else x.contiguous()
-    return x, weight, x.shape[1] % 16 == 0 and x.stride(0) % 16 == 0
+    dtype, width = tile_dtype(x, weight), triton.cdiv(x.shape[1], depth) * depth
+    return _filled(x.to(dtype), width), _filled(weight.to(dtype), width)
 
 
-def tile_constants(tile: EncodeConfig, width: int) -> dict[str, int]:
+def _filled(matrix: Tensor, width: int) -> Tensor:
+    """The matrix of that width, its rows beginning at multiples of 16 elements and 16 bytes."""
+    far = width - matrix.shape[1]
+    strides = matrix.stride(1) == 1 and matrix.stride(0) % 16 == 0
+    if far == 0 and strides and matrix.data_ptr() % 16 == 0:
+        return matrix
+    out = torch.empty(len(matrix), width, dtype=matrix.dtype, device=matrix.device)
+    out[:, : width - far].copy_(matrix)
+    out[:, width - far :].zero_()
+    return out
+
+
+def tile_constants(tile: EncodeConfig) -> dict[str, int]:
     """Constants of a kernel that keeps candidates of a tile."""
     return {
         "ROWS": tile.rows,
@@ -41,7 +59,6 @@ def tile_constants(tile: EncodeConfig, width: int) -> dict[str, int]:
         "TILES": tile.tiles,
         "KEPT": tile.kept,
         "DEPTH": tile.depth,
-        "EVEN": width % tile.depth == 0,
     }
 
 
@@ -66,36 +83,49 @@ def _tile_keys(
     row_ok,  # [ROWS]
     feature,  # [COLUMNS] int64
     features,
-    width,
+    width,  # a multiple of DEPTH
     x_stride,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVEN: tl.constexpr,
 ):
     """relu(x @ weight.T + bias) of one tile as int32 that order as the floats; -1 outside.
 
     The one place that computes pre-activations: a repaired row has the bits it would have had.
     """
     inner = tl.arange(0, DEPTH)
-    column_ok = feature < features
     x_at = x_ptr + row[:, None] * x_stride + inner[None, :]
     feature_at = tl.minimum(feature, features - 1)  # a mask for each row spilled on sm90
     weight_at = weight_ptr + feature_at[:, None] * width + inner[None, :]
     total = tl.zeros([ROWS, COLUMNS], dtype=tl.float32)
+    # they arrive while the loop runs
+    biases = _spread(bias_ptr, feature, features, float("-inf"), COLUMNS)
     for start in range(0, width, DEPTH):
-        if EVEN:
-            left = tl.load(x_at + start, mask=row_ok[:, None], other=0.0)
-            right = tl.load(weight_at + start)
-        else:
-            inside = inner[None, :] + start < width
-            left = tl.load(x_at + start, mask=row_ok[:, None] & inside, other=0.0)
-            right = tl.load(weight_at + start, mask=column_ok[:, None] & inside, other=0.0)
+        left = tl.load(x_at + start, mask=row_ok[:, None], other=0.0)
+        right = tl.load(weight_at + start)
         total = tl.dot(left, tl.trans(right), total, input_precision="ieee")
-    total += tl.load(bias_ptr + feature, mask=column_ok, other=0.0).to(tl.float32)[None, :]
+    bias = tl.sum(biases, axis=1)
+    total += bias[None, :]
     positive = tl.where(total <= 0, 0.0, total)
     keys = tl.where(total != total, 0x7FC00000, positive.to(tl.int32, bitcast=True))
-    return tl.where(column_ok[None, :], keys, -1)
+    return tl.where(bias[None, :] == float("-inf"), -1, keys)
+
+
+@triton.jit
+def _spread(numbers_ptr, feature, features, none, COLUMNS: tl.constexpr):
+    """Numbers of a tile's features as sums of rows, ``[COLUMNS, PARTS]``; ``none`` beyond the last.
+
+    About one lane a thread reads, the others hold 0. Loaded as a vector, each thread would read all
+    columns that it holds of the tile: on sm90 that was 32 loads, and 64 hashes of places.
+    """
+    PARTS: tl.constexpr = 512 // COLUMNS if COLUMNS < 512 else 1
+    is_read = tl.arange(0, PARTS)[None, :] == 0
+    is_none = (feature >= features)[:, None]
+    at = tl.broadcast_to(numbers_ptr + feature[:, None], [COLUMNS, PARTS])
+    number = tl.load(at, mask=is_read & (is_none == 0), other=0)
+    if numbers_ptr.dtype.element_ty.is_floating():
+        number = number.to(tl.float32)
+    return tl.where(is_read & is_none, none, number)
 
 
 @triton.jit

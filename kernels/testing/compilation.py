@@ -90,6 +90,11 @@ class Compiled:
     """All global loads."""
     narrow_dot_loads: int
     """Global loads under 128 bits within the innermost loops that multiply matrices."""
+    divisions: int
+    """Divisions of 64-bit integers, each a call of a subroutine; 0 on AMD, which has none."""
+    late_loads: int
+    """Global loads after the innermost loop that multiplies matrices, within the loop around it:
+    all warps wait for them. 0 on AMD."""
     instructions: int
     """Instructions of a warp, each counted once; 0 on AMD."""
     loops: tuple[tuple[int, int, bool], ...]
@@ -214,6 +219,11 @@ def _read_cubin(cubin: bytes, target: str, shared: int) -> Compiled:
         wide_loads=sum(1 for load in loads if ".128" in load or load.startswith("UTMALDG")),
         loads=len(loads),
         narrow_dot_loads=_narrow(lines, dots, r"(LDG|LDGSTS)\b(?!.*\.128)", r"BRA\b", r"(\.L\w+)"),
+        divisions=sum(
+            operation.startswith("CALL") and bool(re.search(r"(div|rem)_[su]64", rest))
+            for _, operation, rest in lines
+        ),
+        late_loads=_late(operations, _loops(lines, dots)),
         instructions=len(operations),
         loops=_loops(lines, dots),
     )
@@ -244,6 +254,8 @@ def _read_amdgcn(listing: str, target: str, shared: int) -> Compiled:
         wide_loads=count(r"^\s+(global|buffer)_load_(dwordx4|b128)"),
         loads=count(r"^\s+(global|buffer)_load_"),
         narrow_dot_loads=_narrow(lines, r"v_(smfmac|mfma)", narrow, r"s_c?branch", r"(\.L\w+)"),
+        divisions=0,
+        late_loads=0,
         instructions=0,
         loops=(),
     )
@@ -266,6 +278,17 @@ def _loops(lines: list[tuple[str, str, str]], dots: str) -> tuple[tuple[int, int
             inside = (each for each, _ in operations[first:last])
             found.append((first, last, any(re.match(dots, each) for each in inside)))
     return tuple(found)
+
+
+def _late(operations: list[str], loops: tuple[tuple[int, int, bool], ...]) -> int:
+    """Count the global loads of a loop that follow the loop within it that multiplies matrices."""
+    dots = [(first, last) for first, last, has_dots in loops if has_dots]
+    found = set[int]()
+    for first, last in dots:
+        for begin, end in dots:
+            if begin <= first and last < end:
+                found |= {n for n in range(last + 1, end) if re.match(r"LDG\b", operations[n])}
+    return len(found)
 
 
 def _narrow(

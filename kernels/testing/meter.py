@@ -64,6 +64,9 @@ class KernelTraffic:
     """Bytes moved with a perfect cache."""
     atomics: int = 0
     """Atomic operations, one a lane."""
+    longest: int = 0
+    """Memory instructions of the program that has most: a program that works long after the others
+    shows."""
     by_argument: Counter[str] = field(default_factory=Counter[str])
     """``dram`` by the name of the tensor argument."""
 
@@ -78,6 +81,9 @@ class Traffic:
     """By name of the kernel."""
     torch_bytes: Counter[str] = field(default_factory=Counter[str])
     """By name of the torch operation."""
+    torch_calls: Counter[str] = field(default_factory=Counter[str])
+    """How often each torch operation that moves bytes was called: a device launches at least that.
+    """
 
     @property
     def l2(self) -> int:
@@ -88,6 +94,12 @@ class Traffic:
     def dram(self) -> int:
         """Bytes moved with a perfect cache by all kernels, and by torch."""
         return sum(kernel.dram for kernel in self.kernels.values()) + self.torch_bytes.total()
+
+    @property
+    def launches(self) -> int:
+        """Launches of all kernels, and torch operations that move bytes."""
+        ours = sum(kernel.launches for kernel in self.kernels.values())
+        return ours + self.torch_calls.total()
 
     @property
     def atomics(self) -> int:
@@ -108,8 +120,14 @@ class _Launch:
                 start = storage.data_ptr()
                 self._spans.append((start, start + storage.nbytes(), name))
         kernel.launches += 1
+        self._own = 0
+
+    def begin_program(self) -> None:
+        self._own = 0
 
     def note(self, kind: str, pointers: runtime.TensorHandle, mask: runtime.TensorHandle) -> None:
+        self._own += 1
+        self._kernel.longest = max(self._kernel.longest, self._own)
         size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         at, on = np.broadcast_arrays(pointers.data, mask.data)
         at = np.atleast_1d(at)[np.atleast_1d(on).astype(bool)].astype(np.int64)
@@ -147,6 +165,7 @@ class _TorchTraffic(TorchDispatchMode):
             sizes: dict[tuple[int, int], int] = {}
             _collect((args, kwargs, out), sizes)
             self._traffic.torch_bytes[name] += sum(sizes.values())
+            self._traffic.torch_calls[name] += 1
         return out
 
 
@@ -170,6 +189,12 @@ def metering() -> Generator[Traffic]:
         builder.create_masked_store,
         builder.create_atomic_rmw,
     )
+    running = runtime.interpreter_builder
+    visit = running.set_grid_idx
+
+    def program(x: int, y: int, z: int) -> None:
+        launches[-1].begin_program()
+        visit(x, y, z)
 
     def load(self, pointers, mask, *rest):  # noqa: ANN002 (the interpreter names them)
         launches[-1].note("load", pointers, mask)
@@ -191,6 +216,7 @@ def metering() -> Generator[Traffic]:
         finally:
             launches.pop().finish()
 
+    running.set_grid_idx = program
     builder.create_masked_load = load
     builder.create_masked_store = store
     builder.create_atomic_rmw = atomic
@@ -199,6 +225,7 @@ def metering() -> Generator[Traffic]:
         with _TorchTraffic(traffic, launches):
             yield traffic
     finally:
+        running.set_grid_idx = visit
         builder.create_masked_load = originals[0]
         builder.create_masked_store = originals[1]
         builder.create_atomic_rmw = originals[2]

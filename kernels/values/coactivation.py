@@ -13,8 +13,42 @@ from isogloss.short_repr import short_repr
 Measure = Literal["pearson", "jaccard"]
 """How two features are compared."""
 
+PART_BITS = 10
+"""A power of two: a feature with more entries is summed in parts, on every device alike."""
+
+_PARTS_BYTES = 256 << 20
+"""Sums of parts that a device holds at most: 12 bytes for a part and a feature of the other."""
+
 _CONSTANT = 1e-12
 """A feature whose variance is below this share of its mean square is constant: it has no r."""
+
+
+def pair_part_bits(entries: int, features_b: int) -> int:
+    """Choose how many entries of a feature are summed one after another, as a power of two.
+
+    A feature that fires on most rows would else keep one program busy when all others are done. The
+    entries of a dictionary, sorted by feature, are cut at the multiples of that number; a feature
+    with more entries is summed from cut to cut, by rows, and its parts are added in order. Every
+    device does so: they agree to the bit.
+
+    Args:
+        entries: of the one dictionary.
+        features_b: features of the other.
+
+    Returns:
+        The exponent: at least ``PART_BITS``, and so large that the sums of all parts fit.
+    """
+    most = max(1, _PARTS_BYTES // (12 * features_b))
+    return max(PART_BITS, (entries // most).bit_length())
+
+
+def moment_part(rows: int) -> int:
+    """Entries of a feature that are summed one after another for its moments: at most 128 parts."""
+    return max(1 << PART_BITS, -(-rows // MOMENT_PARTS))
+
+
+MOMENT_PARTS = 128
+"""Parts in which the moments of a feature are summed at most; added in order, on every device."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """Codes split by nested prefixes, and the gradients that each part receives (Matryoshka)."""
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from isogloss.kernels.values.codes import Codes
 
 
-@cache
+@lru_cache(maxsize=64)  # prefixes may be drawn anew for each step
 def edges_on(edges: tuple[int, ...], device: torch.device) -> Tensor:
     """The lengths of the prefixes on a device, int32; moved there once, not at each call.
 

@@ -291,6 +291,25 @@ def test_the_weights_are_read_once_for_both_sets_and_no_kernel_uses_atomics() ->
     assert not aux.any()
 
 
+def test_a_mask_is_counted_again_when_it_changed() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randint(-3, 4, (4, 8)).float(), torch.randint(-3, 4, (20, 8)).float()
+    bias, mask = torch.zeros(20), torch.zeros(20, dtype=torch.bool)
+    mask[3:6] = True
+    for _ in range(2):
+        assert by_cpu(x, weight, bias, 2, mask, 3) is not None
+        with pytest.raises(InvalidInput, match=r"aux_k is 4; it must be in \[1, 3\]"):
+            by_cpu(x, weight, bias, 2, mask, 4)
+    mask[9] = True
+    check(by_cpu(x, weight, bias, 2, mask, 4), expected(x, weight, bias, 2, mask, 4))
+    with torch.inference_mode():
+        made = torch.arange(20) < 2
+        assert by_cpu(x, weight, bias, 2, made, 2) is not None
+        made[:] = False
+        with pytest.raises(InvalidInput, match="aux_k is 2"):
+            by_cpu(x, weight, bias, 2, made, 2)
+
+
 def test_the_second_list_follows_its_winners_and_the_mask() -> None:
     pytest.importorskip("triton")
     from isogloss.kernels.gpu.aux_topk import two_lists

@@ -15,6 +15,7 @@ from isogloss.kernels import (
     feature_moments,
     reference,
 )
+from isogloss.kernels.values import coactivation as values_of_pairs
 from isogloss.kernels.values.coactivation import Measure
 
 MEASURES = ("pearson", "jaccard")
@@ -243,6 +244,76 @@ def test_every_schedule_gives_the_bits_of_the_cpu(measure: Measure) -> None:
     for seed in range(8):
         with testing.shuffled(seed):
             check(by_triton(a, b, 2, measure), (wanted.indices, wanted.scores, wanted.cofires))
+
+
+def hot_codes(rows: int, features: int, seed: int) -> Codes:
+    """Feature 0 fires on every row; values are signed, so that the order of sums shows."""
+    generator = torch.Generator().manual_seed(seed)
+    indices = 1 + torch.rand(rows, features - 1, generator=generator).argsort(1)[:, :4]
+    indices[:, 0] = 0
+    values = torch.randn(rows, 4, generator=generator)
+    return Codes(values=values, indices=indices.int(), features=features)
+
+
+def test_a_feature_that_fires_on_every_row_keeps_no_program_busy_for_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    testing = pytest.importorskip("isogloss.kernels.testing.interpreter")
+    meter = pytest.importorskip("isogloss.kernels.testing.meter")
+    a, b = hot_codes(60, 9, 0), hot_codes(60, 40, 1)
+    seen: list[Coactivation] = []
+    longest: list[list[int]] = []
+    for bits in (2, 10):  # parts of four entries, and none
+        monkeypatch.setattr(values_of_pairs, "PART_BITS", bits)
+        wanted = coactivation(a, b, count=3)
+        blocks = list(coactivation_blocks(a, b, block=4))
+        with testing.interpreter(), testing.poisoned(), meter.metering() as traffic:
+            found = coactivation(a, b, count=3)
+            others = list(coactivation_blocks(a, b, block=4))
+        check(found, (wanted.indices, wanted.scores, wanted.cofires))
+        for one, two in zip(blocks, others, strict=True):
+            assert torch.equal(one.products, two.products)
+            assert torch.equal(one.cofires, two.cofires)
+        for side in ("moments_a", "moments_b"):
+            for part in ("total", "squares", "fires"):
+                assert torch.equal(
+                    getattr(getattr(found, side), part), getattr(getattr(wanted, side), part)
+                )
+        names = ("_moments_kernel", "_partners_kernel", "_sums_kernel", "_parts_kernel")
+        longest.append([traffic.kernels[name].longest for name in names])
+        seen.append(wanted)
+    assert longest[1][0] >= 60
+    assert longest[0][0] <= 10
+    for kernel in (1, 2, 3):
+        assert longest[0][kernel] * 5 < longest[1][1], longest
+    torch.testing.assert_close(seen[0].scores, seen[1].scores)
+    assert not torch.equal(seen[0].moments_a.squares, seen[1].moments_a.squares)
+
+
+def test_parts_are_as_many_as_their_sums_have_room_for() -> None:
+    bits = values_of_pairs.pair_part_bits
+    assert bits(0, 1) == bits(1 << 19, 24_576) == values_of_pairs.PART_BITS == 10
+    assert bits(1 << 20, 24_576) == 11
+    for entries, features in ((1 << 25, 24_576), (1 << 33, 131_072), (1 << 31, 1 << 28)):
+        parts = (entries - 1) >> bits(entries, features)
+        assert parts == 0 or 12 * parts * features <= values_of_pairs._PARTS_BYTES
+    for rows in (0, 1, 1 << 17, (1 << 31) - 1):
+        size = values_of_pairs.moment_part(rows)
+        assert size >= 1024
+        assert rows <= values_of_pairs.MOMENT_PARTS * size
+
+
+def test_whole_numbers_of_many_parts_are_summed_exactly_on_the_cpu() -> None:
+    """Two and a half thousand firings: parts of 1,024."""
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randint(-2, 3, (2500, 5), generator=generator).float()
+    b = torch.randint(0, 3, (2500, 7), generator=generator).float()
+    left, right = codes_of(a), codes_of(b, ragged=False)
+    blocks = list(coactivation_blocks(left, right, block=2))
+    assert torch.equal(torch.cat([one.products for one in blocks]), a.double().T @ b.double())
+    found = coactivation(left, right, count=2)
+    check(found, expected(a, b, 2, "pearson"))
+    check_moments(found, a, b)
 
 
 @pytest.mark.parametrize("block", [1, 7, 256])

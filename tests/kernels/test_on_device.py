@@ -76,10 +76,15 @@ def test_autograd_equals_float64_on_the_device(
     assert exact.differing(exact.autograd(inputs, k, torch.float32, "cuda"))[1] == []
 
 
-@pytest.mark.parametrize("features", [(12, 30), (600, 1100)])
+@pytest.mark.parametrize(
+    ("rows", "features"), [(400, (12, 30)), (400, (600, 1100)), (2500, (12, 30))]
+)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_coactivation_equals_float64_on_the_device(features: tuple[int, int], seed: int) -> None:
-    assert exact.differing(exact.pairs(400, features, 9, seed, "cuda"))[1] == []
+def test_coactivation_equals_float64_on_the_device(
+    rows: int, features: tuple[int, int], seed: int
+) -> None:
+    """With 2,500 rows the feature that fires on all of them is summed in parts."""
+    assert exact.differing(exact.pairs(rows, features, 9, seed, "cuda"))[1] == []
 
 
 @pytest.mark.parametrize("aux_k", [0, 16])

@@ -23,17 +23,16 @@ def aux_topk_cases(target: str) -> Iterator[Case]:
     """The kernels of the second code set as this room launches them on ``target``."""
     for k, aux_k, masked, features in _AUX_SHAPES:
         for dtype, kind in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-            for even in (True, False) if aux_k == _AUX_SHAPES[0][1] else (True,):
-                table = table_config(target, kind, even=even)
-                lists = aux_topk.two_lists(table, k, aux_k, masked, features)
-                yield from _aux_cases(dtype, *lists, aux_k, features, even=even)
+            table = table_config(target, kind)
+            lists = aux_topk.two_lists(table, k, aux_k, masked, features)
+            yield from _aux_cases(dtype, *lists, aux_k, features)
 
 
 def _aux_cases(
-    dtype: str, tile: EncodeConfig, aux_kept: int, aux_k: int, features: int, *, even: bool
+    dtype: str, tile: EncodeConfig, aux_kept: int, aux_k: int, features: int
 ) -> Iterator[Case]:
     size = f"{tile.rows}x{tile.columns}x{tile.tiles} keep {tile.kept} and {aux_kept}"
-    label = f"{dtype} aux_k={aux_k} of {features}, {size}{'' if even else ' uneven'}"
+    label = f"{dtype} aux_k={aux_k} of {features}, {size}"
     programs = -(-features // (tile.columns * tile.tiles))
     yield Case(
         name=f"aux candidates {label}",
@@ -46,23 +45,22 @@ def _aux_cases(
             **SIZES,
         },
         constants={
-            **tiles.tile_constants(tile, tile.depth if even else 1),
+            **tiles.tile_constants(tile),
             "AUX_KEPT": aux_kept,
         },
         warps=tile.warps,
         most_registers=None if dtype == "fp32" else MOST_REGISTERS,
-        dots=even,
+        dots=True,
         stages=tile.stages,
-        wide=even,
-        even=even,
+        wide=True,
         matrix=dtype != "fp32",
     )
     lists = (aux_k, aux_kept, programs)
-    yield from repair_cases("aux", label, dtype, tile, lists, even=even, masked=1)
-    if aux_k == _AUX_SHAPES[0][1] and even:
+    yield from repair_cases("aux", label, dtype, tile, lists, masked=1)
+    if aux_k == _AUX_SHAPES[0][1]:
         first = (_AUX_SHAPES[0][0], tile.kept, programs)
         own = f"of the first set {label}"
-        yield from repair_cases("aux", own, dtype, tile, first, even=even)
+        yield from repair_cases("aux", own, dtype, tile, first)
     padded = tiles.list_sizes(aux_k, programs, aux_kept)[0]
     yield Case(
         name=f"aux fill aux_k={aux_k}",

@@ -19,19 +19,19 @@ _SHAPES = ((32, 24_576), (64, 131_072), (128, 4_096), (512, 24_576), (512, 512))
 
 def batch_topk_cases(target: str) -> Iterator[Case]:
     """The kernels of ``encode_batch_topk`` as they are launched on ``target``."""
-    for dtype, config, even in tiles(target):
-        for k, features in _SHAPES if even else _SHAPES[:1]:
+    for dtype, config in tiles(target):
+        for k, features in _SHAPES:
             tile = batch_topk.roomy(config, k, features)
-            yield from _repair_cases(dtype, tile, features, even=even)
+            yield from _repair_cases(dtype, tile, features)
     yield from _radix_cases()
 
 
-def _repair_cases(dtype: str, config: EncodeConfig, features: int, *, even: bool) -> Iterator[Case]:
+def _repair_cases(dtype: str, config: EncodeConfig, features: int) -> Iterator[Case]:
     """Candidates as in ``encode_topk``, and the kernels that repair, count and gather."""
-    shape, kept = tile_constants(config, even=even), config.kept
+    shape, kept = tile_constants(config), config.kept
     programs = -(-features // (config.columns * config.tiles))
     size = f"{config.rows}x{config.columns}x{config.tiles}"
-    label = f"{dtype} of {features}, {size} keep {kept}{'' if even else ' uneven'}"
+    label = f"{dtype} of {features}, {size} keep {kept}"
     ones = ("programs",) if programs == 1 else ()
     found = {"keys_ptr": "*i32", "places_ptr": "*i16"}
     yield Case(  # encode_topk's kernel again: what repairs it is compared with it
@@ -41,10 +41,10 @@ def _repair_cases(dtype: str, config: EncodeConfig, features: int, *, even: bool
         constants={**shape, "KEPT": kept},
         warps=config.warps,
         stages=config.stages,
-        wide=even,
-        even=even,
+        wide=True,
         ones=ones,
         matrix=dtype != "fp32",
+        most_registers=MOST_REGISTERS if dtype == "fp32" else None,
     )
     lists = {"blocks_ptr": "*i32", "counts_ptr": "*i32"}
     halves = {**shape, **threshold.again(config)}
@@ -60,8 +60,7 @@ def _repair_cases(dtype: str, config: EncodeConfig, features: int, *, even: bool
             warps=config.warps,
             stages=config.stages,
             most_registers=MOST_REGISTERS,
-            wide=even,
-            even=even,
+            wide=True,
             ones=ones,
             matrix=dtype != "fp32",
         )

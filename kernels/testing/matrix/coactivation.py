@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from isogloss.kernels.gpu import coactivation
+from isogloss.kernels.gpu.configs import MOST_REGISTERS
 from isogloss.kernels.testing.matrix.case import Case
+from isogloss.kernels.values.coactivation import MOMENT_PARTS
 
 
 def coactivation_cases() -> Iterator[Case]:
@@ -16,6 +18,7 @@ def coactivation_cases() -> Iterator[Case]:
         "places_b_ptr": "*i32",
         "starts_b_ptr": "*i32",
     }
+    parts = {"part_products_ptr": "*fp64", "part_cofires_ptr": "*i32", "bits": "i32"}
     yield Case(
         name="coactivation moments",
         kernel=coactivation._moments_kernel,
@@ -24,8 +27,9 @@ def coactivation_cases() -> Iterator[Case]:
             "starts_ptr": "*i32",
             "total_ptr": "*fp64",
             "squares_ptr": "*fp64",
+            "size": "i32",
         },
-        constants={},
+        constants={"PARTS": MOMENT_PARTS},
         warps=1,
     )
     sizes = ("first_feature", "rows", "features_a", "features_b", "kept", "min_cofires")
@@ -36,12 +40,14 @@ def coactivation_cases() -> Iterator[Case]:
             kernel=coactivation._partners_kernel,
             arguments={
                 **entries,
+                **parts,
                 **dict.fromkeys(("stats_a_ptr", "stats_b_ptr", "scores_ptr"), "*fp64"),
                 **dict.fromkeys(("indices_ptr", "together_ptr"), "*i32"),
                 **dict.fromkeys(sizes, "i32"),
             },
             constants={"PEARSON": pearson, "CHUNK": coactivation.CHUNK},
             warps=coactivation.WARPS,
+            most_registers=MOST_REGISTERS,
             ones=ones,
         )
     yield Case(
@@ -49,10 +55,26 @@ def coactivation_cases() -> Iterator[Case]:
         kernel=coactivation._sums_kernel,
         arguments={
             **entries,
+            **parts,
             "products_ptr": "*fp64",
             "cofires_ptr": "*i32",
             **dict.fromkeys(("first_feature", "rows", "features_b"), "i32"),
         },
         constants={"CHUNK": coactivation.CHUNK},
         warps=coactivation.WARPS,
+        most_registers=MOST_REGISTERS,
+    )
+    yield Case(
+        name="coactivation parts",
+        kernel=coactivation._parts_kernel,
+        arguments={
+            **entries,
+            "products_ptr": "*fp64",
+            "cofires_ptr": "*i32",
+            "keys_ptr": "*i32",
+            **dict.fromkeys(("bits", "rows", "features_b"), "i32"),
+        },
+        constants={"CHUNK": coactivation.CHUNK},
+        warps=coactivation.WARPS,
+        most_registers=MOST_REGISTERS,
     )

@@ -75,17 +75,17 @@ def _all_cases(target: str) -> Iterator[Case]:
         for k, features in _SHAPES[: 1 if dtype == "fp16" else None]:
             tile = fitted(table_config(target, kind), k, features)
             yield from encode_cases(dtype, tile, k, features)
-        k, features = _SHAPES[0]
-        tile = fitted(table_config(target, kind, even=False), k, features)
-        yield from encode_cases(dtype, tile, k, features, even=False)
         yield from _row_cases(dtype, 768, ragged=0, extras=1)
         yield from feature_cases(dtype, 768, ragged=0, listed=0, both=1)
+    for dtype, width in (("bf16", 776), ("fp32", 772)):
+        yield from _row_cases(dtype, width, ragged=0, extras=1)
+        yield from feature_cases(dtype, width, ragged=0, listed=0, both=1)
     for dtype in ("bf16", "fp32"):
         yield from _row_cases(dtype, 4096, ragged=1, extras=0)
         yield from _row_cases(dtype, 8_192, ragged=0, extras=1)
         yield from feature_cases(dtype, 4096, ragged=1, listed=1, both=1)
         yield from feature_cases(dtype, 4096, ragged=0, listed=0, both=0)
-        yield from feature_cases(dtype, 4096, ragged=0, listed=0, both=1, whole="i64")
+        yield from feature_cases(dtype, 4096, ragged=1, listed=0, both=1, whole="i64")
         yield from feature_cases(dtype, 8_192, ragged=0, listed=0, both=1)
 
 
@@ -113,11 +113,16 @@ def faults(case: Case, made: Compiled) -> list[str]:
         (made.spills > 0, f"{made.spills} spill instructions"),
         (made.local_bytes > 0, f"{made.local_bytes} bytes of local memory"),
         (made.float_atomics > 0, f"{made.float_atomics} float atomics"),
+        (made.divisions > 0, f"{made.divisions} divisions of 64-bit integers"),
         (made.shared_bytes > limit, f"{made.shared_bytes} bytes of shared memory, over {limit}"),
         (case.wide and made.wide_loads == 0, "no 128-bit load"),
         (
             case.dots and made.narrow_dot_loads > 0,
             f"{made.narrow_dot_loads} narrow loads where matrices are multiplied",
+        ),
+        (
+            case.dots and made.late_loads > 512 // (32 * case.warps),
+            f"{made.late_loads} loads of a tile's columns after its multiplication",
         ),
         (case.matrix and made.matrix_instructions == 0, "no matrix instruction"),
     ]

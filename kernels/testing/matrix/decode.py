@@ -23,7 +23,14 @@ def decode_cases(dtype: str, width: int, *, ragged: int, extras: int) -> Iterato
                 **dict.fromkeys(("bias_ptr", "target_ptr"), source),
                 "out_ptr": "*fp32" if loss else source,
             },
-            constants={"RAGGED": ragged, "BIAS": extras, "LOSS": loss, "WIDTH": padded},
+            constants={
+                "RAGGED": ragged,
+                "BIAS": extras,
+                "LOSS": loss,
+                "WIDTH": padded,
+                "UNIT": decode.row_unit(width),
+            },
             warps=warps,
             wide=True,
+            even=width % 16 == 0,
         )

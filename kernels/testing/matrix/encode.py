@@ -18,27 +18,25 @@ def source_types(dtype: str) -> dict[str, str]:
     return dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr"), f"*{dtype}")
 
 
-def encode_cases(
-    dtype: str, config: EncodeConfig, k: int, features: int, *, even: bool = True
-) -> Iterator[Case]:
+def encode_cases(dtype: str, config: EncodeConfig, k: int, features: int) -> Iterator[Case]:
     """The kernels of ``encode_topk`` for one tile: candidates, selection, repair."""
     programs = -(-features // (config.columns * config.tiles))
     size = f"{config.rows}x{config.columns}x{config.tiles}"
-    label = f"{dtype} k={k} of {features}, {size} keep {config.kept}{'' if even else ' uneven'}"
+    label = f"{dtype} k={k} of {features}, {size} keep {config.kept}"
     yield Case(
         name=f"encode candidates {label}",
         kernel=encode._candidates_kernel,
         arguments={**source_types(dtype), **CANDIDATES, **SIZES},
-        constants=tiles.tile_constants(config, config.depth if even else 1),
+        constants=tiles.tile_constants(config),
         warps=config.warps,
         stages=config.stages,
-        wide=even,
+        wide=True,
         matrix=dtype != "fp32",
-        even=even,
+        most_registers=MOST_REGISTERS if dtype == "fp32" else None,
         ones=("programs",) if programs == 1 else (),
-        dots=even,
+        dots=True,
     )
-    yield from repair_cases("encode", label, dtype, config, (k, config.kept, programs), even=even)
+    yield from repair_cases("encode", label, dtype, config, (k, config.kept, programs))
 
 
 def repair_cases(
@@ -47,8 +45,6 @@ def repair_cases(
     dtype: str,
     config: EncodeConfig,
     lists: tuple[int, int, int],
-    *,
-    even: bool,
     masked: int = 0,
 ) -> Iterator[Case]:
     """The selection and the repair of one list of candidates.
@@ -59,7 +55,6 @@ def repair_cases(
         dtype: of rows and weights.
         config: the tile of the candidates.
         lists: entries of a row, candidates that a program keeps, and programs.
-        even: whether rows begin at multiples of 16 elements.
         masked: 1 where only features under a mask take part.
 
     Yields:
@@ -105,15 +100,14 @@ def repair_cases(
             "most": "i32",
         },
         constants={
-            **repair.again_constants(config, config.depth if even else 1),
+            **repair.again_constants(config),
             "MASKED": masked,
         },
         warps=config.warps,
         stages=config.stages,
         most_registers=MOST_REGISTERS,
-        wide=even,
+        wide=True,
         matrix=dtype != "fp32",
-        even=even,
         ones=(*ones, *(("most",) if k // kept == 1 else ())),
     )
     yield Case(

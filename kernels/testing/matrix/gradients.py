@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from isogloss.kernels.gpu import gradients
 from isogloss.kernels.gpu.configs import ROW_REGISTERS
-from isogloss.kernels.gpu.decode import row_warps
+from isogloss.kernels.gpu.decode import row_unit, row_warps
 from isogloss.kernels.testing.matrix.case import Case
 
 
@@ -22,30 +22,32 @@ def slope_case(dtype: str, width: int, *, ragged: int) -> Case:
             "out_ptr": "*fp32",
             **dict.fromkeys(("width", "k"), "i32"),
         },
-        constants={"RAGGED": ragged, "WIDTH": padded},
+        constants={"RAGGED": ragged, "WIDTH": padded, "UNIT": row_unit(width)},
         warps=warps,
         wide=True,
+        even=width % 16 == 0,
     )
 
 
 def feature_cases(
     dtype: str, width: int, *, ragged: int, listed: int, both: int, whole: str = "i32"
 ) -> Iterator[Case]:
-    """Gradients by feature; ``whole``: the type of places in the list of entries."""
+    """Gradients by feature; ``whole``: the type of places in the sorted list of entries."""
     padded, warps = 1 << (width - 1).bit_length(), row_warps(width)
     source = f"*{dtype}"
-    lists = ("rows_ptr", "owners_ptr", "parts_ptr", "listed_ptr")
+    lists = ("rows_ptr", "keys_ptr", "listed_ptr")
     results = ("to_values_ptr", "to_decoder_ptr", "to_encoder_ptr", "to_bias_ptr")
     partial = ("partial_ptr", "partial_bias_ptr")
     said = (" ragged" * ragged, " listed" * listed, " sums only" * (1 - both), f" {whole}")
     label = f"{dtype} width={width}{''.join(said)}"
-    constants = {"LISTED": listed, "BOTH": both, "WIDTH": padded}
+    constants = {"LISTED": listed, "BOTH": both, "WIDTH": padded, "UNIT": row_unit(width)}
     yield Case(
         name=f"gradients {label}",
         kernel=gradients._features_kernel,
         arguments={
             **dict.fromkeys(lists, "*i32"),
-            **dict.fromkeys(("order_ptr", "starts_ptr"), f"*{whole}"),
+            "order_ptr": "*i64",
+            "starts_ptr": f"*{whole}",
             "values_ptr": "*fp32",
             **dict.fromkeys(("grad_ptr", "x_ptr", "decoder_ptr"), source),
             **dict.fromkeys((*results, *partial), "*fp32"),
@@ -54,17 +56,20 @@ def feature_cases(
         constants={**constants, "RAGGED": ragged, "SEGMENT": gradients.SEGMENT},
         warps=warps,
         wide=True,
+        even=width % 16 == 0,
     )
     yield Case(
-        name=f"gradients, adding parts, width={width}{said[1]}{said[2]}",
+        name=f"gradients, adding parts, width={width}{said[1]}{said[2]} {whole}",
         kernel=gradients._add_parts_kernel,
         arguments={
-            **dict.fromkeys(("parts_ptr", "listed_ptr"), "*i32"),
+            "starts_ptr": f"*{whole}",
+            "listed_ptr": "*i32",
             **dict.fromkeys((*partial, *results[1:]), "*fp32"),
             "width": "i32",
         },
-        constants=constants,
+        constants={**constants, "SEGMENT": gradients.SEGMENT},
         warps=warps,
         most_registers=ROW_REGISTERS,
         wide=True,
+        even=width % 16 == 0,
     )

@@ -15,31 +15,29 @@ OUT = {"starts_ptr": "*i64", "values_ptr": "*fp32", "indices_ptr": "*i32"}
 """Where entries are written."""
 
 
-def tiles(target: str) -> Iterator[tuple[str, EncodeConfig, bool]]:
-    """Each dtype with its tile from the table, and whether rows begin at multiples of 16."""
+def tiles(target: str) -> Iterator[tuple[str, EncodeConfig]]:
+    """Each dtype with its tile from the table."""
     for dtype, kind in (
         ("bf16", torch.bfloat16),
         ("fp32", torch.float32),
         ("fp16", torch.float16),
     ):
-        for even in (True,) if dtype == "fp16" else (True, False):
-            yield dtype, table_config(target, kind, even=even), even
+        yield dtype, table_config(target, kind)
 
 
 def threshold_cases(target: str) -> Iterator[Case]:
     """The kernels of ``encode_threshold`` as they are launched on ``target``."""
-    for dtype, config, even in tiles(target):
-        yield from _fire_cases(dtype, config, even=even)
+    for dtype, config in tiles(target):
+        yield from _fire_cases(dtype, config)
 
 
-def tile_constants(config: EncodeConfig, *, even: bool) -> dict[str, int]:
+def tile_constants(config: EncodeConfig) -> dict[str, int]:
     """The constants of a kernel that computes tiles."""
     return {
         "ROWS": config.rows,
         "COLUMNS": config.columns,
         "TILES": config.tiles,
         "DEPTH": config.depth,
-        "EVEN": int(even),
     }
 
 
@@ -49,10 +47,10 @@ def source_types(dtype: str, *, limits: bool = True) -> dict[str, str]:
     return {**inputs, "limits_ptr": "*i32"} if limits else inputs
 
 
-def _fire_cases(dtype: str, config: EncodeConfig, *, even: bool) -> Iterator[Case]:
-    shape, room = tile_constants(config, even=even), threshold.ROOM
+def _fire_cases(dtype: str, config: EncodeConfig) -> Iterator[Case]:
+    shape, room = tile_constants(config), threshold.ROOM
     size = f"{config.rows}x{config.columns}x{config.tiles}"
-    label = f"{dtype} {size} room {room}{'' if even else ' uneven'}"
+    label = f"{dtype} {size} room {room}"
     lists = {"counts_ptr": "*i32"}
     again = {**threshold.again(config), "DEALT": 0}
     for name, kernel, further, own in (
@@ -67,9 +65,8 @@ def _fire_cases(dtype: str, config: EncodeConfig, *, even: bool) -> Iterator[Cas
             warps=config.warps,
             stages=config.stages,
             most_registers=MOST_REGISTERS,
-            wide=even,
-            even=even,
-            dots=even,
+            wide=True,
+            dots=True,
             matrix=dtype != "fp32",
         )
     for programs in (1, 32):

@@ -97,17 +97,18 @@ def test_entries_far_out_are_summed_into_features_far_out() -> None:
         "starts": torch.tensor([[begin], [begin + 3], [begin + 4]]),
     }
     order, starts = far_matrix(lists["order"], begin), far_matrix(lists["starts"], feature)
+    rows = far_matrix(torch.full((4, 1), row, dtype=torch.int32), entry)
     outs = [torch.empty(entry + 4)] + [torch.empty(feature + 2, size) for size in (WIDTH, WIDTH, 1)]
     none = torch.empty(1, dtype=torch.int32)
     with interpreter(), displaced(x=feature):
         gpu_gradients._features_kernel[(2,)](
-            *(order, none, starts, none, none, none),
+            *(order, rows, none, starts, none),
             far_matrix(values, entry),
             *(far_matrix(part, row) for part in (grad, x)),
             far_matrix(decoder, feature),
             *(*outs, torch.empty(1), torch.empty(1)),
-            *(feature + 2, feature + 2, WIDTH, k),
-            RAGGED=False,
+            *(feature + 2, feature + 2, WIDTH, 0),
+            RAGGED=True,
             LISTED=False,
             SEGMENT=gpu_gradients.SEGMENT,
             BOTH=True,
@@ -124,7 +125,8 @@ def test_entries_far_out_are_summed_into_features_far_out() -> None:
 
 def test_parts_far_out_are_added() -> None:
     width, slot = 8, BIG // 16 + 3
-    parts = torch.tensor([slot, slot + 2], dtype=torch.int32)
+    segment = gpu_gradients.SEGMENT
+    starts = torch.tensor([slot * segment + 3, (slot + 2) * segment + 1])
     partial, bias = (
         far_matrix(whole(-3, 3, 4, width), 2 * slot),
         far_matrix(whole(1, 3, 2, 1), slot),
@@ -132,7 +134,11 @@ def test_parts_far_out_are_added() -> None:
     out = [torch.ones(1, width), torch.ones(1, width), torch.ones(1)]
     with interpreter():
         gpu_gradients._add_parts_kernel[(1,)](
-            parts, parts, partial, bias, *out, width, LISTED=False, BOTH=True, WIDTH=width
+            *(starts, starts, partial, bias, *out, width),
+            LISTED=False,
+            SEGMENT=segment,
+            BOTH=True,
+            WIDTH=width,
         )
     pairs = partial[2 * slot :].view(2, 2, width).sum(0)
     assert torch.equal(out[0][0], 1 + pairs[0])
@@ -143,7 +149,7 @@ def test_parts_far_out_are_added() -> None:
 def test_rows_and_programs_far_out_are_encoded() -> None:
     """The last of two million programs, of rows that lie beyond int32 in ``x`` and in the lists."""
     width, kept, programs, rows, stride = 16, 4, (1 << 21) + 3, 16, BIG // 256 + 16
-    tile = {"ROWS": rows, "COLUMNS": 32, "TILES": 2, "KEPT": kept, "DEPTH": 16, "EVEN": True}
+    tile = {"ROWS": rows, "COLUMNS": 32, "TILES": 2, "KEPT": kept, "DEPTH": 16}
     features, tiles = 64 * programs, 17
     first = tiles * rows
     assert first * stride > BIG
@@ -174,7 +180,7 @@ def test_rows_far_out_are_selected_and_repaired() -> None:
     """A row beyond int32 in every list, where one program hides winners: equal to the same near."""
     k, kept, programs, width, span = 7, 4, 8, 16, 32
     row = BIG // (programs * kept) + 7
-    tile = {"ROWS": 16, "COLUMNS": span, "TILES": 1, "DEPTH": 16, "EVEN": True}
+    tile = {"ROWS": 16, "COLUMNS": span, "TILES": 1, "DEPTH": 16}
     x, weight = whole(-2, 2, 1, width), whole(-1, 1, span * programs, width)
     bias = torch.where(program_of(len(weight), programs) == 3, 100.0, 0.0)
     wanted, order = reference.encode_topk(x, weight, bias, k)
@@ -218,7 +224,7 @@ def test_rows_far_out_are_selected_and_repaired() -> None:
 def test_places_become_int64_before_a_segment_passes_int32() -> None:
     """The lists of 2**31 entries do not fit here; the choice of their dtype is what is tested."""
     few = Codes(values=torch.ones(3, 1), indices=torch.zeros(3, 1, dtype=torch.int32), features=1)
-    assert gpu_gradients._plan(few).order.dtype == torch.int32
+    assert gpu_gradients._plan(few).starts.dtype == torch.int32
     for entries, wanted in (
         (BIG - gpu_gradients.SEGMENT - 1, torch.int32),
         (BIG - gpu_gradients.SEGMENT, torch.int64),

@@ -103,6 +103,42 @@ def test_long_segments_are_split_and_added_in_order() -> None:
     assert torch.equal(part.decoder, found.decoder[part.features])
 
 
+@pytest.mark.parametrize(("ragged", "most"), [(False, 9), (True, 13)])
+def test_all_gradients_take_few_launches_however_many_entries_are_split(
+    ragged: bool, most: int
+) -> None:
+    """Counting and listing the parts of long segments made it 21, and 24 of ragged codes."""
+    fixed, grad, x, decoder = hot()
+    codes = fixed.to_ragged() if ragged else fixed
+    with interpreter(), metering() as traffic:  # without the searches of debug mode
+        gpu_gradients.sparse_gradients(codes, grad, x, decoder, None)
+    assert traffic.kernels["_add_parts_kernel"].launches == 1
+    assert traffic.launches <= most, (traffic.torch_calls, traffic.kernels.keys())
+
+
+def test_a_feature_is_split_at_every_number_of_entries_about_a_segment() -> None:
+    """Whole numbers: equal to the bit wherever the cuts fall."""
+    segment = gpu_gradients.SEGMENT
+    for first, second in ((segment, 1), (segment + 1, 5), (1, 2 * segment), (7, 3 * segment + 1)):
+        lengths = (first, second, 3)
+        rows, width = max(lengths), 5
+        torch.manual_seed(first)
+        held = [[f for f, length in enumerate(lengths) if row < length] for row in range(rows)]
+        offsets = torch.tensor([0, *(len(each) for each in held)]).cumsum(0)
+        indices = torch.tensor([f for each in held for f in each], dtype=torch.int32)
+        values = torch.randint(1, 4, (len(indices),)).float()
+        codes = Codes(values=values, indices=indices, features=4, offsets=offsets)
+        grad, x = (torch.randint(-3, 4, (rows, width)).float() for _ in range(2))
+        decoder = torch.randint(-3, 4, (4, width)).float()
+        wanted = sparse_gradients(codes, grad, x, decoder)
+        with interpreter(), poisoned():
+            found = sparse_gradients(codes, grad, x, decoder)
+            part = sparse_gradients(codes, grad, x, decoder, touched_rows_only=True)
+        for name in GRADIENTS:
+            assert torch.equal(getattr(found, name), getattr(wanted, name)), (name, lengths)
+        assert torch.equal(part.encoder, wanted.encoder[:3]), lengths
+
+
 def test_autograd_through_the_kernels_matches_the_cpu() -> None:
     torch.manual_seed(0)
     start = [torch.randn(5, 9), torch.randn(40, 9), torch.randn(40), torch.randn(40, 9)]

@@ -106,18 +106,21 @@ case = next(cases("sm90", quick=True))
 good = Compiled(
     target="sm90", registers=99, spills=0, local_bytes=0, shared_bytes=99, matrix_instructions=4,
     matrix_kinds=("HGMMA.64xNx16",), float_atomics=0, wide_loads=4, loads=9, narrow_dot_loads=0,
-    instructions=50, loops=(),
+    divisions=0, late_loads=0, instructions=50, loops=(),
 )
 def said(**changed):
     return faults(case, replace(good, **changed))
 found = [
     said(), said(spills=3), said(local_bytes=8), said(float_atomics=1), said(shared_bytes=1 << 18),
-    said(wide_loads=0), said(narrow_dot_loads=2), said(matrix_instructions=0),
+    said(divisions=1), said(wide_loads=0), said(narrow_dot_loads=2), said(late_loads=3),
+    said(matrix_instructions=0),
 ]
 assert found == [
     [], ["3 spill instructions"], ["8 bytes of local memory"], ["1 float atomics"],
-    ["262144 bytes of shared memory, over 232448"], ["no 128-bit load"],
-    ["2 narrow loads where matrices are multiplied"], ["no matrix instruction"],
+    ["262144 bytes of shared memory, over 232448"], ["1 divisions of 64-bit integers"],
+    ["no 128-bit load"],
+    ["2 narrow loads where matrices are multiplied"],
+    ["3 loads of a tile's columns after its multiplication"], ["no matrix instruction"],
 ], found
 kinds = {}
 repair = replace(case, name=case.name.replace("candidates", "repair"))
@@ -165,4 +168,80 @@ lines = [
 ]
 found = _narrow(lines, r"\w*MMA\b", r"(LDG|LDGSTS)\b(?!.*\.128)", r"BRA\b", r"(\.L\w+)")
 assert found == 1, found
+""")
+
+
+_DIVIDES = """
+import triton
+import triton.language as tl
+
+@triton.jit
+def kernel(a_ptr, out_ptr, k):
+    number = tl.load(a_ptr + tl.program_id(0))
+    tl.store(out_ptr + tl.program_id(0), number / k if number.dtype.is_floating() else number // k)
+"""
+
+
+def test_a_division_of_64_bit_integers_is_seen(tmp_path: Path, run: Callable[[str], None]) -> None:
+    (tmp_path / "divides.py").write_text(_DIVIDES)
+    run(f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import divides
+from isogloss.kernels.testing.compilation import compile_kernel
+for kind, divisions in (("i64", 1), ("i32", 0), ("fp64", 0)):
+    types = {{"a_ptr": f"*{{kind}}", "out_ptr": f"*{{kind}}", "k": kind}}
+    assert compile_kernel(divides.kernel, types, {{}}, "sm90").divisions == divisions, kind
+""")
+
+
+def test_loads_behind_a_multiplication_are_counted_within_its_tile_only(
+    run: Callable[[str], None],
+) -> None:
+    run("""
+from isogloss.kernels.testing.compilation import _late
+listing = ["LDG.E", "HGMMA", "BRA", "LDG.E", "LDGSTS.E", "BRA", "LDG.E"]
+assert _late(listing, ((1, 2, True), (0, 5, True))) == 1
+assert _late(listing, ((1, 2, True),)) == 0
+assert _late(listing, ((1, 2, False), (0, 5, False))) == 0
+""")
+
+
+@pytest.mark.timeout(600)
+def test_rows_of_a_width_that_16_does_not_divide_are_loaded_128_bits_at_a_time(
+    run: Callable[[str], None],
+) -> None:
+    """Told nothing, the compiler loads such rows element by element."""
+    run("""
+from dataclasses import replace
+from isogloss.kernels.testing.matrix.compile_all import compiled
+from isogloss.kernels.testing.matrix.decode import decode_cases
+from isogloss.kernels.testing.matrix.gradients import feature_cases, slope_case
+for dtype, width in (("fp32", 772), ("bf16", 776)):
+    found = [next(decode_cases(dtype, width, ragged=0, extras=1))]
+    found += [slope_case(dtype, width, ragged=0)]
+    found += [next(feature_cases(dtype, width, ragged=0, listed=0, both=1))]
+    for case in found:
+        told = compiled(case, "sm90")
+        untold = compiled(replace(case, constants={**case.constants, "UNIT": 1}), "sm90")
+        assert told.wide_loads > 0 and untold.wide_loads == 0, (case.name, told, untold)
+        assert told.loads < untold.loads, (case.name, told.loads, untold.loads)
+""")
+
+
+@pytest.mark.timeout(600)
+def test_a_tile_reads_the_biases_of_its_features_about_once_a_thread(
+    run: Callable[[str], None],
+) -> None:
+    """Loaded as a vector, a thread read all 32 biases that it holds, and hashed 64 places."""
+    run("""
+import torch
+from isogloss.kernels.gpu.configs import fitted, table_config
+from isogloss.kernels.testing.matrix.compile_all import compiled
+from isogloss.kernels.testing.matrix.encode import encode_cases
+tile = fitted(table_config("sm90", torch.bfloat16), 32, 24_576)
+made = compiled(next(encode_cases("bf16", tile, 32, 24_576)), "sm90")
+assert made.loads - made.wide_loads == 2, made
+assert made.late_loads == 0, made
+assert made.instructions < 1600, made
 """)

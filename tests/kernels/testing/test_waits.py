@@ -18,7 +18,6 @@ from isogloss.kernels.testing.waits import waiting  # noqa: E402
 WAITS = {
     "encode_threshold": 1,  # the number of all entries
     "encode_batch_topk": 2,  # that, and the tiles that hide entries
-    "encode_topk_aux": 1,  # how many features are under the mask: the tile depends on it
     "train_step_topk": 1,  # the loss, a number of the host
 }
 
