@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from isogloss.kernels.values.coactivation import Coactivation, FeatureMoments, PairSums
     from isogloss.kernels.values.codes import Codes
     from isogloss.kernels.values.descent import DescentSettings, EntryGradients
+    from isogloss.kernels.values.share import RowShare, own_part, parts_of, whole_codes
     from isogloss.kernels.values.step import (
         AdamMoments,
         StepResult,
@@ -57,6 +58,7 @@ __all__ = [
     "PairSums",
     "Repairs",
     "Residual",
+    "RowShare",
     "SparseGradients",
     "StepResult",
     "StepSettings",
@@ -77,10 +79,13 @@ __all__ = [
     "feature_moments",
     "feature_sums",
     "inside_columns",
+    "own_part",
+    "parts_of",
     "sparse_gradients",
     "train_step_batch_topk",
     "train_step_topk",
     "value_slopes",
+    "whole_codes",
 ]
 
 _FILES = {
@@ -95,6 +100,7 @@ _FILES = {
     "PairSums": "values.coactivation",
     "Repairs": "threshold",
     "Residual": "decode",
+    "RowShare": "values.share",
     "SparseGradients": "gradients",
     "StepResult": "values.step",
     "StepSettings": "values.step",
@@ -115,10 +121,13 @@ _FILES = {
     "feature_moments": "coactivation",
     "feature_sums": "gradients",
     "inside_columns": "values.step",
+    "own_part": "values.share",
+    "parts_of": "values.share",
     "sparse_gradients": "gradients",
     "train_step_batch_topk": "step",
     "train_step_topk": "step",
     "value_slopes": "gradients",
+    "whole_codes": "values.share",
 }
 """The file that defines each public name."""
 

@@ -21,6 +21,7 @@ from isogloss.dictionaries.kinds.resample import resample
 from isogloss.dictionaries.kinds.state import (
     centred_raw_rows,
     centred_rows,
+    encode_above,
     export_biases,
     start_tied,
     state_group,
@@ -149,10 +150,9 @@ class Gated(Kind):
         """Take one step; what is summed are the entries whose gate is open."""
         weights, rows = state_group(tensors, "weights"), len(batch.rows)
         centred = centred_rows(tensors, batch)
-        found = _entries(
-            centred,
-            {name: tensors[f"weights.{name}"] for name in self.saved},
-        )
+        own = {name: tensors[f"weights.{name}"] for name in self.saved}
+        gates = encode_above(batch, centred, weights.encoder, weights.encoder_bias, 0.0)
+        found = _entries(gates, own)
         codes = found.gates.with_values(found.magnitude.clamp(min=0.0))
         factor = 2 / (rows * batch.variance)
         main = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
@@ -217,13 +217,14 @@ class Gated(Kind):
 
     def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:
         """Return the features whose gate is open and whose magnitude is positive, ragged."""
-        found = _entries(centred_raw_rows(tensors, rows), tensors)
+        centred = centred_raw_rows(tensors, rows)
+        gates = encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], 0.0)
+        found = _entries(gates, tensors)
         return found.gates.with_values(found.magnitude.clamp(min=0.0)).to_ragged()
 
 
-def _entries(centred: Tensor, tensors: Mapping[str, Tensor]) -> _Entries:
-    """Find the open gates, and both pre-activations there."""
-    gates = encode_threshold(centred, tensors["encoder"], tensors["encoder_bias"], 0.0)
+def _entries(gates: Codes, tensors: Mapping[str, Tensor]) -> _Entries:
+    """Return both pre-activations at the open gates."""
     features = gates.indices.long()
     # in float64: the last bits of torch's float32 exp depend on where a thread begins
     gain = tensors["log_gain"].double().exp().float()[features]

@@ -22,6 +22,7 @@ from isogloss.dictionaries.kinds.state import (
     SAVED,
     centred_raw_rows,
     centred_rows,
+    encode_above,
     export_biases,
     start_tied,
     state_group,
@@ -145,9 +146,7 @@ class JumpReLU(Kind):
         theta = _exp(tensors["weights.log_threshold"])
         centred = centred_rows(tensors, batch)
         lowest = (theta - self.bandwidth / 2).clamp(min=0.0)
-        near = encode_threshold(
-            centred, weights.encoder, weights.encoder_bias, lowest, workspace=batch.workspace
-        )
+        near = encode_above(batch, centred, weights.encoder, weights.encoder_bias, lowest)
         limits = theta[near.indices.long()]
         fires = near.values > limits
         codes = near.with_values(torch.where(fires, near.values, 0.0))

@@ -154,6 +154,8 @@ def joined_batches(
     stop_step: int,
     usual: Sequence[UsualRows] = (),
     leave_out: bool = False,
+    rank: int = 0,
+    world: int = 1,
     depth: int = 2,
 ) -> Generator[TrainingBatch, None, None]:
     """Yield batches of the rows of several sources; see :func:`training_batches`.
@@ -168,6 +170,8 @@ def joined_batches(
         stop_step: step after the last one.
         usual: which rows of each source are usual; empty: all.
         leave_out: whether to leave out rows that are not usual at some source.
+        rank: which share of each batch to read.
+        world: number of shares, of which ``batch_rows`` is a multiple.
         depth: how many batches a thread prepares ahead; 0: none, the caller waits for each.
 
     Raises:
@@ -189,7 +193,14 @@ def joined_batches(
         while step < stop_step:
             epoch, within = divmod(step, steps_per_epoch)
             shuffled = reader.shuffled(
-                own, seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
+                own,
+                seed=seed,
+                epoch=epoch,
+                batch_rows=batch_rows // world,
+                keep=keep,
+                start_step=within,
+                rank=rank,
+                world=world,
             )
             for batch in shuffled:
                 yield _side_by_side(joined, batch, step, scales, usual, leave_out=leave_out)
