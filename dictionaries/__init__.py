@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         run_trials,
         trial_kinds,
     )
-    from isogloss.dictionaries.initialise import initial_decoder
+    from isogloss.dictionaries.initialise import initial_decoder, tensor_hash
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
@@ -152,6 +152,7 @@ __all__ = [
     "save_dictionary",
     "score_recovery",
     "site_columns",
+    "tensor_hash",
     "train",
     "train_together",
     "training_batches",
@@ -237,6 +238,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "held_out_batches": "rows.batches",
     "initial_decoder": "initialise",
+    "tensor_hash": "initialise",
     "kind_names": "kinds.table",
     "kind_schema": "kinds.load",
     "kind_summary": "kinds.load",

@@ -45,6 +45,8 @@ class Init(Settings):
     the same one only."""
     bias: Literal["mean", "median"] = "mean"
     """Of the decoder: the mean of the rows, or their geometric median."""
+    dictionary: str = ""
+    """Id of the stored dictionary whose decoder a job gives; empty: it is given by the caller."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +122,9 @@ class TrainConfig(Settings):
                 del values[name]  # releases that do not know the field refuse it
         if self.init == Init():
             del values["init"]
+        elif not self.init.dictionary:
+            init = cast("Mapping[str, object]", values["init"])
+            values["init"] = {name: init[name] for name in init if name != "dictionary"}
         return values
 
     @classmethod

@@ -59,7 +59,7 @@ class Plan:
 
 
 def run_ranks(plan: Plan, ranks: int, restarts: int = 0) -> tuple[list[dict[str, object]], str]:
-    """Run a plan by torchrun; returns what each rank said, by rank, and the errors."""
+    """Run a plan by torchrun; returns what each rank said, by life and rank, and the errors."""
     here = Path(__file__).resolve()
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     torchrun += ["--max-restarts", str(restarts), "--monitor-interval", "0.05"]
@@ -80,7 +80,7 @@ def run_ranks(plan: Plan, ranks: int, restarts: int = 0) -> tuple[list[dict[str,
         check=False,
     )
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return sorted(said, key=lambda one: one["rank"]), done.stderr
+    return sorted(said, key=lambda one: (one["life"], one["rank"])), done.stderr
 
 
 class Counter:
@@ -125,7 +125,8 @@ def rank_main(plan: Plan) -> None:
     if plan.library and rank == distributed.get_world_size() - 1:
         _claim(plan.library)
     watch = Watch(plan, rank, Counter())
-    said: dict[str, object] = {"rank": rank, "error": "", "sha256": ""}
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    said: dict[str, object] = {"rank": rank, "life": life, "error": "", "sha256": ""}
     try:
         recording = Store.attach(plan.store).recording(plan.recording)
         revision = Revision.from_dict(plan.revisions[rank]) if plan.revisions else None
@@ -143,6 +144,8 @@ def rank_main(plan: Plan) -> None:
         said["error"] = f"{type(error).__name__}: {error}"
     said |= {"first": min(seen, default=0), "sent": watch.sent}
     os.write(sys.stdout.fileno(), f"{json.dumps(said)}\n".encode())  # at once: ranks share it
+    if str(said["error"]).startswith("RankLost"):
+        sys.exit(1)  # torchrun starts all ranks again
     leave()
 
 

@@ -133,8 +133,11 @@ def test_a_rank_that_is_killed_and_started_again_goes_on_from_the_last_checkpoin
     wanted = train(config("batch_topk"), planted[1][:1], tmp_path / "one")
     plan = plan_of(planted, tmp_path / "two", config("batch_topk"))
     said, error = run_ranks(replace(plan, kill=1, kill_step=8), 2, restarts=1)
-    same(wanted, tmp_path / "two", said, error)
-    assert {one["first"] for one in said} == {7}  # the first step behind the checkpoint of step 6
+    second = [one for one in said if one["life"] == "1"]
+    same(wanted, tmp_path / "two", second, error)
+    assert {one["first"] for one in second} == {7}  # behind the checkpoint of step 6
+    for one in said[: -len(second)]:  # torchrun may have ended the other rank before it noticed
+        assert str(one["error"]).startswith("RankLost: rank 0 of 2 no longer reaches the others")
 
 
 @pytest.mark.slow
