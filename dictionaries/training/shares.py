@@ -106,6 +106,7 @@ def shared_batches(
             stop_step=stop_step,
             usual=measured.usual,
             leave_out=measured.leave_out,
+            finite_only=plan.config.leave_out.non_finite,
             rank=ranks.rank,
             world=readers,
         )

@@ -302,6 +302,7 @@ class _Run:
         columns = plan.columns
         self._feature_columns = None if columns is None else columns.to(shared.place)
         self._saved = -1
+        self._said_few = False
         self._first_step = self.state.step
         self._started = self._reported = time.monotonic()
 
@@ -390,12 +391,29 @@ class _Run:
             train_skip(state.tensors, centred, taken, result)
         state.count(result, len(batch.rows))
 
+    def _say_few(self) -> None:
+        """Warn once where fewer features live than are meant to fire on one row."""
+        live, wanted = self.state.live(self.plan.derived.dead_after_rows), self.plan.kind.fires
+        if live < wanted and not self._said_few:
+            self._said_few = True
+            _LOG.warning(
+                "%d of %d features fired in the last %d rows, fewer than the %g that are meant to "
+                "fire on each row: lower k (or target_l0), or look whether the rows vary in as "
+                "many directions",
+                live,
+                self.plan.kind.features,
+                self.plan.derived.dead_after_rows,
+                wanted,
+            )
+
     def _report(self) -> None:
         plan, state = self.plan, self.state
         now = time.monotonic()
         steps = state.step - self._first_step
         rate = steps * plan.derived.batch_rows / max(now - self._started, 1e-9)
         due = state.step % plan.curve_every == 0 or state.step == plan.total_steps
+        if due:
+            self._say_few()
         if due or now - self._reported >= _REPORT_S:
             self._reported = now
             self._on_progress(state.progress(plan, rows_per_s=rate, close_window=due))

@@ -309,7 +309,13 @@ def _held_out(
 ) -> dict[str, float]:
     """Return figures over held-out rows; none when nothing was held out."""
     connection = wiring_of(config).connect(joined.widths)
-    pairs = held_out_pairs(joined, connection, holdout=config.holdout, max_rows=_EVALUATED_ROWS)
+    pairs = held_out_pairs(
+        joined,
+        connection,
+        holdout=config.holdout,
+        max_rows=_EVALUATED_ROWS,
+        finite_only=config.leave_out.non_finite,
+    )
 
     def checked() -> Iterator[HeldOutPair]:
         for pair in pairs:
