@@ -22,7 +22,7 @@ from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, 
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.cpu.loops.sums import add_rows, dot
+from isogloss.kernels.cpu.loops.sums import add_entries, add_rows, dot
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.cpu.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
@@ -402,12 +402,7 @@ def _residuals(x, values, indices, offsets, decoder, bias, out, squares, slopes)
         error, target = out[row], x[row]
         for i in range(width):
             error[i] = bias[i] - target[i]
-        for j in range(offsets[row], offsets[row + 1]):
-            value = values[j]
-            direction = decoder[indices[j]]
-            if value != 0:
-                for i in range(width):
-                    error[i] += value * direction[i]
+        add_entries(error, decoder, values, indices, offsets[row], offsets[row + 1])
         squares[row] = dot(error, error)
         for j in range(offsets[row], offsets[row + 1]):
             slopes[j] = dot(error, decoder[indices[j]]) if values[j] != 0 else np.float32(0)
@@ -435,12 +430,7 @@ def _aux_errors(residual, values, indices, decoder, out, squares) -> None:
         error, target = out[row], residual[row]
         for i in range(width):
             error[i] = target[i]
-        for j in range(values.shape[1]):
-            value = values[row, j]
-            direction = decoder[indices[row, j]]
-            if value != 0:
-                for i in range(width):
-                    error[i] += value * direction[i]
+        add_entries(error, decoder, values[row], indices[row], 0, values.shape[1])
         squares[row] = dot(error, error)
 
 
