@@ -58,7 +58,7 @@ def add_rows(out, source, factors, entries, rows, first, last, scale) -> None:
 
 @njit(cache=True)
 def add_entries(out, weight, values, indices, first, last) -> None:
-    """Add ``values[j] * weight[indices[j]]`` to ``out``, for rising ``j``; zeros at the end skipped.
+    """Add ``values[j] * weight[indices[j]]`` to ``out``, for rising ``j``; zeros at the end not.
 
     Four entries a pass over ``out``, as :func:`add_rows` does.
     """
