@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -184,31 +185,15 @@ def joined_batches(
         InvalidInput: the kept rows do not fill one batch.
         NonFiniteRows: a batch holds NaN or infinity.
     """
-    reader = joined.reader
-    steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
-    if steps_per_epoch < 1:
-        raise InvalidInput(
-            f"site {joined.name} has {int(keep.sum())} training rows, fewer than batch_rows "
-            f"{batch_rows}; record more text, lower batch_rows or lower holdout"
-        )
-
+    steps_per_epoch = _steps_per_epoch(joined, batch_rows, keep)
+    read = partial(joined.reader.shuffled, seed=seed, keep=keep, rank=rank, world=world)
     own = list(dict.fromkeys(s.site for s, n in _numbered(joined) if n is None))
 
     def batches() -> Iterator[TrainingBatch]:
-        step = start_step
+        step, each = start_step, batch_rows // world
         while step < stop_step:
             epoch, within = divmod(step, steps_per_epoch)
-            shuffled = reader.shuffled(
-                own,
-                seed=seed,
-                epoch=epoch,
-                batch_rows=batch_rows // world,
-                keep=keep,
-                start_step=within,
-                rank=rank,
-                world=world,
-            )
-            for batch in shuffled:
+            for batch in read(own, epoch=epoch, batch_rows=each, start_step=within):
                 yield _side_by_side(
                     joined, batch, step, scales, usual, leave_out=leave_out, finite_only=finite_only
                 )
@@ -217,6 +202,17 @@ def joined_batches(
                     return
 
     return _prefetched(batches(), depth)
+
+
+def _steps_per_epoch(joined: SourceRows, batch_rows: int, keep: NDArray[np.bool_]) -> int:
+    """Return how many batches the kept rows fill; InvalidInput where they fill none."""
+    found = joined.reader.steps_per_epoch(batch_rows, keep=keep)
+    if found < 1:
+        raise InvalidInput(
+            f"site {joined.name} has {int(keep.sum())} training rows, fewer than batch_rows "
+            f"{batch_rows}; record more text, lower batch_rows or lower holdout"
+        )
+    return found
 
 
 def _numbered(joined: SourceRows) -> Iterator[tuple[Source, NDArray[np.int64] | None]]:

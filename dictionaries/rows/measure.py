@@ -77,22 +77,13 @@ def measure_rows(
         UsualRows.of(some[:, part.start : part.stop], leave_out.max_norm or FAR) for part in parts
     )
     sums = _Sums(some.shape[1], usual, parts)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        if len(values := chunks.of(rows[start : start + _CHUNK_ROWS])):
-            sums.add(values)
+    chunks.add_to(sums)
     far, finite = sums.all_rows - sums.rows, sums.all_rows
-    leaves_out = leave_out.max_norm != 0 and (
-        leave_out.max_norm is not None or far <= _MANY * finite
-    )
+    asked = leave_out.max_norm is not None
+    leaves_out = leave_out.max_norm != 0 and (asked or far <= _MANY * finite)
     if far:
         _say_far(joined.name, far, finite, leave_out.max_norm or FAR, leaves_out=leaves_out)
-    if finite < len(rows):
-        _LOG.warning(
-            "%d of %d rows of site %s hold NaN or infinity and are left out",
-            len(rows) - finite,
-            len(rows),
-            joined.name,
-        )
+    _say_non_finite(joined.name, len(rows) - finite, len(rows))
     variances = sums.variances()
     scales = tuple(_scale(variances, sums.largest, part, joined.name, len(rows)) for part in parts)
     every = sums.full_variances() if far and not leaves_out else variances
@@ -199,6 +190,12 @@ def _scale(
     return float((len(part) / variance) ** 0.5)
 
 
+def _say_non_finite(name: str, count: int, rows: int) -> None:
+    if count:
+        text = "%d of %d rows of site %s hold NaN or infinity and are left out"
+        _LOG.warning(text, count, rows, name)
+
+
 def _say_far(name: str, far: int, rows: int, limit: float, *, leaves_out: bool) -> None:
     _LOG.warning(
         "%d of %d rows of site %s lie more than %g times as far from the centre as the median row "
@@ -230,6 +227,12 @@ class _Chunks:
         if not finite.all() and not self._leave_out.non_finite:
             self.refuse()
         return values[finite]
+
+    def add_to(self, sums: _Sums) -> None:
+        """Add all of the rows to sums."""
+        for start in range(0, len(self._rows), _CHUNK_ROWS):
+            if len(values := self.of(self._rows[start : start + _CHUNK_ROWS])):
+                sums.add(values)
 
     def _taken(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         joined = self._joined

@@ -142,19 +142,17 @@ def train_together(
     told, asked = on_progress or _ignore_several, should_stop or _never
     with ExitStack() as held:
         shared = _Shared(ranks=group, place=place, workspace=Workspace(), measured=_MeasuredOnce())
-        runs: list[_Run] = []
-        for number, (plan, identity) in enumerate(zip(plans, identities, strict=True)):
-            begin = partial(_checkpoints, held, directories[number], group)
-            runs.append(
-                _Run(
-                    plan=plan,
-                    identity=identity,
-                    shared=shared,
-                    checkpoints=group.agree(begin),
-                    on_progress=partial(told, number),
-                    given=decoders[number],
-                )
+        runs = [
+            _Run(
+                plan=plan,
+                identity=identity,
+                shared=shared,
+                checkpoints=group.agree(partial(_checkpoints, held, directories[number], group)),
+                on_progress=partial(told, number),
+                given=decoders[number],
             )
+            for number, (plan, identity) in enumerate(zip(plans, identities, strict=True))
+        ]
         for together in _reading_the_same(runs):
             _go(together, asked, group)
         return [run.made() for run in runs]

@@ -73,16 +73,13 @@ def train(
         more_sources: sites that follow the first; of other recordings too, whose rows are joined.
         leave_out: rows not to train on, as :class:`isogloss.dictionaries.LeaveOut`; None: far ones.
         controls: controls to train beside it, such as ``frozen_decoder``; see its metrics.
-        init: where the weights start: another dictionary of the store, or its id, whose decoder is
-            taken; or settings as :class:`isogloss.dictionaries.Init`, such as ``{"directions":
-            "rows"}``. The hash of the start and the mean cosine to it stand in the provenance.
+        init: a dictionary to start from, or settings as :class:`isogloss.dictionaries.Init`.
         dictionary: id of the dictionary; None: one made of the arguments, equal for equal ones.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
         steps: training steps whose rows to train on, see :meth:`Client.steps`; None: the only one.
         more: values for other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
-        processes: how many processes of the server's machine train together; None: one. They make
-            the same dictionary.
+        processes: how many processes of the server's machine train together; None: one.
         time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
@@ -90,18 +87,33 @@ def train(
         A handle on the job; its result is the dictionary.
 
     Raises:
-        NotFound: there is no recording with that id, or no dictionary to start from.
+        NotFound: there is no such recording, or no dictionary to start from.
         UnknownSite: the recording has no such site; the message lists the nearest names.
         InvalidInput: no such kind or wiring, or a setting or steps that do not fit.
         ResourceExhausted: it needs more memory than jobs may have, or too many of your jobs wait.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
+    given = _given(kind, wiring, epochs, seed, steps, controls)
+    of_kind, start = _of_kind(features, k, settings or {}), _start(init)
+    config = to_config(of_kind, given, more or {}, leave_out, start)
+    made = dictionary or ids.dictionary_id(sources, features, asked_config(config))
+    return _trained(_request(made, sources, config, time_limit_s, request_id, processes))
+
+
+def _given(
+    kind: str | None,
+    wiring: str | None,
+    epochs: float | None,
+    seed: int | None,
+    steps: Sequence[int] | None,
+    controls: Sequence[str],
+) -> dict[str, Setting]:
+    """Return what is not of a kind, by the names of a config."""
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
-    given |= {"steps": named_steps(steps) or None, "controls": tuple(controls) or None}
-    own = _of_kind(features, k, settings or {})
-    config = to_config(own, given, more or {}, leave_out, _start(init))
-    name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
-    request = _request(name, sources, config, time_limit_s, request_id, processes)
+    return given | {"steps": named_steps(steps) or None, "controls": tuple(controls) or None}
+
+
+def _trained(request: pb.TrainDictionaryRequest) -> Call[Started[DictionaryInfo]]:
     return then(ask(request, Operation), started("dictionaries", get_dictionary))
 
 
@@ -126,9 +138,8 @@ def train_many(
         site: name of the site.
         runs: for each dictionary what differs, by name: ``features`` (always), ``k``, ``kind``,
             ``wiring``, ``epochs``, ``seed``, ``steps``, ``controls``, ``dictionary`` (its id),
-            ``init`` (as :meth:`Client.train` takes it), further settings of kind and wiring in a
-            mapping ``settings``, and any other field of
-            :class:`isogloss.dictionaries.TrainConfig`.
+            ``init``, further settings of kind and wiring in a mapping ``settings``, and any other
+            field of :class:`isogloss.dictionaries.TrainConfig`.
         more_sources: sites that follow the first, for wirings that take several.
         rows_seed: seed of the order of the rows, the same for all, so that they share the read;
             None: each has the seed of its weights.
@@ -150,8 +161,7 @@ def train_many(
     if not runs:
         raise InvalidInput("there are 0 runs; wanted the settings of at least one dictionary")
     sources = (SiteRef(recording=recording, site=site), *more_sources)
-    asked = [_run(sources, run, rows_seed) for run in runs]
-    (name, config), *beside = asked
+    (name, config), *beside = [_run(sources, run, rows_seed) for run in runs]
     request = _request(name, sources, config, time_limit_s, request_id, processes)
     request.beside.extend(
         pb.TrainedBeside(
