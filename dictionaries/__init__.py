@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         run_trials,
         trial_kinds,
     )
-    from isogloss.dictionaries.initialise import initial_decoder
+    from isogloss.dictionaries.initialise import initial_decoder, tensor_hash
     from isogloss.dictionaries.kinds.kind import InitialWeights, Kind, Normalisation, StepBatch
     from isogloss.dictionaries.kinds.load import kind_schema, kind_summary
     from isogloss.dictionaries.kinds.table import DEFAULT_KIND, kind_names
@@ -183,6 +183,7 @@ __all__ = [
     "score_recovery",
     "site_columns",
     "steered_followers",
+    "tensor_hash",
     "token_effects",
     "train",
     "train_together",
@@ -289,6 +290,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "held_out_batches": "rows.batches",
     "initial_decoder": "initialise",
+    "tensor_hash": "initialise",
     "kind_names": "kinds.table",
     "kind_schema": "kinds.load",
     "kind_summary": "kinds.load",

@@ -6,6 +6,7 @@ from dataclasses import fields
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.kinds.kind import Kind
 from isogloss.dictionaries.kinds.load import kind_class, make_kind
+from isogloss.dictionaries.settings import nearest
 from isogloss.dictionaries.wirings.load import make_wiring, wiring_settings
 from isogloss.dictionaries.wirings.wiring import Wiring
 from isogloss.errors import InvalidInput
@@ -39,8 +40,9 @@ def _split(config: TrainConfig) -> tuple[Mapping[str, object], Mapping[str, obje
             "nobody could say whose is meant: rename them in one of the two packages"
         )
     if unknown := sorted({*config.settings} - {*of_kind} - {*of_wiring}):
+        near = nearest(unknown, [*of_kind, *of_wiring])
         raise InvalidInput(
-            f"unknown settings {unknown}; kind {config.kind!r} has {of_kind}, wiring "
+            f"unknown settings {unknown}{near}; kind {config.kind!r} has {of_kind}, wiring "
             f"{config.wiring!r} has {of_wiring}"
         )
     given = config.settings.items()

@@ -31,6 +31,8 @@ class LeaveOut(Settings):
     """Rows at positions below this in their document."""
     document_starts: bool = False
     """The first row of each document."""
+    non_finite: bool = False
+    """Rows that hold NaN or infinity at some site. False: training refuses them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,8 @@ class Init(Settings):
     the same one only."""
     bias: Literal["mean", "median"] = "mean"
     """Of the decoder: the mean of the rows, or their geometric median."""
+    dictionary: str = ""
+    """Id of the stored dictionary whose decoder a job gives; empty: it is given by the caller."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,8 +122,14 @@ class TrainConfig(Settings):
         for name in ("steps", "rows_seed", "controls", "control"):
             if not values[name] and values[name] != 0:
                 del values[name]  # releases that do not know the field refuse it
+        if not self.leave_out.non_finite:
+            kept = cast("Mapping[str, object]", values["leave_out"])
+            values["leave_out"] = {name: kept[name] for name in kept if name != "non_finite"}
         if self.init == Init():
             del values["init"]
+        elif not self.init.dictionary:
+            init = cast("Mapping[str, object]", values["init"])
+            values["init"] = {name: init[name] for name in init if name != "dictionary"}
         return values
 
     @classmethod

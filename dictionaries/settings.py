@@ -4,9 +4,10 @@ The type of a field is its whole rule: ``Annotated[int, Meta(ge=1)]`` is a whole
 1, wherever it comes from, and the schema says so. Imports no torch.
 """
 
+import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TypeVar, cast, get_type_hints
 
@@ -58,13 +59,20 @@ def read_settings(cls: type[_Settings], values: Mapping[str, object], what: str)
     known = [field.name for field in fields(cls)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise InvalidInput(f"unknown settings {unknown}; {what} has {known}")
+        near = nearest(unknown, known)
+        raise InvalidInput(f"unknown settings {unknown}{near}; {what} has {known}")
     for field in fields(cls):
         required = field.default is MISSING and field.default_factory is MISSING
         if required and field.name not in values:
             raise InvalidInput(f"{field.name} is missing; {what} needs it")
     hints = get_type_hints(cls, include_extras=True)
     return cls(**{name: _convert(name, value, hints[name]) for name, value in values.items()})
+
+
+def nearest(unknown: Sequence[str], known: Sequence[str]) -> str:
+    """Return the known names that are most like the unknown ones, for a message; or nothing."""
+    near = [name for one in unknown for name in difflib.get_close_matches(one, known, n=1)]
+    return f" (nearest: {', '.join(dict.fromkeys(near))})" if near else ""
 
 
 def settings_to_dict(settings: Settings) -> dict[str, object]:

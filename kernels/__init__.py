@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from isogloss.kernels.values.codes import Codes
     from isogloss.kernels.values.descent import DescentSettings, EntryGradients
     from isogloss.kernels.values.screen import EncoderScreen
+    from isogloss.kernels.values.share import RowShare, own_part, parts_of, whole_codes
     from isogloss.kernels.values.step import (
         AdamMoments,
         StepResult,
@@ -65,6 +66,7 @@ __all__ = [
     "PairSums",
     "Repairs",
     "Residual",
+    "RowShare",
     "SparseGradients",
     "StepResult",
     "StepSettings",
@@ -86,6 +88,8 @@ __all__ = [
     "feature_sums",
     "inside_columns",
     "make_screen",
+    "own_part",
+    "parts_of",
     "screen_threshold",
     "screen_topk",
     "sparse_gradients",
@@ -93,6 +97,7 @@ __all__ = [
     "train_step_batch_topk",
     "train_step_topk",
     "value_slopes",
+    "whole_codes",
 ]
 
 _FILES = {
@@ -108,6 +113,7 @@ _FILES = {
     "PairSums": "values.coactivation",
     "Repairs": "threshold",
     "Residual": "decode",
+    "RowShare": "values.share",
     "SparseGradients": "gradients",
     "StepResult": "values.step",
     "StepSettings": "values.step",
@@ -131,11 +137,14 @@ _FILES = {
     "make_screen": "screen",
     "screen_threshold": "screen",
     "screen_topk": "screen",
+    "own_part": "values.share",
+    "parts_of": "values.share",
     "sparse_gradients": "gradients",
     "take_features": "screen",
     "train_step_batch_topk": "step",
     "train_step_topk": "step",
     "value_slopes": "gradients",
+    "whole_codes": "values.share",
 }
 """The file that defines each public name."""
 

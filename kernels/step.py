@@ -22,6 +22,7 @@ from isogloss.kernels.gradients import (
 from isogloss.kernels.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
+from isogloss.kernels.values.share import RowShare, best_codes, own_part, whole_codes
 from isogloss.kernels.values.step import (
     AdamMoments,
     StepResult,
@@ -44,6 +45,7 @@ def train_step_topk(
     columns: Tensor | None = None,
     dead: Tensor | None = None,
     workspace: Workspace | None = None,
+    share: RowShare | None = None,
 ) -> StepResult:
     """Take one full optimiser step, in place on ``weights`` and ``moments``.
 
@@ -87,6 +89,9 @@ def train_step_topk(
             last; None: all columns. Not together with ``target``.
         dead: bool ``[features]``, True for the features that AuxK may use; None for no AuxK.
         workspace: scratch memory to reuse between calls.
+        share: processes that take the step together, each with all of the batch and with the same
+            weights: each encodes a part of the rows and hands its codes to the others. None: this
+            process alone.
 
     Returns:
         The losses before the update, and how often each feature fired.
@@ -98,7 +103,7 @@ def train_step_topk(
             left, unchanged since, are not searched for NaN again.
     """
     wired = _check(x, weights, moments, settings, step, dead, target, columns)
-    return _step(wired, weights, moments, settings, step, dead, workspace, over_batch=False)
+    return _step(wired, weights, moments, settings, step, dead, workspace, share, over_batch=False)
 
 
 def train_step_batch_topk(
@@ -112,6 +117,7 @@ def train_step_batch_topk(
     columns: Tensor | None = None,
     dead: Tensor | None = None,
     workspace: Workspace | None = None,
+    share: RowShare | None = None,
 ) -> StepResult:
     """Take the step of :func:`train_step_topk` with codes chosen among all entries of the batch.
 
@@ -139,7 +145,7 @@ def train_step_batch_topk(
         InvalidInput: as :func:`train_step_topk`.
     """
     wired = _check(x, weights, moments, settings, step, dead, target, columns)
-    return _step(wired, weights, moments, settings, step, dead, workspace, over_batch=True)
+    return _step(wired, weights, moments, settings, step, dead, workspace, share, over_batch=True)
 
 
 def _step(
@@ -150,6 +156,7 @@ def _step(
     step: int,
     dead: Tensor | None,
     workspace: Workspace | None,
+    share: RowShare | None,
     *,
     over_batch: bool,
 ) -> StepResult:
@@ -168,6 +175,7 @@ def _step(
             candidates,
             scratch,
             over_batch=over_batch,
+            share=share,
         )
     checks.stepped(*weights.named().values())
     return found
@@ -243,6 +251,7 @@ def composed_step(
     workspace: Workspace,
     *,
     over_batch: bool = False,
+    share: RowShare | None = None,
 ) -> StepResult:
     """Take the step by other operations of this room, on any device.
 
@@ -257,13 +266,16 @@ def composed_step(
         candidates: the dead features, int32 ascending; None for no AuxK.
         workspace: scratch memory to reuse between calls.
         over_batch: choose ``k * rows`` entries of the batch instead of ``k`` of each row.
+        share: processes that take the step together; None: this one alone.
 
     Returns:
         The losses, and how often each feature fired.
     """
     x, target = wired.rows, wired.rows if wired.target is None else wired.target
     centred = x - weights.decoder_bias if wired.target is None else x
-    chosen = _encode(centred, weights, settings, candidates, workspace, over_batch=over_batch)
+    chosen = _encode(
+        centred, weights, settings, candidates, workspace, share, over_batch=over_batch
+    )
     edges = settings.prefixes or (weights.features,)
     errors = decode_prefixes(chosen.codes, weights.decoder, edges, weights.decoder_bias)
     errors = errors - target
@@ -272,8 +284,8 @@ def composed_step(
     gradients = _gradients(chosen.codes, downhill, centred, weights, edges)
     aux_loss = 0.0
     if chosen.aux is not None and candidates is not None:
-        share = min(candidates.numel() / settings.aux_k, 1.0)
-        aux_loss, extra = _aux(centred, errors[-1], weights, settings, chosen.aux, share)
+        dead_share = min(candidates.numel() / settings.aux_k, 1.0)
+        aux_loss, extra = _aux(centred, errors[-1], weights, settings, chosen.aux, dead_share)
         if extra is not None:
             gradients.encoder.add_(extra.encoder)
             gradients.encoder_bias.add_(extra.encoder_bias)
@@ -306,18 +318,22 @@ def _encode(
     settings: StepSettings,
     candidates: Tensor | None,
     workspace: Workspace,
+    share: RowShare | None,
     *,
     over_batch: bool,
 ) -> _Chosen:
     """Codes of every row, and those among the candidates."""
     encoder, bias, k = weights.encoder, weights.encoder_bias, settings.k
+    rows = centred.shape[0]
+    centred = centred[own_part(rows, share)]
     norms = None
     if not settings.unit_norm:
         norms = weights.decoder.norm(dim=1).clamp_min(1e-30)
         encoder, bias = encoder * norms[:, None], bias * norms
     aux_k = 0 if candidates is None else min(settings.aux_k, candidates.numel())
+    threshold = None
     if over_batch:
-        found = encode_batch_topk(centred, encoder, bias, k, workspace=workspace)
+        codes, threshold = _best(centred, encoder, bias, k, workspace, share, rows)
         aux = None
         if candidates is not None:
             dead = candidates.long()
@@ -327,12 +343,35 @@ def _encode(
                 indices=candidates[few.indices.long()],
                 features=weights.features,
             )
-        return _divided(_Chosen(found.codes, aux, float(found.threshold)), norms)
-    if candidates is None:
-        found = encode_topk(centred, encoder, bias, k, workspace=workspace)
-        return _divided(_Chosen(found, None, None), norms)
-    both = encode_among(centred, encoder, bias, k, candidates, aux_k, workspace)
-    return _divided(_Chosen(both.codes, both.aux, None), norms)
+    elif candidates is None:
+        codes, aux = encode_topk(centred, encoder, bias, k, workspace=workspace), None
+    else:
+        both = encode_among(centred, encoder, bias, k, candidates, aux_k, workspace)
+        codes, aux = both.codes, both.aux
+    if not over_batch:
+        codes = whole_codes(codes, share, rows)
+    aux = None if aux is None else whole_codes(aux, share, rows)
+    return _divided(_Chosen(codes, aux, threshold), norms)
+
+
+def _best(
+    centred: Tensor,
+    encoder: Tensor,
+    bias: Tensor,
+    k: int,
+    workspace: Workspace,
+    share: RowShare | None,
+    rows: int,
+) -> tuple[Codes, float]:
+    """Return the best ``k * rows`` entries of a batch of so many rows, and the smallest of them."""
+    if share is None:
+        alone = encode_batch_topk(centred, encoder, bias, k, workspace=workspace)
+        return alone.codes, float(alone.threshold)
+    # all of the best may be of this part
+    most = min(encoder.shape[0], -(-k * rows // max(1, centred.shape[0])))
+    own = encode_batch_topk(centred, encoder, bias, most, workspace=workspace)
+    codes, threshold = best_codes(own.codes, share, k * rows, rows)
+    return codes, float(threshold)
 
 
 def _divided(chosen: _Chosen, norms: Tensor | None) -> _Chosen:

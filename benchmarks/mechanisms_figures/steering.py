@@ -61,7 +61,7 @@ def _trained(
 ) -> DictionaryModule:
     with isogloss.connect(folder / "store") as client:
         client.record_documents(model, documents, sites=[site], recording="texts")
-        client.train("texts", site=site, features=features, k=k, dictionary="steered").wait()
+        client.train("texts", site=site, features=features, k=k, dictionary="steered").result()
         return client.dictionary("steered")
 
 

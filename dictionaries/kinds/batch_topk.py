@@ -81,6 +81,7 @@ class BatchTopK(TopKFamily):
             columns=batch.columns,
             dead=batch.dead if settings.aux_k else None,
             workspace=batch.workspace,
+            share=batch.share,
         )
         if result.threshold:
             tensors["last_smallest"].fill_(result.threshold)

@@ -15,13 +15,14 @@ from isogloss.dictionaries.kinds.optimise import (
     descend,
     feature_totals,
     ordered_sum,
-    padded_product,
     share_of_warmup,
 )
+from isogloss.dictionaries.kinds.revive import revive
 from isogloss.dictionaries.kinds.state import (
     SAVED,
     centred_raw_rows,
     centred_rows,
+    encode_above,
     export_biases,
     start_tied,
     state_group,
@@ -33,7 +34,6 @@ from isogloss.kernels import (
     EncoderScreen,
     EntryGradients,
     StepResult,
-    Weights,
     decode_loss,
     encode_threshold,
     screen_threshold,
@@ -51,15 +51,6 @@ class _Penalty(NamedTuple):
     """To the value z of the entry."""
     to_step: Tensor
     """To the step function H(pre - theta) of the entry."""
-
-
-class _Revived(NamedTuple):
-    """Gradients of P to the dead features."""
-
-    totals: Tensor
-    """To their biases, ``[dead]``."""
-    rows: Tensor
-    """To their encoder rows, ``[dead, width]``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,9 +138,7 @@ class JumpReLU(Kind):
         theta = _exp(tensors["weights.log_threshold"])
         centred = centred_rows(tensors, batch)
         lowest = (theta - self.bandwidth / 2).clamp(min=0.0)
-        near = encode_threshold(
-            centred, weights.encoder, weights.encoder_bias, lowest, workspace=batch.workspace
-        )
+        near = encode_above(batch, centred, weights.encoder, weights.encoder_bias, lowest)
         limits = theta[near.indices.long()]
         fires = near.values > limits
         codes = near.with_values(torch.where(fires, near.values, 0.0))
@@ -163,12 +152,10 @@ class JumpReLU(Kind):
         of_threshold = feature_totals(near.with_values(torch.where(inside, to_theta, 0.0)))
         active = near.with_values(torch.where(fires, slopes, 0.0))
         of_bias = feature_totals(active)
-        revived, extra = self._pre_act(centred, weights, theta, batch)
-        more = None
-        if extra is not None and batch.dead is not None:
-            more = batch.dead.nonzero().squeeze(1)
-            of_bias[more] += extra.totals
-            of_threshold[more] -= extra.totals
+        revived = revive(batch, centred, weights.encoder, weights.encoder_bias, theta, self.pre_act)
+        if revived.features is not None:
+            of_bias[revived.features] += revived.totals
+            of_threshold[revived.features] -= revived.totals
         gradients = EntryGradients(
             codes=codes,
             slopes=active.values,
@@ -177,12 +164,12 @@ class JumpReLU(Kind):
             vectors={"encoder_bias": of_bias, "log_threshold": of_threshold * theta},
             decoder_bias=column_sums(downhill),
             through=of_bias,
-            more_features=more,
-            more_rows=None if extra is None else extra.rows,
+            more_features=revived.features,
+            more_rows=revived.rows,
         )
         descend(tensors, gradients, batch, unit_norm=True, clip_norm=self.clip_norm)
         fired = torch.bincount(near.indices[fires], minlength=self.features).to(torch.int32)
-        parts = {"sparsity": penalty.value, "pre_act": revived}
+        parts = {"sparsity": penalty.value, "pre_act": revived.value}
         return StepResult(
             squared_error=squared_error,
             loss=squared_error / batch.variance + sum(parts.values()),
@@ -209,19 +196,6 @@ class JumpReLU(Kind):
         over = l0 / self.target_l0 - 1
         slope = 2 * weight * over / self.target_l0 / rows
         return _Penalty(weight * over**2, nothing, nothing + slope)
-
-    def _pre_act(
-        self, centred: Tensor, weights: Weights, theta: Tensor, batch: StepBatch
-    ) -> tuple[float, "_Revived | None"]:
-        """Return P, and its gradients to the dead features."""
-        if batch.dead is None or self.pre_act == 0:
-            return 0.0, None
-        dead = batch.dead.nonzero().squeeze(1)
-        pre = _pre_activations(centred, weights.encoder[dead], weights.encoder_bias[dead])
-        missing = (theta[dead] - pre).clamp(min=0.0)
-        slope = torch.where(missing > 0, -self.pre_act / len(centred), 0.0)
-        value = self.pre_act * ordered_sum(missing.reshape(-1)) / len(centred)
-        return value, _Revived(column_sums(slope), padded_product(slope.T, centred))
 
     def export(
         self, tensors: Mapping[str, Tensor], normalisation: Normalisation
@@ -250,18 +224,3 @@ class JumpReLU(Kind):
 def _exp(logarithms: Tensor) -> Tensor:
     """Return exp, float32; by float64, whose last bits do not show after rounding."""
     return logarithms.double().exp().float()
-
-
-def _pre_activations(centred: Tensor, encoder: Tensor, bias: Tensor) -> Tensor:
-    """Return ``centred @ encoder.T + bias``.
-
-    Rows and features are filled up to multiples of 16: the bits of the product of other shapes
-    depended on the number of threads (kernels/README.md).
-    """
-    rows, features = len(centred), len(encoder)
-    pad = torch.nn.functional.pad
-    more_rows, more = -rows % 16, -features % 16
-    product = torch.addmm(
-        pad(bias, (0, more)), pad(centred, (0, 0, 0, more_rows)), pad(encoder, (0, 0, 0, more)).T
-    )
-    return product[:rows, :features].contiguous()

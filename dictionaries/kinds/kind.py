@@ -10,7 +10,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from isogloss.dictionaries.settings import Settings
-from isogloss.kernels import Codes, EncoderScreen, StepResult, Workspace
+from isogloss.kernels import Codes, EncoderScreen, RowShare, StepResult, Workspace
 from isogloss.short_repr import short_repr
 
 
@@ -77,6 +77,11 @@ class StepBatch:
     None: all features have all columns."""
     parts: tuple[range, ...] = ()
     """Columns of the target by site, where there are several; empty: there is one."""
+    share: RowShare | None = None
+    """Processes that take the step together: each is given all rows of the batch and has the same
+    tensors, and has to leave the same ones. A kind may encode its part of the rows only and hand
+    the codes to the others (``own_part`` and ``whole_codes`` of the kernels, or the ``share`` of a
+    kernel's step); one that takes no notice is right, and no faster. None: this process alone."""
 
     __repr__ = short_repr
 

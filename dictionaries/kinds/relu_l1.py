@@ -22,6 +22,7 @@ from isogloss.dictionaries.kinds.state import (
     SAVED,
     centred_raw_rows,
     centred_rows,
+    encode_above,
     export_biases,
     start_tied,
     state_group,
@@ -126,9 +127,7 @@ class ReluL1(Kind):
         """Take one step; what is summed are the positive entries."""
         weights, rows = state_group(tensors, "weights"), len(batch.rows)
         centred = centred_rows(tensors, batch)
-        codes = encode_threshold(
-            centred, weights.encoder, weights.encoder_bias, 0.0, workspace=batch.workspace
-        )
+        codes = encode_above(batch, centred, weights.encoder, weights.encoder_bias, 0.0)
         residual = decode_loss(codes, weights.decoder, batch.target, weights.decoder_bias)
         squared_error = ordered_sum(residual.squared_norms) / rows
         downhill = residual.residual * (2 / (rows * batch.variance))

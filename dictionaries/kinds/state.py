@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import InitialWeights, Normalisation, StepBatch
-from isogloss.kernels import Weights
+from isogloss.kernels import Codes, Weights, encode_threshold, own_part, whole_codes
 
 SAVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -76,6 +76,23 @@ def centred_raw_rows(tensors: Mapping[str, Tensor], rows: Tensor) -> Tensor:
     """Return raw rows less what a finished dictionary subtracts before encoding."""
     own = tensors.get("input_bias")
     return rows - (tensors["decoder_bias"] if own is None else own)
+
+
+def encode_above(
+    batch: StepBatch, centred: Tensor, encoder: Tensor, bias: Tensor, threshold: Tensor | float
+) -> Codes:
+    """Return what lies above a threshold, of all rows of a step; each process encodes its part.
+
+    Args:
+        batch: the input of the step.
+        centred: its rows less what is subtracted before encoding.
+        encoder: directions to read.
+        bias: of each feature.
+        threshold: of each feature, or one for all.
+    """
+    own = centred[own_part(len(centred), batch.share)]
+    found = encode_threshold(own, encoder, bias, threshold, workspace=batch.workspace)
+    return whole_codes(found, batch.share, len(centred))
 
 
 def export_biases(

@@ -47,6 +47,7 @@ class TopK(TopKFamily):
             columns=batch.columns,
             dead=batch.dead if settings.aux_k else None,
             workspace=batch.workspace,
+            share=batch.share,
         )
 
     def encode(self, tensors: Mapping[str, Tensor], rows: Float32[Tensor, "rows width"]) -> Codes:

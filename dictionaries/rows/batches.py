@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +21,10 @@ from isogloss.dictionaries.wirings.wiring import WiredColumns
 from isogloss.errors import CorruptData, InvalidInput, NonFiniteRows
 from isogloss.store import RecordingReader, ShuffledBatch
 
+NON_FINITE_REMEDY = (
+    "record in a wider dtype (bfloat16 or float32) or without those documents, or leave such rows "
+    "out (leave_out.non_finite)"
+)
 _WAIT_S = 0.1
 
 HeldOutRows: TypeAlias = Float32[Tensor, "_rows width"]
@@ -154,6 +159,9 @@ def joined_batches(
     stop_step: int,
     usual: Sequence[UsualRows] = (),
     leave_out: bool = False,
+    finite_only: bool = False,
+    rank: int = 0,
+    world: int = 1,
     depth: int = 2,
 ) -> Generator[TrainingBatch, None, None]:
     """Yield batches of the rows of several sources; see :func:`training_batches`.
@@ -168,36 +176,43 @@ def joined_batches(
         stop_step: step after the last one.
         usual: which rows of each source are usual; empty: all.
         leave_out: whether to leave out rows that are not usual at some source.
+        finite_only: whether to leave out rows that hold NaN or infinity; False: they are refused.
+        rank: which share of each batch to read.
+        world: number of shares, of which ``batch_rows`` is a multiple.
         depth: how many batches a thread prepares ahead; 0: none, the caller waits for each.
 
     Raises:
         InvalidInput: the kept rows do not fill one batch.
         NonFiniteRows: a batch holds NaN or infinity.
     """
-    reader = joined.reader
-    steps_per_epoch = reader.steps_per_epoch(batch_rows, keep=keep)
-    if steps_per_epoch < 1:
-        raise InvalidInput(
-            f"site {joined.name} has {int(keep.sum())} training rows, fewer than batch_rows "
-            f"{batch_rows}; record more text, lower batch_rows or lower holdout"
-        )
-
+    steps_per_epoch = _steps_per_epoch(joined, batch_rows, keep)
+    read = partial(joined.reader.shuffled, seed=seed, keep=keep, rank=rank, world=world)
     own = list(dict.fromkeys(s.site for s, n in _numbered(joined) if n is None))
 
     def batches() -> Iterator[TrainingBatch]:
-        step = start_step
+        step, each = start_step, batch_rows // world
         while step < stop_step:
             epoch, within = divmod(step, steps_per_epoch)
-            shuffled = reader.shuffled(
-                own, seed=seed, epoch=epoch, batch_rows=batch_rows, keep=keep, start_step=within
-            )
-            for batch in shuffled:
-                yield _side_by_side(joined, batch, step, scales, usual, leave_out=leave_out)
+            for batch in read(own, epoch=epoch, batch_rows=each, start_step=within):
+                yield _side_by_side(
+                    joined, batch, step, scales, usual, leave_out=leave_out, finite_only=finite_only
+                )
                 step += 1
                 if step == stop_step:
                     return
 
     return _prefetched(batches(), depth)
+
+
+def _steps_per_epoch(joined: SourceRows, batch_rows: int, keep: NDArray[np.bool_]) -> int:
+    """Return how many batches the kept rows fill; InvalidInput where they fill none."""
+    found = joined.reader.steps_per_epoch(batch_rows, keep=keep)
+    if found < 1:
+        raise InvalidInput(
+            f"site {joined.name} has {int(keep.sum())} training rows, fewer than batch_rows "
+            f"{batch_rows}; record more text, lower batch_rows or lower holdout"
+        )
+    return found
 
 
 def _numbered(joined: SourceRows) -> Iterator[tuple[Source, NDArray[np.int64] | None]]:
@@ -212,24 +227,30 @@ def _side_by_side(
     usual: Sequence[UsualRows],
     *,
     leave_out: bool,
+    finite_only: bool,
 ) -> TrainingBatch:
     """Return the rows of a step: of all sources, checked, scaled, far ones marked or left out."""
     parts: list[Tensor] = []
-    is_usual = np.ones(len(batch.rows), dtype=np.bool_)
+    is_usual, is_kept = np.ones((2, len(batch.rows)), dtype=np.bool_)
     for place, (source, numbers) in enumerate(_numbered(joined)):
         found = batch.sites[source.site] if numbers is None else joined.take(place, batch.rows)
         rows = as_tensor(found).to(torch.float32)
-        _refuse_non_finite(rows, batch.rows, source.site)
+        if finite_only:
+            is_kept &= torch.isfinite(rows).all(1).numpy()
+            rows = rows.nan_to_num(0.0, 0.0, 0.0)
+        else:
+            _refuse_non_finite(rows, batch.rows, source.site)
         if usual:
             is_usual &= usual[place].mask(rows.numpy())
         parts.append(rows.mul(scales[place]))
     rows = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-    if is_usual.all():
-        return TrainingBatch(step=step, rows=rows)
-    if not leave_out:
-        return TrainingBatch(step=step, rows=rows, usual=is_usual)
-    left_out = int((~is_usual).sum())
-    return TrainingBatch(step=step, rows=rows[torch.from_numpy(is_usual)], left_out=left_out)
+    if leave_out:
+        is_kept &= is_usual
+    left_out = int((~is_kept).sum())
+    if left_out:
+        rows, is_usual = rows[torch.from_numpy(is_kept)], is_usual[is_kept]
+    known = None if is_usual.all() else is_usual
+    return TrainingBatch(step=step, rows=rows, usual=known, left_out=left_out)
 
 
 class HeldOutPair(NamedTuple):
@@ -248,6 +269,7 @@ def held_out_pairs(
     holdout: float,
     batch_rows: int = 4096,
     max_rows: int | None = None,
+    finite_only: bool = False,
 ) -> Iterator[HeldOutPair]:
     """Yield the rows that were kept out of training, to read and to reconstruct.
 
@@ -257,6 +279,7 @@ def held_out_pairs(
         holdout: ``TrainConfig.holdout`` of the dictionary's training.
         batch_rows: most rows per batch; the last may be shorter.
         max_rows: yield at most so many rows, evenly spread over those kept out; None: all.
+        finite_only: leave out rows that hold NaN or infinity.
 
     Yields:
         Batches, in the order of the first recording.
@@ -266,6 +289,8 @@ def held_out_pairs(
         every = range(len(joined.sources))
         parts = [as_tensor(joined.take(place, batch)).to(torch.float32) for place in every]
         side = torch.cat(parts, 1)
+        if finite_only:
+            side = side[torch.isfinite(side).all(1)]
         reads, writes = (
             side[:, part.start : part.stop].contiguous()
             for part in (connection.reads, connection.writes)
@@ -322,10 +347,11 @@ def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 def _refuse_non_finite(rows: Tensor, indices: NDArray[np.int64], site: str) -> None:
     finite = torch.isfinite(rows)
     if not bool(finite.all()):
-        bad = int(indices[int((~finite.all(dim=1)).nonzero()[0, 0])])
+        bad = (~finite.all(dim=1)).nonzero()
+        count = "" if len(bad) == 1 else f", as do {len(bad) - 1} others of {len(rows)}"
         raise NonFiniteRows(
-            f"row {bad} of site {site!r} holds NaN or infinity; wanted finite activations: record "
-            "in a wider dtype (bfloat16 or float32) or without that document"
+            f"row {int(indices[int(bad[0, 0])])} of site {site!r} holds NaN or infinity{count}; "
+            f"wanted finite activations: {NON_FINITE_REMEDY}"
         )
 
 

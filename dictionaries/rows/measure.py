@@ -1,8 +1,9 @@
 """Mean and variance of the rows that a run trains on, and the scales that follow from them."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.config import LeaveOut
 from isogloss.dictionaries.kinds.kind import Normalisation
-from isogloss.dictionaries.rows.batches import as_tensor, spread
+from isogloss.dictionaries.rows.batches import NON_FINITE_REMEDY, as_tensor, spread
 from isogloss.dictionaries.rows.joined import SourceRows
 from isogloss.dictionaries.rows.usual import FAR, SAMPLE_ROWS, UsualRows
 from isogloss.dictionaries.wirings.wiring import WiredColumns, site_columns
@@ -68,19 +69,21 @@ def measure_rows(
     """
     leave_out = leave_out or LeaveOut()
     rows = spread(np.flatnonzero(keep).astype(np.int64), _SAMPLE_ROWS)
-    some, parts = _values(joined, spread(rows, SAMPLE_ROWS)), site_columns(joined.widths)
+    chunks, parts = _Chunks(joined, rows, leave_out), site_columns(joined.widths)
+    some = chunks.of(spread(rows, SAMPLE_ROWS))
+    if not len(some):
+        chunks.refuse()
     usual = tuple(
         UsualRows.of(some[:, part.start : part.stop], leave_out.max_norm or FAR) for part in parts
     )
     sums = _Sums(some.shape[1], usual, parts)
-    for values in _chunks(joined, rows):
-        sums.add(values)
-    far = len(rows) - sums.rows
-    leaves_out = leave_out.max_norm != 0 and (
-        leave_out.max_norm is not None or far <= _MANY * len(rows)
-    )
+    chunks.add_to(sums)
+    far, finite = sums.all_rows - sums.rows, sums.all_rows
+    asked = leave_out.max_norm is not None
+    leaves_out = leave_out.max_norm != 0 and (asked or far <= _MANY * finite)
     if far:
-        _say_far(joined.name, far, len(rows), leave_out.max_norm or FAR, leaves_out=leaves_out)
+        _say_far(joined.name, far, finite, leave_out.max_norm or FAR, leaves_out=leaves_out)
+    _say_non_finite(joined.name, len(rows) - finite, len(rows))
     variances = sums.variances()
     scales = tuple(_scale(variances, sums.largest, part, joined.name, len(rows)) for part in parts)
     every = sums.full_variances() if far and not leaves_out else variances
@@ -145,7 +148,7 @@ class _Sums:
         self._usual, self._parts = usual, parts
         self._centre = np.concatenate([one.centre for one in usual])
         self._total, self._squares = np.zeros(width), np.zeros(width)
-        self._all_rows = 0
+        self.all_rows = 0
         self._all_total, self._all_squares = np.zeros(width), np.zeros(width)
 
     def add(self, values: NDArray[np.float64]) -> None:
@@ -155,7 +158,7 @@ class _Sums:
             is_usual &= one.mask(values[:, part.start : part.stop])
         centred = values - self._centre
         squares = np.square(centred)
-        self._all_rows += len(values)
+        self.all_rows += len(values)
         self._all_total += centred.sum(axis=0)
         self._all_squares += squares.sum(axis=0)
         self.rows += int(is_usual.sum())
@@ -169,7 +172,7 @@ class _Sums:
         return self._squares / self.rows - np.square(self._total / self.rows)
 
     def full_variances(self) -> NDArray[np.float64]:
-        return self._all_squares / self._all_rows - np.square(self._all_total / self._all_rows)
+        return self._all_squares / self.all_rows - np.square(self._all_total / self.all_rows)
 
 
 def _scale(
@@ -187,6 +190,12 @@ def _scale(
     return float((len(part) / variance) ** 0.5)
 
 
+def _say_non_finite(name: str, count: int, rows: int) -> None:
+    if count:
+        text = "%d of %d rows of site %s hold NaN or infinity and are left out"
+        _LOG.warning(text, count, rows, name)
+
+
 def _say_far(name: str, far: int, rows: int, limit: float, *, leaves_out: bool) -> None:
     _LOG.warning(
         "%d of %d rows of site %s lie more than %g times as far from the centre as the median row "
@@ -201,19 +210,48 @@ def _say_far(name: str, far: int, rows: int, limit: float, *, leaves_out: bool) 
     )
 
 
-def _chunks(joined: SourceRows, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield _values(joined, rows[start : start + _CHUNK_ROWS])
+class _Chunks:
+    """Rows of all sites side by side, float64."""
 
+    def __init__(self, joined: SourceRows, rows: NDArray[np.int64], leave_out: LeaveOut) -> None:
+        self._joined, self._rows, self._leave_out = joined, rows, leave_out
 
-def _values(joined: SourceRows, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return rows of all sites side by side; NonFiniteRows where one is not finite."""
-    every = range(len(joined.sources))
-    parts = [as_tensor(joined.take(place, rows)).to(torch.float64).numpy() for place in every]
-    values = np.concatenate(parts, axis=1)
-    if not np.isfinite(values).all():
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return some of the rows; those that are not finite are left out or refused.
+
+        Raises:
+            NonFiniteRows: a row is not finite, and such rows are not left out.
+        """
+        values = self._taken(rows)
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all() and not self._leave_out.non_finite:
+            self.refuse()
+        return values[finite]
+
+    def add_to(self, sums: _Sums) -> None:
+        """Add all of the rows to sums."""
+        for start in range(0, len(self._rows), _CHUNK_ROWS):
+            if len(values := self.of(self._rows[start : start + _CHUNK_ROWS])):
+                sums.add(values)
+
+    def _taken(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        joined = self._joined
+        every = range(len(joined.sources))
+        parts = [as_tensor(joined.take(place, rows)).to(torch.float64).numpy() for place in every]
+        return np.concatenate(parts, axis=1)
+
+    def refuse(self) -> NoReturn:
+        """Count the rows that are not finite among all that are measured, and name the first.
+
+        Raises:
+            NonFiniteRows: always.
+        """
+        bad: list[NDArray[np.int64]] = []
+        for start in range(0, len(self._rows), _CHUNK_ROWS):
+            some = self._rows[start : start + _CHUNK_ROWS]
+            bad.append(some[~np.isfinite(self._taken(some)).all(axis=1)])
+        found = np.concatenate(bad)
         raise NonFiniteRows(
-            f"site {joined.name} has rows with NaN or infinity; wanted finite activations: "
-            "record in a wider dtype (bfloat16 or float32) or without those documents"
+            f"{len(found):,} of {len(self._rows):,} rows of site {self._joined.name}, such as row "
+            f"{int(found[0])}, hold NaN or infinity; wanted finite activations: {NON_FINITE_REMEDY}"
         )
-    return values

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from isogloss.dictionaries.config import TrainConfig
 from isogloss.dictionaries.kinds.kind import Kind
 
-RECIPE = 2
+RECIPE = 3
 """Version of what is derived here and of the optimiser of the kinds: a run is never resumed by
 another one. Earlier releases, which kept no version, are 1."""
 

@@ -157,6 +157,8 @@ def _scaled(plan: TrainPlan, measured: Measured, evenly: int | None) -> NDArray[
     parts, usual = list[NDArray[np.float64]](), np.ones(len(numbers), dtype=np.bool_)
     for place, scale in enumerate(measured.scales):
         raw = as_tensor(plan.joined.take(place, numbers)).to(torch.float64).numpy()
+        usual &= np.isfinite(raw).all(axis=1)
+        raw = np.nan_to_num(raw, posinf=0.0, neginf=0.0)
         if measured.usual:
             usual &= measured.usual[place].mask(raw)
         parts.append(raw * scale)

@@ -130,6 +130,10 @@ class TrainState:
         dead = self._silent_rows >= dead_after_rows
         return dead if bool(dead.any()) else None
 
+    def live(self, dead_after_rows: int) -> int:
+        """Return how many features fired within so many rows."""
+        return int((self._silent_rows < dead_after_rows).sum())
+
     def left_out(self, rows: int) -> None:
         """Take note of rows of this step that are not trained on."""
         self._left_out += rows

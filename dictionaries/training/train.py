@@ -6,21 +6,25 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from isogloss.dictionaries.config import TrainConfig
+from isogloss.dictionaries.initialise import tensor_hash
 from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.dictionaries.provenance import TrainProgress
-from isogloss.dictionaries.rows.batches import TrainingBatch, joined_batches
+from isogloss.dictionaries.rows.batches import TrainingBatch
 from isogloss.dictionaries.rows.measure import Measured
 from isogloss.dictionaries.rows.source import Source
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan, make_plan
+from isogloss.dictionaries.training.ranks import RankGroup, Ranks, code_hash, ranks_of
+from isogloss.dictionaries.training.shares import shared_batches
 from isogloss.dictionaries.training.skip import skipped, train_skip
 from isogloss.dictionaries.training.state import TrainState, measure
 from isogloss.errors import InvalidInput, JobCancelled
@@ -39,6 +43,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
     given: Tensor | None = None,
+    ranks: Ranks = "all",
 ) -> SparseDictionary:
     """Train a dictionary on the rows of sites, resuming from ``directory`` where it holds a run.
 
@@ -57,13 +62,20 @@ def train(
         device: where to train; None takes the first CUDA device when torch sees one, else the CPU.
         given: decoder directions to start from, ``[features, target_width]`` of raw rows, where
             ``config.init`` has ``directions="given"``.
+        ranks: which processes train together, all with the same arguments. By default those of
+            the process group that was initialised (under torchrun); where there is none, and for
+            "one", this process alone. Each reads its own part of every batch and encodes a part;
+            the first writes the checkpoints, and only it looks into the directory. Any number of
+            ranks goes on from the checkpoint of any other.
 
     Returns:
-        The dictionary, on the CPU, ready for raw activations.
+        The dictionary, on the CPU, ready for raw activations; on every rank.
 
     Raises:
-        JobCancelled: ``should_stop`` became true.
-        Conflict: the directory holds another run, or another process trains in it.
+        JobCancelled: ``should_stop`` became true, on any rank.
+        RankLost: another rank ended.
+        Conflict: the directory holds another run, or another process trains in it; or ranks differ
+            in release, config or revision.
         CorruptData: checkpoints are there but damaged.
         UnknownSite: the recording has no such site.
         InvalidInput: no such kind or wiring, settings or sites that they refuse, too few training
@@ -79,6 +91,7 @@ def train(
         should_stop=should_stop,
         device=device,
         given=[given],
+        ranks=ranks,
     )
     return made
 
@@ -92,6 +105,7 @@ def train_together(
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
     given: Sequence[Tensor | None] = (),
+    ranks: Ranks = "all",
 ) -> list[SparseDictionary]:
     """Train several dictionaries on the rows of the same sites; what they read is read once.
 
@@ -107,42 +121,73 @@ def train_together(
         should_stop: asked before each step; once true, all runs save a checkpoint and stop.
         device: where to train; None takes the first CUDA device when torch sees one, else the CPU.
         given: for each config the decoder to start from, as :func:`train` takes it; empty: none.
+        ranks: which processes train together, as :func:`train` takes it.
 
     Returns:
         The dictionaries in the order of the configs, on the CPU.
 
     Raises:
-        JobCancelled: ``should_stop`` became true.
-        Conflict: a directory holds another run, or another process trains in it.
+        JobCancelled: ``should_stop`` became true, on any rank.
+        RankLost: another rank ended.
+        Conflict: a directory holds another run, or another process trains in it; or ranks differ.
         CorruptData: checkpoints are there but damaged.
         UnknownSite: the recording has no such site.
         InvalidInput: as for :func:`train`; or there is not one directory for each config.
         NonFiniteRows: a row holds NaN or infinity.
     """
-    decoders = [*given] or [None] * len(configs)
-    _check_as_many(configs, directories, decoders)
-    place = _device(device)
-    plans: list[TrainPlan] = []
-    for config in configs:
-        plans.append(make_plan(config, sources, plans))
+    decoders, place, group = [*given] or [None] * len(configs), _device(device), ranks_of(ranks)
+    plans = group.agree(partial(_plans, configs, sources, directories, decoders))
+    identities = [RunIdentity.of(plan) for plan in plans]
+    group.require_same(_compared(identities, decoders, place))
     told, asked = on_progress or _ignore_several, should_stop or _never
     with ExitStack() as held:
-        workspace, measured = Workspace(), _MeasuredOnce()
+        shared = _Shared(ranks=group, place=place, workspace=Workspace(), measured=_MeasuredOnce())
         runs = [
             _Run(
                 plan=plan,
-                place=place,
-                checkpoints=held.enter_context(exclusive(directory)),
-                workspace=workspace,
-                measured=measured,
+                identity=identity,
+                shared=shared,
+                checkpoints=group.agree(partial(_checkpoints, held, directories[number], group)),
                 on_progress=partial(told, number),
                 given=decoders[number],
             )
-            for number, (plan, directory) in enumerate(zip(plans, directories, strict=True))
+            for number, (plan, identity) in enumerate(zip(plans, identities, strict=True))
         ]
-        for group in _reading_the_same(runs):
-            _go(group, asked)
+        for together in _reading_the_same(runs):
+            _go(together, asked, group)
         return [run.made() for run in runs]
+
+
+def _plans(
+    configs: Sequence[TrainConfig],
+    sources: Sequence[Source],
+    directories: Sequence[Path],
+    decoders: Sequence[Tensor | None],
+) -> list[TrainPlan]:
+    """Return what each run will do; rows that may be trained on are found once for all."""
+    _check_as_many(configs, directories, decoders)
+    plans: list[TrainPlan] = []
+    for config in configs:
+        plans.append(make_plan(config, sources, plans))
+    return plans
+
+
+def _compared(
+    identities: Sequence[RunIdentity], decoders: Sequence[Tensor | None], place: torch.device
+) -> dict[str, object]:
+    """Return what all ranks have to have alike; one run stands without its number."""
+    runs = {f"run {number}": one.to_dict() for number, one in enumerate(identities)}
+    return {
+        **(runs if len(runs) > 1 else runs.get("run 0", {})),
+        "code": code_hash(),
+        "device": place.type,
+        "given": [None if one is None else tensor_hash(one) for one in decoders],
+    }
+
+
+def _checkpoints(held: ExitStack, directory: Path, ranks: RankGroup) -> CheckpointDirectory | None:
+    """Return the locked directory of a run, on the rank that reads and writes it."""
+    return held.enter_context(exclusive(directory)) if ranks.is_first else None
 
 
 def _check_as_many(
@@ -175,6 +220,15 @@ class _MeasuredOnce:
         return self._known[-1][1]
 
 
+class _Shared(NamedTuple):
+    """What the runs of one call have in common."""
+
+    ranks: RankGroup
+    place: torch.device
+    workspace: Workspace
+    measured: _MeasuredOnce
+
+
 def _reading_the_same(runs: "Sequence[_Run]") -> "list[list[_Run]]":
     """Group the runs that read the same rows in the same order."""
     groups: list[list[_Run]] = []
@@ -194,26 +248,22 @@ def _reading_the_same(runs: "Sequence[_Run]") -> "list[list[_Run]]":
     return groups
 
 
-def _go(runs: "Sequence[_Run]", should_stop: Callable[[], bool]) -> None:
+def _go(runs: "Sequence[_Run]", should_stop: Callable[[], bool], ranks: RankGroup) -> None:
     """Take the remaining steps of runs that read the same."""
     unfinished = [run for run in runs if run.state.step < run.plan.total_steps]
     if not unfinished:
         return
     plan, measured = unfinished[0].plan, unfinished[0].state.measured
-    batches = joined_batches(
-        plan.joined,
-        scales=measured.scales,
-        seed=plan.rows_seed,
-        batch_rows=plan.derived.batch_rows,
-        keep=plan.keep,
+    batches = shared_batches(
+        plan,
+        measured,
+        ranks,
         start_step=min(run.state.step for run in unfinished),
         stop_step=max(run.plan.total_steps for run in unfinished),
-        usual=measured.usual,
-        leave_out=measured.leave_out,
     )
     with closing(batches):
         for batch in batches:
-            if should_stop():
+            if ranks.any(own=should_stop()):
                 for run in unfinished:
                     run.save()
                 step = min(run.state.step for run in unfinished)
@@ -234,29 +284,48 @@ class _Run:
         self,
         *,
         plan: TrainPlan,
-        place: torch.device,
-        checkpoints: CheckpointDirectory,
-        workspace: Workspace,
-        measured: _MeasuredOnce,
+        identity: RunIdentity,
+        shared: _Shared,
+        checkpoints: CheckpointDirectory | None,
         on_progress: Callable[[TrainProgress], None],
         given: Tensor | None,
     ) -> None:
         self.plan = plan
         self._given = given
-        self._identity = RunIdentity.of(plan)
+        self._identity = identity
         self._checkpoints = checkpoints
-        self._workspace = workspace
+        self._shared, self._ranks = shared, shared.ranks
         self._on_progress = on_progress
-        found = checkpoints.newest()
-        if found is None:
-            self.state = TrainState.start_with(plan, measured.of(plan), place, given)
-        else:
-            self.state = TrainState.restore(found, plan, self._identity, place, given)
-            _LOG.info("resuming at step %d of %d", self.state.step, plan.total_steps)
-        self._feature_columns = None if plan.columns is None else plan.columns.to(place)
+        self.state = self._begin()
+        columns = plan.columns
+        self._feature_columns = None if columns is None else columns.to(shared.place)
         self._saved = -1
+        self._said_few = False
         self._first_step = self.state.step
         self._started = self._reported = time.monotonic()
+
+    def _begin(self) -> TrainState:
+        """Return the state of the newest checkpoint, or a new one; the first rank's on all."""
+        begun = self._ranks.agree(self._own_state)
+        if self._ranks.world == 1 and begun is not None:
+            return begun
+        known = None if begun is None else begun.checkpoint(self._identity)
+        handed, plan, place = self._ranks.hand_out(known), self.plan, self._shared.place
+        restore = partial(TrainState.restore, handed, plan, self._identity, place, self._given)
+        return self._ranks.agree(restore)
+
+    def _own_state(self) -> TrainState | None:
+        """Return the state that the first rank finds or makes; None on the others."""
+        if self._checkpoints is None:
+            return None
+        plan, place = self.plan, self._shared.place
+        found = self._checkpoints.newest()
+        if found is None:
+            measured = self._shared.measured.of(plan)
+            return TrainState.start_with(plan, measured, place, self._given)
+        state = TrainState.restore(found, plan, self._identity, place, self._given)
+        _LOG.info("resuming at step %d of %d", state.step, plan.total_steps)
+        return state
 
     def take(self, batch: TrainingBatch) -> None:
         """Take the step of a batch, unless this run has taken it or ended before it."""
@@ -271,8 +340,13 @@ class _Run:
     def save(self) -> None:
         """Write a checkpoint of where the run is, unless it is there."""
         if self._saved != self.state.step:
-            self._checkpoints.save(self.state.checkpoint(self._identity))
+            self._ranks.require_equal(self.state.tensors)
+            self._ranks.agree(self._write)
             self._saved = self.state.step
+
+    def _write(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.save(self.state.checkpoint(self._identity))
 
     def made(self) -> SparseDictionary:
         """Return the dictionary."""
@@ -302,9 +376,10 @@ class _Run:
             learning_rate=plan.learning_rate(batch.step),
             variance=state.normalisation.variance,
             dead=state.dead(plan.derived.dead_after_rows),
-            workspace=self._workspace,
+            workspace=self._shared.workspace,
             columns=self._feature_columns,
             parts=plan.parts,
+            share=self._ranks.share,
         )
         result = plan.kind.step(state.tensors, taken)
         if state.held is not None:
@@ -314,12 +389,29 @@ class _Run:
             train_skip(state.tensors, centred, taken, result)
         state.count(result, len(batch.rows))
 
+    def _say_few(self) -> None:
+        """Warn once where fewer features live than are meant to fire on one row."""
+        live, wanted = self.state.live(self.plan.derived.dead_after_rows), self.plan.kind.fires
+        if live < wanted and not self._said_few:
+            self._said_few = True
+            _LOG.warning(
+                "%d of %d features fired in the last %d rows, fewer than the %g that are meant to "
+                "fire on each row: lower k (or target_l0), or look whether the rows vary in as "
+                "many directions",
+                live,
+                self.plan.kind.features,
+                self.plan.derived.dead_after_rows,
+                wanted,
+            )
+
     def _report(self) -> None:
         plan, state = self.plan, self.state
         now = time.monotonic()
         steps = state.step - self._first_step
         rate = steps * plan.derived.batch_rows / max(now - self._started, 1e-9)
         due = state.step % plan.curve_every == 0 or state.step == plan.total_steps
+        if due:
+            self._say_few()
         if due or now - self._reported >= _REPORT_S:
             self._reported = now
             self._on_progress(state.progress(plan, rows_per_s=rate, close_window=due))

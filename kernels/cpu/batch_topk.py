@@ -22,6 +22,7 @@ from isogloss.kernels.cpu.loops.chunks import Chunk, chunks
 from isogloss.kernels.cpu.loops.threads import FAST, parallel_loops
 from isogloss.kernels.cpu.threshold import BLOCK, Firing, firing, marked
 from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.share import RowShare, best_codes
 from isogloss.kernels.values.workspace import Workspace
 
 _SHIFT = 15
@@ -49,6 +50,8 @@ def encode_batch_topk(
     workspace: Workspace,
     scale: Tensor | None = None,
     hint: float = 0.0,
+    share: RowShare | None = None,
+    all_rows: int | None = None,
 ) -> tuple[Codes, Tensor]:
     """``isogloss.kernels.encode_batch_topk``: the codes and their smallest value.
 
@@ -64,19 +67,28 @@ def encode_batch_topk(
         scale: a factor of each feature's pre-activations, float32 ``[features]``; None: 1.
         hint: a value that the smallest one chosen is thought to reach; 0: none is known. It decides
             how long the choice takes and nothing else: where it is too high, all is done again.
+        share: processes that each encode a part of a batch; None: ``x`` is the batch.
+        all_rows: rows of the batch, where ``x`` is a part of it.
 
     Returns:
-        The codes, ragged, and their smallest value.
+        The codes of the batch, ragged, and their smallest value.
     """
     rows, features = x.shape[0], weight.shape[0]
-    wanted = k * rows
+    batch = rows if all_rows is None else all_rows
+    wanted = k * batch
     inputs = (x.float(), weight.float(), bias.float(), workspace, scale)
     pool = None
     if hint > 0:
         pool = _above(inputs, wanted, int(np.float32(hint).view(np.int32)))
-    if pool is None or pool.keys.size < wanted:
+    if pool is None or _everywhere(pool.keys.size, share) < wanted:
         pool = _rising(inputs, wanted)
-    return _codes(_best(pool, wanted), rows, features)
+    codes, smallest = _codes(_best(pool, wanted), rows, features)
+    return (codes, smallest) if share is None else best_codes(codes, share, wanted, batch)
+
+
+def _everywhere(count: int, share: RowShare | None) -> int:
+    """Return a number summed over the processes."""
+    return count if share is None else int(share.total(torch.tensor([count])))
 
 
 _Inputs = tuple[Tensor, Tensor, Tensor, Workspace, Tensor | None]

@@ -22,11 +22,12 @@ from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, 
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.cpu.loops.sums import add_rows, dot
+from isogloss.kernels.cpu.loops.sums import add_entries, add_rows, dot
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.cpu.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
 from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
+from isogloss.kernels.values.share import RowShare, own_part, whole_codes
 from isogloss.kernels.values.step import (
     AdamMoments,
     StepResult,
@@ -75,6 +76,7 @@ def train_step(
     workspace: Workspace,
     *,
     over_batch: bool = False,
+    share: RowShare | None = None,
 ) -> StepResult:
     """``isogloss.kernels.train_step_topk`` and ``train_step_batch_topk``.
 
@@ -87,6 +89,7 @@ def train_step(
         candidates: the dead features, int32 ascending; None for no AuxK.
         workspace: scratch memory to reuse between calls.
         over_batch: choose ``k * rows`` entries of the batch instead of ``k`` of each row.
+        share: processes that take the step together; None: this one alone.
 
     Returns:
         The losses, and how often each feature fired.
@@ -98,7 +101,7 @@ def train_step(
         torch.sub(x, weights.decoder_bias, out=centred)
     norms = None if settings.unit_norm else row_norms(weights.decoder)
     encode = _encode_batch if over_batch else _encode
-    chosen = encode(centred, weights, settings, candidates, norms, workspace)
+    chosen = encode(centred, weights, settings, candidates, norms, workspace, share)
     edges = settings.prefixes or (weights.features,)
     residual, errors, slopes = _residual(target, chosen.codes, weights, edges, workspace)
     mean_error = sum(errors) / len(errors)
@@ -111,8 +114,8 @@ def train_step(
         main = _Batch(chosen.codes, slopes, residual[0], scale)
     batches, aux_loss = [main], 0.0
     if chosen.aux is not None and candidates is not None:
-        share = min(candidates.numel() / settings.aux_k, 1.0)
-        aux_loss, batch = _aux(residual[-1], chosen.aux, weights, settings, share, workspace)
+        dead_share = min(candidates.numel() / settings.aux_k, 1.0)
+        aux_loss, batch = _aux(residual[-1], chosen.aux, weights, settings, dead_share, workspace)
         batches += [] if batch is None else [batch]
     fired = _update(wired, centred, batches, weights, moments, settings, step, workspace)
     return StepResult(
@@ -133,8 +136,11 @@ def _encode(
     candidates: Tensor | None,
     norms: Tensor | None,
     workspace: Workspace,
+    share: RowShare | None,
 ) -> _Chosen:
     """Give top-k codes of every row, and those among the candidates from the same chunks."""
+    every = centred.shape[0]
+    centred = centred[own_part(every, share)]
     rows = centred.shape[0]
 
     def room(name: str, k: int) -> tuple[Tensor, Tensor]:
@@ -154,14 +160,12 @@ def _encode(
                 here = torch.stack((candidates[first:last] - start, candidates[first:last]))
                 merge_topk(chunk.pre, here, aux[0][part], aux[1][part])
     fill_topk(values, indices)
-    features = weights.features
-    return _Chosen(
-        _divided(Codes(values=values, indices=indices, features=features), norms),
-        None
-        if aux is None
-        else _divided(Codes(values=aux[0], indices=aux[1], features=features), norms),
-        None,
-    )
+
+    def whole(values: Tensor, indices: Tensor) -> Codes:
+        own = Codes(values=values, indices=indices, features=weights.features)
+        return _divided(whole_codes(own, share, every), norms)
+
+    return _Chosen(whole(values, indices), None if aux is None else whole(*aux), None)
 
 
 def _encode_batch(
@@ -171,11 +175,13 @@ def _encode_batch(
     candidates: Tensor | None,
     norms: Tensor | None,
     workspace: Workspace,
+    share: RowShare | None,
 ) -> _Chosen:
     """Give the best entries of the batch; those among the candidates by a second, smaller GEMM."""
-    encoder, bias = weights.encoder, weights.encoder_bias
+    encoder, bias, every = weights.encoder, weights.encoder_bias, centred.shape[0]
+    centred, hint = centred[own_part(every, share)], settings.threshold_hint
     codes, threshold = encode_batch_topk(
-        centred, encoder, bias, settings.k, workspace, norms, settings.threshold_hint
+        centred, encoder, bias, settings.k, workspace, norms, hint, share, every
     )
     aux = None
     if candidates is not None:
@@ -183,7 +189,7 @@ def _encode_batch(
         factor = None if norms is None else norms[dead]
         values, places = encode_topk(centred, encoder[dead], bias[dead], count, workspace, factor)
         aux = Codes(values=values, indices=candidates[places.long()], features=weights.features)
-        aux = _divided(aux, norms)
+        aux = _divided(whole_codes(aux, share, every), norms)
     return _Chosen(_divided(codes, norms), aux, float(threshold))
 
 
@@ -396,12 +402,7 @@ def _residuals(x, values, indices, offsets, decoder, bias, out, squares, slopes)
         error, target = out[row], x[row]
         for i in range(width):
             error[i] = bias[i] - target[i]
-        for j in range(offsets[row], offsets[row + 1]):
-            value = values[j]
-            direction = decoder[indices[j]]
-            if value != 0:
-                for i in range(width):
-                    error[i] += value * direction[i]
+        add_entries(error, decoder, values, indices, offsets[row], offsets[row + 1])
         squares[row] = dot(error, error)
         for j in range(offsets[row], offsets[row + 1]):
             slopes[j] = dot(error, decoder[indices[j]]) if values[j] != 0 else np.float32(0)
@@ -429,12 +430,7 @@ def _aux_errors(residual, values, indices, decoder, out, squares) -> None:
         error, target = out[row], residual[row]
         for i in range(width):
             error[i] = target[i]
-        for j in range(values.shape[1]):
-            value = values[row, j]
-            direction = decoder[indices[row, j]]
-            if value != 0:
-                for i in range(width):
-                    error[i] += value * direction[i]
+        add_entries(error, decoder, values[row], indices[row], 0, values.shape[1])
         squares[row] = dot(error, error)
 
 

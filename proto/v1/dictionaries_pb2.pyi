@@ -178,6 +178,7 @@ class TrainDictionaryRequest(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_S_FIELD_NUMBER: _builtins.int
     BESIDE_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     dictionary_id: _builtins.str
     recording: _builtins.str
     """one source's recording: sources says the same; not both"""
@@ -187,6 +188,8 @@ class TrainDictionaryRequest(_message.Message):
     """a replay gives the first operation"""
     time_limit_s: _builtins.float
     """seconds that the job may run; the server has a limit too"""
+    processes: _builtins.int
+    """that train together on the server's machine; unset: 1"""
     @_builtins.property
     def config(self) -> Global___TrainConfig: ...
     @_builtins.property
@@ -208,13 +211,19 @@ class TrainDictionaryRequest(_message.Message):
         sources: _abc.Iterable[Global___Source] | None = ...,
         time_limit_s: _builtins.float | None = ...,
         beside: _abc.Iterable[Global___TrainedBeside] | None = ...,
+        processes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "config", b"config", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_processes", b"_processes", "_time_limit_s", b"_time_limit_s", "config", b"config", "processes", b"processes", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "beside", b"beside", "config", b"config", "dictionary_id", b"dictionary_id", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources", "time_limit_s", b"time_limit_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_processes", b"_processes", "_time_limit_s", b"_time_limit_s", "beside", b"beside", "config", b"config", "dictionary_id", b"dictionary_id", "processes", b"processes", "recording", b"recording", "request_id", b"request_id", "site", b"site", "sources", b"sources", "time_limit_s", b"time_limit_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__processes: _TypeAlias = _typing.Literal["processes"]  # noqa: Y015
+    _WhichOneofArgType__processes: _TypeAlias = _typing.Literal["_processes", b"_processes"]  # noqa: Y015
     _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
     _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__processes) -> _WhichOneofReturnType__processes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_s) -> _WhichOneofReturnType__time_limit_s | None: ...
 
 Global___TrainDictionaryRequest: _TypeAlias = TrainDictionaryRequest  # noqa: Y015
@@ -315,7 +324,7 @@ class TrainConfig(_message.Message):
 
     @_builtins.property
     def init(self) -> _struct_pb2.Struct:
-        """where the weights start: directions (random, rows), bias (mean, median)"""
+        """where the weights start: directions (random, rows, given), bias (mean, median); given: dictionary, the id of the one whose decoder is taken"""
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class DictionaryHandlers:
             sources=sources,
             config=asked_config(request.config),
             beside=asked_beside(request),
+            processes=request.processes if request.HasField("processes") else 1,
         )
         self._refuse_taken(spec)
         needs = JobNeeds(

@@ -38,7 +38,8 @@ class QueryHandlers:
         configs = [
             asked_config(one) for one in (request.config, *(b.config for b in request.beside))
         ]
-        check_training(self._queries.store, asked_sources(request), configs)
+        processes = request.processes if request.HasField("processes") else 1
+        check_training(self._queries.store, asked_sources(request), configs, processes)
         return request
 
     def list_kinds(

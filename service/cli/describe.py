@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,11 +116,22 @@ def _write_dictionaries(found: Sequence[DictionaryInfo]) -> None:
                 for name, value in sorted(one.metrics.items())
                 if name.startswith("control_") and name.endswith("_fvu") and "usual" not in name
             ),
+            _start(one.provenance),
         )
         for one in found
     ]
     titles = ("dictionary", "site", "kind", "features", "fvu", "usual fvu", "controls' fvu")
+    titles = (*titles, "start, cosine to it")
     write_table(titles, rows, "")
+
+
+def _start(provenance: Mapping[str, object]) -> str:
+    """Write from what a dictionary was trained, and the mean cosine of its rows to that."""
+    config, cosine = provenance.get("config"), provenance.get("init_cosine")
+    found: object = config.get("init") if isinstance(config, Mapping) else None
+    init = cast("Mapping[str, object]", found) if isinstance(found, Mapping) else {}
+    name = init.get("dictionary") or init.get("directions") or "random"
+    return f"{name} {cosine:.3f}" if isinstance(cosine, float) else "–"
 
 
 def _figure(metrics: Mapping[str, float], name: str) -> str:

@@ -132,6 +132,17 @@ def read_settings(given: Sequence[str], option: str = "--set") -> dict[str, obje
     return found
 
 
+def read_start(given: Sequence[str]) -> Mapping[str, object] | str:
+    """Return where weights start: settings, or the id of a dictionary, which has no ``=``.
+
+    Raises:
+        InvalidInput: an id stands beside others, or a name comes twice.
+    """
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    return read_settings(given, "--init")
+
+
 def _properties(schema: Mapping[str, object]) -> list[tuple[str, Mapping[str, object]]]:
     found = cast("Mapping[str, Mapping[str, object]]", schema.get("properties", {}))
     return list(found.items())

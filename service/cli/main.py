@@ -197,7 +197,13 @@ _SeedOption = Annotated[
 ]
 _InitOption = Annotated[
     list[str] | None,
-    typer.Option("--init", help="Where weights start: directions=rows, bias=median."),
+    typer.Option(
+        "--init",
+        help="Where weights start: a dictionary's id; directions=rows, bias=median.",
+    ),
+]
+_ProcessesOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes that train together on the server's machine.")
 ]
 _ControlOption = Annotated[
     list[str] | None,
@@ -227,6 +233,7 @@ def train(
     holdout: Annotated[float | None, typer.Option(help="Share of documents held out.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Id of the dictionary.")] = None,
     steps: StepsOption = None,
+    processes: _ProcessesOption = None,
     detach: DetachOption = False,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -248,7 +255,7 @@ def train(
         "dictionary": dictionary,
         "settings": kinds.read_settings(set_ or []),
         "leave_out": kinds.read_settings(leave_out, "--leave-out") if leave_out else None,
-        "init": kinds.read_settings(init, "--init") if init else None,
+        "init": kinds.read_start(init) if init else None,
     }
     runs = kinds.each_of(common, {"features": features, "k": k, "kind": kind, "seed": seed})
     with connect(store) as client:
@@ -258,6 +265,7 @@ def train(
             runs=runs,
             more_sources=others,
             rows_seed=0 if len(runs) > 1 else None,
+            processes=processes,
         )
         found = outcome(client, job, detach=detach, is_json=is_json)
     _show_trained(found or [], is_json=is_json)

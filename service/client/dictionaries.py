@@ -50,11 +50,13 @@ def train(
     more_sources: Sequence[SiteRef] = (),
     leave_out: Mapping[str, object] | None = None,
     controls: Sequence[str] = (),
+    init: "Mapping[str, object] | DictionaryInfo | str | None" = None,
     dictionary: str | None = None,
     epochs: float | None = None,
     seed: int | None = None,
     steps: Sequence[int] | None = None,
     more: Mapping[str, Setting] | None = None,
+    processes: int | None = None,
     time_limit_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[Started[DictionaryInfo]]:
@@ -71,11 +73,13 @@ def train(
         more_sources: sites that follow the first; of other recordings too, whose rows are joined.
         leave_out: rows not to train on, as :class:`isogloss.dictionaries.LeaveOut`; None: far ones.
         controls: controls to train beside it, such as ``frozen_decoder``; see its metrics.
+        init: a dictionary to start from, or settings as :class:`isogloss.dictionaries.Init`.
         dictionary: id of the dictionary; None: one made of the arguments, equal for equal ones.
         epochs: passes over the training rows; None: the default.
         seed: seed of the initial weights and of the order of rows; None: the default.
         steps: training steps whose rows to train on, see :meth:`Client.steps`; None: the only one.
         more: values for other fields of :class:`isogloss.dictionaries.TrainConfig`, by name.
+        processes: how many processes of the server's machine train together; None: one.
         time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
@@ -83,17 +87,33 @@ def train(
         A handle on the job; its result is the dictionary.
 
     Raises:
-        NotFound: there is no recording with that id.
+        NotFound: there is no such recording, or no dictionary to start from.
         UnknownSite: the recording has no such site; the message lists the nearest names.
         InvalidInput: no such kind or wiring, or a setting or steps that do not fit.
         ResourceExhausted: it needs more memory than jobs may have, or too many of your jobs wait.
     """
     sources = (SiteRef(recording=recording, site=site), *more_sources)
+    given = _given(kind, wiring, epochs, seed, steps, controls)
+    of_kind, start = _of_kind(features, k, settings or {}), _start(init)
+    config = to_config(of_kind, given, more or {}, leave_out, start)
+    made = dictionary or ids.dictionary_id(sources, features, asked_config(config))
+    return _trained(_request(made, sources, config, time_limit_s, request_id, processes))
+
+
+def _given(
+    kind: str | None,
+    wiring: str | None,
+    epochs: float | None,
+    seed: int | None,
+    steps: Sequence[int] | None,
+    controls: Sequence[str],
+) -> dict[str, Setting]:
+    """Return what is not of a kind, by the names of a config."""
     given: dict[str, Setting] = {"kind": kind, "wiring": wiring, "epochs": epochs, "seed": seed}
-    given |= {"steps": named_steps(steps) or None, "controls": tuple(controls) or None}
-    config = to_config(_of_kind(features, k, settings or {}), given, more or {}, leave_out)
-    name = dictionary or ids.dictionary_id(sources, features, asked_config(config))
-    request = _request(name, sources, config, time_limit_s, request_id)
+    return given | {"steps": named_steps(steps) or None, "controls": tuple(controls) or None}
+
+
+def _trained(request: pb.TrainDictionaryRequest) -> Call[Started[DictionaryInfo]]:
     return then(ask(request, Operation), started("dictionaries", get_dictionary))
 
 
@@ -104,6 +124,7 @@ def train_many(
     runs: Sequence[Mapping[str, object]],
     more_sources: Sequence[SiteRef] = (),
     rows_seed: int | None = 0,
+    processes: int | None = None,
     time_limit_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[Started[list[DictionaryInfo]]]:
@@ -117,11 +138,12 @@ def train_many(
         site: name of the site.
         runs: for each dictionary what differs, by name: ``features`` (always), ``k``, ``kind``,
             ``wiring``, ``epochs``, ``seed``, ``steps``, ``controls``, ``dictionary`` (its id),
-            further settings of kind and wiring in a mapping ``settings``, and any other field of
-            :class:`isogloss.dictionaries.TrainConfig`.
+            ``init``, further settings of kind and wiring in a mapping ``settings``, and any other
+            field of :class:`isogloss.dictionaries.TrainConfig`.
         more_sources: sites that follow the first, for wirings that take several.
         rows_seed: seed of the order of the rows, the same for all, so that they share the read;
             None: each has the seed of its weights.
+        processes: how many processes of the server's machine train together; None: one.
         time_limit_s: for how many seconds the job may run; None: as long as the server lets it.
         request_id: any text; a second call with the same one returns the first call's job.
 
@@ -139,9 +161,8 @@ def train_many(
     if not runs:
         raise InvalidInput("there are 0 runs; wanted the settings of at least one dictionary")
     sources = (SiteRef(recording=recording, site=site), *more_sources)
-    asked = [_run(sources, run, rows_seed) for run in runs]
-    (name, config), *beside = asked
-    request = _request(name, sources, config, time_limit_s, request_id)
+    (name, config), *beside = [_run(sources, run, rows_seed) for run in runs]
+    request = _request(name, sources, config, time_limit_s, request_id, processes)
     request.beside.extend(
         pb.TrainedBeside(
             dictionary_id=from_name("dictionaries", to_name("dictionaries", one)), config=own
@@ -169,11 +190,11 @@ def _run(
         given.pop("dictionary", None),
     )
     settings, leave_out = given.pop("settings", None), given.pop("leave_out", None)
-    init = given.pop("init", None)
+    init = _start(given.pop("init", None))
     check_whole("features of a run", features, 1)
     if k is not None:
         check_whole("k of a run", k, 1)
-    for what, value in (("settings", settings), ("leave_out", leave_out), ("init", init)):
+    for what, value in (("settings", settings), ("leave_out", leave_out)):
         if not (value is None or isinstance(value, Mapping)):
             raise InvalidInput(f"{what} of a run is {value!r}, wanted a mapping of names to values")
     if given.get("steps") is not None:
@@ -189,7 +210,7 @@ def _run(
         more,
         {},
         cast("Mapping[str, object] | None", leave_out),
-        cast("Mapping[str, object] | None", init),
+        init,
     )
     if name is not None:
         check_text("dictionary of a run", name, "my-dictionary")
@@ -203,14 +224,29 @@ def _request(
     config: pb.TrainConfig,
     time_limit_s: float | None,
     request_id: str | None,
+    processes: int | None = None,
 ) -> pb.TrainDictionaryRequest:
+    if processes is not None:
+        check_whole("processes", processes, 1)
     return pb.TrainDictionaryRequest(
         dictionary_id=from_name("dictionaries", to_name("dictionaries", name)),
         sources=[to_message(source, pb.Source) for source in sources],
         config=config,
         time_limit_s=time_limit_s,
         request_id=ids.request_id(request_id),
+        processes=processes,
     )
+
+
+def _start(init: object) -> Mapping[str, object] | None:
+    """Return settings of a start; of a dictionary those that take its decoder."""
+    if init is None or isinstance(init, Mapping):
+        return cast("Mapping[str, object] | None", init)
+    if not isinstance(init, str | DictionaryInfo):
+        raise InvalidInput(
+            f"init is {init!r}, wanted a dictionary, its id, or a mapping of names to values"
+        )
+    return {"directions": "given", "dictionary": ids.id_of(init)}
 
 
 def _of_kind(features: int, k: int | None, settings: Mapping[str, object]) -> dict[str, object]:
@@ -284,7 +320,8 @@ def _retrained(
     values = {
         name: value
         for name, value in cast("Mapping[str, object]", config).items()
-        if name not in ("settings", "leave_out", "controls", "control") and value is not None
+        if name not in ("settings", "leave_out", "controls", "control", "init")
+        and value is not None
     }
     values |= {"control": how} if how in CONTROLS else _UNTRAINED
     request = _request(
@@ -295,6 +332,7 @@ def _retrained(
             {},
             cast("Mapping[str, Setting]", values),
             cast("Mapping[str, object] | None", config.get("leave_out")),
+            cast("Mapping[str, object] | None", config.get("init")),
         ),
         time_limit_s,
         request_id,

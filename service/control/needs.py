@@ -36,7 +36,8 @@ def train_bytes(store: Store, spec: TrainSpec) -> int:
         chosen: Mapping[str, object] = config
         features += _whole((settings if isinstance(settings, dict) else chosen).get("features"), 0)
         rows = max(rows, _whole(config.get("batch_rows"), _BATCH_ROWS))
-    return WORKER_BYTES + 4 * width * (6 * features + 2 * rows)
+    # each of several processes holds all of the weights and of a batch
+    return spec.processes * (WORKER_BYTES + 4 * width * (6 * features + 2 * rows))
 
 
 def probe_bytes(store: Store, spec: ProbeSpec) -> int:

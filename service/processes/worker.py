@@ -16,6 +16,7 @@ from isogloss.errors import (
     InternalError,
     IsoglossError,
     JobCancelled,
+    RankLost,
     from_os_error,
 )
 from isogloss.service.jobs.processes import EXIT_FENCED, EXIT_RELEASED, end_with_supervisor
@@ -71,6 +72,9 @@ def _attempt(
         heart.check()
         result = task_of(record.kind)(store, record, heart)
     except JobCancelled:
+        return (JobState.CANCELLED if heart.is_cancelled else None), None, None
+    except RankLost as error:
+        _log.warning("job %s goes on in its next attempt: %s", record.id, error)
         return (JobState.CANCELLED if heart.is_cancelled else None), None, None
     except Fenced:
         raise

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from isogloss import dictionaries
 from isogloss.errors import InvalidInput
-from isogloss.service.values.machine import memory_bytes
+from isogloss.service.values.dictionary_bodies import has_weights
+from isogloss.service.values.machine import memory_bytes, processors
 from isogloss.service.values.results import KindInfo, SiteRef
 from isogloss.store import Recording, Store
 
@@ -16,7 +17,10 @@ _LOOKED_AT = 64
 
 
 def check_training(
-    store: Store, sources: Sequence[SiteRef], configs: Sequence[Mapping[str, object]]
+    store: Store,
+    sources: Sequence[SiteRef],
+    configs: Sequence[Mapping[str, object]],
+    processes: int = 1,
 ) -> None:
     """Refuse a training that cannot begin.
 
@@ -24,13 +28,19 @@ def check_training(
         store: has the recordings.
         sources: the sites to train on.
         configs: settings of each dictionary, as ``TrainConfig.from_dict`` reads them.
+        processes: how many train together.
 
     Raises:
-        NotFound: no such recording.
+        NotFound: no such recording, or no dictionary to start from.
         UnknownSite: no such site; the message lists the nearest names.
         InvalidInput: no such kind or wiring, settings that the kind refuses, or sites that the
-            wiring refuses; more memory is needed than there is; or the rows do not fill one batch.
+            wiring refuses; more memory or processors are needed than there are; a decoder to start
+            from does not fit; or the rows do not fill one batch.
     """
+    if not 1 <= processes <= (there_are := processors()):
+        raise InvalidInput(
+            f"processes is {processes}, wanted 1 to {there_are}, the processors of this machine"
+        )
     widths: list[int] = []
     for source in sources:
         spec = store.recording(source.recording).spec
@@ -39,12 +49,8 @@ def check_training(
     least, there = 0, memory_bytes()
     for wanted in every:
         dictionaries.check_sites(wanted.wiring, widths, wanted.settings)
-        if wanted.init.directions == "given":
-            raise InvalidInput(
-                "init.directions is 'given', which a job has no decoder for: choose random or "
-                "rows, or train in Python by isogloss.dictionaries.train(given=...)"
-            )
-        least += dictionaries.least_bytes(wanted, widths)
+        _check_start(store, wanted, widths)
+        least += processes * dictionaries.least_bytes(wanted, widths)
     if least > there:
         features = " + ".join(str(wanted.settings["features"]) for wanted in every)
         raise InvalidInput(
@@ -55,6 +61,38 @@ def check_training(
     for name in dict.fromkeys(source.recording for source in sources):
         for wanted in every:
             _check_rows(store.recording(name), wanted)
+
+
+def _check_start(store: Store, config: dictionaries.TrainConfig, widths: Sequence[int]) -> None:
+    """Refuse a decoder to start from that does not fit the run.
+
+    Raises:
+        NotFound: there is no such dictionary.
+        InvalidInput: none is named, or one without weights, or of other features or columns.
+    """
+    init = config.init
+    if (init.directions == "given") != bool(init.dictionary):
+        raise InvalidInput(
+            f"init.directions is {init.directions!r} and init.dictionary {init.dictionary!r}: name "
+            "a stored dictionary where a decoder is given, and only there; one of your own is "
+            "given in Python, by isogloss.dictionaries.train(given=...)"
+        )
+    if not init.dictionary:
+        return
+    entry = store.catalog.get("dictionary", init.dictionary)
+    if not has_weights(entry.body):
+        raise InvalidInput(
+            f"dictionary {init.dictionary!r} is of imported codes and has no decoder to start from"
+        )
+    with dictionaries.SavedWeights(store.artifact("dictionary", entry.uid)) as weights:
+        found = next(one.shape for one in weights.tensors if one.name == "decoder")
+    writes = dictionaries.wiring_of(config).connect(widths).writes
+    wanted = (config.settings["features"], len(writes))
+    if found != wanted:
+        raise InvalidInput(
+            f"the decoder of dictionary {init.dictionary!r} is {list(found)} (features, columns); "
+            f"wanted {list(wanted)} to start from: choose another, or another number of features"
+        )
 
 
 def _check_rows(recording: Recording, config: dictionaries.TrainConfig) -> None:

@@ -24,6 +24,7 @@ from isogloss.dictionaries import (
     remove_checkpoints,
     save_dictionary,
     site_columns,
+    tensor_hash,
     train_together,
     wiring_of,
     with_controls,
@@ -31,6 +32,7 @@ from isogloss.dictionaries import (
 )
 from isogloss.errors import AlreadyExists, Conflict, InvalidInput
 from isogloss.service.tasks.heart import Heart
+from isogloss.service.tasks.ranks import SharedTraining, started_ranks
 from isogloss.service.values.dictionary_bodies import source_to_dict, sources_of
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord
@@ -55,11 +57,12 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     wanted: list[_Wanted] = []
     for place, (name, given) in enumerate(zip(spec.dictionaries, spec.configs, strict=True)):
         config = _with_seed(complete_config(TrainConfig.from_dict(given)), spec.sources)
+        config, start = _with_start(store, config, heart, place)
         found = store.catalog.find("dictionary", name)
         if found is None:
             pin = f"uid/{place}" if place else "uid"
             uid = str(heart.pin(pin, store.catalog.new_uid))
-            wanted.append(_Wanted(name, uid, config, store.artifact("dictionary", uid)))
+            wanted.append(_Wanted(name, uid, config, store.artifact("dictionary", uid), start))
         else:
             _check_same(found, uids, spec.sources, config)
     if wanted:
@@ -68,7 +71,7 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
             for place, (id_, recording) in enumerate(recordings.items())
         }
         sources = [Source(reader=readers[one.recording], site=one.site) for one in spec.sources]
-        _train(store, sources, wanted, heart)
+        _train(store, sources, wanted, heart, spec.processes)
     return {"dictionary": spec.dictionary}
 
 
@@ -79,6 +82,8 @@ class _Wanted(NamedTuple):
     uid: str
     config: TrainConfig
     directory: Path
+    start: Path | None
+    """Directory of the dictionary whose decoder its run starts from."""
 
     def runs(self) -> dict[Path, TrainConfig]:
         """Return its run and those of its controls, by directory."""
@@ -88,19 +93,28 @@ class _Wanted(NamedTuple):
 
 
 def _train(
-    store: Store, sources: Sequence[Source], wanted: Sequence[_Wanted], heart: Heart
+    store: Store,
+    sources: Sequence[Source],
+    wanted: Sequence[_Wanted],
+    heart: Heart,
+    processes: int,
 ) -> None:
     """Train all that is wanted from one read, and register it."""
     runs = {place: config for one in wanted for place, config in one.runs().items()}
     places = {directory: number for number, directory in enumerate(runs)}
     told = _Told(heart, {places[one.directory]: one.name for one in wanted})
-    found = train_together(
-        [*runs.values()],
-        sources,
-        [*runs],
-        on_progress=told.tell,
-        should_stop=heart.should_stop,
-    )
+    starts = [one.start for one in wanted for _ in one.runs()]
+    training = SharedTraining(sources=sources, runs=runs, starts=starts)
+    with started_ranks(store, training, processes):
+        found = train_together(
+            [*runs.values()],
+            sources,
+            [*runs],
+            on_progress=told.tell,
+            should_stop=heart.should_stop,
+            given=training.given(),
+            ranks="one" if processes == 1 else "all",
+        )
     made = dict(zip(runs, found, strict=True))
     for one in wanted:
         of_controls = [made[place] for place in one.runs()][1:]
@@ -197,6 +211,27 @@ def _pinned(recording: Recording, heart: Heart, *, is_first: bool) -> RecordingR
     return recording.reader(revision)
 
 
+def _with_start(
+    store: Store, config: TrainConfig, heart: Heart, place: int
+) -> tuple[TrainConfig, Path | None]:
+    """Return the config with the hash of the decoder that a run starts from, and where that is.
+
+    Raises:
+        Conflict: the dictionary was deleted and made anew since the job began.
+    """
+    if not config.init.dictionary:
+        return config, None
+    entry = store.catalog.get("dictionary", config.init.dictionary)
+    directory = store.artifact("dictionary", entry.uid)
+    found = tensor_hash(load_dictionary(directory).decoder)
+    if found != heart.pin(f"start/{place}", lambda: found):
+        raise Conflict(
+            f"dictionary {entry.id!r}, from whose decoder the run starts, was made anew since the "
+            "job began: submit the job again"
+        )
+    return replace(config, init=replace(config.init, sha256=found)), directory
+
+
 def _with_seed(config: TrainConfig, sources: Sequence[SiteRef]) -> TrainConfig:
     if config.seed is not None:
         return config
@@ -274,7 +309,13 @@ def _held_out(
 ) -> dict[str, float]:
     """Return figures over held-out rows; none when nothing was held out."""
     connection = wiring_of(config).connect(joined.widths)
-    pairs = held_out_pairs(joined, connection, holdout=config.holdout, max_rows=_EVALUATED_ROWS)
+    pairs = held_out_pairs(
+        joined,
+        connection,
+        holdout=config.holdout,
+        max_rows=_EVALUATED_ROWS,
+        finite_only=config.leave_out.non_finite,
+    )
 
     def checked() -> Iterator[HeldOutPair]:
         for pair in pairs:

@@ -18,6 +18,9 @@ from isogloss.store import check_id
 GridName = Literal["tokens", "word_ends"]
 """What a segment of a probe is."""
 
+MAX_PROCESSES = 1024
+"""Processes that a training may ask for; the machine's processors bound them too."""
+
 T = TypeVar("T")
 
 
@@ -69,9 +72,15 @@ class TrainSpec:
     """Settings of the training, as ``isogloss.dictionaries.TrainConfig.from_dict`` reads them."""
     beside: tuple[BesideSpec, ...] = ()
     """Further dictionaries, of other ids and settings, trained from the same read."""
+    processes: int = 1
+    """How many processes train together, on this machine."""
 
     def __post_init__(self) -> None:
         _check_target("dictionary", self.dictionary)
+        if not 1 <= self.processes <= MAX_PROCESSES:
+            raise InvalidInput(
+                f"processes is {self.processes}, wanted 1 to {MAX_PROCESSES} that train together"
+            )
         if twice := [name for name, count in Counter(self.dictionaries).items() if count > 1]:
             raise InvalidInput(
                 f"dictionary {twice[0]!r} is asked for twice in one job: give each an id of its own"
@@ -101,6 +110,7 @@ class TrainSpec:
             sources=_sources(values),
             config=_object("train", values, "config"),
             beside=_beside(values),
+            processes=_field("train", {"processes": 1, **values}, "processes", int),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -116,6 +126,8 @@ class TrainSpec:
             made["beside"] = [
                 {"dictionary": one.dictionary, "config": dict(one.config)} for one in self.beside
             ]
+        if self.processes != 1:
+            made["processes"] = self.processes
         return made
 
     @property
@@ -125,8 +137,14 @@ class TrainSpec:
 
     @property
     def reads(self) -> frozenset[tuple[str, str]]:
-        """The recordings of all sources."""
-        return frozenset(("recording", source.recording) for source in self.sources)
+        """The recordings of all sources, and the dictionaries whose decoders runs start from."""
+        starts = [started_from(config) for config in self.configs]
+        return frozenset(
+            {
+                *(("recording", source.recording) for source in self.sources),
+                *(("dictionary", name) for name in starts if name is not None),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -403,6 +421,20 @@ class RotateSpec:
     def reads(self) -> frozenset[tuple[str, str]]:
         """The dictionary that is rotated."""
         return frozenset({("dictionary", self.source)})
+
+
+def started_from(config: Mapping[str, object]) -> str | None:
+    """Return the id of the dictionary whose decoder a run starts from; None where it is none.
+
+    Args:
+        config: settings of a training, as of a :class:`TrainSpec`.
+    """
+    init = config.get("init")
+    if not isinstance(init, Mapping):
+        return None
+    found = cast("Mapping[str, object]", init)
+    name = found.get("dictionary")
+    return name if found.get("directions") == "given" and isinstance(name, str) and name else None
 
 
 def grid_name(value: object) -> GridName | None:

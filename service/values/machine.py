@@ -1,4 +1,4 @@
-"""How much memory the processes of this machine, or of its container, may have."""
+"""How much memory and how many processors this process, or its container, may have."""
 
 import os
 from pathlib import Path
@@ -21,3 +21,10 @@ def memory_bytes() -> int:
         if text.isdecimal():  # "max": no limit
             found.append(int(text))
     return min(found)
+
+
+def processors() -> int:
+    """Return how many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

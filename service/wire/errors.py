@@ -45,6 +45,7 @@ CODES: Mapping[type[IsoglossError], grpc.StatusCode] = {
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.JobFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobCancelled: grpc.StatusCode.CANCELLED,
+    errors.RankLost: grpc.StatusCode.ABORTED,
     errors.MissingExtra: grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Status of each error class; a class that is not here has that of its nearest base."""

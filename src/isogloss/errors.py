@@ -33,6 +33,7 @@
   + JobError (RuntimeError)
     - JobFailed
     - JobCancelled
+    - RankLost
   + MissingExtra (ImportError)
 
 A message holds the found value, the wanted one and the remedy. ``reason`` is the name an error has
@@ -188,6 +189,10 @@ class JobFailed(JobError):
 
 class JobCancelled(JobError):
     """The job was cancelled."""
+
+
+class RankLost(JobError):
+    """A process that trained together with this one ended; a new start goes on."""
 
 
 class MissingExtra(IsoglossError, ImportError):

@@ -35,6 +35,12 @@ def test_a_setting_that_neither_has_is_refused_and_those_of_both_are_listed():
         kind_of(config)
 
 
+def test_a_setting_that_is_misspelt_is_answered_with_the_nearest_of_kind_and_wiring():
+    wrong = {"features": 8, "aux": 1, "skp": True}
+    with pytest.raises(InvalidInput, match=r"\['aux', 'skp'\] \(nearest: aux_k, skip\)"):
+        kind_of(TrainConfig(wiring="transcoder", settings=wrong))
+
+
 def test_a_name_that_both_have_is_refused(monkeypatch: pytest.MonkeyPatch):
     rows = {"odd": "tests.dictionaries.test_chosen:WithK"}
     monkeypatch.setattr(load, "WIRINGS", Registry(noun="wiring", group="-", built_in=rows))

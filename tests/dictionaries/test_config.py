@@ -67,7 +67,10 @@ def test_a_flat_config_is_read_and_what_is_not_common_is_the_kinds():
         ({"dead_after_rows": 0}, "dead_after_rows is 0"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"leave_out": {"max_norm": -1}}, "max_norm is -1"),
-        ({"leave_out": {"norm": 1}}, r"unknown settings \['norm'\]; leave_out has"),
+        (
+            {"leave_out": {"norm": 1}},
+            r"\['norm'\] \(nearest: max_norm\); leave_out has",
+        ),
         ({"leave_out": 3}, "leave_out is 3"),
     ],
 )

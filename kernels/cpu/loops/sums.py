@@ -54,3 +54,26 @@ def add_rows(out, source, factors, entries, rows, first, last, scale) -> None:
         for i in range(out.size):
             out[i] += f0 * r0[i]
         t += 1
+
+
+@njit(cache=True)
+def add_entries(out, weight, values, indices, first, last) -> None:
+    """Add ``values[j] * weight[indices[j]]`` to ``out``, for rising ``j``; zeros at the end not.
+
+    Four entries a pass over ``out``, as :func:`add_rows` does.
+    """
+    while last > first and values[last - 1] == 0:
+        last -= 1
+    j = first
+    while j + 4 <= last:
+        f0, f1, f2, f3 = values[j], values[j + 1], values[j + 2], values[j + 3]
+        r0, r1 = weight[indices[j]], weight[indices[j + 1]]
+        r2, r3 = weight[indices[j + 2]], weight[indices[j + 3]]
+        for i in range(out.size):
+            out[i] = (((out[i] + f0 * r0[i]) + f1 * r1[i]) + f2 * r2[i]) + f3 * r3[i]
+        j += 4
+    while j < last:
+        f0, r0 = values[j], weight[indices[j]]
+        for i in range(out.size):
+            out[i] += f0 * r0[i]
+        j += 1

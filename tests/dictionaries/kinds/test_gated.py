@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from isogloss.dictionaries.kinds.load import make_kind
 from isogloss.dictionaries.testing import KindContract, WiredContract
 from isogloss.errors import InvalidInput
 
-L1 = 0.2
+L1, REVIVE = 0.2, 0.03
 
 
 class TestGatedWired(WiredContract):
@@ -41,6 +42,8 @@ class TestGatedWired(WiredContract):
         gate_error = gate.relu() @ decoder.detach() + bias.detach() - batch.target.double()
         squares = error.square().sum(1).mean() + gate_error.square().sum(1).mean()
         penalty = 0.75 * gate.relu().sum(1).mean() / batch.variance**0.5
+        if batch.dead is not None:
+            penalty = penalty + 1e-4 * (-gate[:, batch.dead]).relu().sum(1).mean()
         return squares / batch.variance + penalty
 
 
@@ -60,8 +63,10 @@ def paths(rows: Tensor, given: Parameters) -> tuple[Tensor, Tensor]:
     return gate, given["log_gain"].exp() * shared + given["magnitude_bias"]
 
 
-def test_a_step_takes_the_gradient_of_the_documented_loss():
-    kind, rows = Gated(features=FEATURES, l1=L1, sparsity_warmup=0.0), rows_of()
+@pytest.mark.parametrize("dead", [0, 7])
+def test_a_step_takes_the_gradient_of_the_documented_loss(dead: int):
+    kind, rows = Gated(features=FEATURES, l1=L1, sparsity_warmup=0.0, pre_act=REVIVE), rows_of()
+    mask = torch.arange(FEATURES) < dead if dead else None
     exact, start = rows.double(), parameters_of(started(kind))
 
     def loss_with(given: Parameters, frozen: Parameters) -> Tensor:
@@ -70,7 +75,8 @@ def test_a_step_takes_the_gradient_of_the_documented_loss():
         error = z @ given["decoder"] + given["decoder_bias"] - exact
         gate_error = gate.relu() @ frozen["decoder"] + frozen["decoder_bias"] - exact
         squares = error.square().sum(1).mean() + gate_error.square().sum(1).mean()
-        return squares / VARIANCE + L1 * gate.relu().sum(1).mean() / VARIANCE**0.5
+        missing = REVIVE * (-gate[:, :dead]).relu().sum(1).mean()
+        return squares / VARIANCE + L1 * gate.relu().sum(1).mean() / VARIANCE**0.5 + missing
 
     def loss(given: Parameters) -> Tensor:
         return loss_with(given, {name: tensor.detach() for name, tensor in given.items()})
@@ -79,11 +85,25 @@ def test_a_step_takes_the_gradient_of_the_documented_loss():
     result = check_autograd(
         kind,
         loss,
-        batch=batch_of(rows),
+        batch=batch_of(rows, dead=mask),
         unit_norm=True,
         finite=lambda given: loss_with(given, held),
     )
-    assert set(result.parts) == {"sparsity", "gate_error"}
+    assert set(result.parts) == {"sparsity", "gate_error", "pre_act"}
+    assert (result.parts["pre_act"] > 0) == bool(dead)
+
+
+def test_gates_that_are_closed_on_all_rows_open_again():
+    dead, found = torch.arange(FEATURES) < 7, list[int]()
+    for pre_act in (0.0, 0.1):
+        kind = Gated(features=FEATURES, l1=0.01, sparsity_warmup=0.0, pre_act=pre_act)
+        tensors, rows, fired = started(kind), rows_of(), torch.zeros(FEATURES)
+        tensors["weights.encoder_bias"][dead] = -20.0
+        for step in range(60):
+            batch = replace(batch_of(rows, dead=dead), step=step + 1, learning_rate=0.5)
+            fired += kind.step(tensors, batch).fired
+        found.append(int((fired[:7] > 0).sum()))
+    assert found == [0, 7]
 
 
 def test_both_paths_decide_and_the_magnitude_is_the_value():

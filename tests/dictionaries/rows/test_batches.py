@@ -8,8 +8,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isogloss.dictionaries import held_out_batches, training_batches, training_rows
-from isogloss.dictionaries.rows.batches import as_tensor, spread
+from isogloss.dictionaries import (
+    Source,
+    held_out_batches,
+    join_rows,
+    training_batches,
+    training_rows,
+)
+from isogloss.dictionaries.rows.batches import as_tensor, joined_batches, spread
 from isogloss.errors import InvalidInput, NonFiniteRows
 from isogloss.store import RecordingReader
 
@@ -138,6 +144,31 @@ def test_a_row_that_is_not_finite_is_named(record: Record, depth: int):
     )
     with closing(batches), pytest.raises(NonFiniteRows, match="row 321"):
         list(batches)
+
+
+def test_rows_that_are_not_finite_are_counted_and_left_out_by_wish(record: Record):
+    rows = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
+    rows[[3, 321, 400], 2] = np.nan
+    joined = join_rows([Source(reader=record(rows), site=SITE)])
+
+    def batches(*, finite_only: bool):
+        return joined_batches(
+            joined,
+            scales=[1.0],
+            seed=0,
+            batch_rows=500,
+            keep=np.ones(500, dtype=np.bool_),
+            start_step=0,
+            stop_step=1,
+            finite_only=finite_only,
+            depth=0,
+        )
+
+    with pytest.raises(NonFiniteRows, match=r"as do 2 others of 500; .*leave_out\.non_finite"):
+        list(batches(finite_only=False))
+    (found,) = batches(finite_only=True)
+    assert (len(found.rows), found.left_out, found.usual) == (497, 3, None)
+    assert bool(torch.isfinite(found.rows).all())
 
 
 def test_too_few_rows_for_a_batch_are_refused(numbered: RecordingReader):

@@ -16,7 +16,7 @@ from isogloss.dictionaries import (
     train_together,
     with_controls,
 )
-from isogloss.dictionaries.training import train as home
+from isogloss.dictionaries.training import shares as home
 from isogloss.errors import InvalidInput, JobCancelled
 
 

@@ -265,6 +265,37 @@ def test_rows_that_are_not_finite_are_refused(
         train(_of_16_features(small_config), _source(record(rows)), tmp_path)
 
 
+def test_rows_that_are_not_finite_are_left_out_by_wish_and_counted(
+    record: Record,
+    small_config: TrainConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    rows = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    rows[::50, 3] = np.nan  # the first row of each document
+    source, config = _source(record(rows)), _of_16_features(small_config)
+    with pytest.raises(NonFiniteRows, match=r"26 of 1,300 rows .* such as row 50, hold NaN"):
+        train(config, source, tmp_path / "refused")
+    asked = replace(config, leave_out=LeaveOut(non_finite=True), batch_rows=100, epochs=1.0)
+    made = train(asked, source, tmp_path / "asked")
+    assert "26 of 1300 rows" in caplog.text
+    assert made.provenance.rows_left_out == 26
+    assert made.provenance.rows_trained == 1274
+    assert bool(torch.isfinite(made.decoder).all())
+
+
+def test_fewer_live_features_than_are_meant_to_fire_are_told_of_once(
+    record: Record, small_config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    rows = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    out_of_reach = {"features": 16, "target_l0": 12.0, "threshold": 1e6}
+    config = replace(small_config, kind="jumprelu", settings=out_of_reach, dead_after_rows=64)
+    train(replace(config, batch_rows=64), _source(record(rows)), tmp_path)
+    said = [one for one in caplog.messages if "fewer than the 12 that are meant to fire" in one]
+    assert len(said) == 1
+    assert said[0].startswith("0 of 16 features fired in the last 64 rows")
+
+
 def test_cancelling_before_the_first_step_leaves_a_checkpoint_of_step_0(
     sources: list[Source], small_config: TrainConfig, tmp_path: Path
 ):
