@@ -135,6 +135,7 @@ def train_step_batch_topk(
         columns: columns of each feature, as for :func:`train_step_topk`.
         dead: bool ``[features]``, True for the features that AuxK may use; None for no AuxK.
         workspace: scratch memory to reuse between calls.
+        share: processes that take the step together, as for :func:`train_step_topk`.
 
     Returns:
         The losses before the update, how often each feature fired, and the smallest value chosen

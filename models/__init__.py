@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from isogloss.models.circuits.circuit import Circuit, find_circuit
     from isogloss.models.circuits.curve import CircuitCurve, circuit_curve
     from isogloss.models.circuits.drawing import circuit_page, circuit_svg
-    from isogloss.models.circuits.graph import Graph, Link, Node
+    from isogloss.models.circuits.graph import CircuitNode, Graph, Link
     from isogloss.models.circuits.scores import SCORINGS, EdgeScores, score_edges
     from isogloss.models.circuits.tracer_json import read_graph, write_graph
     from isogloss.models.corpus import standard_library_texts
@@ -89,6 +89,7 @@ __all__ = [
     "CapturedRows",
     "Circuit",
     "CircuitCurve",
+    "CircuitNode",
     "EdgeScores",
     "EncodedDocument",
     "Encoder",
@@ -101,7 +102,6 @@ __all__ = [
     "LoadedModel",
     "Metric",
     "ModelMode",
-    "Node",
     "PassReader",
     "PassRows",
     "Prompt",
@@ -193,7 +193,7 @@ _HOMES = {
     "circuit_svg": "circuits.drawing",
     "Graph": "circuits.graph",
     "Link": "circuits.graph",
-    "Node": "circuits.graph",
+    "CircuitNode": "circuits.graph",
     "SCORINGS": "circuits.scores",
     "EdgeScores": "circuits.scores",
     "score_edges": "circuits.scores",

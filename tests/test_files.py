@@ -31,9 +31,9 @@ WHOLE_ROOM = {
     "tests/service/transport": {"test_restarts"},
     "tests/service": {
         "test_absurd_settings", "test_broken_files", "test_contracts", "test_every_argument",
-        "test_every_call", "test_full_disk", "test_leftovers", "test_many_dictionaries",
-        "test_other_stores", "test_path",
-        "test_serving", "test_toy_kind_served",
+        "test_every_call", "test_full_disk", "test_job_ranks", "test_leftovers",
+        "test_many_dictionaries", "test_other_stores", "test_path", "test_serving",
+        "test_toy_kind_served",
     },
     "tests/store": {
         "test_contracts", "test_faults", "test_format", "test_kill", "test_machine",

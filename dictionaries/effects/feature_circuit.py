@@ -10,9 +10,9 @@ from torch import Tensor
 from isogloss.dictionaries.effects.feature_runs import FeatureRuns, feature_runs
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
-from isogloss.models import METRICS, Graph, Link, LoadedModel, Metric, Node, TextPairs
+from isogloss.models import METRICS, CircuitNode, Graph, Link, LoadedModel, Metric, TextPairs
 
-Place = tuple[str, int, int]
+FeaturePlace = tuple[str, int, int]
 """Site, position and feature."""
 
 
@@ -22,7 +22,7 @@ class FeatureCircuit:
 
     graph: Graph
     """The features, and the next token; links in shares of the clean metric's difference."""
-    places: tuple[Place, ...]
+    places: tuple[FeaturePlace, ...]
     """Site, position and feature of each, the greatest effect first."""
     effects: tuple[float, ...]
     """Share of the way to the corrupt metric that each makes, estimated by gradients."""
@@ -116,10 +116,10 @@ def _random(
 
 def links(
     runs: FeatureRuns,
-    places: list[Place],
+    places: list[FeaturePlace],
     totals: Mapping[str, Tensor],
     moved: Mapping[str, Tensor],
-) -> dict[tuple[Place, Place | None], float]:
+) -> dict[tuple[FeaturePlace, FeaturePlace | None], float]:
     """Return what features do to later ones, and to the next token (None), by direct gradients.
 
     Args:
@@ -130,7 +130,7 @@ def links(
     """
     leaves, reached, value = runs.graph()
     order, span = list(runs.dictionaries), runs.corrupt - runs.clean
-    found: dict[tuple[Place, Place | None], float] = {}
+    found: dict[tuple[FeaturePlace, FeaturePlace | None], float] = {}
     for target in (*places, None):
         if target is None:
             told, before = value, order
@@ -153,7 +153,7 @@ def links(
     return found
 
 
-def _largest(effects: Mapping[str, Tensor], count: int) -> list[Place]:
+def _largest(effects: Mapping[str, Tensor], count: int) -> list[FeaturePlace]:
     """Return the places of the greatest effects, either way, the greatest first."""
     found = [
         (abs(float(effects[site][at, feature])), (site, int(at), int(feature)))
@@ -163,7 +163,7 @@ def _largest(effects: Mapping[str, Tensor], count: int) -> list[Place]:
     return [place for _, place in sorted(found, key=lambda one: (-one[0], one[1]))[:count]]
 
 
-def _kept(runs: FeatureRuns, places: list[Place]) -> dict[str, Tensor]:
+def _kept(runs: FeatureRuns, places: list[FeaturePlace]) -> dict[str, Tensor]:
     kept = {site: torch.zeros_like(own[0], dtype=torch.bool) for site, own in runs.own.items()}
     for site, at, feature in places:
         kept[site][at, feature] = True
@@ -172,21 +172,21 @@ def _kept(runs: FeatureRuns, places: list[Place]) -> dict[str, Tensor]:
 
 def _graph(
     runs: FeatureRuns,
-    places: list[Place],
+    places: list[FeaturePlace],
     effects: tuple[float, ...],
-    found: Mapping[tuple[Place, Place | None], float],
+    found: Mapping[tuple[FeaturePlace, FeaturePlace | None], float],
     faithfulness: float,
 ) -> Graph:
     order, tokens = list(runs.dictionaries), runs.pairs.tokens
 
-    def name(place: Place | None) -> str:
+    def name(place: FeaturePlace | None) -> str:
         if place is None:
             return "logits"
         site, at, feature = place
         return f"{order.index(site)}_{feature}_{at}"
 
     nodes = [
-        Node(
+        CircuitNode(
             name=name(place),
             kind="feature",
             layer=order.index(place[0]),
@@ -197,7 +197,7 @@ def _graph(
         )
         for place in places
     ]
-    nodes.append(Node(name="logits", kind="logit", layer=len(order), place=len(tokens) - 1,
+    nodes.append(CircuitNode(name="logits", kind="logit", layer=len(order), place=len(tokens) - 1,
                       label="next token"))  # fmt: skip
     return Graph(
         model=runs.model.name,

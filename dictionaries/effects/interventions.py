@@ -16,8 +16,8 @@ from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, evaluating, next_logits, splice, unwrapped
 
-Change = Literal["ablate", "clamp", "steer"]
-CHANGES: tuple[Change, ...] = ("ablate", "clamp", "steer")
+FeatureChange = Literal["ablate", "clamp", "steer"]
+CHANGES: tuple[FeatureChange, ...] = ("ablate", "clamp", "steer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class FeatureEffect:
 
     feature: int
     """Its number."""
-    change: Change
+    change: FeatureChange
     """What was done."""
     value: float
     """The activation that it was set to, or that was added; 0: ablated."""
@@ -51,7 +51,7 @@ def feature_effect(
     model: LoadedModel,
     ids: Tensor,
     feature: int,
-    change: Change = "ablate",
+    change: FeatureChange = "ablate",
     *,
     value: float | None = None,
     tokens: Sequence[int] = (),
@@ -114,7 +114,9 @@ def _norms(dictionary: DictionaryModule, like: Tensor) -> NDArray[np.float64]:
     return dictionary.directions(every).detach().norm(dim=1).double().cpu().numpy()
 
 
-def _value(found: Firings, feature: int, change: Change, value: float | None) -> float | None:
+def _value(
+    found: Firings, feature: int, change: FeatureChange, value: float | None
+) -> float | None:
     """Return the value that is set or added; None: the feature is ablated."""
     if value is not None or change == "ablate":
         return value
@@ -125,7 +127,7 @@ def _value(found: Firings, feature: int, change: Change, value: float | None) ->
 
 def _beside(
     feature: int,
-    change: Change,
+    change: FeatureChange,
     value: float | None,
     logits: tuple[float, ...],
     measured: Sequence[tuple[float, float]],
@@ -155,7 +157,7 @@ class _Edits:
         dictionary: DictionaryModule,
         model: LoadedModel,
         site: str,
-        change: Change,
+        change: FeatureChange,
         allow: Collection[str],
     ) -> None:
         self._dictionary, self._model, self._site = dictionary, model, site

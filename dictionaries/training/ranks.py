@@ -20,7 +20,7 @@ from isogloss.dictionaries.training.checkpoints import Checkpoint
 from isogloss.errors import Conflict, IsoglossError, RankLost, from_reason
 from isogloss.kernels import RowShare
 
-Ranks: TypeAlias = Literal["all", "one"] | ProcessGroup
+TrainingRanks: TypeAlias = Literal["all", "one"] | ProcessGroup
 """Which processes train together: all of the process group that was initialised, where there is
 one (torchrun); this one alone; or those of a group."""
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _ROOMS = ("dictionaries", "kernels")
 
 
-def ranks_of(ranks: Ranks) -> "RankGroup":
+def ranks_of(ranks: TrainingRanks) -> "RankGroup":
     """Return the processes that a caller names."""
     if isinstance(ranks, ProcessGroup):
         return RankGroup(ranks)
@@ -114,9 +114,8 @@ class RankGroup:
     def agree(self, make: Callable[[], T]) -> T:
         """Do something that may fail on one rank only; where it does, all raise.
 
-        Raises:
-            Exception: what ``make`` raised here; or an error of the class that it raised on another
-                rank, RankLost where that is none of ours.
+        That rank raises its own error, the others one of the same class, or RankLost where it is
+        none of ours.
         """
         if self._world == 1:
             return make()

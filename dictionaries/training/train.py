@@ -23,7 +23,7 @@ from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.training.identity import RunIdentity
 from isogloss.dictionaries.training.plan import TrainPlan, make_plan
-from isogloss.dictionaries.training.ranks import RankGroup, Ranks, code_hash, ranks_of
+from isogloss.dictionaries.training.ranks import RankGroup, TrainingRanks, code_hash, ranks_of
 from isogloss.dictionaries.training.shares import shared_batches
 from isogloss.dictionaries.training.skip import skipped, train_skip
 from isogloss.dictionaries.training.state import TrainState, measure
@@ -43,7 +43,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
     given: Tensor | None = None,
-    ranks: Ranks = "all",
+    ranks: TrainingRanks = "all",
 ) -> SparseDictionary:
     """Train a dictionary on the rows of sites, resuming from ``directory`` where it holds a run.
 
@@ -105,7 +105,7 @@ def train_together(
     should_stop: Callable[[], bool] | None = None,
     device: str | None = None,
     given: Sequence[Tensor | None] = (),
-    ranks: Ranks = "all",
+    ranks: TrainingRanks = "all",
 ) -> list[SparseDictionary]:
     """Train several dictionaries on the rows of the same sites; what they read is read once.
 

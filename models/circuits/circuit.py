@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput
 from isogloss.models.circuits.edges import Edges
-from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.circuits.graph import CircuitNode, Graph, Link
 from isogloss.models.circuits.runs import EdgeRuns, edge_runs
 from isogloss.models.circuits.scores import EdgeScores
 from isogloss.models.load import LoadedModel
@@ -54,7 +54,7 @@ class Circuit:
         """Return the circuit as a graph, to draw or to write."""
         writers = {one.name: one for one in self.edges.writers}
         nodes = [
-            Node(
+            CircuitNode(
                 name=name,
                 kind=_kind(name),
                 layer=writers[name].layer if name in writers else self.edges.readers[-1].layer,

@@ -4,7 +4,7 @@ import math
 from html import escape
 
 from isogloss.models.circuits.curve import CircuitCurve
-from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.circuits.graph import CircuitNode, Graph, Link
 from isogloss.models.pages.page import page, svg
 
 _WIDE, _HIGH, _ACROSS, _UP, _LEFT, _TOP = 92, 24, 104, 74, 70, 24
@@ -62,7 +62,7 @@ def circuit_svg(graph: Graph) -> str:
     Returns:
         An ``<svg>`` element. It takes its colours from the page's style sheet.
     """
-    rows: dict[tuple[int, bool], list[Node]] = {}
+    rows: dict[tuple[int, bool], list[CircuitNode]] = {}
     for node in sorted(graph.nodes, key=lambda node: (node.place, node.name)):
         rows.setdefault((node.layer, node.kind == "mlp"), []).append(node)  # MLPs above heads
     columns = {layer: _columns(row) for layer, row in rows.items()}
@@ -132,7 +132,7 @@ def curve_svg(curve: CircuitCurve) -> str:
     return svg("faithfulness by edges", (_PLOT_WIDE + 60, _PLOT_HIGH + 54), parts)
 
 
-def _columns(row: list[Node]) -> list[int]:
+def _columns(row: list[CircuitNode]) -> list[int]:
     """Return the column of each node of a row: its place, or the next one that is free."""
     found: list[int] = []
     for node in row:
@@ -154,7 +154,7 @@ def _curve(link: Link, start: tuple[float, float], end: tuple[float, float], sha
     )
 
 
-def _drawn(node: Node, x: float, y: float) -> str:
+def _drawn(node: CircuitNode, x: float, y: float) -> str:
     label = node.label or node.name
     name, shown = escape(label), escape(label if len(label) <= 14 else f"{label[:13]}…")
     end = " end" if node.kind in ("embedding", "logit") else ""
@@ -167,7 +167,7 @@ def _drawn(node: Node, x: float, y: float) -> str:
     )
 
 
-def _layer_name(row: list[Node]) -> str:
+def _layer_name(row: list[CircuitNode]) -> str:
     if row[0].layer < 0:
         return "text"
     return "output" if row[0].kind == "logit" else f"layer {row[0].layer}"

@@ -13,7 +13,7 @@ ReaderPart = HeadRead | Literal["mlp", "logits"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writer:
+class EdgeWriter:
     """What adds to the residual stream: the embedding, a head or an MLP."""
 
     layer: int
@@ -51,7 +51,7 @@ class StreamReader:
         heads = f"h{first}" if first == last else f"h{first}-{last}"
         return f"a{self.layer}.{heads}<{self.part}>"
 
-    def feeds(self, writer: Writer) -> bool:
+    def feeds(self, writer: EdgeWriter) -> bool:
         """Return whether a writer writes what this has read."""
         if self.part == "logits" or writer.layer != self.layer:
             return False
@@ -62,7 +62,7 @@ class StreamReader:
 class Edges:
     """The edges of a model: what each reader reads is the sum of what all writers before it add."""
 
-    writers: tuple[Writer, ...]
+    writers: tuple[EdgeWriter, ...]
     """In the order in which they write."""
     readers: tuple[StreamReader, ...]
     """In the order in which they read; the logits last."""

@@ -7,7 +7,7 @@ from isogloss.errors import InvalidInput
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
+class CircuitNode:
     """A part of a model: a head, an MLP, a feature, a token, an output."""
 
     name: str
@@ -49,7 +49,7 @@ class Graph:
     """Name of the model."""
     tokens: tuple[str, ...]
     """Of the text."""
-    nodes: tuple[Node, ...]
+    nodes: tuple[CircuitNode, ...]
     """In any order; each name once."""
     links: tuple[Link, ...]
     """Between them."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput
 from isogloss.models.attention.patterns import layer_sites, layers_of
-from isogloss.models.circuits.edges import Edges, HeadRead, StreamReader, Writer
+from isogloss.models.circuits.edges import Edges, EdgeWriter, HeadRead, StreamReader
 from isogloss.models.elements.containers import first_tensor
 from isogloss.models.elements.heads import HeadPart, Heads, PartSource
 from isogloss.models.execution import hooked_execution
@@ -69,7 +69,7 @@ class ResidualStream:
 
     def writer(self, layer: int, head: int | None = None) -> int:
         """Return the number of a writer."""
-        return self.edges.writers.index(Writer(layer=layer, head=head))
+        return self.edges.writers.index(EdgeWriter(layer=layer, head=head))
 
     def readers(self, layer: int, part: str) -> list[int]:
         """Return the numbers of the readers of a part of a layer, in order of heads."""
@@ -251,7 +251,7 @@ def _compare(summed: Tensor, read: Tensor, layers: int, where: str) -> None:
 
 
 def _edges(layers: Sequence[Layer]) -> Edges:
-    writers, readers = [Writer(layer=-1)], list[StreamReader]()
+    writers, readers = [EdgeWriter(layer=-1)], list[StreamReader]()
     before: list[int] = []
     for i, layer in enumerate(layers):
         heads, start = layer.heads, len(writers)
@@ -261,11 +261,11 @@ def _edges(layers: Sequence[Layer]) -> Edges:
                 served = tuple(range(first, first + each))
                 readers.append(StreamReader(layer=i, part=part, heads=served))
                 before.append(start)
-        writers += [Writer(layer=i, head=head) for head in range(heads.count)]
+        writers += [EdgeWriter(layer=i, head=head) for head in range(heads.count)]
         if layer.mlp is not None:
             readers.append(StreamReader(layer=i, part="mlp"))
             before.append(start if layer.is_parallel else len(writers))
-            writers.append(Writer(layer=i))
+            writers.append(EdgeWriter(layer=i))
     readers.append(StreamReader(layer=len(layers), part="logits"))
     before.append(len(writers))
     exist = np.arange(len(writers))[:, None] < np.array(before)[None]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from isogloss.errors import CorruptData, InvalidInput
-from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.circuits.graph import CircuitNode, Graph, Link
 
 _KINDS = {"feature": "cross layer transcoder", "error": "mlp reconstruction error"}
 _NAMES = {shown: kind for kind, shown in _KINDS.items()}
@@ -75,7 +75,7 @@ def to_tracer(graph: Graph, *, slug: str = "circuit") -> dict[str, object]:
     }
 
 
-def _number(node: Node) -> int:
+def _number(node: CircuitNode) -> int:
     if node.feature is not None:
         return node.feature
     return -1 if node.kind in _NUMBERED else node.place
@@ -150,7 +150,7 @@ def read_graph(path: str | Path) -> Graph:
     return from_tracer(_object(found, "the file"))
 
 
-def _node(found: Mapping[str, object]) -> Node:
+def _node(found: Mapping[str, object]) -> CircuitNode:
     kind = _text(found, "feature_type")
     kind = _NAMES.get(kind, kind)
     layer, place, feature = found.get("layer"), _whole(found, "ctx_idx"), found.get("feature")
@@ -159,7 +159,7 @@ def _node(found: Mapping[str, object]) -> Node:
     if kind not in _NUMBERED or (kind != "error" and feature == -1):
         feature = None
     value = found.get("token_prob") or None if kind == "logit" else found.get("activation")
-    return Node(
+    return CircuitNode(
         name=_text(found, "node_id"),
         kind=kind,
         layer=-1 if layer == _EMBEDDING else _layer(layer),

@@ -18,7 +18,7 @@ _KEPT_BYTES = 2 << 30
 _ValueT = TypeVar("_ValueT")
 
 
-class Kept:
+class KeptReads:
     """Values by kind and name; of each kind those stay that were used last. Thread-safe."""
 
     def __init__(self) -> None:

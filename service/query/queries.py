@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound
-from isogloss.service.query.kept import Kept
+from isogloss.service.query.kept import KeptReads
 from isogloss.service.values.dictionary_bodies import has_weights, sources_of
 from isogloss.service.values.json_fields import (
     object_of,
@@ -51,7 +51,7 @@ class Queries:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._kept = Kept()
+        self._kept = KeptReads()
         self._read_weights: StoredWeights | None = None
 
     @property

@@ -72,8 +72,7 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     probe = Probe.load(store.artifact("probe", entry.uid))
     a, b = (load_probed(store.artifact("codes", side.uid, entry.uid), side.id) for side in sides)
 
-    told = {"segments": float(probe.segments)}
-    total = 1
+    told, total = {"segments": float(probe.segments)}, 1
 
     def on_progress(done: int, steps: int) -> None:
         nonlocal total
@@ -110,8 +109,8 @@ def match_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
         report |= _shown(reader, probed, key, _features_shown(data, f"feature_{key}"))
     _count_together(data, a, b)
     write_report(directory, report)
-    summary = summary_text(result, references)
-    _register(store, spec, uid, sides, entry, settings, (len(result.pairs), summary))
+    summed = (len(result.pairs), summary_text(result, references))
+    _register(store, spec, uid, sides, entry, settings, summed)
     heart.progress(total, total, told)
     return {"match": name}
 

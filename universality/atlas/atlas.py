@@ -29,7 +29,7 @@ from isogloss.errors import (
 )
 from isogloss.short_repr import short_repr
 from isogloss.store import MappedArray, map_arrays, read_arrays, write_mappable
-from isogloss.universality.atlas.parts import Part
+from isogloss.universality.atlas.parts import AtlasPart
 from isogloss.universality.formats import attribute, check_kind, column
 
 _VERSION = 2
@@ -70,7 +70,7 @@ class Atlas:
         self.m = m
         self.min_fires = min_fires
         self.probe_uid = probe_uid
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, AtlasPart] = {}
 
     @property
     def dictionaries(self) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ class Atlas:
             )
         enough = (fires >= self.min_fires) & signatures.any(axis=1)
         live = np.flatnonzero(enough).astype(np.int32)
-        self._parts[dictionary] = Part.of(signatures[live], live, len(fires))
+        self._parts[dictionary] = AtlasPart.of(signatures[live], live, len(fires))
 
     def vectors(self, dictionary: str, features: Sequence[int]) -> NDArray[np.float32]:
         """Return the signatures of features, as the index holds them, ``[features, m]``.
@@ -243,7 +243,7 @@ class Atlas:
             found[name] = Candidates(feature=feature, estimate=estimate)
         return found
 
-    def _part(self, dictionary: str) -> Part:
+    def _part(self, dictionary: str) -> AtlasPart:
         found = self._parts.get(dictionary)
         if found is None:
             raise NotFound(
@@ -308,9 +308,9 @@ class Atlas:
         for at, (name, (start, stop, features)) in enumerate(ranges.items()):
             own, index = feature[start:stop], mapped.get(_index_name(at))
             if rounded is not None:
-                part = Part.of(rounded[start:stop], own, features)
+                part = AtlasPart.of(rounded[start:stop], own, features)
             elif index is not None:
-                part = Part.mapped(index, own, features, atlas.m)
+                part = AtlasPart.mapped(index, own, features, atlas.m)
             else:
                 raise CorruptData(f"{directory} lacks the signatures of {name!r}: build it again")
             atlas._parts[name] = part

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isogloss.errors import DeadFeature, EmptyProbe, InvalidInput, NotFound
 from isogloss.universality.atlas.atlas import Atlas
 from isogloss.universality.atlas.neighbour import Neighbour
-from isogloss.universality.atlas.pairing import Firings, Pairing
+from isogloss.universality.atlas.pairing import FiringRows, Pairing
 from isogloss.universality.codes.probed import ProbedDictionary
 from isogloss.universality.correlation.pair_statistics import PairStatistics, one_with_many
 from isogloss.universality.nulls.strata import Strata, StratifiedPairs, explain_pairs
@@ -137,7 +137,7 @@ class _Question:
             return []
         pairing, best = ranked.pairing, int(ranked.top[0])
         first = float(statistics.r[best])
-        firings: Firings = pairing.firings(codes[[best]])
+        firings: FiringRows = pairing.firings(codes[[best]])
         hit = int(ranked.features[0])
         mutual = pairing.is_best(self.feature, hit, first, firings, self.atlas, self.most)
         return [

@@ -28,7 +28,7 @@ _SPARE = 4
 _TIE = 1e-12
 """Correlations that differ by less are equal: they are summed in another order."""
 
-Firings = tuple[NDArray[np.int64], NDArray[np.float64]]
+FiringRows = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Segments on which a feature fires, of those that both dictionaries have, and how strongly."""
 
 
@@ -50,7 +50,7 @@ class Pairing:
         """How many segments both have."""
         return self.query.codes.rows if self.shared is None else int(self.shared.sum())
 
-    def firings(self, codes: sp.csr_array) -> Firings:
+    def firings(self, codes: sp.csr_array) -> FiringRows:
         """Return where one feature fires, ``[1, segments]``, of the segments that both have."""
         where = np.asarray(codes.indices, np.int64)
         activation = np.asarray(codes.data, np.float64)
@@ -60,7 +60,7 @@ class Pairing:
         return where[kept], activation[kept]
 
     def candidates(
-        self, feature: int, firings: Firings, atlas: Atlas, count: int, most: int
+        self, feature: int, firings: FiringRows, atlas: Atlas, count: int, most: int
     ) -> NDArray[np.int32]:
         """Return features of the target that may be the query's nearest.
 
@@ -91,7 +91,7 @@ class Pairing:
         return positive.astype(np.int32)
 
     def is_best(
-        self, feature: int, hit: int, r: float, firings: Firings, atlas: Atlas, most: int
+        self, feature: int, hit: int, r: float, firings: FiringRows, atlas: Atlas, most: int
     ) -> bool:
         """Return whether none of the query's dictionary correlates more with a hit.
 
@@ -123,7 +123,7 @@ class Pairing:
         return sp.csr_array(codes[:, np.flatnonzero(self.shared)])
 
     def _with_all(
-        self, firings: Firings, side: ProbedDictionary, atlas: Atlas
+        self, firings: FiringRows, side: ProbedDictionary, atlas: Atlas
     ) -> NDArray[np.float64] | None:
         """Return r of a feature with every indexed feature of a side, ``[features]``.
 

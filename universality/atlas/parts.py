@@ -20,7 +20,7 @@ _ADD_ROWS = 65_536
 _MANY_QUERIES = 8
 
 
-class Part:
+class AtlasPart:
     """Signatures of the indexed features of one dictionary.
 
     Args:
@@ -56,7 +56,9 @@ class Part:
         return found
 
     @classmethod
-    def of(cls, rows: NDArray[np.generic], feature: NDArray[np.int32], features: int) -> "Part":
+    def of(
+        cls, rows: NDArray[np.generic], feature: NDArray[np.int32], features: int
+    ) -> "AtlasPart":
         """Index signatures ``[indexed, m]``, rounding them block by block."""
         index = new_index(rows.shape[1])
         for at in range(0, len(rows), _ADD_ROWS):
@@ -66,7 +68,7 @@ class Part:
     @classmethod
     def mapped(
         cls, array: MappedArray, feature: NDArray[np.int32], features: int, m: int
-    ) -> "Part":
+    ) -> "AtlasPart":
         """Search signatures where :meth:`to_bytes` put them, ``m`` numbers each."""
         return cls(feature, features, lambda: _read(array, len(feature), m))
 

@@ -7,7 +7,7 @@ from tests.models.patching.tiny import model, pairs
 from isogloss.models.circuits.circuit import find_circuit
 from isogloss.models.circuits.curve import CircuitCurve
 from isogloss.models.circuits.drawing import circuit_page
-from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.circuits.graph import CircuitNode, Graph, Link
 from isogloss.models.circuits.scores import score_edges
 
 CURVE = CircuitCurve(
@@ -32,7 +32,7 @@ def test_every_node_and_link_is_drawn_and_names_itself():
 
 
 def test_links_go_up_and_random_circuits_outside_the_frame_stay_in_it():
-    nodes = tuple(Node(name=f"n{i}", kind="mlp", layer=i, label="<b>") for i in range(2))
+    nodes = tuple(CircuitNode(name=f"n{i}", kind="mlp", layer=i, label="<b>") for i in range(2))
     link = Link(source="n0", target="n1", weight=1.0)
     page = circuit_page(Graph(model="a", tokens=("<x>",), nodes=nodes, links=(link,)), CURVE)
     found = re.search(r'd="M\d+ (\d+) C.* (\d+)" stroke', page)

@@ -9,7 +9,7 @@ from tests.models.patching.tiny import model, pairs
 
 from isogloss.errors import CorruptData, InvalidInput
 from isogloss.models.circuits.circuit import find_circuit
-from isogloss.models.circuits.graph import Graph, Link, Node
+from isogloss.models.circuits.graph import CircuitNode, Graph, Link
 from isogloss.models.circuits.scores import score_edges
 from isogloss.models.circuits.tracer_json import from_tracer, read_graph, to_tracer, write_graph
 
@@ -69,8 +69,10 @@ def test_a_circuit_comes_back_as_it_was_written(tmp_path: Path):
 
 def test_features_and_errors_come_back(tmp_path: Path):
     nodes = (
-        Node(name="4_7_1", kind="feature", layer=4, place=1, feature=7, label="cats", value=0.5),
-        Node(name="4_-1_1", kind="error", layer=4, place=1, feature=-1),
+        CircuitNode(
+            name="4_7_1", kind="feature", layer=4, place=1, feature=7, label="cats", value=0.5
+        ),
+        CircuitNode(name="4_-1_1", kind="error", layer=4, place=1, feature=-1),
     )
     graph = Graph(model="tiny", tokens=("a", "b"), nodes=nodes, links=(), facts="so it is")
     assert read_graph(write_graph(graph, tmp_path / "two.json")) == graph

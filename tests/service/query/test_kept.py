@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isogloss.service.query.kept import Kept
+from isogloss.service.query.kept import KeptReads
 from isogloss.universality import Atlas, ProbedDictionary
 from isogloss.universality.testing import random_codes, write_probed
 
@@ -16,7 +16,7 @@ def made(value: object, seen: list[object]) -> object:
 
 
 def test_what_is_kept_is_made_once() -> None:
-    kept, seen = Kept(), list[object]()
+    kept, seen = KeptReads(), list[object]()
     for _ in range(3):
         assert kept.keep(("match", "a"), lambda: made(7, seen)) == 7
     assert kept.keep(("probe", "a"), lambda: made(8, seen)) == 8
@@ -24,7 +24,7 @@ def test_what_is_kept_is_made_once() -> None:
 
 
 def test_of_a_kind_the_longest_unused_goes_first_and_other_kinds_stay() -> None:
-    kept, seen = Kept(), list[object]()
+    kept, seen = KeptReads(), list[object]()
     kept.keep(("probe", "p"), lambda: made("p", seen))
     for number in range(16):
         kept.keep(("match", str(number)), lambda number=number: made(number, seen))
@@ -54,7 +54,7 @@ def test_many_codes_are_kept_up_to_the_memory_that_they_take(
 ) -> None:
     room = sum(side.resident_bytes for side in codes[1:])
     monkeypatch.setattr("isogloss.service.query.kept._KEPT_BYTES", room)
-    kept, seen = Kept(), list[object]()
+    kept, seen = KeptReads(), list[object]()
     for side in codes:
         kept.keep(("codes", side.id), lambda side=side: made(side, seen))
     assert len(seen) == 20
@@ -69,14 +69,14 @@ def test_the_codes_asked_for_are_kept_however_many_they_are(
     codes: list[ProbedDictionary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("isogloss.service.query.kept._KEPT_BYTES", 1)
-    kept, seen = Kept(), list[object]()
+    kept, seen = KeptReads(), list[object]()
     for _ in range(2):
         kept.keep(("codes", "0"), lambda: made(codes[0], seen))
     assert len(seen) == 1
 
 
 def test_an_atlas_takes_the_place_of_those_of_its_probe_alone() -> None:
-    kept, seen = Kept(), list[object]()
+    kept, seen = KeptReads(), list[object]()
     atlases = {name: Atlas(8, probe_uid=name[0]) for name in ("a1", "a2", "b1")}
     for name, atlas in atlases.items():
         kept.keep(("atlas", name), lambda atlas=atlas: made(atlas, seen))
