@@ -37,7 +37,8 @@ def check_training(
             wiring refuses; more memory or processors are needed than there are; a decoder to start
             from does not fit; or the rows do not fill one batch.
     """
-    if not 1 <= processes <= (there_are := processors()):
+    there_are = processors()
+    if not 1 <= processes <= there_are:
         raise InvalidInput(
             f"processes is {processes}, wanted 1 to {there_are}, the processors of this machine"
         )
