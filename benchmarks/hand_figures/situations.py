@@ -207,7 +207,17 @@ def _interrupted(place: Path, *, while_waiting: bool) -> Ended:
     """Press Ctrl-C while the command is imported, or once a worker of its job writes a log."""
     words = ("train", RECORDING, "--site", SITE, "--features", "8", "--k", "2", "--holdout", "0")
     process = subprocess.Popen(
-        [*_COMMAND, *words, "--batch-rows", "16", "--epochs", "1000000"],
+        # who runs this in the background has it ignore Ctrl-C, and all that it starts
+        [
+            "env",
+            "--default-signal=INT",
+            *_COMMAND,
+            *words,
+            "--batch-rows",
+            "16",
+            "--epochs",
+            "1000000",
+        ],
         env=_environment(place, "long"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
