@@ -45,7 +45,7 @@ def effects(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Measure what features do: the tokens that they promote and suppress, KL and loss.
+    """Measure what features do to the tokens that come next.
 
     Each feature's KL and loss stand beside those of like features, which fire about as often and
     write about as much. Without --feature the dictionary as a whole: the share of the loss that its

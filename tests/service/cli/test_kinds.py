@@ -113,7 +113,7 @@ def test_the_start_reaches_the_job_and_one_that_no_job_has_is_refused(
     recorded: tuple[Path, list[str]],
 ) -> None:
     store, (first, *_) = recorded
-    with pytest.raises(InvalidInput, match="a job has no decoder for"):
+    with pytest.raises(InvalidInput, match=r"init\.directions is 'given' and init\.dictionary ''"):
         _queued(store, "one", "--site", first, "--init", "directions=given")
     spec = _queued(store, "one", "--site", first, "--init", "directions=rows")
     config = spec["config"]
