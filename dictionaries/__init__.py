@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.training.checkpoints import remove_checkpoints
     from isogloss.dictionaries.training.controls import CONTROLS, with_controls
     from isogloss.dictionaries.training.plan import complete_config, default_seed, least_bytes
+    from isogloss.dictionaries.training.ranks import leave_ranks
     from isogloss.dictionaries.training.train import train, train_together
     from isogloss.dictionaries.wirings.crosscoder import feature_owners
     from isogloss.dictionaries.wirings.load import check_sites
@@ -167,6 +168,7 @@ __all__ = [
     "kind_schema",
     "kind_summary",
     "least_bytes",
+    "leave_ranks",
     "load_dictionary",
     "load_provenance",
     "loss_recovered",
@@ -287,6 +289,7 @@ _HOMES = {
     "check_sites": "wirings.load",
     "complete_config": "training.plan",
     "least_bytes": "training.plan",
+    "leave_ranks": "training.ranks",
     "evaluate": "evaluation",
     "held_out_batches": "rows.batches",
     "initial_decoder": "initialise",

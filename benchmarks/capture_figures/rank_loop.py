@@ -7,7 +7,6 @@ order, and the rows of several ranks are those of one process to the last bit.
 One rank may kill itself, at a moment drawn at random; torchrun then starts all ranks again.
 """
 
-import gc
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import isogloss
+from isogloss.dictionaries import leave_ranks
 from isogloss.service.recording.live.recorder import Recorder
 from isogloss.service.recording.options import RecorderOptions
 
@@ -275,19 +275,8 @@ def main(plan: Plan) -> None:
         line = f"{json.dumps(record(plan, client))}\n"
         os.write(sys.stdout.fileno(), line.encode())  # at once: ranks share the output
     if not is_alone:
-        leave()
-
-
-def leave() -> NoReturn:
-    """End this rank when all have ended, without the interpreter's last steps.
-
-    DDP keeps a process group alive in a circle of references. Gloo's threads then meet an
-    interpreter that is gone, and abort the rank after its work (pytorch issue 190489).
-    """
-    distributed.barrier()
-    gc.collect()
-    distributed.destroy_process_group()
-    os._exit(0)
+        leave_ranks()
+        os._exit(0)  # what holds DDP's group may outlive that
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import cast
 
 import numpy as np
 from house_figures.figure import Figure
+from rank_processes import run_torchrun
 
 import isogloss
 from capture_figures.rank_loop import SITES, WRAPPERS, Plan
@@ -24,9 +24,7 @@ from isogloss.service.client.destination import TOKEN_VARIABLE
 
 Row = tuple[int, int, int, bytes]
 """Document, step, position, and the bits of all sites."""
-_HERE = Path(__file__).resolve().parent.parent
 _SERVE = "from isogloss.service.cli.main import main; main()"
-_MOST_S = 600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,36 +63,16 @@ def served(store: Path) -> Generator[str]:
 
 def run_ranks(plan: Plan, store: Path) -> Ended:
     """Run a plan: a single process, or ranks by torchrun, which may start them again once."""
-    loop = ["-m", "capture_figures.rank_loop", *plan.words()]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(plan.ranks)]
-    torchrun += ["--max-restarts", "1", "--monitor-interval", "0.05"]
-    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    with tempfile.TemporaryDirectory(prefix="isogloss-ranks-") as scratch:
-        done = _run([*([] if plan.wrapper == "one" else torchrun), *loop], store, scratch)
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    said, errors, code = run_torchrun(
+        ["-m", "capture_figures.rank_loop", *plan.words()],
+        0 if plan.wrapper == "one" else plan.ranks,
+        restarts=1,
+        more={TOKEN_VARIABLE: (store / "token").read_text().strip()},
+    )
     return Ended(
         lives=Counter(str(one["life"]) for one in said),
         first_steps=tuple(cast("int", one["first"]) for one in said),
-        error=done.stderr if done.returncode else "",
-    )
-
-
-def _run(words: list[str], store: Path, scratch: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        env={
-            **os.environ,
-            "TMPDIR": scratch,  # where torchrun leaves directories
-            "PYTHONPATH": f"{_HERE}{os.pathsep}{_HERE.parent / 'src'}",
-            TOKEN_VARIABLE: (store / "token").read_text().strip(),
-            "OMP_NUM_THREADS": "1",
-            # else gloo's addresses of the first life stand in the way of the second (torch 2.13)
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=_MOST_S,
-        check=False,
+        error=errors if code else "",
     )
 
 

@@ -4,11 +4,9 @@ Each rank prints a line of JSON: what it made, what it sent, and how it failed. 
 torch.distributed itself, beside what training says that it sent.
 """
 
-import gc
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,13 +14,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from rank_processes import run_torchrun
 from torch import Tensor, distributed
 
-from isogloss.dictionaries import Source, TrainConfig, save_dictionary, train
+from isogloss.dictionaries import Source, TrainConfig, leave_ranks, save_dictionary, train
 from isogloss.errors import IsoglossError
 from isogloss.store import Revision, Store
 
-MOST_S = 600
 _COLLECTIVES = ("all_gather", "all_reduce", "broadcast")
 
 
@@ -60,27 +58,13 @@ class Plan:
 
 def run_ranks(plan: Plan, ranks: int, restarts: int = 0) -> tuple[list[dict[str, object]], str]:
     """Run a plan by torchrun; returns what each rank said, by life and rank, and the errors."""
-    here = Path(__file__).resolve()
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-    torchrun += ["--max-restarts", str(restarts), "--monitor-interval", "0.05"]
-    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, *torchrun, str(here), *plan.words()],
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here.parents[2] / 'src'}",
-            "OMP_NUM_THREADS": "1",
-            "GLOO_SOCKET_IFNAME": "lo",
-            # else gloo's addresses of the first life stand in the way of the second (torch 2.13)
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=MOST_S,
-        check=False,
+    said, errors, _ = run_torchrun(
+        [str(Path(__file__).resolve()), *plan.words()],
+        ranks,
+        restarts=restarts,
+        more={"GLOO_SOCKET_IFNAME": "lo"},
     )
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return sorted(said, key=lambda one: (one["life"], one["rank"])), done.stderr
+    return sorted(said, key=lambda one: (str(one["life"]), int(str(one["rank"])))), errors
 
 
 class Counter:
@@ -146,17 +130,7 @@ def rank_main(plan: Plan) -> None:
     os.write(sys.stdout.fileno(), f"{json.dumps(said)}\n".encode())  # at once: ranks share it
     if str(said["error"]).startswith("RankLost"):
         sys.exit(1)  # torchrun starts all ranks again
-    leave()
-
-
-def leave() -> None:
-    """End this rank when all have ended: gloo's threads must not meet an interpreter that is gone.
-
-    See pytorch issue 190489.
-    """
-    distributed.barrier()
-    gc.collect()
-    distributed.destroy_process_group()
+    leave_ranks()
 
 
 def _claim(version: str) -> None:

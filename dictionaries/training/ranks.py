@@ -4,10 +4,11 @@ Every rank calls the same in the same order. What each says is small: rows that 
 the rows that it encoded, and at the start and where something fails a few texts.
 """
 
+import gc
 import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast
@@ -34,6 +35,18 @@ def ranks_of(ranks: TrainingRanks) -> "RankGroup":
         return RankGroup(ranks)
     is_one = not (distributed.is_available() and distributed.is_initialized())
     return RankGroup(None if ranks == "one" or is_one else distributed.group.WORLD)
+
+
+def leave_ranks() -> None:
+    """Leave the process group that was initialised, when all of its ranks have come to this.
+
+    DDP and others keep a group alive in a circle of references; gloo's threads must not meet an
+    interpreter that is gone: they abort the process after its work (pytorch issue 190489).
+    """
+    with suppress(RuntimeError):  # another rank was killed when its work was done
+        distributed.barrier()
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 class RankGroup:

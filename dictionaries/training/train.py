@@ -138,7 +138,7 @@ def train_together(
     decoders, place, group = [*given] or [None] * len(configs), _device(device), ranks_of(ranks)
     plans = group.agree(partial(_plans, configs, sources, directories, decoders))
     identities = [RunIdentity.of(plan) for plan in plans]
-    group.require_same(_compared(identities, decoders, place))
+    _require_same(group, identities, decoders, place)
     told, asked = on_progress or _ignore_several, should_stop or _never
     with ExitStack() as held:
         shared = _Shared(ranks=group, place=place, workspace=Workspace(), measured=_MeasuredOnce())
@@ -172,17 +172,24 @@ def _plans(
     return plans
 
 
-def _compared(
-    identities: Sequence[RunIdentity], decoders: Sequence[Tensor | None], place: torch.device
-) -> dict[str, object]:
-    """Return what all ranks have to have alike; one run stands without its number."""
+def _require_same(
+    ranks: RankGroup,
+    identities: Sequence[RunIdentity],
+    decoders: Sequence[Tensor | None],
+    place: torch.device,
+) -> None:
+    """Refuse ranks that differ; one run stands in the error without its number."""
+    if ranks.world == 1:
+        return  # reading the code takes a while
     runs = {f"run {number}": one.to_dict() for number, one in enumerate(identities)}
-    return {
-        **(runs if len(runs) > 1 else runs.get("run 0", {})),
-        "code": code_hash(),
-        "device": place.type,
-        "given": [None if one is None else tensor_hash(one) for one in decoders],
-    }
+    ranks.require_same(
+        {
+            **(runs if len(runs) > 1 else runs.get("run 0", {})),
+            "code": code_hash(),
+            "device": place.type,
+            "given": [None if one is None else tensor_hash(one) for one in decoders],
+        }
+    )
 
 
 def _checkpoints(held: ExitStack, directory: Path, ranks: RankGroup) -> CheckpointDirectory | None:

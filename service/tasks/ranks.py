@@ -5,7 +5,6 @@ process group, so that they end with it, and they meet by a file of its own; wha
 another stays on the loopback interface.
 """
 
-import gc
 import json
 import logging
 import os
@@ -22,7 +21,13 @@ from typing import cast
 import torch
 from torch import Tensor, distributed
 
-from isogloss.dictionaries import Source, TrainConfig, load_dictionary, train_together
+from isogloss.dictionaries import (
+    Source,
+    TrainConfig,
+    leave_ranks,
+    load_dictionary,
+    train_together,
+)
 from isogloss.errors import IsoglossError, RankLost
 from isogloss.service.jobs.processes import SUPERVISOR_VARIABLE
 from isogloss.service.values.machine import processors
@@ -141,7 +146,7 @@ def started_ranks(
             )
         _meet(place, 0, processes)
         yield
-        _part()
+        leave_ranks()
         for child in children:
             child.wait(_END_S)
     finally:
@@ -180,7 +185,7 @@ def train_as_rank(address: str, place: Path, rank: int, processes: int) -> int:
         except IsoglossError as error:
             _log.warning("rank %d ended: %s", rank, error)
             return 1
-        _part()
+        leave_ranks()
     return 0
 
 
@@ -196,12 +201,3 @@ def _meet(place: Path, rank: int, processes: int) -> None:
         )
     except RuntimeError as error:
         raise RankLost(f"rank {rank} of {processes} did not meet the others: {error}") from error
-
-
-def _part() -> None:
-    """Leave the others when all have ended: gloo's threads must not meet an interpreter that is
-    gone (pytorch issue 190489)."""
-    with suppress(RuntimeError):  # another rank was killed when its work was done
-        distributed.barrier()
-    gc.collect()
-    distributed.destroy_process_group()
