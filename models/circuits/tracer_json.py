@@ -166,20 +166,29 @@ def _node(found: Mapping[str, object]) -> CircuitNode:
         place=place,
         feature=feature if isinstance(feature, int) else None,
         label=str(found.get("clerp") or ""),
-        value=float(value) if isinstance(value, int | float) and math.isfinite(value) else None,
+        value=_finite(value),
     )
 
 
 def _link(found: Mapping[str, object]) -> Link:
-    weight = found.get("weight")
-    if not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise CorruptData(f"a link has weight {weight!r}; wanted a finite number")
+    weight = _finite(found.get("weight"))
+    if weight is None:
+        raise CorruptData(f"a link has weight {found.get('weight')!r:.40}; wanted a finite number")
     return Link(
         source=_text(found, "source"),
         target=_text(found, "target"),
-        weight=float(weight),
+        weight=weight,
         part=str(found.get("part") or ""),
     )
+
+
+def _finite(found: object) -> float | None:
+    """Return a number; None for what is none, or none that a float can hold."""
+    try:
+        value = float(found) if isinstance(found, int | float) else math.nan
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _object(found: object, what: str) -> Mapping[str, object]:

@@ -85,6 +85,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("nodes", [{**THEIRS["nodes"][0], "ctx_idx": 1.5}], "wanted a whole number"),
     ("nodes", THEIRS["nodes"][:2], "does not hold together"),
     ("links", [{"source": "E_5_1", "target": "3_77_1", "weight": float("nan")}], "finite"),
+    ("links", [{"source": "E_5_1", "target": "3_77_1", "weight": 10**400}], "finite"),
     ("links", [{"source": 3, "target": "3_77_1", "weight": 1}], "wanted text"),
     ("metadata", None, "metadata of the graph file is NoneType"),
 ]
