@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from isogloss.models.patching.metrics import (
         METRICS,
         Metric,
+        check_metric,
         last_logits,
         measure,
         next_logits,
+        permutation_p,
     )
     from isogloss.models.patching.pairs import (
         TextPairs,
@@ -124,6 +126,7 @@ __all__ = [
     "begin_ids",
     "begins_with",
     "capture",
+    "check_metric",
     "check_mode",
     "circuit_curve",
     "circuit_page",
@@ -147,6 +150,7 @@ __all__ = [
     "overflows",
     "padding_id",
     "passages",
+    "permutation_p",
     "read_graph",
     "read_head",
     "read_prompt",
@@ -177,6 +181,8 @@ __all__ = [
 
 _HOMES = {
     "Metric": "patching.metrics",
+    "check_metric": "patching.metrics",
+    "permutation_p": "patching.metrics",
     "last_logits": "patching.metrics",
     "measure": "patching.metrics",
     "told_apart": "patching.tracing",

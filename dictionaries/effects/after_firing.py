@@ -11,7 +11,7 @@ from isogloss.dictionaries.effects.firings import Firings, find_firings
 from isogloss.dictionaries.effects.shifts import shifts
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
-from isogloss.models import LoadedModel
+from isogloss.models import LoadedModel, permutation_p
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class SteeredFeature:
     @property
     def p(self) -> float:
         """Chance that a random feature raises them as much: ``(1 + n) / (1 + all)``."""
-        return (1 + sum(one >= self.rise for one in self.null)) / (1 + len(self.null))
+        return permutation_p(self.rise, self.null)
 
 
 def steered_followers(

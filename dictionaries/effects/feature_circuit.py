@@ -10,7 +10,16 @@ from torch import Tensor
 from isogloss.dictionaries.effects.feature_runs import FeatureRuns, feature_runs
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
-from isogloss.models import METRICS, CircuitNode, Graph, Link, LoadedModel, Metric, TextPairs
+from isogloss.models import (
+    METRICS,
+    CircuitNode,
+    Graph,
+    Link,
+    LoadedModel,
+    Metric,
+    TextPairs,
+    permutation_p,
+)
 
 FeaturePlace = tuple[str, int, int]
 """Site, position and feature."""
@@ -36,8 +45,8 @@ class FeatureCircuit:
     @property
     def p(self) -> float:
         """Chance that random features are as near to 1: ``(1 + n) / (1 + all)``."""
-        far = abs(1 - self.faithfulness)
-        return (1 + sum(abs(1 - one) <= far for one in self.random)) / (1 + len(self.random))
+        far = [-abs(1 - one) for one in self.random]
+        return permutation_p(-abs(1 - self.faithfulness), far)
 
 
 def feature_circuit(

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from isogloss.dictionaries.effects.firings import site_of
+from isogloss.dictionaries.effects.shifts import decoder_of
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
 from isogloss.models import (
@@ -74,18 +76,13 @@ class FeatureRuns:
         Args:
             kept: for each site's path which features stay, ``[tokens, features]``, boolean.
         """
-        changes: dict[str, Callable[[Tensor], Tensor]] = {}
-        for site, dictionary in self.dictionaries.items():
 
-            def change(
-                x: Tensor, site: str = site, dictionary: DictionaryModule = dictionary
-            ) -> Tensor:
-                less = (self.donor[site] - dictionary.dense(x).float()) * ~kept[site]
-                return (x.float() + less @ decoder_of(dictionary, x)).to(x.dtype)
+        def change(site: str, dictionary: DictionaryModule, x: Tensor) -> Tensor:
+            less = (self.donor[site] - dictionary.dense(x).float()) * ~kept[site]
+            return (x.float() + less @ decoder_of(dictionary, x)).to(x.dtype)
 
-            changes[site] = change
         with torch.no_grad():
-            return self.share(float(self.run(changes)))
+            return self.share(float(self.run(self._at_each(change))))
 
     def totals(self) -> dict[str, Tensor]:
         """Return the gradient of the metric at each feature, through all that comes after it.
@@ -94,18 +91,13 @@ class FeatureRuns:
             By site, ``[pairs, tokens, features]``.
         """
         leaves: dict[str, Tensor] = {}
-        changes: dict[str, Callable[[Tensor], Tensor]] = {}
-        for site, dictionary in self.dictionaries.items():
 
-            def change(
-                x: Tensor, site: str = site, dictionary: DictionaryModule = dictionary
-            ) -> Tensor:
-                leaf = leaves[site] = torch.zeros_like(self.own[site]).requires_grad_()
-                return x + (leaf @ decoder_of(dictionary, x)).to(x.dtype)
+        def change(site: str, dictionary: DictionaryModule, x: Tensor) -> Tensor:
+            leaf = leaves[site] = torch.zeros_like(self.own[site]).requires_grad_()
+            return x + (leaf @ decoder_of(dictionary, x)).to(x.dtype)
 
-            changes[site] = change
         with torch.enable_grad():
-            value = self.run(changes)
+            value = self.run(self._at_each(change))
         order = list(self.dictionaries)
         found = torch.autograd.grad(value, [leaves[site] for site in order])
         return dict(zip(order, found, strict=True))
@@ -122,20 +114,21 @@ class FeatureRuns:
         """
         leaves: dict[str, Tensor] = {}
         reached: dict[str, Tensor] = {}
-        changes: dict[str, Callable[[Tensor], Tensor]] = {}
-        for site, dictionary in self.dictionaries.items():
 
-            def change(
-                x: Tensor, site: str = site, dictionary: DictionaryModule = dictionary
-            ) -> Tensor:
-                codes = reached[site] = dictionary.dense(x.float())
-                leaf = leaves[site] = codes.detach().clone().requires_grad_()
-                return x + ((leaf - codes) @ decoder_of(dictionary, x)).to(x.dtype)
+        def change(site: str, dictionary: DictionaryModule, x: Tensor) -> Tensor:
+            codes = reached[site] = dictionary.dense(x.float())
+            leaf = leaves[site] = codes.detach().clone().requires_grad_()
+            return x + ((leaf - codes) @ decoder_of(dictionary, x)).to(x.dtype)
 
-            changes[site] = change
         with torch.enable_grad():
-            value = self.run(changes)
+            value = self.run(self._at_each(change))
         return leaves, reached, value
+
+    def _at_each(
+        self, change: Callable[[str, DictionaryModule, Tensor], Tensor]
+    ) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return a change for each site, which is told its path and dictionary."""
+        return {site: partial(change, site, one) for site, one in self.dictionaries.items()}
 
 
 def feature_runs(
@@ -196,13 +189,3 @@ def feature_runs(
         clean=clean,
         corrupt=corrupt,
     )
-
-
-def decoder_of(dictionary: DictionaryModule, like: Tensor) -> Tensor:
-    """Return all decoder rows, float32, where a tensor is, without a gradient.
-
-    Args:
-        dictionary: whose.
-        like: on the wanted device.
-    """
-    return dictionary.directions(torch.arange(dictionary.features, device=like.device)).detach()

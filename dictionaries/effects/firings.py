@@ -73,6 +73,22 @@ def site_of(dictionary: DictionaryModule, model: LoadedModel, site: str | None) 
     return find_sites(unwrapped(model.module), names)[0]
 
 
+def content_start(model: LoadedModel, ids: Tensor) -> int:
+    """Return how many special tokens stand before each text.
+
+    Args:
+        model: whose tokenizer puts them there.
+        ids: of the texts.
+
+    Raises:
+        InvalidInput: the ids are not ``[texts, tokens]``, or hold fewer than 2 of content.
+    """
+    skipped = len(start_ids(model))
+    if ids.ndim != 2 or ids.shape[1] <= skipped + 1:
+        raise InvalidInput(f"ids are {list(ids.shape)}; wanted [texts, tokens], 2 of content each")
+    return skipped
+
+
 def find_firings(
     dictionary: DictionaryModule,
     model: LoadedModel,
@@ -95,9 +111,7 @@ def find_firings(
         PassportRefused: the model or site is another than in training.
         UnknownSite: the model has no such submodule.
     """
-    path, skipped = site_of(dictionary, model, site), len(start_ids(model))
-    if ids.ndim != 2 or ids.shape[1] <= skipped + 1:
-        raise InvalidInput(f"ids are {list(ids.shape)}; wanted [texts, tokens], 2 of content each")
+    path, skipped = site_of(dictionary, model, site), content_start(model, ids)
     dictionary.check(model.module, path).require(allow)
     root: nn.Module = unwrapped(model.module)
     entries: list[NDArray[np.float64]] = []

@@ -5,16 +5,21 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.dictionaries.effects.firings import Firings, alike, find_firings, site_of
-from isogloss.dictionaries.effects.shifts import adder, check_features
+from isogloss.dictionaries.effects.shifts import adder, check_features, decoder_of
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
-from isogloss.models import LoadedModel, evaluating, next_logits, splice, unwrapped
+from isogloss.models import (
+    LoadedModel,
+    evaluating,
+    next_logits,
+    permutation_p,
+    splice,
+    unwrapped,
+)
 
 FeatureChange = Literal["ablate", "clamp", "steer"]
 CHANGES: tuple[FeatureChange, ...] = ("ablate", "clamp", "steer")
@@ -93,7 +98,7 @@ def feature_effect(
     found = find_firings(dictionary, model, ids, site=site, allow=allow)
     value = _value(found, feature, change, value)
     edits = _Edits(dictionary, model, site_of(dictionary, model, site), change, allow)
-    norms = _norms(dictionary, ids)
+    norms = decoder_of(dictionary, ids).norm(dim=1).double().cpu().numpy()
     others = alike(found, norms, feature, count, seed)
     if not len(others):
         raise InvalidInput("no other feature fires on these texts; give more of them")
@@ -106,12 +111,6 @@ def feature_effect(
     ]
     rises = tuple(float(measured[0][2][token]) for token in tokens)
     return _beside(feature, change, value, rises, [one[:2] for one in measured])
-
-
-def _norms(dictionary: DictionaryModule, like: Tensor) -> NDArray[np.float64]:
-    """Return the lengths of all decoder rows, ``[features]``."""
-    every = torch.arange(dictionary.features, device=like.device)
-    return dictionary.directions(every).detach().norm(dim=1).double().cpu().numpy()
 
 
 def _value(
@@ -144,8 +143,8 @@ def _beside(
         logits=logits,
         null_kl=null_kl,
         null_loss=null_loss,
-        p_kl=_p(kl, null_kl),
-        p_loss=_p(abs(loss), tuple(map(abs, null_loss))),
+        p_kl=permutation_p(kl, null_kl),
+        p_loss=permutation_p(abs(loss), [*map(abs, null_loss)]),
     )
 
 
@@ -196,7 +195,3 @@ def _measured(
     loss = (old - new)[:, :-1].gather(-1, nexts).double().mean()
     rise = after - before
     return float(kl), float(loss), (rise - rise.mean(-1, keepdim=True)).double().mean((0, 1))
-
-
-def _p(own: float, null: Sequence[float]) -> float:
-    return (1 + int(np.sum(np.array(null) >= own))) / (1 + len(null))

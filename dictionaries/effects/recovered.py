@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isogloss.dictionaries.effects.firings import site_of
+from isogloss.dictionaries.effects.firings import content_start, site_of
 from isogloss.dictionaries.live.module import DictionaryModule
-from isogloss.errors import InvalidInput
-from isogloss.models import LoadedModel, ablate, evaluating, next_logits, start_ids, unwrapped
+from isogloss.models import LoadedModel, ablate, evaluating, next_logits, unwrapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +55,8 @@ def loss_recovered(
             gives no logits.
         PassportRefused: the model or site is another than in training.
     """
-    path, root, skipped = site_of(dictionary, model, site), unwrapped(model.module), 0
-    skipped = len(start_ids(model))
-    if ids.ndim != 2 or ids.shape[1] <= skipped + 1:
-        raise InvalidInput(f"ids are {list(ids.shape)}; wanted [texts, tokens], 2 of content each")
+    path, root = site_of(dictionary, model, site), unwrapped(model.module)
+    skipped = content_start(model, ids)
 
     def loss(change: AbstractContextManager[object]) -> float:
         with change, torch.no_grad(), evaluating(root):

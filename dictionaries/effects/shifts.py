@@ -82,6 +82,16 @@ def adder(row: Tensor) -> Callable[[Tensor], Tensor]:
     return add
 
 
+def decoder_of(dictionary: DictionaryModule, like: Tensor) -> Tensor:
+    """Return all decoder rows, float32, where a tensor is, without a gradient.
+
+    Args:
+        dictionary: whose.
+        like: on the wanted device.
+    """
+    return dictionary.directions(torch.arange(dictionary.features, device=like.device)).detach()
+
+
 def check_features(dictionary: DictionaryModule, features: Sequence[int]) -> None:
     """Refuse features that a dictionary does not have.
 

@@ -12,6 +12,7 @@ from isogloss.models.circuits.edges import Edges
 from isogloss.models.circuits.runs import edge_runs
 from isogloss.models.circuits.scores import EdgeScores
 from isogloss.models.load import LoadedModel
+from isogloss.models.patching.metrics import permutation_p
 from isogloss.models.patching.pairs import TextPairs
 
 
@@ -33,7 +34,7 @@ class CircuitCurve:
         """Of each size the chance that a random circuit is as near to 1: ``(1 + n) / (1 + all)``,
         n of all random ones being so."""
         return tuple(
-            (1 + sum(abs(1 - one) <= abs(1 - found) for one in null)) / (1 + len(null))
+            permutation_p(-abs(1 - found), [-abs(1 - one) for one in null])
             for found, null in zip(self.faithfulness, self.random, strict=True)
         )
 

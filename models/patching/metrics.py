@@ -82,8 +82,8 @@ def measure(metric: Metric, logits: Tensor, pairs: TextPairs, clean: Tensor) -> 
     return right - _log_mass(logs, pairs.wrong)
 
 
-def check_metric(metric: str) -> None:
-    """Refuse a metric that there is not.
+def check_metric(metric: str) -> Metric:
+    """Return a metric, or refuse one that there is not.
 
     Args:
         metric: its name.
@@ -93,8 +93,21 @@ def check_metric(metric: str) -> None:
     """
     if metric not in METRICS:
         raise InvalidInput(f"metric is {metric!r}; wanted one of {', '.join(METRICS)}")
+    return metric
 
 
 def _log_mass(logs: Tensor, tokens: Sequence[tuple[int, ...]]) -> Tensor:
     rows = [torch.logsumexp(logs[i, list(some)], 0) for i, some in enumerate(tokens)]
     return torch.stack(rows)
+
+
+def permutation_p(own: float, null: Sequence[float]) -> float:
+    """Return the chance that something random is as great: ``(1 + n) / (1 + all)``.
+
+    It is never 0 (Phipson and Smyth 2010): what was found is one of all that might have been.
+
+    Args:
+        own: what was found.
+        null: what random ones gave; n of them are as great.
+    """
+    return (1 + sum(one >= own for one in null)) / (1 + len(null))

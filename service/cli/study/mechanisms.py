@@ -175,14 +175,13 @@ def trace(
     from isogloss.service.cli.output import say, write_json
 
     check_texts(task, clean, corrupt, right, wrong)
-    if metric not in models.METRICS:
-        raise InvalidInput(f"metric is {metric!r}; wanted one of {', '.join(models.METRICS)}")
+    measured = models.check_metric(metric)
     loaded = models.load_model(model, causal=True)
     pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)
     sites = site or models.layer_sites(loaded)
     run = models.attribute if attribution else models.trace
     mode = "noise" if noise else "denoise"
-    found = run(loaded, pairs, sites, metric=metric, mode=mode)
+    found = run(loaded, pairs, sites, metric=measured, mode=mode)
     path = write_page(models.trace_page(found), output or Path("trace.html"))
     if is_json:
         write_json({"path": str(path), **found.to_dict()})
@@ -230,14 +229,13 @@ def circuit(
     check_texts(task, clean, corrupt, right, wrong)
     if way not in models.SCORINGS:
         raise InvalidInput(f"way is {way!r}; wanted one of {', '.join(models.SCORINGS)}")
-    if metric not in models.METRICS:
-        raise InvalidInput(f"metric is {metric!r}; wanted one of {', '.join(models.METRICS)}")
+    measured = models.check_metric(metric)
     if not 0 < faithfulness <= 1:
         raise InvalidInput(f"faithfulness is {faithfulness}; wanted above 0 and at most 1")
     loaded = models.load_model(model, causal=True)
     own = (clean, corrupt, right, wrong)
     pairs, others = (make_pairs(loaded, task, own, count, one) for one in (seed, seed + 1))
-    scores = models.score_edges(loaded, pairs, way=way, steps=steps, metric=metric)
+    scores = models.score_edges(loaded, pairs, way=way, steps=steps, metric=measured)
     found = models.find_circuit(loaded, others, scores, faithfulness=faithfulness)
     curve = models.circuit_curve(loaded, others, scores, count=random) if random else None
     page = models.circuit_page(found.graph(), curve)
