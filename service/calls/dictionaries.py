@@ -22,7 +22,12 @@ from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import page_of
 from isogloss.service.wire.scalars import to_dtype
-from isogloss.service.wire.training import asked_beside, asked_config, asked_sources
+from isogloss.service.wire.training import (
+    asked_beside,
+    asked_config,
+    asked_processes,
+    asked_sources,
+)
 
 _BLOCK_BYTES = 1 << 20
 _CHECKED = 64
@@ -50,7 +55,7 @@ class DictionaryHandlers:
             sources=sources,
             config=asked_config(request.config),
             beside=asked_beside(request),
-            processes=request.processes if request.HasField("processes") else 1,
+            processes=asked_processes(request),
         )
         self._refuse_taken(spec)
         needs = JobNeeds(

@@ -17,7 +17,7 @@ from isogloss.service.wire.messages import to_message
 from isogloss.service.wire.names import from_feature_name, from_name, to_name
 from isogloss.service.wire.pages import offset_page
 from isogloss.service.wire.scalars import from_dtype, to_dtype
-from isogloss.service.wire.training import asked_config, asked_sources
+from isogloss.service.wire.training import asked_config, asked_processes, asked_sources
 from isogloss.store import SiteSpec
 
 _SEGMENTS = 1 << 16
@@ -38,8 +38,9 @@ class QueryHandlers:
         configs = [
             asked_config(one) for one in (request.config, *(b.config for b in request.beside))
         ]
-        processes = request.processes if request.HasField("processes") else 1
-        check_training(self._queries.store, asked_sources(request), configs, processes)
+        check_training(
+            self._queries.store, asked_sources(request), configs, asked_processes(request)
+        )
         return request
 
     def list_kinds(

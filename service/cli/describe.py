@@ -120,8 +120,10 @@ def _write_dictionaries(found: Sequence[DictionaryInfo]) -> None:
         )
         for one in found
     ]
-    titles = ("dictionary", "site", "kind", "features", "fvu", "usual fvu", "controls' fvu")
-    titles = (*titles, "start, cosine to it")
+    titles = (
+        *("dictionary", "site", "kind", "features", "fvu", "usual fvu", "controls' fvu"),
+        "start, cosine to it",
+    )
     write_table(titles, rows, "")
 
 

@@ -331,21 +331,19 @@ def report(
 
 
 for topic in (
-    *(
-        effects,
-        features,
-        files,
-        floor,
-        info,
-        jobs,
-        kinds,
-        lanes,
-        mechanisms,
-        probes,
-        serve,
-        sweep,
-        upkeep,
-    ),
+    effects,
+    features,
+    files,
+    floor,
+    info,
+    jobs,
+    kinds,
+    lanes,
+    mechanisms,
+    probes,
+    serve,
+    sweep,
+    upkeep,
 ):
     app.registered_commands += topic.app.registered_commands
 app.add_typer(bench.app, name="bench", rich_help_panel="Train and compare")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 _KEPT = 16
 """Probes, atlases, matches and readers of contexts that are kept at most, of each kind."""
 
+_KEPT_SMALL = {"peaks": 256}
+"""How many are kept of kinds that take little: the highest activations of a dictionary."""
+
 _KEPT_BYTES = 2 << 30
 """Memory that codes may take beside the newest: those of 42 dictionaries of 24,576 features on
 65,536 segments, k = 24, take half of it."""
@@ -43,7 +46,7 @@ class KeptReads:
         """Forget what was longest unused of a kind of which too much is kept."""
         names = [key for key in self._kept if key[0] == kind]
         if kind != "codes":
-            for key in names[:-_KEPT]:
+            for key in names[: -_KEPT_SMALL.get(kind, _KEPT)]:
                 del self._kept[key]
             return
         taken = [cast("ProbedDictionary", self._kept[key]).resident_bytes for key in names]

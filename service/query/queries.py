@@ -387,6 +387,12 @@ class Queries:
             ),
         )
 
+    def peaks(self, found: CatalogEntry, entry: CatalogEntry) -> NDArray[np.float32]:
+        """Return the highest activation of each feature of a dictionary on a probe."""
+        return self._kept.keep(
+            ("peaks", f"{found.uid}/{entry.uid}"), lambda: self._probed(found, entry).peaks()
+        )
+
     def _contexts(self, found: CatalogEntry, entry: CatalogEntry) -> "ContextReader":
         from isogloss.service.query.contexts import ContextReader
 

@@ -17,13 +17,9 @@ from isogloss.store import CatalogEntry
 
 if TYPE_CHECKING:
     from isogloss.dictionaries import SparseDictionary
-    from isogloss.universality import ProbedDictionary
 
 MOST = 100
 """Hits per dictionary at most."""
-
-_KEPT_PEAKS = 256
-_FEATURES = 4096  # read at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,6 @@ class UnseenQueries:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._catalog = queries.store.catalog
-        self._peaks: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     def firing(self, rows: Sequence[SiteRows], among: Sequence[str] = (), count: int = 5) -> Hits:
         """Return the features that fire on rows, such as those of a text.
@@ -121,14 +116,7 @@ class UnseenQueries:
         probe = newest_probe(self._queries.store, {entry.id})
         if probe is None or not len(features):
             return np.zeros(len(features))
-        key = (entry.uid, probe.uid)
-        peaks = self._peaks.get(key)
-        if peaks is None:
-            peaks = _peaks(self._queries.probed(entry.id, probe))
-            if len(self._peaks) >= _KEPT_PEAKS:
-                self._peaks.clear()
-            self._peaks[key] = peaks
-        return peaks[features].astype(np.float64)
+        return self._queries.peaks(entry, probe)[features].astype(np.float64)
 
     def writing(self, direction: SiteRows, among: Sequence[str] = (), count: int = 5) -> Hits:
         """Return the features that write a direction: those whose decoder is most like it.
@@ -214,17 +202,6 @@ class UnseenQueries:
         if not found:
             raise NotFound("there is no dictionary to ask: train one with client.train")
         return found
-
-
-def _peaks(probed: "ProbedDictionary") -> NDArray[np.float32]:
-    """Return the highest activation of each feature on a probe; 0 where it does not fire."""
-    found = np.zeros(probed.features, np.float32)
-    for start in range(0, probed.features, _FEATURES):
-        stop = min(start + _FEATURES, probed.features)
-        part = probed.codes.feature_slice(start, stop)
-        rows = np.repeat(np.arange(start, stop), np.diff(part.indptr))
-        np.maximum.at(found, rows, part.values)
-    return found
 
 
 def _hit(

@@ -119,3 +119,8 @@ def asked_config(message: pb.TrainConfig) -> dict[str, object]:
             f"({', '.join(f'{name}={flat[name]}' for name in twice)}): leave one of the two out"
         )
     return {**found, "settings": {**flat, **settings}}
+
+
+def asked_processes(request: pb.TrainDictionaryRequest) -> int:
+    """Return how many processes are to train together; one where the request does not say."""
+    return request.processes if request.HasField("processes") else 1

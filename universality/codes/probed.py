@@ -18,6 +18,7 @@ from isogloss.universality.formats import check_kind, column
 
 _BLOCK_FEATURES = 1024
 _RESIDENT_ENTRIES = 16 << 20
+_FEATURES_A_TIME = 4096
 _KEPT_MOMENTS = 8
 """Sets of shared segments of which sums are kept: as many as there are other recordings."""
 _SUMS = "sums"
@@ -102,6 +103,15 @@ class ProbedDictionary:
     @cached_property
     def _restricted(self) -> dict[bytes, Moments]:
         return {}
+
+    def peaks(self) -> NDArray[np.float32]:
+        """Return the highest activation of each feature, ``[features]``; 0 where it never fires."""
+        found = np.zeros(self.features, np.float32)
+        for start in range(0, self.features, _FEATURES_A_TIME):
+            part = self.codes.feature_slice(start, min(start + _FEATURES_A_TIME, self.features))
+            of = start + np.repeat(np.arange(part.rows), np.diff(part.indptr))
+            np.maximum.at(found, of, part.values)
+        return found
 
     def moments_on(self, shared: NDArray[np.bool_]) -> Moments | None:
         """Return the sums of each feature over some of the present segments.
