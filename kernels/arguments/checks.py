@@ -153,7 +153,7 @@ def finite(**tensors: Tensor) -> None:
         trained = tensor.requires_grad and torch.is_grad_enabled()
         if tensor.numel() == 0 or tensor.is_meta or (trained and not reads_content(tensor)):
             continue
-        version = None if tensor.is_inference() else tensor._version
+        version = _version(tensor)
         if version is not None and _searched.get(tensor) == version and not in_debug_mode():
             continue
         low, high = tensor.detach().aminmax()
@@ -180,7 +180,7 @@ def not_negative(**tensors: Tensor) -> None:
         InvalidInput: a number is below 0, or NaN.
     """
     for name, tensor in tensors.items():
-        version = None if tensor.is_inference() else tensor._version
+        version = _version(tensor)
         if tensor.numel() == 0 or (version is not None and _positive.get(tensor) == version):
             continue
         least = float(tensor.detach().amin())  # NaN where one is
@@ -190,6 +190,11 @@ def not_negative(**tensors: Tensor) -> None:
             )
         if version is not None:
             _positive[tensor] = version
+
+
+def _version(tensor: Tensor) -> int | None:
+    """Return how often torch saw a tensor change; None where it does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def under_mask(mask: Tensor) -> int:
@@ -204,7 +209,7 @@ def under_mask(mask: Tensor) -> int:
     Returns:
         The number of features.
     """
-    version = None if mask.is_inference() else mask._version
+    version = _version(mask)
     known = _counted.get(mask)
     if version is not None and known is not None and known[0] == version:
         return known[1]

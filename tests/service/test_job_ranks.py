@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.service import planted
-from tests.service.serving import server_on
-from tests.service.test_path import ThroughClient
+from tests.service.planted_server import planted_store
 from typer.testing import CliRunner
 
 import isogloss
@@ -25,15 +24,13 @@ COMMON: Mapping[str, object] = {"batch_rows": 512, "learning_rate": 0.01, "check
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    store: Path = tmp_path_factory.mktemp("ranks") / "store"
-    with server_on(store, "--workers"):
+    with planted_store(tmp_path_factory.mktemp("ranks") / "store", NAME) as store:
         yield store
 
 
 @pytest.fixture(scope="module")
 def client(store: Path) -> Iterator[Client]:
     with isogloss.connect(store, timeout_s=180.0) as client:
-        planted.record(ThroughClient(client), NAME, seed=0)  # pyright: ignore[reportArgumentType] - has what it uses
         assert not client.is_local
         yield client
 

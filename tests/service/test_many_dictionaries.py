@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.service import planted
-from tests.service.serving import server_on
-from tests.service.test_path import ThroughClient
+from tests.service.planted_server import planted_store
 from typer.testing import CliRunner, Result
 
 import isogloss
@@ -35,15 +34,13 @@ RUNS: list[Mapping[str, object]] = [
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    store: Path = tmp_path_factory.mktemp("many") / "store"
-    with server_on(store, "--workers"):
+    with planted_store(tmp_path_factory.mktemp("many") / "store", NAME) as store:
         yield store
 
 
 @pytest.fixture(scope="module")
 def client(store: Path) -> Iterator[Client]:
     with isogloss.connect(store, timeout_s=180.0) as client:
-        planted.record(ThroughClient(client), NAME, seed=0)  # pyright: ignore[reportArgumentType] - has what it uses
         assert not client.is_local
         yield client
 

@@ -1,6 +1,7 @@
 """The cases of coactivation, coactivation_blocks and feature_moments."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from isogloss.kernels.gpu import coactivation
 from isogloss.kernels.gpu.configs import MOST_REGISTERS
@@ -50,31 +51,30 @@ def coactivation_cases() -> Iterator[Case]:
             most_registers=MOST_REGISTERS,
             ones=ones,
         )
-    yield Case(
+    chunked = partial(
+        Case,
+        constants={"CHUNK": coactivation.CHUNK},
+        warps=coactivation.WARPS,
+        most_registers=MOST_REGISTERS,
+    )
+    out = {"products_ptr": "*fp64", "cofires_ptr": "*i32"}
+    yield chunked(
         name="coactivation sums",
         kernel=coactivation._sums_kernel,
         arguments={
             **entries,
             **parts,
-            "products_ptr": "*fp64",
-            "cofires_ptr": "*i32",
+            **out,
             **dict.fromkeys(("first_feature", "rows", "features_b"), "i32"),
         },
-        constants={"CHUNK": coactivation.CHUNK},
-        warps=coactivation.WARPS,
-        most_registers=MOST_REGISTERS,
     )
-    yield Case(
+    yield chunked(
         name="coactivation parts",
         kernel=coactivation._parts_kernel,
         arguments={
             **entries,
-            "products_ptr": "*fp64",
-            "cofires_ptr": "*i32",
+            **out,
             "keys_ptr": "*i32",
             **dict.fromkeys(("bits", "rows", "features_b"), "i32"),
         },
-        constants={"CHUNK": coactivation.CHUNK},
-        warps=coactivation.WARPS,
-        most_registers=MOST_REGISTERS,
     )
