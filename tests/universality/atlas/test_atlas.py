@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
@@ -56,6 +57,18 @@ def test_candidates_are_the_nearest_of_each_target(three: Three) -> None:
         features, scores = best(query, vectors[name], 10)
         assert found[name].feature[0].tolist() == features
         np.testing.assert_allclose(found[name].estimate[0], scores, rtol=1e-5)
+
+
+def test_estimates_are_of_the_vector_itself_on_every_processor(three: Three) -> None:
+    """Some processors have an instruction for bfloat16 alone: it would round the vector, too."""
+    vectors, atlas = three
+    query = np.full((1, 32), 1 + 2.0**-9, np.float32)  # bfloat16 would make it 1
+    found = atlas.search(query, ["b"], count=3)["b"]
+    rounded = vectors["b"].astype(bfloat16).astype(np.float64)
+    np.testing.assert_allclose(
+        found.estimate[0], rounded[found.feature[0]].sum(axis=1) * (1 + 2.0**-9), rtol=1e-5
+    )
+    assert faiss.SIMDConfig.get_level() != faiss.SIMDLevel_AVX512_SPR
 
 
 def test_a_crowd_of_near_features_in_one_dictionary_hides_no_other(three: Three) -> None:
