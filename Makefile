@@ -10,7 +10,7 @@ DEMO ?= ./demo
 MODELS ?=
 PAIR ?= encoders
 $(if $(filter encoders causal,$(PAIR)),,$(error PAIR is $(PAIR), wanted encoders or causal))
-JOBS ?= 2
+JOBS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONSAFEPATH := 1
 # idle OpenMP threads sleep: on a busy machine a small training step took 1.6 ms of CPU instead of 37
@@ -26,7 +26,7 @@ help:
 	@echo "make demo MODELS=\"EleutherAI/pythia-70m EleutherAI/pythia-160m\"   any two hub ids or local directories"
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
-	@echo "make test          the tests, minutes, by JOBS=2 processes;  make test-slow: long fault loops and compile matrix"
+	@echo "make test          the tests, minutes, by JOBS=3 processes, which mostly wait;  make test-slow: long fault loops and compile matrix"
 	@echo "make test-peers    the examples of TransformerLens 3 and 4 and nnsight, each in an environment of its own"
 	@echo "make device        the kernels on a GPU: right, then timed; 5 minutes, uses PYTHON=$(PYTHON) and installs nothing"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
