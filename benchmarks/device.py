@@ -38,14 +38,32 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as fresh:
         directory = chosen.directory or Path(fresh)
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--directory {directory} cannot be made: {error.strerror}; name another")
         if chosen.inside is not None:
             from device_figures.sections import run_section
 
             for name in chosen.inside:
                 run_section(name, chosen.device, directory, is_warming=chosen.warm)
             return 0
-        return lead(chosen.device or found_device(), directory, chosen)
+        chosen.device = chosen.device or found_device()
+        refuse(parser, chosen)
+        return lead(chosen.device, directory, chosen)
+
+
+def refuse(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """Refuse sections that there are not, a device that is not there, and no time."""
+    from device_figures.sections import SECTIONS
+
+    unknown = sorted({*(chosen.only or ())} - {*SECTIONS})
+    if unknown:
+        parser.error(f"--only names {', '.join(unknown)}; the sections are {', '.join(SECTIONS)}")
+    if not chosen.budget > 0:
+        parser.error(f"--budget is {chosen.budget:g} seconds, wanted more than 0")
+    if chosen.device == "cuda" and found_device() != "cuda":
+        parser.error("--device cuda, but torch sees none here; --device cpu is the dry run")
 
 
 def found_device() -> str:
@@ -77,6 +95,8 @@ def lead(device: str, directory: Path, chosen: argparse.Namespace) -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1" if device == "cpu" else "2"}
     environment.pop("TRITON_INTERPRET", None)
     environment.setdefault("TRITON_CACHE_DIR", str(directory / "triton"))
+    for name in SECTIONS:  # records of an earlier run would count as found by this one
+        (directory / f"{name}.jsonl").unlink(missing_ok=True)
     runner = Runner(directory=directory, budget_s=chosen.budget, environment=environment)
     runner.run(jobs)
     records = [each for name in names for each in read_records(directory / f"{name}.jsonl")]

@@ -52,6 +52,49 @@ def test_the_lane_runs_dry_on_a_bare_machine(tmp_path: Path) -> None:
         assert any(call in name for name in timed), call
 
 
+DEVICE = ROOT / "benchmarks" / "device.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--directory", str(DEVICE)], "device.py cannot be made: File exists; name another"),
+        (["--only", "exakt"], "--only names exakt; the sections are exact-"),
+        (["--budget", "0"], "--budget is 0 seconds, wanted more than 0"),
+        (["--budget", "nan"], "--budget is nan seconds"),
+        (["--device", "cuda"], "torch sees none here; --device cpu is the dry run"),
+    ],
+)
+def test_a_lane_that_can_tell_nothing_does_not_begin(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    begin = runpy.run_path(str(DEVICE))["main"]
+    with pytest.raises(SystemExit) as ended:
+        begin(["--device", "cpu", "--directory", str(tmp_path / "found"), *words])
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("*.json*"))
+
+
+def test_what_an_earlier_run_found_counts_for_no_later_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lane keeps its directory; a section that does not begin leaves what it found before."""
+    (tmp_path / "exact-bf16.jsonl").write_text(
+        '{"section": "exact-bf16", "name": "old", "holds": true}\n'
+    )
+    begin = runpy.run_path(str(DEVICE))["main"]
+    begin(["--device", "cpu", "--directory", str(tmp_path), "--budget", "0.01", "--json"])
+    assert json.loads((tmp_path / "device.json").read_text())["records"] == []
+    found = {each["figure"]: each for each in json.loads(capsys.readouterr().out)["figures"]}
+    assert found["device_dry"]["value"] in (None, 0)
+
+
 @pytest.mark.timeout(900)
 def test_tests_for_a_device_are_collected_on_a_bare_machine() -> None:
     plugins = ("-p", "_hypothesis_pytestplugin", "-p", "jaxtyping._pytest_plugin")
