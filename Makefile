@@ -17,7 +17,7 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control sweep serve test test-slow test-peers device mutants check bench proto clean
+.PHONY: help setup demo demo-control sweep serve test test-slow test-peers device mutants check bench bench-peers proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
@@ -31,6 +31,7 @@ help:
 	@echo "make device        the kernels on a GPU: right, then timed; 5 minutes, uses PYTHON=$(PYTHON) and installs nothing"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
+	@echo "make bench-peers   training beside SAELens, dictionary_learning and sparsify, in an environment of their own"
 
 $(READY): pyproject.toml constraints.txt demo-models.txt
 	@echo "setting up $(VENV) (first time: a few minutes)"
@@ -65,12 +66,23 @@ test: $(READY)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # each peer stands on the packages of .venv, this one among them, and has its own before them
-$(VENV)/peers/%/.ready: $(READY) examples/recording/%.txt
+define peer_environment
 	@echo "setting up $(@D)"
 	@$(BIN)/python -m venv $(@D)
 	@$(BIN)/python -c "import pathlib, site, sys; pathlib.Path(sys.argv[1]).write_text('import site; site.addsitedir(%r)\n' % site.getsitepackages()[0])" \
 		$$(echo $(@D)/lib/python3*/site-packages)/isogloss.pth
+endef
+
+$(VENV)/peers/%/.ready: $(READY) examples/recording/%.txt
+	$(peer_environment)
 	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --requirement examples/recording/$*.txt
+	@touch $@
+
+# the trainers without what they ask for, then what their training imports: torch stays the one of .venv
+$(VENV)/peers/trainers/.ready: $(READY) benchmarks/peers.txt benchmarks/peers-imports.txt
+	$(peer_environment)
+	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --requirement benchmarks/peers-imports.txt
+	@$(@D)/bin/python -m pip install --quiet --no-deps --requirement benchmarks/peers.txt
 	@touch $@
 
 test-peers: $(PEERS:%=$(VENV)/peers/%/.ready)
@@ -97,6 +109,11 @@ mutants: $(READY)
 
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# steps, memory and planted directions; the cells of the quality study take hours: CONTRIBUTING.md
+bench-peers: $(VENV)/peers/trainers/.ready
+	@$(BIN)/python benchmarks/dictionaries.py --only vs_dictionary_learning_3k vs_dictionary_learning_12k \
+		vs_saelens_3k vs_saelens_12k vs_sparsify_3k vs_sparsify_12k memory recovered_uniform recovered_zipf
 
 proto: $(READY)
 	@$(BIN)/python proto/generate.py

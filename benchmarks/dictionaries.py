@@ -5,18 +5,22 @@
 The first run records MiniLM-L6 reading the standard library's documentation (two minutes; kept in
 ``.cache/dictionaries``, or where ``ISOGLOSS_BENCHMARKS`` says). What is measured stands in the
 files of ``dictionaries_figures/``. Quality comes from a study whose cells are kept in
-``results/dictionaries_quality.json``: only those that are missing are run. Figures beside peers
-want their Python in ``ISOGLOSS_PEERS``; without it they have no value, and say why. What has no
-value does not hold: the exit status is 1.
+``results/dictionaries_quality.json`` and made by ``python -m dictionaries_figures.study``; one of
+them is run again here. Figures beside peers want the environment of ``make bench-peers``; without
+it they have no value, and say why. What has no value does not hold: the exit status is 1.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
+os.environ["PYTHONPATH"] = os.pathsep.join(  # of the processes that figures start
+    [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 from dictionaries_figures import (
     contract,
@@ -28,6 +32,7 @@ from dictionaries_figures import (
     resume,
     speeds,
     together,
+    usual,
 )
 from house_figures.figure import Figure, show
 
@@ -38,10 +43,13 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "resume": resume.resume,
     "ranks_bytes": ranks.ranks_bytes,
     "offset": offset.offset,
-    "memory": speeds.memory,
+    "memory": peers.memory,
+    "fvu_vs_best_peer": quality.fvu_vs_best_peer,
+    "cpu_to_fvu": quality.cpu_to_fvu,
     "fvu_defaults": quality.fvu_defaults,
     "dead": quality.dead,
     "kept_cell": quality.kept_cell,
+    "usual_rows": usual.usual_rows,
     "recovered_uniform": partial(recovered.recovered, "uniform"),
     "recovered_zipf": partial(recovered.recovered, "zipf"),
     **{name: partial(peers.beside, name) for name in peers.BARS},

@@ -1,150 +1,193 @@
-"""How well dictionaries reconstruct held-out rows: a study that can be stopped and goes on.
+"""How well dictionaries reconstruct held-out rows, beside peers, of the cells that ``study`` keeps.
 
-A cell is one training run. It is kept in ``benchmarks/results/dictionaries_quality.json`` under the
-hash of its settings, beside the hashes of code and rows; ``study`` runs the cells that are not
-there yet, the figures read them. ``--json`` of ``dictionaries.py`` runs the shortest cell again and
-compares.
+What is chosen (of our settings, and which peer) is chosen by seed 0 and part A of the held-out
+rows. What is reported is of part B, of all three seeds. The figures read what is kept and run
+nothing; what is missing they name. ``kept_cell`` runs one cell again.
 
-``PYTHONPATH=benchmarks:src python -m dictionaries_figures.quality``
+A peer is compared whatever its share of dead features: the best of them have more than 2 % in long
+runs, and would leave nothing to compare with.
 """
 
-import hashlib
-import json
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import torch
 from house_figures.figure import Figure
 
-from dictionaries_figures.rows import HOLDOUT, held_out, recorded
-from isogloss.dictionaries import TrainConfig, evaluate, train
+from dictionaries_figures import study
+from dictionaries_figures.cell import Cell
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "dictionaries_quality.json"
-_ROOT = Path(__file__).resolve().parents[2]
-_FOLDERS = ("dictionaries/kinds", "dictionaries/training", "kernels/cpu")
-_BASE = TrainConfig(
-    settings={"features": 3072, "k": 32}, epochs=1.0, seed=0, holdout=HOLDOUT, checkpoint_every=9999
-)
-SHORT, LONG = "defaults, 196 x 1024 rows", "defaults, 784 x 1024 rows"
-CELLS: Mapping[str, TrainConfig] = {
-    SHORT: _BASE,
-    LONG: replace(_BASE, epochs=4.0),
-    "rate x 0.7": replace(_BASE, learning_rate=0.7 * 3.06e-3),
-    "rate x 1.4": replace(_BASE, learning_rate=1.4 * 3.06e-3),
-    "batch 256": replace(_BASE, batch_rows=256),
-    "batch 1024": replace(_BASE, batch_rows=1024),
-    "start at norm 1": replace(_BASE, settings={**_BASE.settings, "init_norm": 1.0}),
-    "start at norm 0.1": replace(_BASE, settings={**_BASE.settings, "init_norm": 0.1}),
-    "no bound on the gradient": replace(_BASE, settings={**_BASE.settings, "clip_norm": 0.0}),
-    "batch_topk": replace(_BASE, kind="batch_topk"),
-    "matryoshka_batch_topk": replace(_BASE, kind="matryoshka_batch_topk"),
-    "jumprelu": replace(_BASE, kind="jumprelu", settings={"features": 3072, "target_l0": 32.0}),
-}
-"""Named settings; MiniLM-L6, encoder layer 2, 3,072 features."""
+_T95 = {2: 6.314, 3: 2.920}
+"""Upper 95 % point of Student's t, by the number of pairs."""
+_ALIVE = 0.02
 
 
-def study(names: Sequence[str] = ()) -> dict[str, dict[str, object]]:
-    """Run the cells that are not kept, and return all wanted ones by name; none named: all."""
-    kept = _kept()
-    for name in names or CELLS:
-        if _key(name) not in kept:
-            kept[_key(name)] = {"name": name, **measured(CELLS[name])}
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    return {name: kept[_key(name)] for name in names or CELLS}
+def _number(found: dict[str, object], name: str) -> float:
+    value = found[name]
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
-def measured(config: TrainConfig) -> dict[str, object]:
-    """Train and evaluate one cell."""
-    source, before = recorded(), time.process_time()
-    with tempfile.TemporaryDirectory() as place:
-        made = train(config, [source], Path(place, "run"))
-    cpu = time.process_time() - before
-    found = evaluate(made, held_out())
-    return {
-        "config": config.to_dict(),
-        "derived": dict(made.provenance.derived),
-        "fvu": found.fvu,
-        "usual_fvu": found.usual_fvu,
-        "l0": found.l0,
-        "dead": found.dead_fraction,
-        "cpu_s": round(cpu, 1),
-        "weights": made.provenance.weights_sha256,
-        "rows": source.reader.revision.id,
-        "code": code_hash(),
-        "torch": torch.__version__,
-    }
+def upper_bound(ratios: Sequence[float]) -> float:
+    """Return the upper 95 % bound of a mean of logarithms of paired ratios, as a ratio.
+
+    Of one pair it is the ratio itself, which bounds nothing: the figure says so.
+    """
+    logs = [math.log(ratio) for ratio in ratios]
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return math.exp(mean)
+    error = statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean + _T95[len(logs)] * error)
 
 
-def code_hash() -> str:
-    """Return the hash of the code that decides the result."""
-    digest = hashlib.sha256()
-    for folder in _FOLDERS:
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def _pairs(site: str, steps: int) -> list[tuple[dict[str, object], dict[str, object]]]:
+    """Return our default beside the best peer, for each seed of which both are kept."""
+    pairs = [
+        tuple(replace(one, site=site, steps=steps, seed=seed) for one in (study.OURS, _best_peer()))
+        for seed in study.SEEDS
+    ]
+    kept = study.study([cell for pair in pairs for cell in pair])
+    return [(kept[own], kept[peer]) for own, peer in pairs if own in kept and peer in kept]
 
 
-def _kept() -> dict[str, dict[str, object]]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def _best_peer() -> Cell:
+    """Return the peer's cell with the lowest FVU on part A."""
+    kept = study.study([one for one in study.CHOICE if one.trainer != "isogloss"])
+    return min(kept, key=lambda cell: _number(kept[cell], "fvu_a"), default=study.SAELENS)
 
 
-def _key(name: str) -> str:
-    text = json.dumps(CELLS[name].to_dict(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _number(cell: Mapping[str, object], name: str) -> float:
-    value = cell[name]
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def fvu_defaults() -> Figure:
-    """Compare the defaults with the best of the study, at the same rows and k."""
-    names = [n for n, c in CELLS.items() if c.kind == "topk" and c.epochs == _BASE.epochs]
-    cells = {name: cell for name, cell in study().items() if name in names}
-    alive = {n: _number(c, "fvu") for n, c in cells.items() if _number(c, "dead") <= 0.02}
-    best = min(alive, key=lambda name: alive[name])
+def _compared(
+    name: str,
+    bar: float,
+    unit: str,
+    value_of: Callable[[Sequence[tuple[dict[str, object], dict[str, object]]]], float],
+) -> Figure:
+    """Take the worst condition; without all of them the figure has no value but what there is."""
+    found: dict[str, object] = {"peer": _best_peer().to_dict()}
+    values: list[float] = []
+    missing: list[str] = []
+    runs = 0
+    for site, steps in study.CONDITIONS:
+        pairs = _pairs(site, steps)
+        runs += len(pairs)
+        here = f"{site} {steps}"
+        if len(pairs) < len(study.SEEDS):
+            missing.append(f"{here}: {len(pairs)} of {len(study.SEEDS)} seeds")
+        if pairs:
+            values.append(value_of(pairs))
+            found[here] = {
+                "value": round(values[-1], 4),
+                **{
+                    f"{who} {what}": [round(_number(pair[place], what), 4) for pair in pairs]
+                    for place, who in enumerate(("ours", "peer"))
+                    for what in ("fvu_b", "dead", "cpu_s")
+                },
+            }
+    found["missing"] = missing
     return Figure(
-        figure="fvu_defaults",
-        value=round(alive[SHORT] / alive[best], 4) if SHORT in alive else None,
-        bar=1.02,
-        unit="FVU of the defaults / of the best cell of the study with at most 2 % dead",
-        peers={"best": best, **{n: round(_number(c, "fvu"), 5) for n, c in cells.items()}},
-        runs=len(cells),
+        figure=name,
+        value=round(max(values), 4) if values else None,
+        bar=bar,
+        unit=unit,
+        peers=found,
+        runs=runs,
+        is_doubtful=bool(missing),
     )
 
 
+def fvu_vs_best_peer() -> Figure:
+    """Take the upper bound of our defaults' FVU over the best peer's, in the worst condition."""
+    return _compared(
+        "fvu_vs_best_peer",
+        0.98,
+        "upper 95 % bound of the paired ratio of FVU, our defaults / best peer, worst condition",
+        lambda pairs: upper_bound([_number(a, "fvu_b") / _number(b, "fvu_b") for a, b in pairs]),
+    )
+
+
+def cpu_to_fvu() -> Figure:
+    """Compare CPU seconds. Ours are those of the whole run, which ends below the peer's FVU.
+
+    So the figure is an upper bound; where our FVU is above the peer's it is infinite.
+    """
+
+    def share(pairs: Sequence[tuple[dict[str, object], dict[str, object]]]) -> float:
+        if any(_number(a, "fvu_b") > _number(b, "fvu_b") for a, b in pairs):
+            return math.inf
+        return statistics.median(_number(a, "cpu_s") / _number(b, "cpu_s") for a, b in pairs)
+
+    unit = "CPU seconds of our whole run, which ends below the peer's FVU / the peer's; one thread"
+    return _compared("cpu_to_fvu", 0.25, unit, share)
+
+
+def fvu_defaults() -> Figure:
+    """Compare the defaults with our best that was tried, at the same rows and k."""
+    wanted = [one for one in study.CHOICE if one.trainer == "isogloss"]
+    kept = study.study(wanted)
+    alive = {one: found for one, found in kept.items() if _number(found, "dead") <= _ALIVE}
+    best = min(alive, key=lambda one: _number(alive[one], "fvu_a"), default=None)
+    value = None
+    if best is not None and study.OURS in alive:
+        value = _number(alive[study.OURS], "fvu_b") / _number(alive[best], "fvu_b")
+    return Figure(
+        figure="fvu_defaults",
+        value=None if value is None else round(value, 4),
+        bar=1.02,
+        unit="FVU of the defaults / of our best with at most 2 % dead, chosen on part A",
+        peers={
+            "best": None if best is None else best.to_dict(),
+            "missing": len(wanted) - len(kept),
+            "fvu_b": {_named(one): round(_number(f, "fvu_b"), 5) for one, f in kept.items()},
+            "dead": {_named(one): round(_number(f, "dead"), 4) for one, f in kept.items()},
+        },
+        runs=len(kept),
+        is_doubtful=len(kept) < len(wanted),
+    )
+
+
+def _named(cell: Cell) -> str:
+    own = (("batch", cell.batch_rows), ("rate", cell.rate), ("", cell.settings.strip("{}")))
+    return " ".join(f"{name} {value}".strip() for name, value in own if value) or "defaults"
+
+
 def dead() -> Figure:
-    """Take the larger share of dead features of the defaults, at both lengths."""
-    cells = study([SHORT, LONG])
-    found = {name: _number(cell, "dead") for name, cell in cells.items()}
+    """Take the largest share of dead features of the defaults, over sites, lengths and seeds."""
+    wanted = [
+        replace(study.OURS, site=site, steps=steps, seed=seed)
+        for site, steps in study.CONDITIONS
+        for seed in study.SEEDS
+    ]
+    kept = study.study(wanted)
+    shares = {f"{c.site} {c.steps} seed {c.seed}": _number(f, "dead") for c, f in kept.items()}
     return Figure(
         figure="dead",
-        value=max(found.values()),
+        value=max(shares.values(), default=None),
         bar=0.02,
-        unit="share of features that fire on none of 16,384 held-out rows",
-        peers=dict(found),
-        runs=len(found),
+        unit="share of features that fire on none of 16,384 held-out rows, defaults, worst cell",
+        peers={**shares, "missing": len(wanted) - len(kept)},
+        runs=len(kept),
+        is_doubtful=len(kept) < len(wanted),
     )
 
 
 def kept_cell() -> Figure:
-    """Run the shortest cell again, and compare its weights with the kept ones."""
-    cell, again = study([SHORT])[SHORT], measured(CELLS[SHORT])
-    same = {name: cell[name] == again[name] for name in ("weights", "rows", "code", "torch")}
+    """Run the shortest of our cells again, and compare it with the kept one."""
+    kept = study.study([study.OURS])
+    if not kept:
+        return Figure(
+            figure="kept_cell",
+            value=None,
+            bar=1e-3,
+            unit="relative difference of FVU, the cell of the defaults run again",
+            peers={"reason": "no such cell of this code: python -m dictionaries_figures.study"},
+            runs=0,
+        )
+    cell, again = kept[study.OURS], study.run(study.OURS)
     return Figure(
         figure="kept_cell",
-        value=abs(_number(again, "fvu") / _number(cell, "fvu") - 1),
+        value=abs(_number(again, "fvu_b") / _number(cell, "fvu_b") - 1),
         bar=1e-3,
         unit="relative difference of FVU, the cell of the defaults run again",
-        peers=dict(same),
+        peers={"same weights": cell["weights"] == again["weights"]},
     )
-
-
-if __name__ == "__main__":
-    for cell_name, cell_found in study().items():
-        print(cell_name, {n: cell_found[n] for n in ("fvu", "l0", "dead", "cpu_s")}, flush=True)

@@ -1,10 +1,9 @@
-"""Time and memory of a whole training step beside the encoder's GEMM, interleaved step by step.
+"""Time of a whole training step beside the encoder's GEMM, interleaved step by step.
 
 Width 384, k = 32, batch 1024, 12,288 features, real rows; each kind as its defaults make it. The
 first steps are not timed: thresholds settle and numba compiles in them.
 """
 
-import resource
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -110,27 +109,3 @@ def over_gemm(names: Sequence[str]) -> list[Figure]:
         for name, (kind, bar) in BARS.items()
         if name in names
     ]
-
-
-def memory() -> Figure:
-    """Measure the memory that TopK's steps take beyond weights, moments and rows.
-
-    Run in a process of its own: the peak is that of the process.
-    """
-    torch.set_num_threads(THREADS)
-    rows = batches(6, ROWS)
-    small = Stepped("topk", {"features": 256, "k": 32}, rows)
-    for batch in rows[:3]:
-        small.take(batch)  # compiled, and both libraries loaded
-    run = Stepped("topk", KINDS["topk"], rows)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for batch in rows:
-        run.take(batch)
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1024
-    return Figure(
-        figure="memory",
-        value=None,
-        bar=0.25,
-        unit="peak beyond weights and moments / that of sparsify, 12,288 features",
-        peers={"MiB": round(more, 1), "reason": "sparsify is not measured"},
-    )
