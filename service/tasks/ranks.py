@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -50,11 +50,15 @@ class SharedTraining:
     """Config of each run by its directory."""
     starts: Sequence[Path | None]
     """For each run the directory of the dictionary whose decoder it starts from; None: none."""
+    known: Mapping[Path, Tensor] = field(default_factory=dict[Path, Tensor])
+    """Decoders of such directories that this process has read already."""
 
     def given(self) -> list[Tensor | None]:
         """Return the decoder that each run starts from."""
         loaded = {
-            place: load_dictionary(place).decoder for place in {*self.starts} - {None} if place
+            place: self.known[place] if place in self.known else load_dictionary(place).decoder
+            for place in {*self.starts}
+            if place is not None
         }
         return [None if place is None else loaded[place] for place in self.starts]
 

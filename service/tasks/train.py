@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from isogloss.dictionaries import (
     HeldOutPair,
     Source,
@@ -57,7 +59,9 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     wanted: list[_Wanted] = []
     for place, (name, given) in enumerate(zip(spec.dictionaries, spec.configs, strict=True)):
         config = _with_seed(complete_config(TrainConfig.from_dict(given)), spec.sources)
-        config, start = _with_start(store, config, heart, place)
+        start = _start_of(store, config, heart, place)
+        if start is not None:
+            config = replace(config, init=replace(config.init, sha256=start.sha256))
         found = store.catalog.find("dictionary", name)
         if found is None:
             pin = f"uid/{place}" if place else "uid"
@@ -75,6 +79,15 @@ def train_task(store: Store, record: JobRecord, heart: Heart) -> dict[str, objec
     return {"dictionary": spec.dictionary}
 
 
+class _Start(NamedTuple):
+    """The decoder that a run starts from."""
+
+    directory: Path
+    """Of its dictionary."""
+    decoder: Tensor
+    sha256: str
+
+
 class _Wanted(NamedTuple):
     """A dictionary to make."""
 
@@ -82,8 +95,7 @@ class _Wanted(NamedTuple):
     uid: str
     config: TrainConfig
     directory: Path
-    start: Path | None
-    """Directory of the dictionary whose decoder its run starts from."""
+    start: _Start | None
 
     def runs(self) -> dict[Path, TrainConfig]:
         """Return its run and those of its controls, by directory."""
@@ -103,8 +115,10 @@ def _train(
     runs = {place: config for one in wanted for place, config in one.runs().items()}
     places = {directory: number for number, directory in enumerate(runs)}
     told = _Told(heart, {places[one.directory]: one.name for one in wanted})
-    starts = [one.start for one in wanted for _ in one.runs()]
-    training = SharedTraining(sources=sources, runs=runs, starts=starts)
+    known = {one.start.directory: one.start.decoder for one in wanted if one.start is not None}
+    begun = [None if one.start is None else one.start.directory for one in wanted]
+    starts = [start for one, start in zip(wanted, begun, strict=True) for _ in one.runs()]
+    training = SharedTraining(sources=sources, runs=runs, starts=starts, known=known)
     with started_ranks(store, training, processes):
         found = train_together(
             [*runs.values()],
@@ -137,7 +151,8 @@ def _register(
     """Save a dictionary, evaluate what was saved, and put it in the catalog."""
     config, directory = wanted.config, wanted.directory
     save_dictionary(dictionary, directory)
-    write_passport(make_passport(load_dictionary(directory), sources), directory)
+    saved = load_dictionary(directory)
+    write_passport(make_passport(saved, sources), directory)
     joined = join_rows(sources, config.steps)
     trained = _trained(joined)
     body: dict[str, object] = {
@@ -151,7 +166,7 @@ def _register(
         "sources": [source_to_dict(source) for source in trained],
         "provenance": load_provenance(directory).to_dict(),
         "metrics": {
-            **_held_out(joined, config, heart, load_dictionary(directory)),
+            **_held_out(joined, config, heart, saved),
             **_of_controls(joined, config, heart, controls),
         },
     }
@@ -211,25 +226,24 @@ def _pinned(recording: Recording, heart: Heart, *, is_first: bool) -> RecordingR
     return recording.reader(revision)
 
 
-def _with_start(
-    store: Store, config: TrainConfig, heart: Heart, place: int
-) -> tuple[TrainConfig, Path | None]:
-    """Return the config with the hash of the decoder that a run starts from, and where that is.
+def _start_of(store: Store, config: TrainConfig, heart: Heart, place: int) -> _Start | None:
+    """Return the decoder that a run starts from; None: it is made anew.
 
     Raises:
         Conflict: the dictionary was deleted and made anew since the job began.
     """
     if not config.init.dictionary:
-        return config, None
+        return None
     entry = store.catalog.get("dictionary", config.init.dictionary)
     directory = store.artifact("dictionary", entry.uid)
-    found = tensor_hash(load_dictionary(directory).decoder)
+    decoder = load_dictionary(directory).decoder
+    found = tensor_hash(decoder)
     if found != heart.pin(f"start/{place}", lambda: found):
         raise Conflict(
             f"dictionary {entry.id!r}, from whose decoder the run starts, was made anew since the "
             "job began: submit the job again"
         )
-    return replace(config, init=replace(config.init, sha256=found)), directory
+    return _Start(directory, decoder, found)
 
 
 def _with_seed(config: TrainConfig, sources: Sequence[SiteRef]) -> TrainConfig:

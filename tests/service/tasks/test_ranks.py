@@ -17,7 +17,7 @@ from isogloss.dictionaries import (
 )
 from isogloss.errors import InvalidInput, NotFound
 from isogloss.service.query.kinds import check_training
-from isogloss.service.tasks import ranks
+from isogloss.service.tasks import ranks, train
 from isogloss.service.tasks.ranks import SharedTraining
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.results import SiteRef
@@ -84,6 +84,23 @@ def test_a_job_starts_from_the_decoder_of_another_dictionary_and_keeps_what_it_w
     assert provenance.init_cosine > 0.8
     again = run_here(store, "train", spec("later", epochs=0.5, init=_START))
     assert again.total_steps == 0, "it trained again"
+
+
+def test_weights_that_a_run_starts_from_are_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(directory: Path) -> SparseDictionary:
+        read.append(directory)
+        return load_dictionary(directory)
+
+    monkeypatch.setattr(train, "load_dictionary", counted)
+    monkeypatch.setattr(ranks, "load_dictionary", counted)
+    run_here(store, "train", spec("once", epochs=0.1, init=_START))
+    start = store.artifact("dictionary", store.catalog.get("dictionary", "one").uid)
+    assert read.count(start) == 1, "for its hash and to start from"
+    assert len(read) == 2, "the other is what was saved, for passport and figures"
 
 
 @pytest.mark.parametrize(
