@@ -29,12 +29,13 @@ from isogloss.dictionaries import (
     train,
 )
 from isogloss.dictionaries.registry import Registry
+from isogloss.dictionaries.testing.recorded import record_planted
 from isogloss.dictionaries.training.checkpoints import CheckpointDirectory, exclusive
 from isogloss.dictionaries.training.state import mean_cosine
 from isogloss.dictionaries.wirings import load
 from isogloss.errors import Conflict, InvalidInput, JobCancelled, NonFiniteRows, UnknownSite
 from isogloss.kernels import StepResult
-from isogloss.store import RecordingReader, Store
+from isogloss.store import Document, RecordingReader, RowBatch, Store
 
 SITE = "encoder.layer.3"
 
@@ -231,6 +232,47 @@ def test_a_feature_of_every_true_direction_is_recovered(
     cosines = torch.from_numpy(directions) @ dictionary.decoder.T
     best = cosines.max(dim=1).values
     assert float((best > 0.9).float().mean()) >= 0.9, f"found {sorted(best.tolist())[:10]}"
+
+
+def test_a_recording_that_is_still_being_written_is_trained_on_as_its_revision_has_it(
+    tmp_path: Path,
+) -> None:
+    still, alone = (_trained_while(tmp_path / name, name == "still") for name in ("still", "alone"))
+    for name, tensor in alone.items():
+        assert torch.equal(still[name], tensor), name
+
+
+def _trained_while(place: Path, is_written: bool) -> Mapping[str, Tensor]:
+    """Train on a recording, to which each step appends rows where ``is_written``."""
+    config = TrainConfig(settings={"features": 16, "k": 2}, batch_rows=128, epochs=1.0, seed=0)
+    with Store.open(place / "store") as store:
+        source = record_planted(store)[0]
+        more, sequence = source.reader.read("in", 0, 64), iter(range(1, 1000))
+        with store.recording("planted").open_lane() as lane:
+
+            def write() -> bool:
+                if is_written:
+                    lane.append([_later(more, next(sequence))])
+                return False
+
+            found = train(config, [source], place / "run", should_stop=write)
+        rows = store.recording("planted").reader().rows
+        assert (rows > source.reader.rows) == is_written
+    return found.tensors
+
+
+def _later(rows: NDArray[np.generic], sequence: int) -> RowBatch:
+    document = Document.from_token_ids(np.array([10**6 + sequence], dtype=np.uint32))
+    return RowBatch(
+        producer="later",
+        sequence=sequence,
+        sites={"in": rows, "out": rows},
+        token_id=np.zeros(len(rows), dtype=np.uint32),
+        document=np.full(len(rows), document.id, dtype=np.uint64),
+        position=np.arange(len(rows), dtype=np.uint32),
+        span=None,
+        documents=(document,),
+    )
 
 
 def test_an_unknown_site_is_refused_with_the_nearest_names(
