@@ -14,8 +14,12 @@ from dictionaries_figures.cell import Cell
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of cells of its own, for data that nobody has to record."""
     monkeypatch.setattr(study, "RESULTS", tmp_path / "cells.json")
-    monkeypatch.setattr(study, "data_of", lambda site: f"tokens of {site}")
+    monkeypatch.setattr(study, "data_of", _named)
     return tmp_path / "cells.json"
+
+
+def _named(what: str) -> str:
+    return f"that of {what}"
 
 
 def keep(cell: Cell, fvu: float, dead: float = 0.0, cpu_s: float = 10.0) -> None:
@@ -30,7 +34,7 @@ def test_a_cell_is_kept_under_its_settings_code_and_data(
     keep(study.OURS, 0.1)
     assert json.loads(kept.read_text())[study.key(study.OURS)]["fvu_b"] == 0.1
     assert [*study.study(every)] == [study.OURS]
-    monkeypatch.setattr(study, "code_of", lambda trainer: f"other code of {trainer}")
+    monkeypatch.setattr(study, "code_of", _named)
     assert not study.study(every), "a cell of other code was taken"
 
 
