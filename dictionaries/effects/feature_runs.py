@@ -16,6 +16,7 @@ from isogloss.models import (
     Metric,
     TextPairs,
     capture,
+    check_context,
     evaluating,
     last_logits,
     measure,
@@ -148,15 +149,21 @@ def feature_runs(
         allow: parts of the passports that may differ.
 
     Raises:
-        InvalidInput: there is no dictionary, one is of several sites, or the metric tells no
-            difference between clean and corrupt texts.
+        InvalidInput: there is no dictionary, one is of several sites or two are of one, texts are
+            longer than the model's context, or the metric tells no difference between them.
         PassportRefused: a dictionary is of another model or site.
         UnknownSite: the model has no such submodule.
     """
     if not dictionaries:
         raise InvalidInput("no dictionary was given; give one at least, by its site")
     root = unwrapped(model.module)
-    found = {site_of(one, model, site): one for site, one in dictionaries.items()}
+    check_context(model, pairs.clean.shape[1])
+    found: dict[str, DictionaryModule] = {}
+    for named, one in dictionaries.items():
+        site = site_of(one, model, named)
+        if site in found:
+            raise InvalidInput(f"two dictionaries are of site {site!r}; give one a site")
+        found[site] = one
     for site, one in found.items():
         one.check(model.module, site).require(allow)
     order: list[str] = []
