@@ -223,4 +223,5 @@ def _graph(
             for (source, target), weight in found.items()
         ),
         facts=facts,
+        sites=tuple(order),
     )
