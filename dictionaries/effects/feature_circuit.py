@@ -101,18 +101,29 @@ def feature_circuit(
     values = tuple(float(effects[site][at, feature]) for site, at, feature in places)
     kept, floor = (runs.faithfulness(_kept(runs, some)) for some in (places, []))
     beside = _random(runs, moved, count, random, seed)
-    facts = (
-        f"{len(places)} features at {', '.join(runs.dictionaries)}, with "
-        f"{sum(map(abs, values)):.3f} of effects; faithfulness {kept:.3f}, {floor:.3f} of no "
-        f"feature, {min(beside):.3f} to {max(beside):.3f} of {random} random circuits as large"
-    )
+    said = _said(runs, values, kept, floor, beside)
     return FeatureCircuit(
-        graph=_graph(runs, places, links(runs, places, totals, moved), facts),
+        graph=_graph(runs, places, links(runs, places, totals, moved), said),
         places=tuple(places),
         effects=values,
         faithfulness=kept,
         floor=floor,
         random=beside,
+    )
+
+
+def _said(
+    runs: FeatureRuns,
+    effects: tuple[float, ...],
+    kept: float,
+    floor: float,
+    beside: tuple[float, ...],
+) -> str:
+    """Say in a sentence what was measured of a circuit."""
+    return (
+        f"{len(effects)} features at {', '.join(runs.dictionaries)}, with "
+        f"{sum(map(abs, effects)):.3f} of effects; faithfulness {kept:.3f}, {floor:.3f} of no "
+        f"feature, {min(beside):.3f} to {max(beside):.3f} of {len(beside)} random circuits as large"
     )
 
 

@@ -158,14 +158,7 @@ def feature_runs(
         raise InvalidInput("no dictionary was given; give one at least, by its site")
     root = unwrapped(model.module)
     check_context(model, pairs.clean.shape[1])
-    found: dict[str, DictionaryModule] = {}
-    for named, one in dictionaries.items():
-        site = site_of(one, model, named)
-        if site in found:
-            raise InvalidInput(f"two dictionaries are of site {site!r}; give one a site")
-        found[site] = one
-    for site, one in found.items():
-        one.check(model.module, site).require(allow)
+    found = _by_path(model, dictionaries, allow)
     order: list[str] = []
     seen: list[dict[str, Tensor]] = []
     logits: list[Tensor] = []
@@ -196,3 +189,17 @@ def feature_runs(
         clean=clean,
         corrupt=corrupt,
     )
+
+
+def _by_path(
+    model: LoadedModel, dictionaries: Mapping[str, DictionaryModule], allow: Collection[str]
+) -> dict[str, DictionaryModule]:
+    """Return dictionaries by the path of their site, each checked against its passport."""
+    found: dict[str, DictionaryModule] = {}
+    for named, one in dictionaries.items():
+        site = site_of(one, model, named)
+        if site in found:
+            raise InvalidInput(f"two dictionaries are of site {site!r}; give one a site")
+        one.check(model.module, site).require(allow)
+        found[site] = one
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,24 +72,19 @@ def effects(
     if (keep or output) and not feature:
         raise InvalidInput("lists of tokens are of features: give --feature with --keep, --output")
     read = read_texts(texts or [], standard_library=standard_library, words=4 * tokens)
-    with connect(store, read_only=True) as client:
+    # a store that cannot be written to is refused before anything is measured
+    with connect(store, run_workers=False, read_only=not keep) as client:
         made = client.dictionary(dictionary)
-    loaded = models.load_model(model, causal=True)
+    loaded, may_differ = models.load_model(model, causal=True), allow or ()
     ids = models.token_windows(loaded, [one.text for one in read], tokens=tokens, most=windows)
-    may_differ = allow or ()
     if not feature:
         whole = dictionaries.loss_recovered(made, loaded, ids, allow=may_differ)
-        _show_whole(whole, is_json=is_json)
-        return
+        return _show_whole(whole, is_json=is_json)
     lists = dictionaries.token_effects(made, loaded, ids, feature, count=count, allow=may_differ)
     _keep(lists, output, dictionary, store if keep else None)
-    found = [
-        dictionaries.feature_effect(
-            made, loaded, ids, one, change, value=value, count=random, allow=may_differ
-        )
-        for one in feature
-    ]
-    _show_features(lists, found, is_json=is_json)
+    measured = partial(dictionaries.feature_effect, change=change, value=value, count=random)
+    found = [measured(made, loaded, ids, one, allow=may_differ) for one in feature]
+    return _show_features(lists, found, is_json=is_json)
 
 
 def _keep(

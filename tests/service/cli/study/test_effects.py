@@ -39,6 +39,12 @@ def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, 
     assert len(one["tokens"]["promoted"]) == 8
     assert len(one["effect"]["null_kl"]) == 4
     assert list(read_token_effects(tmp_path / "kept")) == [3]
+    code, out, err = run(*measure, "--feature", "3", "--random", "2", "--keep")
+    assert code == 0, err
+    promotes = next(line for line in out.splitlines() if line.strip().startswith("promotes"))
+    code, out, err = run("feature", "d", "3")
+    assert code == 0, err
+    assert promotes in out.splitlines()  # what was kept is what was measured
     code, out, _ = run(*measure, "--feature", "3", "--change", "steer", "--value", "2")
     assert code == 0
     assert "feature 3, steer: KL" in out
@@ -46,6 +52,9 @@ def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, 
     for more, said in (
         (("--change", "raise"), "wanted one of ablate, clamp, steer"),
         (("--feature", "99"), "0 to 15"),
+        (("--keep",), "give --feature"),
+        (("--allow", "colour"), "parts of a passport"),
+        (("--feature", "3", "-o", "text.txt/kept"), "choose --output"),
         (("--tokens", "500"), "the model reads 128"),
     ):
         code, _, err = run(*measure, *more)
