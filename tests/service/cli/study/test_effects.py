@@ -7,6 +7,7 @@ import pytest
 from tests.service.cli.study.conftest import Run
 
 from isogloss.dictionaries import read_token_effects
+from isogloss.service.cli.study.effects import shown_tokens
 
 TEXT = " ".join(f"call {i} resumes where {i * i} stopped; keys stay in order." for i in range(200))
 
@@ -41,10 +42,11 @@ def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, 
     assert list(read_token_effects(tmp_path / "kept")) == [3]
     code, out, err = run(*measure, "--feature", "3", "--random", "2", "--keep")
     assert code == 0, err
-    promotes = next(line for line in out.splitlines() if line.strip().startswith("promotes"))
-    code, out, err = run("feature", "d", "3")
-    assert code == 0, err
-    assert promotes in out.splitlines()  # what was kept is what was measured
+    (directory,) = (tmp_path / "isogloss-store" / "dictionaries").iterdir()
+    kept = read_token_effects(directory)
+    assert list(kept) == [3]
+    for line in shown_tokens(kept[3]):  # as `isogloss feature` shows what was kept
+        assert line in out.splitlines()
     code, out, _ = run(*measure, "--feature", "3", "--change", "steer", "--value", "2")
     assert code == 0
     assert "feature 3, steer: KL" in out
