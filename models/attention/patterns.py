@@ -17,6 +17,7 @@ from isogloss.models.load import LoadedModel
 from isogloss.models.wrappers import unwrapped
 
 _NAMED = re.compile(r"(\d+)\.(\d+)")
+_MOST_HELD = 1 << 28  # numbers of patterns: 1 GiB
 _LAYER = re.compile(r"(.+\.\d+)\..+")
 
 
@@ -145,7 +146,8 @@ def attention_patterns(
 
     Raises:
         InvalidInput: there is no such head, the text is empty or longer than the model's context,
-            the model has no tokenizer for it, or its patterns are not finite.
+            or so long that the patterns would take more than 1 GiB; the model has no tokenizer for
+            it, or its patterns are not finite.
     """
     layers = layers_of(model)
     if heads is None:
@@ -153,6 +155,13 @@ def attention_patterns(
     check_heads(layers, heads)
     prompt = read_prompt(model, text)
     root = unwrapped(model.module)
+    held = sum(layers[i].count for i in {head.layer for head in heads}) * len(prompt.ids) ** 2
+    if held > _MOST_HELD:
+        raise InvalidInput(
+            f"patterns of {len(prompt.ids)} tokens in the layers of {len(heads)} heads are "
+            f"{4 * held:,} bytes, up to {4 * _MOST_HELD:,} are held: name heads of fewer layers, "
+            "or give a shorter text"
+        )
     sites = {i: f"{layers[i].path}.heads.pattern" for i in sorted({head.layer for head in heads})}
     with torch.no_grad(), evaluating(root), capture(root, list(sites.values())) as seen:
         seen.run(prompt.ids[None])
