@@ -178,7 +178,8 @@ def test_numbers_that_are_not_finite_are_refused_and_no_hook_stays():
         trace(tiny, pairs(), ["h.0"])
     with torch.no_grad():
         tiny.module.get_parameter("transformer.h.0.ln_1.bias")[0] = torch.nan
-    for call in (lambda: attention_patterns(tiny, [1, 2, 3]), lambda: head_scores(tiny)):
+    ids = torch.tensor([[1, 2, 3]])
+    for call in (lambda: attention_patterns(tiny, [1, 2, 3]), lambda: head_scores(tiny, ids)):
         with pytest.raises(InvalidInput, match="not finite"):
             call()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in tiny.module.modules())
