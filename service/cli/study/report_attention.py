@@ -8,7 +8,7 @@ from isogloss.errors import InvalidInput
 if TYPE_CHECKING:
     from isogloss.models import Head, LoadedModel
 
-Places = Mapping[str, Sequence[Mapping[str, object]]]
+_Places = Mapping[str, Sequence[Mapping[str, object]]]
 
 
 def with_attention(
@@ -39,7 +39,7 @@ def with_attention(
             if names[-1] == model.name:
                 is_of_model = True
                 chosen = heads or _of_site(model, sides[key]["site"])
-                places = cast("Places", report[f"contexts_{key}"])
+                places = cast("_Places", report[f"contexts_{key}"])
                 made[f"contexts_{key}"] = {
                     feature: [*(_seen(one, model, chosen) for one in some[:1]), *some[1:]]
                     for feature, some in places.items()
