@@ -127,7 +127,7 @@ def find_firings(
     path, skipped = site_of(dictionary, model, site), content_start(model, ids)
     dictionary.check(model.module, path).require(allow)
     root: nn.Module = unwrapped(model.module)
-    ids = ids.to(next(root.parameters()).device)
+    ids = ids.to(next((one.device for one in root.parameters()), ids.device))
     entries: list[NDArray[np.float64]] = []
     norms: list[Tensor] = []
     with torch.no_grad(), evaluating(root), capture(root, [path]) as seen:
