@@ -219,12 +219,12 @@ def _rays(title: str, weight: Tensor) -> str:
     flat = weight if weight.shape[1] == 2 else _seen(weight)
     places = [(100 + x, 100 - y) for x, y in (flat / flat.norm(dim=1).max() * 84).tolist()]
     apart = torch.cdist(weight, weight) + 1e6 * torch.eye(len(weight))
-    near = (apart < 1.12 * apart.min(1, keepdim=True).values).nonzero().tolist()
-    edges = {tuple(sorted(pair)) for pair in near} if len(places) > 4 else set()
+    near = (apart < 1.12 * apart.min(1, keepdim=True).values).triu().nonzero().tolist()
+    edges = [(int(i), int(j)) for i, j in near] if len(places) > 4 else []
     parts = [
         f'<line class="edge" x1="{places[i][0]:.1f}" y1="{places[i][1]:.1f}" '
         f'x2="{places[j][0]:.1f}" y2="{places[j][1]:.1f}"/>'
-        for i, j in sorted(edges)
+        for i, j in edges
     ]
     for x, y in places:
         parts.append(f'<line class="ray" x1="100" y1="100" x2="{x:.1f}" y2="{y:.1f}"/>')

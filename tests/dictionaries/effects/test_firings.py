@@ -107,14 +107,13 @@ EFFECTS: dict[str, Call] = {
 
 @pytest.mark.parametrize("name", EFFECTS)
 def test_bad_input_is_refused_before_any_pass(name: str):
-    call, gpt = EFFECTS[name], LoadedModel(module=tiny_gpt(), name="tiny")
     passes: list[object] = []
-    gpt.module.register_forward_pre_hook(lambda *given: passes.append(given))
+    call, gpt = EFFECTS[name], LoadedModel(module=_watched(passes), name="tiny")
     ids = torch.arange(8).reshape(1, 8)
     with pytest.raises(PassportRefused, match="site"):
         call(of_training(), gpt, ids, "transformer.h.1")  # the dictionary is of another site
     with pytest.raises(PassportRefused, match="model"):
-        call(of_training(), LoadedModel(module=_watched(passes), name="other"), ids, None)
+        call(of_training(), LoadedModel(module=_watched(passes, seed=5), name="other"), ids, None)
     with pytest.raises(UnknownSite, match="nearest"):
         call(of_training(), gpt, ids, "transformer.h.7")
     with pytest.raises(InvalidInput, match="40 tokens, the model reads 32"):
@@ -125,10 +124,15 @@ def test_bad_input_is_refused_before_any_pass(name: str):
     assert not passes
 
 
-def _watched(passes: list[object]) -> torch.nn.Module:
-    other = tiny_gpt(seed=5)
-    other.register_forward_pre_hook(lambda *given: passes.append(given))
-    return other
+def _watched(passes: list[object], seed: int = 0) -> torch.nn.Module:
+    """A tiny model that notes each of its passes."""
+
+    def note(module: torch.nn.Module, given: object) -> None:
+        passes.append(given)
+
+    made = tiny_gpt(seed)
+    made.register_forward_pre_hook(note)
+    return made
 
 
 @pytest.mark.parametrize("name", EFFECTS)

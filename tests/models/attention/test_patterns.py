@@ -42,7 +42,11 @@ def test_heads_that_are_not_there_are_refused(heads: list[Head], said: str):
 
 def test_patterns_that_no_memory_holds_are_refused_before_any_pass(monkeypatch: pytest.MonkeyPatch):
     passes: list[object] = []
-    handle = MODEL.module.register_forward_pre_hook(lambda *given: passes.append(given))
+
+    def note(module: nn.Module, given: object) -> None:
+        passes.append(given)
+
+    handle = MODEL.module.register_forward_pre_hook(note)
     monkeypatch.setattr(patterns, "_MOST_HELD", 4 * 9)  # of one layer of four heads, 3 tokens
     try:
         assert attention_patterns(MODEL, [1, 2, 3], [Head(layer=0, head=1)]).values.shape[1] == 3

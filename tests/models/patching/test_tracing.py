@@ -159,7 +159,11 @@ def test_bad_input_is_refused_before_any_pass(
     call: Callable[[LoadedModel], object], error: type[Exception], said: str
 ):
     tiny, passes = model("gpt2"), list[object]()
-    handle = tiny.module.register_forward_pre_hook(lambda *given: passes.append(given))
+
+    def note(module: nn.Module, given: object) -> None:
+        passes.append(given)
+
+    handle = tiny.module.register_forward_pre_hook(note)
     try:
         with pytest.raises(error, match=said):
             call(tiny)

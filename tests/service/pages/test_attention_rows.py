@@ -2,6 +2,7 @@
 
 import html
 import re
+from typing import cast
 
 import pytest
 from tests.service.pages import report_example
@@ -49,8 +50,7 @@ def test_numbers_of_another_form_are_refused(change: dict[str, object]):
 
 def test_a_report_draws_it_below_the_place_and_no_token_becomes_markup():
     report = report_example.report()
-    places = report["contexts_a"]
-    assert isinstance(places, dict)
+    places = cast("dict[str, list[dict[str, object]]]", report["contexts_a"])
     feature = next(iter(places))
     hostile = {**FOUND, "tokens": [report_example.HOSTILE, "of", "it"]}
     places[feature][0]["attention"] = hostile
