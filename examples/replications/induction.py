@@ -229,11 +229,12 @@ def heads_drawn(model: Model) -> list[Figure]:
     found = head_scores(loaded, ids.repeat(2, 1))
     text = ids[0, :24].tolist()
     figures: list[Figure] = []
-    for kind, layer, said in (
-        ("previous", 0, "The head of layer 0 that looks most at the token before."),
-        ("induction", 1, "The head of layer 1 that looks most behind the same token's last place."),
+    previous, induction = found.scores["previous"][0], found.scores["induction"][1]
+    for layer, scores, said in (
+        (0, previous, "The head of layer 0 that looks most at the token before."),
+        (1, induction, "The head of layer 1 that looks most behind the same token's last place."),
     ):
-        head = Head(layer=layer, head=int(found.scores[kind][layer].argmax()))
+        head = Head(layer=layer, head=int(scores.argmax()))
         patterns = attention_patterns(loaded, text, [head])
         drawing = attention_svg(patterns.tokens, patterns.values[0], head)
         figures.append(Figure(drawing=drawing, caption=f"{said} Rows look at columns."))

@@ -438,7 +438,8 @@ def keep_token_effects(
             a number is not finite.
     """
     name = dictionary if isinstance(dictionary, str) else dictionary.id
-    if odd := [one for one in effects if not isinstance(one, TokenEffects)]:
+    given: Sequence[object] = effects  # callers are not always checked by types
+    if odd := [one for one in given if not isinstance(one, TokenEffects)]:
         raise InvalidInput(
             f"effects hold {odd[0]!r:.40}; wanted what isogloss.dictionaries.token_effects gives"
         )

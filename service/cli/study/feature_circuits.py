@@ -101,10 +101,10 @@ def _by_site(store: str, named: Sequence[str]) -> "dict[str, DictionaryModule]":
         for name in named:
             one, _, site = name.partition(":")
             made = client.dictionary(one)
-            known = () if made.passport is None else tuple(made.passport.sites)
+            known = [] if made.passport is None else list(made.passport.sites)
             if not site and len(known) != 1:
                 raise InvalidInput(
-                    f"dictionary {one!r} is of the sites {list(known)}; wanted one: give another, "
+                    f"dictionary {one!r} is of the sites {known}; wanted one: give another, "
                     f"or {one}:SITE where it does not say its own"
                 )
             site = site or known[0]
