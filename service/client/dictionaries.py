@@ -438,7 +438,7 @@ def keep_token_effects(
             a number is not finite.
     """
     name = dictionary if isinstance(dictionary, str) else dictionary.id
-    given: Sequence[object] = effects  # callers are not always checked by types
+    given = cast("Sequence[object]", effects)  # callers are not always checked by types
     if odd := [one for one in given if not isinstance(one, TokenEffects)]:
         raise InvalidInput(
             f"effects hold {odd[0]!r:.40}; wanted what isogloss.dictionaries.token_effects gives"
