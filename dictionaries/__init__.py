@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.effects.interventions import CHANGES, FeatureEffect, feature_effect
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
     from isogloss.dictionaries.effects.repeats import RepeatFeature, repeat_features
-    from isogloss.dictionaries.effects.tokens import (
+    from isogloss.dictionaries.effects.token_lists import (
         TokenEffect,
         TokenEffects,
+        check_token_effects,
         read_token_effects,
-        token_effects,
         write_token_effects,
     )
+    from isogloss.dictionaries.effects.tokens import token_effects
     from isogloss.dictionaries.evaluation import Evaluation, evaluate
     from isogloss.dictionaries.experiments.frontier import (
         Cell,
@@ -149,6 +150,7 @@ __all__ = [
     "check_rows",
     "check_site",
     "check_sites",
+    "check_token_effects",
     "check_weights",
     "complete_config",
     "default_seed",
@@ -214,11 +216,12 @@ _HOMES = {
     "feature_effect": "effects.interventions",
     "LossRecovered": "effects.recovered",
     "loss_recovered": "effects.recovered",
-    "TokenEffect": "effects.tokens",
-    "TokenEffects": "effects.tokens",
-    "read_token_effects": "effects.tokens",
+    "TokenEffect": "effects.token_lists",
+    "TokenEffects": "effects.token_lists",
+    "read_token_effects": "effects.token_lists",
+    "check_token_effects": "effects.token_lists",
     "token_effects": "effects.tokens",
-    "write_token_effects": "effects.tokens",
+    "write_token_effects": "effects.token_lists",
     "SavedTensor": "saved_weights",
     "SavedWeights": "saved_weights",
     "kind_of": "chosen",

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
         AttentionPatterns,
         Head,
         attention_patterns,
+        head_counts,
         layer_sites,
         read_head,
     )
     from isogloss.models.attention.prompts import (
         Prompt,
+        check_context,
         read_prompt,
         start_ids,
         token_name,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from isogloss.models.identity.sketch import WeightSketch, weight_sketch
     from isogloss.models.load import LoadedModel, load_model
     from isogloss.models.packaged import PACKAGED
+    from isogloss.models.pages.page import readable
     from isogloss.models.passes.ids.first_ids import begins_with, watch_first_ids
     from isogloss.models.passes.mode import ModelMode, check_mode
     from isogloss.models.passes.overflow import overflows
@@ -126,6 +129,7 @@ __all__ = [
     "begin_ids",
     "begins_with",
     "capture",
+    "check_context",
     "check_metric",
     "check_mode",
     "circuit_curve",
@@ -139,6 +143,7 @@ __all__ = [
     "find_circuit",
     "find_sites",
     "greater_than_pairs",
+    "head_counts",
     "head_scores",
     "indirect_object_pairs",
     "induction_pairs",
@@ -154,6 +159,7 @@ __all__ = [
     "read_graph",
     "read_head",
     "read_prompt",
+    "readable",
     "record",
     "relatedness",
     "repeated_ids",
@@ -186,6 +192,7 @@ _HOMES = {
     "last_logits": "patching.metrics",
     "measure": "patching.metrics",
     "told_apart": "patching.tracing",
+    "check_context": "attention.prompts",
     "start_ids": "attention.prompts",
     "token_name": "attention.prompts",
     "token_windows": "attention.prompts",
@@ -260,6 +267,8 @@ _HOMES = {
     "passages": "texts",
     "read_head": "attention.patterns",
     "read_prompt": "attention.prompts",
+    "readable": "pages.page",
+    "head_counts": "attention.patterns",
     "record": "recording",
     "relatedness": "fingerprint",
     "repeated_ids": "attention.scores",

@@ -1,5 +1,7 @@
 """Replications find what their pages say."""
 
+import re
+
 import pytest
 import torch
 from replications import induction, superposition
@@ -21,6 +23,31 @@ def test_repetitions_are_at_distances_of_their_own():
     assert len(set(first.tolist())) > 5
     for row, period in zip(ids, first.tolist(), strict=True):
         assert torch.equal(row[period:], row[:-period])
+
+
+def test_a_page_says_of_each_claim_whether_it_was_found_and_stands_alone():
+    five, pairs = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.eye(2)
+    eight = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    shares = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    held = superposition.checks(torch.eye(5)[:, :2], pairs, eight, shares)
+    assert held["represented share monotone in sparsity"]
+    assert not held["antiprism"]
+    page = superposition.page(five, pairs, eight, shares, held)
+    assert page.count("✓ found") == sum(held.values())
+    assert page.count("✗ not found") == 4 - sum(held.values())
+    assert page.count("<svg") == 4
+    assert not re.search(r"(src|href)=|url\(|<script|nan", page)
+
+
+def test_the_page_about_induction_draws_the_course_and_both_heads():
+    torch.manual_seed(0)
+    course = [induction.Point(step=200 * i, loss=3.4 - i, previous=0.3 * i, induction=0.4 * i)
+              for i in range(3)]  # fmt: skip
+    page = induction.page(induction.Model().eval(), course, (0.9, 0.1))
+    assert page.count("<svg") == 3
+    assert page.count("✓ found") == 2  # the effect of the second layer is below the bar
+    assert "take away 90.0% of what" in page
+    assert not re.search(r"(src|href)=|url\(|<script", page)
 
 
 @pytest.mark.slow

@@ -79,8 +79,9 @@ def feature_circuit(
         allow: parts of the passports that may differ.
 
     Raises:
-        InvalidInput: there is no dictionary, one is of several sites, no feature differs between
-            the runs, or a setting cannot be used.
+        InvalidInput: there is no dictionary, one is of several sites or two are of one, texts are
+            longer than the model's context, no feature differs between the runs, or a setting
+            cannot be used.
         PassportRefused: a dictionary is of another model or site.
         UnknownSite: the model has no such submodule.
     """
@@ -98,14 +99,31 @@ def feature_circuit(
     if not places:
         raise InvalidInput("no feature of these dictionaries differs between clean and corrupt")
     values = tuple(float(effects[site][at, feature]) for site, at, feature in places)
-    kept = runs.faithfulness(_kept(runs, places))
+    kept, floor = (runs.faithfulness(_kept(runs, some)) for some in (places, []))
+    beside = _random(runs, moved, count, random, seed)
+    said = _said(runs, values, kept, floor, beside)
     return FeatureCircuit(
-        graph=_graph(runs, places, values, links(runs, places, totals, moved), kept),
+        graph=_graph(runs, places, links(runs, places, totals, moved), said),
         places=tuple(places),
         effects=values,
         faithfulness=kept,
-        floor=runs.faithfulness(_kept(runs, [])),
-        random=_random(runs, moved, count, random, seed),
+        floor=floor,
+        random=beside,
+    )
+
+
+def _said(
+    runs: FeatureRuns,
+    effects: tuple[float, ...],
+    kept: float,
+    floor: float,
+    beside: tuple[float, ...],
+) -> str:
+    """Say in a sentence what was measured of a circuit."""
+    return (
+        f"{len(effects)} features at {', '.join(runs.dictionaries)}, with "
+        f"{sum(map(abs, effects)):.3f} of effects; faithfulness {kept:.3f}, {floor:.3f} of no "
+        f"feature, {min(beside):.3f} to {max(beside):.3f} of {len(beside)} random circuits as large"
     )
 
 
@@ -182,9 +200,8 @@ def _kept(runs: FeatureRuns, places: list[FeaturePlace]) -> dict[str, Tensor]:
 def _graph(
     runs: FeatureRuns,
     places: list[FeaturePlace],
-    effects: tuple[float, ...],
     found: Mapping[tuple[FeaturePlace, FeaturePlace | None], float],
-    faithfulness: float,
+    facts: str,
 ) -> Graph:
     order, tokens = list(runs.dictionaries), runs.pairs.tokens
 
@@ -216,8 +233,6 @@ def _graph(
             Link(source=name(source), target=name(target), weight=weight)
             for (source, target), weight in found.items()
         ),
-        facts=(
-            f"{len(places)} features at {', '.join(order)}, with {sum(map(abs, effects)):.3f} of "
-            f"effects; faithfulness {faithfulness:.3f}"
-        ),
+        facts=facts,
+        sites=tuple(order),
     )

@@ -16,6 +16,7 @@ from isogloss.models import (
     Metric,
     TextPairs,
     capture,
+    check_context,
     evaluating,
     last_logits,
     measure,
@@ -148,17 +149,16 @@ def feature_runs(
         allow: parts of the passports that may differ.
 
     Raises:
-        InvalidInput: there is no dictionary, one is of several sites, or the metric tells no
-            difference between clean and corrupt texts.
+        InvalidInput: there is no dictionary, one is of several sites or two are of one, texts are
+            longer than the model's context, or the metric tells no difference between them.
         PassportRefused: a dictionary is of another model or site.
         UnknownSite: the model has no such submodule.
     """
     if not dictionaries:
         raise InvalidInput("no dictionary was given; give one at least, by its site")
     root = unwrapped(model.module)
-    found = {site_of(one, model, site): one for site, one in dictionaries.items()}
-    for site, one in found.items():
-        one.check(model.module, site).require(allow)
+    check_context(model, pairs.clean.shape[1])
+    found = _by_path(model, dictionaries, allow)
     order: list[str] = []
     seen: list[dict[str, Tensor]] = []
     logits: list[Tensor] = []
@@ -189,3 +189,17 @@ def feature_runs(
         clean=clean,
         corrupt=corrupt,
     )
+
+
+def _by_path(
+    model: LoadedModel, dictionaries: Mapping[str, DictionaryModule], allow: Collection[str]
+) -> dict[str, DictionaryModule]:
+    """Return dictionaries by the path of their site, each checked against its passport."""
+    found: dict[str, DictionaryModule] = {}
+    for named, one in dictionaries.items():
+        site = site_of(one, model, named)
+        if site in found:
+            raise InvalidInput(f"two dictionaries are of site {site!r}; give one a site")
+        one.check(model.module, site).require(allow)
+        found[site] = one
+    return found

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
-from isogloss.models import LoadedModel, capture, evaluating, find_sites, start_ids, unwrapped
+from isogloss.models import (
+    LoadedModel,
+    capture,
+    check_context,
+    evaluating,
+    find_sites,
+    start_ids,
+    unwrapped,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,11 +89,15 @@ def content_start(model: LoadedModel, ids: Tensor) -> int:
         ids: of the texts.
 
     Raises:
-        InvalidInput: the ids are not ``[texts, tokens]``, or hold fewer than 2 of content.
+        InvalidInput: the ids are not ``[texts, tokens]``, hold fewer than 2 of content, or more
+            than the model reads.
     """
     skipped = len(start_ids(model))
     if ids.ndim != 2 or ids.shape[1] <= skipped + 1:
         raise InvalidInput(f"ids are {list(ids.shape)}; wanted [texts, tokens], 2 of content each")
+    if not len(ids):
+        raise InvalidInput("no text was given; give one at least")
+    check_context(model, ids.shape[1])
     return skipped
 
 
@@ -107,19 +119,26 @@ def find_firings(
         allow: parts of the passport that may differ.
 
     Raises:
-        InvalidInput: the dictionary is of several sites, or texts hold special tokens alone.
+        InvalidInput: the dictionary is of several sites, texts hold special tokens alone or more
+            than the model reads, or activations are not finite.
         PassportRefused: the model or site is another than in training.
         UnknownSite: the model has no such submodule.
     """
     path, skipped = site_of(dictionary, model, site), content_start(model, ids)
     dictionary.check(model.module, path).require(allow)
     root: nn.Module = unwrapped(model.module)
+    ids = ids.to(next((one.device for one in root.parameters()), ids.device))
     entries: list[NDArray[np.float64]] = []
     norms: list[Tensor] = []
     with torch.no_grad(), evaluating(root), capture(root, [path]) as seen:
         for i, text in enumerate(ids):
             seen.run(text[None])
             rows = seen[path][0, skipped:].flatten(1)
+            if not rows.isfinite().all():
+                raise InvalidInput(
+                    f"text {i} has activations at {path!r} that are not finite; load the model in "
+                    "float32, or leave the text out"
+                )
             norms.append(rows.float().norm(dim=1))
             dense = dictionary.encode(rows).dense().float()
             at = dense.nonzero()

@@ -186,12 +186,19 @@ def _logits(model: LoadedModel, found: Firings) -> Tensor:
 def _measured(
     model: LoadedModel, found: Firings, before: Tensor, edit: AbstractContextManager[object]
 ) -> tuple[float, float, Tensor]:
-    """Return KL, rise of the loss, and mean rise of each logit less their mean."""
-    with edit:
-        after = _logits(model, found)
-    old, new = torch.log_softmax(before, -1), torch.log_softmax(after, -1)
-    kl = (old.exp() * (old - new)).sum(-1).double().mean()
-    nexts = found.ids[:, found.skipped + 1 :, None]
-    loss = (old - new)[:, :-1].gather(-1, nexts).double().mean()
-    rise = after - before
-    return float(kl), float(loss), (rise - rise.mean(-1, keepdim=True)).double().mean((0, 1))
+    """Return KL, rise of the loss, and mean rise of each logit less their mean.
+
+    A text at a time: the logits of all are as large as texts times tokens times the vocabulary.
+    """
+    root, skipped = unwrapped(model.module), found.skipped
+    kl, loss, rises = 0.0, 0.0, torch.zeros_like(before[0, 0], dtype=torch.float64)
+    with edit, torch.no_grad(), evaluating(root):
+        for ids, was in zip(found.ids, before, strict=True):
+            after = next_logits(root, ids[None])[0, skipped:]
+            old, new = torch.log_softmax(was, -1), torch.log_softmax(after, -1)
+            kl += float((old.exp() * (old - new)).sum(-1).double().mean())
+            nexts = ids[skipped + 1 :, None]
+            loss += float((old - new)[:-1].gather(-1, nexts).double().mean())
+            rise = after - was
+            rises += (rise - rise.mean(-1, keepdim=True)).double().mean(0)
+    return kl / len(before), loss / len(before), rises / len(before)

@@ -1,5 +1,6 @@
 """How much of the next-token loss a dictionary's reconstruction keeps."""
 
+import math
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from isogloss.dictionaries.effects.firings import content_start, site_of
 from isogloss.dictionaries.live.module import DictionaryModule
+from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, ablate, evaluating, next_logits, unwrapped
 
 
@@ -51,12 +53,13 @@ def loss_recovered(
         allow: parts of the passport that may differ.
 
     Raises:
-        InvalidInput: the dictionary is of several sites, texts have no next token, or the model
-            gives no logits.
+        InvalidInput: the dictionary is of several sites, texts have no next token or more tokens
+            than the model reads, or it gives no logits, or none that are finite.
         PassportRefused: the model or site is another than in training.
     """
     path, root = site_of(dictionary, model, site), unwrapped(model.module)
     skipped = content_start(model, ids)
+    dictionary.check(model.module, path).require(allow)
 
     def loss(change: AbstractContextManager[object]) -> float:
         with change, torch.no_grad(), evaluating(root):
@@ -68,8 +71,14 @@ def loss_recovered(
             ]
         return float(torch.stack(each).double().mean())
 
+    clean = loss(nullcontext())
+    if not math.isfinite(clean):
+        raise InvalidInput(
+            f"the loss of next tokens is {clean} on these texts; wanted a finite number: load the "
+            "model in float32, or choose others"
+        )
     return LossRecovered(
-        clean=loss(nullcontext()),
+        clean=clean,
         rebuilt=loss(dictionary.spliced(model.module, path, keep_error=False, allow=allow)),
         ablated=loss(ablate(root, [path])),
     )

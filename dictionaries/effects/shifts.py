@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
-from isogloss.dictionaries.effects.firings import site_of
+from isogloss.dictionaries.effects.firings import content_start, site_of
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
 from isogloss.models import (
@@ -14,7 +14,6 @@ from isogloss.models import (
     layer_sites,
     next_logits,
     splice,
-    start_ids,
     unwrapped,
 )
 
@@ -47,8 +46,8 @@ def shifts(
         Mean over tokens of the change of log probabilities, ``[features, vocabulary]``, float32.
 
     Raises:
-        InvalidInput: there is no such feature, the norm is not above 0, or the model gives no
-            logits.
+        InvalidInput: there is no such feature, the norm is not above 0, texts are longer than the
+            model's context, or the model gives no logits, or none that are finite.
         PassportRefused: the model or site is another than in training.
     """
     path, root = site_of(dictionary, model, site), unwrapped(model.module)
@@ -57,12 +56,17 @@ def shifts(
         raise InvalidInput(f"norm is {norm}; wanted above 0")
     dictionary.check(model.module, path).require(allow)
     where = layer_sites(model)[-1] if direct else path
-    skipped = len(start_ids(model))
+    skipped = content_start(model, ids)
     rows = dictionary.directions(torch.tensor(list(features), device=ids.device)).detach()
     rows = norm * rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
     found: list[Tensor] = []
     with torch.no_grad(), evaluating(root):
         before = _mean_logs(model, ids, skipped)
+        if before.isnan().any():
+            raise InvalidInput(
+                "the model gives next tokens that are not finite on these texts; load it in "
+                "float32, or choose others"
+            )
         for row in rows:
             with splice(root, {where: adder(row)}):
                 found.append(_mean_logs(model, ids, skipped) - before)

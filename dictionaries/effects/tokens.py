@@ -1,55 +1,16 @@
-"""Which next tokens a feature promotes and suppresses, kept beside its dictionary."""
+"""Which next tokens a feature promotes and suppresses: measured, and directly."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from isogloss.dictionaries.effects.firings import find_firings
 from isogloss.dictionaries.effects.shifts import shifts
-from isogloss.dictionaries.files import read_json, write_json
+from isogloss.dictionaries.effects.token_lists import TokenEffect, TokenEffects
 from isogloss.dictionaries.live.module import DictionaryModule
-from isogloss.errors import CorruptData, InvalidInput
+from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, token_name
-
-FORMAT, VERSION = "isogloss-token-effects", 1
-TOKEN_EFFECTS_FILE = "token-effects.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenEffect:
-    """One token whose probability a feature changes."""
-
-    token: str
-    """As the vocabulary has it."""
-    token_id: int
-    """Its id."""
-    change: float
-    """Of its log probability, mean over the texts' tokens, in nats."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenEffects:
-    """The tokens that a feature promotes and suppresses most."""
-
-    feature: int
-    """Its number."""
-    promoted: tuple[TokenEffect, ...]
-    """Measured at the dictionary's site, most promoted first."""
-    suppressed: tuple[TokenEffect, ...]
-    """Most suppressed first."""
-    direct_promoted: tuple[TokenEffect, ...]
-    """Directly through the last norm and the unembedding."""
-    direct_suppressed: tuple[TokenEffect, ...]
-    """Directly, most suppressed first."""
-    agreement: float
-    """Pearson correlation of measured and direct changes over all tokens; 0 where all are one."""
-
-
-_LISTS = ("promoted", "suppressed", "direct_promoted", "direct_suppressed")
 
 
 def token_effects(
@@ -102,66 +63,6 @@ def token_effects(
             )
         )
     return found
-
-
-def write_token_effects(effects: Sequence[TokenEffects], directory: str | Path) -> Path:
-    """Write effects beside a saved dictionary, in place of those that were there.
-
-    Args:
-        effects: of its features.
-        directory: of the dictionary.
-    """
-    path = Path(directory) / TOKEN_EFFECTS_FILE
-    made = [
-        {"feature": one.feature, "agreement": one.agreement}
-        | {
-            name: [[each.token, each.token_id, each.change] for each in getattr(one, name)]
-            for name in _LISTS
-        }
-        for one in effects
-    ]
-    write_json(path, {"format": FORMAT, "version": VERSION, "effects": made})
-    return path
-
-
-def read_token_effects(directory: str | Path) -> dict[int, TokenEffects]:
-    """Read the effects that stand beside a saved dictionary, by feature; none: an empty mapping.
-
-    Args:
-        directory: of the dictionary.
-
-    Raises:
-        CorruptData: the file holds no such effects.
-    """
-    path = Path(directory) / TOKEN_EFFECTS_FILE
-    if not path.exists():
-        return {}
-    found = read_json(path)
-    if found.get("format") != FORMAT or found.get("version") != VERSION:
-        raise CorruptData(f"{path} is no {FORMAT} of version {VERSION}; measure the effects again")
-    try:
-        effects = [_read(one) for one in cast("list[dict[str, object]]", found["effects"])]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptData(f"{path} does not hold effects ({error}); measure them again") from error
-    return {one.feature: one for one in effects}
-
-
-def _read(one: dict[str, object]) -> TokenEffects:
-    lists = {
-        name: tuple(
-            TokenEffect(token=str(token), token_id=int(number), change=float(change))
-            for token, number, change in cast("list[tuple[str, int, float]]", one[name])
-        )
-        for name in _LISTS
-    }
-    return TokenEffects(
-        feature=int(cast("int", one["feature"])),
-        agreement=float(cast("float", one["agreement"])),
-        promoted=lists["promoted"],
-        suppressed=lists["suppressed"],
-        direct_promoted=lists["direct_promoted"],
-        direct_suppressed=lists["direct_suppressed"],
-    )
 
 
 def _top(model: LoadedModel, change: Tensor, count: int, *, up: bool) -> tuple[TokenEffect, ...]:

@@ -5,7 +5,8 @@ the paper claims and what is found here stands in ``README.md``.
 """
 
 import argparse
-import html
+import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isogloss.models import LoadedModel, TextPairs, head_scores, induction_pairs, trace
+from isogloss.models import (
+    Head,
+    LoadedModel,
+    TextPairs,
+    attention_patterns,
+    attention_svg,
+    head_scores,
+    induction_pairs,
+    trace,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
+
+from replication import Claim, Figure, curves, replication_page
 
 TOKENS, WIDTH, HEADS, LENGTH = 32, 64, 4, 40
 STEPS, BATCH, EVERY = 1200, 64, 200
+BAR = 0.5
+"""Score of a head, or share of an effect, from which a claim holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,48 +164,81 @@ def ablated(model: Model) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def page(course: list[Point], effects: tuple[float, float]) -> str:
-    """Draw the course of training as a page that stands alone."""
-    lines = [
-        _line("loss of repeated tokens / log 32", "#b3261e", [p.loss / 3.4657 for p in course]),
-        _line("previous-token head, layer 0", "#0b57a4", [p.previous for p in course]),
-        _line("induction head, layer 1", "#2e7d32", [p.induction for p in course]),
+def page(model: Model, course: list[Point], effects: tuple[float, float]) -> str:
+    """Write what was found as a page that stands alone.
+
+    Args:
+        model: trained.
+        course: of its training.
+        effects: of :func:`ablated`.
+    """
+    last, losses = course[-1], [point.loss / math.log(TOKENS) for point in course]
+    figures = [
+        Figure(
+            drawing=curves(
+                [
+                    ("induction head, layer 1", [p.induction for p in course]),
+                    ("previous-token head, layer 0", [p.previous for p in course]),
+                    ("loss of repeated tokens / log 32", losses),
+                ],
+                [str(p.step) for p in course],
+                "steps of training",
+            ),
+            caption="The highest score of a head of each layer, and the loss, as the model trains.",
+        ),
+        *heads_drawn(model),
     ]
-    legend = "".join(
-        f'<text x="400" y="{30 + 18 * i}" fill="{color}">{html.escape(name)}</text>'
-        for i, (name, color, _) in enumerate(lines)
-    )
-    apart = 330 / (len(course) - 1)
-    marks = "".join(
-        f'<text x="{40 + apart * i:.0f}" y="236" text-anchor="middle">{p.step}</text>'
-        for i, p in enumerate(course)
-    )
-    curves = "".join(line for _, _, line in lines)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Induction heads</title>'
-        "<style>body{margin:24px;font:14px/1.5 system-ui,sans-serif;color:#1f2328;background:#fff}"
-        "svg text{font-size:11px}</style><h1>Two layers of attention learn induction</h1>"
-        f'<svg width="640" height="250" role="img" aria-label="course of training">'
-        f'<rect x="40" y="20" width="330" height="200" fill="none" stroke="#d5dae0"/>'
-        f'<text x="34" y="24" text-anchor="end">1</text><text x="34" y="222" text-anchor="end">0'
-        f"</text>{curves}{legend}{marks}</svg>"
-        f"<p>Corrupt activations of all heads of layer 0 take away {effects[0]:.2f} of what the "
-        f"model knows of a repetition, those of layer 1 {effects[1]:.2f}: each needs the other.</p>"
-        "</html>\n"
+    claims = [
+        Claim(
+            paper="Two layers of attention form an induction head: it looks behind earlier places "
+            "of the same token.",
+            here=f"induction score {last.induction:.2f}, loss of repeated tokens {last.loss:.2f} "
+            f"(log {TOKENS} = {math.log(TOKENS):.2f} without)",
+            holds=last.induction >= BAR,
+        ),
+        Claim(
+            paper="It is composed with a head of the layer below that looks at the token before.",
+            here=f"previous-token score {last.previous:.2f}",
+            holds=last.previous >= BAR,
+        ),
+        Claim(
+            paper="Each needs the other.",
+            here=f"corrupt activations of all heads of layer 0 take away {effects[0]:.1%} of what "
+            f"the model knows of a repetition, those of layer 1 {effects[1]:.1%}",
+            holds=min(effects) >= BAR,
+        ),
+    ]
+    return replication_page(
+        "Two layers of attention learn induction",
+        "After Elhage et al. 2021, A Mathematical Framework for Transformer Circuits, transformer-"
+        "circuits.pub/2021/framework, and Olsson et al. 2022, In-context Learning and Induction "
+        "Heads: a model of attention alone, trained on random tokens that repeat.",
+        figures,
+        claims,
+        f"{TOKENS} tokens, texts of {LENGTH}, no language; positions are added to queries and keys "
+        "only, so that values carry tokens and not places. The distance of the repetition varies "
+        "from text to text: with a fixed one the model learns to look that far back, and has no "
+        "previous-token head.",
     )
 
 
-def _line(name: str, color: str, values: list[float]) -> tuple[str, str, str]:
-    last = len(values) - 1
-    places = " ".join(
-        f"{40 + 330 * i / last:.1f},{220 - 200 * min(value, 1.0):.1f}"
-        for i, value in enumerate(values)
-    )
-    return (
-        name,
-        color,
-        f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="2"/>',
-    )
+def heads_drawn(model: Model) -> list[Figure]:
+    """Draw what the best head of each kind looks at on one text that repeats."""
+    loaded = LoadedModel(module=model, name="two-layer")
+    ids, _ = repeats(torch.Generator().manual_seed(5), 1)
+    found = head_scores(loaded, ids.repeat(2, 1))
+    text = ids[0, :24].tolist()
+    figures: list[Figure] = []
+    previous, induction = found.scores["previous"][0], found.scores["induction"][1]
+    for layer, scores, said in (
+        (0, previous, "The head of layer 0 that looks most at the token before."),
+        (1, induction, "The head of layer 1 that looks most behind the same token's last place."),
+    ):
+        head = Head(layer=layer, head=int(scores.argmax()))
+        patterns = attention_patterns(loaded, text, [head])
+        drawing = attention_svg(patterns.tokens, patterns.values[0], head)
+        figures.append(Figure(drawing=drawing, caption=f"{said} Rows look at columns."))
+    return figures
 
 
 def main() -> None:
@@ -199,7 +248,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("induction.html"))
     given = parser.parse_args()
     model, course = trained(given.seed)
-    given.output.write_text(page(course, ablated(model)), encoding="utf-8")
+    given.output.write_text(page(model, course, ablated(model)), encoding="utf-8")
     print(course[-1], given.output)
 
 

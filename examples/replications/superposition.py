@@ -6,11 +6,18 @@ paper claims and what is found here stands in ``README.md``.
 
 import argparse
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from isogloss.models.pages.page import svg
+
+sys.path.insert(0, str(Path(__file__).parent))  # whatever PYTHONSAFEPATH says
+
+from replication import Claim, Figure, curves, replication_page
 
 STEPS, BATCH, STARTS = 1500, 256, 6
 ACTIVE = (1.0, 0.7, 0.4, 0.2, 0.1, 0.05, 0.02)
@@ -126,38 +133,103 @@ def checks(five: Tensor, pairs: Tensor, eight: Tensor, shares: list[float]) -> d
     }
 
 
-def page(five: Tensor, pairs: Tensor, shares: list[float], held: dict[str, bool]) -> str:
-    """Draw directions and the represented share as a page that stands alone."""
-    points = " ".join(
-        f"{440 + 180 * i / (len(shares) - 1):.0f},{200 - 160 * share:.0f}"
-        for i, share in enumerate(shares)
-    )
-    said = "".join(
-        f"<li>{name}: {'found' if is_so else 'not found'}</li>" for name, is_so in held.items()
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Superposition</title>'
-        "<style>body{margin:24px;font:14px/1.5 system-ui,sans-serif;color:#1f2328;background:#fff}"
-        "svg text{font-size:11px}</style><h1>Toy models of superposition</h1>"
-        '<svg width="680" height="240" role="img" aria-label="directions and represented share">'
-        f"{_arrows(five, 100, 'five features in two dimensions')}"
-        f"{_arrows(pairs, 300, 'four features in two dimensions')}"
-        f'<rect x="440" y="40" width="180" height="160" fill="none" stroke="#d5dae0"/>'
-        f'<polyline points="{points}" fill="none" stroke="#0b57a4" stroke-width="2"/>'
-        '<text x="530" y="226" text-anchor="middle">share of 20 features in 5 dimensions</text>'
-        '<text x="440" y="214">dense</text><text x="620" y="214" text-anchor="end">sparse</text>'
-        '<text x="434" y="46" text-anchor="end">1</text>'
-        f'<text x="434" y="204" text-anchor="end">0</text></svg><ul>{said}</ul></html>\n'
+def page(
+    five: Tensor, pairs: Tensor, eight: Tensor, shares: list[float], held: dict[str, bool]
+) -> str:
+    """Write what was found as a page that stands alone.
+
+    Args:
+        five: of :func:`pentagon`.
+        pairs: of :func:`digons`.
+        eight: of :func:`antiprism`.
+        shares: of :func:`represented`.
+        held: of :func:`checks`.
+    """
+    figures = [
+        Figure(drawing=_rays("a pentagon", five), caption="Five features in two dimensions."),
+        Figure(drawing=_rays("two digons", pairs), caption="Four features in two dimensions."),
+        Figure(
+            drawing=_rays("an antiprism", eight),
+            caption="Eight features in three dimensions, seen from above the square; grey lines "
+            "join neighbours.",
+        ),
+        Figure(
+            drawing=curves(
+                [("represented", shares)],
+                [f"{active:g}" for active in ACTIVE],
+                "chance that a feature is active: dense to sparse",
+            ),
+            caption="Share of 20 features in 5 dimensions whose direction is longer than 1/2.",
+        ),
+    ]
+    from_to = ", ".join(f"{share:.2f} at {at:g}" for at, share in zip(ACTIVE, shares, strict=True))
+    claims = [
+        Claim(paper=CLAIMS[name], here=here, holds=held[name])
+        for name, here in (
+            ("pentagon", f"dimensionality {_range(five)}, 2/5 in theory"),
+            ("digons", f"dimensionality {_range(pairs)}, 1/2 in theory"),
+            ("antiprism", f"dimensionality {_range(eight)}, 3/8 in theory"),
+            ("represented share monotone in sparsity", f"represented: {from_to}"),
+        )
+    ]
+    return replication_page(
+        "Toy models of superposition",
+        "After Elhage et al. 2022, Toy Models of Superposition, transformer-circuits.pub/2022/"
+        "toy_model: the figures of its sections on geometry and on superposition as a phase "
+        "change. "
+        "A model rebuilds x as ReLU(WᵀWx + b); each ray is the direction of a feature, a row of W.",
+        figures,
+        claims,
+        "Each geometry is looked for where the paper's argument puts it, at one sparsity, and in "
+        f"the best of {STARTS} starts; the paper shows them as sparsity changes. Features are of "
+        "equal importance in the first three, and each is .9 as important as the one before in the "
+        "last. Recovery of the features by a dictionary is not part of this page.",
     )
 
 
-def _arrows(weight: Tensor, x: int, title: str) -> str:
-    lines = "".join(
-        f'<line x1="{x}" y1="120" x2="{x + 70 * float(a):.1f}" y2="{120 - 70 * float(b):.1f}" '
-        'stroke="#0b57a4" stroke-width="2"/>'
-        for a, b in weight
-    )
-    return f'{lines}<text x="{x}" y="226" text-anchor="middle">{title}</text>'
+CLAIMS = {
+    "pentagon": "Five equal features in two dimensions lie as a pentagon.",
+    "digons": "Features share a dimension in antipodal pairs (digons).",
+    "antiprism": "Eight features in three dimensions lie as a square antiprism.",
+    "represented share monotone in sparsity": "The sparser features are, the more of them are "
+    "represented: none but the most important where all are active, nearly all where few are.",
+}
+
+
+def _range(weight: Tensor) -> str:
+    found = dimensionality(weight)
+    return f"{float(found.min()):.3f} to {float(found.max()):.3f}"
+
+
+def _seen(weight: Tensor) -> Tensor:
+    """Return directions in three dimensions seen along the axis of the two squares, a bit aslant.
+
+    That axis, of 4,000 drawn, is the one along which all features are equally far from the middle.
+    """
+    drawn = torch.randn(3, 4000, generator=torch.Generator().manual_seed(0))
+    drawn = drawn / drawn.norm(dim=0)
+    along = (weight @ drawn).abs()
+    axis = drawn[:, (along.std(0) / along.mean(0)).argmin()]
+    basis = torch.linalg.qr(torch.cat([axis[:, None], torch.eye(3)], 1)).Q
+    return weight @ basis[:, 1:] + (weight @ axis)[:, None] * torch.tensor([0.06, 0.2])
+
+
+def _rays(title: str, weight: Tensor) -> str:
+    """Draw directions from the middle, the longest to the edge, and lines between neighbours."""
+    flat = weight if weight.shape[1] == 2 else _seen(weight)
+    places = [(100 + x, 100 - y) for x, y in (flat / flat.norm(dim=1).max() * 84).tolist()]
+    apart = torch.cdist(weight, weight) + 1e6 * torch.eye(len(weight))
+    near = (apart < 1.12 * apart.min(1, keepdim=True).values).triu().nonzero().tolist()
+    edges = [(int(i), int(j)) for i, j in near] if len(places) > 4 else []
+    parts = [
+        f'<line class="edge" x1="{places[i][0]:.1f}" y1="{places[i][1]:.1f}" '
+        f'x2="{places[j][0]:.1f}" y2="{places[j][1]:.1f}"/>'
+        for i, j in edges
+    ]
+    for x, y in places:
+        parts.append(f'<line class="ray" x1="100" y1="100" x2="{x:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<circle class="tip" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
+    return svg(title, (200, 200), parts)
 
 
 def main() -> None:
@@ -167,7 +239,7 @@ def main() -> None:
     given = parser.parse_args()
     five, pairs, eight, shares = pentagon(), digons(), antiprism(), represented()
     held = checks(five, pairs, eight, shares)
-    given.output.write_text(page(five, pairs, shares, held), encoding="utf-8")
+    given.output.write_text(page(five, pairs, eight, shares, held), encoding="utf-8")
     print(held, shares, given.output)
 
 

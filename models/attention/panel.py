@@ -5,10 +5,12 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.errors import InvalidInput
 from isogloss.models.attention.patterns import AttentionPatterns, Head
 from isogloss.models.pages.page import page, readable, svg
 
 _CELL, _TITLE, _CHARACTER = 14, 22, 6.2
+_MOST_TOKENS = 512
 _LEAST_SHOWN = 0.005  # of a query's attention: lighter cells are not drawn
 _STYLE = ".heads { display: flex; flex-wrap: wrap; gap: 20px }"
 
@@ -22,7 +24,14 @@ def attention_page(patterns: AttentionPatterns) -> str:
     Returns:
         The page. A cell's hover text names query, key and share; lighter cells than 0.5 % of a
         query's attention are left blank.
+
+    Raises:
+        InvalidInput: the text has more than 512 tokens: a browser would not show as many cells.
     """
+    if (length := len(patterns.tokens)) > _MOST_TOKENS:
+        raise InvalidInput(
+            f"the text has {length} tokens, up to {_MOST_TOKENS} are drawn: give a shorter one"
+        )
     drawn = "\n".join(
         attention_svg(patterns.tokens, values, head)
         for head, values in zip(patterns.heads, patterns.values, strict=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.models.attention.prompts import Text, read_prompt
@@ -16,6 +17,7 @@ from isogloss.models.load import LoadedModel
 from isogloss.models.wrappers import unwrapped
 
 _NAMED = re.compile(r"(\d+)\.(\d+)")
+_MOST_HELD = 1 << 28  # numbers of patterns: 1 GiB
 _LAYER = re.compile(r"(.+\.\d+)\..+")
 
 
@@ -86,6 +88,15 @@ def layer_sites(model: LoadedModel) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path if layer is None else layer[1] for layer, path in found))
 
 
+def head_counts(model: LoadedModel) -> tuple[int, ...]:
+    """Return how many heads each layer of a model has.
+
+    Raises:
+        InvalidInput: the model has no attention module whose heads are known.
+    """
+    return tuple(one.count for one in layers_of(model))
+
+
 def check_heads(layers: Sequence[Heads], heads: Sequence[Head]) -> None:
     """Refuse heads that a model does not have.
 
@@ -106,6 +117,23 @@ def check_heads(layers: Sequence[Heads], heads: Sequence[Head]) -> None:
             raise InvalidInput(f"head {head}: layer {head.layer} has heads 0 to {last}")
 
 
+def check_finite(site: str, values: Tensor) -> None:
+    """Refuse patterns that hold NaN: what was drawn or scored of them would say nothing.
+
+    Args:
+        site: whose they are.
+        values: of a pass.
+
+    Raises:
+        InvalidInput: a number is not finite.
+    """
+    if not values.isfinite().all():
+        raise InvalidInput(
+            f"{site} holds numbers that are not finite: the model overflows on this text; load it "
+            "in float32, or choose another text"
+        )
+
+
 def attention_patterns(
     model: LoadedModel, text: Text, heads: Sequence[Head] | None = None
 ) -> AttentionPatterns:
@@ -118,7 +146,8 @@ def attention_patterns(
 
     Raises:
         InvalidInput: there is no such head, the text is empty or longer than the model's context,
-            or the model has no tokenizer for it.
+            or so long that the patterns would take more than 1 GiB; the model has no tokenizer for
+            it, or its patterns are not finite.
     """
     layers = layers_of(model)
     if heads is None:
@@ -126,9 +155,18 @@ def attention_patterns(
     check_heads(layers, heads)
     prompt = read_prompt(model, text)
     root = unwrapped(model.module)
+    held = sum(layers[i].count for i in {head.layer for head in heads}) * len(prompt.ids) ** 2
+    if held > _MOST_HELD:
+        raise InvalidInput(
+            f"patterns of {len(prompt.ids)} tokens in the layers of {len(heads)} heads are "
+            f"{4 * held:,} bytes, up to {4 * _MOST_HELD:,} are held: name heads of fewer layers, "
+            "or give a shorter text"
+        )
     sites = {i: f"{layers[i].path}.heads.pattern" for i in sorted({head.layer for head in heads})}
     with torch.no_grad(), evaluating(root), capture(root, list(sites.values())) as seen:
         seen.run(prompt.ids[None])
+        for site in sites.values():
+            check_finite(site, seen[site])
     found = [seen[sites[head.layer]][0, head.head].float().cpu().numpy() for head in heads]
     return AttentionPatterns(
         model=model.name, tokens=prompt.tokens, heads=tuple(heads), values=np.stack(found)

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
@@ -48,6 +49,9 @@ class Prompt:
     """Token ids with special tokens, ``[tokens]``, int64, where the model's inputs go."""
     tokens: tuple[str, ...]
     """What each token is, as the text has it; without a tokenizer its id."""
+    span: NDArray[np.uint32] | None
+    """Code points ``[start, end)`` of each token in the text, ``[tokens, 2]``, none of a special
+    one; None: the tokenizer does not tell."""
 
 
 def read_prompt(model: LoadedModel, text: Text) -> Prompt:
@@ -63,17 +67,16 @@ def read_prompt(model: LoadedModel, text: Text) -> Prompt:
     """
     root = unwrapped(model.module)
     encoded = _encoded(model, text)
-    length, limit = len(encoded.input_ids), context(model)
-    if not length:
+    if not len(encoded.input_ids):
         raise InvalidInput(f"the text {str(text)[:40]!r} has no token; give a longer one")
-    if limit is not None and length > limit:
-        raise InvalidInput(f"the text has {length} tokens, the model reads {limit}; shorten it")
+    check_context(model, len(encoded.input_ids))
     known, highest = _table_size(model), int(encoded.input_ids.max())
     if known is not None and highest >= known:
         raise InvalidInput(f"token id {highest} is not in the model's table of {known}")
     ids = torch.from_numpy(encoded.input_ids).to(device_of(root))
     shown = str(text) if isinstance(text, str) else None
-    return Prompt(ids=ids, tokens=_shown(model.tokenizer, encoded, shown))
+    span = None if encoded.span is None else np.where(encoded.content[:, None], encoded.span, 0)
+    return Prompt(ids=ids, tokens=_shown(model.tokenizer, encoded, shown), span=span)
 
 
 def token_windows(
@@ -131,6 +134,21 @@ def context(model: LoadedModel) -> int | None:
     cfg: object = getattr(getattr(root, "cfg", None), "n_ctx", None)
     told = [one for one in (token_limit(root, model.tokenizer), said, cfg) if isinstance(one, int)]
     return min(told, default=None)
+
+
+def check_context(model: LoadedModel, tokens: int) -> None:
+    """Refuse texts that are longer than what a model reads at once.
+
+    Args:
+        model: module and tokenizer.
+        tokens: of the texts.
+
+    Raises:
+        InvalidInput: they are more.
+    """
+    limit = context(model)
+    if limit is not None and tokens > limit:
+        raise InvalidInput(f"the text has {tokens} tokens, the model reads {limit}; shorten it")
 
 
 def content_ids(model: LoadedModel) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.models.attention.patterns import Head, layers_of
+from isogloss.models.attention.patterns import Head, check_finite, layers_of
 from isogloss.models.attention.prompts import content_ids, context, start_ids
 from isogloss.models.hooks import capture, evaluating
 from isogloss.models.load import LoadedModel
@@ -102,7 +102,7 @@ def head_scores(
 
     Raises:
         InvalidInput: the model has no attention module whose heads are known, the sequences differ
-            in length, or are longer than the model's context.
+            in length or are longer than the model's context, or patterns are not finite.
     """
     layers, root = layers_of(model), unwrapped(model.module)
     given = repeated_ids(model) if ids is None else _table(ids)
@@ -125,6 +125,7 @@ def head_scores(
                 nulls[kind] += float((keys.sum(1) / visible)[asked].sum())
                 queries[kind] += int(asked.sum())
                 for i, site in enumerate(sites):
+                    check_finite(site, seen[site])
                     pattern = seen[site][0].double().cpu()
                     sums[kind][i, : len(pattern)] += (pattern * keys).sum((1, 2)).numpy()
     for table in sums.values():

@@ -1,11 +1,13 @@
 """A graph as one page: layers from bottom to top, links as curves, with nothing to fetch."""
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from isogloss.models.circuits.curve import CircuitCurve
 from isogloss.models.circuits.graph import CircuitNode, Graph, Link
-from isogloss.models.pages.page import page, svg
+from isogloss.models.pages.page import page, readable, svg
 
 _WIDE, _HIGH, _ACROSS, _UP, _LEFT, _TOP = 92, 24, 104, 74, 70, 24
 _PLOT_WIDE, _PLOT_HIGH = 420, 180
@@ -45,10 +47,12 @@ def circuit_page(graph: Graph, curve: CircuitCurve | None = None) -> str:
             "circuits of as many edges.</p>\n" + curve_svg(curve)
         )
     text = "".join(graph.tokens)
+    parts = any(link.part for link in graph.links)
+    ends = "; links end at a head's left, middle and right for q, k and v" if parts else ""
     said = (
         f"{graph.facts}{'. ' if graph.facts else ''}Layers go up. A link is what its lower end "
-        "does to the upper one: blue for it, red against it, the wider the more; links end at a "
-        f"head's left, middle and right for q, k and v. The first text: {text}"
+        f"does to the upper one: blue for it, red against it, the wider the more{ends}. "
+        f"The first text: {text}"
     )
     return page(f"Circuit of {graph.model}", said, body, _STYLE)
 
@@ -65,18 +69,22 @@ def circuit_svg(graph: Graph) -> str:
     rows: dict[tuple[int, bool], list[CircuitNode]] = {}
     for node in sorted(graph.nodes, key=lambda node: (node.place, node.name)):
         rows.setdefault((node.layer, node.kind == "mlp"), []).append(node)  # MLPs above heads
-    columns = {layer: _columns(row) for layer, row in rows.items()}
-    widest = 1 + max((max(row) for row in columns.values()), default=0)
-    width, height = _LEFT + widest * _ACROSS + 20, _TOP + len(rows) * _UP
+    wide = [row for row in rows.values() if not _is_end(row)]
+    starts = _starts(wide)
+    widest = max(1, sum(width for _, width in starts.values()))
+    names = {layer: escape(_layer_name(row, graph.sites)) for layer, row in rows.items()}
+    left = max(_LEFT, 12 + 6.2 * max(map(len, names.values()), default=0))
+    width, height = round(left + widest * _ACROSS) + 20, _TOP + len(rows) * _UP
     at: dict[str, tuple[float, float]] = {}
     parts: list[str] = []
     for number, (layer, row) in enumerate(sorted(rows.items())):
         y = height - 40.0 - number * _UP
-        parts.append(f'<text class="layer" x="4" y="{y + 4:.0f}">{_layer_name(row)}</text>')
-        is_end = row[0].kind in ("embedding", "logit") and len(row) == 1
-        for place, node in zip(columns[layer], row, strict=True):
-            column = (widest - 1) / 2 if is_end else place
-            at[node.name] = (_LEFT + _ACROSS * (column + 0.5), y)
+        parts.append(f'<text class="layer" x="4" y="{y + 4:.0f}">{names[layer]}</text>')
+        columns = [(widest - 1) / 2] if _is_end(row) else _columns(row, starts)
+        for column, node in zip(columns, row, strict=True):
+            at[node.name] = (left + _ACROSS * (column + 0.5), y)
+    if any(row[0].kind == "feature" for row in wide):
+        parts += _tokens(graph.tokens, starts, left, height - 8)
     most = max((abs(link.weight) for link in graph.links), default=1.0) or 1.0
     parts += [
         _curve(link, at[link.source], at[link.target], abs(link.weight) / most)
@@ -132,12 +140,46 @@ def curve_svg(curve: CircuitCurve) -> str:
     return svg("faithfulness by edges", (_PLOT_WIDE + 60, _PLOT_HIGH + 54), parts)
 
 
-def _columns(row: list[CircuitNode]) -> list[int]:
-    """Return the column of each node of a row: its place, or the next one that is free."""
-    found: list[int] = []
-    for node in row:
-        found.append(max(node.place, found[-1] + 1 if found else 0))
+def _is_end(row: Sequence[CircuitNode]) -> bool:
+    """Whether a row is the embedding or the logits alone, which stands in the middle."""
+    return len(row) == 1 and row[0].kind in ("embedding", "logit")
+
+
+def _starts(rows: Sequence[Sequence[CircuitNode]]) -> dict[int, tuple[int, int]]:
+    """Return for each place at which a node is its first column, and how many it has.
+
+    Places without a node take no room; one at which several nodes of a row are takes as many.
+    """
+    most: Counter[int] = Counter()
+    for row in rows:
+        most |= Counter(node.place for node in row)
+    found: dict[int, tuple[int, int]] = {}
+    for place in sorted(most):
+        found[place] = (sum(width for _, width in found.values()), most[place])
     return found
+
+
+def _columns(row: Sequence[CircuitNode], starts: Mapping[int, tuple[int, int]]) -> list[float]:
+    """Return the column of each node of a row: those of one place in the middle of its columns."""
+    counts, seen = Counter(node.place for node in row), Counter[int]()
+    found: list[float] = []
+    for node in row:
+        first, width = starts[node.place]
+        found.append(first + (width - counts[node.place]) / 2 + seen[node.place])
+        seen[node.place] += 1
+    return found
+
+
+def _tokens(
+    tokens: tuple[str, ...], starts: Mapping[int, tuple[int, int]], left: float, y: float
+) -> list[str]:
+    """Write below the columns of each place which token that is."""
+    return [
+        f'<text class="layer" x="{left + _ACROSS * (first + width / 2):.0f}" y="{y:.0f}" '
+        f'text-anchor="middle">{escape(readable(tokens[place]))}</text>'
+        for place, (first, width) in starts.items()
+        if 0 <= place < len(tokens)
+    ]
 
 
 def _curve(link: Link, start: tuple[float, float], end: tuple[float, float], share: float) -> str:
@@ -167,7 +209,10 @@ def _drawn(node: CircuitNode, x: float, y: float) -> str:
     )
 
 
-def _layer_name(row: list[CircuitNode]) -> str:
-    if row[0].layer < 0:
+def _layer_name(row: Sequence[CircuitNode], sites: Sequence[str]) -> str:
+    layer = row[0].layer
+    if layer < 0:
         return "text"
-    return "output" if row[0].kind == "logit" else f"layer {row[0].layer}"
+    if row[0].kind == "logit":
+        return "output"
+    return sites[layer] if layer < len(sites) else f"layer {layer}"

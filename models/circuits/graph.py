@@ -55,6 +55,8 @@ class Graph:
     """Between them."""
     facts: str = ""
     """What was measured of it, a sentence for people."""
+    sites: tuple[str, ...] = ()
+    """Where the nodes of each layer are, where layers are not the model's own."""
 
     def __post_init__(self) -> None:
         names = Counter(node.name for node in self.nodes)

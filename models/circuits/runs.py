@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isogloss.errors import InvalidInput, ShapeError
-from isogloss.models.attention.prompts import context
+from isogloss.errors import ShapeError
+from isogloss.models.attention.prompts import check_context
 from isogloss.models.circuits.edge_pass import edge_pass
 from isogloss.models.circuits.stream import ResidualStream, residual_stream
 from isogloss.models.load import LoadedModel
@@ -89,9 +89,7 @@ def edge_runs(
             texts are longer than its context, or the metric tells no difference between them.
     """
     check_metric(metric)
-    length, limit = pairs.clean.shape[1], context(model)
-    if limit is not None and length > limit:
-        raise InvalidInput(f"the texts have {length} tokens, the model reads {limit}")
+    check_context(model, pairs.clean.shape[1])
     device = device_of(model.module)
     stream = residual_stream(model, pairs.clean.to(device))
     seen: list[Tensor] = []

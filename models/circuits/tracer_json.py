@@ -62,6 +62,7 @@ def to_tracer(graph: Graph, *, slug: str = "circuit") -> dict[str, object]:
             "node_threshold": None,
             "schema_version": 1,
             "info": graph.facts,
+            "sites": list(graph.sites),
         },
         "qParams": {
             "pinnedIds": [],
@@ -100,6 +101,7 @@ def from_tracer(found: Mapping[str, object]) -> Graph:
             nodes=tuple(nodes),
             links=tuple(links),
             facts=str(metadata.get("info") or ""),
+            sites=tuple(map(str, _list(metadata, "sites"))) if metadata.get("sites") else (),
         )
     except InvalidInput as error:
         raise CorruptData(f"the graph file does not hold together: {error}") from error

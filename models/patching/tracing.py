@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.models.attention.prompts import context
+from isogloss.models.attention.prompts import check_context
 from isogloss.models.elements.rows import pattern_axis
 from isogloss.models.hooks import capture, evaluating, splice
 from isogloss.models.load import LoadedModel
@@ -144,12 +144,11 @@ def run_pairs(
     Raises:
         UnknownSite, InvalidInput, ShapeError: see :func:`trace`.
     """
-    root, length, limit = unwrapped(model.module), pairs.clean.shape[1], context(model)
+    root, length = unwrapped(model.module), pairs.clean.shape[1]
     check_metric(metric)
     if mode not in ("denoise", "noise"):
         raise InvalidInput(f"mode is {mode!r}; wanted 'denoise' or 'noise'")
-    if limit is not None and length > limit:
-        raise InvalidInput(f"the texts have {length} tokens, the model reads {limit}")
+    check_context(model, length)
     columns = _columns(positions, length)
     names = site_names(sites)
     device = device_of(root)
@@ -196,9 +195,14 @@ def finished(
         mode: see :func:`trace`.
 
     Raises:
-        InvalidInput: the metric is the same on clean and corrupt texts.
+        InvalidInput: the metric is the same on clean and corrupt texts, or not finite somewhere.
     """
     clean, corrupt = ends(runs, pairs, metric)
+    if len(odd := np.argwhere(~np.isfinite(values))):
+        raise InvalidInput(
+            f"{metric} is not finite where {sites[odd[0, 0]]!r} is patched: what is put there does "
+            "not fit the run; load the model in float32, or choose other texts"
+        )
     start, end = (corrupt, clean) if mode == "denoise" else (clean, corrupt)
     is_all = runs.columns == (-1,)
     return Trace(

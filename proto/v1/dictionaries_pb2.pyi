@@ -855,3 +855,123 @@ class WeightTensor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WeightTensor: _TypeAlias = WeightTensor  # noqa: Y015
+
+@_typing.final
+class KeepTokenEffectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EFFECTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """dictionaries/{dictionary}"""
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenEffects]:
+        """1,024 at most, each of another feature"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        effects: _abc.Iterable[Global___TokenEffects] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepTokenEffectsRequest: _TypeAlias = KeepTokenEffectsRequest  # noqa: Y015
+
+@_typing.final
+class KeepTokenEffectsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: _builtins.int
+    features: _builtins.int
+    """of the dictionary of which effects are kept now"""
+    def __init__(
+        self,
+        *,
+        features: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepTokenEffectsResponse: _TypeAlias = KeepTokenEffectsResponse  # noqa: Y015
+
+@_typing.final
+class TokenEffects(_message.Message):
+    """The next tokens that a feature promotes and suppresses most; at most 64 each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    PROMOTED_FIELD_NUMBER: _builtins.int
+    SUPPRESSED_FIELD_NUMBER: _builtins.int
+    DIRECT_PROMOTED_FIELD_NUMBER: _builtins.int
+    DIRECT_SUPPRESSED_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    feature: _builtins.int
+    agreement: _builtins.float
+    """Pearson correlation of measured and direct changes over all tokens"""
+    @_builtins.property
+    def promoted(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenEffect]:
+        """measured at the dictionary's site, the most promoted first"""
+
+    @_builtins.property
+    def suppressed(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenEffect]:
+        """the most suppressed first"""
+
+    @_builtins.property
+    def direct_promoted(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenEffect]:
+        """through the last norm and the unembedding alone"""
+
+    @_builtins.property
+    def direct_suppressed(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenEffect]: ...
+    def __init__(
+        self,
+        *,
+        feature: _builtins.int = ...,
+        promoted: _abc.Iterable[Global___TokenEffect] | None = ...,
+        suppressed: _abc.Iterable[Global___TokenEffect] | None = ...,
+        direct_promoted: _abc.Iterable[Global___TokenEffect] | None = ...,
+        direct_suppressed: _abc.Iterable[Global___TokenEffect] | None = ...,
+        agreement: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "direct_promoted", b"direct_promoted", "direct_suppressed", b"direct_suppressed", "feature", b"feature", "promoted", b"promoted", "suppressed", b"suppressed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenEffects: _TypeAlias = TokenEffects  # noqa: Y015
+
+@_typing.final
+class TokenEffect(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """as the vocabulary has it"""
+    token_id: _builtins.int
+    change: _builtins.float
+    """of its log probability, in nats"""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        token_id: _builtins.int = ...,
+        change: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenEffect: _TypeAlias = TokenEffect  # noqa: Y015

@@ -72,6 +72,11 @@ class DictionaryServiceStub:
                 request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryRequest.SerializeToString,
                 response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryResponse.FromString,
                 _registered_method=True)
+        self.KeepTokenEffects = channel.unary_unary(
+                '/isogloss.v1.DictionaryService/KeepTokenEffects',
+                request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.KeepTokenEffectsRequest.SerializeToString,
+                response_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.KeepTokenEffectsResponse.FromString,
+                _registered_method=True)
         self.ListKinds = channel.unary_unary(
                 '/isogloss.v1.DictionaryService/ListKinds',
                 request_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ListKindsRequest.SerializeToString,
@@ -130,6 +135,13 @@ class DictionaryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepTokenEffects(self, request, context):
+        """Puts what was measured of features beside a dictionary, in place of what was kept of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListKinds(self, request, context):
         """The kinds and wirings that the server can train, those of installed packages included.
         """
@@ -174,6 +186,11 @@ def add_DictionaryServiceServicer_to_server(servicer, server):
                     servicer.ReadDictionary,
                     request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryRequest.FromString,
                     response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryResponse.SerializeToString,
+            ),
+            'KeepTokenEffects': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepTokenEffects,
+                    request_deserializer=isogloss_dot_v1_dot_dictionaries__pb2.KeepTokenEffectsRequest.FromString,
+                    response_serializer=isogloss_dot_v1_dot_dictionaries__pb2.KeepTokenEffectsResponse.SerializeToString,
             ),
             'ListKinds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKinds,
@@ -371,6 +388,33 @@ class DictionaryService:
             '/isogloss.v1.DictionaryService/ReadDictionary',
             isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryRequest.SerializeToString,
             isogloss_dot_v1_dot_dictionaries__pb2.ReadDictionaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepTokenEffects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isogloss.v1.DictionaryService/KeepTokenEffects',
+            isogloss_dot_v1_dot_dictionaries__pb2.KeepTokenEffectsRequest.SerializeToString,
+            isogloss_dot_v1_dot_dictionaries__pb2.KeepTokenEffectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from isogloss.proto.v1 import dictionaries_pb2 as _dictionaries_pb2
 from isogloss.proto.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -482,6 +483,7 @@ class Feature(_message.Message):
     DENSITY_FIELD_NUMBER: _builtins.int
     MAX_ACTIVATION_FIELD_NUMBER: _builtins.int
     CONTEXTS_FIELD_NUMBER: _builtins.int
+    TOKEN_EFFECTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     probe: _builtins.str
     fires: _builtins.int
@@ -493,6 +495,10 @@ class Feature(_message.Message):
     def contexts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Context]:
         """strongest first"""
 
+    @_builtins.property
+    def token_effects(self) -> _dictionaries_pb2.TokenEffects:
+        """where some are kept, see KeepTokenEffects"""
+
     def __init__(
         self,
         *,
@@ -502,10 +508,11 @@ class Feature(_message.Message):
         density: _builtins.float = ...,
         max_activation: _builtins.float = ...,
         contexts: _abc.Iterable[Global___Context] | None = ...,
+        token_effects: _dictionaries_pb2.TokenEffects | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_effects", b"token_effects"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts", "density", b"density", "fires", b"fires", "max_activation", b"max_activation", "name", b"name", "probe", b"probe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts", "density", b"density", "fires", b"fires", "max_activation", b"max_activation", "name", b"name", "probe", b"probe", "token_effects", b"token_effects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,13 +1,21 @@
 """DictionaryService: messages in, the owner of the store, messages out."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
 import xxhash
 from google.longrunning import operations_pb2 as operations
 
-from isogloss.dictionaries import SavedTensor, SavedWeights
-from isogloss.errors import AlreadyExists
+from isogloss.dictionaries import (
+    SavedTensor,
+    SavedWeights,
+    TokenEffects,
+    check_token_effects,
+    read_token_effects,
+    write_token_effects,
+)
+from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.calls.caller import calling_client
 from isogloss.service.control.deleting import delete_dictionary
@@ -18,7 +26,7 @@ from isogloss.service.jobs.limits import JobNeeds
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.jobs import to_job, to_operation
-from isogloss.service.wire.messages import to_message
+from isogloss.service.wire.messages import from_message, to_message
 from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import page_of
 from isogloss.service.wire.scalars import to_dtype
@@ -30,6 +38,8 @@ from isogloss.service.wire.training import (
 )
 
 _BLOCK_BYTES = 1 << 20
+_MOST_EFFECTS, _MOST_KEPT = 1024, 4096
+"""Features whose effects one call brings, and a dictionary keeps, at most."""
 _CHECKED = 64
 """Of so many dictionaries it is remembered that their bytes are those that were saved."""
 
@@ -40,6 +50,7 @@ class DictionaryHandlers:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._checked: OrderedDict[tuple[object, ...], list[pb.WeightTensor]] = OrderedDict()
+        self._keeping = threading.Lock()
 
     def train_dictionary(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         """Queue the training of a dictionary, or of several."""
@@ -129,6 +140,29 @@ class DictionaryHandlers:
             while len(self._checked) > _CHECKED:
                 self._checked.popitem(last=False)
         return found
+
+    def keep_token_effects(
+        self, request: pb.KeepTokenEffectsRequest
+    ) -> pb.KeepTokenEffectsResponse:
+        """Put effects of features beside a dictionary, in place of those of the same features."""
+        store = self._owner.store
+        entry = store.catalog.get("dictionary", from_name("dictionaries", request.name))
+        if not 1 <= len(request.effects) <= _MOST_EFFECTS:
+            raise InvalidInput(
+                f"effects of {len(request.effects)} features; give those of 1 to {_MOST_EFFECTS}"
+            )
+        effects = [from_message(one, TokenEffects) for one in request.effects]
+        check_token_effects(effects, dictionary_info(entry).features)
+        directory = store.artifact("dictionary", entry.uid)
+        with self._keeping:
+            kept = {**read_token_effects(directory), **{one.feature: one for one in effects}}
+            if len(kept) > _MOST_KEPT:
+                raise InvalidInput(
+                    f"{entry.id!r} would have effects of {len(kept)} features beside it; of "
+                    f"{_MOST_KEPT} at most they are kept: measure fewer"
+                )
+            write_token_effects([kept[feature] for feature in sorted(kept)], directory)
+        return pb.KeepTokenEffectsResponse(features=len(kept))
 
     def delete_dictionary(self, request: pb.DeleteDictionaryRequest) -> pb.DeleteDictionaryResponse:
         """Delete a dictionary, by wish with what mentions it."""

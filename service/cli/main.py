@@ -27,7 +27,15 @@ from isogloss.service.cli.options import (
     StoreOption,
     connect,
 )
-from isogloss.service.cli.study import bench, effects, features, floor, mechanisms, sweep
+from isogloss.service.cli.study import (
+    bench,
+    effects,
+    feature_circuits,
+    features,
+    floor,
+    mechanisms,
+    sweep,
+)
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
@@ -308,6 +316,14 @@ def report(
         "report.html"
     ),
     title: Annotated[str, typer.Option(help="Title of the page.")] = "",
+    attention: Annotated[
+        str | None,
+        typer.Option(help="Model of a match: draw what its heads look at where features fire."),
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(help="LAYER.HEAD to draw; repeat. All of the dictionary's layer by default."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
@@ -320,6 +336,14 @@ def report(
         if not names:
             raise InvalidInput("no match to report on: make one with `isogloss match A B`")
         details = [client.get_match(name).details for name in names]
+    if attention is not None:
+        from isogloss.models import load_model, read_head
+        from isogloss.service.cli.study.report_attention import with_attention
+
+        heads = [read_head(one) for one in head or []]
+        details = with_attention(details, load_model(attention), heads)
+    elif head:
+        raise InvalidInput("--head is of --attention MODEL: give both or neither")
     try:
         path = write_report(details, output, title=title)
     except OSError as error:
@@ -332,6 +356,7 @@ def report(
 
 for topic in (
     effects,
+    feature_circuits,
     features,
     files,
     floor,
@@ -355,7 +380,9 @@ PANELS = {
         *("contexts", "nearest", "match", "matches", "pairs", "floor", "report"),
         *("export-match", "sweep"),
     ),
-    "Look into a model": ("attention", "trace", "circuit", "effects"),
+    "Look into a model": (
+        *("attention", "trace", "circuit", "effects", "feature-circuit", "repeat-features"),
+    ),
     "Serve": ("serve", "info", "jobs"),
     "Look after a store": (
         *("lanes", "verify", "compact", "compress", "quantise", "give-up", "delete", "gc"),

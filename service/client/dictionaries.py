@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from google.longrunning.operations_pb2 import Operation
 
+from isogloss.dictionaries import TokenEffects
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.proto.v1 import universality_pb2
@@ -415,6 +416,40 @@ def delete_dictionary(dictionary: str, etag: str, *, cascade: bool = False) -> C
     return then(ask(request, pb.DeleteDictionaryResponse), lambda found: list(found.deleted))
 
 
+def keep_token_effects(
+    dictionary: "DictionaryInfo | HeldDictionary | str", effects: Sequence[TokenEffects]
+) -> Call[int]:
+    """Keep with a dictionary which next tokens its features promote and suppress.
+
+    :func:`isogloss.dictionaries.token_effects` measures them in a live model; from now on
+    :meth:`feature` shows them to everybody who asks.
+
+    Args:
+        dictionary: the dictionary, or its id.
+        effects: of its features, 1,024 at most in one call; they take the place of those of the
+            same features that were kept before.
+
+    Returns:
+        Of how many features of the dictionary effects are kept now, 4,096 at most.
+
+    Raises:
+        NotFound: there is no dictionary with that id.
+        InvalidInput: there is no such feature, one stands twice, a list has more than 64 tokens, or
+            a number is not finite.
+    """
+    name = dictionary if isinstance(dictionary, str) else dictionary.id
+    given = cast("Sequence[object]", effects)  # callers are not always checked by types
+    if odd := [one for one in given if not isinstance(one, TokenEffects)]:
+        raise InvalidInput(
+            f"effects hold {odd[0]!r:.40}; wanted what isogloss.dictionaries.token_effects gives"
+        )
+    request = pb.KeepTokenEffectsRequest(
+        name=to_name("dictionaries", name),
+        effects=[to_message(one, pb.TokenEffects) for one in effects],
+    )
+    return then(ask(request, pb.KeepTokenEffectsResponse), lambda found: found.features)
+
+
 def encode(
     dictionary: "DictionaryInfo | HeldDictionary | str",
     rows: RowsT,
@@ -539,6 +574,7 @@ class DictionariesClient(Connection):
     dictionary_info = blocking(dictionary_info)
     dictionaries = blocking(dictionaries)
     delete_dictionary = blocking(delete_dictionary)
+    keep_token_effects = blocking(keep_token_effects)
     encode = blocking(encode)
     decode = blocking(decode)
 
@@ -555,5 +591,6 @@ class AsyncDictionariesClient(AsyncConnection):
     dictionary_info = awaiting(dictionary_info)
     dictionaries = awaiting(dictionaries)
     delete_dictionary = awaiting(delete_dictionary)
+    keep_token_effects = awaiting(keep_token_effects)
     encode = awaiting(encode)
     decode = awaiting(decode)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from isogloss.errors import UnsupportedVersion
+from isogloss.service.pages.attention_rows import attention_rows
 from isogloss.service.pages.charts import activation_bars, ruler
 from isogloss.service.pages.report_data import Node
 
@@ -76,6 +77,8 @@ class ContextView:
     """Whether the document goes on before."""
     cut_after: bool
     """Whether the document goes on after."""
+    attention: Markup
+    """What heads look at from the peak, drawn; empty where that was not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -510,7 +513,10 @@ def _segments(count: int) -> str:
 
 
 def _context(node: Node, highest: float) -> ContextView:
-    cut = node.numbers("cut")
+    cut, attention = node.numbers("cut"), Markup()
+    if "attention" in node:
+        looked = node.node("attention")
+        attention = Markup(attention_rows(looked, tuple(map(clean, looked.texts("tokens")))))
     return ContextView(
         pieces=tuple(
             ShownPiece(
@@ -522,6 +528,7 @@ def _context(node: Node, highest: float) -> ContextView:
         value=node.number("value"),
         cut_before=bool(cut[0]),
         cut_after=bool(cut[1]),
+        attention=attention,
     )
 
 

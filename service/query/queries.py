@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss import universality
+from isogloss import dictionaries, universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.service.query.kept import KeptReads
 from isogloss.service.values.dictionary_bodies import has_weights, sources_of
@@ -167,6 +167,7 @@ class Queries:
         found = self._contexts(known, entry).read(probed, feature, contexts)
         _, values = probed.codes.feature(feature)
         fires = int(probed.moments.fires[feature])
+        effects = dictionaries.read_token_effects(self._store.artifact("dictionary", known.uid))
         return FeatureInfo(
             dictionary=dictionary,
             feature=feature,
@@ -184,6 +185,7 @@ class Queries:
                 )
                 for context in found
             ),
+            token_effects=effects.get(feature),
         )
 
     def segments(

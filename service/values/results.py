@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from isogloss.dictionaries import TokenEffect, TokenEffects
 from isogloss.errors import InvalidInput
 from isogloss.service.values import html
 from isogloss.short_repr import short_repr
@@ -367,6 +368,9 @@ class FeatureInfo:
     """Its highest activation."""
     contexts: tuple[FeatureContext, ...]
     """Where it fires most strongly, strongest first."""
+    token_effects: TokenEffects | None = None
+    """Which next tokens it promotes and suppresses; None: nothing was kept of it, see
+    :meth:`isogloss.service.Client.keep_token_effects`."""
 
     __repr__ = short_repr
 
@@ -376,6 +380,10 @@ class FeatureInfo:
             "density": self.density,
             "highest activation": self.max_activation,
         }
+        if self.token_effects is not None:
+            for name in ("promoted", "suppressed"):
+                tokens: tuple[TokenEffect, ...] = getattr(self.token_effects, name)
+                facts[name] = ", ".join(f"{one.token} {one.change:+.3f}" for one in tokens)
         places = html.passages((c.before, c.peak, c.after, c.value) for c in self.contexts)
         return html.card(f"Feature {self.feature} of {self.dictionary}", facts, places)
 

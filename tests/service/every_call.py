@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isogloss.dictionaries import TokenEffect, TokenEffects
 from isogloss.service import FeatureRef
 from isogloss.store import ImportColumns, SiteSpec
 from isogloss.store.testing import sample_spec
@@ -21,6 +22,11 @@ OVER_A_CONNECTION = frozenset(
 FEATURE = FeatureRef(dictionary="d", feature=1)
 ROWS = np.zeros((3, 2), np.float32)
 COLUMNS = ImportColumns(token_id=np.zeros(3, np.uint32), documents=(), rows_per_document=3)
+
+UP = (TokenEffect(token="a", token_id=3, change=0.5),)
+EFFECTS = TokenEffects(
+    feature=1, promoted=UP, suppressed=(), direct_promoted=UP, direct_suppressed=(), agreement=0.25
+)
 
 CODES: Mapping[str, np.ndarray] = {
     "segment": np.array([0]),
@@ -57,6 +63,7 @@ ARGUMENTS: Mapping[str, Mapping[str, object]] = {
     "dictionary_info": {"dictionary": "d"},
     "dictionaries": {},
     "delete_dictionary": {"dictionary": "d", "etag": "e"},
+    "keep_token_effects": {"dictionary": "d", "effects": [EFFECTS]},
     "encode": {"dictionary": "d", "rows": ROWS},
     "decode": {"dictionary": "d", "values": ROWS, "indices": ROWS.astype(np.int32)},
     "create_probe": {"recordings": ["a"]},

@@ -1,6 +1,7 @@
 """The whole path, from appended rows to matched features, on both kinds of client."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.service import planted
+from tests.service.every_call import EFFECTS, UP
 from tests.service.serving import server_on
 
 import isogloss
@@ -154,6 +156,35 @@ def test_a_feature_is_shown_in_its_contexts(walked: Walked) -> None:
     assert any(peak.before + peak.peak + peak.after in (text or "") for text in texts)
     assert info.probe in {probe.id for probe in walked.client.probes()}
     assert walked.client.probe(info.probe).grid == "tokens"
+
+
+def test_effects_that_are_kept_are_shown_with_the_feature(walked: Walked) -> None:
+    client, (a, _) = walked.client, walked.dictionaries
+    feature, other = walked.asked.feature_a, (walked.asked.feature_a + 1) % a.features
+    kept = replace(EFFECTS, feature=feature)
+    assert client.feature(a.feature(feature), contexts=1).token_effects is None
+    assert client.keep_token_effects(a, [kept, replace(EFFECTS, feature=other)]) == 2
+    found = client.feature(a.feature(feature), contexts=1)
+    assert found.token_effects == kept
+    assert "a +0.500" in found._repr_html_()
+    again = replace(kept, agreement=0.5)
+    assert client.keep_token_effects(a.id, [again]) == 2  # in place of the first; others stay
+    assert client.feature(a.feature(feature), contexts=1).token_effects == again
+    assert client.feature(a.feature(other), contexts=1).token_effects is not None
+    assert client.dictionary(a.id).id == a.id  # weights are still those that were saved
+    for wrong, said in (
+        ([replace(kept, feature=a.features)], "0 to 39"),
+        ([kept, kept], "stands twice"),
+        ([], "effects of 0 features"),
+        ([replace(kept, promoted=UP * 65)], "a list of 65 tokens"),
+        ([replace(kept, promoted=(replace(UP[0], token="x" * 300),))], "the longest of 300"),
+        ([replace(kept, agreement=math.nan)], "not finite"),
+        ([replace(kept, promoted=(replace(UP[0], change=math.inf),))], "not finite"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            client.keep_token_effects(a, wrong)
+    with pytest.raises(NotFound, match="nothing"):
+        client.keep_token_effects("nothing", [kept])
 
 
 def test_both_clients_come_to_the_same(local: Walked, served: Walked) -> None:

@@ -1,7 +1,8 @@
 """What the features of a dictionary do to the next token of a live model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,16 +16,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+CausalOption = Annotated[
+    str,
+    typer.Option("--model", help="Causal model: hub id, local directory, or packaged:NAME."),
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="Part of the passport that may differ; repeat for several."),
+]
+
 
 @app.command()
 def effects(
     dictionary: Annotated[str, typer.Argument(help="Id of the dictionary, of one site.")],
+    model: CausalOption,
     texts: Annotated[
         list[Path] | None, typer.Argument(help="Text files, or folders of them, to measure on.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="The causal model: hub id, local directory, or packaged:NAME.")
-    ] = ...,  # pyright: ignore[reportArgumentType] (typer's mark of an option that must be given)
     feature: Annotated[
         list[int] | None, typer.Option(help="Number of a feature; repeat for several.", min=0)
     ] = None,
@@ -39,8 +47,13 @@ def effects(
     tokens: Annotated[int, typer.Option(help="Tokens of each.", min=4)] = 32,
     count: Annotated[int, typer.Option(help="Tokens of each list.", min=1)] = 8,
     random: Annotated[int, typer.Option(help="Like features to compare with.", min=1)] = 20,
+    allow: AllowOption = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep the tokens' lists with the dictionary, for `feature`."),
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to keep the tokens' lists in.")
+        Path | None, typer.Option("--output", "-o", help="Folder to write the tokens' lists to.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -56,24 +69,39 @@ def effects(
 
     if change not in dictionaries.CHANGES:
         raise InvalidInput(f"change is {change!r}; wanted one of {', '.join(dictionaries.CHANGES)}")
+    if (keep or output) and not feature:
+        raise InvalidInput("lists of tokens are of features: give --feature with --keep, --output")
     read = read_texts(texts or [], standard_library=standard_library, words=4 * tokens)
-    with connect(store, read_only=True) as client:
+    # a store that cannot be written to is refused before anything is measured
+    with connect(store, run_workers=False, read_only=not keep) as client:
         made = client.dictionary(dictionary)
-    loaded = models.load_model(model, causal=True)
+    loaded, may_differ = models.load_model(model, causal=True), allow or ()
     ids = models.token_windows(loaded, [one.text for one in read], tokens=tokens, most=windows)
     if not feature:
-        whole = dictionaries.loss_recovered(made, loaded, ids)
-        _show_whole(whole, is_json=is_json)
-        return
-    lists = dictionaries.token_effects(made, loaded, ids, feature, count=count)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        dictionaries.write_token_effects(lists, output)
-    found = [
-        dictionaries.feature_effect(made, loaded, ids, one, change, value=value, count=random)
-        for one in feature
-    ]
-    _show_features(lists, found, is_json=is_json)
+        whole = dictionaries.loss_recovered(made, loaded, ids, allow=may_differ)
+        return _show_whole(whole, is_json=is_json)
+    lists = dictionaries.token_effects(made, loaded, ids, feature, count=count, allow=may_differ)
+    _keep(lists, output, dictionary, store if keep else None)
+    measured = partial(dictionaries.feature_effect, change=change, value=value, count=random)
+    found = [measured(made, loaded, ids, one, allow=may_differ) for one in feature]
+    return _show_features(lists, found, is_json=is_json)
+
+
+def _keep(
+    lists: "Sequence[TokenEffects]", folder: Path | None, dictionary: str, store: str | None
+) -> None:
+    """Write lists of tokens to a folder, and keep them in a store, where either is given."""
+    from isogloss.dictionaries import write_token_effects
+
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"{folder} cannot be made ({error}): choose --output") from error
+        write_token_effects(lists, folder)
+    if store is not None:
+        with connect(store, run_workers=False) as client:
+            client.keep_token_effects(dictionary, lists)
 
 
 def _show_whole(whole: "LossRecovered", *, is_json: bool) -> None:
@@ -102,6 +130,16 @@ def _show_features(
             f"feature {one.feature}, {found.change}: KL {found.kl:.4g} (p {found.p_kl:.3g}), loss "
             f"{found.loss:+.4g} (p {found.p_loss:.3g})"
         )
-        for title, some in (("promotes", one.promoted), ("suppresses", one.suppressed)):
-            named = ", ".join(f"{each.token!r} {each.change:+.3f}" for each in some)
-            say(f"  {title} {named}")
+        for line in shown_tokens(one):
+            say(line)
+
+
+def shown_tokens(one: "TokenEffects") -> Iterator[str]:
+    """Yield lines that say which tokens a feature promotes and suppresses.
+
+    Args:
+        one: what was measured of it.
+    """
+    for title, some in (("promotes", one.promoted), ("suppresses", one.suppressed)):
+        named = ", ".join(f"{each.token!r} {each.change:+.3f}" for each in some)
+        yield f"  {title} {named}"

@@ -20,6 +20,7 @@ from isogloss.service.cli.options import (
     StoreOption,
     connect,
 )
+from isogloss.service.cli.study.effects import shown_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +117,9 @@ def feature(
     )
     for place in found.contexts:
         say(f"{place.value:8.2f}  {_line(place)}")
+    if found.token_effects is not None:
+        for line in shown_tokens(found.token_effects):
+            say(line)
 
 
 @app.command()

@@ -91,6 +91,20 @@ def test_settings_that_cannot_be_used_are_refused(setting: dict[str, Any], said:
         feature_circuit(loaded, pairs, made, **setting)
 
 
+def test_two_dictionaries_of_one_site_under_two_names_are_refused():
+    loaded, pairs, made = tiny()
+    with pytest.raises(InvalidInput, match="two dictionaries are of site"):
+        feature_circuit(loaded, pairs, {**made, "h.0": made[FIRST]})
+
+
+def test_what_was_measured_is_said_beside_what_no_feature_and_random_ones_do():
+    loaded, pairs, made = tiny()
+    found = feature_circuit(loaded, pairs, made, count=3, random=2)
+    assert f"faithfulness {found.faithfulness:.3f}, {found.floor:.3f} of no" in found.graph.facts
+    assert f"{max(found.random):.3f} of 2 random circuits" in found.graph.facts
+    assert found.graph.sites == (FIRST, SECOND)
+
+
 def test_no_dictionary_and_one_of_two_sites_are_refused():
     loaded, pairs, _ = tiny()
     with pytest.raises(InvalidInput, match="no dictionary was given"):

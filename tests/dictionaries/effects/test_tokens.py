@@ -1,22 +1,15 @@
-"""Promoted and suppressed tokens, kept beside a dictionary."""
-
-from pathlib import Path
+"""Promoted and suppressed tokens."""
 
 import pytest
 import torch
 from tests.dictionaries.live.planted import random_dictionary
 from tests.dictionaries.live.tiny_gpt import tiny_gpt
 
-from isogloss.dictionaries import DictionaryModule, load_dictionary, save_dictionary
+from isogloss.dictionaries import DictionaryModule
 from isogloss.dictionaries.effects.shifts import shifts
-from isogloss.dictionaries.effects.tokens import (
-    TOKEN_EFFECTS_FILE,
-    TokenEffects,
-    read_token_effects,
-    token_effects,
-    write_token_effects,
-)
-from isogloss.errors import CorruptData, InvalidInput
+from isogloss.dictionaries.effects.token_lists import TokenEffects
+from isogloss.dictionaries.effects.tokens import token_effects
+from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel
 
 IDS = torch.arange(32).reshape(4, 8)
@@ -47,27 +40,6 @@ def test_lists_are_the_ends_of_the_shifts_each_way():
     found = shifts(DictionaryModule(random_dictionary()), gpt, IDS, [3], norm=9.0, site=SITE)
     assert one.promoted[0].token == str(one.promoted[0].token_id)
     assert found[0, one.promoted[0].token_id] > 0
-
-
-def test_effects_come_back_from_beside_the_dictionary(tmp_path: Path):
-    directory = tmp_path / "saved"
-    save_dictionary(random_dictionary(), directory)
-    assert read_token_effects(directory) == {}
-    effects = measured()
-    write_token_effects(effects, directory)
-    assert read_token_effects(directory) == {one.feature: one for one in effects}
-    load_dictionary(directory)  # which takes no offence at the file
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"format": "isogloss-token-effects", "version": 9}',
-             '{"format": "isogloss-token-effects", "version": 1}',
-             '{"format": "isogloss-token-effects", "version": 1, "effects": [{"feature": 1}]}']
-)  # fmt: skip
-def test_a_file_that_holds_no_effects_is_refused(text: str, tmp_path: Path):
-    (tmp_path / TOKEN_EFFECTS_FILE).write_text(text)
-    with pytest.raises(CorruptData):
-        read_token_effects(tmp_path)
 
 
 def test_counts_and_strengths_of_nothing_are_refused():

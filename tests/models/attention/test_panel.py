@@ -1,10 +1,13 @@
 """Patterns as a page."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 
+from isogloss.errors import InvalidInput
 from isogloss.models.attention.panel import attention_page
 from isogloss.models.attention.patterns import AttentionPatterns, Head
 
@@ -24,6 +27,14 @@ def test_each_cell_says_query_key_and_share():
         (3, 3, "50.0%"),
     ]  # fmt: skip
     assert "layer 18, head 6" in page
+
+
+def test_more_tokens_than_a_browser_shows_are_refused():
+    many = replace(PATTERNS, tokens=("a",) * 513, values=np.zeros((1, 513, 513), np.float32))
+    with pytest.raises(InvalidInput, match="513 tokens, up to 512 are drawn"):
+        attention_page(many)
+    least = replace(PATTERNS, tokens=("a",) * 512, values=np.zeros((1, 512, 512), np.float32))
+    assert attention_page(least).count("<text") == 2 * 512 + 1
 
 
 def test_a_page_stands_alone_and_no_token_becomes_markup():

@@ -7,6 +7,7 @@ from torch import nn
 
 from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel
+from isogloss.models.attention import patterns
 from isogloss.models.attention.patterns import Head, attention_patterns, read_head
 
 MODEL = LoadedModel(module=family("llama"), name="tiny")
@@ -37,6 +38,25 @@ def test_without_heads_all_are_read():
 def test_heads_that_are_not_there_are_refused(heads: list[Head], said: str):
     with pytest.raises(InvalidInput, match=said):
         attention_patterns(MODEL, TEXT, heads)
+
+
+def test_patterns_that_no_memory_holds_are_refused_before_any_pass(monkeypatch: pytest.MonkeyPatch):
+    passes: list[object] = []
+
+    def note(module: nn.Module, given: object) -> None:
+        passes.append(given)
+
+    handle = MODEL.module.register_forward_pre_hook(note)
+    monkeypatch.setattr(patterns, "_MOST_HELD", 4 * 9)  # of one layer of four heads, 3 tokens
+    try:
+        assert attention_patterns(MODEL, [1, 2, 3], [Head(layer=0, head=1)]).values.shape[1] == 3
+        passes.clear()
+        for text, heads in (([1, 2, 3], None), ([1, 2, 3, 4], [Head(layer=0, head=1)])):
+            with pytest.raises(InvalidInput, match="give a shorter text"):
+                attention_patterns(MODEL, text, heads)
+        assert not passes
+    finally:
+        handle.remove()
 
 
 def test_a_model_without_known_heads_is_refused():

@@ -31,6 +31,34 @@ def test_every_node_and_link_is_drawn_and_names_itself():
     assert not re.search(r"(src|href)=|url\(|<script", page)
 
 
+def test_features_of_a_token_stand_above_it_and_rows_are_named_by_their_sites():
+    def feature(site: int, number: int, place: int) -> CircuitNode:
+        return CircuitNode(name=f"{site}_{number}_{place}", kind="feature", layer=site, place=place)
+
+    nodes = (
+        *(feature(0, number, 1) for number in (7, 8)), feature(1, 3, 1), feature(1, 4, 9),
+        CircuitNode(name="logits", kind="logit", layer=2, place=9),
+    )  # fmt: skip
+    sites = ("model.layers.5", "<i>")
+    page = circuit_page(
+        Graph(model="a", tokens=tuple("abcdefghij"), nodes=nodes, links=(), sites=sites)
+    )
+    found = re.findall(r'<text class="node-name" x="(\d+)" y="(\d+)">(\w+)<', page)
+    at = {name: (int(x), int(y)) for x, y, name in found}
+    below = {
+        name: int(x)
+        for x, name in re.findall(r'x="(\d+)" y="\d+" text-anchor="middle">(\w)<', page)
+    }
+    assert below.keys() == {"b", "j"}  # tokens without a feature take no room
+    assert at["1_3_1"][0] == below["b"] == (at["0_7_1"][0] + at["0_8_1"][0]) // 2
+    assert at["1_4_9"][0] == below["j"]
+    assert at["logits"][1] < at["1_3_1"][1] < at["0_7_1"][1]
+    assert ">model.layers.5</text>" in page
+    assert ">&lt;i&gt;</text>" in page
+    assert "layer 0" not in page
+    assert "left, middle and right" not in page
+
+
 def test_links_go_up_and_random_circuits_outside_the_frame_stay_in_it():
     nodes = tuple(CircuitNode(name=f"n{i}", kind="mlp", layer=i, label="<b>") for i in range(2))
     link = Link(source="n0", target="n1", weight=1.0)

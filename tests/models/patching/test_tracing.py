@@ -1,6 +1,8 @@
 """Causal tracing beside loops of hooks written by hand."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,19 @@ from tests.models.patching.tiny import CLEAN, CORRUPT, model, pairs
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
-from isogloss.models import LoadedModel
+from isogloss.models import (
+    Head,
+    LoadedModel,
+    TextPairs,
+    attention_patterns,
+    attribute,
+    head_scores,
+    indirect_object_pairs,
+    score_edges,
+    text_pairs,
+)
 from isogloss.models.patching.metrics import METRICS
-from isogloss.models.patching.tracing import trace
+from isogloss.models.patching.tracing import finished, run_pairs, trace
 
 
 def by_hand(logits: Tensor, clean: Tensor, metric: str) -> float:
@@ -118,13 +130,76 @@ def test_an_unknown_setting_is_refused():
             unchecked(model(), pairs(), ["layers.0"], **setting)
 
 
-def test_texts_beyond_the_context_are_refused():
-    import dataclasses
+def long() -> TextPairs:
+    ids = pairs().clean.repeat(1, 10)
+    return replace(pairs(), clean=ids, corrupt=ids + 1)
 
-    long = pairs().clean.repeat(1, 10)
-    more = dataclasses.replace(pairs(), clean=long, corrupt=long + 1)
-    with pytest.raises(InvalidInput, match="60 tokens, the model reads 32"):
-        trace(model("gpt2"), more, ["transformer.h.0"])
+
+BEFORE_ANY_PASS: list[tuple[Callable[[LoadedModel], object], type[Exception], str]] = [
+    (lambda m: trace(m, pairs(), ["h.7"]), UnknownSite, "nearest"),
+    (lambda m: attribute(m, pairs(), ["h.7"]), UnknownSite, "nearest"),
+    (lambda m: trace(m, pairs(), ["h.0.attn.head.9"]), InvalidInput, "no head 9"),
+    (lambda m: attribute(m, pairs(), ["h.0.attn.head.9"]), InvalidInput, "no head 9"),
+    (lambda m: trace(m, pairs(), ["h.0.mlp.heads.q"]), InvalidInput, "no attention module"),
+    (lambda m: attention_patterns(m, [1, 2], [Head(layer=0, head=9)]), InvalidInput, "heads 0 to"),
+    (lambda m: attention_patterns(m, "text"), InvalidInput, "no tokenizer"),
+    (lambda m: attention_patterns(m, [1] * 40), InvalidInput, "40 tokens, the model reads 32"),
+    (lambda m: head_scores(m, torch.ones(2, 40).long()), InvalidInput, "40 tokens, the model"),
+    (lambda m: text_pairs(m, [[1, 2]], [[1, 2, 3]], [1], [2]), InvalidInput, "3 tokens"),
+    (lambda m: indirect_object_pairs(m, 2), InvalidInput, "no tokenizer"),
+    (lambda m: trace(m, long(), ["h.0"]), InvalidInput, "60 tokens, the model reads 32"),
+    (lambda m: attribute(m, long(), ["h.0"]), InvalidInput, "60 tokens, the model reads 32"),
+    (lambda m: score_edges(m, long()), InvalidInput, "60 tokens, the model reads 32"),
+    (lambda m: trace(m, pairs(), ["h.0"], positions=[6]), InvalidInput, "6 tokens"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "said"), BEFORE_ANY_PASS, ids=range(15))
+def test_bad_input_is_refused_before_any_pass(
+    call: Callable[[LoadedModel], object], error: type[Exception], said: str
+):
+    tiny, passes = model("gpt2"), list[object]()
+
+    def note(module: nn.Module, given: object) -> None:
+        passes.append(given)
+
+    handle = tiny.module.register_forward_pre_hook(note)
+    try:
+        with pytest.raises(error, match=said):
+            call(tiny)
+        assert not passes
+        tiny.module(pairs().clean)
+        assert len(passes) == 1  # so a pass would have been seen
+    finally:
+        handle.remove()
+
+
+def test_numbers_that_are_not_finite_are_refused_and_no_hook_stays():
+    tiny = LoadedModel(module=deepcopy(model("gpt2").module), name="tiny")
+    with torch.no_grad():
+        tiny.module.get_parameter("transformer.h.1.mlp.c_fc.bias")[0] = torch.nan
+    with pytest.raises(InvalidInput, match="nan"):
+        trace(tiny, pairs(), ["h.0"])
+    with torch.no_grad():
+        tiny.module.get_parameter("transformer.h.0.ln_1.bias")[0] = torch.nan
+    ids = torch.tensor([[1, 2, 3]])
+    for call in (lambda: attention_patterns(tiny, [1, 2, 3]), lambda: head_scores(tiny, ids)):
+        with pytest.raises(InvalidInput, match="not finite"):
+            call()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in tiny.module.modules())
+
+
+def test_what_overflows_where_it_is_patched_is_named():
+    runs = run_pairs(
+        model("gpt2"), pairs(), ["h.0"], positions="each", metric="logit_difference", mode="noise"
+    )
+    values = np.zeros((1, 6))
+    values[0, 2] = np.inf
+    with pytest.raises(InvalidInput, match=r"not finite where 'h\.0' is patched"):
+        finished(
+            model("gpt2"), pairs(), runs, values,
+            sites=["h.0"], metric="logit_difference", mode="noise",
+        )  # fmt: skip
 
 
 def test_a_model_that_tells_no_difference_is_refused():

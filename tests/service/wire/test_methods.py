@@ -37,7 +37,7 @@ def test_what_changes_something_each_time_is_never_sent_twice() -> None:
         *("CreateRecording", "GetRecording", "ListRecordings", "GetVocabulary"),
         *("GetSiteStatistics", "ListLanes", "GetStorage", "EndDirectLane"),
         *("TrainDictionary", "GetDictionary", "ListDictionaries", "Encode", "ListKinds"),
-        "Decode",
+        *("Decode", "KeepTokenEffects"),
         *("CreateProbe", "GetProbe", "ListProbes", "GetFeature", "NearestFeatures"),
         *("ReadSegments", "UploadCodes", "ImportCodes", "RotateDictionary"),
         *("CreateMatch", "GetMatch", "ListMatches", "ListPairs", "GetServerInfo"),

@@ -7,6 +7,7 @@ import pytest
 from tests.service.cli.study.conftest import Run
 
 from isogloss.dictionaries import read_token_effects
+from isogloss.service.cli.study.effects import shown_tokens
 
 TEXT = " ".join(f"call {i} resumes where {i * i} stopped; keys stay in order." for i in range(200))
 
@@ -39,6 +40,13 @@ def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, 
     assert len(one["tokens"]["promoted"]) == 8
     assert len(one["effect"]["null_kl"]) == 4
     assert list(read_token_effects(tmp_path / "kept")) == [3]
+    code, out, err = run(*measure, "--feature", "3", "--random", "2", "--keep")
+    assert code == 0, err
+    (directory,) = (tmp_path / "isogloss-store" / "dictionaries").iterdir()
+    kept = read_token_effects(directory)
+    assert list(kept) == [3]
+    for line in shown_tokens(kept[3]):  # as `isogloss feature` shows what was kept
+        assert line in out.splitlines()
     code, out, _ = run(*measure, "--feature", "3", "--change", "steer", "--value", "2")
     assert code == 0
     assert "feature 3, steer: KL" in out
@@ -46,6 +54,9 @@ def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, 
     for more, said in (
         (("--change", "raise"), "wanted one of ablate, clamp, steer"),
         (("--feature", "99"), "0 to 15"),
+        (("--keep",), "give --feature"),
+        (("--allow", "colour"), "parts of a passport"),
+        (("--feature", "3", "-o", "text.txt/kept"), "choose --output"),
         (("--tokens", "500"), "the model reads 128"),
     ):
         code, _, err = run(*measure, *more)
