@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grimp
 import pytest
-from house_figures import counted, docstrings
+from house_figures import counted, docstrings, kept_mutants
 from house_figures.figure import Figure
 from house_figures.mutants import (
     Config,
@@ -174,6 +174,19 @@ def test_the_tree_alone_draws_the_mutants(tmp_path: Path, config: Config) -> Non
     everything, _ = drawn(replace(config, count=1000), root)
     assert {mutant.file for mutant in everything} == {"store/a.py", "service/b.py"}
     assert everything[:3] == chosen
+
+
+def test_a_draw_has_its_own_rooms_places_and_results(tmp_path: Path) -> None:
+    root = write(tmp_path, {"store/a.py": CODE, "universality/b.py": CODE})
+    house, other = load_config(), load_config(draw="universality")
+    assert (house.results.name, other.results.name) == (
+        "mutants.json",
+        "mutants_universality.json",
+    )
+    assert {mutant.file for mutant in drawn(house, root)[0]} == {"store/a.py"}
+    assert {mutant.file for mutant in drawn(other, root)[0]} == {"universality/b.py"}
+    assert set(kept_mutants.LEAST) == {house.draw, other.draw}
+    assert all(kept_mutants.LEAST[one.draw] <= one.count for one in (house, other))
 
 
 def test_a_change_of_one_file_draws_its_own_places_anew_and_no_others(

@@ -1,13 +1,14 @@
-"""Run the drawn mutants: ``PYTHONPATH=benchmarks python -m house_figures.mutate [--count N]``.
+"""Run the drawn mutants: ``PYTHONPATH=benchmarks python -m house_figures.mutate [--draw NAME]``.
 
 Exit status 0 where every mutant was run. Each process works in a copy of the tree under
 ``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
 kept, and the next call goes on. ``--minutes`` stops it by itself and writes what there is; what was
 not run counts as not noticed. The outcomes are written to ``benchmarks/mutants.json``, which
-``benchmarks/house.py`` checks. Each holds a hash of the mutant, its file and the tests that were
-run: as long as that is the same, the mutant is not run again. A mutant that takes ten times as long
-as its tests do unmutated, and a while more, counts as noticed (``timeout``); no single test has a
-limit of its own, so that a busy machine does not fail one.
+``benchmarks/house.py`` checks; those of the draw ``universality`` to a file of its own, which
+``benchmarks/universality.py`` checks. Each holds a hash of the mutant, its file and the tests that
+were run: as long as that is the same, the mutant is not run again. A mutant that takes ten times as
+long as its tests do unmutated, and a while more, counts as noticed (``timeout``); no single test
+has a limit of its own, so that a busy machine does not fail one.
 
 With ``--under FOLDER`` only the drawn mutants of a folder are run, and nothing is written; a larger
 ``--count`` draws more of them.
@@ -39,6 +40,7 @@ from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 from house_figures.mutants import (
+    HOUSE,
     Config,
     Mutant,
     drawn,
@@ -51,7 +53,6 @@ from house_figures.mutants import (
 from house_figures.sources import ROOT, sources
 
 SESSIONS = ROOT / ".cache" / "mutants"
-RESULTS = ROOT / "benchmarks" / "mutants.json"
 _UNMUTATED_LIMIT_S = 1800.0
 _TIMES = 10
 """How many times as long as unmutated a mutant may take: other work slows a machine by less."""
@@ -365,20 +366,22 @@ def hash_of_outcomes(outcomes: object) -> str:
 def main() -> int:
     """Run the lane and write its results; 0 where every mutant was run."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draw", default=HOUSE, help="of which rooms: a name in the config")
     parser.add_argument("--count", type=int, help="how many, instead of what the config says")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the outcomes go")
+    parser.add_argument("--results", type=Path, help="where the outcomes go, if elsewhere")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin none after so long")
     parser.add_argument("--under", default="", help="only mutants of files below this folder")
     given = parser.parse_args()
-    config = load_config()
+    config = load_config(draw=given.draw)
     config = replace(config, count=given.count or config.count)
+    results: Path = given.results or config.results
     tree = hash_of_files(mutated_files(config))
     chosen, left_out = drawn(config)
     chosen = [mutant for mutant in chosen if mutant.file.startswith(given.under)]
     kept: dict[Mutant, Outcome] = {}
-    if given.results.exists():
-        kept = outcomes_of(json.loads(given.results.read_text("utf-8")), chosen, config)
+    if results.exists():
+        kept = outcomes_of(json.loads(results.read_text("utf-8")), chosen, config)
     waiting = [mutant for mutant in chosen if mutant not in kept]
     print(f"{len(kept)} outcomes still hold, {len(waiting)} mutants to run", file=sys.stderr)
     session, limit_s = SESSIONS / "session.sqlite", 60 * given.minutes
@@ -390,7 +393,7 @@ def main() -> int:
         print("the code was changed while mutants of it were run: run again", file=sys.stderr)
         return 1
     if not given.under:
-        given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for outcome in outcomes:
         if outcome.outcome in {"survived", "failed"}:
             print(outcome.outcome, outcome.mutant.name)
