@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from isogloss.errors import InvalidInput
 from isogloss.service.pages.figures import Figures, figures_of
+from isogloss.service.pages.other_measures import Margin, Measure, margins_of, measures_of
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import (
     Bars,
@@ -63,6 +64,10 @@ class _Section:
     at each threshold; empty where there is neither ceiling nor floor."""
     bars: Bars
     """What the settings ask of pairs."""
+    measures: tuple[Measure, ...]
+    """What else was measured."""
+    margins: tuple[Margin, ...]
+    """Pairs by their margin."""
 
 
 def render_report(reports: Sequence[Mapping[str, object]], *, title: str = "") -> str:
@@ -138,6 +143,8 @@ def _section(report: Node) -> _Section:
         setting=_setting(report, data),
         references=_references(data),
         bars=bars_of(data),
+        measures=measures_of(data, sides),
+        margins=margins_of(data),
     )
 
 
