@@ -20,7 +20,6 @@ import json
 import math
 import os
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
@@ -34,8 +33,8 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.testing import run_tests
+from cosmic_ray.mutating import use_mutation
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
@@ -51,13 +50,13 @@ from house_figures.mutants import (
     nearest_tests,
 )
 from house_figures.sources import ROOT, sources
+from house_figures.warm_tests import import_libraries, run_warm
 
 SESSIONS = ROOT / ".cache" / "mutants"
 _UNMUTATED_LIMIT_S = 1800.0
 _TIMES = 10
 """How many times as long as unmutated a mutant may take: other work slows a machine by less."""
 _MOST_FILE_BYTES = 1 << 30
-_PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0", "--timeout", "0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +257,9 @@ def _enter_copy(copies: str) -> None:
         # a changed loop may write without end
         resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_FILE_BYTES, _MOST_FILE_BYTES))
         subprocess.run([sys.executable, "-m", "compileall", "-q", "src", "tests"], check=False)
+        # as PYTHONPATH does in a process that is started
+        sys.path.insert(0, str(mine / "src"))
+        import_libraries()
         return
     raise RuntimeError(f"no free copy in {copies}: fewer were made than processes")
 
@@ -287,7 +289,7 @@ def _unmutated(names: Sequence[str], pool: ProcessPoolExecutor) -> dict[str, flo
 def _unmutated_s(name: str) -> float | None:
     """Return the seconds of one test file on the product as it is; None where it fails."""
     began = time.monotonic()
-    outcome, output = run_tests(_command((name,)), _UNMUTATED_LIMIT_S)
+    outcome, output = run_warm((name,), _UNMUTATED_LIMIT_S)
     if outcome is not TestOutcome.SURVIVED:
         print(f"{name} fails without a mutant:\n{output[-3000:]}", file=sys.stderr)
         return None
@@ -312,11 +314,12 @@ def _test(
     if unmutated_s is None:
         return WorkResult(WorkerOutcome.ABNORMAL, "the tests fail without a mutant")
     limit_s = _TIMES * unmutated_s + config.grace_s
-    return mutate_and_test([_spec(mutant)], _command(tests), limit_s)
-
-
-def _command(tests: Sequence[str]) -> str:
-    return shlex.join([sys.executable, *_PYTEST, *tests])
+    operator = get_operator(mutant.operator)()
+    with use_mutation(Path(mutant.file), operator, mutant.occurrence) as (_, mutated):
+        if mutated is None:
+            return WorkResult(WorkerOutcome.NO_TEST, "no such place")
+        outcome, output = run_warm(tests, limit_s)
+    return WorkResult(WorkerOutcome.NORMAL, output, outcome)
 
 
 def _spec(mutant: Mutant) -> MutationSpec:
