@@ -52,6 +52,9 @@ def test_signed_or_non_finite_codes_are_refused(value: float) -> None:
     given = Rows(np.array([0, 1]), np.array([0], np.int32), np.array([value], np.float32))
     with pytest.raises(InvalidInput, match="activations >= 0"):
         codes_matrix(given, 3)
+    given = Rows(np.array([0, 1]), np.array([-1], np.int32), np.ones(1, np.float32))
+    with pytest.raises(ShapeError, match=r"\[-1, -1\] must lie in \[0, 3\)"):
+        codes_matrix(given, 3)
 
 
 def test_an_index_beyond_the_columns_is_refused() -> None:
