@@ -70,5 +70,9 @@ def test_many_features_are_given_their_sixteen_best_candidates(
 
 
 def test_directions_of_unequal_features_are_refused() -> None:
+    fits = Directions(decoder=_rows(0, 3, 4), encoder=_rows(0, 3, 5))
+    assert fits.decoder.shape == (3, 4)
+    with pytest.raises(ShapeError, match="equal features"):
+        Directions(decoder=np.ones(3, np.float32))
     with pytest.raises(ShapeError, match="equal features"):
         Directions(decoder=_rows(0, 3, 4), encoder=_rows(0, 4, 4))
