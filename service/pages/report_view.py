@@ -293,9 +293,10 @@ def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
         f"not, {beyond.undecided:,} cannot be told. By chance at most "
         f"{_about(data.number('chance'))} of all pairs would pass."
     )
+    untold = f"; of {replicates.undecided:,} it cannot be told" if replicates.undecided else ""
     return Headline(
         claim=f"{replicates.yes:,} of {of:,} features that could be compared have a partner that "
-        "replicates",
+        f"replicates{untold}",
         verdict=_verdict(shared, beyond, _highest(level), codes),
         sentences=(found, holds, chance, more),
     )

@@ -33,7 +33,7 @@ def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
     )
     assert headline.claim == (
         f"{replicates['yes']} of 3,120 features that could be compared have a partner that "
-        "replicates"
+        "replicates; of 1 it cannot be told"
     )
     assert headline.verdict == "Much of what is shared is which word stands there."
     _, holds, chance, more = headline.sentences
