@@ -4,6 +4,7 @@ Each number stands beside what it is where nothing is shared.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from isogloss.service.pages.figures import NULL_KEYS
 from isogloss.service.pages.report_data import Node
@@ -59,7 +60,7 @@ def margins_of(data: Node) -> tuple[Margin, ...]:
         return ()
     margins = data.node("margins")
     lows = margins.numbers("from")
-    labels = [f"{low:g} to {high:g}" for low, high in zip(lows, lows[1:], strict=False)]
+    labels = [f"{low:g} to {high:g}" for low, high in pairwise(lows)]
     rows = zip(
         [*labels, f"{lows[-1]:g} or more"],
         *(margins.numbers(name) for name in ("pairs", "mutual_again", "replicates")),
@@ -130,6 +131,8 @@ def _subsets(node: Node, own: ReportSide, other: ReportSide) -> Measure:
         value=f"{node.numbers('together')[at]:,.0f}; by one alone "
         f"{node.numbers('single')[at]:,.0f}",
         beside="; ".join(
-            f"{NULL_KEYS[name]} {nulls.numbers(name)[at]:,.0f}" for name in NULL_KEYS if name in nulls
+            f"{NULL_KEYS[name]} {nulls.numbers(name)[at]:,.0f}"
+            for name in NULL_KEYS
+            if name in nulls
         ),
     )

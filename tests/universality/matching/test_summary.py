@@ -55,9 +55,7 @@ def test_the_summary_says_what_the_token_gives(mixed: Match) -> None:
     assert f"of all pairs at most {mixed.chance:.1f} are expected to pass by chance" in text
     weak = replace(mixed, pairs=mixed.pairs.take(np.flatnonzero(mixed.pairs.r < 0.3)))
     assert "No pair reaches r >= 0.3: nothing to explain." in summary_text(weak)
-    none = Pairs.from_columns(
-        {**shared.columns(), "token_null": np.full(len(shared), np.nan)}
-    )
+    none = Pairs.from_columns({**shared.columns(), "token_null": np.full(len(shared), np.nan)})
     assert f"For none of the {len(shared)} pairs with r >= 0.3 do tokens recur" in " ".join(
         summary_text(replace(mixed, pairs=none)).split()
     )
