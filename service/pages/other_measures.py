@@ -14,7 +14,7 @@ _LEVEL = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measure:
+class OtherMeasure:
     """A number of the match beside its null."""
 
     name: str
@@ -26,7 +26,7 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Margin:
+class MarginBand:
     """The pairs whose margin lies in a band."""
 
     label: str
@@ -39,9 +39,9 @@ class Margin:
     """Those that replicate."""
 
 
-def measures_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> tuple[Measure, ...]:
+def measures_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> tuple[OtherMeasure, ...]:
     """Return what else was measured; nothing of what data of earlier releases lack."""
-    found: list[Measure] = []
+    found: list[OtherMeasure] = []
     if "mean_best" in data:
         found += [_mean_best(data.node("mean_best"), key, side) for key, side in _keyed(sides)]
     if "one_to_one" in data:
@@ -54,7 +54,7 @@ def measures_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> tuple[Measu
     return tuple(found)
 
 
-def margins_of(data: Node) -> tuple[Margin, ...]:
+def margins_of(data: Node) -> tuple[MarginBand, ...]:
     """Return the pairs with r of at least .3 by their margin on the choosing half."""
     if "margins" not in data:
         return ()
@@ -67,7 +67,7 @@ def margins_of(data: Node) -> tuple[Margin, ...]:
         strict=True,
     )
     return tuple(
-        Margin(label=label, pairs=round(pairs), again=round(again), replicates=round(good))
+        MarginBand(label=label, pairs=round(pairs), again=round(again), replicates=round(good))
         for label, pairs, again, good in rows
         if pairs
     )
@@ -77,14 +77,14 @@ def _keyed(sides: tuple[ReportSide, ReportSide]) -> tuple[tuple[str, ReportSide]
     return tuple(zip("ab", sides, strict=True))
 
 
-def _mean_best(node: Node, key: str, side: ReportSide) -> Measure:
+def _mean_best(node: Node, key: str, side: ReportSide) -> OtherMeasure:
     nulls = node.node("nulls")
 
     def means(found: Node) -> str:
         names = ("features", "by_fires", "by_mass")
         return ", ".join(decimal(found.maybe(name)) for name in names)
 
-    return Measure(
+    return OtherMeasure(
         name=f"mean best correlation of the features of {side.name} (MPPC): plain, by firings, by "
         "mass; on the choosing half",
         value=means(node.node(key)),
@@ -96,13 +96,13 @@ def _mean_best(node: Node, key: str, side: ReportSide) -> Measure:
     )
 
 
-def _one_to_one(node: Node) -> list[Measure]:
+def _one_to_one(node: Node) -> list[OtherMeasure]:
     counts = ", ".join(
         f"{count:.0f} with r ≥ {level:g}"
         for level, count in zip(node.numbers("thresholds"), node.numbers("shared"), strict=True)
     )
     found = [
-        Measure(
+        OtherMeasure(
             name="features assigned one to one, whether mutual or not",
             value=f"{node.count('pairs'):,} pairs, {node.count('mutual'):,} of them mutual; "
             f"{counts}",
@@ -112,7 +112,7 @@ def _one_to_one(node: Node) -> list[Measure]:
     if "decoders" in node:
         decoders = node.node("decoders")
         found.append(
-            Measure(
+            OtherMeasure(
                 name="mean cosine of decoder rows assigned one to one (PW-MCC)",
                 value=f"{decoders.number('value'):.3f}",
                 beside=f"one decoder rotated {decoders.number('null'):.3f} "
@@ -122,10 +122,10 @@ def _one_to_one(node: Node) -> list[Measure]:
     return found
 
 
-def _subsets(node: Node, own: ReportSide, other: ReportSide) -> Measure:
+def _subsets(node: Node, own: ReportSide, other: ReportSide) -> OtherMeasure:
     at = node.numbers("thresholds").index(_LEVEL)
     nulls = node.node("nulls")
-    return Measure(
+    return OtherMeasure(
         name=f"features of {own.name} that reach r ≥ {_LEVEL:g} by up to {node.count('most')} "
         f"features of {other.name} together",
         value=f"{node.numbers('together')[at]:,.0f}; by one alone "

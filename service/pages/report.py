@@ -17,7 +17,12 @@ from markupsafe import Markup
 
 from isogloss.errors import InvalidInput
 from isogloss.service.pages.figures import Figures, figures_of
-from isogloss.service.pages.other_measures import Margin, Measure, margins_of, measures_of
+from isogloss.service.pages.other_measures import (
+    MarginBand,
+    OtherMeasure,
+    margins_of,
+    measures_of,
+)
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import (
     Bars,
@@ -64,9 +69,9 @@ class _Section:
     at each threshold; empty where there is neither ceiling nor floor."""
     bars: Bars
     """What the settings ask of pairs."""
-    measures: tuple[Measure, ...]
+    measures: tuple[OtherMeasure, ...]
     """What else was measured."""
-    margins: tuple[Margin, ...]
+    margins: tuple[MarginBand, ...]
     """Pairs by their margin."""
 
 
