@@ -11,6 +11,7 @@ MODELS ?=
 PAIR ?= encoders
 $(if $(filter encoders causal,$(PAIR)),,$(error PAIR is $(PAIR), wanted encoders or causal))
 JOBS ?= 3
+DRAW ?= house
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONSAFEPATH := 1
 # idle OpenMP threads sleep: on a busy machine a small training step took 1.6 ms of CPU instead of 37
@@ -29,7 +30,7 @@ help:
 	@echo "make test          the tests, minutes, by JOBS=3 processes, which mostly wait;  make test-slow: long fault loops and compile matrix"
 	@echo "make test-peers    the examples of TransformerLens 3 and 4 and nnsight, each in an environment of its own"
 	@echo "make device        the kernels on a GPU: right, then timed; 5 minutes, uses PYTHON=$(PYTHON) and installs nothing"
-	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes)"
+	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes); DRAW=universality: 150 of that room"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
 	@echo "make bench-peers   training beside SAELens, dictionary_learning and sparsify, in an environment of their own"
 
@@ -105,7 +106,7 @@ check: $(READY)
 	@$(BIN)/buf format --diff --exit-code --path proto/isogloss
 
 mutants: $(READY)
-	@PYTHONPATH=benchmarks $(BIN)/python -m house_figures.mutate --jobs $(JOBS)
+	@PYTHONPATH=benchmarks $(BIN)/python -m house_figures.mutate --jobs $(JOBS) --draw $(DRAW)
 
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

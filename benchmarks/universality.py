@@ -39,6 +39,12 @@ def kept_cells() -> Figure:
     )  # fmt: skip
 
 
+def _mutants() -> Figure:
+    from house_figures.kept_mutants import mutants  # cosmic-ray takes a second to import
+
+    return mutants("universality")
+
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "coverage_low": coverage_low,
     "coverage_high": coverage_high,
@@ -65,6 +71,7 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "correlation_speed": correlation_speed,
     "correlation_memory": correlation_memory,
     "signature_rate": signature_rate,
+    "mutants": _mutants,
 }
 
 

@@ -27,13 +27,21 @@ from isogloss.models import (
     resolve_sites,
     standard_library_texts,
 )
-from isogloss.service import Client, DictionaryInfo, DocumentOptions, MatchInfo, write_report
+from isogloss.service import (
+    Client,
+    DictionaryInfo,
+    DocumentOptions,
+    Job,
+    MatchInfo,
+    write_report,
+)
 
 PAIR = ("packaged:minilm-l6", "packaged:mpnet-base")
 CAUSAL = ("packaged:smollm2-135m", "packaged:gemma3-270m")
 CONTROL = ("packaged:minilm-l6", "packaged:paraphrase-minilm-l3")
 SWEEP = Path(__file__).with_name("site_sweep.json")
 FEATURES, K, EPOCHS = 3072, 32, 4.0
+TWIN_SEED = 2
 # the first row of a text has a hundred times the norm of the others in these two, and where its
 # token comes twice so has the second: they would be most of what a dictionary is trained on
 CAUSAL_SKIP_FIRST = 2
@@ -58,6 +66,8 @@ class Plan:
     """Of each dictionary."""
     skip_first: int
     """How many rows at the start of each passage to leave out."""
+    has_ceiling: bool
+    """Whether the first model is also matched with itself, which trains one more dictionary."""
 
 
 class Figures:
@@ -129,6 +139,10 @@ def parse(arguments: Sequence[str] | None) -> Plan:
         "--skip-first", type=int, help=f"rows of each passage to leave out (causal pair: "
         f"{CAUSAL_SKIP_FIRST}, others: 0)"
     )  # fmt: skip
+    parser.add_argument(
+        "--ceiling", action="store_true",
+        help="also match the first model with itself, from another seed: one more training",
+    )  # fmt: skip
     found = parser.parse_args(arguments)
     own = CAUSAL_SKIP_FIRST if found.causal else 0
     return Plan(
@@ -138,6 +152,7 @@ def parse(arguments: Sequence[str] | None) -> Plan:
         documents=found.documents,
         features=found.features,
         skip_first=own if found.skip_first is None else found.skip_first,
+        has_ceiling=found.ceiling,
     )
 
 
@@ -149,7 +164,7 @@ def run(plan: Plan, figures: Figures) -> Path:
         models = [load_model(name) for name in plan.models]
         first = learn(client, plan, 0, models[0], documents, figures)
         second = learn(client, plan, 1, models[1], documents, figures)
-        match = compare(client, first, second, figures)
+        match = compare(client, plan, first, second, figures)
         console.print(f"\n{match.summary()}", highlight=False, soft_wrap=True)
         path = plan.directory / f"report-{pair_name(plan.models)}.html"
     return write_report([match.details], path)
@@ -215,20 +230,42 @@ def train(
     return dictionary
 
 
-def compare(client: Client, a: DictionaryInfo, b: DictionaryInfo, figures: Figures) -> MatchInfo:
-    """Build the probe, encode both dictionaries on it, and match them."""
+def compare(
+    client: Client, plan: Plan, a: DictionaryInfo, b: DictionaryInfo, figures: Figures
+) -> MatchInfo:
+    """Match both dictionaries, beside what is found where nothing is shared.
+
+    The floor is a match with the second dictionary on randomly rotated rows; the ceiling, where it
+    is wanted, one of the first model with itself.
+    """
+    twin = None
+    if plan.has_ceiling:
+        console.rule("[bold]ceiling: the first model again", align="left")
+        (of,) = a.sources
+        twin = train(client, plan, of.recording, of.site, figures, seed=TWIN_SEED)
     console.rule("[bold]match", align="left")
-    known = {found.id for found in client.matches()}
     began = time.perf_counter()
-    job = client.match(a, b)
-    with bar("probe, correlate, draw the nulls", 1) as show:
-        for progress in job.progress():
-            show(progress.step, progress.total_steps or 1)
-    match = job.result()
+    known = {found.id for found in client.matches()}
+    turned = client.floor(b, "rotated").result()
+    recordings = [side.sources[0].recording for side in (a, b)]
+    also = [] if twin is None else [twin]
+    probe = client.create_probe(recordings, dictionaries=[a, b, turned, *also]).result().id
+    floors = [matched("floor: rotated rows", client.match(a, turned, probe=probe))]
+    ceilings = [matched("ceiling: another seed", client.match(a, one, probe=probe)) for one in also]
+    job = client.match(a, b, probe=probe, ceilings=ceilings, floors=floors)
+    match = matched("correlate, draw the nulls", job)
     if match.id not in known:
         figures.timed("match", began)
         figures.note("summary", match.summary().splitlines())
     return match
+
+
+def matched(text: str, job: Job[MatchInfo]) -> MatchInfo:
+    """Show how far a match is, and return it."""
+    with bar(text, 1) as show:
+        for progress in job.progress():
+            show(progress.step, progress.total_steps or 1)
+    return job.result()
 
 
 class bar:  # reads as a function where it is used

@@ -70,7 +70,10 @@ def test_the_demo_takes_local_directories_and_does_nothing_twice(
     assert any("r >= 0.3" in line for line in measured["summary"])
 
     stored = artifacts(tmp_path / "demo" / "store")
-    assert len(stored) >= 6  # two recordings, two dictionaries, a probe, a match
+    # two recordings, two dictionaries and a rotated one, a probe, a match and its floor
+    assert len(stored) >= 8
+    assert "floor: " in first.stdout
+    assert "Beside a ceiling and a floor" in report.read_text()
     second = demo(tmp_path / "demo", berts, *sizes)
     assert second.returncode == 0, second.stdout + second.stderr
     assert artifacts(tmp_path / "demo" / "store") == stored

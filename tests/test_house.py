@@ -1,11 +1,14 @@
 """What ``benchmarks/house.py`` counts, on small made-up trees, and which mutants are drawn."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import grimp
 import pytest
-from house_figures import counted, docstrings
+from house_figures import counted, docstrings, kept_mutants
 from house_figures.figure import Figure
 from house_figures.mutants import (
     Config,
@@ -19,6 +22,8 @@ from house_figures.mutants import (
 )
 from house_figures.mutate import Outcome, document_of, hash_of_outcomes, job_id, outcomes_of
 from house_figures.sources import ROOMS
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 CODE = '''
 from typing import TYPE_CHECKING, TypeAlias
@@ -176,6 +181,19 @@ def test_the_tree_alone_draws_the_mutants(tmp_path: Path, config: Config) -> Non
     assert everything[:3] == chosen
 
 
+def test_a_draw_has_its_own_rooms_places_and_results(tmp_path: Path) -> None:
+    root = write(tmp_path, {"store/a.py": CODE, "universality/b.py": CODE})
+    house, other = load_config(), load_config(draw="universality")
+    assert (house.results.name, other.results.name) == (
+        "mutants.json",
+        "mutants_universality.json",
+    )
+    assert {mutant.file for mutant in drawn(house, root)[0]} == {"store/a.py"}
+    assert {mutant.file for mutant in drawn(other, root)[0]} == {"universality/b.py"}
+    assert set(kept_mutants.LEAST) == {house.draw, other.draw}
+    assert all(kept_mutants.LEAST[one.draw] <= one.count for one in (house, other))
+
+
 def test_a_change_of_one_file_draws_its_own_places_anew_and_no_others(
     tmp_path: Path, config: Config
 ) -> None:
@@ -262,6 +280,44 @@ def test_an_outcome_holds_until_its_file_or_the_tests_it_met_change(
     (root / "tests/store/x/test_a.py").write_text("")
     (root / "store/x/a.py").write_text(CODE + "# changed\n")
     assert holding() == {by_folder}
+
+
+WARM = """
+import sys
+from cosmic_ray.work_item import TestOutcome
+from house_figures.warm_tests import run_warm
+
+for name, limit_s in (("test_passes", 600.0), ("test_fails", 600.0), ("test_never_ends", 5.0)):
+    outcome, said = run_warm([f"{name}.py"], limit_s)
+    print(name, outcome.value, "timeout" if said == "timeout" else "1 passed" in said)
+print("here" if "thing" not in sys.modules else "imported")
+"""
+
+
+def test_tests_run_in_forks_that_end_by_themselves_or_are_ended(tmp_path: Path) -> None:
+    (tmp_path / "thing.py").write_text("VALUE = 1\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+    for name, line in (
+        ("passes", "import thing; assert thing.VALUE == 1"),
+        ("fails", "import thing; assert thing.VALUE == 2"),
+        ("never_ends", "import time; time.sleep(1e6)"),
+    ):
+        (tmp_path / f"test_{name}.py").write_text(f"def test() -> None:\n    {line}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", WARM],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "test_passes survived True",
+        "test_fails killed False",
+        "test_never_ends killed timeout",
+        "here",
+    ]
+    assert not list(tmp_path.rglob("*.pyc")), "a changed file could be taken for the one before it"
 
 
 def test_a_docstring_must_list_the_arguments_and_errors_that_it_lists_any_of(

@@ -5,9 +5,8 @@ import random
 from collections import Counter
 
 from house_figures.figure import Figure
-from house_figures.mutants import Config, Mutant, drawn, load_config
+from house_figures.mutants import HOUSE, Config, Mutant, drawn, load_config
 from house_figures.mutate import (
-    RESULTS,
     SESSIONS,
     Outcome,
     hash_of_outcomes,
@@ -16,24 +15,32 @@ from house_figures.mutate import (
 )
 
 AGAIN = 5
+LEAST = {HOUSE: 200, "universality": 150}
+"""Mutants of a draw at least."""
+
 _NEAREST = frozenset({"killed", "timeout"})
 _KILLED = _NEAREST | {"killed beside"}
 
 
-def mutants(*, jobs: int = 2) -> Figure:
+def mutants(draw: str = HOUSE, *, jobs: int = 2) -> Figure:
     """Return the share of drawn mutants that the tests of their folder kill.
 
     A mutant of a file that was changed since the results were written, or whose tests were, is
     stale: it counts as not killed until ``make mutants`` runs it again. The results count only if
     they are as they were written, and if five that still hold, taken by chance, come out the same.
+
+    Args:
+        draw: the draw, as :func:`~house_figures.mutants.load_config` knows it.
+        jobs: processes at once.
     """
-    config = load_config()
-    if not RESULTS.exists():
-        return _figure(None, {"not measured": "no benchmarks/mutants.json: run make mutants"}, 1)
-    document = json.loads(RESULTS.read_text(encoding="utf-8"))
+    config = load_config(draw=draw)
+    if not config.results.exists():
+        missing = f"no benchmarks/{config.results.name}: run make mutants"
+        return _figure(config, None, {"not measured": missing}, 1)
+    document = json.loads(config.results.read_text(encoding="utf-8"))
     chosen, left_out = drawn(config)
     known = outcomes_of(document, chosen, config)
-    problems = _problems(document, chosen, left_out)
+    problems = _problems(document, chosen, left_out, LEAST[draw])
     again: dict[str, object] = {}
     if not problems:
         again, changed = _run_again(list(known.values()), config, jobs)
@@ -48,17 +55,24 @@ def mutants(*, jobs: int = 2) -> Figure:
         "problems": problems,
     }
     killed = sum(counts[name] for name in _KILLED)
-    return _figure(killed / len(chosen), peers, len(chosen), is_doubtful=bool(problems))
+    share = killed / len(chosen)
+    return _figure(config, share, peers, len(chosen), is_doubtful=bool(problems))
 
 
 def _figure(
-    value: float | None, peers: dict[str, object], runs: int, *, is_doubtful: bool = False
+    config: Config,
+    value: float | None,
+    peers: dict[str, object],
+    runs: int,
+    *,
+    is_doubtful: bool = False,
 ) -> Figure:
+    rooms = " and ".join(config.rooms)
     return Figure(
         figure="mutants",
         value=value,
         bar=0.85,
-        unit="share of mutants of store and service that the tests of their folder kill",
+        unit=f"share of mutants of {rooms} that the tests of their folder kill",
         at_most=False,
         peers=peers,
         runs=runs,
@@ -67,14 +81,14 @@ def _figure(
 
 
 def _problems(
-    document: dict[str, object], chosen: list[Mutant], left_out: list[Mutant]
+    document: dict[str, object], chosen: list[Mutant], left_out: list[Mutant], least: int
 ) -> list[str]:
     """Return why committed results do not count; nothing where they do."""
     problems: list[str] = []
     if document["result"] != hash_of_outcomes(document["outcomes"]):
         problems.append("the outcomes are not those that were written: run make mutants")
-    if len(chosen) < 200:
-        problems.append(f"{len(chosen)} mutants, wanted at least 200")
+    if len(chosen) < least:
+        problems.append(f"{len(chosen)} mutants, wanted at least {least}")
     if len(left_out) > 0.03 * len(chosen):
         problems.append(f"{len(left_out)} places excluded, at most 3 % of {len(chosen)}")
     return problems

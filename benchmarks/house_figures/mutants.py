@@ -23,6 +23,8 @@ from parso.tree import Leaf, NodeOrLeaf
 from house_figures.sources import ROOT, sources
 
 CONFIG = ROOT / "benchmarks" / "mutants.toml"
+HOUSE = "house"
+"""The draw over the rooms that are named first."""
 Position = tuple[int, int]
 """Line from 1, column from 0."""
 
@@ -76,8 +78,10 @@ class Excluded:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What ``benchmarks/mutants.toml`` says."""
+    """What ``benchmarks/mutants.toml`` says of one draw."""
 
+    draw: str
+    """Name of the draw."""
     count: int
     """Places drawn."""
     grace_s: float
@@ -92,6 +96,12 @@ class Config:
     """Tests of files, or of folders (with a slash at the end), that have none of their name."""
     excluded: tuple[Excluded, ...]
     """Places left out, with reasons."""
+
+    @property
+    def results(self) -> Path:
+        """The committed outcomes of the draw."""
+        name = "mutants.json" if self.draw == HOUSE else f"mutants_{self.draw}.json"
+        return ROOT / "benchmarks" / name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +127,21 @@ class Mutant:
         return f"{self.file}:{self.start[0]}:{self.start[1]} {self.operator}#{self.occurrence}"
 
 
-def load_config(path: Path = CONFIG) -> Config:
-    """Read the committed configuration."""
+def load_config(path: Path = CONFIG, *, draw: str = HOUSE) -> Config:
+    """Read the committed configuration of a draw.
+
+    Args:
+        path: the file.
+        draw: its name: ``house``, or a table below ``draws``.
+    """
     fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    own = fields if draw == HOUSE else fields["draws"][draw]
     return Config(
-        count=fields["count"],
+        draw=draw,
+        count=own["count"],
         grace_s=fields["grace_s"],
-        rooms=tuple(fields["rooms"]),
-        not_mutated=tuple(fields["not_mutated"]),
+        rooms=tuple(own["rooms"]),
+        not_mutated=tuple(own["not_mutated"]),
         operators=fields["operators"],
         nearest={
             name: entry["tests"] for entry in fields.get("nearest", []) for name in entry["files"]

@@ -1,13 +1,14 @@
-"""Run the drawn mutants: ``PYTHONPATH=benchmarks python -m house_figures.mutate [--count N]``.
+"""Run the drawn mutants: ``PYTHONPATH=benchmarks python -m house_figures.mutate [--draw NAME]``.
 
 Exit status 0 where every mutant was run. Each process works in a copy of the tree under
 ``.cache/mutants``, so that the working tree is never changed. Stop it at any time: what has run is
 kept, and the next call goes on. ``--minutes`` stops it by itself and writes what there is; what was
 not run counts as not noticed. The outcomes are written to ``benchmarks/mutants.json``, which
-``benchmarks/house.py`` checks. Each holds a hash of the mutant, its file and the tests that were
-run: as long as that is the same, the mutant is not run again. A mutant that takes ten times as long
-as its tests do unmutated, and a while more, counts as noticed (``timeout``); no single test has a
-limit of its own, so that a busy machine does not fail one.
+``benchmarks/house.py`` checks; those of the draw ``universality`` to a file of its own, which
+``benchmarks/universality.py`` checks. Each holds a hash of the mutant, its file and the tests that
+were run: as long as that is the same, the mutant is not run again. A mutant that takes ten times as
+long as its tests do unmutated, and a while more, counts as noticed (``timeout``); no single test
+has a limit of its own, so that a busy machine does not fail one.
 
 With ``--under FOLDER`` only the drawn mutants of a folder are run, and nothing is written; a larger
 ``--count`` draws more of them.
@@ -19,7 +20,6 @@ import json
 import math
 import os
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
@@ -33,12 +33,13 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.testing import run_tests
+from cosmic_ray.mutating import use_mutation
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 from house_figures.mutants import (
+    HOUSE,
     Config,
     Mutant,
     drawn,
@@ -49,14 +50,13 @@ from house_figures.mutants import (
     nearest_tests,
 )
 from house_figures.sources import ROOT, sources
+from house_figures.warm_tests import import_libraries, run_warm
 
 SESSIONS = ROOT / ".cache" / "mutants"
-RESULTS = ROOT / "benchmarks" / "mutants.json"
 _UNMUTATED_LIMIT_S = 1800.0
 _TIMES = 10
 """How many times as long as unmutated a mutant may take: other work slows a machine by less."""
 _MOST_FILE_BYTES = 1 << 30
-_PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0", "--timeout", "0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +257,9 @@ def _enter_copy(copies: str) -> None:
         # a changed loop may write without end
         resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_FILE_BYTES, _MOST_FILE_BYTES))
         subprocess.run([sys.executable, "-m", "compileall", "-q", "src", "tests"], check=False)
+        # as PYTHONPATH does in a process that is started
+        sys.path.insert(0, str(mine / "src"))
+        import_libraries()
         return
     raise RuntimeError(f"no free copy in {copies}: fewer were made than processes")
 
@@ -286,7 +289,7 @@ def _unmutated(names: Sequence[str], pool: ProcessPoolExecutor) -> dict[str, flo
 def _unmutated_s(name: str) -> float | None:
     """Return the seconds of one test file on the product as it is; None where it fails."""
     began = time.monotonic()
-    outcome, output = run_tests(_command((name,)), _UNMUTATED_LIMIT_S)
+    outcome, output = run_warm((name,), _UNMUTATED_LIMIT_S)
     if outcome is not TestOutcome.SURVIVED:
         print(f"{name} fails without a mutant:\n{output[-3000:]}", file=sys.stderr)
         return None
@@ -311,11 +314,12 @@ def _test(
     if unmutated_s is None:
         return WorkResult(WorkerOutcome.ABNORMAL, "the tests fail without a mutant")
     limit_s = _TIMES * unmutated_s + config.grace_s
-    return mutate_and_test([_spec(mutant)], _command(tests), limit_s)
-
-
-def _command(tests: Sequence[str]) -> str:
-    return shlex.join([sys.executable, *_PYTEST, *tests])
+    operator = get_operator(mutant.operator)()
+    with use_mutation(Path(mutant.file), operator, mutant.occurrence) as (_, mutated):
+        if mutated is None:
+            return WorkResult(WorkerOutcome.NO_TEST, "no such place")
+        outcome, output = run_warm(tests, limit_s)
+    return WorkResult(WorkerOutcome.NORMAL, output, outcome)
 
 
 def _spec(mutant: Mutant) -> MutationSpec:
@@ -365,20 +369,22 @@ def hash_of_outcomes(outcomes: object) -> str:
 def main() -> int:
     """Run the lane and write its results; 0 where every mutant was run."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draw", default=HOUSE, help="of which rooms: a name in the config")
     parser.add_argument("--count", type=int, help="how many, instead of what the config says")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the outcomes go")
+    parser.add_argument("--results", type=Path, help="where the outcomes go, if elsewhere")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin none after so long")
     parser.add_argument("--under", default="", help="only mutants of files below this folder")
     given = parser.parse_args()
-    config = load_config()
+    config = load_config(draw=given.draw)
     config = replace(config, count=given.count or config.count)
+    results: Path = given.results or config.results
     tree = hash_of_files(mutated_files(config))
     chosen, left_out = drawn(config)
     chosen = [mutant for mutant in chosen if mutant.file.startswith(given.under)]
     kept: dict[Mutant, Outcome] = {}
-    if given.results.exists():
-        kept = outcomes_of(json.loads(given.results.read_text("utf-8")), chosen, config)
+    if results.exists():
+        kept = outcomes_of(json.loads(results.read_text("utf-8")), chosen, config)
     waiting = [mutant for mutant in chosen if mutant not in kept]
     print(f"{len(kept)} outcomes still hold, {len(waiting)} mutants to run", file=sys.stderr)
     session, limit_s = SESSIONS / "session.sqlite", 60 * given.minutes
@@ -390,7 +396,7 @@ def main() -> int:
         print("the code was changed while mutants of it were run: run again", file=sys.stderr)
         return 1
     if not given.under:
-        given.results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for outcome in outcomes:
         if outcome.outcome in {"survived", "failed"}:
             print(outcome.outcome, outcome.mutant.name)

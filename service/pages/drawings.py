@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from isogloss.service.pages.charts import HEIGHT, WIDTH, Point, linear_axis, scatter_chart
+from isogloss.service.pages.charts import HEIGHT, WIDTH
 from isogloss.service.pages.figures import figures_of
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import open_report, sides_of
-
-_LABELS = (("beyond the token", "beyond"), ("not beyond it", "driven"), ("undecided", "other"))
 
 
 def draw_files(details: Mapping[str, object]) -> dict[str, str]:
@@ -34,42 +32,16 @@ def draw_files(details: Mapping[str, object]) -> dict[str, str]:
     report = Node(details, "report")
     data, sides = open_report(report), sides_of(report)
     drawn = figures_of(report, data, sides)
-    scatter = data.node("scatter")
     found = {
         "shared-by-threshold": str(drawn.curves),
         "r-given-token": str(drawn.scatter),
         "best-r": str(drawn.best),
         "firing-density": str(drawn.density),
         "training": str(drawn.training),
-        "r-by-margin": _against(scatter, "margin", "margin over the next best partner"),
-        "r-by-decoder-cosine": _against(scatter, "decoder_cosine", "cosine of the decoder rows"),
+        "r-by-margin": str(drawn.margin),
+        "r-by-decoder-cosine": str(drawn.cosine),
     }
     return {name: _alone(svg) for name, svg in found.items() if svg}
-
-
-def _against(scatter: Node, column: str, label: str) -> str:
-    """Draw r against another column of the pairs; empty where no pair has it."""
-    if column not in scatter:
-        return ""
-    rows = zip(
-        scatter.maybes(column), scatter.numbers("r"), scatter.texts("beyond_token"), strict=True
-    )
-    style = {"yes": "beyond", "no": "driven"}
-    points = [
-        Point(x=value, y=r, style=style.get(beyond, "other"), title=f"{value:.3f}, r {r:.3f}")
-        for value, r, beyond in rows
-        if value is not None
-    ]
-    if not points:
-        return ""
-    low = min(0.0, min(point.x for point in points))
-    return scatter_chart(
-        f"Correlation of each pair against the {label}",
-        linear_axis(label, low, 1.0),
-        linear_axis("correlation r", 0.0, 1.0),
-        points,
-        legend=_LABELS,
-    )
 
 
 def _alone(svg: str) -> str:

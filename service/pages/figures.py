@@ -16,13 +16,16 @@ from isogloss.service.pages.charts import (
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import ReportSide, decimal
 
-_NULL_KEYS = {
+NULL_KEYS = {
     "none": "free shuffle",
     "token": "token kept",
     "position": "position kept",
     "document": "document kept",
     "token_position": "token and position kept",
 }
+"""What each null keeps, in a word or two."""
+
+_LABELS = (("beyond the token", "beyond"), ("not beyond it", "driven"), ("undecided", "other"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,10 @@ class Figures:
     """Best correlation of every feature, beside the nulls."""
     density: Markup
     """Histogram of how often features fire."""
+    margin: Markup
+    """r against the margin over the next best partner."""
+    cosine: Markup
+    """r against the cosine of the decoder rows; empty where widths differ or are unknown."""
     training: Markup
     """Unexplained variance while training; empty when no curve was kept."""
     bands: tuple[Band, ...]
@@ -71,12 +78,15 @@ def figures_of(report: Node, data: Node, sides: tuple[ReportSide, ReportSide]) -
     """Draw the charts of one match."""
     curves = data.node("curves")
     nulls = curves.node("nulls")
-    shown, total = len(data.node("scatter").numbers("r")), data.count("pairs")
+    scatter = data.node("scatter")
+    shown, total = len(scatter.numbers("r")), data.count("pairs")
     return Figures(
         curves=_safe(_curves(curves)),
-        scatter=_safe(_scatter(data.node("scatter"))),
+        scatter=_safe(_scatter(scatter)),
         best=_safe(_best(data.node("best"), sides)),
         density=_safe(_density(data, sides)),
+        margin=_safe(_against(scatter, "margin", "margin over the next best partner")),
+        cosine=_safe(_against(scatter, "decoder_cosine", "cosine of the decoder rows")),
         training=_safe(_training(report, sides)),
         bands=tuple(_band(node) for node in data.nodes("bands")),
         data={
@@ -84,14 +94,14 @@ def figures_of(report: Node, data: Node, sides: tuple[ReportSide, ReportSide]) -
             "shared": curves.numbers("shared"),
             "beyond": curves.numbers("beyond_token"),
             "nulls": {name: nulls.numbers(name) for name in nulls.names},
-            "names": _NULL_KEYS,
+            "names": NULL_KEYS,
         },
         shown=shown,
         shown_text=f"{shown:,} of the {total:,} pairs, spread evenly over r: "
         "`isogloss pairs` lists all."
         if shown < total
         else f"All {total:,} pairs.",
-        pairs=_table_of_pairs(data.node("scatter"), sides),
+        pairs=_table_of_pairs(scatter, sides),
     )
 
 
@@ -124,12 +134,12 @@ def _curves(curves: Node) -> str:
     nulls = curves.node("nulls")
     lines = [
         Line(
-            name=_NULL_KEYS[key],
+            name=NULL_KEYS[key],
             style=f"null-{key}",
             x=thresholds,
             y=nulls.numbers(key),
         )
-        for key in _NULL_KEYS
+        for key in NULL_KEYS
         if key in nulls
     ]
     lines += [
@@ -196,6 +206,31 @@ def _style(beyond: str, explained: str) -> str:
     return "driven" if beyond == "no" and explained != "position" else "other"
 
 
+def _against(scatter: Node, column: str, label: str) -> str:
+    """Draw r against another column of the pairs; empty where no pair has it."""
+    if column not in scatter:
+        return ""
+    rows = zip(
+        scatter.maybes(column), scatter.numbers("r"), scatter.texts("beyond_token"), strict=True
+    )
+    style = {"yes": "beyond", "no": "driven"}
+    points = [
+        Point(x=value, y=r, style=style.get(beyond, "other"), title=f"{value:.3f}, r {r:.3f}")
+        for value, r, beyond in rows
+        if value is not None
+    ]
+    if not points:
+        return ""
+    low = min(0.0, min(point.x for point in points))
+    return scatter_chart(
+        f"Correlation of each pair against the {label}",
+        linear_axis(label, low, 1.0),
+        linear_axis("correlation r", 0.0, 1.0),
+        points,
+        legend=_LABELS,
+    )
+
+
 def _best(best: Node, sides: tuple[ReportSide, ReportSide]) -> str:
     edges = best.numbers("edges")
     nulls = best.node("nulls")
@@ -205,7 +240,7 @@ def _best(best: Node, sides: tuple[ReportSide, ReportSide]) -> str:
     ]
     lines += [
         _steps(
-            f"{_NULL_KEYS[key]} ({sides[0].name})",
+            f"{NULL_KEYS[key]} ({sides[0].name})",
             f"null-{key}",
             edges,
             nulls.node(key).numbers("a"),

@@ -17,12 +17,20 @@ from markupsafe import Markup
 
 from isogloss.errors import InvalidInput
 from isogloss.service.pages.figures import Figures, figures_of
+from isogloss.service.pages.other_measures import (
+    MarginBand,
+    OtherMeasure,
+    margins_of,
+    measures_of,
+)
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import (
+    Bars,
     Headline,
     Level,
     PairGroup,
     ReportSide,
+    bars_of,
     clean,
     groups_of,
     headline_of,
@@ -59,6 +67,12 @@ class _Section:
     references: tuple[tuple[str, tuple[str, ...]], ...]
     """What stands beside the match (itself, ceilings, floors), and the pairs that replicate there
     at each threshold; empty where there is neither ceiling nor floor."""
+    bars: Bars
+    """What the settings ask of pairs."""
+    measures: tuple[OtherMeasure, ...]
+    """What else was measured."""
+    margins: tuple[MarginBand, ...]
+    """Pairs by their margin."""
 
 
 def render_report(reports: Sequence[Mapping[str, object]], *, title: str = "") -> str:
@@ -133,6 +147,9 @@ def _section(report: Node) -> _Section:
         facts=_facts(report),
         setting=_setting(report, data),
         references=_references(data),
+        bars=bars_of(data),
+        measures=measures_of(data, sides),
+        margins=margins_of(data),
     )
 
 

@@ -188,6 +188,16 @@ class ReportSide:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bars:
+    """What the settings of a match ask of its pairs, in words."""
+
+    interval: str
+    """Confidence of the intervals, such as ``95 %``."""
+    replicates_low: str
+    """What the lower end of an interval must exceed for a pair to replicate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
     """The result of a match in plain words."""
 
@@ -241,6 +251,14 @@ def sides_of(report: Node) -> tuple[ReportSide, ReportSide]:
     return first, second
 
 
+def bars_of(data: Node) -> Bars:
+    """Return what the settings ask, as far as they were saved; else what they ask by default."""
+    settings = data.node("settings")
+    confidence = settings.number("confidence") if "confidence" in settings else 0.95
+    low = settings.number("replicates_low") if "replicates_low" in settings else 0.1
+    return Bars(interval=f"{100 * confidence:.4g} %", replicates_low=f"{low:.4g}")
+
+
 def levels_of(data: Node) -> tuple[Level, ...]:
     """Return the counts at each threshold."""
     return tuple(_level(node) for node in data.nodes("counts"))
@@ -255,6 +273,7 @@ def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
     nulls = level.node("nulls")
     free = nulls.maybe("none") or 0.0
     codes = [caution.text("code") for caution in data.nodes("cautions")]
+    bars = bars_of(data)
     found = (
         "A pair is two features that are each other's best match, chosen on one half of the "
         f"documents. On the other half, {shared:,} pairs correlate at {_SHARED_R} or more."
@@ -267,8 +286,9 @@ def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
     )
     holds = (
         f"Of the {shared:,}, {replicates.yes:,} replicate: they are each other's best match again "
-        f"there, and surely correlated. {replicates.no:,} do not, and {replicates.undecided:,} "
-        "fire too rarely to tell."
+        f"there, and the {bars.interval} interval of their correlation (of compressed activations) "
+        f"lies above {bars.replicates_low}. {replicates.no:,} do not, and {replicates.undecided:,} "
+        "cannot be told."
     )
     more = (
         f"Among segments of one and the same token {beyond.yes:,} still correlate, and position "
@@ -276,8 +296,10 @@ def headline_of(data: Node, sides: tuple[ReportSide, ReportSide]) -> Headline:
         f"not, {beyond.undecided:,} cannot be told. By chance at most "
         f"{_about(data.number('chance'))} of all pairs would pass."
     )
+    untold = f"; of {replicates.undecided:,} it cannot be told" if replicates.undecided else ""
     return Headline(
-        claim=f"{replicates.yes:,} of {of:,} features that could be compared are shared",
+        claim=f"{replicates.yes:,} of {of:,} features that could be compared have a partner that "
+        f"replicates{untold}",
         verdict=_verdict(shared, beyond, _highest(level), codes),
         sentences=(found, holds, chance, more),
     )
@@ -289,8 +311,9 @@ def groups_of(report: Node, data: Node) -> tuple[PairGroup, ...]:
     contexts = (report.node("contexts_a"), report.node("contexts_b"))
     a, b = (report.node(name) if (name := f"activations_{key}") in report else None for key in "ab")
     groups: list[PairGroup] = []
+    bars = bars_of(data)
     for key, title, explanation in _GROUPS:
-        pairs = tuple(_pair(row, contexts, (a, b)) for row in examples.nodes(key))
+        pairs = tuple(_pair(row, contexts, (a, b), bars) for row in examples.nodes(key))
         if pairs:
             groups.append(
                 PairGroup(
@@ -431,7 +454,10 @@ def _together(row: Node) -> tuple[str, str, str]:
 
 
 def _pair(
-    row: Node, contexts: tuple[Node, Node], activations: tuple[Node | None, Node | None]
+    row: Node,
+    contexts: tuple[Node, Node],
+    activations: tuple[Node | None, Node | None],
+    bars: Bars,
 ) -> PairView:
     r, low, high = row.number("r"), row.maybe("ci_low"), row.maybe("ci_high")
     token_null, partial = row.maybe("token_null"), row.maybe("partial_token")
@@ -439,9 +465,10 @@ def _pair(
     numbers = (
         ("r", decimal(r), "Pearson correlation on the documents that did not choose the pair"),
         (
-            "95 % interval",
+            f"{bars.interval} interval",
             f"{decimal(low)} to {decimal(high)}" + (" or more" if loose else ""),
-            "over sources of text" + (", the upper end from few co-firings" if loose else ""),
+            "over sources of text"
+            + (", the upper end from few co-firings or a few strong ones" if loose else ""),
         ),
         ("given token", decimal(partial), "correlation among segments of the same token"),
         ("token null", decimal(token_null), "expected r if only the token mattered"),

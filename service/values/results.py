@@ -240,9 +240,9 @@ class Hit:
     mutual: bool
     """Whether each is the other's best."""
     cofires: int
-    """ProbeSegments on which both fire."""
+    """Segments on which both fire."""
     fires: int
-    """ProbeSegments on which this one fires."""
+    """Segments on which this one fires."""
     partial_token: float
     """Correlation among segments of the same token; NaN where neither varies there."""
     activation: float = 0.0
@@ -361,7 +361,7 @@ class FeatureInfo:
     probe: str
     """Id of the probe."""
     fires: int
-    """ProbeSegments on which it is active."""
+    """Segments on which it is active."""
     density: float
     """``fires`` over the segments present."""
     max_activation: float
@@ -429,11 +429,11 @@ class PairInfo:
     ci_high: float
     """Upper end of it."""
     fires_a: int
-    """ProbeSegments on which the first fires."""
+    """Segments on which the first fires."""
     fires_b: int
-    """ProbeSegments on which the second fires."""
+    """Segments on which the second fires."""
     cofires: int
-    """ProbeSegments on which both fire."""
+    """Segments on which both fire."""
     jaccard: float
     """``cofires`` over the segments on which either fires."""
     token_null: float

@@ -25,7 +25,7 @@ _SPREADS = 8.0
 """Standard deviations of the null's draws above their mean from which matched rows are alike."""
 
 _SAMPLE = 512
-"""DecoderRows of the first decoder that are matched with all of the second."""
+"""Rows of the first decoder that are matched with all of the second."""
 
 _LEAST_ROWS = 8
 

@@ -40,7 +40,7 @@ MEANS: Mapping[str, str] = {
 """When a feature of each kind is answered rightly."""
 
 _MERGED = KINDS.index("merged")
-_REST = -1
+SMALLER_PART = -1
 """Kind of the smaller part of a merged feature, which has no answer of its own."""
 
 _TOPICS = 20
@@ -126,7 +126,7 @@ def ground_truth(directory: Path, *, seed: int = 0, documents: int = 240) -> Gro
             partner = -1 if kind == "private" else len(kinds)
             if number == _MERGED:  # the parts are of the first dictionary, the whole of the second
                 left.extend(others)
-                kinds.extend((number, _REST))
+                kinds.extend((number, SMALLER_PART))
                 right.append((one, partner))
                 continue
             left.append(one)

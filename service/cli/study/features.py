@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from isogloss.models import LoadedModel
     from isogloss.service.client.client import Client
     from isogloss.service.values.arguments import Setting
-    from isogloss.service.values.results import FeatureContext, FeatureInfo
+    from isogloss.service.values.results import FeatureContext, FeatureInfo, PairInfo
 
 AnswerT = TypeVar("AnswerT")
 
@@ -340,7 +340,7 @@ def pairs(
         ]
         rows = [
             [
-                *(p.feature_a, p.feature_b, p.r, p.ci_low, p.ci_high, p.partial_token),
+                *(p.feature_a, p.feature_b, p.r, p.ci_low, _upper(p), p.partial_token),
                 *(p.replicates, p.beyond_token, p.cofires),
             ]
             for p in shown
@@ -348,6 +348,16 @@ def pairs(
     write_list(form, shown, titles, rows, "no pair of this match is so")
     if len(shown) < len(found) and not form.is_for_programs:
         hint(f"{len(found) - len(shown):,} more pairs: --count N, --csv or --json")
+    if not form.is_for_programs and any(p.ci_high_loose for p in shown):
+        hint("+ behind an upper end: few firings decide, and r may lie above it")
+
+
+def _upper(pair: "PairInfo") -> str | float:
+    """Return the upper end of a pair's interval, with a sign where it is no claim."""
+    from isogloss.service.cli.output import cell
+
+    marked = pair.ci_high_loose and not math.isnan(pair.ci_high)
+    return f"{cell(pair.ci_high)}+" if marked else pair.ci_high
 
 
 def _feature(

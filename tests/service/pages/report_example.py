@@ -198,6 +198,23 @@ def _data(
         ],
         "examples": shown,
         "cautions": cautions,
+        "margins": {
+            "from": [0.0, 0.01, 0.1, 0.5],
+            "pairs": [12, 0, 40, 1_030],
+            "mutual_again": [5, 0, 31, 1_001],
+            "replicates": [4, 0, 30, 987],
+        },
+        "mean_best": {
+            "a": {"features": 0.412, "by_fires": 0.39, "by_mass": 0.38},
+            "b": {"features": 0.427, "by_fires": 0.4, "by_mass": 0.385},
+            "nulls": {
+                key: {
+                    side: {"features": low, "by_fires": low / 2, "by_mass": low / 2}
+                    for side in "ab"
+                }
+                for key, low in (("none", 0.14), ("token", 0.31))
+            },
+        },
     }
 
 

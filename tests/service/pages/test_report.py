@@ -113,7 +113,7 @@ def test_a_browser_lays_the_page_out_without_overlap_or_cut(
     assert measured["page"] <= width
     assert measured["wide"] == []
     assert measured["overlaps"] == []
-    assert measured["charts"] == 10
+    assert measured["charts"] == 12
     assert measured["tickHeight"] >= 11, "numbers on the axes are too small to read"
 
 

@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 from tests.service.pages import report_example
 
+from isogloss.service.pages.report import render_report
 from isogloss.service.pages.report_data import Node
 from isogloss.service.pages.report_view import (
     Answers,
@@ -30,12 +31,16 @@ def test_the_headline_says_the_numbers_beside_their_nulls() -> None:
     replicates, beyond = (
         cast("dict[str, int]", level[name]) for name in ("replicates", "beyond_token")
     )
-    claim = f"{replicates['yes']} of 3,120 features that could be compared are shared"
-    assert headline.claim == claim
+    assert headline.claim == (
+        f"{replicates['yes']} of 3,120 features that could be compared have a partner that "
+        "replicates; of 1 it cannot be told"
+    )
     assert headline.verdict == "Much of what is shared is which word stands there."
     _, holds, chance, more = headline.sentences
     assert f"Of the {level['shared']}, {replicates['yes']} replicate" in holds
-    assert "2 do not, and 1 fire too rarely to tell" in holds
+    assert "the 95 % interval of their correlation (of compressed activations)" in holds
+    assert "lies above 0.1. 2 do not" in holds
+    assert "and 1 cannot be told" in holds
     assert "13 such pairs when rows are shuffled freely" in chance
     assert "173 when they are shuffled only among rows of the same token" in chance
     assert f"same token {beyond['yes']} still correlate" in more
@@ -72,6 +77,34 @@ def test_the_verdict_weighs_the_number_of_pairs_the_null_and_the_token(
         data["cautions"] = []
     node = Node(report)
     assert headline_of(node.node("data"), sides_of(node)).verdict == verdict
+
+
+def test_intervals_and_bars_are_called_by_what_the_settings_asked() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    settings = cast("dict[str, object]", data["settings"])
+    settings |= {"confidence": 0.9, "replicates_low": 0.25}
+    node = Node(report)
+    _, holds, *_ = headline_of(node.node("data"), sides_of(node)).sentences
+    assert "the 90 % interval" in holds
+    assert "lies above 0.25" in holds
+    names = {
+        name
+        for group in groups_of(node, node.node("data"))
+        for pair in group.first
+        for name, _, _ in pair.numbers
+    }
+    assert "90 % interval" in names
+    assert "95 % interval" not in names
+    page = render_report([report])
+    assert "with a 90 % interval over sources" in page
+    assert "compressed activations lies above 0.25" in page
+
+
+def test_a_match_without_ceiling_and_floor_says_so() -> None:
+    page = render_report([report_example.report()])
+    assert "No ceiling (one model with itself) and no floor" in page
+    assert "Beside a ceiling and a floor" not in page
 
 
 def test_data_without_the_nulls_interval_is_judged_by_that_of_poisson_counts() -> None:

@@ -83,6 +83,25 @@ def test_a_crowd_of_near_features_in_one_dictionary_hides_no_other(three: Three)
     assert (found["crowd"].estimate[0] > 0.99).all()
 
 
+def test_twenty_firings_are_enough_unless_another_number_is_given() -> None:
+    rows = signatures(4)
+    atlas = Atlas.build({"d": rows}, {"d": np.array([19, 20, 21, 0])})
+    assert atlas.is_indexed("d").tolist() == [False, True, True, False]
+    empty = Atlas(32)
+    empty.add("d", rows, np.array([19, 20, 21, 0]))
+    assert empty.is_indexed("d").tolist() == [False, True, True, False]
+
+
+def test_the_least_numbers_are_one_and_one(three: Three) -> None:
+    vectors, atlas = three
+    small = Atlas.build({"d": signatures(3, m=1)}, {"d": fires(3)})
+    assert small.search(np.ones((1, 1), np.float32), ["d"], count=1)["d"].feature.shape == (1, 1)
+    with pytest.raises(InvalidInput, match="m is 0"):
+        Atlas(0)
+    with pytest.raises(InvalidInput, match="count is 0"):
+        atlas.search(vectors["a"][:1], ["b"], count=0)
+
+
 def test_many_queries_are_answered_as_one_by_one(three: Three) -> None:
     vectors, atlas = three
     together = atlas.search(vectors["a"][:30], ["b"], count=4)["b"]

@@ -329,13 +329,16 @@ def test_what_is_not_on_the_probe_is_named(room: Room) -> None:
 def test_a_rival_that_is_better_by_any_amount_ends_mutuality(
     write_codes: WriteCodes, make_probe: MakeProbe, more: int, mutual: bool
 ) -> None:
-    """The hit fires on 200 rows; the query shares 140 of them, its rival so many more."""
+    """The hit fires on 200 rows; the query shares 140 of them, its rival so many more.
+
+    The rival has the number that the hit has in the other dictionary.
+    """
     hit, query, rival = (np.zeros((2000, 1), np.float32) for _ in range(3))
     hit[:200] = 1
     query[:140] = query[400:460] = 1
     rival[60 - more : 200] = rival[500 : 560 - more] = 1
-    room = furnish(make_probe(2000), write_codes, {"a": np.hstack([query, rival]), "b": hit})
-    (found,) = ask(room, 0)
+    room = furnish(make_probe(2000), write_codes, {"a": np.hstack([rival, query]), "b": hit})
+    (found,) = ask(room, 1)
     assert found.r == pytest.approx(np.corrcoef(query[:, 0], hit[:, 0])[0, 1])
     assert found.mutual is mutual
 

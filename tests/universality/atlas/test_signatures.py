@@ -75,6 +75,8 @@ def test_signature_is_the_folded_standardised_profile(write_codes: WriteCodes) -
     bucket, sign = fold(keys, 16, 0)
     folding = sp.csr_array((sign, (np.arange(500), bucket)), shape=(500, 16))
     np.testing.assert_allclose(found, (folding.T @ profile).T, atol=1e-5)
+    weak = sketch(write_codes("weak", (1e-6 * dense).astype(np.float32)), keys, m=16).signatures()
+    np.testing.assert_allclose(weak, found, atol=1e-5)
 
 
 def test_missing_segments_count_in_no_sum(write_codes: WriteCodes) -> None:

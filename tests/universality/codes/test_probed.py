@@ -13,6 +13,7 @@ from isogloss.errors import (
 )
 from isogloss.store import CodesFile, RecordingReader, read_arrays, write_arrays
 from isogloss.universality import Probe, load_probed
+from isogloss.universality.codes.probed import has_sums
 
 Encoded = tuple[RecordingReader, Probe, Path]
 
@@ -45,6 +46,11 @@ def test_features_are_read_in_the_order_asked(
     found = probed.features_matrix([7, 2, 7]).toarray()
     np.testing.assert_array_equal(found, dense(probed.codes)[:, [7, 2, 7]].T)
     assert probed.features_matrix([]).shape == (0, encoded[1].segments)
+
+
+def test_sums_are_known_to_be_there_or_not(encoded: Encoded, tmp_path: Path) -> None:
+    assert has_sums(encoded[2])
+    assert not has_sums(tmp_path)
 
 
 def test_unfit_features_are_refused(encoded: Encoded) -> None:

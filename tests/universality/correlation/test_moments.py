@@ -35,10 +35,11 @@ def test_moments_sum_in_float64() -> None:
     np.testing.assert_allclose(found.spread, 200 * dense.std(0), rtol=1e-10)
 
 
-def test_codes_matrix_drops_zeros_and_leaves_its_input_alone() -> None:
-    values = np.array([1.0, 0.0, 2.0], np.float32)
-    indices = np.array([2, 0, 1], np.int32)
-    given = Rows(np.array([0, 2, 3]), indices, values)
+@pytest.mark.parametrize("width", ["i4", "i8"])
+def test_codes_matrix_drops_zeros_and_leaves_its_input_alone(width: str) -> None:
+    values = np.array([1.0, 0.0, 2.0])
+    indices = np.array([2, 0, 1], width)
+    given = Rows(np.array([0, 2, 3], width), indices, values)
     found = codes_matrix(given, 3)
     np.testing.assert_array_equal(found.toarray(), [[0, 0, 1], [0, 2, 0]])
     assert found.nnz == 2
@@ -57,4 +58,7 @@ def test_signed_or_non_finite_codes_are_refused(value: float) -> None:
 def test_an_index_beyond_the_columns_is_refused() -> None:
     given = Rows(np.array([0, 1]), np.array([3], np.int32), np.ones(1, np.float32))
     with pytest.raises(ShapeError, match=r"\[3, 3\] must lie in \[0, 3\)"):
+        codes_matrix(given, 3)
+    given = Rows(np.array([0, 1]), np.array([-1], np.int32), np.ones(1, np.float32))
+    with pytest.raises(ShapeError, match=r"\[-1, -1\] must lie in \[0, 3\)"):
         codes_matrix(given, 3)

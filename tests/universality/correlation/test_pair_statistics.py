@@ -81,6 +81,8 @@ def test_pairs_and_masks_of_wrong_length_are_refused() -> None:
     a = major(dense_codes(1))
     with pytest.raises(ShapeError, match="one entry of each a pair"):
         pair_statistics(a, a, np.array([0]), np.array([0, 1]))
+    with pytest.raises(ShapeError, match="200 and 100 rows"):
+        pair_statistics(a, major(dense_codes(1, rows=100)), np.array([0]), np.array([0]))
     with pytest.raises(ShapeError, match="one entry a row"):
         pair_statistics(a, a, np.array([0]), np.array([0]), shared=np.ones(3, bool))
 

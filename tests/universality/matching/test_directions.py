@@ -56,6 +56,23 @@ def test_of_many_features_candidates_find_what_all_cosines_find(
     assert sparse.value == pytest.approx(whole.value, abs=1e-3)
 
 
+def test_many_features_are_given_their_sixteen_best_candidates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directions, "DENSE_FEATURES", 10)
+    a, b = (directions._unit(np.abs(_rows(seed, 40, 6))) for seed in (0, 1))  # cosines above 0
+    scores = directions._scores(a, b)
+    assert np.diff(scores.indptr).tolist() == [16] * 40
+    cosines = np.clip(a @ b.T, 0, 1)
+    for row in range(40):
+        kept = scores.indices[scores.indptr[row] : scores.indptr[row + 1]]
+        assert cosines[row, kept].min() >= np.sort(cosines[row])[-16] - 1e-6
+
+
 def test_directions_of_unequal_features_are_refused() -> None:
+    fits = Directions(decoder=_rows(0, 3, 4), encoder=_rows(0, 3, 5))
+    assert fits.decoder.shape == (3, 4)
+    with pytest.raises(ShapeError, match="equal features"):
+        Directions(decoder=np.ones(3, np.float32))
     with pytest.raises(ShapeError, match="equal features"):
         Directions(decoder=_rows(0, 3, 4), encoder=_rows(0, 4, 4))

@@ -241,6 +241,9 @@ def test_silent_and_rare_features_are_counted_and_left_out(probe: Probe, tmp_pat
     found = match(side, side, probe)
     assert (found.a.dead, found.a.rare, len(found.a.compared)) == (1, 1, 18)
     assert not {3, 4} & set(found.a.compared.tolist())
+    choosing = codes.toarray()[probe.half == 0][:, found.a.compared]
+    np.testing.assert_allclose(found.a.mass, choosing.sum(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(found.a.fires, (choosing > 0).sum(axis=0))
     assert len(found.pairs) == 18
 
 

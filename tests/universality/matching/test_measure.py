@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from isogloss.universality.codes.probed import ProbedDictionary
+from isogloss.universality.matching.directions import Directions
 from isogloss.universality.matching.match import match
 from isogloss.universality.matching.settings import MatchSettings
 from isogloss.universality.probe.probe import Probe
@@ -52,3 +54,19 @@ def test_few_co_firings_mark_the_upper_end(probe: Probe, tmp_path: Path) -> None
     order = np.argsort(pairs.feature_a)
     assert pairs.cofires[order].tolist() == [9, 10]
     assert pairs.ci_high_loose[order].tolist() == [True, False]
+
+
+def test_cosines_are_of_what_is_read_and_of_what_is_written(
+    copied: tuple[ProbedDictionary, ProbedDictionary], probe: Probe
+) -> None:
+    random = np.random.default_rng(3)
+    rows = [random.standard_normal((side.features, 9)).astype(np.float32) for side in copied * 2]
+    a, b = (Directions(decoder=rows[n], encoder=rows[n + 2]) for n in (0, 1))
+    pairs = match(*copied, probe, settings=FREE, directions=(a, b)).pairs
+    for found, one, other in (
+        (pairs.decoder_cosine, rows[0], rows[1]),
+        (pairs.encoder_cosine, rows[2], rows[3]),
+    ):
+        left, right = one[pairs.feature_a], other[pairs.feature_b]
+        norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+        np.testing.assert_allclose(found, (left * right).sum(1) / norms, rtol=1e-5, atol=1e-6)

@@ -34,6 +34,10 @@ def test_the_numbers_of_a_floor_stand_beside_those_of_the_match(
     (row,) = [line for line in text.splitlines() if "floor: left x rotated" in line]
     good = floor.match.pairs.replicates_is("yes") & (floor.match.pairs.r >= 0.5)
     assert str(int(good.sum())) in row.split()
+    starts = ("  replicate with", "  this match", "  floor:")
+    table = [line for line in text.splitlines() if line.startswith(starts)]
+    assert len(table) == 3
+    assert len({len(line) for line in table}) == 1, "columns stand under one another"
     assert "No ceiling and no floor" not in text
     assert "No ceiling and no floor" in summary_text(found)
     assert report_data(found)["references"] == []

@@ -1,6 +1,7 @@
 """The data of a report say what the match holds, in the documented form."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from isogloss.universality.matching.match import match
+from isogloss.universality.matching.pairs import Pairs
 from isogloss.universality.matching.report_data import report_data
 from isogloss.universality.matching.result import Match
 from isogloss.universality.matching.settings import MatchSettings
@@ -85,6 +87,17 @@ def test_margins_part_the_shared_pairs_by_how_far_they_lead(found: Match, data: 
     again = (found.pairs.rank_a == 1) & (found.pairs.rank_b == 1)
     assert margins["mutual_again"][2] == (narrow & again).sum()
     assert data["chance"] == found.chance > 0
+
+
+def test_a_margin_on_an_edge_is_of_the_band_that_begins_there(found: Match) -> None:
+    leads = np.array([0.0, -1e-17, 0.009, 0.01, 0.02, 0.049, 0.3, 0.5, 0.9])
+    pairs = found.pairs.take(np.arange(len(leads)))
+    columns = {**pairs.columns(), "margin": leads, "r": np.full(len(leads), 0.3)}
+    changed = replace(found, pairs=Pairs.from_columns(columns))
+    margins = report_data(changed)["margins"]
+    assert isinstance(margins, dict)
+    assert margins["from"] == [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]
+    assert margins["pairs"] == [3, 1, 2, 0, 0, 0, 1, 2]
 
 
 def test_histograms_count_every_compared_feature(found: Match, data: Any) -> None:

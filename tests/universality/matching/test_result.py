@@ -1,7 +1,7 @@
 """A match survives its files, and files that are no match are refused."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,12 @@ def test_a_match_without_pairs_is_saved_and_summarised(probe: Probe, tmp_path: P
     assert loaded.settings == strict
     assert "No pair reaches r >= 0.3" in summary_text(loaded)
     assert loaded.null("none").shared(np.array([0.3])).tolist() == [0.0]
+
+
+def test_rare_features_are_those_neither_compared_nor_dead(found: Match) -> None:
+    compared = len(found.a.compared)
+    side = replace(found.a, features=compared + 9, dead=5)
+    assert side.rare == 4
 
 
 def test_a_match_has_a_json_form(found: Match) -> None:

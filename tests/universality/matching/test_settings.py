@@ -19,6 +19,9 @@ from isogloss.universality.matching.settings import MatchSettings
         ({"min_r": 1.5}, r"min_r 1.5 must lie in \[0, 1\]"),
         ({"replicates_low": 1.5}, "replicates_low 1.5"),
         ({"confidence": 1.0}, "confidence 1.0"),
+        ({"confidence": 0.0}, "confidence 0.0"),
+        ({"seed": 2**63}, "seed 9223372036854775808"),
+        ({"max_draws": 10_001}, "max_draws 10001 must be at least 1, at most 10000"),
         ({"surface": "lower"}, "surface 'lower' must be one of exact, folded"),
         ({"max_draws": 2}, "draws 3 must be at most max_draws 2"),
         ({"keys": ("token",)}, "include none"),
@@ -30,6 +33,12 @@ from isogloss.universality.matching.settings import MatchSettings
 def test_senseless_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         MatchSettings(**change)
+
+
+def test_settings_at_their_bounds_are_taken() -> None:
+    least = MatchSettings(draws=1, min_fires=1, min_r=0.0, replicates_low=0.0, seed=0)
+    most = MatchSettings(draws=10_000, max_draws=10_000, min_r=1.0, seed=2**63 - 1)
+    assert (least.draws, most.max_draws, most.seed) == (1, 10_000, 2**63 - 1)
 
 
 def test_settings_survive_json_and_numbers_that_became_floats() -> None:

@@ -53,6 +53,19 @@ def test_the_subset_is_the_best_of_all_by_plain_regression() -> None:
     assert found.r2[0] > 0.9 > found.r2_single[0] + 0.1
 
 
+def test_how_strong_activations_are_changes_no_subset() -> None:
+    a, b = dense_codes(1, rows=200, features=4), dense_codes(2, rows=200, features=5)
+    b[:, 4] = 0.0  # a candidate that is constant
+    found = []
+    for scale in (1.0, 1e-6):
+        one, other = sp.csr_array(scale * a.T), sp.csr_array(scale * b)
+        found.append(best_subsets((one, one), (other, other), most=2))
+    assert (found[0].r2 > 0).any()
+    np.testing.assert_array_equal(found[1].members, found[0].members)
+    for name in ("r2", "r2_single", "r2_choose"):
+        np.testing.assert_allclose(getattr(found[1], name), getattr(found[0], name), rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def split(
     probe: Probe, tmp_path_factory: pytest.TempPathFactory

@@ -14,6 +14,7 @@ from isogloss.universality.nulls.intervals import (
     Intervals,
     correlation_intervals,
     effective_firings,
+    jackknife,
 )
 from isogloss.universality.nulls.strata import Strata
 
@@ -64,6 +65,26 @@ def test_ends_equal_a_jackknife_over_gathered_sources() -> None:
     np.testing.assert_allclose(
         [found.low[0], found.high[0]], (odds - 0.02) / (1 + odds), rtol=1e-9
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("held", [1.0, 0.4])
+def test_one_source_that_decides_leaves_one_degree_of_freedom(held: float) -> None:
+    """Either nearly all of the activations are in one source, or it alone changes r."""
+    sources = 25
+    deleted = np.full((1, sources), 0.5)
+    deleted[0, 3] = 0.4
+    share = np.full((1, sources), (1 - held) / (sources - 1))
+    share[0, 3] = held
+    low, high = jackknife(np.array([0.5]), deleted, share, depth=0.02, confidence=0.95)
+    h = np.log((deleted[0] + 0.02) / (1 - deleted[0]))
+    squares = ((h - h.mean()) ** 2).sum()
+    freedom = max(1.0, min(1 / (share**2).sum() - 1, sources - 1.0))
+    even = ((h - h.mean()) ** 4).sum() / squares**2
+    freedom = max(1.0, min(freedom, 2 / (even - 1 / sources)))
+    half = t.ppf(0.975, freedom) * np.sqrt((sources - 1) / sources * squares)
+    odds = np.exp(np.log(0.52 / 0.5) + np.array([-half, half]))
+    np.testing.assert_allclose([low[0], high[0]], (odds - 0.02) / (1 + odds), rtol=1e-9)
+    assert freedom == 1.0 if held == 1.0 else 1.0 < freedom < 4
 
 
 def test_intervals_hold_the_true_correlation_as_often_as_they_say() -> None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.stats import nbinom, t
 
 from isogloss.errors import InvalidInput
 from isogloss.universality.correlation.best_matches import best_matches
 from isogloss.universality.correlation.pair_statistics import pair_statistics
+from isogloss.universality.nulls import shuffles
 from isogloss.universality.nulls.shuffles import (
     BAND_EDGES,
     Half,
@@ -121,6 +123,12 @@ def test_equal_seeds_give_equal_draws_and_more_draws_keep_the_first() -> None:
     np.testing.assert_array_equal(three.best_a[0], one.best_a[0])
     np.testing.assert_array_equal(three.pair_r[three.pair_draw == 0], one.pair_r)
     assert not np.array_equal(three.best_a[0], three.best_a[1])
+    moved = tuple(shuffles._without_lone_rows(one, "token") for one in both)
+    for draw in range(3):  # each chooses its own pairs, and measures these
+        chosen, reported = shuffles._exchanged((moved[0], moved[1]), "token", 5, draw)
+        pairs = best_matches(moved[0].a, chosen).mutual(0.0)
+        r = pair_statistics(moved[1].a, sp.csr_array(reported.T), *pairs).r
+        np.testing.assert_array_equal(three.pair_r[three.pair_draw == draw], r.astype(np.float32))
     other = draw_null("token", both[0], both[1], draws=1, most=1, seed=6, min_r=0.0)
     assert not np.array_equal(other.best_a, one.best_a)
 
@@ -266,6 +274,18 @@ def test_one_more_draw_gives_no_more_than_the_highest_in_97_of_100_cases() -> No
         assert over <= 2000 * 0.025 + 3 * np.sqrt(2000 * 0.025), mean
     assert drawn([0] * 20).highest(level)[0] <= 1
     assert drawn([0]).highest(level)[0] >= drawn([0] * 20).highest(level)[0]
+
+
+def test_the_highest_is_the_larger_of_two_prediction_intervals() -> None:
+    """Jeffreys' prior for Poisson counts, and Student's for counts that spread more."""
+    for counts in ([3, 5, 10], [1, 30, 80, 9], [4, 4]):
+        draws, mean = len(counts), float(np.mean(counts))
+        poisson = nbinom.ppf(0.975, sum(counts) + 0.5, draws / (draws + 1))
+        spread = np.std(counts, ddof=1) * np.sqrt(1 + 1 / draws)
+        student = mean + t.ppf(0.975, draws - 1) * spread
+        found = drawn(counts).highest(np.array([0.3]))[0]
+        assert found == pytest.approx(max(poisson, student))
+    assert drawn([7]).highest(np.array([0.3]))[0] == nbinom.ppf(0.975, 7.5, 0.5)
 
 
 def test_counts_that_spread_more_than_poisson_have_a_higher_end() -> None:

@@ -127,6 +127,16 @@ def test_features_that_are_functions_of_the_token_have_no_partial_correlation() 
     assert np.isnan(found.partial).all()
 
 
+def test_how_strong_activations_are_changes_nothing_of_what_strata_explain(tokens: Strata) -> None:
+    """Some dictionaries give activations of 1e-6."""
+    a, b = random_codes(1), random_codes(2)
+    each = np.arange(12)
+    strong, weak = (explain(scale * a, scale * b, each, each, tokens) for scale in (1.0, 1e-6))
+    for name in ("expected", "partial", "eta2_a", "eta2_b"):
+        assert np.isfinite(getattr(strong, name)).all()
+        np.testing.assert_allclose(getattr(weak, name), getattr(strong, name), rtol=1e-6)
+
+
 def test_a_silent_feature_has_no_null_and_no_partial(tokens: Strata) -> None:
     found = explain(np.zeros((400, 1)), random_codes(1), np.array([0]), np.array([0]), tokens)
     for value in (found.expected, found.partial, found.eta2_a):

@@ -46,6 +46,23 @@ def test_covariances_without_a_source_equal_those_of_the_other_rows() -> None:
                 np.testing.assert_allclose(deleted[kind, n, source], wanted, rtol=1e-9)
 
 
+def test_rows_that_can_only_change_places_with_one_other_count() -> None:
+    """Forty tokens of two rows each: both features fire on the same row of each."""
+    token, fires = np.repeat(np.arange(40), 2), np.tile([1.0, 0.0], 40)
+    sources = Strata.of("document", np.arange(80) // 4)
+    codes = sp.csr_array(fires[None])
+    same = within_strata(codes, codes, Strata.of("token", token), sources)
+    other = within_strata(
+        codes, sp.csr_array(fires[::-1][None]), Strata.of("token", token), sources
+    )
+    assert (same.partial[0], other.partial[0]) == (pytest.approx(1.0), pytest.approx(-1.0))
+    assert same.p[0] < 1e-6
+    assert other.p[0] > 0.999
+    alone = within_strata(codes, codes, Strata.of("token", np.arange(80)), sources)
+    assert alone.p[0] == 1.0
+    assert np.isnan(alone.partial[0])
+
+
 def test_p_is_the_share_of_shuffles_that_give_as_much() -> None:
     a, _, tokens, sources = pairs(1)
     random = np.random.default_rng(2)

@@ -153,8 +153,10 @@ def test_one_group_cannot_be_halved(record: Record) -> None:
 def test_tokens_at_other_positions_are_a_mismatch(record: Record) -> None:
     documents = texts(40)
     readers = {"a": record("a", documents), "b": record("b", documents, first_position=1)}
-    with pytest.raises(DocumentMismatch, match="word_ends"):
-        build_probe(readers)
+    lowest = min(readers["a"].documents())
+    said = rf"document {lowest:016x} has tokens \d+ and \d+ at position 1 of a, b.*word_ends"
+    with pytest.raises(DocumentMismatch, match=said):
+        build_probe(readers, holdout=1.0)
     assert (segment_rows(build_probe(readers, grid="word_ends"), readers["b"]) >= 0).all()
 
 

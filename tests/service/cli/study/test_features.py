@@ -3,16 +3,20 @@
 import csv
 import io
 import json
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.service import made
 from tests.service.cli.flags import flags_on
+from tests.service.values.test_results import PAIR
 
 import isogloss
 import isogloss.service.cli.main as cli
+from isogloss.service.cli.study import features
 from isogloss.store import store_owner
 
 
@@ -137,3 +141,11 @@ def test_a_store_that_a_notebook_holds_can_be_read_and_stays_its(
 
 def test_features_and_pairs_are_told_as_text_unless_asked_otherwise() -> None:
     assert not {flag for flag in flags_on() if flag.startswith(("feature", "pairs ", "nearest "))}
+
+
+def test_an_upper_end_that_is_no_claim_is_marked_where_there_is_one() -> None:
+    ends = replace(PAIR, ci_low=0.2, ci_high=0.45, ci_high_loose=False)
+    assert features._upper(ends) == 0.45
+    assert features._upper(replace(ends, ci_high_loose=True)) == "0.450+"
+    unknown = features._upper(replace(ends, ci_high=math.nan, ci_high_loose=True))
+    assert isinstance(unknown, float)
