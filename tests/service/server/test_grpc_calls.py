@@ -228,38 +228,44 @@ def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -
 
 def test_the_more_streams_are_read_the_smaller_are_their_messages(tmp_path: Path) -> None:
     asked: list[int] = []
+    ends = threading.Event()
 
     def answer(request: Message) -> Iterator[Framed[Message]]:
-        while True:
-            asked.append(block_bytes())
-            yield Framed(head=recordings_pb2.ReadResponse(), payload=())
+        asked.append(block_bytes())
+        yield Framed(head=recordings_pb2.ReadResponse(), payload=())
+        ends.wait(120)
 
     async def go() -> None:
         async with (
             serving(tmp_path, streaming=[Streaming(READ, answer)], held_bytes=64 << 20) as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
-            calls = [channel.unary_stream(READ.path)(b"", timeout=120) for _ in range(64)]
-            for count, wanted in ((1, 1 << 20), (8, 1 << 18), (64, 1 << 16)):
-                for call in calls[:count]:
-                    assert await call.read() is not _EOF
-                assert min(asked) == wanted
+            read, held = channel.unary_stream(READ.path), []
+            for _ in range(64):
+                held.append(read(b"", timeout=120))
+                assert await held[-1].read() is not _EOF
+            ends.set()
 
-    asyncio.run(go())
+    try:
+        asyncio.run(go())
+    finally:
+        ends.set()
+    assert (asked[0], asked[7], asked[63]) == (1 << 20, 1 << 18, 1 << 16)
+    assert asked == sorted(asked, reverse=True)
 
 
 def test_a_message_that_waits_for_its_reader_is_held_encoded_only(tmp_path: Path) -> None:
-    left, made = threading.Semaphore(0), threading.Semaphore(0)
+    made, left = [0], [0]
 
     class Told(bytearray):
         def __del__(self) -> None:
-            left.release()
+            left[0] += 1
 
     def answer(request: Message) -> Iterator[Framed[Message]]:
         while True:
-            made.release()
+            made[0] += 1
             yield Framed(
-                head=recordings_pb2.ReadResponse(), payload=(memoryview(Told(1 << 20)),)
+                head=recordings_pb2.ReadResponse(), payload=(memoryview(Told(4 << 20)),)
             )
 
     async def go() -> None:
@@ -268,8 +274,11 @@ def test_a_message_that_waits_for_its_reader_is_held_encoded_only(tmp_path: Path
             grpc.aio.insecure_channel(address) as channel,
         ):
             call = channel.unary_stream(READ.path)(b"", timeout=120)
-            for semaphore in (made, left):
-                assert await asyncio.to_thread(semaphore.acquire, timeout=60)
+            before = -1
+            while made[0] != before:  # until the reader is waited for
+                before = made[0] or -1
+                await asyncio.sleep(0.5)
+            assert made == left
             call.cancel()
 
     asyncio.run(go())
