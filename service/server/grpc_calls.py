@@ -198,7 +198,7 @@ class Calls:
         async with _statuses(context, self._running):
             stream = AppendCall(requests, self.draining, self._limits, self._wakes)
             try:
-                first = await anext(aiter(requests), None)
+                first = await self._first(requests)
                 header = framing.decode(pb.AppendRequest, first or b"").head.header
                 recording = from_name("recordings", header.recording)
                 client, open_session = _client_of(context), self._handlers.ingest.open
@@ -215,6 +215,18 @@ class Calls:
                 raise InvalidInput(f"a message is no AppendRequest: {error}") from error
             finally:
                 stream.close()
+
+
+    async def _first(self, requests: AsyncIterator[bytes]) -> bytes | None:
+        """Return the header of a stream, None where that ended without one."""
+        idle_s = self._limits.part_idle_s
+        try:
+            async with asyncio.timeout(idle_s):
+                return await anext(aiter(requests), None)
+        except TimeoutError:
+            raise ResourceExhausted(
+                f"a stream of batches did not begin within {idle_s:g} s: send its header first"
+            ) from None
 
 
 def _slow(what: str, idle_s: float) -> str:
