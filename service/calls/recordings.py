@@ -157,7 +157,9 @@ class RecordingHandlers:
 # What is sent is made apart: a stream that waits for its reader would hold its own variables too.
 
 
-def _rows(reader: RecordingReader, site: SiteSpec, start: int, stop: int) -> Framed[pb.ReadResponse]:
+def _rows(
+    reader: RecordingReader, site: SiteSpec, start: int, stop: int
+) -> Framed[pb.ReadResponse]:
     rows = reader.read(site.name, start, stop)
     flat = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
     head = pb.ReadResponse(

@@ -216,7 +216,6 @@ class Calls:
             finally:
                 stream.close()
 
-
     async def _first(self, requests: AsyncIterator[bytes]) -> bytes | None:
         """Return the header of a stream, None where that ended without one."""
         idle_s = self._limits.part_idle_s

@@ -59,9 +59,7 @@ def page_of(
     return page, token
 
 
-def by_bytes(
-    messages: Iterable[M], count: int, page_bytes: int = PAGE_BYTES
-) -> Iterator[list[M]]:
+def by_bytes(messages: Iterable[M], count: int, page_bytes: int = PAGE_BYTES) -> Iterator[list[M]]:
     """Yield messages in groups of at most ``count`` and about ``page_bytes``, one at least.
 
     No group is larger than that and its last message together.

@@ -264,9 +264,7 @@ def test_a_message_that_waits_for_its_reader_is_held_encoded_only(tmp_path: Path
     def answer(request: Message) -> Iterator[Framed[Message]]:
         while True:
             made[0] += 1
-            yield Framed(
-                head=recordings_pb2.ReadResponse(), payload=(memoryview(Told(4 << 20)),)
-            )
+            yield Framed(head=recordings_pb2.ReadResponse(), payload=(memoryview(Told(4 << 20)),))
 
     async def go() -> None:
         async with (
