@@ -27,10 +27,10 @@ from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
+from isogloss.service.processes.fair_calls import FairCalls
 from isogloss.service.processes.heap import keep_freed_memory
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.drain_guard import DrainGuard
-from isogloss.service.server.fair_calls import FairCalls
 from isogloss.service.server.grpc_calls import Calls
 from isogloss.service.server.query_child import QueryProcess
 from isogloss.service.server.token_file import store_token

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from isogloss.errors import InvalidInput, ServerUnavailable
-from isogloss.service.server.fair_calls import FairCalls
+from isogloss.service.processes.fair_calls import FairCalls
 from isogloss.service.wire.errors import from_call
 
 PLACES = 4
