@@ -36,7 +36,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
-_READING_SHARE = 8
+_READING_SHARE = 16
 """Of the memory for what passes through, one byte in so many is for messages to who reads."""
 _COPIES = 4
 """Of a message that waits for its reader: as it was read, encoded, and what grpc has of it."""

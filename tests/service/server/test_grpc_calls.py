@@ -250,7 +250,7 @@ def test_the_more_streams_are_read_the_smaller_are_their_messages(tmp_path: Path
         asyncio.run(go())
     finally:
         ends.set()
-    assert (asked[0], asked[7], asked[63]) == (1 << 20, 1 << 18, 1 << 16)
+    assert (asked[0], asked[7], asked[63]) == (1 << 20, 1 << 17, 1 << 16)
     assert asked == sorted(asked, reverse=True)
 
 
