@@ -156,7 +156,7 @@ class ServerLimits(_message.Message):
     batch_bytes: _builtins.int
     """largest batch of an append"""
     held_bytes: _builtins.int
-    """batches of all producers that wait for the disk"""
+    """memory for what passes through, over all clients"""
     page_size: _builtins.int
     """largest page of a list"""
     calls: _builtins.int

@@ -17,7 +17,7 @@ from isogloss.dictionaries import (
 )
 from isogloss.errors import AlreadyExists, InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2 as pb
-from isogloss.service.calls.caller import calling_client
+from isogloss.service.calls.caller import block_bytes, calling_client
 from isogloss.service.control.deleting import delete_dictionary
 from isogloss.service.control.entries import dictionary_info
 from isogloss.service.control.needs import train_bytes
@@ -125,7 +125,7 @@ class DictionaryHandlers:
             )
             yield Framed(head=pb.ReadDictionaryResponse(weights=told), payload=())
             for tensor in weights.tensors:
-                for start, block in weights.blocks(tensor, _BLOCK_BYTES):
+                for start, block in weights.blocks(tensor, block_bytes()):
                     head = pb.ReadDictionaryResponse(tensor=tensor.name, start=start)
                     yield Framed(head=head, payload=(memoryview(block),))
 

@@ -8,6 +8,7 @@ import numpy as np
 from isogloss.errors import InvalidInput, NotFound
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
+from isogloss.service.calls.caller import block_bytes
 from isogloss.service.control.owner import Owner
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.messages import from_message, to_message
@@ -15,10 +16,18 @@ from isogloss.service.wire.names import from_name
 from isogloss.service.wire.pages import by_bytes, page_of
 from isogloss.service.wire.recordings import to_document, to_recording, to_step_runs
 from isogloss.service.wire.scalars import to_dtype
-from isogloss.store import Recording, RecordingReader, RecordingSpec, Revision, readable_text
+from isogloss.store import (
+    Recording,
+    RecordingReader,
+    RecordingSpec,
+    Revision,
+    SiteSpec,
+    readable_text,
+)
 
-_BLOCK_BYTES = 1 << 20
 _TOKEN_ROWS = 1 << 16
+_TOKEN_BYTES = 24
+"""Of the columns of one row."""
 _DOCUMENTS = 256
 _STEPS = 1 << 14
 _KNOWN_DOCUMENTS = 1 << 16
@@ -89,38 +98,32 @@ class RecordingHandlers:
         return to_message(found, pb.SiteStatistics)
 
     def read(self, request: pb.ReadRequest) -> Iterator[Framed[pb.ReadResponse]]:
-        """Return rows of a site in blocks of about 1 MiB."""
+        """Return rows of a site in blocks of about 1 MiB, of less where many read."""
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
         site = reader.spec.sites[reader.spec.site_index(request.site)]
         stop = request.stop if request.HasField("stop") else reader.rows
         _check_range(request.start, stop, reader.rows)
-        step = max(1, _BLOCK_BYTES // site.row_bytes)
-        for start in range(request.start, stop, step) or (stop,):
-            rows = reader.read(site.name, start, min(start + step, stop))
-            flat = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-            head = pb.ReadResponse(
-                start=start, rows=len(rows), width=site.width, dtype=to_dtype(site.dtype)
-            )
-            yield Framed(head=head, payload=(flat.data,))
+        start = request.start
+        while True:
+            end = min(start + max(1, block_bytes() // site.row_bytes), stop)
+            yield _rows(reader, site, start, end)
+            start = end
+            if start >= stop:
+                return
 
     def read_tokens(self, request: pb.ReadTokensRequest) -> Iterator[Framed[pb.ReadTokensResponse]]:
         """Return token columns in blocks."""
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
         stop = request.stop if request.HasField("stop") else reader.rows
         _check_range(request.start, stop, reader.rows)
-        for start in range(request.start, stop, _TOKEN_ROWS) or (stop,):
-            columns = reader.tokens(start, min(start + _TOKEN_ROWS, stop))
-            head = pb.ReadTokensResponse(
-                start=start,
-                rows=columns.rows,
-                token_id=columns.token_id.tobytes(),
-                document=columns.document.tobytes(),
-                position=columns.position.tobytes(),
-                span=b"" if columns.span is None else columns.span.tobytes(),
-                has_spans=columns.span is not None,
-                steps=to_step_runs(columns.step),
-            )
-            yield Framed(head=head, payload=())
+        start = request.start
+        while True:
+            rows = min(_TOKEN_ROWS, max(1, block_bytes() // _TOKEN_BYTES))
+            end = min(start + rows, stop)
+            yield _tokens(reader, start, end)
+            start = end
+            if start >= stop:
+                return
 
     def read_documents(
         self, request: pb.ReadDocumentsRequest
@@ -129,7 +132,7 @@ class RecordingHandlers:
         reader = self._reader(request.name, request.revision, pinned=request.HasField("revision"))
         documents = reader.documents().values()
         messages = (to_document(d, with_text=request.with_text) for d in documents)
-        for some in by_bytes(messages, _DOCUMENTS):
+        for some in by_bytes(messages, _DOCUMENTS, block_bytes()):
             yield Framed(head=pb.ReadDocumentsResponse(documents=some), payload=())
 
     def read_steps(self, request: pb.ReadStepsRequest) -> Iterator[Framed[pb.ReadStepsResponse]]:
@@ -149,6 +152,35 @@ class RecordingHandlers:
             documents, rows = zip(*known[start : start + _KNOWN_DOCUMENTS], strict=True)
             head = pb.ReadKnownDocumentsResponse(documents=documents, rows=rows)
             yield Framed(head=head, payload=())
+
+
+# What is sent is made apart: a stream that waits for its reader would hold its own variables too.
+
+
+def _rows(
+    reader: RecordingReader, site: SiteSpec, start: int, stop: int
+) -> Framed[pb.ReadResponse]:
+    rows = reader.read(site.name, start, stop)
+    flat = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+    head = pb.ReadResponse(
+        start=start, rows=len(rows), width=site.width, dtype=to_dtype(site.dtype)
+    )
+    return Framed(head=head, payload=(flat.data,))
+
+
+def _tokens(reader: RecordingReader, start: int, stop: int) -> Framed[pb.ReadTokensResponse]:
+    columns = reader.tokens(start, stop)
+    head = pb.ReadTokensResponse(
+        start=start,
+        rows=columns.rows,
+        token_id=columns.token_id.tobytes(),
+        document=columns.document.tobytes(),
+        position=columns.position.tobytes(),
+        span=b"" if columns.span is None else columns.span.tobytes(),
+        has_spans=columns.span is not None,
+        steps=to_step_runs(columns.step),
+    )
+    return Framed(head=head, payload=())
 
 
 def _check_range(start: int, stop: int, rows: int) -> None:

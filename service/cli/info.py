@@ -59,7 +59,7 @@ def info(store: StoreOption = DEFAULT_STORE, is_json: JsonOption = False) -> Non
         ("kinds of job", ", ".join(found.job_kinds)),
         ("a message", f"at most {size(limits.message_bytes)}"),
         ("a batch", f"at most {size(limits.batch_bytes)}"),
-        ("waiting for the disk", f"at most {size(limits.held_bytes)}"),
+        ("passing through", f"at most {size(limits.held_bytes)}"),
         ("a page", f"at most {limits.page_size:,} items"),
         ("calls", f"at most {limits.calls:,} at a time" if limits.calls else "any number"),
         ("streams", f"at most {limits.streams:,} at a time" if limits.streams else "any number"),

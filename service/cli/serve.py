@@ -49,7 +49,9 @@ _Group = Annotated[
     str | None, _other("Group of this machine that may read the store's files.", _WHERE)
 ]
 _Reflection = Annotated[bool, _other("Whether callers may list the services.", _WHERE)]
-_HeldBytes = Annotated[int, _number("In memory, of all producers.", _BATCHES)]
+_HeldBytes = Annotated[
+    int, _number("Memory for all that passes through; half for batches.", _BATCHES)
+]
 _WindowBytes = Annotated[int, _number("Sent and not durable yet, of one producer.", _BATCHES)]
 _GroupBytes = Annotated[int, _number("Of one commit.", _BATCHES)]
 _BatchBytes = Annotated[int, _number("Of the largest batch.", _BATCHES)]

@@ -1,6 +1,7 @@
 """Open a store in this process, or connect to the server that owns it."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from isogloss.errors import IsoglossError
@@ -8,6 +9,8 @@ from isogloss.service.client.client import AsyncClient, Client
 from isogloss.service.client.destination import find_destination
 from isogloss.service.transport.in_process import AsyncLocalTransport, LocalTransport
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport, GrpcTransport, read_certificate
+
+CERTIFICATE_VARIABLE = "ISOGLOSS_CERTIFICATE"
 
 
 def connect(
@@ -29,7 +32,8 @@ def connect(
         token: the token of a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN;
             where ``address`` is a path, else the one kept with the store.
         certificate: path of a PEM file with the certificate that signed the server's. The client
-            then uses TLS.
+            then uses TLS. None: for a server on TCP that in the environment variable
+            ISOGLOSS_CERTIFICATE, if it is set.
         timeout_s: how many seconds a call may take.
         run_workers: whether this process, if it becomes the owner, also runs the store's queued
             jobs. With False they stay queued, and waiting for one ends only by its timeout. Ignored
@@ -50,8 +54,8 @@ def connect(
     if found.handlers is not None:
         local = LocalTransport(found.handlers, str(address))
         return Client(local, timeout_s=timeout_s, is_local=True)
-    pem = None if certificate is None else read_certificate(certificate)
     server = found.address or str(address)
+    pem = _pem(certificate, server)
     client = Client(GrpcTransport(server, token=found.token, certificate=pem), timeout_s=timeout_s)
     try:
         client.ping()
@@ -80,8 +84,8 @@ async def connect_async(
     if found.handlers is not None:
         local = AsyncLocalTransport(LocalTransport(found.handlers, str(address)))
         return AsyncClient(local, timeout_s=timeout_s, is_local=True)
-    pem = None if certificate is None else read_certificate(certificate)
     server = found.address or str(address)
+    pem = _pem(certificate, server)
     client = AsyncClient(
         AsyncGrpcTransport(server, token=found.token, certificate=pem), timeout_s=timeout_s
     )
@@ -91,3 +95,11 @@ async def connect_async(
         await client.close()
         raise
     return client
+
+
+def _pem(certificate: str | Path | None, server: str) -> bytes | None:
+    """Return the certificate to speak TLS with; None where the server is called without."""
+    path = certificate
+    if path is None and not server.startswith("unix:"):
+        path = os.environ.get(CERTIFICATE_VARIABLE) or None
+    return None if path is None else read_certificate(path)

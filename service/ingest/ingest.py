@@ -216,16 +216,16 @@ class Ingest:
 
         Each may have one part here that found no room.
         """
-        fair = self.limits.held_bytes // (_PARTS_SHARE * max(1, len(self._sessions)))
+        fair = self.limits.waiting_bytes // (_PARTS_SHARE * max(1, len(self._sessions)))
         return min(self.limits.part_bytes, max(_SMALLEST_PART, fair))
 
     @property
     def _room(self) -> int:
         """Bytes of batches that may be held beside the parts that found no room, one a session."""
-        limits = self.limits
+        all_bytes = self.limits.waiting_bytes
         apart = len(self._sessions) * self.part_bytes
-        most = min(limits.held_bytes // _PARTS_SHARE, (limits.held_bytes - limits.batch_bytes) // 2)
-        return limits.held_bytes - min(apart, most)
+        most = min(all_bytes // _PARTS_SHARE, (all_bytes - self.limits.batch_bytes) // 2)
+        return all_bytes - min(apart, most)
 
     def reserve(self, session: Session, size: int) -> bool:
         """Reserve memory for a whole batch of a session.
@@ -255,7 +255,7 @@ class Ingest:
             others = sum(self._partial.values()) - self._partial.get(session, 0)
             mine = self._partial.get(session, 0) + size
             is_first = next(iter(self._partial), session) is session
-            room = self.limits.held_bytes if is_first else self._room
+            room = self.limits.waiting_bytes if is_first else self._room
             is_crowded = others + mine > room - self.limits.batch_bytes and not is_first
             if is_crowded or (self._held and self._held + size > room):
                 self._refused.add(session)

@@ -16,7 +16,9 @@ class IngestLimits:
     window_bytes: int = 32 << 20
     """Bytes that a producer may have sent and that are not durable yet."""
     held_bytes: int = 256 << 20
-    """Batches in memory over all producers; beyond it nothing is read from the network."""
+    """Memory for what passes through, over all clients. Batches that wait for the disk may take
+    half of it, or what the largest one needs; beyond that nothing is read from the network. The
+    rest is for messages to who reads, and for what grpc and the C library hold of both."""
     group_bytes: int = 64 << 20
     """Most bytes of one group commit, unless a single batch is larger."""
     sessions: int = 512
@@ -26,6 +28,11 @@ class IngestLimits:
     limit is reached; it connects again with its next batch."""
     idle_lane_s: float = 5.0
     """For how many seconds a lane stays open after its last producer left."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of batches that may wait for the disk, over all producers."""
+        return max(self.batch_bytes, self.held_bytes // 2)
 
     def __post_init__(self) -> None:
         if not 0 < self.part_bytes <= self.batch_bytes <= self.held_bytes:

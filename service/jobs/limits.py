@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, ResourceExhausted
 from isogloss.service.values.machine import memory_bytes
 
 
@@ -64,3 +64,12 @@ class JobNeeds:
             raise InvalidInput(
                 f"time limit of the job is {self.time_s:g} s, wanted a number above 0, or none"
             )
+
+
+def too_large(needed: int, budget: int) -> ResourceExhausted:
+    """Return the error of a job that needs more memory than all jobs together may have."""
+    return ResourceExhausted(
+        f"the job needs at least {needed / 2**30:,.1f} GiB of memory, and all jobs together may "
+        f"have {budget / 2**30:,.1f} here: use fewer features or smaller batches, or serve with "
+        "a larger --job-memory"
+    )

@@ -18,16 +18,15 @@ from pathlib import Path
 from isogloss.errors import (
     AlreadyExists,
     Fenced,
-    InvalidInput,
     NotFound,
     ResourceExhausted,
     StorageFull,
 )
 from isogloss.service.jobs.boot_clock import boot, now_s
-from isogloss.service.jobs.limits import JobNeeds
+from isogloss.service.jobs.limits import JobNeeds, too_large
+from isogloss.service.jobs.rows import asks_for, changes_of, record_of, spec_text
 from isogloss.service.jobs.schema import open_table, storage_errors
-from isogloss.service.values import job_kinds
-from isogloss.service.values.job_kinds import JobKind, kind_of
+from isogloss.service.values.job_kinds import kind_of
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord, JobState
 from isogloss.service.values.state_directory import make_state_directory
@@ -133,7 +132,7 @@ class JobTable:
         """
         needs = needs or JobNeeds()
         kind = kind_of(spec)
-        text = _to_json(kind, spec)
+        text = spec_text(kind, spec)
         target = f"{kind.name}/{check_id(spec.target)}"
         with self._transaction():
             for row in self._rows(
@@ -144,7 +143,7 @@ class JobTable:
                 is_replay = bool(request_id) and row["request_id"] == request_id
                 if row["state"] == "CANCELLING" and not is_replay:
                     continue
-                if not _asks_for(row, kind, text):
+                if not asks_for(row, kind, text):
                     cause = (
                         f"request id {request_id!r} was used for"
                         if is_replay
@@ -154,7 +153,7 @@ class JobTable:
                         f"{cause} job {row['id']!r} with spec {row['spec']}; this one has {text}: "
                         "use a new request id and another name, or cancel that job"
                     )
-                return _record(row)
+                return record_of(row)
             self._check_waiting(needs.client, waiting)
             now = time.time()
             made = self._rows(
@@ -166,7 +165,7 @@ class JobTable:
                     *(needs.client, needs.memory_bytes, needs.time_s or 0.0),
                 ),
             )
-            return _record(made[0])
+            return record_of(made[0])
 
     def _check_waiting(self, client: str, most: int) -> None:
         found = self._rows(
@@ -191,7 +190,7 @@ class JobTable:
             raise NotFound(
                 f"no job {job!r}; `isogloss jobs` lists those of this store: {_MAX_LEFT}"
             )
-        return _record(rows[0]), rows[0]["version"]
+        return record_of(rows[0]), rows[0]["version"]
 
     def versions(self, jobs: Collection[str]) -> dict[str, int]:
         """Return the version of each of the given jobs that there is."""
@@ -203,7 +202,7 @@ class JobTable:
 
     def all(self) -> list[JobRecord]:
         """Return all jobs, oldest first."""
-        return [_record(row) for row in self._rows("select * from job order by number")]
+        return [record_of(row) for row in self._rows("select * from job order by number")]
 
     def cancel(self, job: str) -> JobRecord:
         """Ask a job to stop.
@@ -252,13 +251,14 @@ class JobTable:
                 "select kind, memory from job where state in ('STARTING','RUNNING','CANCELLING')"
             )
             used = sum(row["memory"] for row in held)
-            busy = {_changes(row["kind"]) for row in held} - {""}
+            busy = {changes_of(row["kind"]) for row in held} - {""}
             for row in self._rows(_NEXT, (now, boot())):
                 if len(held) >= at_a_time:
                     return None
                 if row["memory"] > budget_bytes:
-                    self._end(row, JobState.FAILED, error=_too_large(row["memory"], budget_bytes))
-                elif _changes(row["kind"]) not in busy:
+                    found = too_large(row["memory"], budget_bytes)
+                    self._end(row, JobState.FAILED, error=(found.reason, str(found)))
+                elif changes_of(row["kind"]) not in busy:
                     return (
                         self._take(row, lease_s) if row["memory"] + used <= budget_bytes else None
                     )
@@ -271,7 +271,7 @@ class JobTable:
             " turn=(select max(turn) + 1 from job) where number=? returning *",
             (now_s() + lease_s, boot(), time.time(), row["number"]),
         )
-        return _record(rows[0])
+        return record_of(rows[0])
 
     def hold(self, job: str, attempt: int, holder: str) -> None:
         """Write down which process runs an attempt."""
@@ -285,7 +285,7 @@ class JobTable:
         now, here = now_s(), boot()
         return [
             Held(
-                record=_record(row),
+                record=record_of(row),
                 is_late=row["boot"] != here or row["lease_until"] < now,
                 holder=row["holder"],
                 ran_s=row["ran_s"],
@@ -497,59 +497,3 @@ class JobTable:
                 self._connection.execute("rollback")
                 raise
             self._connection.execute("commit")
-
-
-def _changes(kind: str) -> str:
-    """Return what jobs of a kind change that others change too; empty: nothing."""
-    found = job_kinds.JOB_KINDS.get(kind)
-    return "" if found is None else found.changes
-
-
-def _too_large(needed: int, budget: int) -> tuple[str, str]:
-    error = too_large(needed, budget)
-    return error.reason, str(error)
-
-
-def too_large(needed: int, budget: int) -> ResourceExhausted:
-    """Return the error of a job that needs more memory than all jobs together may have."""
-    return ResourceExhausted(
-        f"the job needs at least {needed / 2**30:,.1f} GiB of memory, and all jobs together may "
-        f"have {budget / 2**30:,.1f} here: use fewer features or smaller batches, or serve with "
-        "a larger --job-memory"
-    )
-
-
-def _to_json(kind: JobKind, spec: JobSpec) -> str:
-    """Return a spec as it is queued; InvalidInput where JSON does not hold its values."""
-    try:
-        return json.dumps(spec.to_dict(), allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"the spec of a {kind.name} job must be plain JSON: {error}") from error
-
-
-def _asks_for(row: sqlite3.Row, kind: JobKind, text: str) -> bool:
-    """Whether a queued job asks for the same; an earlier release may have left out defaults."""
-    if row["kind"] != kind.name:
-        return False
-    try:
-        found, wanted = (kind.spec.from_dict(json.loads(given)) for given in (row["spec"], text))
-    except InvalidInput:
-        return False
-    return found == wanted
-
-
-def _record(row: sqlite3.Row) -> JobRecord:
-    return JobRecord(
-        id=row["id"],
-        kind=row["kind"],
-        state=JobState(row["state"]),
-        spec=json.loads(row["spec"]),
-        result=None if row["result"] is None else json.loads(row["result"]),
-        error=None if row["reason"] is None else (row["reason"], row["message"]),
-        step=row["step"],
-        total_steps=row["total_steps"],
-        metrics=json.loads(row["metrics"]),
-        attempt=row["attempt"],
-        created=row["created"],
-        updated=row["updated"],
-    )

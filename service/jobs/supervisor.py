@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 from isogloss.errors import Conflict, DeadlineExceeded
-from isogloss.service.jobs.limits import JobLimits, JobNeeds
-from isogloss.service.jobs.queue import JobTable, too_large
+from isogloss.service.jobs.limits import JobLimits, JobNeeds, too_large
+from isogloss.service.jobs.queue import JobTable
 from isogloss.service.jobs.workers import Workers
 from isogloss.service.values.job_specs import JobSpec
 from isogloss.service.values.jobs import JobRecord

@@ -27,6 +27,7 @@ from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
+from isogloss.service.processes.fair_calls import FairCalls
 from isogloss.service.processes.heap import keep_freed_memory
 from isogloss.service.server.check_address import check_address
 from isogloss.service.server.drain_guard import DrainGuard
@@ -127,6 +128,7 @@ class _Server:
         self._config = config
         self._lives = lives
         self._guard = DrainGuard()
+        self._fair = FairCalls(config.calls.max_calls, config.calls.part_idle_s)
         self._stop = asyncio.Event()
         self._signals = 0
         self._sockets: dict[Path, tuple[int, int]] = {}  # device and inode of each
@@ -260,8 +262,9 @@ class _Server:
         self, calls: Calls, interceptors: Sequence[grpc.aio.ServerInterceptor]
     ) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[*interceptors, self._guard],
-            maximum_concurrent_rpcs=self._config.calls.max_calls,
+            interceptors=[*interceptors, self._guard, self._fair],
+            # those beyond the places are refused by name; beyond this before anything is looked at
+            maximum_concurrent_rpcs=2 * self._config.calls.max_calls,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),

@@ -10,7 +10,8 @@ class CallLimits:
     """Limits of calls; all finite."""
 
     max_calls: int = 1024
-    """Calls of all kinds at a time; more are refused with ResourceExhausted."""
+    """Calls of all kinds at a time, shared between clients; more are refused with
+    ResourceExhausted."""
     streams: int = 64
     """Calls at a time that read rows or follow upkeep; each has a thread while its next message is
     made."""

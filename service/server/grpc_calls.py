@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from isogloss.errors import InvalidInput, ResourceExhausted
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.service.calls.all import ControlHandlers
-from isogloss.service.calls.caller import answer_for, called_by
+from isogloss.service.calls.caller import BLOCK_BYTES, answer_for, called_by
 from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.server.append_call import AppendCall
 from isogloss.service.server.call_limits import CallLimits
@@ -36,6 +36,11 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _APPEND = method_of(pb.AppendRequest, pb.AppendResponse)
+_READING_SHARE = 16
+"""Of the memory for what passes through, one byte in so many is for messages to who reads."""
+_COPIES = 4
+"""Of a message that waits for its reader: as it was read, encoded, and what grpc has of it."""
+_SMALLEST_BLOCK = 64 << 10
 
 
 class Calls:
@@ -165,7 +170,7 @@ class Calls:
         answers = handler.answer(request)
 
         def draw() -> Framed[Message] | None:
-            with called_by(place_of(client)):
+            with called_by(place_of(client), self._block_bytes()):
                 return next(answers, None)
 
         pending: Future[Framed[Message] | None] | None = None
@@ -175,10 +180,17 @@ class Calls:
                 message = await asyncio.wrap_future(pending)
                 if message is None:
                     return
-                pending = None  # it holds the message
-                yield message
+                pending, drawn = None, [message]
+                del message  # the caller alone has it now: it may wait long for its reader
+                yield drawn.pop()
         finally:
             _close_after(answers, pending)
+
+    def _block_bytes(self) -> int:
+        """Return how large messages of streams are made now: smaller where many are read."""
+        budget = self._handlers.ingest.limits.held_bytes // _READING_SHARE
+        fair = budget // (_COPIES * max(1, self._streams.taken))
+        return min(BLOCK_BYTES, max(_SMALLEST_BLOCK, fair))
 
     async def _append(
         self, requests: AsyncIterator[bytes], context: CallContext
@@ -186,7 +198,7 @@ class Calls:
         async with _statuses(context, self._running):
             stream = AppendCall(requests, self.draining, self._limits, self._wakes)
             try:
-                first = await anext(aiter(requests), None)
+                first = await self._first(requests)
                 header = framing.decode(pb.AppendRequest, first or b"").head.header
                 recording = from_name("recordings", header.recording)
                 client, open_session = _client_of(context), self._handlers.ingest.open
@@ -203,6 +215,17 @@ class Calls:
                 raise InvalidInput(f"a message is no AppendRequest: {error}") from error
             finally:
                 stream.close()
+
+    async def _first(self, requests: AsyncIterator[bytes]) -> bytes | None:
+        """Return the header of a stream, None where that ended without one."""
+        idle_s = self._limits.part_idle_s
+        try:
+            async with asyncio.timeout(idle_s):
+                return await anext(aiter(requests), None)
+        except TimeoutError:
+            raise ResourceExhausted(
+                f"a stream of batches did not begin within {idle_s:g} s: send its header first"
+            ) from None
 
 
 def _slow(what: str, idle_s: float) -> str:

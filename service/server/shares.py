@@ -107,6 +107,11 @@ class Shares:
             if place in self._taken:
                 self._taken.remove(place)
 
+    @property
+    def taken(self) -> int:
+        """How many places are taken now."""
+        return len(self._taken)
+
     def is_free(self) -> bool:
         """Whether a place is free now."""
         return len(self._taken) < self.total

@@ -14,7 +14,8 @@ class ServerLimits:
     batch_bytes: int
     """Largest batch of an append."""
     held_bytes: int
-    """Most bytes of batches, of all producers, held in memory until the disk has them."""
+    """Memory for what passes through, over all clients; half of it for batches on their way to the
+    disk."""
     page_size: int
     """Most items that one answer of a list holds; clients ask for the next page by themselves."""
     calls: int

@@ -59,8 +59,8 @@ def page_of(
     return page, token
 
 
-def by_bytes(messages: Iterable[M], count: int) -> Iterator[list[M]]:
-    """Yield messages in groups of at most ``count`` and about :data:`PAGE_BYTES`, one at least.
+def by_bytes(messages: Iterable[M], count: int, page_bytes: int = PAGE_BYTES) -> Iterator[list[M]]:
+    """Yield messages in groups of at most ``count`` and about ``page_bytes``, one at least.
 
     No group is larger than that and its last message together.
     """
@@ -69,7 +69,7 @@ def by_bytes(messages: Iterable[M], count: int) -> Iterator[list[M]]:
     for message in messages:
         group.append(message)
         size += message.ByteSize()
-        if len(group) == count or size >= PAGE_BYTES:
+        if len(group) == count or size >= page_bytes:
             yield group
             group, size = [], 0
     if group:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from isogloss.errors import CorruptData, IsoglossError, NotFound
+from isogloss.errors import CorruptData, InvalidInput, IsoglossError, NotFound
 from isogloss.store.disk.filesystem import FileSystem
 from isogloss.store.lanes.seal import read_seal
 from isogloss.store.lanes.state import LaneState
@@ -53,7 +53,8 @@ def resolve(revision: Revision, states: Sequence[LaneState]) -> list[LaneRange]:
 
     Raises:
         NotFound: the revision names a lane that was removed.
-        CorruptData: the revision names more rows than a lane holds.
+        CorruptData: the revision names more rows than are left of a lane that a disk damaged.
+        InvalidInput: it names more rows than a lane that is whole has: no store gave it.
     """
     by_name = {state.name: state for state in states}
     joined = {
@@ -75,10 +76,7 @@ def resolve(revision: Revision, states: Sequence[LaneState]) -> list[LaneRange]:
         if state.is_retired or state.is_lost:
             raise _gone(revision, name)
         if rows > proven:
-            raise CorruptData(
-                f"revision {revision.id} holds {rows} rows of lane {name!r}, which proves "
-                f"{proven}: it was cut after a disk failure"
-            )
+            raise _too_many(revision, name, rows, proven, state)
         found = LaneRange(
             lane=state.name,
             first=first,
@@ -93,6 +91,16 @@ def resolve(revision: Revision, states: Sequence[LaneState]) -> list[LaneRange]:
 
 def _gone(revision: Revision, name: str) -> NotFound:
     return NotFound(f"revision {revision.id} names lane {name!r}, which is gone: take a new one")
+
+
+def _too_many(
+    revision: Revision, name: str, rows: int, proven: int, state: LaneState
+) -> CorruptData | InvalidInput:
+    """Return the error for rows that a lane does not have: the disk's fault, or the caller's."""
+    found = f"revision {revision.id} holds {rows} rows of lane {name!r}, which proves {proven}"
+    if state.seal is not None and state.seal.damage:
+        return CorruptData(f"{found}: it was cut after a disk failure ({state.seal.damage})")
+    return InvalidInput(f"{found}, and is whole: give a revision as the store gave it")
 
 
 def _join(one: LaneRange, two: LaneRange, state: LaneState) -> list[LaneRange]:

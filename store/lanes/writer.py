@@ -7,6 +7,7 @@ frame proves its own rows where their checksums are right.
 """
 
 import contextlib
+import errno
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -371,6 +372,10 @@ class LaneWriter:
     def _end(self, error: OSError) -> LaneEnded:
         """Mark the lane as ended, after a failure that may have lost unacknowledged bytes."""
         self._ended = f"writing failed after {self._rows} rows ({error})"
+        if error.errno == errno.ESTALE and self._log is not None:
+            # files were deleted: what was acknowledged keeps its numbers, which nobody tells later
+            with contextlib.suppress(OSError):  # the lane is gone too: its manifest names it
+                self._write_seal(self._log, str(error) if self._rows else "")
         return LaneEnded(f"lane {self.name!r} ended: {self._ended}; open a new lane")
 
     def _release(self) -> None:
@@ -408,18 +413,7 @@ class LaneWriter:
                 return
             try:
                 self.publish()
-                self._trim(self._log)
-                seal = Seal(
-                    lane=self.name,
-                    epoch=self._header.epoch,
-                    rows=self._rows,
-                    frames=self._frames,
-                    log_bytes=self._log_bytes,
-                    cursors=self._own_cursors,
-                    reason="closed",
-                )
-                write_seal(self._files, self._directory, seal)
-                note_seal(self._files, self._recording_directory, seal)
+                self._write_seal(self._log)
             except OSError as error:
                 raise LaneEnded(
                     f"lane {self.name!r} could not be sealed ({error}): its {self._rows} rows are "
@@ -428,6 +422,21 @@ class LaneWriter:
             finally:
                 self._ended = "it was closed"
                 self._release()
+
+    def _write_seal(self, log: int, damage: str = "") -> None:
+        self._trim(log)
+        seal = Seal(
+            lane=self.name,
+            epoch=self._header.epoch,
+            rows=self._rows,
+            frames=self._frames,
+            log_bytes=self._log_bytes,
+            cursors=self._own_cursors,
+            reason="closed",
+            damage=damage,
+        )
+        write_seal(self._files, self._directory, seal)
+        note_seal(self._files, self._recording_directory, seal)
 
     def _trim(self, log: int) -> None:
         """Cut off the log's reserved space that was not used; errors are ignored."""

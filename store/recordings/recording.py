@@ -360,7 +360,8 @@ class Recording:
 
         Raises:
             NotFound: the revision is of another recording, or names a lane that was removed.
-            CorruptData: the revision names more rows than a lane holds.
+            CorruptData: it names more rows than are left of a lane that a disk damaged.
+            InvalidInput: it names more rows than a lane that is whole has.
         """
         revision = revision or self.revision()
         lanes = [self._lanes.range_files(found) for found in self._resolve(revision)]

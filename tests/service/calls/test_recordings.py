@@ -12,6 +12,7 @@ from isogloss.errors import AlreadyExists, Conflict, InvalidInput, InvalidName, 
 from isogloss.proto.v1 import recordings_pb2 as pb
 from isogloss.proto.v1 import types_pb2 as types
 from isogloss.service.calls import recordings as calls
+from isogloss.service.calls.caller import BLOCK_BYTES, called_by
 from isogloss.service.calls.recordings import RecordingHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.values.results import RecordingInfo
@@ -112,17 +113,26 @@ def test_a_read_without_bounds_gives_all_rows_of_a_site(
     assert block.head.dtype == types.DTYPE_FLOAT32
 
 
-def test_rows_come_in_blocks_of_whole_rows(
-    handlers: RecordingHandlers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert calls._BLOCK_BYTES == 1 << 20
+def test_rows_come_in_blocks_of_whole_rows(handlers: RecordingHandlers) -> None:
+    assert BLOCK_BYTES == 1 << 20
     wanted = rows_of(handlers.read(pb.ReadRequest(name=DOCS, site="layer.2")))[1]
     row_bytes = SPEC.sites[1].row_bytes
     for block_bytes, step in ((1, 1), (3 * row_bytes, 3), (4 * row_bytes - 1, 3)):
-        monkeypatch.setattr(calls, "_BLOCK_BYTES", block_bytes)
-        blocks, content = rows_of(handlers.read(pb.ReadRequest(name=DOCS, site="layer.2")))
+        with called_by("", block_bytes):
+            blocks, content = rows_of(handlers.read(pb.ReadRequest(name=DOCS, site="layer.2")))
         assert blocks == [(at, min(step, ROWS - at)) for at in range(0, ROWS, step)]
         assert content == wanted
+
+
+def test_blocks_follow_what_a_server_says_between_two_of_them(handlers: RecordingHandlers) -> None:
+    row_bytes = SPEC.sites[1].row_bytes
+    answers = handlers.read(pb.ReadRequest(name=DOCS, site="layer.2"))
+    tokens = handlers.read_tokens(pb.ReadTokensRequest(name=DOCS))
+    found: list[tuple[int, int]] = []
+    for rows in (1, 2):
+        with called_by("", rows * max(row_bytes, 24)):
+            found.append((next(answers).head.rows, next(tokens).head.rows))
+    assert found == [(1, 1), (2, 2)]
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, ROWS + 1), (ROWS + 1, None)])
@@ -228,6 +238,9 @@ def test_a_pinned_revision_bounds_what_is_read_and_measured(
         assert statistics.count == rows
         documents = handlers.read_documents(pb.ReadDocumentsRequest(name=name, revision=revision))
         assert sum(len(d.head.documents) for d in documents) == (3 if revision is None else 1)
+    before.revision.lanes[0].rows += 1_000
+    with pytest.raises(InvalidInput, match="give a revision as the store gave it"):
+        next(handlers.read(pb.ReadRequest(name=name, site="layer.2", revision=before.revision)))
 
 
 def test_what_is_not_there_is_named(handlers: RecordingHandlers) -> None:

@@ -116,7 +116,7 @@ class HeldFiles(FileSystem):
 def test_memory_of_batches_that_are_dropped_is_told_of_at_once(tmp_path: Path) -> None:
     files = HeldFiles()
     size = max(len(encoded(sample_batch(SPEC, name, 1))) for name in ("slow", "p", "r"))
-    limits = IngestLimits(part_bytes=size, batch_bytes=size, held_bytes=16 * size // 7)
+    limits = IngestLimits(part_bytes=size, batch_bytes=size, held_bytes=32 * size // 7)
     with Store.open(tmp_path, files=files) as store:
         store.create_recording(SPEC, ["a"])
         store.create_recording(sample_spec("other"), ["a"])
@@ -170,7 +170,7 @@ def test_closing_in_time_drops_what_nobody_was_promised_and_keeps_the_rest(tmp_p
 
 
 def test_the_more_producers_the_smaller_the_parts_that_they_are_asked_for(store: Store) -> None:
-    ingest = Ingest(store, IngestLimits(held_bytes=64 << 20))
+    ingest = Ingest(store, IngestLimits(held_bytes=128 << 20))
     asked: list[int] = []
     for number in range(160):
         session = Producer(ingest, f"p-{number}").session
@@ -435,7 +435,7 @@ def test_rows_into_a_shard_that_was_deleted_are_not_acknowledged(
 
 
 def test_batches_that_came_in_part_may_hold_all_but_what_the_largest_needs(store: Store) -> None:
-    ingest = Ingest(store, IngestLimits(part_bytes=1, batch_bytes=2000, held_bytes=5000))
+    ingest = Ingest(store, IngestLimits(part_bytes=1, batch_bytes=2000, held_bytes=10_000))
     first, second = (Producer(ingest, name).session for name in ("a", "b"))
     assert ingest.reserve_part(first, 1000)
     assert ingest.reserve_part(second, 1998), "and but a part for each session"

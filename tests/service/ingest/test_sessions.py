@@ -189,7 +189,7 @@ def test_of_batches_that_together_find_no_room_the_first_that_began_goes_on(stor
 
 
 def test_batches_that_were_announced_and_do_not_come_hold_only_what_came(store: Store) -> None:
-    ingest = Ingest(store, IngestLimits(part_bytes=1024, batch_bytes=5000, held_bytes=20_000))
+    ingest = Ingest(store, IngestLimits(part_bytes=1024, batch_bytes=5000, held_bytes=40_000))
     slow = [Producer(ingest, f"slow-{number}") for number in range(30)]
     for producer in slow:
         begun = parts(encoded(sample_batch(SPEC, producer.session.producer, 1)), 1, 20)

@@ -1,5 +1,6 @@
 """A real server process: killed, drained, spoken to by strangers, short of disk."""
 
+import json
 import os
 import random
 import resource
@@ -17,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tests.service.serving import append_samples, server_on, start_server
+from typer.testing import CliRunner
 
 import isogloss
 from isogloss.errors import (
@@ -30,6 +32,7 @@ from isogloss.errors import (
     StoreOwned,
 )
 from isogloss.proto.v1 import recordings_pb2, recordings_pb2_grpc
+from isogloss.service.cli.main import app
 from isogloss.service.processes.config import ServerConfig
 from isogloss.service.processes.control import serve
 from isogloss.service.recording.appender import Appender
@@ -412,7 +415,9 @@ def test_a_second_server_on_a_store_is_refused(tmp_path: Path) -> None:
         serve(store)
 
 
-def test_with_a_certificate_the_port_speaks_tls(tmp_path: Path) -> None:
+def test_with_a_certificate_the_port_speaks_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         [
@@ -444,6 +449,11 @@ def test_with_a_certificate_the_port_speaks_tls(tmp_path: Path) -> None:
         assert info.addresses == (server.addresses[0],)
         with pytest.raises(ServerUnavailable, match="TLS"):
             isogloss.connect(server.addresses[0], token=token, timeout_s=3)
+        # a command has no other way, and one that is given the store finds the server alone
+        monkeypatch.setenv("ISOGLOSS_CERTIFICATE", str(certificate))
+        done = CliRunner().invoke(app, ["info", "--json", "--store", str(store)])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.output)["tls"] is True
 
 
 # Strangers.

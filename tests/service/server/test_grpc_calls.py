@@ -16,6 +16,7 @@ from tests.service.ingest.producing import parts as in_parts
 from isogloss.errors import InvalidInput
 from isogloss.proto.v1 import dictionaries_pb2, recordings_pb2
 from isogloss.service.calls.all import QUERIES, ControlHandlers
+from isogloss.service.calls.caller import block_bytes
 from isogloss.service.calls.table import Streaming
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.limits import IngestLimits
@@ -65,9 +66,10 @@ async def serving(
     streaming: Sequence[Streaming] = (),
     limits: CallLimits | None = None,
     sessions: int = 512,
+    held_bytes: int = 256 << 20,
 ) -> AsyncGenerator[str]:
     """A server in this process with one recording; its address."""
-    taken = IngestLimits(sessions=sessions)
+    taken = IngestLimits(sessions=sessions, held_bytes=held_bytes)
     with Owner(Store.open(directory / "store"), run_workers=False, limits=taken) as owner:
         owner.store.create_recording(SPEC, ["a"])
         handlers = ControlHandlers(owner)
@@ -222,6 +224,62 @@ def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -
         asyncio.run(go())
     finally:
         goes_on.set()
+
+
+def test_the_more_streams_are_read_the_smaller_are_their_messages(tmp_path: Path) -> None:
+    asked: list[int] = []
+    ends = threading.Event()
+
+    def answer(request: Message) -> Iterator[Framed[Message]]:
+        asked.append(block_bytes())
+        yield Framed(head=recordings_pb2.ReadResponse(), payload=())
+        ends.wait(120)
+
+    async def go() -> None:
+        async with (
+            serving(tmp_path, streaming=[Streaming(READ, answer)], held_bytes=64 << 20) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            read, held = channel.unary_stream(READ.path), []
+            for _ in range(64):
+                held.append(read(b"", timeout=120))
+                assert await held[-1].read() is not _EOF
+            ends.set()
+
+    try:
+        asyncio.run(go())
+    finally:
+        ends.set()
+    assert (asked[0], asked[7], asked[63]) == (1 << 20, 1 << 17, 1 << 16)
+    assert asked == sorted(asked, reverse=True)
+
+
+def test_a_message_that_waits_for_its_reader_is_held_encoded_only(tmp_path: Path) -> None:
+    made, left = [0], [0]
+
+    class Told(bytearray):
+        def __del__(self) -> None:
+            left[0] += 1
+
+    def answer(request: Message) -> Iterator[Framed[Message]]:
+        while True:
+            made[0] += 1
+            yield Framed(head=recordings_pb2.ReadResponse(), payload=(memoryview(Told(4 << 20)),))
+
+    async def go() -> None:
+        async with (
+            serving(tmp_path, streaming=[Streaming(READ, answer)]) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            call = channel.unary_stream(READ.path)(b"", timeout=120)
+            before = -1
+            while made[0] != before:  # until the reader is waited for
+                before = made[0] or -1
+                await asyncio.sleep(0.5)
+            assert made == left
+            call.cancel()
+
+    asyncio.run(go())
 
 
 def test_a_stream_that_nobody_reads_ends_and_so_does_one_that_lasts_too_long(

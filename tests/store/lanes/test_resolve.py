@@ -1,8 +1,10 @@
 """Rows of a revision are found in their lanes, or in those these were joined into."""
 
+from dataclasses import replace
+
 import pytest
 
-from isogloss.errors import CorruptData, NotFound
+from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.store import LaneState, Revision
 from isogloss.store.lanes.resolve import LaneRange, resolve
 from isogloss.store.lanes.seal import LanePart, Seal
@@ -50,5 +52,12 @@ def test_rows_that_are_gone_or_were_never_proven_are_named() -> None:
     with pytest.raises(NotFound, match=r"4\.d"):
         found(("4.d", 1))
     for lane, rows in (("3.c", 6), ("2.b", 4)):
-        with pytest.raises(CorruptData, match="disk failure"):
+        with pytest.raises(InvalidInput, match="and is whole: give a revision as the store gave"):
             found((lane, rows))
+
+
+def test_rows_that_a_disk_lost_are_its_fault_and_not_the_callers() -> None:
+    seal = replace(JOINED, lane="5.e", parts=(), reason="recovered", damage="frame 3: checksum")
+    cut = LaneState(name="5.e", rows=7, cursors={}, seal=seal)
+    with pytest.raises(CorruptData, match=r"cut after a disk failure \(frame 3: checksum\)"):
+        resolve(Revision(recording="r", lanes=(("5.e", 8),)), [cut])

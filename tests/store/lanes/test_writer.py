@@ -12,6 +12,7 @@ import zarr
 from isogloss.errors import (
     AlreadyExists,
     Conflict,
+    CorruptData,
     DocumentMismatch,
     InvalidInput,
     LaneEnded,
@@ -219,6 +220,29 @@ def test_a_lane_whose_files_are_deleted_ends_and_acknowledges_nothing_more(
     with pytest.raises(LaneEnded):
         lane.append([sample_batch(SPEC, "p", 2)])
     lane.close()
+
+
+def test_rows_whose_shard_was_deleted_keep_their_numbers_and_later_ones_are_read(
+    store: Store,
+) -> None:
+    recording = new_recording(store)
+    with recording.open_lane() as lane:
+        lane.append([sample_batch(SPEC, "p", 1)])
+        for path in store.root.glob(f"recordings/*/lanes/{lane.name}/site-0/c/*/*"):
+            path.unlink()
+        with pytest.raises(LaneEnded):
+            lane.append([sample_batch(SPEC, "p", 2)])
+    assert recording.cursor("p") == 1, "what was acknowledged is not asked for again"
+    lost = recording.revision().rows
+    assert lost == sample_batch(SPEC, "p", 1).rows
+    with recording.open_lane() as lane:
+        lane.append([sample_batch(SPEC, "p", 2)])
+    site, reader = SPEC.sites[0].name, recording.reader()
+    wanted = sample_batch(SPEC, "p", 2).sites[site]
+    assert reader.read(site, lost, reader.rows).tobytes() == wanted.tobytes()
+    with pytest.raises(CorruptData):
+        reader.read(site, 0, lost)
+    assert any("lost" in problem.message for problem in recording.verify())
 
 
 def test_a_log_that_cannot_be_extended_beforehand_is_written_all_the_same(tmp_path: Path) -> None:

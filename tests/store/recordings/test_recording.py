@@ -7,6 +7,7 @@ import pytest
 
 from isogloss.errors import (
     Conflict,
+    InvalidInput,
     LaneEnded,
     NotFound,
     StoreOwned,
@@ -112,6 +113,6 @@ def test_a_revision_that_does_not_fit_is_refused(store: Store) -> None:
         recording.reader(dataclasses.replace(revision, recording="0" * 24))
     with pytest.raises(NotFound, match="is gone"):
         recording.reader(dataclasses.replace(revision, lanes=(("x", 1),)))
-    with pytest.raises(OSError, match="proves"):
+    with pytest.raises(InvalidInput, match="proves"):
         recording.reader(dataclasses.replace(revision, lanes=((name, rows + 1),)))
     assert recording.reader(Revision.from_dict(revision.to_dict())).rows == rows
