@@ -9,7 +9,7 @@ from isogloss.service.values.jobs import JobRecord, JobState
 
 _RUNS = (JobState.STARTING, JobState.RUNNING)
 _SILENT_S = 2 * LEASE_S
-"""How long a worker of another machine may be silent: the clocks of two machines differ a little."""
+"""How long a worker of another machine may be silent: clocks of two machines differ a little."""
 
 
 def as_seen(record: JobRecord, held: Held | None) -> JobRecord:
