@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CAUSAL := $(VENV)/.causal
-PEERS := transformer-lens-3 transformer-lens-4 nnsight
+PEERS := transformer-lens-3 transformer-lens-4 nnsight notebook
 STORE ?= ./my-store
 DEMO ?= ./demo
 MODELS ?=
@@ -28,7 +28,7 @@ help:
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes, by JOBS=3 processes, which mostly wait;  make test-slow: long fault loops and compile matrix"
-	@echo "make test-peers    the examples of TransformerLens 3 and 4 and nnsight, each in an environment of its own"
+	@echo "make test-peers    TransformerLens 3 and 4, nnsight and a notebook, each in an environment of its own"
 	@echo "make device        the kernels on a GPU: right, then timed; 5 minutes, uses PYTHON=$(PYTHON) and installs nothing"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes); DRAW=universality: 150 of that room"
 	@echo "make check         lint, types, layers, proto;  make bench: every benchmark"
@@ -87,7 +87,7 @@ $(VENV)/peers/trainers/.ready: $(READY) benchmarks/peers.txt benchmarks/peers-im
 	@touch $@
 
 test-peers: $(PEERS:%=$(VENV)/peers/%/.ready)
-	@set -e; for peer in $(PEERS); do echo "== $$peer"; $(VENV)/peers/$$peer/bin/python -m pytest -m peers -n 0 tests/test_examples.py tests/test_hand.py tests/models/elements/test_place.py; done
+	@set -e; for peer in $(PEERS); do echo "== $$peer"; $(VENV)/peers/$$peer/bin/python -m pytest -m peers -n 0 tests/test_examples.py tests/test_hand.py tests/test_notebook.py tests/models/elements/test_place.py; done
 
 test-slow: $(READY)
 	@ISOGLOSS_UNCHECKED=1 $(BIN)/python -m pytest -m slow --timeout 3600

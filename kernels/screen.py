@@ -54,7 +54,8 @@ def make_screen(weight: Tensor, bias: Tensor) -> EncoderScreen:
     missed = missed * scale + SMALLEST * width**0.5
     offsets = bias.detach().float()
     return EncoderScreen(
-        steps=steps,
+        steps=cpu.screen.packed(steps),
+        width=width,
         scale=scale,
         bias=offsets,
         missed=missed,
@@ -131,7 +132,7 @@ def screen_threshold(x: Tensor, screen: EncoderScreen, threshold: Tensor | float
 
 def _left(x: Tensor, screen: EncoderScreen, k: int, limits: Tensor | None) -> Tensor | None:
     """Return which features are left on some row, bool ``[features]``; None: all may be."""
-    checks.matrix("x", x, columns=screen.steps.shape[1])
+    checks.matrix("x", x, columns=screen.width)
     checks.floating(x=x)
     if x.device.type != "cpu" or not 0 < x.shape[0] <= MOST_ROWS or not x.shape[1]:
         return None

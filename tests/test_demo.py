@@ -13,9 +13,12 @@ import pytest
 import torch
 from hand_figures.first_feature import own_loop
 from tests.tiny_models import save_tiny_bert, save_tiny_pythia
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import isogloss
 from isogloss.models import TextDocument, load_model
+from isogloss.service.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -149,6 +152,22 @@ def test_the_loop_of_the_readme_runs_up_to_a_features_contexts(tmp_path: Path) -
     assert len(contexts) == 3
     assert all(re.match(r"\d+\.\d\d .*\[<\d+>\]", line) for line in contexts), contexts
     assert told.packages == ["isogloss[server]", "transformer-lens>=4"]
+
+
+def test_the_commands_of_the_readme_are_there_with_their_options() -> None:
+    lines = re.findall(
+        r"^isogloss (.*?)(?:  +#(.*))?$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(lines) >= 12
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    for given, told in lines:
+        command, *words = given.split()
+        for name in (command, *re.findall(r"`(?:isogloss )?([a-z]+)", told)):
+            assert name in group.commands, name
+        known = {name for option in group.commands[command].params for name in option.opts}
+        named = {word.rstrip(",;") for word in (*words, *told.split()) if word.startswith("--")}
+        assert named <= known | {"--help", "--json", "--csv", "--parquet"}, (command, named)
 
 
 def test_the_code_with_a_dictionary_in_the_hand_runs_on_an_own_model(tmp_path: Path) -> None:

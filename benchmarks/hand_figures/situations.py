@@ -279,6 +279,6 @@ SITUATIONS = (
     Situation(name="a port that hangs up", make=_hangs_up, said="127.0.0.1"),
     Situation(name="Ctrl-C at once", codes=(130, -2),
               make=lambda place: _interrupted(place, while_waiting=False)),
-    Situation(name="Ctrl-C while a job runs", codes=(130,), said="stays in the queue",
+    Situation(name="Ctrl-C while a job runs", codes=(130,), said="is queued",
               make=lambda place: _interrupted(place, while_waiting=True)),
 )  # fmt: skip

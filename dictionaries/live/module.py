@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.dictionaries.kinds.kind import Kind
+from isogloss.dictionaries.live.full_precision import full_precision
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.dictionaries.live.shaped_codes import ShapedCodes
 from isogloss.dictionaries.live.splicing import check_sites, spliced
-from isogloss.dictionaries.passport.checks import check_model, check_rows
+from isogloss.dictionaries.passport.checks import check_model, check_rows, check_weights
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult
 from isogloss.dictionaries.provenance import DictionaryProvenance
@@ -41,16 +42,29 @@ class DictionaryModule(nn.Module):
     Thresholds are buffers.
     """
 
-    def __init__(self, dictionary: SparseDictionary, passport: Passport | None = None) -> None:
+    def __init__(
+        self,
+        dictionary: SparseDictionary,
+        passport: Passport | None = None,
+        *,
+        allow: Collection[str] = (),
+    ) -> None:
         """Take over the tensors of a dictionary; they are not copied.
 
         Args:
             dictionary: as :func:`isogloss.dictionaries.load_dictionary` reads it.
-            passport: what it was trained on, which is compared where it is spliced into a model;
-                None: not known.
+            passport: what it was trained on, which is compared with its weights now, and where it
+                is spliced into a model; None: not known.
+            allow: parts of the passport that may differ, such as ``["activation"]`` for another k.
+
+        Raises:
+            PassportRefused: another k or threshold, or other weights, than the passport says.
         """
         super().__init__()
         self._passport = passport
+        self._cautions = ("the dictionary has no passport: nothing is checked",)
+        if passport is not None:
+            self._cautions = check_weights(passport, dictionary).require(allow).cautions
         self._settings = dictionary.settings
         self._kind, self._wiring = dictionary.kind, dictionary.wiring
         self._provenance = dictionary.provenance
@@ -121,7 +135,8 @@ class DictionaryModule(nn.Module):
             ShapeError: they are of another width, or not floating point.
         """
         rows = self._rows(activations)
-        found = self.reconstruct_rows(rows, self.encode_rows(rows))
+        with full_precision(rows):
+            found = self.reconstruct_rows(rows, self.encode_rows(rows))
         return found.reshape(*activations.shape[:-1], self.target_width).to(activations.dtype)
 
     def encode(
@@ -153,7 +168,8 @@ class DictionaryModule(nn.Module):
             if self._passport is not None:
                 found += check_rows(self._passport, self._rows(activations))
             found.require(allow)
-        codes = self.encode_rows(self._rows(activations))
+        with full_precision(activations):
+            codes = self.encode_rows(self._rows(activations))
         shape = tuple(activations.shape[:-1])
         return ShapedCodes(codes=codes, shape=shape, dtype=activations.dtype)
 
@@ -183,13 +199,15 @@ class DictionaryModule(nn.Module):
         if isinstance(codes, ShapedCodes):
             if codes.features != self.features:
                 raise self._wrong_features(f"codes are of {codes.features} features")
-            found = self._decoded(codes.codes)
+            with full_precision(codes.codes.values):
+                found = self._decoded(codes.codes)
             return found.reshape(*codes.shape, self.target_width).to(codes.dtype)
         if not codes.is_floating_point() or codes.ndim < 1 or codes.shape[-1] != self.features:
             raise self._wrong_features(f"codes are {codes.dtype} {list(codes.shape)}")
         decoder, bias = self._tensor("decoder", codes), self._tensor("decoder_bias", codes)
-        wide = codes.to(torch.float32)
-        return (wide @ decoder.float() + bias.float()).to(codes.dtype)
+        with full_precision(codes):
+            found = codes.to(torch.float32) @ decoder.float() + bias.float()
+        return found.to(codes.dtype)
 
     @contextmanager
     def spliced(
@@ -235,7 +253,7 @@ class DictionaryModule(nn.Module):
         with spliced(
             self, model, site, edits, self._passport, keep_error=keep_error, allow=allow
         ) as result:
-            yield result
+            yield PassportResult(cautions=self._cautions) + result
 
     def check(self, model: object, site: str | Sequence[str] | None = None) -> PassportResult:
         """Compare a live model, and a site of it, with what the dictionary was trained on.
@@ -247,9 +265,10 @@ class DictionaryModule(nn.Module):
         Returns:
             ``same``, ``descended`` or ``other``, with reasons; ``require()`` raises for the last.
         """
+        found = PassportResult(cautions=self._cautions)
         if self._passport is None:
-            return PassportResult(cautions=("the dictionary has no passport: nothing is checked",))
-        found = check_model(self._passport, model)
+            return found
+        found += check_model(self._passport, model)
         if site is not None:
             sites = (site,) if isinstance(site, str) else tuple(site)
             found += check_sites(self._passport, model, sites)

@@ -1,13 +1,16 @@
 """A dictionary within a live model: ablate features, set them, or let it replace what it reads."""
 
 import math
+import operator
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, SupportsIndex, runtime_checkable
+from typing import Protocol, SupportsIndex, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from isogloss.dictionaries.live.full_precision import full_precision
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import Codes
 
@@ -67,7 +70,7 @@ class Edits:
         Raises:
             InvalidInput: there is no such feature, one is named twice, or a value is not finite.
         """
-        wanted = [*((int(one), 0.0) for one in ablate), *((int(f), v) for f, v in steer.items())]
+        wanted = _pairs(ablate, steer)
         chosen = [feature for feature, _ in wanted]
         if outside := sorted(one for one in chosen if not 0 <= one < features):
             raise InvalidInput(f"features {outside} are not in [0, {features})")
@@ -78,8 +81,23 @@ class Edits:
         wanted.sort()  # the sum over them has the same bits in whatever order they were named
         return cls(
             features=tuple(feature for feature, _ in wanted),
-            values=tuple(float(value) for _, value in wanted),
+            values=tuple(value for _, value in wanted),
         )
+
+
+def _pairs(ablate: object, steer: object) -> list[tuple[int, float]]:
+    """Return features and what each is set to, or raise InvalidInput for what is neither."""
+    if not isinstance(steer, Mapping):
+        raise InvalidInput(f"steer is {steer!r}; give a mapping, such as {{1207: 8.0}}")
+    steered = cast("Mapping[SupportsIndex, float]", steer)
+    try:
+        found = [(operator.index(one), 0.0) for one in cast("Sequence[SupportsIndex]", ablate)]
+        return found + [(operator.index(one), float(value)) for one, value in steered.items()]
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"features are whole numbers and what they are set to numbers ({error}): "
+            "ablate=[3], steer={1207: 8.0}"
+        ) from error
 
 
 class Spliced:
@@ -97,11 +115,11 @@ class Spliced:
         self._dictionary = dictionary
         self._edits = edits
         self._keep_error = keep_error
-        self._read: Tensor | None = None
+        self._pass = threading.local()  # threads may run the model at once, each its own pass
 
     def read(self, activations: Tensor) -> Tensor:
         """Keep what a transcoder reads; it goes on as it is."""
-        self._read = activations
+        self._pass.read = activations
         return activations
 
     def write(self, activations: Tensor) -> Tensor:
@@ -115,7 +133,8 @@ class Spliced:
             InvalidInput: what a transcoder reads did not come before.
             ShapeError: the activations are of another width than the dictionary reads or writes.
         """
-        source, self._read = self._read, None
+        source: Tensor | None = getattr(self._pass, "read", None)
+        self._pass.read = None
         if self._dictionary.wiring != "transcoder":
             source = activations
         elif source is None:
@@ -125,7 +144,8 @@ class Spliced:
             )
         if self._keep_error and not self._edits.features:
             return activations
-        return self._changed(source, activations)
+        with full_precision(activations):
+            return self._changed(source, activations)
 
     def _changed(self, source: Tensor, activations: Tensor) -> Tensor:
         dictionary, device = self._dictionary, activations.device

@@ -19,7 +19,10 @@ class EncoderScreen:
     """
 
     steps: Tensor
-    """Int8 ``[features, width]``, each in [-127, 127]."""
+    """Int8 ``[features, width]``, each in [-127, 127]; where oneDNN multiplies them, in its
+    layout."""
+    width: int
+    """Numbers of a direction."""
     scale: Tensor
     """Float32 ``[features]``."""
     bias: Tensor
@@ -39,4 +42,5 @@ class EncoderScreen:
     @property
     def nbytes(self) -> int:
         """Bytes held beside the encoder."""
-        return sum(part.nbytes for part in (self.steps, self.scale, self.missed, self.length))
+        features = len(self.scale)
+        return features * self.width + 3 * self.scale.nbytes

@@ -20,6 +20,9 @@ _LEAST = 24
 _COARSER: tuple[type, ...] = (ml_dtypes.bfloat16, np.float16)
 _MISSING = 0.1
 """Share of the tensors that may be missing on one side, and two at least: heads, poolers."""
+_PARTED, _MOVED = 3, 4
+"""Shapes whose tensors moved apart, and those whose tensors all moved up, from which a layer was
+taken out or put in. Heads and poolers that are missing move tensors of fewer shapes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,8 @@ class _Count:
     pairs: int = 0
     equal: int = 0
     missing: int = 0
+    parted: int = 0
+    moved: int = 0
     lost_table: bool = False
     flattened: int = 0
     products: float = 0.0
@@ -96,6 +101,9 @@ def _answer(
         return "other", "no tensor has a shape that the other model has"
     if count.missing > allowed:
         return "other", "too many tensors of the recorded model are missing"
+    is_all_read = not (found.unread or meant.unread)
+    if is_all_read and (count.parted >= _PARTED or count.parted + count.moved >= _MOVED):
+        return "other", "layers were taken out or put in before others"
     is_equal = count.equal == count.pairs
     if is_equal and not (found.unread or found.adapted or count.lost_table):
         return "same", "the same weights"
@@ -114,11 +122,14 @@ def _compare_shape(
     count: _Count,
 ) -> None:
     """Pair tensors of one shape by their order, or by their numbers where that fails."""
-    free = dict(found)
+    shifts: list[int] = []
     for place, one in meant.items():
-        own = free.get(place)
-        if (own is None or not _same(one, own)) and len(found) != recorded:
-            own = next((other for other in found.values() if _same(one, other)), own)
+        at: int | None = place if place in found and _same(one, found[place]) else None
+        if at is None and len(found) != recorded:
+            at = next((n for n, other in found.items() if _same(one, other)), None)
+        if at is not None and np.ptp(one.values) > 0:
+            shifts.append(place - at)
+        own = found.get(place) if at is None else found[at]
         if own is None:
             count.missing += 1
             count.lost_table |= "x" in shape and not found
@@ -132,6 +143,9 @@ def _compare_shape(
             count.flattened += 1  # no training does that
         if np.ptp(one.values[here]) > 0:  # else it was as it was made: nothing to correlate with
             _correlate(one.values[here], own.values[here], count)
+    is_parted = bool(shifts) and max(shifts) > min(shifts)
+    count.parted += is_parted
+    count.moved += bool(shifts) and not is_parted and shifts[0] > 0
 
 
 def _says_nothing(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:

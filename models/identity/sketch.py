@@ -29,6 +29,7 @@ SAMPLES = 12
 _KEPT = 128
 """Tensors of a sketch that is stored, spread evenly over those of each shape."""
 _CODES = {torch.float32: "f", torch.float64: "f", torch.bfloat16: "b", torch.float16: "h"}
+_WHOLE = {torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64}
 _CENTRED = 1e-3
 """A mean of a row this small against its spread is none that training or rounding leaves."""
 
@@ -114,18 +115,24 @@ def weight_sketch(model: object) -> WeightSketch:
     tensors: dict[str, dict[int, Samples]] = defaultdict(dict)
     counts: dict[str, int] = defaultdict(int)
     unread, adapted = 0, False
-    for path, parameter in _weights(module):
+    weights = _weights(module)
+    if any(getattr(parameter, "_is_flat_param", False) for _, parameter in weights):
+        # FSDP 1 holds several weights in a row, in pieces: which they are is not known here
+        return WeightSketch(tensors={}, counts={}, folded=False, unread=len(weights), adapted=False)
+    for path, parameter in weights:
         adapted |= "lora_" in path and bool(torch.count_nonzero(parameter.detach()))
         shape = "x".join(map(str, parameter.shape))
         owner, _, name = path.rpartition(".")
         found = None
-        if not hasattr(parameter, "quant_state") and parameter.numel():
+        if not _is_packed(name, parameter) and parameter.numel():
             found = _samples(module.get_submodule(owner), name, parameter)
         if found is None:
             unread += 1
             continue
         tensors[shape][counts[shape]] = found
         counts[shape] += 1
+    buffers = ((path.rpartition(".")[2], value) for path, value in module.named_buffers())
+    unread += sum("weight" in name and _is_packed(name, value) for name, value in buffers)
     return WeightSketch(
         tensors=dict(tensors),
         counts=dict(counts),
@@ -148,6 +155,17 @@ def _weights(module: nn.Module) -> list[tuple[str, Tensor]]:
     return found
 
 
+def _is_packed(name: str, tensor: Tensor) -> bool:
+    """Return whether a tensor holds several weights a number, as 4-bit formats pack them.
+
+    They are known by ``quant_state`` (bitsandbytes), or as matrices of whole numbers that are not
+    called ``weight``, such as ``qweight`` (GPTQ, AWQ), ``weight_packed`` and ``W_q``.
+    """
+    if hasattr(tensor, "quant_state"):
+        return True
+    return name != "weight" and tensor.ndim > 1 and tensor.dtype in _WHOLE
+
+
 def _samples(owner: nn.Module, name: str, parameter: Tensor) -> Samples | None:
     shape = tuple(parameter.shape)
     raw = np.random.PCG64(prod(shape)).random_raw(SAMPLES)  # its stream is fixed
@@ -164,7 +182,12 @@ def _samples(owner: nn.Module, name: str, parameter: Tensor) -> Samples | None:
         values = values.dequantize()
     index = tuple(torch.from_numpy(row[inside]).to(values.device) for row in places)
     found = np.full(SAMPLES, np.nan, np.float32)
-    found[inside] = values[index].to(torch.float32).cpu().numpy()
+    try:
+        found[inside] = values[index].to(torch.float32).cpu().numpy()
+    except (NotImplementedError, RuntimeError, TypeError):
+        if type(values) is Tensor or type(values) is nn.Parameter:
+            raise
+        return None  # a class of tensors that packs its numbers, and cannot be indexed
     return Samples(dtype=_CODES.get(parameter.dtype, "q"), values=found)
 
 

@@ -95,7 +95,11 @@ def outcome(client: "Client", job: "Job[T]", *, detach: bool, is_json: bool) -> 
 
 
 def watch(client: "Client", job: "Job[T]", *, is_json: bool) -> None:
-    """Show a job's progress until it is done; on Ctrl-C say what becomes of it."""
+    """Show a job's progress until it is done; on Ctrl-C say what becomes of it.
+
+    The worker of a job that this process runs is ended first, so that the job is in the state that
+    is told. A second Ctrl-C does not wait for that.
+    """
     from isogloss.service.cli.output import hint, progress
 
     try:
@@ -105,7 +109,13 @@ def watch(client: "Client", job: "Job[T]", *, is_json: bool) -> None:
                 figures = "" if fvu is None else f", fvu {fvu:.3f}"
                 show(f"{info.kind} {info.state.lower()}{figures}", info.step, info.total_steps)
     except KeyboardInterrupt:
-        hint(_left(job.name, is_local=client.is_local))
+        if client.is_local:
+            hint(f"ending the worker of job {job.name}")
+        try:
+            if client.is_local:
+                client.close()
+        finally:
+            hint(_left(job.name, is_local=client.is_local))
         raise
 
 
@@ -115,7 +125,7 @@ def _left(job: str, *, is_local: bool) -> str:
     if not is_local:
         return f"job {job} goes on at the server: {wait} follows it, {cancel} ends it"
     return (
-        f"job {job} stays in the queue and stands still: {wait} goes on from its last checkpoint, "
+        f"job {job} is queued, and nobody runs it: {wait} goes on from its last checkpoint, "
         f"{cancel} ends it; else it goes on when the store is opened next to train or serve"
     )
 

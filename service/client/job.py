@@ -43,7 +43,8 @@ class Job(Generic[T]):
         def show(text: str) -> None:
             shown.update(display.HTML(text))
 
-        threading.Thread(target=self.follow, args=(show,), daemon=True).start()
+        name = f"isogloss-follow-{self.name}"
+        threading.Thread(target=self.follow, args=(show,), name=name, daemon=True).start()
 
     def follow(self, show: Callable[[str], None]) -> None:
         """Call ``show`` with the job as HTML now and after each change, until it has ended.

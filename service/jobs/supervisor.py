@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 from isogloss.errors import Conflict, DeadlineExceeded
+from isogloss.service.jobs.left_jobs import as_seen
 from isogloss.service.jobs.limits import JobLimits, JobNeeds, too_large
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.jobs.workers import Workers
@@ -109,14 +110,20 @@ class Jobs:
         return record
 
     def get(self, job: str) -> JobRecord:
-        """Return a job as it is now, or raise ``NotFound``."""
-        self._check_open()
-        return self._table.get(job)
+        """Return a job as it is now, or raise ``NotFound``.
+
+        One whose worker ended with the process that ran it is told as queued.
+        """
+        return self.read(job)[0]
 
     def list(self) -> list[JobRecord]:
         """Return all jobs of the store, oldest first."""
         self._check_open()
-        return self._table.all()
+        records = self._table.all()
+        if self.runs_workers:  # which has put back by now what others left
+            return records
+        held = {one.record.id: one for one in self._table.held()}
+        return [as_seen(record, held.get(record.id)) for record in records]
 
     def pinned(self, job: str) -> dict[str, object]:
         """Return what the attempts of a job agreed on, such as the uid of what it makes."""
@@ -149,8 +156,7 @@ class Jobs:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._check_open()
-            record = self._table.get(job)
+            record = self.get(job)
             if record.state.is_final:
                 return record
             left = None if deadline is None else deadline - time.monotonic()
@@ -170,7 +176,11 @@ class Jobs:
             Conflict: the queue was closed.
         """
         self._check_open()
-        return self._table.read(job)
+        record, version = self._table.read(job)
+        if self.runs_workers or record.state.is_final:
+            return record, version
+        held = {one.record.id: one for one in self._table.held()}
+        return as_seen(record, held.get(job)), version
 
     def versions(self, jobs: Collection[str]) -> dict[str, int]:
         """Return the version of each of the given jobs that there is; Conflict if closed."""
@@ -185,7 +195,7 @@ class Jobs:
         self._check_open()
         seen = -1
         while not self._closed.is_set():
-            record, version = self._table.read(job)
+            record, version = self.read(job)
             if version != seen:
                 seen = version
                 yield record

@@ -13,6 +13,7 @@ from isogloss.dictionaries import (
     SparseDictionary,
     check_recording,
     check_rows,
+    check_weights,
     load_dictionary,
     read_passport,
 )
@@ -34,7 +35,11 @@ class StoredWeights:
         self._kept: OrderedDict[str, ScreenedDictionary] = OrderedDict()
 
     def of(self, entry: CatalogEntry) -> SparseDictionary:
-        """Return the weights of a dictionary. The last used 2 GiB of them stay in memory."""
+        """Return the weights of a dictionary. The last used 2 GiB of them stay in memory.
+
+        Raises:
+            PassportRefused: they are other than their passport says, such as with another k.
+        """
         return self.screened(entry).dictionary
 
     def screened(self, entry: CatalogEntry) -> ScreenedDictionary:
@@ -42,7 +47,10 @@ class StoredWeights:
         with self._lock:
             found = self._kept.pop(entry.uid, None)
             if found is None:
-                loaded = load_dictionary(self._store.artifact("dictionary", entry.uid))
+                directory = self._store.artifact("dictionary", entry.uid)
+                loaded, passport = load_dictionary(directory), read_passport(directory)
+                if passport is not None:
+                    check_weights(passport, loaded).require()
                 found = ScreenedDictionary(loaded)
             self._kept[entry.uid] = found  # the last used is the last
             held = sum(each.nbytes for each in self._kept.values())

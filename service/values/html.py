@@ -72,7 +72,8 @@ def passages(places: Iterable[tuple[str, str, str, float]]) -> str:
 
 def text_block(text: str) -> str:
     """Return text of several lines."""
-    return f'<pre style="white-space:pre-wrap;margin:.3em 0">{escape(text)}</pre>' if text else ""
+    style = "white-space:pre-wrap;margin:.3em 0;font-family:monospace"  # its columns are of spaces
+    return f'<pre style="{style}">{escape(text)}</pre>' if text else ""
 
 
 def bar(done: float, total: float) -> str:

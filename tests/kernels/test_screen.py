@@ -6,6 +6,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
 from isogloss.kernels import (
+    cpu,
     encode_threshold,
     encode_topk,
     make_screen,
@@ -113,6 +114,31 @@ def test_arguments_that_do_not_fit_are_refused():
         screen_threshold(torch.randn(3, WIDTH), screen, torch.zeros(3))
     with pytest.raises(InvalidInput, match="weight holds 1 values that are not finite"):
         make_screen(torch.where(weight == weight[1, 1], torch.inf, weight), bias)
+
+
+@pytest.mark.skipif(not cpu.screen._packs(), reason="this torch packs no 8-bit directions")
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 5), (40, 12, 40), (128, 65, 33), (6, 1000, 7)])
+def test_packed_directions_give_the_whole_sums(sizes: tuple[int, int, int]):
+    rows, width, features = sizes
+    chance = torch.Generator().manual_seed(width)
+    left, right = (
+        torch.randint(-127, 128, (count, width), generator=chance).to(torch.int8)
+        for count in (rows, features)
+    )
+    found = cpu.screen._packed_product(left, cpu.screen._pack(right), features)
+    assert torch.equal(found.long(), left.long() @ right.long().T)
+
+
+def test_directions_that_are_not_packed_leave_the_same_features(monkeypatch: pytest.MonkeyPatch):
+    x, weight, bias = _whole_numbers(3)
+    wanted = screen_topk(x, make_screen(weight, bias), K)
+    monkeypatch.setattr(cpu.screen, "_packs", lambda: False)
+    plain = make_screen(weight, bias)
+    assert not plain.steps.is_mkldnn
+    found = screen_topk(x, plain, K)
+    assert wanted is not None
+    assert found is not None
+    assert torch.equal(found, wanted)
 
 
 def test_a_screen_takes_a_quarter_of_the_encoder():

@@ -54,6 +54,16 @@ def test_the_gradients_of_activations_and_weights_are_those_of_the_equation(
     assert {name for name, _ in module.named_buffers()} <= {"threshold", "input_bias", "skip_bias"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_autocast_codes_and_reconstructions_have_the_same_bits(kind: str) -> None:
+    module, given = module_of(kind), rows_of(16)
+    dense, whole = module.dense(given), module(given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module.dense(given), dense)
+        assert torch.equal(module(given), whole)
+        assert torch.equal(module.decode(dense), module.decode(dense).float())
+
+
 def test_gradients_reach_what_made_the_activations() -> None:
     table = nn.Embedding(9, WIDTH)
     module = module_of()

@@ -1,5 +1,7 @@
+import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from tests.dictionaries.live.planted import KINDS, WIDTH, random_dictionary
@@ -7,7 +9,7 @@ from tests.dictionaries.live.tiny_gpt import IDS, SITE, generate, tiny_gpt
 from torch import Tensor, nn
 
 from isogloss.dictionaries import DictionaryModule
-from isogloss.dictionaries.live.rewriting import Edits
+from isogloss.dictionaries.live.rewriting import Edits, _pairs
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
 
 Hook = Callable[[nn.Module, object, object], object]
@@ -175,6 +177,66 @@ def test_a_transcoder_reads_one_site_and_rewrites_another() -> None:
             layers(given)
 
 
+class Meeting(nn.Module):
+    """Where two threads wait for each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(2, timeout=30)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.barrier.wait()
+        return x
+
+
+def test_threads_that_run_a_model_at_once_transcode_each_its_own_pass() -> None:
+    layers = nn.Sequential(nn.Linear(5, WIDTH), Meeting(), nn.Linear(WIDTH, 7), Meeting())
+    module, found = module_of(transcodes=True), dict[int, Tensor]()
+    given = [torch.randn(3, 5), torch.randn(4, 5)]
+
+    def run(number: int) -> None:
+        with torch.no_grad():
+            found[number] = layers(given[number])
+
+    with module.spliced(layers, ["0", "2"], keep_error=False):
+        threads = [threading.Thread(target=run, args=(number,)) for number in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with torch.no_grad():
+        for number in (0, 1):
+            torch.testing.assert_close(found[number], module(layers[0](given[number])))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keep", [True, False])
+def test_under_autocast_the_same_features_fire_as_in_full_precision(keep: bool) -> None:
+    layers, module = nn.Sequential(nn.Linear(WIDTH, WIDTH)), module_of("jumprelu")
+    given = torch.randn(64, WIDTH)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = layers(given)
+        with module.spliced(layers, "0", steer={3: 2.0}, keep_error=keep):
+            found = layers(given)
+    dense = module.dense(plain.float())
+    change = (2.0 - dense[:, 3:4]) @ module.get_parameter("decoder")[3:4]
+    wanted = (plain.float() if keep else module.decode(dense)) + change
+    assert plain.dtype == found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, wanted.bfloat16())
+
+
+def test_a_model_in_training_stays_in_training_and_is_spliced_alike() -> None:
+    model, module = tiny_gpt().train(), module_of()
+    torch.manual_seed(3)
+    wanted = hooked(model, by_hand(module, {3: 2.0}), lambda: model(IDS).logits)
+    torch.manual_seed(3)
+    with module.spliced(model, SITE, steer={3: 2.0}):
+        found = model(IDS).logits
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert all(child.training for child in model.modules())
+    assert not module.get_parameter("decoder").grad
+
+
 @torch.no_grad()
 def test_a_site_of_heads_is_rewritten_over_all_of_them() -> None:
     class Heads(nn.Module):
@@ -222,6 +284,19 @@ def test_edits_that_cannot_be_are_refused_before_a_hook_is_set(message: str) -> 
     given = {"ablate": [], "steer": {}, **BAD[message]}
     with pytest.raises(InvalidInput, match=message):
         Edits.of(given["ablate"], given["steer"], 40)  # type: ignore[arg-type]
+
+
+def test_what_is_no_feature_or_number_is_refused_in_words() -> None:
+    for ablate, steer, message in (
+        ([1.5], {}, "features are whole numbers"),
+        ([], {"7": 1.0}, "features are whole numbers"),
+        ([], {3: "much"}, "set to numbers"),
+        (7, {}, r"ablate=\[3\]"),
+        ([], [3], "give a mapping"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            _pairs(ablate, steer)
+    assert _pairs([np.int64(3)], {torch.tensor(4): torch.tensor(2.0)}) == [(3, 0.0), (4, 2.0)]
 
 
 def test_sites_that_do_not_fit_are_refused() -> None:

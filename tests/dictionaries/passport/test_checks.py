@@ -169,6 +169,19 @@ def test_a_dictionary_that_lost_something_on_the_way_is_refused(what: str) -> No
         found.require()
 
 
+def test_a_module_is_made_of_the_weights_of_its_passport_or_says_what_differs() -> None:
+    made = random_dictionary()
+    edited = replace(made, settings=replace(made.settings, k=6))
+    with pytest.raises(PassportRefused, match=r"k is 6, the passport says 5") as refused:
+        DictionaryModule(edited, passport_of(made))
+    assert parts(refused) == "['activation']"
+    module = DictionaryModule(edited, passport_of(made), allow=["activation"])
+    with module.spliced(tiny_gpt(), SITE) as result:
+        assert result.answer == "same"
+        assert result.cautions == ("allowed to differ: k is 6, the passport says 5",)
+    assert module.check(tiny_gpt(), SITE).cautions == result.cautions
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dictionary_is_itself_also_after_a_cast_and_back(kind: str) -> None:
     made = random_dictionary(kind)

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
@@ -43,6 +46,15 @@ def pythia(seed: int = 0) -> nn.Module:
         intermediate_size=64, max_position_embeddings=40, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return trained(GPTNeoXForCausalLM(config))
+
+
+def deep_pythia(seed: int = 0, *, layers: int = 3) -> nn.Module:
+    made = pythia(seed)
+    layer = layers_of(made)
+    torch.manual_seed(seed + 100)
+    for _ in range(layers - len(layer)):
+        layer.append(trained(copy.deepcopy(layer[0])))
+    return made
 
 
 def stored(model: nn.Module) -> WeightSketch:
@@ -178,6 +190,53 @@ def test_other_models_are_others() -> None:
     for what, made in others.items():
         found = compare_weights(stored(model), weight_sketch(made))
         assert found.answer == "other", (what, found.why)
+
+
+def layers_of(model: nn.Module) -> nn.ModuleList:
+    return next(found for found in model.modules() if isinstance(found, nn.ModuleList))
+
+
+@pytest.mark.parametrize("make", [gpt, deep_pythia])
+def test_a_layer_taken_out_or_put_in_makes_another_model(make: Callable[..., nn.Module]) -> None:
+    model = make(layers=14)  # one layer is less than a tenth of it
+    whole = stored(model)
+    changes: dict[str, Callable[[nn.ModuleList], object]] = {
+        "the first": lambda layers: layers.pop(0),
+        "an inner one": lambda layers: layers.pop(6),
+        "one twice": lambda layers: layers.insert(5, copy.deepcopy(layers[4])),
+        "a new one": lambda layers: layers.insert(5, layers_of(make(3, layers=1))[0]),
+    }
+    for what, change in changes.items():
+        made = copy.deepcopy(model)
+        change(layers_of(made))
+        found = compare_weights(whole, weight_sketch(made))
+        assert (found.answer, "layers" in found.why) == ("other", True), (what, found.why)
+    made = copy.deepcopy(model)
+    layers_of(made).pop(13)  # all sites before it are what they were
+    assert compare_weights(whole, weight_sketch(made)).answer == "descended"
+
+
+def test_heads_before_and_between_others_make_no_other_model() -> None:
+    class HeadFirst(nn.Module):
+        def __init__(self, base: nn.Module) -> None:
+            super().__init__()
+            self.head, self.scale = nn.Linear(32, 90), nn.Linear(32, 32)
+            self.base = base
+
+    base = gpt().get_submodule("transformer")
+    torch.manual_seed(5)
+    whole = trained(HeadFirst(base))
+    assert compare_weights(stored(whole), weight_sketch(base)).answer != "other"
+    assert compare_weights(stored(base), weight_sketch(whole)).answer == "same"
+    config = BertConfig(
+        vocab_size=90, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=64,
+    )  # fmt: skip
+    both = trained(BertForPreTraining(config))
+    masked = BertForMaskedLM(config)  # the pooler was before its head
+    loaded = masked.load_state_dict(both.state_dict(), strict=False)
+    assert not loaded.missing_keys
+    assert compare_weights(stored(both), weight_sketch(masked)).answer != "other"
 
 
 def test_weights_that_were_centred_are_others() -> None:

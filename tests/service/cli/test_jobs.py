@@ -32,8 +32,12 @@ def test_ctrl_c_says_what_becomes_of_the_job_and_how_to_go_on_or_end_it(
         with pytest.raises(KeyboardInterrupt):
             watch(client, job, is_json=True)
     said = capsys.readouterr().err
-    assert said == f"{_left(job.name, is_local=True)}\n"
-    for text in ("stands still", f"`isogloss jobs {job.name} --wait`", "--cancel` ends it"):
+    assert said == f"ending the worker of job {job.name}\n{_left(job.name, is_local=True)}\n"
+    for text in (
+        "is queued, and nobody runs it",
+        f"`isogloss jobs {job.name} --wait`",
+        "--cancel` ends it",
+    ):
         assert text in said
     at_server = _left(job.name, is_local=False)
     assert "goes on at the server" in at_server

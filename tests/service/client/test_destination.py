@@ -1,9 +1,14 @@
 """Where an address leads: to a store that is taken, or to the server that has it."""
 
+import os
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tests.service import planted
 
 from isogloss.errors import InvalidInput, ServerUnavailable, StoreOwned
 from isogloss.service.calls.all import LocalHandlers
@@ -70,6 +75,36 @@ def test_the_server_of_a_store_is_called_with_the_token_that_the_store_keeps(
         assert find_destination(root, "given").token == "given"
         store.set_server("unix:/run/a")
         assert find_destination(root, None) == Destination(address="unix:/run/a")
+
+
+READER = """
+import sys
+import isogloss
+from isogloss.errors import StorageError
+
+with isogloss.connect(sys.argv[1], read_only=True) as client:
+    print(len(client.read("small-docs", "layer.1", 0, 7)))
+try:
+    isogloss.connect(sys.argv[1])
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_store_on_a_mount_that_takes_no_writes_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with Store.open(root) as store:
+        planted.record(store, "small-docs", seed=1)
+    mount = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+    rootless = [] if os.geteuid() == 0 else ["--map-root-user"]
+    inside = ["unshare", *rootless, "--mount", "sh", "-c", mount, "sh", str(root)]
+    if not shutil.which("unshare") or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    command = [*inside, sys.executable, "-c", READER, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows, refused = done.stdout.splitlines()
+    assert rows == "7"
+    assert "read it with connect(..., read_only=True)" in refused
 
 
 @pytest.mark.parametrize(

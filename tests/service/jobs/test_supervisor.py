@@ -266,6 +266,9 @@ def test_a_killed_supervisor_takes_its_worker_along_and_the_next_one_resumes(
         supervisor.wait()
     until(lambda: not orphans[0].is_running() or orphans[0].status() == "zombie")
     with Store.open(root) as store, Jobs(store, run_workers=False) as jobs:
+        (left,) = jobs.list()
+        assert jobs._table.get(left.id).state is JobState.RUNNING  # the killed one wrote nothing
+        assert (left.state, jobs.get(left.id).state) == (JobState.QUEUED, JobState.QUEUED)
         # long enough that a supervisor which waits for the lease of the dead never takes over
         jobs._table._rows("update job set lease_until=lease_until+1e6")
     with Store.open(root) as store, Jobs(store, worker_command=COUNTING) as jobs:

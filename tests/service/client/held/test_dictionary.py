@@ -1,8 +1,10 @@
 """The passport travels with the weights, and is compared where rows and models come together."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tests.dictionaries.live.tiny_gpt import SITE, tiny_gpt
@@ -29,6 +31,11 @@ def client(
         place(store, MADE, site=SITE, passport=passport, spec=own)
         store.create_recording(other, ["x"])
         place(store, MADE, "stranger", passport=passport_of(random_dictionary(seed=9)))
+        uid = place(store, MADE, "edited", passport=passport_of(MADE))
+        written = store.artifact("dictionary", uid) / "dictionary.json"
+        body = json.loads(written.read_text())
+        body["settings"]["k"] = 9
+        written.write_text(json.dumps(body))
     if request.param == "server":
         with (
             server_on(path) as server,
@@ -50,8 +57,15 @@ def test_the_passport_comes_with_the_weights(client: Client) -> None:
 
 
 def test_weights_under_the_passport_of_others_are_refused(client: Client) -> None:
+    rows = torch.zeros(1, 12)
     with pytest.raises(PassportRefused, match="'encoder' holds other numbers"):
         client.dictionary("stranger")
+    with pytest.raises(PassportRefused, match="'encoder' holds other numbers"):
+        client.encode("stranger", rows)
+    with pytest.raises(PassportRefused, match="k is 9, the passport says 5"):
+        client.encode("edited", rows)
+    with pytest.raises(PassportRefused, match="k is 9, the passport says 5"):
+        client.nearest(direction=np.ones(12), model="edited-docs", among=["edited"])
 
 
 def test_rows_of_another_recording_are_refused_by_name(client: Client) -> None:
