@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 
@@ -38,7 +39,7 @@ class QueryProcess:
         self._deaths = 0
         self._in_a_row = 0
         self._last_end = ""
-        self._born_s = self._not_before_s = 0.0
+        self._born_s = self._not_before_s = -math.inf
 
     @property
     def pid(self) -> int | None:
