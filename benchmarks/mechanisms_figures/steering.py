@@ -17,7 +17,7 @@ from isogloss.models import (
     token_windows,
 )
 
-MODEL, SITE = "packaged:smollm2-135m", "layers.15"
+MODEL, SITE = "packaged:smollm2-135m", "model.layers.15"
 _BAR, _LEVEL = 0.8, 0.05
 _FEATURES, _K, _DOCUMENTS, _WORDS = 2048, 32, 600, 96  # 1500: ten CPU minutes of recording
 _STEERED, _RANDOM = 50, 100
