@@ -85,11 +85,7 @@ def feature_circuit(
         PassportRefused: a dictionary is of another model or site.
         UnknownSite: the model has no such submodule.
     """
-    if metric not in METRICS or metric == "kl" or min(count, random) < 1:
-        raise InvalidInput(
-            f"metric {metric!r}, count {count}, random {random}; wanted logit_difference or "
-            "probability, and 1 at least of both"
-        )
+    _check(metric, count, random)
     runs = feature_runs(model, pairs, dictionaries, metric, allow)
     totals = runs.totals()
     span = runs.corrupt - runs.clean
@@ -110,6 +106,14 @@ def feature_circuit(
         floor=floor,
         random=beside,
     )
+
+
+def _check(metric: Metric, count: int, random: int) -> None:
+    if metric not in METRICS or metric == "kl" or min(count, random) < 1:
+        raise InvalidInput(
+            f"metric {metric!r}, count {count}, random {random}; wanted logit_difference or "
+            "probability, and 1 at least of both"
+        )
 
 
 def _said(

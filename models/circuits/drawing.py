@@ -84,7 +84,7 @@ def circuit_svg(graph: Graph) -> str:
         for column, node in zip(columns, row, strict=True):
             at[node.name] = (left + _ACROSS * (column + 0.5), y)
     if any(row[0].kind == "feature" for row in wide):
-        parts += _tokens(graph.tokens, starts, left, height - 8)
+        parts += _tokens(graph.tokens, starts, left, height - 8.0)
     most = max((abs(link.weight) for link in graph.links), default=1.0) or 1.0
     parts += [
         _curve(link, at[link.source], at[link.target], abs(link.weight) / most)

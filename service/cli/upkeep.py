@@ -31,7 +31,7 @@ def describe(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a recording: model, sites, lanes, dictionaries, cautions."""
+    """Show a recording: model, sites, dictionaries, cautions."""
     from isogloss.service.cli.describe import cautions, repeated, write_description
     from isogloss.service.cli.output import plain, write_json
 

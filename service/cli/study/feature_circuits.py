@@ -66,7 +66,7 @@ def feature_circuit(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Find which features cause an answer, and act on which others.
+    """Find features that cause an answer, and act on one another.
 
     Give --task, or --clean, --corrupt, --right and --wrong. The features are those of greatest
     effect; how far they carry the answer stands beside none of them and random ones.

@@ -100,7 +100,7 @@ def feature(
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
 ) -> None:
-    """Show how often and how strongly a feature fires, and on what.
+    """Show how often and strongly a feature fires, and on what.
 
     `isogloss contexts` lists more places.
     """

@@ -218,7 +218,7 @@ def circuit(
     output: OutputOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Find the fewest edges of heads and MLPs that keep an answer.
+    """Find the fewest edges of heads and MLPs to keep an answer.
 
     Give --task, or --clean, --corrupt, --right and --wrong. A task's circuit is found on some of
     its texts and measured on others.
