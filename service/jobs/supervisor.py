@@ -119,11 +119,7 @@ class Jobs:
     def list(self) -> list[JobRecord]:
         """Return all jobs of the store, oldest first."""
         self._check_open()
-        records = self._table.all()
-        if self.runs_workers:  # which has put back by now what others left
-            return records
-        held = {one.record.id: one for one in self._table.held()}
-        return [as_seen(record, held.get(record.id)) for record in records]
+        return [*self._seen(self._table.all())]
 
     def pinned(self, job: str) -> dict[str, object]:
         """Return what the attempts of a job agreed on, such as the uid of what it makes."""
@@ -177,10 +173,14 @@ class Jobs:
         """
         self._check_open()
         record, version = self._table.read(job)
-        if self.runs_workers or record.state.is_final:
-            return record, version
+        return self._seen([record])[0], version
+
+    def _seen(self, records: Sequence[JobRecord]) -> Sequence[JobRecord]:
+        """Return jobs as they are, those whose worker is gone as queued."""
+        if self.runs_workers or all(record.state.is_final for record in records):
+            return records  # whoever runs workers has put back by now what others left
         held = {one.record.id: one for one in self._table.held()}
-        return as_seen(record, held.get(job)), version
+        return [as_seen(record, held.get(record.id)) for record in records]
 
     def versions(self, jobs: Collection[str]) -> dict[str, int]:
         """Return the version of each of the given jobs that there is; Conflict if closed."""

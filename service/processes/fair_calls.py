@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from isogloss.errors import InvalidInput, IsoglossError
 from isogloss.service.server.shares import CallPlace, Shares
 from isogloss.service.wire.callers import client_of
-from isogloss.service.wire.errors import DETAILS_KEY, code_of, to_status
+from isogloss.service.wire.errors import ending_of
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -58,9 +58,10 @@ class FairCalls(grpc.aio.ServerInterceptor):
                         given = await self._request(requests, place)
                     await place.within(_answer(handler, given, context), _FOREVER_S, "")
             except DecodeError as error:
-                await _abort(context, InvalidInput(f"the request is none of this call: {error}"))
+                wrong = InvalidInput(f"the request is none of this call: {error}")
+                await context.abort(*ending_of(wrong))
             except IsoglossError as error:
-                await _abort(context, error)
+                await context.abort(*ending_of(error))
 
         return grpc.stream_stream_rpc_method_handler(
             cast("Any", call),
@@ -75,12 +76,6 @@ class FairCalls(grpc.aio.ServerInterceptor):
         if given is None:
             raise InvalidInput("the call ended without a request: send one")
         return given
-
-
-async def _abort(context: _Context, error: IsoglossError) -> None:
-    status = to_status(error)
-    trailers = ((DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(code_of(error), status.message, trailers)
 
 
 async def _answer(handler: _Handler, given: object, context: _Context) -> None:

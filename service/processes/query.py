@@ -21,7 +21,7 @@ from isogloss.service.calls.queries import QueryHandlers
 from isogloss.service.calls.table import Unary, bind
 from isogloss.service.query.queries import Queries
 from isogloss.service.values.addresses import READY
-from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.errors import ending_of
 from isogloss.service.wire.framing import MESSAGE_BYTES, parse
 from isogloss.store import Store
 
@@ -68,10 +68,10 @@ def _answer(handler: Unary) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         try:
             return handler.answer(parse(handler.method.request, raw)).SerializeToString()
         except Exception as error:  # becomes the status of the call
-            status = to_status(error)
-        context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
-        context.set_code(next(c for c in grpc.StatusCode if c.value[0] == status.code))
-        context.set_details(status.message)
+            code, text, trailers = ending_of(error)
+        context.set_trailing_metadata(trailers)
+        context.set_code(code)
+        context.set_details(text)
         return b""
 
     return answer

@@ -25,7 +25,7 @@ from isogloss.service.server.shares import Shares
 from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
 from isogloss.service.wire.callers import client_of, place_of
-from isogloss.service.wire.errors import DETAILS_KEY, to_status
+from isogloss.service.wire.errors import ending_of
 from isogloss.service.wire.framing import Framed, parse
 from isogloss.service.wire.methods import METHODS, method_of
 from isogloss.service.wire.names import from_name
@@ -269,10 +269,7 @@ class _statuses:
         if isinstance(error, Forwarded):
             await self._context.abort(error.code, error.text, error.trailers)
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            status = to_status(error)
-            code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-            trailers = ((DETAILS_KEY, status.SerializeToString()),)
-            await self._context.abort(code, status.message, trailers)
+            await self._context.abort(*ending_of(error))
 
 
 class _Running:

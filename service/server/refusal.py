@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from isogloss.errors import IsoglossError
-from isogloss.service.wire.errors import DETAILS_KEY, code_of, to_status
+from isogloss.service.wire.errors import ending_of
 
 # grpc reads the request of a call that takes a single one before it runs the handler; of a call
 # that takes a stream the handler itself does, and these read nothing
@@ -19,8 +19,7 @@ def refusal(error: IsoglossError) -> "grpc.RpcMethodHandler[Any, Any]":
     async def refuse(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> AsyncIterator[bytes]:
-        trailers = ((DETAILS_KEY, to_status(error).SerializeToString()),)
-        await context.abort(code_of(error), str(error), trailers)
+        await context.abort(*ending_of(error))
         for response in ():  # a generator is what grpc wants
             yield response
 

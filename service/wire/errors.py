@@ -107,6 +107,14 @@ def to_status(error: BaseException) -> status_pb2.Status:
     return status
 
 
+def ending_of(
+    error: BaseException,
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """Return with which code, text and trailers a call ends for an error; see :func:`to_status`."""
+    status = to_status(error)
+    return _BY_NUMBER[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
 def _cut(text: str) -> str:
     """Return as much of a text as metadata holds; what UTF-8 cannot hold is escaped."""
     whole = text.encode("utf-8", "backslashreplace")
