@@ -320,6 +320,42 @@ def test_tests_run_in_forks_that_end_by_themselves_or_are_ended(tmp_path: Path) 
     assert not list(tmp_path.rglob("*.pyc")), "a changed file could be taken for the one before it"
 
 
+LEAVING = """
+import subprocess, sys
+from pathlib import Path
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(1e6)")
+
+def test_leaves_processes() -> None:
+    starts = f"import subprocess; print(subprocess.Popen({SLEEP!r}).pid)"
+    started = subprocess.Popen(
+        [sys.executable, "-c", starts], start_new_session=True, stdout=subprocess.PIPE
+    )
+    other = subprocess.Popen(SLEEP, start_new_session=True)
+    Path("left").write_text(f"{int(started.stdout.readline())} {other.pid}")
+"""
+
+
+def test_what_tests_leave_running_in_other_sessions_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "test_leaves.py").write_text(LEAVING)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = ignore\n")
+    run = (
+        "from house_figures.warm_tests import run_warm; print(run_warm(['test_leaves.py'], 600.0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "1 passed" in done.stdout, done.stdout
+    left = (tmp_path / "left").read_text().split()
+    assert len(left) == 2
+    assert not [process for process in left if Path("/proc", process).exists()]
+
+
 def test_a_docstring_must_list_the_arguments_and_errors_that_it_lists_any_of(
     tmp_path: Path,
 ) -> None:

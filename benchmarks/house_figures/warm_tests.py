@@ -5,6 +5,7 @@ once a process; of the product nothing is, so that each fork imports what was ch
 here starts threads as it is imported; grpc and numba, which may, are left to the forks.
 """
 
+import ctypes
 import importlib
 import os
 import select
@@ -14,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO, NoReturn
 
 from cosmic_ray.work_item import TestOutcome
@@ -23,6 +25,7 @@ _LIBRARIES = (
     *("scipy.sparse", "scipy.sparse.csgraph", "scipy.stats", "scipy.optimize", "torch", "faiss"),
     *("zarr", "jinja2", "rich.console"),
 )
+_PR_SET_CHILD_SUBREAPER = 36
 _ARGUMENTS = (
     *("-x", "-q", "-p", "no:cacheprovider", "-n", "0", "--timeout", "0"),
     *("-W", "ignore:Module already imported"),  # pytest wants to import hypothesis itself
@@ -44,10 +47,14 @@ def run_warm(files: Sequence[str], limit_s: float) -> tuple[TestOutcome, str]:
         files: from the working directory.
         limit_s: seconds after which the fork and what it started are killed.
 
+    What the tests leave running is killed too, in whatever session it is: a changed worker may
+    never end. So this process must have no other children.
+
     Returns:
         Whether all tests passed (``SURVIVED``), and what pytest printed; ``timeout`` where the time
         was over, which counts as killed.
     """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans become its children
     with tempfile.TemporaryFile() as output:
         process = os.fork()
         if process == 0:
@@ -56,12 +63,22 @@ def run_warm(files: Sequence[str], limit_s: float) -> tuple[TestOutcome, str]:
         if is_over:
             os.killpg(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
+        _end_orphans()
         output.seek(0)
         said = output.read().decode("utf-8", "replace")
     if is_over:
         return TestOutcome.KILLED, "timeout"
     passed = os.waitstatus_to_exitcode(status) == 0
     return (TestOutcome.SURVIVED if passed else TestOutcome.KILLED), said
+
+
+def _end_orphans() -> None:
+    """Kill all children of this process, and theirs, which become its own."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while found := children.read_text().split():
+        for child in map(int, found):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def _wait(process: int, limit_s: float) -> bool:
