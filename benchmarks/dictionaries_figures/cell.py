@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -141,6 +142,7 @@ def _theirs(cell: Cell) -> _Trained:
     return peer.reconstruct, time.process_time() - before, {}
 
 
+@cache
 def _scale(site: str) -> float:
     """Return what the rows are multiplied by: sqrt(width / variance of held-out rows)."""
     rows = torch.cat(held_out(_HELD, site)).double()
