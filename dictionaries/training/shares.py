@@ -44,7 +44,7 @@ def step_bytes(
         24                   whether reading failed, how many rows are kept and left out
         4 (width + 1) B / m  rows, and whether each is usual
         8 k p                value and feature of each entry, of k a row
-        8 aux_k p            the same of AuxK, where features are dead
+        8 aux_k p            the same of AuxK, where more than 4 aux_k features are dead
 
     Where rows differ in their number of entries, with e the most entries of a part, instead of
     ``8 k p``: ``4 p`` for their numbers and ``8 e``; and for a choice over the batch 16 to count
@@ -58,7 +58,8 @@ def step_bytes(
         width: columns of all sites.
         world: number of ranks.
         k: entries of each row; 0 where rows differ in their number.
-        aux_k: dead features that AuxK uses on a row of this step.
+        aux_k: dead features that AuxK uses on a row of this step; 0 for up to four times as many
+            dead ones, which each rank takes whole on its own.
         entries: most entries of one part, where rows differ in their number.
         over_batch: whether they were chosen over the batch.
         has_hint: whether that choice began with the last step's.

@@ -13,16 +13,32 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numba import njit, prange
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.kernels.cpu.batch_topk import encode_batch_topk
 from isogloss.kernels.cpu.encode import encode_topk
+from isogloss.kernels.cpu.few_dead import (
+    DeadGradients,
+    are_few,
+    aux_gradients,
+    dead_values,
+    no_gradients,
+)
 from isogloss.kernels.cpu.gradients import value_slopes
 from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, normalise, project
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
-from isogloss.kernels.cpu.loops.sums import add_entries, add_rows, dot
+from isogloss.kernels.cpu.loops.sums import (
+    add_entries,
+    add_rows,
+    column_spreads,
+    column_sums,
+    dot,
+    ordered_sum,
+    row_squares,
+)
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.cpu.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
@@ -38,8 +54,10 @@ from isogloss.kernels.values.step import (
 from isogloss.kernels.values.workspace import Workspace
 
 _FEATURES = 32
-_COLUMNS = 64
 _TINY = 1e-30
+_KEPT_BYTES = 24 << 20
+_WORTH_KEEPING = 4
+"""Entries of a feature from which on its gradient is kept rather than summed twice."""
 
 
 class _Batch(NamedTuple):
@@ -53,6 +71,17 @@ class _Batch(NamedTuple):
     """Half the gradient to the reconstruction, but for the scale: ``[codes.rows, width]``."""
     scale: float
     """Gradient to the reconstruction / error."""
+
+
+class _Aux(NamedTuple):
+    """AuxK and its gradients: of codes, or of few dead features whole."""
+
+    loss: float
+    """Without its coefficient."""
+    batch: _Batch | None
+    """The codes, as the pass over the features sums them."""
+    dead: DeadGradients
+    """Gradients that are summed already."""
 
 
 class _Chosen(NamedTuple):
@@ -101,7 +130,9 @@ def train_step(
         torch.sub(x, weights.decoder_bias, out=centred)
     norms = None if settings.unit_norm else row_norms(weights.decoder)
     encode = _encode_batch if over_batch else _encode
-    chosen = encode(centred, weights, settings, candidates, norms, workspace, share)
+    few = candidates is not None and are_few(candidates.numel(), settings.aux_k)
+    listed = None if few else candidates
+    chosen = encode(centred, weights, settings, listed, norms, workspace, share)
     edges = settings.prefixes or (weights.features,)
     residual, errors, slopes = _residual(target, chosen.codes, weights, edges, workspace)
     mean_error = sum(errors) / len(errors)
@@ -112,16 +143,16 @@ def train_step(
         main = _Batch(apart, value_slopes(apart, error, weights.decoder), error, scale)
     else:
         main = _Batch(chosen.codes, slopes, residual[0], scale)
-    batches, aux_loss = [main], 0.0
-    if chosen.aux is not None and candidates is not None:
-        dead_share = min(candidates.numel() / settings.aux_k, 1.0)
-        aux_loss, batch = _aux(residual[-1], chosen.aux, weights, settings, dead_share, workspace)
-        batches += [] if batch is None else [batch]
-    fired = _update(wired, centred, batches, weights, moments, settings, step, workspace)
+    aux = _Aux(0.0, None, no_gradients())
+    if candidates is not None:
+        of_dead = (candidates, chosen.aux, norms)
+        aux = _aux(centred, residual[-1], of_dead, weights, settings, workspace)
+    batches = [main] if aux.batch is None else [main, aux.batch]
+    fired = _update(wired, centred, batches, aux.dead, weights, moments, settings, step, workspace)
     return StepResult(
         squared_error=errors[-1],
-        loss=mean_error / settings.variance + settings.aux_coefficient * aux_loss,
-        aux_loss=aux_loss,
+        loss=mean_error / settings.variance + settings.aux_coefficient * aux.loss,
+        aux_loss=aux.loss,
         fired=fired,
         threshold=chosen.threshold,
         residual=residual[-1],
@@ -234,28 +265,37 @@ def _residual(
         residual = decode_prefixes(codes, weights.decoder, edges, weights.decoder_bias)
         residual.sub_(target)
         with parallel_loops():
-            _row_squares(residual.view(-1, width).numpy(), squares.view(-1).numpy())
-    return residual, [float(_ordered_sum(part.numpy())) / rows for part in squares], slopes
+            row_squares(residual.view(-1, width).numpy(), squares.view(-1).numpy())
+    return residual, [float(ordered_sum(part.numpy())) / rows for part in squares], slopes
 
 
 def _aux(
+    centred: Tensor,
     residual: Tensor,
-    codes: Codes,
+    of_dead: tuple[Tensor, Codes | None, Tensor | None],
     weights: Weights,
     settings: StepSettings,
-    share: float,
     workspace: Workspace,
-) -> tuple[float, _Batch | None]:
-    """AuxK: the residual reconstructed from dead features."""
-    rows, width = residual.shape
-    error = workspace.take("aux_error", (rows, width))
-    row_errors = torch.empty(rows, dtype=torch.float64)
-    columns = torch.empty(width, dtype=torch.float64)
+) -> _Aux:
+    """AuxK: the residual reconstructed from dead features, by their codes or, without, by GEMMs."""
+    candidates, codes, norms = of_dead
+    columns = torch.empty(residual.shape[1], dtype=torch.float64)
     with parallel_loops():
-        _column_spreads(residual.numpy(), columns.numpy())
-        spread = float(_ordered_sum(columns.numpy()))
-        if spread == 0:
-            return 0.0, None
+        column_spreads(residual.numpy(), columns.numpy())
+    spread = float(ordered_sum(columns.numpy()))
+    if spread == 0:
+        return _Aux(0.0, None, no_gradients())
+    share = min(candidates.numel() / settings.aux_k, 1.0) / spread
+    scale = 2 * settings.aux_coefficient * share
+    if codes is None:
+        values = dead_values(centred, weights, candidates, settings.aux_k, norms, workspace)
+        squared, found = aux_gradients(
+            centred, residual, values, weights, candidates, scale, workspace
+        )
+        return _Aux(share * squared, None, found)
+    error = workspace.take("aux_error", tuple(residual.shape))
+    row_errors = torch.empty(residual.shape[0], dtype=torch.float64)
+    with parallel_loops():
         _aux_errors(
             residual.numpy(),
             codes.values.numpy(),
@@ -264,15 +304,16 @@ def _aux(
             error.numpy(),
             row_errors.numpy(),
         )
-        aux_loss = share / spread * float(_ordered_sum(row_errors.numpy()))
-    scale = 2 * settings.aux_coefficient * share / spread
-    return aux_loss, _Batch(codes, value_slopes(codes, error, weights.decoder), error, scale)
+    squared = float(ordered_sum(row_errors.numpy()))
+    slopes = value_slopes(codes, error, weights.decoder)
+    return _Aux(share * squared, _Batch(codes, slopes, error, scale), no_gradients())
 
 
 def _update(
     wired: WiredRows,
     centred: Tensor,
     batches: list[_Batch],
+    dead: DeadGradients,
     weights: Weights,
     moments: AdamMoments,
     settings: StepSettings,
@@ -304,36 +345,29 @@ def _update(
         centred = centred.repeat(error.shape[0] // rows, 1)
     with parallel_loops():
         # with prefixes the first rows are those that sum the errors of all prefixes
-        _column_sums(error[:rows].numpy(), sums.numpy())
-        shorter = 1.0
+        column_sums(error[:rows].numpy(), sums.numpy())
+        more = tuple(part.numpy() for part in dead)
+        inputs = (centred.numpy(), *_lists(batches, orders), more, parameters, columns.numpy())
+        shorter, kept = 1.0, _nothing_kept(features)
         if settings.clip_norm is not None:
             squares = torch.empty(features, dtype=torch.float64)
-            lists = _lists(batches, orders, shorter)
-            _square_gradients(
-                centred.numpy(),
-                *lists,
-                parameters,
-                columns.numpy(),
-                partial.numpy(),
-                squares.numpy(),
-                settings.unit_norm,
-            )
+            kept = _room_to_keep(orders, weights, workspace)
+            _square_gradients(*inputs, kept, partial.numpy(), squares.numpy(), settings.unit_norm)
             of_bias = _decoder_bias_gradient(sums.numpy(), scale, through_encoder.numpy())
-            norm = float(np.sqrt(_ordered_sum(squares.numpy()) + float(dot(of_bias, of_bias))))
+            norm = float(np.sqrt(ordered_sum(squares.numpy()) + float(dot(of_bias, of_bias))))
             shorter = min(1.0, settings.clip_norm / norm) if norm > 0 else 1.0
-        lists = _lists(batches, orders, shorter)
         _update_features(
-            centred.numpy(),
-            *lists,
-            parameters,
+            *inputs,
             first,
             second,
-            columns.numpy(),
+            kept,
+            _single(shorter),
             partial.numpy(),
             constants,
             settings.unit_norm,
         )
-        of_bias = _decoder_bias_gradient(sums.numpy(), scale * shorter, through_encoder.numpy())
+        of_bias = _decoder_bias_gradient(sums.numpy(), scale, through_encoder.numpy())
+        of_bias *= _single(shorter)
         adam(parameters[3], first[3], second[3], of_bias, constants)
     return fired
 
@@ -341,15 +375,15 @@ def _update(
 _Order = tuple[Tensor, Tensor, Tensor]
 
 
-def _lists(batches: list[_Batch], orders: list[_Order], shorter: float) -> list[tuple[object, ...]]:
-    """Return what the loops read of each batch; gradients are linear in the scale."""
+def _lists(batches: list[_Batch], orders: list[_Order]) -> list[tuple[object, ...]]:
+    """Return what the loops read of each batch."""
     return [
         (
             batch.codes.values.view(-1).numpy(),
             batch.slopes.view(-1).numpy(),
             *(part.numpy() for part in order),
             batch.error.numpy(),
-            _single(batch.scale * shorter),
+            _single(batch.scale),
         )
         for batch, order in zip(batches, orders, strict=True)
     ]
@@ -372,6 +406,37 @@ def _sorted(codes: Codes, workspace: Workspace, name: str) -> _Order:
     return starts, entries, owners
 
 
+_Kept = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+def _nothing_kept(features: int) -> _Kept:
+    return np.full(features, -1, np.int32), np.empty((0, 0), np.float32)
+
+
+def _room_to_keep(orders: list[_Order], weights: Weights, workspace: Workspace) -> _Kept:
+    """Return where gradient rows stay between the pass that measures and the one that moves.
+
+    A feature with few entries is summed twice instead: that costs less than to write its two rows
+    and read them again. The rows lie in the buffer of the pre-activations, which are done with.
+
+    Args:
+        orders: the sorted entries of each batch.
+        weights: of the dictionary.
+        workspace: scratch memory.
+
+    Returns:
+        The row of each feature, -1 where it is not kept; and the rows, of which each holds the
+        gradient of what a feature reads, of what it writes, and of its bias.
+    """
+    counts = np.sum([starts.diff().numpy() for starts, _, _ in orders], axis=0)
+    width = weights.width + weights.target_width + 1
+    most = max(1, _KEPT_BYTES // (4 * width))
+    wanted = np.nonzero(counts >= _WORTH_KEEPING)[0][:most]
+    places = np.full(weights.features, -1, np.int32)
+    places[wanted] = np.arange(len(wanted), dtype=np.int32)
+    return places, workspace.take("pre", (len(wanted), width)).numpy()
+
+
 def _blocks(features: int) -> int:
     """Blocks of features that one thread takes at a time."""
     return (features + _FEATURES - 1) // _FEATURES
@@ -380,15 +445,6 @@ def _blocks(features: int) -> int:
 def _single(value: float) -> np.float32:
     """Return a float32; numba would compile a Python float as float64."""
     return np.float32(value)
-
-
-@njit(cache=True)
-def _ordered_sum(parts) -> float:
-    """Sum the parts from first to last."""
-    total = 0.0
-    for i in range(parts.size):
-        total += parts[i]
-    return total
 
 
 @njit(parallel=True, cache=True)
@@ -416,13 +472,6 @@ def _row_norms(source, out) -> None:
 
 
 @njit(parallel=True, cache=True)
-def _row_squares(source, out) -> None:
-    for row in prange(source.shape[0]):
-        own = source[row]
-        out[row] = dot(own, own)
-
-
-@njit(parallel=True, cache=True)
 def _aux_errors(residual, values, indices, decoder, out, squares) -> None:
     """``out = values @ decoder[indices] + residual``, for the target ``x - xhat``; its squares."""
     rows, width = residual.shape
@@ -432,45 +481,6 @@ def _aux_errors(residual, values, indices, decoder, out, squares) -> None:
             error[i] = target[i]
         add_entries(error, decoder, values[row], indices[row], 0, values.shape[1])
         squares[row] = dot(error, error)
-
-
-@njit(cache=True)
-def _add_columns(source, first, last, sums):
-    for row in range(source.shape[0]):
-        part = source[row, first:last]
-        for i in range(last - first):
-            sums[i] += part[i]
-
-
-@njit(parallel=True, cache=True)
-def _column_sums(source, out) -> None:
-    """Float64 sums of the columns, each from the first row to the last."""
-    width = source.shape[1]
-    for block in prange((width + _COLUMNS - 1) // _COLUMNS):
-        first, last = block * _COLUMNS, min(width, (block + 1) * _COLUMNS)
-        sums = np.zeros(_COLUMNS, np.float64)
-        _add_columns(source, first, last, sums)
-        for i in range(last - first):
-            out[first + i] = sums[i]
-
-
-@njit(parallel=True, cache=True)
-def _column_spreads(source, out) -> None:
-    """Float64 sums of squared deviations of each column from its mean."""
-    rows, width = source.shape
-    for block in prange((width + _COLUMNS - 1) // _COLUMNS):
-        first, last = block * _COLUMNS, min(width, (block + 1) * _COLUMNS)
-        means = np.zeros(_COLUMNS, np.float64)
-        _add_columns(source, first, last, means)
-        means /= rows
-        sums = np.zeros(_COLUMNS, np.float64)
-        for row in range(rows):
-            part = source[row, first:last]
-            for i in range(last - first):
-                deviation = part[i] - means[i]
-                sums[i] += deviation * deviation
-        for i in range(last - first):
-            out[first + i] = sums[i]
 
 
 @njit(cache=True)
@@ -487,12 +497,22 @@ def _add_entries(f, batch, centred, of_decoder, of_encoder):
 
 
 @njit(cache=True)
-def _feature_gradient(f, centred, main, aux, writes, columns, unit_norm, of_decoder, of_encoder):
+def _feature_gradient(
+    f, centred, main, aux, dead, writes, columns, unit_norm, of_decoder, of_encoder
+):
     """Fill both gradient rows of a feature; returns its bias gradient."""
     of_encoder[:] = np.float32(0)
     of_decoder[:] = np.float32(0)
     bias = _add_entries(f, main, centred, of_decoder, of_encoder)
     bias += _add_entries(f, aux, centred, of_decoder, of_encoder)
+    places, dead_encoder, dead_decoder, dead_bias = dead
+    if places.size > 0 and places[f] >= 0:
+        to_encoder, to_decoder = dead_encoder[places[f]], dead_decoder[places[f]]
+        for i in range(of_encoder.size):
+            of_encoder[i] += to_encoder[i]
+        for i in range(of_decoder.size):
+            of_decoder[i] += to_decoder[i]
+        bias += dead_bias[places[f]]
     if columns.shape[0] > 0:
         keep_columns(of_decoder, columns[f, 0], columns[f, 1])
         keep_columns(of_encoder, columns[f, 0], columns[f, 1])
@@ -509,46 +529,59 @@ def _add_share(share, bias, reads):
 
 
 @njit(parallel=True, cache=True)
-def _square_gradients(centred, main, aux, weights, columns, partial, squares, unit_norm) -> None:
-    """Squared norm of the gradient of every feature, and ``partial`` as ``_update_features``."""
+def _square_gradients(
+    centred, main, aux, dead, weights, columns, kept, partial, squares, unit_norm
+) -> None:
+    """Squared norm of the gradient of every feature, and ``partial`` as ``_update_features``.
+
+    Gradients of the features that have a place in ``kept`` stay there.
+    """
     encoder, _, decoder, _ = weights
     features, width = encoder.shape
+    places, rows = kept
     for block in prange((features + _FEATURES - 1) // _FEATURES):
-        of_encoder = np.empty(width, np.float32)
-        of_decoder = np.empty(decoder.shape[1], np.float32)
+        room = np.empty(width + decoder.shape[1] + 1, np.float32)
         share = partial[block]
         share[:] = np.float32(0)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            row = rows[places[f]] if places[f] >= 0 else room
+            of_encoder, of_decoder = row[:width], row[width:-1]
             bias = _feature_gradient(
-                f, centred, main, aux, decoder[f], columns, unit_norm, of_decoder, of_encoder
+                f, centred, main, aux, dead, decoder[f], columns, unit_norm, of_decoder, of_encoder
             )
+            row[-1] = bias
             _add_share(share, bias, encoder[f])
             squares[f] = dot(of_encoder, of_encoder) + dot(of_decoder, of_decoder) + bias * bias
 
 
 @njit(parallel=True, cache=True)
 def _update_features(
-    centred, main, aux, weights, first, second, columns, partial, constants, unit_norm
-) -> None:
+    centred, main, aux, dead, weights, columns, first, second, kept, shorter, partial, constants,
+    unit_norm,
+) -> None:  # fmt: skip
     """Gradients, projection, Adam and normalising of every feature.
 
-    ``partial[block]`` becomes the block's share of ``bias gradient @ encoder`` (before the update).
+    ``partial[block]`` becomes the block's share of ``bias gradient @ encoder`` (before the update,
+    and before the gradients are multiplied by ``shorter``).
     """
     encoder, encoder_bias, decoder, _ = weights
     features, width = encoder.shape
+    places, rows = kept
     for block in prange((features + _FEATURES - 1) // _FEATURES):
-        of_encoder = np.empty(width, np.float32)
-        of_decoder = np.empty(decoder.shape[1], np.float32)
-        of_bias = np.empty(1, np.float32)
+        room = np.empty(width + decoder.shape[1] + 1, np.float32)
         share = partial[block]
         share[:] = np.float32(0)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
             reads, writes = encoder[f], decoder[f]
-            bias = _feature_gradient(
-                f, centred, main, aux, writes, columns, unit_norm, of_decoder, of_encoder
-            )
-            of_bias[0] = bias
-            _add_share(share, bias, reads)
+            row = rows[places[f]] if places[f] >= 0 else room
+            of_encoder, of_decoder, of_bias = row[:width], row[width:-1], row[-1:]
+            if places[f] < 0:
+                of_bias[0] = _feature_gradient(
+                    f, centred, main, aux, dead, writes, columns, unit_norm, of_decoder, of_encoder
+                )
+            _add_share(share, of_bias[0], reads)
+            for i in range(row.size):
+                row[i] *= shorter
             adam(reads, first[0][f], second[0][f], of_encoder, constants)
             adam(writes, first[2][f], second[2][f], of_decoder, constants)
             here = slice(f, f + 1)

@@ -433,12 +433,16 @@ from isogloss.kernels import (
     AdamMoments, StepSettings, Weights, Workspace, train_step_batch_topk, train_step_topk,
 )
 
-SHAPES = ((130, 130, 1031, 9), (600, 48, 3000, 16), (7, 100, 513, 32), (100, 64, 100, 3))
+# with the share of dead features: entry by entry above 4 * 24 of them, else by GEMMs
+SHAPES = (
+    (130, 130, 1031, 9, 0.3), (600, 48, 3000, 16, 0.03), (7, 100, 513, 32, 0.3),
+    (100, 64, 100, 3, 0.3), (1000, 384, 1500, 8, 0.01),
+)
 
 def digest_of_training(threads):
     torch.set_num_threads(threads)
     digest = hashlib.sha256()
-    for rows, width, features, k in SHAPES:
+    for rows, width, features, k, share in SHAPES:
         generator = torch.Generator().manual_seed(1)
         draw = lambda *shape: torch.randn(*shape, generator=generator)
         encoder = draw(features, width)
@@ -449,7 +453,7 @@ def digest_of_training(threads):
             decoder_bias=draw(width),
         )
         moments, scratch = AdamMoments.zeros_like(weights), Workspace()
-        dead = torch.rand(features, generator=generator) < 0.3
+        dead = torch.rand(features, generator=generator) < share
         plain, bound = (
             StepSettings(
                 k=k, learning_rate=1e-3, variance=float(width), aux_k=24, prefixes=prefixes,

@@ -1,6 +1,6 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
 # (numba compiles this function from the arguments it meets; pyright sees it untyped)
-"""A dot product whose order of sums is written out.
+"""Sums whose order is written out: of products, of squares, of columns.
 
 Fast-math flags let the compiler choose the order of a sum each time it optimises. With them, code
 fresh from the compiler and the same code from numba's cache differed in the last bits: a training
@@ -9,7 +9,9 @@ floating-point numbers are compiled without such flags.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
+
+_COLUMNS = 64
 
 
 @njit(cache=True)
@@ -77,3 +79,59 @@ def add_entries(out, weight, values, indices, first, last) -> None:
         for i in range(out.size):
             out[i] += f0 * r0[i]
         j += 1
+
+
+@njit(cache=True)
+def ordered_sum(parts) -> float:
+    """Sum the parts from first to last."""
+    total = 0.0
+    for i in range(parts.size):
+        total += parts[i]
+    return total
+
+
+@njit(parallel=True, cache=True)
+def row_squares(source, out) -> None:
+    """Squared norm of each row."""
+    for row in prange(source.shape[0]):
+        own = source[row]
+        out[row] = dot(own, own)
+
+
+@njit(cache=True)
+def _add_columns(source, first, last, sums):
+    for row in range(source.shape[0]):
+        part = source[row, first:last]
+        for i in range(last - first):
+            sums[i] += part[i]
+
+
+@njit(parallel=True, cache=True)
+def column_sums(source, out) -> None:
+    """Float64 sums of the columns, each from the first row to the last."""
+    width = source.shape[1]
+    for block in prange((width + _COLUMNS - 1) // _COLUMNS):
+        first, last = block * _COLUMNS, min(width, (block + 1) * _COLUMNS)
+        sums = np.zeros(_COLUMNS, np.float64)
+        _add_columns(source, first, last, sums)
+        for i in range(last - first):
+            out[first + i] = sums[i]
+
+
+@njit(parallel=True, cache=True)
+def column_spreads(source, out) -> None:
+    """Float64 sums of squared deviations of each column from its mean."""
+    rows, width = source.shape
+    for block in prange((width + _COLUMNS - 1) // _COLUMNS):
+        first, last = block * _COLUMNS, min(width, (block + 1) * _COLUMNS)
+        means = np.zeros(_COLUMNS, np.float64)
+        _add_columns(source, first, last, means)
+        means /= rows
+        sums = np.zeros(_COLUMNS, np.float64)
+        for row in range(rows):
+            part = source[row, first:last]
+            for i in range(last - first):
+                deviation = part[i] - means[i]
+                sums[i] += deviation * deviation
+        for i in range(last - first):
+            out[first + i] = sums[i]
