@@ -1,3 +1,5 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# (numba compiles these functions from the arguments they meet; pyright sees them untyped)
 """AuxK of few dead features on the CPU: products of all rows with all of them, by torch's GEMM.
 
 An entry that is added on its own costs about six times what it costs in a GEMM, so up to four times
@@ -10,7 +12,9 @@ longer sums by the number of threads.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numba import njit, prange
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -110,7 +114,8 @@ def aux_gradients(
     squares = torch.empty(rows, dtype=torch.float64)
     slopes = workspace.take("pre", tuple(values.shape)).zero_()  # its content is done with
     _add_product(slopes, error, directions.T)
-    slopes.masked_fill_(values == 0, 0.0)
+    with parallel_loops():
+        _keep_where_values_are(slopes.numpy(), values.numpy())
     of_encoder = torch.zeros(values.shape[1], source.shape[1])
     of_decoder = torch.zeros(values.shape[1], error.shape[1])
     _add_product(of_encoder, slopes.T, source)
@@ -139,6 +144,15 @@ def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
     """Add ``left @ right`` to ``out``, a few terms of each sum at a time."""
     for start in range(0, left.shape[1], _TERMS):
         out.addmm_(left[:, start : start + _TERMS], right[start : start + _TERMS])
+
+
+@njit(parallel=True, cache=True)
+def _keep_where_values_are(slopes, values) -> None:
+    """Set the slopes of entries without a value to 0."""
+    for row in prange(values.shape[0]):
+        for i in range(values.shape[1]):
+            if values[row, i] == 0:
+                slopes[row, i] = np.float32(0)
 
 
 def _even(number: int) -> int:

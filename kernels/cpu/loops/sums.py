@@ -11,28 +11,20 @@ floating-point numbers are compiled without such flags.
 import numpy as np
 from numba import njit, prange
 
+from isogloss.kernels.cpu.loops.lanes import dot_of_16, dot_of_64
+
 _COLUMNS = 64
 
 
 @njit(cache=True)
 def dot(a, b) -> np.float32:
-    """Sum ``a[i] * b[i]`` in float32: eight running sums, added in pairs, then the rest."""
-    size = a.size - a.size % 8
-    s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    s4, s5, s6, s7 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    for i in range(0, size, 8):
-        s0 += a[i] * b[i]
-        s1 += a[i + 1] * b[i + 1]
-        s2 += a[i + 2] * b[i + 2]
-        s3 += a[i + 3] * b[i + 3]
-        s4 += a[i + 4] * b[i + 4]
-        s5 += a[i + 5] * b[i + 5]
-        s6 += a[i + 6] * b[i + 6]
-        s7 += a[i + 7] * b[i + 7]
+    """Sum ``a[i] * b[i]`` in float32: 64 running sums, added in pairs, then what 64 leaves over."""
+    whole, even = a.size - a.size % 64, a.size - a.size % 16
+    total = dot_of_64(a, b, 0, whole) + dot_of_16(a, b, whole, even)
     rest = np.float32(0)
-    for i in range(size, a.size):
+    for i in range(even, a.size):
         rest += a[i] * b[i]
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)) + rest
+    return total + rest
 
 
 @njit(cache=True)
