@@ -28,10 +28,10 @@ def test_the_default_learning_rate_follows_width_features_rows_and_batch():
     assert other(rows=1000) == pytest.approx(1.5)
 
 
-def test_features_are_dead_after_a_fixed_number_of_rows_or_a_hundred_mean_waits():
-    assert default_dead_rows(3072, 32.0) == 10_000
-    assert default_dead_rows(12_288, 32.0) == 38_400
-    assert default_dead_rows(64, 0.5) == 10_000
+def test_features_are_dead_after_a_fixed_number_of_rows_or_fifty_mean_waits():
+    assert default_dead_rows(3072, 32.0) == 5_000
+    assert default_dead_rows(12_288, 32.0) == 19_200
+    assert default_dead_rows(64, 0.5) == 5_000
 
 
 def test_only_what_the_config_leaves_open_is_derived_and_it_is_said(
@@ -40,8 +40,8 @@ def test_only_what_the_config_leaves_open_is_derived_and_it_is_said(
     kind = make_kind("topk", {"features": 3072})
     with caplog.at_level(logging.INFO):
         found = derive(TrainConfig(settings={"features": 3072}), kind, width=384, total_steps=392)
-    assert (found.batch_rows, found.warmup_steps, found.dead_after_rows) == (512, 4, 10_000)
-    for said in ("batch_rows 512", "learning_rate 0.00306", "dead_after_rows 10000", "warmup"):
+    assert (found.batch_rows, found.warmup_steps, found.dead_after_rows) == (512, 4, 5_000)
+    for said in ("batch_rows 512", "learning_rate 0.00306", "dead_after_rows 5000", "warmup"):
         assert said in caplog.text, said
     caplog.clear()
     given = TrainConfig(settings={"features": 3072}, batch_rows=64, learning_rate=0.5)
@@ -49,7 +49,7 @@ def test_only_what_the_config_leaves_open_is_derived_and_it_is_said(
         other = derive(given, kind, width=384, total_steps=392)
     assert (other.batch_rows, other.learning_rate) == (64, 0.5)
     assert "batch_rows" not in caplog.text
-    assert "dead_after_rows 10000" in caplog.text
+    assert "dead_after_rows 5000" in caplog.text
 
 
 def test_what_was_derived_is_kept_with_the_dictionary(
@@ -59,6 +59,6 @@ def test_what_was_derived_is_kept_with_the_dictionary(
     made = train(config, sources, tmp_path / "run")
     derived = made.provenance.derived
     assert derived["batch_rows"] == config.batch_rows
-    assert derived["dead_after_rows"] == 10_000
+    assert derived["dead_after_rows"] == 5_000
     save_dictionary(made, tmp_path / "saved")
     assert load_provenance(tmp_path / "saved").derived == derived
