@@ -1,7 +1,8 @@
 """Which features can fire on a few rows: an 8-bit product with bounds, before an exact encoder.
 
 The product of a few rows with all directions is bound by the bytes of the directions, and 8 bits
-are a quarter of them. What is left is encoded exactly, by whoever asked.
+are a quarter of them. Of what is left on a row, one number in 160 where directions are random, the
+product in float32 leaves a fifth. That is encoded exactly, by whoever asked.
 """
 
 import torch
@@ -28,7 +29,7 @@ def make_screen(weight: Tensor, bias: Tensor) -> EncoderScreen:
         bias: ``[features]``.
 
     Returns:
-        The screen; it holds no reference to ``weight``.
+        The screen; it refers to ``weight``, whose numbers must stay as they are.
 
     Raises:
         ShapeError: a shape, dtype or stride does not fit, or the tensors are on a device.
@@ -52,7 +53,7 @@ def make_screen(weight: Tensor, bias: Tensor) -> EncoderScreen:
         missed[part] = rounded.sub_(block).norm(dim=1)
     length *= scale
     missed = missed * scale + SMALLEST * width**0.5
-    offsets = bias.detach().float()
+    offsets, given = bias.detach().float(), weight.detach()
     return EncoderScreen(
         steps=cpu.screen.packed(steps),
         width=width,
@@ -60,6 +61,7 @@ def make_screen(weight: Tensor, bias: Tensor) -> EncoderScreen:
         bias=offsets,
         missed=missed,
         length=length,
+        weight=given if given.dtype == torch.float32 and given.is_contiguous() else None,
         longest=float(length.max()) if features else 0.0,
         largest_bias=float(offsets.abs().max()) if features else 0.0,
     )
@@ -84,8 +86,10 @@ def screen_topk(x: Tensor, screen: EncoderScreen, k: int) -> Tensor | None:
 
     With w a direction, w' its rounded one, x a row and x' the row in 16 bits,
     ``|<w, x> - <w', x'>| <= |w - w'| |x| + |w'| |x - x'|``. A feature is left out of a row where
-    ``k`` others are surely larger. What is returned holds features 0 to ``k - 1`` too, by which
-    ``encode_topk`` fills up rows; so ``encode_topk`` with these directions alone keeps the same.
+    ``k`` others are surely larger; then by sums in float32 of what is left of each row, which are
+    as far off as any order of their terms. What is returned holds features 0 to ``k - 1`` too, by
+    which ``encode_topk`` fills up rows; so ``encode_topk`` with these directions alone keeps the
+    same.
 
     Args:
         x: rows, ``[rows, width]``, on the CPU; float32, bfloat16 or float16.

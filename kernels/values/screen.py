@@ -32,6 +32,9 @@ class EncoderScreen:
     length: Tensor
     """Length of each rounded direction, float32 ``[features]``."""
 
+    weight: Tensor | None
+    """The encoder itself, float32 ``[features, width]``, by which entries that are left are looked
+    at again; None: of another type, or its rows are not contiguous."""
     longest: float
     """Length of the longest rounded direction."""
     largest_bias: float

@@ -1,5 +1,7 @@
 """Screening by 8 bits loses no feature: what is left encodes to the same codes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -42,6 +44,28 @@ def test_the_features_left_encode_to_the_same_codes(seed: int):
     found = encode_topk(x, weight[left], bias[left], K)
     assert torch.equal(found.values, wanted.values)
     assert torch.equal(left[found.indices.long()], wanted.indices.long())
+
+
+@pytest.mark.parametrize("by", ["topk", "threshold"])
+def test_a_second_look_leaves_fewer_features_and_all_that_fire(by: str):
+    chance = torch.Generator().manual_seed(8)
+    weight, bias = _encoder(8)
+    x = torch.randn(9, WIDTH, generator=chance)
+    screen = make_screen(weight, bias)
+    assert screen.weight is not None
+    blind = replace(screen, weight=None)
+    exact = x.double() @ weight.double().T + bias.double()
+    if by == "topk":
+        first, left = screen_topk(x, blind, K), screen_topk(x, screen, K)
+        fires = exact.topk(K).indices
+    else:
+        limit = float(exact.quantile(0.995))
+        first, left = screen_threshold(x, blind, limit), screen_threshold(x, screen, limit)
+        fires = (exact > limit).nonzero()[:, 1]
+    assert first is not None
+    assert left is not None
+    assert len(left) < 0.9 * len(first)
+    assert set(fires.flatten().tolist()) <= set(left.tolist())
 
 
 def test_of_equal_features_none_is_left_out():
