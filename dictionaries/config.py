@@ -79,7 +79,7 @@ class TrainConfig(Settings):
     ``wirings/table.py``, or one that an installed package offers.
     """
     batch_rows: Annotated[int, Meta(ge=1, le=2**24)] | None = None
-    """Rows per optimiser step; None: 512."""
+    """Rows per optimiser step; None: 384."""
     epochs: Annotated[float, Meta(gt=0, le=1e6)] = 4.0
     """Passes over the training rows; a fraction is part of a pass."""
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None

@@ -23,6 +23,7 @@ from torch import Tensor
 from dictionaries_figures.peer_trainers import PEERS, PeerRun, Reconstruction
 from dictionaries_figures.rows import HOLDOUT, held_out, recorded
 from isogloss.dictionaries import TrainConfig, train, training_batches, training_rows
+from isogloss.dictionaries.training.recipe import batch_rows_of
 
 FEATURES, K = 3072, 32
 _HELD = 16_384
@@ -83,7 +84,7 @@ _Trained = tuple[Callable[[Tensor], Reconstruction], float, dict[str, object]]
 
 def _ours(cell: Cell) -> _Trained:
     source = recorded(cell.site)
-    each = cell.batch_rows or 512
+    each = batch_rows_of(TrainConfig(settings={}, batch_rows=cell.batch_rows))
     epoch = int(training_rows(source.reader, HOLDOUT).sum()) // each
     config = TrainConfig(
         settings={"features": FEATURES, "k": K, **json.loads(cell.settings)},

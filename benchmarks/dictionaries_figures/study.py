@@ -44,9 +44,10 @@ CHOICE = (
     replace(SAELENS, trainer="dictionary_learning"),
     replace(SAELENS, trainer="sparsify", rate=None),
     OURS,
-    replace(OURS, rate=0.7 * 3.06e-3),
-    replace(OURS, rate=1.4 * 3.06e-3),
+    replace(OURS, rate=0.7 * 2.65e-3),
+    replace(OURS, rate=1.4 * 2.65e-3),
     replace(OURS, batch_rows=1024),
+    replace(OURS, batch_rows=512),
     replace(OURS, batch_rows=256),
     replace(OURS, settings='{"init_norm": 0.1}'),
 )

@@ -285,7 +285,7 @@ class TrainConfig(_message.Message):
     """this, k and aux_k: settings of a kind; settings says the same"""
     k: _builtins.int
     batch_rows: _builtins.int
-    """per optimiser step; unset: 512"""
+    """per optimiser step; unset: 384"""
     epochs: _builtins.float
     """passes over the training rows"""
     learning_rate: _builtins.float

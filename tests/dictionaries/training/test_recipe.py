@@ -40,8 +40,8 @@ def test_only_what_the_config_leaves_open_is_derived_and_it_is_said(
     kind = make_kind("topk", {"features": 3072})
     with caplog.at_level(logging.INFO):
         found = derive(TrainConfig(settings={"features": 3072}), kind, width=384, total_steps=392)
-    assert (found.batch_rows, found.warmup_steps, found.dead_after_rows) == (512, 4, 5_000)
-    for said in ("batch_rows 512", "learning_rate 0.00306", "dead_after_rows 5000", "warmup"):
+    assert (found.batch_rows, found.warmup_steps, found.dead_after_rows) == (384, 4, 5_000)
+    for said in ("batch_rows 384", "learning_rate 0.00289", "dead_after_rows 5000", "warmup"):
         assert said in caplog.text, said
     caplog.clear()
     given = TrainConfig(settings={"features": 3072}, batch_rows=64, learning_rate=0.5)
