@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tests.service.transport.planned import Planned
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.proto.v1 import universality_pb2
+from isogloss.proto.v1 import dictionaries_pb2, universality_pb2
 from isogloss.service.client import dictionaries as calls
 from isogloss.service.transport.call import Ask
 from isogloss.service.transport.run import run
@@ -47,3 +47,21 @@ def test_settings_of_several_dictionaries_are_mappings_or_left_out(
     assert isinstance(step, Ask)
     with pytest.raises(InvalidInput, match=f"{setting}.* is .*, wanted a .*mapping"):
         run(Planned(), calls.train_many("docs", site="s", runs=[{**one, setting: value}]), 1)
+
+
+@pytest.mark.parametrize("index", [-(1 << 31) - 1, 1 << 31])
+def test_indices_that_no_message_holds_are_refused_here(index: int) -> None:
+    values = np.ones((2, 2), np.float32)
+    with pytest.raises(InvalidInput, match=f"{index}.*: no features"):
+        calls.decode("d", values, np.array([[0, 1], [2, index]]))
+
+
+def test_codes_to_decode_are_sent_with_their_rows_and_their_k() -> None:
+    indices = np.array([[[0, 5]], [[7, (1 << 31) - 1]], [[2, -(1 << 31)]]])
+    step = next(calls.decode("d", np.full((3, 1, 2), 0.5), indices))
+    assert isinstance(step, Ask)
+    request = step.request
+    assert isinstance(request, dictionaries_pb2.DecodeRequest)
+    assert (request.name, request.rows, request.k) == ("dictionaries/d", 3, 2)
+    assert np.frombuffer(request.indices, "<i4").tolist() == indices.flatten().tolist()
+    assert np.frombuffer(request.values, "<f4").tolist() == [0.5] * 6

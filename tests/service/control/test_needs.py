@@ -8,9 +8,9 @@ import pytest
 from tests.service.serving import append_samples
 
 import isogloss
-from isogloss.service.control.needs import WORKER_BYTES, train_bytes
+from isogloss.service.control.needs import WORKER_BYTES, match_bytes, train_bytes
 from isogloss.service.jobs.queue import JobTable
-from isogloss.service.values.job_specs import TrainSpec
+from isogloss.service.values.job_specs import MatchSpec, TrainSpec
 from isogloss.service.values.jobs import JobState
 from isogloss.service.values.results import SiteRef
 from isogloss.store import Store
@@ -83,3 +83,17 @@ def test_a_training_needs_rows_and_six_copies_of_its_features(tmp_path: Path) ->
         assert needed() == 4 * width * 2 * 1024
         assert needed(settings={"features": 10}, batch_rows=64) == 4 * width * (2 * 64 + 6 * 10)
         assert needed(features=10, batch_rows=64) == 4 * width * (2 * 64 + 6 * 10)
+
+
+def test_a_match_needs_what_its_largest_dictionary_does_whichever_is_missing(
+    tmp_path: Path,
+) -> None:
+    with Store.open(tmp_path / "store") as store:
+        for name, features in (("small", 10), ("large", 1000)):
+            body: dict[str, object] = {"features": features, "width": 8}
+            store.catalog.put("dictionary", name, store.catalog.new_uid(), body)
+        needed = [
+            match_bytes(store, MatchSpec(match="m", probe="p", a=a, b=b))
+            for a, b in (("none", "large"), ("large", "none"), ("small", "large"))
+        ]
+        assert needed == [WORKER_BYTES + 1000 * (8 * 8 + 4 * 512)] * 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.errors import AlreadyExists, Fenced, InvalidInput
+from isogloss.errors import AlreadyExists, Fenced, InvalidInput, StorageFull
 from isogloss.service.jobs import queue
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.values.job_kinds import read_spec
@@ -280,3 +280,28 @@ def test_a_spec_that_json_does_not_hold_is_refused_and_nothing_is_queued(
     with pytest.raises(InvalidInput, match="the spec of a match job must be plain JSON"):
         table.submit(spec, "")
     assert table.all() == []
+
+
+@pytest.mark.parametrize("has_reserve", [True, False])
+def test_on_a_full_disk_a_job_is_cancelled_by_the_reserve_of_the_store(
+    table: JobTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_reserve: bool
+) -> None:
+    """The disk has room again when the reserve is gone."""
+    job = table.submit(SPEC, "")
+    reserve = table._path.parent / ".reserve"
+    if has_reserve:
+        reserve.write_bytes(b"x")
+    cancel = table._cancel
+
+    def on_a_full_disk(name: str) -> None:
+        if reserve.exists() or not has_reserve:
+            raise StorageFull("no room")
+        cancel(name)
+
+    monkeypatch.setattr(table, "_cancel", on_a_full_disk)
+    if has_reserve:
+        assert table.cancel(job.id).state is JobState.CANCELLED
+        assert not reserve.exists()
+    else:
+        with pytest.raises(StorageFull, match="no room"):
+            table.cancel(job.id)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from isogloss.errors import InvalidInput
@@ -13,6 +14,7 @@ from isogloss.service.values.results import (
     JobInfo,
     MatchInfo,
     PairInfo,
+    ProbeSegments,
     RecordingInfo,
     SourceInfo,
 )
@@ -151,3 +153,14 @@ def test_a_match_has_its_text_as_its_summary() -> None:
 )
 def test_three_states_of_a_job_are_final(state: str, is_done: bool) -> None:
     assert dataclasses.replace(JOB, state=state).is_done is is_done
+
+
+def test_segments_of_a_probe_are_as_many_as_their_documents() -> None:
+    segments = ProbeSegments(
+        document=np.array([3, 3, 9], np.uint64),
+        span=np.zeros((3, 2), np.uint32),
+        half=np.zeros(3, np.int8),
+        row=None,
+        revision=None,
+    )
+    assert len(segments) == 3

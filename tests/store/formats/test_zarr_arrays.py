@@ -180,3 +180,22 @@ def test_blocks_are_as_large_as_asked_and_hold_every_row(tmp_path: Path) -> None
     blocks = list(array.blocks(block_bytes=3 * array.row_bytes))
     assert [len(block) for block in blocks] == [3, 3, 3, 1]
     np.testing.assert_array_equal(np.concatenate(blocks), rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("codecs", []), ("chunk_shape", [10, 1]), ("chunk_shape", []), ("data_type", "complex64")],
+)
+def test_signed_metadata_of_another_layout_is_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    write_arrays(tmp_path / "g", {"x": np.arange(10)}, {})
+    metadata = tmp_path / "g" / "x" / "zarr.json"
+    document = json.loads(metadata.read_text())
+    holder = document["chunk_grid"]["configuration"] if name == "chunk_shape" else document
+    holder[name] = value
+    document["attributes"] = {}
+    document["attributes"] = {"crc32c": signed_json.checksum(document)}
+    metadata.write_text(json.dumps(document))
+    with pytest.raises(CorruptData, match="'x' has unusable metadata"):
+        read_arrays(tmp_path / "g")
