@@ -133,6 +133,8 @@ def test_a_recording_is_compared_by_what_it_says_of_itself() -> None:
     ):
         found = check_recording(passport, spec, [site])
         assert [one.part for one in found.differences] == [part]
+    for name in (f"model.{SITE}", SITE.removeprefix("transformer.")):  # the same, of another head
+        assert check_recording(passport, recording_spec(site=name), [name]).answer == "same"
     unknown = replace(recording_spec(), model=replace(recording_spec().model, ancestry={}))
     assert "not checked" in check_recording(passport, unknown, [SITE]).cautions[0]
 
