@@ -23,6 +23,7 @@ from isogloss.dictionaries import (
     check_weights,
 )
 from isogloss.errors import PassportRefused
+from isogloss.models import LoadedModel
 
 WITH_BEGIN = torch.cat([torch.zeros(2, 1, dtype=torch.int64), IDS], dim=1)
 
@@ -65,6 +66,8 @@ def test_another_model_or_site_is_refused_by_name_and_may_be_allowed() -> None:
         assert len(result.cautions) == 2
     assert module.check(other, SITE).answer == "other"
     assert module.check(tiny_gpt(), SITE).answer == "same"
+    assert module.check(LoadedModel(module=other, name="a"), SITE).answer == "other"
+    assert module.check(LoadedModel(module=tiny_gpt(), name="b"), SITE[12:]).answer == "same"
 
 
 def test_texts_without_their_beginning_are_refused_in_the_first_pass() -> None:
