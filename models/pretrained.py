@@ -3,7 +3,7 @@
 import inspect
 import re
 import struct
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -38,8 +38,8 @@ def read_model(source: str, *, causal: bool = False) -> tuple[nn.Module, str]:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
         table = transformers.MODEL_FOR_CAUSAL_LM_MAPPING if causal else transformers.MODEL_MAPPING
         kind = cast("object", table.get(type(config), None))
-        if causal and kind is None:
-            raise InvalidInput(f"{source}: {type(config).__name__} is of no causal language model")
+        if causal:
+            _check_causal(source, config, kind, transformers)
         loader = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
         options = {"add_pooling_layer": False} if _has_pooler(kind) else {}
         module, report = loader.from_pretrained(
@@ -126,6 +126,22 @@ def _has_pooler(kind: object) -> bool:
     It gives one row per document, no site; and checkpoints without it would have it initialised.
     """
     return isinstance(kind, type) and "add_pooling_layer" in inspect.signature(kind).parameters
+
+
+def _check_causal(source: str, config: object, kind: object, transformers: ModuleType) -> None:
+    """Refuse what gives no next token: an encoder, though its family can be made a decoder.
+
+    Raises:
+        InvalidInput: the checkpoint is of no causal language model.
+    """
+    named: Sequence[str] = getattr(config, "architectures", None) or ()
+    family = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
+    is_decoder = bool(getattr(config, "is_decoder", False))
+    if kind is None or (family and not is_decoder and getattr(kind, "__name__", "") not in named):
+        raise InvalidInput(
+            f"{source} holds {', '.join(named) or type(config).__name__}, which is no causal "
+            "language model and has no next token: name one that is, such as packaged:smollm2-135m"
+        )
 
 
 def _check_complete(source: str, report: dict[str, Collection[str]]) -> None:

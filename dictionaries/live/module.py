@@ -13,7 +13,7 @@ from isogloss.dictionaries.kinds.kind import Kind
 from isogloss.dictionaries.live.full_precision import full_precision
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.dictionaries.live.shaped_codes import ShapedCodes
-from isogloss.dictionaries.live.splicing import check_sites, spliced
+from isogloss.dictionaries.live.splicing import bare, check_sites, spliced
 from isogloss.dictionaries.passport.checks import check_model, check_rows, check_weights
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult
@@ -229,8 +229,8 @@ class DictionaryModule(nn.Module):
         compiled runs eagerly meanwhile.
 
         Args:
-            model: a module of torch: of Hugging Face, TransformerLens, nnsight, or your own; or a
-                wrapper of one.
+            model: a module of torch: of Hugging Face, TransformerLens, nnsight, or your own; a
+                wrapper of one; or what ``load_model`` gives.
             site: path of the submodule whose output is rewritten; of a transcoder two: the one
                 that it reads, and the one to rewrite. None: those that it was trained on.
             ablate: numbers of features that are set to 0.
@@ -259,13 +259,13 @@ class DictionaryModule(nn.Module):
         """Compare a live model, and a site of it, with what the dictionary was trained on.
 
         Args:
-            model: a module, or a wrapper of one.
+            model: a module, a wrapper of one, or a :class:`isogloss.models.LoadedModel`.
             site: path of the submodule, of a transcoder two; None: not compared.
 
         Returns:
             ``same``, ``descended`` or ``other``, with reasons; ``require()`` raises for the last.
         """
-        found = PassportResult(cautions=self._cautions)
+        found, model = PassportResult(cautions=self._cautions), bare(model)
         if self._passport is None:
             return found
         found += check_model(self._passport, model)

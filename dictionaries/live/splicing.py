@@ -17,6 +17,7 @@ from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult, check_parts
 from isogloss.errors import InvalidInput
 from isogloss.models import (
+    LoadedModel,
     begins_with,
     find_sites,
     splice,
@@ -24,6 +25,15 @@ from isogloss.models import (
     watch_first_ids,
     without_prefix,
 )
+
+
+def bare(model: object) -> object:
+    """Return the module of a model that ``load_model`` gave, and anything else as it is.
+
+    Args:
+        model: a module, a wrapper of one, or a :class:`isogloss.models.LoadedModel`.
+    """
+    return model.module if isinstance(model, LoadedModel) else model
 
 
 @contextmanager
@@ -41,7 +51,7 @@ def spliced(
 
     Args:
         dictionary: what rewrites.
-        model: a module, or a wrapper of one.
+        model: a module, a wrapper of one, or a loaded model.
         site: where; two for a transcoder.
         edits: features that are set.
         passport: what the dictionary was trained on; None: not known.
@@ -52,6 +62,7 @@ def spliced(
         What the check of the passport came to.
     """
     check_parts(allow)
+    model = bare(model)
     sites = _sites_of(dictionary, model, site, passport)
     result = PassportResult()
     if passport is not None:

@@ -11,7 +11,7 @@ from isogloss.dictionaries.passport.passport import Passport, activation_of, ten
 from isogloss.dictionaries.passport.result import Difference, PassportPart, PassportResult
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.models import WeightSketch, compare_weights, weight_sketch
-from isogloss.store import RecordingSpec
+from isogloss.store import RecordingSpec, is_same_site
 
 _SCALE = 2.0
 """Factor by which the median norm of rows may differ from that of the rows trained on. It is a
@@ -35,8 +35,9 @@ def check_model(passport: Passport, model: object) -> PassportResult:
 
 
 def check_site(passport: Passport, sites: Sequence[str]) -> PassportResult:
-    """Compare sites with those that were trained on."""
-    if not passport.sites or tuple(sites) == passport.sites:
+    """Compare sites with those that were trained on; a base model's are those of the whole."""
+    known = passport.sites
+    if not known or (len(sites) == len(known) and all(map(is_same_site, sites, known))):
         return PassportResult()
     return _other("site", f"sites {list(sites)}, trained on {list(passport.sites)}")
 

@@ -105,14 +105,19 @@ def token_windows(
             f"{limit or 'any number'}: choose others"
         )
     found: list[list[int]] = []
+    longest = 0
     for text in texts:
         encoded = _encoded(model, text)
         inside = encoded.input_ids[encoded.content].tolist()
+        longest = max(longest, len(inside))
         found += [[*start, *inside[i : i + each]] for i in range(0, len(inside) - each + 1, each)]
         if len(found) >= most:
             break
     if not found:
-        raise InvalidInput(f"no text has {each} tokens beside special ones; give longer ones")
+        raise InvalidInput(
+            f"no text has {each} tokens beside special ones (the longest of {len(texts)} has "
+            f"{longest}): give longer ones, or ask for windows of fewer than {tokens} tokens"
+        )
     return torch.tensor(found[:most]).to(device_of(unwrapped(model.module)))
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from isogloss.models.circuits.curve import CircuitCurve
@@ -12,6 +13,9 @@ from isogloss.models.pages.page import page, readable, svg
 _WIDE, _HIGH, _ACROSS, _UP, _LEFT, _TOP = 92, 24, 104, 74, 70, 24
 _PLOT_WIDE, _PLOT_HIGH = 420, 180
 _PARTS_AT = {"q": -26, "k": 0, "v": 26}  # where links for queries, keys and values end
+
+_MOST_LINKS = 300
+"""Links of a page at most: of thousands nothing is seen but their colour."""
 
 _STYLE = """
 svg .node { fill: var(--paper); stroke: var(--faint); stroke-width: 1.2; rx: 5 }
@@ -37,9 +41,11 @@ def circuit_page(graph: Graph, curve: CircuitCurve | None = None) -> str:
 
     Returns:
         The page: blue links go with what the model says, red ones against it, the stronger the
-        wider; hover texts name ends and effects.
+        wider; hover texts name ends and effects. Of a graph of more than 300 links the strongest
+        300 are drawn with what they join, and the page says so.
     """
-    body = circuit_svg(graph)
+    drawn = _strongest(graph)
+    body = circuit_svg(drawn)
     if curve is not None:
         body += (
             "\n<h2>Circuits of growing size</h2>\n<p>Solid: share of what the model says that the "
@@ -47,14 +53,26 @@ def circuit_page(graph: Graph, curve: CircuitCurve | None = None) -> str:
             "circuits of as many edges.</p>\n" + curve_svg(curve)
         )
     text = "".join(graph.tokens)
-    parts = any(link.part for link in graph.links)
+    parts = any(link.part for link in drawn.links)
     ends = "; links end at a head's left, middle and right for q, k and v" if parts else ""
+    kept, every = len(drawn.links), len(graph.links)
+    cut = f"Drawn are the strongest {kept:,} of {every:,} links. " if kept < every else ""
     said = (
-        f"{graph.facts}{'. ' if graph.facts else ''}Layers go up. A link is what its lower end "
-        f"does to the upper one: blue for it, red against it, the wider the more{ends}. "
+        f"{graph.facts}{'. ' if graph.facts else ''}{cut}Layers go up. A link is what its lower "
+        f"end does to the upper one: blue for it, red against it, the wider the more{ends}. "
         f"The first text: {text}"
     )
     return page(f"Circuit of {graph.model}", said, body, _STYLE)
+
+
+def _strongest(graph: Graph) -> Graph:
+    """Return a graph with no more links than can be seen, and the nodes at their ends."""
+    if len(graph.links) <= _MOST_LINKS:
+        return graph
+    links = sorted(graph.links, key=lambda link: -abs(link.weight))[:_MOST_LINKS]
+    ends = {end for link in links for end in (link.source, link.target)}
+    nodes = (one for one in graph.nodes if one.name in ends or one.kind in ("embedding", "logit"))
+    return replace(graph, nodes=tuple(nodes), links=tuple(links))
 
 
 def circuit_svg(graph: Graph) -> str:

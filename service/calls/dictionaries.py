@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import xxhash
 from google.longrunning import operations_pb2 as operations
@@ -54,9 +55,11 @@ class DictionaryHandlers:
 
     def train_dictionary(self, request: pb.TrainDictionaryRequest) -> operations.Operation:
         """Queue the training of a dictionary, or of several."""
-        sources = asked_sources(request)
-        for source in sources:
-            self._owner.recordings.check_site(source.recording, source.site)
+        known = self._owner.recordings.site_name  # the job, and its result, say what is recorded
+        sources = tuple(
+            replace(source, site=known(source.recording, source.site))
+            for source in asked_sources(request)
+        )
         for recording in {source.recording for source in sources}:
             for config in (request.config, *(one.config for one in request.beside)):
                 self._owner.recordings.check_steps(recording, config.steps)

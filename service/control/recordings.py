@@ -73,18 +73,18 @@ class Recordings:
             lambda: self.info(self._store.create_recording(spec, vocabulary)),
         )
 
-    def check_site(self, recording: str, site: str) -> None:
-        """Raise UnknownSite for a site that a recording does not have.
+    def site_name(self, recording: str, site: str) -> str:
+        """Return the name under which a recording has a site.
 
         Args:
             recording: id of the recording.
-            site: name of the site.
+            site: the site as the caller names it; see ``RecordingSpec.site_index``.
 
         Raises:
             NotFound: there is no such recording.
             UnknownSite: the recording has no such site; the message lists the nearest names.
         """
-        self._store.recording(recording).spec.site_index(site)  # refuses one that is not there
+        return self._store.recording(recording).spec.site_name(site)
 
     def check_steps(self, recording: str, steps: Sequence[int]) -> None:
         """Raise InvalidInput where it is not said which training steps of a recording are read.

@@ -453,6 +453,11 @@ def _together(row: Node) -> tuple[str, str, str]:
     )
 
 
+def _interval(low: float | None, high: float | None) -> str:
+    """Write an interval; a match of too few sources of text has none."""
+    return "none" if low is None and high is None else f"{decimal(low)} to {decimal(high)}"
+
+
 def _pair(
     row: Node,
     contexts: tuple[Node, Node],
@@ -466,7 +471,7 @@ def _pair(
         ("r", decimal(r), "Pearson correlation on the documents that did not choose the pair"),
         (
             f"{bars.interval} interval",
-            f"{decimal(low)} to {decimal(high)}" + (" or more" if loose else ""),
+            _interval(low, high) + (" or more" if loose else ""),
             "over sources of text"
             + (", the upper end from few co-firings or a few strong ones" if loose else ""),
         ),

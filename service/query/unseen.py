@@ -13,7 +13,7 @@ from isogloss.service.query.queries import Queries, newest_probe, to_hit
 from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
 from isogloss.service.values.json_fields import texts_of
 from isogloss.service.values.results import Hit, Hits, Skipped
-from isogloss.store import CatalogEntry
+from isogloss.store import CatalogEntry, is_same_site
 
 if TYPE_CHECKING:
     from isogloss.dictionaries import SparseDictionary
@@ -257,7 +257,7 @@ def _other_space(entry: CatalogEntry, direction: SiteRows, width: int) -> str:
     (source,) = sources
     if source.recording != direction.recording:
         return f"it was trained on recording {source.recording!r}, not {direction.recording!r}"
-    if direction.site and source.site != direction.site:
+    if direction.site and not is_same_site(source.site, direction.site):
         return f"it was trained on site {source.site!r}, not {direction.site!r}"
     if entry.body.get("width") != width:
         return f"its rows have width {entry.body.get('width')}, the direction {width}"

@@ -303,8 +303,9 @@ class JobContract:
         name = _trainable(client, steps=(0, 7))
         config = {"batch_rows": 64}
         made = client.train(
-            name, site="layer.2", features=8, k=2, epochs=1.0, steps=[7], more=config
+            name, site="model.layer.2", features=8, k=2, epochs=1.0, steps=[7], more=config
         ).result(60)
+        _require(made.site == "layer.2", f"it is of {made.site}, not of the recorded site's name")
         steps = [source.steps for source in made.sources]
         _require(steps == [(7,)], f"it was trained on steps {steps}")
         rows = made.provenance["rows_trained"]

@@ -21,7 +21,7 @@ from isogloss.store.schema.json_fields import (
     get_text,
     is_mapping,
 )
-from isogloss.store.schema.names import check_id
+from isogloss.store.schema.names import check_id, is_same_site
 
 Rows: TypeAlias = NDArray[np.generic]
 """Rows of a site: ``[rows, width]`` in bfloat16, float16 or float32."""
@@ -170,22 +170,37 @@ class RecordingSpec:
         """Return the index of a site in ``sites``.
 
         Args:
-            name: the site's name.
+            name: the site's name, or the same path with or without the prefix that a model has
+                before its base model's: ``layers.3`` for ``model.layers.3`` and the reverse.
 
         Returns:
             The index.
 
         Raises:
-            UnknownSite: the recording has no such site; the message lists the nearest names.
+            UnknownSite: the recording has no such site, or several that are meant alike; the
+                message lists the nearest names.
         """
-        for index, site in enumerate(self.sites):
-            if site.name == name:
-                return index
         names = [site.name for site in self.sites]
+        if name in names:
+            return names.index(name)
+        alike = [index for index, known in enumerate(names) if is_same_site(known, name)]
+        if len(alike) == 1:
+            return alike[0]
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
         raise UnknownSite(
             f"recording {self.recording!r} has no site {name!r}; nearest: {', '.join(near)}"
         )
+
+    def site_name(self, name: str) -> str:
+        """Return the name under which the recording has a site.
+
+        Args:
+            name: the site as a caller names it; see :meth:`site_index`.
+
+        Raises:
+            UnknownSite: the recording has no such site; the message lists the nearest names.
+        """
+        return self.sites[self.site_index(name)].name
 
     def to_dict(self) -> dict[str, object]:
         """Return the specification as a JSON object."""

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.tiny_models import save_tiny_bert
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, BertLMHeadModel
 
 from isogloss.errors import CorruptData, InvalidInput, MissingExtra, NotFound, StorageError
 from isogloss.models import PACKAGED, TextDocument, load_model, packaged, record, tokenizer_id
@@ -95,6 +95,20 @@ def test_missing_weights_are_an_error_not_random(tiny_bert: Path, tmp_path: Path
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CorruptData, match=r"lacks 1 weights.*layer\.2\.output\.dense\.weight"):
         load_model(str(folder))
+
+
+def test_an_encoder_is_no_causal_model_whatever_its_family_can_be_made(
+    tiny_bert: Path, tmp_path: Path
+):
+    masked = tmp_path / "masked"
+    BertForMaskedLM(BertConfig.from_pretrained(str(tiny_bert))).save_pretrained(masked)
+    for folder, kind in ((tiny_bert, "BertModel"), (masked, "BertForMaskedLM")):
+        with pytest.raises(InvalidInput, match=rf"holds {kind}, which is no causal .* name one"):
+            load_model(str(folder), causal=True)
+    decoder = tmp_path / "decoder"
+    config = BertConfig.from_pretrained(str(tiny_bert), is_decoder=True)
+    BertLMHeadModel(config).save_pretrained(decoder)
+    assert type(load_model(str(decoder), causal=True).module) is BertLMHeadModel
 
 
 def test_damaged_weights_are_an_error(tiny_bert: Path, tmp_path: Path):

@@ -172,7 +172,7 @@ def trace(
     Give --task, or --clean, --corrupt, --right and --wrong.
     """
     from isogloss import models
-    from isogloss.service.cli.output import say, write_json
+    from isogloss.service.cli.output import hint, say, write_json
 
     check_texts(task, clean, corrupt, right, wrong)
     measured = models.check_metric(metric)
@@ -180,6 +180,11 @@ def trace(
     pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)
     sites = site or models.layer_sites(loaded)
     run = models.attribute if attribution else models.trace
+    if not attribution:
+        hint(
+            f"{len(sites)} sites x {len(pairs.tokens)} tokens: {len(sites) * len(pairs.tokens)} "
+            "passes of the model; --site takes fewer sites, --attribution estimates in one pass"
+        )
     mode = "noise" if noise else "denoise"
     found = run(loaded, pairs, sites, metric=measured, mode=mode)
     path = write_page(models.trace_page(found), output or Path("trace.html"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from isogloss.dictionaries import DictionaryModule
 from isogloss.dictionaries.live.rewriting import Edits, _pairs
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
+from isogloss.models import LoadedModel
 
 Hook = Callable[[nn.Module, object, object], object]
 STEER, ABLATE = {7: -1.5, 3: 4.0}, [5, 2]
@@ -310,3 +311,15 @@ def test_sites_that_do_not_fit_are_refused() -> None:
     layers = nn.Sequential(nn.Identity())
     with pytest.raises(ShapeError, match="int64"), module.spliced(layers, "0", ablate=[1]):
         layers(torch.zeros(2, WIDTH, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_what_load_model_gives_is_spliced_as_its_module() -> None:
+    model, module = tiny_gpt(), module_of()
+    loaded = LoadedModel(module=model, name="tiny")
+    with module.spliced(model, SITE, steer=STEER):
+        wanted = model(IDS).logits
+    with module.spliced(loaded, SITE, steer=STEER):
+        torch.testing.assert_close(model(IDS).logits, wanted, rtol=0, atol=0)
+    assert hooks_of(model) == 0
+    assert module.check(loaded, SITE) == module.check(model, SITE)

@@ -23,6 +23,7 @@ from isogloss.dictionaries import (
     check_weights,
 )
 from isogloss.errors import PassportRefused
+from isogloss.models import LoadedModel
 
 WITH_BEGIN = torch.cat([torch.zeros(2, 1, dtype=torch.int64), IDS], dim=1)
 
@@ -65,6 +66,8 @@ def test_another_model_or_site_is_refused_by_name_and_may_be_allowed() -> None:
         assert len(result.cautions) == 2
     assert module.check(other, SITE).answer == "other"
     assert module.check(tiny_gpt(), SITE).answer == "same"
+    assert module.check(LoadedModel(module=other, name="a"), SITE).answer == "other"
+    assert module.check(LoadedModel(module=tiny_gpt(), name="b"), SITE[12:]).answer == "same"
 
 
 def test_texts_without_their_beginning_are_refused_in_the_first_pass() -> None:
@@ -133,6 +136,8 @@ def test_a_recording_is_compared_by_what_it_says_of_itself() -> None:
     ):
         found = check_recording(passport, spec, [site])
         assert [one.part for one in found.differences] == [part]
+    for name in (f"model.{SITE}", SITE.removeprefix("transformer.")):  # the same, of another head
+        assert check_recording(passport, recording_spec(site=name), [name]).answer == "same"
     unknown = replace(recording_spec(), model=replace(recording_spec().model, ancestry={}))
     assert "not checked" in check_recording(passport, unknown, [SITE]).cautions[0]
 

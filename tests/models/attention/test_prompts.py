@@ -6,7 +6,13 @@ import pytest
 
 from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, load_model
-from isogloss.models.attention.prompts import content_ids, context, read_prompt, start_ids
+from isogloss.models.attention.prompts import (
+    content_ids,
+    context,
+    read_prompt,
+    start_ids,
+    token_windows,
+)
 
 
 def test_tokens_are_what_the_text_has(tiny_gpt2: Path):
@@ -49,3 +55,10 @@ def test_how_many_ids_a_module_knows_must_be_told():
 
     with pytest.raises(InvalidInput, match="give the token ids to run on"):
         content_ids(LoadedModel(module=nn.Linear(2, 2), name="plain"))
+
+
+def test_texts_too_short_for_a_window_are_named_with_what_they_have(tiny_gpt2: Path):
+    model = load_model(str(tiny_gpt2), causal=True)
+    has = len(read_prompt(model, "each call").tokens)
+    with pytest.raises(InvalidInput, match=rf"the longest of 2 has {has}\): .*fewer than 48"):
+        token_windows(model, ["", "each call"], tokens=48, most=2)

@@ -1,6 +1,7 @@
 """A graph as a page."""
 
 import re
+from dataclasses import replace
 
 from tests.models.patching.tiny import model, pairs
 
@@ -69,3 +70,17 @@ def test_links_go_up_and_random_circuits_outside_the_frame_stay_in_it():
     assert all(16 <= float(y) <= 196 for y in re.findall(r'cy="([\d.]+)"', page))
     assert "<b>" not in page
     assert "<x>" not in page
+
+
+def test_of_more_links_than_can_be_seen_the_strongest_are_drawn_which_is_said():
+    ends = [CircuitNode(name="input", kind="embedding", layer=-1)]
+    heads = [CircuitNode(name=f"h{i}", kind="attention head", layer=i % 4) for i in range(400)]
+    links = [Link(source="input", target=f"h{i}", weight=(-1) ** i * i / 400) for i in range(400)]
+    graph = Graph(model="m", tokens=("a",), nodes=(*ends, *heads), links=tuple(links), facts="F")
+    page = circuit_page(graph)
+    assert "F. Drawn are the strongest 300 of 400 links. Layers" in page
+    assert set(re.findall(r"input to (h\d+):", page)) == {f"h{i}" for i in range(100, 400)}
+    assert page.count("<g class=") == 301
+    few = circuit_page(replace(graph, links=graph.links[:300]))
+    assert "Drawn are" not in few
+    assert few.count("<g class=") == 401

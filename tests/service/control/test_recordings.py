@@ -51,8 +51,10 @@ def test_a_recording_that_changed_or_is_used_is_not_deleted(owner: Owner) -> Non
 def test_a_site_is_checked_by_name(owner: Owner) -> None:
     spec = sample_spec("sites")
     owner.recordings.create(spec, ["a"], "")
-    owner.recordings.check_site("sites", spec.sites[0].name)
+    name = spec.sites[0].name
+    assert owner.recordings.site_name("sites", name) == name
+    assert owner.recordings.site_name("sites", f"model.{name}") == name
     with pytest.raises(UnknownSite, match="nearest"):
-        owner.recordings.check_site("sites", "layer.99")
+        owner.recordings.site_name("sites", "layer.99")
     with pytest.raises(NotFound, match="lost"):
-        owner.recordings.check_site("lost", spec.sites[0].name)
+        owner.recordings.site_name("lost", spec.sites[0].name)

@@ -160,6 +160,16 @@ def test_no_count_of_a_pair_contradicts_what_is_shown_of_it() -> None:
     assert shown.a.histogram == ""
 
 
+def test_a_pair_without_an_interval_says_so() -> None:
+    report = report_example.report()
+    data = cast("dict[str, object]", report["data"])
+    examples = cast("dict[str, list[dict[str, object]]]", data["examples"])
+    examples["beyond_token"][0] |= {"ci_low": None, "ci_high": None}
+    node = Node(report)
+    shown = groups_of(node, node.node("data"))[0].first[0]
+    assert "none" in {value for name, value, _ in shown.numbers if name.endswith(" interval")}
+
+
 def test_two_dictionaries_of_one_model_are_told_apart() -> None:
     report = report_example.report(models=("packaged:minilm-l6", "packaged:minilm-l6"))
     sides = cast("dict[str, dict[str, object]]", report["sides"])

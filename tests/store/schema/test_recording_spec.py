@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from isogloss.errors import (
@@ -5,6 +7,7 @@ from isogloss.errors import (
     InvalidName,
     NotFound,
     ShapeError,
+    UnknownSite,
     UnsupportedVersion,
 )
 from isogloss.store import ModelInfo, RecordingSpec, SiteSpec
@@ -55,3 +58,19 @@ def test_ancestry_that_is_no_json_is_refused() -> None:
             sites=(SiteSpec(name="x", width=1),),
             has_spans=False,
         )
+
+
+def test_a_site_is_found_with_and_without_the_prefix_of_its_model() -> None:
+    sites = (SiteSpec(name="model.layers.3", width=4), SiteSpec(name="layers.1.mlp", width=8))
+    spec = replace(sample_spec(), sites=sites)
+    for name in ("model.layers.3", "layers.3"):
+        assert (spec.site_index(name), spec.site_name(name)) == (0, "model.layers.3")
+    assert spec.site_name("model.layers.1.mlp") == "layers.1.mlp"
+    with pytest.raises(UnknownSite, match=r"no site 'layer\.3'; nearest: model\.layers\.3"):
+        spec.site_index("layer.3")
+
+
+def test_a_site_that_may_be_one_of_two_is_refused_and_both_are_named() -> None:
+    sites = (SiteSpec(name="model.layers.3", width=4), SiteSpec(name="teacher.layers.3", width=4))
+    with pytest.raises(UnknownSite, match=r"model\.layers\.3, teacher\.layers\.3|teacher.*model"):
+        replace(sample_spec(), sites=sites).site_index("layers.3")

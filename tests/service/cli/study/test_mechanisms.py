@@ -35,10 +35,12 @@ def test_pairs_of_your_own_are_traced_and_estimated(run: Run, gpt2: str, tmp_pat
     found = json.loads(out)
     assert found["sites"] == ["transformer.h.0", "transformer.h.1"]
     assert len(found["effects"]) == 2
+    assert f"2 sites x {len(found['tokens'])} tokens: " in err
     assert found["effects"][1][-1] == pytest.approx(1, abs=1e-4)
     assert (tmp_path / "trace.html").read_text().count("<rect") == 2 * len(found["tokens"])
-    code, out, _ = run("trace", gpt2, *own, "--attribution", "--site", "h.0.attn.head.1")
+    code, out, err = run("trace", gpt2, *own, "--attribution", "--site", "h.0.attn.head.1")
     assert code == 0
+    assert "passes of the model" not in err
     assert "h.0.attn.head.1: most at" in out
 
 
