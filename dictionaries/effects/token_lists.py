@@ -26,7 +26,7 @@ class TokenEffect:
     """One token whose probability a feature changes."""
 
     token: str
-    """As the vocabulary has it."""
+    """As text has it; a part of a character as the vocabulary has it."""
     token_id: int
     """Its id."""
     change: float

@@ -122,14 +122,20 @@ def token_windows(
 
 
 def token_name(model: LoadedModel, token: int) -> str:
-    """Return a token as the vocabulary has it; without a tokenizer its id.
+    """Return a token as text has it; without a tokenizer its id.
+
+    A part of a character, which is no text by itself, is named as the vocabulary has it.
 
     Args:
         model: module and tokenizer.
         token: its id.
     """
     strings = () if model.tokenizer is None else _reader(model.tokenizer).strings
-    return strings[token] if 0 <= token < len(strings) else str(token)
+    if not 0 <= token < len(strings):
+        return str(token)
+    decode: object = getattr(model.tokenizer, "decode", None)
+    text = str(decode([token])) if callable(decode) else ""
+    return strings[token] if not text or "\ufffd" in text else text
 
 
 def context(model: LoadedModel) -> int | None:

@@ -1,5 +1,6 @@
 """Texts as instruments read them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from isogloss.models.attention.prompts import (
     context,
     read_prompt,
     start_ids,
+    token_name,
     token_windows,
 )
 
@@ -62,3 +64,16 @@ def test_texts_too_short_for_a_window_are_named_with_what_they_have(tiny_gpt2: P
     has = len(read_prompt(model, "each call").tokens)
     with pytest.raises(InvalidInput, match=rf"the longest of 2 has {has}\): .*fewer than 48"):
         token_windows(model, ["", "each call"], tokens=48, most=2)
+
+
+def test_a_token_is_named_as_text_has_it_and_without_a_tokenizer_by_its_id(tiny_gpt2: Path):
+    model = load_model(str(tiny_gpt2), causal=True)
+    assert model.tokenizer is not None
+    inside = [name for name in model.tokenizer.get_vocab() if name[0] == "Ġ" and len(name) > 1]
+    assert inside
+    for name in inside[:20]:
+        token = model.tokenizer.get_vocab()[name]
+        assert token_name(model, token) == " " + name[1:]
+    beyond = len(model.tokenizer.get_vocab()) + 5
+    assert token_name(model, beyond) == str(beyond)
+    assert token_name(replace(model, tokenizer=None), 3) == "3"
