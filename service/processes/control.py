@@ -294,12 +294,12 @@ async def _watch_ingest(ingest: Ingest, health: _Health) -> None:
     """Say NOT_SERVING while nothing can be recorded, so that callers can go elsewhere."""
     was_well = True
     while True:
-        await asyncio.sleep(_WATCH_S)
         is_well = await asyncio.to_thread(ingest.is_well)
         if is_well != was_well:
             was_well = is_well
             states = health_pb2.HealthCheckResponse
             await health.set_all(states.SERVING if is_well else states.NOT_SERVING)
+        await asyncio.sleep(_WATCH_S)
 
 
 def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> str:
