@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
     from isogloss.dictionaries.effects.repeats import RepeatFeature, repeat_features
     from isogloss.dictionaries.effects.token_lists import (
+        TOKEN_EFFECTS_FILE,
         TokenEffect,
         TokenEffects,
         check_token_effects,
@@ -96,6 +97,7 @@ __all__ = [
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
     "PLANTED",
+    "TOKEN_EFFECTS_FILE",
     "ArrivingWeights",
     "Cell",
     "CellKey",
@@ -216,6 +218,7 @@ _HOMES = {
     "feature_effect": "effects.interventions",
     "LossRecovered": "effects.recovered",
     "loss_recovered": "effects.recovered",
+    "TOKEN_EFFECTS_FILE": "effects.token_lists",
     "TokenEffect": "effects.token_lists",
     "TokenEffects": "effects.token_lists",
     "read_token_effects": "effects.token_lists",

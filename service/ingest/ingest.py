@@ -63,7 +63,7 @@ class Ingest:
         self._busy: str | None = None  # uid of the recording being committed
         self._deleting: set[str] = set()  # uids of recordings to which nothing is committed now
         self._closed = self._sealing = False
-        self._was_refused = False
+        self._was_refused, self._was_told = True, False  # a server may start on a full disk
         self._writer = threading.Thread(target=self._run, name="isogloss-ingest", daemon=True)
         self._writer.start()
 
@@ -80,17 +80,22 @@ class Ingest:
     def is_well(self) -> bool:
         """Whether batches can be made durable.
 
-        After a commit that the storage refused, the storage is tried at each call until it takes
-        bytes again. Blocks for as long as that takes.
+        At first, and after a commit that the storage refused, the storage is tried at each call
+        until it takes bytes. Blocks for as long as that takes. That it takes none, and that it
+        does again, is logged once each.
         """
         if not self._was_refused:
             return True
         try:
             self._store.check_writable()
         except (IsoglossError, OSError) as error:
-            _log.warning("nothing can be recorded: %s", error)
+            if not self._was_told:
+                _log.warning("nothing can be recorded: %s", error)
+            self._was_told = True
             return False
-        self._was_refused = False
+        if self._was_told:
+            _log.warning("batches can be recorded again")
+        self._was_refused = self._was_told = False
         return True
 
     def open(

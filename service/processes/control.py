@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from isogloss.errors import IsoglossError, ServerUnavailable
+from isogloss.errors import InvalidInput, IsoglossError, ServerUnavailable
 from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
@@ -294,12 +294,30 @@ async def _watch_ingest(ingest: Ingest, health: _Health) -> None:
     """Say NOT_SERVING while nothing can be recorded, so that callers can go elsewhere."""
     was_well = True
     while True:
-        await asyncio.sleep(_WATCH_S)
         is_well = await asyncio.to_thread(ingest.is_well)
         if is_well != was_well:
             was_well = is_well
             states = health_pb2.HealthCheckResponse
             await health.set_all(states.SERVING if is_well else states.NOT_SERVING)
+        await asyncio.sleep(_WATCH_S)
+
+
+def _pem(path: Path) -> bytes:
+    """Return a file for TLS; InvalidInput where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} cannot be read ({error.strerror}): give --certificate and --key PEM files "
+            "that the server's user may read"
+        ) from error
+
+
+def _or_no_pair(config: ServerConfig) -> str:
+    """Return what else may be wrong with a port that speaks TLS."""
+    if config.certificate is None:
+        return ""
+    return f", or are {config.certificate} and {config.key} no certificate and its key in PEM"
 
 
 def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> str:
@@ -309,11 +327,11 @@ def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> 
         if address.socket is not None or config.certificate is None or config.key is None:
             port = server.add_insecure_port(str(address))
         else:
-            pair = (config.key.read_bytes(), config.certificate.read_bytes())
+            pair = (_pem(config.key), _pem(config.certificate))
             port = server.add_secure_port(str(address), grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
         raise ServerUnavailable(
-            f"cannot listen on {address}: {error}; is the address taken?"
+            f"cannot listen on {address}: {error}; is the address taken{_or_no_pair(config)}?"
         ) from error
     if address.socket is not None:
         address.socket.chmod(0o600)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss import dictionaries, universality
+from isogloss import universality
 from isogloss.errors import CorruptData, InvalidInput, NotFound
 from isogloss.service.query.kept import KeptReads
+from isogloss.service.query.token_effects import KeptTokenEffects
 from isogloss.service.values.dictionary_bodies import has_weights, sources_of
 from isogloss.service.values.json_fields import (
     object_of,
@@ -52,6 +53,7 @@ class Queries:
         self._store = store
         self._lock = threading.RLock()
         self._kept = KeptReads()
+        self._effects = KeptTokenEffects()
         self._read_weights: StoredWeights | None = None
 
     @property
@@ -167,7 +169,7 @@ class Queries:
         found = self._contexts(known, entry).read(probed, feature, contexts)
         _, values = probed.codes.feature(feature)
         fires = int(probed.moments.fires[feature])
-        effects = dictionaries.read_token_effects(self._store.artifact("dictionary", known.uid))
+        effects = self._effects.of(self._store.artifact("dictionary", known.uid))
         return FeatureInfo(
             dictionary=dictionary,
             feature=feature,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import sys
 import time
@@ -16,6 +17,8 @@ from isogloss.service.server.socket_directory import SocketDirectory
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import READY
 from isogloss.service.values.server import ServerProcess
+
+_log = logging.getLogger(__name__)
 
 _START_S = 60.0
 _CLOSE_S = 3.0
@@ -125,6 +128,7 @@ class QueryProcess:
         self._deaths += 1
         self._in_a_row = self._in_a_row + 1 if now - self._born_s < _WELL_S else 1
         self._last_end = describe_end(self._process.returncode)
+        _log.error("the query process is gone: %s; a question starts another", self._last_end)
         more = self._in_a_row - _FREE_DEATHS
         pause_s = 0.0 if more < 0 else min(0.5 * 2.0 ** min(more, 10), _LONGEST_PAUSE_S)
         self._not_before_s = now + pause_s

@@ -21,7 +21,7 @@ def store_token(state: Path, token: str | None, files: FileSystem | None = None)
         The token; after a crash the file holds it or what was kept before.
 
     Raises:
-        InvalidInput: a token of less than 16 characters, given or kept.
+        InvalidInput: a token of less than 16 characters, given or kept, or no file that keeps it.
         NotPermitted: others may read or write the file that keeps it.
     """
     path = state / TOKEN_NAME
@@ -39,7 +39,10 @@ def store_token(state: Path, token: str | None, files: FileSystem | None = None)
 
 def _kept(path: Path) -> str:
     """Return the token in a file, which must be a private one of a whole token."""
-    mode = stat.S_IMODE(path.stat().st_mode)
+    found = path.stat().st_mode
+    if not stat.S_ISREG(found):  # a pipe would be waited for
+        raise InvalidInput(f"{path} is no file, wanted one: remove it, and one is made")
+    mode = stat.S_IMODE(found)
     if mode & 0o077:
         raise NotPermitted(
             f"{path} has mode {mode:o}, wanted 600: others may know the token; remove the file, "

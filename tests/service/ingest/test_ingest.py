@@ -192,6 +192,26 @@ def test_only_those_that_a_commit_concerns_are_told(store: Store) -> None:
     ingest.close()
 
 
+def test_ingest_that_begins_on_a_full_disk_is_not_well_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
+    with Store.open(tmp_path, files=files) as store:
+        ingest = Ingest(store)
+        try:
+            files.fail_at = files.count + 1
+            assert [ingest.is_well() for _ in range(3)] == [False] * 3
+            files.fail_at = 0
+            assert [ingest.is_well() for _ in range(3)] == [True] * 3
+        finally:
+            ingest.close()
+    told = [record.getMessage() for record in caplog.records if record.name.endswith("ingest")]
+    assert [text.split(":")[0] for text in told] == [
+        "nothing can be recorded",
+        "batches can be recorded again",
+    ]
+
+
 def test_ingest_is_well_again_once_the_storage_takes_bytes(tmp_path: Path) -> None:
     files = FaultyFiles(error=errno.ENOSPC, operations=frozenset({"write"}), lasting=True)
     with Store.open(tmp_path, files=files) as store:

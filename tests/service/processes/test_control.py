@@ -409,6 +409,18 @@ def test_a_configuration_that_cannot_work_is_refused(
         ServerConfig(key=tmp_path / "key")
 
 
+def test_files_for_tls_that_are_not_there_or_no_pair_are_named(tmp_path: Path) -> None:
+    lost, junk = tmp_path / "lost.pem", tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    for key, error, said in (
+        (lost, InvalidInput, "lost.pem cannot be read .No such file.*give --certificate and"),
+        (junk, ServerUnavailable, "junk.pem no certificate and its key in PEM"),
+    ):
+        config = ServerConfig(listen=("127.0.0.1:0",), certificate=junk, key=key)
+        with pytest.raises(error, match=said):
+            serve(str(tmp_path / "store"), config)
+
+
 def test_a_second_server_on_a_store_is_refused(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with server_on(store) as server, pytest.raises(StoreOwned, match=str(server.process.pid)):

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from tests.service import planted
 from tests.service.run_here import run_here
 
+from isogloss import dictionaries
 from isogloss.errors import CorruptData, DeadFeature, InvalidInput, NotFound
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.calls.queries import QueryHandlers
@@ -87,6 +88,42 @@ def test_a_question_reads_each_entry_of_the_catalog_once(
     asked.clear()
     queries.feature("small", feature)
     assert [found for found in asked if found[0] == "dictionary"] == [("dictionary", "small")]
+
+
+def test_effects_beside_a_dictionary_are_read_once_for_all_questions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, feature = Queries(store), liveliest(store, "small")
+    directory = store.artifact("dictionary", store.catalog.get("dictionary", "small").uid)
+    made = dictionaries.TokenEffects(
+        feature=feature,
+        promoted=(),
+        suppressed=(),
+        direct_promoted=(),
+        direct_suppressed=(),
+        agreement=0.5,
+    )
+    read, reads = dictionaries.read_token_effects, list[Path]()
+
+    def counting(directory: Path) -> dict[int, dictionaries.TokenEffects]:
+        reads.append(directory)
+        return read(directory)
+
+    monkeypatch.setattr(dictionaries, "read_token_effects", counting)
+    assert queries.feature("small", feature).token_effects is None
+    path = dictionaries.write_token_effects([made], directory)
+    try:
+        for _ in range(3):
+            assert queries.feature("small", feature).token_effects == made
+        assert queries.feature("small", (feature + 1) % 40).token_effects is None
+        assert reads == [directory]
+        again = replace(made, agreement=0.25)
+        dictionaries.write_token_effects([again], directory)
+        assert queries.feature("small", feature).token_effects == again
+    finally:
+        path.unlink()
+    assert queries.feature("small", feature).token_effects is None
+    assert reads == [directory] * 2
 
 
 def test_an_atlas_that_is_replaced_while_it_is_opened_is_opened_anew(

@@ -49,7 +49,9 @@ async def ask(child: QueryProcess) -> None:
     assert "lost" in caught.value.text
 
 
-def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(location: str) -> None:
+def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(
+    location: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def use(child: QueryProcess) -> None:
         assert child.pid is None
         await ask(child)
@@ -67,6 +69,7 @@ def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(location: str
         assert (found.pid, found.restarts, found.last_end) == (child.pid, 1, "killed by SIGKILL")
 
     using(location, use)
+    assert "the query process is gone: killed by SIGKILL" in caplog.text
 
 
 def test_a_child_that_cannot_start_is_said_with_its_exit_code(

@@ -1,6 +1,8 @@
 """The file of a store's token: kept, private, and durable once it is given out."""
 
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,22 @@ def test_a_kept_token_that_others_may_know_is_refused(tmp_path: Path, mode: int)
     (tmp_path / "token").chmod(mode)
     with pytest.raises(NotPermitted, match=f"mode {mode:o}, wanted 600"):
         store_token(tmp_path, None)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_stands_in_the_place_of_the_file_is_refused_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path, int], None]
+) -> None:
+    make(tmp_path / "token", 0o600)
+    with pytest.raises(InvalidInput, match="token is no file, wanted one: remove it"):
+        store_token(tmp_path, None)
+
+
+def test_a_link_to_nothing_is_replaced_by_a_token(tmp_path: Path) -> None:
+    for target in ("token", "lost/token"):
+        path = tmp_path / "token"
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+        made = store_token(tmp_path, None)
+        assert path.read_text().strip() == made
+        assert not path.is_symlink()
