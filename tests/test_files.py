@@ -24,7 +24,9 @@ WHOLE_ROOM = {
     "tests/service/client": {"test_dictionary_calls", "test_thin"},
     "tests/service/faults": {"test_faults"},
     "tests/service/jobs": {"test_toy_kind"},
-    "tests/service/processes": {"test_draining"},
+    "tests/service/processes": {
+        "test_draining", "test_garbage_beside_calls", "test_long_errors",
+    },
     "tests/service/recording": {"test_direct_recording", "test_ranks"},
     "tests/service/server": {"test_fair_streams"},
     "tests/service/tasks": {"test_tasks"},
