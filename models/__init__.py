@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     )
     from isogloss.models.attention.prompts import (
         Prompt,
-        check_context,
+        check_ids,
         read_prompt,
         start_ids,
+        table_size,
         token_name,
         token_windows,
     )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from isogloss.models.circuits.scores import SCORINGS, EdgeScores, score_edges
     from isogloss.models.circuits.tracer_json import read_graph, write_graph
     from isogloss.models.corpus import standard_library_texts
+    from isogloss.models.elements.place import distinct_sites
     from isogloss.models.fingerprint import Relatedness, ancestry, relatedness
     from isogloss.models.hooks import Capture, capture, evaluating, splice
     from isogloss.models.identity.compare import Identity, compare_weights
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     )
     from isogloss.models.patching.pairs import (
         TextPairs,
+        check_pairs,
         greater_than_pairs,
         indirect_object_pairs,
         induction_pairs,
@@ -129,13 +132,15 @@ __all__ = [
     "begin_ids",
     "begins_with",
     "capture",
-    "check_context",
+    "check_ids",
     "check_metric",
     "check_mode",
+    "check_pairs",
     "circuit_curve",
     "circuit_page",
     "circuit_svg",
     "compare_weights",
+    "distinct_sites",
     "document_sites",
     "encoder",
     "evaluating",
@@ -169,6 +174,7 @@ __all__ = [
     "splice",
     "standard_library_texts",
     "start_ids",
+    "table_size",
     "text_pairs",
     "token_name",
     "token_windows",
@@ -192,10 +198,12 @@ _HOMES = {
     "last_logits": "patching.metrics",
     "measure": "patching.metrics",
     "told_apart": "patching.tracing",
-    "check_context": "attention.prompts",
+    "check_ids": "attention.prompts",
     "start_ids": "attention.prompts",
+    "table_size": "attention.prompts",
     "token_name": "attention.prompts",
     "token_windows": "attention.prompts",
+    "distinct_sites": "elements.place",
     "evaluating": "hooks",
     "next_logits": "patching.metrics",
     "Circuit": "circuits.circuit",
@@ -233,6 +241,7 @@ _HOMES = {
     "ModelMode": "passes.mode",
     "PACKAGED": "packaged",
     "TextPairs": "patching.pairs",
+    "check_pairs": "patching.pairs",
     "PassReader": "passes.reader",
     "PassRows": "passes.reader",
     "Prompt": "attention.prompts",

@@ -105,10 +105,12 @@ def check_heads(layers: Sequence[Heads], heads: Sequence[Head]) -> None:
         heads: the wanted ones.
 
     Raises:
-        InvalidInput: there is no such layer or head, or none is given.
+        InvalidInput: there is no such layer or head, one is named twice, or none is given.
     """
     if not heads:
         raise InvalidInput("no head was given; name at least one, such as 0.0")
+    if twice := sorted({str(head) for head in heads if list(heads).count(head) > 1}):
+        raise InvalidInput(f"heads {', '.join(twice)} are named twice; name each once")
     for head in heads:
         if not 0 <= head.layer < len(layers):
             raise InvalidInput(f"head {head}: there are layers 0 to {len(layers) - 1}")
@@ -145,9 +147,9 @@ def attention_patterns(
         heads: which; None: all of the model.
 
     Raises:
-        InvalidInput: there is no such head, the text is empty or longer than the model's context,
-            or so long that the patterns would take more than 1 GiB; the model has no tokenizer for
-            it, or its patterns are not finite.
+        InvalidInput: there is no such head, one is named twice, the text is empty or longer than
+            the model's context, or so long that the patterns would take more than 1 GiB; the model
+            has no tokenizer for it, or its patterns are not finite.
     """
     layers = layers_of(model)
     if heads is None:

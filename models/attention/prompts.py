@@ -69,14 +69,13 @@ def read_prompt(model: LoadedModel, text: Text) -> Prompt:
     encoded = _encoded(model, text)
     if not len(encoded.input_ids):
         raise InvalidInput(f"the text {str(text)[:40]!r} has no token; give a longer one")
-    check_context(model, len(encoded.input_ids))
-    known, highest = _table_size(model), int(encoded.input_ids.max())
-    if known is not None and highest >= known:
-        raise InvalidInput(f"token id {highest} is not in the model's table of {known}")
-    ids = torch.from_numpy(encoded.input_ids).to(device_of(root))
+    ids = torch.from_numpy(encoded.input_ids)
+    check_ids(model, ids)
     shown = str(text) if isinstance(text, str) else None
     span = None if encoded.span is None else np.where(encoded.content[:, None], encoded.span, 0)
-    return Prompt(ids=ids, tokens=_shown(model.tokenizer, encoded, shown), span=span)
+    return Prompt(
+        ids=ids.to(device_of(root)), tokens=_shown(model.tokenizer, encoded, shown), span=span
+    )
 
 
 def token_windows(
@@ -162,13 +161,33 @@ def check_context(model: LoadedModel, tokens: int) -> None:
         raise InvalidInput(f"the text has {tokens} tokens, the model reads {limit}; shorten it")
 
 
+def check_ids(model: LoadedModel, ids: Tensor) -> None:
+    """Refuse token ids that a model cannot read.
+
+    Args:
+        model: module and tokenizer.
+        ids: of texts, ``[..., tokens]``.
+
+    Raises:
+        InvalidInput: texts are longer than the model's context, or an id is not in its table or no
+            whole number.
+    """
+    check_context(model, ids.shape[-1])
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool:
+        raise InvalidInput(f"token ids are {ids.dtype}; wanted whole numbers, such as int64")
+    known = table_size(model)
+    for one in (int(ids.min()), int(ids.max())) if ids.numel() else ():
+        if one < 0 or (known is not None and one >= known):
+            raise InvalidInput(f"token id {one} is not in the model's table of {known or 'ids'}")
+
+
 def content_ids(model: LoadedModel) -> Tensor:
     """Return the ids of tokens that are not special, ascending, ``[ids]``.
 
     Raises:
         InvalidInput: neither the tokenizer nor the model tells how many there are.
     """
-    known = _table_size(model)
+    known = table_size(model)
     reader = None if model.tokenizer is None else _reader(model.tokenizer)
     if reader is not None:
         known = len(reader.strings) if known is None else min(known, len(reader.strings))
@@ -208,7 +227,8 @@ def _reader(tokenizer: Tokenizer) -> _Reader:
     return _READERS[tokenizer]
 
 
-def _table_size(model: LoadedModel) -> int | None:
+def table_size(model: LoadedModel) -> int | None:
+    """Return how many token ids a model's table has; None: nothing tells."""
     root = unwrapped(model.module)
     for holder, name in (("config", "vocab_size"), ("cfg", "d_vocab")):
         found: object = getattr(getattr(root, holder, None), name, None)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.models.attention.patterns import Head, check_finite, layers_of
-from isogloss.models.attention.prompts import content_ids, context, start_ids
+from isogloss.models.attention.prompts import check_ids, content_ids, context, start_ids
 from isogloss.models.hooks import capture, evaluating
 from isogloss.models.load import LoadedModel
 from isogloss.models.resolve import device_of
@@ -102,15 +102,12 @@ def head_scores(
 
     Raises:
         InvalidInput: the model has no attention module whose heads are known, the sequences differ
-            in length or are longer than the model's context, or patterns are not finite.
+            in length, are longer than the model's context or of ids that it does not have, or
+            patterns are not finite.
     """
     layers, root = layers_of(model), unwrapped(model.module)
     given = repeated_ids(model) if ids is None else _table(ids)
-    limit = context(model)
-    if limit is not None and given.shape[1] > limit:
-        raise InvalidInput(
-            f"sequences of {given.shape[1]} tokens, the model reads {limit}; give shorter ones"
-        )
+    check_ids(model, given)
     sites = [f"{one.path}.heads.pattern" for one in layers]
     most = max(one.count for one in layers)
     sums = {kind: np.zeros((len(layers), most)) for kind in KINDS}
@@ -145,7 +142,7 @@ def _table(ids: Tensor | Sequence[Sequence[int]]) -> Tensor:
         raise InvalidInput(
             f"sequences of {sorted(lengths)} tokens; wanted one length, of 1 at least"
         )
-    return torch.as_tensor(ids, dtype=torch.int64).cpu()
+    return torch.as_tensor(ids).cpu()
 
 
 def _looked_at(row: Tensor, *, causal: bool) -> dict[HeadKind, Tensor]:

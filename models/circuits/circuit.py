@@ -78,10 +78,17 @@ class Circuit:
             tokens=self.tokens,
             nodes=tuple(nodes),
             links=tuple(links),
-            facts=(
-                f"{len(self)} of {len(self.edges)} edges; faithfulness "
-                f"{self.faithfulness:.3f}, completeness {self.completeness:.3f}"
-            ),
+            facts=self._facts(len(links)),
+        )
+
+    def _facts(self, links: int) -> str:
+        """Say what was measured, and why the circuit has other links than edges."""
+        drawn = ""
+        if links != len(self):
+            drawn = f", drawn as {links:,} links (each head that shares keys or values has its own)"
+        return (
+            f"{len(self):,} of {len(self.edges):,} edges{drawn}; faithfulness "
+            f"{self.faithfulness:.3f}, completeness {self.completeness:.3f}"
         )
 
 

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.errors import ShapeError
-from isogloss.models.attention.prompts import check_context
 from isogloss.models.circuits.edge_pass import edge_pass
 from isogloss.models.circuits.stream import ResidualStream, residual_stream
 from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, check_metric, measure
-from isogloss.models.patching.pairs import TextPairs
+from isogloss.models.patching.pairs import TextPairs, check_pairs
 from isogloss.models.patching.tracing import told_apart
 from isogloss.models.resolve import device_of
 
@@ -89,7 +88,7 @@ def edge_runs(
             texts are longer than its context, or the metric tells no difference between them.
     """
     check_metric(metric)
-    check_context(model, pairs.clean.shape[1])
+    check_pairs(model, pairs)
     device = device_of(model.module)
     stream = residual_stream(model, pairs.clean.to(device))
     seen: list[Tensor] = []

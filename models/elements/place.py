@@ -1,7 +1,7 @@
 """A place in a live module where a site is read and replaced, and how a name finds it."""
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, cast, runtime_checkable
 
@@ -17,7 +17,7 @@ from isogloss.models.elements.containers import (
 from isogloss.models.elements.heads import PARTS, HeadPart, Heads, attention_below, heads_of
 from isogloss.models.elements.patterns import PatternMode
 from isogloss.models.elements.views import View, one_of
-from isogloss.models.sites import at_path, path_forms, paths, unknown_site
+from isogloss.models.sites import at_path, path_forms, paths, site_names, unknown_site
 
 Change = Callable[[Tensor], Tensor | None]
 """Takes what is at a site; gives what takes its place, or None to leave it."""
@@ -32,6 +32,8 @@ class SitePlace(Protocol):
 
     needs_eager: bool
     """Whether attention must run eagerly for it to be seen."""
+    identity: tuple[object, ...]
+    """Equal of two places that are one, whatever names found them."""
 
     def hooked(self, change: Change) -> AbstractContextManager[None]:
         """Call ``change`` in each forward pass with what is there, while this is entered."""
@@ -45,6 +47,7 @@ class OutputPlace:
 
     def __init__(self, name: str, module: nn.Module, key: int | str | None = None) -> None:
         self._name, self._module, self._key = name, module, key
+        self.identity: tuple[object, ...] = ("output", module, 0 if key is None else key)
 
     @contextmanager
     def hooked(self, change: Change) -> Generator[None]:
@@ -71,6 +74,7 @@ class InputPlace:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self._name, self._module = name, module
+        self.identity: tuple[object, ...] = ("input", module)
 
     @contextmanager
     def hooked(self, change: Change) -> Generator[None]:
@@ -110,6 +114,7 @@ class PatternPlace:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self._name, self._module = name, module
+        self.identity: tuple[object, ...] = ("pattern", module)
 
     @contextmanager
     def hooked(self, change: Change) -> Generator[None]:
@@ -136,9 +141,10 @@ class PatternPlace:
 class ViewPlace:
     """A part of what is at another place."""
 
-    def __init__(self, place: SitePlace, view: View) -> None:
+    def __init__(self, place: SitePlace, view: View, part: str | int) -> None:
         self._place, self._view = place, view
         self.needs_eager = place.needs_eager
+        self.identity: tuple[object, ...] = (*place.identity, part)
 
     @contextmanager
     def hooked(self, change: Change) -> Generator[None]:
@@ -187,6 +193,29 @@ def locate(root: nn.Module, name: str) -> SitePlace:
     raise unknown_site(name, paths(root))
 
 
+def distinct_sites(root: nn.Module, sites: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of sites, if each is a place of its own. Nothing is run.
+
+    ``layers.3`` and ``model.layers.3`` are one place, ``head.6`` and ``head.6.z`` are too. Heads
+    that share keys are several.
+
+    Args:
+        root: the model.
+        sites: their names.
+
+    Raises:
+        UnknownSite: there is no such submodule.
+        InvalidInput: there is no site, a submodule has no such head, or two names mean one place.
+    """
+    names = site_names(sites)
+    seen: dict[tuple[object, ...], str] = {}
+    for name in names:
+        first = seen.setdefault(locate(root, name).identity, name)
+        if first != name:
+            raise InvalidInput(f"sites {first!r} and {name!r} are one place; name it once")
+    return names
+
+
 def _element_place(root: nn.Module, name: str, path: str, key: str) -> SitePlace:
     at = _path(root, path)
     if at is None:
@@ -212,7 +241,7 @@ def _head_place(root: nn.Module, name: str, found: Mapping[str, str | None]) -> 
             f"there is no head {head}"
         )
     axis = 1 if part == "pattern" else 2
-    return ViewPlace(place, one_of(axis, heads.shared(head, part)))
+    return ViewPlace(place, one_of(axis, heads.shared(head, part)), head)
 
 
 def _part_place(root: nn.Module, name: str, heads: Heads, part: HeadPart) -> SitePlace:
@@ -225,7 +254,7 @@ def _part_place(root: nn.Module, name: str, heads: Heads, part: HeadPart) -> Sit
     path = f"{heads.path}.{source.path}" if source.path else heads.path
     module = _module(root, path)
     place: SitePlace = InputPlace(name, module) if source.is_input else OutputPlace(name, module)
-    return place if source.view is None else ViewPlace(place, source.view)
+    return place if source.view is None else ViewPlace(place, source.view, part)
 
 
 def find_heads(root: nn.Module, path: str, name: str | None = None) -> Heads:

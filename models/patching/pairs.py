@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.models.attention.prompts import Prompt, Text, content_ids, read_prompt, start_ids
+from isogloss.models.attention.prompts import (
+    Prompt,
+    Text,
+    check_ids,
+    content_ids,
+    read_prompt,
+    start_ids,
+)
 from isogloss.models.load import LoadedModel
 
 _NAMES = (
@@ -100,6 +107,23 @@ def text_pairs(
         [(answer_id(model, one),) for one in right],
         [(answer_id(model, one),) for one in wrong],
     )
+
+
+def check_pairs(model: LoadedModel, pairs: TextPairs) -> None:
+    """Refuse pairs that a model cannot read, before any pass.
+
+    Args:
+        model: module and tokenizer.
+        pairs: clean and corrupt texts.
+
+    Raises:
+        InvalidInput: texts are longer than the model's context, or the model does not have one of
+            their tokens or of those that they are asked for.
+    """
+    for ids in (pairs.clean, pairs.corrupt):
+        check_ids(model, ids)
+    answers = [*itertools.chain(*pairs.right, *pairs.wrong)]
+    check_ids(model, torch.tensor(answers)[:, None])
 
 
 def answer_id(model: LoadedModel, answer: str | int) -> int:

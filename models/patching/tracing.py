@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.models.attention.prompts import check_context
+from isogloss.models.elements.place import distinct_sites
 from isogloss.models.elements.rows import pattern_axis
 from isogloss.models.hooks import capture, evaluating, splice
 from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, check_metric, last_logits, measure
-from isogloss.models.patching.pairs import TextPairs
+from isogloss.models.patching.pairs import TextPairs, check_pairs
 from isogloss.models.resolve import device_of
-from isogloss.models.sites import site_names
 from isogloss.models.wrappers import unwrapped
 
 Mode = Literal["denoise", "noise"]
@@ -106,8 +105,8 @@ def trace(
 
     Raises:
         UnknownSite: there is no such submodule.
-        InvalidInput: a setting cannot be used, texts are longer than the model's context, or the
-            metric tells no difference between clean and corrupt texts.
+        InvalidInput: a setting cannot be used, two sites are one place, texts are longer than the
+            model's context, or the metric tells no difference between clean and corrupt texts.
         ShapeError: a site has no row for each token.
     """
     runs = run_pairs(model, pairs, sites, positions=positions, metric=metric, mode=mode)
@@ -148,9 +147,9 @@ def run_pairs(
     check_metric(metric)
     if mode not in ("denoise", "noise"):
         raise InvalidInput(f"mode is {mode!r}; wanted 'denoise' or 'noise'")
-    check_context(model, length)
+    check_pairs(model, pairs)
     columns = _columns(positions, length)
-    names = site_names(sites)
+    names = distinct_sites(root, sites)
     device = device_of(root)
     seen: list[dict[str, Tensor]] = []
     logits: list[Tensor] = []

@@ -40,6 +40,19 @@ def test_a_circuit_of_heads_that_share_keys_links_to_each_that_is_in_it():
     assert shared == ["a1.h0", "a1.h1", "a1.h2", "a1.h3"]
 
 
+def test_where_links_are_not_as_many_as_edges_both_are_said_with_the_reason():
+    scores = score_edges(model(), pairs())
+    found = find_circuit(model(), pairs(), scores, faithfulness=1.0)
+    graph = found.graph()
+    assert len(graph.links) > len(found)
+    said = f"{len(found):,} of {len(found.edges):,} edges, drawn as {len(graph.links):,} links"
+    assert graph.facts.startswith(f"{said} (each head that shares keys or values has its own); ")
+    alone = model("gpt2")  # heads of this one share nothing
+    found = find_circuit(alone, pairs(), score_edges(alone, pairs()), faithfulness=1.0)
+    assert len(found.graph().links) == len(found)
+    assert found.graph().facts.startswith(f"{len(found):,} of {len(found.edges):,} edges; ")
+
+
 def test_the_fewest_are_found_by_doubling_and_halving():
     for wanted in (1, 2, 7, 64, 99, 100):
         asked: list[int] = []

@@ -11,7 +11,7 @@ from tests.models.elements.families import IDS, family
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
-from isogloss.models import LoadedModel, TextPairs, capture, splice, trace
+from isogloss.models import LoadedModel, TextPairs, capture, distinct_sites, splice, trace
 
 ATTENTION = "model.layers.1.self_attn"
 SITES = {
@@ -178,6 +178,38 @@ def test_what_a_model_does_not_show_is_refused_before_any_pass(
         capture(family("llama"), [site])
     with pytest.raises(error, match=said), splice(family("llama"), {site: torch.clone}):
         pass
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("model.layers.1", "layers.1"),
+        ("layers.1", "layers.1:0"),
+        (f"{ATTENTION}.o_proj.input", "layers.1.attn.o_proj.input"),
+        (f"{ATTENTION}:1", "layers.1.attn.heads.pattern"),
+        ("layers.1.attn.heads.q", f"{ATTENTION}.heads.q"),
+        ("layers.1.attn.head.3", f"{ATTENTION}.head.3.z"),
+        ("layers.1.head.2.k", "layers.1.attn.head.2.k"),
+        ("layers.1", "layers.1"),
+    ],
+)
+def test_two_names_of_one_place_are_told(names: tuple[str, str]):
+    with pytest.raises(InvalidInput, match=r"are one place|named twice"):
+        distinct_sites(family("llama"), names)
+
+
+def test_places_that_differ_are_returned_in_their_order():
+    # heads 0 and 1 share a key here, and are two heads all the same
+    heads = [f"layers.1.attn.head.{head}{part}" for head in range(4) for part in ("", ".k", ".q")]
+    names = [*SITES, "layers.0", "layers.0.input", *heads[3:9]]
+    twice = {f"{ATTENTION}.head.3", "layers.1.attn.head.3", "layers.1.attn:1", f"{ATTENTION}:1"}
+    alone = [name for name in names if name not in twice]
+    alone.remove("layers.1.attn.o_proj.input")
+    assert distinct_sites(family("llama"), alone) == tuple(alone)
+    with pytest.raises(UnknownSite, match="nearest"):
+        distinct_sites(family("llama"), ["layers.0", "layers.9"])
+    with pytest.raises(InvalidInput, match="no site was given"):
+        distinct_sites(family("llama"), [])
 
 
 def test_an_element_that_is_not_there_is_named_with_those_that_are():

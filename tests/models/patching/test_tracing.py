@@ -135,6 +135,16 @@ def long() -> TextPairs:
     return replace(pairs(), clean=ids, corrupt=ids + 1)
 
 
+def beyond(name: str) -> TextPairs:
+    """Pairs with a token that the model, of 50, does not have."""
+    known = pairs()
+    if name in ("right", "wrong"):
+        return replace(known, **{name: ((50,), (8,))})
+    ids = getattr(known, name).clone()
+    ids[1, 2] = 50
+    return replace(known, **{name: ids})
+
+
 BEFORE_ANY_PASS: list[tuple[Callable[[LoadedModel], object], type[Exception], str]] = [
     (lambda m: trace(m, pairs(), ["h.7"]), UnknownSite, "nearest"),
     (lambda m: attribute(m, pairs(), ["h.7"]), UnknownSite, "nearest"),
@@ -151,10 +161,22 @@ BEFORE_ANY_PASS: list[tuple[Callable[[LoadedModel], object], type[Exception], st
     (lambda m: attribute(m, long(), ["h.0"]), InvalidInput, "60 tokens, the model reads 32"),
     (lambda m: score_edges(m, long()), InvalidInput, "60 tokens, the model reads 32"),
     (lambda m: trace(m, pairs(), ["h.0"], positions=[6]), InvalidInput, "6 tokens"),
-]
+    (lambda m: trace(m, pairs(), ["h.0", "h.0"]), InvalidInput, "named twice"),
+    (lambda m: trace(m, pairs(), ["h.0", "transformer.h.0"]), InvalidInput, "are one place"),
+    (lambda m: attribute(m, pairs(), ["h.0.attn.head.1", "h.0.attn.head.1.z"]), InvalidInput,
+     "are one place"),
+    *((lambda m, bad=bad, run=run: run(m, bad), InvalidInput, "token id 50 is not in the model's")
+      for run in (lambda m, p: trace(m, p, ["h.0"]), score_edges)
+      for bad in (beyond("clean"), beyond("corrupt"), beyond("right"), beyond("wrong"))),
+    (lambda m: head_scores(m, torch.full((2, 9), 50)), InvalidInput, "token id 50 is not in"),
+    (lambda m: head_scores(m, torch.full((2, 9), -1)), InvalidInput, "token id -1 is not in"),
+    (lambda m: head_scores(m, torch.ones(2, 9)), InvalidInput, "wanted whole numbers"),
+    (lambda m: attention_patterns(m, [1, 2], [Head(layer=0, head=1)] * 2), InvalidInput,
+     "heads 0.1 are named twice"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "said"), BEFORE_ANY_PASS, ids=range(15))
+@pytest.mark.parametrize(("call", "error", "said"), BEFORE_ANY_PASS)
 def test_bad_input_is_refused_before_any_pass(
     call: Callable[[LoadedModel], object], error: type[Exception], said: str
 ):
