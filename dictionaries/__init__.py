@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.effects.interventions import CHANGES, FeatureEffect, feature_effect
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
     from isogloss.dictionaries.effects.repeats import RepeatFeature, repeat_features
+    from isogloss.dictionaries.effects.shifts import check_features
     from isogloss.dictionaries.effects.token_lists import (
+        MOST_TOKENS,
         TOKEN_EFFECTS_FILE,
         TokenEffect,
         TokenEffects,
@@ -96,6 +98,7 @@ __all__ = [
     "CONTROLS",
     "DEFAULT_KIND",
     "DEFAULT_WIRING",
+    "MOST_TOKENS",
     "PLANTED",
     "TOKEN_EFFECTS_FILE",
     "ArrivingWeights",
@@ -147,6 +150,7 @@ __all__ = [
     "Wiring",
     "cells_of",
     "check_begin",
+    "check_features",
     "check_model",
     "check_recording",
     "check_rows",
@@ -218,11 +222,13 @@ _HOMES = {
     "feature_effect": "effects.interventions",
     "LossRecovered": "effects.recovered",
     "loss_recovered": "effects.recovered",
+    "MOST_TOKENS": "effects.token_lists",
     "TOKEN_EFFECTS_FILE": "effects.token_lists",
     "TokenEffect": "effects.token_lists",
     "TokenEffects": "effects.token_lists",
     "read_token_effects": "effects.token_lists",
     "check_token_effects": "effects.token_lists",
+    "check_features": "effects.shifts",
     "token_effects": "effects.tokens",
     "write_token_effects": "effects.token_lists",
     "SavedTensor": "saved_weights",

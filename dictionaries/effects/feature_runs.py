@@ -16,7 +16,7 @@ from isogloss.models import (
     Metric,
     TextPairs,
     capture,
-    check_context,
+    check_pairs,
     evaluating,
     last_logits,
     measure,
@@ -157,7 +157,7 @@ def feature_runs(
     if not dictionaries:
         raise InvalidInput("no dictionary was given; give one at least, by its site")
     root = unwrapped(model.module)
-    check_context(model, pairs.clean.shape[1])
+    check_pairs(model, pairs)
     found = _by_path(model, dictionaries, allow)
     order: list[str] = []
     seen: list[dict[str, Tensor]] = []

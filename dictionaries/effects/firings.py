@@ -13,7 +13,7 @@ from isogloss.errors import InvalidInput
 from isogloss.models import (
     LoadedModel,
     capture,
-    check_context,
+    check_ids,
     evaluating,
     find_sites,
     start_ids,
@@ -89,15 +89,15 @@ def content_start(model: LoadedModel, ids: Tensor) -> int:
         ids: of the texts.
 
     Raises:
-        InvalidInput: the ids are not ``[texts, tokens]``, hold fewer than 2 of content, or more
-            than the model reads.
+        InvalidInput: the ids are not ``[texts, tokens]``, hold fewer than 2 of content, more than
+            the model reads, or some that it does not have.
     """
     skipped = len(start_ids(model))
     if ids.ndim != 2 or ids.shape[1] <= skipped + 1:
         raise InvalidInput(f"ids are {list(ids.shape)}; wanted [texts, tokens], 2 of content each")
     if not len(ids):
         raise InvalidInput("no text was given; give one at least")
-    check_context(model, ids.shape[1])
+    check_ids(model, ids)
     return skipped
 
 

@@ -1,5 +1,6 @@
 """What changing a feature does to the next token, beside like features changed alike."""
 
+import math
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from isogloss.models import (
     next_logits,
     permutation_p,
     splice,
+    table_size,
     unwrapped,
 )
 
@@ -33,22 +35,25 @@ class FeatureEffect:
     """Its number."""
     change: FeatureChange
     """What was done."""
+    firings: int
+    """On how many tokens of the texts it fires."""
     value: float
     """The activation that it was set to, or that was added; 0: ablated."""
     kl: float
-    """From the next tokens before to those after, in nats."""
+    """From the next tokens before to those after, in nats; NaN where one is ablated that never
+    fires: nothing was changed, so that nothing was measured."""
     loss: float
-    """Rise of the loss on the texts' own next tokens, in nats a token."""
+    """Rise of the loss on the texts' own next tokens, in nats a token; NaN as the KL."""
     logits: tuple[float, ...]
     """Rise of the chosen tokens' logits, less the mean of all."""
     null_kl: tuple[float, ...]
-    """KL of like features changed alike."""
+    """KL of like features changed alike; none where nothing was measured."""
     null_loss: tuple[float, ...]
     """Rises of their loss."""
     p_kl: float
-    """Chance that a like feature has as great a KL: ``(1 + n) / (1 + all)``."""
+    """Chance that a like feature has as great a KL: ``(1 + n) / (1 + all)``; NaN as the KL."""
     p_loss: float
-    """Chance that a like feature changes the loss as much, either way."""
+    """Chance that a like feature changes the loss as much, either way; NaN as the KL."""
 
 
 def feature_effect(
@@ -90,12 +95,10 @@ def feature_effect(
         PassportRefused: the model or site is another than in training.
     """
     check_features(dictionary, [feature])
-    if change not in CHANGES or count < 1 or (change == "ablate" and value is not None):
-        raise InvalidInput(
-            f"change {change!r}, value {value} and {count} like features; wanted one of "
-            f"{', '.join(CHANGES)}, a value with clamp or steer alone, and 1 feature at least"
-        )
+    _check(model, change, value, tokens, count)
     found = find_firings(dictionary, model, ids, site=site, allow=allow)
+    if change == "ablate" and not found.counts()[feature]:
+        return _nothing_to_ablate(feature, len(tokens))
     value = _value(found, feature, change, value)
     edits = _Edits(dictionary, model, site_of(dictionary, model, site), change, allow)
     norms = decoder_of(dictionary, ids).norm(dim=1).double().cpu().numpy()
@@ -103,14 +106,83 @@ def feature_effect(
     if not len(others):
         raise InvalidInput("no other feature fires on these texts; give more of them")
     before = _logits(model, found)
-    if odd := [one for one in tokens if not 0 <= one < before.shape[-1]]:
-        raise InvalidInput(f"tokens {odd}: the model knows 0 to {before.shape[-1] - 1}")
-    measured = [
+    _check_known(tokens, before.shape[-1])
+    own, *null = [
         _measured(model, found, before, edits.of(int(one), value, norms[feature] / norms[one]))
         for one in (feature, *others)
     ]
-    rises = tuple(float(measured[0][2][token]) for token in tokens)
-    return _beside(feature, change, value, rises, [one[:2] for one in measured])
+    rises = tuple(float(own[2][token]) for token in tokens)
+    beside = [one[:2] for one in null]
+    return _beside(feature, change, int(found.counts()[feature]), value, own[:2], rises, beside)
+
+
+def _check(
+    model: LoadedModel,
+    change: FeatureChange,
+    value: float | None,
+    tokens: Sequence[int],
+    count: int,
+) -> None:
+    """Refuse settings that cannot be used, before any pass."""
+    if change not in CHANGES or count < 1 or (change == "ablate" and value is not None):
+        raise InvalidInput(
+            f"change {change!r}, value {value} and {count} like features; wanted one of "
+            f"{', '.join(CHANGES)}, a value with clamp or steer alone, and 1 feature at least"
+        )
+    if value is not None and not math.isfinite(value):
+        raise InvalidInput(f"value is {value}; wanted a finite number")
+    known = table_size(model)
+    if known is not None:
+        _check_known(tokens, known)
+
+
+def _check_known(tokens: Sequence[int], known: int) -> None:
+    """Refuse tokens that a model of so many does not know."""
+    if odd := [one for one in tokens if not 0 <= one < known]:
+        raise InvalidInput(f"tokens {odd}: the model knows 0 to {known - 1}")
+
+
+def _nothing_to_ablate(feature: int, tokens: int) -> FeatureEffect:
+    """Return the effect of ablating a feature that never fires: none was measured."""
+    return FeatureEffect(
+        feature=feature,
+        change="ablate",
+        firings=0,
+        value=0.0,
+        kl=math.nan,
+        loss=math.nan,
+        logits=(math.nan,) * tokens,
+        null_kl=(),
+        null_loss=(),
+        p_kl=math.nan,
+        p_loss=math.nan,
+    )
+
+
+def _beside(
+    feature: int,
+    change: FeatureChange,
+    firings: int,
+    value: float | None,
+    own: tuple[float, float],
+    logits: tuple[float, ...],
+    null: Sequence[tuple[float, float]],
+) -> FeatureEffect:
+    """Put a feature's KL and loss beside those of like ones."""
+    null_kl, null_loss = tuple(one[0] for one in null), tuple(one[1] for one in null)
+    return FeatureEffect(
+        feature=feature,
+        change=change,
+        firings=firings,
+        value=value or 0.0,
+        kl=own[0],
+        loss=own[1],
+        logits=logits,
+        null_kl=null_kl,
+        null_loss=null_loss,
+        p_kl=permutation_p(own[0], null_kl),
+        p_loss=permutation_p(abs(own[1]), [*map(abs, null_loss)]),
+    )
 
 
 def _value(
@@ -120,32 +192,11 @@ def _value(
     if value is not None or change == "ablate":
         return value
     if not (mean := float(found.means()[feature])):
-        raise InvalidInput(f"feature {feature} does not fire on these texts; give value=")
+        raise InvalidInput(
+            f"feature {feature} does not fire on these texts, so that four times its mean is "
+            "nothing; give value= (--value), or texts on which it fires"
+        )
     return 4 * mean
-
-
-def _beside(
-    feature: int,
-    change: FeatureChange,
-    value: float | None,
-    logits: tuple[float, ...],
-    measured: Sequence[tuple[float, float]],
-) -> FeatureEffect:
-    """Put a feature's KL and loss, the first, beside those of like ones."""
-    (kl, loss), *others = measured
-    null_kl, null_loss = tuple(one[0] for one in others), tuple(one[1] for one in others)
-    return FeatureEffect(
-        feature=feature,
-        change=change,
-        value=value or 0.0,
-        kl=kl,
-        loss=loss,
-        logits=logits,
-        null_kl=null_kl,
-        null_loss=null_loss,
-        p_kl=permutation_p(kl, null_kl),
-        p_loss=permutation_p(abs(loss), [*map(abs, null_loss)]),
-    )
 
 
 class _Edits:

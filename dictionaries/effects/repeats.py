@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from torch import Tensor
 
-from isogloss.dictionaries.effects.firings import find_firings
+from isogloss.dictionaries.effects.firings import content_start, find_firings, site_of
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
 from isogloss.models import LoadedModel, repeated_ids
@@ -58,10 +58,12 @@ def repeat_features(
         PassportRefused: the model or site is another than in training.
     """
     texts = repeated_ids(model, sequences=16) if ids is None else ids
-    found = find_firings(dictionary, model, texts, site=site, allow=allow)
-    first, second = _copies(texts.cpu().numpy(), found.skipped)
+    path, skipped = site_of(dictionary, model, site), content_start(model, texts)
+    dictionary.check(model.module, path).require(allow)
+    first, second = _copies(texts.cpu().numpy(), skipped)
     if not len(first):
         raise InvalidInput("no text repeats whole; give such as isogloss.models.repeated_ids makes")
+    found = find_firings(dictionary, model, texts, site=path, allow=allow)
     width = texts.shape[1]
     fires = np.zeros((found.features, texts.shape[0] * width), dtype=np.bool_)
     fires[found.feature, found.text * width + found.position] = True

@@ -46,8 +46,9 @@ def shifts(
         Mean over tokens of the change of log probabilities, ``[features, vocabulary]``, float32.
 
     Raises:
-        InvalidInput: there is no such feature, the norm is not above 0, texts are longer than the
-            model's context, or the model gives no logits, or none that are finite.
+        InvalidInput: there is no such feature, one is named twice, the norm is not above 0, texts
+            are longer than the model's context, or the model gives no logits, or none that are
+            finite.
         PassportRefused: the model or site is another than in training.
     """
     path, root = site_of(dictionary, model, site), unwrapped(model.module)
@@ -97,20 +98,22 @@ def decoder_of(dictionary: DictionaryModule, like: Tensor) -> Tensor:
 
 
 def check_features(dictionary: DictionaryModule, features: Sequence[int]) -> None:
-    """Refuse features that a dictionary does not have.
+    """Refuse features that a dictionary does not have, or that are named twice.
 
     Args:
         dictionary: of which.
         features: their numbers.
 
     Raises:
-        InvalidInput: there is none, or no such feature.
+        InvalidInput: there is none, no such feature, or one is named twice.
     """
     odd = [one for one in features if not 0 <= one < dictionary.features]
     if odd or not features:
         raise InvalidInput(
             f"features {odd[:4] or list(features)}: name some of 0 to {dictionary.features - 1}"
         )
+    if twice := sorted({one for one in features if list(features).count(one) > 1}):
+        raise InvalidInput(f"features {twice[:4]} are named twice; name each once")
 
 
 def _mean_logs(model: LoadedModel, ids: Tensor, skipped: int) -> Tensor:

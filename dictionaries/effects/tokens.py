@@ -1,12 +1,13 @@
 """Which next tokens a feature promotes and suppresses: measured, and directly."""
 
+import math
 from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from isogloss.dictionaries.effects.firings import find_firings
-from isogloss.dictionaries.effects.shifts import shifts
+from isogloss.dictionaries.effects.shifts import check_features, shifts
 from isogloss.dictionaries.effects.token_lists import TokenEffect, TokenEffects
 from isogloss.dictionaries.live.module import DictionaryModule
 from isogloss.errors import InvalidInput
@@ -37,12 +38,13 @@ def token_effects(
         allow: parts of the passport that may differ.
 
     Raises:
-        InvalidInput: there is no such feature, a setting is not above 0, or the model gives no
-            logits.
+        InvalidInput: there is no such feature, one is named twice, a setting is not above 0, or
+            the model gives no logits.
         PassportRefused: the model or site is another than in training.
     """
-    if count < 1 or not strength > 0:
-        raise InvalidInput(f"count {count} and strength {strength}; wanted above 0")
+    if count < 1 or not 0 < strength < math.inf:
+        raise InvalidInput(f"count {count} and strength {strength}; wanted above 0, and finite")
+    check_features(dictionary, features)
     norm = strength * find_firings(dictionary, model, ids[:8], site=site, allow=allow).norm
     measured, direct = (
         shifts(dictionary, model, ids, features, norm=norm, site=site, direct=way, allow=allow)

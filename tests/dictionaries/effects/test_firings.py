@@ -118,6 +118,9 @@ def test_bad_input_is_refused_before_any_pass(name: str):
         call(of_training(), gpt, ids, "transformer.h.7")
     with pytest.raises(InvalidInput, match="40 tokens, the model reads 32"):
         call(of_training(), gpt, torch.arange(40).reshape(1, 40), None)
+    for odd in (ids + 43, ids - 1):  # the model has 50
+        with pytest.raises(InvalidInput, match="is not in the model's table of"):
+            call(of_training(), gpt, odd, None)
     transcoder = DictionaryModule(random_dictionary(transcodes=True))
     with pytest.raises(InvalidInput, match="reads and writes one site"):
         call(transcoder, gpt, ids, GPT_SITE)

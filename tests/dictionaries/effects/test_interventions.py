@@ -1,5 +1,6 @@
 """Features changed beside like ones."""
 
+import math
 from typing import Any
 
 import pytest
@@ -48,17 +49,42 @@ def test_without_a_value_four_times_the_mean_activation_is_taken():
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"feature": 44}, "0 to 43"),
+    ({"feature": -1}, "0 to 43"),
     ({"change": "ablate", "value": 2.0}, "with clamp or steer alone"),
+    ({"change": "steer", "value": math.inf}, "a finite number"),
     ({"count": 0}, "1 feature at least"),
     ({"tokens": [40]}, "the model knows 0 to 39"),
+    ({"tokens": [-1]}, "the model knows 0 to 39"),
 ]
 
 
 @pytest.mark.parametrize(("setting", "said"), BAD)
-def test_what_cannot_be_done_is_refused(setting: dict[str, Any], said: str):
+def test_what_cannot_be_done_is_refused_before_any_pass(setting: dict[str, Any], said: str):
     given: dict[str, Any] = {"feature": CLASS, "site": SITE, **setting}
-    with pytest.raises(InvalidInput, match=said):
-        feature_effect(dictionary(), model(), texts(2), **given)
+    passes: list[object] = []
+    ids = texts(2)
+    handle = model().module.register_forward_hook(lambda *given: passes.append(given))
+    try:
+        with pytest.raises(InvalidInput, match=said):
+            feature_effect(dictionary(), model(), ids, **given)
+        assert not passes
+    finally:
+        handle.remove()
+
+
+def test_a_feature_that_never_fires_has_no_effect_when_it_is_ablated_and_no_p():
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    found = feature_effect(dictionary(), model(), ids, 9, "ablate", tokens=[3, 4], site=SITE)
+    assert (found.firings, found.null_kl, found.null_loss) == (0, (), ())
+    numbers = [found.kl, found.loss, found.p_kl, found.p_loss, *found.logits]
+    assert len(numbers) == 6
+    assert all(map(math.isnan, numbers))
+    fires = feature_effect(dictionary(), model(), ids, 0, "ablate", site=SITE)
+    assert fires.firings == 4
+    assert 0 < fires.p_kl <= 1
+    added = feature_effect(dictionary(), model(), ids, CLASS, "steer", value=5.0, site=SITE)
+    assert added.firings == 0
+    assert added.kl > 0.05
 
 
 def test_a_feature_that_does_not_fire_needs_a_value():

@@ -62,6 +62,12 @@ def _short() -> Tensor:
     return induction.repeats(torch.Generator().manual_seed(0), 8)[0]
 
 
-def test_texts_that_do_not_repeat_are_refused():
-    with pytest.raises(InvalidInput, match="no text repeats whole"):
-        repeat_features(dictionary(), model(), torch.arange(TOKENS)[None], site=SITE)
+def test_texts_that_do_not_repeat_are_refused_before_any_pass():
+    passes: list[object] = []
+    handle = model().module.register_forward_hook(lambda *given: passes.append(given))
+    try:
+        with pytest.raises(InvalidInput, match="no text repeats whole"):
+            repeat_features(dictionary(), model(), torch.arange(TOKENS)[None], site=SITE)
+        assert not passes
+    finally:
+        handle.remove()

@@ -49,3 +49,20 @@ def test_counts_and_strengths_of_nothing_are_refused():
         token_effects(made, gpt, IDS, [3], strength=0.0, site=SITE)
     with pytest.raises(InvalidInput, match="wanted above 0"):
         token_effects(made, gpt, IDS, [3], count=0, site=SITE)
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [([40], "0 to 39"), ([3, -1], "0 to 39"), ([], "0 to 39"), ([3, 9, 3], "3. are named twice")],
+)
+def test_features_that_there_are_not_are_refused_before_any_pass(features: list[int], said: str):
+    made, passes = DictionaryModule(random_dictionary()), list[object]()
+    gpt = LoadedModel(module=tiny_gpt(), name="tiny")
+    gpt.module.register_forward_hook(lambda *given: passes.append(given))
+    for call in (
+        lambda: token_effects(made, gpt, IDS, features, site=SITE),
+        lambda: shifts(made, gpt, IDS, features, norm=1.0, site=SITE),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            call()
+    assert not passes
