@@ -1,5 +1,6 @@
 """What the features of a dictionary do to the next token of a live model."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -10,9 +11,13 @@ import typer
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.service.cli.study.passes import counted_passes
 
 if TYPE_CHECKING:
-    from isogloss.dictionaries import FeatureEffect, LossRecovered, TokenEffects
+    from torch import Tensor
+
+    from isogloss.dictionaries import DictionaryModule, FeatureEffect, TokenEffects
+    from isogloss.models import LoadedModel
 
 app = typer.Typer()
 
@@ -67,24 +72,45 @@ def effects(
     from isogloss import dictionaries, models
     from isogloss.service.cli.texts import read_texts
 
-    if change not in dictionaries.CHANGES:
-        raise InvalidInput(f"change is {change!r}; wanted one of {', '.join(dictionaries.CHANGES)}")
-    if (keep or output) and not feature:
-        raise InvalidInput("lists of tokens are of features: give --feature with --keep, --output")
+    _check(change, feature or [], keep=keep, output=output, count=count)
     read = read_texts(texts or [], standard_library=standard_library, words=4 * tokens)
     # a store that cannot be written to is refused before anything is measured
     with connect(store, run_workers=False, read_only=not keep) as client:
         made = client.dictionary(dictionary)
+    if feature:
+        dictionaries.check_features(made, feature)
     loaded, may_differ = models.load_model(model, causal=True), allow or ()
     ids = models.token_windows(loaded, [one.text for one in read], tokens=tokens, most=windows)
     if not feature:
-        whole = dictionaries.loss_recovered(made, loaded, ids, allow=may_differ)
-        return _show_whole(whole, is_json=is_json)
-    lists = dictionaries.token_effects(made, loaded, ids, feature, count=count, allow=may_differ)
+        return _whole(made, loaded, ids, may_differ, is_json=is_json)
+    with counted_passes(loaded, is_quiet=is_json) as announce:
+        run = partial(dictionaries.feature_effect, change=change, value=value, count=random)
+        announce("effects", len(feature) * (3 + random) * len(ids))
+        found = [run(made, loaded, ids, one, allow=may_differ) for one in feature]
+        announce("tokens", min(8, len(ids)) + 2 * (1 + len(feature)) * len(ids))
+        lists = dictionaries.token_effects(
+            made, loaded, ids, feature, count=count, allow=may_differ
+        )
     _keep(lists, output, dictionary, store if keep else None)
-    measured = partial(dictionaries.feature_effect, change=change, value=value, count=random)
-    found = [measured(made, loaded, ids, one, allow=may_differ) for one in feature]
     return _show_features(lists, found, is_json=is_json)
+
+
+def _check(
+    change: str, features: Sequence[int], *, keep: bool, output: Path | None, count: int
+) -> None:
+    """Refuse what could not be measured or kept, before a model is loaded."""
+    from isogloss.dictionaries import CHANGES, MOST_TOKENS
+
+    if change not in CHANGES:
+        raise InvalidInput(f"change is {change!r}; wanted one of {', '.join(CHANGES)}")
+    if (keep or output) and not features:
+        raise InvalidInput("lists of tokens are of features: give --feature with --keep, --output")
+    if keep and count > MOST_TOKENS:
+        raise InvalidInput(f"lists of {count} tokens; {MOST_TOKENS} are kept at most: --count")
+    if output is not None:
+        there = next(one for one in (output, *output.parents) if one.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise InvalidInput(f"{output} cannot be made (in {there}): choose --output")
 
 
 def _keep(
@@ -104,9 +130,21 @@ def _keep(
             client.keep_token_effects(dictionary, lists)
 
 
-def _show_whole(whole: "LossRecovered", *, is_json: bool) -> None:
+def _whole(
+    made: "DictionaryModule",
+    model: "LoadedModel",
+    ids: "Tensor",
+    allow: Sequence[str],
+    *,
+    is_json: bool,
+) -> None:
+    """Measure and show how much of the loss a dictionary keeps."""
+    from isogloss.dictionaries import loss_recovered
     from isogloss.service.cli.output import say, write_json
 
+    with counted_passes(model, is_quiet=is_json) as announce:
+        announce("losses", 3 * len(ids))
+        whole = loss_recovered(made, model, ids, allow=allow)
     if is_json:
         write_json({**asdict(whole), "share": whole.share})
         return
@@ -126,12 +164,21 @@ def _show_features(
         write_json([{"tokens": asdict(one), "effect": asdict(found)} for one, found in both])
         return
     for one, found in zip(lists, effects, strict=True):
-        say(
-            f"feature {one.feature}, {found.change}: KL {found.kl:.4g} (p {found.p_kl:.3g}), loss "
-            f"{found.loss:+.4g} (p {found.p_loss:.3g})"
-        )
+        say(_shown_effect(found))
         for line in shown_tokens(one):
             say(line)
+
+
+def _shown_effect(found: "FeatureEffect") -> str:
+    """Say in a line what changing a feature did; of one that never fires that it does not."""
+    title = f"feature {found.feature}, {found.change}:"
+    if found.change == "ablate" and not found.firings:
+        return f"{title} it never fires on these texts, so that there is no effect to measure"
+    never = "" if found.firings else "; it never fires on these texts by itself"
+    return (
+        f"{title} KL {found.kl:.4g} (p {found.p_kl:.3g}), loss {found.loss:+.4g} "
+        f"(p {found.p_loss:.3g}){never}"
+    )
 
 
 def shown_tokens(one: "TokenEffects") -> Iterator[str]:

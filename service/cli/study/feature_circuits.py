@@ -31,6 +31,7 @@ from isogloss.service.cli.study.mechanisms import (
     make_pairs,
     write_page,
 )
+from isogloss.service.cli.study.passes import counted_passes
 
 if TYPE_CHECKING:
     from isogloss.dictionaries import DictionaryModule, FeatureCircuit
@@ -72,17 +73,22 @@ def feature_circuit(
     effect; how far they carry the answer stands beside none of them and random ones.
     """
     from isogloss import dictionaries, models
-    from isogloss.service.cli.output import say, write_json
+    from isogloss.service.cli.output import check_writable, say, write_json
 
     check_texts(task, clean, corrupt, right, wrong)
     measured = models.check_metric(metric)
+    path = check_writable(output or Path("feature-circuit.html"), "--output")
+    if graph is not None:
+        check_writable(graph, "--graph")
     made = _by_site(store, dictionary)
     loaded = models.load_model(model, causal=True)
     pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)
-    found = dictionaries.feature_circuit(
-        loaded, pairs, made, count=features, metric=measured, random=random, allow=allow or ()
-    )
-    path = write_page(models.circuit_page(found.graph), output or Path("feature-circuit.html"))
+    with counted_passes(loaded, is_quiet=is_json) as announce:
+        announce("finding the circuit", 6 + random)
+        found = dictionaries.feature_circuit(
+            loaded, pairs, made, count=features, metric=measured, random=random, allow=allow or ()
+        )
+    write_page(models.circuit_page(found.graph), path)
     if graph is not None:
         models.write_graph(found.graph, graph)
     if is_json:
@@ -162,6 +168,8 @@ def repeat_features(
         made = client.dictionary(dictionary)
     loaded = models.load_model(model, causal=True)
     ids = models.repeated_ids(loaded, sequences=texts, tokens=tokens, seed=seed)
-    found = dictionaries.repeat_features(made, loaded, ids, allow=allow or ())[:count]
+    with counted_passes(loaded, is_quiet=form.is_for_programs) as announce:
+        announce("reading texts that repeat", len(ids))
+        found = dictionaries.repeat_features(made, loaded, ids, allow=allow or ())[:count]
     titles, rows = fields_of(found, dictionaries.RepeatFeature)
     write_list(form, found, titles, rows, "no feature fires on these texts")

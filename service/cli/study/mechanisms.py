@@ -8,9 +8,10 @@ import typer
 
 from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import JsonOption
+from isogloss.service.cli.study.passes import counted_passes
 
 if TYPE_CHECKING:
-    from isogloss.models import LoadedModel, TextPairs
+    from isogloss.models import Circuit, CircuitCurve, LoadedModel, TextPairs
 
 app = typer.Typer()
 
@@ -46,16 +47,20 @@ def attention(
         head_scores,
         load_model,
         read_head,
+        repeated_ids,
     )
-    from isogloss.service.cli.output import say, write_json, write_table
+    from isogloss.service.cli.output import check_writable, say, write_json, write_table
 
     if text is None and (head or output):
         raise InvalidInput("heads are drawn on a text: give --text, or neither --head nor --output")
     heads = [read_head(name) for name in head] if head else None
+    path = output or Path("attention.html")
+    if text is not None:
+        check_writable(path, "--output")
     loaded = load_model(model, causal=True)
     if text is not None:
         patterns = attention_patterns(loaded, text, heads)
-        path = write_page(attention_page(patterns), output or Path("attention.html"))
+        write_page(attention_page(patterns), path)
         made = {
             "path": str(path),
             "tokens": patterns.tokens,
@@ -63,7 +68,10 @@ def attention(
         }
         write_json(made) if is_json else say(str(path))
         return
-    found = head_scores(loaded)
+    ids = repeated_ids(loaded)
+    with counted_passes(loaded, is_quiet=is_json) as announce:
+        announce("scoring heads", len(ids))
+        found = head_scores(loaded, ids)
     rows = [
         (kind, str(at), score, found.null[kind])
         for kind in KINDS
@@ -75,7 +83,7 @@ def attention(
         write_table(("kind", "head", "score", "null"), rows, "no head")
 
 
-def write_page(page: str, path: Path) -> Path:
+def write_page(page: str, path: Path) -> None:
     """Write a page to a file.
 
     Args:
@@ -89,7 +97,6 @@ def write_page(page: str, path: Path) -> Path:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written ({error}): choose --output") from error
-    return path
 
 
 _TASKS = {
@@ -172,22 +179,28 @@ def trace(
     Give --task, or --clean, --corrupt, --right and --wrong.
     """
     from isogloss import models
-    from isogloss.service.cli.output import hint, say, write_json
+    from isogloss.service.cli.output import check_writable, hint, say, write_json
 
     check_texts(task, clean, corrupt, right, wrong)
     measured = models.check_metric(metric)
+    path = check_writable(output or Path("trace.html"), "--output")
     loaded = models.load_model(model, causal=True)
     pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)
-    sites = site or models.layer_sites(loaded)
+    sites = models.distinct_sites(
+        models.unwrapped(loaded.module), site or models.layer_sites(loaded)
+    )
     run = models.attribute if attribution else models.trace
+    cells = 1 if attribution else len(sites) * len(pairs.tokens)
     if not attribution:
         hint(
-            f"{len(sites)} sites x {len(pairs.tokens)} tokens: {len(sites) * len(pairs.tokens)} "
-            "passes of the model; --site takes fewer sites, --attribution estimates in one pass"
+            f"{len(sites)} sites x {len(pairs.tokens)} tokens: {cells} passes of the model; --site "
+            "takes fewer sites, --attribution estimates in one pass"
         )
     mode = "noise" if noise else "denoise"
-    found = run(loaded, pairs, sites, metric=measured, mode=mode)
-    path = write_page(models.trace_page(found), output or Path("trace.html"))
+    with counted_passes(loaded, is_quiet=is_json) as announce:
+        announce("tracing", 2 + cells)
+        found = run(loaded, pairs, sites, metric=measured, mode=mode)
+    write_page(models.trace_page(found), path)
     if is_json:
         write_json({"path": str(path), **found.to_dict()})
         return
@@ -229,7 +242,7 @@ def circuit(
     its texts and measured on others.
     """
     from isogloss import models
-    from isogloss.service.cli.output import say, write_json
+    from isogloss.service.cli.output import check_writable
 
     check_texts(task, clean, corrupt, right, wrong)
     if way not in models.SCORINGS:
@@ -237,23 +250,42 @@ def circuit(
     measured = models.check_metric(metric)
     if not 0 < faithfulness <= 1:
         raise InvalidInput(f"faithfulness is {faithfulness}; wanted above 0 and at most 1")
+    path = check_writable(output or Path("circuit.html"), "--output")
+    if graph is not None:
+        check_writable(graph, "--graph")
     loaded = models.load_model(model, causal=True)
     own = (clean, corrupt, right, wrong)
     pairs, others = (make_pairs(loaded, task, own, count, one) for one in (seed, seed + 1))
-    scores = models.score_edges(loaded, pairs, way=way, steps=steps, metric=measured)
-    found = models.find_circuit(loaded, others, scores, faithfulness=faithfulness)
-    curve = models.circuit_curve(loaded, others, scores, count=random) if random else None
-    page = models.circuit_page(found.graph(), curve)
-    path = write_page(page, output or Path("circuit.html"))
+    with counted_passes(loaded, is_quiet=is_json) as announce:
+        gradients = steps if way == "eap-ig" else 1
+        announce("scoring edges", 0 if way == "ablation" else 3 + gradients)
+        scores = models.score_edges(loaded, pairs, way=way, steps=steps, metric=measured)
+        announce("finding the circuit", 0)  # about 2 log2(edges)
+        found = models.find_circuit(loaded, others, scores, faithfulness=faithfulness)
+        announce("circuits of growing size", 0)
+        curve = models.circuit_curve(loaded, others, scores, count=random) if random else None
+    drawn = found.graph()
+    write_page(models.circuit_page(drawn, curve), path)
     if graph is not None:
-        models.write_graph(found.graph(), graph)
+        models.write_graph(drawn, graph)
     if is_json:
-        facts = {name: getattr(found, name) for name in ("faithfulness", "completeness", "names")}
-        sizes = {"edges": len(found), "all_edges": len(found.edges)}
-        shown = None if curve is None else curve.to_dict()
-        write_json({"path": str(path), **sizes, **facts, "curve": shown})
-        return
-    for name, effect in scores.highest(min(10, len(found))):
+        return _write_circuit(found, curve, path)
+    return _say_circuit(scores.highest(min(10, len(found))), drawn.facts, path)
+
+
+def _write_circuit(found: "Circuit", curve: "CircuitCurve | None", path: Path) -> None:
+    from isogloss.service.cli.output import write_json
+
+    facts = {name: getattr(found, name) for name in ("faithfulness", "completeness", "names")}
+    sizes = {"edges": len(found), "all_edges": len(found.edges)}
+    shown = None if curve is None else curve.to_dict()
+    write_json({"path": str(path), **sizes, **facts, "curve": shown})
+
+
+def _say_circuit(highest: "Sequence[tuple[str, float]]", facts: str, path: Path) -> None:
+    from isogloss.service.cli.output import say
+
+    for name, effect in highest:
         say(f"{name}: {effect:.3f}")
-    say(found.graph().facts)
+    say(facts)
     say(str(path))

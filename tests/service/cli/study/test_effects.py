@@ -58,7 +58,58 @@ def test_a_dictionary_is_measured_whole_and_by_features(run: Run, trained: str, 
         (("--allow", "colour"), "parts of a passport"),
         (("--feature", "3", "-o", "text.txt/kept"), "choose --output"),
         (("--tokens", "500"), "the model reads 128"),
+        (("--feature", "3", "--feature", "3"), "named twice"),
+        (("--feature", "3", "--keep", "--count", "65"), "64 are kept at most: --count"),
     ):
         code, _, err = run(*measure, *more)
         assert code == 1
         assert said in err
+    assert not (tmp_path / "text.txt" / "kept").exists()
+
+
+def test_a_feature_that_never_fires_is_said_to_and_has_no_p(
+    run: Run, gpt2: str, trained_store: Path, tmp_path: Path
+):
+    (tmp_path / "text.txt").write_text("e" * 400)
+    measure = ("effects", "first", "text.txt", "--model", gpt2, "--store", str(trained_store))
+    sizes = ("--windows", "1", "--tokens", "4", "--random", "2")
+    every = [word for one in range(16) for word in ("--feature", str(one))]
+    code, out, err = run(*measure, *sizes, *every, "--json")
+    assert code == 0, err
+    found = [one["effect"] for one in json.loads(out)]
+    silent = [one for one in found if not one["firings"]]
+    assert 0 < len(silent) < 16
+    for one in silent:
+        assert [one[name] for name in ("kl", "loss", "p_kl", "p_loss")] == [None] * 4
+        assert one["null_kl"] == []
+    assert all(0 < one["p_kl"] <= 1 for one in found if one["firings"])
+    never = ("--feature", str(silent[0]["feature"]))
+    code, out, err = run(*measure, *sizes, *never)
+    assert code == 0, err
+    assert f"feature {silent[0]['feature']}, ablate: it never fires on these texts" in out
+    assert "KL" not in out
+    code, out, _ = run(*measure, *sizes, *never, "--change", "steer", "--value", "3")
+    assert code == 0
+    assert "KL" in out
+    assert "it never fires on these texts by itself" in out
+    code, _, err = run(*measure, *sizes, *never, "--change", "steer")
+    assert code == 1
+    assert "give value= (--value)" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--feature", "99"), "0 to 15"),
+        (("--feature", "3", "-o", "text.txt/kept"), "choose --output"),
+        (("--change", "raise"), "wanted one of"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_model_is_loaded(
+    run: Run, trained_store: Path, tmp_path: Path, words: tuple[str, ...], said: str
+):
+    (tmp_path / "text.txt").write_text(TEXT)
+    store = ("--store", str(trained_store))
+    code, _, err = run("effects", "first", "text.txt", "--model", "no/such/model", *store, *words)
+    assert code == 1
+    assert said in err

@@ -79,6 +79,11 @@ def test_a_circuit_is_found_drawn_and_written(run: Run, gpt2: str, tmp_path: Pat
         (("trace", "--task", "memory"), "there are indirect-object, greater-than, induction"),
         (("trace", "--task", "induction", "--metric", "loss"), "wanted one of logit_difference"),
         (("trace", "--task", "induction", "--site", "h.9"), "nearest"),
+        (("trace", "--task", "induction", "--site", "h.1", "--site", "h.1"), "named twice"),
+        (
+            ("trace", "--task", "induction", "--site", "h.1", "--site", "transformer.h.1"),
+            "are one place",
+        ),
         (("circuit",), "give --task, or"),
         (("circuit", "--task", "induction", "--way", "acdc"), "wanted one of eap, eap-ig"),
         (("circuit", "--task", "induction", "--faithfulness", "2"), "above 0 and at most 1"),
@@ -89,4 +94,26 @@ def test_wrong_use_is_told_in_a_line(run: Run, gpt2: str, words: tuple[str, ...]
     code, _, err = run(words[0], gpt2, *words[1:])
     assert code == 1
     assert said in err
+    assert "passes of the model" not in err  # before any pass
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attention", "--text", "call", "-o", "no/such/page.html"),
+        ("trace", "--task", "induction", "-o", "."),
+        ("circuit", "--task", "induction", "-o", "no/such/page.html"),
+        ("circuit", "--task", "induction", "--graph", "no/such/graph.json"),
+        ("feature-circuit", "--dictionary", "d", "--task", "induction", "-o", "text.txt/page.html"),
+        ("feature-circuit", "--dictionary", "d", "--task", "induction", "--graph", "."),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    run: Run, words: tuple[str, ...], tmp_path: Path
+):
+    (tmp_path / "text.txt").write_text("a file")
+    code, _, err = run(words[0], "no/such/model", *words[1:])
+    assert code == 1
+    assert f"{words[-1]} cannot be written" in err
+    assert f"choose {'--graph' if '--graph' in words else '--output'}" in err
