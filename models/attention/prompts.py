@@ -214,6 +214,13 @@ def _encoded(model: LoadedModel, text: Text) -> EncodedDocument:
         return encode_token_ids(text, None)
     if model.tokenizer is None:
         raise InvalidInput(f"{model.name!r} has no tokenizer; give token ids in place of a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"the text {text[:40]!r} has a lone surrogate at {error.start}, which is no character: "
+            "give what UTF-8 can write"
+        ) from error
     return _reader(model.tokenizer).encoder.encode([text])[0]
 
 

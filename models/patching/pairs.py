@@ -87,6 +87,9 @@ def text_pairs(
         InvalidInput: texts differ in length, an answer is not one token, the model has no
             tokenizer, or a text is longer than its context.
     """
+    for name, given in (("clean", clean), ("corrupt", corrupt), ("right", right), ("wrong", wrong)):
+        if isinstance(given, str):
+            raise InvalidInput(f"{name} is the string {given[:40]!r}; give a list: one for a pair")
     if not len(clean) == len(corrupt) == len(right) == len(wrong) or not clean:
         raise InvalidInput(
             f"{len(clean)} clean and {len(corrupt)} corrupt texts, {len(right)} right and "

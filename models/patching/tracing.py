@@ -263,7 +263,9 @@ def _columns(positions: Positions, length: int) -> tuple[int, ...]:
         return tuple(range(length))
     if isinstance(positions, str) or not positions:
         raise InvalidInput(f"positions is {positions!r}; wanted 'each', 'all' or some numbers")
-    found = tuple(at + length if at < 0 else at for at in positions)
+    if odd := [at for at in positions if not hasattr(at, "__index__") or isinstance(at, bool)]:
+        raise InvalidInput(f"positions {odd} are no whole numbers; name tokens by theirs")
+    found = tuple(int(at) + length if at < 0 else int(at) for at in positions)
     if any(not 0 <= at < length for at in found) or len(set(found)) < len(found):
         raise InvalidInput(
             f"positions {list(positions)}: texts have {length} tokens; name each once"

@@ -45,6 +45,7 @@ def test_what_cannot_be_read_is_refused_before_any_pass(tiny_gpt2: Path):
         ([1, 9999], "token id 9999 is not in the model's table"),
         ([], "has no token"),
         ([-1], "token ids go from -1"),
+        ("a \udcff text", "a lone surrogate at 2"),
     ):
         with pytest.raises(InvalidInput, match=said):
             read_prompt(model, text)

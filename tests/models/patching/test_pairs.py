@@ -112,6 +112,17 @@ def test_what_is_no_pair_is_refused(words: LoadedModel):
         indirect_object_pairs(words, 0)
 
 
+def test_one_text_in_the_place_of_a_list_is_not_taken_for_its_letters(words: LoadedModel):
+    unchecked: Any = getattr(text_pairs, "__wrapped__", text_pairs)
+    given: dict[str, object] = {
+        "clean": ["When Mary and"], "corrupt": ["When John and"], "right": [" Tom"],
+        "wrong": [" Anna"],
+    }  # fmt: skip
+    for name in given:
+        with pytest.raises(InvalidInput, match=f"{name} is the string 'ab'; give a list"):
+            unchecked(words, **{**given, name: "ab"})
+
+
 def test_a_tokenizer_that_splits_names_says_what_to_do(tiny_gpt2: Path):
     with pytest.raises(InvalidInput, match="text_pairs"):
         indirect_object_pairs(load_model(str(tiny_gpt2), causal=True), 2)

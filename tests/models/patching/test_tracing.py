@@ -23,6 +23,7 @@ from isogloss.models import (
     score_edges,
     text_pairs,
 )
+from isogloss.models.patching import tracing
 from isogloss.models.patching.metrics import METRICS
 from isogloss.models.patching.tracing import finished, run_pairs, trace
 
@@ -133,6 +134,15 @@ def test_an_unknown_setting_is_refused():
 def long() -> TextPairs:
     ids = pairs().clean.repeat(1, 10)
     return replace(pairs(), clean=ids, corrupt=ids + 1)
+
+
+@pytest.mark.parametrize("at", [1.0, True, "1", None])
+def test_positions_are_whole_numbers(at: Any):
+    unchecked: Any = getattr(tracing._columns, "__wrapped__", tracing._columns)
+    with pytest.raises(InvalidInput, match="no whole numbers"):
+        unchecked([at], 6)
+    found = trace(model(), pairs(), ["layers.0"], positions=np.array([1, -1]).tolist())
+    assert found.positions == (1, 5)
 
 
 def beyond(name: str) -> TextPairs:
