@@ -294,8 +294,10 @@ class JobTable:
             for row in rows
         ]
 
-    def release(self, job: str, attempt: int, *, blame: str, limit: int, backoff_s: float) -> None:
-        """Put a job back into the queue after its worker ended without an answer.
+    def release(
+        self, job: str, attempt: int, *, blame: str, limit: int, backoff_s: float
+    ) -> JobState | None:
+        """Put a job back whose worker ended without an answer; return its new state, if it has one.
 
         A job that was being cancelled is cancelled instead. An attempt that came no further than
         those before it counts as a stall, unless the worker is not to blame. After each stall the
@@ -312,25 +314,27 @@ class JobTable:
         with self._transaction():
             rows = self._rows("select * from job where id=? and attempt=?", (job, attempt))
             if not rows or rows[0]["state"] not in _HELD:
-                return
+                return None
             row = rows[0]
             stalls = 0 if row["furthest"] > row["furthest_before"] else row["stalls"] + bool(blame)
             if row["state"] == "CANCELLING":
                 self._end(row, JobState.CANCELLED)
-            elif blame and stalls >= limit:
+                return JobState.CANCELLED
+            if blame and stalls >= limit:
                 message = (
                     f"{blame} {stalls} times in a row at step {row['step']} of "
                     f"{row['total_steps']}, without progress: give the job more memory or a "
                     "smaller batch, then submit it again (it resumes from its checkpoint)"
                 )
                 self._end(row, JobState.FAILED, error=("JOB_FAILED", message))
-            else:
-                not_before = now_s() + backoff_s * (2**stalls - 1)
-                self._rows(
-                    "update job set state='QUEUED', stalls=?, not_before=?, lease_until=0, boot=?,"
-                    " holder=null, updated=?, version=version+1 where number=?",
-                    (stalls, not_before, boot(), time.time(), row["number"]),
-                )
+                return JobState.FAILED
+            not_before = now_s() + backoff_s * (2**stalls - 1)
+            self._rows(
+                "update job set state='QUEUED', stalls=?, not_before=?, lease_until=0, boot=?,"
+                " holder=null, updated=?, version=version+1 where number=?",
+                (stalls, not_before, boot(), time.time(), row["number"]),
+            )
+            return JobState.QUEUED
 
     def fail(self, job: str, attempt: int, error: tuple[str, str]) -> None:
         """End a job that a worker holds; its worker sees that within a second, and ends.

@@ -43,6 +43,13 @@ _IDLE_POLL_S = 1.0
 _FORGET_S = 600.0
 """How often jobs that ended are looked through for those to forget."""
 
+_NEXT = {
+    JobState.QUEUED: "another one goes on with it",
+    JobState.CANCELLED: "the job is cancelled",
+    JobState.FAILED: "the job fails, since none of its last workers came further",
+}
+"""What becomes of a job whose worker is gone."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -239,7 +246,9 @@ class Workers:
                 run.kill()
                 self._release(run, "the worker was ended after a cancel")
         elif held.ran_s > limit_s:
-            self._table.fail(run.job.id, run.job.attempt, _too_long(held, limit_s))
+            error = _too_long(held, limit_s)
+            self._table.fail(run.job.id, run.job.attempt, error)
+            _log.warning("job %s fails: %s", run.job.id, error[1])
             run.kill()
             self._release(run, "")
         elif run.is_silent(held):
@@ -247,15 +256,19 @@ class Workers:
             self._release(run, f"the worker sent no heartbeat for {LEASE_S:g} s and was ended,")
 
     def _release(self, run: _Run, blame: str) -> None:
-        self._put_back(run.job, blame)
+        state, job = self._put_back(run.job, blame), run.job
+        if blame and state is not None:  # none: the job had its answer before the worker ended
+            where = f"job {job.id}, attempt {job.attempt}, process {run.child.pid}"
+            _log.warning("%s: %s; %s", where, blame.removesuffix(","), _NEXT[state])
         del self._runs[run.job.id]
         self._wake.set()
 
-    def _put_back(self, job: JobRecord, blame: str) -> None:
-        self._table.release(
+    def _put_back(self, job: JobRecord, blame: str) -> JobState | None:
+        state = self._table.release(
             job.id, job.attempt, blame=blame, limit=self._max_stalls, backoff_s=_BACKOFF_S
         )
         self._changed()
+        return state
 
     def _end_all(self) -> None:
         for run in self._runs.values():

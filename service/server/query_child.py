@@ -36,8 +36,9 @@ class QueryProcess:
         self._location = location
         self._threads = threads
         self._directory = SocketDirectory()
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[grpc.aio.Channel] | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._channel: grpc.aio.Channel | None = None
         self._deaths = 0
         self._in_a_row = 0
@@ -51,8 +52,7 @@ class QueryProcess:
         return self._process.pid if self._process is not None and running else None
 
     def described(self) -> ServerProcess:
-        """Return the child as it is now."""
-        self._count_death()
+        """Return the child as it is now; called from any thread."""
         return ServerProcess(
             name="query", pid=self.pid or 0, restarts=self._deaths, last_end=self._last_end
         )
@@ -64,10 +64,13 @@ class QueryProcess:
             Forwarded: the child answered with a status.
             ServerUnavailable: it cannot be started, or died twice.
         """
+        loop = asyncio.get_running_loop()
+        end = None if timeout_s is None else loop.time() + timeout_s
         for is_last in (False, True):
             channel = await self._connect()
+            left_s = None if end is None else max(0.0, end - loop.time())
             try:
-                return await channel.unary_unary(path)(raw, timeout=timeout_s)
+                return await channel.unary_unary(path)(raw, timeout=left_s)
             except grpc.aio.AioRpcError as error:
                 died = error.code() == grpc.StatusCode.UNAVAILABLE and (
                     channel is not self._channel or await self._has_ended()
@@ -79,6 +82,9 @@ class QueryProcess:
 
     async def close(self) -> None:
         """End the child."""
+        for task in (self._starting, self._watching):
+            if task is not None:
+                task.cancel()
         if self._channel is not None:
             await self._channel.close()
         if self._process is not None:
@@ -86,39 +92,58 @@ class QueryProcess:
         self._directory.remove()
 
     async def _has_ended(self) -> bool:
-        if self._process is None:
+        process = self._process
+        if process is None:
             return True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), 1.0)
-        return self._process.returncode is not None
+            await asyncio.wait_for(process.wait(), 1.0)
+        return process.returncode is not None
 
     async def _connect(self) -> grpc.aio.Channel:
-        async with self._starting:
-            if self._channel is not None and self.pid is not None:
-                return self._channel
-            if self._channel is not None:
-                await self._channel.close()
-            self._count_death()
-            left_s = self._not_before_s - time.monotonic()
-            if left_s > 0:
-                raise ServerUnavailable(
-                    f"the query process ended {self._in_a_row} times in a row, at last "
-                    f"{self._last_end}; it is started again in {left_s:.1f} s: ask then, and see "
-                    "the server's log"
-                )
-            self._born_s = time.monotonic()
-            address = f"unix:{self._directory.path / 'query'}"
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "isogloss.service.processes.query"),
-                *(self._location, address, str(self._threads)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            await self._wait_until_ready(self._process)
-            limit = ("grpc.max_receive_message_length", MESSAGE_BYTES)
-            local = ("grpc.use_local_subchannel_pool", 1)
-            self._channel = grpc.aio.insecure_channel(address, options=[limit, local])
+        """Return the channel to the child, which is started where there is none.
+
+        A start goes on when its caller has no time left: another one that began anew each time
+        would never end on a machine that is slower than its callers are patient.
+        """
+        if self._channel is not None and self.pid is not None:
             return self._channel
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_heard)
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> grpc.aio.Channel:
+        if self._channel is not None:
+            old, self._channel = self._channel, None
+            await old.close()
+        self._count_death()
+        left_s = self._not_before_s - time.monotonic()
+        if left_s > 0:
+            raise ServerUnavailable(
+                f"the query process ended {self._in_a_row} times in a row, at last "
+                f"{self._last_end}; it is started again in {left_s:.1f} s: ask then, and see "
+                "the server's log"
+            )
+        self._born_s = time.monotonic()
+        address = f"unix:{self._directory.path / 'query'}"
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isogloss.service.processes.query"),
+            *(self._location, address, str(self._threads)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._watching = asyncio.create_task(self._watch(self._process))
+        await self._wait_until_ready(self._process)
+        limit = ("grpc.max_receive_message_length", MESSAGE_BYTES)
+        local = ("grpc.use_local_subchannel_pool", 1)
+        self._channel = grpc.aio.insecure_channel(address, options=[limit, local])
+        return self._channel
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Note the end of a child when it comes, not when somebody asks next."""
+        await process.wait()
+        if process is self._process:
+            self._count_death()
 
     def _count_death(self) -> None:
         """Note that the child ended, if it did, and when the next may be started."""
@@ -128,7 +153,11 @@ class QueryProcess:
         self._deaths += 1
         self._in_a_row = self._in_a_row + 1 if now - self._born_s < _WELL_S else 1
         self._last_end = describe_end(self._process.returncode)
-        _log.error("the query process is gone: %s; a question starts another", self._last_end)
+        _log.error(
+            "the query process %d is gone: %s; the next question starts another",
+            self._process.pid,
+            self._last_end,
+        )
         more = self._in_a_row - _FREE_DEATHS
         pause_s = 0.0 if more < 0 else min(0.5 * 2.0 ** min(more, 10), _LONGEST_PAUSE_S)
         self._not_before_s = now + pause_s
@@ -145,6 +174,12 @@ class QueryProcess:
                 f"the query process did not start (exit code {process.returncode}): see the "
                 "server's log"
             )
+
+
+def _heard(starting: "asyncio.Task[grpc.aio.Channel]") -> None:
+    """Take a start's error where its callers are gone; who calls next starts anew."""
+    if not starting.cancelled():
+        starting.exception()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -1,14 +1,16 @@
 """Starting and ending real servers, and the two kinds of client that must agree."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from isogloss.service.recording.appender import BatchStream
 from isogloss.store import RecordingSpec
@@ -54,14 +56,23 @@ def start_server(store: Path | str, *options: str) -> Server:
     return Server(process, json.loads(line))
 
 
-def start_kept(store: Path, *options: str) -> Server:
-    """Run ``isogloss serve``, which starts its server again; returns once it answers."""
+def start_kept(store: Path, *options: str, log: Path | None = None) -> Server:
+    """Run ``isogloss serve``, which starts its server again; returns once it answers.
+
+    Its log goes to a file where one is given.
+    """
+    with contextlib.nullcontext() if log is None else log.open("ab") as written:
+        return _start_kept(store, options, written)
+
+
+def _start_kept(store: Path, options: Sequence[str], log: IO[bytes] | None) -> Server:
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", _COMMAND, str(os.getpid())),
             *("serve", "--store", str(store), "--json", *options),
         ],
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
     )
     assert process.stdout is not None

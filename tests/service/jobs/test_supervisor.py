@@ -197,7 +197,9 @@ def test_what_the_system_refuses_a_task_is_no_defect(jobs: Jobs) -> None:
     assert "free some space" in job.error[1]
 
 
-def test_a_killed_worker_is_followed_by_an_attempt_that_resumes(jobs: Jobs, store: Store) -> None:
+def test_a_killed_worker_is_followed_by_an_attempt_that_resumes(
+    jobs: Jobs, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     job = jobs.submit(spec(total=150, pause_s=0.02))
     for kill in range(1, 4):
         while (now := jobs.get(job.id)).attempt < kill or now.step < 10 * kill or not workers():
@@ -207,11 +209,19 @@ def test_a_killed_worker_is_followed_by_an_attempt_that_resumes(jobs: Jobs, stor
     last = jobs.wait(job.id)
     assert (last.state, last.result) == (JobState.SUCCEEDED, {"dictionary": "a", "first": 1})
     assert last.attempt == 4
+    said = [one.getMessage() for one in caplog.records if f"job {job.id}, " in one.getMessage()]
+    assert len(said) == 3  # of the three that were killed, and not of the one that was done
+    for attempt, line in enumerate(said, start=1):
+        assert line.startswith(f"job {job.id}, attempt {attempt}, process ")
+        assert "the worker was killed by SIGKILL" in line
+        assert line.endswith("; another one goes on with it")
     steps = [int(line.split()[0]) for line in (store.root / "a.steps").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(150))
 
 
-def test_a_worker_that_never_gets_on_fails_the_job_with_what_happened(store: Store) -> None:
+def test_a_worker_that_never_gets_on_fails_the_job_with_what_happened(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     with Jobs(store, worker_command=COUNTING, max_stalls=2) as jobs:
         job = jobs.wait(jobs.submit(spec(mode="die")).id)
     assert (job.state, job.attempt) == (JobState.FAILED, 2)
@@ -219,6 +229,7 @@ def test_a_worker_that_never_gets_on_fails_the_job_with_what_happened(store: Sto
     assert job.error[0] == "JOB_FAILED"
     assert "killed by SIGKILL" in job.error[1]
     assert "2 times in a row" in job.error[1]
+    assert "; the job fails, since none of its last workers came further" in caplog.text
 
 
 def test_closing_ends_the_worker_and_the_next_supervisor_goes_on(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.service.serving import append_samples, start_kept
 
@@ -134,6 +136,42 @@ def test_a_server_that_was_killed_is_started_again_and_its_clients_go_on(tmp_pat
         server.kill()
     with Store.open(store) as opened:
         assert check_sample(opened.recording("sample").reader(), {"p": 6}) == {"p": 6}
+
+
+def test_the_log_says_which_process_died_how_and_what_becomes_of_its_work(tmp_path: Path) -> None:
+    store, log = tmp_path / "store", tmp_path / "log"
+    server = start_kept(store, log=log)
+
+    def until_said(pattern: str) -> re.Match[str]:
+        while (found := re.search(pattern, log.read_text())) is None:
+            time.sleep(0.05)
+        return found
+
+    try:
+        with isogloss.connect(store, timeout_s=600) as client:
+            client.create_recording(SPEC, ["a"])
+            with client.appender("sample", "p") as appender:
+                append_samples(appender, SPEC, 8)
+            small = {"batch_rows": 8, "holdout": 0.0, "epochs": 2000.0}
+            job = client.train("sample", site=SPEC.sites[0].name, features=8, k=2, more=small)
+            query = processes_of(client)["query"].pid
+            control = processes_of(client)["control"].pid
+            os.kill(query, signal.SIGKILL)  # nobody asks it anything now
+            until_said(rf"the query process {query} is gone: killed by SIGKILL; the next question")
+            killed: list[int] = []
+            while not killed:
+                found = psutil.Process(control).children()
+                killed = [one.pid for one in found if "processes.worker" in " ".join(one.cmdline())]
+            os.kill(killed[0], signal.SIGKILL)
+            until_said(
+                rf"job {job.name}, attempt 1, process {killed[0]}: the worker was killed by SIGKILL"
+                r".*\.log\); another one goes on with it"
+            )
+            job.cancel()
+            os.kill(control, signal.SIGKILL)
+            until_said("the server is gone: killed by SIGKILL; starting it again in 0.1 s")
+    finally:
+        server.kill()
 
 
 def test_the_server_ends_in_good_order_when_who_keeps_it_was_killed(tmp_path: Path) -> None:

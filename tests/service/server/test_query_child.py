@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import tempfile
 import time
@@ -69,7 +70,45 @@ def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(
         assert (found.pid, found.restarts, found.last_end) == (child.pid, 1, "killed by SIGKILL")
 
     using(location, use)
-    assert "the query process is gone: killed by SIGKILL" in caplog.text
+    (said,) = [record.getMessage() for record in caplog.records if "query" in record.name]
+    assert re.fullmatch(
+        r"the query process \d+ is gone: killed by SIGKILL; the next question starts another", said
+    )
+
+
+def test_a_death_is_logged_when_it_comes_and_an_end_in_good_order_is_not(
+    location: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(child: QueryProcess) -> None:
+        await ask(child)
+        first = child.pid
+        assert first is not None
+        os.kill(first, signal.SIGSEGV)
+        while "is gone" not in caplog.text:  # nobody asks meanwhile
+            await asyncio.sleep(0.02)
+        assert f"the query process {first} is gone: killed by SIGSEGV" in caplog.text
+        caplog.clear()
+        await ask(child)
+
+    using(location, use)
+    assert "is gone" not in caplog.text
+
+
+def test_a_start_goes_on_when_who_asked_has_no_time_left(location: str) -> None:
+    async def use(child: QueryProcess) -> None:
+        for timeout_s in (0.0, 0.01, 0.1):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(timeout_s):  # as the end of a call cancels it
+                    await child.forward(METHOD.path, REQUEST, timeout_s)
+            if child.pid is not None:
+                break
+        while (first := child.pid) is None:
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*(ask(child) for _ in range(3)))
+        assert child.pid == first, "another one was started beside it"
+        assert child.described().restarts == 0
+
+    using(location, use)
 
 
 def test_a_child_that_cannot_start_is_said_with_its_exit_code(
@@ -98,7 +137,7 @@ def test_a_child_that_cannot_start_is_said_with_its_exit_code(
 
 def test_pauses_between_children_double_from_half_a_second_to_five(location: str) -> None:
     class Ended:
-        returncode = -9
+        returncode, pid = -9, 1
 
     child = QueryProcess(location)
     pauses: list[float] = []
