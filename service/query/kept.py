@@ -1,9 +1,10 @@
 """What questions read from a store and keep while it is used: probes, atlases, codes, matches."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
+
+from isogloss.service.query.last_used import LastUsed
 
 if TYPE_CHECKING:
     from isogloss.universality import Atlas, ProbedDictionary
@@ -26,7 +27,8 @@ class KeptReads:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._kept: OrderedDict[tuple[str, str], object] = OrderedDict()
+        codes = LastUsed[str, object](lambda value: cast("ProbedDictionary", value).resident_bytes)
+        self._kinds: dict[str, LastUsed[str, object]] = {"codes": codes}
 
     def keep(self, key: tuple[str, str], make: Callable[[], _ValueT]) -> _ValueT:
         """Return what is kept under a key, or what ``make`` makes.
@@ -35,29 +37,18 @@ class KeptReads:
             key: kind and name; the kind fixes the type of the value.
             make: reads it.
         """
+        kind, name = key
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-                self._forget(key[0])
-            self._kept.move_to_end(key)
-            return cast("_ValueT", self._kept[key])
-
-    def _forget(self, kind: str) -> None:
-        """Forget what was longest unused of a kind of which too much is kept."""
-        names = [key for key in self._kept if key[0] == kind]
-        if kind != "codes":
-            for key in names[: -_KEPT_SMALL.get(kind, _KEPT)]:
-                del self._kept[key]
-            return
-        taken = [cast("ProbedDictionary", self._kept[key]).resident_bytes for key in names]
-        for at, key in enumerate(names[:-1]):
-            if sum(taken[at:]) > _KEPT_BYTES:
-                del self._kept[key]
+            kept = self._kinds.setdefault(kind, LastUsed())
+            if name not in kept:
+                most = _KEPT_BYTES if kind == "codes" else _KEPT_SMALL.get(kind, _KEPT)
+                kept.put(name, make(), most=most)
+            return cast("_ValueT", kept[name])
 
     def forget_older(self, atlas: "Atlas") -> None:
         """Forget atlases whose place this one took: their files take room until they are."""
         with self._lock:
-            for key, kept in list(self._kept.items()):
-                is_other = key[0] == "atlas" and kept is not atlas
-                if is_other and cast("Atlas", kept).probe_uid == atlas.probe_uid:
-                    del self._kept[key]
+            kept = self._kinds.setdefault("atlas", LastUsed())
+            for name, found in kept.items():
+                if found is not atlas and cast("Atlas", found).probe_uid == atlas.probe_uid:
+                    kept.drop(name)

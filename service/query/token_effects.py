@@ -1,12 +1,12 @@
 """The tokens that features promote and suppress, read once from a dictionary's file and kept."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 from isogloss import dictionaries
 from isogloss.dictionaries import TOKEN_EFFECTS_FILE, TokenEffects
+from isogloss.service.query.last_used import LastUsed
 
 _State = tuple[int, int, int]
 """Which file it is: inode, bytes, and time of the last write in nanoseconds."""
@@ -20,7 +20,7 @@ class KeptTokenEffects:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Path, tuple[_State, Mapping[int, TokenEffects]]] = OrderedDict()
+        self._kept = LastUsed[Path, tuple[_State, Mapping[int, TokenEffects]]](_file_bytes)
 
     def of(self, directory: Path) -> Mapping[int, TokenEffects]:
         """Return the effects beside a dictionary, by feature; none: an empty mapping.
@@ -35,23 +35,19 @@ class KeptTokenEffects:
         """
         with self._lock:
             state = _state(directory)
+            if directory in self._kept and self._kept[directory][0] != state:
+                self._kept.drop(directory)
             if state is None:
-                self._kept.pop(directory, None)
                 return {}
-            kept = self._kept.pop(directory, None)
-            if kept is None or kept[0] != state:
+            if directory not in self._kept:
                 # looked at before it is read: a file that comes in between is read again
-                kept = (state, dictionaries.read_token_effects(directory))
-            self._kept[directory] = kept
-            self._forget()
-            return kept[1]
+                effects = dictionaries.read_token_effects(directory)
+                self._kept.put(directory, (state, effects), most=_KEPT_BYTES)
+            return self._kept[directory][1]
 
-    def _forget(self) -> None:
-        """Forget what was longest unused while more is kept than may be."""
-        taken = sum(state[1] for state, _ in self._kept.values())
-        while taken > _KEPT_BYTES and len(self._kept) > 1:
-            _, (state, _) = self._kept.popitem(last=False)
-            taken -= state[1]
+
+def _file_bytes(kept: tuple[_State, Mapping[int, TokenEffects]]) -> int:
+    return kept[0][1]
 
 
 def _state(directory: Path) -> _State | None:

@@ -1,7 +1,6 @@
 """What queries compute with the weights of dictionaries; imports torch."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ from isogloss.dictionaries import (
 )
 from isogloss.errors import ShapeError
 from isogloss.kernels import Codes
+from isogloss.service.query.last_used import LastUsed
 from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
 from isogloss.store import CatalogEntry, Store
 
@@ -32,7 +32,7 @@ class StoredWeights:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._kept: OrderedDict[str, ScreenedDictionary] = OrderedDict()
+        self._kept = LastUsed[str, ScreenedDictionary](lambda kept: kept.nbytes)
 
     def of(self, entry: CatalogEntry) -> SparseDictionary:
         """Return the weights of a dictionary. The last used 2 GiB of them stay in memory.
@@ -45,18 +45,13 @@ class StoredWeights:
     def screened(self, entry: CatalogEntry) -> ScreenedDictionary:
         """Return a dictionary that encodes a few rows quickly, such as those of a text."""
         with self._lock:
-            found = self._kept.pop(entry.uid, None)
-            if found is None:
+            if entry.uid not in self._kept:
                 directory = self._store.artifact("dictionary", entry.uid)
                 loaded, passport = load_dictionary(directory), read_passport(directory)
                 if passport is not None:
                     check_weights(passport, loaded).require()
-                found = ScreenedDictionary(loaded)
-            self._kept[entry.uid] = found  # the last used is the last
-            held = sum(each.nbytes for each in self._kept.values())
-            while len(self._kept) > 1 and held > _KEPT_BYTES:
-                held -= self._kept.popitem(last=False)[1].nbytes
-            return found
+                self._kept.put(entry.uid, ScreenedDictionary(loaded), most=_KEPT_BYTES)
+            return self._kept[entry.uid]
 
     def encode(
         self,
