@@ -36,6 +36,7 @@ from isogloss.service.cli.study import (
     mechanisms,
     sweep,
 )
+from isogloss.service.values.addresses import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from isogloss.version import __version__
 
 if TYPE_CHECKING:
@@ -68,9 +69,20 @@ def root(
             "--version", help="Show the version and end.", callback=_show_version, is_eager=True
         ),
     ] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File of the token of a server on TCP, which only you may read; or name it in "
+            f"{TOKEN_FILE_VARIABLE}.",
+        ),
+    ] = None,
 ) -> None:
     """Take the options that stand before a command."""
     del version  # its callback has shown it
+    if token_file is not None:  # before what the environment says, as what is given always is
+        os.environ.pop(TOKEN_VARIABLE, None)
+        os.environ[TOKEN_FILE_VARIABLE] = str(token_file)
 
 
 StepOption = Annotated[

@@ -45,6 +45,10 @@ _Listen = Annotated[
 ]
 _Certificate = Annotated[Path | None, _other("PEM certificate chain, for TLS.", _WHERE)]
 _Key = Annotated[Path | None, _other("PEM private key of the certificate.", _WHERE)]
+_TokenFile = Annotated[
+    Path | None,
+    _other("File of the token that TCP callers give, which only you may read.", _WHERE),
+]
 _Group = Annotated[
     str | None, _other("Group of this machine that may read the store's files.", _WHERE)
 ]
@@ -98,6 +102,7 @@ def serve(
     listen: _Listen = None,
     certificate: _Certificate = None,
     key: _Key = None,
+    token_file: _TokenFile = None,
     group: _Group = None,
     reflection: _Reflection = True,
     held_bytes: _HeldBytes = 256 << 20,
@@ -133,7 +138,9 @@ def serve(
     _check_installed()
     if store.startswith("unix:"):
         raise InvalidInput(f"{store} is a server's address: give the path of a store to serve")
-    _run(store, _config(context.params), is_json=is_json, restart=restart)
+    before = context.parent.params.get("token_file") if context.parent is not None else None
+    given = {**context.params, "token_file": token_file or before}
+    _run(store, _config(given), is_json=is_json, restart=restart)
 
 
 def _config(given: dict[str, Any]) -> "ServerConfig":
@@ -142,6 +149,7 @@ def _config(given: dict[str, Any]) -> "ServerConfig":
     from isogloss.service.jobs.limits import JobLimits
     from isogloss.service.processes.config import ServerConfig
     from isogloss.service.server.call_limits import CallLimits
+    from isogloss.service.transport.credentials import read_token
     from isogloss.service.values.upkeep import DAY_S
 
     memory_gib: float | None = given["job_memory"]
@@ -154,6 +162,8 @@ def _config(given: dict[str, Any]) -> "ServerConfig":
         keep=given["keep_jobs"],
     )
     own = _of(ServerConfig, given)
+    if given["token_file"] is not None:
+        own["token"] = read_token(given["token_file"], "give --token-file another one")
     own["listen"] = tuple(given["listen"] or ())
     return ServerConfig(
         **own,

@@ -7,8 +7,9 @@ from pathlib import Path
 from isogloss.errors import IsoglossError
 from isogloss.service.client.client import AsyncClient, Client
 from isogloss.service.client.destination import find_destination
+from isogloss.service.transport.credentials import read_certificate
 from isogloss.service.transport.in_process import AsyncLocalTransport, LocalTransport
-from isogloss.service.transport.over_grpc import AsyncGrpcTransport, GrpcTransport, read_certificate
+from isogloss.service.transport.over_grpc import AsyncGrpcTransport, GrpcTransport
 
 CERTIFICATE_VARIABLE = "ISOGLOSS_CERTIFICATE"
 
@@ -29,8 +30,9 @@ def connect(
             ``s3://bucket/prefix``: this process becomes the store's owner until the client is
             closed; if a server owns the store already, the client calls that server. ``unix:/path``
             or ``host:port``: the client calls the server there.
-        token: the token of a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN;
-            where ``address`` is a path, else the one kept with the store.
+        token: the token of a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN,
+            or in the file that ISOGLOSS_TOKEN_FILE names, which only its owner may read; where
+            ``address`` is a path, else the one kept with the store.
         certificate: path of a PEM file with the certificate that signed the server's. The client
             then uses TLS. None: for a server on TCP that in the environment variable
             ISOGLOSS_CERTIFICATE, if it is set.

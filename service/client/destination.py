@@ -13,12 +13,16 @@ from isogloss.errors import (
     StorageError,
     StoreOwned,
 )
+from isogloss.service.transport.credentials import read_token
 from isogloss.service.transport.in_process import Answering
-from isogloss.service.values.addresses import TOKEN_NAME, parse_address
+from isogloss.service.values.addresses import (
+    TOKEN_FILE_VARIABLE,
+    TOKEN_NAME,
+    TOKEN_VARIABLE,
+    parse_address,
+)
 from isogloss.service.values.state_directory import state_directory
 from isogloss.store import Store, StoreOwner, can_write, is_object_address, store_owner
-
-TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +45,9 @@ def find_destination(
     Args:
         address: a path, the address of an object store such as ``s3://bucket/prefix``,
             ``unix:/path`` or ``host:port``.
-        token: for a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN; where
-            ``address`` is a path, else the one kept with the store.
+        token: for a server on TCP. None: that in the environment variable ISOGLOSS_TOKEN, or in the
+            file that ISOGLOSS_TOKEN_FILE names; where ``address`` is a path, else the one kept with
+            the store.
         run_workers: whether a store that is opened here also runs its queued jobs. Ignored for a
             server.
         read_only: whether a store that no server owns is only read, whoever owns it.
@@ -55,10 +60,12 @@ def find_destination(
         NotFound: there is no store to read, and ``read_only`` is True.
         ServerUnavailable: a server on another machine owns the store, and listens on that machine
             only.
-        InvalidInput: ``address`` is empty, or begins with an unknown scheme.
+        InvalidInput: ``address`` is empty, or begins with an unknown scheme; or a file of a token
+            holds none.
+        NotPermitted: others may read the file of a token.
         MissingExtra: ``address`` is on an object store, and the package obstore is not installed.
     """
-    token = token or os.environ.get(TOKEN_VARIABLE)
+    token = token or os.environ.get(TOKEN_VARIABLE) or _named_token()
     text = str(address)
     if not text:
         raise InvalidInput(
@@ -131,6 +138,14 @@ def _is_host_and_port(text: str) -> bool:
     return bool(colon) and port.isdecimal() and "/" not in head and not Path(text).exists()
 
 
+def _named_token() -> str | None:
+    """Return the token in the file that the environment names; None: it names none."""
+    path = os.environ.get(TOKEN_FILE_VARIABLE)
+    return read_token(path, f"have {TOKEN_FILE_VARIABLE} name another file") if path else None
+
+
 def _kept_token(state: Path) -> str | None:
     path = state / TOKEN_NAME
-    return path.read_text().strip() if path.exists() else None
+    if not path.exists():
+        return None
+    return read_token(path, f"ask who serves the store for its token, and give {TOKEN_VARIABLE}")

@@ -22,19 +22,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from isogloss.errors import InvalidInput, IsoglossError, ServerUnavailable
+from isogloss.errors import IsoglossError, ServerUnavailable
 from isogloss.service.calls.all import CHECKED, QUERIES, ControlHandlers
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
 from isogloss.service.processes.fair_calls import FairCalls
 from isogloss.service.processes.heap import keep_freed_memory
-from isogloss.service.server.check_address import check_address
+from isogloss.service.server.check_address import check_address, check_free
 from isogloss.service.server.drain_guard import DrainGuard
 from isogloss.service.server.grpc_calls import Calls
 from isogloss.service.server.query_child import QueryProcess
-from isogloss.service.server.token_file import store_token
+from isogloss.service.server.token_file import check_token, store_token
 from isogloss.service.server.token_guard import TokenGuard
+from isogloss.service.transport.credentials import check_pair, read_pem
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import (
     Address,
@@ -45,7 +46,7 @@ from isogloss.service.values.addresses import (
 from isogloss.service.values.server import ServerProcess
 from isogloss.service.values.state_directory import location, make_state_directory
 from isogloss.service.wire.methods import SERVICES
-from isogloss.store import Store
+from isogloss.store import Store, store_owner
 
 _log = logging.getLogger(__name__)
 
@@ -142,6 +143,9 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         listen = [parse_address(text) for text in config.listen]
+        # where somebody owns the store, opening it says so
+        is_owned = isinstance(given, Store) or store_owner(given) is not None
+        _check(config, [] if is_owned else listen)
         store = given if isinstance(given, Store) else Store.open(given, group=config.group)
         state = make_state_directory(store)
         addresses = listen or [default_address(state)]
@@ -302,15 +306,14 @@ async def _watch_ingest(ingest: Ingest, health: _Health) -> None:
         await asyncio.sleep(_WATCH_S)
 
 
-def _pem(path: Path) -> bytes:
-    """Return a file for TLS; InvalidInput where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be read ({error.strerror}): give --certificate and --key PEM files "
-            "that the server's user may read"
-        ) from error
+def _check(config: ServerConfig, listen: Sequence[Address]) -> None:
+    """Refuse settings with which no server starts, before a store is made for it."""
+    for address in listen:
+        check_free(address, has_tls=config.certificate is not None)
+    if config.token is not None:
+        check_token(config.token)
+    if config.certificate is not None and config.key is not None:
+        check_pair(config.certificate, config.key)
 
 
 def _or_no_pair(config: ServerConfig) -> str:
@@ -327,7 +330,7 @@ def _listen(server: grpc.aio.Server, address: Address, config: ServerConfig) -> 
         if address.socket is not None or config.certificate is None or config.key is None:
             port = server.add_insecure_port(str(address))
         else:
-            pair = (_pem(config.key), _pem(config.certificate))
+            pair = (read_pem(config.key), read_pem(config.certificate))
             port = server.add_secure_port(str(address), grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
         raise ServerUnavailable(

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterator
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -17,7 +16,6 @@ from isogloss.errors import (
     DeadlineExceeded,
     InvalidInput,
     IsoglossError,
-    NotAuthenticated,
     ServerUnavailable,
 )
 from isogloss.proto.v1 import recordings_pb2 as pb
@@ -109,16 +107,6 @@ def _error(error: grpc.RpcError, address: str) -> IsoglossError:
     if isinstance(found, ServerUnavailable | DeadlineExceeded) and not trailers:
         return type(found)(f"{found}{proxy_in_the_way(address)}")
     return found
-
-
-def read_certificate(path: str | Path) -> bytes:
-    """Return the PEM bytes of a certificate; NotAuthenticated where the file cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise NotAuthenticated(
-            f"certificate {path} cannot be read: {error}; give the PEM file that signs the server's"
-        ) from error
 
 
 class GrpcTransport:
@@ -396,5 +384,4 @@ __all__ = [
     "AsyncGrpcTransport",
     "GrpcTransport",
     "channel_options",
-    "read_certificate",
 ]

@@ -10,6 +10,8 @@ from pathlib import Path
 from isogloss.errors import InvalidInput
 
 TOKEN_NAME = "token"
+TOKEN_VARIABLE = "ISOGLOSS_TOKEN"
+TOKEN_FILE_VARIABLE = "ISOGLOSS_TOKEN_FILE"
 READY = b"ready\n"
 """What a child process writes to its standard output once it answers at its address."""
 _MAX_SOCKET_PATH = 100

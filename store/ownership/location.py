@@ -166,20 +166,29 @@ class StoreLocation:
             make_directories(self.files, self.root)
             self.files.set_permissions(self.root, permissions.PRIVATE)
 
-    def share(self, group: str) -> None:
-        """Let a group read the store here, and what is written to it later.
+    def check_group(self, group: str) -> None:
+        """Refuse a group that the store here cannot be shared with.
 
         Raises:
             InvalidInput: there is no such group; or the store is on an object store, which has no
                 groups.
             NotPermitted: this process is not a member of the group.
-            StorageError: the permissions cannot be changed.
         """
         if self.files.is_remote:
             raise InvalidInput(
                 f"group is {group!r}, and store {self.address} is on an object store: who reads it "
                 "is set there"
             )
+        permissions.group_id(group)
+
+    def share(self, group: str) -> None:
+        """Let a group read the store here, and what is written to it later.
+
+        Raises:
+            InvalidInput: there is no such group.
+            NotPermitted: this process is not a member of the group.
+            StorageError: the permissions cannot be changed.
+        """
         with storage_errors(f"store {self.address} cannot be shared with group {group!r}"):
             permissions.share(self.root, permissions.group_id(group))
 

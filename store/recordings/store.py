@@ -147,6 +147,8 @@ class Store:
     ) -> "Store":
         """Open a store as its owner; errors as for :meth:`open`."""
         there = location.fencing()
+        if group is not None:
+            location.check_group(group)  # before a store is made
         if there is None:
             if not create:
                 location.existing_fencing()

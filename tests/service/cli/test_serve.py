@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from isogloss.errors import InvalidInput
+from isogloss.errors import InvalidInput, NotPermitted
 from isogloss.service.cli import serve as command
 from isogloss.service.cli.main import app
 from isogloss.service.ingest.limits import IngestLimits
@@ -16,10 +16,11 @@ from isogloss.service.jobs.limits import JobLimits
 from isogloss.service.processes import keeping
 from isogloss.service.processes.config import ServerConfig
 from isogloss.service.server.call_limits import CallLimits
+from isogloss.service.values.addresses import TOKEN_FILE_VARIABLE
 from isogloss.service.values.upkeep import DAY_S
 
 OTHERWISE = {
-    "token": "lies in the store",
+    "token": "is in the file of --token-file, or lies in the store",
     "limits": "its fields are options",
     "calls": "its fields are options",
     "jobs": "its fields are options in other units",
@@ -77,9 +78,13 @@ def test_what_is_given_reaches_the_server(tmp_path: Path, monkeypatch: pytest.Mo
         return 5
 
     monkeypatch.setattr(keeping, "keep_serving", keep)
+    file = tmp_path / "secret"
+    file.write_text("0123456789abcdef\n")
+    file.chmod(0o600)
     words = [f"--{name.replace('_', '-')}={value}" for name, value in GIVEN.items()]
     words += ["--job-workers=3", "--job-memory=0.5", "--job-time=2", "--jobs-waiting=4"]
     words += ["--keep-days=5", "--keep-jobs=6"]
+    words += ["--token-file", str(file)]
     words += ["--no-workers", "--no-reflection", "--group", "lab", "--listen", "127.0.0.1:0"]
     done = CliRunner().invoke(app, ["serve", "--store", str(tmp_path / "s"), *words])
     assert done.exit_code == 5, done.output
@@ -92,6 +97,7 @@ def test_what_is_given_reaches_the_server(tmp_path: Path, monkeypatch: pytest.Mo
     assert config == ServerConfig(
         listen=("127.0.0.1:0",),
         group="lab",
+        token="0123456789abcdef",
         reflection=False,
         run_workers=False,
         jobs=JobLimits(
@@ -102,6 +108,30 @@ def test_what_is_given_reaches_the_server(tmp_path: Path, monkeypatch: pytest.Mo
         **of(ServerConfig),
     )
     assert {*GIVEN, "listen", "certificate", "key", "group", "reflection"} == {*settings()}
+
+
+def test_a_token_file_may_stand_before_the_command_and_must_be_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    def keep(store: object, config: ServerConfig, *, on_ready: object) -> int:
+        seen.append(config.token)
+        return 0
+
+    monkeypatch.setattr(keeping, "keep_serving", keep)
+    monkeypatch.setenv(TOKEN_FILE_VARIABLE, "of clients")  # is not the server's
+    words = ["serve", "--store", str(tmp_path / "s")]
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(f"{name:-<20}")
+        (tmp_path / name).chmod(0o600)
+    first, second = ("--token-file", str(tmp_path / "first")), str(tmp_path / "second")
+    for line in (words, [*first, *words], [*first, *words, "--token-file", second]):
+        assert CliRunner().invoke(app, line).exit_code == 0
+    assert seen == [None, f"{'first':-<20}", f"{'second':-<20}"]
+    (tmp_path / "first").chmod(0o644)
+    with pytest.raises(NotPermitted, match=r"wanted 600.*give --token-file another one"):
+        CliRunner().invoke(app, [*words, *first], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("word", ["--sessions=0", "--drain-s=-1", "--held-bytes=-5", "--streams=x"])

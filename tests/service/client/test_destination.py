@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 from tests.service import planted
 
-from isogloss.errors import InvalidInput, ServerUnavailable, StoreOwned
+from isogloss.errors import InvalidInput, NotPermitted, ServerUnavailable, StoreOwned
 from isogloss.service.calls.all import LocalHandlers
 from isogloss.service.client import destination
-from isogloss.service.client.destination import TOKEN_VARIABLE, Destination, find_destination
-from isogloss.service.values.addresses import TOKEN_NAME
+from isogloss.service.client.destination import Destination, find_destination
+from isogloss.service.values.addresses import TOKEN_FILE_VARIABLE, TOKEN_NAME, TOKEN_VARIABLE
 from isogloss.store import Store, StoreOwner
 
 
 @pytest.fixture(autouse=True)
 def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(TOKEN_FILE_VARIABLE, raising=False)
 
 
 def test_an_address_of_a_server_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,11 +71,49 @@ def test_the_server_of_a_store_is_called_with_the_token_that_the_store_keeps(
             find_destination(root, None)
         store.set_server("127.0.0.1:7447")
         assert find_destination(root, None) == Destination(address="127.0.0.1:7447")
-        (root / TOKEN_NAME).write_text("kept\n")
-        assert find_destination(str(root), None).token == "kept"
+        kept = "kept" * 4
+        (root / TOKEN_NAME).write_text(f"{kept}\n")
+        (root / TOKEN_NAME).chmod(0o600)
+        assert find_destination(str(root), None).token == kept
         assert find_destination(root, "given").token == "given"
         store.set_server("unix:/run/a")
         assert find_destination(root, None) == Destination(address="unix:/run/a")
+
+
+@pytest.mark.parametrize("what", ["pipe", "directory", "open"])
+def test_a_token_of_the_store_that_is_no_private_file_is_refused_and_not_waited_for(
+    tmp_path: Path, what: str
+) -> None:
+    root = tmp_path / "store"
+    with Store.open(root) as store:
+        store.set_server("127.0.0.1:7447")
+        path = root / TOKEN_NAME
+        if what == "pipe":
+            os.mkfifo(path, 0o600)
+        elif what == "directory":
+            path.mkdir()
+        else:
+            path.write_text("0123456789abcdef")
+            path.chmod(0o644)
+        with pytest.raises((InvalidInput, NotPermitted), match="and give ISOGLOSS_TOKEN"):
+            find_destination(root, None)
+        assert find_destination(root, "given").token == "given"
+
+
+def test_the_environment_may_name_a_file_of_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    (tmp_path / "secret").chmod(0o600)
+    monkeypatch.setenv(TOKEN_FILE_VARIABLE, str(tmp_path / "secret"))
+    assert find_destination("box:7447", None).token == "0123456789abcdef"
+    assert find_destination("box:7447", "given").token == "given"
+    monkeypatch.setenv(TOKEN_VARIABLE, "of the environment")
+    assert find_destination("box:7447", None).token == "of the environment"
+    monkeypatch.delenv(TOKEN_VARIABLE)
+    monkeypatch.setenv(TOKEN_FILE_VARIABLE, str(tmp_path / "lost"))
+    with pytest.raises(InvalidInput, match=r"lost holds no token \(No such file.*another file"):
+        find_destination("box:7447", None)
 
 
 READER = """

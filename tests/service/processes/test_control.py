@@ -4,7 +4,9 @@ import json
 import os
 import random
 import resource
+import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -381,8 +383,7 @@ def test_other_machines_are_only_let_in_with_tls(tmp_path: Path) -> None:
     for address in ("0.0.0.0:0", "[::]:0", "example.org:80"):
         with pytest.raises(NotPermitted, match="TLS"):
             serve(tmp_path / "store", ServerConfig(listen=(address,)))
-    with Store.open(tmp_path / "store"):
-        pass
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_socket_in_an_open_directory_is_refused(tmp_path: Path) -> None:
@@ -390,6 +391,36 @@ def test_a_socket_in_an_open_directory_is_refused(tmp_path: Path) -> None:
     open_directory.mkdir(mode=0o755)
     with pytest.raises(NotPermitted, match="chmod 700"):
         serve(tmp_path / "store", ServerConfig(listen=(f"unix:{open_directory}/s",)))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_server_that_cannot_listen_leaves_no_store_behind(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for address, said in (
+            (f"127.0.0.1:{port}", "in use"),
+            ("127.0.0.1:1, 2", "neither unix:/PATH nor HOST:PORT"),
+        ):
+            with pytest.raises((ServerUnavailable, InvalidInput), match=said):
+                serve(store, ServerConfig(listen=("127.0.0.1:0", address)))
+        done = subprocess.run(
+            [sys.executable, "-m", "isogloss", "serve", "--store", str(store), "--listen",
+             f"127.0.0.1:{port}"], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"error: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(InvalidInput, match="there is no group"):
+        serve(store, ServerConfig(group="no such group"))
+    assert not store.exists()
+    with (
+        server_on(store, "--listen", "127.0.0.1:0") as server,
+        pytest.raises(StoreOwned, match=str(server.process.pid)),  # who owns it is told first
+    ):
+        serve(store, ServerConfig(listen=tuple(server.addresses)))
 
 
 @pytest.mark.parametrize(
@@ -405,6 +436,7 @@ def test_a_configuration_that_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=says):
         serve(tmp_path / "store", ServerConfig(**options))  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "store").exists()
     with pytest.raises(InvalidInput, match="go together"):
         ServerConfig(key=tmp_path / "key")
 
@@ -412,13 +444,16 @@ def test_a_configuration_that_cannot_work_is_refused(
 def test_files_for_tls_that_are_not_there_or_no_pair_are_named(tmp_path: Path) -> None:
     lost, junk = tmp_path / "lost.pem", tmp_path / "junk.pem"
     junk.write_text("no certificate")
-    for key, error, said in (
-        (lost, InvalidInput, "lost.pem cannot be read .No such file.*give --certificate and"),
-        (junk, ServerUnavailable, "junk.pem no certificate and its key in PEM"),
+    os.mkfifo(pipe := tmp_path / "pipe.pem")
+    for key, said in (
+        (lost, "lost.pem cannot be read .No such file.*give --certificate and"),
+        (pipe, "pipe.pem cannot be read .it is no file.*give --certificate and"),
+        (junk, "junk.pem are no certificate and its key in PEM"),
     ):
         config = ServerConfig(listen=("127.0.0.1:0",), certificate=junk, key=key)
-        with pytest.raises(error, match=said):
+        with pytest.raises(InvalidInput, match=said):
             serve(str(tmp_path / "store"), config)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_second_server_on_a_store_is_refused(tmp_path: Path) -> None:

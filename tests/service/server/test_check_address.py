@@ -1,11 +1,12 @@
 """Where a server may listen: behind TLS, on this machine, or in a private directory."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from isogloss.errors import NotPermitted
-from isogloss.service.server.check_address import check_address
+from isogloss.errors import NotPermitted, ServerUnavailable
+from isogloss.service.server.check_address import check_address, check_free
 from isogloss.service.values.addresses import Address, parse_address
 
 
@@ -54,3 +55,38 @@ def test_a_link_to_a_private_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "private")
     with pytest.raises(NotPermitted, match="another directory"):
         check_address(Address(socket=tmp_path / "run" / "socket"), has_tls=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_a_port_that_is_taken_is_told_and_one_that_is_free_stays_so(host: str) -> None:
+    family = socket.AF_INET6 if host == "[::1]" else socket.AF_INET
+    with socket.socket(family) as taken:
+        try:
+            taken.bind((host.strip("[]"), 0))
+        except OSError:
+            pytest.skip("this machine has no such address")
+        taken.listen()
+        address = parse_address(f"{host}:{taken.getsockname()[1]}")
+        # of a name with several addresses another one may be free
+        if host != "localhost" or len(socket.getaddrinfo(host, 1, type=socket.SOCK_STREAM)) == 1:
+            with pytest.raises(ServerUnavailable, match="already in use; give --listen another"):
+                check_free(address, has_tls=False)
+    for _ in range(2):
+        check_free(address, has_tls=False)
+    check_free(parse_address(f"{host}:0"), has_tls=False)
+
+
+def test_a_host_that_is_none_of_this_machines_is_refused() -> None:
+    for address in ("192.0.2.1:0", "no-such-host.invalid:1"):
+        with pytest.raises(ServerUnavailable, match=f"cannot listen on {address}: "):
+            check_free(parse_address(address), has_tls=True)
+    with pytest.raises(NotPermitted, match="give a certificate and key"):
+        check_free(parse_address("0.0.0.0:1"), has_tls=False)
+
+
+def test_looking_at_a_socket_makes_nothing(tmp_path: Path) -> None:
+    check_free(Address(socket=tmp_path / "store" / "run" / "socket"), has_tls=False)
+    assert list(tmp_path.iterdir()) == []
+    tmp_path.chmod(0o755)
+    with pytest.raises(NotPermitted, match="chmod 700"):
+        check_free(Address(socket=tmp_path / "socket"), has_tls=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isogloss.errors import InvalidInput, NotPermitted
-from isogloss.service.server.token_file import store_token
+from isogloss.service.server.token_file import check_token, store_token
 from isogloss.store import FileSystem
 
 TOKEN = "0123456789abcdef"
@@ -64,6 +64,8 @@ def test_the_token_and_its_name_are_on_the_disk_when_it_is_given_out(tmp_path: P
 def test_a_token_that_is_short_or_does_not_print_is_refused(tmp_path: Path, token: str) -> None:
     with pytest.raises(InvalidInput, match="at least 16 that print"):
         store_token(tmp_path, token)
+    with pytest.raises(InvalidInput, match="at least 16 that print"):
+        check_token(token)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,7 +92,7 @@ def test_what_stands_in_the_place_of_the_file_is_refused_and_not_waited_for(
     tmp_path: Path, make: Callable[[Path, int], None]
 ) -> None:
     make(tmp_path / "token", 0o600)
-    with pytest.raises(InvalidInput, match="token is no file, wanted one: remove it"):
+    with pytest.raises(InvalidInput, match=r"holds no token \(it is no file\): remove it"):
         store_token(tmp_path, None)
 
 

@@ -20,7 +20,6 @@ from isogloss.errors import (
     Conflict,
     DeadlineExceeded,
     InvalidInput,
-    NotAuthenticated,
     NotFound,
     ServerUnavailable,
 )
@@ -30,7 +29,6 @@ from isogloss.service.transport.over_grpc import (
     AsyncGrpcTransport,
     GrpcTransport,
     channel_options,
-    read_certificate,
 )
 from isogloss.service.wire import framing
 from isogloss.service.wire.errors import DETAILS_KEY, to_status
@@ -290,14 +288,6 @@ def test_a_server_that_is_away_is_asked_again_after_pauses_that_double() -> None
     pauses = [later - earlier for earlier, later in itertools.pairwise(came)]
     # 0.1, 0.2 and 0.4 s, each by chance up to a fifth shorter or longer
     assert all(pause >= 0.7 * least for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True))
-
-
-def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "pem").write_bytes(b"PEM")
-    assert read_certificate(tmp_path / "pem") == b"PEM"
-    with pytest.raises(NotAuthenticated, match="give the PEM file that signs the server's") as got:
-        read_certificate(tmp_path / "lost")
-    assert str(tmp_path / "lost") in str(got.value)
 
 
 @pytest.mark.parametrize(

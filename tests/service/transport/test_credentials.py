@@ -1,0 +1,93 @@
+"""Tokens, certificates and keys: what is no private file is named, and never waited for."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isogloss.errors import InvalidInput, NotAuthenticated, NotPermitted
+from isogloss.service.transport.credentials import (
+    check_pair,
+    read_certificate,
+    read_pem,
+    read_token,
+)
+
+TOKEN = "0123456789abcdef"
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "pipe": lambda path: os.mkfifo(path, 0o600),
+    "directory": lambda path: path.mkdir(0o700),
+    "link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "nothing": lambda path: None,
+    "too large": lambda path: (path.write_bytes(b"a" * (1 << 21)), path.chmod(0o600)),
+}
+
+
+def kept(path: Path, token: bytes, mode: int = 0o600) -> Path:
+    path.write_bytes(token)
+    path.chmod(mode)
+    return path
+
+
+def test_a_token_is_what_its_file_holds_without_the_blanks_around_it(tmp_path: Path) -> None:
+    for held in (TOKEN, f"{TOKEN}\n", f" {TOKEN} \r\n"):
+        assert read_token(kept(tmp_path / "token", held.encode()), "") == TOKEN
+    (tmp_path / "link").symlink_to(tmp_path / "token")
+    assert read_token(tmp_path / "link", "") == TOKEN
+    assert read_token(kept(tmp_path / "token", TOKEN.encode(), 0o400), "") == TOKEN
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "here"
+    NO_FILES[what](path)
+    with pytest.raises(InvalidInput, match=r"here holds no token \(.*\): choose another"):
+        read_token(path, "choose another")
+    with pytest.raises(NotAuthenticated, match="give the PEM file that signs the server's"):
+        read_certificate(path)
+    with pytest.raises(InvalidInput, match="give --certificate and --key PEM files"):
+        read_pem(path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o777])
+def test_a_token_that_others_may_know_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    path = kept(tmp_path / "token", TOKEN.encode(), mode)
+    with pytest.raises(NotPermitted, match=f"mode {mode:o}, wanted 600.*; choose another") as got:
+        read_token(path, "choose another")
+    assert TOKEN not in str(got.value)
+
+
+@pytest.mark.parametrize("held", [b"", b"short", b"\xff" * 20, b"0123456789\nabcdefgh", b"a\0" * 9])
+def test_what_is_no_token_is_refused_and_not_shown(tmp_path: Path, held: bytes) -> None:
+    with pytest.raises(InvalidInput, match="choose another") as got:
+        read_token(kept(tmp_path / "token", held), "choose another")
+    assert "0123456789" not in str(got.value)
+
+
+def test_a_certificate_is_read_as_it_is(tmp_path: Path) -> None:
+    assert read_certificate(kept(tmp_path / "pem", b"PEM", 0o644)) == b"PEM"
+    assert read_pem(tmp_path / "pem") == b"PEM"
+
+
+def pair(directory: Path, name: str, *more: str) -> tuple[Path, Path]:
+    """Make a certificate and its key."""
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost")
+    kept_in = ("-keyout", str(key), "-out", str(certificate))
+    subprocess.run([*made, *kept_in, *(more or ("-nodes",))], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_a_pair_belongs_together_and_wants_no_passphrase(tmp_path: Path) -> None:
+    certificate, key = pair(tmp_path, "one")
+    check_pair(certificate, key)
+    _, other = pair(tmp_path, "other")
+    _, locked = pair(tmp_path, "locked", "-passout", "pass:secret")
+    junk = kept(tmp_path / "junk", b"no certificate")
+    for wrong in (other, locked, junk, certificate):
+        with pytest.raises(InvalidInput, match="are no certificate and its key in PEM"):
+            check_pair(certificate, wrong)
+    with pytest.raises(InvalidInput, match=r"lost cannot be read \(No such file"):
+        check_pair(certificate, tmp_path / "lost")
