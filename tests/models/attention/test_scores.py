@@ -1,5 +1,7 @@
 """Scores of heads."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +10,8 @@ import torch
 from tests.models.elements.families import IDS, family
 from torch import Tensor
 
-from isogloss.errors import InvalidInput
-from isogloss.models import LoadedModel, splice
+from isogloss.errors import InvalidInput, MissingExtra
+from isogloss.models import LoadedModel, load_model, splice
 from isogloss.models.attention.patterns import Head
 from isogloss.models.attention.scores import KINDS, head_scores, repeated_ids
 
@@ -78,3 +80,24 @@ def test_sequences_that_the_model_cannot_read_are_refused():
         head_scores(gpt2, [[1, 2], [1, 2, 3]])
     with pytest.raises(InvalidInput, match="wanted 1 of 6"):
         repeated_ids(gpt2, tokens=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("packaged:smollm2-135m", {"18.6": 0.9, "17.4": 0.8}),
+        ("packaged:gemma3-270m", {"5.1": 0.8, "11.2": 0.55}),
+    ],
+)
+def test_the_induction_heads_of_packaged_models_come_first(
+    name: str, known: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ISOGLOSS_CACHE", os.environ.get("ISOGLOSS_TEST_CACHE", str(tmp_path)))
+    try:
+        found = head_scores(load_model(name, causal=True))
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    first = {str(head): score for head, score in found.highest("induction", 4)}
+    for head, least in known.items():
+        assert first[head] > least > 5 * found.null["induction"]

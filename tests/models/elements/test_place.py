@@ -11,7 +11,15 @@ from tests.models.elements.families import IDS, family
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, ShapeError, UnknownSite
-from isogloss.models import LoadedModel, TextPairs, capture, distinct_sites, splice, trace
+from isogloss.models import (
+    LoadedModel,
+    TextPairs,
+    ablate,
+    capture,
+    distinct_sites,
+    splice,
+    trace,
+)
 
 ATTENTION = "model.layers.1.self_attn"
 SITES = {
@@ -270,10 +278,11 @@ def test_heads_of_transformer_lens_are_those_of_its_own_hook_points():
     for part, site in sites.items():
         theirs = cache[f"blocks.1.attn.hook_{part}"]
         assert torch.equal(seen[site].reshape(theirs.shape), theirs), part
-    with torch.no_grad(), splice(model, {sites["pattern"]: torch.zeros_like}):
-        with capture(model, [sites["z"]]) as seen:
-            model(IDS)
-        assert not seen[sites["z"]].any()
+    for way in (splice(model, {sites["pattern"]: torch.zeros_like}), ablate(model, [sites["v"]])):
+        with torch.no_grad(), way:
+            with capture(model, [sites["z"]]) as seen:
+                model(IDS)
+            assert not seen[sites["z"]].any()
     pairs = TextPairs(
         clean=IDS, corrupt=IDS.flip(1), right=((1,), (2,)), wrong=((3,), (4,)), tokens=("a",) * 7
     )
@@ -311,10 +320,7 @@ def test_heads_within_a_trace_of_nnsight_are_those_of_the_model_inside():
     assert torch.equal(given[1], seen[sites[4]])
     for site in sites:
         assert torch.equal(seen[site], plain[site])
-    with (
-        torch.no_grad(),
-        splice(model, {sites[4]: torch.zeros_like}),
-        wrapped.trace(input_ids=IDS),
-    ):
-        mixed = wrapped.transformer.h[1].attn.c_proj.input.save()
-    assert not mixed.any()
+    for way in (splice(model, {sites[4]: torch.zeros_like}), ablate(model, [sites[2]])):
+        with torch.no_grad(), way, wrapped.trace(input_ids=IDS):
+            mixed = wrapped.transformer.h[1].attn.c_proj.input.save()
+        assert not mixed.any()

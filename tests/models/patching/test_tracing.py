@@ -1,8 +1,10 @@
 """Causal tracing beside loops of hooks written by hand."""
 
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from tests.models.patching.tiny import CLEAN, CORRUPT, model, pairs
 from torch import Tensor, nn
 
-from isogloss.errors import InvalidInput, ShapeError, UnknownSite
+from isogloss.errors import InvalidInput, MissingExtra, ShapeError, UnknownSite
 from isogloss.models import (
     Head,
     LoadedModel,
@@ -20,6 +22,7 @@ from isogloss.models import (
     attribute,
     head_scores,
     indirect_object_pairs,
+    load_model,
     score_edges,
     text_pairs,
 )
@@ -259,3 +262,22 @@ def test_a_site_without_a_row_for_each_token_is_refused():
 
     with pytest.raises(ShapeError, match="axis 1 is not theirs"):
         trace(LoadedModel(module=Pooled(), name="pooled"), pairs(), ["pool"])
+
+
+@pytest.mark.slow
+def test_on_indirect_objects_the_fact_moves_from_the_changed_token_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ISOGLOSS_CACHE", os.environ.get("ISOGLOSS_TEST_CACHE", str(tmp_path)))
+    try:
+        smollm2 = load_model("packaged:smollm2-135m", causal=True)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    some = indirect_object_pairs(smollm2, 4)
+    (changed,) = some.changed
+    sites = [f"layers.{layer}" for layer in (8, 16, 20, 24, 28)]
+    found = trace(smollm2, some, sites, positions=[changed, -1])
+    at_changed, at_last = found.effects.T
+    assert min(at_changed[:2]) > 0.9 > 0.1 > max(at_last[:2])
+    assert min(at_last[3:]) > 0.7 > 0.3 > max(at_changed[3:])
+    assert 0.1 < at_last[2] < 0.9
