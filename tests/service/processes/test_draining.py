@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2
-from tests.service.serving import Server, append_samples, server_on
+from tests.service.serving import Server, append_samples, server_on, start_kept
 
 import isogloss
 from isogloss.errors import ServerUnavailable
@@ -167,3 +168,51 @@ def test_calls_that_outlast_the_time_to_drain_are_ended(tmp_path: Path) -> None:
         reading = SlowRead(server.addresses[0])
         assert server.terminate() == 0
         assert reading.status() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+@pytest.mark.parametrize("way", ["told twice", "killed"])
+def test_however_it_ends_no_process_stays_and_the_next_server_goes_on(
+    tmp_path: Path, way: str
+) -> None:
+    store = tmp_path / "store"
+    small = {"batch_rows": 8, "holdout": 0.0, "epochs": 1e5}
+    server = start_kept(store, "--drain-s", "600")
+    try:
+        with isogloss.connect(store, timeout_s=600) as client:
+            for spec in (SPEC, WIDE):
+                client.create_recording(spec, ["a"])
+            with client.stream("wide", "p", direct=False) as stream:
+                stream.write(sample_batch(WIDE, "p", 1, rows=ROWS))
+            with client.appender("sample", "p") as appender:
+                append_samples(appender, SPEC, 8)
+            job = client.train("sample", site=SPEC.sites[0].name, features=8, k=2, more=small).name
+            while client.job(job).info().step == 0:
+                time.sleep(0.05)
+        processes = psutil.Process(server.process.pid).children(recursive=True)
+        assert len(processes) >= 3  # the server, its query process, a worker
+        if way == "killed":
+            server.process.kill()
+            processes[0].kill()
+        else:
+            reading = SlowRead(server.addresses[0])
+            with grpc.insecure_channel(server.addresses[0]) as channel:
+                server.process.send_signal(signal.SIGTERM)
+                wait_until_draining(channel)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 128 + signal.SIGTERM
+            assert reading.status() is grpc.StatusCode.UNAVAILABLE
+        _, left = psutil.wait_procs(processes, timeout=60)
+        assert left == []
+    finally:
+        server.kill()
+    server = start_kept(store)
+    try:
+        with isogloss.connect(store, timeout_s=600) as client:
+            while (info := client.job(job).info()).attempt < 2:
+                time.sleep(0.05)
+            assert info.step > 0
+            client.job(job).cancel()
+        assert server.terminate() == 0
+    finally:
+        server.kill()
