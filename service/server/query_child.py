@@ -10,7 +10,7 @@ import time
 import grpc
 import grpc.aio
 
-from isogloss.errors import ServerUnavailable
+from isogloss.errors import DeadlineExceeded, ServerUnavailable
 from isogloss.service.jobs.processes import describe_end
 from isogloss.service.server.grpc_calls import Forwarded
 from isogloss.service.server.socket_directory import SocketDirectory
@@ -25,6 +25,9 @@ _CLOSE_S = 3.0
 _FREE_DEATHS = 3
 """Deaths in a row after which a child is started again at once: a query may have caused them."""
 _LONGEST_PAUSE_S = 5.0
+_ANSWER_SHARE, _LEAST_ANSWER_S = 0.05, 0.1
+"""Of a call's time, what is left to say that the child still loads, before the caller gives up."""
+_NO_ANSWERS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _WELL_S = 60.0
 """Deaths are in a row where the child lived less than this."""
 
@@ -40,6 +43,7 @@ class QueryProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._has_answered = False
         self._deaths = 0
         self._in_a_row = 0
         self._last_end = ""
@@ -63,21 +67,41 @@ class QueryProcess:
         Raises:
             Forwarded: the child answered with a status.
             ServerUnavailable: it cannot be started, or died twice.
+            DeadlineExceeded: it was started for this call, and has not answered in time.
         """
+        if timeout_s is None or self._has_answered:
+            return await self._forward(path, raw, timeout_s)
+        # torch alone takes from a second to ten to load, where the machine is busy
+        least_s = max(_LEAST_ANSWER_S, _ANSWER_SHARE * timeout_s)
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s - least_s)):
+                return await self._forward(path, raw, timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the query process, which was started for this call and loads torch first, had "
+                f"not answered after {timeout_s:.3g} s; it goes on: call again, or with a longer "
+                "timeout_s"
+            ) from None
+
+    async def _forward(self, path: str, raw: bytes, timeout_s: float | None) -> bytes:
         loop = asyncio.get_running_loop()
         end = None if timeout_s is None else loop.time() + timeout_s
         for is_last in (False, True):
             channel = await self._connect()
             left_s = None if end is None else max(0.0, end - loop.time())
             try:
-                return await channel.unary_unary(path)(raw, timeout=left_s)
+                answer = await channel.unary_unary(path)(raw, timeout=left_s)
             except grpc.aio.AioRpcError as error:
                 died = error.code() == grpc.StatusCode.UNAVAILABLE and (
                     channel is not self._channel or await self._has_ended()
                 )
+                self._has_answered |= error.code() not in _NO_ANSWERS
                 if not died or is_last:
                     trailers = tuple((str(k), v) for k, v in error.trailing_metadata())
                     raise Forwarded(error.code(), error.details() or "", trailers) from None
+            else:
+                self._has_answered = True
+                return answer
         raise ServerUnavailable("the query process died twice: see the server's log")
 
     async def close(self) -> None:
@@ -124,6 +148,7 @@ class QueryProcess:
                 f"{self._last_end}; it is started again in {left_s:.1f} s: ask then, and see "
                 "the server's log"
             )
+        self._has_answered = False
         self._born_s = time.monotonic()
         address = f"unix:{self._directory.path / 'query'}"
         self._process = await asyncio.create_subprocess_exec(

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from isogloss.errors import ServerUnavailable
+from isogloss.errors import DeadlineExceeded, ServerUnavailable
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.service.server.grpc_calls import Forwarded
 from isogloss.service.server.query_child import QueryProcess
@@ -107,6 +107,20 @@ def test_a_start_goes_on_when_who_asked_has_no_time_left(location: str) -> None:
         await asyncio.gather(*(ask(child) for _ in range(3)))
         assert child.pid == first, "another one was started beside it"
         assert child.described().restarts == 0
+
+    using(location, use)
+
+
+def test_a_call_for_which_it_was_started_is_told_so_in_time_and_the_next_is_answered(
+    location: str,
+) -> None:
+    async def use(child: QueryProcess) -> None:
+        with pytest.raises(DeadlineExceeded, match=r"had not answered after 0\.15 s.*call again"):
+            await child.forward(METHOD.path, REQUEST, 0.15)
+        await ask(child)
+        with pytest.raises(Forwarded) as caught:  # its own deadline, once it has answered
+            await child.forward(METHOD.path, REQUEST, 0.0)
+        assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
     using(location, use)
 
