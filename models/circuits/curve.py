@@ -15,6 +15,9 @@ from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import permutation_p
 from isogloss.models.patching.pairs import TextPairs
 
+_PATHS = 500
+"""Random paths after which it is looked whether they still bring edges."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitCurve:
@@ -93,24 +96,49 @@ def circuit_curve(
 def random_circuit(edges: Edges, size: int, draw: np.random.Generator) -> NDArray[np.bool_]:
     """Return a union of random paths from the embedding to the logits, of as many edges.
 
-    The last path may bring more edges than are wanted; then the union is of that many more.
+    The last path may bring more edges than are wanted; then the union is of that many more. Where
+    a path brings less than an edge any more, since most are kept, single edges that lie on a path
+    are drawn: all edges are never covered by paths alone.
 
     Args:
         edges: of the model.
         size: how many edges at least.
         draw: where chance comes from.
     """
-    kept = np.zeros_like(edges.exist)
-    size = min(size, len(edges))
-    feeds = [[j for j, r in enumerate(edges.readers) if r.feeds(w)] for w in edges.writers]
-    for _ in range(100 * len(edges)):
-        if kept.sum() >= size:
-            break
-        reader = len(edges.readers) - 1
-        while True:
-            writer = int(draw.choice(np.flatnonzero(edges.exist[:, reader])))
-            kept[writer, reader] = True
-            if edges.writers[writer].layer < 0:
-                break
-            reader = int(draw.choice(feeds[writer]))
+    kept, count = np.zeros_like(edges.exist), 0
+    size = min(size, int(edges.live(edges.exist).sum()))
+    before = [np.flatnonzero(column) for column in edges.exist.T]
+    feeds = [np.flatnonzero(column) for column in edges.feeds.T]
+    gained = _PATHS
+    while count < size and gained >= _PATHS:
+        was = count
+        for _ in range(_PATHS):
+            if count >= size:
+                return kept
+            count += _add_path(kept, edges, before, feeds, draw)
+        gained = count - was
+    while count < size:
+        others = np.argwhere(edges.exist & ~kept)
+        chosen = draw.permutation(others)[: size - count]
+        kept[chosen[:, 0], chosen[:, 1]] = True
+        kept = edges.live(kept)
+        count = int(kept.sum())
     return kept
+
+
+def _add_path(
+    kept: NDArray[np.bool_],
+    edges: Edges,
+    before: list[NDArray[np.int64]],
+    feeds: list[NDArray[np.int64]],
+    draw: np.random.Generator,
+) -> int:
+    """Keep the edges of a random path, from the logits back; return how many were not kept."""
+    reader, new = len(edges.readers) - 1, 0
+    while True:
+        writer = int(before[reader][draw.integers(len(before[reader]))])
+        new += not kept[writer, reader]
+        kept[writer, reader] = True
+        if edges.writers[writer].layer < 0:
+            return new
+        reader = int(feeds[writer][draw.integers(len(feeds[writer]))])

@@ -68,6 +68,8 @@ class Edges:
     """In the order in which they read; the logits last."""
     exist: NDArray[np.bool_]
     """Whether a writer writes before a reader reads, ``[writers, readers]``."""
+    feeds: NDArray[np.bool_] = field(init=False, repr=False)
+    """Whether a reader's head or MLP is the writer, ``[readers, writers]``."""
     _places: dict[str, tuple[int, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,8 @@ class Edges:
             for i, j in np.argwhere(self.exist).tolist()
         }
         object.__setattr__(self, "_places", places)
+        feeds = np.array([[r.feeds(w) for w in self.writers] for r in self.readers])
+        object.__setattr__(self, "feeds", feeds)
 
     def __len__(self) -> int:
         return int(self.exist.sum())
@@ -116,8 +120,7 @@ class Edges:
         Args:
             kept: which edges, ``[writers, readers]``.
         """
-        feeds = np.array([[r.feeds(w) for w in self.writers] for r in self.readers])
-        kept = kept & self.exist
+        kept, feeds = kept & self.exist, self.feeds
         from_start = np.array([w.layer < 0 for w in self.writers])
         to_end = np.array([r.part == "logits" for r in self.readers])
         while True:

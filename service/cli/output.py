@@ -244,10 +244,16 @@ def progress(*, is_quiet: bool) -> Generator[ShowProgress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
+        task, known = bar.add_task("", total=None), 0.0
+        began_s = bar.tasks[0].start_time
 
         def show(text: str, done: float, total: float) -> None:
-            bar.update(task, description=text, completed=done, total=total or None)
+            nonlocal task, known
+            if total != known:  # rich keeps a total that is not known any more, and the end's time
+                bar.remove_task(task)
+                task, known = bar.add_task("", total=total or None), total
+                bar.tasks[0].start_time = began_s
+            bar.update(task, description=text, completed=done)
 
         yield show
 

@@ -85,6 +85,26 @@ def test_a_bar_shows_what_is_done_of_what_there_is(
     assert "75%" in said
 
 
+def test_a_bar_forgets_how_much_there_was_and_goes_on_with_the_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    with progress(is_quiet=False) as show:
+        show("first", 4, 4)
+        time.sleep(1.1)
+        show("second", 3, 0)
+    said = capsys.readouterr().err
+    last = said[said.rindex("second") :]
+    assert "75%" not in last
+    assert "100%" not in last
+    assert "0:00:00" not in last
+    with progress(is_quiet=False) as show:
+        show("first", 4, 0)
+        show("second", 3, 6)
+    assert "50%" in capsys.readouterr().err
+
+
 ROWS = [
     ("a-long-id-that-nobody-may-break", 0.25, True, time_of(1.5)),
     ("b", float("nan"), False, time_of(2.5)),
