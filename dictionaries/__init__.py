@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.effects.after_firing import SteeredFeature, steered_followers
     from isogloss.dictionaries.effects.feature_circuit import FeatureCircuit, feature_circuit
     from isogloss.dictionaries.effects.firings import Firings, find_firings
-    from isogloss.dictionaries.effects.interventions import CHANGES, FeatureEffect, feature_effect
+    from isogloss.dictionaries.effects.interventions import (
+        CHANGES,
+        FeatureChange,
+        FeatureEffect,
+        feature_effect,
+    )
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
     from isogloss.dictionaries.effects.repeats import RepeatFeature, repeat_features
     from isogloss.dictionaries.effects.shifts import check_features
@@ -108,6 +113,7 @@ __all__ = [
     "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
+    "FeatureChange",
     "FeatureCircuit",
     "FeatureEffect",
     "Firings",
@@ -218,6 +224,7 @@ _HOMES = {
     "Firings": "effects.firings",
     "find_firings": "effects.firings",
     "CHANGES": "effects.interventions",
+    "FeatureChange": "effects.interventions",
     "FeatureEffect": "effects.interventions",
     "feature_effect": "effects.interventions",
     "LossRecovered": "effects.recovered",

@@ -16,7 +16,7 @@ from isogloss.service.cli.study.passes import counted_passes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isogloss.dictionaries import DictionaryModule, FeatureEffect, TokenEffects
+    from isogloss.dictionaries import DictionaryModule, FeatureChange, FeatureEffect, TokenEffects
     from isogloss.models import LoadedModel
 
 app = typer.Typer()
@@ -72,7 +72,7 @@ def effects(
     from isogloss import dictionaries, models
     from isogloss.service.cli.texts import read_texts
 
-    _check(change, feature or [], keep=keep, output=output, count=count)
+    way = _check(change, feature or [], keep=keep, output=output, count=count)
     read = read_texts(texts or [], standard_library=standard_library, words=4 * tokens)
     # a store that cannot be written to is refused before anything is measured
     with connect(store, run_workers=False, read_only=not keep) as client:
@@ -84,7 +84,7 @@ def effects(
     if not feature:
         return _whole(made, loaded, ids, may_differ, is_json=is_json)
     with counted_passes(loaded, is_quiet=is_json) as announce:
-        run = partial(dictionaries.feature_effect, change=change, value=value, count=random)
+        run = partial(dictionaries.feature_effect, change=way, value=value, count=random)
         announce("effects", len(feature) * (3 + random) * len(ids))
         found = [run(made, loaded, ids, one, allow=may_differ) for one in feature]
         announce("tokens", min(8, len(ids)) + 2 * (1 + len(feature)) * len(ids))
@@ -97,8 +97,8 @@ def effects(
 
 def _check(
     change: str, features: Sequence[int], *, keep: bool, output: Path | None, count: int
-) -> None:
-    """Refuse what could not be measured or kept, before a model is loaded."""
+) -> "FeatureChange":
+    """Return the change; refuse what could not be measured or kept, before a model is loaded."""
     from isogloss.dictionaries import CHANGES, MOST_TOKENS
 
     if change not in CHANGES:
@@ -111,6 +111,7 @@ def _check(
         there = next(one for one in (output, *output.parents) if one.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise InvalidInput(f"{output} cannot be made (in {there}): choose --output")
+    return change
 
 
 def _keep(

@@ -1,5 +1,6 @@
 """A model in which the class of the token before decides what follows, and its dictionary."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -54,6 +55,15 @@ class Classes(nn.Module):
 @cache
 def model() -> LoadedModel:
     return LoadedModel(module=Classes().eval(), name="classes")
+
+
+def noting(passes: list[object]) -> Callable[..., None]:
+    """Return a hook that notes each pass."""
+
+    def note(*given: object) -> None:
+        passes.append(given)
+
+    return note
 
 
 def dictionary() -> DictionaryModule:

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests.dictionaries.effects.classes import FOLLOW, SITE, TOKENS, dictionary, model, texts
+from tests.dictionaries.effects.classes import (
+    FOLLOW,
+    SITE,
+    TOKENS,
+    dictionary,
+    model,
+    noting,
+    texts,
+)
 
 from isogloss.dictionaries import feature_effect
 from isogloss.errors import InvalidInput
@@ -63,7 +71,7 @@ def test_what_cannot_be_done_is_refused_before_any_pass(setting: dict[str, Any],
     given: dict[str, Any] = {"feature": CLASS, "site": SITE, **setting}
     passes: list[object] = []
     ids = texts(2)
-    handle = model().module.register_forward_hook(lambda *given: passes.append(given))
+    handle = model().module.register_forward_hook(noting(passes))
     try:
         with pytest.raises(InvalidInput, match=said):
             feature_effect(dictionary(), model(), ids, **given)

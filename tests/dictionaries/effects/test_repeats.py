@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 from replications import induction
-from tests.dictionaries.effects.classes import SITE, TOKENS, dictionary, model
+from tests.dictionaries.effects.classes import SITE, TOKENS, dictionary, model, noting
 from torch import Tensor, nn
 
 from isogloss.dictionaries import (
@@ -64,7 +64,7 @@ def _short() -> Tensor:
 
 def test_texts_that_do_not_repeat_are_refused_before_any_pass():
     passes: list[object] = []
-    handle = model().module.register_forward_hook(lambda *given: passes.append(given))
+    handle = model().module.register_forward_hook(noting(passes))
     try:
         with pytest.raises(InvalidInput, match="no text repeats whole"):
             repeat_features(dictionary(), model(), torch.arange(TOKENS)[None], site=SITE)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.dictionaries.effects.classes import noting
 from tests.dictionaries.live.planted import random_dictionary
 from tests.dictionaries.live.tiny_gpt import tiny_gpt
 
@@ -58,7 +59,7 @@ def test_counts_and_strengths_of_nothing_are_refused():
 def test_features_that_there_are_not_are_refused_before_any_pass(features: list[int], said: str):
     made, passes = DictionaryModule(random_dictionary()), list[object]()
     gpt = LoadedModel(module=tiny_gpt(), name="tiny")
-    gpt.module.register_forward_hook(lambda *given: passes.append(given))
+    gpt.module.register_forward_hook(noting(passes))
     for call in (
         lambda: token_effects(made, gpt, IDS, features, site=SITE),
         lambda: shifts(made, gpt, IDS, features, norm=1.0, site=SITE),

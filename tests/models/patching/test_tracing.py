@@ -178,9 +178,10 @@ BEFORE_ANY_PASS: list[tuple[Callable[[LoadedModel], object], type[Exception], st
     (lambda m: trace(m, pairs(), ["h.0", "transformer.h.0"]), InvalidInput, "are one place"),
     (lambda m: attribute(m, pairs(), ["h.0.attn.head.1", "h.0.attn.head.1.z"]), InvalidInput,
      "are one place"),
-    *((lambda m, bad=bad, run=run: run(m, bad), InvalidInput, "token id 50 is not in the model's")
-      for run in (lambda m, p: trace(m, p, ["h.0"]), score_edges)
-      for bad in (beyond("clean"), beyond("corrupt"), beyond("right"), beyond("wrong"))),
+    *((lambda m, bad=bad: trace(m, bad, ["h.0"]), InvalidInput, "token id 50 is not in the model")
+      for bad in map(beyond, ("clean", "corrupt", "right", "wrong"))),
+    *((lambda m, bad=bad: score_edges(m, bad), InvalidInput, "token id 50 is not in the model's")
+      for bad in map(beyond, ("clean", "corrupt", "right", "wrong"))),
     (lambda m: head_scores(m, torch.full((2, 9), 50)), InvalidInput, "token id 50 is not in"),
     (lambda m: head_scores(m, torch.full((2, 9), -1)), InvalidInput, "token id -1 is not in"),
     (lambda m: head_scores(m, torch.ones(2, 9)), InvalidInput, "wanted whole numbers"),

@@ -8,6 +8,7 @@ import torch
 from tests.service.cli.study.conftest import Run
 
 from isogloss.models import induction_pairs, load_model, score_edges
+from isogloss.models.circuits.scores import Scoring
 from isogloss.service.cli.study.passes import counted_passes
 
 OWN = ("--clean", "each call", "--corrupt", "each type", "--right", "a", "--wrong", "b")
@@ -87,7 +88,8 @@ def test_the_passes_of_scores_are_those_that_the_command_expects(
     gpt2: str, watched: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = load_model(gpt2, causal=True)
-    for way, steps, expected in (("eap-ig", 5, 8), ("eap-ig", 2, 5), ("eap", 5, 4)):
+    known: list[tuple[Scoring, int, int]] = [("eap-ig", 5, 8), ("eap-ig", 2, 5), ("eap", 5, 4)]
+    for way, steps, expected in known:
         with counted_passes(model, is_quiet=False) as announce:
             announce("scoring edges", expected)
             score_edges(model, induction_pairs(model, 2), way=way, steps=steps)
