@@ -79,18 +79,16 @@ def effects(
         made = client.dictionary(dictionary)
     if feature:
         dictionaries.check_features(made, feature)
-    loaded, may_differ = models.load_model(model, causal=True), allow or ()
+    loaded, parts = models.load_model(model, causal=True), allow or ()
     ids = models.token_windows(loaded, [one.text for one in read], tokens=tokens, most=windows)
     if not feature:
-        return _whole(made, loaded, ids, may_differ, is_json=is_json)
+        return _whole(made, loaded, ids, parts, is_json=is_json)
     with counted_passes(loaded, is_quiet=is_json) as announce:
         run = partial(dictionaries.feature_effect, change=way, value=value, count=random)
         announce("effects", len(feature) * (3 + random) * len(ids))
-        found = [run(made, loaded, ids, one, allow=may_differ) for one in feature]
+        found = [run(made, loaded, ids, one, allow=parts) for one in feature]
         announce("tokens", min(8, len(ids)) + 2 * (1 + len(feature)) * len(ids))
-        lists = dictionaries.token_effects(
-            made, loaded, ids, feature, count=count, allow=may_differ
-        )
+        lists = dictionaries.token_effects(made, loaded, ids, feature, count=count, allow=parts)
     _keep(lists, output, dictionary, store if keep else None)
     return _show_features(lists, found, is_json=is_json)
 
