@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.effects.firings import Firings, find_firings
     from isogloss.dictionaries.effects.interventions import (
         CHANGES,
-        FeatureChange,
         FeatureEffect,
+        check_change,
         feature_effect,
     )
     from isogloss.dictionaries.effects.recovered import LossRecovered, loss_recovered
@@ -113,7 +113,6 @@ __all__ = [
     "DictionaryModule",
     "DictionaryProvenance",
     "Evaluation",
-    "FeatureChange",
     "FeatureCircuit",
     "FeatureEffect",
     "Firings",
@@ -156,6 +155,7 @@ __all__ = [
     "Wiring",
     "cells_of",
     "check_begin",
+    "check_change",
     "check_features",
     "check_model",
     "check_recording",
@@ -224,7 +224,7 @@ _HOMES = {
     "Firings": "effects.firings",
     "find_firings": "effects.firings",
     "CHANGES": "effects.interventions",
-    "FeatureChange": "effects.interventions",
+    "check_change": "effects.interventions",
     "FeatureEffect": "effects.interventions",
     "feature_effect": "effects.interventions",
     "LossRecovered": "effects.recovered",

@@ -56,6 +56,20 @@ class FeatureEffect:
     """Chance that a like feature changes the loss as much, either way; NaN as the KL."""
 
 
+def check_change(change: str) -> FeatureChange:
+    """Return a change of features, or refuse one that there is not.
+
+    Args:
+        change: its name.
+
+    Raises:
+        InvalidInput: there is none of that name.
+    """
+    if change not in CHANGES:
+        raise InvalidInput(f"change is {change!r}; wanted one of {', '.join(CHANGES)}")
+    return change
+
+
 def feature_effect(
     dictionary: DictionaryModule,
     model: LoadedModel,

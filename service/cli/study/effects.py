@@ -16,7 +16,7 @@ from isogloss.service.cli.study.passes import counted_passes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isogloss.dictionaries import DictionaryModule, FeatureChange, FeatureEffect, TokenEffects
+    from isogloss.dictionaries import DictionaryModule, FeatureEffect, TokenEffects
     from isogloss.models import LoadedModel
 
 app = typer.Typer()
@@ -72,7 +72,8 @@ def effects(
     from isogloss import dictionaries, models
     from isogloss.service.cli.texts import read_texts
 
-    way = _check(change, feature or [], keep=keep, output=output, count=count)
+    way = dictionaries.check_change(change)
+    _check(feature or [], keep=keep, output=output, count=count)
     read = read_texts(texts or [], standard_library=standard_library, words=4 * tokens)
     # a store that cannot be written to is refused before anything is measured
     with connect(store, run_workers=False, read_only=not keep) as client:
@@ -93,14 +94,10 @@ def effects(
     return _show_features(lists, found, is_json=is_json)
 
 
-def _check(
-    change: str, features: Sequence[int], *, keep: bool, output: Path | None, count: int
-) -> "FeatureChange":
-    """Return the change; refuse what could not be measured or kept, before a model is loaded."""
-    from isogloss.dictionaries import CHANGES, MOST_TOKENS
+def _check(features: Sequence[int], *, keep: bool, output: Path | None, count: int) -> None:
+    """Refuse lists of tokens that could not be kept, before a model is loaded."""
+    from isogloss.dictionaries import MOST_TOKENS
 
-    if change not in CHANGES:
-        raise InvalidInput(f"change is {change!r}; wanted one of {', '.join(CHANGES)}")
     if (keep or output) and not features:
         raise InvalidInput("lists of tokens are of features: give --feature with --keep, --output")
     if keep and count > MOST_TOKENS:
@@ -109,7 +106,6 @@ def _check(
         there = next(one for one in (output, *output.parents) if one.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise InvalidInput(f"{output} cannot be made (in {there}): choose --output")
-    return change
 
 
 def _keep(
