@@ -42,7 +42,7 @@ def connect(
             when a server is called.
         read_only: whether a store that no server owns is only read: also while another process
             owns it, and from storage that takes no writes. Calls that change something raise
-            NotPermitted. Ignored when a server is called.
+            NotPermitted. Ignored when a server is called; one that is its user's alone is not.
 
     Returns:
         The client. Its store is open, or its server has answered.

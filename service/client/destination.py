@@ -9,6 +9,7 @@ from pathlib import Path
 from isogloss.errors import (
     InvalidInput,
     MissingExtra,
+    NotPermitted,
     ServerUnavailable,
     StorageError,
     StoreOwned,
@@ -62,7 +63,8 @@ def find_destination(
             only.
         InvalidInput: ``address`` is empty, or begins with an unknown scheme; or a file of a token
             holds none.
-        NotPermitted: others may read the file of a token.
+        NotPermitted: others may read the file of a token; or a server owns the store for its user
+            alone, and ``read_only`` is False.
         MissingExtra: ``address`` is on an object store, and the package obstore is not installed.
     """
     token = token or os.environ.get(TOKEN_VARIABLE) or _named_token()
@@ -83,10 +85,30 @@ def find_destination(
             owner = store_owner(store)  # a server may have taken it just now
             if owner is None or owner.address is None:
                 raise
+    if not _may_call(owner.address, state_directory(store), token):
+        if read_only:
+            return _open_here(store, run_workers=run_workers, read_only=True)
+        raise NotPermitted(
+            f"the store is served at {owner.address} for its user alone: read its files with "
+            "connect(..., read_only=True), or ask that user for an address and its token"
+        )
     _check_near(owner, owner.address)
     if not owner.address.startswith("unix:") and token is None:
         token = _kept_token(state_directory(store))
     return Destination(address=owner.address, token=token)
+
+
+def _may_call(address: str, state: Path, token: str | None) -> bool:
+    """Whether this user may call the server there: a group that reads files may not."""
+    where, path = parse_address(address).socket, state / TOKEN_NAME
+    try:
+        if where is not None:
+            where.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True  # it is not there, which is told
+    return where is not None or token is not None or os.access(path, os.R_OK) or not path.exists()
 
 
 def _open_here(store: Path | str, *, run_workers: bool, read_only: bool) -> Destination:

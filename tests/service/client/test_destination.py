@@ -1,21 +1,28 @@
 """Where an address leads: to a store that is taken, or to the server that has it."""
 
+import grp
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from tests.service import planted
+from tests.service.serving import append_samples, start_kept
 
+import isogloss
 from isogloss.errors import InvalidInput, NotPermitted, ServerUnavailable, StoreOwned
 from isogloss.service.calls.all import LocalHandlers
 from isogloss.service.client import destination
 from isogloss.service.client.destination import Destination, find_destination
 from isogloss.service.values.addresses import TOKEN_FILE_VARIABLE, TOKEN_NAME, TOKEN_VARIABLE
 from isogloss.store import Store, StoreOwner
+from isogloss.store.testing import sample_spec
+
+SPEC = sample_spec()
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +85,53 @@ def test_the_server_of_a_store_is_called_with_the_token_that_the_store_keeps(
         assert find_destination(root, "given").token == "given"
         store.set_server("unix:/run/a")
         assert find_destination(root, None) == Destination(address="unix:/run/a")
+
+
+MEMBER = """
+import sys
+import isogloss
+from isogloss.errors import NotPermitted
+
+store = sys.argv[1]
+with isogloss.connect(store, read_only=True) as client:
+    print(client.recording("sample").rows)
+try:
+    isogloss.connect(store)
+except NotPermitted as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("listen", [(), ("--listen", "127.0.0.1:0")])
+def test_a_member_of_the_group_reads_the_files_of_a_store_that_another_user_serves(
+    listen: tuple[str, ...],
+) -> None:
+    as_nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    python = (*as_nobody, sys.executable, "-c")
+    if os.geteuid() or not shutil.which("setpriv"):
+        pytest.skip("only root is also another user")
+    if subprocess.run([*python, "import isogloss.service"], check=False).returncode:
+        pytest.skip("another user cannot read this installation")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        store = Path(folder) / "store"
+        server = start_kept(store, "--group", grp.getgrgid(65534).gr_name, *listen)
+        try:
+            with isogloss.connect(store) as client:
+                client.create_recording(SPEC, ["a"])
+                with client.appender("sample", "p") as appender:
+                    append_samples(appender, SPEC, 3)
+                rows = client.recording("sample").rows
+            done = subprocess.run(
+                [*python, MEMBER, str(store)], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            read, refused = done.stdout.splitlines()
+            assert int(read) == rows > 0
+            assert "for its user alone: read its files with connect(..., read_only=True)" in refused
+        finally:
+            assert server.terminate() == 0
+            server.kill()
 
 
 @pytest.mark.parametrize("what", ["pipe", "directory", "open"])
