@@ -15,13 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from isogloss.errors import (
-    AlreadyExists,
-    Fenced,
-    NotFound,
-    ResourceExhausted,
-    StorageFull,
-)
+from isogloss.errors import AlreadyExists, Fenced, NotFound, ResourceExhausted, StorageFull
 from isogloss.service.jobs.boot_clock import boot, now_s
 from isogloss.service.jobs.limits import JobNeeds, too_large
 from isogloss.service.jobs.rows import asks_for, changes_of, record_of, spec_text
