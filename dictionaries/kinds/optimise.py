@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.kernels import (
@@ -20,9 +19,6 @@ from isogloss.kernels import (
     descend_entries,
     feature_sums,
 )
-
-_EVEN = 16
-
 
 BETA2 = 0.99
 """Decay of Adam's second moment: 0.999 cost 0.0012 of FVU in runs of some hundred steps."""
@@ -61,17 +57,6 @@ def feature_totals(codes: Codes) -> Tensor:
         minlength=codes.features,
     )
     return torch.from_numpy(found).float()
-
-
-def padded_product(left: Tensor, right: Tensor) -> Tensor:
-    """Return ``left @ right``, with every size filled up to a multiple of 16.
-
-    The bits of products of other shapes depended on the number of threads (kernels/README.md).
-    """
-    rows, columns, inner = left.shape[0], right.shape[1], left.shape[1]
-    more = [-size % _EVEN for size in (rows, inner, columns)]
-    padded = pad(left, (0, more[1], 0, more[0])) @ pad(right, (0, more[2], 0, more[1]))
-    return padded[:rows, :columns].contiguous()
 
 
 def share_of_warmup(step: int, total_steps: int, warmup: float) -> float:
@@ -121,4 +106,5 @@ def descend(
         ),
         step=batch.step,
         columns=batch.columns,
+        workspace=batch.workspace,
     )
