@@ -88,10 +88,16 @@ def _composed(
         beta2=settings.beta2,
         epsilon=settings.epsilon,
     )
+    still = ~given.moved() if settings.lazy else None
     for name, slope in slopes.items():
-        reference.adam(parameters[name], first[name], second[name], slope, constants, step)
-    if settings.unit_norm:
-        decoder.copy_(reference.normalise_rows(decoder))
+        own = (parameters[name], first[name], second[name])
+        before = None if still is None or name == "decoder_bias" else [one.clone() for one in own]
+        reference.adam(*own, slope, constants, step)
+        if name == "decoder" and settings.unit_norm:
+            decoder.copy_(reference.normalise_rows(decoder))
+        if before is not None:
+            for one, old in zip(own, before, strict=True):
+                one[still] = old[still]
 
 
 def whole_gradients(

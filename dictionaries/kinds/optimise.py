@@ -72,8 +72,9 @@ def descend(
     *,
     unit_norm: bool,
     clip_norm: float | None,
+    adam: str,
 ) -> None:
-    """Take one step of exact Adam (0.9, 0.99, 1e-8 / Var) on every parameter, in place.
+    """Take one step of Adam (0.9, 0.99, 1e-8 / Var) on every parameter, in place.
 
     Args:
         tensors: ``weights.NAME``, ``first.NAME`` and ``second.NAME`` of each parameter; where
@@ -84,6 +85,7 @@ def descend(
         unit_norm: project the gradient of ``decoder`` orthogonal to its rows, and divide these by
             their norms after the step.
         clip_norm: the kind's setting, see :func:`clip_bound`.
+        adam: the kind's setting: ``lazy`` leaves features without a gradient as they are.
     """
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "first": {}, "second": {}}
     for name, tensor in tensors.items():
@@ -103,6 +105,7 @@ def descend(
             epsilon=EPSILON / batch.variance,
             unit_norm=unit_norm,
             clip_norm=clip_bound(clip_norm, batch.variance),
+            lazy=adam == "lazy",
         ),
         step=batch.step,
         columns=batch.columns,

@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 from torch import Tensor
@@ -46,6 +46,9 @@ class TopKFamily(Kind, ABC):
     k_anneal: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """First share of the steps, over which k falls linearly from its start to its value; 0: k is
     the same at all steps."""
+    adam: Literal["exact", "lazy"] = "exact"
+    """``exact`` moves every feature at every step; ``lazy`` leaves those whose gradient has no term
+    in the step as they are, with their moments."""
     clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
     longer one is shortened to it. None: 1 / Var, that is 1 for a loss that is not divided by the
@@ -118,6 +121,7 @@ class TopKFamily(Kind, ABC):
             clip_norm=clip_bound(self.clip_norm, batch.variance),
             prefixes=prefixes,
             unit_norm=False,
+            lazy=self.adam == "lazy",
             beta2=BETA2,
             epsilon=EPSILON / batch.variance,
         )

@@ -52,8 +52,8 @@ def descend_entries(
     shares = torch.empty(-(-features // _FEATURES), width).numpy()
     through = given.through is not None
     kept, shorter, of_bias = nothing_kept(), 1.0, given.decoder_bias
+    squares = torch.zeros(features, dtype=torch.float64)
     if settings.clip_norm is not None or through:
-        squares = torch.empty(features, dtype=torch.float64)
         kept = room_to_keep(counts, width + parameters["decoder"].shape[1], workspace)
         with parallel_loops():
             _square_gradients(*found, kept, settings.unit_norm, shares, squares.numpy())
@@ -68,16 +68,36 @@ def descend_entries(
     constants = adam_constants(settings.learning_rate, *betas, step)
     moments = (first["encoder"], second["encoder"], first["decoder"], second["decoder"])
     arrays = tuple(moment.numpy() for moment in moments)
+    moved = given.moved() if settings.lazy else torch.empty(0, dtype=torch.bool)
+    settled = (moved.numpy(), settings.unit_norm, np.float32(shorter))
     with parallel_loops():
-        _update_features(*found, kept, settings.unit_norm, np.float32(shorter), arrays, constants)
+        _update_features(*found, kept, *settled, arrays, constants)
+    slopes = {name: slope * shorter for name, slope in vectors.items()}
+    _move_vectors(parameters, first, second, slopes, settings, step, moved)
+
+
+def _move_vectors(
+    parameters: Mapping[str, Tensor],
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    slopes: Mapping[str, Tensor],
+    settings: DescentSettings,
+    step: int,
+    moved: Tensor,
+) -> None:
+    """Take the step of every parameter that is a vector, of the features in ``moved`` if any is."""
     plain = AdamSettings(
         learning_rate=settings.learning_rate,
         beta1=settings.beta1,
         beta2=settings.beta2,
         epsilon=settings.epsilon,
     )
-    for name, slope in vectors.items():
-        adam_step(parameters[name], first[name], second[name], slope * shorter, plain, step)
+    for name, slope in slopes.items():
+        own = (parameters[name], first[name], second[name])
+        before = [one.clone() for one in own] if len(moved) and name != "decoder_bias" else []
+        adam_step(*own, slope, plain, step)
+        for one, old in zip(own, before, strict=False):
+            one[~moved] = old[~moved]
 
 
 def _arguments(
@@ -172,8 +192,8 @@ def _square_gradients(
 
 @njit(parallel=True, cache=True)
 def _update_features(
-    entries, rows, weights, radial, parts, more, through, columns, kept, unit_norm, shorter,
-    moments, constants,
+    entries, rows, weights, radial, parts, more, through, columns, kept, moved,
+    unit_norm, shorter, moments, constants,
 ) -> None:  # fmt: skip
     """Gradients, projection, bound, Adam and normalising of every feature."""
     encoder, decoder = weights
@@ -182,6 +202,8 @@ def _update_features(
     for block in prange((features + _FEATURES - 1) // _FEATURES):
         room = np.empty(width + decoder.shape[1], np.float32)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            if moved.size > 0 and not moved[f]:
+                continue
             writes, own = decoder[f], row_of(f, kept, room)
             of_encoder, of_decoder = own[:width], own[width:]
             if not is_kept(f, kept):

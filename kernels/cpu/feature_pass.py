@@ -91,7 +91,7 @@ def move_features(
         )
         moved = (_arrays(moments.first), _arrays(moments.second))
         shares = partial if of_bias is None else partial[:0]
-        settled = (_single(shorter), constants, settings.unit_norm)
+        settled = (_single(shorter), constants, settings.unit_norm, settings.lazy)
         _update_features(*weighted, *moved, kept, shares, *settled)
         of_bias = less_rows(outright, partial) if of_bias is None else of_bias
         of_bias *= _single(shorter)
@@ -207,6 +207,14 @@ def _feature_gradient(
 
 
 @njit(cache=True)
+def _has_term(f, main, aux, dead):
+    """Return whether anything of this step has a gradient to a feature."""
+    if main[2][f + 1] > main[2][f] or aux[2][f + 1] > aux[2][f]:
+        return True
+    return dead[0].size > 0 and dead[0][f] >= 0
+
+
+@njit(cache=True)
 def _share_of(block, partial):
     """Return the block's row of ``partial``, set to 0; an empty one where there is none."""
     if partial.shape[0] == 0:
@@ -250,12 +258,13 @@ def _square_gradients(
 @njit(parallel=True, cache=True)
 def _update_features(
     centred, main, aux, dead, weights, columns, first, second, kept, partial, shorter, constants,
-    unit_norm,
+    unit_norm, lazy,
 ) -> None:  # fmt: skip
     """Gradients, projection, Adam and normalising of every feature.
 
     ``partial[block]`` becomes the block's share of ``bias gradient @ encoder`` (before the update,
     and before the gradients are multiplied by ``shorter``); an empty ``partial`` stays as it is.
+    With ``lazy`` a feature whose gradient has no term is not moved, nor its moments.
     """
     encoder, encoder_bias, decoder, _ = weights
     features, width = encoder.shape
@@ -263,6 +272,8 @@ def _update_features(
         room = np.empty(width + decoder.shape[1] + 1, np.float32)
         share = _share_of(block, partial)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            if lazy and not _has_term(f, main, aux, dead):
+                continue
             reads, writes = encoder[f], decoder[f]
             row = row_of(f, kept, room)
             of_encoder, of_decoder, of_bias = row[:width], row[width:-1], row[-1:]

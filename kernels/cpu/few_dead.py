@@ -28,7 +28,7 @@ class DeadGradients(NamedTuple):
     """Gradients of AuxK, a row for each dead feature and some rows of zeros."""
 
     places: Tensor
-    """Row of each feature, int32 ``[features]``; -1: it is not dead."""
+    """Row of each feature, int32 ``[features]``; -1: AuxK uses it on no row."""
     encoder: Tensor
     """``[dead, at least width]``."""
     decoder: Tensor
@@ -120,7 +120,8 @@ def aux_gradients(
         row_squares(error[:rows].numpy(), squares.numpy())
         column_sums(slopes.numpy(), of_bias.numpy())
     places = torch.full((weights.features,), -1, dtype=torch.int32)
-    places[dead.long()] = torch.arange(dead.numel(), dtype=torch.int32)
+    used = values[:, : dead.numel()].any(0)  # a NaN is not 0 either
+    places[dead[used].long()] = used.nonzero().squeeze(1).int()
     return float(ordered_sum(squares.numpy())), DeadGradients(
         places=places,
         encoder=of_encoder.mul_(scale),

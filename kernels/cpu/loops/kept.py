@@ -18,16 +18,16 @@ _BYTES = 24 << 20
 _WORTH_KEEPING = 4
 """Entries of a feature from which on its gradient is kept rather than summed twice."""
 
-Kept = tuple[NDArray[np.int32], NDArray[np.float32]]
+KeptRows = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Row of each feature, -1 where its gradient is not kept (empty: none is); and the rows."""
 
 
-def nothing_kept() -> Kept:
+def nothing_kept() -> KeptRows:
     """Return room for no gradient."""
     return np.empty(0, np.int32), np.empty((0, 0), np.float32)
 
 
-def room_to_keep(counts: Tensor, numbers: int, workspace: Workspace) -> Kept:
+def room_to_keep(counts: Tensor, numbers: int, workspace: Workspace) -> KeptRows:
     """Return room for the gradients that are worth keeping, at most 24 MiB.
 
     Args:
