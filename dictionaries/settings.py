@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import TypeVar, cast, get_type_hints
+from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -104,7 +104,14 @@ def _convert(name: str, value: object, wanted: object) -> object:
     try:
         return msgspec.convert(_whole(value), type=wanted)
     except msgspec.ValidationError as error:
+        if choices := _choices(wanted):
+            raise InvalidInput(f"{name} is {value!r}; wanted one of {choices}") from error
         raise InvalidInput(f"{name} is {value!r}; {str(error).lower()}") from error
+
+
+def _choices(wanted: object) -> list[object]:
+    """Return the values of a type that is one of some literals; empty for any other."""
+    return list(get_args(wanted)) if get_origin(wanted) is Literal else []
 
 
 def _whole(value: object) -> object:

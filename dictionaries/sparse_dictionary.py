@@ -15,7 +15,7 @@ from isogloss.dictionaries.kinds.load import make_kind
 from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.wirings.table import DEFAULT_WIRING
 from isogloss.errors import ShapeError
-from isogloss.kernels import Codes, decode
+from isogloss.kernels import Codes, decode, product
 
 _BESIDE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -165,7 +165,7 @@ class SparseDictionary:
         if "skip" not in self.tensors:
             return found
         centred = rows.to(torch.float32) - self.tensors["skip_bias"]
-        return found + centred @ self.tensors["skip"].T
+        return found + product(centred, self.tensors["skip"].T)
 
     def to(self, device: torch.device | str) -> "SparseDictionary":
         """Return a copy whose tensors are on ``device``."""

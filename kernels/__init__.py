@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         value_slopes,
     )
     from isogloss.kernels.prefixes import decode_prefixes
+    from isogloss.kernels.product import product
     from isogloss.kernels.screen import (
         make_screen,
         screen_threshold,
@@ -90,6 +91,7 @@ __all__ = [
     "make_screen",
     "own_part",
     "parts_of",
+    "product",
     "screen_threshold",
     "screen_topk",
     "sparse_gradients",
@@ -139,6 +141,7 @@ _FILES = {
     "screen_topk": "screen",
     "own_part": "values.share",
     "parts_of": "values.share",
+    "product": "product",
     "sparse_gradients": "gradients",
     "take_features": "screen",
     "train_step_batch_topk": "step",

@@ -12,6 +12,7 @@ from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.gradients import feature_sums
 from isogloss.kernels.values.descent import DescentSettings, EntryGradients
 from isogloss.kernels.values.step import inside_columns
+from isogloss.kernels.values.workspace import Workspace
 
 
 def descend_entries(
@@ -23,6 +24,7 @@ def descend_entries(
     *,
     step: int,
     columns: Tensor | None = None,
+    workspace: Workspace | None = None,
 ) -> None:
     """Take one step of exact Adam on every parameter, in place.
 
@@ -41,6 +43,7 @@ def descend_entries(
         step: number of this step, from 1.
         columns: int64 ``[features, 2]``, the first column of each feature and the one behind its
             last; gradients elsewhere are 0. None: all columns.
+        workspace: scratch memory to reuse between calls.
 
     Raises:
         InvalidInput: ``step`` is below 1, or a parameter has no gradient.
@@ -52,9 +55,12 @@ def descend_entries(
         raise InvalidInput(
             f"there are gradients of {sorted(wanted)}; wanted those of {sorted(parameters)}"
         )
-    path = _composed if takes_triton(parameters["encoder"]) else cpu.descend.descend_entries
+    given = (parameters, first, second, gradients, settings, step, columns)
     with torch.no_grad():
-        path(parameters, first, second, gradients, settings, step, columns)
+        if takes_triton(parameters["encoder"]):
+            _composed(*given)
+        else:
+            cpu.descend.descend_entries(*given, workspace or Workspace())
     checks.stepped(*parameters.values())
 
 
@@ -82,10 +88,16 @@ def _composed(
         beta2=settings.beta2,
         epsilon=settings.epsilon,
     )
+    still = ~given.moved() if settings.lazy else None
     for name, slope in slopes.items():
-        reference.adam(parameters[name], first[name], second[name], slope, constants, step)
-    if settings.unit_norm:
-        decoder.copy_(reference.normalise_rows(decoder))
+        own = (parameters[name], first[name], second[name])
+        before = None if still is None or name == "decoder_bias" else [one.clone() for one in own]
+        reference.adam(*own, slope, constants, step)
+        if name == "decoder" and settings.unit_norm:
+            decoder.copy_(reference.normalise_rows(decoder))
+        if before is not None:
+            for one, old in zip(own, before, strict=True):
+                one[still] = old[still]
 
 
 def whole_gradients(

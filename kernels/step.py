@@ -297,10 +297,11 @@ def composed_step(
         outside = ~inside_columns(wired.columns, weights.width)
         gradients.encoder.masked_fill_(outside, 0.0)
         gradients.decoder.masked_fill_(outside, 0.0)
-    _update(weights, moments, gradients, settings, step)
-    fires = (chosen.codes.values != 0).reshape(-1).int()
-    fired = torch.zeros(weights.features, dtype=torch.int32, device=x.device)
-    fired.index_add_(0, chosen.codes.indices.reshape(-1), fires)  # whole numbers: any order
+    fired = _firings(chosen.codes)
+    moved = None
+    if settings.lazy:
+        moved = fired > 0 if chosen.aux is None else (fired > 0) | (_firings(chosen.aux) > 0)
+    _update(weights, moments, gradients, settings, step, moved)
     mean_error = sum(squared) / len(squared)
     return StepResult(
         squared_error=squared[-1],
@@ -435,9 +436,22 @@ def _aux(
     return scale * float(error.square().sum()), found
 
 
+def _firings(codes: Codes) -> Tensor:
+    """Return how often each feature fires, int32 ``[features]``."""
+    fires = (codes.values != 0).reshape(-1).int()
+    fired = torch.zeros(codes.features, dtype=torch.int32, device=fires.device)
+    return fired.index_add_(0, codes.indices.reshape(-1), fires)  # whole numbers: any order
+
+
 def _update(
-    weights: Weights, moments: AdamMoments, gradients: Weights, settings: StepSettings, step: int
+    weights: Weights,
+    moments: AdamMoments,
+    gradients: Weights,
+    settings: StepSettings,
+    step: int,
+    moved: Tensor | None,
 ) -> None:
+    """Take the step of Adam, of the features in ``moved`` (None: all) and of the decoder bias."""
     constants = reference.AdamSettings(
         learning_rate=settings.learning_rate,
         beta1=settings.beta1,
@@ -453,7 +467,11 @@ def _update(
         if norm > settings.clip_norm:
             slopes = {name: slope * (settings.clip_norm / norm) for name, slope in slopes.items()}
     for name, slope in slopes.items():
-        parameter = weights.named()[name]
-        reference.adam(parameter, first[name], second[name], slope, constants, step)
-    if settings.unit_norm:
-        weights.decoder.copy_(reference.normalise_rows(weights.decoder))
+        own = (weights.named()[name], first[name], second[name])
+        before = None if moved is None or name == "decoder_bias" else [one.clone() for one in own]
+        reference.adam(*own, slope, constants, step)
+        if name == "decoder" and settings.unit_norm:
+            weights.decoder.copy_(reference.normalise_rows(weights.decoder))
+        if before is not None and moved is not None:
+            for one, old in zip(own, before, strict=True):
+                one[~moved] = old[~moved]

@@ -16,8 +16,9 @@ MOST_FILES = 15
 
 WHOLE_ROOM = {
     "tests/dictionaries": {"test_resume", "test_toy_kind"},
+    "tests/dictionaries/kinds": {"test_lazy_adam"},
     "tests/dictionaries/training": {"test_resume", "test_together"},
-    "tests/kernels": {"test_crosscoder", "test_on_device", "test_public"},
+    "tests/kernels": {"test_crosscoder", "test_lazy_step", "test_on_device", "test_public"},
     "tests/kernels/gpu": {"test_far_offsets"},
     "tests/models": {"test_public"},
     "tests/service/cli": {"test_errors"},

@@ -103,6 +103,9 @@ class JumpReLU(Kind):
     """Weight of the penalty that brings dead features back; 0: none."""
     sparsity_warmup: Annotated[float, Meta(ge=0, le=1)] = 0.1
     """First share of the steps, over which the penalty rises linearly from 0."""
+    adam: Literal["exact", "lazy"] = "exact"
+    """``exact`` moves every feature at every step; ``lazy`` leaves those whose gradient has no term
+    in the step as they are, with their moments."""
     clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together,
     after the decoder's projection. A longer one is shortened to it. None: 1 / Var; 0: no bound."""
@@ -167,7 +170,7 @@ class JumpReLU(Kind):
             more_features=revived.features,
             more_rows=revived.rows,
         )
-        descend(tensors, gradients, batch, unit_norm=True, clip_norm=self.clip_norm)
+        descend(tensors, gradients, batch, unit_norm=True, clip_norm=self.clip_norm, adam=self.adam)
         fired = torch.bincount(near.indices[fires], minlength=self.features).to(torch.int32)
         parts = {"sparsity": penalty.value, "pre_act": revived.value}
         return StepResult(

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from isogloss.dictionaries.kinds.kind import StepBatch
 from isogloss.kernels import (
@@ -20,9 +19,6 @@ from isogloss.kernels import (
     descend_entries,
     feature_sums,
 )
-
-_EVEN = 16
-
 
 BETA2 = 0.99
 """Decay of Adam's second moment: 0.999 cost 0.0012 of FVU in runs of some hundred steps."""
@@ -63,17 +59,6 @@ def feature_totals(codes: Codes) -> Tensor:
     return torch.from_numpy(found).float()
 
 
-def padded_product(left: Tensor, right: Tensor) -> Tensor:
-    """Return ``left @ right``, with every size filled up to a multiple of 16.
-
-    The bits of products of other shapes depended on the number of threads (kernels/README.md).
-    """
-    rows, columns, inner = left.shape[0], right.shape[1], left.shape[1]
-    more = [-size % _EVEN for size in (rows, inner, columns)]
-    padded = pad(left, (0, more[1], 0, more[0])) @ pad(right, (0, more[2], 0, more[1]))
-    return padded[:rows, :columns].contiguous()
-
-
 def share_of_warmup(step: int, total_steps: int, warmup: float) -> float:
     """Return how much of a penalty counts at a step, from 1: it rises linearly over ``warmup``."""
     rising = round(warmup * total_steps)
@@ -87,8 +72,9 @@ def descend(
     *,
     unit_norm: bool,
     clip_norm: float | None,
+    adam: str,
 ) -> None:
-    """Take one step of exact Adam (0.9, 0.99, 1e-8 / Var) on every parameter, in place.
+    """Take one step of Adam (0.9, 0.99, 1e-8 / Var) on every parameter, in place.
 
     Args:
         tensors: ``weights.NAME``, ``first.NAME`` and ``second.NAME`` of each parameter; where
@@ -99,6 +85,7 @@ def descend(
         unit_norm: project the gradient of ``decoder`` orthogonal to its rows, and divide these by
             their norms after the step.
         clip_norm: the kind's setting, see :func:`clip_bound`.
+        adam: the kind's setting: ``lazy`` leaves features without a gradient as they are.
     """
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "first": {}, "second": {}}
     for name, tensor in tensors.items():
@@ -118,7 +105,9 @@ def descend(
             epsilon=EPSILON / batch.variance,
             unit_norm=unit_norm,
             clip_norm=clip_bound(clip_norm, batch.variance),
+            lazy=adam == "lazy",
         ),
         step=batch.step,
         columns=batch.columns,
+        workspace=batch.workspace,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float32
@@ -82,6 +82,9 @@ class ReluL1(Kind):
     resample_every: Annotated[int, Meta(ge=0)] = 0
     """Steps between resamplings of dead features, at rows with large errors (Bricken et al. 2023);
     0: none."""
+    adam: Literal["exact", "lazy"] = "exact"
+    """``exact`` moves every feature at every step; ``lazy`` leaves those whose gradient has no term
+    in the step as they are, with their moments."""
     clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
     longer one is shortened to it. None: 1 / Var; 0: no bound."""
@@ -149,7 +152,9 @@ class ReluL1(Kind):
             radial=feature_totals(codes) * (price / rows),
             parts=parts,
         )
-        descend(tensors, gradients, batch, unit_norm=False, clip_norm=self.clip_norm)
+        descend(
+            tensors, gradients, batch, unit_norm=False, clip_norm=self.clip_norm, adam=self.adam
+        )
         if self.l1 is None:
             l0 = len(codes.values) / rows
             steer(tensors, l0, self.fires, batch.step, batch.total_steps)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import StepBatch
-from isogloss.dictionaries.kinds.optimise import column_sums, ordered_sum, padded_product
+from isogloss.dictionaries.kinds.optimise import column_sums, ordered_sum
+from isogloss.kernels import product
 
 
 class Revived(NamedTuple):
@@ -46,24 +47,9 @@ def revive(
     if batch.dead is None or weight == 0:
         return Revived(0.0, None, bias.new_zeros(0), None)
     dead = batch.dead.nonzero().squeeze(1)
-    pre = _pre_activations(centred, encoder[dead], bias[dead])
+    pre = product(centred, encoder[dead].T, bias[dead])
     own = limits[dead] if isinstance(limits, Tensor) else limits
     missing = (own - pre).clamp(min=0.0)
     slope = torch.where(missing > 0, -weight / len(centred), 0.0)
     value = weight * ordered_sum(missing.reshape(-1)) / len(centred)
-    return Revived(value, dead, column_sums(slope), padded_product(slope.T, centred))
-
-
-def _pre_activations(centred: Tensor, encoder: Tensor, bias: Tensor) -> Tensor:
-    """Return ``centred @ encoder.T + bias``.
-
-    Rows and features are filled up to multiples of 16: the bits of the product of other shapes
-    depended on the number of threads (kernels/README.md).
-    """
-    rows, features = len(centred), len(encoder)
-    pad = torch.nn.functional.pad
-    more_rows, more = -rows % 16, -features % 16
-    product = torch.addmm(
-        pad(bias, (0, more)), pad(centred, (0, 0, 0, more_rows)), pad(encoder, (0, 0, 0, more)).T
-    )
-    return product[:rows, :features].contiguous()
+    return Revived(value, dead, column_sums(slope), product(slope.T, centred))

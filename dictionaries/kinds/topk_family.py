@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 from torch import Tensor
@@ -38,13 +38,17 @@ class TopKFamily(Kind, ABC):
     k: Annotated[int, Meta(ge=1)] = 32
     """Features that may fire on one row."""
     aux_k: Annotated[int, Meta(ge=0)] | None = None
-    """Dead features that the auxiliary loss uses per row; None: half the width; 0: no such loss."""
+    """Dead features that the auxiliary loss uses per row; None: ``k``, but at most half the width;
+    0: no such loss."""
     k_start: Annotated[int, Meta(ge=1)] | None = None
     """Features that may fire at the first step where k is annealed; None: half the features, at
     least k."""
     k_anneal: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """First share of the steps, over which k falls linearly from its start to its value; 0: k is
     the same at all steps."""
+    adam: Literal["exact", "lazy"] = "exact"
+    """``exact`` moves every feature at every step; ``lazy`` leaves those whose gradient has no term
+    in the step as they are, with their moments."""
     clip_norm: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """Longest gradient that is used unchanged: the Euclidean norm over all parameters together. A
     longer one is shortened to it. None: 1 / Var, that is 1 for a loss that is not divided by the
@@ -103,6 +107,9 @@ class TopKFamily(Kind, ABC):
         start = max(self.k, self.features // 2) if self.k_start is None else self.k_start
         return self.k + round((start - self.k) * (1 - (step - 1) / annealed))
 
+    def _aux_k(self, width: int) -> int:
+        return min(self.k, max(width // 2, 1)) if self.aux_k is None else self.aux_k
+
     def settings_of(self, batch: StepBatch, prefixes: tuple[int, ...] = ()) -> StepSettings:
         """Return what the kernel wants to know of a step."""
         width = batch.rows.shape[1]
@@ -110,10 +117,11 @@ class TopKFamily(Kind, ABC):
             k=self.k_at(batch.step, batch.total_steps),
             learning_rate=batch.learning_rate,
             variance=batch.variance,
-            aux_k=min(width // 2 if self.aux_k is None else self.aux_k, self.features),
+            aux_k=min(self._aux_k(width), self.features),
             clip_norm=clip_bound(self.clip_norm, batch.variance),
             prefixes=prefixes,
             unit_norm=False,
+            lazy=self.adam == "lazy",
             beta2=BETA2,
             epsilon=EPSILON / batch.variance,
         )

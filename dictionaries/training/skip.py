@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import Normalisation, StepBatch
-from isogloss.dictionaries.kinds.optimise import BETA2, EPSILON, padded_product
+from isogloss.dictionaries.kinds.optimise import BETA2, EPSILON
 from isogloss.errors import InvalidInput
-from isogloss.kernels import StepResult, adam_step
+from isogloss.kernels import StepResult, adam_step, product
 
 PREFIX = "wiring."
 """Begins the names of the wiring's tensors in a checkpoint."""
@@ -24,7 +24,7 @@ _MOMENTS = ("skip_first", "skip_second")
 
 def skipped(tensors: Mapping[str, Tensor], centred: Tensor) -> Tensor:
     """Return what the map makes of rows less their mean, ``centred @ skip.T``."""
-    return padded_product(centred, tensors[f"{PREFIX}skip"].T)
+    return product(centred, tensors[f"{PREFIX}skip"].T)
 
 
 def train_skip(
@@ -53,7 +53,7 @@ def train_skip(
     factor = 2 / (len(centred) * batch.variance)
     adam_step(
         tensors[f"{PREFIX}skip"],
-        padded_product(residual.T, centred).mul_(factor),
+        product(residual.T, centred).mul_(factor),
         *(tensors[f"{PREFIX}{name}"] for name in _MOMENTS),
         step=batch.step,
         learning_rate=batch.learning_rate,

@@ -13,10 +13,12 @@ from torch import Tensor
 from isogloss.kernels.cpu.adam import adam_step
 from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, normalise, project
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
-from isogloss.kernels.cpu.loops.sums import add_rows, dot
+from isogloss.kernels.cpu.loops.kept import is_kept, nothing_kept, room_to_keep, row_of
+from isogloss.kernels.cpu.loops.sums import add_rows, dot, less_rows
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.reference import AdamSettings
 from isogloss.kernels.values.descent import DescentSettings, EntryGradients
+from isogloss.kernels.values.workspace import Workspace
 
 _FEATURES = 32
 _TINY = np.float32(1e-30)
@@ -30,6 +32,7 @@ def descend_entries(
     settings: DescentSettings,
     step: int,
     columns: Tensor | None,
+    workspace: Workspace,
 ) -> None:
     """``isogloss.kernels.descend_entries``.
 
@@ -41,20 +44,21 @@ def descend_entries(
         settings: of the optimiser.
         step: number of this step, from 1.
         columns: columns of each feature; None: all.
+        workspace: scratch memory.
     """
     encoder = parameters["encoder"]
-    features = encoder.shape[0]
-    found = _arguments(given, parameters, columns)
-    partial = torch.empty(-(-features // _FEATURES), encoder.shape[1])
-    squares = torch.empty(features, dtype=torch.float64)
-    shorter, of_bias = 1.0, given.decoder_bias
-    if settings.clip_norm is not None or given.through is not None:
+    features, width = encoder.shape
+    found, counts = _arguments(given, parameters, columns)
+    shares = torch.empty(-(-features // _FEATURES), width).numpy()
+    through = given.through is not None
+    kept, shorter, of_bias = nothing_kept(), 1.0, given.decoder_bias
+    squares = torch.zeros(features, dtype=torch.float64)
+    if settings.clip_norm is not None or through:
+        kept = room_to_keep(counts, width + parameters["decoder"].shape[1], workspace)
         with parallel_loops():
-            _square_gradients(*found, settings.unit_norm, partial.numpy(), squares.numpy())
-        if given.through is not None:
-            total = np.zeros(partial.shape[1])
-            _add_rows(partial.numpy(), total)
-            of_bias = of_bias - torch.from_numpy(total).to(of_bias)
+            _square_gradients(*found, kept, settings.unit_norm, shares, squares.numpy())
+            if through:
+                of_bias = torch.from_numpy(less_rows(given.decoder_bias.numpy(), shares))
     vectors = {**given.vectors, "decoder_bias": of_bias}
     if settings.clip_norm is not None:
         every = [squares, *(one.double().square() for one in vectors.values())]
@@ -63,28 +67,44 @@ def descend_entries(
     betas = (settings.beta1, settings.beta2, settings.epsilon)
     constants = adam_constants(settings.learning_rate, *betas, step)
     moments = (first["encoder"], second["encoder"], first["decoder"], second["decoder"])
+    arrays = tuple(moment.numpy() for moment in moments)
+    moved = given.moved() if settings.lazy else torch.empty(0, dtype=torch.bool)
+    settled = (moved.numpy(), settings.unit_norm, np.float32(shorter))
     with parallel_loops():
-        _update_features(
-            *found,
-            settings.unit_norm,
-            np.float32(shorter),
-            tuple(moment.numpy() for moment in moments),
-            constants,
-        )
+        _update_features(*found, kept, *settled, arrays, constants)
+    slopes = {name: slope * shorter for name, slope in vectors.items()}
+    _move_vectors(parameters, first, second, slopes, settings, step, moved)
+
+
+def _move_vectors(
+    parameters: Mapping[str, Tensor],
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    slopes: Mapping[str, Tensor],
+    settings: DescentSettings,
+    step: int,
+    moved: Tensor,
+) -> None:
+    """Take the step of every parameter that is a vector, of the features in ``moved`` if any is."""
     plain = AdamSettings(
         learning_rate=settings.learning_rate,
         beta1=settings.beta1,
         beta2=settings.beta2,
         epsilon=settings.epsilon,
     )
-    for name, slope in vectors.items():
-        adam_step(parameters[name], first[name], second[name], slope * shorter, plain, step)
+    for name, slope in slopes.items():
+        own = (parameters[name], first[name], second[name])
+        before = [one.clone() for one in own] if len(moved) and name != "decoder_bias" else []
+        adam_step(*own, slope, plain, step)
+        for one, old in zip(own, before, strict=False):
+            one[~moved] = old[~moved]
 
 
 def _arguments(
     given: EntryGradients, parameters: Mapping[str, Tensor], columns: Tensor | None
-) -> tuple[object, ...]:
-    """Return what both loops read: entries by feature, rows, weights, and what is rare."""
+) -> tuple[tuple[object, ...], Tensor]:
+    """Return what both loops read (entries by feature, rows, weights, and what is rare), and how
+    many entries each feature has."""
     codes, features = given.codes, parameters["encoder"].shape[0]
     values, slopes = codes.values.reshape(-1).numpy(), given.slopes.reshape(-1).numpy()
     counts = (values != 0) | (slopes != 0)
@@ -99,7 +119,7 @@ def _arguments(
         more = given.more_rows.contiguous().numpy()
     parts = given.parts or (range(parameters["decoder"].shape[1]),)
     nothing = np.empty(0, np.float32)
-    return (
+    found = (
         (values, slopes, starts, order, rows),
         (given.source.contiguous().numpy(), given.downhill.contiguous().numpy()),
         (parameters["encoder"].numpy(), parameters["decoder"].numpy()),
@@ -109,13 +129,7 @@ def _arguments(
         nothing if given.through is None else given.through.contiguous().numpy(),
         np.empty((0, 2), np.int64) if columns is None else columns.numpy(),
     )
-
-
-@njit(cache=True)
-def _add_rows(source, out) -> None:
-    for row in range(source.shape[0]):
-        for i in range(source.shape[1]):
-            out[i] += source[row, i]
+    return found, torch.from_numpy(starts).diff()
 
 
 @njit(cache=True)
@@ -150,17 +164,21 @@ def _gradient_rows(
 
 @njit(parallel=True, cache=True)
 def _square_gradients(
-    entries, rows, weights, radial, parts, more, through, columns, unit_norm, partial, squares
+    entries, rows, weights, radial, parts, more, through, columns, kept, unit_norm, shares, squares
 ) -> None:
-    """Squared norm of the gradient rows of every feature; each block's ``through @ encoder``."""
+    """Squared norm of the gradient rows of every feature; each block's ``through @ encoder``.
+
+    Gradients of the features that have a place in ``kept`` stay there.
+    """
     encoder, decoder = weights
     features, width = encoder.shape
     for block in prange((features + _FEATURES - 1) // _FEATURES):
-        of_encoder = np.empty(width, np.float32)
-        of_decoder = np.empty(decoder.shape[1], np.float32)
-        share = partial[block]
+        room = np.empty(width + decoder.shape[1], np.float32)
+        share = shares[block]
         share[:] = np.float32(0)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
+            own = row_of(f, kept, room)
+            of_encoder, of_decoder = own[:width], own[width:]
             _gradient_rows(
                 f, entries, rows, decoder[f], radial, parts, more, columns, unit_norm,
                 of_encoder, of_decoder,
@@ -174,26 +192,27 @@ def _square_gradients(
 
 @njit(parallel=True, cache=True)
 def _update_features(
-    entries, rows, weights, radial, parts, more, through, columns, unit_norm, shorter, moments,
-    constants,
+    entries, rows, weights, radial, parts, more, through, columns, kept, moved,
+    unit_norm, shorter, moments, constants,
 ) -> None:  # fmt: skip
     """Gradients, projection, bound, Adam and normalising of every feature."""
     encoder, decoder = weights
     features, width = encoder.shape
     encoder_first, encoder_second, decoder_first, decoder_second = moments
     for block in prange((features + _FEATURES - 1) // _FEATURES):
-        of_encoder = np.empty(width, np.float32)
-        of_decoder = np.empty(decoder.shape[1], np.float32)
+        room = np.empty(width + decoder.shape[1], np.float32)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
-            writes = decoder[f]
-            _gradient_rows(
-                f, entries, rows, writes, radial, parts, more, columns, unit_norm,
-                of_encoder, of_decoder,
-            )  # fmt: skip
-            for i in range(of_encoder.size):
-                of_encoder[i] *= shorter
-            for i in range(of_decoder.size):
-                of_decoder[i] *= shorter
+            if moved.size > 0 and not moved[f]:
+                continue
+            writes, own = decoder[f], row_of(f, kept, room)
+            of_encoder, of_decoder = own[:width], own[width:]
+            if not is_kept(f, kept):
+                _gradient_rows(
+                    f, entries, rows, writes, radial, parts, more, columns, unit_norm,
+                    of_encoder, of_decoder,
+                )  # fmt: skip
+            for i in range(own.size):
+                own[i] *= shorter
             adam(encoder[f], encoder_first[f], encoder_second[f], of_encoder, constants)
             adam(writes, decoder_first[f], decoder_second[f], of_decoder, constants)
             if unit_norm:

@@ -4,10 +4,6 @@
 
 An entry that is added on its own costs about six times what it costs in a GEMM, so up to four times
 ``aux_k`` features are taken whole, and those that AuxK does not choose are 0.
-
-A GEMM gives the same bits for any number of threads where 16 divides its sizes and a sum has at
-most 256 terms: so it was for 1, 2, 3, 4 and 8 threads on each of 1,600 random shapes. MKL cuts
-longer sums by the number of threads.
 """
 
 from typing import NamedTuple
@@ -16,9 +12,8 @@ import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
-from torch.nn.functional import pad
 
-from isogloss.kernels.cpu.loops.chunks import chunks
+from isogloss.kernels.cpu.loops.products import add_product, even, filled, multiply
 from isogloss.kernels.cpu.loops.select import keep_topk
 from isogloss.kernels.cpu.loops.sums import column_sums, ordered_sum, row_squares
 from isogloss.kernels.cpu.loops.threads import parallel_loops
@@ -26,8 +21,6 @@ from isogloss.kernels.values.step import Weights
 from isogloss.kernels.values.workspace import Workspace
 
 _TIMES = 4
-_EVEN = 16
-_TERMS = 256
 _TINY = 1e-30
 
 
@@ -35,7 +28,7 @@ class DeadGradients(NamedTuple):
     """Gradients of AuxK, a row for each dead feature and some rows of zeros."""
 
     places: Tensor
-    """Row of each feature, int32 ``[features]``; -1: it is not dead."""
+    """Row of each feature, int32 ``[features]``; -1: AuxK uses it on no row."""
     encoder: Tensor
     """``[dead, at least width]``."""
     decoder: Tensor
@@ -71,12 +64,14 @@ def dead_values(
         Float32, rows and columns filled up with zeros to multiples of 16.
     """
     rows, count, chosen = centred.shape[0], dead.numel(), dead.long()
-    values = workspace.take("dead_values", (_even(rows), _even(count))).zero_()
     factor = None if norms is None else norms[chosen]
     encoder, bias = weights.encoder[chosen], weights.encoder_bias[chosen]
-    for chunk in chunks(centred, encoder, bias, workspace, factor):
-        columns = slice(chunk.start, chunk.start + chunk.size)
-        values[chunk.rows, columns] = chunk.pre[:, : chunk.size]
+    if factor is not None:
+        encoder, bias = encoder * factor[:, None], bias * factor
+    values = workspace.take("dead_values", (even(rows), even(count)))
+    multiply(_even_rows(centred, "dead_rows", workspace), _filled(encoder).T, values)
+    values[:, :count] += bias
+    values[rows:] = 0.0
     values.relu_()
     if count > aux_k:
         keep_topk(values, aux_k)
@@ -106,26 +101,27 @@ def aux_gradients(
         scale: factor of the gradients.
         workspace: scratch memory.
     """
-    rows, target_width = residual.shape
-    source, directions = _filled(centred), _filled(weights.decoder[dead.long()])
-    error = workspace.take("aux_error", (values.shape[0], directions.shape[1])).zero_()
-    error[:rows, :target_width] = residual
-    _add_product(error, values, directions)
+    rows = residual.shape[0]
+    source = _even_rows(centred, "dead_rows", workspace)
+    directions = _filled(weights.decoder[dead.long()])
+    error = workspace.take("aux_error", (values.shape[0], directions.shape[1]))
+    add_product(values, directions, filled(residual, error))
     squares = torch.empty(rows, dtype=torch.float64)
-    slopes = workspace.take("pre", tuple(values.shape)).zero_()  # its content is done with
-    _add_product(slopes, error, directions.T)
+    slopes = workspace.take("pre", tuple(values.shape))  # its content is done with
+    multiply(error, directions.T, slopes)
     with parallel_loops():
         _keep_where_values_are(slopes.numpy(), values.numpy())
-    of_encoder = torch.zeros(values.shape[1], source.shape[1])
-    of_decoder = torch.zeros(values.shape[1], error.shape[1])
-    _add_product(of_encoder, slopes.T, source)
-    _add_product(of_decoder, values.T, error)
+    of_encoder = torch.empty(values.shape[1], source.shape[1])
+    of_decoder = torch.empty(values.shape[1], error.shape[1])
+    multiply(slopes.T, source, of_encoder)
+    multiply(values.T, error, of_decoder)
     of_bias = torch.empty(values.shape[1], dtype=torch.float64)
     with parallel_loops():
         row_squares(error[:rows].numpy(), squares.numpy())
         column_sums(slopes.numpy(), of_bias.numpy())
     places = torch.full((weights.features,), -1, dtype=torch.int32)
-    places[dead.long()] = torch.arange(dead.numel(), dtype=torch.int32)
+    used = values[:, : dead.numel()].any(0)  # a NaN is not 0 either
+    places[dead[used].long()] = used.nonzero().squeeze(1).int()
     return float(ordered_sum(squares.numpy())), DeadGradients(
         places=places,
         encoder=of_encoder.mul_(scale),
@@ -140,12 +136,6 @@ def no_gradients() -> DeadGradients:
     return DeadGradients(torch.empty(0, dtype=torch.int32), rows, rows, torch.empty(0))
 
 
-def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add ``left @ right`` to ``out``, a few terms of each sum at a time."""
-    for start in range(0, left.shape[1], _TERMS):
-        out.addmm_(left[:, start : start + _TERMS], right[start : start + _TERMS])
-
-
 @njit(parallel=True, cache=True)
 def _keep_where_values_are(slopes, values) -> None:
     """Set the slopes of entries without a value to 0."""
@@ -155,11 +145,16 @@ def _keep_where_values_are(slopes, values) -> None:
                 slopes[row, i] = np.float32(0)
 
 
-def _even(number: int) -> int:
-    return -(-number // _EVEN) * _EVEN
+def _even_rows(rows: Tensor, name: str, workspace: Workspace) -> Tensor:
+    """Return rows with zeros behind rows and columns up to multiples of 16; even ones as they are.
+
+    Asked a second time in a step, it fills the same buffer with the same numbers.
+    """
+    wanted = (even(rows.shape[0]), even(rows.shape[1]))
+    return rows if wanted == tuple(rows.shape) else filled(rows, workspace.take(name, wanted))
 
 
 def _filled(matrix: Tensor) -> Tensor:
-    """Return a matrix with zeros behind its rows and columns, up to multiples of 16."""
-    missing = (0, -matrix.shape[1] % _EVEN, 0, -matrix.shape[0] % _EVEN)
-    return pad(matrix, missing) if any(missing) else matrix
+    """Return a small matrix with zeros behind rows and columns up to multiples of 16."""
+    wanted = (even(matrix.shape[0]), even(matrix.shape[1]))
+    return matrix if wanted == tuple(matrix.shape) else filled(matrix, torch.empty(wanted))

@@ -3,9 +3,8 @@
 # counts a starred argument as one)
 """The fused training step on the CPU.
 
-Rows: GEMM of a chunk into a reused buffer, selection, then the residual. Features: entries sorted
-by feature, and for one feature after another the two gradient rows, projection, Adam and
-normalising, all in cache. Every sum has one order, whatever the number of threads.
+Rows: GEMM of a chunk into a reused buffer, selection, then the residual. Features: the pass of
+``feature_pass.py``. Every sum has one order, whatever the number of threads.
 """
 
 from typing import NamedTuple
@@ -13,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numba import njit, prange
-from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.kernels.cpu.batch_topk import encode_batch_topk
 from isogloss.kernels.cpu.encode import encode_topk
+from isogloss.kernels.cpu.feature_pass import Entries, move_features
 from isogloss.kernels.cpu.few_dead import (
     DeadGradients,
     are_few,
@@ -26,15 +25,12 @@ from isogloss.kernels.cpu.few_dead import (
     no_gradients,
 )
 from isogloss.kernels.cpu.gradients import value_slopes
-from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, normalise, project
 from isogloss.kernels.cpu.loops.chunks import chunks
-from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
+from isogloss.kernels.cpu.loops.entries import row_offsets
 from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
 from isogloss.kernels.cpu.loops.sums import (
     add_entries,
-    add_rows,
     column_spreads,
-    column_sums,
     dot,
     ordered_sum,
     row_squares,
@@ -53,24 +49,7 @@ from isogloss.kernels.values.step import (
 )
 from isogloss.kernels.values.workspace import Workspace
 
-_FEATURES = 32
 _TINY = 1e-30
-_KEPT_BYTES = 24 << 20
-_WORTH_KEEPING = 4
-"""Entries of a feature from which on its gradient is kept rather than summed twice."""
-
-
-class _Batch(NamedTuple):
-    """Results of the passes over the rows, as the pass over the features needs them."""
-
-    codes: Codes
-    """Entries of the rows; with prefixes, of one row for each prefix and row."""
-    slopes: Tensor
-    """``<error[row], decoder[feature]>`` of every entry."""
-    error: Tensor
-    """Half the gradient to the reconstruction, but for the scale: ``[codes.rows, width]``."""
-    scale: float
-    """Gradient to the reconstruction / error."""
 
 
 class _Aux(NamedTuple):
@@ -78,7 +57,7 @@ class _Aux(NamedTuple):
 
     loss: float
     """Without its coefficient."""
-    batch: _Batch | None
+    batch: Entries | None
     """The codes, as the pass over the features sums them."""
     dead: DeadGradients
     """Gradients that are summed already."""
@@ -140,15 +119,17 @@ def train_step(
     if len(edges) > 1:
         apart, _ = by_prefix(chosen.codes, edges)
         error = suffix_sums(residual).flatten(0, 1)
-        main = _Batch(apart, value_slopes(apart, error, weights.decoder), error, scale)
+        main = Entries(apart, value_slopes(apart, error, weights.decoder), error, scale)
     else:
-        main = _Batch(chosen.codes, slopes, residual[0], scale)
+        main = Entries(chosen.codes, slopes, residual[0], scale)
     aux = _Aux(0.0, None, no_gradients())
     if candidates is not None:
         of_dead = (candidates, chosen.aux, norms)
         aux = _aux(centred, residual[-1], of_dead, weights, settings, workspace)
     batches = [main] if aux.batch is None else [main, aux.batch]
-    fired = _update(wired, centred, batches, aux.dead, weights, moments, settings, step, workspace)
+    fired = move_features(
+        wired, centred, batches, aux.dead, weights, moments, settings, step, workspace
+    )
     return StepResult(
         squared_error=errors[-1],
         loss=mean_error / settings.variance + settings.aux_coefficient * aux.loss,
@@ -306,145 +287,7 @@ def _aux(
         )
     squared = float(ordered_sum(row_errors.numpy()))
     slopes = value_slopes(codes, error, weights.decoder)
-    return _Aux(share * squared, _Batch(codes, slopes, error, scale), no_gradients())
-
-
-def _update(
-    wired: WiredRows,
-    centred: Tensor,
-    batches: list[_Batch],
-    dead: DeadGradients,
-    weights: Weights,
-    moments: AdamMoments,
-    settings: StepSettings,
-    step: int,
-    workspace: Workspace,
-) -> Tensor:
-    """Gradients, Adam and normalising, a feature at a time; returns how often each fired."""
-    features, rows = weights.features, centred.shape[0]
-    sums = torch.empty(weights.target_width, dtype=torch.float64)
-    partial = workspace.take("partial", (_blocks(features), weights.width))
-    # the decoder bias is subtracted before encoding where the rows read are those reconstructed
-    through_encoder = partial if wired.target is None else partial[:0]
-    columns = torch.empty(0, 2, dtype=torch.int64) if wired.columns is None else wired.columns
-    constants = adam_constants(
-        settings.learning_rate, settings.beta1, settings.beta2, settings.epsilon, step
-    )
-    orders = [_sorted(batch.codes, workspace, f"order{n}") for n, batch in enumerate(batches)]
-    fired = orders[0][0].diff().to(torch.int32)
-    if len(batches) == 1:
-        # a second batch without entries, so that one compiled loop serves both
-        batches = [*batches, batches[0]]
-        orders.append((torch.zeros(features + 1, dtype=torch.int64), *orders[0][1:]))
-    parameters, first, second = (
-        tuple(tensor.numpy() for tensor in holder.named().values())
-        for holder in (weights, moments.first, moments.second)
-    )
-    error, scale = batches[0].error, batches[0].scale
-    if error.shape[0] > rows:  # the rows of every prefix are encoded from the same row
-        centred = centred.repeat(error.shape[0] // rows, 1)
-    with parallel_loops():
-        # with prefixes the first rows are those that sum the errors of all prefixes
-        column_sums(error[:rows].numpy(), sums.numpy())
-        more = tuple(part.numpy() for part in dead)
-        inputs = (centred.numpy(), *_lists(batches, orders), more, parameters, columns.numpy())
-        shorter, kept = 1.0, _nothing_kept(features)
-        if settings.clip_norm is not None:
-            squares = torch.empty(features, dtype=torch.float64)
-            kept = _room_to_keep(orders, weights, workspace)
-            _square_gradients(*inputs, kept, partial.numpy(), squares.numpy(), settings.unit_norm)
-            of_bias = _decoder_bias_gradient(sums.numpy(), scale, through_encoder.numpy())
-            norm = float(np.sqrt(ordered_sum(squares.numpy()) + float(dot(of_bias, of_bias))))
-            shorter = min(1.0, settings.clip_norm / norm) if norm > 0 else 1.0
-        _update_features(
-            *inputs,
-            first,
-            second,
-            kept,
-            _single(shorter),
-            partial.numpy(),
-            constants,
-            settings.unit_norm,
-        )
-        of_bias = _decoder_bias_gradient(sums.numpy(), scale, through_encoder.numpy())
-        of_bias *= _single(shorter)
-        adam(parameters[3], first[3], second[3], of_bias, constants)
-    return fired
-
-
-_Order = tuple[Tensor, Tensor, Tensor]
-
-
-def _lists(batches: list[_Batch], orders: list[_Order]) -> list[tuple[object, ...]]:
-    """Return what the loops read of each batch."""
-    return [
-        (
-            batch.codes.values.view(-1).numpy(),
-            batch.slopes.view(-1).numpy(),
-            *(part.numpy() for part in order),
-            batch.error.numpy(),
-            _single(batch.scale),
-        )
-        for batch, order in zip(batches, orders, strict=True)
-    ]
-
-
-def _sorted(codes: Codes, workspace: Workspace, name: str) -> _Order:
-    """Starts by feature, entries and rows, as ``sort_by_feature`` fills them."""
-    count = codes.values.numel()
-    starts = torch.zeros(codes.features + 1, dtype=torch.int64)
-    entries = workspace.take(f"{name}_entries", (count,), torch.int64)
-    owners = workspace.take(f"{name}_rows", (count,), torch.int32)
-    sort_by_feature(
-        codes.values.view(-1).numpy(),
-        codes.indices.view(-1).numpy(),
-        row_offsets(codes).numpy(),
-        starts.numpy(),
-        entries.numpy(),
-        owners.numpy(),
-    )
-    return starts, entries, owners
-
-
-_Kept = tuple[NDArray[np.int32], NDArray[np.float32]]
-
-
-def _nothing_kept(features: int) -> _Kept:
-    return np.full(features, -1, np.int32), np.empty((0, 0), np.float32)
-
-
-def _room_to_keep(orders: list[_Order], weights: Weights, workspace: Workspace) -> _Kept:
-    """Return where gradient rows stay between the pass that measures and the one that moves.
-
-    A feature with few entries is summed twice instead: that costs less than to write its two rows
-    and read them again. The rows lie in the buffer of the pre-activations, which are done with.
-
-    Args:
-        orders: the sorted entries of each batch.
-        weights: of the dictionary.
-        workspace: scratch memory.
-
-    Returns:
-        The row of each feature, -1 where it is not kept; and the rows, of which each holds the
-        gradient of what a feature reads, of what it writes, and of its bias.
-    """
-    counts = np.sum([starts.diff().numpy() for starts, _, _ in orders], axis=0)
-    width = weights.width + weights.target_width + 1
-    most = max(1, _KEPT_BYTES // (4 * width))
-    wanted = np.nonzero(counts >= _WORTH_KEEPING)[0][:most]
-    places = np.full(weights.features, -1, np.int32)
-    places[wanted] = np.arange(len(wanted), dtype=np.int32)
-    return places, workspace.take("pre", (len(wanted), width)).numpy()
-
-
-def _blocks(features: int) -> int:
-    """Blocks of features that one thread takes at a time."""
-    return (features + _FEATURES - 1) // _FEATURES
-
-
-def _single(value: float) -> np.float32:
-    """Return a float32; numba would compile a Python float as float64."""
-    return np.float32(value)
+    return _Aux(share * squared, Entries(codes, slopes, error, scale), no_gradients())
 
 
 @njit(parallel=True, cache=True)
@@ -481,123 +324,3 @@ def _aux_errors(residual, values, indices, decoder, out, squares) -> None:
             error[i] = target[i]
         add_entries(error, decoder, values[row], indices[row], 0, values.shape[1])
         squares[row] = dot(error, error)
-
-
-@njit(cache=True)
-def _add_entries(f, batch, centred, of_decoder, of_encoder):
-    """Add one feature's entries to its two gradient rows; returns its bias gradient."""
-    values, slopes, starts, entries, rows, error, scale = batch
-    first, last = starts[f], starts[f + 1]
-    add_rows(of_decoder, error, values, entries, rows, first, last, scale)
-    add_rows(of_encoder, centred, slopes, entries, rows, first, last, scale)
-    bias = np.float32(0)
-    for t in range(first, last):
-        bias += slopes[entries[t]] * scale
-    return bias
-
-
-@njit(cache=True)
-def _feature_gradient(
-    f, centred, main, aux, dead, writes, columns, unit_norm, of_decoder, of_encoder
-):
-    """Fill both gradient rows of a feature; returns its bias gradient."""
-    of_encoder[:] = np.float32(0)
-    of_decoder[:] = np.float32(0)
-    bias = _add_entries(f, main, centred, of_decoder, of_encoder)
-    bias += _add_entries(f, aux, centred, of_decoder, of_encoder)
-    places, dead_encoder, dead_decoder, dead_bias = dead
-    if places.size > 0 and places[f] >= 0:
-        to_encoder, to_decoder = dead_encoder[places[f]], dead_decoder[places[f]]
-        for i in range(of_encoder.size):
-            of_encoder[i] += to_encoder[i]
-        for i in range(of_decoder.size):
-            of_decoder[i] += to_decoder[i]
-        bias += dead_bias[places[f]]
-    if columns.shape[0] > 0:
-        keep_columns(of_decoder, columns[f, 0], columns[f, 1])
-        keep_columns(of_encoder, columns[f, 0], columns[f, 1])
-    if unit_norm:
-        project(of_decoder, writes)
-    return bias
-
-
-@njit(cache=True)
-def _add_share(share, bias, reads):
-    if bias != 0:
-        for i in range(share.size):
-            share[i] += bias * reads[i]
-
-
-@njit(parallel=True, cache=True)
-def _square_gradients(
-    centred, main, aux, dead, weights, columns, kept, partial, squares, unit_norm
-) -> None:
-    """Squared norm of the gradient of every feature, and ``partial`` as ``_update_features``.
-
-    Gradients of the features that have a place in ``kept`` stay there.
-    """
-    encoder, _, decoder, _ = weights
-    features, width = encoder.shape
-    places, rows = kept
-    for block in prange((features + _FEATURES - 1) // _FEATURES):
-        room = np.empty(width + decoder.shape[1] + 1, np.float32)
-        share = partial[block]
-        share[:] = np.float32(0)
-        for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
-            row = rows[places[f]] if places[f] >= 0 else room
-            of_encoder, of_decoder = row[:width], row[width:-1]
-            bias = _feature_gradient(
-                f, centred, main, aux, dead, decoder[f], columns, unit_norm, of_decoder, of_encoder
-            )
-            row[-1] = bias
-            _add_share(share, bias, encoder[f])
-            squares[f] = dot(of_encoder, of_encoder) + dot(of_decoder, of_decoder) + bias * bias
-
-
-@njit(parallel=True, cache=True)
-def _update_features(
-    centred, main, aux, dead, weights, columns, first, second, kept, shorter, partial, constants,
-    unit_norm,
-) -> None:  # fmt: skip
-    """Gradients, projection, Adam and normalising of every feature.
-
-    ``partial[block]`` becomes the block's share of ``bias gradient @ encoder`` (before the update,
-    and before the gradients are multiplied by ``shorter``).
-    """
-    encoder, encoder_bias, decoder, _ = weights
-    features, width = encoder.shape
-    places, rows = kept
-    for block in prange((features + _FEATURES - 1) // _FEATURES):
-        room = np.empty(width + decoder.shape[1] + 1, np.float32)
-        share = partial[block]
-        share[:] = np.float32(0)
-        for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
-            reads, writes = encoder[f], decoder[f]
-            row = rows[places[f]] if places[f] >= 0 else room
-            of_encoder, of_decoder, of_bias = row[:width], row[width:-1], row[-1:]
-            if places[f] < 0:
-                of_bias[0] = _feature_gradient(
-                    f, centred, main, aux, dead, writes, columns, unit_norm, of_decoder, of_encoder
-                )
-            _add_share(share, of_bias[0], reads)
-            for i in range(row.size):
-                row[i] *= shorter
-            adam(reads, first[0][f], second[0][f], of_encoder, constants)
-            adam(writes, first[2][f], second[2][f], of_decoder, constants)
-            here = slice(f, f + 1)
-            adam(encoder_bias[here], first[1][here], second[1][here], of_bias, constants)
-            if unit_norm:
-                normalise(writes)
-
-
-@njit(cache=True)
-def _decoder_bias_gradient(sums, scale, partial):
-    """Gradient of the decoder bias at the output less that through the encoder."""
-    gradient = np.empty(sums.size, np.float32)
-    for i in range(sums.size):
-        gradient[i] = np.float32(sums[i] * scale)
-    for block in range(partial.shape[0]):
-        share = partial[block]
-        for i in range(sums.size):
-            gradient[i] -= share[i]
-    return gradient

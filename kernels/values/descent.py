@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from isogloss.kernels.values.codes import Codes
@@ -44,6 +45,18 @@ class EntryGradients:
 
     __repr__ = short_repr
 
+    def moved(self) -> Tensor:
+        """Return which features have a gradient with any term, bool ``[features]``."""
+        codes = self.codes
+        counts = (codes.values != 0) | (self.slopes.view_as(codes.values) != 0)
+        found = torch.zeros(codes.features, dtype=torch.bool, device=counts.device)
+        found[codes.indices[counts].long()] = True
+        if self.more_features is not None:
+            found[self.more_features] = True
+        for vector in self.vectors.values():
+            found |= vector != 0
+        return found
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DescentSettings:
@@ -61,3 +74,5 @@ class DescentSettings:
     """Keep decoder rows at norm 1, and project their gradients."""
     clip_norm: float | None = None
     """Bound on the Euclidean norm of all gradients together, after the decoder's projection."""
+    lazy: bool = False
+    """Leave a feature whose gradient has no term in this step as it is, with its moments."""

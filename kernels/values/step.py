@@ -135,6 +135,9 @@ class StepSettings:
     prefixes: tuple[int, ...] = ()
     """Numbers of features, rising, the last of them all: the squared error is the mean over
     reconstructions by the first so many features (Matryoshka). Empty: by all features alone."""
+    lazy: bool = False
+    """Leave a feature whose gradient has no term in this step as it is, with its moments (as
+    torch's SparseAdam does). False: exact Adam, which moves every feature at every step."""
     threshold_hint: float = 0.0
     """A value that the smallest entry of a choice over the batch is thought to reach, such as nine
     tenths of the last step's; 0: none. It changes the time that the choice takes on the CPU, never

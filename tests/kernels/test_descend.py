@@ -1,5 +1,7 @@
 """Adam on gradients by entry: beside whole gradient matrices in float64, by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -164,3 +166,35 @@ def test_a_parameter_without_a_gradient_and_a_step_of_zero_are_refused() -> None
     parameters["log_gain"] = torch.zeros(FEATURES)
     with pytest.raises(InvalidInput, match=r"gradients of .*wanted those of .*log_gain"):
         descend_entries(parameters, parameters, parameters, given, settings, step=1)
+
+
+def test_lazy_adam_leaves_features_without_a_term_and_moves_the_others_as_exact_adam_does() -> None:
+    few = torch.arange(FEATURES) % 3 == 0
+    given = _gradients(TARGET, rich=True)
+    given = replace(
+        given,
+        codes=given.codes.with_values(given.codes.values * few[given.codes.indices.long()]),
+        slopes=given.slopes * few[given.codes.indices.long()].view_as(given.slopes),
+        vectors={name: one * few for name, one in given.vectors.items()},
+        radial=None,
+    )
+    still = ~given.moved()
+    assert 0 < int(still.sum()) < FEATURES
+    found: dict[bool, dict[str, Tensor]] = {}
+    for lazy in (False, True):
+        parameters = _parameters(TARGET)
+        first, second = (
+            {name: torch.full_like(one, 0.01) for name, one in parameters.items()} for _ in range(2)
+        )
+        settings = DescentSettings(learning_rate=1e-3, clip_norm=0.1, lazy=lazy)
+        descend_entries(parameters, first, second, given, settings, step=3)
+        found[lazy] = {**parameters, **{f"first.{name}": one for name, one in first.items()}}
+    for name, one in found[True].items():
+        exact = found[False][name]
+        if name.endswith("decoder_bias"):
+            assert torch.equal(one, exact), name
+            continue
+        start = _parameters(TARGET).get(name, torch.full_like(one, 0.01))
+        assert torch.equal(one[still], start[still]), name
+        assert torch.equal(one[~still], exact[~still]), name
+        assert not torch.equal(exact[still], start[still]), name

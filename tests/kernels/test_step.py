@@ -433,8 +433,10 @@ from isogloss.kernels import (
     AdamMoments, StepSettings, Weights, Workspace, train_step_batch_topk, train_step_topk,
 )
 
-# with the share of dead features: entry by entry above 4 * 24 of them, else by GEMMs
+# with the share of dead features: entry by entry above 4 * 24 of them, else by GEMMs; few rows of
+# great width are those whose sums MKL cuts between its threads
 SHAPES = (
+    (96, 1056, 1072, 8, 0.05), (40, 2304, 300, 4, 0.2),
     (130, 130, 1031, 9, 0.3), (600, 48, 3000, 16, 0.03), (7, 100, 513, 32, 0.3),
     (100, 64, 100, 3, 0.3), (1000, 384, 1500, 8, 0.01),
 )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from isogloss.kernels.cpu.loops.products import even, filled, multiply
 from isogloss.kernels.values.workspace import Workspace
 
 _CHUNK_BYTES = 24 << 20
@@ -26,10 +27,6 @@ class Chunk(NamedTuple):
     """``[rows, at least size]`` float32; columns from ``size`` on mean nothing."""
 
 
-def _even(number: int) -> int:
-    return -(-number // _EVEN) * _EVEN
-
-
 def chunks(
     x: Tensor,
     weight: Tensor,
@@ -44,8 +41,8 @@ def chunks(
     chunks of 256 rows by all features cost 1.26 times the processor time of these.) Features
     ascend.
 
-    Rows and features are filled up to multiples of 16: then the GEMM of MKL gave the same bits for
-    1, 2, 3, 4 and 8 threads on each of 1,500 random shapes, where odd shapes differed.
+    Rows and features are filled up to multiples of 16, and sums are cut in fixed places, so that
+    the bits do not depend on the number of threads: see ``products.py``.
 
     Args:
         x: float32 ``[rows, width]``.
@@ -62,7 +59,7 @@ def chunks(
         part = x[top : top + _ROWS]
         rows = part.shape[0]
         if rows % _EVEN:
-            part = _padded(part, workspace.take("last_rows", (_even(rows), width)))
+            part = filled(part, workspace.take("last_rows", (even(rows), width)))
         step = max(_EVEN, _CHUNK_BYTES // (4 * part.shape[0]) // _EVEN * _EVEN)
         for start in range(0, features, step):
             directions, offsets = weight[start : start + step], bias[start : start + step]
@@ -72,15 +69,9 @@ def chunks(
                 directions = torch.mul(directions, factor[:, None], out=room)
                 offsets = offsets * factor
             if count % _EVEN:
-                room = workspace.take("last_directions", (_even(count), width))
-                directions = _padded(directions, room)
-                offsets = _padded(offsets, workspace.take("last_offsets", (_even(count),)))
+                room = workspace.take("last_directions", (even(count), width))
+                directions = filled(directions, room)
+                offsets = filled(offsets, workspace.take("last_offsets", (even(count),)))
             pre = workspace.take("pre", (part.shape[0], directions.shape[0]))
-            torch.addmm(offsets, part, directions.T, out=pre)
+            multiply(part, directions.T, pre, offsets)
             yield Chunk(slice(top, top + rows), start, count, pre[:rows])
-
-
-def _padded(source: Tensor, out: Tensor) -> Tensor:
-    out[: source.shape[0]] = source
-    out[source.shape[0] :] = 0.0
-    return out

@@ -127,3 +127,14 @@ def column_spreads(source, out) -> None:
                 sums[i] += deviation * deviation
         for i in range(last - first):
             out[first + i] = sums[i]
+
+
+@njit(cache=True)
+def less_rows(vector, rows):  # noqa: ANN201 (numba compiles it)
+    """Return a vector less one row of a matrix after another."""
+    out = vector.copy()
+    for row in range(rows.shape[0]):
+        own = rows[row]
+        for i in range(out.size):
+            out[i] -= own[i]
+    return out

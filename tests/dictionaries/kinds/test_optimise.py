@@ -6,7 +6,6 @@ from isogloss.dictionaries.kinds.optimise import (
     column_sums,
     feature_totals,
     ordered_sum,
-    padded_product,
     share_of_warmup,
 )
 from isogloss.kernels import Codes
@@ -30,12 +29,6 @@ def test_a_bound_that_is_not_given_is_one_for_a_loss_not_divided_by_the_variance
     given: float | None, wanted: float | None
 ):
     assert clip_bound(given, 4.0) == wanted
-
-
-def test_products_of_any_shape_are_those_of_torch():
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(*shape, generator=generator) for shape in ((7, 33), (33, 19)))
-    torch.testing.assert_close(padded_product(left, right), left @ right)
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,23 @@ def test_a_row_with_few_positive_features_has_values_of_zero():
 def test_k_beyond_the_features_is_refused():
     with pytest.raises(InvalidInput, match=r"k is 7.*6"):
         TopK(features=6, k=7)
+
+
+@pytest.mark.parametrize(
+    ("k", "width", "given", "wanted"),
+    [(8, 64, None, 8), (8, 6, None, 3), (8, 1, None, 1), (8, 64, 20, 20)],
+)
+def test_auxk_uses_as_many_dead_features_as_fire_and_at_most_half_the_width(
+    k: int, width: int, given: int | None, wanted: int
+) -> None:
+    batch = StepBatch(
+        rows=torch.zeros(4, width),
+        target=torch.zeros(4, width),
+        step=1,
+        total_steps=1,
+        learning_rate=1e-3,
+        variance=1.0,
+        dead=None,
+        workspace=Workspace(),
+    )
+    assert TopK(features=24, k=k, aux_k=given).settings_of(batch).aux_k == wanted

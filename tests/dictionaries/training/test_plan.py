@@ -17,6 +17,7 @@ def test_a_complete_config_writes_every_setting_of_its_kind_out():
     assert config.settings == {
         "features": 64,
         "k": 32,
+        "adam": "exact",
         "aux_k": None,
         "k_start": None,
         "k_anneal": 0.0,

@@ -21,7 +21,7 @@ def test_the_default_learning_rate_follows_width_features_rows_and_batch():
         return default_learning_rate(width, features, rows=rows, batch_rows=batch) / rate
 
     assert other(width=4 * 384) == pytest.approx(1 / 2)
-    assert other(features=16_384) == pytest.approx(1 / 2)
+    assert other(features=16 * 4096) == pytest.approx(1 / 2)
     assert other(features=1024) == pytest.approx(1)
     assert other(batch=2048) == pytest.approx(2)
     assert other(rows=4 * 200_704) == pytest.approx(4**-0.3)

@@ -73,6 +73,7 @@ def test_a_trained_dictionary_is_in_the_catalog_with_held_out_figures(matched: S
     assert entry.body["wiring"] == "sae"
     settings = {"features": 40, "k": 3, "aux_k": None}
     settings |= {"k_start": None, "k_anneal": 0.0, "clip_norm": None, "init_norm": 0.2}
+    settings |= {"adam": "exact"}
     assert entry.body["settings"] == settings
     assert entry.body["revision"] == matched.recording("small-docs").revision().to_dict()
     metrics = entry.body["metrics"]
