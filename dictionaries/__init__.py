@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.maps import LinearMap, fit_map
     from isogloss.dictionaries.passport.checks import (
         check_begin,
+        check_live_site,
         check_model,
         check_recording,
         check_rows,
@@ -147,6 +148,7 @@ __all__ = [
     "Wiring",
     "cells_of",
     "check_begin",
+    "check_live_site",
     "check_model",
     "check_recording",
     "check_rows",
@@ -232,6 +234,7 @@ _HOMES = {
     "Passport": "passport.passport",
     "PassportResult": "passport.result",
     "check_begin": "passport.checks",
+    "check_live_site": "passport.checks",
     "check_model": "passport.checks",
     "check_recording": "passport.checks",
     "check_rows": "passport.checks",

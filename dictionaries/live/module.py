@@ -13,8 +13,13 @@ from isogloss.dictionaries.kinds.kind import Kind
 from isogloss.dictionaries.live.full_precision import full_precision
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.dictionaries.live.shaped_codes import ShapedCodes
-from isogloss.dictionaries.live.splicing import bare, check_sites, spliced
-from isogloss.dictionaries.passport.checks import check_model, check_rows, check_weights
+from isogloss.dictionaries.live.splicing import spliced
+from isogloss.dictionaries.passport.checks import (
+    check_live_site,
+    check_model,
+    check_rows,
+    check_weights,
+)
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult
 from isogloss.dictionaries.provenance import DictionaryProvenance
@@ -265,13 +270,13 @@ class DictionaryModule(nn.Module):
         Returns:
             ``same``, ``descended`` or ``other``, with reasons; ``require()`` raises for the last.
         """
-        found, model = PassportResult(cautions=self._cautions), bare(model)
+        found = PassportResult(cautions=self._cautions)
         if self._passport is None:
             return found
         found += check_model(self._passport, model)
         if site is not None:
             sites = (site,) if isinstance(site, str) else tuple(site)
-            found += check_sites(self._passport, model, sites)
+            found += check_live_site(self._passport, model, sites)
         return found
 
     def as_dictionary(self) -> SparseDictionary:

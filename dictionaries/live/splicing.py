@@ -9,31 +9,20 @@ from isogloss.dictionaries.live.rewriting import Edits, Rewriting, Spliced
 from isogloss.dictionaries.passport.checks import (
     LEAST_ROWS,
     check_begin,
+    check_live_site,
     check_model,
     check_rows,
-    check_site,
 )
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult, check_parts
 from isogloss.errors import InvalidInput
 from isogloss.models import (
-    LoadedModel,
     begins_with,
     find_sites,
     splice,
     unwrapped,
     watch_first_ids,
-    without_prefix,
 )
-
-
-def bare(model: object) -> object:
-    """Return the module of a model that ``load_model`` gave, and anything else as it is.
-
-    Args:
-        model: a module, a wrapper of one, or a :class:`isogloss.models.LoadedModel`.
-    """
-    return model.module if isinstance(model, LoadedModel) else model
 
 
 @contextmanager
@@ -62,11 +51,10 @@ def spliced(
         What the check of the passport came to.
     """
     check_parts(allow)
-    model = bare(model)
     sites = _sites_of(dictionary, model, site, passport)
     result = PassportResult()
     if passport is not None:
-        found = check_model(passport, model) + check_sites(passport, model, sites)
+        found = check_model(passport, model) + check_live_site(passport, model, sites)
         result = found.require(allow)
     passes = Spliced(dictionary, edits, keep_error=keep_error)
     first, *rest = sites
@@ -78,23 +66,6 @@ def spliced(
         replacements = {first: checked.before(passes.write)}
     with watch_first_ids(model, checked.look_at_ids), splice(unwrapped(model), replacements):
         yield result
-
-
-def check_sites(passport: Passport, model: object, sites: Sequence[str]) -> PassportResult:
-    """Compare sites with those that were trained on; a base model's are those of the whole.
-
-    Args:
-        passport: of the dictionary.
-        model: a module, or a wrapper of one.
-        sites: paths in it.
-    """
-    root = unwrapped(model)
-    same = all(
-        without_prefix(root, one) == without_prefix(root, other)
-        for one, other in zip(sites, passport.sites, strict=False)
-    )
-    is_same = same and len(sites) == len(passport.sites)
-    return check_site(passport, passport.sites if is_same else sites)
 
 
 def _sites_of(

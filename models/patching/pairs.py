@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.models.attention.prompts import Prompt, Text, content_ids, read_prompt, start_ids
-from isogloss.models.load import LoadedModel
+from isogloss.models.wrappers import LoadedModel
 
 _NAMES = (
     "Mary", "John", "Tom", "James", "Dan", "Anna", "Paul", "Mark", "Lisa", "Kate", "Jack", "Emma",

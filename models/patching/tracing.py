@@ -13,12 +13,11 @@ from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.attention.prompts import check_context
 from isogloss.models.elements.rows import pattern_axis
 from isogloss.models.hooks import capture, evaluating, splice
-from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, check_metric, last_logits, measure
 from isogloss.models.patching.pairs import TextPairs
 from isogloss.models.resolve import device_of
 from isogloss.models.sites import site_names
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 
 Mode = Literal["denoise", "noise"]
 """``denoise``: a clean activation in the corrupt run. ``noise``: a corrupt one in the clean run."""
