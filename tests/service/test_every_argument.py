@@ -1,4 +1,4 @@
-"""Every argument of what records, given a value of another type or out of its range.
+"""Arguments of what records, and ids in what asks, of another type or out of their range.
 
 What is wrong is refused at the call, in one of our errors, which names what was found and what is
 wanted; nothing is made in the store, and no pass is run.
@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import isogloss
 from isogloss import Client
-from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.errors import InvalidInput, InvalidName, IsoglossError
 from isogloss.models import LoadedModel, TextDocument
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.options import RecorderOptions
+from isogloss.service.values.results import FeatureRef
 
 # what a caller who does not check types can do: the functions are called as if they took anything
 Anything = Callable[..., object]
@@ -149,7 +151,7 @@ def test_an_argument_of_record_documents_is_refused_at_the_call(
 
 
 LIVE: dict[str, tuple[tuple[object, str], ...]] = {
-    "model": (("gpt2", "give the module"), (LOADED, "give the module"), (None, "give the module")),
+    "model": (("gpt2", "give the module"), (3, "give the module"), (None, "give the module")),
     "tokenizer": (("gpt2", "AutoTokenizer"), (3, "AutoTokenizer")),
     "sites": DOCUMENTS["sites"],
     "recording": DOCUMENTS["recording"],
@@ -208,3 +210,62 @@ def test_an_argument_of_a_recorder_is_refused_at_the_call(
     recorder = client.record(MODEL, sites=["first"], recording="never-made")
     with pytest.raises(IsoglossError, match=remedy):
         getattr(recorder, method)(**arguments)
+
+
+NO_IDS: tuple[object, ...] = (7, None, b"a", ["a"], 1.5, torch.zeros(2))
+ASKING: dict[str, Callable[[Client, object], object]] = {
+    "recording": lambda client, value: cast("Anything", client.recording)(value),
+    "read": lambda client, value: cast("Anything", client.read)(value, "first"),
+    "tokens": lambda client, value: cast("Anything", client.tokens)(value),
+    "steps": lambda client, value: cast("Anything", client.steps)(value),
+    "verify": lambda client, value: cast("Anything", client.verify)(value),
+    "train": lambda c, value: cast("Anything", c.train)(value, site="first", features=8, k=2),
+    "dictionary": lambda client, value: cast("Anything", client.dictionary)(value),
+    "dictionary_info": lambda client, value: cast("Anything", client.dictionary_info)(value),
+    "match a": lambda client, value: cast("Anything", client.match)(value, "b"),
+    "match b": lambda client, value: cast("Anything", client.match)("a", value),
+    "ceilings": lambda client, value: cast("Anything", client.match)("a", "b", ceilings=[value]),
+    "get_match": lambda client, value: cast("Anything", client.get_match)(value),
+    "pairs": lambda client, value: cast("Anything", client.pairs)(value),
+    "probe": lambda client, value: cast("Anything", client.probe)(value),
+    "create_probe": lambda client, value: cast("Anything", client.create_probe)([value]),
+    "among": lambda c, value: cast("Anything", c.nearest)(codes=[1.0], probe="p", among=[value]),
+    "encode": lambda c, value: cast("Anything", c.encode)(value, torch.zeros(2, 4)),
+}
+"""Calls that take an id, or what has one."""
+
+
+@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("value", NO_IDS, ids=lambda value: type(value).__name__)
+def test_what_is_no_id_is_refused_in_words(client: Client, name: str, value: object) -> None:
+    with pytest.raises(IsoglossError, match=r"wanted (an id|text)"):
+        ASKING[name](client, value)
+
+
+def test_a_result_in_the_place_of_an_id_is_told_of_its_own(client: Client) -> None:
+    class Result:
+        id = "a"
+
+    with pytest.raises(InvalidName, match=r"wanted an id, which it holds as \.id"):
+        cast("Anything", client.recording)(Result())
+
+
+@pytest.mark.parametrize("value", [7, "a/7", ("a", 7), None, {"feature": 7}])
+def test_what_is_no_feature_is_refused_in_words(client: Client, value: object) -> None:
+    with pytest.raises(InvalidInput, match=r"feature is .*, wanted what client|0 of feature"):
+        cast("Anything", client.nearest)(value)
+    with pytest.raises(InvalidInput, match=r"feature is .*, wanted what client"):
+        cast("Anything", client.feature)(value)
+
+
+@pytest.mark.parametrize("value", ["7", 7.0, None, -1, True, [7], np.zeros(2, np.int64)])
+def test_a_number_of_a_feature_is_a_whole_one(value: object) -> None:
+    with pytest.raises(InvalidInput, match="feature"):
+        cast("Anything", FeatureRef)(dictionary="a", feature=value)
+
+
+@pytest.mark.parametrize("value", [np.int32(7), np.uint64(7), torch.tensor(7), 7])
+def test_numbers_of_numpy_and_torch_name_a_feature(value: object) -> None:
+    made = cast("Callable[..., FeatureRef]", FeatureRef)(dictionary="a", feature=value)
+    assert made == FeatureRef(dictionary="a", feature=7)
+    assert type(made.feature) is int
