@@ -16,6 +16,25 @@ if TYPE_CHECKING:
     from isogloss.service.client.upkeep import OnUpkeep
     from isogloss.service.values.upkeep import UpkeepProgress
 
+
+def check_file(path: Path | None) -> Path | None:
+    """Return the path of a file to write, before the work that ends in it begins.
+
+    Raises:
+        InvalidInput: its folder is not there, or the path is a folder.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise InvalidInput(f"{path} cannot be written (it is a folder): give the path of a file")
+    if not path.absolute().parent.is_dir():
+        raise InvalidInput(
+            f"{path} cannot be written (there is no folder {path.parent}): make it, or choose "
+            "another path"
+        )
+    return path
+
+
 StoreOption = Annotated[
     str,
     typer.Option(
@@ -30,7 +49,14 @@ CsvOption = Annotated[
     bool, typer.Option("--csv", help="Write comma-separated values to standard output.")
 ]
 ParquetOption = Annotated[
-    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table to this file.")
+    Path | None,
+    typer.Option(
+        "--parquet", metavar="FILE", callback=check_file, help="Write the table to this file."
+    ),
+]
+GraphOption = Annotated[
+    Path | None,
+    typer.Option(callback=check_file, help="Graph file of circuit-tracer to write, JSON."),
 ]
 StepsOption = Annotated[
     list[int] | None,

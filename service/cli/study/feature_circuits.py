@@ -11,6 +11,7 @@ from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
     CsvOption,
+    GraphOption,
     JsonOption,
     ParquetOption,
     StoreOption,
@@ -59,9 +60,7 @@ def feature_circuit(
     seed: SeedOption = 0,
     random: Annotated[int, typer.Option(help="Random circuits to compare with.", min=1)] = 19,
     allow: AllowOption = None,
-    graph: Annotated[
-        Path | None, typer.Option(help="Graph file of circuit-tracer to write, JSON.")
-    ] = None,
+    graph: GraphOption = None,
     output: OutputOption = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isogloss.errors import InvalidInput
-from isogloss.service.cli.options import JsonOption
+from isogloss.service.cli.options import (
+    CsvOption,
+    GraphOption,
+    JsonOption,
+    ParquetOption,
+    check_file,
+)
 
 if TYPE_CHECKING:
     from isogloss.models import LoadedModel, TextPairs
@@ -18,7 +24,10 @@ ModelArgument = Annotated[
     str, typer.Argument(help="Hub id, local directory, or packaged:NAME such as smollm2-135m.")
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Page to write, HTML that stands alone.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", callback=check_file, help="Page to write, HTML that stands alone."
+    ),
 ]
 
 
@@ -33,6 +42,8 @@ def attention(
     output: OutputOption = None,
     count: Annotated[int, typer.Option(help="Heads of each kind in the table.", min=1)] = 5,
     is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
 ) -> None:
     """Score the heads of a model, or draw what they look at.
 
@@ -47,8 +58,11 @@ def attention(
         load_model,
         read_head,
     )
-    from isogloss.service.cli.output import say, write_json, write_table
+    from isogloss.service.cli.output import TableForm, say, write_json, write_list
 
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
+    if text is not None and (is_csv or parquet):
+        raise InvalidInput("a drawing is no table: give --csv and --parquet without --text")
     if text is None and (head or output):
         raise InvalidInput("heads are drawn on a text: give --text, or neither --head nor --output")
     heads = [read_head(name) for name in head] if head else None
@@ -69,10 +83,11 @@ def attention(
         for kind in KINDS
         for at, score in found.highest(kind, count)
     ]
+    titles = ("kind", "head", "score", "null")
     if is_json:
-        write_json([dict(zip(("kind", "head", "score", "null"), row, strict=True)) for row in rows])
+        write_json([dict(zip(titles, row, strict=True)) for row in rows])
     else:
-        write_table(("kind", "head", "score", "null"), rows, "no head")
+        write_list(form, [], titles, rows, "no head")
 
 
 def write_page(page: str, path: Path) -> Path:
@@ -217,9 +232,7 @@ def circuit(
     random: Annotated[
         int, typer.Option(help="Random circuits beside each size of the curve; 0: no curve.", min=0)
     ] = 0,
-    graph: Annotated[
-        Path | None, typer.Option(help="Graph file of circuit-tracer to write, JSON.")
-    ] = None,
+    graph: GraphOption = None,
     output: OutputOption = None,
     is_json: JsonOption = False,
 ) -> None:
