@@ -173,8 +173,9 @@ class DictionaryModule(nn.Module):
             if self._passport is not None:
                 found += check_rows(self._passport, self._rows(activations))
             found.require(allow)
-        with full_precision(activations):
-            codes = self.encode_rows(self._rows(activations))
+        rows = self._rows(activations)
+        with full_precision(rows):
+            codes = self.encode_rows(rows)
         shape = tuple(activations.shape[:-1])
         return ShapedCodes(codes=codes, shape=shape, dtype=activations.dtype)
 
@@ -310,6 +311,12 @@ class DictionaryModule(nn.Module):
 
     def _rows(self, activations: Tensor) -> Tensor:
         """Return activations as float32 ``[rows, width]``."""
+        given: object = activations
+        if not isinstance(given, Tensor):
+            raise ShapeError(
+                f"activations are a {type(given).__name__}, wanted a tensor of torch: give "
+                "torch.as_tensor(...); client.encode takes arrays of numpy"
+            )
         if (
             not activations.is_floating_point()
             or activations.ndim < 1

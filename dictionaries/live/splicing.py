@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from torch import Tensor
 
@@ -82,6 +83,8 @@ def _sites_of(
         )
     if site is None:
         site = passport.sites if passport is not None else ()
+    if not isinstance(cast("object", site), str | Sequence):
+        raise InvalidInput(f"site is {site!r}, wanted the path of a submodule, such as 'h.3'")
     given = (site,) if isinstance(site, str) else tuple(site)
     wanted = 2 if dictionary.wiring == "transcoder" else 1
     names = [name for one in given for name in find_sites(unwrapped(model), [one])]

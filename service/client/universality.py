@@ -17,7 +17,7 @@ from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started, wait
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
-from isogloss.service.values.arguments import Setting, named_steps
+from isogloss.service.values.arguments import Setting, check_text, check_whole, named_steps
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
     DictionaryInfo,
@@ -211,12 +211,14 @@ def nearest(
         ShapeError: the direction or the codes have another length.
     """
     names = _named(among)
+    check_whole("count", count, 1)
     _check_asked(
         {"feature": feature, "text": text, "direction": direction, "codes": codes},
         {"probe": probe, "model": model, "site": site or None},
     )
     if text is not None:
         return of_text(text, model, names, count)
+    check_text("site", site, "layers.3")
     if direction is not None:
         return of_direction(direction, model, site, names, count)
     if codes is not None:
@@ -228,6 +230,8 @@ def _named(among: Sequence[DictionaryInfo | str] | None) -> list[str] | None:
     """Return the ids of dictionaries to search; None for all."""
     if among is None:
         return None
+    if isinstance(among, str):
+        raise InvalidInput(f"among is the text {among!r}, wanted a list: [{among!r}]")
     if not among:
         raise InvalidInput("among is empty: name dictionaries to search, or leave it out for all")
     return [ids.id_of(dictionary) for dictionary in among]
@@ -297,6 +301,7 @@ def feature(
         NotFound: there is no such dictionary or probe, or the dictionary was not encoded on it.
         InvalidInput: the dictionary has no such feature, or ``contexts`` is below 1.
     """
+    check_whole("contexts", contexts, 1)
     request = pb.GetFeatureRequest(
         name=to_feature_name(feature),
         probe=to_name("probes", probe) if probe else "",

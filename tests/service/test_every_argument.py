@@ -4,6 +4,8 @@ What is wrong is refused at the call, in one of our errors, which names what was
 wanted; nothing is made in the store, and no pass is run.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -269,3 +271,82 @@ def test_numbers_of_numpy_and_torch_name_a_feature(value: object) -> None:
     made = cast("Callable[..., FeatureRef]", FeatureRef)(dictionary="a", feature=value)
     assert made == FeatureRef(dictionary="a", feature=7)
     assert type(made.feature) is int
+
+
+FEATURE = FeatureRef(dictionary="a", feature=1)
+ASKED: dict[str, tuple[Callable[[Client], object], str]] = {
+    "count 0": (lambda c: c.nearest(FEATURE, count=0), "count is 0; it must be 1 or more"),
+    "count": (lambda c: cast("Anything", c.nearest)(FEATURE, count="5"), "count is '5'"),
+    "among": (lambda c: cast("Anything", c.nearest)(FEATURE, among="large"), r"\['large'\]"),
+    "site": (
+        lambda c: cast("Anything", c.nearest)(direction=[1.0], model="a", site=5),
+        "site is 5",
+    ),
+    "contexts 0": (lambda c: c.feature(FEATURE, contexts=0), "contexts is 0"),
+    "contexts": (lambda c: cast("Anything", c.feature)(FEATURE, contexts="a"), "contexts is 'a'"),
+    "settings": (lambda c: cast("Anything", c.match)("a", "b", settings=[1]), "another type"),
+    "min_r": (lambda c: cast("Anything", c.pairs)("m", min_r="x"), "another type"),
+    "start": (lambda c: cast("Anything", c.read)("a", "first", "b", 3), "another type"),
+    "etag": (lambda c: cast("Anything", c.delete_dictionary)("a", 5), "another type"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_an_argument_of_what_asks_is_refused_in_words(client: Client, name: str) -> None:
+    ask, said = ASKED[name]
+    with pytest.raises(InvalidInput, match=said):
+        ask(client)
+
+
+def test_a_call_with_arguments_that_it_does_not_have_stays_a_type_error(client: Client) -> None:
+    for wrong in (
+        lambda: cast("Anything", client.recording)(),
+        lambda: cast("Anything", client.recording)("a", "b"),
+        lambda: cast("Anything", client.nearest)(FEATURE, probes="p"),
+    ):
+        with pytest.raises(TypeError, match="argument") as raised:
+            wrong()
+        assert not isinstance(raised.value, IsoglossError)
+
+
+@pytest.mark.parametrize(("address", "token"), [(7, None), (None, None), ("127.0.0.1:1", 5)])
+def test_an_address_and_a_token_are_text(address: object, token: object) -> None:
+    with pytest.raises(InvalidInput, match=r"wanted (a path|text)"):
+        cast("Anything", isogloss.connect)(address, token=token)
+
+
+_UNCHECKED = """
+import numpy as np, torch
+from isogloss.dictionaries import DictionaryModule, DictionaryProvenance, SparseDictionary
+from isogloss.errors import IsoglossError
+rows = torch.eye(4)
+tensors = {"encoder": rows, "encoder_bias": torch.zeros(4), "decoder": rows}
+tensors["decoder_bias"] = torch.zeros(4)
+made = SparseDictionary.make("topk", {"features": 4, "k": 1}, tensors, DictionaryProvenance())
+module, model = DictionaryModule(made), torch.nn.Sequential(torch.nn.Linear(4, 4))
+for wrong in (
+    lambda: module.encode(np.ones((2, 4), np.float32)),
+    lambda: module.dense([[1.0] * 4]),
+    lambda: module(None),
+    lambda: module.spliced(model, 3).__enter__(),
+):
+    try:
+        wrong()
+    except IsoglossError as error:
+        print(error)
+"""
+
+
+def test_a_dictionary_in_the_hand_says_what_it_takes() -> None:
+    """Run where nothing checks types, as at a user's."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _UNCHECKED], capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == ""
+    told = ended.stdout.splitlines()
+    assert [line.partition(",")[0] for line in told] == [
+        "activations are a ndarray",
+        "activations are a list",
+        "activations are a NoneType",
+        "site is 3",
+    ]
