@@ -21,16 +21,38 @@ from isogloss.models import find_sites, is_site_of
 from isogloss.models.sites import base_prefix, paths
 from isogloss.site_names import is_same_site, without_prefix, without_wrappers
 
-SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 12}
-
 
 def with_heads() -> list[nn.Module]:
     """Models that hold their base under four names, and one that has none."""
     return [
-        BertForMaskedLM(BertConfig(**SMALL, intermediate_size=8)),
+        BertForMaskedLM(
+            BertConfig(
+                vocab_size=12,
+                hidden_size=8,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=8,
+            )
+        ),
         GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=8, n_layer=2, n_head=2)),
-        GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, intermediate_size=8)),
-        LlamaForCausalLM(LlamaConfig(**SMALL, intermediate_size=8)),
+        GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                vocab_size=12,
+                hidden_size=8,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=8,
+            )
+        ),
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=12,
+                hidden_size=8,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=8,
+            )
+        ),
         T5ForConditionalGeneration(
             T5Config(vocab_size=12, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
         ),

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor, nn
@@ -311,7 +311,7 @@ class DictionaryModule(nn.Module):
 
     def _rows(self, activations: Tensor) -> Tensor:
         """Return activations as float32 ``[rows, width]``."""
-        given: object = activations
+        given = cast("object", activations)
         if not isinstance(given, Tensor):
             raise ShapeError(
                 f"activations are a {type(given).__name__}, wanted a tensor of torch: give "

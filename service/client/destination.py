@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from isogloss.errors import (
     InvalidInput,
@@ -15,7 +16,7 @@ from isogloss.errors import (
 )
 from isogloss.service.transport.in_process import Answering
 from isogloss.service.values.addresses import TOKEN_NAME, parse_address
-from isogloss.service.values.arguments import found
+from isogloss.service.values.arguments import check_text, found
 from isogloss.service.values.state_directory import state_directory
 from isogloss.store import Store, StoreOwner, can_write, is_object_address, store_owner
 
@@ -59,11 +60,10 @@ def find_destination(
         InvalidInput: ``address`` is empty, or begins with an unknown scheme.
         MissingExtra: ``address`` is on an object store, and the package obstore is not installed.
     """
-    given: tuple[object, object] = address, token
-    if not isinstance(given[0], str | Path):
-        raise InvalidInput(f"address is {found(given[0])}, wanted a path, unix:/PATH or HOST:PORT")
-    if not (given[1] is None or isinstance(given[1], str)):
-        raise InvalidInput(f"token is {found(given[1])}, wanted text, or None")
+    if not isinstance(cast("object", address), str | Path):
+        raise InvalidInput(f"address is {found(address)}, wanted a path, unix:/PATH or HOST:PORT")
+    if token is not None:
+        check_text("token", token, "the line in the store's file `token`")
     token = token or os.environ.get(TOKEN_VARIABLE)
     text = str(address)
     if not text:

@@ -1,6 +1,7 @@
 """Resource names: ``recordings/a`` on the wire, the id ``a`` in values."""
 
 import re
+from typing import cast
 
 from isogloss.errors import InvalidInput, InvalidName
 from isogloss.service.values.arguments import found
@@ -23,7 +24,7 @@ def to_name(collection: str, id: str) -> str:  # noqa: A002 - the glossary's wor
     Raises:
         InvalidName: the id is malformed or no text; the message shows one that is not.
     """
-    given: object = id
+    given = cast("object", id)
     if not isinstance(given, str):
         hint = ", which it holds as .id" if isinstance(getattr(given, "id", None), str) else ""
         raise InvalidName(f"{found(given)} names none of {collection}, wanted an id{hint}")
@@ -58,7 +59,7 @@ def to_feature_name(feature: FeatureRef) -> str:
     Raises:
         InvalidInput: it is no reference to a feature.
     """
-    given: object = feature
+    given = cast("object", feature)
     if not isinstance(given, FeatureRef):
         raise InvalidInput(
             f"feature is {found(given)}, wanted what client.dictionary_info(...).feature(7) gives"

@@ -16,6 +16,7 @@ from tests.models.conftest import SENTENCES
 from tests.service import planted
 from tests.service.cli.flags import flags_on
 from tests.tiny_models import save_tiny_bert
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 import isogloss.service.cli.main as cli
 from isogloss.service.client.connect import connect
@@ -417,18 +418,18 @@ def test_help_of_each_command_is_one_line_at_80_columns(here: Here) -> None:
         assert len(" ".join(first.split())) <= 80 - longest - 6, first
 
 
-def every_command() -> dict[tuple[str, ...], typer.core.TyperCommand]:
+def every_command() -> dict[tuple[str, ...], TyperCommand]:
     """Return the commands, by their words."""
-    found: dict[tuple[str, ...], typer.core.TyperCommand] = {}
-    groups = {(): typer.main.get_command(cli.app)}
+    found: dict[tuple[str, ...], TyperCommand] = {}
+    groups: dict[tuple[str, ...], object] = {(): typer.main.get_command(cli.app)}
     while groups:
         words, group = groups.popitem()
-        assert isinstance(group, typer.core.TyperGroup)
+        assert isinstance(group, TyperGroup)
         for name, command in group.commands.items():
-            if isinstance(command, typer.core.TyperGroup):
+            if isinstance(command, TyperGroup):
                 groups[*words, name] = command
             else:
-                assert isinstance(command, typer.core.TyperCommand)
+                assert isinstance(command, TyperCommand)
                 found[*words, name] = command
     return found
 
@@ -444,7 +445,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
         wanted = [
             word
             for one in needed
-            for word in (["1"] if isinstance(one, typer.core.TyperArgument) else [one.opts[0], "1"])
+            for word in (["1"] if isinstance(one, TyperArgument) else [one.opts[0], "1"])
         ]
         for one in command.params:
             if {"--output", "--plot", "--graph", "--parquet"} & {*one.opts}:

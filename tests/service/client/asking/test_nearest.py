@@ -72,8 +72,9 @@ def test_a_direction_is_asked_for_by_recording_or_by_model(client: Client) -> No
     by_id = client.nearest(direction=direction, model="one", count=4)
     by_model = client.nearest(direction=direction, model=model(0), count=4)
     assert by_id == by_model
-    for same in (direction.tolist(), torch.tensor(direction), np.float32(direction)):
-        assert client.nearest(direction=same, model="one", count=4) == by_id
+    same: list[Any] = [direction.tolist(), torch.tensor(direction), direction.astype(np.float32)]
+    for one in same:
+        assert client.nearest(direction=one, model="one", count=4) == by_id
     half = torch.tensor(direction).bfloat16()
     by_half = client.nearest(direction=half, model="one", count=4)
     assert by_half == client.nearest(direction=half.float(), model="one", count=4)
