@@ -17,7 +17,7 @@ from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started, wait
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
-from isogloss.service.values.arguments import Setting, check_text, check_whole, named_steps
+from isogloss.service.values.arguments import Setting, check_whole, named_steps
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
     DictionaryInfo,
@@ -192,8 +192,7 @@ def nearest(
         probe: id of the probe. None: the newest on which all these dictionaries were encoded; where
             there is none, one of held-out documents that their recordings share is built first.
         text: a text; of a model without tokenizer token ids.
-        direction: ``[width]``, in the scale in which the recording holds activations; an array of
-            numpy or a tensor of torch.
+        direction: ``[width]``, in the scale in which the recording holds activations.
         codes: activations on the segments of ``probe``, ``[segments]``; 0 where silent.
         model: for a text a live model, as of :func:`isogloss.models.load_model`; for a direction
             also a recording or its id.
@@ -204,9 +203,8 @@ def nearest(
 
     Raises:
         NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
-        InvalidInput: not one thing to compare with is given, or what says nothing of it; there is
-            no such feature; ``among`` is empty, none of them can be compared, or ``count`` is out
-            of range.
+        InvalidInput: not one thing to compare with is given, or what says nothing of it; no such
+            feature; none of ``among`` can be compared, or ``count`` is out of range.
         DeadFeature: the feature fires too rarely on the probe to be compared.
         ShapeError: the direction or the codes have another length.
     """
@@ -218,7 +216,6 @@ def nearest(
     )
     if text is not None:
         return of_text(text, model, names, count)
-    check_text("site", site, "layers.3")
     if direction is not None:
         return of_direction(direction, model, site, names, count)
     if codes is not None:

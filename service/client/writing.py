@@ -133,8 +133,7 @@ def record(
 
     Args:
         connection: the connection to the store's owner.
-        model: any module whose forward pass takes token ids, or what ``load_model`` gives, whose
-            tokenizer and name count where none is given here.
+        model: a module that takes token ids, or what ``load_model`` gives, with tokenizer and name.
         tokenizer: gives tokens' strings, special tokens, and, if it is a fast one, texts and spans.
         sites: names of submodules, or glob patterns that match some.
         recording: id of the recording; created if it does not exist.

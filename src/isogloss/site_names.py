@@ -47,3 +47,6 @@ def is_same_site(one: str, other: str, prefix: str = "") -> bool:
         return True
     found = _GUESSED.match(long)
     return found is not None and long[found.end() :] == short
+
+
+__all__ = ["is_same_site", "without_prefix", "without_wrappers"]

@@ -1,7 +1,7 @@
 """The command that trains many dictionaries to compare them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,10 @@ from isogloss.service.cli.options import (
     check_file,
     connect,
 )
+
+if TYPE_CHECKING:
+    from isogloss.service.cli.output import TableForm
+    from isogloss.service.pages.swept import Swept
 
 app = typer.Typer()
 
@@ -58,8 +62,8 @@ def sweep(
     interrupted, and trains only what is missing. Differences that reseeding explains are shown as
     "not distinguishable"; without a second --seed nothing is known of that.
     """
-    from isogloss.service.cli.output import TableForm, say, write_json, write_list
-    from isogloss.service.pages.swept import TITLES, SweepGrid, Swept
+    from isogloss.service.cli.output import TableForm, say, write_json
+    from isogloss.service.pages.swept import SweepGrid, Swept
 
     form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
     grid = SweepGrid(
@@ -87,7 +91,14 @@ def sweep(
         swept = Swept.of([job.result() for job in jobs])
     if plot is not None:
         swept.write_plot(plot)
-    if is_json:
+    _show(swept, form)
+
+
+def _show(swept: "Swept", form: "TableForm") -> None:
+    from isogloss.service.cli.output import say, write_json, write_list
+    from isogloss.service.pages.swept import TITLES
+
+    if form.is_json:
         write_json(swept.to_dict())
         return
     write_list(form, [], TITLES, swept.rows(), "nothing was trained")

@@ -13,6 +13,7 @@ from isogloss.proto.v1.types_pb2 import Tensor
 from isogloss.service.client.asking.live_model import check_model, dictionaries_of, rows_of
 from isogloss.service.client.held.array_like import ArrayLike
 from isogloss.service.transport.call import Call, ask, reading
+from isogloss.service.values.arguments import check_text
 from isogloss.service.values.results import DictionaryInfo, Hit, Hits, RecordingInfo, Skipped
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_name
@@ -47,6 +48,7 @@ def of_direction(
     count: int,
 ) -> Call[Hits]:
     """Ask which features write a direction in the activations of a model."""
+    check_text("site", site, "layers.3")
     row = _row(direction, "direction", "[width]: one number a dimension")
     if isinstance(space, str | RecordingInfo):
         recordings = [space if isinstance(space, str) else space.id]
