@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from isogloss.dictionaries.maps import LinearMap, fit_map
     from isogloss.dictionaries.passport.checks import (
         check_begin,
+        check_live_site,
         check_model,
         check_recording,
         check_rows,
@@ -157,6 +158,7 @@ __all__ = [
     "check_begin",
     "check_change",
     "check_features",
+    "check_live_site",
     "check_model",
     "check_recording",
     "check_rows",
@@ -245,6 +247,7 @@ _HOMES = {
     "Passport": "passport.passport",
     "PassportResult": "passport.result",
     "check_begin": "passport.checks",
+    "check_live_site": "passport.checks",
     "check_model": "passport.checks",
     "check_recording": "passport.checks",
     "check_rows": "passport.checks",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from isogloss.models.hooks import Capture, capture, evaluating, splice
     from isogloss.models.identity.compare import Identity, compare_weights
     from isogloss.models.identity.sketch import WeightSketch, weight_sketch
-    from isogloss.models.load import LoadedModel, load_model
+    from isogloss.models.load import load_model
     from isogloss.models.packaged import PACKAGED
     from isogloss.models.pages.page import readable
     from isogloss.models.passes.ids.first_ids import begins_with, watch_first_ids
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from isogloss.models.patching.tracing import Trace, told_apart, trace
     from isogloss.models.recording import CapturedRows, RecordProgress, record
     from isogloss.models.resolve import Example, document_sites, find_sites, resolve_sites
-    from isogloss.models.sites import Site, without_prefix
+    from isogloss.models.sites import Site, is_site_of
     from isogloss.models.texts import TextDocument, passages
     from isogloss.models.tokens import (
         EncodedDocument,
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
         tokenizer_id,
         vocabulary,
     )
-    from isogloss.models.wrappers import unwrapped
+    from isogloss.models.wrappers import LoadedModel, unwrapped
 
 __all__ = [
     "KINDS",
@@ -152,6 +152,7 @@ __all__ = [
     "head_scores",
     "indirect_object_pairs",
     "induction_pairs",
+    "is_site_of",
     "last_logits",
     "layer_sites",
     "load_model",
@@ -187,7 +188,6 @@ __all__ = [
     "vocabulary",
     "watch_first_ids",
     "weight_sketch",
-    "without_prefix",
     "write_graph",
 ]
 
@@ -230,7 +230,7 @@ _HOMES = {
     "begins_with": "passes.ids.first_ids",
     "watch_first_ids": "passes.ids.first_ids",
     "Identity": "identity.compare",
-    "LoadedModel": "load",
+    "LoadedModel": "wrappers",
     "WeightSketch": "identity.sketch",
     "compare_weights": "identity.compare",
     "weight_sketch": "identity.sketch",
@@ -269,6 +269,7 @@ _HOMES = {
     "head_scores": "attention.scores",
     "indirect_object_pairs": "patching.pairs",
     "induction_pairs": "patching.pairs",
+    "is_site_of": "sites",
     "layer_sites": "attention.patterns",
     "load_model": "load",
     "overflows": "passes.overflow",
@@ -291,7 +292,6 @@ _HOMES = {
     "trace_page": "patching.heat_map",
     "trace_svg": "patching.heat_map",
     "unwrapped": "wrappers",
-    "without_prefix": "sites",
     "vocabulary": "tokens",
 }
 

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from isogloss.errors import InvalidInput, UnsupportedVersion
 from isogloss.models.identity.sketch import weight_sketch
 from isogloss.models.identity.values import values_of
-from isogloss.models.sites import without_prefix
+from isogloss.models.sites import base_prefix
 from isogloss.models.tokens import Tokenizer, tokenizer_id, vocabulary
 from isogloss.models.wrappers import unwrapped
+from isogloss.site_names import without_prefix
 
 VERSION = 1
 
@@ -236,7 +237,7 @@ def _matrices(module: nn.Module, embedding: Tensor | None) -> list[dict[str, str
             and (values.data_ptr() == embedding.data_ptr())
         )
         if values is not None and not table:
-            found[without_prefix(module, path)] = values
+            found[without_prefix(path, base_prefix(module))] = values
     matrices: list[dict[str, str]] = []
     for name in sorted(found, key=_hash)[:_MATRICES]:
         entries = found[name].flatten()[:_ENTRIES].float().cpu().numpy()

@@ -2,40 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
 
 from isogloss.errors import InvalidInput, NotFound
 from isogloss.models.packaged import gguf_folder, packaged_files
 from isogloss.models.pretrained import read_model, read_tokenizer
-from isogloss.models.tokens import Tokenizer
-from isogloss.short_repr import short_repr
+from isogloss.models.wrappers import LoadedModel
 
 _SAMPLES = 64  # per weights file, in the hash that names a local model's revision
 _SAMPLE_BYTES = 65_536
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A live module with the tokenizer that belongs to it."""
-
-    module: nn.Module
-    """The model; :func:`load_model` gives it in evaluation mode."""
-    tokenizer: Tokenizer | None = None
-    """Its tokenizer; None: documents are given as token ids."""
-    name: str
-    """Name of the model, such as its hub id."""
-    revision: str = ""
-    """Identifies the weights: a commit, a package and hash, or a hash over samples of their files.
-    """
-
-    __repr__ = short_repr
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise InvalidInput("a model's name is empty; say what the model is called")
 
 
 def load_model(name: str, *, causal: bool = False) -> LoadedModel:

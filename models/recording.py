@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.models.load import LoadedModel
 from isogloss.models.passes.documents import BATCH_FIRST, DocumentPasses, PassSettings
 from isogloss.models.passes.overflow import overflows
 from isogloss.models.resolve import device_of
@@ -27,7 +26,7 @@ from isogloss.models.tokens import (
     pad_id,
     token_limit,
 )
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 from isogloss.short_repr import short_repr
 
 _log = logging.getLogger(__name__)

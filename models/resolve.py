@@ -13,7 +13,8 @@ from isogloss.models.passes.inputs import Signature
 from isogloss.models.passes.layout import Layout, width_of
 from isogloss.models.passes.names import ids_parameter
 from isogloss.models.sites import Site, match_paths, site_names
-from isogloss.models.wrappers import unwrapped, without_prefix
+from isogloss.models.wrappers import unwrapped
+from isogloss.site_names import without_wrappers
 
 Example = Tensor | tuple[object, ...] | Mapping[str, object]
 
@@ -118,7 +119,7 @@ def document_sites(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ..
 
 def _matched(root: nn.Module, pattern: str) -> list[str]:
     refuse_pattern_name(pattern)
-    bare = without_prefix(pattern)
+    bare = without_wrappers(pattern)
     if bare != pattern and pattern.partition(".")[0] not in dict(root.named_children()):
         return match_paths(root, bare)
     return match_paths(root, pattern)

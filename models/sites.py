@@ -9,6 +9,7 @@ from torch import nn
 
 from isogloss.errors import InvalidInput, UnknownSite
 from isogloss.short_repr import short_repr
+from isogloss.site_names import is_same_site, without_prefix
 
 _GLOB = re.compile(r"[*?\[]")
 _TOKEN = re.compile(r"\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[")
@@ -97,21 +98,33 @@ def match_paths(module: nn.Module, pattern: str) -> list[str]:
 
 def path_forms(module: nn.Module, path: str) -> list[str]:
     """Return a path as it is and, of a Hugging Face model, with its own prefix or without it."""
-    prefix = _prefix(module)
+    prefix = base_prefix(module)
     if not prefix:
         return [path]
-    return [path, path.removeprefix(prefix) if path.startswith(prefix) else f"{prefix}{path}"]
+    bare = without_prefix(path, prefix)
+    return [path, f"{prefix}.{path}" if bare == path else bare]
 
 
-def without_prefix(module: nn.Module, path: str) -> str:
-    """Return a path as a Hugging Face model's base model has it: ``layers.3``."""
-    return path.removeprefix(_prefix(module))
+def is_site_of(module: nn.Module, one: str, other: str) -> bool:
+    """Return whether two names mean one site of a live model.
+
+    What the model has under both names is two sites; else the names tell, and the prefix of its
+    base model (:mod:`isogloss.site_names`).
+
+    Args:
+        module: the model.
+        one: path of a submodule, perhaps as another form of the model has it.
+        other: another one.
+    """
+    if at_path(module, one) is not None and at_path(module, other) is not None:
+        return one == other
+    return is_same_site(one, other, base_prefix(module))
 
 
-def _prefix(module: nn.Module) -> str:
-    """Return how paths of the base model begin in a model with a head; empty: there is none."""
+def base_prefix(module: nn.Module) -> str:
+    """Return under what a Hugging Face model with a head holds its base model; empty: nothing."""
     prefix = getattr(module, "base_model_prefix", "")
-    return f"{prefix}." if isinstance(prefix, str) and prefix else ""
+    return prefix if isinstance(prefix, str) else ""
 
 
 def _expression(glob: str) -> str:

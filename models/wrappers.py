@@ -1,13 +1,15 @@
-"""From what people hold to the module that runs: compiled, distributed and traced models."""
+"""From what people hold to the module that runs: loaded, compiled, distributed, traced models."""
 
+from dataclasses import dataclass
 from typing import cast
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from isogloss.errors import InvalidInput
+from isogloss.models.tokens import Tokenizer
+from isogloss.short_repr import short_repr
 
-_HELD = ("_orig_mod", "module", "_module")
 _OF_OTHERS = frozenset(
     # wrappers of libraries that need not be installed, by the name of their class
     {"OptimizedModule", "FullyShardedDataParallel", "DeepSpeedEngine", "_FabricModule"}
@@ -15,16 +17,38 @@ _OF_OTHERS = frozenset(
 _TRACING = frozenset({"Envoy", "NNsight"})
 
 
-def unwrapped(model: object) -> nn.Module:
-    """Return the module inside of wrappers that pass their inputs on to it.
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A live module with the tokenizer that belongs to it."""
 
-    These are ``torch.compile(module)``, ``DataParallel``, ``DistributedDataParallel``, the sharded
+    module: nn.Module
+    """The model; :func:`isogloss.models.load_model` gives it in evaluation mode."""
+    tokenizer: Tokenizer | None = None
+    """Its tokenizer; None: documents are given as token ids."""
+    name: str
+    """Name of the model, such as its hub id."""
+    revision: str = ""
+    """Identifies the weights: a commit, a package and hash, or a hash over samples of their files.
+    """
+
+    __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InvalidInput("a model's name is empty; say what the model is called")
+
+
+def unwrapped(model: object) -> nn.Module:
+    """Return the module inside of what people hold a model in.
+
+    These are what ``load_model`` gives, and wrappers that pass their inputs on to a module:
+    ``torch.compile(module)``, ``DataParallel``, ``DistributedDataParallel``, the sharded
     and the engine wrappers of FSDP 1, DeepSpeed and Lightning Fabric, and nnsight's models. Sites
     are named by the paths of the module inside, so that a wrapped model has the sites of the bare
     one, and its passes are seen whether the loop calls the wrapper or the module.
 
     Args:
-        model: a module, or an object of nnsight around one.
+        model: a module, a :class:`LoadedModel`, or an object of nnsight around a module.
 
     Returns:
         The innermost module.
@@ -43,16 +67,11 @@ def unwrapped(model: object) -> nn.Module:
     return found
 
 
-def without_prefix(name: str) -> str:
-    """Return a site's name without the components that wrappers put before it."""
-    while name.partition(".")[0] in _HELD and "." in name:
-        name = name.partition(".")[2]
-    return name
-
-
 def _inside(model: object) -> nn.Module | None:
     names = {kind.__name__ for kind in type(model).__mro__}
-    if names & _TRACING and not isinstance(model, nn.Module):
+    if isinstance(model, LoadedModel):
+        inside = model.module
+    elif names & _TRACING and not isinstance(model, nn.Module):
         # an envoy answers every attribute, so that the one wanted is taken from its own fields
         inside = cast("object", vars(model).get("_module"))
     elif isinstance(model, DataParallel | DistributedDataParallel) or names & _OF_OTHERS:

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from isogloss.store.recordings.store import Store, reopen_reader
     from isogloss.store.schema.batch import BatchLimits, RowBatch, TokenColumns
     from isogloss.store.schema.document import Document, check_document
-    from isogloss.store.schema.names import check_id, is_same_site, readable_text
+    from isogloss.store.schema.names import check_id, readable_text
     from isogloss.store.schema.recording_spec import ModelInfo, RecordingSpec, SiteSpec
     from isogloss.store.schema.revision import Revision
     from isogloss.store.schema.steps import (
@@ -154,7 +154,6 @@ _MODULES = {
     "import_recording": "exchange.importing",
     "make_directories": "disk.filesystem",
     "is_object_address": "ownership.location",
-    "is_same_site": "schema.names",
     "keep_reserve": "ownership.reserve",
     "map_arrays": "formats.mapped_arrays",
     "open_direct_lane": "recordings.open_direct_lane",
@@ -250,7 +249,6 @@ __all__ = [
     "export_rows",
     "import_recording",
     "is_object_address",
-    "is_same_site",
     "keep_reserve",
     "make_directories",
     "map_arrays",

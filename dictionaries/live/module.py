@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,13 @@ from isogloss.dictionaries.kinds.kind import Kind
 from isogloss.dictionaries.live.full_precision import full_precision
 from isogloss.dictionaries.live.rewriting import Edits
 from isogloss.dictionaries.live.shaped_codes import ShapedCodes
-from isogloss.dictionaries.live.splicing import bare, check_sites, spliced
-from isogloss.dictionaries.passport.checks import check_model, check_rows, check_weights
+from isogloss.dictionaries.live.splicing import spliced
+from isogloss.dictionaries.passport.checks import (
+    check_live_site,
+    check_model,
+    check_rows,
+    check_weights,
+)
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult
 from isogloss.dictionaries.provenance import DictionaryProvenance
@@ -168,8 +173,9 @@ class DictionaryModule(nn.Module):
             if self._passport is not None:
                 found += check_rows(self._passport, self._rows(activations))
             found.require(allow)
-        with full_precision(activations):
-            codes = self.encode_rows(self._rows(activations))
+        rows = self._rows(activations)
+        with full_precision(rows):
+            codes = self.encode_rows(rows)
         shape = tuple(activations.shape[:-1])
         return ShapedCodes(codes=codes, shape=shape, dtype=activations.dtype)
 
@@ -265,13 +271,13 @@ class DictionaryModule(nn.Module):
         Returns:
             ``same``, ``descended`` or ``other``, with reasons; ``require()`` raises for the last.
         """
-        found, model = PassportResult(cautions=self._cautions), bare(model)
+        found = PassportResult(cautions=self._cautions)
         if self._passport is None:
             return found
         found += check_model(self._passport, model)
         if site is not None:
             sites = (site,) if isinstance(site, str) else tuple(site)
-            found += check_sites(self._passport, model, sites)
+            found += check_live_site(self._passport, model, sites)
         return found
 
     def as_dictionary(self) -> SparseDictionary:
@@ -305,6 +311,12 @@ class DictionaryModule(nn.Module):
 
     def _rows(self, activations: Tensor) -> Tensor:
         """Return activations as float32 ``[rows, width]``."""
+        given = cast("object", activations)
+        if not isinstance(given, Tensor):
+            raise ShapeError(
+                f"activations are a {type(given).__name__}, wanted a tensor of torch: give "
+                "torch.as_tensor(...); client.encode takes arrays of numpy"
+            )
         if (
             not activations.is_floating_point()
             or activations.ndim < 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from torch import Tensor
 
@@ -9,31 +10,20 @@ from isogloss.dictionaries.live.rewriting import Edits, Rewriting, Spliced
 from isogloss.dictionaries.passport.checks import (
     LEAST_ROWS,
     check_begin,
+    check_live_site,
     check_model,
     check_rows,
-    check_site,
 )
 from isogloss.dictionaries.passport.passport import Passport
 from isogloss.dictionaries.passport.result import PassportResult, check_parts
 from isogloss.errors import InvalidInput
 from isogloss.models import (
-    LoadedModel,
     begins_with,
     find_sites,
     splice,
     unwrapped,
     watch_first_ids,
-    without_prefix,
 )
-
-
-def bare(model: object) -> object:
-    """Return the module of a model that ``load_model`` gave, and anything else as it is.
-
-    Args:
-        model: a module, a wrapper of one, or a :class:`isogloss.models.LoadedModel`.
-    """
-    return model.module if isinstance(model, LoadedModel) else model
 
 
 @contextmanager
@@ -62,11 +52,10 @@ def spliced(
         What the check of the passport came to.
     """
     check_parts(allow)
-    model = bare(model)
     sites = _sites_of(dictionary, model, site, passport)
     result = PassportResult()
     if passport is not None:
-        found = check_model(passport, model) + check_sites(passport, model, sites)
+        found = check_model(passport, model) + check_live_site(passport, model, sites)
         result = found.require(allow)
     passes = Spliced(dictionary, edits, keep_error=keep_error)
     first, *rest = sites
@@ -78,23 +67,6 @@ def spliced(
         replacements = {first: checked.before(passes.write)}
     with watch_first_ids(model, checked.look_at_ids), splice(unwrapped(model), replacements):
         yield result
-
-
-def check_sites(passport: Passport, model: object, sites: Sequence[str]) -> PassportResult:
-    """Compare sites with those that were trained on; a base model's are those of the whole.
-
-    Args:
-        passport: of the dictionary.
-        model: a module, or a wrapper of one.
-        sites: paths in it.
-    """
-    root = unwrapped(model)
-    same = all(
-        without_prefix(root, one) == without_prefix(root, other)
-        for one, other in zip(sites, passport.sites, strict=False)
-    )
-    is_same = same and len(sites) == len(passport.sites)
-    return check_site(passport, passport.sites if is_same else sites)
 
 
 def _sites_of(
@@ -111,6 +83,8 @@ def _sites_of(
         )
     if site is None:
         site = passport.sites if passport is not None else ()
+    if not isinstance(cast("object", site), str | Sequence):
+        raise InvalidInput(f"site is {site!r}, wanted the path of a submodule, such as 'h.3'")
     given = (site,) if isinstance(site, str) else tuple(site)
     wanted = 2 if dictionary.wiring == "transcoder" else 1
     names = [name for one in given for name in find_sites(unwrapped(model), [one])]

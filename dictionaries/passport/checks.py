@@ -1,7 +1,7 @@
 """Compare a passport with a place of use: a live model, a recording, rows, the weights at hand."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from isogloss.dictionaries.passport.passport import Passport, activation_of, tensor_samples
 from isogloss.dictionaries.passport.result import Difference, PassportPart, PassportResult
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
-from isogloss.models import WeightSketch, compare_weights, weight_sketch
-from isogloss.store import RecordingSpec, is_same_site
+from isogloss.models import WeightSketch, compare_weights, is_site_of, unwrapped, weight_sketch
+from isogloss.site_names import is_same_site
+from isogloss.store import RecordingSpec
 
 _SCALE = 2.0
 """Factor by which the median norm of rows may differ from that of the rows trained on. It is a
@@ -35,11 +36,25 @@ def check_model(passport: Passport, model: object) -> PassportResult:
 
 
 def check_site(passport: Passport, sites: Sequence[str]) -> PassportResult:
-    """Compare sites with those that were trained on; a base model's are those of the whole."""
-    known = passport.sites
-    if not known or (len(sites) == len(known) and all(map(is_same_site, sites, known))):
-        return PassportResult()
-    return _other("site", f"sites {list(sites)}, trained on {list(passport.sites)}")
+    """Compare names of sites with those that were trained on; a base model's are the whole's.
+
+    Args:
+        passport: of the dictionary.
+        sites: paths of submodules of a model that is not at hand.
+    """
+    return _of_sites(passport, sites, is_same_site)
+
+
+def check_live_site(passport: Passport, model: object, sites: Sequence[str]) -> PassportResult:
+    """Compare sites of a live model with those that were trained on.
+
+    Args:
+        passport: of the dictionary.
+        model: a module, or a wrapper of one.
+        sites: paths in it.
+    """
+    root = unwrapped(model)
+    return _of_sites(passport, sites, lambda one, other: is_site_of(root, one, other))
 
 
 def check_recording(
@@ -164,3 +179,12 @@ def _agree(found: object, wanted: object) -> bool:
 def _is_same(found: Sequence[float], wanted: Sequence[float]) -> bool:
     """Return whether numbers agree, up to a cast."""
     return np.allclose(np.asarray(found), np.asarray(wanted), rtol=_ROUNDING, atol=1e-12)
+
+
+def _of_sites(
+    passport: Passport, sites: Sequence[str], is_same: Callable[[str, str], bool]
+) -> PassportResult:
+    known = passport.sites
+    if not known or (len(sites) == len(known) and all(map(is_same, sites, known))):
+        return PassportResult()
+    return _other("site", f"sites {list(sites)}, trained on {list(passport.sites)}")

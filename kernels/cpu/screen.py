@@ -2,6 +2,8 @@
 # (numba compiles these functions from the arguments they meet; pyright sees them untyped)
 """Bounds of pre-activations: from an 8-bit product, then, of the few entries left, from float32."""
 
+import timeit
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -16,11 +18,12 @@ from isogloss.kernels.values.screen import SMALLEST, EncoderScreen
 
 _FINE = 254
 _EPSILON = 2.0**-23
+_SLOW = 20
 
 
 @cache
 def multiplies_bytes() -> bool:
-    """Return whether torch's 8-bit product is right here.
+    """Return whether torch's 8-bit product is right here, and no loop that takes much longer.
 
     Processors without instructions for it may saturate sums of two products; the largest numbers
     show it. Others than x86 are left out: what they would take was not measured.
@@ -29,9 +32,11 @@ def multiplies_bytes() -> bool:
         return False
     left, right = _largest_sums()
     try:
-        return _is_product(torch._int_mm(left, right.T), left, right)  # pyright: ignore[reportPrivateImportUsage] (it has no other name)
+        is_right = _is_product(_plain_product(left, right), left, right)
     except RuntimeError:  # this build of torch has none for the CPU
         return False
+    rows, directions = left.float(), right.float().T
+    return is_right and _is_quick(lambda: _plain_product(left, right), lambda: rows @ directions)
 
 
 @cache
@@ -39,15 +44,21 @@ def _packs() -> bool:
     """Return whether oneDNN multiplies by directions that it laid out once, and is right.
 
     ``_int_mm`` lays them out at each call: 40 x 768 by 24,576 took 4.9 ms of CPU, and packed 2.4,
-    of which 1.5 are the reading of the bytes.
+    of which 1.5 are the reading of the bytes. Where oneDNN has no instructions for what it is
+    asked, it takes a loop that is right, and 20,000 times slower: so it is timed.
     """
     if not multiplies_bytes():
         return False
     left, right = _largest_sums()
     try:
-        return _is_product(_packed_product(left, _pack(right), len(right)), left, right)
+        laid_out = _pack(right)
+        if not _is_product(_packed_product(left, laid_out, len(right)), left, right):
+            return False
     except (RuntimeError, AttributeError, NotImplementedError):  # a build of torch without it
         return False
+    return _is_quick(
+        lambda: _packed_product(left, laid_out, len(right)), lambda: _plain_product(left, right)
+    )
 
 
 def packed(steps: Tensor) -> Tensor:
@@ -62,6 +73,16 @@ def _largest_sums() -> tuple[Tensor, Tensor]:
     return left, torch.stack([ends.roll(3 * shift) for shift in range(32)])
 
 
+def _is_quick(product: Callable[[], Tensor], beside: Callable[[], Tensor]) -> bool:
+    """Return whether one product takes no more than ``_SLOW`` times as long as another.
+
+    Of so small ones a call is most of it: those that are meant differ by a factor of two or three,
+    and a loop instead of instructions by hundreds.
+    """
+    taken = [min(timeit.repeat(one, number=1, repeat=5)) for one in (product, beside)]
+    return taken[0] <= _SLOW * taken[1]
+
+
 def _is_product(found: Tensor, left: Tensor, right: Tensor) -> bool:
     return torch.equal(found.long(), left.long() @ right.long().T)
 
@@ -74,7 +95,10 @@ def _packed_product(rows: Tensor, directions: Tensor, features: int) -> Tensor:
     """Return float32 sums of an int8 product; whole up to 2^24, beyond rounded once."""
     ones, zeros = torch.ones(features), torch.zeros(features, dtype=torch.int32)
     more: tuple[object, ...] = (None, 1.0, 0, torch.float32, "none", [], "")
-    return torch.ops.onednn.qlinear_pointwise(rows, 1.0, 0, directions, ones, zeros, *more)
+    # bytes from 0 up, of which 128 stands for 0: AVX-512 multiplies such by signed ones, and for
+    # two signed bytes oneDNN has a loop of 45 s in the place of 2.5 ms where there is no AMX
+    shifted = rows.view(torch.uint8) ^ 0x80
+    return torch.ops.onednn.qlinear_pointwise(shifted, 1.0, 128, directions, ones, zeros, *more)
 
 
 def left(rows: Tensor, screen: EncoderScreen, k: int, limits: Tensor | None) -> Tensor:
@@ -133,7 +157,12 @@ def _product(rows: Tensor, screen: EncoderScreen) -> Tensor:
     """Return ``rows @ steps.T`` of int8 numbers, int32 or float32."""
     if screen.steps.is_mkldnn:
         return _packed_product(rows, screen.steps, len(screen.scale))
-    return torch._int_mm(rows, screen.steps.T)  # pyright: ignore[reportPrivateImportUsage] (it has no other name)
+    return _plain_product(rows, screen.steps)
+
+
+def _plain_product(rows: Tensor, directions: Tensor) -> Tensor:
+    """Return int32 sums of an int8 product."""
+    return torch._int_mm(rows, directions.T)  # pyright: ignore[reportPrivateImportUsage] (it has no other name)
 
 
 @njit(parallel=True, fastmath=FAST, cache=True)

@@ -13,8 +13,7 @@ from isogloss.errors import InvalidInput
 from isogloss.models.attention.prompts import Text, read_prompt
 from isogloss.models.elements.heads import Heads, attentions
 from isogloss.models.hooks import capture, evaluating
-from isogloss.models.load import LoadedModel
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 
 _NAMED = re.compile(r"(\d+)\.(\d+)")
 _MOST_HELD = 1 << 28  # numbers of patterns: 1 GiB

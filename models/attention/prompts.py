@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.errors import InvalidInput
-from isogloss.models.load import LoadedModel
 from isogloss.models.resolve import device_of
 from isogloss.models.tokens import (
     EncodedDocument,
@@ -22,7 +21,7 @@ from isogloss.models.tokens import (
     token_limit,
     vocabulary,
 )
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 
 _LONGEST = 1 << 20
 

@@ -13,9 +13,8 @@ from isogloss.errors import InvalidInput
 from isogloss.models.attention.patterns import Head, check_finite, layers_of
 from isogloss.models.attention.prompts import check_ids, content_ids, context, start_ids
 from isogloss.models.hooks import capture, evaluating
-from isogloss.models.load import LoadedModel
 from isogloss.models.resolve import device_of
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 
 HeadKind = Literal["previous", "first", "duplicate", "induction"]
 KINDS: tuple[HeadKind, ...] = ("previous", "first", "duplicate", "induction")

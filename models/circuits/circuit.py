@@ -11,9 +11,9 @@ from isogloss.models.circuits.edges import Edges
 from isogloss.models.circuits.graph import CircuitNode, Graph, Link
 from isogloss.models.circuits.runs import EdgeRuns, edge_runs
 from isogloss.models.circuits.scores import EdgeScores
-from isogloss.models.load import LoadedModel
 from isogloss.models.pages.page import readable
 from isogloss.models.patching.pairs import TextPairs
+from isogloss.models.wrappers import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

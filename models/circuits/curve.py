@@ -11,9 +11,9 @@ from isogloss.models.circuits.circuit import same_edges
 from isogloss.models.circuits.edges import Edges
 from isogloss.models.circuits.runs import edge_runs
 from isogloss.models.circuits.scores import EdgeScores
-from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import permutation_p
 from isogloss.models.patching.pairs import TextPairs
+from isogloss.models.wrappers import LoadedModel
 
 _PATHS = 500
 """Random paths after which it is looked whether they still bring edges."""

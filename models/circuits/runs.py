@@ -11,11 +11,11 @@ from torch import Tensor
 from isogloss.errors import ShapeError
 from isogloss.models.circuits.edge_pass import edge_pass
 from isogloss.models.circuits.stream import ResidualStream, residual_stream
-from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, check_metric, measure
 from isogloss.models.patching.pairs import TextPairs, check_pairs
 from isogloss.models.patching.tracing import told_apart
 from isogloss.models.resolve import device_of
+from isogloss.models.wrappers import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,9 +13,9 @@ from isogloss.errors import InvalidInput
 from isogloss.models.circuits.edge_pass import edge_pass
 from isogloss.models.circuits.edges import Edges
 from isogloss.models.circuits.runs import EdgeRuns, edge_runs
-from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, measure
 from isogloss.models.patching.pairs import TextPairs
+from isogloss.models.wrappers import LoadedModel
 
 Scoring = Literal["eap", "eap-ig", "ablation"]
 SCORINGS: tuple[Scoring, ...] = ("eap", "eap-ig", "ablation")

@@ -16,9 +16,8 @@ from isogloss.models.elements.containers import first_tensor
 from isogloss.models.elements.heads import HeadPart, Heads, PartSource
 from isogloss.models.execution import hooked_execution
 from isogloss.models.hooks import evaluating
-from isogloss.models.load import LoadedModel
 from isogloss.models.sites import submodule
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 
 _READ: tuple[HeadRead, ...] = ("q", "k", "v")
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from isogloss.errors import InvalidInput
 from isogloss.models.hooks import evaluating, splice
-from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, last_logits, measure
 from isogloss.models.patching.pairs import TextPairs
 from isogloss.models.patching.tracing import Mode, Positions, Trace, ends, finished, run_pairs
+from isogloss.models.wrappers import LoadedModel
 
 
 def attribute(

@@ -16,7 +16,7 @@ from isogloss.models.attention.prompts import (
     read_prompt,
     start_ids,
 )
-from isogloss.models.load import LoadedModel
+from isogloss.models.wrappers import LoadedModel
 
 _NAMES = (
     "Mary", "John", "Tom", "James", "Dan", "Anna", "Paul", "Mark", "Lisa", "Kate", "Jack", "Emma",

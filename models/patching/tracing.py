@@ -13,11 +13,10 @@ from isogloss.errors import InvalidInput, ShapeError
 from isogloss.models.elements.place import distinct_sites
 from isogloss.models.elements.rows import pattern_axis
 from isogloss.models.hooks import capture, evaluating, splice
-from isogloss.models.load import LoadedModel
 from isogloss.models.patching.metrics import Metric, check_metric, last_logits, measure
 from isogloss.models.patching.pairs import TextPairs, check_pairs
 from isogloss.models.resolve import device_of
-from isogloss.models.wrappers import unwrapped
+from isogloss.models.wrappers import LoadedModel, unwrapped
 
 Mode = Literal["denoise", "noise"]
 """``denoise``: a clean activation in the corrupt run. ``noise``: a corrupt one in the clean run."""

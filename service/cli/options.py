@@ -1,5 +1,6 @@
 """Options that all commands have: the store, and the form of the output."""
 
+import os
 import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,34 @@ if TYPE_CHECKING:
     from isogloss.service.client.upkeep import OnUpkeep
     from isogloss.service.values.upkeep import UpkeepProgress
 
+
+def checked_file(param: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Return the path that an option names, checked by :func:`check_file`."""
+    return None if value is None else check_file(value, param.opts[0])
+
+
+def check_file(path: Path, option: str = "--output") -> Path:
+    """Return the path of a file to write, before the work that ends in it begins.
+
+    Args:
+        path: of the file.
+        option: that names it.
+
+    Raises:
+        InvalidInput: it is a folder, or in none, or may not be written.
+    """
+    folder, why = path.absolute().parent, ""
+    if path.is_dir():
+        why = "it is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {path.parent}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "permission denied"
+    if why:
+        raise InvalidInput(f"{path} cannot be written ({why}): choose {option}")
+    return path
+
+
 StoreOption = Annotated[
     str,
     typer.Option(
@@ -30,7 +59,14 @@ CsvOption = Annotated[
     bool, typer.Option("--csv", help="Write comma-separated values to standard output.")
 ]
 ParquetOption = Annotated[
-    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table to this file.")
+    Path | None,
+    typer.Option(
+        "--parquet", metavar="FILE", callback=checked_file, help="Write the table to this file."
+    ),
+]
+GraphOption = Annotated[
+    Path | None,
+    typer.Option(callback=checked_file, help="Graph file of circuit-tracer to write, JSON."),
 ]
 StepsOption = Annotated[
     list[int] | None,

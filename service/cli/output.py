@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -196,28 +195,6 @@ def time_of(seconds: float) -> datetime:
 def when(seconds: float) -> str:
     """Write a time of the clock in this machine's zone."""
     return time.strftime(_MINUTE, time.localtime(seconds))
-
-
-def check_writable(path: Path, option: str) -> Path:
-    """Return a file to write in the end, or refuse it before anything is run for it.
-
-    Args:
-        path: of the file.
-        option: that named it.
-
-    Raises:
-        InvalidInput: it is a folder, or in none, or may not be written.
-    """
-    why = ""
-    if path.is_dir():
-        why = "it is a folder"
-    elif not path.parent.is_dir():
-        why = f"there is no folder {path.parent}"
-    elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        why = "permission denied"
-    if why:
-        raise InvalidInput(f"{path} cannot be written ({why}): choose {option}")
-    return path
 
 
 def say(text: str) -> None:

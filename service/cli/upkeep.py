@@ -11,6 +11,7 @@ from isogloss.service.cli.options import (
     DEFAULT_STORE,
     JsonOption,
     StoreOption,
+    checked_file,
     connect,
     progressing,
     telling,
@@ -64,7 +65,11 @@ def read(
     count: Annotated[int, typer.Option(help="How many rows.", min=1)] = 10,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the rows to this .npy file, as float32."),
+        typer.Option(
+            *("--output", "-o"),
+            callback=checked_file,
+            help="Write the rows to this .npy file, as float32.",
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,

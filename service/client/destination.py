@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from isogloss.errors import (
     InvalidInput,
@@ -22,6 +23,7 @@ from isogloss.service.values.addresses import (
     TOKEN_VARIABLE,
     parse_address,
 )
+from isogloss.service.values.arguments import check_text, found
 from isogloss.service.values.state_directory import state_directory
 from isogloss.store import Store, StoreOwner, can_write, is_object_address, store_owner
 
@@ -67,6 +69,10 @@ def find_destination(
             alone, and ``read_only`` is False.
         MissingExtra: ``address`` is on an object store, and the package obstore is not installed.
     """
+    if not isinstance(cast("object", address), str | Path):
+        raise InvalidInput(f"address is {found(address)}, wanted a path, unix:/PATH or HOST:PORT")
+    if token is not None:
+        check_text("token", token, "the line in the store's file `token`")
     token = token or os.environ.get(TOKEN_VARIABLE) or _named_token()
     text = str(address)
     if not text:

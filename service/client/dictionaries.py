@@ -437,7 +437,7 @@ def keep_token_effects(
         InvalidInput: there is no such feature, one stands twice, a list has more than 64 tokens, or
             a number is not finite.
     """
-    name = dictionary if isinstance(dictionary, str) else dictionary.id
+    name = ids.id_of(dictionary)
     given = cast("Sequence[object]", effects)  # callers are not always checked by types
     if odd := [one for one in given if not isinstance(one, TokenEffects)]:
         raise InvalidInput(

@@ -351,7 +351,7 @@ def export_match(
         raise InvalidInput(
             f"{target} ends in {target.suffix or 'nothing'!r}, wanted .csv, .json or .parquet"
         )
-    found = connection.run(universality.get_match(match if isinstance(match, str) else match.id))
+    found = connection.run(universality.get_match(ids.id_of(match)))
     table = pair_table(connection.run(universality.pairs(found)))
     made_of = provenance_of(found)
     target.parent.mkdir(parents=True, exist_ok=True)

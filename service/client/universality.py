@@ -17,7 +17,7 @@ from isogloss.service.client.dictionaries import get_dictionary
 from isogloss.service.client.operations import Started, started, wait
 from isogloss.service.transport.call import Call, ask, collect, reading, then
 from isogloss.service.values import ids
-from isogloss.service.values.arguments import Setting, named_steps
+from isogloss.service.values.arguments import Setting, check_whole, named_steps
 from isogloss.service.values.json_fields import default_probe_id
 from isogloss.service.values.results import (
     DictionaryInfo,
@@ -35,7 +35,17 @@ from isogloss.service.wire.pages import MAX_PAGE
 from isogloss.service.wire.settings import fill
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from isogloss.models import LoadedModel
+
+_GOES_WITH = {
+    "feature": ("probe",),
+    "text": ("model",),
+    "direction": ("model", "site"),
+    "codes": ("probe",),
+}
+"""Arguments of :func:`nearest` that say more of each thing to compare with."""
 
 
 def create_probe(
@@ -83,9 +93,10 @@ def create_probe(
     wanted = named_steps(steps)
     if not recordings:
         raise InvalidInput("0 recordings to probe: name at least one")
+    names = [to_name("recordings", name) for name in recordings]
     request = pb.CreateProbeRequest(
         probe_id=probe or default_probe_id(recordings, wanted),
-        recordings=[to_name("recordings", name) for name in recordings],
+        recordings=names,
         dictionaries=[to_name("dictionaries", ids.id_of(found)) for found in dictionaries],
         holdout=holdout,
         grid=grid or "",
@@ -157,8 +168,8 @@ def nearest(
     *,
     probe: str | None = None,
     text: str | Sequence[int] | None = None,
-    direction: NDArray[np.generic] | None = None,
-    codes: NDArray[np.generic] | None = None,
+    direction: "NDArray[np.generic] | Tensor | None" = None,
+    codes: "NDArray[np.generic] | Tensor | None" = None,
     model: "LoadedModel | RecordingInfo | str | None" = None,
     site: str = "",
 ) -> Call[Hits]:
@@ -192,13 +203,17 @@ def nearest(
 
     Raises:
         NotFound: there is no such dictionary or probe, or a dictionary was not encoded on it.
-        InvalidInput: not one thing to compare with is given; there is no such feature; ``among`` is
-            empty, none of them can be compared, or ``count`` is out of range.
+        InvalidInput: not one thing to compare with is given, or what says nothing of it; no such
+            feature; none of ``among`` can be compared, or ``count`` is out of range.
         DeadFeature: the feature fires too rarely on the probe to be compared.
         ShapeError: the direction or the codes have another length.
     """
     names = _named(among)
-    _check_one(feature, text, direction, codes)
+    check_whole("count", count, 1)
+    _check_asked(
+        {"feature": feature, "text": text, "direction": direction, "codes": codes},
+        {"probe": probe, "model": model, "site": site or None},
+    )
     if text is not None:
         return of_text(text, model, names, count)
     if direction is not None:
@@ -212,18 +227,27 @@ def _named(among: Sequence[DictionaryInfo | str] | None) -> list[str] | None:
     """Return the ids of dictionaries to search; None for all."""
     if among is None:
         return None
+    if isinstance(among, str):
+        raise InvalidInput(f"among is the text {among!r}, wanted a list: [{among!r}]")
     if not among:
         raise InvalidInput("among is empty: name dictionaries to search, or leave it out for all")
     return [ids.id_of(dictionary) for dictionary in among]
 
 
-def _check_one(*asked: object) -> None:
-    """Refuse to compare with nothing, or with several things at once."""
-    given = sum(value is not None for value in asked)
-    if given != 1:
+def _check_asked(asked: Mapping[str, object], told: Mapping[str, object]) -> None:
+    """Refuse to compare with nothing or several things at once, and what says nothing of it."""
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) != 1:
         raise InvalidInput(
-            f"{given} of feature, text, direction and codes are given, wanted one of them"
+            f"{len(given)} of feature, text, direction and codes are given, wanted one of them"
         )
+    (what,) = given
+    for name, value in told.items():
+        if value is not None and name not in _GOES_WITH[what]:
+            raise InvalidInput(
+                f"{name}={str(value)[:60]!r} says nothing of a {what}, which goes with "
+                f"{' and '.join(_GOES_WITH[what])}: leave it out"
+            )
 
 
 def _of_feature(
@@ -274,6 +298,7 @@ def feature(
         NotFound: there is no such dictionary or probe, or the dictionary was not encoded on it.
         InvalidInput: the dictionary has no such feature, or ``contexts`` is below 1.
     """
+    check_whole("contexts", contexts, 1)
     request = pb.GetFeatureRequest(
         name=to_feature_name(feature),
         probe=to_name("probes", probe) if probe else "",
@@ -336,8 +361,7 @@ def match(
     names = ids.id_of(a), ids.id_of(b)
     wanted = named_steps(steps)
     references = [
-        [to_name("matches", one if isinstance(one, str) else one.id) for one in some]
-        for some in (ceilings, floors)
+        [to_name("matches", ids.id_of(one)) for one in some] for some in (ceilings, floors)
     ]
     name = match or ids.match_id(*names, probe, settings or {}, wanted, references)
     request = pb.CreateMatchRequest(
@@ -396,7 +420,7 @@ def pairs(match: MatchInfo | str, *, min_r: float | None = None) -> Call[list[Pa
     Raises:
         NotFound: there is no match with that id.
     """
-    parent = to_name("matches", match if isinstance(match, str) else match.id)
+    parent = to_name("matches", ids.id_of(match))
     return collect(
         lambda token: pb.ListPairsRequest(
             parent=parent, page_size=MAX_PAGE, page_token=token, min_r=min_r

@@ -107,7 +107,7 @@ def stream(
 
 def record(
     connection: Connection,
-    model: "nn.Module",
+    model: "nn.Module | LoadedModel",
     tokenizer: HasVocabulary | None = None,
     *,
     sites: Sequence[str],
@@ -133,7 +133,7 @@ def record(
 
     Args:
         connection: the connection to the store's owner.
-        model: any module whose forward pass takes token ids.
+        model: a module that takes token ids, or what ``load_model`` gives, with tokenizer and name.
         tokenizer: gives tokens' strings, special tokens, and, if it is a fast one, texts and spans.
         sites: names of submodules, or glob patterns that match some.
         recording: id of the recording; created if it does not exist.

@@ -466,7 +466,7 @@ def _pair(
 ) -> PairView:
     r, low, high = row.number("r"), row.maybe("ci_low"), row.maybe("ci_high")
     token_null, partial = row.maybe("token_null"), row.maybe("partial_token")
-    loose = row.flag("ci_high_loose")
+    loose = row.flag("ci_high_loose") and high is not None  # no interval has no upper end
     numbers = (
         ("r", decimal(r), "Pearson correlation on the documents that did not choose the pair"),
         (

@@ -23,7 +23,19 @@ from isogloss.service.values.results import DictionaryInfo, KindInfo
 
 _ASKED = ("k", "target_l0")
 TITLES = (
-    *("site", "kind", "features", "k", "epochs", "seeds", "l0", "fvu", "reseeded", "dead", ""),
+    *(
+        "site",
+        "kind",
+        "features",
+        "k",
+        "epochs",
+        "seeds",
+        "l0",
+        "fvu",
+        "reseeded",
+        "dead",
+        "verdict",
+    ),
 )
 """Titles of the table of a sweep."""
 

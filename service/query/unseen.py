@@ -12,8 +12,9 @@ from isogloss.errors import InvalidInput, NotFound, ShapeError
 from isogloss.service.query.queries import Queries, newest_probe, to_hit
 from isogloss.service.values.dictionary_bodies import sources_of, wiring_of
 from isogloss.service.values.json_fields import texts_of
-from isogloss.service.values.results import Hit, Hits, Skipped
-from isogloss.store import CatalogEntry, is_same_site
+from isogloss.service.values.results import Hit, Hits, Skipped, SourceInfo
+from isogloss.site_names import is_same_site
+from isogloss.store import CatalogEntry
 
 if TYPE_CHECKING:
     from isogloss.dictionaries import SparseDictionary
@@ -59,19 +60,22 @@ class UnseenQueries:
             ShapeError: rows have another width than the site.
         """
         _check_count(count)
-        sites = {(found.recording, found.site): found for found in rows}
         hits: list[Hit] = []
         skipped: list[Skipped] = []
         asked = self._asked(among)
         for entry in asked:
-            where = [(source.recording, source.site) for source in sources_of(entry.body)]
-            if len(where) != 1:
+            sources = sources_of(entry.body)
+            given = _rows_of(rows, sources[0])
+            if len(sources) != 1:
                 skipped.append(Skipped(dictionary=entry.id, why=_several(entry)))
-            elif where[0] not in sites:
-                why = f"it reads {where[0][1]!r} of {where[0][0]!r}, of which no rows were given"
+            elif given is None:
+                (source,) = sources
+                why = (
+                    f"it reads {source.site!r} of {source.recording!r}, of which no rows were given"
+                )
                 skipped.append(Skipped(dictionary=entry.id, why=why))
             else:
-                hits += self._firing(entry, sites[where[0]].rows, count)
+                hits += self._firing(entry, given.rows, count)
         _check_any(asked, skipped)
         hits.sort(key=lambda hit: (-hit.share, -hit.activation, hit.dictionary))
         return Hits(hits, skipped=skipped)
@@ -242,6 +246,14 @@ def _check_any(asked: Sequence[CatalogEntry], skipped: Sequence[Skipped]) -> Non
     if len(skipped) == len(asked):
         reasons = "; ".join(f"{one.dictionary}: {one.why}" for one in skipped)
         raise InvalidInput(f"no dictionary fits what was given: {reasons}")
+
+
+def _rows_of(rows: Sequence[SiteRows], source: SourceInfo) -> SiteRows | None:
+    """Return the rows of a dictionary's site; of its exact name before another name of it."""
+    of_it = [one for one in rows if one.recording == source.recording]
+    exact = [one for one in of_it if one.site == source.site]
+    alike = exact or [one for one in of_it if is_same_site(one.site, source.site)]
+    return alike[-1] if alike else None
 
 
 def _several(entry: CatalogEntry) -> str:

@@ -7,6 +7,7 @@ its result. :class:`isogloss.Client` does the steps one by one in the caller's t
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from inspect import isfunction, signature
 from typing import Generic, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -77,13 +78,23 @@ def tell(function: Callable[[T], None], value: T) -> None:
 
 
 def asking(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Make a request, or take the first step of a call; InvalidInput where a value does not fit."""
+    """Make a request, or take the first step of a call; InvalidInput where a value does not fit.
+
+    What is called with other arguments than it has ends in Python's own TypeError.
+    """
     try:
         return make(*args, **kwargs)
     except IsoglossError:
         raise
     except (ValueError, OverflowError) as error:
         raise InvalidInput(describe_refusal(error)) from error
+    except (TypeError, AttributeError) as error:
+        if isfunction(make):
+            signature(make).bind(*args, **kwargs)
+        raise InvalidInput(
+            f"an argument is of another type than it can be ({error}): help(...) of the call says "
+            "of which"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from isogloss.service.values.arguments import Setting
+from isogloss.errors import InvalidInput
+from isogloss.service.values.arguments import Setting, found
 from isogloss.service.values.results import SiteRef
 
 _MAX_ID = 63
@@ -66,8 +67,15 @@ class HasId(Protocol):
 
 
 def id_of(dictionary: HasId | str) -> str:
-    """Return the id of a dictionary that may be given as its id."""
-    return dictionary if isinstance(dictionary, str) else dictionary.id
+    """Return the id of a dictionary, or of another result, that may be given as its id.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    given: object = getattr(dictionary, "id", dictionary)
+    if not isinstance(given, str):
+        raise InvalidInput(f"{found(dictionary)} is given, wanted an id or what has one")
+    return given
 
 
 def request_id(given: str | None) -> str:

@@ -1,6 +1,7 @@
 """What a client gets back: plain values, the same in this process and over the network."""
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from isogloss.dictionaries import TokenEffect, TokenEffects
 from isogloss.errors import InvalidInput
 from isogloss.service.values import html
+from isogloss.service.values.arguments import check_text, check_whole
 from isogloss.short_repr import short_repr
 from isogloss.store import RecordingSpec, Revision
 
@@ -65,8 +67,8 @@ class FeatureRef:
     """Index, from 0."""
 
     def __post_init__(self) -> None:
-        if self.feature < 0:
-            raise InvalidInput(f"feature {self.feature} must be 0 or more")
+        check_whole("feature", self.feature, 0)
+        object.__setattr__(self, "feature", operator.index(self.feature))  # of numpy and torch too
 
     def __str__(self) -> str:
         return f"{self.dictionary}/{self.feature}"
@@ -80,6 +82,10 @@ class SiteRef:
     """Id of the recording."""
     site: str
     """Name of the site."""
+
+    def __post_init__(self) -> None:
+        check_text("recording", self.recording, "minilm-docs")
+        check_text("site", self.site, "encoder.layer.3")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +190,7 @@ class DictionaryInfo:
         Raises:
             InvalidInput: ``feature`` is not in ``[0, features)``.
         """
+        check_whole("feature", feature, None)
         if not 0 <= feature < self.features:
             raise InvalidInput(
                 f"feature {feature} is not in [0, {self.features}) of dictionary {self.id!r}"
@@ -375,8 +382,9 @@ class FeatureInfo:
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
+        segments = "1 segment" if self.fires == 1 else f"{self.fires:,} segments"
         facts = {
-            "fires on": f"{self.fires:,} segments of probe {self.probe}",
+            "fires on": f"{segments} of probe {self.probe}",
             "density": self.density,
             "highest activation": self.max_activation,
         }

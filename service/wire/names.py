@@ -1,8 +1,10 @@
 """Resource names: ``recordings/a`` on the wire, the id ``a`` in values."""
 
 import re
+from typing import cast
 
-from isogloss.errors import InvalidName
+from isogloss.errors import InvalidInput, InvalidName
+from isogloss.service.values.arguments import found
 from isogloss.service.values.results import FeatureRef
 from isogloss.store import check_id
 
@@ -20,8 +22,12 @@ def to_name(collection: str, id: str) -> str:  # noqa: A002 - the glossary's wor
         The two, joined.
 
     Raises:
-        InvalidName: the id is malformed; the message shows one that is not.
+        InvalidName: the id is malformed or no text; the message shows one that is not.
     """
+    given = cast("object", id)
+    if not isinstance(given, str):
+        hint = ", which it holds as .id" if isinstance(getattr(given, "id", None), str) else ""
+        raise InvalidName(f"{found(given)} names none of {collection}, wanted an id{hint}")
     return f"{collection}/{check_id(id)}"
 
 
@@ -38,17 +44,26 @@ def from_name(collection: str, name: str) -> str:
     Raises:
         InvalidName: the name is not of that collection, or its id is malformed.
     """
-    head, _, found = name.partition("/")
-    if head != collection or not _ID.fullmatch(found):
+    head, _, given = name.partition("/")
+    if head != collection or not _ID.fullmatch(given):
         raise InvalidName(
             f"name {name!r} is not of the form {collection}/ID with an ID like "
             "[a-z][a-z0-9-]{0,62}"
         )
-    return found
+    return given
 
 
 def to_feature_name(feature: FeatureRef) -> str:
-    """Return the resource name of a feature, such as ``dictionaries/a/features/7``."""
+    """Return the resource name of a feature, such as ``dictionaries/a/features/7``.
+
+    Raises:
+        InvalidInput: it is no reference to a feature.
+    """
+    given = cast("object", feature)
+    if not isinstance(given, FeatureRef):
+        raise InvalidInput(
+            f"feature is {found(given)}, wanted what client.dictionary_info(...).feature(7) gives"
+        )
     return f"{to_name('dictionaries', feature.dictionary)}/features/{feature.feature}"
 
 

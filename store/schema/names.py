@@ -8,7 +8,6 @@ from isogloss.errors import InvalidInput, InvalidName
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _UID = re.compile(r"[0-9a-f]{16,64}")
 _LANE = re.compile(r"[0-9]{8}\.[0-9a-f]{16}")
-_PREFIX = re.compile(r"(?!encoder\.|decoder\.|vision|audio)[a-z_]\w*\.(?=\D)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -56,22 +55,6 @@ def check_uid(uid: str) -> str:
             f"uid {uid!r} is not 16 to 64 lower-case hexadecimal digits: use Catalog.new_uid()"
         )
     return uid
-
-
-def is_same_site(one: str, other: str) -> bool:
-    """Return whether two names mean one site of a model, with or without its prefix.
-
-    A model with a head holds its base model under one name more (``model.layers.3``,
-    ``transformer.h.3``), as a compiled or distributed one does. An encoder and a decoder are two
-    places, not such a prefix.
-
-    Args:
-        one: path of a submodule, such as ``layers.3``.
-        other: another path.
-    """
-    short, long = sorted((one, other), key=len)
-    found = _PREFIX.match(long)
-    return one == other or (found is not None and long[found.end() :] == short)
 
 
 def check_lane_name(name: str) -> str:

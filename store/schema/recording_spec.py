@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isogloss.errors import InvalidInput, InvalidName, ShapeError, UnknownSite
 from isogloss.short_repr import short_repr
+from isogloss.site_names import is_same_site
 from isogloss.store.schema.json_fields import (
     SCHEMA_VERSION,
     check_version,
@@ -21,7 +22,7 @@ from isogloss.store.schema.json_fields import (
     get_text,
     is_mapping,
 )
-from isogloss.store.schema.names import check_id, is_same_site
+from isogloss.store.schema.names import check_id
 
 Rows: TypeAlias = NDArray[np.generic]
 """Rows of a site: ``[rows, width]`` in bfloat16, float16 or float32."""

@@ -1,5 +1,6 @@
 """Screening by 8 bits loses no feature: what is left encodes to the same codes."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -151,6 +152,30 @@ def test_packed_directions_give_the_whole_sums(sizes: tuple[int, int, int]):
     )
     found = cpu.screen._packed_product(left, cpu.screen._pack(right), features)
     assert torch.equal(found.long(), left.long() @ right.long().T)
+
+
+@pytest.mark.skipif(not cpu.screen.multiplies_bytes(), reason="no 8-bit product is right here")
+@pytest.mark.parametrize("slow", ["_packed_product", "_plain_product"])
+def test_a_product_that_is_right_and_takes_a_loop_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, slow: str
+):
+    quick, screen = getattr(cpu.screen, slow), cpu.screen
+    asked = {"_packed_product": screen._packs, "_plain_product": screen.multiplies_bytes}[slow]
+
+    def by_a_loop(*arguments: Tensor) -> Tensor:
+        time.sleep(0.2)  # of so few numbers oneDNN's loop takes hundreds of times as long
+        return quick(*arguments)
+
+    monkeypatch.setattr(screen, slow, by_a_loop)
+    assert asked.__wrapped__() is False
+
+
+@pytest.mark.skipif(not cpu.screen._packs(), reason="this torch packs no 8-bit directions")
+def test_beyond_24_bits_packed_sums_are_rounded_once():
+    ends = torch.full((3, 4096), 127, dtype=torch.int8)
+    ends[1, ::7], ends[2] = -126, -127
+    found = cpu.screen._packed_product(ends, cpu.screen._pack(ends), 3)
+    assert torch.equal(found, (ends.long() @ ends.long().T).float())
 
 
 def test_directions_that_are_not_packed_leave_the_same_features(monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isogloss.errors import InvalidInput, UnknownSite
-from isogloss.models import Site, load_model, resolve_sites, without_prefix
+from isogloss.models import Site, load_model, resolve_sites
 from isogloss.models.testing import SiteContract, SiteSubject
 
 
@@ -163,9 +163,7 @@ def test_a_model_with_a_head_is_asked_by_the_paths_of_its_base_and_by_its_own(ti
     model = load_model(str(tiny_gpt2), causal=True).module
     for name in ("h.1", "transformer.h.1"):
         assert resolve_sites(model, [name]) == (Site(name="transformer.h.1", width=24),)
-        assert without_prefix(model, name) == "h.1"
     assert len(resolve_sites(model, ["h.*"])) == 2
-    assert without_prefix(torch.nn.Linear(2, 2), "transformer.h.1") == "transformer.h.1"
 
 
 def test_the_prefix_of_a_model_with_a_head_may_stay(tiny_gpt2: Path):

@@ -9,8 +9,15 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from isogloss.errors import InvalidInput
-from isogloss.models import Site, capture, find_sites, resolve_sites
-from isogloss.models.wrappers import unwrapped, without_prefix
+from isogloss.models import (
+    LoadedModel,
+    Site,
+    capture,
+    find_sites,
+    resolve_sites,
+    weight_sketch,
+)
+from isogloss.models.wrappers import unwrapped
 
 
 class Envoy:
@@ -67,7 +74,10 @@ def test_sites_of_a_wrapped_model_are_those_of_the_bare_one():
     assert seen["0"].shape == (1, 4, 3)
 
 
-def test_prefixes_of_wrappers_are_left_out_of_a_name():
-    assert without_prefix("_orig_mod.module.layers.0") == "layers.0"
-    assert without_prefix("module") == "module"
-    assert without_prefix("layers.module.0") == "layers.module.0"
+def test_what_load_model_gives_stands_for_its_module_wherever_a_model_is_taken():
+    module = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    compiled = cast("nn.Module", torch.compile(module, backend="eager"))
+    for inside in (module, compiled):
+        loaded = LoadedModel(module=inside, name="tiny")
+        assert unwrapped(loaded) is module
+        assert weight_sketch(loaded).to_dict() == weight_sketch(module).to_dict()

@@ -1,23 +1,27 @@
-"""Every argument of what records, given a value of another type or out of its range.
+"""Arguments of what records, and ids in what asks, of another type or out of their range.
 
 What is wrong is refused at the call, in one of our errors, which names what was found and what is
 wanted; nothing is made in the store, and no pass is run.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import isogloss
 from isogloss import Client
-from isogloss.errors import InvalidInput, IsoglossError
+from isogloss.errors import InvalidInput, InvalidName, IsoglossError
 from isogloss.models import LoadedModel, TextDocument
 from isogloss.service.recording.documents import DocumentOptions
 from isogloss.service.recording.options import RecorderOptions
+from isogloss.service.values.results import FeatureRef
 
 # what a caller who does not check types can do: the functions are called as if they took anything
 Anything = Callable[..., object]
@@ -149,7 +153,7 @@ def test_an_argument_of_record_documents_is_refused_at_the_call(
 
 
 LIVE: dict[str, tuple[tuple[object, str], ...]] = {
-    "model": (("gpt2", "give the module"), (LOADED, "give the module"), (None, "give the module")),
+    "model": (("gpt2", "give the module"), (3, "give the module"), (None, "give the module")),
     "tokenizer": (("gpt2", "AutoTokenizer"), (3, "AutoTokenizer")),
     "sites": DOCUMENTS["sites"],
     "recording": DOCUMENTS["recording"],
@@ -208,3 +212,141 @@ def test_an_argument_of_a_recorder_is_refused_at_the_call(
     recorder = client.record(MODEL, sites=["first"], recording="never-made")
     with pytest.raises(IsoglossError, match=remedy):
         getattr(recorder, method)(**arguments)
+
+
+NO_IDS: tuple[object, ...] = (7, None, b"a", ["a"], 1.5, torch.zeros(2))
+ASKING: dict[str, Callable[[Client, object], object]] = {
+    "recording": lambda client, value: cast("Anything", client.recording)(value),
+    "read": lambda client, value: cast("Anything", client.read)(value, "first"),
+    "tokens": lambda client, value: cast("Anything", client.tokens)(value),
+    "steps": lambda client, value: cast("Anything", client.steps)(value),
+    "verify": lambda client, value: cast("Anything", client.verify)(value),
+    "train": lambda c, value: cast("Anything", c.train)(value, site="first", features=8, k=2),
+    "dictionary": lambda client, value: cast("Anything", client.dictionary)(value),
+    "dictionary_info": lambda client, value: cast("Anything", client.dictionary_info)(value),
+    "match a": lambda client, value: cast("Anything", client.match)(value, "b"),
+    "match b": lambda client, value: cast("Anything", client.match)("a", value),
+    "ceilings": lambda client, value: cast("Anything", client.match)("a", "b", ceilings=[value]),
+    "get_match": lambda client, value: cast("Anything", client.get_match)(value),
+    "pairs": lambda client, value: cast("Anything", client.pairs)(value),
+    "probe": lambda client, value: cast("Anything", client.probe)(value),
+    "create_probe": lambda client, value: cast("Anything", client.create_probe)([value]),
+    "among": lambda c, value: cast("Anything", c.nearest)(codes=[1.0], probe="p", among=[value]),
+    "encode": lambda c, value: cast("Anything", c.encode)(value, torch.zeros(2, 4)),
+}
+"""Calls that take an id, or what has one."""
+
+
+@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("value", NO_IDS, ids=lambda value: type(value).__name__)
+def test_what_is_no_id_is_refused_in_words(client: Client, name: str, value: object) -> None:
+    with pytest.raises(IsoglossError, match=r"wanted (an id|text)"):
+        ASKING[name](client, value)
+
+
+def test_a_result_in_the_place_of_an_id_is_told_of_its_own(client: Client) -> None:
+    class Result:
+        id = "a"
+
+    with pytest.raises(InvalidName, match=r"wanted an id, which it holds as \.id"):
+        cast("Anything", client.recording)(Result())
+
+
+@pytest.mark.parametrize("value", [7, "a/7", ("a", 7), None, {"feature": 7}])
+def test_what_is_no_feature_is_refused_in_words(client: Client, value: object) -> None:
+    with pytest.raises(InvalidInput, match=r"feature is .*, wanted what client|0 of feature"):
+        cast("Anything", client.nearest)(value)
+    with pytest.raises(InvalidInput, match=r"feature is .*, wanted what client"):
+        cast("Anything", client.feature)(value)
+
+
+@pytest.mark.parametrize("value", ["7", 7.0, None, -1, True, [7], np.zeros(2, np.int64)])
+def test_a_number_of_a_feature_is_a_whole_one(value: object) -> None:
+    with pytest.raises(InvalidInput, match="feature"):
+        cast("Anything", FeatureRef)(dictionary="a", feature=value)
+
+
+@pytest.mark.parametrize("value", [np.int32(7), np.uint64(7), torch.tensor(7), 7])
+def test_numbers_of_numpy_and_torch_name_a_feature(value: object) -> None:
+    made = cast("Callable[..., FeatureRef]", FeatureRef)(dictionary="a", feature=value)
+    assert made == FeatureRef(dictionary="a", feature=7)
+    assert type(made.feature) is int
+
+
+FEATURE = FeatureRef(dictionary="a", feature=1)
+ASKED: dict[str, tuple[Callable[[Client], object], str]] = {
+    "count 0": (lambda c: c.nearest(FEATURE, count=0), "count is 0; it must be 1 or more"),
+    "count": (lambda c: cast("Anything", c.nearest)(FEATURE, count="5"), "count is '5'"),
+    "among": (lambda c: cast("Anything", c.nearest)(FEATURE, among="large"), r"\['large'\]"),
+    "site": (
+        lambda c: cast("Anything", c.nearest)(direction=[1.0], model="a", site=5),
+        "site is 5",
+    ),
+    "contexts 0": (lambda c: c.feature(FEATURE, contexts=0), "contexts is 0"),
+    "contexts": (lambda c: cast("Anything", c.feature)(FEATURE, contexts="a"), "contexts is 'a'"),
+    "settings": (lambda c: cast("Anything", c.match)("a", "b", settings=[1]), "another type"),
+    "min_r": (lambda c: cast("Anything", c.pairs)("m", min_r="x"), "another type"),
+    "start": (lambda c: cast("Anything", c.read)("a", "first", "b", 3), "another type"),
+    "etag": (lambda c: cast("Anything", c.delete_dictionary)("a", 5), "another type"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_an_argument_of_what_asks_is_refused_in_words(client: Client, name: str) -> None:
+    ask, said = ASKED[name]
+    with pytest.raises(InvalidInput, match=said):
+        ask(client)
+
+
+def test_a_call_with_arguments_that_it_does_not_have_stays_a_type_error(client: Client) -> None:
+    for wrong in (
+        lambda: cast("Anything", client.recording)(),
+        lambda: cast("Anything", client.recording)("a", "b"),
+        lambda: cast("Anything", client.nearest)(FEATURE, probes="p"),
+    ):
+        with pytest.raises(TypeError, match="argument") as raised:
+            wrong()
+        assert not isinstance(raised.value, IsoglossError)
+
+
+@pytest.mark.parametrize(("address", "token"), [(7, None), (None, None), ("127.0.0.1:1", 5)])
+def test_an_address_and_a_token_are_text(address: object, token: object) -> None:
+    with pytest.raises(InvalidInput, match=r"wanted (a path|text)"):
+        cast("Anything", isogloss.connect)(address, token=token)
+
+
+_UNCHECKED = """
+import numpy as np, torch
+from isogloss.dictionaries import DictionaryModule, DictionaryProvenance, SparseDictionary
+from isogloss.errors import IsoglossError
+rows = torch.eye(4)
+tensors = {"encoder": rows, "encoder_bias": torch.zeros(4), "decoder": rows}
+tensors["decoder_bias"] = torch.zeros(4)
+made = SparseDictionary.make("topk", {"features": 4, "k": 1}, tensors, DictionaryProvenance())
+module, model = DictionaryModule(made), torch.nn.Sequential(torch.nn.Linear(4, 4))
+for wrong in (
+    lambda: module.encode(np.ones((2, 4), np.float32)),
+    lambda: module.dense([[1.0] * 4]),
+    lambda: module(None),
+    lambda: module.spliced(model, 3).__enter__(),
+):
+    try:
+        wrong()
+    except IsoglossError as error:
+        print(error)
+"""
+
+
+def test_a_dictionary_in_the_hand_says_what_it_takes() -> None:
+    """Run where nothing checks types, as at a user's."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _UNCHECKED], capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == ""
+    told = ended.stdout.splitlines()
+    assert [line.partition(",")[0] for line in told] == [
+        "activations are a ndarray",
+        "activations are a list",
+        "activations are a NoneType",
+        "site is 3",
+    ]

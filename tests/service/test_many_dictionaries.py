@@ -1,5 +1,7 @@
 """Several dictionaries of one job, through a real server: their bits, progress, cancel, resume."""
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -167,7 +169,10 @@ def test_a_sweep_trains_the_grid_once_and_draws_its_frontier(
     again = command_line(store, *words)
     assert again.exit_code == 0, again.output
     assert "topk" in again.stdout
-    assert len(client.jobs()) == jobs + 1
+    listed = command_line(store, *words, "--csv")
+    rows = list(csv.DictReader(io.StringIO(listed.stdout)))
+    assert [row["verdict"] for row in rows] == [cell["verdict"] for cell in found["cells"]]
+    assert len(client.jobs()) == jobs + 2
     assert client.jobs()[-1].total_steps == 0, "it trained again"
     assert {d.id: d.etag for d in client.dictionaries()} == etags
 

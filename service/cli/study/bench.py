@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isogloss.errors import InvalidInput
-from isogloss.service.cli.options import JsonOption
+from isogloss.service.cli.options import CsvOption, JsonOption, ParquetOption
 
 if TYPE_CHECKING:
     from isogloss.dictionaries import Superposition, TrainProgress
@@ -37,6 +37,8 @@ def synthetic(
     epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 8.0,
     seed: Annotated[int, typer.Option(help="Of initial weights and order of rows.")] = 0,
     is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
 ) -> None:
     """Train kinds on rows of known truth, and show how much of it each finds.
 
@@ -45,12 +47,13 @@ def synthetic(
     and F1 say how well a feature fires where its planted one does.
     """
     from isogloss.dictionaries import run_trials, trial_kinds
-    from isogloss.service.cli.output import progress, write_json, write_table
+    from isogloss.service.cli.output import TableForm, progress, write_json, write_list
 
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
     worlds = _worlds(world or [], planted, width, fires)
     with (
         tempfile.TemporaryDirectory(prefix="isogloss-bench-") as place,
-        progress(is_quiet=is_json) as show,
+        progress(is_quiet=form.is_for_programs) as show,
     ):
 
         def told(name: str, trained: str, at: "TrainProgress") -> None:
@@ -71,7 +74,8 @@ def synthetic(
         write_json({"trials": found})
         return
     titles = ("world", "kind", "recovered", "mcc", "precision", "recall", "f1", "l0")
-    write_table(titles, [[row[name] for name in titles] for row in found], "nothing was trained")
+    rows_shown = [[row[name] for name in titles] for row in found]
+    write_list(form, [], titles, rows_shown, "nothing was trained")
 
 
 def _worlds(
@@ -95,18 +99,22 @@ def universality(
     seeds: Annotated[int, typer.Option(help="How many pairs of dictionaries.", min=1)] = 3,
     documents: Annotated[int, typer.Option(help="Documents of 100 segments.", min=4)] = 240,
     is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
 ) -> None:
     """Try the labels on features of which the truth is known.
 
     Planted pairs (reordered, with firings dropped, split, merged, private) stand among impostors
     that fire in the same places for another reason; how often each is labelled rightly is shown.
     """
-    from isogloss.service.cli.output import write_json, write_table
+    from isogloss.service.cli.output import TableForm, write_json, write_list
     from isogloss.universality.testing import ground_truth_rates
 
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
     found = ground_truth_rates(range(seeds), documents=documents)
     if is_json:
         write_json({kind: {"right": right, "of": of} for kind, (right, of, _) in found.items()})
         return
     rows = [(kind, means, right, of, right / of) for kind, (right, of, means) in found.items()]
-    write_table(("features", "right is", "right", "of", "share"), rows, "nothing was tried")
+    titles = ("features", "right is", "right", "of", "share")
+    write_list(form, [], titles, rows, "nothing was tried")

@@ -11,9 +11,11 @@ from isogloss.errors import InvalidInput
 from isogloss.service.cli.options import (
     DEFAULT_STORE,
     CsvOption,
+    GraphOption,
     JsonOption,
     ParquetOption,
     StoreOption,
+    check_file,
     connect,
 )
 from isogloss.service.cli.study.effects import AllowOption, CausalOption
@@ -60,9 +62,7 @@ def feature_circuit(
     seed: SeedOption = 0,
     random: Annotated[int, typer.Option(help="Random circuits to compare with.", min=1)] = 19,
     allow: AllowOption = None,
-    graph: Annotated[
-        Path | None, typer.Option(help="Graph file of circuit-tracer to write, JSON.")
-    ] = None,
+    graph: GraphOption = None,
     output: OutputOption = None,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
@@ -73,13 +73,11 @@ def feature_circuit(
     effect; how far they carry the answer stands beside none of them and random ones.
     """
     from isogloss import dictionaries, models
-    from isogloss.service.cli.output import check_writable, say, write_json
+    from isogloss.service.cli.output import say, write_json
 
     check_texts(task, clean, corrupt, right, wrong)
     measured = models.check_metric(metric)
-    path = check_writable(output or Path("feature-circuit.html"), "--output")
-    if graph is not None:
-        check_writable(graph, "--graph")
+    path = check_file(output or Path("feature-circuit.html"))
     made = _by_site(store, dictionary)
     loaded = models.load_model(model, causal=True)
     pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
@@ -70,6 +70,15 @@ _OF_TEXT = {
 _OF_DIRECTION = {**_WHERE, "cosine": "cosine", "read cosine": "read_cosine"}
 """Titles of columns, and the fields of a hit that they show, by what was asked."""
 
+_A_FEATURE = "DICTIONARY FEATURE"
+_WITH = {
+    _A_FEATURE: ("--probe",),
+    "--text": ("--model",),
+    "--direction": ("--recording", "--site"),
+    "--codes": ("--probe",),
+}
+"""Options that say more of each thing that features are like."""
+
 
 _TextOption = Annotated[
     str | None, typer.Option("--text", help="Which features fire on this text of --model.")
@@ -79,13 +88,14 @@ _ModelOption = Annotated[
 ]
 _DirectionOption = Annotated[
     Path | None,
-    typer.Option("--direction", help=".npy of [width]: which features write it in --recording."),
+    typer.Option("--direction", help=".npy of one row: which features write it in --recording."),
 ]
 _RecordingOption = Annotated[
     str | None, typer.Option("--recording", help="Recording whose model the direction is of.")
 ]
 _CodesOption = Annotated[
-    Path | None, typer.Option("--codes", help=".npy of [segments of --probe]: what fires like it.")
+    Path | None,
+    typer.Option("--codes", help=".npy of a number per segment of --probe: what fires so."),
 ]
 _AmongOption = Annotated[
     list[str] | None, typer.Option("--among", help="Dictionary to search; by default all others.")
@@ -110,16 +120,22 @@ def feature(
     if is_json:
         write_json(found)
         return
-    say(
-        f"feature {found.feature} of {found.dictionary}: fires on {found.fires:,} segments of "
-        f"probe {found.probe} (1 in {1 / found.density if found.density else math.inf:,.0f}), "
-        f"at most {found.max_activation:.2f}"
-    )
+    say(f"feature {found.feature} of {found.dictionary}: {_how_often(found)}")
     for place in found.contexts:
         say(f"{place.value:8.2f}  {_line(place)}")
     if found.token_effects is not None:
         for line in shown_tokens(found.token_effects):
             say(line)
+
+
+def _how_often(found: "FeatureInfo") -> str:
+    """Say on how many segments a feature fires, and how strongly."""
+    if not found.fires:
+        return f"fires on no segment of probe {found.probe}"
+    return (
+        f"fires on {found.fires:,} segment{'s' if found.fires > 1 else ''} of probe {found.probe} "
+        f"(1 in {1 / found.density:,.0f}), at most {found.max_activation:.2f}"
+    )
 
 
 @app.command()
@@ -173,10 +189,11 @@ def nearest(
     """Find features like a feature, a text, a direction or codes."""
     from isogloss.service.cli.output import TableForm, hint, write_list
 
-    is_feature = dictionary is not None
-    if sum((is_feature, text is not None, direction is not None, codes is not None)) != 1:
-        raise typer.BadParameter("give DICTIONARY FEATURE, --text, --direction or --codes")
-    if is_feature is (feature is None):
+    _check_asked(
+        {_A_FEATURE: dictionary, "--text": text, "--direction": direction, "--codes": codes},
+        {"--model": model, "--recording": recording, "--site": site or None, "--probe": probe},
+    )
+    if (dictionary is None) != (feature is None):
         raise typer.BadParameter("say which feature: isogloss nearest DICTIONARY FEATURE")
     form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
     if dictionary is not None and feature is not None:
@@ -209,6 +226,19 @@ def nearest(
     write_list(form, hits, list(columns), rows, "no feature of these dictionaries is like it")
 
 
+def _check_asked(asked: Mapping[str, object], told: Mapping[str, object]) -> None:
+    """Refuse to look for nothing or several things at once, and options that say nothing of it."""
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) != 1:
+        raise typer.BadParameter(f"give {_A_FEATURE}, --text, --direction or --codes")
+    (what,) = given
+    odd = [name for name, value in told.items() if value is not None and name not in _WITH[what]]
+    if odd:
+        raise typer.BadParameter(
+            f"{odd[0]} says nothing of {what}, which goes with {' and '.join(_WITH[what])}"
+        )
+
+
 def _live(model: str | None) -> "LoadedModel":
     """Load the model that runs a text."""
     if model is None:
@@ -223,9 +253,12 @@ def _numbers(path: Path) -> "NDArray[np.generic]":
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
+        found: object = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} holds no array of numbers ({error}): np.save one") from error
+    if isinstance(found, np.ndarray):
+        return cast("NDArray[np.generic]", found)
+    raise InvalidInput(f"{path} holds several arrays, as np.savez writes them: np.save one")
 
 
 @app.command()
@@ -348,7 +381,7 @@ def pairs(
     write_list(form, shown, titles, rows, "no pair of this match is so")
     if len(shown) < len(found) and not form.is_for_programs:
         hint(f"{len(found) - len(shown):,} more pairs: --count N, --csv or --json")
-    if not form.is_for_programs and any(p.ci_high_loose for p in shown):
+    if not form.is_for_programs and any(_is_marked(p) for p in shown):
         hint("+ behind an upper end: few firings decide, and r may lie above it")
 
 
@@ -356,8 +389,12 @@ def _upper(pair: "PairInfo") -> str | float:
     """Return the upper end of a pair's interval, with a sign where it is no claim."""
     from isogloss.service.cli.output import cell
 
-    marked = pair.ci_high_loose and not math.isnan(pair.ci_high)
-    return f"{cell(pair.ci_high)}+" if marked else pair.ci_high
+    return f"{cell(pair.ci_high)}+" if _is_marked(pair) else pair.ci_high
+
+
+def _is_marked(pair: "PairInfo") -> bool:
+    """Return whether a pair has an interval whose upper end is no claim."""
+    return pair.ci_high_loose and not math.isnan(pair.ci_high)
 
 
 def _feature(

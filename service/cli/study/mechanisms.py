@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isogloss.errors import InvalidInput
-from isogloss.service.cli.options import JsonOption
+from isogloss.service.cli.options import (
+    CsvOption,
+    GraphOption,
+    JsonOption,
+    ParquetOption,
+    check_file,
+    checked_file,
+)
 from isogloss.service.cli.study.passes import counted_passes
 
 if TYPE_CHECKING:
@@ -19,7 +26,10 @@ ModelArgument = Annotated[
     str, typer.Argument(help="Hub id, local directory, or packaged:NAME such as smollm2-135m.")
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Page to write, HTML that stands alone.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", callback=checked_file, help="Page to write, HTML that stands alone."
+    ),
 ]
 
 
@@ -34,6 +44,8 @@ def attention(
     output: OutputOption = None,
     count: Annotated[int, typer.Option(help="Heads of each kind in the table.", min=1)] = 5,
     is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
 ) -> None:
     """Score the heads of a model, or draw what they look at.
 
@@ -49,14 +61,17 @@ def attention(
         read_head,
         repeated_ids,
     )
-    from isogloss.service.cli.output import check_writable, say, write_json, write_table
+    from isogloss.service.cli.output import TableForm, say, write_json, write_list
 
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
+    if text is not None and (is_csv or parquet):
+        raise InvalidInput("a drawing is no table: give --csv and --parquet without --text")
     if text is None and (head or output):
         raise InvalidInput("heads are drawn on a text: give --text, or neither --head nor --output")
     heads = [read_head(name) for name in head] if head else None
     path = output or Path("attention.html")
     if text is not None:
-        check_writable(path, "--output")
+        check_file(path)
     loaded = load_model(model, causal=True)
     if text is not None:
         patterns = attention_patterns(loaded, text, heads)
@@ -77,10 +92,11 @@ def attention(
         for kind in KINDS
         for at, score in found.highest(kind, count)
     ]
+    titles = ("kind", "head", "score", "null")
     if is_json:
-        write_json([dict(zip(("kind", "head", "score", "null"), row, strict=True)) for row in rows])
+        write_json([dict(zip(titles, row, strict=True)) for row in rows])
     else:
-        write_table(("kind", "head", "score", "null"), rows, "no head")
+        write_list(form, [], titles, rows, "no head")
 
 
 def write_page(page: str, path: Path) -> None:
@@ -179,11 +195,11 @@ def trace(
     Give --task, or --clean, --corrupt, --right and --wrong.
     """
     from isogloss import models
-    from isogloss.service.cli.output import check_writable, hint, say, write_json
+    from isogloss.service.cli.output import hint, say, write_json
 
     check_texts(task, clean, corrupt, right, wrong)
     measured = models.check_metric(metric)
-    path = check_writable(output or Path("trace.html"), "--output")
+    path = check_file(output or Path("trace.html"))
     loaded = models.load_model(model, causal=True)
     pairs = make_pairs(loaded, task, (clean, corrupt, right, wrong), count, seed)
     sites = models.distinct_sites(
@@ -230,9 +246,7 @@ def circuit(
     random: Annotated[
         int, typer.Option(help="Random circuits beside each size of the curve; 0: no curve.", min=0)
     ] = 0,
-    graph: Annotated[
-        Path | None, typer.Option(help="Graph file of circuit-tracer to write, JSON.")
-    ] = None,
+    graph: GraphOption = None,
     output: OutputOption = None,
     is_json: JsonOption = False,
 ) -> None:
@@ -242,7 +256,6 @@ def circuit(
     its texts and measured on others.
     """
     from isogloss import models
-    from isogloss.service.cli.output import check_writable
 
     check_texts(task, clean, corrupt, right, wrong)
     if way not in models.SCORINGS:
@@ -250,9 +263,7 @@ def circuit(
     measured = models.check_metric(metric)
     if not 0 < faithfulness <= 1:
         raise InvalidInput(f"faithfulness is {faithfulness}; wanted above 0 and at most 1")
-    path = check_writable(output or Path("circuit.html"), "--output")
-    if graph is not None:
-        check_writable(graph, "--graph")
+    path = check_file(output or Path("circuit.html"))
     loaded = models.load_model(model, causal=True)
     own = (clean, corrupt, right, wrong)
     pairs, others = (make_pairs(loaded, task, own, count, one) for one in (seed, seed + 1))

@@ -1,13 +1,25 @@
 """The command that trains many dictionaries to compare them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from isogloss.service.cli import kinds
 from isogloss.service.cli.jobs import DetachOption, watch
-from isogloss.service.cli.options import DEFAULT_STORE, JsonOption, StoreOption, connect
+from isogloss.service.cli.options import (
+    DEFAULT_STORE,
+    CsvOption,
+    JsonOption,
+    ParquetOption,
+    StoreOption,
+    checked_file,
+    connect,
+)
+
+if TYPE_CHECKING:
+    from isogloss.service.cli.output import TableForm
+    from isogloss.service.pages.swept import Swept
 
 app = typer.Typer()
 
@@ -35,10 +47,14 @@ def sweep(
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of every kind.")
     ] = None,
     batch_rows: Annotated[int | None, typer.Option(help="Rows of an optimiser step.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="SVG file of the frontier to write.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=checked_file, help="SVG file of the frontier to write.")
+    ] = None,
     detach: DetachOption = False,
     store: StoreOption = DEFAULT_STORE,
     is_json: JsonOption = False,
+    is_csv: CsvOption = False,
+    parquet: ParquetOption = None,
 ) -> None:
     """Train every combination, and compare what they explain.
 
@@ -46,9 +62,10 @@ def sweep(
     interrupted, and trains only what is missing. Differences that reseeding explains are shown as
     "not distinguishable"; without a second --seed nothing is known of that.
     """
-    from isogloss.service.cli.output import say, write_json, write_table
-    from isogloss.service.pages.swept import TITLES, SweepGrid, Swept
+    from isogloss.service.cli.output import TableForm, say, write_json
+    from isogloss.service.pages.swept import SweepGrid, Swept
 
+    form = TableForm(is_json=is_json, is_csv=is_csv, parquet=parquet)
     grid = SweepGrid(
         sites=site,
         features=features,
@@ -70,13 +87,21 @@ def sweep(
                 say(f"jobs {', '.join(names)}; the same command without --detach waits for them")
             return
         for job in jobs:
-            watch(client, job, is_json=is_json)
+            watch(client, job, is_json=form.is_for_programs)
         swept = Swept.of([job.result() for job in jobs])
     if plot is not None:
         swept.write_plot(plot)
-    if is_json:
+    _show(swept, form)
+
+
+def _show(swept: "Swept", form: "TableForm") -> None:
+    from isogloss.service.cli.output import say, write_json, write_list
+    from isogloss.service.pages.swept import TITLES
+
+    if form.is_json:
         write_json(swept.to_dict())
-    else:
-        write_table(TITLES, swept.rows(), "nothing was trained")
+        return
+    write_list(form, [], TITLES, swept.rows(), "nothing was trained")
+    if not form.is_for_programs:
         for remark in swept.remarks():
             say(remark)

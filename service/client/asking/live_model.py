@@ -114,10 +114,10 @@ def rows_of(
     Args:
         model: the live model.
         text: the text, whose special tokens have no row; token ids for a model without tokenizer.
-        sites: names of submodules.
+        sites: names of submodules, with or without the prefix of the model's base.
 
     Returns:
-        ``[tokens, width]`` for each site.
+        ``[tokens, width]`` for each of these names.
 
     Raises:
         InvalidInput: the text is empty, or has no token.
@@ -130,10 +130,13 @@ def rows_of(
         wanted = "token ids, as the model has no tokenizer" if isinstance(text, str) else "text"
         raise InvalidInput(f"text is {type(text).__name__}, wanted {wanted}")
     documents = [models.TextDocument(text=text)] if isinstance(text, str) else [list(text)]
-    pieces = list(models.record(model, documents, sites, dtype=torch.float32))
+    root = models.unwrapped(model)
+    own = {site: models.find_sites(root, [site])[0] for site in sites}  # under its own name
+    names = list(dict.fromkeys(own.values()))
+    pieces = list(models.record(model, documents, names, dtype=torch.float32))
     if not sum(piece.rows for piece in pieces):
         raise InvalidInput(f"text {text[:40]!r} has no token: give some words")
     return {
-        site: np.concatenate([piece.sites[site].numpy(force=True) for piece in pieces])
-        for site in sites
+        site: np.concatenate([piece.sites[name].numpy(force=True) for piece in pieces])
+        for site, name in own.items()
     }

@@ -1,19 +1,26 @@
 """Asking for the features that are most like a feature, a text, a direction or codes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isogloss.errors import InvalidInput
+from isogloss import models
+from isogloss.errors import InvalidInput, IsoglossError, UnknownSite
 from isogloss.proto.v1 import universality_pb2 as pb
 from isogloss.proto.v1.types_pb2 import Tensor
 from isogloss.service.client.asking.live_model import check_model, dictionaries_of, rows_of
+from isogloss.service.client.held.array_like import ArrayLike
 from isogloss.service.transport.call import Call, ask, reading
-from isogloss.service.values.results import Hit, Hits, RecordingInfo, Skipped
+from isogloss.service.values.arguments import check_text
+from isogloss.service.values.results import DictionaryInfo, Hit, Hits, RecordingInfo, Skipped
 from isogloss.service.wire.messages import from_message
 from isogloss.service.wire.names import from_name, to_name
 from isogloss.service.wire.scalars import to_dtype
+
+if TYPE_CHECKING:
+    from isogloss.models import LoadedModel
 
 
 def of_text(
@@ -21,9 +28,8 @@ def of_text(
 ) -> Call[Hits]:
     """Ask which features fire on a text, which a live model runs over here."""
     live = check_model(model)
-    fitting, skipped = yield from dictionaries_of(live, among)
-    if not fitting:
-        raise _none_fits(skipped)
+    found, skipped = yield from dictionaries_of(live, among)
+    fitting = _fitting(found, skipped, lambda info: _missing(live, info))
     rows = rows_of(live, text, sorted({info.site for info in fitting}))
     sites = sorted({(info.recording, info.site) for info in fitting})
     request = _request([info.id for info in fitting], count)
@@ -35,28 +41,24 @@ def of_text(
 
 
 def of_direction(
-    direction: NDArray[np.generic],
+    direction: object,
     space: object,
     site: str,
     among: Sequence[str] | None,
     count: int,
 ) -> Call[Hits]:
     """Ask which features write a direction in the activations of a model."""
-    row = np.asarray(direction, np.float32)
-    if row.ndim != 1 or not row.size:
-        raise InvalidInput(
-            f"direction is {list(row.shape)}, wanted [width]: one number a dimension"
-        )
+    check_text("site", site, "layers.3")
+    row = _row(direction, "direction", "[width]: one number a dimension")
     if isinstance(space, str | RecordingInfo):
         recordings = [space if isinstance(space, str) else space.id]
         names, skipped = among, list[Skipped]()
     else:
-        fitting, skipped = yield from dictionaries_of(check_model(space), among)
-        fitting = [info for info in fitting if info.width == row.size and site in ("", info.site)]
-        if not fitting:
-            raise _none_fits(skipped)
+        live = check_model(space)
+        known, skipped = yield from dictionaries_of(live, among)
+        fitting = _fitting(known, skipped, lambda info: _other_space(live, info, site, row.size))
         recordings = sorted({info.recording for info in fitting})
-        names = [info.id for info in fitting]
+        names, site = [info.id for info in fitting], ""  # these are of the site
     found: list[Hits] = []
     for recording in recordings:
         request = _request(names, count)
@@ -72,18 +74,36 @@ def of_direction(
 
 
 def of_codes(
-    codes: NDArray[np.generic], probe: str | None, among: Sequence[str] | None, count: int
+    codes: object, probe: str | None, among: Sequence[str] | None, count: int
 ) -> Call[Hits]:
     """Ask which features fire like given codes on a probe."""
-    row = np.asarray(codes, np.float32)
-    if row.ndim != 1 or not row.size:
-        raise InvalidInput(f"codes are {list(row.shape)}, wanted [segments]: one a segment")
+    row = _row(codes, "codes", "[segments]: one a segment")
     if probe is None:
         raise InvalidInput("codes are activations on the segments of a probe: name it with probe=")
     request = _request(among, count)
     request.probe = to_name("probes", probe)
     request.codes.CopyFrom(to_tensor(row[None]))
     return (yield from answered(request, ()))
+
+
+def _row(given: object, name: str, wanted: str) -> NDArray[np.float32]:
+    """Return numbers as one row.
+
+    Raises:
+        InvalidInput: they are no row of numbers, or a tensor that wants gradients.
+    """
+    try:
+        found = ArrayLike.of(name, given).array if hasattr(given, "device") else np.asarray(given)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, IsoglossError):
+            raise
+        said = f"{name} is {type(given).__name__}, wanted {wanted} ({error})"
+        raise InvalidInput(said) from error
+    is_numbers = found.dtype.kind in "fiub" or found.dtype.name == "bfloat16"
+    if not is_numbers or found.ndim != 1 or not found.size:
+        seen = list(found.shape) if is_numbers else found.dtype
+        raise InvalidInput(f"{name} is {seen}, wanted {wanted}")
+    return found.astype(np.float32)
 
 
 def answered(request: pb.NearestFeaturesRequest, skipped: Sequence[Skipped]) -> Call[Hits]:
@@ -115,8 +135,40 @@ def to_tensor(rows: NDArray[np.float32]) -> Tensor:
     )
 
 
-def _none_fits(skipped: Sequence[Skipped]) -> InvalidInput:
-    reasons = "; ".join(f"{one.dictionary}: {one.why}" for one in skipped)
-    return InvalidInput(
-        f"no dictionary of this model fits: {reasons or 'there is none, train one'}"
-    )
+def _fitting(
+    found: Sequence[DictionaryInfo],
+    skipped: list[Skipped],
+    why_not: Callable[[DictionaryInfo], str],
+) -> list[DictionaryInfo]:
+    """Return the dictionaries that fit; add the others to those left out, with the reason.
+
+    Raises:
+        InvalidInput: none fits.
+    """
+    reasons = {info.id: why_not(info) for info in found}
+    skipped += [Skipped(dictionary=name, why=why) for name, why in reasons.items() if why]
+    fitting = [info for info in found if not reasons[info.id]]
+    if not fitting:
+        said = "; ".join(f"{one.dictionary}: {one.why}" for one in skipped)
+        raise InvalidInput(
+            f"no dictionary of this model fits: {said or 'there is none, train one'}"
+        )
+    return fitting
+
+
+def _missing(live: "LoadedModel", info: DictionaryInfo) -> str:
+    """Return why a model has no rows for a dictionary; empty where it has."""
+    try:
+        models.find_sites(models.unwrapped(live), [info.site])
+    except UnknownSite as error:
+        return f"this model lacks the site that it reads ({error})"
+    return ""
+
+
+def _other_space(live: "LoadedModel", info: DictionaryInfo, site: str, width: int) -> str:
+    """Return why a direction is none of a dictionary's; empty where it is one."""
+    if site and not models.is_site_of(models.unwrapped(live), info.site, site):
+        return f"it was trained on site {info.site!r}, not {site!r}"
+    if info.width != width:
+        return f"its rows have width {info.width}, the direction {width}"
+    return ""

@@ -9,6 +9,7 @@ from isogloss.errors import CorruptData, missing_extra
 from isogloss.proto.v1 import dictionaries_pb2 as pb
 from isogloss.service.client.held.told import ToldWeights, from_weights
 from isogloss.service.transport.call import Call, Open, next_message, reading
+from isogloss.service.values.ids import id_of
 from isogloss.service.values.results import DictionaryInfo
 from isogloss.service.wire.framing import Framed
 from isogloss.service.wire.methods import method_of
@@ -39,8 +40,7 @@ def dictionary(dictionary: DictionaryInfo | str) -> Call["HeldDictionary"]:
         ResourceExhausted: they do not fit into the memory.
     """
     _require_torch()
-    name = dictionary if isinstance(dictionary, str) else dictionary.id
-    request = pb.ReadDictionaryRequest(name=to_name("dictionaries", name))
+    request = pb.ReadDictionaryRequest(name=to_name("dictionaries", id_of(dictionary)))
     return _read(request)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +79,7 @@ class Wanted:
 
 def open_recorder(
     client: TargetClient,
-    module: nn.Module,
+    module: nn.Module | LoadedModel,
     tokenizer: HasVocabulary | None,
     place: Place,
     wanted: Wanted,
@@ -91,6 +91,9 @@ def open_recorder(
     Raises:
         InvalidInput: an argument is of another type, or none of those that there are.
     """
+    if isinstance(module, LoadedModel):  # what it says beside its module counts where not said here
+        tokenizer = module.tokenizer if tokenizer is None else tokenizer
+        wanted = replace(wanted, name=wanted.name or module.name)
     _check(tokenizer, place, wanted, step, options)
     options, names, inside = options or RecorderOptions(), names_for(tokenizer), unwrapped(module)
     description = describe_live(
@@ -112,7 +115,7 @@ def open_recorder(
         ids=wanted.ids,
     )
     recorder = Recorder(
-        module,
+        inside,
         target,
         names,
         producer=f"rank-{_rank()}" if place.producer is None else place.producer,
@@ -125,7 +128,7 @@ def open_recorder(
     if target.spec is not None:
         recorder.open({site.name: site.width for site in target.spec.sites})
     elif wanted.example is not None:
-        found = resolve_sites(module, description.sites, example=wanted.example)
+        found = resolve_sites(inside, description.sites, example=wanted.example)
         recorder.open({site.name: site.width for site in found})
     return recorder
 

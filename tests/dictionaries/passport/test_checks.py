@@ -10,12 +10,13 @@ import torch
 from tests.dictionaries.live.planted import KINDS, WIDTH
 from tests.dictionaries.live.tiny_gpt import IDS, SITE, generate, tiny_gpt
 from tests.dictionaries.passport.passports import passport_of, random_dictionary, recording_spec
-from torch import Tensor
+from torch import Tensor, nn
 
 from isogloss.dictionaries import (
     DictionaryModule,
     Passport,
     SparseDictionary,
+    check_live_site,
     check_model,
     check_recording,
     check_rows,
@@ -193,6 +194,18 @@ def test_a_dictionary_is_itself_also_after_a_cast_and_back(kind: str) -> None:
     half = {name: tensor.bfloat16().float() for name, tensor in made.tensors.items()}
     for here in (made, copy.deepcopy(made), replace(made, tensors=half)):
         assert check_weights(passport_of(made), here).answer == "same"
+
+
+def test_a_place_that_only_reads_like_the_site_is_another_where_the_model_has_both() -> None:
+    model = nn.ModuleDict({"left": nn.ModuleDict({"linear": nn.Linear(2, 2)})})
+    passport = Passport(sites=("left.linear",))
+    assert check_live_site(passport, model, ["linear"]).answer == "same"  # no other may be meant
+    assert check_live_site(passport, model, ["module.left.linear"]).answer == "same"
+    model["linear"] = nn.Linear(2, 2)
+    found = check_live_site(passport, model, ["linear"])
+    assert [one.part for one in found.differences] == ["site"]
+    assert check_live_site(passport, model, ["left.linear"]).answer == "same"
+    assert check_live_site(passport, model, ["left.linear"] * 2).answer == "other"
 
 
 def test_what_a_passport_does_not_know_is_not_checked_and_that_is_said() -> None:

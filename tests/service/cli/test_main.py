@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from rich.text import Text
 from tests.models.conftest import SENTENCES
 from tests.service import planted
 from tests.service.cli.flags import flags_on
 from tests.tiny_models import save_tiny_bert
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 import isogloss.service.cli.main as cli
 from isogloss.service.client.connect import connect
@@ -413,6 +416,56 @@ def test_help_of_each_command_is_one_line_at_80_columns(here: Here) -> None:
     for command in cli.app.registered_commands:
         first = str(getattr(command.callback, "__doc__", "")).partition("\n\n")[0]
         assert len(" ".join(first.split())) <= 80 - longest - 6, first
+
+
+def every_command() -> dict[tuple[str, ...], TyperCommand]:
+    """Return the commands, by their words."""
+    found: dict[tuple[str, ...], TyperCommand] = {}
+    groups: dict[tuple[str, ...], object] = {(): typer.main.get_command(cli.app)}
+    while groups:
+        words, group = groups.popitem()
+        assert isinstance(group, TyperGroup)
+        for name, command in group.commands.items():
+            if isinstance(command, TyperGroup):
+                groups[*words, name] = command
+            else:
+                assert isinstance(command, TyperCommand)
+                found[*words, name] = command
+    return found
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    here: Here, tmp_path: Path
+) -> None:
+    tried = 0
+    for words, command in every_command().items():
+        if words in (("effects",), ("report",)):  # they make the folder
+            continue
+        needed = [one for one in command.params if one.required]
+        wanted = [
+            word
+            for one in needed
+            for word in (["1"] if isinstance(one, TyperArgument) else [one.opts[0], "1"])
+        ]
+        for one in command.params:
+            if {"--output", "--plot", "--graph", "--parquet"} & {*one.opts}:
+                option = max(one.opts, key=len)
+                for path, said in (("no/such/x", "there is no folder"), (".", "it is a folder")):
+                    code, out, err = here(
+                        *(*words, *wanted, option, str(tmp_path / path)), store=tmp_path / "none"
+                    )
+                    assert (code, out) == (1, ""), (words, option, err)
+                    assert said in err
+                    tried += 1
+    assert tried > 30
+    assert not (tmp_path / "none").exists()
+
+
+def test_no_word_of_help_is_taken_for_markup() -> None:
+    told = [part for command in every_command().values() for part in (command, *command.params)]
+    texts = [str(getattr(part, "help", None) or "") for part in told]
+    assert len(texts) > 200
+    assert [text for text in texts if Text.from_markup(text).plain != text] == []
 
 
 def test_options_without_which_a_command_does_nothing_are_marked_as_required(here: Here) -> None:

@@ -160,14 +160,17 @@ def test_no_count_of_a_pair_contradicts_what_is_shown_of_it() -> None:
     assert shown.a.histogram == ""
 
 
-def test_a_pair_without_an_interval_says_so() -> None:
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_pair_without_an_interval_says_so_and_nothing_of_its_ends(loose: bool) -> None:
     report = report_example.report()
     data = cast("dict[str, object]", report["data"])
     examples = cast("dict[str, list[dict[str, object]]]", data["examples"])
-    examples["beyond_token"][0] |= {"ci_low": None, "ci_high": None}
+    examples["beyond_token"][0] |= {"ci_low": None, "ci_high": None, "ci_high_loose": loose}
     node = Node(report)
     shown = groups_of(node, node.node("data"))[0].first[0]
-    assert "none" in {value for name, value, _ in shown.numbers if name.endswith(" interval")}
+    said = [(value, note) for name, value, note in shown.numbers if name.endswith(" interval")]
+    assert said == [("none", "over sources of text")]
+    assert "none or more" not in shown.ruler
 
 
 def test_two_dictionaries_of_one_model_are_told_apart() -> None:

@@ -47,6 +47,16 @@ def test_features_that_fire_on_rows_are_named_with_how_strongly_and_where(
     assert "encoder.layer.2" in hits.skipped[0].why
 
 
+def test_rows_of_a_site_are_those_of_its_other_name_where_no_others_are_given(
+    unseen: UnseenQueries,
+) -> None:
+    wanted = unseen.firing([site_rows(SMALL[3:4])], count=1)
+    assert unseen.firing([site_rows(SMALL[3:4], f"model.{SITE}")], count=1) == wanted
+    both = [site_rows(SMALL[3:4]), site_rows(SMALL[14:15], f"model.{SITE}")]
+    for rows in (both, both[::-1]):
+        assert unseen.firing(rows, count=1) == wanted
+
+
 def test_the_feature_that_writes_a_direction_is_found_by_its_cosine(unseen: UnseenQueries) -> None:
     tilted = 3 * SMALL[5] + SMALL[6]
     hits = unseen.writing(site_rows(tilted[None], site=""), count=24)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from isogloss.errors import InvalidInput, InvalidName
-from isogloss.store.schema.names import check_id, check_text, is_same_site, readable_text
+from isogloss.store.schema.names import check_id, check_text, readable_text
 from isogloss.store.testing import sample_spec
 
 
@@ -40,26 +40,3 @@ def test_an_id_of_no_form_is_refused_with_one_that_is(name: str, wanted: str) ->
     with pytest.raises(InvalidName, match=f"such as {wanted!r}"):
         check_id(name)
     assert check_id(wanted) == wanted
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "wanted"),
-    [
-        ("layers.3", "model.layers.3", True),
-        ("h.3", "transformer.h.3", True),
-        ("module.blocks.3.hook_out", "blocks.3.hook_out", True),
-        ("norm", "model.norm", True),
-        ("layers.3", "layers.3", True),
-        ("layers.3", "model.layers.33", False),
-        ("layers.3", "encoder.layers.3", False),
-        ("layers.3", "decoder.layers.3", False),
-        ("layers.3", "vision_model.layers.3", False),
-        ("model.layers.3", "transformer.layers.3", False),
-        ("3", "layers.3", False),
-        ("mlp", "layers.3.mlp", False),
-        ("", "layers.", False),
-    ],
-)
-def test_a_prefix_of_a_model_makes_no_other_site(one: str, other: str, wanted: bool) -> None:
-    assert is_same_site(one, other) is wanted
-    assert is_same_site(other, one) is wanted

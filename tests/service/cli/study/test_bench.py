@@ -1,5 +1,7 @@
 """`isogloss bench`: tables of kinds and of labels on data of known truth."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -37,6 +39,10 @@ def test_people_get_a_table() -> None:
     assert done.exit_code == 0, done.output
     assert "recovered" in done.stdout
     assert "uniform" in done.stdout
+    listed = CliRunner().invoke(app, [*words, "--csv"])
+    (row,) = csv.DictReader(io.StringIO(listed.stdout))
+    assert (row["world"], row["kind"]) == ("uniform", "topk")
+    assert 0 <= float(row["mcc"]) <= 1
 
 
 @pytest.mark.parametrize(
@@ -64,6 +70,9 @@ def test_bench_counts_right_answers_by_kind_for_people_and_programs() -> None:
     for kind in KINDS:
         (line,) = [line for line in shown.splitlines() if line.startswith(f"{kind}  ")]
         assert str(found[kind]["right"]) in line.split()
+    listed = CliRunner().invoke(app, [*words, "--csv"], catch_exceptions=False).stdout
+    rows = {row["features"]: int(row["right"]) for row in csv.DictReader(io.StringIO(listed))}
+    assert rows == {kind: one["right"] for kind, one in found.items()}
 
 
 def test_only_what_there_is_can_be_measured() -> None:

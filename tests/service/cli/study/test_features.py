@@ -17,6 +17,7 @@ from tests.service.values.test_results import PAIR
 import isogloss
 import isogloss.service.cli.main as cli
 from isogloss.service.cli.study import features
+from isogloss.service.values.results import FeatureInfo
 from isogloss.store import store_owner
 
 
@@ -88,9 +89,16 @@ def test_a_direction_and_codes_are_read_from_files(here: Here, tmp_path: Path) -
     assert (hit["dictionary"], hit["feature"], round(hit["cosine"], 5)) == ("small", 5, 1.0)
     assert "large is left out: it was trained on recording 'large-docs'" in here(*words)[2]
     (tmp_path / "odd.npy").write_bytes(b"odd")
-    code, _, err = here("nearest", "--codes", str(tmp_path / "odd.npy"), "--probe", made.PROBE)
-    assert code == 1
-    assert "odd.npy holds no array of numbers" in err
+    np.savez(tmp_path / "several.npz", one=np.ones(3))
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    for name, said in (
+        ("odd.npy", "odd.npy holds no array of numbers"),
+        ("several.npz", "several.npz holds several arrays"),
+        ("words.npy", "codes is <U1, wanted [segments]"),
+    ):
+        code, _, err = here("nearest", "--codes", str(tmp_path / name), "--probe", made.PROBE)
+        assert code == 1
+        assert said in err
 
 
 @pytest.mark.parametrize(
@@ -101,9 +109,16 @@ def test_a_direction_and_codes_are_read_from_files(here: Here, tmp_path: Path) -
         ("small", "1", "--text", "a"),
         ("--text", "a"),
         ("--text", "a", "--codes", "b"),
+        ("small", "1", "--model", "m"),
+        ("small", "1", "--site", "layer.1"),
+        ("--text", "a", "--model", "m", "--probe", "p"),
+        ("--direction", "a", "--model", "m"),
+        ("--codes", "a", "--probe", "p", "--recording", "r"),
     ],
 )
-def test_one_thing_to_compare_with_is_wanted(here: Here, words: tuple[str, ...]) -> None:
+def test_one_thing_to_compare_with_is_wanted_and_what_belongs_to_it(
+    here: Here, words: tuple[str, ...]
+) -> None:
     code, _, err = here("nearest", *words)
     assert code == 2
     assert "Usage" in err
@@ -143,9 +158,31 @@ def test_features_and_pairs_are_told_as_text_unless_asked_otherwise() -> None:
     assert not {flag for flag in flags_on() if flag.startswith(("feature", "pairs ", "nearest "))}
 
 
+@pytest.mark.parametrize(
+    ("fires", "said"),
+    [
+        (0, "fires on no segment of probe p"),
+        (1, "fires on 1 segment of probe p (1 in 1,000), at most 2.50"),
+        (1000, "fires on 1,000 segments of probe p (1 in 1), at most 2.50"),
+    ],
+)
+def test_how_often_a_feature_fires_is_told_in_whole_words(fires: int, said: str) -> None:
+    found = FeatureInfo(
+        dictionary="d",
+        feature=1,
+        probe="p",
+        fires=fires,
+        density=fires / 1000,
+        max_activation=2.5 if fires else 0.0,
+        contexts=(),
+    )
+    assert features._how_often(found) == said
+
+
 def test_an_upper_end_that_is_no_claim_is_marked_where_there_is_one() -> None:
     ends = replace(PAIR, ci_low=0.2, ci_high=0.45, ci_high_loose=False)
     assert features._upper(ends) == 0.45
     assert features._upper(replace(ends, ci_high_loose=True)) == "0.450+"
-    unknown = features._upper(replace(ends, ci_high=math.nan, ci_high_loose=True))
-    assert isinstance(unknown, float)
+    without = replace(ends, ci_high=math.nan, ci_high_loose=True)
+    assert isinstance(features._upper(without), float)
+    assert not features._is_marked(without)  # so that nothing explains a sign that is not there

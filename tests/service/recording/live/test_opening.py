@@ -5,11 +5,13 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from tests.models.conftest import byte_level
 from tests.service.recording.live.test_recorder import Translator
+from torch import nn
 
 from isogloss import Client
 from isogloss.errors import AlreadyExists, InvalidInput
-from isogloss.models import capture
+from isogloss.models import LoadedModel, capture, tokenizer_id
 from isogloss.service.recording.live.opening import _class_name
 
 
@@ -52,3 +54,17 @@ def test_a_module_that_was_sharded_in_place_has_the_name_of_its_own_class() -> N
         assert _class_name(object.__new__(sharded)) == "Translator"
     child = type("Child", (Translator,), {})
     assert _class_name(object.__new__(child)) == "Child"
+
+
+def test_what_load_model_gives_is_recorded_with_its_tokenizer_and_name(
+    local_client: Client, name: str
+) -> None:
+    module = nn.Sequential(nn.Embedding(400, 8), nn.Linear(8, 8))
+    loaded = LoadedModel(module=module, tokenizer=byte_level(), name="loaded")
+    ids = torch.arange(40).reshape(2, 20)
+    with local_client.record(loaded, sites=["1"], recording=name) as recorder:
+        module(ids)
+    assert not recorder.counts.left_out
+    spec = local_client.recording(name).spec
+    assert spec.model.name == "loaded"
+    assert spec.tokenizer == tokenizer_id(byte_level())
