@@ -40,6 +40,17 @@ class Destination:
     """The token to send to the server."""
 
 
+def _checked_text(address: str | Path) -> str:
+    """Return an address as text; one of another type, or an empty one, is refused."""
+    if not isinstance(cast("object", address), str | Path):
+        raise InvalidInput(f"address is {found(address)}, wanted a path, unix:/PATH or HOST:PORT")
+    if not str(address):
+        raise InvalidInput(
+            "address is empty: give a path, s3://BUCKET/PREFIX, unix:/PATH, or HOST:PORT"
+        )
+    return str(address)
+
+
 def find_destination(
     address: str | Path, token: str | None, *, run_workers: bool = True, read_only: bool = False
 ) -> Destination:
@@ -69,16 +80,10 @@ def find_destination(
             alone, and ``read_only`` is False.
         MissingExtra: ``address`` is on an object store, and the package obstore is not installed.
     """
-    if not isinstance(cast("object", address), str | Path):
-        raise InvalidInput(f"address is {found(address)}, wanted a path, unix:/PATH or HOST:PORT")
+    text = _checked_text(address)
     if token is not None:
         check_text("token", token, "the line in the store's file `token`")
     token = token or os.environ.get(TOKEN_VARIABLE) or _named_token()
-    text = str(address)
-    if not text:
-        raise InvalidInput(
-            "address is empty: give a path, s3://BUCKET/PREFIX, unix:/PATH, or HOST:PORT"
-        )
     if isinstance(address, str) and (text.startswith("unix:") or _is_host_and_port(text)):
         return Destination(address=str(parse_address(text)), token=token)
     store = address if is_object_address(address) else Path(address)

@@ -76,12 +76,8 @@ def attention(
     if text is not None:
         patterns = attention_patterns(loaded, text, heads)
         write_page(attention_page(patterns), path)
-        made = {
-            "path": str(path),
-            "tokens": patterns.tokens,
-            "heads": list(map(str, patterns.heads)),
-        }
-        write_json(made) if is_json else say(str(path))
+        drawn = {"tokens": patterns.tokens, "heads": list(map(str, patterns.heads))}
+        write_json({"path": str(path), **drawn}) if is_json else say(str(path))
         return
     ids = repeated_ids(loaded)
     with counted_passes(loaded, is_quiet=is_json) as announce:
