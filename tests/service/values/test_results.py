@@ -104,7 +104,7 @@ def test_a_feature_is_named_within_the_bounds_of_its_dictionary() -> None:
 
 def test_a_name_of_a_feature_is_short_and_never_negative() -> None:
     assert str(FeatureRef(dictionary="small", feature=0)) == "small/0"
-    with pytest.raises(InvalidInput, match="feature -1 must be 0 or more"):
+    with pytest.raises(InvalidInput, match="feature is -1; it must be 0 or more"):
         FeatureRef(dictionary="small", feature=-1)
 
 
