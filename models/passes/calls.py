@@ -43,7 +43,15 @@ _Hook = Callable[[nn.Module, tuple[object, ...], object], None]
 
 
 class _Stop(BaseException):
-    """Ends a pass; not an Exception, so that a model's own handlers let it through."""
+    """Ends a pass; not an Exception, so that a model's own handlers let it through.
+
+    It carries the pass: what runs when a pass fails, such as the code around a ``forward`` that is
+    called directly, may have let go of it by the time this arrives.
+    """
+
+    def __init__(self, broken_off: "Pass") -> None:
+        super().__init__()
+        self.broken_off = broken_off
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -232,8 +240,8 @@ class PassCalls:
         try:
             self._module(*args, **inputs)
             done = self._thread.ended
-        except _Stop:
-            done = self._thread.now
+        except _Stop as stop:
+            done = stop.broken_off
         finally:
             if self._now is not None:
                 self._now.end_trace()
@@ -400,7 +408,7 @@ class PassCalls:
             except Exception as error:  # the caller of the module is not disturbed
                 now.error = now.error or error
             if self._may_stop and sum(now.counts.values()) == self._calls_to_stop_at:
-                raise _Stop
+                raise _Stop(now)
 
         return read
 

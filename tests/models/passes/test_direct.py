@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from isogloss.models.passes.calls import PassCalls
 from isogloss.models.passes.direct import around_forward, calls_forward_itself
 from isogloss.models.passes.reader import PassReader, PassRows
 
@@ -66,3 +67,14 @@ def test_a_forward_that_was_replaced_before_is_put_back():
     with around_forward(model, nothing, nothing, nothing):
         assert torch.equal(model(IDS), old(IDS) + 1)
     assert vars(model)["forward"] is replaced
+
+
+def test_passes_that_end_behind_the_site_are_read_as_whole_ones_are():
+    model = HookedRootModule()
+    with PassCalls(model, ["embed"], stop_early=True) as calls:
+        for first in (1, 2, 3):  # the first counts the calls, the others are broken off
+            done = calls.run(IDS + first)
+            found = done.site("embed", None)
+            assert torch.equal(found.output, model.embed(IDS + first))
+            assert done.counts == {"embed": 1}
+    assert "forward" not in vars(model)
