@@ -74,8 +74,32 @@ def _composed(
     columns: Tensor | None,
 ) -> None:
     """Take the step by other operations of this room, with whole gradient matrices."""
+    moved = given.moved() if settings.lazy else None
     slopes = whole_gradients(parameters, given, columns)
-    decoder = parameters["decoder"]
+    descend_whole(parameters, first, second, slopes, settings, step, moved)
+
+
+def descend_whole(
+    parameters: Mapping[str, Tensor],
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    slopes: Mapping[str, Tensor],
+    settings: DescentSettings,
+    step: int,
+    moved: Tensor | None,
+) -> None:
+    """Take the step by gradients that are whole, on any device.
+
+    Args:
+        parameters: by name, ``decoder`` and ``decoder_bias`` among them; overwritten.
+        first: Adam's first moment of each; overwritten.
+        second: Adam's second moment of each; overwritten.
+        slopes: the gradient of each, before projection and bound.
+        settings: of the optimiser.
+        step: number of this step, from 1.
+        moved: bool ``[features]``: those that are moved, beside the decoder bias; None: all.
+    """
+    decoder, slopes = parameters["decoder"], dict(slopes)
     if settings.unit_norm:
         slopes["decoder"] = reference.project_rows(slopes["decoder"], decoder)
     if settings.clip_norm is not None:
@@ -88,16 +112,15 @@ def _composed(
         beta2=settings.beta2,
         epsilon=settings.epsilon,
     )
-    still = ~given.moved() if settings.lazy else None
     for name, slope in slopes.items():
         own = (parameters[name], first[name], second[name])
-        before = None if still is None or name == "decoder_bias" else [one.clone() for one in own]
+        still = None if moved is None or name == "decoder_bias" else ~moved
+        before = [] if still is None else [one[still] for one in own]
         reference.adam(*own, slope, constants, step)
         if name == "decoder" and settings.unit_norm:
             decoder.copy_(reference.normalise_rows(decoder))
-        if before is not None:
-            for one, old in zip(own, before, strict=True):
-                one[still] = old[still]
+        for one, old in zip(own, before, strict=False):
+            one[still] = old
 
 
 def whole_gradients(

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from isogloss.errors import InvalidInput, ShapeError
-from isogloss.kernels import cpu, reference
+from isogloss.kernels import cpu
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.aux_topk import encode_among
 from isogloss.kernels.batch_topk import encode_batch_topk
 from isogloss.kernels.decode import decode
+from isogloss.kernels.descend import descend_whole
 from isogloss.kernels.encode import encode_topk
 from isogloss.kernels.gradients import (
     SparseGradients,
@@ -21,6 +22,7 @@ from isogloss.kernels.gradients import (
 )
 from isogloss.kernels.prefixes import decode_prefixes
 from isogloss.kernels.values.codes import Codes
+from isogloss.kernels.values.descent import DescentSettings
 from isogloss.kernels.values.prefixes import by_prefix, suffix_sums
 from isogloss.kernels.values.share import RowShare, best_codes, own_part, whole_codes
 from isogloss.kernels.values.step import (
@@ -301,7 +303,22 @@ def composed_step(
     moved = None
     if settings.lazy:
         moved = fired > 0 if chosen.aux is None else (fired > 0) | (_firings(chosen.aux) > 0)
-    _update(weights, moments, gradients, settings, step, moved)
+    descend_whole(
+        weights.named(),
+        moments.first.named(),
+        moments.second.named(),
+        gradients.named(),
+        DescentSettings(
+            learning_rate=settings.learning_rate,
+            beta1=settings.beta1,
+            beta2=settings.beta2,
+            epsilon=settings.epsilon,
+            unit_norm=settings.unit_norm,
+            clip_norm=settings.clip_norm,
+        ),
+        step,
+        moved,
+    )
     mean_error = sum(squared) / len(squared)
     return StepResult(
         squared_error=squared[-1],
@@ -441,37 +458,3 @@ def _firings(codes: Codes) -> Tensor:
     fires = (codes.values != 0).reshape(-1).int()
     fired = torch.zeros(codes.features, dtype=torch.int32, device=fires.device)
     return fired.index_add_(0, codes.indices.reshape(-1), fires)  # whole numbers: any order
-
-
-def _update(
-    weights: Weights,
-    moments: AdamMoments,
-    gradients: Weights,
-    settings: StepSettings,
-    step: int,
-    moved: Tensor | None,
-) -> None:
-    """Take the step of Adam, of the features in ``moved`` (None: all) and of the decoder bias."""
-    constants = reference.AdamSettings(
-        learning_rate=settings.learning_rate,
-        beta1=settings.beta1,
-        beta2=settings.beta2,
-        epsilon=settings.epsilon,
-    )
-    first, second = moments.first.named(), moments.second.named()
-    slopes = gradients.named()
-    if settings.unit_norm:
-        slopes["decoder"] = reference.project_rows(slopes["decoder"], weights.decoder)
-    if settings.clip_norm is not None:
-        norm = float(torch.stack([slope.norm() for slope in slopes.values()]).norm())
-        if norm > settings.clip_norm:
-            slopes = {name: slope * (settings.clip_norm / norm) for name, slope in slopes.items()}
-    for name, slope in slopes.items():
-        own = (weights.named()[name], first[name], second[name])
-        before = None if moved is None or name == "decoder_bias" else [one.clone() for one in own]
-        reference.adam(*own, slope, constants, step)
-        if name == "decoder" and settings.unit_norm:
-            weights.decoder.copy_(reference.normalise_rows(weights.decoder))
-        if before is not None and moved is not None:
-            for one, old in zip(own, before, strict=True):
-                one[~moved] = old[~moved]

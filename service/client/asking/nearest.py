@@ -29,7 +29,8 @@ def of_text(
     """Ask which features fire on a text, which a live model runs over here."""
     live = check_model(model)
     found, skipped = yield from dictionaries_of(live, among)
-    fitting = _fitting(found, skipped, lambda info: _missing(live, info))
+    missing = {site: _missing(live, site) for site in {info.site for info in found}}
+    fitting = _fitting(found, skipped, lambda info: missing[info.site])
     rows = rows_of(live, text, sorted({info.site for info in fitting}))
     sites = sorted({(info.recording, info.site) for info in fitting})
     request = _request([info.id for info in fitting], count)
@@ -156,10 +157,10 @@ def _fitting(
     return fitting
 
 
-def _missing(live: "LoadedModel", info: DictionaryInfo) -> str:
-    """Return why a model has no rows for a dictionary; empty where it has."""
+def _missing(live: "LoadedModel", site: str) -> str:
+    """Return why a model has no rows of a site; empty where it has."""
     try:
-        models.find_sites(models.unwrapped(live), [info.site])
+        models.find_sites(models.unwrapped(live), [site])
     except UnknownSite as error:
         return f"this model lacks the site that it reads ({error})"
     return ""
