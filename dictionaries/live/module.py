@@ -21,7 +21,7 @@ from isogloss.dictionaries.passport.checks import (
     check_weights,
 )
 from isogloss.dictionaries.passport.passport import Passport
-from isogloss.dictionaries.passport.result import PassportResult
+from isogloss.dictionaries.passport.result import PassportResult, check_parts
 from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import ShapeError
@@ -64,7 +64,9 @@ class DictionaryModule(nn.Module):
 
         Raises:
             PassportRefused: another k or threshold, or other weights, than the passport says.
+            InvalidInput: ``allow`` names no part of a passport.
         """
+        check_parts(allow)
         super().__init__()
         self._passport = passport
         self._cautions = ("the dictionary has no passport: nothing is checked",)
@@ -167,7 +169,9 @@ class DictionaryModule(nn.Module):
         Raises:
             ShapeError: they are of another width, or not floating point.
             PassportRefused: model, site or scale is another than in training.
+            InvalidInput: ``allow`` names no part of a passport.
         """
+        check_parts(allow)
         if model is not None:
             found = self.check(model, site)
             if self._passport is not None:

@@ -26,6 +26,7 @@ ShowProgress = Callable[[str, float, float], None]
 
 _MINUTE = "%Y-%m-%d %H:%M"
 _WIDEST = 1 << 20
+_SMALLEST = 0.0005  # below it three decimals would say 0
 """Columns of a terminal that are enough for any table."""
 
 
@@ -181,10 +182,17 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.3f}"
+        return _decimals(value)
     if isinstance(value, datetime):
         return value.strftime(_MINUTE)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _decimals(value: float) -> str:
+    """Write a number of a table: three decimals, or what three decimals would show as 0."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1e}" if 0 < abs(value) < _SMALLEST else f"{value:.3f}"
 
 
 def time_of(seconds: float) -> datetime:

@@ -116,6 +116,18 @@ def test_activations_that_do_not_fit_are_refused(wrong: Tensor) -> None:
         module_of()(wrong)
 
 
+def test_a_part_that_no_passport_has_is_refused_where_there_is_no_passport_too() -> None:
+    with pytest.raises(InvalidInput, match="allow names \\['typo'\\]; the parts of a passport are"):
+        module_of().encode(rows_of(2), allow=["typo"])
+    with pytest.raises(InvalidInput, match="allow names \\['typo'\\]"):
+        DictionaryModule(random_dictionary("topk"), allow=["typo"])
+    with (
+        pytest.raises(InvalidInput, match="allow names \\['typo'\\]"),
+        module_of().spliced(nn.Linear(WIDTH, WIDTH), "", allow=["typo"]),
+    ):
+        pass
+
+
 def test_codes_of_another_dictionary_are_refused() -> None:
     module = module_of()
     for wrong in (torch.zeros(2, FEATURES + 1), torch.zeros(2, FEATURES, dtype=torch.int32)):
