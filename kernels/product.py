@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.cpu.loops import products
@@ -11,7 +12,8 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return ``left @ right``, and ``bias`` added to each row.
 
     torch's own product on the CPU cuts long sums between its threads, so its bits depend on how
-    many there are. Here sums are cut in fixed places. On a GPU this is torch's product.
+    many there are. Here sums are cut in fixed places. On a GPU this is torch's product. Gradients,
+    and gradients of these, are products of the same sort.
 
     Args:
         left: float32 ``[rows, terms]``.
@@ -35,5 +37,23 @@ def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     checks.one_device(**given)
     if left.device.type != "cpu":
         return left @ right if bias is None else torch.addmm(bias, left, right)
-    with torch.no_grad():
+    return _Product.apply(left, right, bias)  # pyright: ignore[reportReturnType] (what forward returns)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(left, right)
         return products.product(left, right, bias)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch passes one by one)
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        left, right = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] (set by save_for_backward)
+        needs: tuple[bool, ...] = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue] (autograd sets it)
+        return (
+            product(grad, right.T) if needs[0] else None,
+            product(left.T, grad) if needs[1] else None,
+            grad.sum(0) if needs[2] else None,
+        )

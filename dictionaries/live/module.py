@@ -25,7 +25,7 @@ from isogloss.dictionaries.passport.result import PassportResult, check_parts
 from isogloss.dictionaries.provenance import DictionaryProvenance
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
 from isogloss.errors import ShapeError
-from isogloss.kernels import Codes, decode
+from isogloss.kernels import Codes, decode, product
 
 _log = logging.getLogger(__name__)
 
@@ -343,7 +343,7 @@ class DictionaryModule(nn.Module):
         if "skip" not in self._names:
             return found
         centred = rows - self._tensor("skip_bias", rows)
-        return found + centred @ self._tensor("skip", rows).T.to(rows.dtype)
+        return found + product(centred, self._tensor("skip", rows).T.to(rows.dtype))
 
     def directions(self, features: Tensor) -> Tensor:
         """Return the decoder rows of some features, float32, on the device of their numbers."""

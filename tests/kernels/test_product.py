@@ -25,6 +25,33 @@ def test_products_of_any_shape_are_those_of_torch(
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_gradients_and_theirs_are_those_of_the_equation(has_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(7, 33), (33, 19)] + [(19,)] * has_bias
+    given = [torch.randn(*shape, generator=generator).requires_grad_() for shape in shapes]
+    doubles = [one.detach().double().requires_grad_() for one in given]
+    seen: list[list[torch.Tensor]] = []
+    for numbers, made in ((given, product(*given)), (doubles, _in_float64(*doubles))):
+        first = torch.autograd.grad(made.square().sum(), numbers, create_graph=True)
+        second = torch.autograd.grad(sum(one.square().sum() for one in first), numbers)
+        seen.append([made.detach(), *first, *second])
+    for found, wanted in zip(*seen, strict=True):
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-2)
+
+
+def _in_float64(
+    left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    return left @ right if bias is None else left @ right + bias
+
+
+def test_a_product_with_gradients_has_the_bits_of_one_without() -> None:
+    left, right = torch.randn(6, 30), torch.randn(30, 7)
+    wanted = product(left, right)
+    assert torch.equal(product(left.requires_grad_(), right.requires_grad_()), wanted)
+
+
 def test_factors_that_do_not_fit_are_refused_with_what_was_found() -> None:
     with pytest.raises(ShapeError, match="right"):
         product(torch.ones(3, 4), torch.ones(5, 2))
