@@ -18,7 +18,7 @@ export PYTHONSAFEPATH := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-control sweep serve test test-slow test-peers device mutants check bench bench-peers proto clean
+.PHONY: help setup demo demo-control sweep serve test test-reversed test-slow test-peers device mutants check bench bench-peers proto clean
 
 help:
 	@echo "make demo          from two real models to the features they share, and a report (first time: downloads)"
@@ -28,6 +28,7 @@ help:
 	@echo "make sweep         choose the demo's sites again (half an hour)"
 	@echo "make serve         a server on STORE=$(STORE)"
 	@echo "make test          the tests, minutes, by JOBS=3 processes, which mostly wait;  make test-slow: long fault loops and compile matrix"
+	@echo "make test-reversed the same from the last test of each file to the first: none may lean on another"
 	@echo "make test-peers    TransformerLens 3 and 4, nnsight and a notebook, each in an environment of its own"
 	@echo "make device        the kernels on a GPU: right, then timed; 5 minutes, uses PYTHON=$(PYTHON) and installs nothing"
 	@echo "make mutants       200 changes of the code, each of which its nearest tests should notice (40 minutes); DRAW=universality: 150 of that room"
@@ -65,6 +66,10 @@ serve: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# in the opposite order, a file in one process: what leans on a test before it fails
+test-reversed: $(READY)
+	@$(BIN)/python -m pytest --reversed -n $(JOBS) --dist loadfile
 
 # each peer stands on the packages of .venv, this one among them, and has its own before them
 define peer_environment

@@ -52,7 +52,12 @@ if not on_device(asked_markers(sys.argv)):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Know the settings of plugins that a machine with a device may lack."""
+    """Take ``--reversed``; know the settings of plugins that a machine with a device may lack."""
+    parser.addoption(
+        "--reversed",
+        action="store_true",
+        help="run the tests of a file from the last to the first: none may lean on one before it",
+    )
     if find_spec("pytest_timeout") is None:
         parser.addini("timeout", "of a test, in seconds: read by pytest-timeout")
 
@@ -61,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Know the marks of plugins that a machine with a device may lack."""
     if find_spec("pytest_timeout") is None:
         config.addinivalue_line("markers", "timeout: of a test, in seconds")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--reversed`` turn the order of the tests round."""
+    if config.getoption("reversed"):
+        items.reverse()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from google.longrunning import operations_pb2 as operations
@@ -19,16 +20,15 @@ from isogloss.service.wire.jobs import from_operation
 from isogloss.store import Store
 
 
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    root = tmp_path_factory.mktemp("jobs") / "store"
-    with Store.open(root) as store, Jobs(store, run_workers=False) as jobs:
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    with Store.open(tmp_path / "store") as store, Jobs(store, run_workers=False) as jobs:
         for name in ("c", "a", "b"):
             jobs.submit(train(name))
         yield jobs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def handlers(jobs: Jobs) -> JobHandlers:
     return JobHandlers(jobs)
 

@@ -215,9 +215,12 @@ def test_steps_and_known_documents_come_some_at_a_time(
     owner.recordings.delete("trained", made.etag)
 
 
-def test_a_pinned_revision_bounds_what_is_read_and_measured(
-    owner: Owner, handlers: RecordingHandlers
-) -> None:
+def test_a_pinned_revision_bounds_what_is_read_and_measured(tmp_path: Path) -> None:
+    with owner_of(tmp_path / "store") as owner:
+        _check_that_a_revision_bounds(owner, RecordingHandlers(owner))
+
+
+def _check_that_a_revision_bounds(owner: Owner, handlers: RecordingHandlers) -> None:
     spec = sample_spec("third")
     append(owner, spec, 1)
     name = "recordings/third"

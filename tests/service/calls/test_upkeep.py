@@ -21,10 +21,13 @@ DOCS = "recordings/docs"
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     with owner_of(tmp_path_factory.mktemp("upkeep") / "store") as owner:
-        append(owner, sample_spec("third"), 1)
-        append(owner, sample_spec("third"), 1, "q")
-        append(owner, sample_spec("third"), 1, "r")
+        _append_three_lanes(owner)
         yield owner
+
+
+def _append_three_lanes(owner: Owner) -> None:
+    for producer in ("p", "q", "r"):
+        append(owner, sample_spec("third"), 1, producer)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +99,13 @@ def test_many_problems_come_in_several_messages(
     assert {problem.recording for problem in whole} == {DOCS}
 
 
-def test_compacting_takes_the_longest_lane_that_is_asked_for(
-    owner: Owner, handlers: UpkeepHandlers
-) -> None:
+def test_compacting_takes_the_longest_lane_that_is_asked_for(tmp_path: Path) -> None:
+    with owner_of(tmp_path / "store") as owner:
+        _append_three_lanes(owner)
+        _check_compacting(owner, UpkeepHandlers(owner))
+
+
+def _check_compacting(owner: Owner, handlers: UpkeepHandlers) -> None:
     rows = sum(state.rows for state in owner.store.recording("third").lanes())
     name = "recordings/third"
     for max_rows in (0, -1):

@@ -62,7 +62,13 @@ def test_a_cell_is_written_for_people() -> None:
 
 def test_a_small_number_is_not_shown_as_zero() -> None:
     values = (0.0, 0.0005, 0.00049, -2e-7, 1e-300)
-    assert [cell(value) for value in values] == ["0.000", "0.001", "4.9e-04", "-2.0e-07", "1.0e-300"]
+    assert [cell(value) for value in values] == [
+        "0.000",
+        "0.001",
+        "4.9e-04",
+        "-2.0e-07",
+        "1.0e-300",
+    ]
 
 
 def test_a_time_is_written_to_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,15 +322,15 @@ def test_an_error_in_the_thread_is_raised_to_the_caller(owner: Owner) -> None:
 # A server whose disk is slow.
 
 
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
     """A file without which the slow server holds the first check."""
-    return tmp_path_factory.mktemp("gate") / "open"
+    return tmp_path / "open"
 
 
-@pytest.fixture(scope="module")
-def slow_server(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Iterator[Server]:
-    store = tmp_path_factory.mktemp("slow") / "store"
+@pytest.fixture
+def slow_server(tmp_path: Path, gate: Path) -> Iterator[Server]:
+    store = tmp_path / "store"
     with isogloss.connect(store, run_workers=False) as client:
         # a commit a batch, and not compressed: a check then has many steps
         client.create_recording(sample_spec("slow"), VOCABULARY)
@@ -402,7 +402,6 @@ def test_a_long_check_blocks_neither_appends_nor_other_calls_and_ends_when_left(
 
 
 def test_a_server_that_stops_ends_a_check_and_says_so(slow_server: Server, gate: Path) -> None:
-    gate.unlink(missing_ok=True)
     begun = threading.Event()
     told: list[ServerUnavailable] = []
 

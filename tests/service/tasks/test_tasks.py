@@ -160,17 +160,26 @@ def test_a_match_finds_the_planted_concepts_beyond_their_null(matched: Store) ->
     assert level["shared"] > 3 * level["nulls"]["none"]
 
 
-def test_the_default_probe_was_built_of_held_out_documents(matched: Store) -> None:
-    entry = matched.catalog.get("probe", default_probe_id(["small-docs", "large-docs"]))
-    assert entry.body["dictionaries"] == ["large", "small"]
+@pytest.fixture(scope="module")
+def default_probe(matched: Store) -> dict[str, object]:
+    """What the catalog says of the default probe before it gains a dictionary."""
+    found = matched.catalog.get("probe", default_probe_id(["small-docs", "large-docs"]))
+    return {**found.body}
+
+
+def test_the_default_probe_was_built_of_held_out_documents(
+    default_probe: dict[str, object],
+) -> None:
+    assert default_probe["dictionaries"] == ["large", "small"]
     held_out = sum(document.split_position < 0.25 for document in planted.documents())
-    assert entry.body["documents"] == held_out
-    assert entry.body["grid"] == "tokens"
+    assert default_probe["documents"] == held_out
+    assert default_probe["grid"] == "tokens"
 
 
 @pytest.fixture(scope="module")
-def with_other_seed(matched: Store) -> Store:
+def with_other_seed(matched: Store, default_probe: dict[str, object]) -> Store:
     """The store with a second dictionary of one recording."""
+    assert default_probe
     run_here(matched, "train", planted.train_spec("small-docs", "other-seed", seed=5, epochs=4))
     return matched
 
@@ -314,11 +323,12 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def at_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A recording of two training steps, and a dictionary of each."""
+    """A recording of two training steps, a dictionary of each, and these matched at their own."""
     with Store.open(tmp_path_factory.mktemp("steps") / "store") as store:
         planted.record(store, "small-docs", seed=1, steps={0: 1, 500: 9})
         for name, step in (("first", 0), ("later", 500)):
             run_here(store, "train", planted.train_spec("small-docs", name, steps=[step], epochs=2))
+        run_here(store, "match", {"match": "own", "a": "first", "b": "later"})
         yield store
 
 
@@ -347,7 +357,6 @@ def test_a_dictionary_says_of_which_steps_its_rows_were(at_steps: Store) -> None
 def test_dictionaries_of_two_steps_of_one_recording_are_each_read_at_their_own(
     at_steps: Store,
 ) -> None:
-    run_here(at_steps, "match", {"match": "own", "a": "first", "b": "later"})
     entry = at_steps.catalog.get("probe", default_probe_id(["small-docs"]))
     assert "steps" not in entry.body
     reader = at_steps.recording("small-docs").reader()
