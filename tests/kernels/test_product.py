@@ -34,7 +34,8 @@ def test_gradients_and_theirs_are_those_of_the_equation(has_bias: bool) -> None:
     seen: list[list[torch.Tensor]] = []
     for numbers, made in ((given, product(*given)), (doubles, _in_float64(*doubles))):
         first = torch.autograd.grad(made.square().sum(), numbers, create_graph=True)
-        second = torch.autograd.grad(sum(one.square().sum() for one in first), numbers)
+        size = torch.stack([one.square().sum() for one in first]).sum()
+        second = torch.autograd.grad(size, numbers)
         seen.append([made.detach(), *first, *second])
     for found, wanted in zip(*seen, strict=True):
         torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-2)
