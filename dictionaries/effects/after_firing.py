@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc, betaincinv
 from torch import Tensor
 
 from isogloss.dictionaries.effects.firings import Firings, find_firings
@@ -21,7 +22,8 @@ class SteeredFeature:
     feature: int
     """Its number."""
     followers: tuple[int, ...]
-    """Ids of the next tokens that are over-represented after its firings, most so first."""
+    """Ids of the next tokens that are over-represented after its firings, most so first; see
+    :func:`followers`."""
     rise: float
     """Mean change of their log probability when the feature is added, in nats."""
     null: tuple[float, ...]
@@ -41,7 +43,7 @@ def steered_followers(
     *,
     count: int = 50,
     random: int = 100,
-    strength: float = 0.5,
+    strength: float = 0.2,
     seed: int = 0,
     site: str | None = None,
     allow: Collection[str] = (),
@@ -49,8 +51,9 @@ def steered_followers(
     """Steer features beyond the token, and see whether what follows their firings rises.
 
     A feature is beyond the token where no token makes half of its firings. Its followers are the
-    next tokens most over-represented after them on held-out texts. All features, these and random
-    ones, are added at one norm.
+    next tokens most over-represented after them on held-out texts (:func:`followers`). All
+    features, these and random ones, are added at one norm. What is added to each token of a text
+    should be small: large shifts make the model say things of their own, whichever the feature.
 
     Args:
         dictionary: of one site.
@@ -119,17 +122,23 @@ def beyond_the_token(firings: Firings, *, least: int = 10, share: float = 0.5) -
     return found
 
 
-def followers(firings: Firings, feature: int, *, count: int = 5, least: int = 3) -> tuple[int, ...]:
+def followers(
+    firings: Firings, feature: int, *, count: int = 5, least: int = 3, level: float = 0.01
+) -> tuple[int, ...]:
     """Return the next tokens that are most over-represented after a feature's firings.
 
-    By the log-likelihood ratio of a token's count there to its count on all texts, of tokens that
-    are more frequent there.
+    A token is over-represented where a binomial test of its count there, at its share of all next
+    tokens, says so at a level that all tokens of the texts share (Bonferroni). Most so are those
+    whose share there is for certain (lower end of the 95 % interval of Clopper and Pearson, 1934,
+    one-sided) the greatest multiple of their share of all: common tokens, which follow everything,
+    do not come first because they are many.
 
     Args:
         firings: on some texts.
         feature: its number.
         count: tokens at most.
         least: times that a token must follow.
+        level: chance that one of the texts' tokens is called over-represented that is not.
     """
     ids = firings.ids.cpu().numpy()
     own = (firings.feature == feature) & (firings.position < ids.shape[1] - 1)
@@ -138,12 +147,13 @@ def followers(firings: Firings, feature: int, *, count: int = 5, least: int = 3)
     if not len(after):
         return ()
     tokens, times = np.unique(after, return_counts=True)
-    base = np.bincount(every, minlength=int(ids.max()) + 1)[tokens] / len(every)
-    share = times / len(after)
-    gain = times * np.log(share / np.maximum(base, 1e-12))
-    kept = (times >= least) & (share > base)
-    order = np.argsort(-np.where(kept, gain, -np.inf), kind="stable")[: min(count, int(kept.sum()))]
-    return tuple(tokens[order].tolist())
+    known = np.bincount(every, minlength=int(ids.max()) + 1)
+    base = known[tokens] / len(every)
+    p = bdtrc(times - 1, len(after), base)
+    kept = (times >= least) & (p <= level / np.count_nonzero(known))
+    lowest = betaincinv(times, len(after) - times + 1, 0.05)
+    order = np.argsort(-np.where(kept, lowest / base, -np.inf), kind="stable")
+    return tuple(tokens[order[: min(count, int(kept.sum()))]].tolist())
 
 
 def _by_feature(firings: Firings) -> Sequence[tuple[int, NDArray[np.int64]]]:
