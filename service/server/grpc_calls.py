@@ -19,10 +19,10 @@ from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.server.append_call import AppendCall
 from isogloss.service.server.call_limits import CallLimits
 from isogloss.service.server.fair_threads import FairThreads
+from isogloss.service.server.guards.token_guard import CallContext
 from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
 from isogloss.service.server.loop_wakes import LoopWakes
 from isogloss.service.server.shares import Shares
-from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
 from isogloss.service.wire.callers import client_of, place_of
 from isogloss.service.wire.errors import ending_of
