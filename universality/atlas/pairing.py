@@ -158,9 +158,6 @@ def _correlation(
     of: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Return r of a feature with others from Σab; at least 0."""
-    others = Moments(
-        rows=sums.rows, total=sums.total[of], squares=sums.squares[of], fires=sums.fires[of]
-    )
     one = Moments(
         rows=sums.rows,
         total=activation.sum(keepdims=True),
@@ -168,4 +165,4 @@ def _correlation(
         fires=np.array([len(activation)]),
     )
     first = np.zeros(len(of), np.int64)
-    return np.maximum(pearson(products, one, others, first, np.arange(len(of))), 0.0)
+    return np.maximum(pearson(products, one, sums, first, of), 0.0)
