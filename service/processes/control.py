@@ -241,7 +241,7 @@ class _Server:
         _log.info("draining")
         await self._health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._guard.draining = True
-        calls.draining.set()
+        calls.drain()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._config.drain_s
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.

@@ -16,6 +16,10 @@ from isogloss.service.wire.callers import client_of
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
+_TURNS = 4
+"""Calls without the token that end each 10 ms: at 0.2 to 0.4 ms of the event loop each, about a
+tenth of its time."""
+
 CallContext = grpc.aio.ServicerContext[bytes, bytes]
 
 
@@ -38,7 +42,7 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         """
         self._wanted = f"Bearer {token}".encode()
         self._health = health
-        self._refused, self._told = Turns(2 * calls), Turns(calls)
+        self._refused, self._told = Turns(2 * calls, _TURNS), Turns(calls, _TURNS)
         self.waiting = 3 * calls
         """How many calls without the token may wait at a time."""
 

@@ -1,4 +1,4 @@
-"""Turns come a few at a time, in the order of places, and to everybody in the end."""
+"""Turns come a few at a time, in the order of groups, and to everybody in the end."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -20,7 +20,7 @@ async def _started(*calls: Coroutine[object, object, None]) -> list["asyncio.Tas
 
 def test_a_few_calls_have_their_turn_at_once() -> None:
     async def go() -> None:
-        turns = Turns(MANY)
+        turns = Turns(MANY, AT_ONCE)
         tasks = await _started(*(turns.turn(HERE) for _ in range(AT_ONCE)))
         assert all(task.done() for task in tasks)
         assert turns.waiting == 0
@@ -30,7 +30,7 @@ def test_a_few_calls_have_their_turn_at_once() -> None:
 
 def test_many_calls_have_turns_one_after_another_and_none_is_left() -> None:
     async def go() -> None:
-        loop, turns, ended = asyncio.get_running_loop(), Turns(MANY), list[int]()
+        loop, turns, ended = asyncio.get_running_loop(), Turns(MANY, AT_ONCE), list[int]()
 
         async def call(number: int) -> None:
             await turns.turn(HERE)
@@ -50,7 +50,7 @@ def test_many_calls_have_turns_one_after_another_and_none_is_left() -> None:
 
 def test_turns_are_there_again_once_it_is_quiet() -> None:
     async def go() -> None:
-        turns = Turns(MANY)
+        turns = Turns(MANY, AT_ONCE)
         await asyncio.gather(*(turns.turn(HERE) for _ in range(MANY)))
         while turns._timer is not None:
             await asyncio.sleep(TICK_S)
@@ -60,16 +60,15 @@ def test_turns_are_there_again_once_it_is_quiet() -> None:
     asyncio.run(go())
 
 
-def test_the_calls_of_one_place_hold_up_no_other_place() -> None:
+def test_the_calls_of_one_group_hold_up_no_other_group() -> None:
     async def go() -> None:
-        turns, ended = Turns(MANY), list[str]()
+        turns, ended = Turns(MANY, AT_ONCE), list[str]()
 
-        async def call(client: str) -> None:
-            await turns.turn(client)
-            ended.append(client)
+        async def call(group: str) -> None:
+            await turns.turn(group)
+            ended.append(group)
 
-        names = [f"{HERE} process-{number}" for number in range(MANY)]
-        tasks = await _started(*map(call, [*names, THERE]))
+        tasks = await _started(*map(call, [*[HERE] * MANY, THERE]))
         await asyncio.gather(*tasks)
         assert ended.index(THERE) <= AT_ONCE + 1  # those at once, and one more from here
 
@@ -78,7 +77,7 @@ def test_the_calls_of_one_place_hold_up_no_other_place() -> None:
 
 def test_beyond_those_that_may_wait_calls_have_their_turn_at_once() -> None:
     async def go() -> None:
-        turns = Turns(1)
+        turns = Turns(1, AT_ONCE)
         tasks = await _started(*(turns.turn(HERE) for _ in range(AT_ONCE + 1)))
         assert [task.done() for task in tasks] == [True] * AT_ONCE + [False]
         (beyond,) = await _started(turns.turn(HERE))
@@ -90,7 +89,7 @@ def test_beyond_those_that_may_wait_calls_have_their_turn_at_once() -> None:
 
 def test_who_leaves_takes_no_turn() -> None:
     async def go() -> None:
-        turns = Turns(MANY)
+        turns = Turns(MANY, AT_ONCE)
         *_, leaves, stays = await _started(*(turns.turn(HERE) for _ in range(AT_ONCE + 2)))
         other, last = await _started(turns.turn(THERE), turns.turn(THERE))
         assert turns.waiting == 4
@@ -99,7 +98,7 @@ def test_who_leaves_takes_no_turn() -> None:
         await asyncio.gather(leaves, other, return_exceptions=True)
         assert turns.waiting == 2
         last.cancel()
-        turns._give()  # the oldest of the first place
+        turns._give()  # the oldest of the first group
         turns._give()  # just as the last one leaves
         await asyncio.gather(stays, last, return_exceptions=True)
         assert not stays.cancelled()
@@ -112,7 +111,7 @@ def test_who_leaves_takes_no_turn() -> None:
 
 def test_at_the_end_nobody_waits() -> None:
     async def go() -> None:
-        turns = Turns(MANY)
+        turns = Turns(MANY, AT_ONCE)
         tasks = await _started(*(turns.turn(HERE) for _ in range(MANY)))
         turns.end()
         more = await _started(*(turns.turn(HERE) for _ in range(MANY)))
