@@ -34,8 +34,8 @@ def connect(
             or in the file that ISOGLOSS_TOKEN_FILE names, which only its owner may read; where
             ``address`` is a path, else the one kept with the store.
         certificate: path of a PEM file with the certificate that signed the server's. The client
-            then uses TLS. None: for a server on TCP that in the environment variable
-            ISOGLOSS_CERTIFICATE, if it is set.
+            then uses TLS; on a unix socket, where nobody does, it is read and not used. None: for a
+            server on TCP that in the environment variable ISOGLOSS_CERTIFICATE, if it is set.
         timeout_s: how many seconds a call may take.
         run_workers: whether this process, if it becomes the owner, also runs the store's queued
             jobs. With False they stay queued, and waiting for one ends only by its timeout. Ignored
@@ -101,7 +101,9 @@ async def connect_async(
 
 def _pem(certificate: str | Path | None, server: str) -> bytes | None:
     """Return the certificate to speak TLS with; None where the server is called without."""
+    is_socket = server.startswith("unix:")
     path = certificate
-    if path is None and not server.startswith("unix:"):
+    if path is None and not is_socket:
         path = os.environ.get(CERTIFICATE_VARIABLE) or None
-    return None if path is None else read_certificate(path)
+    pem = None if path is None else read_certificate(path)
+    return None if is_socket else pem

@@ -54,7 +54,8 @@ class Held:
     holder: str | None
     """Name of the worker process, see :func:`isogloss.service.jobs.processes.identity`."""
     ran_s: float
-    """For how many seconds the job ran by its last heartbeat, over all attempts."""
+    """For how many seconds the job ran by its last heartbeat, over all attempts; the start of a
+    worker and its loading left out."""
     limit_s: float
     """For how many seconds it may; 0: as long as any job."""
 
@@ -375,6 +376,7 @@ class JobTable:
         step: int,
         total_steps: int,
         metrics: Mapping[str, float],
+        counts: bool = True,
     ) -> JobState:
         """Renew a worker's lease on a job, and write down how far the job is.
 
@@ -385,6 +387,8 @@ class JobTable:
             step: steps done.
             total_steps: steps in all; 0 while unknown.
             metrics: the newest figures, by name.
+            counts: whether the job ran since the last heartbeat; else its worker was started or
+                loaded, which its time limit leaves out.
 
         Returns:
             The job's state; ``CANCELLING`` tells the worker to stop.
@@ -396,14 +400,15 @@ class JobTable:
         rows = self._rows(
             "update job set state=case state when 'STARTING' then 'RUNNING' else state end,"
             # the time since the last heartbeat, of which no machine was asleep for most
-            " ran_s=ran_s + case when boot=? then max(0, min(?, ? - lease_until + ?)) else 0 end,"
+            " ran_s=ran_s + case when ? and boot=? then max(0, min(?, ? - lease_until + ?))"
+            " else 0 end,"
             " lease_until=?, boot=?, version=version + (state='STARTING' or step<>? or"
             " total_steps<>? or metrics<>?), step=?, total_steps=?, metrics=?,"
             " furthest=max(furthest, ?), updated=?"
             " where id=? and attempt=? and state in ('STARTING','RUNNING','CANCELLING')"
             " returning state",
             (
-                *(boot(), lease_s, now, lease_s),
+                *(counts, boot(), lease_s, now, lease_s),
                 *(now + lease_s, boot(), step, total_steps, text),
                 *(step, total_steps, text, step, time.time()),
                 *(job, attempt),

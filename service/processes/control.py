@@ -30,11 +30,11 @@ from isogloss.service.processes.config import Lives, ServerConfig, from_line
 from isogloss.service.processes.fair_calls import FairCalls
 from isogloss.service.processes.heap import keep_freed_memory
 from isogloss.service.server.check_address import check_address, check_free
-from isogloss.service.server.drain_guard import DrainGuard
 from isogloss.service.server.grpc_calls import Calls
+from isogloss.service.server.guards.drain_guard import DrainGuard
+from isogloss.service.server.guards.token_guard import TokenGuard
 from isogloss.service.server.query_child import QueryProcess
 from isogloss.service.server.token_file import check_token, store_token
-from isogloss.service.server.token_guard import TokenGuard
 from isogloss.service.transport.credentials import check_pair, read_pem
 from isogloss.service.transport.over_grpc import MESSAGE_BYTES
 from isogloss.service.values.addresses import (
@@ -163,8 +163,9 @@ class _Server:
             token = store_token(state, config.token)
             # who reaches the socket is let in by its directory's permissions; ports ask for the
             # token
-            local = self._make_server(calls, [])
-            ports = self._make_server(calls, [TokenGuard(token, self._health.answer)])
+            local = self._make_server(calls)
+            guard = TokenGuard(token, self._health.answer, config.calls.max_calls)
+            ports = self._make_server(calls, guard)
             bound = [
                 _listen(ports if address.socket is None else local, address, config)
                 for address in addresses
@@ -185,6 +186,7 @@ class _Server:
             if on_ready is not None:
                 on_ready(bound)
             await self._until_stopped(owner.ingest)
+            guard.end()
             await self._drain(owner, calls, (local, ports))
         finally:
             await queries.close()
@@ -239,7 +241,7 @@ class _Server:
         _log.info("draining")
         await self._health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._guard.draining = True
-        calls.draining.set()
+        calls.drain()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._config.drain_s
         # Ends the workers at a checkpoint, and with them the calls that watch jobs.
@@ -262,13 +264,12 @@ class _Server:
             limits=self._config.calls,
         )
 
-    def _make_server(
-        self, calls: Calls, interceptors: Sequence[grpc.aio.ServerInterceptor]
-    ) -> grpc.aio.Server:
+    def _make_server(self, calls: Calls, guard: TokenGuard | None = None) -> grpc.aio.Server:
+        before, waiting = ([], 0) if guard is None else ([guard], guard.waiting)
         server = grpc.aio.server(
-            interceptors=[*interceptors, self._guard, self._fair],
+            interceptors=[*before, self._guard, self._fair],
             # those beyond the places are refused by name; beyond this before anything is looked at
-            maximum_concurrent_rpcs=2 * self._config.calls.max_calls,
+            maximum_concurrent_rpcs=2 * self._config.calls.max_calls + waiting,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),

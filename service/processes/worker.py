@@ -70,7 +70,9 @@ def _attempt(
 ) -> tuple[JobState | None, dict[str, object] | None, tuple[str, str] | None]:
     try:
         heart.check()
-        result = task_of(record.kind)(store, record, heart)
+        task = task_of(record.kind)
+        heart.begin()
+        result = task(store, record, heart)
     except JobCancelled:
         return (JobState.CANCELLED if heart.is_cancelled else None), None, None
     except RankLost as error:

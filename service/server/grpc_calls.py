@@ -19,10 +19,11 @@ from isogloss.service.calls.table import Streaming, Unary
 from isogloss.service.server.append_call import AppendCall
 from isogloss.service.server.call_limits import CallLimits
 from isogloss.service.server.fair_threads import FairThreads
+from isogloss.service.server.guards.token_guard import CallContext
+from isogloss.service.server.guards.turns import Turns
 from isogloss.service.server.job_calls import WAIT, WATCH, JobCalls
 from isogloss.service.server.loop_wakes import LoopWakes
 from isogloss.service.server.shares import Shares
-from isogloss.service.server.token_guard import CallContext
 from isogloss.service.wire import framing
 from isogloss.service.wire.callers import client_of, place_of
 from isogloss.service.wire.errors import ending_of
@@ -70,6 +71,8 @@ class Calls:
         self._limits = limits or CallLimits()
         self._wakes = LoopWakes()
         self._running = _Running()
+        # those that wait have places of calls, which others need, too
+        self._exhausted = Turns(self._limits.max_calls // 2, 1)
         self._handlers = handlers
         self._forwarded = tuple(forwarded)
         self._checked = frozenset(checked)
@@ -105,6 +108,14 @@ class Calls:
             for service, calls in by_service.items()
         ]
 
+    def drain(self) -> None:
+        """Tell producers to connect again, and let nobody wait to be refused: the server ends."""
+        self.draining.set()
+        self._exhausted.end()
+
+    def _ending(self, context: CallContext) -> "_statuses":
+        return _statuses(context, self._running, self._exhausted)
+
     async def until_idle(self, timeout_s: float) -> None:
         """Return once no call runs any more, or after ``timeout_s`` seconds."""
         with contextlib.suppress(TimeoutError):
@@ -117,7 +128,7 @@ class Calls:
         self._jobs.close()
 
     async def _unary(self, handler: Unary, raw: bytes, context: CallContext) -> bytes:
-        async with _statuses(context, self._running):
+        async with self._ending(context):
             if handler.method.path in self._checked:
                 raw = await self._forward(handler.method.path, raw, context.time_remaining())
             request = parse(handler.method.request, raw)
@@ -126,11 +137,11 @@ class Calls:
             return (await self._short.run(client, answer, request)).SerializeToString()
 
     async def _query(self, path: str, raw: bytes, context: CallContext) -> bytes:
-        async with _statuses(context, self._running):
+        async with self._ending(context):
             return await self._forward(path, raw, context.time_remaining())
 
     async def _wait(self, raw: bytes, context: CallContext) -> bytes:
-        async with _statuses(context, self._running):
+        async with self._ending(context):
             return (await self._jobs.wait(raw, _client_of(context))).SerializeToString()
 
     # Messages of these are written one by one, not yielded: so that a call whose client takes none
@@ -139,7 +150,7 @@ class Calls:
     async def _watch(self, raw: bytes, context: CallContext) -> None:
         idle_s = self._limits.read_idle_s
         async with (
-            _statuses(context, self._running),
+            self._ending(context),
             contextlib.aclosing(self._jobs.watch(raw, _client_of(context))) as messages,
         ):
             async for message, place in messages:
@@ -149,7 +160,7 @@ class Calls:
     async def _stream(self, handler: Streaming, raw: bytes, context: CallContext) -> None:
         loop, client = asyncio.get_running_loop(), _client_of(context)
         ends, idle_s = loop.time() + self._limits.read_total_s, self._limits.read_idle_s
-        async with _statuses(context, self._running):
+        async with self._ending(context):
             request = parse(handler.method.request, raw)
             with self._streams.place(client) as place:
                 async with contextlib.aclosing(self._answers(handler, request, client)) as found:
@@ -195,7 +206,7 @@ class Calls:
     async def _append(
         self, requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
-        async with _statuses(context, self._running):
+        async with self._ending(context):
             stream = AppendCall(requests, self.draining, self._limits, self._wakes)
             try:
                 first = await self._first(requests)
@@ -253,11 +264,16 @@ def _bind(
 
 
 class _statuses:
-    """Ends the call with the status of whatever error leaves the block."""
+    """Ends the call with the status of whatever error leaves the block.
 
-    def __init__(self, context: CallContext, running: "_Running") -> None:
+    Calls beyond a limit end in turns: 576 that called again 0.2 s after each refusal made another
+    client's append take 100 to 147 ms (p99), and 26 to 60 in turns.
+    """
+
+    def __init__(self, context: CallContext, running: "_Running", exhausted: Turns) -> None:
         self._context = context
         self._running = running
+        self._exhausted = exhausted
 
     async def __aenter__(self) -> None:
         self._running.add(1)
@@ -266,6 +282,8 @@ class _statuses:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
         self._running.add(-1)
+        if isinstance(error, ResourceExhausted):
+            await self._exhausted.turn(_client_of(self._context))
         if isinstance(error, Forwarded):
             await self._context.abort(error.code, error.text, error.trailers)
         if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):

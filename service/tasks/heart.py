@@ -16,6 +16,9 @@ _PEEK_S = 0.2
 _REPORT_S = 0.5
 """Shortest time between two written reports: each costs an fsync."""
 _RENEW_S = LEASE_S / 5
+_LOADING_S = 300.0
+"""For how long a worker may load without that counting as time of its job: torch alone takes one to
+ten seconds, and far longer from a slow file system."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +50,15 @@ class Heart:
         self._stop = threading.Event()
         self._cancelled = False
         self._ended = threading.Event()
+        self._made_s = time.monotonic()
+        self._is_loaded = self._counts = False
         self._beat()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
         self._thread.start()
+
+    def begin(self) -> None:
+        """Say that the task is loaded: from the next heartbeat on, which is soon, time counts."""
+        self._is_loaded = True
 
     def progress(self, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
         """Say how far the task is; written down at most twice a second.
@@ -106,9 +115,8 @@ class Heart:
     def _run(self) -> None:
         renewed = time.monotonic()
         while not self._ended.wait(_PEEK_S):
-            since = time.monotonic() - renewed
             try:
-                if since > _RENEW_S or (since > _REPORT_S and self._written != self._report):
+                if self._is_due(time.monotonic() - renewed):
                     self._beat()
                     renewed = time.monotonic()
                 else:
@@ -120,6 +128,16 @@ class Heart:
                 # The disk may be full for a moment; the lease says how long that may last.
                 _log.exception("a heartbeat of job %s failed", self._job)
 
+    def _is_due(self, since_s: float) -> bool:
+        """Whether there is something to write, so many seconds after the last heartbeat."""
+        if since_s > _RENEW_S or (self._has_begun() and not self._counts):
+            return True
+        return since_s > _REPORT_S and self._written != self._report
+
+    def _has_begun(self) -> bool:
+        """Whether time counts from the next heartbeat on."""
+        return self._is_loaded or time.monotonic() - self._made_s > _LOADING_S
+
     def _beat(self) -> None:
         report = self._report
         step, total_steps, metrics = report
@@ -130,7 +148,9 @@ class Heart:
             step=step,
             total_steps=total_steps,
             metrics=metrics,
+            counts=self._counts,
         )
+        self._counts = self._has_begun()
         self._written = report
         self._note(state)
 

@@ -47,14 +47,22 @@ def is_token(text: str) -> bool:
 
 
 def read_certificate(path: str | Path) -> bytes:
-    """Return the PEM bytes of a certificate; NotAuthenticated where the file cannot be read."""
+    """Return the PEM bytes of certificates; NotAuthenticated where a file holds none."""
     try:
-        return _read(Path(path))[0]
+        held = _read(Path(path))[0]
     except OSError as error:
         raise NotAuthenticated(
             f"certificate {path} cannot be read: {error.strerror}; give the PEM file that signs "
             "the server's"
         ) from error
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=held.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise NotAuthenticated(
+            f"{path} holds no certificate in PEM ({error}); give the PEM file that signs the "
+            "server's"
+        ) from error
+    return held
 
 
 def read_pem(path: Path) -> bytes:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -23,6 +24,7 @@ from isogloss.service.transport.outgoing import Outgoing, encoded, parts_of
 from isogloss.service.transport.patience import Patience
 from isogloss.service.transport.protocols import AppendStream, check_deadline
 from isogloss.service.transport.proxies import is_local, proxy_in_the_way
+from isogloss.service.transport.tls_trouble import tls_trouble
 from isogloss.service.wire import framing
 from isogloss.service.wire.callers import CALLER_KEY, own_name
 from isogloss.service.wire.errors import from_call
@@ -93,20 +95,34 @@ def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     return (caller, ("authorization", f"Bearer {token}"))
 
 
-def _error(error: grpc.RpcError, address: str) -> IsoglossError:
-    """Return our error for what a call raised; a blocking call raises its own object."""
-    trailers: tuple[tuple[str, str | bytes], ...] = ()
-    if isinstance(error, grpc.aio.AioRpcError):
-        trailers = tuple((str(key), value) for key, value in error.trailing_metadata())
-        found = from_call(error.code(), error.details(), trailers, address)
-    elif isinstance(error, grpc.Call):
-        trailers = tuple((item.key, item.value) for item in error.trailing_metadata() or ())
-        found = from_call(error.code(), error.details(), trailers, address)
-    else:
-        found = ServerUnavailable(f"{address}: {error}; connect again")
-    if isinstance(found, ServerUnavailable | DeadlineExceeded) and not trailers:
-        return type(found)(f"{found}{proxy_in_the_way(address)}")
-    return found
+@dataclass(frozen=True)
+class _Server:
+    """Where calls go, and how."""
+
+    address: str
+    """``unix:/path`` or ``host:port``."""
+    has_tls: bool
+    """Whether this end speaks TLS."""
+
+    def error(self, error: grpc.RpcError) -> IsoglossError:
+        """Return our error for what a call raised; a blocking call raises its own object."""
+        trailers: tuple[tuple[str, str | bytes], ...] = ()
+        if isinstance(error, grpc.aio.AioRpcError):
+            code, text = error.code(), error.details()
+            trailers = tuple((str(key), value) for key, value in error.trailing_metadata())
+        elif isinstance(error, grpc.Call):
+            code, text = error.code(), error.details()
+            trailers = tuple((item.key, item.value) for item in error.trailing_metadata() or ())
+        else:
+            return ServerUnavailable(f"{self.address}: {error}; connect again")
+        if code is grpc.StatusCode.UNAVAILABLE and not trailers:
+            trouble = tls_trouble(text or "", self.address, has_tls=self.has_tls)
+            if trouble:
+                return ServerUnavailable(f"{self.address}: {trouble}")
+        found = from_call(code, text, trailers, self.address)
+        if isinstance(found, ServerUnavailable | DeadlineExceeded) and not trailers:
+            return type(found)(f"{found}{proxy_in_the_way(self.address)}")
+        return found
 
 
 class GrpcTransport:
@@ -122,7 +138,7 @@ class GrpcTransport:
             token: sent with every call.
             certificate: PEM of what signs the server's certificate; None speaks without TLS.
         """
-        self._address = address
+        self._server = _Server(address, has_tls=certificate is not None)
         self._metadata = _metadata(token)
         self._has_answered = False
         options = channel_options(address)
@@ -135,7 +151,7 @@ class GrpcTransport:
     @property
     def address(self) -> str:
         """The server's address."""
-        return self._address
+        return self._server.address
 
     def unary(self, method: Method, request: Message, timeout_s: float) -> Message:
         """Make a call that has one answer.
@@ -166,7 +182,7 @@ class GrpcTransport:
         try:
             return call(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _error(error, self._address) from None
+            raise self._server.error(error) from None
         except ValueError as error:  # how grpc says that the channel was closed
             raise _closed(error) from error
 
@@ -184,13 +200,13 @@ class GrpcTransport:
         try:
             yield from call
         except grpc.RpcError as error:
-            raise _error(error, self._address) from None
+            raise self._server.error(error) from None
         finally:
             call.cancel()
 
     def append(self, header: pb.AppendHeader) -> AppendStream:
         """Begin a producer's stream."""
-        return _GrpcAppend(self._channel, self._address, self._metadata, header)
+        return _GrpcAppend(self._channel, self._server, self._metadata, header)
 
     def outgoing(self, batch: RowBatch) -> Outgoing:
         """Return a batch in its encoding."""
@@ -207,11 +223,11 @@ class _GrpcAppend:
     def __init__(
         self,
         channel: grpc.Channel,
-        address: str,
+        server: _Server,
         metadata: tuple[tuple[str, str], ...],
         header: pb.AppendHeader,
     ) -> None:
-        self._address = address
+        self._server = server
         self._changed = threading.Condition()
         self._outbox: deque[Framed[Message]] = deque()
         self._half_closed = False
@@ -254,7 +270,7 @@ class _GrpcAppend:
         with self._changed:
             self._changed.wait_for(lambda: len(self._outbox) < _OUTBOX or self._ended)
             if self._ended or self._half_closed:
-                raise ServerUnavailable(f"{self._address}: the stream ended; open it again")
+                raise ServerUnavailable(f"{self._server.address}: the stream ended; open it again")
             self._outbox.append(part)
             self._changed.notify_all()
 
@@ -263,7 +279,7 @@ class _GrpcAppend:
         try:
             return next(self._call, None)
         except grpc.RpcError as error:
-            raise _error(error, self._address) from None
+            raise self._server.error(error) from None
 
     def half_close(self) -> None:
         """Say that no batch follows."""
@@ -284,7 +300,7 @@ class AsyncGrpcTransport:
         self, address: str, *, token: str | None = None, certificate: bytes | None = None
     ) -> None:
         """Open a channel; arguments as for :class:`GrpcTransport`."""
-        self._address = address
+        self._server = _Server(address, has_tls=certificate is not None)
         self._metadata = _metadata(token)
         self._has_answered = False
         self._is_closed = False
@@ -299,7 +315,7 @@ class AsyncGrpcTransport:
     @property
     def address(self) -> str:
         """The server's address."""
-        return self._address
+        return self._server.address
 
     @property
     def blocking(self) -> GrpcTransport:
@@ -334,7 +350,7 @@ class AsyncGrpcTransport:
         except grpc.aio.UsageError as error:
             raise _closed(error) from error
         except grpc.RpcError as error:
-            raise _error(error, self._address) from None
+            raise self._server.error(error) from None
         except asyncio.CancelledError as error:
             self._check_open(error)
             raise
@@ -359,7 +375,7 @@ class AsyncGrpcTransport:
         except grpc.aio.UsageError as error:
             raise _closed(error) from error
         except grpc.RpcError as error:
-            raise _error(error, self._address) from None
+            raise self._server.error(error) from None
         except asyncio.CancelledError as error:
             self._check_open(error)
             raise

@@ -96,6 +96,23 @@ def server_on(store: Path | str, *options: str) -> Generator[Server]:
         server.kill()
 
 
+def self_signed(directory: Path, name: str, *alternatives: str) -> tuple[Path, Path]:
+    """Make a certificate that signs itself and its key.
+
+    Args:
+        directory: where they are written.
+        name: of their files.
+        alternatives: whom it is for, such as ``DNS:localhost``.
+    """
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    whom = ("-subj", f"/CN={name}", "-addext", f"subjectAltName={','.join(alternatives)}")
+    kept = ("-keyout", str(key), "-out", str(certificate))
+    made = ("openssl", "req", "-x509", *kind, *whom, *kept)
+    subprocess.run(made, check=True, capture_output=True)
+    return certificate, key
+
+
 def append_samples(appender: BatchStream, spec: RecordingSpec, count: int) -> None:
     """Append the next ``count`` sample batches."""
     for _ in range(count):

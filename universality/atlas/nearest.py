@@ -137,7 +137,7 @@ class _Question:
             return []
         pairing, best = ranked.pairing, int(ranked.top[0])
         first = float(statistics.r[best])
-        firings: FiringRows = pairing.firings(codes[[best]])
+        firings: FiringRows = pairing.firings(codes, best)
         hit = int(ranked.features[0])
         mutual = pairing.is_best(self.feature, hit, first, firings, self.atlas, self.most)
         return [

@@ -50,10 +50,16 @@ class Pairing:
         """How many segments both have."""
         return self.query.codes.rows if self.shared is None else int(self.shared.sum())
 
-    def firings(self, codes: sp.csr_array) -> FiringRows:
-        """Return where one feature fires, ``[1, segments]``, of the segments that both have."""
-        where = np.asarray(codes.indices, np.int64)
-        activation = np.asarray(codes.data, np.float64)
+    def firings(self, codes: sp.csr_array, feature: int = 0) -> FiringRows:
+        """Return where a feature fires, of the segments that both have.
+
+        Args:
+            codes: ``[features, segments]``.
+            feature: row of ``codes``.
+        """
+        line = slice(codes.indptr[feature], codes.indptr[feature + 1])
+        where = np.asarray(codes.indices[line], np.int64)
+        activation = np.asarray(codes.data[line], np.float64)
         if self.shared is None:
             return where, activation
         kept = self.shared[where]
@@ -152,9 +158,6 @@ def _correlation(
     of: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Return r of a feature with others from Σab; at least 0."""
-    others = Moments(
-        rows=sums.rows, total=sums.total[of], squares=sums.squares[of], fires=sums.fires[of]
-    )
     one = Moments(
         rows=sums.rows,
         total=activation.sum(keepdims=True),
@@ -162,4 +165,4 @@ def _correlation(
         fires=np.array([len(activation)]),
     )
     first = np.zeros(len(of), np.int64)
-    return np.maximum(pearson(products, one, others, first, np.arange(len(of))), 0.0)
+    return np.maximum(pearson(products, one, sums, first, of), 0.0)

@@ -7,6 +7,7 @@ codes, because for them this does not hold.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -55,7 +56,7 @@ class Moments:
 
     __repr__ = short_repr
 
-    @property
+    @cached_property
     def spread(self) -> NDArray[np.float64]:
         """√(n Σa² - (Σa)²), ``[features]``; 0 where the feature is constant."""
         mean_square = self.rows * self.squares

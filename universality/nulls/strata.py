@@ -213,12 +213,12 @@ def explain_pairs(
     used_a, of_a = np.unique(feature_a, return_inverse=True)
     used_b, of_b = np.unique(feature_b, return_inverse=True)
     weights = _Weights.of(strata)
-    one, other = weights.split(a[used_a], strata), weights.split(b[used_b], strata)
+    one, other = (weights.split(_rows(*of), strata) for of in ((a, used_a), (b, used_b)))
     expected, partial = np.full(len(of_a), np.nan), np.full(len(of_a), np.nan)
     for start, stop in row_blocks(len(of_a), _BLOCK_PAIRS):
         part, at_a, at_b = slice(start, stop), of_a[start:stop], of_b[start:stop]
-        products = one.codes[at_a].multiply(other.codes[at_b]).tocsr()
-        pooled = one.sums[at_a].multiply(other.sums[at_b]).tocsr()
+        products = _rows(one.codes, at_a).multiply(_rows(other.codes, at_b)).tocsr()
+        pooled = _rows(one.sums, at_a).multiply(_rows(other.sums, at_b)).tocsr()
         between = weights.between(products, pooled) - one.total[at_a] * other.total[at_b] / max(
             weights.kept, 1
         )
@@ -233,6 +233,14 @@ def explain_pairs(
         eta2_a=one.eta2[of_a],
         eta2_b=other.eta2[of_b],
     )
+
+
+def _rows(matrix: sp.csr_array, wanted: NDArray[np.integer]) -> sp.csr_array:
+    """Return rows of a matrix; the matrix itself, which takes no time, where all are wanted."""
+    rows = shape_of(matrix)[0]
+    if len(wanted) == rows and np.array_equal(wanted, np.arange(rows)):
+        return matrix
+    return matrix[wanted]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,7 @@
-"""The real worker with a task of our own: it counts, and misbehaves as its job's config says."""
+"""The real worker with a task of our own: it counts, and misbehaves as its job's config says.
+
+A number before the store says for how many seconds it loads.
+"""
 
 import errno
 import os
@@ -9,7 +12,7 @@ import time
 from isogloss.errors import InvalidInput
 from isogloss.service.jobs.processes import end_with_supervisor
 from isogloss.service.processes.worker import run
-from isogloss.service.tasks.heart import Heart
+from isogloss.service.tasks.heart import Heart, Task
 from isogloss.service.values.jobs import JobRecord
 from isogloss.store import Store
 
@@ -44,5 +47,11 @@ def count(store: Store, record: JobRecord, heart: Heart) -> dict[str, object]:
 
 if __name__ == "__main__":
     end_with_supervisor()
-    root, job, attempt = sys.argv[1:]
-    sys.exit(run(root, job, int(attempt), lambda kind: count))
+    *load_s, root, job, attempt = sys.argv[1:]
+
+    def load(kind: str) -> Task:
+        for seconds in load_s:
+            time.sleep(float(seconds))
+        return count
+
+    sys.exit(run(root, job, int(attempt), load))

@@ -12,6 +12,7 @@ from isogloss.errors import InvalidInput, NotFound, ResourceExhausted
 from isogloss.service.jobs import queue
 from isogloss.service.jobs import workers as worker_processes
 from isogloss.service.jobs.limits import JobLimits, JobNeeds
+from isogloss.service.jobs.processes import LEASE_S
 from isogloss.service.jobs.queue import JobTable
 from isogloss.service.jobs.supervisor import Jobs
 from isogloss.service.values.job_specs import MatchSpec, ProbeSpec, TrainSpec
@@ -147,6 +148,8 @@ def test_the_time_that_a_job_runs_counts_over_its_attempts_and_not_while_it_wait
         clock[0] += 500
     job = table.claim(10)
     assert job is not None
+    clock[0] += 5
+    table.beat(job.id, job.attempt, lease_s=10, step=0, total_steps=9, metrics={}, counts=False)
     clock[0] += 1e6  # asleep: counts as long as a lease
     table.beat(job.id, job.attempt, lease_s=10, step=1, total_steps=9, metrics={})
     assert [held.ran_s for held in table.held()] == [pytest.approx(3 + 3 + 4 + 4 + 10)]
@@ -165,6 +168,14 @@ def test_a_job_that_runs_longer_than_it_may_ends_with_its_cause(
         assert job.error[0] == "DEADLINE_EXCEEDED"
         assert "its limit is 0 s" in job.error[1]
         assert "submit it again to go on from its checkpoint" in job.error[1]
+
+
+def test_a_job_is_not_charged_for_a_worker_that_loads(store: Store) -> None:
+    loads_s = LEASE_S / 5 + 1  # so that its heart beats meanwhile
+    with Jobs(store, worker_command=(*COUNTING, str(loads_s))) as jobs:
+        asked = JobNeeds(time_s=loads_s / 2)
+        job = jobs.wait(jobs.submit(spec("a", total=3), needs=asked).id)
+        assert (job.state, job.attempt, job.error) == (JobState.SUCCEEDED, 1, None)
 
 
 def test_several_jobs_run_at_a_time_and_end_with_their_owner(store: Store) -> None:

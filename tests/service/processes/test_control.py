@@ -19,7 +19,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from tests.service.serving import append_samples, server_on, start_server
+from tests.service.serving import append_samples, self_signed, server_on, start_server
 from typer.testing import CliRunner
 
 import isogloss
@@ -465,26 +465,7 @@ def test_a_second_server_on_a_store_is_refused(tmp_path: Path) -> None:
 def test_with_a_certificate_the_port_speaks_tls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [
-            *[
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ],
-            *["-days", "2", "-subj", "/CN=localhost", "-addext"],
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    certificate, key = self_signed(tmp_path, "own", "DNS:localhost", "IP:127.0.0.1")
     store = tmp_path / "store"
     options = ["--listen", "127.0.0.1:0", "--certificate", str(certificate), "--key", str(key)]
     with server_on(store, *options) as server:

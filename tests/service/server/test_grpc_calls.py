@@ -67,14 +67,17 @@ async def serving(
     limits: CallLimits | None = None,
     sessions: int = 512,
     held_bytes: int = 256 << 20,
+    made: list[Calls] | None = None,
 ) -> AsyncGenerator[str]:
-    """A server in this process with one recording; its address."""
+    """A server in this process with one recording; its address. Its calls are put into a list."""
     taken = IngestLimits(sessions=sessions, held_bytes=held_bytes)
     with Owner(Store.open(directory / "store"), run_workers=False, limits=taken) as owner:
         owner.store.create_recording(SPEC, ["a"])
         handlers = ControlHandlers(owner)
         handlers.streaming |= {stream.method.path: stream for stream in streaming}
         calls = Calls(handlers, forward, forwarded=QUERIES, checked=checked, limits=limits)
+        if made is not None:
+            made.append(calls)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(calls.generic_handlers())
         address = f"unix:{directory}/s"
@@ -191,6 +194,42 @@ def test_a_stream_that_its_client_left_holds_none_of_the_sessions(tmp_path: Path
                 await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_calls_beyond_a_limit_are_refused_in_turns_until_the_server_ends(tmp_path: Path) -> None:
+    many, tick_s = 40, 0.01
+    goes_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def answer(request: Message) -> Iterator[Framed[Message]]:
+        begun.release()
+        goes_on.wait(120)
+        yield Framed(head=recordings_pb2.ReadResponse(start=5), payload=())
+
+    async def go() -> None:
+        loop, made, limits = asyncio.get_running_loop(), list[Calls](), CallLimits(streams=1)
+        async with (
+            serving(
+                tmp_path, streaming=[Streaming(READ, answer)], limits=limits, made=made
+            ) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            read = channel.unary_stream(READ.path)
+            held = read(b"", timeout=120)
+            assert await asyncio.to_thread(begun.acquire, timeout=60)
+            began = loop.time()
+            refused = [read(b"", timeout=120) for _ in range(many)]
+            codes = [await call.code() for call in refused]
+            assert loop.time() - began > (many - 2) * tick_s
+            made[0].drain()
+            codes += [await read(b"", timeout=120).code() for _ in range(many)]
+            assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert made[0]._exhausted.waiting == 0
+            held.cancel()
+
+    try:
+        asyncio.run(go())
+    finally:
+        goes_on.set()
 
 
 def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -> None:

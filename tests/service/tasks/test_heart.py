@@ -9,6 +9,7 @@ import pytest
 
 from isogloss.errors import JobCancelled
 from isogloss.service.jobs.queue import JobTable
+from isogloss.service.tasks import heart as heart_of_a_worker
 from isogloss.service.tasks.heart import Heart
 from isogloss.service.values.job_specs import TrainSpec
 from isogloss.service.values.jobs import JobRecord
@@ -52,6 +53,38 @@ def test_a_heart_reports_progress_and_brings_the_cancel(
     heart.progress(5, 9, {})
     heart.close()
     assert table.get(claimed.id).step == 5
+
+
+def _beats(table: JobTable, job: JobRecord) -> float:
+    """Wait for the next heartbeat; return for how long the job ran by it."""
+    _, before = table.read(job.id)
+    while table.read(job.id)[1] == before:
+        time.sleep(0.02)
+    return table.held()[0].ran_s
+
+
+def test_time_counts_once_the_task_has_begun(table: JobTable, claimed: JobRecord) -> None:
+    heart = Heart(table, claimed, on_fenced=lambda: None)
+    for step in (1, 2):
+        heart.progress(step, 9, {})
+        assert _beats(table, claimed) == 0
+    heart.begin()
+    while not heart._counts:
+        time.sleep(0.02)
+    for step in (3, 4):
+        heart.progress(step, 9, {})
+        assert _beats(table, claimed) > 0
+    heart.close()
+
+
+def test_a_worker_that_loads_without_end_is_charged_after_a_while(
+    table: JobTable, claimed: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heart_of_a_worker, "_LOADING_S", 0.0)
+    heart = Heart(table, claimed, on_fenced=lambda: None)
+    heart.progress(1, 9, {})
+    assert _beats(table, claimed) > 0
+    heart.close()
 
 
 def test_a_heart_that_is_fenced_says_so(table: JobTable, claimed: JobRecord) -> None:

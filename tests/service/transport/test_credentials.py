@@ -66,9 +66,18 @@ def test_what_is_no_token_is_refused_and_not_shown(tmp_path: Path, held: bytes) 
     assert "0123456789" not in str(got.value)
 
 
-def test_a_certificate_is_read_as_it_is(tmp_path: Path) -> None:
-    assert read_certificate(kept(tmp_path / "pem", b"PEM", 0o644)) == b"PEM"
-    assert read_pem(tmp_path / "pem") == b"PEM"
+def test_what_a_server_shows_is_read_as_it_is(tmp_path: Path) -> None:
+    assert read_pem(kept(tmp_path / "pem", b"PEM", 0o644)) == b"PEM"
+
+
+def test_a_certificate_is_read_as_it_is_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    certificate, key = pair(tmp_path, "one")
+    assert read_certificate(certificate) == certificate.read_bytes()
+    two = kept(tmp_path / "two.pem", 2 * certificate.read_bytes())
+    assert read_certificate(two) == two.read_bytes()
+    for wrong in (key, kept(tmp_path / "empty", b""), kept(tmp_path / "junk", b"\xffPEM")):
+        with pytest.raises(NotAuthenticated, match=r"holds no certificate in PEM .*; give the PEM"):
+            read_certificate(wrong)
 
 
 def pair(directory: Path, name: str, *more: str) -> tuple[Path, Path]:

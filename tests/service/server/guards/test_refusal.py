@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from isogloss.errors import NotPermitted
-from isogloss.service.server.refusal import refusal
+from isogloss.service.server.guards.refusal import refusal
 from isogloss.service.wire.errors import from_call
 
 

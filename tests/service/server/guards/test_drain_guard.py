@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from isogloss.errors import ServerUnavailable
-from isogloss.service.server.drain_guard import DrainGuard
+from isogloss.service.server.guards.drain_guard import DrainGuard
 from isogloss.service.wire.errors import from_call
 
 UNARY, STREAM, HEALTH = "/t.T/Unary", "/t.T/Stream", "/grpc.health.v1.Health/Check"

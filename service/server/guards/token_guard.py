@@ -8,11 +8,17 @@ import grpc
 import grpc.aio
 
 from isogloss.errors import NotAuthenticated
-from isogloss.service.server.refusal import refusal
+from isogloss.service.server.guards.refusal import refusal
+from isogloss.service.server.guards.turns import Turns
 from isogloss.service.values.addresses import TOKEN_NAME
+from isogloss.service.wire.callers import client_of
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+
+_TURNS = 4
+"""Calls without the token that end each 10 ms: at 0.2 to 0.4 ms of the event loop each, about a
+tenth of its time."""
 
 CallContext = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -24,16 +30,26 @@ class TokenGuard(grpc.aio.ServerInterceptor):
     permissions of the socket's directory.
     """
 
-    def __init__(self, token: str, health: Callable[[], bytes]) -> None:
+    def __init__(self, token: str, health: Callable[[], bytes], calls: int) -> None:
         """Guard a server with a token.
 
         Args:
             token: the token that every call must send, as ``authorization: Bearer <token>``.
             health: returns the encoded answer to a health check without the token, whatever
                 service it asks about: its request is not read.
+            calls: how many with the token the server answers at a time. Twice as many without it
+                may wait for their turn to be refused, and as many to hear of the server's health.
         """
         self._wanted = f"Bearer {token}".encode()
         self._health = health
+        self._refused, self._told = Turns(2 * calls, _TURNS), Turns(calls, _TURNS)
+        self.waiting = 3 * calls
+        """How many calls without the token may wait at a time."""
+
+    def end(self) -> None:
+        """Have nobody wait any more: the server ends."""
+        for turns in (self._refused, self._told):
+            turns.end()
 
     async def intercept_service(
         self,
@@ -55,12 +71,13 @@ class TokenGuard(grpc.aio.ServerInterceptor):
         if len(given) > 1:  # a proxy before this server may have looked at another one of them
             what = f"{len(given)} authorization headers, wanted one"
         is_check = handler_call_details.method == "/grpc.health.v1.Health/Check"
-        health = self._health
+        health, told = self._health, self._told
 
         async def tell(
             requests: AsyncIterator[RequestT],
             context: grpc.aio.ServicerContext[RequestT, ResponseT],
         ) -> AsyncIterator[bytes]:
+            await told.turn(client_of(context.peer(), None))
             yield health()
 
         if is_check:
@@ -70,5 +87,6 @@ class TokenGuard(grpc.aio.ServerInterceptor):
                 f"the call carries {what}: give connect(..., token=...) what the file "
                 f"{TOKEN_NAME!r} of the store holds; for a store on an object store, that of the "
                 "server's state directory for it"
-            )
+            ),
+            self._refused,
         )

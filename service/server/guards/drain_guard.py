@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from isogloss.errors import ServerUnavailable
-from isogloss.service.server.refusal import refusal
+from isogloss.service.server.guards.refusal import refusal
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")

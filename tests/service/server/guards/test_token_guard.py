@@ -1,16 +1,18 @@
 """The guard in front of a real grpc server: which tokens it takes, and when it looks."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
 import pytest
 
-from isogloss.service.server.token_guard import TokenGuard
+from isogloss.service.server.guards.token_guard import TokenGuard
 
 TOKEN = "0123456789abcdef-token"
+CALLS = 64
 UNARY, STREAM, HEALTH = "/t.T/Unary", "/t.T/Stream", "/grpc.health.v1.Health/Check"
 
 
@@ -24,9 +26,9 @@ async def _stream(request: bytes, context: object) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def _guarded() -> AsyncGenerator[grpc.aio.Channel]:
+async def _guarded(guard: TokenGuard | None = None) -> AsyncGenerator[grpc.aio.Channel]:
     """Run a guarded server; yields a channel to it."""
-    server = grpc.aio.server(interceptors=[TokenGuard(TOKEN, lambda: b"well")])
+    server = grpc.aio.server(interceptors=[guard or TokenGuard(TOKEN, lambda: b"well", CALLS)])
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
         "Stream": grpc.unary_stream_rpc_method_handler(_stream),
@@ -121,3 +123,49 @@ def test_whoever_asks_is_told_whether_the_server_is_well_and_nothing_is_read_of_
             return without, first, await watch.code()
 
     assert asyncio.run(asked()) == (b"well", b"well", grpc.StatusCode.UNAUTHENTICATED)
+
+
+def _without_token(path: str) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
+    async def call(channel: grpc.aio.Channel) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await channel.unary_unary(path)(b"x", timeout=60)
+
+    return call
+
+
+@pytest.mark.parametrize("path", [UNARY, HEALTH])
+def test_who_calls_without_the_token_again_and_again_is_answered_at_a_pace(path: str) -> None:
+    async def go() -> None:
+        loop, ended = asyncio.get_running_loop(), 0
+        call = _without_token(path)
+
+        async def again(channel: grpc.aio.Channel) -> None:
+            nonlocal ended
+            while True:
+                await call(channel)
+                ended += 1
+
+        async with _guarded() as channel:
+            began = loop.time()
+            callers = [asyncio.create_task(again(channel)) for _ in range(CALLS)]
+            for _ in range(20):  # who has the token waits for none of them
+                await channel.unary_unary(UNARY)(b"x", metadata=bearer(TOKEN), timeout=60)
+            seconds = loop.time() - began
+            for caller in callers:
+                caller.cancel()
+            await asyncio.gather(*callers, return_exceptions=True)
+        assert ended <= 4 * (seconds / 0.01 + 2)
+
+    asyncio.run(go())
+
+
+def test_when_the_server_ends_nobody_waits_to_be_refused() -> None:
+    async def go() -> list[str]:
+        guard = TokenGuard(TOKEN, lambda: b"well", CALLS)
+        async with _guarded(guard) as channel:
+            calls = [channel.stream_stream(UNARY)(timeout=60) for _ in range(CALLS)]
+            await calls[0].code()
+            guard.end()
+            return [(await call.code()).name for call in calls]
+
+    assert asyncio.run(go()) == ["UNAUTHENTICATED"] * CALLS
