@@ -7,7 +7,7 @@ from torch import Tensor
 
 from isogloss.dictionaries.kinds.kind import Kind
 from isogloss.dictionaries.sparse_dictionary import SparseDictionary
-from isogloss.kernels import Codes, EncoderScreen, make_screen, take_features
+from isogloss.kernels import Codes, EncoderScreen, make_screen, screening_pays, take_features
 
 
 class ScreenedDictionary:
@@ -15,7 +15,8 @@ class ScreenedDictionary:
 
     An 8-bit copy of the encoder tells which features may fire; only their directions are read. The
     codes are those of :meth:`SparseDictionary.encode`. Of kinds that cannot be screened (see
-    ``Kind.may_fire``), of many rows, and where most features may fire, all directions are read.
+    ``Kind.may_fire``), of many rows, where most features may fire, and on processors that do not
+    multiply bytes quickly, all directions are read.
     """
 
     def __init__(self, dictionary: SparseDictionary) -> None:
@@ -27,7 +28,7 @@ class ScreenedDictionary:
         self.dictionary = dictionary
         tensors = dictionary.tensors
         self._screen: EncoderScreen | None = None
-        if type(dictionary.settings).may_fire is not Kind.may_fire:
+        if screening_pays() and type(dictionary.settings).may_fire is not Kind.may_fire:
             self._screen = make_screen(tensors["encoder"], tensors["encoder_bias"])
 
     @property

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         make_screen,
         screen_threshold,
         screen_topk,
+        screening_pays,
         take_features,
     )
     from isogloss.kernels.step import train_step_batch_topk, train_step_topk
@@ -94,6 +95,7 @@ __all__ = [
     "product",
     "screen_threshold",
     "screen_topk",
+    "screening_pays",
     "sparse_gradients",
     "take_features",
     "train_step_batch_topk",
@@ -139,6 +141,7 @@ _FILES = {
     "make_screen": "screen",
     "screen_threshold": "screen",
     "screen_topk": "screen",
+    "screening_pays": "screen",
     "own_part": "values.share",
     "parts_of": "values.share",
     "product": "product",

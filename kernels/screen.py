@@ -22,6 +22,15 @@ _BLOCK = 1024
 _EVEN = 16
 
 
+def screening_pays() -> bool:
+    """Return whether this processor multiplies bytes quickly enough for a screen to be worth it.
+
+    The first call measures it, in milliseconds. Where not, :func:`screen_topk` and
+    :func:`screen_threshold` return None, and making a screen is in vain.
+    """
+    return cpu.screen.is_quicker()
+
+
 def make_screen(weight: Tensor, bias: Tensor) -> EncoderScreen:
     """Round an encoder to 8 bits, each direction by its own largest number.
 
@@ -100,7 +109,7 @@ def screen_topk(x: Tensor, screen: EncoderScreen, k: int) -> Tensor | None:
     Returns:
         Numbers of features, int64, ascending. None where screening would not help: on a device, for
         more rows than ``MOST_ROWS``, for numbers that are not finite or near the end of float32,
-        where most features are left, or where this processor has no right 8-bit product.
+        where most features are left, or where this processor has no right and quick 8-bit product.
 
     Raises:
         ShapeError: ``x`` does not fit the screen.
@@ -143,7 +152,7 @@ def _left(x: Tensor, screen: EncoderScreen, k: int, limits: Tensor | None) -> Te
         return None
     rows = x.detach().float()
     largest = float(rows.norm(dim=1).max()) * screen.longest + screen.largest_bias
-    if not largest < _LARGEST or not cpu.screen.multiplies_bytes():
+    if not largest < _LARGEST or not screening_pays():
         return None
     return cpu.screen.left(rows, screen, k, limits)
 

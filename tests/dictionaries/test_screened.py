@@ -6,9 +6,16 @@ from torch import Tensor
 
 from isogloss.dictionaries import DictionaryProvenance, ScreenedDictionary, SparseDictionary
 from isogloss.errors import ShapeError
+from isogloss.kernels import cpu
 
 FEATURES, WIDTH = 4096, 48
 KINDS = ("topk", "batch_topk", "matryoshka_batch_topk", "jumprelu", "relu_l1", "gated")
+
+
+@pytest.fixture(autouse=True)
+def _screens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screen where the 8-bit product is right, also where float32 is quicker."""
+    monkeypatch.setattr(cpu.screen, "is_quicker", cpu.screen.multiplies_bytes)
 
 
 def _made(kind: str, *, threshold: float = 40_000.0) -> SparseDictionary:
@@ -53,6 +60,19 @@ def test_the_codes_are_those_of_the_dictionary(kind: str):
     if wanted.offsets is not None:
         assert found.offsets is not None
         assert torch.equal(found.offsets, wanted.offsets)
+
+
+def test_where_bytes_are_slow_nothing_is_rounded_and_codes_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    dictionary = _made("topk")
+    rounded = ScreenedDictionary(dictionary)
+    monkeypatch.setattr(cpu.screen, "is_quicker", lambda: False)
+    plain = ScreenedDictionary(dictionary)
+    assert plain.nbytes == sum(tensor.nbytes for tensor in dictionary.tensors.values())
+    assert plain.nbytes < rounded.nbytes
+    wanted = dictionary.encode(_rows())
+    assert torch.equal(plain.encode(_rows()).values, wanted.values)
 
 
 def test_few_directions_are_read(monkeypatch: pytest.MonkeyPatch):

@@ -15,10 +15,17 @@ from isogloss.kernels import (
     make_screen,
     screen_threshold,
     screen_topk,
+    screening_pays,
 )
 from isogloss.kernels.screen import MOST_ROWS
 
 FEATURES, WIDTH, K = 4096, 64, 8
+
+
+@pytest.fixture(autouse=True)
+def _screens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screen where the 8-bit product is right, also where float32 is quicker."""
+    monkeypatch.setattr(cpu.screen, "is_quicker", cpu.screen.multiplies_bytes)
 
 
 def _encoder(seed: int) -> tuple[Tensor, Tensor]:
@@ -168,6 +175,24 @@ def test_a_product_that_is_right_and_takes_a_loop_is_not_taken(
 
     monkeypatch.setattr(screen, slow, by_a_loop)
     assert asked.__wrapped__() is False
+
+
+@pytest.mark.skipif(not cpu.screen.multiplies_bytes(), reason="no 8-bit product is right here")
+def test_where_float32_is_quicker_nothing_is_screened(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    quick = cpu.screen._any_product
+
+    def slowly(rows: Tensor, directions: Tensor, features: int) -> Tensor:
+        time.sleep(0.2)
+        return quick(rows, directions, features)
+
+    monkeypatch.setattr(cpu.screen, "_any_product", slowly)
+    assert cpu.screen.is_quicker.__wrapped__() is False
+    monkeypatch.setattr(cpu.screen, "is_quicker", lambda: False)
+    x, weight, bias = _whole_numbers(3)
+    assert not screening_pays()
+    assert screen_topk(x, make_screen(weight, bias), K) is None
+    assert screen_threshold(x, make_screen(weight, bias), 1.0) is None
 
 
 @pytest.mark.skipif(not cpu.screen._packs(), reason="this torch packs no 8-bit directions")
