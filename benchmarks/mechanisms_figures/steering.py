@@ -17,10 +17,10 @@ from isogloss.models import (
     token_windows,
 )
 
-MODEL, SITE = "packaged:smollm2-135m", "model.layers.27"
+MODEL, SITE = "packaged:smollm2-135m", "model.layers.24"
 _BAR, _LEVEL = 0.8, 0.05
 _FEATURES, _K, _DOCUMENTS, _WORDS = 2048, 32, 1500, 96  # six CPU minutes of recording
-_HELD_OUT, _STEERED_IN = 1200, 4
+_HELD_OUT, _STEERED_IN = 1200, 8
 _STEERED, _RANDOM = 50, 100
 _DRAW = 1  # site, strength and the rule of followers were chosen on the features of draw 0
 
@@ -45,9 +45,10 @@ def steered(
     others = [one for one in found if one.group in held]
     with tempfile.TemporaryDirectory() as folder:
         dictionary = _trained(model, seen, site, Path(folder), features=features, k=k)
+    spread = seen[:: len(seen) // _STEERED_IN]  # of many sources
     windows = [
         token_windows(model, [one.text for one in some], tokens=48, most=most)
-        for some, most in ((others, _HELD_OUT), (seen, _STEERED_IN))
+        for some, most in ((others, _HELD_OUT), (spread, _STEERED_IN))
     ]
     return steered_followers(
         dictionary, model, *windows, count=_STEERED, random=_RANDOM, seed=_DRAW

@@ -1,5 +1,6 @@
 """Whether steering a feature raises the tokens that follow where it fires."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,8 @@ def steered_followers(
     """Steer features beyond the token, and see whether what follows their firings rises.
 
     A feature is beyond the token where no token makes half of its firings. Its followers are the
-    next tokens most over-represented after them on held-out texts (:func:`followers`). All
-    features, these and random ones, are added at one norm. What is added to each token of a text
+    next tokens most over-represented after the stronger half of them on held-out texts
+    (:func:`followers`). All features, these and random ones, are added at one norm. What is added
     should be small: large shifts make the model say things of their own, whichever the feature.
 
     Args:
@@ -123,9 +124,15 @@ def beyond_the_token(firings: Firings, *, least: int = 10, share: float = 0.5) -
 
 
 def followers(
-    firings: Firings, feature: int, *, count: int = 5, least: int = 3, level: float = 0.01
+    firings: Firings,
+    feature: int,
+    *,
+    count: int = 10,
+    least: int = 3,
+    level: float = 0.01,
+    share: float = 0.5,
 ) -> tuple[int, ...]:
-    """Return the next tokens that are most over-represented after a feature's firings.
+    """Return the next tokens that are most over-represented after a feature's strong firings.
 
     A token is over-represented where a binomial test of its count there, at its share of all next
     tokens, says so at a level that all tokens of the texts share (Bonferroni). Most so are those
@@ -139,9 +146,11 @@ def followers(
         count: tokens at most.
         least: times that a token must follow.
         level: chance that one of the texts' tokens is called over-represented that is not.
+        share: of its firings the strongest; weak ones are often of other things.
     """
     ids = firings.ids.cpu().numpy()
-    own = (firings.feature == feature) & (firings.position < ids.shape[1] - 1)
+    own = np.flatnonzero((firings.feature == feature) & (firings.position < ids.shape[1] - 1))
+    own = own[np.argsort(-firings.value[own], kind="stable")[: math.ceil(share * len(own))]]
     after = ids[firings.text[own], firings.position[own] + 1]
     every = ids[:, firings.skipped + 1 :].ravel()
     if not len(after):

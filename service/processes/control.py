@@ -149,13 +149,7 @@ class _Server:
         store = given if isinstance(given, Store) else Store.open(given, group=config.group)
         state = make_state_directory(store)
         addresses = listen or [default_address(state)]
-        owner = Owner(
-            store,
-            run_workers=config.run_workers,
-            limits=config.limits,
-            job_limits=config.jobs,
-            sweeps=True,
-        )
+        owner = self._own(store)
         queries = QueryProcess(location(store), threads=config.query_threads)
         try:
             handlers = ControlHandlers(owner)
@@ -262,6 +256,16 @@ class _Server:
             forwarded=QUERIES,
             checked=CHECKED,
             limits=self._config.calls,
+        )
+
+    def _own(self, store: Store) -> Owner:
+        config = self._config
+        return Owner(
+            store,
+            run_workers=config.run_workers,
+            limits=config.limits,
+            job_limits=config.jobs,
+            sweeps=True,
         )
 
     def _make_server(self, calls: Calls, guard: TokenGuard | None = None) -> grpc.aio.Server:

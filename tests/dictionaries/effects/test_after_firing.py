@@ -18,7 +18,9 @@ def test_classes_are_beyond_the_token_and_tokens_are_not():
         assert set(followers(found, TOKENS + one)) >= set(some.tolist())
 
 
-def fired(ids: torch.Tensor, text: list[int], position: list[int]) -> firing.Firings:
+def fired(
+    ids: torch.Tensor, text: list[int], position: list[int], value: list[float] | None = None
+) -> firing.Firings:
     """One feature that fires on some tokens."""
     at = np.array([text, position], np.int64)
     return firing.Firings(
@@ -27,7 +29,7 @@ def fired(ids: torch.Tensor, text: list[int], position: list[int]) -> firing.Fir
         text=at[0],
         position=at[1],
         feature=np.zeros(len(text), np.int64),
-        value=np.ones(len(text), np.float32),
+        value=np.array(value or [1.0] * len(text), np.float32),
         features=1,
         norm=1.0,
     )
@@ -43,6 +45,19 @@ def test_what_follows_for_certain_comes_before_what_follows_everything():
     found = fired(torch.from_numpy(ids), *map(list, zip(*at, strict=True)))
     assert followers(found, 0)[0] == 7
     assert set(followers(found, 0)) <= {7, 0}
+
+
+def test_what_follows_weak_firings_is_no_follower():
+    draw = np.random.default_rng(0)
+    ids = draw.integers(10, 50, (100, 40))
+    at = [(text, place) for text in range(100) for place in (5, 20)]
+    strong = [number % 2 == 0 for number in range(200)]
+    for (text, place), is_strong in zip(at, strong, strict=True):
+        ids[text, place + 1] = 7 if is_strong else 8
+    where = map(list, zip(*at, strict=True))
+    found = fired(torch.from_numpy(ids), *where, [1.0 + one for one in strong])
+    assert followers(found, 0) == (7,)
+    assert set(followers(found, 0, share=1.0)) == {7, 8}
 
 
 def test_what_follows_by_chance_is_not_over_represented():
