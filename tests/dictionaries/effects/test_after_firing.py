@@ -42,7 +42,8 @@ def test_what_follows_for_certain_comes_before_what_follows_everything():
     for number, (text, place) in enumerate(at):  # 7 after a third of the firings, and 0 as often
         if number % 3 < 2:
             ids[text, place + 1] = 7 if number % 3 else 0
-    found = fired(torch.from_numpy(ids), *map(list, zip(*at, strict=True)))
+    of_text, places = map(list, zip(*at, strict=True))
+    found = fired(torch.from_numpy(ids), of_text, places)
     assert followers(found, 0)[0] == 7
     assert set(followers(found, 0)) <= {7, 0}
 
@@ -54,8 +55,8 @@ def test_what_follows_weak_firings_is_no_follower():
     strong = [number % 2 == 0 for number in range(200)]
     for (text, place), is_strong in zip(at, strong, strict=True):
         ids[text, place + 1] = 7 if is_strong else 8
-    where = map(list, zip(*at, strict=True))
-    found = fired(torch.from_numpy(ids), *where, [1.0 + one for one in strong])
+    of_text, places = map(list, zip(*at, strict=True))
+    found = fired(torch.from_numpy(ids), of_text, places, [1.0 + one for one in strong])
     assert followers(found, 0) == (7,)
     assert set(followers(found, 0, share=1.0)) == {7, 8}
 
