@@ -50,6 +50,18 @@ async def ask(child: QueryProcess) -> None:
     assert "lost" in caught.value.text
 
 
+async def stopped(pid: int) -> None:
+    """Stop a process, and return once all its threads stand."""
+    os.kill(pid, signal.SIGSTOP)
+    states: set[str] = set()
+    until = time.monotonic() + 60
+    while states != {"T"} and time.monotonic() < until:
+        await asyncio.sleep(0.01)
+        threads = Path(f"/proc/{pid}/task").glob("*/stat")
+        states = {one.read_text().rpartition(")")[2].split()[0] for one in threads}
+    assert states == {"T"}
+
+
 def test_a_child_is_started_at_need_kept_and_replaced_when_it_died(
     location: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,13 +132,13 @@ def test_a_call_for_which_it_was_started_is_told_so_in_time_and_the_next_is_answ
         await ask(child)
         pid = child.pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)  # else it may answer sooner than any deadline
+        await stopped(pid)  # else it may answer sooner than any deadline
         try:
             with pytest.raises(Forwarded) as caught:  # its own deadline, once it has answered
                 await child.forward(METHOD.path, REQUEST, 0.15)
         finally:
             os.kill(pid, signal.SIGCONT)
-        assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED, caught.value
 
     using(location, use)
 
