@@ -74,14 +74,9 @@ def is_quicker() -> bool:
     rows = torch.randint(-127, 128, (40, 768), generator=generator).to(torch.int8)
     directions = torch.randint(-127, 128, (1024, 768), generator=generator).to(torch.int8)
     floats, transposed, laid_out = rows[:20].float(), directions.float().T, packed(directions)
-    by_bytes, by_floats = (
-        min(timeit.repeat(one, number=1, repeat=9))
-        for one in (
-            lambda: _any_product(rows, laid_out, len(directions)),
-            lambda: floats @ transposed,
-        )
+    return _is_quick(
+        lambda: _product(rows, laid_out, len(directions)), lambda: floats @ transposed, most=1
     )
-    return by_bytes <= by_floats
 
 
 def packed(steps: Tensor) -> Tensor:
@@ -96,14 +91,16 @@ def _largest_sums() -> tuple[Tensor, Tensor]:
     return left, torch.stack([ends.roll(3 * shift) for shift in range(32)])
 
 
-def _is_quick(product: Callable[[], Tensor], beside: Callable[[], Tensor]) -> bool:
-    """Return whether one product takes no more than ``_SLOW`` times as long as another.
+def _is_quick(
+    product: Callable[[], Tensor], beside: Callable[[], Tensor], most: float = _SLOW
+) -> bool:
+    """Return whether one product takes no more than ``most`` times as long as another.
 
-    Of so small ones a call is most of it: those that are meant differ by a factor of two or three,
-    and a loop instead of instructions by hundreds.
+    Of small ones a call is most of it: those that are meant differ by a factor of two or three, and
+    a loop instead of instructions by hundreds.
     """
     taken = [min(timeit.repeat(one, number=1, repeat=5)) for one in (product, beside)]
-    return taken[0] <= _SLOW * taken[1]
+    return taken[0] <= most * taken[1]
 
 
 def _is_product(found: Tensor, left: Tensor, right: Tensor) -> bool:
@@ -149,7 +146,7 @@ def left(rows: Tensor, screen: EncoderScreen, k: int, limits: Tensor | None) -> 
     per_length = screen.missed + rounding * (screen.length + screen.missed)
     constant = rounding * screen.bias.abs()
     marks = torch.empty(len(rows), len(screen.scale), dtype=torch.bool)
-    products = _product(torch.cat([coarse, fine]).to(torch.int8), screen)
+    products = _product(torch.cat([coarse, fine]).to(torch.int8), screen.steps, len(screen.scale))
     with parallel_loops():
         _mark_rows(
             products.numpy(),
@@ -176,12 +173,8 @@ def left(rows: Tensor, screen: EncoderScreen, k: int, limits: Tensor | None) -> 
     return torch.from_numpy(np.bitwise_or.reduce(marks.numpy(), axis=0))
 
 
-def _product(rows: Tensor, screen: EncoderScreen) -> Tensor:
-    """Return ``rows @ steps.T`` of int8 numbers, int32 or float32."""
-    return _any_product(rows, screen.steps, len(screen.scale))
-
-
-def _any_product(rows: Tensor, directions: Tensor, features: int) -> Tensor:
+def _product(rows: Tensor, directions: Tensor, features: int) -> Tensor:
+    """Return ``rows @ directions.T`` of int8 numbers, packed or not; int32 or float32."""
     if directions.is_mkldnn:
         return _packed_product(rows, directions, features)
     return _plain_product(rows, directions)

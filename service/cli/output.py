@@ -26,8 +26,9 @@ ShowProgress = Callable[[str, float, float], None]
 
 _MINUTE = "%Y-%m-%d %H:%M"
 _WIDEST = 1 << 20
-_SMALLEST = 0.0005  # below it three decimals would say 0
 """Columns of a terminal that are enough for any table."""
+_SMALLEST = 0.0005
+"""Below it three decimals would say 0."""
 
 
 def write_json(value: object) -> None:

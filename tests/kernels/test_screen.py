@@ -180,13 +180,13 @@ def test_a_product_that_is_right_and_takes_a_loop_is_not_taken(
 @pytest.mark.skipif(not cpu.screen.multiplies_bytes(), reason="no 8-bit product is right here")
 def test_where_float32_is_quicker_nothing_is_screened(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
-    quick = cpu.screen._any_product
+    quick = cpu.screen._product
 
     def slowly(rows: Tensor, directions: Tensor, features: int) -> Tensor:
         time.sleep(0.2)
         return quick(rows, directions, features)
 
-    monkeypatch.setattr(cpu.screen, "_any_product", slowly)
+    monkeypatch.setattr(cpu.screen, "_product", slowly)
     assert cpu.screen.is_quicker.__wrapped__() is False
     monkeypatch.setattr(cpu.screen, "is_quicker", lambda: False)
     x, weight, bias = _whole_numbers(3)

@@ -96,19 +96,23 @@ def server_on(store: Path | str, *options: str) -> Generator[Server]:
         server.kill()
 
 
-def self_signed(directory: Path, name: str, *alternatives: str) -> tuple[Path, Path]:
+def self_signed(
+    directory: Path, name: str, *alternatives: str, passphrase: str | None = None
+) -> tuple[Path, Path]:
     """Make a certificate that signs itself and its key.
 
     Args:
         directory: where they are written.
         name: of their files.
         alternatives: whom it is for, such as ``DNS:localhost``.
+        passphrase: of the key; None: it has none.
     """
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2")
+    locked = ("-nodes",) if passphrase is None else ("-passout", f"pass:{passphrase}")
     whom = ("-subj", f"/CN={name}", "-addext", f"subjectAltName={','.join(alternatives)}")
     kept = ("-keyout", str(key), "-out", str(certificate))
-    made = ("openssl", "req", "-x509", *kind, *whom, *kept)
+    made = ("openssl", "req", "-x509", *kind, *locked, *whom, *kept)
     subprocess.run(made, check=True, capture_output=True)
     return certificate, key
 

@@ -6,8 +6,8 @@ import torch
 from tests.dictionaries.effects.classes import FOLLOW, SITE, TOKENS, dictionary, model, texts
 
 from isogloss.dictionaries import find_firings, steered_followers
-from isogloss.dictionaries.effects import firings as firing
 from isogloss.dictionaries.effects.after_firing import beyond_the_token, followers
+from isogloss.dictionaries.effects.firings import Firings
 from isogloss.errors import InvalidInput
 
 
@@ -20,10 +20,10 @@ def test_classes_are_beyond_the_token_and_tokens_are_not():
 
 def fired(
     ids: torch.Tensor, text: list[int], position: list[int], value: list[float] | None = None
-) -> firing.Firings:
+) -> Firings:
     """One feature that fires on some tokens."""
     at = np.array([text, position], np.int64)
-    return firing.Firings(
+    return Firings(
         ids=ids,
         skipped=0,
         text=at[0],

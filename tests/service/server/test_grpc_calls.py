@@ -196,8 +196,8 @@ def test_a_stream_that_its_client_left_holds_none_of_the_sessions(tmp_path: Path
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
-def test_calls_beyond_a_limit_are_refused_in_turns_until_the_server_ends(tmp_path: Path) -> None:
-    many, tick_s = 40, 0.01
+def streaming_held_up() -> tuple[Streaming, threading.Semaphore, threading.Event]:
+    """Reads of one message that say when they begin, and wait until they may go on."""
     goes_on, begun = threading.Event(), threading.Semaphore(0)
 
     def answer(request: Message) -> Iterator[Framed[Message]]:
@@ -205,12 +205,17 @@ def test_calls_beyond_a_limit_are_refused_in_turns_until_the_server_ends(tmp_pat
         goes_on.wait(120)
         yield Framed(head=recordings_pb2.ReadResponse(start=5), payload=())
 
+    return Streaming(READ, answer), begun, goes_on
+
+
+def test_calls_beyond_a_limit_are_refused_in_turns_until_the_server_ends(tmp_path: Path) -> None:
+    many, tick_s = 40, 0.01
+    held_up, begun, goes_on = streaming_held_up()
+
     async def go() -> None:
         loop, made, limits = asyncio.get_running_loop(), list[Calls](), CallLimits(streams=1)
         async with (
-            serving(
-                tmp_path, streaming=[Streaming(READ, answer)], limits=limits, made=made
-            ) as address,
+            serving(tmp_path, streaming=[held_up], limits=limits, made=made) as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
             read = channel.unary_stream(READ.path)
@@ -233,16 +238,11 @@ def test_calls_beyond_a_limit_are_refused_in_turns_until_the_server_ends(tmp_pat
 
 
 def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -> None:
-    goes_on, begun = threading.Event(), threading.Semaphore(0)
-
-    def answer(request: Message) -> Iterator[Framed[Message]]:
-        begun.release()
-        goes_on.wait(120)
-        yield Framed(head=recordings_pb2.ReadResponse(start=5), payload=())
+    held_up, begun, goes_on = streaming_held_up()
 
     async def go() -> None:
         async with (
-            serving(tmp_path, streaming=[Streaming(READ, answer)]) as address,
+            serving(tmp_path, streaming=[held_up]) as address,
             grpc.aio.insecure_channel(address) as channel,
         ):
             read = channel.unary_stream(READ.path)

@@ -1,11 +1,11 @@
 """Tokens, certificates and keys: what is no private file is named, and never waited for."""
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.service.serving import self_signed
 
 from isogloss.errors import InvalidInput, NotAuthenticated, NotPermitted
 from isogloss.service.transport.credentials import (
@@ -16,6 +16,7 @@ from isogloss.service.transport.credentials import (
 )
 
 TOKEN = "0123456789abcdef"
+LOCAL = "DNS:localhost"
 NO_FILES: dict[str, Callable[[Path], object]] = {
     "pipe": lambda path: os.mkfifo(path, 0o600),
     "directory": lambda path: path.mkdir(0o700),
@@ -71,7 +72,7 @@ def test_what_a_server_shows_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_certificate_is_read_as_it_is_and_what_is_none_is_refused(tmp_path: Path) -> None:
-    certificate, key = pair(tmp_path, "one")
+    certificate, key = self_signed(tmp_path, "one", LOCAL)
     assert read_certificate(certificate) == certificate.read_bytes()
     two = kept(tmp_path / "two.pem", 2 * certificate.read_bytes())
     assert read_certificate(two) == two.read_bytes()
@@ -80,20 +81,11 @@ def test_a_certificate_is_read_as_it_is_and_what_is_none_is_refused(tmp_path: Pa
             read_certificate(wrong)
 
 
-def pair(directory: Path, name: str, *more: str) -> tuple[Path, Path]:
-    """Make a certificate and its key."""
-    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost")
-    kept_in = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run([*made, *kept_in, *(more or ("-nodes",))], check=True, capture_output=True)
-    return certificate, key
-
-
 def test_a_pair_belongs_together_and_wants_no_passphrase(tmp_path: Path) -> None:
-    certificate, key = pair(tmp_path, "one")
+    certificate, key = self_signed(tmp_path, "one", LOCAL)
     check_pair(certificate, key)
-    _, other = pair(tmp_path, "other")
-    _, locked = pair(tmp_path, "locked", "-passout", "pass:secret")
+    _, other = self_signed(tmp_path, "other", LOCAL)
+    _, locked = self_signed(tmp_path, "locked", LOCAL, passphrase="secret")
     junk = kept(tmp_path / "junk", b"no certificate")
     for wrong in (other, locked, junk, certificate):
         with pytest.raises(InvalidInput, match="are no certificate and its key in PEM"):

@@ -2,56 +2,26 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import grpc
 import grpc.aio
 import pytest
+from tests.service.server.guards.guarded import HEALTH, STREAM, UNARY, guarded
 
 from isogloss.service.server.guards.token_guard import TokenGuard
 
 TOKEN = "0123456789abcdef-token"
 CALLS = 64
-UNARY, STREAM, HEALTH = "/t.T/Unary", "/t.T/Stream", "/grpc.health.v1.Health/Check"
 
 
-async def _unary(request: bytes, context: object) -> bytes:
-    return request
-
-
-async def _stream(request: bytes, context: object) -> AsyncIterator[bytes]:
-    yield request
-    yield request
-
-
-@asynccontextmanager
-async def _guarded(guard: TokenGuard | None = None) -> AsyncGenerator[grpc.aio.Channel]:
-    """Run a guarded server; yields a channel to it."""
-    server = grpc.aio.server(interceptors=[guard or TokenGuard(TOKEN, lambda: b"well", CALLS)])
-    handlers = {
-        "Unary": grpc.unary_unary_rpc_method_handler(_unary),
-        "Stream": grpc.unary_stream_rpc_method_handler(_stream),
-    }
-    health = {"Check": grpc.unary_unary_rpc_method_handler(_unary)}
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler("t.T", handlers),
-            grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
-        ]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
-    finally:
-        await server.stop(None)
+def _guard() -> TokenGuard:
+    return TokenGuard(TOKEN, lambda: b"well", CALLS)
 
 
 async def _answers(path: str, metadata: tuple[tuple[str, str], ...]) -> str:
     """Call a guarded server; return the name of the status with which the call ended."""
-    async with _guarded() as channel:
+    async with guarded(_guard()) as channel:
         try:
             if path == STREAM:
                 found = [m async for m in channel.unary_stream(path)(b"x", metadata=metadata)]
@@ -104,7 +74,7 @@ def test_a_call_without_the_token_ends_before_it_sent_anything(
     path: str, metadata: tuple[tuple[str, str], ...]
 ) -> None:
     async def held() -> grpc.StatusCode:
-        async with _guarded() as channel:
+        async with guarded(_guard()) as channel:
             # a client that opens the call and never sends its request
             call = channel.stream_stream(path)(metadata=metadata, timeout=60)
             return await call.code()
@@ -114,7 +84,7 @@ def test_a_call_without_the_token_ends_before_it_sent_anything(
 
 def test_whoever_asks_is_told_whether_the_server_is_well_and_nothing_is_read_of_them() -> None:
     async def asked() -> tuple[bytes, object, grpc.StatusCode]:
-        async with _guarded() as channel:
+        async with guarded(_guard()) as channel:
             check = channel.unary_unary(HEALTH)
             without = await check(b"x" * 3_000_000)
             held = channel.stream_stream(HEALTH)(timeout=60)  # never sends its request
@@ -145,7 +115,7 @@ def test_who_calls_without_the_token_again_and_again_is_answered_at_a_pace(path:
                 await call(channel)
                 ended += 1
 
-        async with _guarded() as channel:
+        async with guarded(_guard()) as channel:
             began = loop.time()
             callers = [asyncio.create_task(again(channel)) for _ in range(CALLS)]
             for _ in range(20):  # who has the token waits for none of them
@@ -162,7 +132,7 @@ def test_who_calls_without_the_token_again_and_again_is_answered_at_a_pace(path:
 def test_when_the_server_ends_nobody_waits_to_be_refused() -> None:
     async def go() -> list[str]:
         guard = TokenGuard(TOKEN, lambda: b"well", CALLS)
-        async with _guarded(guard) as channel:
+        async with guarded(guard) as channel:
             calls = [channel.stream_stream(UNARY)(timeout=60) for _ in range(CALLS)]
             await calls[0].code()
             guard.end()
