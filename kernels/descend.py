@@ -10,7 +10,7 @@ from isogloss.kernels import cpu, reference
 from isogloss.kernels.arguments import checks
 from isogloss.kernels.arguments.dispatch import takes_triton
 from isogloss.kernels.gradients import feature_sums
-from isogloss.kernels.values.descent import DescentSettings, EntryGradients
+from isogloss.kernels.values.descent import DescentSettings, EntryGradients, moving
 from isogloss.kernels.values.step import inside_columns
 from isogloss.kernels.values.workspace import Workspace
 
@@ -114,13 +114,10 @@ def descend_whole(
     )
     for name, slope in slopes.items():
         own = (parameters[name], first[name], second[name])
-        still = None if moved is None or name == "decoder_bias" else ~moved
-        before = [] if still is None else [one[still] for one in own]
-        reference.adam(*own, slope, constants, step)
-        if name == "decoder" and settings.unit_norm:
-            decoder.copy_(reference.normalise_rows(decoder))
-        for one, old in zip(own, before, strict=False):
-            one[still] = old
+        with moving(own, None if name == "decoder_bias" else moved):
+            reference.adam(*own, slope, constants, step)
+            if name == "decoder" and settings.unit_norm:
+                decoder.copy_(reference.normalise_rows(decoder))
 
 
 def whole_gradients(

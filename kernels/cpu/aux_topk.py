@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from isogloss.kernels.cpu.loops.chunks import chunks
-from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
+from isogloss.kernels.cpu.loops.listed import BestListed
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all
 from isogloss.kernels.values.workspace import Workspace
 
 
@@ -39,14 +40,10 @@ def encode_topk_aux(
     indices = torch.empty(rows, k, dtype=torch.int32)
     aux_places = torch.zeros(rows, aux_k, dtype=torch.int32)  # among the candidates, until the end
     every = torch.arange(count, dtype=torch.int32)
+    listed = BestListed(candidates, every, aux_values, aux_places)
     for chunk in chunks(x.float(), weight.float(), bias.float(), workspace):
-        part, start = chunk.rows, chunk.start
-        merge_all(chunk.pre, chunk.size, start, values[part], indices[part])
-        bounds = torch.tensor([start, start + chunk.size], dtype=torch.int32)
-        first, last = torch.searchsorted(candidates, bounds).tolist()
-        if first < last:
-            here = torch.stack((candidates[first:last] - start, every[first:last]))
-            merge_topk(chunk.pre, here, aux_values[part], aux_places[part])
+        merge_all(chunk.pre, chunk.size, chunk.start, values[chunk.rows], indices[chunk.rows])
+        listed.merge(chunk)
     fill_topk(values, indices)
     fill_topk(aux_values, aux_places)
     return values, indices, aux_values, candidates[aux_places.long()]

@@ -10,6 +10,7 @@ descending, row, feature). Cutting loses nothing: the best of the whole are amon
 and the rest.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isogloss.kernels.cpu.loops.chunks import Chunk, chunks
+from isogloss.kernels.cpu.loops.listed import BestListed
 from isogloss.kernels.cpu.loops.threads import FAST, parallel_loops
 from isogloss.kernels.cpu.threshold import BLOCK, Firing, firing, marked
 from isogloss.kernels.values.codes import Codes
@@ -52,6 +54,7 @@ def encode_batch_topk(
     hint: float = 0.0,
     share: RowShare | None = None,
     all_rows: int | None = None,
+    listed: BestListed | None = None,
 ) -> tuple[Codes, Tensor]:
     """``isogloss.kernels.encode_batch_topk``: the codes and their smallest value.
 
@@ -69,6 +72,7 @@ def encode_batch_topk(
             how long the choice takes and nothing else: where it is too high, all is done again.
         share: processes that each encode a part of a batch; None: ``x`` is the batch.
         all_rows: rows of the batch, where ``x`` is a part of it.
+        listed: takes the best of each row among some features from the same chunks; None: no list.
 
     Returns:
         The codes of the batch, ragged, and their smallest value.
@@ -79,9 +83,10 @@ def encode_batch_topk(
     inputs = (x.float(), weight.float(), bias.float(), workspace, scale)
     pool = None
     if hint > 0:
-        pool = _above(inputs, wanted, int(np.float32(hint).view(np.int32)))
+        pool = _above(inputs, wanted, int(np.float32(hint).view(np.int32)), listed)
+        listed = None  # every chunk was merged
     if pool is None or _everywhere(pool.keys.size, share) < wanted:
-        pool = _rising(inputs, wanted)
+        pool = _rising(inputs, wanted, listed)
     codes, smallest = _codes(_best(pool, wanted), rows, features)
     return (codes, smallest) if share is None else best_codes(codes, share, wanted, batch)
 
@@ -94,7 +99,7 @@ def _everywhere(count: int, share: RowShare | None) -> int:
 _Inputs = tuple[Tensor, Tensor, Tensor, Workspace, Tensor | None]
 
 
-def _above(inputs: _Inputs, wanted: int, least: int) -> _Pool:
+def _above(inputs: _Inputs, wanted: int, least: int, listed: BestListed | None) -> _Pool:
     """Return all entries of at least ``least``, or the best ``wanted`` of them and some others.
 
     With a bound that is known beforehand no histogram is needed: at 1024 x 384 -> 12288, k = 32,
@@ -102,7 +107,7 @@ def _above(inputs: _Inputs, wanted: int, least: int) -> _Pool:
     """
     pool = _Pool(np.empty(0, np.int32), np.empty(0, np.int64))
     features = inputs[1].shape[0]
-    for chunk in chunks(*inputs):
+    for chunk in _heard(inputs, listed):
         limits = _limits(chunk, least)
         pool = _joined(pool, chunk, firing(chunk, limits, marked(chunk, limits)), features)
         if pool.keys.size > 4 * wanted:
@@ -111,12 +116,12 @@ def _above(inputs: _Inputs, wanted: int, least: int) -> _Pool:
     return pool
 
 
-def _rising(inputs: _Inputs, wanted: int) -> _Pool:
+def _rising(inputs: _Inputs, wanted: int, listed: BestListed | None) -> _Pool:
     """Return entries that hold the best ``wanted``, by a bound that rises from chunk to chunk."""
     histogram = np.zeros(_BINS, np.int64)
     pool = _Pool(np.empty(0, np.int32), np.empty(0, np.int64))
     least, features = 1, inputs[1].shape[0]
-    for chunk in chunks(*inputs):
+    for chunk in _heard(inputs, listed):
         if least == 1:  # an eighth of the rows gives a bound that spares most of the others
             few = chunk._replace(pre=chunk.pre[: -(-chunk.pre.shape[0] // 8)])
             least = _bound(_histogram(few, marked(few, _limits(few, least)), least), wanted)
@@ -127,6 +132,14 @@ def _rising(inputs: _Inputs, wanted: int) -> _Pool:
         if pool.keys.size > 2 * wanted:
             pool = _best(pool, wanted)
     return pool
+
+
+def _heard(inputs: _Inputs, listed: BestListed | None) -> Iterator[Chunk]:
+    """Yield the chunks of pre-activations, after a list has taken what it wants of each."""
+    for chunk in chunks(*inputs):
+        if listed is not None:
+            listed.merge(chunk)
+        yield chunk
 
 
 def _joined(pool: _Pool, chunk: Chunk, found: Firing, features: int) -> _Pool:

@@ -17,7 +17,7 @@ from isogloss.kernels.cpu.loops.kept import is_kept, nothing_kept, room_to_keep,
 from isogloss.kernels.cpu.loops.sums import add_rows, dot, less_rows
 from isogloss.kernels.cpu.loops.threads import parallel_loops
 from isogloss.kernels.reference import AdamSettings
-from isogloss.kernels.values.descent import DescentSettings, EntryGradients
+from isogloss.kernels.values.descent import DescentSettings, EntryGradients, moving
 from isogloss.kernels.values.workspace import Workspace
 
 _FEATURES = 32
@@ -68,8 +68,9 @@ def descend_entries(
     constants = adam_constants(settings.learning_rate, *betas, step)
     moments = (first["encoder"], second["encoder"], first["decoder"], second["decoder"])
     arrays = tuple(moment.numpy() for moment in moments)
-    moved = given.moved() if settings.lazy else torch.empty(0, dtype=torch.bool)
-    settled = (moved.numpy(), settings.unit_norm, np.float32(shorter))
+    moved = given.moved() if settings.lazy else None
+    marks = np.empty(0, np.bool_) if moved is None else moved.numpy()
+    settled = (marks, settings.unit_norm, np.float32(shorter))
     with parallel_loops():
         _update_features(*found, kept, *settled, arrays, constants)
     slopes = {name: slope * shorter for name, slope in vectors.items()}
@@ -83,9 +84,9 @@ def _move_vectors(
     slopes: Mapping[str, Tensor],
     settings: DescentSettings,
     step: int,
-    moved: Tensor,
+    moved: Tensor | None,
 ) -> None:
-    """Take the step of every parameter that is a vector, of the features in ``moved`` if any is."""
+    """Take the step of every parameter that is a vector, of the features in ``moved`` or of all."""
     plain = AdamSettings(
         learning_rate=settings.learning_rate,
         beta1=settings.beta1,
@@ -94,10 +95,8 @@ def _move_vectors(
     )
     for name, slope in slopes.items():
         own = (parameters[name], first[name], second[name])
-        before = [one.clone() for one in own] if len(moved) and name != "decoder_bias" else []
-        adam_step(*own, slope, plain, step)
-        for one, old in zip(own, before, strict=False):
-            one[~moved] = old[~moved]
+        with moving(own, None if name == "decoder_bias" else moved):
+            adam_step(*own, slope, plain, step)
 
 
 def _arguments(

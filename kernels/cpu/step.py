@@ -15,7 +15,6 @@ from numba import njit, prange
 from torch import Tensor
 
 from isogloss.kernels.cpu.batch_topk import encode_batch_topk
-from isogloss.kernels.cpu.encode import encode_topk
 from isogloss.kernels.cpu.feature_pass import Entries, move_features
 from isogloss.kernels.cpu.few_dead import (
     DeadGradients,
@@ -27,7 +26,8 @@ from isogloss.kernels.cpu.few_dead import (
 from isogloss.kernels.cpu.gradients import value_slopes
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets
-from isogloss.kernels.cpu.loops.select import fill_topk, merge_all, merge_topk
+from isogloss.kernels.cpu.loops.listed import BestListed
+from isogloss.kernels.cpu.loops.select import fill_topk, merge_all
 from isogloss.kernels.cpu.loops.sums import (
     add_entries,
     column_spreads,
@@ -155,29 +155,16 @@ def _encode(
     centred = centred[own_part(every, share)]
     rows = centred.shape[0]
 
-    def room(name: str, k: int) -> tuple[Tensor, Tensor]:
-        values = workspace.take(f"{name}_values", (rows, k)).zero_()
-        return values, workspace.take(f"{name}_indices", (rows, k), torch.int32).zero_()
-
-    (values, indices), aux = room("main", settings.k), None
-    if candidates is not None:
-        aux = room("aux", min(settings.aux_k, candidates.numel()))
+    values, indices = _room("main", rows, settings.k, workspace)
+    listed = _listed(candidates, rows, settings.aux_k, workspace)
     for chunk in chunks(centred, weights.encoder, weights.encoder_bias, workspace, norms):
-        part, start = chunk.rows, chunk.start
-        merge_all(chunk.pre, chunk.size, start, values[part], indices[part])
-        if aux is not None and candidates is not None:
-            bounds = torch.tensor([start, start + chunk.size], dtype=torch.int32)
-            first, last = torch.searchsorted(candidates, bounds).tolist()
-            if first < last:
-                here = torch.stack((candidates[first:last] - start, candidates[first:last]))
-                merge_topk(chunk.pre, here, aux[0][part], aux[1][part])
+        merge_all(chunk.pre, chunk.size, chunk.start, values[chunk.rows], indices[chunk.rows])
+        if listed is not None:
+            listed.merge(chunk)
     fill_topk(values, indices)
-
-    def whole(values: Tensor, indices: Tensor) -> Codes:
-        own = Codes(values=values, indices=indices, features=weights.features)
-        return _divided(whole_codes(own, share, every), norms)
-
-    return _Chosen(whole(values, indices), None if aux is None else whole(*aux), None)
+    own = Codes(values=values, indices=indices, features=weights.features)
+    codes = _divided(whole_codes(own, share, every), norms)
+    return _Chosen(codes, _aux_codes(listed, weights, norms, share, every), None)
 
 
 def _encode_batch(
@@ -189,20 +176,45 @@ def _encode_batch(
     workspace: Workspace,
     share: RowShare | None,
 ) -> _Chosen:
-    """Give the best entries of the batch; those among the candidates by a second, smaller GEMM."""
+    """Give the best entries of the batch, and those among the candidates from the same chunks."""
     encoder, bias, every = weights.encoder, weights.encoder_bias, centred.shape[0]
     centred, hint = centred[own_part(every, share)], settings.threshold_hint
+    listed = _listed(candidates, centred.shape[0], settings.aux_k, workspace)
     codes, threshold = encode_batch_topk(
-        centred, encoder, bias, settings.k, workspace, norms, hint, share, every
+        centred, encoder, bias, settings.k, workspace, norms, hint, share, every, listed
     )
-    aux = None
-    if candidates is not None:
-        dead, count = candidates.long(), min(settings.aux_k, candidates.numel())
-        factor = None if norms is None else norms[dead]
-        values, places = encode_topk(centred, encoder[dead], bias[dead], count, workspace, factor)
-        aux = Codes(values=values, indices=candidates[places.long()], features=weights.features)
-        aux = _divided(whole_codes(aux, share, every), norms)
+    aux = _aux_codes(listed, weights, norms, share, every)
     return _Chosen(_divided(codes, norms), aux, float(threshold))
+
+
+def _room(name: str, rows: int, k: int, workspace: Workspace) -> tuple[Tensor, Tensor]:
+    """Return values and indices ``[rows, k]`` in which nothing is chosen yet."""
+    values = workspace.take(f"{name}_values", (rows, k)).zero_()
+    return values, workspace.take(f"{name}_indices", (rows, k), torch.int32).zero_()
+
+
+def _listed(
+    candidates: Tensor | None, rows: int, aux_k: int, workspace: Workspace
+) -> BestListed | None:
+    """Return room for AuxK's choice among the candidates."""
+    if candidates is None:
+        return None
+    chosen = _room("aux", rows, min(aux_k, candidates.numel()), workspace)
+    return BestListed(candidates, candidates, *chosen)
+
+
+def _aux_codes(
+    listed: BestListed | None,
+    weights: Weights,
+    norms: Tensor | None,
+    share: RowShare | None,
+    rows: int,
+) -> Codes | None:
+    """Return the codes of AuxK, of all processes' rows."""
+    if listed is None:
+        return None
+    own = Codes(values=listed.values, indices=listed.indices, features=weights.features)
+    return _divided(whole_codes(own, share, rows), norms)
 
 
 def _divided(codes: Codes, norms: Tensor | None) -> Codes:

@@ -1,6 +1,7 @@
 """Arguments of a step of the optimiser whose matrix gradients are sums over entries."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -76,3 +77,18 @@ class DescentSettings:
     """Bound on the Euclidean norm of all gradients together, after the decoder's projection."""
     lazy: bool = False
     """Leave a feature whose gradient has no term in this step as it is, with its moments."""
+
+
+@contextmanager
+def moving(tensors: Sequence[Tensor], moved: Tensor | None) -> Iterator[None]:
+    """Change tensors inside, and have their other rows back behind it.
+
+    Args:
+        tensors: a row each feature.
+        moved: bool ``[features]``, the rows whose change stays; None: all.
+    """
+    still = None if moved is None else ~moved
+    before = [] if still is None else [one[still] for one in tensors]
+    yield
+    for one, old in zip(tensors, before, strict=False):
+        one[still] = old

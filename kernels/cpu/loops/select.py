@@ -21,6 +21,7 @@ _ROWS = 8
 _NAN = np.int32(0x7FC00000)
 _INF = np.int32(0x7F800000)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
+_BUCKETS_PAY = 1024
 _NOT_LISTED = np.empty((2, 0), np.int32)
 
 
@@ -157,14 +158,35 @@ def _has_nan(keys, n):
 
 
 @njit(fastmath=FAST, cache=True)
-def _sort_descending(entries, n):
-    if n > 64:
+def _sort_descending(entries, n, spare, ends):
+    """Sort by insertion, after entries of the same upper bits were put together.
+
+    Among the largest of a row few entries share one of 256 parts of their range: a fifth to a third
+    of the time of insertion or of numpy's sort. Scratch: ``spare`` of n, ``ends`` 257.
+    """
+    if n > _BUCKETS_PAY:
         entries[:n].sort()
         for i in range(n // 2):
             entries[i], entries[n - 1 - i] = entries[n - 1 - i], entries[i]
         return
-    for i in range(1, n):
-        entry = entries[i]
+    low = high = entries[0]
+    for i in range(n):
+        low, high = min(low, entries[i]), max(high, entries[i])
+    shift = np.int64(0)
+    while (high - low) >> shift >= ends.size - 1:
+        shift += 1
+    for i in range(ends.size):
+        ends[i] = 0
+    for i in range(n):
+        ends[((high - entries[i]) >> shift) + 1] += 1
+    for i in range(1, ends.size):
+        ends[i] += ends[i - 1]
+    for i in range(n):
+        part = (high - entries[i]) >> shift
+        spare[ends[part]] = entries[i]
+        ends[part] += 1
+    for i in range(n):
+        entry = spare[i]
         j = i - 1
         while j >= 0 and entries[j] < entry:
             entries[j + 1] = entries[j]
@@ -191,11 +213,12 @@ def _raise_bound(level, size, k, slack, least):
 
 
 @njit(fastmath=FAST, cache=True)
-def _offer(keys, n, k, least, first, second, groups, entries):
+def _offer(keys, n, k, least, first, second, groups, entries, spare, ends):
     """Fill ``entries`` with the keys that reach ``least`` (> 0), sorted; returns how many, up to k.
 
     An entry holds the key in its upper half and the complement of the column in its lower. Scratch:
-    ``first`` and ``second`` of ``n // 8 + 8`` int32, ``groups`` 2n int32, ``entries`` n int64.
+    ``first`` and ``second`` of ``n // 8 + 8`` int32, ``groups`` 2n int32, ``entries`` and
+    ``spare`` n int64, ``ends`` 257 int32.
     """
     if n >= 32 * k:
         ones = _fold(keys, n, first)
@@ -208,12 +231,13 @@ def _offer(keys, n, k, least, first, second, groups, entries):
             count = _reach(first, ones, least, groups)
         count = _open(keys, n, groups, count, least)
     else:
-        least = _raise_bound(keys, n, k, 0, least)
+        least = _raise_bound(keys, n, k, k // 8, least)
         count = _reach(keys, n, least, groups)
     for t in range(count):
         column = groups[t]
         entries[t] = (np.int64(keys[column]) << 32) | np.int64(_MAGNITUDE - column)
-    _sort_descending(entries, count)
+    if count > 0:
+        _sort_descending(entries, count, spare, ends)
     return min(count, k)
 
 
@@ -237,14 +261,14 @@ def reached_by(values, k):  # noqa: ANN201 (numba compiles it)
 @njit(fastmath=FAST, cache=True)
 def _merge_row(keys, n, k, scratch, bits, features):
     """Merge one row's chunk into its list; a new entry gets ``-1 - column`` as its feature."""
-    first, second, groups, entries, merged, owners = scratch
+    first, second, groups, entries, spare, ends, merged, owners = scratch
     if _has_nan(keys, n):
         _canonical_nans(keys, n)
     held = k
     while held > 0 and bits[held - 1] == 0:
         held -= 1
     least = bits[k - 1] + np.int32(1) if held == k else np.int32(1)
-    offered = _offer(keys, n, k, np.int32(least), first, second, groups, entries)
+    offered = _offer(keys, n, k, np.int32(least), first, second, groups, entries, spare, ends)
     if offered == 0:
         return
     i = j = t = 0
@@ -269,6 +293,8 @@ def _scratch(n, k):
         np.empty(n // 8 + 8, np.int32),
         np.empty(2 * n, np.int32),
         np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(257, np.int32),
         np.empty(k, np.int32),
         np.empty(k, np.int32),
     )
