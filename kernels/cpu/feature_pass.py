@@ -15,7 +15,6 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isogloss.kernels.cpu.few_dead import DeadGradients
 from isogloss.kernels.cpu.loops.adam import adam, adam_constants, keep_columns, normalise, project
 from isogloss.kernels.cpu.loops.entries import row_offsets, sort_by_feature
 from isogloss.kernels.cpu.loops.kept import is_kept, nothing_kept, room_to_keep, row_of
@@ -45,7 +44,6 @@ def move_features(
     wired: WiredRows,
     centred: Tensor,
     batches: list[Entries],
-    dead: DeadGradients,
     weights: Weights,
     moments: AdamMoments,
     settings: StepSettings,
@@ -58,7 +56,6 @@ def move_features(
         wired: rows that were read and reconstructed.
         centred: the rows that were encoded, ``[rows, width]``.
         batches: one or two sets of entries; the decoder bias has its gradient from the first.
-        dead: gradients that are summed already.
         weights: overwritten by those after the step.
         moments: Adam's moments; overwritten by those after the step.
         settings: of the step.
@@ -70,8 +67,7 @@ def move_features(
     """
     orders = [_sorted(batch.codes, workspace, f"order{n}") for n, batch in enumerate(batches)]
     counts = [starts.diff() for starts, _, _ in orders]
-    inputs = (*_lists(centred, batches, orders), tuple(part.numpy() for part in dead))
-    weighted = (*inputs, _arrays(weights), _columns(wired))
+    weighted = (*_lists(centred, batches, orders), _arrays(weights), _columns(wired))
     # the decoder bias is subtracted before encoding where the rows read are those reconstructed
     blocks = 0 if wired.target is not None else -(-weights.features // _FEATURES)
     partial = workspace.take("partial", (blocks, weights.width)).numpy()
@@ -182,22 +178,12 @@ def _add_entries(f, batch, centred, of_decoder, of_encoder):
 
 
 @njit(cache=True)
-def _feature_gradient(
-    f, centred, main, aux, dead, writes, columns, unit_norm, of_decoder, of_encoder
-):
+def _feature_gradient(f, centred, main, aux, writes, columns, unit_norm, of_decoder, of_encoder):
     """Fill both gradient rows of a feature; returns its bias gradient."""
     of_encoder[:] = np.float32(0)
     of_decoder[:] = np.float32(0)
     bias = _add_entries(f, main, centred, of_decoder, of_encoder)
     bias += _add_entries(f, aux, centred, of_decoder, of_encoder)
-    places, dead_encoder, dead_decoder, dead_bias = dead
-    if places.size > 0 and places[f] >= 0:
-        to_encoder, to_decoder = dead_encoder[places[f]], dead_decoder[places[f]]
-        for i in range(of_encoder.size):
-            of_encoder[i] += to_encoder[i]
-        for i in range(of_decoder.size):
-            of_decoder[i] += to_decoder[i]
-        bias += dead_bias[places[f]]
     if columns.shape[0] > 0:
         keep_columns(of_decoder, columns[f, 0], columns[f, 1])
         keep_columns(of_encoder, columns[f, 0], columns[f, 1])
@@ -207,11 +193,9 @@ def _feature_gradient(
 
 
 @njit(cache=True)
-def _has_term(f, main, aux, dead):
+def _has_term(f, main, aux):
     """Return whether anything of this step has a gradient to a feature."""
-    if main[2][f + 1] > main[2][f] or aux[2][f + 1] > aux[2][f]:
-        return True
-    return dead[0].size > 0 and dead[0][f] >= 0
+    return main[2][f + 1] > main[2][f] or aux[2][f + 1] > aux[2][f]
 
 
 @njit(cache=True)
@@ -233,7 +217,7 @@ def _add_share(share, bias, reads):
 
 @njit(parallel=True, cache=True)
 def _square_gradients(
-    centred, main, aux, dead, weights, columns, kept, partial, squares, unit_norm
+    centred, main, aux, weights, columns, kept, partial, squares, unit_norm
 ) -> None:
     """Squared norm of the gradient of every feature, and ``partial`` as ``_update_features``.
 
@@ -248,7 +232,7 @@ def _square_gradients(
             row = row_of(f, kept, room)
             of_encoder, of_decoder = row[:width], row[width:-1]
             bias = _feature_gradient(
-                f, centred, main, aux, dead, decoder[f], columns, unit_norm, of_decoder, of_encoder
+                f, centred, main, aux, decoder[f], columns, unit_norm, of_decoder, of_encoder
             )
             row[-1] = bias
             _add_share(share, bias, encoder[f])
@@ -257,7 +241,7 @@ def _square_gradients(
 
 @njit(parallel=True, cache=True)
 def _update_features(
-    centred, main, aux, dead, weights, columns, first, second, kept, partial, shorter, constants,
+    centred, main, aux, weights, columns, first, second, kept, partial, shorter, constants,
     unit_norm, lazy,
 ) -> None:  # fmt: skip
     """Gradients, projection, Adam and normalising of every feature.
@@ -272,14 +256,14 @@ def _update_features(
         room = np.empty(width + decoder.shape[1] + 1, np.float32)
         share = _share_of(block, partial)
         for f in range(block * _FEATURES, min(features, (block + 1) * _FEATURES)):
-            if lazy and not _has_term(f, main, aux, dead):
+            if lazy and not _has_term(f, main, aux):
                 continue
             reads, writes = encoder[f], decoder[f]
             row = row_of(f, kept, room)
             of_encoder, of_decoder, of_bias = row[:width], row[width:-1], row[-1:]
             if not is_kept(f, kept):
                 of_bias[0] = _feature_gradient(
-                    f, centred, main, aux, dead, writes, columns, unit_norm, of_decoder, of_encoder
+                    f, centred, main, aux, writes, columns, unit_norm, of_decoder, of_encoder
                 )
             _add_share(share, of_bias[0], reads)
             for i in range(row.size):

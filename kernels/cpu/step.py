@@ -16,13 +16,6 @@ from torch import Tensor
 
 from isogloss.kernels.cpu.batch_topk import encode_batch_topk
 from isogloss.kernels.cpu.feature_pass import Entries, move_features
-from isogloss.kernels.cpu.few_dead import (
-    DeadGradients,
-    are_few,
-    aux_gradients,
-    dead_values,
-    no_gradients,
-)
 from isogloss.kernels.cpu.gradients import value_slopes
 from isogloss.kernels.cpu.loops.chunks import chunks
 from isogloss.kernels.cpu.loops.entries import row_offsets
@@ -53,14 +46,12 @@ _TINY = 1e-30
 
 
 class _Aux(NamedTuple):
-    """AuxK and its gradients: of codes, or of few dead features whole."""
+    """AuxK, and what its gradients are summed of."""
 
     loss: float
     """Without its coefficient."""
     batch: Entries | None
-    """The codes, as the pass over the features sums them."""
-    dead: DeadGradients
-    """Gradients that are summed already."""
+    """The codes, as the pass over the features sums them; None: there is no gradient."""
 
 
 class _Chosen(NamedTuple):
@@ -109,9 +100,7 @@ def train_step(
         torch.sub(x, weights.decoder_bias, out=centred)
     norms = None if settings.unit_norm else row_norms(weights.decoder)
     encode = _encode_batch if over_batch else _encode
-    few = candidates is not None and are_few(candidates.numel(), settings.aux_k)
-    listed = None if few else candidates
-    chosen = encode(centred, weights, settings, listed, norms, workspace, share)
+    chosen = encode(centred, weights, settings, candidates, norms, workspace, share)
     edges = settings.prefixes or (weights.features,)
     residual, errors, slopes = _residual(target, chosen.codes, weights, edges, workspace)
     mean_error = sum(errors) / len(errors)
@@ -122,14 +111,12 @@ def train_step(
         main = Entries(apart, value_slopes(apart, error, weights.decoder), error, scale)
     else:
         main = Entries(chosen.codes, slopes, residual[0], scale)
-    aux = _Aux(0.0, None, no_gradients())
-    if candidates is not None:
-        of_dead = (candidates, chosen.aux, norms)
-        aux = _aux(centred, residual[-1], of_dead, weights, settings, workspace)
+    aux = _Aux(0.0, None)
+    if candidates is not None and chosen.aux is not None:
+        dead = candidates.numel()
+        aux = _aux(residual[-1], chosen.aux, dead, weights, settings, workspace)
     batches = [main] if aux.batch is None else [main, aux.batch]
-    fired = move_features(
-        wired, centred, batches, aux.dead, weights, moments, settings, step, workspace
-    )
+    fired = move_features(wired, centred, batches, weights, moments, settings, step, workspace)
     return StepResult(
         squared_error=errors[-1],
         loss=mean_error / settings.variance + settings.aux_coefficient * aux.loss,
@@ -263,29 +250,22 @@ def _residual(
 
 
 def _aux(
-    centred: Tensor,
     residual: Tensor,
-    of_dead: tuple[Tensor, Codes | None, Tensor | None],
+    codes: Codes,
+    dead: int,
     weights: Weights,
     settings: StepSettings,
     workspace: Workspace,
 ) -> _Aux:
-    """AuxK: the residual reconstructed from dead features, by their codes or, without, by GEMMs."""
-    candidates, codes, norms = of_dead
+    """AuxK: the residual reconstructed from codes of so many dead features."""
     columns = torch.empty(residual.shape[1], dtype=torch.float64)
     with parallel_loops():
         column_spreads(residual.numpy(), columns.numpy())
     spread = float(ordered_sum(columns.numpy()))
     if spread == 0:
-        return _Aux(0.0, None, no_gradients())
-    share = min(candidates.numel() / settings.aux_k, 1.0) / spread
+        return _Aux(0.0, None)
+    share = min(dead / settings.aux_k, 1.0) / spread
     scale = 2 * settings.aux_coefficient * share
-    if codes is None:
-        values = dead_values(centred, weights, candidates, settings.aux_k, norms, workspace)
-        squared, found = aux_gradients(
-            centred, residual, values, weights, candidates, scale, workspace
-        )
-        return _Aux(share * squared, None, found)
     error = workspace.take("aux_error", tuple(residual.shape))
     row_errors = torch.empty(residual.shape[0], dtype=torch.float64)
     with parallel_loops():
@@ -299,7 +279,7 @@ def _aux(
         )
     squared = float(ordered_sum(row_errors.numpy()))
     slopes = value_slopes(codes, error, weights.decoder)
-    return _Aux(share * squared, Entries(codes, slopes, error, scale), no_gradients())
+    return _Aux(share * squared, Entries(codes, slopes, error, scale))
 
 
 @njit(parallel=True, cache=True)

@@ -52,13 +52,7 @@ def multiply(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = Non
         torch.mm(left[:, :terms], right[:terms], out=out)
     else:
         torch.addmm(bias, left[:, :terms], right[:terms], out=out)
-    add_product(left[:, terms:], right[terms:], out)
-
-
-def add_product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Add ``left @ right`` to ``out``; arguments as of :func:`multiply`."""
-    terms = _terms(out)
-    for start in range(0, left.shape[1], terms):
+    for start in range(terms, left.shape[1], terms):
         out.addmm_(left[:, start : start + terms], right[start : start + terms])
 
 

@@ -62,17 +62,6 @@ def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def keep_topk(pre: Tensor, k: int) -> None:
-    """Set all but the ``k`` largest of each row to 0, in place; among equals the lowest columns.
-
-    Args:
-        pre: ``[rows, columns]`` float32, contiguous, none below 0; NaN ranks above infinity.
-        k: at most ``columns``.
-    """
-    with parallel_loops():
-        _keep_rows(pre.numpy(), k)
-
-
 @njit(fastmath=FAST, cache=True)
 def _fold(source, n, out):
     """Write maxima of groups of eight, element ``i`` in ``i mod (n // 8)``; returns how many."""
@@ -322,26 +311,6 @@ def _merge_rows(pre, n, start, features, values, indices):
                 if owners[j] < 0:
                     place = -1 - owners[j]
                     owners[j] = features[1, place] if listed else start + place
-
-
-@njit(parallel=True, fastmath=FAST, cache=True)
-def _keep_rows(pre, k):
-    rows, n = pre.shape
-    for row in prange(rows):
-        keys = pre[row].view(np.int32)
-        if _has_nan(keys, n):
-            _canonical_nans(keys, n)
-        least = _lower_bound(keys, n, k, 0, np.int32(0))
-        equal = np.int64(k)
-        for i in range(n):
-            equal -= np.int64(keys[i] > least)
-        for i in range(n):
-            if keys[i] < least:
-                keys[i] = np.int32(0)
-            elif keys[i] == least:
-                if equal <= 0:
-                    keys[i] = np.int32(0)
-                equal -= 1
 
 
 @njit(parallel=True, cache=True)
