@@ -112,7 +112,7 @@ def head_scores(
     sums = {kind: np.zeros((len(layers), most)) for kind in KINDS}
     nulls, queries = dict.fromkeys(KINDS, 0.0), dict.fromkeys(KINDS, 0)
     device = device_of(root)
-    with torch.no_grad(), evaluating(root), capture(root, sites) as seen:
+    with torch.no_grad(), evaluating(root), capture(root, sites, stop_early=True) as seen:
         for row in given:
             seen.run(row[None].to(device))
             for kind, keys in _looked_at(row, causal=causal).items():

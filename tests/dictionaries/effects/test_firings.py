@@ -53,6 +53,28 @@ def test_codes_are_those_of_the_activations_at_the_site():
     torch.testing.assert_close(again, dense)
 
 
+def test_a_pass_ends_behind_the_site():
+    gpt = tiny_gpt()
+    behind: list[int] = []
+    gpt.lm_head.register_forward_hook(lambda *_: behind.append(1))
+    made = DictionaryModule(random_dictionary("jumprelu"))
+    ids = torch.arange(40).reshape(5, 8) % 24
+    find_firings(made, LoadedModel(module=gpt, name="tiny"), ids, site="transformer.h.0")
+    assert len(behind) == 1  # the first pass counts how often the site is reached
+
+
+def test_many_entries_are_the_same_as_those_of_each_text(monkeypatch: pytest.MonkeyPatch):
+    ids = texts(30)
+    one_by_one = [find_firings(dictionary(), model(), text[None], site=SITE) for text in ids]
+    monkeypatch.setattr("isogloss.dictionaries.effects.firings._FIRST", 3)  # grows some ten times
+    found = find_firings(dictionary(), model(), ids, site=SITE)
+    for name in ("position", "feature", "value"):
+        wanted = np.concatenate([getattr(one, name) for one in one_by_one])
+        assert np.array_equal(getattr(found, name), wanted)
+    wanted = np.repeat(np.arange(30), [len(one.text) for one in one_by_one])
+    assert np.array_equal(found.text, wanted)
+
+
 def test_like_features_fire_about_as_often():
     found = find_firings(dictionary(), model(), texts(), site=SITE)
     norms = np.ones(TOKENS + CLASSES)
