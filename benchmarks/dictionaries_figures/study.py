@@ -151,9 +151,19 @@ def keep(cell: Cell, found: dict[str, object]) -> None:
         **found,
         "code": code_of(cell.trainer),
         "data": data_of(cell.site),
+        "processor": processor(),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+@cache
+def processor() -> str:
+    """Return what this machine computes with: CPU seconds of another compare with none of its."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    known = {name.strip(): value.strip() for name, _, value in (one.partition(":") for one in lines)}
+    wide = [one for one in ("avx2", "avx512f", "amx_bf16") if one in known.get("flags", "").split()]
+    return " ".join([known.get("model name", "unknown"), *wide])
 
 
 def _kept() -> dict[str, dict[str, object]]:
