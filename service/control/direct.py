@@ -6,10 +6,21 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from isogloss.errors import NotPermitted
+from isogloss.errors import IsoglossError, NotPermitted
 from isogloss.service.ingest.ingest import Ingest
-from isogloss.service.values.direct_proof import PROOF_NAME, make_proof, new_secret
-from isogloss.store import DirectLaneTicket, LaneState, Store, write_file_durably
+from isogloss.service.values.direct_proof import (
+    PROOF_NAME,
+    SECRET_CHARACTERS,
+    make_proof,
+    new_secret,
+)
+from isogloss.store import (
+    DirectLaneTicket,
+    LaneState,
+    Store,
+    read_private_file,
+    write_file_durably,
+)
 
 
 class DirectAccess:
@@ -25,14 +36,17 @@ class DirectAccess:
     def storage(self) -> str:
         """Return the store's root, where the proof file is now; empty where there are no lanes.
 
-        The file is new in each life of the owner and only its user can read it.
+        The file is new in each life of the owner and only its user can read it. Where it was removed
+        meanwhile it is written again, and where it is another or others may read it, with a new
+        secret: else no process could open a direct lane until the owner starts again.
         """
         if self._store.fencing != "lock":  # no lock would say that a writer died
             return ""
         root = Path(self._store.root)
         with self._lock:
-            if self._secret is None:
-                made = new_secret()
+            held = None if self._secret is None else _held(root)
+            if self._secret is None or held != self._secret:
+                made = self._secret if self._secret is not None and held == b"" else new_secret()
                 write_file_durably(root / PROOF_NAME, made, mode=0o600)
                 self._secret = made
         return str(root)
@@ -75,3 +89,13 @@ class DirectAccess:
                 self._secret = None
                 with contextlib.suppress(OSError):
                     (Path(self._store.root) / PROOF_NAME).unlink()
+
+
+def _held(root: Path) -> bytes | None:
+    """Return what the proof file holds; empty: it is not there; None: it is not as it was made."""
+    try:
+        return read_private_file(root, PROOF_NAME, most_bytes=SECRET_CHARACTERS) or None
+    except FileNotFoundError:
+        return b""
+    except (IsoglossError, OSError):
+        return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.errors import NotFound, NotPermitted
+from isogloss.errors import NotFound, NotPermitted, StorageError
 from isogloss.service.control.direct import DirectAccess
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.values.direct_proof import PROOF_NAME, is_secret, make_proof
@@ -52,6 +52,48 @@ def test_the_proof_is_a_long_secret_for_the_stores_user_and_new_in_each_life(
     again.storage()
     assert path.read_text() != first
     again.close()
+
+
+def test_a_proof_that_was_removed_is_written_again(store: Store, access: DirectAccess) -> None:
+    path = store.root / PROOF_NAME
+    access.storage()
+    first = path.read_bytes()
+    path.unlink()
+    access.storage()
+    assert path.read_bytes() == first, "who read it before goes on"
+    assert access.open("docs", ["p"], make_proof(first, "docs", ["p"])).lane
+
+
+@pytest.mark.parametrize("harm", ["other", "empty", "longer", "open to others", "link", "folder"])
+def test_a_proof_that_is_not_as_it_was_made_is_made_anew(
+    harm: str, store: Store, access: DirectAccess, tmp_path: Path
+) -> None:
+    path = store.root / PROOF_NAME
+    access.storage()
+    first = path.read_bytes()
+    if harm == "open to others":
+        path.chmod(0o644)
+    elif harm == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif harm == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes({"other": b"y" * 43, "empty": b"", "longer": first * 2}[harm])
+    if harm == "folder":  # what is not ours to remove stays, and is said
+        with pytest.raises((StorageError, OSError), match=PROOF_NAME):
+            access.storage()
+        return
+    access.storage()
+    made = path.read_bytes()
+    assert is_secret(made)
+    assert made != first
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(NotPermitted):
+        access.open("docs", ["p"], make_proof(first, "docs", ["p"]))
+    assert access.open("docs", ["p"], make_proof(made, "docs", ["p"])).lane
 
 
 def test_a_lane_is_for_who_read_the_proof(store: Store, access: DirectAccess) -> None:
