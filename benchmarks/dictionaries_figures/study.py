@@ -161,7 +161,8 @@ def keep(cell: Cell, found: dict[str, object]) -> None:
 def processor() -> str:
     """Return what this machine computes with: CPU seconds of another compare with none of its."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    known = {name.strip(): value.strip() for name, _, value in (one.partition(":") for one in lines)}
+    pairs = (one.partition(":") for one in lines)
+    known = {name.strip(): value.strip() for name, _, value in pairs}
     wide = [one for one in ("avx2", "avx512f", "amx_bf16") if one in known.get("flags", "").split()]
     return " ".join([known.get("model name", "unknown"), *wide])
 

@@ -1,6 +1,6 @@
 """Arguments of a step of the optimiser whose matrix gradients are sums over entries."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ class DescentSettings:
 
 
 @contextmanager
-def moving(tensors: Sequence[Tensor], moved: Tensor | None) -> Iterator[None]:
+def moving(tensors: Sequence[Tensor], moved: Tensor | None) -> Generator[None]:
     """Change tensors inside, and have their other rows back behind it.
 
     Args:

@@ -36,9 +36,9 @@ class DirectAccess:
     def storage(self) -> str:
         """Return the store's root, where the proof file is now; empty where there are no lanes.
 
-        The file is new in each life of the owner and only its user can read it. Where it was removed
-        meanwhile it is written again, and where it is another or others may read it, with a new
-        secret: else no process could open a direct lane until the owner starts again.
+        The file is new in each life of the owner and only its user can read it. Where it was
+        removed meanwhile it is written again, and where it is another or others may read it, with
+        a new secret: else no process could open a direct lane until the owner starts again.
         """
         if self._store.fencing != "lock":  # no lock would say that a writer died
             return ""

@@ -56,7 +56,8 @@ def test_codes_are_those_of_the_activations_at_the_site():
 def test_a_pass_ends_behind_the_site():
     gpt = tiny_gpt()
     behind: list[int] = []
-    gpt.lm_head.register_forward_hook(lambda *_: behind.append(1))
+    head = gpt.get_submodule("lm_head")
+    head.register_forward_pre_hook(lambda module, given: behind.append(len(given)))
     made = DictionaryModule(random_dictionary("jumprelu"))
     ids = torch.arange(40).reshape(5, 8) % 24
     find_firings(made, LoadedModel(module=gpt, name="tiny"), ids, site="transformer.h.0")

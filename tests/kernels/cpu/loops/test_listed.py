@@ -22,9 +22,7 @@ def test_features_are_chosen_by_value_and_among_equals_by_number(
     x = torch.randn(ROWS, WIDTH, generator=generator)
     listed = torch.tensor([0, 9, 12, 33, 70, 89], dtype=torch.int32)
     named = listed if names == "features" else torch.arange(6, dtype=torch.int32)
-    best = BestListed(
-        listed, named, torch.zeros(ROWS, K), torch.zeros(ROWS, K, dtype=torch.int32)
-    )
+    best = BestListed(listed, named, torch.zeros(ROWS, K), torch.zeros(ROWS, K, dtype=torch.int32))
     for chunk in chunks(x, weight, bias, Workspace()):
         best.merge(chunk)
     pre = torch.relu(x @ weight.T + bias)[:, listed.long()]

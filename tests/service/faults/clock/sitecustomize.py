@@ -19,7 +19,8 @@ _file = os.environ.get("ISOGLOSS_TEST_CLOCK", "")
 def _jumping() -> float:
     compiled = sys.modules.get("grpc._cython.cygrpc")
     if compiled is not None and getattr(compiled, "time", None) is time:
-        compiled.time = SimpleNamespace(**{**vars(time), "time": _now_s})
+        own = SimpleNamespace(**{**vars(time), "time": _now_s})
+        setattr(compiled, "time", own)  # noqa: B010 (modules are not known to have attributes)
     if sys._getframe(1).f_globals.get("__name__", "").startswith("grpc"):
         return _now_s()
     try:
