@@ -17,6 +17,7 @@ from isogloss.kernels import (
     reference,
 )
 from isogloss.kernels.cpu import batch_topk as on_cpu
+from isogloss.kernels.cpu.loops.listed import BestListed
 
 triton = pytest.importorskip("triton")
 interpreted = pytest.mark.skipif(
@@ -141,6 +142,22 @@ def test_a_hint_changes_no_bit_whether_it_is_low_right_or_too_high(share: float)
     direct, _ = on_cpu.encode_batch_topk(x, weight * scale[:, None], inputs[2], 4, Workspace())
     assert torch.equal(scaled.indices, direct.indices)
     assert torch.equal(scaled.values, direct.values)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1e9])
+def test_a_list_takes_its_best_once_however_often_the_batch_is_chosen(share: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, weight = torch.randn(70, 24, generator=generator), torch.randn(300, 24, generator=generator)
+    bias, features = torch.zeros(300), torch.arange(0, 300, 7, dtype=torch.int32)
+    _, last = on_cpu.encode_batch_topk(x, weight, bias, 4, Workspace())
+    listed = BestListed(features, features, torch.zeros(70, 5), torch.zeros(70, 5).int())
+    hint = share * float(last)
+    on_cpu.encode_batch_topk(x, weight, bias, 4, Workspace(), None, hint, listed=listed)
+    pre = torch.relu(x @ weight[features.long()].T)
+    wanted, places = pre.sort(dim=1, descending=True, stable=True)
+    torch.testing.assert_close(listed.values, wanted[:, :5])
+    fires = wanted[:, :5] > 0
+    assert torch.equal(listed.indices[fires], features[places[:, :5]][fires])
 
 
 def test_nan_shows_before_every_number_and_infinity_before_the_rest() -> None:
