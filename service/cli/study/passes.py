@@ -16,7 +16,8 @@ def counted_passes(model: "LoadedModel", *, is_quiet: bool) -> Generator[Announc
     """Show on a terminal how many passes a model has made, and how long that took.
 
     Args:
-        model: whose passes are counted, by a hook that is gone afterwards.
+        model: whose passes are counted as they begin, since some are broken off behind a site, by
+            a hook that is gone afterwards.
         is_quiet: whether nothing is shown.
     """
     from isogloss.models import unwrapped
@@ -36,7 +37,7 @@ def counted_passes(model: "LoadedModel", *, is_quiet: bool) -> Generator[Announc
             of = f" of {max(done, total):,}" if total else ""
             show(f"{text}: {done:,}{of} passes", done, max(done, total) if total else 0)
 
-        handle = unwrapped(model.module).register_forward_hook(count)
+        handle = unwrapped(model.module).register_forward_pre_hook(count)
         try:
             yield announce
         finally:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.service.cli.study.conftest import Run
 
-from isogloss.models import induction_pairs, load_model, score_edges
+from isogloss.models import capture, induction_pairs, load_model, score_edges
 from isogloss.models.circuits.scores import Scoring
 from isogloss.service.cli.study.passes import counted_passes
 
@@ -112,3 +112,18 @@ def test_more_passes_than_expected_stand_as_they_are_and_no_hook_stays(
         fails()
     assert last(capsys.readouterr().err) == "working: 3 of 3 passes"
     assert not model.module._forward_hooks
+    assert not model.module._forward_pre_hooks
+
+
+def test_passes_that_end_behind_a_site_count(
+    gpt2: str, watched: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(gpt2, causal=True)
+    with (
+        counted_passes(model, is_quiet=False) as announce,
+        capture(model.module, ["h.0"], stop_early=True) as seen,
+    ):
+        announce("reading", 3)
+        for _ in range(3):
+            seen.run(torch.ones(1, 2, dtype=torch.int64))
+    assert last(capsys.readouterr().err) == "reading: 3 of 3 passes"
