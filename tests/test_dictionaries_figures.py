@@ -73,6 +73,22 @@ def test_a_study_with_missing_cells_has_a_value_that_does_not_hold_and_says_what
     assert quality.cpu_to_fvu().value == float("inf"), "a run that ends above the peer counts"
 
 
+def test_cpu_seconds_of_another_processor_are_compared_with_none(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in study.SEEDS:
+        keep(replace(study.OURS, seed=seed), 0.09, cpu_s=2.0)
+        with monkeypatch.context() as elsewhere:
+            if seed:
+                elsewhere.setattr(study, "processor", lambda: "another")
+            keep(replace(study.SAELENS, seed=seed), 0.10, cpu_s=8.0 if seed else 10.0)
+    found = quality.cpu_to_fvu()
+    assert found.value == pytest.approx(0.2), "of the pair that one processor took"
+    others = [f"{site} {steps}: 0 of 3 seeds" for site, steps in study.CONDITIONS[1:]]
+    assert found.peers["missing"] == ["minilm 196: 1 of 3 seeds", *others]
+    assert quality.fvu_vs_best_peer().peers["missing"] == others, "FVU is of no processor"
+
+
 def test_the_peer_that_is_best_on_the_other_part_is_the_one_compared(kept: Path) -> None:
     better = replace(study.SAELENS, batch_rows=1024)
     keep(study.SAELENS, 0.2)

@@ -22,6 +22,8 @@ from isogloss.store import (
     write_file_durably,
 )
 
+_NOTHING = b""
+
 
 class DirectAccess:
     """Gives lanes of a store to processes that see its files. Thread-safe."""
@@ -44,11 +46,12 @@ class DirectAccess:
             return ""
         root = Path(self._store.root)
         with self._lock:
-            held = None if self._secret is None else _held(root)
-            if self._secret is None or held != self._secret:
-                made = self._secret if self._secret is not None and held == b"" else new_secret()
-                write_file_durably(root / PROOF_NAME, made, mode=0o600)
-                self._secret = made
+            secret, held = self._secret, _held(root)
+            if secret is None or held not in (secret, _NOTHING):
+                secret = new_secret()
+            if held != secret:
+                write_file_durably(root / PROOF_NAME, secret, mode=0o600)
+            self._secret = secret
         return str(root)
 
     def open(self, recording: str, producers: Sequence[str], said: str) -> DirectLaneTicket:
@@ -92,10 +95,13 @@ class DirectAccess:
 
 
 def _held(root: Path) -> bytes | None:
-    """Return what the proof file holds; empty: it is not there; None: it is not as it was made."""
+    """Return what the proof file holds, nothing where it is not there; None: it cannot be trusted.
+
+    It cannot where it is a link, longer than a secret, another user's, or others may read it.
+    """
     try:
         return read_private_file(root, PROOF_NAME, most_bytes=SECRET_CHARACTERS) or None
     except FileNotFoundError:
-        return b""
+        return _NOTHING
     except (IsoglossError, OSError):
         return None
