@@ -43,6 +43,8 @@ class Stream:
     """When its last batch was durable; 0: it is not."""
     durable: int = 0
     """Its last batch that is durable."""
+    part_bytes: int = 0
+    """How large parts the server asks for now."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at each acknowledgement."""
 
@@ -89,6 +91,7 @@ async def append(
     await call.write(Framed(head=pb.AppendRequest(header=header), payload=()))
     answer = await take(call)
     first = stream.durable = answer.durable
+    stream.part_bytes = answer.part_bytes
     if start is not None:
         await start.wait()
     stream.first_s = time.monotonic()
@@ -100,7 +103,7 @@ async def append(
             await stream.moved.wait()
             if reading.done():
                 reading.result()
-        for part in parts(size, stream.producer, number, answer.part_bytes):
+        for part in parts(size, stream.producer, number, stream.part_bytes):
             await call.write(part)
     await reading
     await call.done_writing()
@@ -109,7 +112,8 @@ async def append(
 async def _read(call: AppendCall, stream: Stream, last: int) -> None:
     try:
         while stream.durable < last:
-            stream.durable = (await take(call)).durable
+            answer = await take(call)
+            stream.durable, stream.part_bytes = answer.durable, answer.part_bytes
             stream.moved.set()
         stream.done_s = time.monotonic()
     finally:

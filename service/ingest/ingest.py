@@ -219,16 +219,23 @@ class Ingest:
     def part_bytes(self) -> int:
         """Payload of a part that clients are asked to send now: smaller where many are connected.
 
-        Each may have one part here that found no room.
+        Each may have one part here that found no room. While half of the memory is free parts may
+        be twice as large: a message costs about as much as 128 KiB in it.
         """
-        fair = self.limits.waiting_bytes // (_PARTS_SHARE * max(1, len(self._sessions)))
+        free = max(0, self.limits.waiting_bytes // 2 - self._held)
+        share = self.limits.waiting_bytes // _PARTS_SHARE
+        return self._fair_part(share + min(share, free // 2))
+
+    def _fair_part(self, total: int) -> int:
+        """Return how large a part is where all producers' parts together are of so many bytes."""
+        fair = total // max(1, len(self._sessions))
         return min(self.limits.part_bytes, max(_SMALLEST_PART, fair))
 
     @property
     def _room(self) -> int:
         """Bytes of batches that may be held beside the parts that found no room, one a session."""
         all_bytes = self.limits.waiting_bytes
-        apart = len(self._sessions) * self.part_bytes
+        apart = len(self._sessions) * self._fair_part(all_bytes // _PARTS_SHARE)
         most = min(all_bytes // _PARTS_SHARE, (all_bytes - self.limits.batch_bytes) // 2)
         return all_bytes - min(apart, most)
 

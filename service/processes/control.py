@@ -28,7 +28,7 @@ from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.ingest import Ingest
 from isogloss.service.processes.config import Lives, ServerConfig, from_line
 from isogloss.service.processes.fair_calls import FairCalls
-from isogloss.service.processes.heap import keep_freed_memory
+from isogloss.service.processes.heap import keep_freed_memory, seldom_look_for_cycles
 from isogloss.service.server.check_address import check_address, check_free
 from isogloss.service.server.grpc_calls import Calls
 from isogloss.service.server.guards.drain_guard import DrainGuard
@@ -365,6 +365,7 @@ def main(location: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config, lives = from_line(sys.stdin.buffer.readline())
     keep_freed_memory()
+    seldom_look_for_cycles()
     try:
         asyncio.run(_serve_for_parent(location, config, lives))
     except (IsoglossError, OSError) as error:

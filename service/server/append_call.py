@@ -102,20 +102,14 @@ class AppendCall:
         idle_s, pace = self._limits.part_idle_s, self._limits.part_bytes_per_s
         left_s = 0.0  # for the batch that is half there; what it waits for room does not count
         while True:
-            began = self._loop.time()
-            try:
-                async with asyncio.timeout(
-                    min(idle_s, left_s) if session.has_partial_batch else None
-                ):
-                    raw = await anext(self._requests, None)
-            except TimeoutError:
-                raise ResourceExhausted(
-                    f"a batch came too slowly: wanted a part each {idle_s:g} s and, beyond the "
-                    f"first {idle_s:g} s, {pace} bytes a second; open the stream again"
-                ) from None
+            if session.has_partial_batch:
+                began = self._loop.time()
+                raw = await self._next_part(min(idle_s, left_s))
+                left_s -= self._loop.time() - began
+            else:
+                raw = await anext(self._requests, None)
             if raw is None:
                 return
-            left_s -= self._loop.time() - began
             part = framing.decode(pb.AppendRequest, raw)
             if not session.has_partial_batch:
                 left_s = idle_s + part.head.batch_bytes / pace
@@ -125,6 +119,18 @@ class AppendCall:
                 await self._room.wait()
             if not session.has_partial_batch:
                 self._look()
+
+    async def _next_part(self, seconds: float) -> bytes | None:
+        """Return the next message of a batch that is half there; None where the stream ended."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await anext(self._requests, None)
+        except TimeoutError:
+            idle_s, pace = self._limits.part_idle_s, self._limits.part_bytes_per_s
+            raise ResourceExhausted(
+                f"a batch came too slowly: wanted a part each {idle_s:g} s and, beyond the "
+                f"first {idle_s:g} s, {pace} bytes a second; open the stream again"
+            ) from None
 
     async def acknowledgements(self) -> AsyncIterator[pb.AppendResponse]:
         """Yield where the stream stands: at once, then whenever that moved on."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -33,8 +33,9 @@ class FairThreads:
         self._free = threads
         self._most = max(1, threads - threads // 4)
         self._most_of_place = max(1, threads - threads // 8)
-        self._running: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._running: dict[str, int] = {}  # by client
+        self._at_place: dict[str, int] = {}  # the same by place
+        self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}  # by place, client
 
     async def run(self, client: str, work: Callable[[T], R], given: T) -> R:
         """Run a function in a thread, and return its result.
@@ -57,9 +58,8 @@ class FairThreads:
 
     def _give_back(self, client: str) -> None:
         self._free += 1
-        self._running[client] -= 1
-        if not self._running[client]:
-            del self._running[client]
+        _count(self._running, client, -1)
+        _count(self._at_place, place_of(client), -1)
         self._wake()
 
     def close(self) -> None:
@@ -69,7 +69,8 @@ class FairThreads:
     async def _turn(self, client: str) -> None:
         """Wait until a thread is free for a client, and take it."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
+        at_place = self._waiting.setdefault(place_of(client), {})
+        at_place.setdefault(client, deque()).append(turn)
         self._wake()
         try:
             await turn
@@ -81,32 +82,64 @@ class FairThreads:
             raise
 
     def _drop(self, client: str, turn: "asyncio.Future[None]") -> None:
-        waiting = self._waiting.get(client)
+        place = place_of(client)
+        clients = self._waiting.get(place, {})
+        waiting = clients.get(client)
         if waiting is not None and turn in waiting:
             waiting.remove(turn)
             if not waiting:
-                del self._waiting[client]
+                del clients[client]
+            if not clients:
+                del self._waiting[place]
 
     def _wake(self) -> None:
         """Give the free threads to those whose turn it is."""
         while self._free:
-            of_place: Counter[str] = Counter()
-            for name, count in self._running.items():
-                of_place[place_of(name)] += count
-            ready = [
-                name
-                for name in self._waiting
-                if self._running[name] < self._most
-                and of_place[place_of(name)] < self._most_of_place
-            ]
-            if not ready:
+            place = _fewest(
+                (place for place, clients in self._waiting.items() if self._has_ready(clients)),
+                self._at_place,
+                self._most_of_place,
+            )
+            client = place and _fewest(self._waiting[place], self._running, self._most)
+            if not place or not client:
                 return
-            client = min(ready, key=lambda name: (of_place[place_of(name)], self._running[name]))
-            waiting = self._waiting.pop(client)
-            turn = waiting.popleft()
-            if waiting:
-                self._waiting[client] = waiting  # behind the others
+            turn = self._waiting[place][client].popleft()
+            self._put_behind(place, client)
             if not turn.done():
                 self._free -= 1
-                self._running[client] += 1
+                _count(self._running, client, 1)
+                _count(self._at_place, place, 1)
                 turn.set_result(None)
+
+    def _has_ready(self, clients: Iterable[str]) -> bool:
+        return any(self._running.get(client, 0) < self._most for client in clients)
+
+    def _put_behind(self, place: str, client: str) -> None:
+        """Put a client behind the others of its place, and the place behind the other places."""
+        clients = self._waiting.pop(place)
+        if waiting := clients.pop(client):
+            clients[client] = waiting
+        if clients:
+            self._waiting[place] = clients
+
+
+def _fewest(names: Iterable[str], running: Mapping[str, int], most: int) -> str | None:
+    """Return the first of the names that has the fewest running; None where none is below most.
+
+    Few have any, since threads are few: so this ends soon, however many wait.
+    """
+    found, fewest = None, most
+    for name in names:
+        count = running.get(name, 0)
+        if not count:
+            return name
+        if count < fewest:
+            found, fewest = name, count
+    return found
+
+
+def _count(running: dict[str, int], name: str, more: int) -> None:
+    """Count up or down; who has none running is not held."""
+    running[name] = running.get(name, 0) + more
+    if not running[name]:
+        del running[name]

@@ -53,6 +53,9 @@ _log = logging.getLogger(__name__)
 _LOG_STEP_BYTES = 256 << 10
 """The log is extended in steps of this size."""
 
+_SHORT = 256
+"""A column of so many rows is sooner made a set as it is than searched for its runs."""
+
 PUBLISH_S = 5.0
 """How often a live lane brings the ``shape`` of its arrays up to date, in seconds."""
 
@@ -451,6 +454,8 @@ class LaneWriter:
 
 def _distinct(column: NDArray[np.generic]) -> set[int]:
     """Return the distinct numbers of a column of runs, faster than ``np.unique``."""
+    if len(column) <= _SHORT:
+        return set(column.tolist())
     starts = np.flatnonzero(column[1:] != column[:-1])
     return {*column[:1].tolist(), *column[starts + 1].tolist()}
 

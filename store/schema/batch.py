@@ -287,8 +287,10 @@ class RowBatch:
             ResourceExhausted: the batch is larger than a limit.
             ShapeError: the batch does not fit the recording.
         """
-        cursor = _Cursor(memoryview(buffer).cast("B"))
-        header = _read_header(cursor, limits or BatchLimits())
+        cursor, limits = _Cursor(memoryview(buffer).cast("B")), limits or BatchLimits()
+        header = _read_header(cursor, limits)
+        texts = _document_heads(header)
+        text_bytes = _check_texts(texts, limits)
         rows = get_count(header, "rows")
         has_spans = header.get("has_spans") is True
         by_name = {site.name: site for site in spec.sites}
@@ -297,8 +299,6 @@ class RowBatch:
             raise ShapeError(
                 f"batch has sites {named}, recording {spec.recording!r} has {sorted(by_name)}"
             )
-        texts = _document_heads(header)
-        text_bytes = sum(max(length, 0) for _, _, length in texts)
         _check_size(cursor, rows, [by_name[str(name)] for name in named], has_spans, text_bytes)
         sites = {
             str(name): cursor.array(
@@ -368,10 +368,10 @@ class _Cursor:
         return self._buffer[self._offset - length : self._offset]
 
     def array(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
-        length = dtype.itemsize * math.prod(shape)
-        piece = self.take(length)
-        self.take(-length % 8)
-        return np.frombuffer(piece, dtype).reshape(shape)
+        count = math.prod(shape)
+        length, start = dtype.itemsize * count, self._offset
+        self.take(length + -length % 8)
+        return np.frombuffer(self._buffer, dtype, count, start).reshape(shape)
 
     def text(self, length: int) -> str | None:
         if length < 0:
@@ -392,7 +392,7 @@ def _read_header(cursor: _Cursor, limits: BatchLimits) -> Mapping[str, object]:
             "describe fewer documents in one batch"
         )
     try:
-        header: object = json.loads(bytes(cursor.take(length)))
+        header: object = json.loads(str(cursor.take(length), "utf-8"))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"batch header is not JSON: {error}") from error
     if not is_mapping(header):
@@ -406,11 +406,6 @@ def _read_header(cursor: _Cursor, limits: BatchLimits) -> Mapping[str, object]:
         raise ResourceExhausted(
             f"batch describes {len(get_items(header, 'documents'))} documents, the limit is "
             f"{limits.max_documents}: split it"
-        )
-    text_bytes = sum(max(length, 0) for _, _, length in _document_heads(header))
-    if text_bytes > limits.max_text_bytes:
-        raise ResourceExhausted(
-            f"batch has {text_bytes} bytes of text, the limit is {limits.max_text_bytes}: split it"
         )
     return header
 
@@ -427,6 +422,16 @@ def _document_heads(header: Mapping[str, object]) -> list[tuple[bytes, str, int]
             case _:
                 raise InvalidInput(f"document entry {item!r} is not [key, group, bytes]")
     return heads
+
+
+def _check_texts(heads: Sequence[tuple[bytes, str, int]], limits: BatchLimits) -> int:
+    """Return how many bytes the texts of documents have, unless those are too many."""
+    text_bytes = sum(max(length, 0) for _, _, length in heads)
+    if text_bytes > limits.max_text_bytes:
+        raise ResourceExhausted(
+            f"batch has {text_bytes} bytes of text, the limit is {limits.max_text_bytes}: split it"
+        )
+    return text_bytes
 
 
 def _check_size(

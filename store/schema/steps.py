@@ -9,6 +9,7 @@ import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import SupportsIndex, TypeAlias
 
 import numpy as np
@@ -77,8 +78,13 @@ def check_steps(steps: Iterable[object]) -> tuple[int, ...]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def one_step(step: int, rows: int) -> NDArray[np.generic]:
-    """Return the column of rows that all have one step: uint64 ``[rows]``, read-only."""
+    """Return the column of rows that all have one step: uint64 ``[rows]``, read-only.
+
+    Each batch asks several times, mostly for what the one before asked: making it anew took an
+    eighth of a small batch's decoding. It is one number, so that keeping it costs nothing.
+    """
     return np.broadcast_to(np.uint64(step), (rows,))
 
 
@@ -87,7 +93,7 @@ def no_steps() -> NDArray[np.generic]:
     return _NO_STEPS
 
 
-_NO_STEPS = one_step(0, 0)
+_NO_STEPS = np.broadcast_to(np.uint64(0), (0,))  # an object of its own: it is known by that
 
 
 def has_one_step(column: NDArray[np.generic]) -> bool:

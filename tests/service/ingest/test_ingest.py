@@ -175,10 +175,39 @@ def test_the_more_producers_the_smaller_the_parts_that_they_are_asked_for(store:
     for number in range(160):
         session = Producer(ingest, f"p-{number}").session
         asked.append(session.acknowledgement().part_bytes)
-    assert asked[0] == asked[7] == 1 << 20
-    assert asked[15] == (64 << 20) // (8 * 16)
-    assert asked[-1] == 64 << 10, "and no smaller"
+    assert asked[0] == asked[15] == 1 << 20
+    assert asked[31] == (64 << 20) // (4 * 32)
+    assert asked[-1] == (64 << 20) // (4 * 160)
     assert asked == sorted(asked, reverse=True)
+    ingest.close()
+
+
+def test_parts_become_half_as_large_as_the_memory_for_them_fills(store: Store) -> None:
+    whole = 64 << 20
+    ingest = Ingest(store, IngestLimits(held_bytes=2 * whole))
+    sessions = [Producer(ingest, f"p-{number}").session for number in range(32)]
+    asked: dict[int, int] = {}
+    for eighths in range(8):
+        assert ingest.reserve(sessions[0], eighths * whole // 8)
+        asked[eighths] = sessions[1].acknowledgement().part_bytes
+        ingest.release(eighths * whole // 8)
+    large, small = whole // (4 * 32), whole // (8 * 32)
+    assert [asked[eighths] for eighths in (0, 2)] == [large, large]
+    assert asked[3] == (large + small) // 2
+    assert [asked[eighths] for eighths in (4, 7)] == [small, small]
+    ingest.close()
+
+
+def test_the_room_left_for_parts_is_that_of_the_small_ones(store: Store) -> None:
+    whole = 64 << 20
+    ingest = Ingest(store, IngestLimits(held_bytes=2 * whole, batch_bytes=1 << 20))
+    first, second = (Producer(ingest, f"p-{number}").session for number in range(2))
+    for number in range(510):
+        Producer(ingest, f"idle-{number}")
+    room = whole - (whole // 8)  # 512 parts of 64 KiB are more than an eighth
+    assert ingest.reserve(first, room)
+    assert not ingest.reserve(second, 1)
+    ingest.release(room)
     ingest.close()
 
 

@@ -88,6 +88,50 @@ def test_a_call_that_was_left_gives_its_thread_back_when_its_work_ended() -> Non
     trying(test)
 
 
+class _Seen(dict[str, int]):
+    """Counts how often it is asked for a client."""
+
+    asked = 0
+
+    def get(self, *args: object) -> int:  # type: ignore[override]
+        type(self).asked += 1
+        return super().get(*args)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("places", [1, 1000])
+def test_who_is_next_costs_as_much_where_a_thousand_wait(places: int) -> None:
+    names = [f"ipv4:10.0.0.{number % places} {number}" for number in range(1000)]
+
+    async def test(threads: FairThreads) -> None:
+        threads._running, threads._at_place = _Seen(), _Seen()
+        _Seen.asked = 0
+        found = await asyncio.gather(*(threads.run(name, str.upper, name) for name in names))
+        assert found == [name.upper() for name in names]
+        assert threads._running == threads._at_place == threads._waiting == {}
+
+    trying(test)
+    assert _Seen.asked < 30 * len(names), "about as often as there are threads, for each call"
+
+
+def test_places_take_turns_however_many_clients_they_have() -> None:
+    goes_on, order = threading.Event(), list[str]()
+
+    async def test(threads: FairThreads) -> None:
+        held = [asyncio.create_task(threads.run(f"x{n}", goes_on.wait, 60)) for n in range(4)]
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(threads.run(f"a {n}", order.append, "a")) for n in range(40)]
+        waiting += [
+            asyncio.create_task(threads.run(f"{place} 0", order.append, place)) for place in "bc"
+        ]
+        await asyncio.sleep(0)
+        goes_on.set()
+        await asyncio.gather(*held, *waiting)
+
+    trying(test)
+    assert order.index("b") < 9, order
+    assert order.index("c") < 9, order
+
+
 def test_an_error_of_the_work_is_raised_and_the_thread_goes_on() -> None:
     def fail(_: int) -> None:
         raise ValueError("no")

@@ -32,6 +32,7 @@ from isogloss.store import (
 )
 from isogloss.store.disk.filesystem import FULL_ERRNOS, FileSystem
 from isogloss.store.lanes.seal import read_seal
+from isogloss.store.lanes.writer import _SHORT, _distinct
 from isogloss.store.testing import check_sample, sample_batch, sample_spec
 
 SPEC = sample_spec()
@@ -265,3 +266,10 @@ def test_a_log_that_cannot_be_extended_beforehand_is_written_all_the_same(tmp_pa
             lane.append([sample_batch(SPEC, "p", lane.cursors["p"] + 1)])
         whole = {"p": len(FULL_ERRNOS)}
         assert check_sample(recording.reader(), whole) == whole
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, _SHORT, _SHORT + 1, 5000])
+def test_the_documents_of_a_batch_are_found_whatever_its_length(rows: int) -> None:
+    column = np.sort(np.random.default_rng(rows).integers(0, 1 << 64, rows // 9 + 1, np.uint64))
+    documents = np.resize(column, rows)
+    assert _distinct(documents) == set(documents.tolist())

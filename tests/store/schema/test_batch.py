@@ -76,6 +76,14 @@ def test_a_header_that_lies_about_rows_is_refused_before_anything_is_allocated()
         RowBatch.decode(with_header(piece, rows=-1), SPEC)
 
 
+@pytest.mark.parametrize("byte", [0x80, 0xFF, 0x00])
+def test_a_header_that_is_no_text_is_refused(byte: int) -> None:
+    piece = bytearray(encoded(sample_batch(SPEC, "p", 1)))
+    piece[12] = byte
+    with pytest.raises(InvalidInput, match="header is not JSON"):
+        RowBatch.decode(piece, SPEC)
+
+
 def test_limits_are_kept() -> None:
     piece = encoded(sample_batch(SPEC, "p", 1))
     for limits in (

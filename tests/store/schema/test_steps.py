@@ -16,6 +16,7 @@ from isogloss.store.schema.steps import (
     has_one_step,
     join_steps,
     merge_runs,
+    no_steps,
     one_step,
     step_column,
     step_runs,
@@ -83,6 +84,13 @@ def test_rows_of_one_step_take_no_memory() -> None:
         assert found.strides == (0,)
     assert joined.shape == (1_999_995,)
     assert not has_one_step(join_steps([column, one_step(8, 2)]))
+
+
+def test_a_column_of_one_step_is_made_once_and_cannot_be_changed() -> None:
+    assert one_step(4, 10) is one_step(4, 10)
+    with pytest.raises(ValueError, match="read-only"):
+        one_step(4, 10)[0] = 5
+    assert one_step(0, 0) is not no_steps(), "that one stands for zeros of any length"
 
 
 def test_one_row_or_none_holds_one_step_and_two_may_hold_two() -> None:
