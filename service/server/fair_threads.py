@@ -13,61 +13,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class FairThreads:
-    """Runs functions in threads, on one event loop.
+class FairTurns:
+    """Turns that are shared fairly, on one event loop.
 
-    Where more wait than there are threads, the next is of the place that has the fewest running
-    (see :mod:`isogloss.service.wire.callers`), there of the client that has the fewest, and of
-    these the one that waits longest. A quarter of the threads is kept from any one client, and an
-    eighth from any one place, so that there is always one for another.
+    Where more wait than there are turns, the next is of the place that has the fewest (see
+    :mod:`isogloss.service.wire.callers`), there of the client that has the fewest, and of these the
+    one that waits longest. A quarter of the turns is kept from any one client, and an eighth from
+    any one place, so that there is always one for another.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
-        """Start no thread yet.
-
-        Args:
-            threads: how many there may be.
-            name: prefix of their names.
-        """
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._free = threads
-        self._most = max(1, threads - threads // 4)
-        self._most_of_place = max(1, threads - threads // 8)
+    def __init__(self, turns: int) -> None:
+        """Let so many go on at a time."""
+        self._free = turns
+        self._most = max(1, turns - turns // 4)
+        self._most_of_place = max(1, turns - turns // 8)
         self._running: dict[str, int] = {}  # by client
         self._at_place: dict[str, int] = {}  # the same by place
         self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}  # by place, client
 
-    async def run(self, client: str, work: Callable[[T], R], given: T) -> R:
-        """Run a function in a thread, and return its result.
-
-        Args:
-            client: for whom.
-            work: the function.
-            given: its argument.
-        """
-        await self._turn(client)
-        loop = asyncio.get_running_loop()
-
-        def ended(_: object) -> None:  # in the thread, also where the caller has left
-            with contextlib.suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(self._give_back, client)
-
-        future = self._pool.submit(work, given)
-        future.add_done_callback(ended)
-        return await asyncio.wrap_future(future)
-
-    def _give_back(self, client: str) -> None:
-        self._free += 1
-        _count(self._running, client, -1)
-        _count(self._at_place, place_of(client), -1)
-        self._wake()
-
-    def close(self) -> None:
-        """Let the threads end with what they do now."""
-        self._pool.shutdown(wait=False)
-
-    async def _turn(self, client: str) -> None:
-        """Wait until a thread is free for a client, and take it."""
+    async def take(self, client: str) -> None:
+        """Wait for a client's turn, and take it."""
         turn = asyncio.get_running_loop().create_future()
         at_place = self._waiting.setdefault(place_of(client), {})
         at_place.setdefault(client, deque()).append(turn)
@@ -75,11 +40,18 @@ class FairThreads:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given a thread just now
-                self._give_back(client)
+            if turn.done() and not turn.cancelled():  # it was given just now
+                self.give_back(client)
             else:
                 self._drop(client, turn)
             raise
+
+    def give_back(self, client: str) -> None:
+        """Let another have a client's turn."""
+        self._free += 1
+        _count(self._running, client, -1)
+        _count(self._at_place, place_of(client), -1)
+        self._wake()
 
     def _drop(self, client: str, turn: "asyncio.Future[None]") -> None:
         place = place_of(client)
@@ -121,6 +93,43 @@ class FairThreads:
             clients[client] = waiting
         if clients:
             self._waiting[place] = clients
+
+
+class FairThreads:
+    """Runs functions in threads, on one event loop; who is next is said by :class:`FairTurns`."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        """Start no thread yet.
+
+        Args:
+            threads: how many there may be.
+            name: prefix of their names.
+        """
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._turns = FairTurns(threads)
+
+    async def run(self, client: str, work: Callable[[T], R], given: T) -> R:
+        """Run a function in a thread, and return its result.
+
+        Args:
+            client: for whom.
+            work: the function.
+            given: its argument.
+        """
+        await self._turns.take(client)
+        loop = asyncio.get_running_loop()
+
+        def ended(_: object) -> None:  # in the thread, also where the caller has left
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._turns.give_back, client)
+
+        future = self._pool.submit(work, given)
+        future.add_done_callback(ended)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let the threads end with what they do now."""
+        self._pool.shutdown(wait=False)
 
 
 def _fewest(names: Iterable[str], running: Mapping[str, int], most: int) -> str | None:

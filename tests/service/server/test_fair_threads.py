@@ -103,11 +103,12 @@ def test_who_is_next_costs_as_much_where_a_thousand_wait(places: int) -> None:
     names = [f"ipv4:10.0.0.{number % places} {number}" for number in range(1000)]
 
     async def test(threads: FairThreads) -> None:
-        threads._running, threads._at_place = _Seen(), _Seen()
+        turns = threads._turns
+        turns._running, turns._at_place = _Seen(), _Seen()
         _Seen.asked = 0
         found = await asyncio.gather(*(threads.run(name, str.upper, name) for name in names))
         assert found == [name.upper() for name in names]
-        assert threads._running == threads._at_place == threads._waiting == {}
+        assert turns._running == turns._at_place == turns._waiting == {}
 
     trying(test)
     assert _Seen.asked < 30 * len(names), "about as often as there are threads, for each call"

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from isogloss.service.calls.caller import block_bytes
 from isogloss.service.calls.table import Streaming
 from isogloss.service.control.owner import Owner
 from isogloss.service.ingest.limits import IngestLimits
+from isogloss.service.server import grpc_calls
 from isogloss.service.server.call_limits import CallLimits
 from isogloss.service.server.grpc_calls import Calls, Forward
 from isogloss.service.transport.over_grpc import AsyncGrpcTransport
@@ -263,6 +265,36 @@ def test_64_streams_are_read_at_a_time_and_one_more_is_refused(tmp_path: Path) -
         asyncio.run(go())
     finally:
         goes_on.set()
+
+
+def test_few_threads_make_messages_of_streams_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_calls, "_MAKING_S", 120.0)  # however slow this machine is
+    counting, now, most = threading.Lock(), 0, 0
+
+    def answer(request: Message) -> Iterator[Framed[Message]]:
+        nonlocal now, most
+        for _ in range(5):
+            with counting:
+                now += 1
+                most = max(most, now)
+            time.sleep(0.002)
+            with counting:
+                now -= 1
+            yield Framed(head=recordings_pb2.ReadResponse(), payload=())
+
+    async def go() -> None:
+        async with (
+            serving(tmp_path, streaming=[Streaming(READ, answer)]) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            calls = [channel.unary_stream(READ.path)(b"", timeout=120) for _ in range(40)]
+            for call in calls:
+                assert len([raw async for raw in call]) == 5
+
+    asyncio.run(go())
+    assert most == 3, "and one is kept for another client"
 
 
 def test_the_more_streams_are_read_the_smaller_are_their_messages(tmp_path: Path) -> None:
