@@ -10,6 +10,24 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 
+_SERVER = """
+import threading
+
+from moto.s3.responses import S3Response
+from moto.server import main
+
+alone, put = threading.Lock(), S3Response._key_response_put
+
+def one_at_a_time(*args, **kwargs):
+    with alone:
+        return put(*args, **kwargs)
+
+S3Response._key_response_put = one_at_a_time
+main()
+"""
+"""moto looks whether an object is there and writes it later, so that of two threads that create one
+both may be told that they did. S3 promises that one is."""
+
 
 @contextmanager
 def object_server() -> Generator[str]:
@@ -18,7 +36,7 @@ def object_server() -> Generator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
