@@ -10,7 +10,7 @@ _LARGEST_BYTES = 32 << 20
 """The most that glibc takes from what it keeps."""
 _ARENAS = 2
 _NEW_OBJECTS = 10_000
-"""So many new objects that are not let go are looked through at once, and no longer 700."""
+"""Python looks for cycles when there are so many more objects than at its last look; else 700."""
 
 
 def keep_freed_memory() -> None:
@@ -31,9 +31,9 @@ def keep_freed_memory() -> None:
 def seldom_look_for_cycles() -> None:
     """Have Python's search for garbage in cycles begin later, and leave out what is there now.
 
-    A batch makes about a hundred objects and no cycle. With what Python starts with, the search
-    took a ninth of the server's time, most of it for objects of the modules, which stay. Cycles of
-    errors are still found: a server at work makes so many objects within seconds.
+    Batches make no cycles. As Python does it by itself, the search took a ninth of the server's
+    time, most of it for objects of the modules, which stay. The cycles that errors leave are found
+    all the same, only later.
     """
     gc.collect()
     gc.freeze()

@@ -172,12 +172,13 @@ def test_closing_in_time_drops_what_nobody_was_promised_and_keeps_the_rest(tmp_p
 def test_the_more_producers_the_smaller_the_parts_that_they_are_asked_for(store: Store) -> None:
     ingest = Ingest(store, IngestLimits(held_bytes=128 << 20))
     asked: list[int] = []
-    for number in range(160):
+    for number in range(320):
         session = Producer(ingest, f"p-{number}").session
         asked.append(session.acknowledgement().part_bytes)
     assert asked[0] == asked[15] == 1 << 20
     assert asked[31] == (64 << 20) // (4 * 32)
-    assert asked[-1] == (64 << 20) // (4 * 160)
+    assert asked[159] == (64 << 20) // (4 * 160)
+    assert asked[-1] == 64 << 10, "and no smaller"
     assert asked == sorted(asked, reverse=True)
     ingest.close()
 
